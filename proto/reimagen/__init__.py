@@ -1,0 +1,1 @@
+"""Root of the generated gRPC stubs; see `reimagen.v1`."""

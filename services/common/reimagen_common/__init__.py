@@ -1,0 +1,1 @@
+"""What the services share: errors, logs, server frames, orderly stopping."""

@@ -1,0 +1,101 @@
+"""The one hierarchy of errors, with its gRPC and HTTP faces.
+
+Services raise these; `grpc_server` and `http_errors` turn them into answers, and `from_rpc_error` turns the answer of
+another service back into one of them. Over gRPC the field travels as trailing metadata `reimagen-field` and the pause
+before a retry as gRPC's own `grpc-retry-pushback-ms`.
+"""
+
+from typing import Any, ClassVar
+
+import grpc
+
+FIELD_KEY = "reimagen-field"
+RETRY_KEY = "grpc-retry-pushback-ms"
+
+
+class ReimagenError(Exception):
+    """Something went wrong that a client is told about; by itself, a fault of the service.
+
+    Args:
+        message: What is wrong and what to do about it.
+        field: The request's field that is at fault; the message then begins with its name.
+        retry_after: Seconds after which a retry may succeed.
+    """
+
+    grpc_code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    http_status: ClassVar[int] = 500
+    kind: ClassVar[str] = "server_error"
+
+    def __init__(self, message: str, *, field: str | None = None, retry_after: float | None = None) -> None:
+        # Lone surrogates, which JSON can carry, have no place on a wire.
+        message = message.encode("utf-8", "backslashreplace").decode()
+        self.message = f"{field}: {message}" if field else message
+        self.field = field
+        self.retry_after = retry_after
+        super().__init__(self.message)
+
+
+class InvalidArgument(ReimagenError):
+    """The request can't be served as it is, however often it is sent."""
+
+    grpc_code = grpc.StatusCode.INVALID_ARGUMENT
+    http_status = 400
+    kind = "invalid_request_error"
+
+
+class NotFound(ReimagenError):
+    """What the request names does not exist."""
+
+    grpc_code = grpc.StatusCode.NOT_FOUND
+    http_status = 404
+    kind = "not_found_error"
+
+
+class Overloaded(ReimagenError):
+    """More work is waiting than the service takes on: try later."""
+
+    grpc_code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    http_status = 429
+    kind = "overloaded_error"
+
+
+class Unavailable(ReimagenError):
+    """The service, or one that it needs, is starting, stopping or down."""
+
+    grpc_code = grpc.StatusCode.UNAVAILABLE
+    http_status = 503
+    kind = "unavailable_error"
+
+
+class DeadlineExceeded(ReimagenError):
+    """The time that the caller gave was not enough."""
+
+    grpc_code = grpc.StatusCode.DEADLINE_EXCEEDED
+    http_status = 504
+    kind = "timeout_error"
+
+
+_BY_CODE: dict[grpc.StatusCode, type[ReimagenError]] = {
+    error.grpc_code: error for error in (InvalidArgument, NotFound, Overloaded, Unavailable, DeadlineExceeded)
+}
+
+
+def from_rpc_error(error: grpc.RpcError) -> ReimagenError:
+    """The error that the other service raised, from what its client saw.
+
+    A status that no class here stands for becomes a plain `ReimagenError` that names the status.
+    """
+    call: Any = error  # The published types deny that an RpcError is a grpc.Call too.
+    if not isinstance(call, grpc.Call):
+        return ReimagenError(str(error) or type(error).__name__)
+    message = call.details() or ""
+    trailers = {key: value for key, value in call.trailing_metadata() or () if isinstance(value, str)}
+    field = trailers.get(FIELD_KEY)
+    if field:
+        message = message.removeprefix(f"{field}: ")
+    pushback = trailers.get(RETRY_KEY)
+    retry_after = int(pushback) / 1000 if pushback else None
+    kind = _BY_CODE.get(call.code())
+    if kind is None:
+        return ReimagenError(f"{call.code().name}: {message}", field=field, retry_after=retry_after)
+    return kind(message, field=field, retry_after=retry_after)

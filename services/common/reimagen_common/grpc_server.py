@@ -1,0 +1,214 @@
+"""The frame of a gRPC server: health, reflection, errors, overload and one log line a call."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from reimagen_common.errors import FIELD_KEY, RETRY_KEY, DeadlineExceeded, Overloaded, ReimagenError
+
+_logger = logging.getLogger(__name__)
+
+# A grpc.ServicerContext, whose published types lack `code()`.
+_Context = Any
+
+# gRPC sends the details in a header block, which both sides limit to 8 KiB.
+_DETAILS_LIMIT = 1_000
+# Calls that wait for a thread, for each thread; beyond that, waiting longer helps nobody.
+_WAITING_PER_WORKER = 4
+# Health and reflection have threads of their own, so that a busy service is not taken for a dead one.
+_HOUSE_WORKERS = 8
+
+
+class _Pool(ThreadPoolExecutor):
+    """Threads that know how many calls they have accepted and not finished."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(max_workers=workers, thread_name_prefix="grpc")
+        self._limit = workers * (1 + _WAITING_PER_WORKER)
+        self._pending = 0
+        self._lock = threading.Lock()
+
+    @property
+    def full(self) -> bool:
+        return self._pending >= self._limit
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        with self._lock:
+            self._pending += 1
+        future = super().submit(fn, *args, **kwargs)
+        future.add_done_callback(self._finished)
+        return future
+
+    def _finished(self, _future: Future[Any]) -> None:
+        with self._lock:
+            self._pending -= 1
+
+
+@dataclass
+class _Call:
+    """One call's behavior, wrapped: errors become statuses, and the end is logged."""
+
+    method: str
+    behavior: Callable[[Any, _Context], Any]
+    streaming: bool
+    # gRPC runs a behavior in the pool of this name if it carries one.
+    experimental_thread_pool: ThreadPoolExecutor
+
+    def __call__(self, request: Any, context: _Context) -> Any:
+        return self._stream(request, context) if self.streaming else self._unary(request, context)
+
+    def _unary(self, request: Any, context: _Context) -> Any:
+        started = time.monotonic()
+        try:
+            _refuse_if_late(context)
+            return self.behavior(request, context)
+        except Exception as error:  # noqa: BLE001  (the call's edge: nothing passes it)
+            self._fail(error, context)
+        finally:
+            self._log(context, started)
+
+    def _stream(self, request: Any, context: _Context) -> Iterator[Any]:
+        started = time.monotonic()
+        try:
+            _refuse_if_late(context)
+            yield from self.behavior(request, context)
+        except Exception as error:  # noqa: BLE001  (the call's edge: nothing passes it)
+            self._fail(error, context)
+        finally:
+            self._log(context, started)
+
+    def _fail(self, error: Exception, context: _Context) -> None:
+        if context.code() is not None:  # The behavior itself has called context.abort.
+            raise error
+        if not isinstance(error, ReimagenError):
+            _logger.error("unexpected failure", exc_info=error, extra={"method": self.method})
+            error = ReimagenError("the service failed; its log says why")
+        metadata: list[tuple[str, str | bytes]] = []
+        if error.field is not None:
+            metadata.append((FIELD_KEY, error.field.encode("ascii", "backslashreplace").decode()))
+        if error.retry_after is not None:
+            metadata.append((RETRY_KEY, str(round(error.retry_after * 1000))))
+        context.set_trailing_metadata(tuple(metadata))
+        context.abort(error.grpc_code, error.message[:_DETAILS_LIMIT])
+
+    def _log(self, context: _Context, started: float) -> None:
+        code = context.code() or (grpc.StatusCode.OK if context.is_active() else grpc.StatusCode.CANCELLED)
+        fields = {
+            "method": self.method,
+            "code": code.name,
+            "peer": context.peer(),
+            "seconds": time.monotonic() - started,
+        }
+        _logger.info("call", extra=fields)
+
+
+def _refuse_if_late(context: _Context) -> None:
+    """Spares the work for a call whose time ran out while it waited for a thread."""
+    remaining = context.time_remaining()
+    if remaining is not None and remaining <= 0:
+        raise DeadlineExceeded("the deadline passed while the call waited")
+
+
+class _Interceptor(grpc.ServerInterceptor):
+    def __init__(self, pool: _Pool, house: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._house = house
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = continuation(handler_call_details)
+        method: str = handler_call_details.method
+        if handler is None or method.startswith("/grpc."):
+            return handler
+        kind = "_".join(
+            "stream" if streams else "unary" for streams in (handler.request_streaming, handler.response_streaming)
+        )
+        full = self._pool.full
+        call = _Call(
+            method=method.removeprefix("/"),
+            behavior=_overloaded if full else getattr(handler, kind),
+            streaming=handler.response_streaming,
+            experimental_thread_pool=self._house if full else self._pool,
+        )
+        return getattr(grpc, f"{kind}_rpc_method_handler")(
+            call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        )
+
+
+def _overloaded(_request: Any, _context: _Context) -> NoReturn:
+    raise Overloaded("too many calls are waiting; try again in a moment", retry_after=1.0)
+
+
+class GrpcServer:
+    """A gRPC server over a thread pool, with health and reflection, that answers each `ReimagenError` as its status.
+
+    Args:
+        address: `host:port`; port 0 takes a free one, see `port`.
+        workers: How many calls run at once. Four times as many may wait; more are answered RESOURCE_EXHAUSTED at once.
+        max_message_bytes: The largest message taken or sent.
+
+    Raises:
+        RuntimeError: The address can't be bound.
+    """
+
+    port: int
+
+    def __init__(self, *, address: str, workers: int, max_message_bytes: int) -> None:
+        self._pool = _Pool(workers)
+        self._house = ThreadPoolExecutor(_HOUSE_WORKERS, thread_name_prefix="grpc-house")
+        self._server = grpc.server(
+            self._house,
+            interceptors=[_Interceptor(self._pool, self._house)],
+            options=[
+                ("grpc.max_send_message_length", max_message_bytes),
+                ("grpc.max_receive_message_length", max_message_bytes),
+                # Two services on one port would share its calls; the second one is to fail instead.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        self.port = self._server.add_insecure_port(address)
+        self._health = health.HealthServicer()
+        self._services = [health.OVERALL_HEALTH]
+        self.set_serving(False)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    def add(self, register: Callable[[grpc.Server], None], service_name: str) -> None:
+        """Adds a service before the start.
+
+        Args:
+            register: Adds the servicer, e.g. `lambda server: add_RetrievalServicer_to_server(servicer, server)`.
+            service_name: The service's full name, e.g. `reimagen.v1.Retrieval`.
+        """
+        register(self._server)
+        self._services.append(service_name)
+        self.set_serving(False)
+
+    def start(self) -> None:
+        """Begins to answer; health says NOT_SERVING until `set_serving(True)`."""
+        names = [*self._services[1:], health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self._server)
+        self._server.start()
+
+    def set_serving(self, serving: bool) -> None:
+        """Tells health checks, overall and by service, whether work is welcome."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in self._services:
+            self._health.set(name, status)
+
+    def stop(self, grace: float) -> None:
+        """Says NOT_SERVING, refuses new calls, and waits for those under way.
+
+        Args:
+            grace: Seconds that calls under way are given before they are cancelled.
+        """
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace).wait()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._house.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,104 @@
+"""Errors over HTTP: one body that is both an RFC 9457 problem document and OpenAI's `error` object."""
+
+import logging
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError
+
+_logger = logging.getLogger(__name__)
+
+
+class OpenAIError(BaseModel):
+    """What OpenAI's clients read from an error."""
+
+    message: str = Field(description="What is wrong and what to do about it.")
+    type: str = Field(description="The kind of error.", examples=["invalid_request_error"])
+    param: str | None = Field(description="The field at fault, where there is one.", examples=["prompt"])
+    code: str = Field(description="The name of the HTTP status.", examples=["bad_request"])
+
+
+class Problem(BaseModel):
+    """The body of every error (RFC 9457), with OpenAI's `error` inside."""
+
+    type: str = Field("about:blank", description="RFC 9457: the status says it all.")
+    title: str = Field(description="The HTTP status in words.", examples=["Bad Request"])
+    status: int = Field(description="The HTTP status.", examples=[400])
+    detail: str = Field(
+        description="What is wrong and what to do about it; begins with the field's name where one is at fault.",
+        examples=["prompt: must be 1 to 1,000 characters, got 10,000"],
+    )
+    field: str | None = Field(None, description="The field at fault, where there is one.", examples=["prompt"])
+    error: OpenAIError
+
+
+def _answer(
+    *, status: int, kind: str, detail: str, field: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    title = HTTPStatus(status).phrase
+    error = OpenAIError(message=detail, type=kind, param=field, code=title.lower().replace(" ", "_").replace("-", "_"))
+    problem = Problem(title=title, status=status, detail=detail, field=field, error=error)
+    # `field` is left out where no field is at fault, but OpenAI's clients expect `param` even when it is null.
+    exclude = {"field"} if field is None else None
+    return JSONResponse(
+        problem.model_dump(exclude=exclude), status_code=status, headers=headers, media_type="application/problem+json"
+    )
+
+
+def _from_reimagen(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ReimagenError)
+    headers = None if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    return _answer(status=error.http_status, kind=error.kind, detail=error.message, field=error.field, headers=headers)
+
+
+def _from_validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    match first["type"]:
+        case "json_invalid":
+            return _from_reimagen(request, InvalidArgument(f"is not JSON: {first['ctx']['error']}", field="body"))
+        case "extra_forbidden":
+            message = "there is no such field"
+        case "missing":
+            message = "is required"
+        case _:
+            message = first["msg"].removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:]
+    # The location begins with where the value was (body, query, path); alone, it is all there is to name.
+    field = ".".join(str(part) for part in first["loc"][1:] or first["loc"])
+    return _from_reimagen(request, InvalidArgument(message, field=field))
+
+
+def _from_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kind = NotFound.kind if error.status_code == NotFound.http_status else InvalidArgument.kind
+    detail = error.detail
+    if detail == HTTPStatus(error.status_code).phrase:
+        detail = f"{detail}: {request.method} {request.url.path} (the service's paths are listed at /docs)"
+    if error.status_code >= ReimagenError.http_status:
+        kind = ReimagenError.kind
+    return _answer(status=error.status_code, kind=kind, detail=detail, headers=error.headers)
+
+
+def _from_unexpected(request: Request, error: Exception) -> JSONResponse:
+    _logger.error("unexpected failure", exc_info=error, extra={"method": request.method, "path": request.url.path})
+    return _from_reimagen(request, ReimagenError("the service failed; its log says why"))
+
+
+def register_error_handlers(app: FastAPI) -> None:
+    """Makes every error of the app, expected or not, answer with a `Problem` (`application/problem+json`).
+
+    `ReimagenError` keeps its own status and sends `Retry-After` where it has one; a request that does not validate is
+    400 and names the first field at fault; anything unforeseen is 500, its cause in the log only.
+    """
+    app.add_exception_handler(ReimagenError, _from_reimagen)
+    app.add_exception_handler(RequestValidationError, _from_validation)
+    app.add_exception_handler(HTTPException, _from_http)
+    app.add_exception_handler(Exception, _from_unexpected)

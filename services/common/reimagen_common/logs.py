@@ -1,0 +1,54 @@
+"""Logs as one line a record (logfmt) on stderr, readable by eye and by machine."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+Level = Literal["debug", "info", "warning", "error"]
+
+# What every record has; anything beyond came in through `extra=` and is part of the message.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+class _Logfmt(logging.Formatter):
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "service": self._service,
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+
+
+def _quoted(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    if text and text.isprintable() and not any(character in text for character in ' "=\\'):
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def configure_logging(service: str, level: Level) -> None:
+    """Sends every log record and warning of this process to stderr, one line each.
+
+    Pass facts as `extra={"key": value}`: they become fields of the line. Run uvicorn with `log_config=None`, so that
+    its loggers are written here too.
+
+    Args:
+        service: The name that each line carries.
+        level: The least severe level that is written.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Logfmt(service))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)

@@ -1,0 +1,1 @@
+"""Knowledge bases of (image, text) pairs: built, found by BM25, served over gRPC."""
