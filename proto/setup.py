@@ -1,6 +1,7 @@
 """Generates the stubs of `reimagen/v1/*.proto` beside them whenever the package is built or installed."""
 
-import sys
+import os
+import sysconfig
 from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
@@ -26,15 +27,13 @@ class BuildStubs(Command):
         """Generates the stubs in place, for `build_py` to collect."""
         from grpc_tools import protoc
 
-        # protoc finds its mypy plugins by path: they lie beside the interpreter of this environment, active or not.
-        scripts = Path(sys.executable).parent
+        # protoc looks for its mypy plugins on the path, where those of an environment that is not active are missing.
+        os.environ["PATH"] = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))
         status = protoc.main(
             [
                 "protoc",
                 f"--proto_path={ROOT}",
                 f"--proto_path={files('grpc_tools') / '_proto'}",
-                f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
-                f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
                 f"--python_out={ROOT}",
                 f"--grpc_python_out={ROOT}",
                 f"--mypy_out=quiet:{ROOT}",

@@ -5,6 +5,7 @@ another service back into one of them. Over gRPC the field travels as trailing m
 before a retry as gRPC's own `grpc-retry-pushback-ms`.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import grpc
@@ -78,6 +79,26 @@ class DeadlineExceeded(ReimagenError):
 _BY_CODE: dict[grpc.StatusCode, type[ReimagenError]] = {
     error.grpc_code: error for error in (InvalidArgument, NotFound, Overloaded, Unavailable, DeadlineExceeded)
 }
+
+
+def from_validation_error(error: Mapping[str, Any], location: Sequence[str | int]) -> InvalidArgument:
+    """One wording for what pydantic finds wrong, over HTTP and gRPC alike.
+
+    Args:
+        error: One entry of pydantic's `errors()`. The value that was given is not repeated: it may be long or private.
+        location: The path to the field at fault, e.g. `("guidance", "text_weight")`.
+    """
+    match error["type"]:
+        case "json_invalid":
+            return InvalidArgument(f"is not JSON: {error['ctx']['error']}", field="body")
+        case "extra_forbidden":
+            message = "there is no such field"
+        case "missing":
+            message = "is required"
+        case _:
+            message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+            message = message[:1].lower() + message[1:]
+    return InvalidArgument(message, field=".".join(str(part) for part in location))
 
 
 def from_rpc_error(error: grpc.RpcError) -> ReimagenError:

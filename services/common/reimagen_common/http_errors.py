@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError
+from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, from_validation_error
 
 _logger = logging.getLogger(__name__)
 
@@ -61,19 +61,8 @@ def _from_reimagen(_request: Request, error: Exception) -> JSONResponse:
 def _from_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    match first["type"]:
-        case "json_invalid":
-            return _from_reimagen(request, InvalidArgument(f"is not JSON: {first['ctx']['error']}", field="body"))
-        case "extra_forbidden":
-            message = "there is no such field"
-        case "missing":
-            message = "is required"
-        case _:
-            message = first["msg"].removeprefix("Value error, ")
-            message = message[:1].lower() + message[1:]
     # The location begins with where the value was (body, query, path); alone, it is all there is to name.
-    field = ".".join(str(part) for part in first["loc"][1:] or first["loc"])
-    return _from_reimagen(request, InvalidArgument(message, field=field))
+    return _from_reimagen(request, from_validation_error(first, first["loc"][1:] or first["loc"]))
 
 
 def _from_http(request: Request, error: Exception) -> JSONResponse:
