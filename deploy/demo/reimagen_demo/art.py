@@ -1,0 +1,168 @@
+"""The icon art: installed from npm's registry, rendered once, cached as transparent pictures."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import resvg_py
+from PIL import Image
+from tqdm import tqdm
+
+from reimagen_demo.entities import Entity
+
+PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
+SPRITE_SIDE = 512
+
+
+@dataclass(frozen=True)
+class Style:
+    """One icon set."""
+
+    name: str
+    """Also the name of its package in npm's scope `@iconify-json`."""
+    names_from: str
+    """The set whose `chars.json` serves it: the 3D set's own is empty."""
+    license: str
+    """SPDX identifier."""
+
+
+STYLES = (
+    Style("fluent-emoji", names_from="fluent-emoji-flat", license="MIT"),
+    Style("noto", names_from="noto", license="Apache-2.0"),
+    Style("twemoji", names_from="twemoji", license="CC-BY-4.0"),
+    Style("fluent-emoji-flat", names_from="fluent-emoji-flat", license="MIT"),
+)
+
+
+class Art:
+    """The four icon sets in a folder of the build, with their rendered sprites."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def packages(self) -> Path:
+        return self.folder / "npm"
+
+    def install(self) -> None:
+        """Installs the locked packages; does nothing when they are there already.
+
+        Raises RuntimeError with npm's own words when that fails.
+        """
+        wanted = (PACKAGE_FOLDER / "package-lock.json").read_bytes()
+        done = self.packages / "installed-lock.json"
+        if done.exists() and done.read_bytes() == wanted:
+            return
+        self.packages.mkdir(parents=True, exist_ok=True)
+        for name in ("package.json", "package-lock.json", ".npmrc"):
+            shutil.copy(PACKAGE_FOLDER / name, self.packages / name)
+        npm = Path(sys.executable).with_name("npm")
+        command = [str(npm), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        # npm's entry point looks for node on the PATH, where a virtual environment that is not activated isn't.
+        environment = os.environ | {"PATH": f"{npm.parent}{os.pathsep}{os.environ['PATH']}"}
+        result = subprocess.run(
+            command, cwd=self.packages, env=environment, capture_output=True, text=True, check=False
+        )
+        if result.returncode:
+            raise RuntimeError(f"npm could not install the icon art:\n{result.stdout}{result.stderr}")
+        done.write_bytes(wanted)
+
+    def icon_name(self, entity: Entity, style: Style) -> str:
+        """The entity's name in that icon set."""
+        return str(_read_json(self._package(style.names_from) / "chars.json")[entity.code])
+
+    def source(self, entity: Entity, style: Style) -> str:
+        """Where that picture comes from: package, version and icon."""
+        version = _read_json(self._package(style.name) / "package.json")["version"]
+        return f"npm:@iconify-json/{style.name}@{version}#{self.icon_name(entity, style)}"
+
+    def svg(self, entity: Entity, style: Style, side: int) -> str:
+        """The drawing as a square SVG document of that side in pixels."""
+        icons = _read_json(self._package(style.name) / "icons.json")
+        name = self.icon_name(entity, style)
+        name = icons.get("aliases", {}).get(name, {}).get("parent", name)
+        icon = icons["icons"][name]
+        width, height = icon.get("width", icons["width"]), icon.get("height", icons["height"])
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'width="{side}" height="{side}" viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
+        )
+
+    def sprite_path(self, entity: Entity, style: Style) -> Path:
+        return self.folder / "sprites" / style.name / f"{entity.code}.png"
+
+    def sprite(self, entity: Entity, style: Style, side: int) -> Image.Image:
+        """The drawing trimmed to its outline, RGBA, `side` pixels on its longer edge.
+
+        Up to `SPRITE_SIDE` it comes from the cache, above it is drawn anew from the vectors.
+        """
+        if side > SPRITE_SIDE:
+            # Most drawings fill their canvas less than wholly: a larger canvas keeps them from being enlarged.
+            return _fit(self._draw(entity, style, round(1.2 * side)), side)
+        path = self.sprite_path(entity, style)
+        if not path.exists():
+            self._render(entity, style, path)
+        with Image.open(path) as picture:
+            return _fit(picture.convert("RGBA"), side)
+
+    def render_all(self, wanted: Iterable[Entity], processes: int) -> None:
+        """Renders what the cache lacks of these entities in all styles, with a progress bar."""
+        missing = [(e, s) for e in wanted for s in STYLES if not self.sprite_path(e, s).exists()]
+        if not missing:
+            return
+        with ProcessPoolExecutor(processes) as pool:
+            list(
+                tqdm(
+                    pool.map(self._render_pair, missing, chunksize=16),
+                    total=len(missing),
+                    desc="rendering the icon art",
+                    unit="icon",
+                )
+            )
+
+    def _render_pair(self, pair: tuple[Entity, Style]) -> None:
+        entity, style = pair
+        self._render(entity, style, self.sprite_path(entity, style))
+
+    def _render(self, entity: Entity, style: Style, path: Path) -> None:
+        picture = self._draw(entity, style, SPRITE_SIDE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        picture.save(partial, "PNG", compress_level=1)
+        partial.rename(path)
+
+    def _draw(self, entity: Entity, style: Style, side: int) -> Image.Image:
+        png = resvg_py.svg_to_bytes(svg_string=self.svg(entity, style, side), dpi=96)
+        with Image.open(io.BytesIO(bytes(png))) as rendered:
+            picture = rendered.convert("RGBA")
+        # The almost invisible rim of a 3D drawing's blur is no part of its outline.
+        outline = picture.getchannel("A").point([255 * (alpha > 8) for alpha in range(256)]).getbbox()
+        if outline is None:
+            raise RuntimeError(f"{style.name} draws nothing for {entity.phrase} ({entity.code})")
+        return picture.crop(outline)
+
+    def _package(self, name: str) -> Path:
+        return self.packages / "node_modules" / "@iconify-json" / name
+
+
+@cache
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _fit(picture: Image.Image, side: int) -> Image.Image:
+    """Scales so that the longer edge has `side` pixels; Pillow resizes RGBA premultiplied, without dark fringes."""
+    scale = side / max(picture.size)
+    return picture.resize(
+        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS
+    )
