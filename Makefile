@@ -1,0 +1,73 @@
+# Needs python3 (3.11) and make; whatever else is needed is installed into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := proto services/common services/retriever services/generator
+CODE := proto/setup.py services deploy/demo tests $(wildcard benchmarks)
+
+# No nagging about newer versions of pip, and no need for a home folder.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo kb test lint bench install proto lock clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+demo: install ## build the demo knowledge base, start everything, draw pictures into out/ (ONESHOT=1 exits after them)
+	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo $(if $(filter-out 0,$(ONESHOT)),--oneshot)
+
+kb: install ## build the demo knowledge base only, into build/demo/kb
+	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo.knowledge_base
+
+test: install ## run every test
+	@$(BIN)/python -m pytest
+
+lint: install ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(CODE)
+
+bench: install ## measure, one table for each benchmark
+	@for script in benchmarks/*.py; do PYTHONPATH=deploy/demo $(BIN)/python "$$script" || exit 1; done
+
+install: .venv/.installed ## install the services and their tools into .venv
+
+proto: .venv/.dependencies ## generate the gRPC stubs anew
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable proto
+
+# Local packages are left out of a lock: each environment installs them from this checkout.
+LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --upgrade \
+	$(foreach name,proto common retriever generator,--no-emit-package reimagen-$(name))
+
+lock: install ## resolve the locks anew, to the newest versions that the packages allow
+	@$(LOCK) --all-extras --group demo --group test --group lint --group build \
+		$(PACKAGES:=/pyproject.toml) -o requirements.lock
+	@for service in retriever generator; do \
+		$(LOCK) --constraint requirements.lock services/$$service/pyproject.toml \
+			-o services/$$service/requirements.lock || exit 1; \
+	done
+
+clean: ## remove whatever make has made
+	rm -rf .venv build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f proto/reimagen/v1/*_pb2*.py proto/reimagen/v1/*_pb2*.pyi
+	find proto services deploy tests benchmarks \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo 'Re-Imagen needs Python 3.11, and "$(PYTHON)" is not it. Name one that is: make PYTHON=/path/to/python3.11' >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+# The lock names every package, so that none is looked up; its hashes are checked.
+.venv/.dependencies: requirements.lock .venv/.created
+	@echo 'Installing what requirements.lock names into .venv (some minutes the first time)'
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation --requirement requirements.lock
+	@touch $@
+
+.venv/.installed: .venv/.dependencies proto/setup.py $(PACKAGES:=/pyproject.toml) $(wildcard proto/reimagen/v1/*.proto)
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(PACKAGES:%=--editable ./%)
+	@touch $@
