@@ -1,0 +1,195 @@
+"""Building a knowledge base from a source."""
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tqdm import tqdm
+
+from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_retriever.index.bm25 import BM25Writer
+from reimagen_retriever.knowledge_base.manifest import (
+    FORMAT_VERSION,
+    Manifest,
+    manifest_stamp,
+    read_manifest,
+    sync_folder,
+    write_manifest,
+)
+from reimagen_retriever.knowledge_base.pair import (
+    Rejected,
+    RejectedError,
+    SourcePair,
+    StoredPair,
+    checked_id,
+    checked_note,
+    checked_text,
+)
+from reimagen_retriever.knowledge_base.picture import PictureFacts, inspect_picture
+from reimagen_retriever.knowledge_base.shards import ShardWriter
+from reimagen_retriever.knowledge_base.sources import Source
+
+_LOCK = ".lock"
+_REPORTED_ONE_BY_ONE = 20
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a finished build took in and left out."""
+
+    manifest: Manifest
+    rejected: list[Rejected]
+    """The first few of them; `manifest.rejected` counts all."""
+
+
+def build(source: Source, knowledge_base: Path) -> BuildReport:
+    """Builds a knowledge base, or replaces the one that is there once the new one is whole.
+
+    Entries that can't be taken are reported and counted, never fatal. Until the last step a reader sees the old base,
+    or none; an interrupted build leaves a folder that the next build removes.
+
+    Raises:
+        InvalidArgument: nothing could be taken from the source, or the folder holds other things.
+        ReimagenError: another build is writing to the same folder.
+    """
+    _refuse_foreign_folder(knowledge_base)
+    knowledge_base.mkdir(parents=True, exist_ok=True)
+    with _locked(knowledge_base):
+        old = _clean(knowledge_base)
+        name = f"data-{secrets.token_hex(8)}"
+        folder = knowledge_base / name
+        try:
+            report = _write(source, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        write_manifest(knowledge_base, report.manifest)
+        if old is not None:
+            # Services that still read the old base have its files open, which outlive their names.
+            shutil.rmtree(knowledge_base / old.folder)
+        return report
+
+
+def _write(source: Source, folder: Path) -> BuildReport:
+    licenses: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    rejected: list[Rejected] = []
+    seen: set[bytes] = set()
+    content = hashlib.sha256(f"format {FORMAT_VERSION}\n".encode())
+    with (
+        ShardWriter(folder / "shards") as shards,
+        BM25Writer(folder / "lucene") as index,
+        tqdm(
+            total=source.size() or None,
+            desc="building",
+            unit=" pairs",
+            dynamic_ncols=True,
+            disable=None,
+            mininterval=0.5,
+        ) as progress,
+    ):
+        for entry in source.entries():
+            taken = _checked(entry, seen)
+            if isinstance(taken, Rejected):
+                reasons[taken.reason] += 1
+                if len(rejected) < _REPORTED_ONE_BY_ONE:
+                    rejected.append(taken)
+                    progress.write(_sentence(taken), file=sys.stderr)
+            else:
+                stored = shards.add(*taken)
+                index.add(stored)
+                licenses[stored.license] += 1
+                content.update(_identity(stored, taken[0]))
+            progress.update()
+    if not licenses:
+        counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
+        raise InvalidArgument(f"nothing could be taken from it ({counts or 'it is empty'})", field="source")
+    for made in (folder / "shards", folder / "lucene", folder):
+        sync_folder(made)
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        generation=content.hexdigest()[:16],
+        folder=folder.name,
+        created=datetime.now(UTC),
+        pairs=licenses.total(),
+        licenses=dict(licenses.most_common()),
+        rejected=dict(reasons.most_common()),
+        shards=shards.shards,
+    )
+    return BuildReport(manifest, rejected)
+
+
+def _checked(entry: SourcePair | Rejected, seen: set[bytes]) -> tuple[SourcePair, PictureFacts] | Rejected:
+    if isinstance(entry, Rejected):
+        return entry
+    try:
+        pair = replace(
+            entry,
+            id=checked_id(entry.id),
+            text=checked_text(entry.text),
+            source=checked_note("source", entry.source),
+            license=checked_note("license", entry.license),
+        )
+        # Digests, because a large base has more ids than memory.
+        digest = hashlib.blake2b(pair.id.encode(), digest_size=12).digest()
+        if digest in seen:
+            raise RejectedError("duplicate id", pair.id)
+        facts = inspect_picture(pair.image)
+        seen.add(digest)
+        return pair, facts
+    except RejectedError as error:
+        return Rejected(entry.place, error.reason, error.detail)
+
+
+def _identity(stored: StoredPair, pair: SourcePair) -> bytes:
+    return stored.model_dump_json().encode() + hashlib.sha256(pair.image).digest()
+
+
+def _sentence(rejected: Rejected) -> str:
+    detail = f" ({rejected.detail})" if rejected.detail else ""
+    return f"left out {rejected.place}: {rejected.reason}{detail}".encode("utf-8", "backslashreplace").decode()
+
+
+def _refuse_foreign_folder(knowledge_base: Path) -> None:
+    """A mistyped path must not mix a knowledge base into somebody's pictures."""
+    if knowledge_base.exists() and not knowledge_base.is_dir():
+        raise InvalidArgument(f"{knowledge_base} is not a folder", field="KB_DIR")
+    if manifest_stamp(knowledge_base) or not knowledge_base.exists() or (knowledge_base / _LOCK).exists():
+        return
+    if any(knowledge_base.iterdir()):
+        raise InvalidArgument(
+            f"{knowledge_base} holds other things than a knowledge base; name a new or empty folder", field="KB_DIR"
+        )
+
+
+@contextmanager
+def _locked(knowledge_base: Path) -> Iterator[None]:
+    """One build at a time; the system lets go of the lock of a process that was killed."""
+    descriptor = os.open(knowledge_base / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ReimagenError(f"another build is writing to {knowledge_base}; wait for it to end") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clean(knowledge_base: Path) -> Manifest | None:
+    """Removes what interrupted builds left, and returns the manifest of the base that stands."""
+    old = read_manifest(knowledge_base) if manifest_stamp(knowledge_base) else None
+    for leftover in knowledge_base.glob("data-*"):
+        if old is None or leftover.name != old.folder:
+            tqdm.write(f"removing {leftover}, left by an interrupted build", file=sys.stderr)
+            shutil.rmtree(leftover)
+    return old

@@ -1,0 +1,118 @@
+"""The command line: build a knowledge base, look into it, serve it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.build import build as build_knowledge_base
+from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest
+from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
+
+app = typer.Typer(
+    help="Knowledge bases of (image, text) pairs, found by Lucene's BM25 and served over gRPC.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base.")]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors that the user can do something about are told in a sentence, without a trace."""
+    try:
+        yield
+    except ReimagenError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2 if isinstance(error, InvalidArgument) else 1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("stopped", err=True)
+        raise typer.Exit(130) from error
+
+
+@app.command()
+def build(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="What to build from, see above.")],
+    knowledge_base: Annotated[
+        Path, typer.Argument(metavar="KB_DIR", help="Where to: a new folder, or a base to replace.")
+    ],
+) -> None:
+    """Build a knowledge base from SOURCE, or replace the one in KB_DIR.
+
+    SOURCE is one of
+
+    - a folder of pictures (PNG, JPEG, WebP) with captions: `name.jpg` and `name.txt`, in subfolders if you like;
+
+    - a folder with a `captions.csv` or `captions.jsonl` (or `metadata.*`) that has the columns `image` (a path in the
+    folder) and `caption`, and if you like `id`, `source` and `license`;
+
+    - WebDataset shards as img2dataset writes them: one `.tar` file, or a folder of them.
+
+    Entries that can't be taken (a broken picture, an empty caption...) are reported and counted. The base in KB_DIR is
+    replaced in one step at the end; a service that serves it goes over to the new one by itself.
+    """
+    with _told():
+        report = build_knowledge_base(open_source(source), knowledge_base)
+        typer.echo(f"{knowledge_base}: {_summary(report.manifest)}")
+
+
+@app.command()
+def search(
+    knowledge_base: KnowledgeBaseFolder,
+    query: Annotated[str, typer.Argument(help="Free text, usually a prompt.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=16, help="How many pairs at most.")] = 2,
+    minimum_overlap: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Leave out pairs that have less in common with the query; 0 shows them all."),
+    ] = DEFAULT_MINIMUM_OVERLAP,
+) -> None:
+    """Search a knowledge base without a service."""
+    with _told():
+        base = KnowledgeBase.open(knowledge_base)
+        hits = base.index.search(query, k, minimum_score=0.0, minimum_overlap=minimum_overlap)
+        table = Table("rank", "score", "overlap", "id", "text", "source", "license")
+        for rank, hit in enumerate(hits, start=1):
+            pair = hit.pair
+            row = (
+                f"{rank}",
+                f"{hit.score:.3f}",
+                f"{hit.overlap:.2f}",
+                pair.id,
+                pair.contents,
+                pair.source,
+                pair.license,
+            )
+            table.add_row(*row)
+        Console().print(table if hits else "no neighbor: nothing in the knowledge base has enough in common with this")
+
+
+@app.command()
+def describe(knowledge_base: KnowledgeBaseFolder) -> None:
+    """Tell what a knowledge base holds."""
+    with _told():
+        manifest = read_manifest(knowledge_base)
+        typer.echo(f"{knowledge_base}: {_summary(manifest)}")
+        typer.echo(f"built {manifest.created:%Y-%m-%d %H:%M} UTC, format version {manifest.format_version}")
+
+
+def _summary(manifest: Manifest) -> str:
+    size = sum(shard.size for shard in manifest.shards) / 1e6
+    lines = [f"{manifest.pairs:,} pairs, shards of {size:,.1f} MB, generation {manifest.generation}"]
+    lines += [f"  {count:,} under {name or 'an unknown license'}" for name, count in manifest.licenses.items()]
+    if manifest.rejected:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in manifest.rejected.items())
+        lines.append(f"  {sum(manifest.rejected.values()):,} entries of the source left out: {counts}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,147 @@
+"""BM25 over the pairs' texts: Pyserini's analysis and indexing, Lucene's searcher.
+
+The searcher is Lucene's own rather than Pyserini's wrapper, which rounds scores and fetches documents that are not
+wanted. Query, similarity and order are Pyserini's: a bag of words that knows no operators, BM25 with k1 = 0.9 and
+b = 0.4, equal scores in the order of the ids' bytes. The order holds however Lucene lays out its segments, unlike that
+of its document numbers.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from reimagen_retriever.index.jvm import cast, java_class, start_jvm
+from reimagen_retriever.knowledge_base.pair import StoredPair
+
+K1 = 0.9
+B = 0.4
+_FIELD = "contents"
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A pair that a query found."""
+
+    pair: StoredPair
+    score: float
+    """BM25; comparable within one answer only."""
+    overlap: float
+    """How much of the shorter of query and text the other one says too, see `BM25Index.search`."""
+
+
+class BM25Writer:
+    """Writes a new index into a folder; what it holds is safe on disk once the writer is closed."""
+
+    def __init__(self, folder: Path) -> None:
+        start_jvm()
+        from pyserini.index.lucene import LuceneIndexer
+
+        # -storeRaw keeps each document's JSON, which is the StoredPair. Lucene syncs its files when it commits.
+        self._indexer = LuceneIndexer(str(folder), args=["-index", str(folder), "-storeRaw"], threads=1)
+
+    def add(self, pair: StoredPair) -> None:
+        """Appends a pair."""
+        self._indexer.add_doc_raw(pair.model_dump_json())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._indexer.close()
+
+
+class BM25Index:
+    """Searches an index; safe to use from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        start_jvm()
+        from pyserini.analysis import JAnalyzerUtils, get_lucene_analyzer
+
+        directory = java_class("org.apache.lucene.store.FSDirectory").open(
+            java_class("java.nio.file.Paths").get(str(folder))
+        )
+        self._reader = java_class("org.apache.lucene.index.DirectoryReader").open(directory)
+        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(
+            cast("org.apache.lucene.index.IndexReader", self._reader)
+        )
+        self._searcher.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")(K1, B))
+        sort_field = java_class("org.apache.lucene.search.SortField")
+        by_id = sort_field("id", java_class("org.apache.lucene.search.SortField$Type").STRING_VAL)
+        self._order = java_class("org.apache.lucene.search.Sort")(sort_field.FIELD_SCORE, by_id)
+        self._queries = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
+        self._analyzer = get_lucene_analyzer()
+        self._analyze = JAnalyzerUtils.analyze
+        self._term = java_class("org.apache.lucene.index.Term")
+        self._term_query = java_class("org.apache.lucene.search.TermQuery")
+        self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
+        self.pairs: int = self._reader.numDocs()
+
+    def terms(self, text: str) -> list[str]:
+        """What the analysis makes of a text: lower-case stems without stop words, in their order.
+
+        Two queries with the same terms, in whatever order, have the same answer.
+        """
+        return list(self._analyze(self._analyzer, text).toArray())
+
+    def search(self, query: str, k: int, minimum_score: float, minimum_overlap: float) -> list[Hit]:
+        """The pairs that share most with a query, best first.
+
+        BM25 scores say which pair fits better, not whether one fits at all: their scale depends on the base and the
+        query, and "a dragon in the snow" scores the text "a snow leopard" as high as "a leopard" scores it. Overlap
+        says that: of query and text take the one that carries less information (the sum of the inverse document
+        frequencies of its terms; a term that the base lacks counts as the rarest of all); overlap is the share of it
+        that lies in the terms they have in common. A short text wholly named in a long prompt has 1, and so has a
+        short query wholly named in a long text; a pair that shares a scene's word with a prompt has little.
+
+        Args:
+            query: Free text; all punctuation is harmless.
+            k: How many at most.
+            minimum_score: Hits below this BM25 score are left out.
+            minimum_overlap: Hits below this overlap, 0 to 1, are left out.
+        """
+        terms = frozenset(self.terms(query))
+        if not terms:
+            return []
+        # More than k, because pairs of little overlap may stand before one that is named in full.
+        found = self._searcher.search(
+            self._queries.buildQuery(_FIELD, self._analyzer, query), max(4 * k, 32), self._order, True
+        )
+        documents = self._searcher.storedFields()
+        hits: list[Hit] = []
+        for scored in found.scoreDocs:
+            score: float = scored.score
+            if score < minimum_score or len(hits) == k:
+                break
+            pair = StoredPair.model_validate_json(documents.document(scored.doc).get("raw"))
+            overlap = self._overlap(terms, frozenset(self.terms(pair.contents)))
+            if overlap >= minimum_overlap:
+                hits.append(Hit(pair, score, overlap))
+        return hits
+
+    def get(self, identifier: str) -> StoredPair | None:
+        """The pair of that id, if there is one."""
+        found = self._searcher.search(self._term_query(self._term("id", identifier)), 1).scoreDocs
+        if not found:
+            return None
+        return StoredPair.model_validate_json(self._searcher.storedFields().document(found[0].doc).get("raw"))
+
+    def close(self) -> None:
+        """Lets go of the index's files; nothing can be searched afterwards."""
+        self._reader.close()
+
+    def _overlap(self, query: frozenset[str], text: frozenset[str]) -> float:
+        least = min(self._information(query), self._information(text))
+        return self._information(query & text) / least if least else 0.0
+
+    def _information(self, terms: Iterable[str]) -> float:
+        return sum(self._weight(term) for term in sorted(terms))
+
+    def _inverse_document_frequency(self, term: str) -> float:
+        frequency: int = self._reader.docFreq(self._term(_FIELD, term))
+        return math.log1p((self.pairs - frequency + 0.5) / (frequency + 0.5))

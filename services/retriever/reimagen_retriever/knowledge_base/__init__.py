@@ -1,0 +1,1 @@
+"""What is stored: manifest, image store, sources."""

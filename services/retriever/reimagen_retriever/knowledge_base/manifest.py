@@ -1,0 +1,100 @@
+"""The manifest: the one file whose presence makes a folder a finished knowledge base.
+
+A knowledge base folder holds `manifest.json` and the folder that it names, with `shards/` and `lucene/` in it. A build
+writes a new such folder beside the old one and then replaces the manifest in one step, so that a reader sees either
+the old base or the new one, and an interrupted build is never seen.
+"""
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_retriever.knowledge_base.shards import Shard
+
+FORMAT_VERSION = 1
+_NAME = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """What a knowledge base is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format_version: int = Field(description="Of the layout of the folder.")
+    generation: str = Field(description="A digest of the content: changes whenever the content does.")
+    folder: str = Field(pattern=r"^data-[0-9a-f]+$", description="Where shards/ and lucene/ are, beside the manifest.")
+    created: datetime = Field(description="When the build ended, UTC.")
+    pairs: int = Field(gt=0, description="How many pairs there are.")
+    licenses: dict[str, int] = Field(description="License to the number of pairs under it; '' is unknown.")
+    rejected: dict[str, int] = Field(description="Reason to the number of entries of the source that were left out.")
+    shards: list[Shard] = Field(description="The image store.")
+
+    @property
+    def shards_folder(self) -> Path:
+        """Relative to the knowledge base."""
+        return Path(self.folder, "shards")
+
+    @property
+    def lucene_folder(self) -> Path:
+        """Relative to the knowledge base."""
+        return Path(self.folder, "lucene")
+
+
+def read_manifest(knowledge_base: Path) -> Manifest:
+    """The manifest of a finished knowledge base.
+
+    Raises:
+        NotFound: there is no finished knowledge base in the folder.
+        InvalidArgument: the manifest is broken, or of a version that this program does not know.
+    """
+    path = knowledge_base / _NAME
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(
+            f"{knowledge_base} is no finished knowledge base: it has no {_NAME}. "
+            f"Build it with `reimagen-retriever build SOURCE {knowledge_base}`"
+        ) from error
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidArgument(f"{path} is broken, build the knowledge base again: {error}") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise InvalidArgument(
+            f"{path} has format version {manifest.format_version}, this program knows {FORMAT_VERSION}: "
+            "build the knowledge base again, or use the program that built it"
+        )
+    return manifest
+
+
+def write_manifest(knowledge_base: Path, manifest: Manifest) -> None:
+    """Replaces the manifest in one step that survives a crash on either side of it."""
+    path = knowledge_base / _NAME
+    unfinished = path.with_suffix(".json.new")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(manifest.model_dump_json(indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    sync_folder(knowledge_base)
+
+
+def manifest_stamp(knowledge_base: Path) -> tuple[int, int] | None:
+    """Changes whenever the manifest is replaced; None while there is none. Costs one system call."""
+    try:
+        status = (knowledge_base / _NAME).stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder survive a crash."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,112 @@
+"""What a knowledge base keeps of one pair besides its picture's bytes."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAXIMUM_TEXT_CHARACTERS = 10_000
+MAXIMUM_ID_BYTES = 512
+MAXIMUM_NOTE_CHARACTERS = 2_000  # of a source or a license
+
+# Control characters, null bytes among them, and surrogates without their other half.
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+MediaType = Literal["image/png", "image/jpeg", "image/webp"]
+
+
+class StoredPair(BaseModel):
+    """A pair as the index stores it: its text, and where its picture lies in the shards."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str = Field(description="Unique within the knowledge base.")
+    contents: str = Field(description="The text that is searched; Anserini gives the field its name.")
+    shard: str = Field(description="File name of the tar shard that holds the picture.")
+    offset: int = Field(ge=0, description="Of the picture's first byte in the shard.")
+    length: int = Field(gt=0, description="Of the picture's file, in bytes.")
+    media_type: MediaType = Field(description="Of the picture's file.")
+    width: int = Field(gt=0, description="In pixels.")
+    height: int = Field(gt=0, description="In pixels.")
+    source: str = Field(default="", description="Where the picture came from; empty when unknown.")
+    license: str = Field(default="", description="SPDX identifier or name; empty when unknown.")
+
+
+@dataclass(frozen=True)
+class SourcePair:
+    """A pair as a source offers it, before anything about it has been checked."""
+
+    place: str
+    """Where it stands in the source, for messages."""
+    id: str
+    text: str
+    image: bytes
+    source: str = ""
+    license: str = ""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An entry of a source that cannot become a pair, and why."""
+
+    place: str
+    reason: str
+    """One of a few short phrases, so that rejections can be counted by reason."""
+    detail: str = ""
+
+
+class RejectedError(ValueError):
+    """Raised by checks of one entry; the builder counts it and goes on."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+def checked_text(text: str) -> str:
+    """The caption with its white space collapsed.
+
+    Raises:
+        RejectedError: it is empty, too long, or holds characters that are no text.
+    """
+    text = _printable("caption", text)
+    if not any(character.isalnum() for character in text):
+        raise RejectedError("empty caption")
+    if len(text) > MAXIMUM_TEXT_CHARACTERS:
+        raise RejectedError("caption too long", f"{len(text):,} characters, at most {MAXIMUM_TEXT_CHARACTERS:,}")
+    return text
+
+
+def checked_id(identifier: str) -> str:
+    """The id as it stands.
+
+    Raises:
+        RejectedError: it is empty, too long, or holds characters that are no text.
+    """
+    if _printable("id", identifier) != identifier or not identifier:
+        raise RejectedError("bad id", f"{identifier[:80]!r}")
+    if len(identifier.encode()) > MAXIMUM_ID_BYTES:
+        raise RejectedError("bad id", f"longer than {MAXIMUM_ID_BYTES} bytes")
+    return identifier
+
+
+def checked_note(name: str, text: str) -> str:
+    """A source or license with its white space collapsed.
+
+    Raises:
+        RejectedError: it is too long, or holds characters that are no text.
+    """
+    text = _printable(name, text)
+    if len(text) > MAXIMUM_NOTE_CHARACTERS:
+        raise RejectedError(f"{name} too long", f"{len(text):,} characters, at most {MAXIMUM_NOTE_CHARACTERS:,}")
+    return text
+
+
+def _printable(name: str, text: str) -> str:
+    text = " ".join(text.split())
+    bad = _NO_TEXT.search(text)
+    if bad:
+        raise RejectedError("bad characters", f"{name} holds U+{ord(bad[0]):04X}")
+    return text

@@ -1,0 +1,30 @@
+"""What an operator can set, by environment variables that begin with REIMAGEN_RETRIEVER_."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_MINIMUM_OVERLAP = 0.5
+
+
+class Settings(BaseSettings):
+    """Settings of `reimagen-retriever serve`."""
+
+    model_config = SettingsConfigDict(env_prefix="REIMAGEN_RETRIEVER_", frozen=True)
+
+    knowledge_base: Path = Field(description="Folder of the knowledge base to serve.")
+    address: str = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
+    workers: int = Field(default=8, ge=1, le=256, description="How many calls are answered at once.")
+    heap_megabytes: int = Field(default=512, ge=64, description="The most memory that Lucene's Java heap may take.")
+    minimum_overlap: float = Field(
+        default=DEFAULT_MINIMUM_OVERLAP,
+        ge=0,
+        le=1,
+        description="How much of the shorter of query and text both must say for the pair to be a neighbor.",
+    )
+    redis_url: str | None = Field(default=None, description="Where answers are cached; none: they are not.")
+    cache_seconds: int = Field(default=3600, ge=1, description="About how long an answer stays in the cache.")
+    stop_seconds: float = Field(default=10, ge=0, description="How long calls under way may take once a stop is asked.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severe to log.")
