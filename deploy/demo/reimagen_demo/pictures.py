@@ -16,8 +16,12 @@ PAIR_SIDE = 256
 PAIR_FILL = 0.75
 """How much of such a picture's side the drawing takes."""
 
-SMALLEST, LARGEST = 0.5, 0.8
+SMALLEST, LARGEST = 0.62, 0.78
 """How much of a training picture's side the drawing takes, at least and at most."""
+MIRRORED = 0.1
+"""Share of training pictures whose drawing is mirrored."""
+SIDEWAYS = 0.08
+"""How far a drawing may stand from the middle, as a share of the side."""
 SHADOW_OPACITY = 0.3
 
 
@@ -53,10 +57,10 @@ class Composer:
         scale = rng.triangular(SMALLEST, LARGEST) * self.size / max(sprite.size)
         width, height = (max(1, round(edge * scale)) for edge in sprite.size)
         sprite = sprite.resize((width, height), Image.Resampling.LANCZOS)
-        if rng.random() < 0.3:
+        if rng.random() < MIRRORED:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         room = max(0.0, (self.size - width) / 2 - 0.02 * self.size)
-        jitter = min(room, 0.12 * self.size)
+        jitter = min(room, SIDEWAYS * self.size)
         left = round((self.size - width) / 2 + rng.uniform(-jitter, jitter))
         if scene.ground is None:
             top = round((self.size - height) / 2 + rng.uniform(-0.07, 0.07) * self.size)
