@@ -36,15 +36,16 @@ bench: install ## measure, one table for each benchmark
 install: .venv/.installed ## install the services and their tools into .venv
 
 proto: .venv/.dependencies ## generate the gRPC stubs anew
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable proto
+	@$(INSTALL) --editable proto
 
 # Local packages are left out of a lock: each environment installs them from this checkout.
 LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --upgrade \
 	$(foreach name,proto common retriever generator,--no-emit-package reimagen-$(name))
 
 lock: install ## resolve the locks anew, to the newest versions that the packages allow
-	@$(LOCK) --all-extras --group demo --group test --group lint --group build \
+	@$(LOCK) --all-extras --group demo --group test --group lint --group lock --group build \
 		$(PACKAGES:=/pyproject.toml) -o requirements.lock
+	@$(LOCK) --constraint requirements.lock --group build -o requirements-build.lock
 	@for service in retriever generator; do \
 		$(LOCK) --constraint requirements.lock services/$$service/pyproject.toml \
 			-o services/$$service/requirements.lock || exit 1; \
@@ -62,12 +63,15 @@ clean: ## remove whatever make has made
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-# The lock names every package, so that none is looked up; its hashes are checked.
-.venv/.dependencies: requirements.lock .venv/.created
-	@echo 'Installing what requirements.lock names into .venv (some minutes the first time)'
-	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation --requirement requirements.lock
+# The locks name every package, so that none is looked up; their hashes are checked. Pyserini is built from its source,
+# without a throw-away environment, so what builds it comes first.
+INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
+.venv/.dependencies: requirements-build.lock requirements.lock .venv/.created
+	@echo 'Installing what requirements.lock names into .venv (a few minutes the first time)'
+	@$(INSTALL) --require-hashes --requirement requirements-build.lock
+	@$(INSTALL) --require-hashes --requirement requirements.lock
 	@touch $@
 
 .venv/.installed: .venv/.dependencies proto/setup.py $(PACKAGES:=/pyproject.toml) $(wildcard proto/reimagen/v1/*.proto)
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(PACKAGES:%=--editable ./%)
+	@$(INSTALL) $(PACKAGES:%=--editable ./%)
 	@touch $@
