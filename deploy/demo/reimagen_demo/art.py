@@ -51,6 +51,7 @@ class Art:
 
     @property
     def packages(self) -> Path:
+        """Where npm installs the icon sets."""
         return self.folder / "npm"
 
     def install(self) -> None:
@@ -98,6 +99,7 @@ class Art:
         )
 
     def sprite_path(self, entity: Entity, style: Style) -> Path:
+        """Where the drawing is cached."""
         return self.folder / "sprites" / style.name / f"{entity.code}.png"
 
     def sprite(self, entity: Entity, style: Style, side: int) -> Image.Image:
