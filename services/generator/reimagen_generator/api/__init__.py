@@ -1,0 +1,1 @@
+"""The two faces of the generator, gRPC and REST: both thin over `generation`."""

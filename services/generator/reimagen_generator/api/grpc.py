@@ -1,0 +1,160 @@
+"""The gRPC face, as proto/reimagen/v1/generation.proto says."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from reimagen.v1 import generation_pb2 as pb
+from reimagen.v1 import generation_pb2_grpc, retrieval_pb2
+from reimagen_common.errors import InvalidArgument
+from reimagen_generator.engine.call import Call, Cancelled
+from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
+from reimagen_generator.requests import GenerationRequest, parse_request
+from reimagen_generator.retrieval import Neighbors
+
+SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Generation"].full_name
+MESSAGE_BYTES: Final = 96 * 1024 * 1024
+
+_Number = TypeVar("_Number", bound=int)
+_Name = TypeVar("_Name")
+
+_METHODS: Final = {retrieval_pb2.METHOD_UNSPECIFIED: "bm25", retrieval_pb2.METHOD_BM25: "bm25"}
+_STRATEGIES: Final = {
+    pb.Guidance.STRATEGY_UNSPECIFIED: None,
+    pb.Guidance.STRATEGY_JOINT: "joint",
+    pb.Guidance.STRATEGY_WEIGHTED: "weighted",
+    pb.Guidance.STRATEGY_INTERLEAVED: "interleaved",
+}
+_FORMATS: Final = {
+    pb.OUTPUT_FORMAT_UNSPECIFIED: "png",
+    pb.OUTPUT_FORMAT_PNG: "png",
+    pb.OUTPUT_FORMAT_JPEG: "jpeg",
+    pb.OUTPUT_FORMAT_WEBP: "webp",
+}
+
+
+class GenerationServicer(generation_pb2_grpc.GenerationServicer):
+    """Answers gRPC calls; errors and deadlines become statuses in the server's frame."""
+
+    def __init__(self, generator: Generator, *, deadline: float) -> None:
+        """Take what generates, and the seconds that a call without a deadline of its own is given."""
+        self._generator = generator
+        self._deadline = deadline
+
+    def Generate(  # noqa: N802  (the contract's name)
+        self, request: pb.GenerateRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.GenerateEvent]:
+        """Draw n pictures; ending the call stops the work at the next step."""
+        call = Call(timeout=min(context.time_remaining(), self._deadline))
+        if not context.add_callback(call.cancel):
+            return
+        try:
+            for event in self._generator.generate(_read(request), call):
+                yield _write(event)
+        except Cancelled:
+            return
+
+    def Describe(  # noqa: N802  (the contract's name)
+        self, request: pb.DescribeCascadeRequest, context: grpc.ServicerContext
+    ) -> pb.DescribeCascadeResponse:
+        """Tell the loaded cascade, and what may be asked of it."""
+        cascade = self._generator.engine.cascade
+        return pb.DescribeCascadeResponse(
+            cascade=cascade.config.name,
+            stages=[
+                pb.DescribeCascadeResponse.Stage(
+                    size=stage.size,
+                    parameters=parameters,
+                    retrieval_conditioned=stage.network.retrieval,
+                    steps=stage.steps,
+                )
+                for stage, parameters in zip(cascade.config.stages, cascade.parameters, strict=True)
+            ],
+            default_k=cascade.config.default_k,
+            maximum_k=cascade.config.maximum_k,
+        )
+
+
+def _read(message: pb.GenerateRequest) -> GenerationRequest:
+    retrieval: dict[str, Any] = {
+        "method": _known(_METHODS, message.retrieval.method, "retrieval.method"),
+    }
+    if message.retrieval.HasField("k"):
+        retrieval["k"] = message.retrieval.k
+    guidance: dict[str, Any] = {
+        "strategy": _known(_STRATEGIES, message.guidance.strategy, "guidance.strategy"),
+    }
+    for name in ("text_weight", "neighbor_weight", "interleave_ratio"):
+        if message.guidance.HasField(name):
+            guidance[name] = getattr(message.guidance, name)
+    return parse_request(
+        {
+            "prompt": message.prompt,
+            "n": message.n if message.HasField("n") else 1,
+            "size": message.size or None,
+            "seed": message.seed if message.HasField("seed") else None,
+            "retrieval": retrieval,
+            "guidance": guidance,
+            "references": tuple({"image": given.image, "text": given.text} for given in message.references),
+            "previews": message.previews,
+            "output_format": _known(_FORMATS, message.output_format, "output_format"),
+        }
+    )
+
+
+def _known(names: Mapping[_Number, _Name], number: _Number, field: str) -> _Name:
+    if number not in names:
+        raise InvalidArgument(f"there is no value {number}", field=field)
+    return names[number]
+
+
+def _write(event: Event) -> pb.GenerateEvent:
+    match event:
+        case Accepted():
+            return pb.GenerateEvent(
+                accepted=pb.GenerateEvent.Accepted(id=event.id, seed=event.seed, queued=event.queued)
+            )
+        case Neighbors():
+            return pb.GenerateEvent(neighbors=_write_neighbors(event))
+        case Progress():
+            return pb.GenerateEvent(
+                progress=pb.GenerateEvent.Progress(
+                    stage=event.stage, size=event.size, step=event.step, steps=event.steps, preview=event.preview
+                )
+            )
+        case Picture():
+            return pb.GenerateEvent(
+                picture=pb.GenerateEvent.Picture(
+                    index=event.index,
+                    seed=event.seed,
+                    image=event.image,
+                    media_type=event.media_type,
+                    width=event.size,
+                    height=event.size,
+                )
+            )
+
+
+def _write_neighbors(event: Neighbors) -> pb.GenerateEvent.Neighbors:
+    return pb.GenerateEvent.Neighbors(
+        neighbors=[
+            retrieval_pb2.Neighbor(
+                pair=retrieval_pb2.Pair(
+                    id=neighbor.id,
+                    text=neighbor.text,
+                    image=neighbor.image,
+                    media_type=neighbor.media_type,
+                    width=neighbor.width,
+                    height=neighbor.height,
+                    source=neighbor.source,
+                    license=neighbor.license,
+                ),
+                rank=neighbor.rank,
+                score=neighbor.score,
+            )
+            for neighbor in event.neighbors
+        ],
+        text_only=event.text_only,
+        generation=event.generation,
+    )

@@ -1,0 +1,223 @@
+"""POST /v1/images/generations, and the pictures that it answers as links."""
+
+import base64
+import contextlib
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_common.http_errors import Problem
+from reimagen_generator.api.http.files import FileStore
+from reimagen_generator.api.http.running import Runner, cancelled_with
+from reimagen_generator.api.http.schema import (
+    CompletedEvent,
+    Grounds,
+    ImageData,
+    ImagesRequest,
+    ImagesResponse,
+    NeighborData,
+    NeighborsEvent,
+    PartialImageEvent,
+    ProgressEvent,
+    StreamEvent,
+)
+from reimagen_generator.engine.call import Call, Cancelled
+from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
+from reimagen_generator.retrieval import Neighbors
+
+_LINK_SECONDS: Final = 3_600
+_LINK_BYTES: Final = 256 * 1024 * 1024
+# nginx's name for a client that closed the connection; nobody reads it but the log.
+_CLIENT_GONE: Final = 499
+
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": Problem, "description": "A field is wrong; `field` names it."},
+    413: {"model": Problem, "description": "The body is too large."},
+    429: {"model": Problem, "description": "Too many requests are waiting; `Retry-After` says when to come back."},
+    503: {"model": Problem, "description": "The service is starting or stopping, or the retriever does not answer."},
+    504: {"model": Problem, "description": "The pictures were not finished in time."},
+}
+_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The pictures; with `stream`, server-sent events: one `image_generation.neighbors`, "
+        "`image_generation.progress` for each step, `image_generation.partial_image` as often as asked, and one "
+        "`image_generation.completed` for each picture. An error in mid-stream is an event `error`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    **_ERRORS,
+}
+
+
+class _Answer:
+    """Writes the events of one request as REST shows them."""
+
+    def __init__(self, generator: Generator, files: FileStore, body: ImagesRequest, request: Request) -> None:
+        self._cascade = generator.config.name
+        self._files = files
+        self._body = body
+        self._request = request
+
+    def grounds(self, accepted: Accepted, neighbors: Neighbors) -> Grounds:
+        return Grounds(
+            neighbors=[
+                NeighborData(
+                    id=neighbor.id,
+                    text=neighbor.text,
+                    source=neighbor.source,
+                    license=neighbor.license,
+                    rank=neighbor.rank,
+                    score=neighbor.score,
+                    **self._content(neighbor.image, str(self._request.url_for("pair_image", pair_id=neighbor.id))),
+                )
+                if neighbor.id
+                else NeighborData(text=neighbor.text)
+                for neighbor in neighbors.neighbors
+            ],
+            text_only=neighbors.text_only,
+            generation=neighbors.generation,
+            cascade=self._cascade,
+            seed=accepted.seed,
+        )
+
+    def image(self, picture: Picture) -> ImageData:
+        if self._body.response_format == "b64_json":
+            return ImageData(b64_json=_base64(picture.image), seed=picture.seed)
+        name = self._files.add(picture.image, picture.media_type)
+        return ImageData(url=str(self._request.url_for("file", name=name)), seed=picture.seed)
+
+    def _content(self, image: bytes, url: str) -> dict[str, str]:
+        return {"b64_json": _base64(image)} if self._body.response_format == "b64_json" else {"url": url}
+
+
+def images_router(generator: Generator, *, deadline: float) -> APIRouter:
+    """Make the routes of the pictures; a request may take `deadline` seconds."""
+    router = APIRouter(prefix="/v1", tags=["images"])
+    files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
+    runner = Runner(generator)
+
+    @router.post(
+        "/images/generations", response_model=ImagesResponse, response_model_exclude_none=True, responses=_ANSWERS
+    )
+    async def create_images(body: ImagesRequest, request: Request) -> ImagesResponse | Response:
+        """Draw pictures of a prompt, grounded on the pairs that the knowledge base has for it.
+
+        The body is OpenAI's, with `retrieval`, `guidance` and `references` beside it; a field that is not listed is
+        refused. Closing the connection stops the work.
+        """
+        if body.model not in (None, generator.config.name):
+            raise InvalidArgument(f"this service draws with {generator.config.name!r} only", field="model")
+        if body.previews and not body.stream:
+            raise InvalidArgument("needs stream = true", field="partial_images")
+        call = Call(timeout=deadline)
+        answer = _Answer(generator, files, body, request)
+        events = runner.events(body, call)
+        if body.stream:
+            return await _stream(events, answer, body, request, call)
+        async with contextlib.aclosing(events), cancelled_with(request, call):
+            try:
+                grounds, size = await _grounds(events, answer)
+                data = [answer.image(event) async for event in events if isinstance(event, Picture)]
+            except Cancelled:
+                return Response(status_code=_CLIENT_GONE)
+        return ImagesResponse(
+            created=int(time.time()),
+            size=f"{size}x{size}",
+            output_format=body.output_format,
+            data=data,
+            **grounds.model_dump(),
+        )
+
+    @router.get("/images/files/{name}", name="file", response_class=Response, responses={404: {"model": Problem}})
+    async def read_file(name: str) -> Response:
+        """Read a picture that was answered as a link."""
+        stored = files.get(name)
+        return Response(stored.content, media_type=stored.media_type)
+
+    @router.get(
+        "/pairs/{pair_id:path}/image",
+        name="pair_image",
+        tags=["knowledge base"],
+        response_class=Response,
+        responses={404: {"model": Problem}, 503: {"model": Problem}},
+    )
+    async def read_pair_image(pair_id: str) -> Response:
+        """Read the picture of one pair of the knowledge base."""
+        image, media_type = await run_in_threadpool(generator.retriever.pair_image, pair_id)
+        return Response(image, media_type=media_type)
+
+    return router
+
+
+async def _grounds(events: AsyncGenerator[Event, None], answer: _Answer) -> tuple[Grounds, int]:
+    accepted, neighbors = await anext(events), await anext(events)
+    assert isinstance(accepted, Accepted)
+    assert isinstance(neighbors, Neighbors)
+    return answer.grounds(accepted, neighbors), accepted.size
+
+
+async def _stream(
+    events: AsyncGenerator[Event, None], answer: _Answer, body: ImagesRequest, request: Request, call: Call
+) -> Response:
+    """Answer with server-sent events; what fails before the first of them is still answered by its status."""
+    async with contextlib.AsyncExitStack() as opening:
+        await opening.enter_async_context(contextlib.aclosing(events))
+        await opening.enter_async_context(cancelled_with(request, call))
+        try:
+            grounds, _ = await _grounds(events, answer)
+        except Cancelled:
+            return Response(status_code=_CLIENT_GONE)
+        rest = opening.pop_all()
+
+    async def lines() -> AsyncIterator[str]:
+        async with rest:
+            yield _sse(NeighborsEvent(**grounds.model_dump()))
+            try:
+                async for event in _shown(events, answer, body):
+                    yield _sse(event)
+            except Cancelled:
+                return
+            except ReimagenError as error:
+                fault = {"message": error.message, "type": error.kind, "param": error.field, "code": error.kind}
+                yield f"event: error\ndata: {json.dumps({'type': 'error', 'error': fault})}\n\n"
+
+    return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+async def _shown(
+    events: AsyncGenerator[Event, None], answer: _Answer, body: ImagesRequest
+) -> AsyncIterator[StreamEvent]:
+    previews = 0
+    async for event in events:
+        match event:
+            case Progress():
+                yield ProgressEvent(stage=event.stage, size=event.size, step=event.step, steps=event.steps)
+                if event.preview is not None:
+                    yield PartialImageEvent(
+                        partial_image_index=previews,
+                        b64_json=_base64(event.preview),
+                        created_at=int(time.time()),
+                        size=f"{event.size}x{event.size}",
+                    )
+                    previews += 1
+            case Picture():
+                yield CompletedEvent(
+                    index=event.index,
+                    created_at=int(time.time()),
+                    size=f"{event.size}x{event.size}",
+                    output_format=body.output_format,
+                    **answer.image(event).model_dump(),
+                )
+
+
+def _sse(event: StreamEvent) -> str:
+    return f"event: {event.type}\ndata: {event.model_dump_json(exclude_none=True)}\n\n"
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

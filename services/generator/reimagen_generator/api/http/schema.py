@@ -1,0 +1,138 @@
+"""The bodies of the REST face: OpenAI's names, with what grounding adds to them."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reimagen_generator.requests import PREVIEWS, GenerationRequest, OutputFormat, Previews
+
+
+class ImagesRequest(GenerationRequest):
+    """A prompt, how it is to be grounded, and how the pictures are to come back."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a red panda in the snow"},
+                {
+                    "prompt": "a red panda in the snow",
+                    "n": 2,
+                    "size": "256x256",
+                    "seed": 7,
+                    "retrieval": {"k": 2, "method": "bm25"},
+                    "guidance": {"strategy": "interleaved", "text_weight": 2, "neighbor_weight": 2},
+                },
+            ]
+        }
+    )
+
+    previews: Previews = Field(
+        0,
+        alias="partial_images",
+        description=f"How many unfinished pictures to send before the finished one, 0 to {PREVIEWS}; needs `stream`.",
+    )
+    response_format: Literal["b64_json", "url"] = Field(
+        "b64_json", description="Pictures in the answer itself, or links that hold for an hour."
+    )
+    stream: bool = Field(False, strict=True, description="Answer with server-sent events while the pictures are drawn.")
+    model: str | None = Field(None, description="The cascade, as /v1/models lists it; unset means the loaded one.")
+    user: Annotated[str | None, Field(max_length=256)] = Field(None, description="Your own user's id, for the log.")
+
+
+class ImageData(BaseModel):
+    """One picture, whose file also says what it was grounded on."""
+
+    b64_json: str | None = Field(None, description="The file, as base64.")
+    url: str | None = Field(None, description="Where the file is for an hour.")
+    seed: int = Field(description="Draws this picture again.")
+
+
+class NeighborData(BaseModel):
+    """A pair that the pictures were grounded on; a reference of the caller has only its text."""
+
+    id: str | None = Field(None, description="In the knowledge base.")
+    text: str = Field(description="What it shows.")
+    source: str | None = Field(None, description="Where it came from.")
+    license: str | None = Field(None, description="An SPDX identifier where there is one.")
+    rank: int | None = Field(None, description="From 1, the best.")
+    score: float | None = Field(None, description="Of the retrieval method; comparable within one answer.")
+    b64_json: str | None = Field(None, description="Its picture, as base64, where the pictures come that way.")
+    url: str | None = Field(None, description="Its picture, where the pictures come as links.")
+
+
+class Grounds(BaseModel):
+    """What the pictures are grounded on."""
+
+    neighbors: list[NeighborData] = Field(description="Best first.")
+    text_only: bool = Field(description="Nothing was asked for or nothing relevant found: drawn from the text alone.")
+    generation: str = Field(description="Of the knowledge base; empty when nothing was retrieved.")
+    cascade: str = Field(description="The cascade that draws.")
+    seed: int = Field(description="Of the first picture.")
+
+
+class ImagesResponse(Grounds):
+    """The pictures, and what they are grounded on."""
+
+    created: int = Field(description="Seconds since 1970.")
+    size: str = Field(description="Width and height.", examples=["256x256"])
+    output_format: OutputFormat = Field(description="Of the files.")
+    data: list[ImageData]
+
+
+class NeighborsEvent(Grounds):
+    """The first event of a stream."""
+
+    type: Literal["image_generation.neighbors"] = "image_generation.neighbors"
+
+
+class ProgressEvent(BaseModel):
+    """A step is done."""
+
+    type: Literal["image_generation.progress"] = "image_generation.progress"
+    stage: int = Field(description="Of the cascade, from 0.")
+    size: int = Field(description="Side of the stage's picture.")
+    step: int = Field(description="Steps done.")
+    steps: int = Field(description="Steps of the stage.")
+
+
+class PartialImageEvent(BaseModel):
+    """The first picture, unfinished."""
+
+    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    partial_image_index: int = Field(description="From 0.")
+    b64_json: str = Field(description="A PNG file, as base64.")
+    created_at: int = Field(description="Seconds since 1970.")
+    size: str = Field(description="Width and height of what the stage predicts.")
+    output_format: Literal["png"] = "png"
+
+
+class CompletedEvent(ImageData):
+    """A finished picture; n of them end a stream."""
+
+    type: Literal["image_generation.completed"] = "image_generation.completed"
+    index: int = Field(description="Of the picture, from 0.")
+    created_at: int = Field(description="Seconds since 1970.")
+    size: str = Field(description="Width and height.")
+    output_format: OutputFormat = Field(description="Of the file.")
+
+
+StreamEvent = NeighborsEvent | ProgressEvent | PartialImageEvent | CompletedEvent
+
+
+class Model(BaseModel):
+    """A loaded cascade, as OpenAI's clients list models."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="When it was loaded, in seconds since 1970.")
+    owned_by: str = "reimagen"
+    sizes: list[str] = Field(description="What may be asked for.", examples=[["64x64", "256x256", "1024x1024"]])
+    default_k: int = Field(description="Neighbors, where a request names no number.")
+    maximum_k: int = Field(description="The most neighbors that a request may have.")
+
+
+class Models(BaseModel):
+    """The loaded cascades."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]

@@ -1,0 +1,200 @@
+"""The owner of the accelerator: it admits as many calls as it can bear and draws them one after another."""
+
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
+from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
+from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
+
+log = logging.getLogger(__name__)
+
+
+class State(Enum):
+    """Whether calls are admitted."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is to be drawn, one picture for each seed."""
+
+    prompt: str
+    neighbors: Sequence[ReferencePair]
+    seeds: Sequence[int]
+    size: int
+    guidance: GuidanceOptions
+    previews: int
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What has become of the calls since the start."""
+
+    finished: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    too_late: int = 0
+    refused: int = 0
+    steps: int = 0
+
+
+class Place:
+    """A call's place in the engine, held from its admission to its end."""
+
+    def __init__(self, call: Call, *, ahead: int, jobs: "queue.SimpleQueue[tuple[Call, Drawing] | None]") -> None:
+        """Made by `Engine.admit`."""
+        self.ahead = ahead
+        self._call = call
+        self._jobs = jobs
+
+    def draw(self, drawing: Drawing) -> Iterator[Step | Finished]:
+        """Wait for the call's turn and yield what is drawn: any number of `Step`, then one `Finished`.
+
+        Raises:
+            Cancelled: the caller has gone.
+            DeadlineExceeded: its time was up, in the queue or while it was drawn.
+            ReimagenError: the drawing failed; other calls are not touched.
+        """
+        self._jobs.put((self._call, drawing))
+        while True:
+            event = self._call.receive()
+            yield event
+            if isinstance(event, Finished):
+                return
+
+
+class Engine:
+    """Draws with one cascade, one call at a time, in the order of their arrival."""
+
+    def __init__(self, cascade: Cascade, *, capacity: int) -> None:
+        """Take the cascade that draws, and how many calls may wait beside the one that is being drawn."""
+        self.cascade = cascade
+        self._places = capacity + 1
+        self._state = State.STARTING
+        self._counters = Counters()
+        self._seconds_a_call = 1.0
+        self._changed = threading.Condition()
+        self._calls: set[Call] = set()
+        self._jobs: queue.SimpleQueue[tuple[Call, Drawing] | None] = queue.SimpleQueue()
+        self._worker = threading.Thread(target=self._work, name="engine")
+
+    @property
+    def state(self) -> State:
+        """Whether calls are admitted now."""
+        return self._state
+
+    @property
+    def counters(self) -> Counters:
+        """What has become of the calls so far."""
+        return self._counters
+
+    @property
+    def places(self) -> int:
+        """How many calls the engine holds at most."""
+        return self._places
+
+    def start(self) -> None:
+        """Compile the cascade, which may take minutes the first time, then admit calls."""
+        started = time.monotonic()
+        self.cascade.warm_up()
+        log.info("the cascade is compiled", extra={"seconds": round(time.monotonic() - started, 1)})
+        self._worker.start()
+        self._state = State.READY
+
+    def stop(self, grace: float) -> None:
+        """Admit no more, give those admitted `grace` seconds to end, cancel the rest."""
+        self._state = State.STOPPING
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._calls, timeout=grace):
+                log.warning("calls are cut off by the stop", extra={"calls": len(self._calls)})
+            for call in self._calls:
+                call.post(Unavailable("the service has stopped; send the request again", retry_after=5))
+                call.cancel()
+        self._jobs.put(None)
+        if self._worker.is_alive():
+            self._worker.join()
+
+    @contextmanager
+    def admit(self, call: Call) -> Iterator[Place]:
+        """Hold a place for the call, or refuse it at once; leaving the context ends the call's work.
+
+        Raises:
+            Overloaded: every place is taken.
+            Unavailable: the service is starting or stopping.
+        """
+        with self._changed:
+            if self._state is not State.READY:
+                raise Unavailable(f"the service is {self._state.value}; try again soon", retry_after=5)
+            ahead = len(self._calls)
+            if ahead >= self._places:
+                self._count(refused=1)
+                raise Overloaded(
+                    f"{ahead} requests are waiting already; try again later",
+                    retry_after=math.ceil(self._seconds_a_call),
+                )
+            self._calls.add(call)
+        try:
+            yield Place(call, ahead=ahead, jobs=self._jobs)
+        finally:
+            call.cancel()
+            with self._changed:
+                self._calls.discard(call)
+                self._changed.notify_all()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            call, drawing = job
+            try:
+                self._draw(call, drawing)
+            except Cancelled as error:
+                self._count(cancelled=1)
+                call.post(error)
+            except DeadlineExceeded as error:
+                self._count(too_late=1)
+                call.post(error)
+            except Exception:
+                # The worker outlives whatever a drawing raises: the next call is not to pay for this one.
+                log.exception("a drawing failed", extra={"call": call.id})
+                self._count(failed=1)
+                call.post(ReimagenError(f"the drawing failed; the service's log says why under {call.id}"))
+
+    def _draw(self, call: Call, drawing: Drawing) -> None:
+        call.check()
+        started = time.monotonic()
+        due = self._preview_steps(drawing)
+        events = self.cascade.draw(
+            drawing.prompt, drawing.neighbors, seeds=drawing.seeds, size=drawing.size, guidance=drawing.guidance
+        )
+        with closing(events):
+            for done, event in enumerate(events, start=1):
+                call.check()
+                match event:
+                    case StepDone():
+                        self._count(steps=1)
+                        preview = event.preview() if done in due else None
+                        call.post(Step(event.stage, event.size, event.step, event.steps, preview))
+                    case Drawn():
+                        self._seconds_a_call = time.monotonic() - started
+                        self._count(finished=1)
+                        call.post(Finished(event.pictures))
+
+    def _preview_steps(self, drawing: Drawing) -> frozenset[int]:
+        """Which steps of the whole cascade, from 1, a preview is due at: evenly spread, the end left out."""
+        steps = sum(stage.steps for stage in self.cascade.config.stages if stage.size <= drawing.size)
+        return frozenset(max(1, steps * (index + 1) // (drawing.previews + 1)) for index in range(drawing.previews))
+
+    def _count(self, **more: int) -> None:
+        with self._changed:
+            counted = {name: getattr(self._counters, name) + value for name, value in more.items()}
+            self._counters = replace(self._counters, **counted)

@@ -1,0 +1,176 @@
+"""What may be asked of the generator: one model for both faces, with the limits that the contract states."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
+
+from reimagen_common.errors import from_validation_error
+
+PROMPT_CHARACTERS = 1_000
+PICTURES = 10
+NEIGHBORS = 16
+REFERENCE_BYTES = 4 * 1024 * 1024
+PREVIEWS = 3
+SEEDS = 2**32
+
+OutputFormat = Literal["png", "jpeg", "webp"]
+Strategy = Literal["joint", "weighted", "interleaved"]
+
+_DATA_URL = re.compile(r"data:image/[a-z+.-]+;base64,", re.ASCII)
+
+
+def _parse_size(value: object) -> object:
+    """Read OpenAI's "256x256" and "auto"; leave a number as it is."""
+    if value == "auto":
+        return None
+    if isinstance(value, str):
+        sides = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", value, re.ASCII)
+        if sides is None or sides[1] != sides[2]:
+            raise ValueError('must be a square such as "256x256", or "auto"')
+        return int(sides[1])
+    return value
+
+
+def _decode_base64(value: object) -> object:
+    """Read base64, plain or as a data URL; leave bytes as they are."""
+    if not isinstance(value, str):
+        return value
+    prefix = _DATA_URL.match(value)
+    try:
+        return base64.b64decode(value[prefix.end() :] if prefix else value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError('must be base64, or a data URL such as "data:image/png;base64,..."') from error
+
+
+Prompt = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=PROMPT_CHARACTERS, description="What to draw.", examples=["a red panda in the snow"]
+    ),
+]
+Count = Annotated[int, Field(strict=True, ge=1, le=PICTURES, description="How many pictures.")]
+Size = Annotated[
+    StrictInt | None,
+    BeforeValidator(_parse_size),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "examples": ["64x64", "256x256", "1024x1024", "auto"],
+            "description": "Width and height. `auto` is 256x256 where the cascade draws it, else its largest size.",
+        }
+    ),
+]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=SEEDS)]
+Previews = Annotated[
+    int,
+    Field(strict=True, ge=0, le=PREVIEWS, description="How many previews of the unfinished first picture to send."),
+]
+Weight = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Retrieval(_Model):
+    """How the neighbors are found."""
+
+    k: Annotated[int, Field(strict=True, ge=0, le=NEIGHBORS)] | None = Field(
+        None,
+        description="How many neighbors; unset means the cascade's default, 0 draws from the text alone.",
+        examples=[2],
+    )
+    method: Literal["bm25"] = Field("bm25", description="How the knowledge base is searched.")
+
+
+class Guidance(_Model):
+    """Overrides the defaults of the cascade's retrieval-conditioned stages; what is unset keeps each stage's own."""
+
+    strategy: Strategy | None = Field(
+        None, description="How the text's and the neighbors' guidance combine.", examples=["interleaved"]
+    )
+    text_weight: Weight | None = Field(None, description="How strongly the text guides, 0 to 100.")
+    neighbor_weight: Weight | None = Field(None, description="How strongly the neighbors guide, 0 to 100.")
+    interleave_ratio: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        None, description="The share of steps that enhance the text rather than the neighbors, 0 to 1."
+    )
+
+
+class Reference(_Model):
+    """A picture given by the caller in place of a retrieved pair."""
+
+    image: Annotated[
+        bytes,
+        BeforeValidator(_decode_base64),
+        Field(strict=True),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "description": "A PNG, JPEG or WebP file of at most 4 MiB and 4,096 pixels a side, as base64 or as a "
+                "data URL.",
+            }
+        ),
+    ]
+    text: str = Field(max_length=PROMPT_CHARACTERS, description="What it shows.", examples=["a red panda"])
+
+    @field_validator("image")
+    @classmethod
+    def _image_fits(cls, image: bytes) -> bytes:
+        if not 1 <= len(image) <= REFERENCE_BYTES:
+            raise ValueError(f"must be a file of 1 to {REFERENCE_BYTES:,} bytes, got {len(image):,}")
+        return image
+
+
+class GenerationRequest(_Model):
+    """One call: n pictures of a prompt, and what they are to be grounded on."""
+
+    prompt: Prompt
+    n: Count = 1
+    size: Size = None
+    seed: Seed | None = Field(
+        None,
+        description="Picture i is drawn from seed + i, and the same seed gives the same picture. Unset: a random one.",
+        examples=[7],
+    )
+    retrieval: Retrieval = Field(Retrieval(), description="Which pairs of the knowledge base to draw from.")
+    guidance: Guidance = Field(Guidance(), description="Overrides the cascade's guidance.")
+    references: tuple[Reference, ...] = Field(
+        (),
+        max_length=NEIGHBORS,
+        description="When there are any, they are the neighbors and nothing is retrieved.",
+    )
+    previews: Previews = 0
+    output_format: OutputFormat = Field("png", description="The file format of the pictures.")
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt_says_something(cls, prompt: str) -> str:
+        if not prompt.strip():
+            raise ValueError("must not be blank")
+        return prompt
+
+
+def parse_request(values: Mapping[str, Any]) -> GenerationRequest:
+    """Validate a request that did not come as JSON.
+
+    Raises:
+        InvalidArgument: naming the first field that is wrong.
+    """
+    try:
+        return GenerationRequest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise from_validation_error(first, first["loc"]) from error

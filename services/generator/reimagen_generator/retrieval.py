@@ -1,0 +1,146 @@
+"""The client of the retriever: a prompt in, its neighbors out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+
+from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
+from reimagen_common.errors import DeadlineExceeded, ReimagenError, Unavailable, from_rpc_error
+
+_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+# The rest of a call's time belongs to the drawing.
+_SHARE: Final = 0.25
+_LONGEST_SECONDS: Final = 10.0
+# gRPC spreads each pause by ±20 % itself, and stops retrying at the deadline.
+_RETRY: Final = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": "reimagen.v1.Retrieval"}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+_METHODS: Final = {"bm25": retrieval_pb2.METHOD_BM25}
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A pair that a picture is grounded on, or a reference that the caller gave, which has but an image and a text."""
+
+    image: bytes
+    text: str
+    id: str = ""
+    media_type: str = ""
+    width: int = 0
+    height: int = 0
+    source: str = ""
+    license: str = ""
+    rank: int = 0
+    score: float = 0.0
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """What pictures are grounded on, best first, and the generation of the knowledge base that it came from."""
+
+    neighbors: Sequence[Neighbor] = ()
+    generation: str = ""
+
+    @property
+    def text_only(self) -> bool:
+        """Whether there is nothing but the prompt to draw from."""
+        return not self.neighbors
+
+
+class Retriever:
+    """A connection to one retriever, shared by all threads; it is made when it is needed, and again when it breaks."""
+
+    def __init__(self, address: str) -> None:
+        """Take the address, `host:port`; nothing is sent yet."""
+        self._address = address
+        self._channel = grpc.insecure_channel(
+            address,
+            options=[
+                ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+                ("grpc.service_config", _RETRY),
+                # gRPC would wait up to two minutes before it notices that a retriever is back.
+                ("grpc.initial_reconnect_backoff_ms", 200),
+                ("grpc.max_reconnect_backoff_ms", 2_000),
+            ],
+        )
+        self._stub = retrieval_pb2_grpc.RetrievalStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def search(self, query: str, *, k: int, method: str, remaining: float) -> Neighbors:
+        """Find the k pairs that match the query best, within a share of the `remaining` seconds of the call.
+
+        Raises:
+            Unavailable: the retriever does not answer.
+            ReimagenError: it answered with an error of its own.
+        """
+        request = retrieval_pb2.SearchRequest(query=query, k=k, method=_METHODS[method])
+        timeout = min(_LONGEST_SECONDS, _SHARE * remaining)
+        try:
+            response = self._stub.Search(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise self._explain(error) from error
+        return Neighbors(
+            neighbors=tuple(
+                Neighbor(
+                    id=found.pair.id,
+                    text=found.pair.text,
+                    image=found.pair.image,
+                    media_type=found.pair.media_type,
+                    width=found.pair.width,
+                    height=found.pair.height,
+                    source=found.pair.source,
+                    license=found.pair.license,
+                    rank=found.rank,
+                    score=found.score,
+                )
+                for found in response.neighbors
+            ),
+            generation=response.generation,
+        )
+
+    def pair_image(self, pair_id: str) -> tuple[bytes, str]:
+        """Get the picture file of one pair of the knowledge base, and its media type.
+
+        Raises:
+            NotFound: the knowledge base has no such pair.
+            Unavailable: the retriever does not answer.
+        """
+        try:
+            pair = self._stub.GetPair(retrieval_pb2.GetPairRequest(id=pair_id), timeout=_LONGEST_SECONDS)
+        except grpc.RpcError as error:
+            raise self._explain(error) from error
+        return pair.image, pair.media_type
+
+    def _explain(self, error: grpc.RpcError) -> ReimagenError:
+        explained = from_rpc_error(error)
+        if isinstance(explained, Unavailable | DeadlineExceeded):
+            return Unavailable(
+                f"the retriever at {self._address} does not answer; start it with `reimagen-retriever serve KB_DIR`, "
+                "or send retrieval.k = 0 or references",
+                retry_after=explained.retry_after or 5,
+            )
+        return explained

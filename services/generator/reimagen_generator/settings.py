@@ -1,0 +1,44 @@
+"""The settings of the service, each of them also an environment variable."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from reimagen_common.logs import Level
+
+SHIPPED_WEIGHTS: Final = Path(__file__).resolve().parents[1] / "weights" / "demo"
+
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}$")]
+
+
+def _user_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "reimagen" / "compiled"
+
+
+class Settings(BaseSettings):
+    """How `reimagen-generator serve` runs. REIMAGEN_GENERATOR_QUEUE_CAPACITY=2 sets queue_capacity, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True, extra="forbid")
+
+    weights: Path = Field(SHIPPED_WEIGHTS, description="Folder of the cascade: cascade.json and its weights.")
+    retriever: Address = Field("127.0.0.1:50051", description="host:port of the retriever's gRPC.")
+    grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 takes a free one.")
+    http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 takes a free one.")
+    queue_capacity: int = Field(8, ge=0, le=64, description="Requests that may wait beside the one being drawn.")
+    deadline: float = Field(300, gt=0, le=3600, description="Seconds a request may take, where the caller sets none.")
+    grace: float = Field(30, ge=0, le=600, description="Seconds that requests are given to end when the service stops.")
+    compile_cache: Path = Field(
+        default_factory=_user_cache, description="Folder that keeps compiled code, for a fast next start."
+    )
+    log_level: Level = Field("info", description="The least severe level that is logged.")
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_are_there(cls, folder: Path) -> Path:
+        if not (folder / "cascade.json").is_file():
+            raise ValueError(f"there is no cascade.json in {folder}")
+        return folder
