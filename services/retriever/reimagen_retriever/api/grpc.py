@@ -1,0 +1,79 @@
+"""The gRPC face of the retriever."""
+
+import grpc
+
+from reimagen.v1 import retrieval_pb2 as pb
+from reimagen.v1 import retrieval_pb2_grpc
+from reimagen_common.errors import InvalidArgument
+from reimagen_retriever.service import DEFAULT_K, MAXIMUM_ANSWER_BYTES, Answer, FoundPair, Retriever, Search
+
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Retrieval"].full_name
+# The pictures of a full answer, and room for what is said about them.
+MAXIMUM_MESSAGE_BYTES = MAXIMUM_ANSWER_BYTES + 4 * 1024 * 1024
+
+_METHODS = (pb.METHOD_UNSPECIFIED, pb.METHOD_BM25)
+_CACHE_STATES = {"up": pb.CACHE_STATE_UP, "down": pb.CACHE_STATE_DOWN, "off": pb.CACHE_STATE_OFF}
+
+
+class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
+    """Answers calls of `reimagen.v1.Retrieval` from a retriever."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+
+    def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:  # noqa: D102, N802
+        return _response(self._retriever.search(_search(request)))
+
+    def BatchSearch(  # noqa: D102, N802
+        self, request: pb.BatchSearchRequest, context: grpc.ServicerContext
+    ) -> pb.BatchSearchResponse:
+        searches = [_search(search, f"searches[{number}].") for number, search in enumerate(request.searches)]
+        return pb.BatchSearchResponse(responses=map(_response, self._retriever.batch_search(searches)))
+
+    def GetPair(self, request: pb.GetPairRequest, context: grpc.ServicerContext) -> pb.Pair:  # noqa: D102, N802
+        return _pair(self._retriever.get_pair(request.id))
+
+    def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:  # noqa: D102, N802
+        description = self._retriever.describe()
+        manifest = description.manifest
+        return pb.DescribeResponse(
+            generation=manifest.generation,
+            format_version=manifest.format_version,
+            pairs=manifest.pairs,
+            licenses=manifest.licenses,
+            minimum_score=0.0,
+            cache=_CACHE_STATES[description.cache],
+        )
+
+
+def _search(request: pb.SearchRequest, within: str = "") -> Search:
+    if request.method not in _METHODS:
+        raise InvalidArgument(f"{request.method} is none that this service knows", field=f"{within}method")
+    return Search(
+        query=request.query,
+        k=request.k or DEFAULT_K,
+        omit_images=request.omit_images,
+        minimum_score=request.minimum_score if request.HasField("minimum_score") else None,
+    )
+
+
+def _response(answer: Answer) -> pb.SearchResponse:
+    neighbors = (
+        pb.Neighbor(pair=_pair(found), rank=rank, score=found.score)
+        for rank, found in enumerate(answer.neighbors, start=1)
+    )
+    return pb.SearchResponse(neighbors=neighbors, generation=answer.generation, cached=answer.cached)
+
+
+def _pair(found: FoundPair) -> pb.Pair:
+    pair = found.pair
+    return pb.Pair(
+        id=pair.id,
+        text=pair.contents,
+        image=found.image,
+        media_type=pair.media_type,
+        width=pair.width,
+        height=pair.height,
+        source=pair.source,
+        license=pair.license,
+    )

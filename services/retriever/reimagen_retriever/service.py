@@ -1,0 +1,277 @@
+"""From a query to its neighbors: checks, cache, index, pictures; and the base replaced while it is served."""
+
+import hashlib
+import logging
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, Unavailable
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.cache import AnswerCache, CacheState, SingleFlight
+from reimagen_retriever.index.bm25 import Hit
+from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp
+from reimagen_retriever.knowledge_base.pair import MAXIMUM_ID_BYTES, StoredPair
+
+DEFAULT_K = 2
+MAXIMUM_K = 16
+MAXIMUM_QUERY_CHARACTERS = 1_000
+MAXIMUM_SEARCHES = 64
+MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # of the pictures in one answer
+
+_logger = logging.getLogger(__name__)
+_HITS = TypeAdapter(list[Hit])
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is asked for."""
+
+    query: str
+    k: int = DEFAULT_K
+    omit_images: bool = False
+    minimum_score: float | None = None
+    """The least BM25 score; None leaves it to the service's minimum overlap to say what is no neighbor."""
+
+    def check(self, within: str = "") -> None:
+        """Refuses what is beyond the limits.
+
+        Args:
+            within: What the fields' names begin with, such as `searches[0].`.
+
+        Raises:
+            InvalidArgument: naming the field.
+        """
+        length = len(self.query.strip())
+        if not 1 <= length <= MAXIMUM_QUERY_CHARACTERS:
+            raise InvalidArgument(
+                f"must be 1 to {MAXIMUM_QUERY_CHARACTERS:,} characters, got {length:,}", field=f"{within}query"
+            )
+        if not 1 <= self.k <= MAXIMUM_K:
+            raise InvalidArgument(f"must be 1 to {MAXIMUM_K}, got {self.k:,}", field=f"{within}k")
+        if self.minimum_score is not None and not (math.isfinite(self.minimum_score) and self.minimum_score >= 0):
+            raise InvalidArgument(
+                f"must be a number from 0 up, got {self.minimum_score}", field=f"{within}minimum_score"
+            )
+
+
+@dataclass(frozen=True)
+class FoundPair:
+    """A pair with its picture, or with b'' where the picture was not asked for."""
+
+    pair: StoredPair
+    image: bytes
+    score: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search found."""
+
+    neighbors: Sequence[FoundPair]
+    generation: str
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is being served, and how the service is doing."""
+
+    manifest: Manifest
+    minimum_overlap: float
+    cache: CacheState
+
+
+class Retriever:
+    """Searches a knowledge base; safe to use from many threads.
+
+    When a build replaces the base, the next search is answered from the new one; searches under way end on the old.
+
+    Args:
+        folder: The knowledge base.
+        cache: Where answers are kept.
+        minimum_overlap: 0 to 1, see `BM25Index.search`.
+    """
+
+    def __init__(self, folder: Path, cache: AnswerCache, minimum_overlap: float) -> None:
+        self._folder = folder
+        self._cache = cache
+        self._minimum_overlap = minimum_overlap
+        self._flights = SingleFlight[tuple[list[Hit], bool]]()
+        self._lock = threading.Lock()
+        self._base: _Shared | None = None
+        self._stamp: tuple[int, int] | None = None
+
+    def open(self) -> None:
+        """Opens the base and warms it up; until then every call is answered Unavailable.
+
+        Raises:
+            NotFound: there is no finished knowledge base in the folder.
+            InvalidArgument: it is damaged.
+        """
+        stamp = manifest_stamp(self._folder)
+        base = _opened_warm(self._folder)
+        with self._lock:
+            self._base, self._stamp = _Shared(base), stamp
+        if self._cache.state() == "off":
+            _logger.warning("no Redis is configured: every search goes to the index")
+
+    def search(self, search: Search) -> Answer:
+        """The neighbors of a query.
+
+        Raises:
+            InvalidArgument: the search is beyond its limits.
+            Unavailable: the base is not open yet.
+        """
+        search.check()
+        with self._current() as base:
+            return self._answer(base, search)
+
+    def batch_search(self, searches: Sequence[Search]) -> list[Answer]:
+        """The answers to several searches, all from the same generation.
+
+        Raises:
+            InvalidArgument: a search is beyond its limits, or the pictures are too much for one answer.
+            Unavailable: the base is not open yet.
+        """
+        if not 1 <= len(searches) <= MAXIMUM_SEARCHES:
+            raise InvalidArgument(f"must be 1 to {MAXIMUM_SEARCHES}, got {len(searches):,}", field="searches")
+        for number, search in enumerate(searches):
+            search.check(f"searches[{number}].")
+        answers = []
+        size = 0
+        with self._current() as base:
+            for search in searches:
+                answers.append(self._answer(base, search))
+                size += sum(len(neighbor.image) for neighbor in answers[-1].neighbors)
+                if size > MAXIMUM_ANSWER_BYTES:
+                    raise InvalidArgument(
+                        "their pictures are too large for one answer; send fewer at once, or set omit_images",
+                        field="searches",
+                    )
+        return answers
+
+    def get_pair(self, identifier: str) -> FoundPair:
+        """One pair by its id.
+
+        Raises:
+            InvalidArgument: it can't be an id.
+            NotFound: no pair has it.
+            Unavailable: the base is not open yet.
+        """
+        if not 1 <= len(identifier.encode(errors="replace")) <= MAXIMUM_ID_BYTES:
+            raise InvalidArgument(f"must be 1 to {MAXIMUM_ID_BYTES} bytes of UTF-8", field="id")
+        with self._current() as base:
+            pair = base.index.get(identifier)
+            if pair is None:
+                raise NotFound(f"no pair of the knowledge base has the id {identifier!r}", field="id")
+            return FoundPair(pair, base.images.read(pair))
+
+    def describe(self) -> Description:
+        """What is being served.
+
+        Raises:
+            Unavailable: the base is not open yet.
+        """
+        with self._current() as base:
+            return Description(base.manifest, self._minimum_overlap, self._cache.state())
+
+    def close(self) -> None:
+        """Closes the base and the cache; calls under way end first."""
+        with self._lock:
+            if self._base:
+                self._base.retire()
+            self._base = None
+        self._cache.close()
+
+    def _answer(self, base: KnowledgeBase, search: Search) -> Answer:
+        key = _key(base, search, self._minimum_overlap)
+        hits, cached = self._flights.do(key, lambda: self._hits(base, search, key))
+        neighbors = [
+            FoundPair(hit.pair, b"" if search.omit_images else base.images.read(hit.pair), hit.score) for hit in hits
+        ]
+        return Answer(neighbors, base.manifest.generation, cached)
+
+    def _hits(self, base: KnowledgeBase, search: Search, key: str) -> tuple[list[Hit], bool]:
+        kept = self._cache.get(key)
+        if kept is not None:
+            try:
+                return _HITS.validate_json(kept), True
+            except ValidationError:
+                _logger.warning("the cache holds something that is no answer", extra={"key": key})
+        if search.minimum_score is None:
+            hits = base.index.search(search.query, search.k, 0.0, self._minimum_overlap)
+        else:
+            hits = base.index.search(search.query, search.k, search.minimum_score, 0.0)
+        self._cache.put(key, _HITS.dump_json(hits))
+        return hits, False
+
+    @contextmanager
+    def _current(self) -> Iterator[KnowledgeBase]:
+        with self._lock:
+            if self._base is None:
+                raise Unavailable("the knowledge base is not open; try again in a moment", retry_after=1.0)
+            self._follow_a_new_build()
+            shared = self._base
+            shared.take()
+        try:
+            yield shared.base
+        finally:
+            shared.give_back()
+
+    def _follow_a_new_build(self) -> None:
+        stamp = manifest_stamp(self._folder)
+        if stamp == self._stamp or self._base is None:
+            return
+        self._stamp = stamp
+        try:
+            base = _opened_warm(self._folder)
+        except ReimagenError as error:
+            _logger.error("the knowledge base has changed and can't be opened: serving the old one", exc_info=error)
+            return
+        self._base.retire()
+        self._base = _Shared(base)
+
+
+class _Shared:
+    """A base that is closed once it has been retired and its last reader is done."""
+
+    def __init__(self, base: KnowledgeBase) -> None:
+        self.base = base
+        self._holders = 1
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        with self._lock:
+            self._holders += 1
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            last = self._holders == 0
+        if last:
+            self.base.close()
+
+    retire = give_back
+
+
+def _opened_warm(folder: Path) -> KnowledgeBase:
+    base = KnowledgeBase.open(folder)
+    # Java compiles as it runs: without this the first callers would wait for it.
+    for _ in range(20):
+        base.index.search("a picture of a red panda in the snow", DEFAULT_K, 0.0, 0.0)
+    _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
+    return base
+
+
+def _key(base: KnowledgeBase, search: Search, minimum_overlap: float) -> str:
+    """Names everything that the answer depends on, the query by its terms: their order, case and stop words don't."""
+    terms = "\n".join(sorted(base.index.terms(search.query)))
+    limit = f"overlap {minimum_overlap!r}" if search.minimum_score is None else f"score {search.minimum_score!r}"
+    digest = hashlib.sha256(terms.encode(errors="surrogatepass")).hexdigest()[:32]
+    return f"reimagen:{base.manifest.generation}:bm25:{search.k}:{limit}:{digest}"
