@@ -6,7 +6,10 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-DEFAULT_MINIMUM_OVERLAP = 0.5
+# Over the demonstration's base (short texts that name a thing, and some scenes), prompts of the form entity + scene: at
+# 0.7 both of the top two are the entity's own in 98 % and of prompts for unknown things none finds a neighbor; at 0.5
+# it is 87 %, and two in five unknown things find one that shares a word of the scene.
+DEFAULT_MINIMUM_OVERLAP = 0.7
 
 
 class Settings(BaseSettings):
@@ -22,7 +25,8 @@ class Settings(BaseSettings):
         default=DEFAULT_MINIMUM_OVERLAP,
         ge=0,
         le=1,
-        description="How much of the shorter of query and text both must say for the pair to be a neighbor.",
+        description="How much of the shorter of query and text both must say for the pair to be a neighbor. "
+        "The default suits texts that name a thing; where they are long captions, try 0.3 to 0.5.",
     )
     redis_url: str | None = Field(default=None, description="Where answers are cached; none: they are not.")
     cache_seconds: int = Field(default=3600, ge=1, description="About how long an answer stays in the cache.")
