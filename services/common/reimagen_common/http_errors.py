@@ -1,6 +1,5 @@
 """Errors over HTTP: one body that is both an RFC 9457 problem document and OpenAI's `error` object."""
 
-import logging
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -12,8 +11,6 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, from_validation_error
-
-_logger = logging.getLogger(__name__)
 
 
 class OpenAIError(BaseModel):
@@ -76,9 +73,14 @@ def _from_http(request: Request, error: Exception) -> JSONResponse:
     return _answer(status=error.status_code, kind=kind, detail=detail, headers=error.headers)
 
 
-def _from_unexpected(request: Request, error: Exception) -> JSONResponse:
-    _logger.error("unexpected failure", exc_info=error, extra={"method": request.method, "path": request.url.path})
-    return _from_reimagen(request, ReimagenError("the service failed; its log says why"))
+def _from_unexpected(_request: Request, _error: Exception) -> JSONResponse:
+    # Starlette raises the error anew after this answer; the server logs it and drops the connection, so say so.
+    return _answer(
+        status=ReimagenError.http_status,
+        kind=ReimagenError.kind,
+        detail="the service failed; its log says why",
+        headers={"Connection": "close"},
+    )
 
 
 def register_error_handlers(app: FastAPI) -> None:

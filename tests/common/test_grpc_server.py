@@ -1,0 +1,268 @@
+"""The server frame, asked over real sockets by a real client."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from reimagen.v1 import generation_pb2, generation_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc
+from reimagen_common.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    ReimagenError,
+    Unavailable,
+    from_rpc_error,
+)
+from reimagen_common.grpc_server import GrpcServer
+
+WAIT_S = 20
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@dataclass
+class Retrieval(retrieval_pb2_grpc.RetrievalServicer):
+    """Answers every call with what the test wants done."""
+
+    act: Callable[[grpc.ServicerContext], None]
+
+    def Search(
+        self, request: retrieval_pb2.SearchRequest, context: grpc.ServicerContext
+    ) -> retrieval_pb2.SearchResponse:
+        self.act(context)
+        return retrieval_pb2.SearchResponse(generation="g1")
+
+    def BatchSearch(self, request: Any, context: grpc.ServicerContext) -> retrieval_pb2.BatchSearchResponse:
+        raise AssertionError("not called")
+
+    def GetPair(self, request: Any, context: grpc.ServicerContext) -> retrieval_pb2.Pair:
+        raise AssertionError("not called")
+
+    def Describe(self, request: Any, context: grpc.ServicerContext) -> retrieval_pb2.DescribeResponse:
+        raise AssertionError("not called")
+
+
+@dataclass
+class Generation(generation_pb2_grpc.GenerationServicer):
+    """Streams events until the test's function ends it."""
+
+    act: Callable[[grpc.ServicerContext], None]
+
+    def Generate(self, request: Any, context: grpc.ServicerContext) -> Iterator[generation_pb2.GenerateEvent]:
+        yield generation_pb2.GenerateEvent(accepted=generation_pb2.GenerateEvent.Accepted(id="call"))
+        self.act(context)
+
+    def Describe(self, request: Any, context: grpc.ServicerContext) -> generation_pb2.DescribeCascadeResponse:
+        raise AssertionError("not called")
+
+
+@contextmanager
+def serving(act: Callable[[grpc.ServicerContext], None], workers: int = 4) -> Iterator[tuple[GrpcServer, grpc.Channel]]:
+    server = GrpcServer(address="127.0.0.1:0", workers=workers, max_message_bytes=1 << 20)
+    server.add(
+        lambda frame: retrieval_pb2_grpc.add_RetrievalServicer_to_server(Retrieval(act), frame), "reimagen.v1.Retrieval"
+    )
+    server.add(
+        lambda frame: generation_pb2_grpc.add_GenerationServicer_to_server(Generation(act), frame),
+        "reimagen.v1.Generation",
+    )
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            yield server, channel
+    finally:
+        server.stop(grace=0)
+
+
+def search(channel: grpc.Channel, query: str = "a fox") -> retrieval_pb2.SearchResponse:
+    request = retrieval_pb2.SearchRequest(query=query)
+    return retrieval_pb2_grpc.RetrievalStub(channel).Search(request, timeout=WAIT_S)
+
+
+def health_of(channel: grpc.Channel, service: str = "") -> object:
+    request = health_pb2.HealthCheckRequest(service=service)
+    return health_stub(channel).Check(request, timeout=WAIT_S).status
+
+
+def health_stub(channel: grpc.Channel) -> Any:
+    """The stub; its published types lack the methods."""
+    return health_pb2_grpc.HealthStub(channel)
+
+
+def raising(error: Exception) -> Callable[[grpc.ServicerContext], None]:
+    def act(_context: grpc.ServicerContext) -> None:
+        raise error
+
+    return act
+
+
+def nothing(_context: grpc.ServicerContext) -> None:
+    return None
+
+
+ERRORS = [
+    InvalidArgument("must be 1 to 16, got 1,000", field="retrieval.k"),
+    NotFound("there is no pair 'é'"),
+    Overloaded("the queue is full", retry_after=2.5),
+    Unavailable("the retriever does not answer", retry_after=1.0),
+    DeadlineExceeded("the time is up"),
+]
+
+
+@pytest.mark.parametrize("raised", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_is_the_same_on_both_sides_of_a_call(raised: ReimagenError) -> None:
+    with serving(raising(raised)) as (_server, channel), pytest.raises(grpc.RpcError) as caught:
+        search(channel)
+    received = from_rpc_error(caught.value)
+    assert caught.value.code() is raised.grpc_code
+    assert type(received) is type(raised)
+    assert (received.message, received.field, received.retry_after) == (
+        raised.message,
+        raised.field,
+        raised.retry_after,
+    )
+
+
+def test_an_error_amid_a_stream_follows_what_was_sent_before() -> None:
+    with serving(raising(Unavailable("the service is stopping"))) as (_server, channel):
+        stream = generation_pb2_grpc.GenerationStub(channel).Generate(generation_pb2.GenerateRequest(), timeout=WAIT_S)
+        assert next(stream).accepted.id == "call"
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream)
+    assert isinstance(from_rpc_error(caught.value), Unavailable)
+
+
+def test_an_unforeseen_failure_tells_the_log_and_not_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(raising(ValueError("the secret path"))) as (_server, channel), pytest.raises(grpc.RpcError) as caught:
+        search(channel)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "secret" not in (caught.value.details() or "")
+    assert "the secret path" in caplog.text
+
+
+def test_a_servicer_may_abort_by_itself() -> None:
+    def act(context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
+
+    with serving(act) as (_server, channel), pytest.raises(grpc.RpcError) as caught:
+        search(channel)
+    error = from_rpc_error(caught.value)
+    assert type(error) is ReimagenError
+    assert error.message == "UNIMPLEMENTED: not here"
+
+
+@pytest.mark.parametrize("message", ["x" * 50_000, "lone \ud800 surrogate"])
+def test_any_message_passes_the_wire(message: str) -> None:
+    raised = InvalidArgument(message, field="prompt")
+    with serving(raising(raised)) as (_server, channel), pytest.raises(grpc.RpcError) as caught:
+        search(channel)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (caught.value.details() or "").startswith(f"prompt: {message[:4]}")
+
+
+def test_health_follows_the_service() -> None:
+    with serving(nothing) as (server, channel):
+        assert health_of(channel) == NOT_SERVING
+        server.set_serving(True)
+        assert [health_of(channel, name) for name in ("", "reimagen.v1.Retrieval", "reimagen.v1.Generation")] == [
+            SERVING
+        ] * 3
+        server.set_serving(False)
+        assert health_of(channel, "reimagen.v1.Retrieval") == NOT_SERVING
+
+
+def test_reflection_lists_the_services_and_their_messages() -> None:
+    requests = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="reimagen.v1.SearchRequest"),
+    ]
+    with serving(nothing) as (_server, channel):
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        listed, described = stub.ServerReflectionInfo(iter(requests), timeout=WAIT_S)
+    names = {service.name for service in listed.list_services_response.service}
+    assert names >= {"reimagen.v1.Retrieval", "reimagen.v1.Generation", "grpc.health.v1.Health"}
+    assert described.file_descriptor_response.file_descriptor_proto
+
+
+def test_a_busy_service_refuses_at_once_and_stays_healthy() -> None:
+    release = threading.Event()
+
+    def act(_context: grpc.ServicerContext) -> None:
+        assert release.wait(WAIT_S)
+
+    with serving(act, workers=1) as (server, channel):
+        server.set_serving(True)
+        stub = retrieval_pb2_grpc.RetrievalStub(channel)
+        calls = [stub.Search.future(retrieval_pb2.SearchRequest(query="a fox"), timeout=WAIT_S) for _ in range(20)]
+        refused = threading.Semaphore(0)
+        for call in calls:
+            call.add_done_callback(lambda _call: refused.release())
+        # One runs and four wait for its thread.
+        assert all(refused.acquire(timeout=WAIT_S) for _ in range(15))
+        assert health_of(channel) == SERVING
+        release.set()
+        errors = [error for error in (call.exception() for call in calls) if error is not None]
+        assert len(errors) == 15
+        for error in errors:
+            assert isinstance(error, grpc.RpcError)
+            overloaded = from_rpc_error(error)
+            assert isinstance(overloaded, Overloaded)
+            assert overloaded.retry_after == 1.0
+        # What was refused has freed its place: the service takes calls again.
+        assert search(channel).generation == "g1"
+
+
+def test_stopping_refuses_new_calls_and_finishes_those_under_way() -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def act(_context: grpc.ServicerContext) -> None:
+        entered.set()
+        assert release.wait(WAIT_S)
+
+    with serving(act) as (server, channel):
+        server.set_serving(True)
+        watch = health_stub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+        assert next(watch).status == SERVING
+        call = retrieval_pb2_grpc.RetrievalStub(channel).Search.future(retrieval_pb2.SearchRequest(), timeout=WAIT_S)
+        assert entered.wait(WAIT_S)
+        stopping = threading.Thread(target=server.stop, args=(WAIT_S,))
+        stopping.start()
+        assert next(watch).status == NOT_SERVING
+        watch.cancel()
+        release.set()
+        assert call.result().generation == "g1"
+        stopping.join(WAIT_S)
+        assert not stopping.is_alive()
+
+
+def test_a_port_that_is_taken_is_refused() -> None:
+    with serving(nothing) as (server, _channel), pytest.raises(RuntimeError, match="address"):
+        GrpcServer(address=f"127.0.0.1:{server.port}", workers=1, max_message_bytes=1 << 20)
+
+
+def test_each_call_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), serving(nothing) as (server, channel):
+        search(channel)
+        health_of(channel)
+        server.stop(grace=WAIT_S)
+    calls = [record for record in caplog.records if record.getMessage() == "call"]
+    assert [(vars(record)["method"], vars(record)["code"]) for record in calls] == [
+        ("reimagen.v1.Retrieval/Search", "OK")
+    ]
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with serving(nothing) as (server, _channel):
+        address = f"127.0.0.1:{server.port}"
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+        search(channel)
+    assert isinstance(from_rpc_error(caught.value), Unavailable)
