@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from reimagen_retriever.index.jvm import cast, java_class, start_jvm
+from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 K1 = 0.9
@@ -60,13 +61,21 @@ class BM25Index:
     """Searches an index; safe to use from many threads."""
 
     def __init__(self, folder: Path) -> None:
+        """Opens an index.
+
+        Raises:
+            DamagedError: Lucene cannot read what is in the folder.
+        """
         start_jvm()
+        from jnius import JavaException
         from pyserini.analysis import JAnalyzerUtils, get_lucene_analyzer
 
-        directory = java_class("org.apache.lucene.store.FSDirectory").open(
-            java_class("java.nio.file.Paths").get(str(folder))
-        )
-        self._reader = java_class("org.apache.lucene.index.DirectoryReader").open(directory)
+        path = java_class("java.nio.file.Paths").get(str(folder))
+        try:
+            directory = java_class("org.apache.lucene.store.FSDirectory").open(path)
+            self._reader = java_class("org.apache.lucene.index.DirectoryReader").open(directory)
+        except JavaException as error:
+            raise DamagedError(f"Lucene cannot read the index in {folder}: {error}") from error
         self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(
             cast("org.apache.lucene.index.IndexReader", self._reader)
         )
@@ -87,6 +96,7 @@ class BM25Index:
 
         Two queries with the same terms, in whatever order, have the same answer.
         """
+        text = _for_java(text)
         return list(self._analyze(self._analyzer, text).toArray())
 
     def search(self, query: str, k: int, minimum_score: float, minimum_overlap: float) -> list[Hit]:
@@ -110,7 +120,7 @@ class BM25Index:
             return []
         # More than k, because pairs of little overlap may stand before one that is named in full.
         found = self._searcher.search(
-            self._queries.buildQuery(_FIELD, self._analyzer, query), max(4 * k, 32), self._order, True
+            self._queries.buildQuery(_FIELD, self._analyzer, _for_java(query)), max(4 * k, 32), self._order, True
         )
         documents = self._searcher.storedFields()
         hits: list[Hit] = []
@@ -145,3 +155,8 @@ class BM25Index:
     def _inverse_document_frequency(self, term: str) -> float:
         frequency: int = self._reader.docFreq(self._term(_FIELD, term))
         return math.log1p((self.pairs - frequency + 0.5) / (frequency + 0.5))
+
+
+def _for_java(text: str) -> str:
+    """The text with `?` for lone surrogates, such as stand for bytes of a command line that are no UTF-8."""
+    return text.encode(errors="replace").decode()

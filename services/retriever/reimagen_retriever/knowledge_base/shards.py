@@ -11,6 +11,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.picture import PictureFacts
 
@@ -111,10 +112,6 @@ class ShardWriter:
         self._in_shard = 0
 
 
-class ShardDamagedError(Exception):
-    """A shard is missing, or not what the manifest says it is."""
-
-
 class ImageStore:
     """Reads pictures out of the shards of one generation; safe to use from many threads."""
 
@@ -122,7 +119,7 @@ class ImageStore:
         """Opens every shard.
 
         Raises:
-            ShardDamagedError: a shard is missing or has another size than the manifest says.
+            DamagedError: a shard is missing or has another size than the manifest says.
         """
         self._files: dict[str, int] = {}
         try:
@@ -130,11 +127,11 @@ class ImageStore:
                 self._files[shard.name] = os.open(folder / shard.name, os.O_RDONLY | os.O_CLOEXEC)
                 size = os.fstat(self._files[shard.name]).st_size
                 if size != shard.size:
-                    raise ShardDamagedError(f"{shard.name} has {size:,} bytes, the manifest says {shard.size:,}")
+                    raise DamagedError(f"{shard.name} has {size:,} bytes, the manifest says {shard.size:,}")
         except OSError as error:
             self.close()
-            raise ShardDamagedError(f"cannot read shard {error.filename}: {error.strerror}") from error
-        except ShardDamagedError:
+            raise DamagedError(f"cannot read shard {error.filename}: {error.strerror}") from error
+        except DamagedError:
             self.close()
             raise
 
@@ -142,7 +139,7 @@ class ImageStore:
         """The picture's file, byte for byte as it was added."""
         data = os.pread(self._files[pair.shard], pair.length, pair.offset)
         if len(data) != pair.length:
-            raise ShardDamagedError(f"{pair.shard} ends within the picture of {pair.id}")
+            raise DamagedError(f"{pair.shard} ends within the picture of {pair.id}")
         return data
 
     def close(self) -> None:
