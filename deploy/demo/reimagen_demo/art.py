@@ -6,10 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -98,62 +99,60 @@ class Art:
             f'width="{side}" height="{side}" viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
         )
 
-    def sprite_path(self, entity: Entity, style: Style) -> Path:
-        """Where the drawing is cached."""
-        return self.folder / "sprites" / style.name / f"{entity.code}.png"
-
     def sprite(self, entity: Entity, style: Style, side: int) -> Image.Image:
-        """The drawing trimmed to its outline, RGBA, `side` pixels on its longer edge.
-
-        Up to `SPRITE_SIDE` it comes from the cache, above it is drawn anew from the vectors.
-        """
+        """The drawing trimmed to its outline, RGBA, `side` pixels on its longer edge, by way of the cache."""
         if side > SPRITE_SIDE:
             # Most drawings fill their canvas less than wholly: a larger canvas keeps them from being enlarged.
-            return _fit(self._draw(entity, style, round(1.2 * side)), side)
-        path = self.sprite_path(entity, style)
-        if not path.exists():
-            self._render(entity, style, path)
-        with Image.open(path) as picture:
+            return self.draw(entity, style, side, canvas=round(1.2 * side))
+        with Image.open(self.sprite_file(entity, style)) as picture:
             return _fit(picture.convert("RGBA"), side)
 
-    def render_all(self, wanted: Iterable[Entity], processes: int) -> None:
-        """Renders what the cache lacks of these entities in all styles, with a progress bar."""
-        missing = [(e, s) for e in wanted for s in STYLES if not self.sprite_path(e, s).exists()]
-        if not missing:
-            return
-        with ProcessPoolExecutor(processes) as pool:
-            list(
-                tqdm(
-                    pool.map(self._render_pair, missing, chunksize=16),
-                    total=len(missing),
-                    desc="rendering the icon art",
-                    unit="icon",
-                )
-            )
+    def sprite_file(self, entity: Entity, style: Style) -> Path:
+        """The cached drawing, drawn if it is missing."""
+        path = self.folder / "sprites" / style.name / f"{entity.code}.png"
+        return cached(path, lambda: self.draw(entity, style, SPRITE_SIDE, canvas=SPRITE_SIDE))
 
-    def _render_pair(self, pair: tuple[Entity, Style]) -> None:
-        entity, style = pair
-        self._render(entity, style, self.sprite_path(entity, style))
-
-    def _render(self, entity: Entity, style: Style, path: Path) -> None:
-        picture = self._draw(entity, style, SPRITE_SIDE)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        picture.save(partial, "PNG", compress_level=1)
-        partial.rename(path)
-
-    def _draw(self, entity: Entity, style: Style, side: int) -> Image.Image:
-        png = resvg_py.svg_to_bytes(svg_string=self.svg(entity, style, side), dpi=96)
+    def draw(self, entity: Entity, style: Style, side: int, *, canvas: int) -> Image.Image:
+        """The drawing, rendered from its vectors on a square of `canvas` pixels, trimmed and scaled to `side`."""
+        png = resvg_py.svg_to_bytes(svg_string=self.svg(entity, style, canvas), dpi=96)
         with Image.open(io.BytesIO(bytes(png))) as rendered:
             picture = rendered.convert("RGBA")
         # The almost invisible rim of a 3D drawing's blur is no part of its outline.
         outline = picture.getchannel("A").point([255 * (alpha > 8) for alpha in range(256)]).getbbox()
         if outline is None:
             raise RuntimeError(f"{style.name} draws nothing for {entity.phrase} ({entity.code})")
-        return picture.crop(outline)
+        return _fit(picture.crop(outline), side)
 
     def _package(self, name: str) -> Path:
         return self.packages / "node_modules" / "@iconify-json" / name
+
+
+def cached(path: Path, draw: Callable[[], Image.Image]) -> Path:
+    """Gives the path back, after drawing the picture that belongs there if it is missing."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        draw().save(partial, "PNG", compress_level=6)
+        partial.rename(path)
+    return path
+
+
+def draw_all(files: Callable[[Entity, Style], Path], wanted: Iterable[Entity], processes: int) -> None:
+    """Has every drawing of these entities cached, in all styles; shows its progress.
+
+    Args:
+        files: Gives the cached file of one drawing, drawing what is missing. It goes to other processes by pickle.
+        wanted: The entities.
+        processes: How many draw at a time.
+    """
+    pairs = [(entity, style) for entity in wanted for style in STYLES]
+    # Where another package has started threads, a forked child may hang.
+    with (
+        ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
+        tqdm(total=len(pairs), desc="drawing the icon art", unit="icon") as progress,
+    ):
+        for _ in pool.map(files, *zip(*pairs, strict=True), chunksize=16):
+            progress.update()
 
 
 @cache

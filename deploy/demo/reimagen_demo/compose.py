@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from typing import Annotated
@@ -18,9 +19,9 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from reimagen_demo.art import STYLES, Art
-from reimagen_demo.entities import Split, entities, of_split
-from reimagen_demo.pictures import Composer
+from reimagen_demo.art import STYLES, Art, draw_all
+from reimagen_demo.entities import Split, of_split
+from reimagen_demo.pictures import Composer, PairPictures
 from reimagen_demo.scenes import SCENES
 
 SHARD_SAMPLES = 500
@@ -135,12 +136,14 @@ def compose(
     """Write training shards of icon art on scenes."""
     art = Art(art_folder)
     art.install()
-    art.render_all(entities(), processes)
+    draw_all(art.sprite_file, of_split(split), processes)
+    if neighbors:
+        draw_all(PairPictures(art).file, of_split(split), processes)
     out_folder.mkdir(parents=True, exist_ok=True)
     tasks = plan(out_folder, art=art_folder, size=size, count=count, seed=seed, split=split, neighbors=neighbors)
     missing = [task for task in tasks if not task.path.exists()]
     with (
-        ProcessPoolExecutor(processes) as pool,
+        ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
         tqdm(total=sum(task.count for task in missing), desc=f"{size} px", unit="sample") as progress,
     ):
         for written in pool.map(write_shard, missing):

@@ -2,12 +2,14 @@
 
 import colorsys
 import hashlib
+from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
 from random import Random
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from reimagen_demo.art import Art, Style
+from reimagen_demo.art import Art, Style, cached
 from reimagen_demo.entities import Entity
 from reimagen_demo.scenes import Scene
 
@@ -25,15 +27,26 @@ SIDEWAYS = 0.08
 SHADOW_OPACITY = 0.3
 
 
-def knowledge_base_picture(art: Art, entity: Entity, style: Style) -> Image.Image:
-    """The drawing in the middle of a plain pale background, RGB, `PAIR_SIDE` square."""
-    hue = hashlib.sha256(f"{entity.code} {style.name}".encode()).digest()[0] / 256
-    red, green, blue = (round(255 * channel) for channel in colorsys.hls_to_rgb(hue, 0.92, 0.5))
-    picture = Image.new("RGB", (PAIR_SIDE, PAIR_SIDE), (red, green, blue))
-    sprite = art.sprite(entity, style, round(PAIR_FILL * PAIR_SIDE))
-    place = ((PAIR_SIDE - sprite.width) // 2, (PAIR_SIDE - sprite.height) // 2)
-    picture.paste(sprite, place, sprite)
-    return picture
+@dataclass(frozen=True)
+class PairPictures:
+    """The knowledge base's pictures: a drawing in the middle of a plain pale background, `PAIR_SIDE` square."""
+
+    art: Art
+
+    def file(self, entity: Entity, style: Style) -> Path:
+        """The cached PNG, drawn if it is missing."""
+        path = self.art.folder / "pictures" / style.name / f"{entity.code}.png"
+        return cached(path, lambda: self.draw(entity, style))
+
+    def draw(self, entity: Entity, style: Style) -> Image.Image:
+        """The picture, RGB, drawn anew."""
+        hue = hashlib.sha256(f"{entity.code} {style.name}".encode()).digest()[0] / 256
+        red, green, blue = (round(255 * channel) for channel in colorsys.hls_to_rgb(hue, 0.92, 0.5))
+        picture = Image.new("RGB", (PAIR_SIDE, PAIR_SIDE), (red, green, blue))
+        sprite = self.art.draw(entity, style, round(PAIR_FILL * PAIR_SIDE), canvas=PAIR_SIDE)
+        place = ((PAIR_SIDE - sprite.width) // 2, (PAIR_SIDE - sprite.height) // 2)
+        picture.paste(sprite, place, sprite)
+        return picture
 
 
 class Composer:
@@ -41,6 +54,7 @@ class Composer:
 
     def __init__(self, art: Art, size: int) -> None:
         self.art = art
+        self.pairs = PairPictures(art)
         self.size = size
         kept = None if size <= 64 else 64
         self._neighbor = lru_cache(kept)(self._make_neighbor)
@@ -76,8 +90,8 @@ class Composer:
         picture.paste((20, 16, 40), (round(x - mask.width / 2), round(y - 0.55 * mask.height)), mask)
 
     def _make_neighbor(self, entity: Entity, style: Style) -> Image.Image:
-        picture = knowledge_base_picture(self.art, entity, style)
-        return picture.resize((self.size, self.size), Image.Resampling.LANCZOS)
+        with Image.open(self.pairs.file(entity, style)) as picture:
+            return picture.resize((self.size, self.size), Image.Resampling.LANCZOS)
 
     def _make_sprite(self, entity: Entity, style: Style) -> Image.Image:
         # Small drawings stay crisp when they are scaled from something larger than the largest use.

@@ -1,0 +1,135 @@
+"""The demonstration's knowledge base: every entity in four styles, and the scenes, as WebDataset shards and indexed.
+
+`python -m reimagen_demo.knowledge_base` builds it with the retriever's own command.
+"""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+from reimagen_demo.art import STYLES, Art, draw_all
+from reimagen_demo.entities import Entity, entities
+from reimagen_demo.pictures import PAIR_SIDE, PairPictures
+from reimagen_demo.scenes import SCENES
+
+SHARD_PAIRS = 1000
+SCENE_PICTURES = 3
+"""How many pictures of each empty scene."""
+
+
+@dataclass(frozen=True)
+class PairNote:
+    """What a pair's `.json` tells: some of img2dataset's columns, and ours."""
+
+    id: str
+    """Of equal matches the first in byte order is found first: styles are numbered, the best looking first."""
+    caption: str
+    source: str
+    """Package, version and icon."""
+    license: str
+    """SPDX identifier."""
+    entity: str
+    style: str
+    width: int = PAIR_SIDE
+    height: int = PAIR_SIDE
+    status: str = "success"
+
+
+def pairs(art: Art, wanted: Iterable[Entity]) -> Iterator[tuple[PairNote, bytes]]:
+    """Every pair of these entities with its picture's PNG, then the scenes."""
+    pictures = PairPictures(art)
+    for entity in wanted:
+        for number, style in enumerate(STYLES):
+            note = PairNote(
+                id=f"{entity.code}.{number}-{style.name}",
+                caption=entity.phrase,
+                source=art.source(entity, style),
+                license=style.license,
+                entity=entity.name,
+                style=style.name,
+            )
+            yield note, pictures.file(entity, style).read_bytes()
+    for scene in SCENES:
+        for number in range(SCENE_PICTURES):
+            buffer = io.BytesIO()
+            scene.render(Random(f"{scene.phrase} {number}"), PAIR_SIDE).save(buffer, "PNG")
+            note = PairNote(
+                id=f"scene.{scene.phrase.replace(' ', '-')}.{number}",
+                caption=scene.caption,
+                source="reimagen_demo.scenes",
+                license="Apache-2.0",
+                entity="",
+                style="scene",
+            )
+            yield note, buffer.getvalue()
+
+
+def write_shards(content: Iterable[tuple[PairNote, bytes]], out_folder: Path) -> None:
+    """Writes WebDataset shards as img2dataset does, each with its statistics."""
+    out_folder.mkdir(parents=True, exist_ok=True)
+    for old in out_folder.glob("*.tar"):
+        old.unlink()
+    everything = list(content)
+    for number, first in enumerate(range(0, len(everything), SHARD_PAIRS)):
+        chosen = everything[first : first + SHARD_PAIRS]
+        with tarfile.open(out_folder / f"{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+            for place, (note, png) in enumerate(chosen):
+                key = f"{number:05d}{place:04d}"
+                columns = asdict(note) | {"key": key, "sha256": hashlib.sha256(png).hexdigest()}
+                members = {"png": png, "txt": note.caption.encode(), "json": json.dumps(columns).encode()}
+                for suffix, data in members.items():
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+        statistics = {"count": len(chosen), "successes": len(chosen), "failed_to_download": 0}
+        (out_folder / f"{number:05d}_stats.json").write_text(json.dumps(statistics))
+
+
+def build(folder: Path) -> Path:
+    """Installs and draws the art, writes the shards and has the retriever index them; gives the base's folder.
+
+    What is there already, from the same sources, is kept.
+
+    Args:
+        folder: Of all that the demonstration builds.
+
+    Raises:
+        RuntimeError: npm or the retriever's build failed.
+    """
+    knowledge_base, built_from = folder / "kb", folder / "kb.sources"
+    fingerprint = _fingerprint()
+    if knowledge_base.exists() and built_from.exists() and built_from.read_text() == fingerprint:
+        return knowledge_base
+    built_from.unlink(missing_ok=True)
+    art = Art(folder)
+    art.install()
+    draw_all(PairPictures(art).file, entities(), processes=os.cpu_count() or 1)
+    write_shards(pairs(art, entities()), folder / "pairs")
+    retriever = Path(sys.executable).with_name("reimagen-retriever")
+    command = [str(retriever), "build", str(folder / "pairs"), str(knowledge_base)]
+    if subprocess.run(command, check=False).returncode:
+        raise RuntimeError(f"the knowledge base could not be built; try it by hand: {' '.join(command)}")
+    built_from.write_text(fingerprint)
+    return knowledge_base
+
+
+def _fingerprint() -> str:
+    """Changes with whatever the pairs are made of: the lists, the lock, and the code of this package."""
+    package = Path(__file__).resolve().parent
+    sources = sorted(package.glob("*.py")) + [package / "entities.tsv", package.parent / "package-lock.json"]
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    build(Path("build/demo"))
