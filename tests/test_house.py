@@ -1,0 +1,47 @@
+"""What holds for the repository as a whole."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCKS = [
+    ROOT / "requirements.lock",
+    ROOT / "requirements-build.lock",
+    ROOT / "services/retriever/requirements.lock",
+    ROOT / "services/generator/requirements.lock",
+]
+
+
+def locked(lock: Path) -> dict[str, str]:
+    """Package to version, each of which must come with hashes."""
+    text = lock.read_text()
+    with_hashes = re.findall(r"^([\w.-]+)==(\S+)[^\n]* \\\n    --hash=sha256:", text, re.MULTILINE)
+    assert len(with_hashes) == len(re.findall(r"^[\w.-]+", text, re.MULTILINE)) > 0
+    return dict(with_hashes)
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: str(lock.relative_to(ROOT)))
+def test_a_lock_names_no_address_and_agrees_with_the_whole(lock: Path) -> None:
+    text = lock.read_text()
+    assert not re.search(r"://|^-|@ ", text, re.MULTILINE)
+    assert locked(lock).items() <= locked(ROOT / "requirements.lock").items()
+
+
+def test_no_service_brings_torch() -> None:
+    for lock in LOCKS:
+        assert not {"torch", "transformers", "tensorflow"} & locked(lock).keys()
+
+
+def test_the_notice_names_every_package() -> None:
+    named = set((ROOT / "NOTICE").read_text().split())
+    assert locked(ROOT / "requirements.lock").keys() <= named
+
+
+def test_no_file_is_over_fifteen_megabytes() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name]
+    assert files
+    assert [file for file in files if file.is_file() and file.stat().st_size > 15_000_000] == []
