@@ -1,11 +1,13 @@
 """A knowledge base, open for reading."""
 
 from pathlib import Path
+from typing import Self
 
-from reimagen_common.errors import InvalidArgument
+from reimagen_common.errors import ReimagenError
 from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp, read_manifest
-from reimagen_retriever.knowledge_base.shards import ImageStore, ShardDamagedError
+from reimagen_retriever.knowledge_base.shards import ImageStore
 
 
 class KnowledgeBase:
@@ -17,25 +19,35 @@ class KnowledgeBase:
         self.images = images
 
     @classmethod
-    def open(cls, folder: Path) -> "KnowledgeBase":
+    def open(cls, folder: Path) -> Self:
         """Opens what the manifest names.
 
         Raises:
             NotFound: there is no finished knowledge base in the folder.
-            InvalidArgument: it is damaged.
+            InvalidArgument: its manifest is broken or of another version.
+            ReimagenError: it is damaged.
         """
         while True:
             stamp = manifest_stamp(folder)
             manifest = read_manifest(folder)
             try:
-                images = ImageStore(folder / manifest.shards_folder, manifest.shards)
-                return cls(manifest, BM25Index(folder / manifest.lucene_folder), images)
-            except Exception as error:
-                if manifest_stamp(folder) != stamp:
-                    continue  # A build replaced the base while it was being opened.
-                if isinstance(error, ShardDamagedError):
-                    raise InvalidArgument(f"{folder} is damaged, build it again: {error}") from error
-                raise
+                return cls._open(folder, manifest)
+            except DamagedError as error:
+                # Unless a build replaced the base while it was being opened.
+                if manifest_stamp(folder) == stamp:
+                    raise ReimagenError(f"{folder} is damaged, build it again: {error}") from error
+
+    @classmethod
+    def _open(cls, folder: Path, manifest: Manifest) -> Self:
+        images = ImageStore(folder / manifest.shards_folder, manifest.shards)
+        try:
+            index = BM25Index(folder / manifest.lucene_folder)
+            if index.pairs != manifest.pairs:
+                raise DamagedError(f"the index holds {index.pairs:,} pairs, the manifest says {manifest.pairs:,}")
+        except DamagedError:
+            images.close()
+            raise
+        return cls(manifest, index, images)
 
     def close(self) -> None:
         """Lets go of all files."""

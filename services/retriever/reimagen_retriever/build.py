@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from reimagen_common.errors import InvalidArgument, ReimagenError
-from reimagen_retriever.index.bm25 import BM25Writer
+from reimagen_retriever.index.bm25 import BM25Index, BM25Writer
 from reimagen_retriever.knowledge_base.manifest import (
     FORMAT_VERSION,
     Manifest,
@@ -113,6 +113,13 @@ def _write(source: Source, folder: Path) -> BuildReport:
     if not licenses:
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
         raise InvalidArgument(f"nothing could be taken from it ({counts or 'it is empty'})", field="source")
+    # Anserini's indexer tells of a document that it could not write in its log alone.
+    indexed = BM25Index(folder / "lucene")
+    try:
+        if indexed.pairs != licenses.total():
+            raise ReimagenError(f"Lucene took {indexed.pairs:,} of {licenses.total():,} pairs; is the disk full?")
+    finally:
+        indexed.close()
     for made in (folder / "shards", folder / "lucene", folder):
         sync_folder(made)
     manifest = Manifest(

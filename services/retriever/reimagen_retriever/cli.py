@@ -42,6 +42,9 @@ def _told() -> Iterator[None]:
     except ReimagenError as error:
         typer.echo(f"error: {error.message}", err=True)
         raise typer.Exit(2 if isinstance(error, InvalidArgument) else 1) from error
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         typer.echo("stopped", err=True)
         raise typer.Exit(130) from error

@@ -112,7 +112,7 @@ class Retriever:
 
         Raises:
             NotFound: there is no finished knowledge base in the folder.
-            InvalidArgument: it is damaged.
+            ReimagenError: it is broken or damaged.
         """
         stamp = manifest_stamp(self._folder)
         base = _opened_warm(self._folder)

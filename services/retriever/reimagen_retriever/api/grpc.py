@@ -21,19 +21,21 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
     def __init__(self, retriever: Retriever) -> None:
         self._retriever = retriever
 
-    def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:  # noqa: D102, N802
+    def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
+        """The pairs that match a query best."""
         return _response(self._retriever.search(_search(request)))
 
-    def BatchSearch(  # noqa: D102, N802
-        self, request: pb.BatchSearchRequest, context: grpc.ServicerContext
-    ) -> pb.BatchSearchResponse:
+    def BatchSearch(self, request: pb.BatchSearchRequest, context: grpc.ServicerContext) -> pb.BatchSearchResponse:
+        """Several searches, in the order of the queries."""
         searches = [_search(search, f"searches[{number}].") for number, search in enumerate(request.searches)]
         return pb.BatchSearchResponse(responses=map(_response, self._retriever.batch_search(searches)))
 
-    def GetPair(self, request: pb.GetPairRequest, context: grpc.ServicerContext) -> pb.Pair:  # noqa: D102, N802
+    def GetPair(self, request: pb.GetPairRequest, context: grpc.ServicerContext) -> pb.Pair:
+        """One pair by its id."""
         return _pair(self._retriever.get_pair(request.id))
 
-    def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:  # noqa: D102, N802
+    def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
+        """What is being served."""
         description = self._retriever.describe()
         manifest = description.manifest
         return pb.DescribeResponse(
