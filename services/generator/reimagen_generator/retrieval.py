@@ -3,8 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import grpc
 
@@ -82,12 +81,8 @@ class Retriever:
         )
         self._stub = retrieval_pb2_grpc.RetrievalStub(self._channel)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Hang up; searches under way fail."""
         self._channel.close()
 
     def search(self, query: str, *, k: int, method: str, remaining: float) -> Neighbors:

@@ -3,7 +3,7 @@
 import logging
 import socket
 import threading
-from contextlib import ExitStack
+from typing import Final
 
 import jax
 import uvicorn
@@ -20,6 +20,11 @@ from reimagen_generator.generation import Generator
 from reimagen_generator.retrieval import Retriever
 from reimagen_generator.settings import Settings
 
+# Beside those that wait for the engine: to validate, to refuse, to describe.
+_SPARE_THREADS: Final = 4
+# For the last bytes of answers whose drawing has ended.
+_CLOSING_SECONDS: Final = 5
+
 log = logging.getLogger(__name__)
 
 
@@ -29,7 +34,14 @@ class HttpServer:
     def __init__(self, app: FastAPI, address: str) -> None:
         """Bind `host:port`, which fails at once if it is taken; `port` tells the port that was bound."""
         host, _, port = address.rpartition(":")
-        self._config = uvicorn.Config(app, host=host.strip("[]"), port=int(port), log_config=None, access_log=False)
+        self._config = uvicorn.Config(
+            app,
+            host=host.strip("[]"),
+            port=int(port),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_CLOSING_SECONDS,
+        )
         self._socket: socket.socket = self._config.bind_socket()
         self.port: int = self._socket.getsockname()[1]
         self._server = uvicorn.Server(self._config)
@@ -46,36 +58,51 @@ class HttpServer:
         self._socket.close()
 
 
+class Service:
+    """Both faces over one cascade. Port 0 in the settings takes a free port; see `grpc_port` and `http_port`."""
+
+    def __init__(self, cascade: Cascade, settings: Settings) -> None:
+        """Bind both addresses, which fails at once if one is taken."""
+        self._grace = settings.grace
+        self._retriever = Retriever(settings.retriever)
+        self.engine = Engine(cascade, capacity=settings.queue_capacity)
+        generator = Generator(self.engine, self._retriever)
+        servicer = GenerationServicer(generator, deadline=settings.deadline)
+        self._grpc = GrpcServer(
+            address=settings.grpc, workers=self.engine.places + _SPARE_THREADS, max_message_bytes=MESSAGE_BYTES
+        )
+        self._grpc.add(
+            lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server), SERVICE_NAME
+        )
+        self._http = HttpServer(create_app(generator, deadline=settings.deadline), settings.http)
+        self.grpc_port = self._grpc.port
+        self.http_port = self._http.port
+
+    def start(self) -> None:
+        """Answer at once that the service is starting; return when the cascade is compiled and requests are welcome."""
+        self._grpc.start()
+        self._http.start()
+        log.info("listening", extra={"grpc_port": self.grpc_port, "http_port": self.http_port})
+        self.engine.start()
+        self._grpc.set_serving(True)
+        log.info("ready", extra={"cascade": self.engine.cascade.config.name})
+
+    def stop(self) -> None:
+        """Refuse new requests, give those under way the settings' grace, then close."""
+        self._grpc.set_serving(False)
+        self.engine.stop(self._grace)
+        self._grpc.stop(
+            _CLOSING_SECONDS,
+        )
+        self._http.stop()
+        self._retriever.close()
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun."""
     jax.config.update("jax_compilation_cache_dir", str(settings.compile_cache))  # type: ignore[no-untyped-call]
     # By default only what took a second to compile is kept; a stage is many small functions.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # type: ignore[no-untyped-call]
-    cascade = Cascade.load(settings.weights)
-    engine = Engine(cascade, capacity=settings.queue_capacity)
-    with ExitStack() as stack:
-        generator = Generator(engine, stack.enter_context(Retriever(settings.retriever)))
-        grpc_server = GrpcServer(address=settings.grpc, workers=engine.places + 4, max_message_bytes=MESSAGE_BYTES)
-        servicer = GenerationServicer(generator, deadline=settings.deadline)
-        grpc_server.add(
-            lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server), SERVICE_NAME
-        )
-        http_server = HttpServer(create_app(generator, deadline=settings.deadline), settings.http)
-        # The servers answer while the cascade is compiled, and say that they are not ready.
-        grpc_server.start()
-        http_server.start()
-        log.info("listening", extra={"grpc_port": grpc_server.port, "http_port": http_server.port})
-        engine.start()
-        grpc_server.set_serving(True)
-        log.info(
-            "ready",
-            extra={"cascade": cascade.config.name, "grpc_port": grpc_server.port, "http_port": http_server.port},
-        )
-
-        def stop() -> None:
-            grpc_server.set_serving(False)
-            engine.stop(settings.grace)
-            grpc_server.stop(settings.grace)
-            http_server.stop()
-
-        run_until_signal(stop)
+    service = Service(Cascade.load(settings.weights), settings)
+    service.start()
+    run_until_signal(service.stop)

@@ -59,14 +59,17 @@ class Place:
         self._jobs = jobs
 
     def draw(self, drawing: Drawing) -> Iterator[Step | Finished]:
-        """Wait for the call's turn and yield what is drawn: any number of `Step`, then one `Finished`.
+        """Queue the drawing, then yield what is drawn: any number of `Step`, then one `Finished`.
 
-        Raises:
+        The iterator raises:
             Cancelled: the caller has gone.
             DeadlineExceeded: its time was up, in the queue or while it was drawn.
             ReimagenError: the drawing failed; other calls are not touched.
         """
         self._jobs.put((self._call, drawing))
+        return self._events()
+
+    def _events(self) -> Iterator[Step | Finished]:
         while True:
             event = self._call.receive()
             yield event

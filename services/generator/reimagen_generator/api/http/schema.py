@@ -76,7 +76,7 @@ class ImagesResponse(Grounds):
     created: int = Field(description="Seconds since 1970.")
     size: str = Field(description="Width and height.", examples=["256x256"])
     output_format: OutputFormat = Field(description="Of the files.")
-    data: list[ImageData]
+    data: list[ImageData] = Field(description="The pictures, in the order of their seeds.")
 
 
 class NeighborsEvent(Grounds):

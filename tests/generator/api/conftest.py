@@ -1,0 +1,74 @@
+"""Both faces on real sockets over tiny cascades, in this process so that the engine can be looked at."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+
+from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.engine.engine import Engine
+from reimagen_generator.serving import Service
+from reimagen_generator.settings import Settings
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running service and a client of each face."""
+
+    rest: httpx.Client
+    generation: GenerationStub
+    channel: grpc.Channel
+    grpc_address: str
+    engine: Engine
+
+
+@contextlib.contextmanager
+def serve(cascade: Cascade, folder: Path, *, queue_capacity: int) -> Iterator[Served]:
+    settings = Settings(
+        weights=folder,
+        # Nothing listens there: what needs neighbors is tested where there is a retriever, in tests/integration.
+        retriever="127.0.0.1:1",
+        grpc="127.0.0.1:0",
+        http="127.0.0.1:0",
+        queue_capacity=queue_capacity,
+        grace=0,
+    )
+    service = Service(cascade, settings)
+    service.start()
+    address = f"127.0.0.1:{service.grpc_port}"
+    try:
+        with (
+            httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=60) as rest,
+            grpc.insecure_channel(address, options=[("grpc.max_send_message_length", 96 * 1024 * 1024)]) as channel,
+        ):
+            yield Served(rest, GenerationStub(channel), channel, address, service.engine)
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The tiny cascade."""
+    folder = tmp_path_factory.mktemp("tiny")
+    cascade = Cascade.random(TINY, seed=0)
+    cascade.save(folder)
+    with serve(cascade, folder, queue_capacity=4) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A cascade whose drawings never end within a test; one may wait."""
+    folder = tmp_path_factory.mktemp("endless")
+    first, *rest = TINY.stages
+    stages = (first.model_copy(update={"steps": 50_000}), *rest)
+    cascade = Cascade.random(TINY.model_copy(update={"stages": stages}), seed=0)
+    cascade.save(folder)
+    with serve(cascade, folder, queue_capacity=1) as service:
+        yield service

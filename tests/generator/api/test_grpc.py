@@ -1,0 +1,120 @@
+"""The gRPC face over a socket, without a retriever."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from PIL import Image
+
+from reimagen.v1 import generation_pb2 as pb
+from reimagen.v1 import retrieval_pb2
+from reimagen_generator import provenance
+
+ALONE = pb.GenerateRequest.Retrieval(k=0)
+
+
+def png(side: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def draw(served: Any, **fields: Any) -> list[pb.GenerateEvent]:
+    request = pb.GenerateRequest(**{"prompt": "a red panda", "retrieval": ALONE, **fields})
+    return list(served.generation.Generate(request, timeout=60))
+
+
+def test_events_come_in_order(served: Any, tmp_path: Path) -> None:
+    events = draw(served, n=2, seed=7, size=64, previews=1, output_format=pb.OUTPUT_FORMAT_WEBP)
+    assert [event.WhichOneof("event") for event in events] == (
+        ["accepted", "neighbors"] + ["progress"] * 6 + ["picture"] * 2
+    )
+    assert (events[0].accepted.seed, events[0].accepted.queued) == (7, 0)
+    assert events[0].accepted.id
+    assert events[1].neighbors.text_only
+    progress = [(event.progress.stage, event.progress.size, event.progress.step) for event in events[2:8]]
+    assert progress == [(0, 16, 1), (0, 16, 2), (1, 32, 1), (1, 32, 2), (2, 64, 1), (2, 64, 2)]
+    assert [event.progress.HasField("preview") for event in events[2:8]].count(True) == 1
+    pictures = [event.picture for event in events[8:]]
+    assert [(picture.index, picture.seed, picture.width, picture.height) for picture in pictures] == [
+        (0, 7, 64, 64),
+        (1, 8, 64, 64),
+    ]
+    for picture in pictures:
+        assert picture.media_type == "image/webp"
+        path = tmp_path / str(picture.index)
+        path.write_bytes(picture.image)
+        assert provenance.read(path).seed == picture.seed
+
+
+def test_the_same_seed_gives_the_same_file(served: Any) -> None:
+    assert draw(served, seed=7)[-1] == draw(served, seed=7)[-1]
+
+
+def test_references_take_the_place_of_retrieval(served: Any) -> None:
+    reference = pb.Reference(image=png(), text="a red square")
+    events = list(served.generation.Generate(pb.GenerateRequest(prompt="a square", references=[reference]), timeout=60))
+    assert not events[1].neighbors.text_only
+    assert [neighbor.pair.text for neighbor in events[1].neighbors.neighbors] == ["a red square"]
+    assert events[1].neighbors.neighbors[0].rank == 0
+
+
+BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": ""}, "prompt"),
+    ({"prompt": "x" * 10_000}, "prompt"),
+    ({"n": 0}, "n"),
+    ({"n": 11}, "n"),
+    ({"size": 17}, "size"),
+    ({"retrieval": pb.GenerateRequest.Retrieval(k=1_000)}, "retrieval.k"),
+    ({"retrieval": pb.GenerateRequest.Retrieval(k=0, method=retrieval_pb2.Method.ValueType(99))}, "retrieval.method"),
+    ({"guidance": pb.Guidance(strategy=pb.Guidance.Strategy.ValueType(99))}, "guidance.strategy"),
+    ({"guidance": pb.Guidance(text_weight=float("nan"))}, "guidance.text_weight"),
+    ({"guidance": pb.Guidance(interleave_ratio=2)}, "guidance.interleave_ratio"),
+    ({"references": [pb.Reference(image=b"no picture")]}, "references.0.image"),
+    ({"references": [pb.Reference(image=png(5_000))]}, "references.0.image"),
+    ({"references": [pb.Reference(image=bytes(5 * 1024 * 1024))]}, "references.0.image"),
+    ({"references": [pb.Reference(image=png())] * 17}, "references"),
+    ({"previews": 4}, "previews"),
+    ({"output_format": 99}, "output_format"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"), BAD_REQUESTS, ids=[f"{field}-{i}" for i, (_, field) in enumerate(BAD_REQUESTS)]
+)
+def test_bad_input_is_named(served: Any, fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        draw(served, **fields)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert str(refused.value.details()).startswith(f"{field}: ")
+    assert draw(served, size=16)[-1].HasField("picture")
+
+
+def test_a_retriever_that_is_down_is_unavailable_and_says_what_to_do(served: Any) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        list(served.generation.Generate(pb.GenerateRequest(prompt="a red panda"), timeout=60))
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "reimagen-retriever serve" in str(refused.value.details())
+
+
+def test_the_cascade_is_described(served: Any) -> None:
+    described = served.generation.Describe(pb.DescribeCascadeRequest(), timeout=60)
+    assert described.cascade == "tiny"
+    assert [(stage.size, stage.steps, stage.retrieval_conditioned) for stage in described.stages] == [
+        (16, 2, True),
+        (32, 2, True),
+        (64, 2, False),
+    ]
+    assert all(stage.parameters > 0 for stage in described.stages)
+    assert (described.default_k, described.maximum_k) == (2, 16)
+
+
+def test_health_and_reflection_answer(served: Any) -> None:
+    check = health_pb2_grpc.HealthStub(served.channel).Check  # type: ignore[attr-defined]
+    answer = check(health_pb2.HealthCheckRequest(service="reimagen.v1.Generation"), timeout=60)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert "reimagen.v1.Generation" in ProtoReflectionDescriptorDatabase(served.channel).get_services()

@@ -1,0 +1,101 @@
+"""Clients that go away, run out of time, or are too many; over both faces, on a cascade that never finishes."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from reimagen.v1 import generation_pb2 as pb
+from reimagen.v1.generation_pb2_grpc import GenerationStub
+
+URL = "/v1/images/generations"
+BODY = {"prompt": "a red panda", "retrieval": {"k": 0}, "size": "16x16"}
+REQUEST = pb.GenerateRequest(prompt="a red panda", size=16, retrieval=pb.GenerateRequest.Retrieval(k=0))
+SECONDS = 60
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+@pytest.fixture
+def stops_one(endless: Any) -> Iterator[None]:
+    """The test makes one call whose work has to stop, and leaves the engine idle."""
+    before = endless.engine.counters
+    yield
+    assert eventually(lambda: endless.engine.counters.cancelled == before.cancelled + 1)
+    assert endless.engine.counters.finished == before.finished
+
+
+@pytest.mark.usefixtures("stops_one")
+def test_a_grpc_client_that_cancels_stops_the_work(endless: Any) -> None:
+    call = endless.generation.Generate(REQUEST, timeout=SECONDS)
+    kinds = [next(call).WhichOneof("event") for _ in range(3)]
+    assert kinds == ["accepted", "neighbors", "progress"]
+    call.cancel()
+
+
+@pytest.mark.usefixtures("stops_one")
+def test_a_grpc_client_that_hangs_up_stops_the_work(endless: Any) -> None:
+    with grpc.insecure_channel(endless.grpc_address) as channel:
+        events = GenerationStub(channel).Generate(REQUEST, timeout=SECONDS)
+        assert any(event.HasField("progress") for event in events)
+
+
+@pytest.mark.usefixtures("stops_one")
+def test_a_rest_client_that_hangs_up_stops_the_work(endless: Any) -> None:
+    steps = endless.engine.counters.steps
+    with contextlib.closing(httpx.Client(base_url=endless.rest.base_url)) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(URL, json=BODY, timeout=1.0)
+        assert endless.engine.counters.steps > steps
+
+
+@pytest.mark.usefixtures("stops_one")
+def test_a_rest_client_that_leaves_a_stream_stops_the_work(endless: Any) -> None:
+    with endless.rest.stream("POST", URL, json={**BODY, "stream": True}) as response:
+        lines = response.iter_lines()
+        assert next(lines) == "event: image_generation.neighbors"
+        assert any(line == "event: image_generation.progress" for line in lines)
+
+
+def test_a_grpc_deadline_stops_the_work(endless: Any) -> None:
+    before = endless.engine.counters
+    with pytest.raises(grpc.RpcError) as late:
+        list(endless.generation.Generate(REQUEST, timeout=1.0))
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert eventually(
+        lambda: (
+            endless.engine.counters.too_late + endless.engine.counters.cancelled
+            == before.too_late + before.cancelled + 1
+        )
+    )
+
+
+def test_who_is_too_many_is_told_at_once_when_to_come_back(endless: Any) -> None:
+    calls = []
+    for ahead in range(2):
+        call = endless.generation.Generate(REQUEST, timeout=SECONDS)
+        assert next(call).accepted.queued == ahead
+        calls.append(call)
+    response = endless.rest.post(URL, json=BODY)
+    assert response.status_code == 429
+    assert int(response.headers["retry-after"]) >= 1
+    assert response.json()["error"]["type"] == "overloaded_error"
+    with pytest.raises(grpc.RpcError) as refused:
+        list(endless.generation.Generate(REQUEST, timeout=SECONDS))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert endless.rest.get("/readyz").status_code == 200
+    cancelled = endless.engine.counters.cancelled
+    for call in calls:
+        call.cancel()
+    assert eventually(lambda: endless.engine.counters.cancelled == cancelled + 2)

@@ -1,0 +1,212 @@
+"""The REST face over a socket, without a retriever."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from reimagen_generator import provenance
+
+URL = "/v1/images/generations"
+ALONE = {"retrieval": {"k": 0}}
+
+
+def base64_png(side: int = 8) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), "red").save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def shape(file: bytes) -> tuple[str | None, tuple[int, int]]:
+    with Image.open(io.BytesIO(file)) as picture:
+        return picture.format, picture.size
+
+
+def draw(served: Any, **body: Any) -> dict[str, Any]:
+    response = served.rest.post(URL, json={"prompt": "a red panda", **ALONE, **body})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_a_prompt_alone_becomes_a_picture_that_says_so(served: Any, tmp_path: Path) -> None:
+    answer = draw(served, seed=7, size="64x64")
+    assert (answer["text_only"], answer["neighbors"], answer["generation"]) == (True, [], "")
+    assert (answer["seed"], answer["cascade"], answer["size"]) == (7, "tiny", "64x64")
+    path = tmp_path / "picture.png"
+    path.write_bytes(base64.b64decode(answer["data"][0]["b64_json"]))
+    assert shape(path.read_bytes()) == ("PNG", (64, 64))
+    origin = provenance.read(path)
+    assert (origin.prompt, origin.seed, origin.size, origin.neighbors) == ("a red panda", 7, 64, ())
+
+
+def test_the_same_seed_gives_the_same_file(served: Any) -> None:
+    assert draw(served, seed=7)["data"] == draw(served, seed=7)["data"]
+    assert draw(served, seed=7)["data"] != draw(served, seed=8)["data"]
+
+
+def test_picture_i_is_drawn_from_seed_plus_i(served: Any) -> None:
+    both = draw(served, n=2, seed=2**32 - 1, size="16x16")
+    assert [image["seed"] for image in both["data"]] == [2**32 - 1, 0]
+
+
+def test_a_seed_is_told_where_none_was_given(served: Any) -> None:
+    answer = draw(served, size="16x16", output_format="png")
+    again = draw(served, size="16x16", seed=answer["seed"])
+    assert again["data"] == answer["data"]
+
+
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
+def test_links_lead_to_the_file(served: Any, output_format: str, tmp_path: Path) -> None:
+    answer = draw(served, response_format="url", output_format=output_format, size="16x16")
+    file = httpx.get(answer["data"][0]["url"])
+    assert file.headers["content-type"] == f"image/{output_format}"
+    path = tmp_path / "picture"
+    path.write_bytes(file.content)
+    assert provenance.read(path).seed == answer["seed"]
+    assert shape(file.content) == (output_format.upper(), (16, 16))
+
+
+def test_an_unknown_link_is_not_found(served: Any) -> None:
+    response = served.rest.get("/v1/images/files/none.png")
+    assert response.status_code == 404
+    assert response.json()["error"]["type"] == "not_found_error"
+
+
+def test_references_take_the_place_of_retrieval(served: Any) -> None:
+    references = [{"image": f"data:image/png;base64,{base64_png()}", "text": "a red square"}]
+    response = served.rest.post(URL, json={"prompt": "a square", "references": references, "seed": 1})
+    answer = response.json()
+    assert (answer["text_only"], answer["neighbors"]) == (False, [{"text": "a red square"}])
+    alone = draw(served, prompt="a square", seed=1)
+    assert alone["data"][0]["b64_json"] != answer["data"][0]["b64_json"]
+
+
+def events_of(lines: str) -> list[tuple[str, dict[str, Any]]]:
+    blocks = [block.split("\n") for block in lines.strip().split("\n\n")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
+
+
+def test_a_stream_shows_the_picture_growing(served: Any) -> None:
+    body = {"prompt": "a red panda", "n": 2, "seed": 7, "size": "64x64", "stream": True, "partial_images": 2, **ALONE}
+    response = served.rest.post(URL, json=body)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = events_of(response.text)
+    assert all(name == data["type"] for name, data in events)
+    kinds = [name.removeprefix("image_generation.") for name, _ in events]
+    assert kinds[0] == "neighbors"
+    assert kinds[-2:] == ["completed", "completed"]
+    assert sorted(kinds[1:-2]) == ["partial_image"] * 2 + ["progress"] * 6
+    partial = [data for name, data in events if name.endswith("partial_image")]
+    assert [data["partial_image_index"] for data in partial] == [0, 1]
+    assert all(shape(base64.b64decode(data["b64_json"]))[0] == "PNG" for data in partial)
+    whole = draw(served, n=2, seed=7, size="64x64")
+    assert [data["b64_json"] for _, data in events[-2:]] == [image["b64_json"] for image in whole["data"]]
+
+
+def test_a_stream_that_fails_before_it_begins_has_a_status(served: Any) -> None:
+    response = served.rest.post(URL, json={"prompt": "a red panda", "size": "17x17", "stream": True})
+    assert (response.status_code, response.json()["field"]) == (400, "size")
+
+
+BAD_BODIES: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": ""}, "prompt"),
+    ({"prompt": "x" * 10_000}, "prompt"),
+    ({"n": 0}, "n"),
+    ({"n": 11}, "n"),
+    ({"size": "17x17"}, "size"),
+    ({"size": "huge"}, "size"),
+    ({"colour": "red"}, "colour"),
+    ({"retrieval": {"k": 1_000}}, "retrieval.k"),
+    ({"retrieval": {"depth": 1}}, "retrieval.depth"),
+    ({"guidance": {"strategy": "hope"}}, "guidance.strategy"),
+    ({"references": [{"image": "bm8gcGljdHVyZQ==", "text": "x"}]}, "references.0.image"),
+    ({"references": [{"image": "***", "text": "x"}]}, "references.0.image"),
+    ({"references": [{"image": base64_png(5_000), "text": "x"}]}, "references.0.image"),
+    ({"references": [{"image": base64_png()[:-40] + "====", "text": "x"}]}, "references.0.image"),
+    ({"model": "dall-e-3"}, "model"),
+    ({"partial_images": 1}, "partial_images"),
+    ({"partial_images": 4, "stream": True}, "partial_images"),
+    ({"previews": 1}, "previews"),
+]
+
+
+@pytest.mark.parametrize(("body", "field"), BAD_BODIES, ids=[f"{field}-{i}" for i, (_, field) in enumerate(BAD_BODIES)])
+def test_bad_input_is_named(served: Any, body: dict[str, Any], field: str) -> None:
+    response = served.rest.post(URL, json={"prompt": "a red panda", **body})
+    assert response.status_code == 400
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["field"] == field
+    assert problem["detail"].startswith(f"{field}: ")
+    assert problem["error"]["param"] == field
+    assert served.rest.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'"prompt"', b"\xff\xfe", b'{"prompt": NaN}'])
+def test_what_is_no_json_object_is_refused(served: Any, content: bytes) -> None:
+    response = served.rest.post(URL, content=content, headers={"content-type": "application/json"})
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_body_too_large_is_refused_before_it_is_parsed(served: Any) -> None:
+    whole = served.rest.post(URL, content=b" " * (33 * 1024 * 1024), headers={"content-type": "application/json"})
+    assert (whole.status_code, whole.json()["status"]) == (413, 413)
+    pieces = (b" " * 1024 * 1024 for _ in range(33))
+    chunked = served.rest.post(URL, content=pieces, headers={"content-type": "application/json"})
+    assert chunked.status_code == 413
+
+
+def test_a_retriever_that_is_down_is_503_and_says_what_to_do(served: Any) -> None:
+    response = served.rest.post(URL, json={"prompt": "a red panda"})
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) >= 1
+    assert "reimagen-retriever serve" in response.json()["detail"]
+    assert "retrieval.k = 0" in response.json()["error"]["message"]
+
+
+def test_a_retriever_that_is_down_fails_a_stream_before_it_begins(served: Any) -> None:
+    response = served.rest.post(URL, json={"prompt": "a red panda", "stream": True})
+    assert response.status_code == 503
+
+
+def test_models_are_listed(served: Any) -> None:
+    models = served.rest.get("/v1/models").json()
+    assert [(model["id"], model["sizes"]) for model in models["data"]] == [("tiny", ["16x16", "32x32", "64x64"])]
+    assert served.rest.get("/v1/models/tiny").json() == models["data"][0]
+    assert served.rest.get("/v1/models/other").status_code == 404
+
+
+def test_the_documentation_shows_every_field_and_error(served: Any) -> None:
+    assert served.rest.get("/docs").status_code == 200
+    specification = served.rest.get("/openapi.json").json()
+    operation = specification["paths"][URL]["post"]
+    assert {"400", "413", "429", "503", "504"} <= operation["responses"].keys()
+    schemas = specification["components"]["schemas"]
+    assert schemas["ImagesRequest"]["examples"]
+    undescribed = [
+        f"{name}.{field}"
+        for name in (
+            "ImagesRequest",
+            "Retrieval",
+            "Guidance",
+            "Reference",
+            "ImagesResponse",
+            "ImageData",
+            "NeighborData",
+        )
+        for field, schema in schemas[name]["properties"].items()
+        if "description" not in schema
+    ]
+    assert undescribed == []
+
+
+def test_it_is_alive_and_ready(served: Any) -> None:
+    assert served.rest.get("/healthz").json() == {"status": "alive"}
+    assert served.rest.get("/readyz").json() == {"status": "ready"}

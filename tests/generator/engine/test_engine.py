@@ -1,0 +1,289 @@
+"""Who is drawn, in which order, and who is refused; over a real cascade."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar, Protocol
+
+import numpy as np
+import pytest
+
+from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
+from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
+from reimagen_generator.engine.engine import Drawing, Engine
+
+SECONDS = 60.0
+
+
+class MakeEngine(Protocol):
+    def __call__(self, cascade: Cascade, *, capacity: int) -> Engine: ...
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Cascade:
+    return Cascade.random(TINY, seed=0)
+
+
+@pytest.fixture(scope="session")
+def endless() -> Cascade:
+    """It takes so many steps that no drawing ends within a test."""
+    first, *rest = TINY.stages
+    return Cascade.random(
+        TINY.model_copy(update={"stages": (first.model_copy(update={"steps": 50_000}), *rest)}), seed=0
+    )
+
+
+@pytest.fixture
+def make_engine() -> Iterator[MakeEngine]:
+    """Starts engines, and stops them when the test ends."""
+    engines: list[Engine] = []
+
+    def make(cascade: Cascade, *, capacity: int) -> Engine:
+        engine = Engine(cascade, capacity=capacity)
+        engine.start()
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.stop(grace=0)
+
+
+@pytest.fixture
+def drawing() -> Drawing:
+    return Drawing(prompt="a red panda", neighbors=[], seeds=[7], size=16, guidance=GuidanceOptions(), previews=0)
+
+
+class Background:
+    """A call on a thread of its own, as each face makes it."""
+
+    def __init__(self, engine: Engine, drawing: Drawing, *, timeout: float = SECONDS) -> None:
+        self.call = Call(timeout=timeout)
+        self.admitted = threading.Event()
+        self.stepped = threading.Event()
+        self.ahead = -1
+        self.events: list[Step | Finished] = []
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(engine, drawing))
+        self._thread.start()
+
+    def _run(self, engine: Engine, drawing: Drawing) -> None:
+        try:
+            with engine.admit(self.call) as place:
+                self.ahead = place.ahead
+                self.admitted.set()
+                for event in place.draw(drawing):
+                    self.events.append(event)
+                    self.stepped.set()
+        except Exception as error:  # noqa: BLE001  (looked at by the test)
+            self.error = error
+        finally:
+            self.admitted.set()
+            self.stepped.set()
+
+    def end(self) -> "Background":
+        self._thread.join(SECONDS)
+        assert not self._thread.is_alive()
+        return self
+
+
+def finished(engine: Engine, drawing: Drawing) -> Finished:
+    background = Background(engine, drawing).end()
+    assert background.error is None
+    last = background.events[-1]
+    assert isinstance(last, Finished)
+    return last
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def test_steps_come_in_order_and_pictures_last(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing) -> None:
+    engine = make_engine(tiny, capacity=1)
+    background = Background(engine, replace(drawing, size=64, seeds=[1, 2])).end()
+    *steps, last = background.events
+    assert [(step.stage, step.size, step.step, step.steps) for step in steps if isinstance(step, Step)] == [
+        (stage, config.size, step, config.steps)
+        for stage, config in enumerate(TINY.stages)
+        for step in range(1, config.steps + 1)
+    ]
+    assert isinstance(last, Finished)
+    assert last.pictures.shape == (2, 64, 64, 3)
+    assert (engine.counters.finished, engine.counters.steps) == (1, 6)
+
+
+@pytest.mark.parametrize("previews", [0, 1, 2, 3])
+def test_previews_are_as_many_as_asked(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing, previews: int) -> None:
+    background = Background(make_engine(tiny, capacity=1), replace(drawing, size=64, previews=previews)).end()
+    shown = [event for event in background.events if isinstance(event, Step) and event.preview is not None]
+    assert len(shown) == previews
+    assert all(step.preview is not None and step.preview.shape == (step.size, step.size, 3) for step in shown)
+
+
+def test_the_same_seed_gives_the_same_picture(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing) -> None:
+    engine = make_engine(tiny, capacity=1)
+    once, again = finished(engine, drawing).pictures, finished(engine, drawing).pictures
+    other = finished(engine, replace(drawing, seeds=[8])).pictures
+    assert np.array_equal(once, again)
+    assert not np.array_equal(once, other)
+
+
+def test_neighbors_reach_the_cascade(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing) -> None:
+    engine = make_engine(tiny, capacity=1)
+    red = ReferencePair(np.full((20, 30, 3), (255, 0, 0), np.uint8), "red")
+    with_red = finished(engine, replace(drawing, neighbors=[red])).pictures
+    assert not np.array_equal(with_red, finished(engine, drawing).pictures)
+
+
+def test_a_full_engine_refuses_at_once(make_engine: MakeEngine, endless: Cascade, drawing: Drawing) -> None:
+    engine = make_engine(endless, capacity=1)
+    drawn, waiting = Background(engine, drawing), None
+    assert drawn.stepped.wait(SECONDS)
+    waiting = Background(engine, drawing)
+    assert waiting.admitted.wait(SECONDS)
+    assert (drawn.ahead, waiting.ahead) == (0, 1)
+    with pytest.raises(Overloaded) as refused, engine.admit(Call(timeout=SECONDS)):
+        pass
+    assert refused.value.retry_after is not None
+    assert refused.value.retry_after >= 1
+    assert engine.counters.refused == 1
+    drawn.call.cancel()
+    waiting.call.cancel()
+    assert isinstance(drawn.end().error, Cancelled)
+    assert isinstance(waiting.end().error, Cancelled)
+    with engine.admit(Call(timeout=SECONDS)) as place:
+        assert place.ahead == 0
+
+
+def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, drawing: Drawing) -> None:
+    engine = make_engine(endless, capacity=1)
+    background = Background(engine, drawing)
+    assert background.stepped.wait(SECONDS)
+    background.call.cancel()
+    assert isinstance(background.end().error, Cancelled)
+    assert eventually(lambda: engine.counters.cancelled == 1)
+    steps = engine.counters.steps
+    assert steps < 50_000
+    behind = Background(engine, drawing, timeout=SECONDS)
+    assert behind.stepped.wait(SECONDS)
+    assert engine.counters.steps > steps
+    behind.call.cancel()
+    behind.end()
+
+
+def test_who_is_cancelled_in_the_queue_is_never_drawn(
+    make_engine: MakeEngine, endless: Cascade, drawing: Drawing
+) -> None:
+    engine = make_engine(endless, capacity=2)
+    first = Background(engine, drawing)
+    assert first.stepped.wait(SECONDS)
+    second = Background(engine, drawing)
+    assert second.admitted.wait(SECONDS)
+    second.call.cancel()
+    assert isinstance(second.end().error, Cancelled)
+    assert second.events == []
+    first.call.cancel()
+    first.end()
+    assert eventually(lambda: engine.counters.cancelled == 2)
+    assert second.events == []
+
+
+def test_a_deadline_ends_the_drawing(make_engine: MakeEngine, endless: Cascade, drawing: Drawing) -> None:
+    engine = make_engine(endless, capacity=1)
+    late = Background(engine, drawing, timeout=1.0).end()
+    assert isinstance(late.error, DeadlineExceeded)
+    assert eventually(lambda: engine.counters.too_late + engine.counters.cancelled == 1)
+    assert engine.counters.steps < 50_000
+
+
+class Brittle(Cascade):
+    """Fails in mid-drawing when the prompt asks for it."""
+
+    def draw(
+        self,
+        prompt: str,
+        neighbors: Sequence[ReferencePair],
+        *,
+        seeds: Sequence[int],
+        size: int,
+        guidance: GuidanceOptions,
+    ) -> Iterator[StepDone | Drawn]:
+        for event in super().draw(prompt, neighbors, seeds=seeds, size=size, guidance=guidance):
+            yield event
+            if prompt == "fail":
+                raise RuntimeError("out of memory")
+
+
+class Recording(Cascade):
+    """Writes down what it draws."""
+
+    drawn: ClassVar[list[str]] = []
+
+    def draw(
+        self,
+        prompt: str,
+        neighbors: Sequence[ReferencePair],
+        *,
+        seeds: Sequence[int],
+        size: int,
+        guidance: GuidanceOptions,
+    ) -> Iterator[StepDone | Drawn]:
+        self.drawn.append(prompt)
+        yield from super().draw(prompt, neighbors, seeds=seeds, size=size, guidance=guidance)
+
+
+def test_calls_are_drawn_in_the_order_of_arrival(make_engine: MakeEngine, drawing: Drawing) -> None:
+    prompts = ["first", "second", "third", "fourth"]
+    engine = make_engine(Recording.random(TINY, seed=0), capacity=len(prompts))
+    with contextlib.ExitStack() as stack:
+        places = [stack.enter_context(engine.admit(Call(timeout=SECONDS))) for _ in prompts]
+        streams = [place.draw(replace(drawing, prompt=prompt)) for place, prompt in zip(places, prompts, strict=True)]
+        for stream in reversed(streams):
+            assert isinstance(list(stream)[-1], Finished)
+    assert Recording.drawn == prompts
+
+
+def test_a_failing_drawing_fails_alone(make_engine: MakeEngine, drawing: Drawing) -> None:
+    engine = make_engine(Brittle.random(TINY, seed=0), capacity=2)
+    failed = Background(engine, replace(drawing, prompt="fail")).end()
+    assert type(failed.error) is ReimagenError
+    assert failed.call.id in str(failed.error)
+    assert finished(engine, drawing).pictures.shape == (1, 16, 16, 3)
+    assert (engine.counters.failed, engine.counters.finished) == (1, 1)
+
+
+def test_before_the_start_nobody_is_admitted(tiny: Cascade) -> None:
+    engine = Engine(tiny, capacity=1)
+    with pytest.raises(Unavailable, match="starting"), engine.admit(Call(timeout=SECONDS)):
+        pass
+    engine.stop(grace=0)
+
+
+def test_stopping_waits_for_those_admitted(tiny: Cascade, drawing: Drawing) -> None:
+    engine = Engine(tiny, capacity=1)
+    engine.start()
+    background = Background(engine, replace(drawing, size=64))
+    assert background.admitted.wait(SECONDS)
+    engine.stop(grace=SECONDS)
+    assert isinstance(background.end().events[-1], Finished)
+    with pytest.raises(Unavailable, match="stopping"), engine.admit(Call(timeout=SECONDS)):
+        pass
+
+
+def test_stopping_cuts_off_what_takes_too_long(endless: Cascade, drawing: Drawing) -> None:
+    engine = Engine(endless, capacity=1)
+    engine.start()
+    background = Background(engine, drawing)
+    assert background.stepped.wait(SECONDS)
+    engine.stop(grace=0)
+    assert isinstance(background.end().error, Unavailable)
