@@ -1,0 +1,35 @@
+# The generator with the demonstration's cascade: REST on 8000, gRPC on 50052.
+# Built from the root of the repository: docker build -f deploy/docker/generator.Dockerfile .
+
+FROM python:3.11-slim-bookworm AS build
+RUN python -m venv /build && python -m venv --without-pip /opt/reimagen
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# What changes seldom comes first.
+COPY requirements-build.lock ./
+RUN /build/bin/pip install --require-hashes --no-deps -r requirements-build.lock
+COPY services/generator/requirements.lock ./
+RUN /build/bin/pip wheel --require-hashes --no-deps --no-build-isolation -w /wheels -r requirements.lock
+COPY proto proto
+COPY services/common services/common
+COPY services/generator services/generator
+RUN /build/bin/pip wheel --no-deps --no-build-isolation -w /wheels ./proto ./services/common ./services/generator \
+    && /build/bin/pip --python /opt/reimagen/bin/python install --no-deps --no-index /wheels/*.whl
+
+FROM python:3.11-slim-bookworm
+RUN useradd --system --uid 10001 --home-dir /nonexistent reimagen \
+    && install -d -o reimagen /var/cache/reimagen
+COPY --from=build /opt/reimagen /opt/reimagen
+COPY services/generator/weights /usr/share/reimagen/weights
+ENV PATH=/opt/reimagen/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    REIMAGEN_GENERATOR_WEIGHTS=/usr/share/reimagen/weights/demo \
+    REIMAGEN_GENERATOR_COMPILE_CACHE=/var/cache/reimagen \
+    REIMAGEN_GENERATOR_HTTP=0.0.0.0:8000 \
+    REIMAGEN_GENERATOR_GRPC=0.0.0.0:50052
+USER reimagen
+EXPOSE 8000 50052
+# Ready means compiled, which takes a while the first time.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 CMD ["python", "-c", "\
+import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+ENTRYPOINT ["reimagen-generator"]
+CMD ["serve"]

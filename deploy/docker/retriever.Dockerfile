@@ -1,0 +1,31 @@
+# The retriever: gRPC on 50051, over the knowledge base that is mounted at /kb.
+# Built from the root of the repository: docker build -f deploy/docker/retriever.Dockerfile .
+
+FROM python:3.11-slim-bookworm AS build
+RUN python -m venv /build && python -m venv --without-pip /opt/reimagen
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# What changes seldom comes first. Pyserini is built from its source, which takes the build tools.
+COPY requirements-build.lock ./
+RUN /build/bin/pip install --require-hashes --no-deps -r requirements-build.lock
+COPY services/retriever/requirements.lock ./
+RUN /build/bin/pip wheel --require-hashes --no-deps --no-build-isolation -w /wheels -r requirements.lock
+COPY proto proto
+COPY services/common services/common
+COPY services/retriever services/retriever
+RUN /build/bin/pip wheel --no-deps --no-build-isolation -w /wheels ./proto ./services/common ./services/retriever \
+    && /build/bin/pip --python /opt/reimagen/bin/python install --no-deps --no-index /wheels/*.whl
+
+FROM python:3.11-slim-bookworm
+RUN useradd --system --uid 10001 --home-dir /nonexistent reimagen
+COPY --from=build /opt/reimagen /opt/reimagen
+ENV PATH=/opt/reimagen/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    REIMAGEN_RETRIEVER_KNOWLEDGE_BASE=/kb \
+    REIMAGEN_RETRIEVER_ADDRESS=0.0.0.0:50051
+USER reimagen
+EXPOSE 50051
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\
+import grpc; from grpc_health.v1 import health_pb2 as m, health_pb2_grpc as s; \
+assert s.HealthStub(grpc.insecure_channel('127.0.0.1:50051')).Check(m.HealthCheckRequest(), timeout=4).status == 1"]
+ENTRYPOINT ["reimagen-retriever"]
+CMD ["serve"]
