@@ -1,65 +1,84 @@
 """The command line of the generator."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
-from reimagen_common.errors import ReimagenError, from_validation_error
-from reimagen_common.logs import configure_logging
+from reimagen_common.errors import InvalidArgument, ReimagenError, from_validation_error
 from reimagen_generator import provenance
 from reimagen_generator.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Draws pictures grounded on neighbors.")
-_console = Console()
-_errors = Console(stderr=True)
+app = typer.Typer(
+    help="Draws pictures of a prompt, grounded on the pairs of a knowledge base.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_VARIABLES = "Environment variables:\n\n" + "\n\n".join(
+    f"REIMAGEN_GENERATOR_{name.upper()}: {field.description} "
+    f"Default: {field.get_default(call_default_factory=True, validated_data={})}."
+    for name, field in Settings.model_fields.items()
+)
 
 
-@app.callback()
-def main() -> None:
-    """Draw pictures that are grounded on a knowledge base."""
+@contextmanager
+def told() -> Iterator[None]:
+    """Tell errors that the user can do something about in a sentence, without a trace."""
+    try:
+        yield
+    except ReimagenError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2 if isinstance(error, InvalidArgument) else 1) from error
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("stopped", err=True)
+        raise typer.Exit(130) from error
 
 
-@app.command()
+@app.command(epilog=_VARIABLES)
 def serve(
     weights: Annotated[
-        Path | None, typer.Option(help="Folder of a cascade: cascade.json and its weights. Default: the demo's.")
+        Path | None, typer.Option(help="Folder of a cascade: cascade.json and its weights [default: the demo's].")
     ] = None,
-    retriever: Annotated[str | None, typer.Option(help="host:port of the retriever. Default: 127.0.0.1:50051.")] = None,
-    http: Annotated[str | None, typer.Option(help="host:port of REST. Default: 127.0.0.1:8000.")] = None,
-    grpc: Annotated[str | None, typer.Option(help="host:port of gRPC. Default: 127.0.0.1:50052.")] = None,
+    retriever: Annotated[
+        str | None, typer.Option(help="host:port of the retriever [default: 127.0.0.1:50051].")
+    ] = None,
+    http: Annotated[
+        str | None, typer.Option(help="host:port of REST [default: 127.0.0.1:8000]; port 0 takes any.")
+    ] = None,
+    grpc: Annotated[
+        str | None, typer.Option(help="host:port of gRPC [default: 127.0.0.1:50052]; port 0 takes any.")
+    ] = None,
 ) -> None:
-    """Serve REST and gRPC until Ctrl-C or SIGTERM.
+    """Serve REST and gRPC until SIGTERM or Ctrl-C.
 
-    Each option, and each further setting (queue_capacity, deadline, grace, compile_cache, log_level), is also an
-    environment variable: REIMAGEN_GENERATOR_QUEUE_CAPACITY=2, for example. REST describes itself at /docs.
+    REST is OpenAI's POST /v1/images/generations, and describes itself at /docs; /readyz answers 200 once the cascade is
+    compiled, which the first start takes a while for.
     """
     given = {"weights": weights, "retriever": retriever, "http": http, "grpc": grpc}
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        _fail(from_validation_error(first, first["loc"]).message)
-    configure_logging("generator", settings.log_level)
-    # JAX takes seconds to import; --help and inspect do without it.
-    from reimagen_generator.serving import serve as run
+    with told():
+        try:
+            settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise from_validation_error(first, first["loc"]) from error
+        # JAX takes seconds to import; --help and inspect do without it.
+        from reimagen_generator.serving import run
 
-    run(settings)
+        run(settings)
 
 
 @app.command()
 def inspect(picture: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file that this service drew.")]) -> None:
     """Print what a picture was grounded on, as its own file tells it."""
-    try:
-        origin = provenance.read(picture)
-    except ReimagenError as error:
-        _fail(error.message)
-    _console.print_json(data=asdict(origin))
-
-
-def _fail(message: str) -> NoReturn:
-    _errors.print(f"Error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(2)
+    with told():
+        typer.echo(json.dumps(asdict(provenance.read(picture)), indent=2, ensure_ascii=False))

@@ -3,6 +3,8 @@
 import logging
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import jax
@@ -10,7 +12,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from reimagen.v1 import generation_pb2_grpc
+from reimagen_common.errors import InvalidArgument
 from reimagen_common.grpc_server import GrpcServer
+from reimagen_common.logs import configure_logging
 from reimagen_common.processes import run_until_signal
 from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, GenerationServicer
 from reimagen_generator.api.http.app import create_app
@@ -25,26 +29,24 @@ _SPARE_THREADS: Final = 4
 # For the last bytes of answers whose drawing has ended.
 _CLOSING_SECONDS: Final = 5
 
-log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class HttpServer:
     """Uvicorn on a thread of its own, so that the main thread stays free for signals."""
 
     def __init__(self, app: FastAPI, address: str) -> None:
-        """Bind `host:port`, which fails at once if it is taken; `port` tells the port that was bound."""
+        """Listen on `host:port`; `port` tells the port that was bound.
+
+        Raises:
+            OSError: the address is taken or is none of this machine's.
+        """
         host, _, port = address.rpartition(":")
-        self._config = uvicorn.Config(
-            app,
-            host=host.strip("[]"),
-            port=int(port),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_CLOSING_SECONDS,
-        )
-        self._socket: socket.socket = self._config.bind_socket()
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        self._socket = socket.create_server((host.strip("[]"), int(port)), family=family)
         self.port: int = self._socket.getsockname()[1]
-        self._server = uvicorn.Server(self._config)
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_CLOSING_SECONDS)
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
 
     def start(self) -> None:
@@ -62,19 +64,25 @@ class Service:
     """Both faces over one cascade. Port 0 in the settings takes a free port; see `grpc_port` and `http_port`."""
 
     def __init__(self, cascade: Cascade, settings: Settings) -> None:
-        """Bind both addresses, which fails at once if one is taken."""
-        self._grace = settings.grace
+        """Listen on both addresses.
+
+        Raises:
+            InvalidArgument: an address can't be listened on.
+        """
+        self._stop_seconds = settings.stop_seconds
         self._retriever = Retriever(settings.retriever)
         self.engine = Engine(cascade, capacity=settings.queue_capacity)
         generator = Generator(self.engine, self._retriever)
-        servicer = GenerationServicer(generator, deadline=settings.deadline)
-        self._grpc = GrpcServer(
-            address=settings.grpc, workers=self.engine.places + _SPARE_THREADS, max_message_bytes=MESSAGE_BYTES
-        )
+        with _listening("http", settings.http):
+            self._http = HttpServer(create_app(generator, deadline=settings.deadline_seconds), settings.http)
+        with _listening("grpc", settings.grpc):
+            self._grpc = GrpcServer(
+                address=settings.grpc, workers=self.engine.places + _SPARE_THREADS, max_message_bytes=MESSAGE_BYTES
+            )
+        servicer = GenerationServicer(generator, deadline=settings.deadline_seconds)
         self._grpc.add(
             lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server), SERVICE_NAME
         )
-        self._http = HttpServer(create_app(generator, deadline=settings.deadline), settings.http)
         self.grpc_port = self._grpc.port
         self.http_port = self._http.port
 
@@ -82,27 +90,44 @@ class Service:
         """Answer at once that the service is starting; return when the cascade is compiled and requests are welcome."""
         self._grpc.start()
         self._http.start()
-        log.info("listening", extra={"grpc_port": self.grpc_port, "http_port": self.http_port})
+        ports = {"http_port": self.http_port, "grpc_port": self.grpc_port}
+        _logger.info("listening", extra=ports)
         self.engine.start()
         self._grpc.set_serving(True)
-        log.info("ready", extra={"cascade": self.engine.cascade.config.name})
+        _logger.info("ready", extra={"cascade": self.engine.cascade.config.name, **ports})
 
     def stop(self) -> None:
-        """Refuse new requests, give those under way the settings' grace, then close."""
+        """Refuse new requests, give those under way their time to end, then close."""
         self._grpc.set_serving(False)
-        self.engine.stop(self._grace)
-        self._grpc.stop(
-            _CLOSING_SECONDS,
-        )
+        self.engine.stop(self._stop_seconds)
+        self._grpc.stop(_CLOSING_SECONDS)
         self._http.stop()
         self._retriever.close()
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was begun."""
+@contextmanager
+def _listening(setting: str, address: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, OverflowError) as error:
+        raise InvalidArgument(f"cannot listen on {address}; is it taken?", field=setting) from error
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was begun.
+
+    Raises:
+        InvalidArgument: an address can't be listened on.
+    """
+    configure_logging("generator", settings.log_level)
     jax.config.update("jax_compilation_cache_dir", str(settings.compile_cache))  # type: ignore[no-untyped-call]
     # By default only what took a second to compile is kept; a stage is many small functions.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # type: ignore[no-untyped-call]
     service = Service(Cascade.load(settings.weights), settings)
-    service.start()
+    try:
+        service.start()
+    except BaseException:
+        # The servers' threads would keep a process alive that never becomes ready.
+        service.stop()
+        raise
     run_until_signal(service.stop)

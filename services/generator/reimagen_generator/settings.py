@@ -29,8 +29,8 @@ class Settings(BaseSettings):
     grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 takes a free one.")
     http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 takes a free one.")
     queue_capacity: int = Field(8, ge=0, le=64, description="Requests that may wait beside the one being drawn.")
-    deadline: float = Field(300, gt=0, le=3600, description="Seconds a request may take, where the caller sets none.")
-    grace: float = Field(30, ge=0, le=600, description="Seconds that requests are given to end when the service stops.")
+    deadline_seconds: float = Field(300, gt=0, le=3600, description="How long a request may take, unless it says.")
+    stop_seconds: float = Field(30, ge=0, le=600, description="How long requests may take once a stop is asked.")
     compile_cache: Path = Field(
         default_factory=_user_cache, description="Folder that keeps compiled code, for a fast next start."
     )

@@ -37,7 +37,7 @@ def serve(cascade: Cascade, folder: Path, *, queue_capacity: int) -> Iterator[Se
         grpc="127.0.0.1:0",
         http="127.0.0.1:0",
         queue_capacity=queue_capacity,
-        grace=0,
+        stop_seconds=0,
     )
     service = Service(cascade, settings)
     service.start()

@@ -42,9 +42,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         self._generator = generator
         self._deadline = deadline
 
-    def Generate(  # noqa: N802  (the contract's name)
-        self, request: pb.GenerateRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.GenerateEvent]:
+    def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateEvent]:
         """Draw n pictures; ending the call stops the work at the next step."""
         call = Call(timeout=min(context.time_remaining(), self._deadline))
         if not context.add_callback(call.cancel):
@@ -55,9 +53,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         except Cancelled:
             return
 
-    def Describe(  # noqa: N802  (the contract's name)
-        self, request: pb.DescribeCascadeRequest, context: grpc.ServicerContext
-    ) -> pb.DescribeCascadeResponse:
+    def Describe(self, request: pb.DescribeCascadeRequest, context: grpc.ServicerContext) -> pb.DescribeCascadeResponse:
         """Tell the loaded cascade, and what may be asked of it."""
         cascade = self._generator.engine.cascade
         return pb.DescribeCascadeResponse(

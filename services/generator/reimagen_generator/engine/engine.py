@@ -14,7 +14,7 @@ from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, 
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
 from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
 
-log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class State(Enum):
@@ -111,7 +111,7 @@ class Engine:
         """Compile the cascade, which may take minutes the first time, then admit calls."""
         started = time.monotonic()
         self.cascade.warm_up()
-        log.info("the cascade is compiled", extra={"seconds": round(time.monotonic() - started, 1)})
+        _logger.info("the cascade is compiled", extra={"seconds": round(time.monotonic() - started, 1)})
         self._worker.start()
         self._state = State.READY
 
@@ -120,7 +120,7 @@ class Engine:
         self._state = State.STOPPING
         with self._changed:
             if not self._changed.wait_for(lambda: not self._calls, timeout=grace):
-                log.warning("calls are cut off by the stop", extra={"calls": len(self._calls)})
+                _logger.warning("calls are cut off by the stop", extra={"calls": len(self._calls)})
             for call in self._calls:
                 call.post(Unavailable("the service has stopped; send the request again", retry_after=5))
                 call.cancel()
@@ -168,7 +168,7 @@ class Engine:
                 call.post(error)
             except Exception:
                 # The worker outlives whatever a drawing raises: the next call is not to pay for this one.
-                log.exception("a drawing failed", extra={"call": call.id})
+                _logger.exception("a drawing failed", extra={"call": call.id})
                 self._count(failed=1)
                 call.post(ReimagenError(f"the drawing failed; the service's log says why under {call.id}"))
 

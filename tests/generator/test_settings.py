@@ -1,0 +1,56 @@
+"""What an operator may set."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from reimagen_generator.cli import app
+from reimagen_generator.settings import Settings
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    (tmp_path / "cascade.json").touch()
+    return tmp_path
+
+
+def test_the_environment_is_read(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REIMAGEN_GENERATOR_WEIGHTS", str(weights))
+    monkeypatch.setenv("REIMAGEN_GENERATOR_QUEUE_CAPACITY", "3")
+    assert (Settings().weights, Settings().queue_capacity) == (weights, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("queue_capacity", -1),
+        ("queue_capacity", 1_000),
+        ("deadline_seconds", 0),
+        ("deadline_seconds", float("nan")),
+        ("stop_seconds", -1),
+        ("http", "8000"),
+        ("http", "127.0.0.1:eighty"),
+        ("grpc", "127.0.0.1"),
+        ("retriever", "http://127.0.0.1:50051"),
+        ("log_level", "loud"),
+        ("weights", "/no/such/folder"),
+    ],
+)
+def test_nonsense_is_refused(weights: Path, name: str, value: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate({"weights": weights, name: value})
+    assert refused.value.errors()[0]["loc"] == (name,)
+
+
+def test_every_setting_is_described_by_help() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+    shown = CliRunner().invoke(app, ["serve", "--help"]).output
+    assert all(f"REIMAGEN_GENERATOR_{name.upper()}" in shown for name in Settings.model_fields)
+
+
+def test_serve_says_what_is_wrong(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, ["serve", "--weights", str(tmp_path)])
+    assert refused.exit_code == 2
+    assert refused.output == f"error: weights: there is no cascade.json in {tmp_path}\n"
