@@ -76,6 +76,9 @@ class Art:
         )
         if result.returncode:
             raise RuntimeError(f"npm could not install the icon art:\n{result.stdout}{result.stderr}")
+        # What other versions drew is not this art.
+        for cache_folder in ("sprites", "pictures"):
+            shutil.rmtree(self.folder / cache_folder, ignore_errors=True)
         done.write_bytes(wanted)
 
     def icon_name(self, entity: Entity, style: Style) -> str:

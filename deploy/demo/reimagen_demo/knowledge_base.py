@@ -10,12 +10,12 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from reimagen_demo.art import STYLES, Art, draw_all
+from reimagen_demo.art import STYLES, Art, Style, draw_all
 from reimagen_demo.entities import Entity, entities
 from reimagen_demo.pictures import PAIR_SIDE, PairPictures
 from reimagen_demo.scenes import SCENES
@@ -43,25 +43,34 @@ class PairNote:
     status: str = "success"
 
 
+def note(art: Art, entity: Entity, style: Style) -> PairNote:
+    """What is told of an entity's picture in one style."""
+    return PairNote(
+        id=f"{entity.code}.{STYLES.index(style)}-{style.name}",
+        caption=entity.phrase,
+        source=art.source(entity, style),
+        license=style.license,
+        entity=entity.name,
+        style=style.name,
+    )
+
+
 def pairs(art: Art, wanted: Iterable[Entity]) -> Iterator[tuple[PairNote, bytes]]:
     """Every pair of these entities with its picture's PNG, then the scenes."""
     pictures = PairPictures(art)
     for entity in wanted:
-        for number, style in enumerate(STYLES):
-            note = PairNote(
-                id=f"{entity.code}.{number}-{style.name}",
-                caption=entity.phrase,
-                source=art.source(entity, style),
-                license=style.license,
-                entity=entity.name,
-                style=style.name,
-            )
-            yield note, pictures.file(entity, style).read_bytes()
+        for style in STYLES:
+            yield note(art, entity, style), pictures.file(entity, style).read_bytes()
+    yield from scene_pairs()
+
+
+def scene_pairs() -> Iterator[tuple[PairNote, bytes]]:
+    """The pictures of empty scenes, with their PNGs."""
     for scene in SCENES:
         for number in range(SCENE_PICTURES):
             buffer = io.BytesIO()
             scene.render(Random(f"{scene.phrase} {number}"), PAIR_SIDE).save(buffer, "PNG")
-            note = PairNote(
+            told = PairNote(
                 id=f"scene.{scene.phrase.replace(' ', '-')}.{number}",
                 caption=scene.caption,
                 source="reimagen_demo.scenes",
@@ -69,7 +78,7 @@ def pairs(art: Art, wanted: Iterable[Entity]) -> Iterator[tuple[PairNote, bytes]
                 entity="",
                 style="scene",
             )
-            yield note, buffer.getvalue()
+            yield told, buffer.getvalue()
 
 
 def write_shards(content: Iterable[tuple[PairNote, bytes]], out_folder: Path) -> None:
@@ -81,10 +90,10 @@ def write_shards(content: Iterable[tuple[PairNote, bytes]], out_folder: Path) ->
     for number, first in enumerate(range(0, len(everything), SHARD_PAIRS)):
         chosen = everything[first : first + SHARD_PAIRS]
         with tarfile.open(out_folder / f"{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-            for place, (note, png) in enumerate(chosen):
+            for place, (told, png) in enumerate(chosen):
                 key = f"{number:05d}{place:04d}"
-                columns = asdict(note) | {"key": key, "sha256": hashlib.sha256(png).hexdigest()}
-                members = {"png": png, "txt": note.caption.encode(), "json": json.dumps(columns).encode()}
+                columns = asdict(told) | {"key": key, "sha256": hashlib.sha256(png).hexdigest()}
+                members = {"png": png, "txt": told.caption.encode(), "json": json.dumps(columns).encode()}
                 for suffix, data in members.items():
                     member = tarfile.TarInfo(f"{key}.{suffix}")
                     member.size = len(data)
@@ -93,26 +102,27 @@ def write_shards(content: Iterable[tuple[PairNote, bytes]], out_folder: Path) ->
         (out_folder / f"{number:05d}_stats.json").write_text(json.dumps(statistics))
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, wanted: Sequence[Entity] = entities()) -> Path:
     """Installs and draws the art, writes the shards and has the retriever index them; gives the base's folder.
 
     What is there already, from the same sources, is kept.
 
     Args:
         folder: Of all that the demonstration builds.
+        wanted: The entities it shall hold.
 
     Raises:
         RuntimeError: npm or the retriever's build failed.
     """
     knowledge_base, built_from = folder / "kb", folder / "kb.sources"
-    fingerprint = _fingerprint()
+    fingerprint = _fingerprint(wanted)
     if knowledge_base.exists() and built_from.exists() and built_from.read_text() == fingerprint:
         return knowledge_base
     built_from.unlink(missing_ok=True)
     art = Art(folder)
     art.install()
-    draw_all(PairPictures(art).file, entities(), processes=os.cpu_count() or 1)
-    write_shards(pairs(art, entities()), folder / "pairs")
+    draw_all(PairPictures(art).file, wanted, processes=os.cpu_count() or 1)
+    write_shards(pairs(art, wanted), folder / "pairs")
     retriever = Path(sys.executable).with_name("reimagen-retriever")
     command = [str(retriever), "build", str(folder / "pairs"), str(knowledge_base)]
     if subprocess.run(command, check=False).returncode:
@@ -121,11 +131,11 @@ def build(folder: Path) -> Path:
     return knowledge_base
 
 
-def _fingerprint() -> str:
-    """Changes with whatever the pairs are made of: the lists, the lock, and the code of this package."""
+def _fingerprint(wanted: Sequence[Entity]) -> str:
+    """Changes with whatever the pairs are made of: the entities, the lock, and the code of this package."""
     package = Path(__file__).resolve().parent
-    sources = sorted(package.glob("*.py")) + [package / "entities.tsv", package.parent / "package-lock.json"]
-    digest = hashlib.sha256()
+    sources = [*sorted(package.glob("*.py")), package.parent / "package-lock.json"]
+    digest = hashlib.sha256(repr(wanted).encode())
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()

@@ -22,7 +22,8 @@ class Scene:
     """What a prompt says after the entity: "in the snow"."""
     paraphrases: tuple[str, ...]
     caption: str
-    """Of the scene alone, for its pictures in the knowledge base."""
+    """Of the scene alone, for its pictures in the knowledge base. It shares one word with a prompt's phrase at most:
+    with more, BM25 would rank it above the entity that the prompt is about."""
     ground: float | None
     """How far down things stand, as a fraction of the height; None where they float."""
     draw: Draw
@@ -50,112 +51,112 @@ SCENES = (
     Scene(
         "in the snow",
         ("on a snowy day", "in a winter landscape"),
-        "an empty snowy landscape under a pale winter sky, with snow falling on pines",
+        "a field of snow under a pale sky, with flakes falling",
         0.84,
         landscapes.snow,
     ),
     Scene(
         "in the desert",
         ("among sand dunes", "in a sandy desert"),
-        "an empty desert of sand dunes under a hot sky",
+        "a desert of rolling hills under a hot sky",
         0.84,
         landscapes.desert,
     ),
     Scene(
         "on the beach",
         ("at the seaside", "on a sandy beach"),
-        "an empty sandy beach beside a calm blue sea",
+        "a beach beside a calm blue ocean",
         0.85,
         landscapes.beach,
     ),
     Scene(
         "in a forest",
         ("in the woods", "among tall pines"),
-        "an empty clearing in a dark green forest of tall pines",
+        "a clearing in a dark green forest",
         0.84,
         landscapes.forest,
     ),
     Scene(
         "in the city at night",
         ("in a city street at night", "downtown at night"),
-        "an empty street in a city at night, with lit windows",
+        "an avenue between skyscrapers after dark, in a big city",
         0.86,
         elsewhere.city_night,
     ),
     Scene(
         "under water",
         ("deep under the sea", "underwater"),
-        "an empty stretch of deep blue water with bubbles and seaweed",
+        "an ocean floor with swaying seaweed in blue water",
         None,
         elsewhere.under_water,
     ),
     Scene(
         "in space",
         ("in outer space", "in the cosmos"),
-        "an empty stretch of dark outer space, full of stars",
+        "a stretch of dark space with distant planets",
         None,
         elsewhere.space,
     ),
     Scene(
         "on a green meadow",
         ("on a flowery lawn", "on the grass"),
-        "an empty green meadow with small flowers under a blue sky",
+        "a meadow under a clear blue sky",
         0.85,
         landscapes.meadow,
     ),
     Scene(
         "in the mountains",
         ("high in the mountains", "in front of snowy peaks"),
-        "an empty valley in front of grey peaks",
+        "a valley below grey mountains",
         0.85,
         landscapes.mountains,
     ),
     Scene(
         "at sunset by the sea",
         ("at sunset", "in the evening by the sea"),
-        "an empty shore by the sea at sunset, under a purple and orange sky",
+        "a shore at sunset under a purple sky",
         0.86,
         landscapes.sunset_sea,
     ),
     Scene(
         "in a living room",
         ("at home in the living room", "on a rug indoors"),
-        "an empty living room with curtains and a round rug",
+        "a room with curtains and a carpet",
         0.87,
         elsewhere.living_room,
     ),
     Scene(
         "on a stage",
         ("on a theater stage", "in the spotlight"),
-        "an empty theater stage between red curtains, lit by spotlights",
+        "a stage between red curtains",
         0.85,
         elsewhere.stage,
     ),
     Scene(
         "in the rain",
         ("on a rainy day", "in pouring rain"),
-        "an empty wet road under grey clouds in pouring rain",
+        "a lane under grey clouds in the rain",
         0.85,
         landscapes.rain,
     ),
     Scene(
         "in autumn",
         ("among autumn leaves", "in an autumn park"),
-        "an empty park in autumn with orange trees and fallen leaves",
+        "an avenue of orange trees in autumn",
         0.85,
         landscapes.autumn,
     ),
     Scene(
         "in a pastel dreamland",
         ("in a whimsical dreamland", "in a fairy-tale land"),
-        "an empty pastel dreamland with soft hills under a pink sky",
+        "a dreamland of soft pink hills",
         0.85,
         elsewhere.dreamland,
     ),
     Scene(
         "in the jungle",
         ("in a tropical jungle", "in the rainforest"),
-        "an empty path through a lush tropical jungle with vines",
+        "a path through lush green jungle with vines",
         0.86,
         landscapes.jungle,
     ),

@@ -1,0 +1,108 @@
+"""The services as child processes: started with a log each, watched until they are ready, always stopped."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+import httpx
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_STOP_SECONDS = 40.0
+"""Longer than the services give themselves for what they have begun."""
+_POLL_SECONDS = 0.1
+_TAIL_LINES = 15
+
+
+class ChildError(RuntimeError):
+    """A service has ended, or is not ready in time; the message ends with the tail of its log."""
+
+
+class Child:
+    """One command of this environment as a child process that writes to a log; a context manager that stops it."""
+
+    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+        """Start `arguments[0]`, a console script installed beside this interpreter."""
+        self.name = arguments[0]
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [str(Path(sys.executable).with_name(self.name)), *arguments[1:]]
+        with log.open("wb") as output:
+            # In a session of its own Ctrl-C does not reach it: it ends when it is told to, after its callers.
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        """Returns once it is ready.
+
+        Raises:
+            ChildError: it has ended, or the time is up.
+        """
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if self.process.poll() is not None:
+                raise ChildError(f"{self.name} ended with status {self.process.returncode}.\n{self._tail()}")
+            if time.monotonic() > deadline:
+                raise ChildError(f"{self.name} is not ready after {seconds:.0f} seconds.\n{self._tail()}")
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Asks it to end and waits; kills it if it does not. Harmless when it has ended already."""
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _tail(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
+        return "\n".join([f"The end of {os.path.relpath(self.log)}:", *(f"  {line}" for line in lines)])
+
+
+def free_address(preferred_port: int) -> str:
+    """host:port on this machine: the preferred port, or any free one where something has taken that."""
+    for port in (preferred_port, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return f"127.0.0.1:{probe.getsockname()[1]}"
+    raise RuntimeError("no free port on 127.0.0.1")
+
+
+def serving_grpc(address: str) -> bool:
+    """Whether gRPC's health service there says SERVING."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]
+                health_pb2.HealthCheckRequest(), timeout=2
+            )
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def ready_http(url: str) -> bool:
+    """Whether the service there says that it is ready."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2).is_success
+    except httpx.TransportError:
+        return False
