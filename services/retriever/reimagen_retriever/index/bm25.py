@@ -75,7 +75,7 @@ class BM25Index:
             directory = java_class("org.apache.lucene.store.FSDirectory").open(path)
             self._reader = java_class("org.apache.lucene.index.DirectoryReader").open(directory)
         except JavaException as error:
-            raise DamagedError(f"Lucene cannot read the index in {folder}: {error}") from error
+            raise DamagedError(f"Lucene cannot read {folder}: {error.innermessage}") from error
         self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(
             cast("org.apache.lucene.index.IndexReader", self._reader)
         )

@@ -122,11 +122,12 @@ class FolderSource:
         name = first(row, _PATH_COLUMNS)
         if not name:
             raise RejectedError("no picture", f"none of the columns {', '.join(_PATH_COLUMNS)} is filled")
+        image = self._read(name)
         return SourcePair(
             place=place,
             id=first(row, ID_COLUMNS) or str(Path(name).with_suffix("")),
             text=first(row, TEXT_COLUMNS),
-            image=self._read(name),
+            image=image,
             source=first(row, SOURCE_COLUMNS),
             license=first(row, LICENSE_COLUMNS),
         )
@@ -143,5 +144,7 @@ class FolderSource:
                 return file.read(MAXIMUM_PICTURE_BYTES + 1)
         except OSError as error:
             raise RejectedError("unreadable file", f"{name!r}: {error.strerror}") from error
-        except UnicodeEncodeError as error:
+        except RejectedError:
+            raise
+        except ValueError as error:  # A null byte, or a surrogate without its other half.
             raise RejectedError("bad characters", f"{name!r} is no file name") from error

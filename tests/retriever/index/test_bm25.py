@@ -1,0 +1,216 @@
+import json
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reimagen_retriever.index.bm25 import K1, B, BM25Index, BM25Writer
+from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.pair import StoredPair
+
+COLORS = ("red", "green", "blue", "golden", "tiny", "old", "snow")
+THINGS = ("panda", "fox", "leopard", "apple", "train", "hotel", "boat", "kea", "rocket", "cloud", "drum")
+PLACES = ("in the snow", "on the beach", "under a grey sky with clouds", "at night", "among tall trees in autumn")
+STYLES = 3
+
+
+def texts() -> list[str]:
+    """Colored things in three styles each, so that there are ties, and things in places, which are longer."""
+    named = [f"a {color} {thing}" for color in COLORS for thing in THINGS for _ in range(STYLES)]
+    placed = [f"a {thing}, an {thing} {place}" for thing in THINGS for place in PLACES]
+    return named + placed + [f"an empty place {place}" for place in PLACES]
+
+
+def stored(identifier: str, text: str) -> StoredPair:
+    return StoredPair(
+        id=identifier, contents=text, shard="00000.tar", offset=0, length=1, media_type="image/png", width=1, height=1
+    )
+
+
+def write(folder: Path, pairs: Sequence[StoredPair]) -> Path:
+    with BM25Writer(folder) as writer:
+        for pair in pairs:
+            writer.add(pair)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pairs = [stored(f"{number:05d}", text) for number, text in enumerate(texts())]
+    random.Random(0).shuffle(pairs)  # Equal scores come in the order of the ids, not of the writing.
+    return write(tmp_path_factory.mktemp("index") / "lucene", pairs)
+
+
+@pytest.fixture(scope="module")
+def index(folder: Path) -> BM25Index:
+    return BM25Index(folder)
+
+
+def queries() -> list[str]:
+    rng = random.Random(1)
+    words = [word for text in texts() for word in text.split()] + ["unicorn", "Pandas!", "running", "SNOWY"]
+    free = [" ".join(rng.choices(words, k=rng.randint(1, 12))) for _ in range(150)]
+    return free + [f"a {color} {thing} {place}" for color in COLORS for thing in THINGS[:3] for place in PLACES]
+
+
+def test_pyserinis_own_searcher_and_ours_rank_alike(folder: Path, index: BM25Index) -> None:
+    script = Path(__file__).with_name("pyserini_searcher.py")
+    asked = queries()
+    answer = subprocess.run(
+        [sys.executable, script, folder, "16"], input=json.dumps(asked), capture_output=True, text=True, check=True
+    )
+    theirs = json.loads(answer.stdout)
+    assert sum(bool(hits) for hits in theirs) > 200
+    for query, hits in zip(asked, theirs, strict=True):
+        ours = [(hit.pair.id, hit.score) for hit in index.search(query, 16, 0, 0)]
+        assert [identifier for identifier, _ in ours] == [identifier for identifier, _ in hits], query
+        # Pyserini rounds to four decimals, and takes a millionth off for each tie.
+        assert [score for _, score in ours] == pytest.approx([score for _, score in hits], abs=1e-4), query
+
+
+def test_scores_are_bm25(index: BM25Index) -> None:
+    documents = [index.terms(text) for text in texts()]
+    average = sum(map(len, documents)) / len(documents)
+
+    def score(query: list[str], document: list[str]) -> float:
+        total = 0.0
+        for term in query:
+            holding = sum(term in other for other in documents)
+            weight = math.log1p((len(documents) - holding + 0.5) / (holding + 0.5))
+            frequency = document.count(term)
+            total += weight * frequency / (frequency + K1 * (1 - B + B * len(document) / average))
+        return total
+
+    query = "a golden kea in the snow"
+    best = sorted((score(index.terms(query), document) for document in documents), reverse=True)[:8]
+    assert [hit.score for hit in index.search(query, 8, 0, 0)] == pytest.approx(best, rel=1e-5)
+
+
+def test_equal_scores_come_in_the_order_of_the_ids(index: BM25Index) -> None:
+    hits = index.search("golden kea", STYLES, 0, 0)
+    assert {hit.pair.contents for hit in hits} == {"a golden kea"}
+    assert [hit.pair.id for hit in hits] == sorted(hit.pair.id for hit in hits)
+    assert len({hit.score for hit in hits}) == 1
+
+
+def test_more_are_asked_for_than_there_are(index: BM25Index) -> None:
+    assert len(index.search("unicorn kea", 10_000, 0, 0)) == len([text for text in texts() if "kea" in text])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        '"golden kea"',
+        "golden AND kea",
+        "+golden -kea",
+        "contents: golden kea~2",
+        "gold* k?a (golden OR kea)^3 golden/kea",
+        "golden kea \\ [a TO b] {} !",
+        "golden\tkea\n\r",
+        "GOLDEN Kea",
+    ],
+)
+def test_a_query_is_words_and_nothing_else(index: BM25Index, query: str) -> None:
+    assert {"golden", "kea"} <= set(index.terms(query))
+    assert any(hit.pair.contents == "a golden kea" for hit in index.search(query, 3, 0, 0))
+
+
+@pytest.mark.parametrize("query", ["", "the of and", "?!*", "unicorn", "\x00", "\udcff", "\U0001f600", "词"])
+def test_a_query_with_no_known_word_finds_nothing(index: BM25Index, query: str) -> None:
+    assert index.search(query, 16, 0, 0) == []
+
+
+@given(st.text(max_size=200))
+def test_no_text_breaks_it(index: BM25Index, text: str) -> None:
+    hits = index.search(f"{text} golden kea", 4, 0, 0)
+    assert len(hits) == 4
+    assert all(0 < hit.overlap <= 1 + 1e-9 for hit in hits)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+@given(st.lists(st.sampled_from([*COLORS, *THINGS, "the", "Pandas", "unicorn"]), min_size=1, max_size=8), st.randoms())
+def test_neither_order_nor_case_of_the_words_matters(index: BM25Index, words: list[str], rng: random.Random) -> None:
+    shuffled = rng.sample(words, len(words))
+    assert index.search(" ".join(words), 8, 0, 0.3) == index.search(" ".join(shuffled).upper(), 8, 0, 0.3)
+
+
+def test_a_thousand_characters_of_words_are_no_problem(index: BM25Index) -> None:
+    assert index.search(" ".join(chr(97 + i % 26) + chr(97 + i // 26) for i in range(333)), 2, 0, 0) == []
+    assert index.search("kea " * 250, 1, 0, 0)[0].overlap == 1
+
+
+def test_hits_below_the_minimum_score_are_left_out(index: BM25Index) -> None:
+    query = "a golden kea in the snow"
+    scores = [hit.score for hit in index.search(query, 16, 0, 0)]
+    floor = scores[7]
+    assert floor > scores[-1]
+    assert [hit.score for hit in index.search(query, 16, floor, 0)] == [score for score in scores if score >= floor]
+
+
+class TestOverlap:
+    """Four things and a scene, in texts as a knowledge base has them."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def things(cls, tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
+        known = ["a red panda", "a snow leopard", "a leopard", "a hotel", "an empty snowy meadow under a grey sky"]
+        pairs = [stored(f"{number}", text) for number, text in enumerate(known + [f"a thing {i}" for i in range(40)])]
+        return BM25Index(write(tmp_path_factory.mktemp("things") / "lucene", pairs))
+
+    def overlaps(self, things: BM25Index, query: str) -> dict[str, float]:
+        return {hit.pair.contents: hit.overlap for hit in things.search(query, 16, 0, 0)}
+
+    def test_a_text_named_in_full_has_it_all_however_long_the_prompt(self, things: BM25Index) -> None:
+        prompt = "an oil painting of a red panda that juggles lanterns in the snow"
+        assert self.overlaps(things, prompt)["a red panda"] == pytest.approx(1)
+
+    def test_a_short_query_named_in_full_has_it_all_however_long_the_text(self, things: BM25Index) -> None:
+        assert self.overlaps(things, "meadow") == {"an empty snowy meadow under a grey sky": pytest.approx(1)}
+
+    def test_a_word_of_the_scene_is_little(self, things: BM25Index) -> None:
+        assert self.overlaps(things, "a unicorn in the snow")["a snow leopard"] < 0.6
+        assert self.overlaps(things, "a leopard in the snow")["a leopard"] == pytest.approx(1)
+
+    def test_a_better_named_pair_is_found_behind_pairs_with_little_in_common(self, things: BM25Index) -> None:
+        prompt = "a hotel in a snowy meadow under the sky"
+        plain = things.search(prompt, 1, 0, 0)
+        assert [hit.pair.contents for hit in plain] == ["an empty snowy meadow under a grey sky"]
+        assert [hit.pair.contents for hit in things.search(prompt, 1, 0, 0.9)] == ["a hotel"]
+
+    def test_unknown_words_find_nothing(self, things: BM25Index) -> None:
+        assert things.search("a spaceship made of zzz", 16, 0, 0) == []
+
+
+def test_a_pair_comes_back_as_it_went_in(tmp_path: Path) -> None:
+    pair = StoredPair(
+        id="an id/ü",
+        contents='a "café" \\ \U0001f600 词 with {"json": [1]}',
+        shard="00007.tar",
+        offset=2**40,
+        length=2**22,
+        media_type="image/webp",
+        width=1,
+        height=2,
+        source="https://example.org/?a=1&b=\u00e9",
+        license="CC-BY-4.0",
+    )
+    index = BM25Index(write(tmp_path / "lucene", [pair, stored("other", "a café")]))
+    assert index.get("an id/ü") == pair
+    assert index.get("an id") is None
+    assert index.search("café json", 1, 0, 0)[0].pair == pair
+    index.close()
+
+
+def test_what_is_no_index_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DamagedError, match="Lucene cannot read"):
+        BM25Index(tmp_path)
+    write(tmp_path / "lucene", [stored("a", "a kea")])
+    next((tmp_path / "lucene").glob("*.fdt")).unlink()
+    with pytest.raises(DamagedError, match="Lucene cannot read"):
+        BM25Index(tmp_path / "lucene")

@@ -1,0 +1,84 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reimagen_retriever.knowledge_base.pair import (
+    MAXIMUM_ID_BYTES,
+    MAXIMUM_TEXT_CHARACTERS,
+    RejectedError,
+    StoredPair,
+    checked_id,
+    checked_note,
+    checked_text,
+)
+
+
+@given(st.text())
+def test_a_checked_text_is_one_clean_line_or_refused(text: str) -> None:
+    try:
+        checked = checked_text(text)
+    except RejectedError:
+        return
+    assert checked == " ".join(text.split())
+    assert checked.encode()
+    assert checked.isprintable() or all(ord(character) > 127 for character in checked if not character.isprintable())
+    assert checked_text(checked) == checked
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=200))
+def test_words_survive_the_check(text: str) -> None:
+    words = text.split()
+    if any(character.isalnum() for character in text):
+        assert checked_text(text).split() == words
+
+
+@pytest.mark.parametrize("text", ["", "   \n\t", "!?...", "\u3000"])
+def test_a_caption_without_a_word_is_empty(text: str) -> None:
+    with pytest.raises(RejectedError, match="empty caption"):
+        checked_text(text)
+
+
+@pytest.mark.parametrize("text", ["a red\x00panda", "a red \ud83d panda", "a\x7fb"])
+def test_characters_that_are_no_text_are_refused_by_their_number(text: str) -> None:
+    with pytest.raises(RejectedError, match=r"caption holds U\+(0000|D83D|007F)"):
+        checked_text(text)
+
+
+def test_the_length_limits_are_exact() -> None:
+    assert checked_text("x" * MAXIMUM_TEXT_CHARACTERS)
+    with pytest.raises(RejectedError, match="10,001 characters, at most 10,000"):
+        checked_text("x" * (MAXIMUM_TEXT_CHARACTERS + 1))
+    assert checked_id("é" * (MAXIMUM_ID_BYTES // 2))
+    with pytest.raises(RejectedError, match="bad id"):
+        checked_id("é" * (MAXIMUM_ID_BYTES // 2) + "x")
+
+
+@pytest.mark.parametrize("identifier", ["", " ", "a\nb", " a", "a\x00", "\ud800"])
+def test_an_id_is_taken_as_it_stands_or_not_at_all(identifier: str) -> None:
+    with pytest.raises(RejectedError, match="bad"):
+        checked_id(identifier)
+
+
+def test_an_empty_source_or_license_means_unknown() -> None:
+    assert checked_note("license", "  ") == ""
+    with pytest.raises(RejectedError, match="license too long"):
+        checked_note("license", "x" * 2_001)
+
+
+@given(
+    st.text(alphabet=st.characters(codec="utf-8")),
+    st.integers(min_value=0, max_value=2**63),
+    st.integers(min_value=1, max_value=2**32),
+)
+def test_a_stored_pair_survives_json(text: str, offset: int, length: int) -> None:
+    pair = StoredPair(
+        id=text,
+        contents=text,
+        shard="00000.tar",
+        offset=offset,
+        length=length,
+        media_type="image/png",
+        width=1,
+        height=1,
+    )
+    assert StoredPair.model_validate_json(pair.model_dump_json()) == pair
