@@ -43,7 +43,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
             format_version=manifest.format_version,
             pairs=manifest.pairs,
             licenses=manifest.licenses,
-            minimum_score=0.0,
+            minimum_overlap=description.minimum_overlap,
             cache=_CACHE_STATES[description.cache],
         )
 
