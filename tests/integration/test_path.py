@@ -1,0 +1,227 @@
+"""The whole path between real processes: prompt, Lucene, gRPC, cascade, REST, a picture that names its neighbors."""
+
+import base64
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from PIL import Image
+
+from reimagen.v1 import generation_pb2 as pb
+from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_generator import provenance
+from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.cascade import Cascade
+
+SECONDS = 240
+URL = "/v1/images/generations"
+ENTITIES = {"red panda": (200, 90, 40), "blue whale": (40, 90, 200), "lemon": (240, 220, 60)}
+STYLES = ("flat", "round")
+FREE_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
+
+
+class Process:
+    """A service in a process of its own, which says in its log when it is ready and at which ports."""
+
+    def __init__(self, log: Path, *command: str | Path) -> None:
+        self.log = log
+        program = Path(sys.executable).with_name(str(command[0]))
+        with log.open("w") as stderr:
+            # Compiled code is kept beside the log, not in the home of whoever runs the tests.
+            environment = {**os.environ, "REIMAGEN_GENERATOR_COMPILE_CACHE": str(log.parent / "compiled")}
+            self._process = subprocess.Popen([program, *command[1:]], stderr=stderr, env=environment)
+
+    def ready(self) -> dict[str, str]:
+        """Wait for the line that says so, and return its fields."""
+        deadline = time.monotonic() + SECONDS
+        while not (line := re.search(r".* msg=ready .*", self.log.read_text())):
+            assert self._process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+        return dict(field.split("=", 1) for field in line[0].split())
+
+    def stop(self) -> int:
+        """Ask it to stop, as an operator does, and return its exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(SECONDS)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(SECONDS)
+
+
+@dataclass
+class Running:
+    """A generator and its retriever, and a client of each of the generator's faces."""
+
+    rest: httpx.Client
+    generation: GenerationStub
+    retriever: Process
+    retriever_address: str
+    restart_retriever: Callable[[], Process]
+    pictures: dict[str, bytes]
+
+
+def write_pairs(folder: Path) -> dict[str, bytes]:
+    """Write a source of pairs, and return its pictures by their ids."""
+    pictures = {}
+    with (folder / "captions.jsonl").open("w") as captions:
+        for entity, color in ENTITIES.items():
+            for style in STYLES:
+                key = f"{entity.replace(' ', '-')}-{style}"
+                Image.new("RGB", (48, 40), color).save(folder / f"{key}.png")
+                pictures[key] = (folder / f"{key}.png").read_bytes()
+                row = {"image": f"{key}.png", "caption": f"a {entity}", "id": key, "license": "MIT", "source": style}
+                captions.write(json.dumps(row) + "\n")
+    return pictures
+
+
+def save(config: CascadeConfig, folder: Path) -> Path:
+    folder.mkdir()
+    Cascade.random(config, seed=0).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("path")
+    source = folder / "source"
+    source.mkdir()
+    pictures = write_pairs(source)
+    base = folder / "base"
+    build = Path(sys.executable).with_name("reimagen-retriever")
+    subprocess.run([build, "build", source, base], check=True, capture_output=True)
+    weights = save(TINY, folder / "weights")
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, *command: str | Path) -> Process:
+            process = Process(folder / name, *command)
+            stack.callback(process.kill)
+            return process
+
+        def start_retriever(address: str) -> Process:
+            return start("retriever.log", "reimagen-retriever", "serve", base, "--address", address)
+
+        retriever = start_retriever("127.0.0.1:0")
+        address = retriever.ready()["address"]
+        generator = start(
+            "generator.log",
+            *("reimagen-generator", "serve", "--weights", weights, "--retriever", address, *FREE_PORTS),
+        )
+        ports = generator.ready()
+        channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{ports['grpc_port']}"))
+        rest = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports['http_port']}", timeout=SECONDS))
+        path = Running(rest, GenerationStub(channel), retriever, address, partial(start_retriever, address), pictures)
+        yield path
+        assert generator.stop() == 0
+        assert path.retriever.stop() == 0
+
+
+def draw(path: Running, **body: Any) -> dict[str, Any]:
+    response = path.rest.post(URL, json={"prompt": "a red panda in the snow", "size": "64x64", "seed": 7, **body})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_a_prompt_becomes_a_picture_that_names_its_neighbors(path: Running, tmp_path: Path) -> None:
+    answer = draw(path)
+    assert not answer["text_only"]
+    assert answer["generation"]
+    neighbors = answer["neighbors"]
+    assert [neighbor["text"] for neighbor in neighbors] == ["a red panda"] * 2
+    assert [(neighbor["rank"], neighbor["license"]) for neighbor in neighbors] == [(1, "MIT"), (2, "MIT")]
+    assert {neighbor["id"] for neighbor in neighbors} == {"red-panda-flat", "red-panda-round"}
+    assert all(base64.b64decode(neighbor["b64_json"]) == path.pictures[neighbor["id"]] for neighbor in neighbors)
+
+    file = tmp_path / "picture.png"
+    file.write_bytes(base64.b64decode(answer["data"][0]["b64_json"]))
+    origin = provenance.read(file)
+    assert (origin.prompt, origin.seed, origin.cascade) == ("a red panda in the snow", 7, "tiny")
+    assert origin.generation == answer["generation"]
+    assert [(source.id, source.text, source.source, source.license) for source in origin.neighbors] == [
+        (neighbor["id"], neighbor["text"], neighbor["source"], neighbor["license"]) for neighbor in neighbors
+    ]
+
+
+def test_the_same_seed_gives_the_same_picture_over_both_faces(path: Running) -> None:
+    once, again = draw(path), draw(path)
+    request = pb.GenerateRequest(prompt="a red panda in the snow", size=64, seed=7)
+    events = list(path.generation.Generate(request, timeout=SECONDS))
+    assert once["data"] == again["data"]
+    assert base64.b64encode(events[-1].picture.image).decode() == once["data"][0]["b64_json"]
+    assert [neighbor.pair.id for neighbor in events[1].neighbors.neighbors] == [
+        neighbor["id"] for neighbor in once["neighbors"]
+    ]
+
+
+def test_the_neighbors_make_a_difference(path: Running) -> None:
+    grounded, alone = draw(path), draw(path, retrieval={"k": 0})
+    assert (alone["text_only"], alone["neighbors"]) == (True, [])
+    assert grounded["data"][0]["b64_json"] != alone["data"][0]["b64_json"]
+
+
+def test_what_the_knowledge_base_does_not_know_is_drawn_from_the_text_alone(path: Running) -> None:
+    answer = draw(path, prompt="zyzzyva quux")
+    assert (answer["text_only"], answer["neighbors"]) == (True, [])
+    assert answer["generation"]
+
+
+def test_links_lead_to_pictures_and_neighbors(path: Running) -> None:
+    answer = draw(path, response_format="url")
+    with Image.open(io.BytesIO(httpx.get(answer["data"][0]["url"]).content)) as picture:
+        assert picture.size == (64, 64)
+    for neighbor in answer["neighbors"]:
+        assert "b64_json" not in neighbor
+        shown = httpx.get(neighbor["url"])
+        assert (shown.content, shown.headers["content-type"]) == (path.pictures[neighbor["id"]], "image/png")
+    missing = path.rest.get("/v1/pairs/no-such-pair/image")
+    assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
+
+
+def test_a_retriever_that_stops_is_missed_and_found_again(path: Running) -> None:
+    body = {"prompt": "a lemon", "size": "16x16"}
+    assert path.retriever.stop() == 0
+    try:
+        missed = path.rest.post(URL, json=body)
+        assert (missed.status_code, missed.json()["error"]["type"]) == (503, "unavailable_error")
+        assert f"the retriever at {path.retriever_address} does not answer" in missed.json()["detail"]
+        alone = path.rest.post(URL, json={**body, "retrieval": {"k": 0}})
+        assert (alone.status_code, alone.json()["text_only"]) == (200, True)
+    finally:
+        path.retriever = path.restart_retriever()
+        path.retriever.ready()
+    found = path.rest.post(URL, json=body)
+    assert (found.status_code, len(found.json()["neighbors"])) == (200, 2)
+
+
+def test_what_is_under_way_is_finished_when_the_service_stops(tmp_path: Path) -> None:
+    first, *rest = TINY.stages
+    stages = (first.model_copy(update={"steps": 300}), *rest)
+    weights = save(TINY.model_copy(update={"stages": stages}), tmp_path / "weights")
+    generator = Process(tmp_path / "generator.log", "reimagen-generator", "serve", "--weights", weights, *FREE_PORTS)
+    try:
+        address = f"http://127.0.0.1:{generator.ready()['http_port']}"
+        body = {"prompt": "a lemon", "size": "16x16", "retrieval": {"k": 0}, "stream": True}
+        with httpx.stream("POST", address + URL, json=body, timeout=SECONDS) as response:
+            lines = response.iter_lines()
+            assert any(line == "event: image_generation.progress" for line in lines)
+            assert generator.stop() == 0
+            assert any(line == "event: image_generation.completed" for line in lines)
+    finally:
+        generator.kill()
