@@ -123,12 +123,21 @@ def build(folder: Path, wanted: Sequence[Entity] = entities()) -> Path:
     art.install()
     draw_all(PairPictures(art).file, wanted, processes=os.cpu_count() or 1)
     write_shards(pairs(art, wanted), folder / "pairs")
-    retriever = Path(sys.executable).with_name("reimagen-retriever")
-    command = [str(retriever), "build", str(folder / "pairs"), str(knowledge_base)]
-    if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"the knowledge base could not be built; try it by hand: {' '.join(command)}")
+    index(folder / "pairs", knowledge_base)
     built_from.write_text(fingerprint)
     return knowledge_base
+
+
+def index(shards: Path, knowledge_base: Path) -> None:
+    """Has the retriever's own command build the base from the shards.
+
+    Raises:
+        RuntimeError: it failed, and has told why on stderr.
+    """
+    retriever = Path(sys.executable).with_name("reimagen-retriever")
+    command = [str(retriever), "build", str(shards), str(knowledge_base)]
+    if subprocess.run(command, check=False).returncode:
+        raise RuntimeError(f"the knowledge base could not be built; try it by hand: {' '.join(command)}")
 
 
 def _fingerprint(wanted: Sequence[Entity]) -> str:

@@ -1,0 +1,20 @@
+from pathlib import Path
+
+import pytest
+
+from reimagen_demo.art import Art
+
+
+@pytest.fixture(scope="session")
+def art(tmp_path_factory: pytest.TempPathFactory) -> Art:
+    """The real icon sets, freshly installed; what tests draw is cached for the others."""
+    art = Art(tmp_path_factory.mktemp("art"))
+    art.install()
+    return art
+
+
+@pytest.fixture
+def out_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder

@@ -1,0 +1,63 @@
+from itertools import product
+from random import Random
+
+import numpy as np
+import pytest
+
+from reimagen_demo.entities import entities
+from reimagen_demo.scenes import SCENES, Scene
+
+each_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.phrase)
+
+
+def test_there_are_many() -> None:
+    assert len(SCENES) >= 12
+    phrases = [phrase for scene in SCENES for phrase in scene.phrases]
+    assert len(set(phrases)) == len(phrases)
+
+
+@each_scene
+def test_the_same_seed_gives_the_same_picture(scene: Scene) -> None:
+    assert scene.render(Random(1), 64).tobytes() == scene.render(Random(1), 64).tobytes()
+    assert scene.render(Random(1), 64).tobytes() != scene.render(Random(2), 64).tobytes()
+
+
+@each_scene
+def test_a_scene_is_drawn_anew_at_any_size(scene: Scene) -> None:
+    large, small = scene.render(Random(1), 512), scene.render(Random(1), 64)
+    assert large.size == (512, 512)
+    difference = np.asarray(large.resize((64, 64))).astype(float) - np.asarray(small).astype(float)
+    assert np.abs(difference).mean() < 4
+    # Sharp: what the small picture lacks is more than an enlargement could have.
+    assert np.abs(np.asarray(small.resize((512, 512))).astype(float) - np.asarray(large)).mean() > 1
+
+
+@each_scene
+def test_things_stand_in_the_lower_part(scene: Scene) -> None:
+    assert scene.ground is None or 0.75 < scene.ground < 0.95
+
+
+def test_scenes_look_different_from_each_other() -> None:
+    """Each of several instances of a scene, seen small, is closest to another instance of that scene."""
+    instances = [
+        (scene.phrase, np.asarray(scene.render(Random(seed), 64).resize((8, 8))).astype(float))
+        for scene, seed in product(SCENES, range(6))
+    ]
+    for phrase, picture in instances:
+        others = sorted((np.abs(picture - other).mean(), name) for name, other in instances if other is not picture)
+        assert others[0][1] == phrase
+
+
+@each_scene
+def test_its_words_name_no_entity(scene: Scene) -> None:
+    names = {entity.name for entity in entities()}
+    for text in (*scene.phrases, scene.caption):
+        assert not names & set(text.replace(",", "").split())
+
+
+@each_scene
+def test_its_caption_shares_one_word_at_most_with_a_prompt(scene: Scene) -> None:
+    """Two rare words in common, and BM25 ranks the empty scene above the entity of the prompt."""
+    stop_words = {"a", "an", "the", "in", "on", "at", "by", "of", "with"}
+    for phrase in scene.phrases:
+        assert len(set(phrase.split()) & set(scene.caption.replace(",", "").split()) - stop_words) <= 1
