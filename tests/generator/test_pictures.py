@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
@@ -79,6 +79,7 @@ def test_other_formats_are_refused() -> None:
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+@settings(deadline=None)
 @given(share=st.floats(0, 0.9))
 def test_cut_off_files_are_refused(file_format: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
@@ -88,6 +89,7 @@ def test_cut_off_files_are_refused(file_format: str, share: float) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")  # It reads on past damaged EXIF.
+@settings(deadline=None)
 @given(at=st.integers(0, 2_000), byte=st.integers(0, 255), file_format=st.sampled_from(["PNG", "JPEG", "WEBP"]))
 def test_damaged_files_are_read_or_refused_and_nothing_else(at: int, byte: int, file_format: str) -> None:
     exif = Image.Exif()

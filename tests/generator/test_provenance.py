@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -45,6 +45,7 @@ def test_png_keeps_every_pixel(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(picture), PIXELS)
 
 
+@settings(deadline=None)
 @given(prompt=st.text(max_size=1000), caption=st.text(max_size=200), output_format=st.sampled_from(FORMATS))
 def test_any_text_survives(
     tmp_path_factory: pytest.TempPathFactory, prompt: str, caption: str, output_format: OutputFormat

@@ -1,6 +1,8 @@
 """A request's whole way: check it, find its neighbors, draw it, write its files."""
 
+import logging
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +18,8 @@ from reimagen_generator.requests import SEEDS, GenerationRequest
 from reimagen_generator.retrieval import Neighbor, Neighbors, Retriever
 
 _DEFAULT_SIZE: Final = 256
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,10 @@ class Generator:
         size = self._size(request)
         k = self._k(request)
         first = secrets.randbelow(SEEDS) if request.seed is None else request.seed
+        started = time.monotonic()
         with self.engine.admit(call) as place:
             references = _read_references(request)
+            _logger.info("accepted", extra={"call": call.id, "n": request.n, "size": size, "queued": place.ahead})
             yield Accepted(id=call.id, seed=first, size=size, queued=place.ahead)
             grounds = self._find(request, k, call)
             yield grounds
@@ -99,6 +105,7 @@ class Generator:
                         yield Progress(event.stage, event.size, event.step, event.steps, preview)
                     case Finished():
                         yield from self._write(request, drawing, grounds, event)
+                        _logger.info("drawn", extra={"call": call.id, "seconds": time.monotonic() - started})
 
     def _size(self, request: GenerationRequest) -> int:
         sizes = self.engine.cascade.sizes

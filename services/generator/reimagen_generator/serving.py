@@ -45,7 +45,7 @@ class HttpServer:
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
         self._socket = socket.create_server((host.strip("[]"), int(port)), family=family)
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_CLOSING_SECONDS)
+        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=_CLOSING_SECONDS)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
 

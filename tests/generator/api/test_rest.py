@@ -8,9 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from reimagen_generator import provenance
+from reimagen_generator.api.http.schema import ImagesRequest
 
 URL = "/v1/images/generations"
 ALONE = {"retrieval": {"k": 0}}
@@ -148,11 +151,41 @@ def test_bad_input_is_named(served: Any, body: dict[str, Any], field: str) -> No
     assert served.rest.get("/readyz").status_code == 200
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'"prompt"', b"\xff\xfe", b'{"prompt": NaN}'])
+NOT_JSON_OBJECTS = {
+    "nothing": b"",
+    "cut off": b"{",
+    "a list": b"[1]",
+    "a string": b'"prompt"',
+    "not UTF-8": b"\xff\xfe",
+    "not a number": b'{"prompt": NaN}',
+    "half a character": b'{"prompt": "\\ud800"}',
+    "too deep": b"[" * 100_000,
+    "too long a number": b'{"prompt": "x", "seed": ' + b"1" * 10_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("content", NOT_JSON_OBJECTS.values(), ids=NOT_JSON_OBJECTS.keys())
 def test_what_is_no_json_object_is_refused(served: Any, content: bytes) -> None:
     response = served.rest.post(URL, content=content, headers={"content-type": "application/json"})
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = st.sampled_from([*ImagesRequest.model_json_schema()["properties"], "image", "quality"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(body=st.dictionaries(FIELDS, JSON, max_size=3))
+def test_any_json_is_drawn_or_refused(served: Any, body: dict[str, Any]) -> None:
+    content = json.dumps({"prompt": "x", "size": "16x16", **body, **ALONE}).encode()
+    response = served.rest.post(URL, content=content, headers={"content-type": "application/json"})
+    assert response.status_code in {200, 400}, response.text
+    assert response.status_code == 200 or response.json()["field"]
 
 
 def test_a_body_too_large_is_refused_before_it_is_parsed(served: Any) -> None:
