@@ -81,7 +81,9 @@ def demonstrate(
         command = ["reimagen-retriever", "serve", str(base), "--address", retriever, "--redis-url", redis.url]
         retriever_process = running.enter_context(Child(command, logs / "retriever.log"))
         command = ["reimagen-generator", "serve", "--retriever", retriever, "--grpc", generator, "--http", rest]
-        generator_process = running.enter_context(Child(command, logs / "generator.log"))
+        # Beside what else is built here, so that nothing is left outside of the checkout.
+        compiled = {"REIMAGEN_GENERATOR_COMPILE_CACHE": str(folder / "compiled")}
+        generator_process = running.enter_context(Child(command, logs / "generator.log", compiled))
         with _timed("the retriever"):
             retriever_process.wait_until(lambda: serving_grpc(retriever), RETRIEVER_SECONDS)
         with _timed("the generator"), console.status("compiling the cascade (the first time takes minutes)"):

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,8 +27,8 @@ class ChildError(RuntimeError):
 class Child:
     """One command of this environment as a child process that writes to a log; a context manager that stops it."""
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
-        """Start `arguments[0]`, a console script installed beside this interpreter."""
+    def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        """Start `arguments[0]`, a console script installed beside this interpreter, with further variables."""
         self.name = arguments[0]
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,12 @@ class Child:
         with log.open("wb") as output:
             # In a session of its own Ctrl-C does not reach it: it ends when it is told to, after its callers.
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env=os.environ | dict(environment or {}),
             )
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
