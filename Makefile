@@ -54,7 +54,7 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 clean: ## remove whatever make has made
 	rm -rf .venv build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f proto/reimagen/v1/*_pb2*.py proto/reimagen/v1/*_pb2*.pyi
-	find proto services deploy tests benchmarks \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+	find $(wildcard proto services deploy tests benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 
 .venv/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
