@@ -1,6 +1,6 @@
 from PIL import Image
 
-from reimagen_demo.contact_sheet import CELL, Row, contact_sheet
+from reimagen_demo.contact_sheet import CELL, GAP, Row, contact_sheet
 
 
 def plain(color: str, side: int = 64) -> Image.Image:
@@ -35,3 +35,10 @@ def test_all_cells_have_one_size() -> None:
     for side in (64, 1024):
         sheet = contact_sheet([Row("", [], plain("blue", side), "")])
         assert sum(pixel == (0, 0, 255) for pixel in sheet.get_flattened_data()) == CELL * CELL
+
+
+def test_long_lines_stay_below_their_own_picture() -> None:
+    row = Row("", [(plain("red"), "m" * 200)], plain("blue"), "")
+    sheet = contact_sheet([row])
+    gap_between = sheet.crop((GAP + CELL, 0, 2 * GAP + CELL, sheet.height))
+    assert gap_between.getcolors() == [(gap_between.width * gap_between.height, (255, 255, 255))]

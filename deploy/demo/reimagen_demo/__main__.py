@@ -119,7 +119,8 @@ def _draw(url: str, samples: Sequence[Sample], out_folder: Path, known: dict[str
             Row(
                 title=f'"{sample.prompt}"',
                 neighbors=[
-                    (_open(n["b64_json"]), f"{n['text']}\n{n['license']}, {n['source']}"[:80]) for n in neighbors
+                    (_open(found["b64_json"]), f"{found['text']} ({found['license']})\n{_short(found['source'])}")
+                    for found in neighbors
                 ],
                 picture=_open(answer["data"][0]["b64_json"]),
                 caption=f"drawn at {sample.size} px in {seconds:.1f} s\nseed {sample.seed}{unseen}",
@@ -136,6 +137,11 @@ def _generate(url: str, body: dict[str, Any]) -> dict[str, Any]:
         raise RuntimeError(f"the generator answered {response.status_code} to {body}: {response.text}")
     answer: dict[str, Any] = response.json()
     return answer
+
+
+def _short(source: str) -> str:
+    """What tells one picture's source from another's."""
+    return source.removeprefix("npm:@iconify-json/")
 
 
 def _open(encoded: str) -> Image.Image:

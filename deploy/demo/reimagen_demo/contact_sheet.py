@@ -37,5 +37,16 @@ def contact_sheet(rows: Sequence[Row]) -> Image.Image:
         for column, (picture, text) in zip([*range(len(row.neighbors)), columns - 1], cells, strict=True):
             place = (GAP + column * (CELL + GAP), top + LINE + GAP // 2)
             sheet.paste(picture.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS), place)
-            draw.multiline_text((place[0], place[1] + CELL + 4), text, fill="#444444", font=small)
+            lines = [_cut(line, small) for line in text.splitlines()]
+            draw.multiline_text((place[0], place[1] + CELL + 4), "\n".join(lines), fill="#444444", font=small)
     return sheet
+
+
+def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The line, or as much of its start as fits below a picture."""
+    if font.getlength(line) <= CELL:
+        return line
+    kept = line
+    while font.getlength(f"{kept}...") > CELL:
+        kept = kept[:-1]
+    return f"{kept}..."
