@@ -93,10 +93,10 @@ def demonstrate(
         _tell(url)
         if stay:
             console.print("Serving until Ctrl-C.")
-            while all(child.process.poll() is None for child in (retriever_process, generator_process)):
+            while True:
+                retriever_process.check()
+                generator_process.check()
                 time.sleep(0.5)
-            for child in (retriever_process, generator_process):
-                child.wait_until(lambda: False, 0)
 
 
 def _draw(url: str, samples: Sequence[Sample], out_folder: Path, known: dict[str, Entity]) -> None:
@@ -173,7 +173,8 @@ def main(
     oneshot: Annotated[bool, typer.Option("--oneshot", help="Exit after the pictures instead of serving on.")] = False,
 ) -> None:
     """Build the demonstration's knowledge base, start Redis, retriever and generator, and draw pictures into out/."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     try:
         demonstrate(Path("build/demo"), Path("out"), stay=not oneshot)
     except KeyboardInterrupt:
@@ -184,8 +185,8 @@ def main(
         sys.exit(1)
 
 
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    """Lets SIGTERM end the demonstration as Ctrl-C does: with everything stopped."""
+def interrupt(_number: int, _frame: object) -> NoReturn:
+    """A signal's handler that ends the demonstration as Ctrl-C does: with everything stopped."""
     raise KeyboardInterrupt
 
 

@@ -52,11 +52,19 @@ class Child:
         """
         deadline = time.monotonic() + seconds
         while not ready():
-            if self.process.poll() is not None:
-                raise ChildError(f"{self.name} ended with status {self.process.returncode}.\n{self._tail()}")
+            self.check()
             if time.monotonic() > deadline:
                 raise ChildError(f"{self.name} is not ready after {seconds:.0f} seconds.\n{self._tail()}")
             time.sleep(_POLL_SECONDS)
+
+    def check(self) -> None:
+        """Returns while it runs.
+
+        Raises:
+            ChildError: it has ended.
+        """
+        if self.process.poll() is not None:
+            raise ChildError(f"{self.name} ended with status {self.process.returncode}.\n{self._tail()}")
 
     def stop(self) -> None:
         """Asks it to end and waits; kills it if it does not. Harmless when it has ended already."""
