@@ -1,0 +1,116 @@
+"""`make demo` in small: a few entities and the tiny cascade, but the real art, services and Redis."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from reimagen_demo.__main__ import Sample, demonstrate
+from reimagen_demo.children import ChildError
+from reimagen_demo.entities import entities
+from reimagen_generator import provenance
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.cascade import Cascade
+
+SECONDS = 300
+FEW = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
+SAMPLES = (Sample("a panda in the snow", 32, seed=1), Sample("a violin on a stage", 64, seed=2))
+
+# What `make demo` runs, with the few entities.
+DRIVER = """
+import signal, sys
+from pathlib import Path
+from reimagen_demo import __main__ as demo
+from reimagen_demo.entities import entities
+
+signal.signal(signal.SIGTERM, demo.interrupt)
+few = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
+samples = (demo.Sample("a panda in the snow", 16, seed=1),)
+try:
+    demo.demonstrate(Path(sys.argv[1]), Path(sys.argv[2]), wanted=few, samples=samples, stay=True)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of what is built; shared, as the second run of `make demo` finds what the first has left."""
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(autouse=True)
+def weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = folder / "weights"
+    if not path.exists():
+        Cascade.random(TINY, seed=0).save(path)
+    monkeypatch.setenv("REIMAGEN_GENERATOR_WEIGHTS", str(path))
+    return path
+
+
+def left_running(folder: Path) -> list[str]:
+    """Commands of the processes that have to do with the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in command and process.parent.name != str(os.getpid()):
+            found.append(command)
+    return found
+
+
+def test_pictures_come_with_what_they_were_grounded_on(folder: Path, tmp_path: Path) -> None:
+    demonstrate(folder, tmp_path, wanted=FEW, samples=SAMPLES, stay=False)
+    for number, sample in enumerate(SAMPLES, start=1):
+        path = tmp_path / f"{number}-{sample.prompt.replace(' ', '-')}-{sample.size}.png"
+        with Image.open(path) as picture:
+            assert picture.size == (sample.size, sample.size)
+        origin = provenance.read(path)
+        assert origin.prompt == sample.prompt
+        assert {neighbor.text for neighbor in origin.neighbors} == {sample.prompt.split(" in ")[0].split(" on ")[0]}
+    with Image.open(tmp_path / "contact-sheet.png") as sheet:
+        assert sheet.width > 3 * 256
+        assert sheet.height > 2 * 256
+    assert not left_running(folder)
+
+
+def test_a_service_that_fails_is_told_and_the_others_are_stopped(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REIMAGEN_GENERATOR_WEIGHTS", str(tmp_path / "nowhere"))
+    with pytest.raises(ChildError, match=r"(?s)reimagen-generator ended.*generator\.log.*weights"):
+        demonstrate(folder, tmp_path / "out", wanted=FEW, samples=SAMPLES, stay=False)
+    assert not left_running(folder)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_on_until_it_is_told_to_stop(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+    log = tmp_path / "log"
+    command = [sys.executable, "-u", "-c", DRIVER, str(folder), str(tmp_path / "out")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while "Serving until Ctrl-C" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        (url,) = (line.split()[3].rstrip(",") for line in log.read_text().splitlines() if line.startswith("REST is at"))
+        assert httpx.get(f"{url}/readyz", timeout=SECONDS).is_success
+        process.send_signal(number)
+        assert process.wait(SECONDS) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert log.read_text().rstrip().endswith("stopped")
+    assert not left_running(folder)
