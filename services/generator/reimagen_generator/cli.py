@@ -82,3 +82,16 @@ def inspect(picture: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP fi
     """Print what a picture was grounded on, as its own file tells it."""
     with told():
         typer.echo(json.dumps(asdict(provenance.read(picture)), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def train(config: Annotated[Path, typer.Argument(help="TOML file, a field for each of TrainingConfig's.")]) -> None:
+    """Train one stage of a cascade; stopped and started again, it goes on from its last checkpoint."""
+    with told():
+        from reimagen_generator.training.config import load_config
+        from reimagen_generator.training.trainer import Trainer
+
+        try:
+            Trainer(load_config(config)).run()
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error

@@ -1,0 +1,1 @@
+"""What a cascade is made of, as frozen values that travel with its weights."""

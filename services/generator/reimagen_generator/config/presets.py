@@ -1,0 +1,100 @@
+"""Named cascades."""
+
+from reimagen_generator.config.cascade import (
+    CascadeConfig,
+    Guidance,
+    Prediction,
+    ScheduleKind,
+    StageConfig,
+    Strategy,
+    Thresholding,
+    UNetConfig,
+)
+
+CLIPPING = Thresholding(percentile=1.0, maximum=1.0)
+"""Plain clipping of x_0, as DeepFloyd IF does in stage II."""
+
+DEMO = CascadeConfig(
+    name="demo",
+    stages=(
+        StageConfig(
+            size=64,
+            network=UNetConfig(
+                patch=2,
+                widths=(48, 96, 192),
+                blocks=(1, 2, 2),
+                attention=(False, False, True),
+                neighbor_attention=(False, True, True),
+                head_channels=48,
+            ),
+            prediction=Prediction.V,
+            steps=40,
+            guidance=Guidance(strategy=Strategy.INTERLEAVED, text_weight=2.0, neighbor_weight=2.0),
+        ),
+        StageConfig(
+            size=256,
+            network=UNetConfig(
+                patch=4,
+                widths=(48, 96, 128),
+                blocks=(1, 1, 1),
+                attention=(False, False, False),
+                neighbor_attention=(False, False, True),
+                low_resolution=True,
+            ),
+            prediction=Prediction.X0,
+            steps=16,
+            guidance=Guidance(strategy=Strategy.JOINT, text_weight=1.0, neighbor_weight=1.0),
+            thresholding=CLIPPING,
+            augmentation=0.1,
+        ),
+        StageConfig(
+            size=1024,
+            network=UNetConfig(
+                patch=8,
+                widths=(64, 96),
+                blocks=(1, 2),
+                attention=(False, False),
+                neighbor_attention=(False, False),
+                low_resolution=True,
+            ),
+            schedule=ScheduleKind.LINEAR,
+            prediction=Prediction.X0,
+            steps=8,
+            guidance=Guidance(strategy=Strategy.JOINT, text_weight=1.0, neighbor_weight=1.0),
+            thresholding=CLIPPING,
+            augmentation=0.05,
+        ),
+    ),
+)
+"""The demonstration: icon art on scenes, small enough to draw on two CPU cores."""
+
+
+def _tiny_network(*, retrieval: bool, low_resolution: bool) -> UNetConfig:
+    return UNetConfig(
+        patch=2,
+        widths=(8, 16),
+        blocks=(1, 1),
+        attention=(False, True),
+        neighbor_attention=(False, retrieval),
+        head_channels=8,
+        low_resolution=low_resolution,
+    )
+
+
+TINY = CascadeConfig(
+    name="tiny",
+    stages=(
+        StageConfig(size=16, network=_tiny_network(retrieval=True, low_resolution=False), steps=2),
+        StageConfig(size=32, network=_tiny_network(retrieval=True, low_resolution=True), steps=2, augmentation=0.1),
+        StageConfig(
+            size=64,
+            network=_tiny_network(retrieval=False, low_resolution=True),
+            schedule=ScheduleKind.LINEAR,
+            steps=2,
+            guidance=Guidance(strategy=Strategy.JOINT),
+        ),
+    ),
+)
+"""For tests: every part of a cascade at a size that compiles in seconds."""
+
+PRESETS = {preset.name: preset for preset in (DEMO, TINY)}

@@ -1,0 +1,1 @@
+"""Schedules, guidance, samplers and the cascade, over any callable network."""

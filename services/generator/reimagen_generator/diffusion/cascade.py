@@ -1,0 +1,216 @@
+"""The cascade: a list of stages, each drawing a larger picture from the one before.
+
+prompt ──────────┬──────────────┬──────────────┐
+neighbors ───────┤              ┤              │
+              64 × 64 ──▶ 256 × 256 ──▶ 1024 × 1024
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Key, UInt8
+from PIL import Image
+
+from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig, Strategy
+from reimagen_generator.diffusion.resize import to_bytes, to_float
+from reimagen_generator.diffusion.stage import Stage
+from reimagen_generator.networks.unet import Text, UNet, parameter_count
+from reimagen_generator.text.registry import load_text_encoder
+from reimagen_generator.weights import checkpoint
+
+_Picture = UInt8[np.ndarray, "height width 3"]
+
+
+@dataclass(frozen=True)
+class ReferencePair:
+    """A neighbor as the cascade takes it: a picture of any size and what it shows."""
+
+    image: _Picture
+    text: str
+
+
+@dataclass(frozen=True)
+class GuidanceOptions:
+    """What a request changes of the retrieval-conditioned stages' guidance; None keeps a stage's own value."""
+
+    strategy: Strategy | None = None
+    text_weight: float | None = None
+    neighbor_weight: float | None = None
+    interleave_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One step of one stage is done. `preview` gives the first picture as the stage now predicts it."""
+
+    stage: int
+    size: int
+    step: int
+    steps: int
+    preview: Callable[[], _Picture]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The pictures."""
+
+    pictures: UInt8[np.ndarray, "n size size 3"]
+
+
+class Cascade:
+    """Draws pictures. One call to `draw` at a time."""
+
+    def __init__(self, config: CascadeConfig, networks: Sequence[UNet]) -> None:
+        self.config = config
+        self.parameters = tuple(parameter_count(network) for network in networks)
+        self._text_encoder = load_text_encoder(config.text_encoder)
+        self._stages = tuple(
+            Stage(stage, network, size_factor(config, index))
+            for index, (stage, network) in enumerate(zip(config.stages, networks, strict=True))
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """A cascade from a folder that `save` wrote.
+
+        Raises:
+            ValueError: a file is missing or damaged, or does not fit the configuration.
+        """
+        config = checkpoint.load_config(folder)
+        networks = []
+        for stage in config.stages:
+            network = UNet(stage.network, nnx.Rngs(0))
+            checkpoint.load_network(folder / checkpoint.stage_file(stage.size), network)
+            networks.append(network)
+        return cls(config, networks)
+
+    @classmethod
+    def random(cls, config: CascadeConfig, seed: int) -> Self:
+        """A cascade of random weights."""
+        return cls(config, [UNet(s.network, nnx.Rngs(seed + i)) for i, s in enumerate(config.stages)])
+
+    def save(self, folder: Path) -> None:
+        """Writes configuration and weights."""
+        checkpoint.save_config(self.config, folder)
+        for stage in self._stages:
+            checkpoint.save_network(stage.network, folder / checkpoint.stage_file(stage.config.size))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes that may be asked for."""
+        return tuple(stage.size for stage in self.config.stages)
+
+    def draw(
+        self,
+        prompt: str,
+        neighbors: Sequence[ReferencePair],
+        *,
+        seeds: Sequence[int],
+        size: int,
+        guidance: GuidanceOptions = GuidanceOptions(),
+    ) -> Generator[StepDone | Drawn, None, None]:
+        """Draws one picture for each seed, all in one batch; stop iterating to cancel.
+
+        A seed gives the same picture on the same machine, and its noise does not depend on the other seeds.
+
+        Args:
+            prompt: what to draw.
+            neighbors: at most `config.maximum_k`; none draws from the text alone.
+            seeds: at least one.
+            size: one of `sizes`.
+            guidance: for the retrieval-conditioned stages.
+
+        Yields:
+            One `StepDone` a step, then one `Drawn`.
+
+        Raises:
+            ValueError: the size is not one of `sizes`, there is no seed, or there are too many neighbors.
+        """
+        if size not in self.sizes:
+            raise ValueError(f"size: must be one of {', '.join(map(str, self.sizes))}, got {size}")
+        if not seeds:
+            raise ValueError("seeds: at least one is needed")
+        if len(neighbors) > self.config.maximum_k:
+            raise ValueError(f"neighbors: at most {self.config.maximum_k}, got {len(neighbors)}")
+        slots = _slots(len(neighbors), self.config)
+        text = self._encode([prompt] * len(seeds))
+        neighbor_text = self._encode([pair.text for pair in neighbors] + [""] * (slots - len(neighbors)))
+        neighbor_text = jax.tree.map(lambda a: jnp.tile(a, (len(seeds),) + (1,) * (a.ndim - 1)), neighbor_text)
+        mask = jnp.tile(jnp.arange(slots) < len(neighbors), (len(seeds), 1))
+        previous: Float[Array, "n height width 3"] | None = None
+        for index, stage in enumerate(self._stages[: self.sizes.index(size) + 1]):
+            images = jnp.tile(_resized(neighbors, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
+            keys = jnp.stack([_stage_key(seed, index) for seed in seeds])
+            conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys)
+            for sampled in stage.sample(conditions, _guidance(stage.config, guidance), keys):
+                previous = sampled.x.block_until_ready()  # JAX runs ahead: what is told as done must be
+                x_0 = sampled.x_0
+
+                def preview(x_0: Float[Array, "n height width 3"] = x_0) -> _Picture:
+                    return np.asarray(to_bytes(x_0[0]))
+
+                yield StepDone(index, stage.config.size, sampled.step, stage.config.steps, preview)
+            assert previous is not None  # a stage has at least one step
+            # The next stage was trained on pictures of bytes.
+            previous = to_float(to_bytes(previous))
+        yield Drawn(np.asarray(to_bytes(jnp.asarray(previous))))
+
+    def warm_up(self, size: int | None = None) -> None:
+        """Compiles what a usual request needs: one picture, the default number of neighbors.
+
+        Args:
+            size: up to which stage; None for all.
+        """
+        pair = ReferencePair(np.zeros((8, 8, 3), np.uint8), "")
+        for _ in self.draw("", [pair] * self.config.default_k, seeds=[0], size=size or self.sizes[-1]):
+            pass
+
+    def _encode(self, texts: list[str]) -> Text:
+        embedding = self._text_encoder.encode(texts)
+        return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
+
+
+def size_factor(config: CascadeConfig, index: int) -> int | None:
+    """A stage's size over the previous one's; None for the first."""
+    return config.stages[index].size // config.stages[index - 1].size if index else None
+
+
+def _slots(neighbors: int, config: CascadeConfig) -> int:
+    """Places for neighbors, of few different numbers, since each one is compiled anew; unused ones are masked."""
+    slots = max(1, config.default_k)
+    while slots < neighbors:
+        slots *= 2
+    return slots
+
+
+def _stage_key(seed: int, index: int) -> Key[Array, ""]:
+    return jax.random.fold_in(jax.random.key(seed), index)
+
+
+def _guidance(stage: StageConfig, options: GuidanceOptions) -> Guidance:
+    if not stage.network.retrieval:
+        return stage.guidance
+    changes = {name: value for name, value in vars(options).items() if value is not None}
+    return stage.guidance.model_copy(update=changes)
+
+
+def _resized(pairs: Sequence[ReferencePair], size: int, slots: int) -> Float[Array, "1 slots size size 3"]:
+    """The neighbors as squares of `size`, in [-1, 1], padded with their border's mean color, not stretched."""
+    squares = [np.zeros((size, size, 3), np.uint8)] * (slots - len(pairs))
+    squares = [_square(pair.image, size) for pair in pairs] + squares
+    return to_float(jnp.asarray(np.stack(squares)))[None]
+
+
+def _square(image: _Picture, size: int) -> _Picture:
+    height, width, _ = image.shape
+    side = max(height, width)
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    canvas = Image.new("RGB", (side, side), tuple(int(c) for c in border.mean(axis=0).round()))
+    canvas.paste(Image.fromarray(image), ((side - width) // 2, (side - height) // 2))
+    return np.asarray(canvas.resize((size, size), Image.Resampling.LANCZOS))

@@ -1,0 +1,27 @@
+"""The interface of the frozen text encoders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """Encoded texts, padded to the encoder's length."""
+
+    tokens: Float32[np.ndarray, "batch length channels"]
+    mask: Bool[np.ndarray, "batch length"]
+
+
+class TextEncoder(Protocol):
+    """A frozen text encoder."""
+
+    channels: int
+    length: int
+
+    def encode(self, texts: Sequence[str]) -> TextEmbedding:
+        """Embeddings of the texts' tokens; what is beyond the encoder's length is cut off."""
+        ...

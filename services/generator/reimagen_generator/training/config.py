@@ -1,0 +1,52 @@
+"""The configuration of a training run, read from a TOML file."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingConfig(BaseModel):
+    """One stage's training run. Paths are taken from the folder in which the command runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str = Field(description="The cascade, a name of config/presets.py.")
+    stage: int = Field(ge=0, description="Which stage of it, from 0.")
+    data: Path = Field(description="Folder of training shards (*.tar) with the stage's size of pictures.")
+    output: Path = Field(description="Folder for checkpoints, sample sheets and the log.")
+    weights: Path = Field(description="Cascade folder that gets the stage's averaged weights when the run ends.")
+    steps: int = Field(ge=1, description="Optimiser steps.")
+    batch_size: int = Field(ge=1, description="Pictures a step.")
+    draws: int = Field(
+        1, ge=1, description="Noise draws of each picture a step: its neighbors are encoded once for all."
+    )
+    resolution: int | None = Field(None, description="Train on pictures shrunk to this side; None for the stage's own.")
+    initial: Path | None = Field(None, description="Output folder of a run whose weights to begin from.")
+    crop: int | None = Field(None, description="Train on random crops of this side; None for whole pictures.")
+    learning_rate: float = Field(1e-4, gt=0, description="The peak.")
+    warmup_steps: int = Field(
+        500, ge=0, description="Steps of linear warm-up; a cosine to a tenth of the peak follows."
+    )
+    gradient_clip: float = Field(1.0, gt=0, description="Largest global norm of the gradient.")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="Of the averaged weights, which are what is used.")
+    drop_text: float = Field(0.1, ge=0, le=1, description="Share of draws without the text.")
+    drop_neighbors: float = Field(0.1, ge=0, le=1, description="Share of draws without the neighbors.")
+    drop_both: float = Field(0.05, ge=0, le=1, description="Further share of draws without either.")
+    drop_each_neighbor: float = Field(
+        0.1, ge=0, le=1, description="Share of single neighbors left out, so any k works."
+    )
+    neighbors: int = Field(2, ge=0, le=16, description="Neighbors of a picture; samples with more are cut.")
+    maximum_augmentation: float = Field(0.4, ge=0, le=1, description="aug_level is uniform from 0 to this.")
+    seed: int = 0
+    checkpoint_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints.")
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Reads a TOML file.
+
+    Raises:
+        ValueError: a field is missing, unknown or out of range (a pydantic.ValidationError, which names it).
+        OSError: the file cannot be read.
+    """
+    return TrainingConfig.model_validate(tomllib.loads(path.read_text()))

@@ -1,0 +1,106 @@
+"""The denoising loss.
+
+t is uniform in [0, 1], stratified over the rows; the loss is the mean squared error of v. A network that predicts x_0
+has the same loss, since v's error is x_0's over σ, with the weight 1/σ² limited where σ nears 0.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key, UInt8
+
+from reimagen_generator.config.cascade import Prediction, StageConfig
+from reimagen_generator.diffusion import prediction, schedule
+from reimagen_generator.diffusion.resize import enlarge, shrink, to_float
+from reimagen_generator.diffusion.stage import augment, encode_neighbors
+from reimagen_generator.networks.unet import Neighbors, Text, UNet
+from reimagen_generator.training.config import TrainingConfig
+
+_X0_WEIGHT_LIMIT = 25.0
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Batch:
+    """Training pictures with their neighbors; `neighbor_text` has batch × neighbors rows."""
+
+    picture: UInt8[Array, "batch height width 3"]
+    text: Text
+    neighbor_pictures: UInt8[Array, "batch neighbors height width 3"]
+    neighbor_text: Text
+    neighbor_mask: Bool[Array, "batch neighbors"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Draws:
+    """What is random in the loss of a batch: one entry for each row, a picture's draws in succession."""
+
+    time: Float[Array, " rows"]
+    noise: Float[Array, "rows height width 3"]
+    augmentation: Float[Array, " rows"]
+    augmentation_noise: Float[Array, "rows height width 3"]
+    keep_text: Bool[Array, " rows"]
+    keep_neighbors: Bool[Array, "rows neighbors"]
+
+
+def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
+    """The random part of a training step."""
+    pictures, height, width, _ = batch.picture.shape
+    rows = pictures * config.draws
+    keys = jax.random.split(key, 7)
+    uniform = jax.random.uniform
+    time = jax.random.permutation(keys[0], (jnp.arange(rows) + uniform(keys[1], (rows,))) / rows)
+    fate = uniform(keys[2], (rows, 1))  # one number decides which of the three kinds of dropping happens
+    bounds = jnp.cumsum(jnp.array([config.drop_both, config.drop_text, config.drop_neighbors]))
+    drop_neighbors = (fate < bounds[0]) | ((fate >= bounds[1]) & (fate < bounds[2]))
+    each = uniform(keys[3], (rows, config.neighbors)) >= config.drop_each_neighbor
+    return Draws(
+        time=time,
+        noise=jax.random.normal(keys[4], (rows, height, width, 3)),
+        augmentation=uniform(keys[5], (rows,), maxval=config.maximum_augmentation),
+        augmentation_noise=jax.random.normal(keys[6], (rows, height, width, 3)),
+        keep_text=fate[:, 0] >= bounds[1],
+        keep_neighbors=~drop_neighbors & each,
+    )
+
+
+def loss_by_row(
+    network: UNet, stage: StageConfig, factor: int | None, batch: Batch, draws: Draws
+) -> Float[Array, " rows"]:
+    """The loss of each row.
+
+    Args:
+        factor: this stage's size over the previous one's; None for the first stage.
+    """
+    repeat = partial(jnp.repeat, repeats=draws.time.shape[0] // batch.picture.shape[0], axis=0)
+    x_0 = to_float(batch.picture)
+    text = Text(repeat(batch.text.tokens), repeat(batch.text.mask) & draws.keep_text[:, None])
+    low_resolution = None
+    if factor is not None:
+        smaller = repeat(enlarge(shrink(x_0, factor), factor))
+        low_resolution = augment(stage, smaller, draws.augmentation, draws.augmentation_noise)
+    neighbors = None
+    if stage.network.retrieval:
+        encoded = encode_neighbors(
+            network, to_float(batch.neighbor_pictures), batch.neighbor_text, batch.neighbor_mask, factor
+        )
+        neighbors = Neighbors(jax.tree.map(repeat, encoded.levels), repeat(encoded.mask) & draws.keep_neighbors)
+    x_0 = repeat(x_0)
+    log_snr = schedule.log_snr(stage.schedule, draws.time)
+    alpha, sigma = schedule.alpha_sigma(log_snr)
+    x_t = schedule.per_picture(alpha) * x_0 + schedule.per_picture(sigma) * draws.noise
+    output = network(x_t, draws.time, text, neighbors, low_resolution)
+    error = ((output - prediction.target(stage.prediction, x_0, draws.noise, log_snr)) ** 2).mean(axis=(1, 2, 3))
+    if stage.prediction is Prediction.X0:
+        error = error * jnp.minimum(1.0 / sigma**2, _X0_WEIGHT_LIMIT)
+    return error
+
+
+def mean_loss(
+    network: UNet, config: TrainingConfig, stage: StageConfig, factor: int | None, batch: Batch, key: Key[Array, ""]
+) -> Float[Array, ""]:
+    """The loss of a training step."""
+    return loss_by_row(network, stage, factor, batch, draw(key, config, batch)).mean()

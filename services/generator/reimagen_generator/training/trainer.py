@@ -1,0 +1,171 @@
+"""The training loop of one stage: steps, averaged weights, checkpoints, a log and sample sheets."""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+from grain.checkpoint import CheckpointRestore, CheckpointSave
+from jaxtyping import Array, Float, Key
+from tqdm import tqdm
+
+from reimagen_generator.config.presets import PRESETS
+from reimagen_generator.diffusion.cascade import size_factor
+from reimagen_generator.networks.unet import UNet, parameter_count
+from reimagen_generator.text.registry import load_text_encoder
+from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.training.data import batches
+from reimagen_generator.training.loss import Batch, mean_loss
+from reimagen_generator.weights import checkpoint
+
+Parameters = nnx.State[Any, Any]
+
+_CHECKPOINTS_KEPT = 2
+_LOG_EVERY = 50
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainingState:
+    """All that training changes."""
+
+    step: Float[Array, ""]
+    parameters: Parameters
+    average: Parameters
+    optimizer: optax.OptState
+
+
+def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
+    """Adam under a clipped gradient, with warm-up and a cosine down to a tenth of the peak."""
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, config.warmup_steps, config.steps, 0.1 * config.learning_rate
+    )
+    return optax.chain(optax.clip_by_global_norm(config.gradient_clip), optax.adam(rate, b2=0.99))
+
+
+class Trainer:
+    """Trains one stage of a preset; a run whose output folder holds a checkpoint goes on from it."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        """Builds the network and opens the data.
+
+        Raises:
+            ValueError: the preset or stage is unknown, or there is no data.
+        """
+        if config.preset not in PRESETS:
+            raise ValueError(f"preset: {config.preset!r} is unknown; known are {', '.join(sorted(PRESETS))}")
+        cascade = self._cascade = PRESETS[config.preset]
+        if config.stage >= len(cascade.stages):
+            raise ValueError(f"stage: {config.preset} has stages 0 to {len(cascade.stages) - 1}, got {config.stage}")
+        self.config = config
+        self.stage = cascade.stages[config.stage]
+        self.factor = size_factor(cascade, config.stage)
+        self._batches = batches(config, load_text_encoder(cascade.text_encoder), grid=self.factor or 1)
+        self._graph, parameters = nnx.split(UNet(self.stage.network, nnx.Rngs(config.seed)))
+        self._optimizer = optimizer(config)
+        average = jax.tree.map(jnp.copy, parameters)  # a buffer of its own: the step donates both
+        self.state = TrainingState(jnp.zeros((), jnp.int32), parameters, average, self._optimizer.init(parameters))
+        config.output.mkdir(parents=True, exist_ok=True)
+        self._checkpoints = _checkpoint_manager(config.output)
+
+    @property
+    def network(self) -> UNet:
+        """The network with the averaged weights."""
+        return nnx.merge(self._graph, self.state.average)
+
+    def run(self) -> None:
+        """Trains up to the configured number of steps. Ctrl-C saves a checkpoint and ends.
+
+        Raises:
+            FloatingPointError: the loss is not a number; the last checkpoint stays as it was.
+        """
+        self._restore()
+        begun, seen, saved = time.monotonic(), 0, time.monotonic()
+        first = int(self.state.step)
+        tqdm.write(f"{parameter_count(self.network) / 1e6:.2f}M parameters, from step {first} of {self.config.steps}")
+        bar: tqdm[NoReturn] = tqdm(total=self.config.steps, initial=first, unit="step", smoothing=0.05)
+        losses: list[Array] = []
+        key = jax.random.key(self.config.seed)
+        try:
+            for step in range(first, self.config.steps):
+                self.state, loss = self._step(self.state, next(self._batches), jax.random.fold_in(key, step))
+                losses.append(loss)
+                seen += self.config.batch_size * self.config.draws
+                bar.update()
+                if (step + 1) % _LOG_EVERY == 0:
+                    self._log(step + 1, float(jnp.stack(losses).mean()), seen / (time.monotonic() - begun), bar)
+                    losses.clear()
+                if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+                    self._save()
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            tqdm.write("stopped; the same command goes on from here")
+        self._save()
+        self._checkpoints.wait_until_finished()
+        bar.close()
+        checkpoint.save_config(self._cascade, self.config.weights)
+        checkpoint.save_network(self.network, self.config.weights / checkpoint.stage_file(self.stage.size))
+
+    @partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def _step(self, state: TrainingState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainingState, Float[Array, ""]]:
+        def loss_of(parameters: Parameters) -> Float[Array, ""]:
+            network = nnx.merge(self._graph, parameters)
+            return mean_loss(network, self.config, self.stage, self.factor, batch, key)
+
+        loss, gradient = jax.value_and_grad(loss_of)(state.parameters)
+        updates, optimizer_state = self._optimizer.update(gradient, state.optimizer, state.parameters)
+        parameters = optax.apply_updates(state.parameters, updates)
+        # Early on, a long average would still hold the random weights.
+        decay = jnp.minimum(self.config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+        average = optax.incremental_update(parameters, state.average, 1.0 - decay)
+        return TrainingState(state.step + 1, parameters, average, optimizer_state), loss
+
+    def _log(self, step: int, loss: float, rate: float, bar: tqdm[NoReturn]) -> None:
+        if loss != loss:
+            raise FloatingPointError(f"the loss became NaN between steps {step - _LOG_EVERY} and {step}")
+        bar.set_postfix(loss=f"{loss:.4f}", rows_per_second=f"{rate:.1f}")
+        with (self.config.output / "log.jsonl").open("a") as log:
+            log.write(json.dumps({"step": step, "loss": loss, "rows_per_second": rate, "time": time.time()}) + "\n")
+
+    def _save(self) -> None:
+        self._checkpoints.save(
+            int(self.state.step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(jax.tree.leaves(self.state)), data=CheckpointSave(self._batches)
+            ),
+        )
+
+    def _restore(self) -> None:
+        step = self._checkpoints.latest_step()
+        if step is None:
+            if self.config.initial is not None:
+                self._begin_from(self.config.initial)
+            return
+        leaves, shape = jax.tree.flatten(self.state)
+        restored = self._checkpoints.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(leaves), data=CheckpointRestore(self._batches))
+        )
+        self.state = jax.tree.unflatten(shape, restored["state"])
+
+    def _begin_from(self, run: Path) -> None:
+        """Takes the averaged weights of another run's last checkpoint, and nothing else of it."""
+        with _checkpoint_manager(run) as checkpoints:
+            step = checkpoints.latest_step()
+            if step is None:
+                raise ValueError(f"initial: {run} holds no checkpoint")
+            leaves, shape = jax.tree.flatten(self.state)
+            restored = checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(leaves)))
+        average = jax.tree.unflatten(shape, restored["state"]).average
+        self.state = replace(self.state, parameters=jax.tree.map(jnp.copy, average), average=average)
+
+
+def _checkpoint_manager(run: Path) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=_CHECKPOINTS_KEPT)
+    return ocp.CheckpointManager((run / "checkpoints").resolve(), options=options)

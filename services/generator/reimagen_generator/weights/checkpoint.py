@@ -1,0 +1,81 @@
+"""A cascade on disk: `cascade.json` and one safetensors file a stage, named by its size.
+
+Weights are stored in float16, half the space, and used in float32.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.networks.unet import UNet
+
+CONFIG_FILE = "cascade.json"
+
+
+def stage_file(size: int) -> str:
+    """The name of a stage's weights."""
+    return f"stage-{size}.safetensors"
+
+
+def save_network(network: UNet, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes a network's weights, complete or not at all."""
+    tensors = {
+        name: np.asarray(value[...], np.float16) for name, value in _named(nnx.state(network, nnx.Param)).items()
+    }
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata)
+    partial.rename(path)
+
+
+def load_network(path: Path, network: UNet) -> None:
+    """Fills a network with stored weights.
+
+    Raises:
+        ValueError: the file is missing or damaged, or a tensor is missing, left over or of another shape, by its name.
+    """
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"weights: cannot read {path}: {error}") from error
+    state = nnx.state(network, nnx.Param)
+    wanted = _named(state)
+    for name in sorted(wanted.keys() ^ stored.keys()):
+        raise ValueError(f"weights: {path} {'lacks' if name in wanted else 'has an unknown'} tensor {name}")
+    for name, value in wanted.items():
+        if stored[name].shape != value.shape:
+            raise ValueError(f"weights: {path}: {name} has shape {stored[name].shape}, expected {value.shape}")
+        value[...] = jnp.asarray(stored[name], jnp.float32)
+    nnx.update(network, state)
+
+
+def save_config(config: CascadeConfig, folder: Path) -> None:
+    """Writes `cascade.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+
+
+def load_config(folder: Path) -> CascadeConfig:
+    """Reads `cascade.json`.
+
+    Raises:
+        ValueError: it is not there, or not a cascade's configuration.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"weights: there is no {CONFIG_FILE} in {folder}")
+    try:
+        return CascadeConfig.model_validate_json(path.read_text())
+    except ValidationError as error:
+        raise ValueError(f"weights: {path} is not a cascade's configuration: {error}") from error
+
+
+def _named(state: nnx.State[Any, Any]) -> dict[str, nnx.Param[Any]]:
+    return {".".join(map(str, path)): value for path, value in nnx.to_flat_state(state)}
