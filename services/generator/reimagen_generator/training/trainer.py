@@ -127,7 +127,7 @@ class Trainer:
         average = optax.incremental_update(parameters, state.average, 1.0 - decay)
         return TrainingState(state.step + 1, parameters, average, optimizer_state), loss
 
-    def _log(self, step: int, loss: float, rate: float, bar: tqdm[NoReturn]) -> None:
+    def _log(self, step: int, loss: float, rate: float, bar: "tqdm[NoReturn]") -> None:
         if loss != loss:
             raise FloatingPointError(f"the loss became NaN between steps {step - _LOG_EVERY} and {step}")
         bar.set_postfix(loss=f"{loss:.4f}", rows_per_second=f"{rate:.1f}")
