@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError
 from reimagen_retriever.index.bm25 import BM25Index, BM25Writer
 from reimagen_retriever.knowledge_base.manifest import (
     FORMAT_VERSION,
@@ -64,7 +64,7 @@ def build(source: Source, knowledge_base: Path) -> BuildReport:
     _refuse_foreign_folder(knowledge_base)
     knowledge_base.mkdir(parents=True, exist_ok=True)
     with _locked(knowledge_base):
-        old = _clean(knowledge_base)
+        _remove_leftovers(knowledge_base)
         name = f"data-{secrets.token_hex(8)}"
         folder = knowledge_base / name
         try:
@@ -73,9 +73,8 @@ def build(source: Source, knowledge_base: Path) -> BuildReport:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         write_manifest(knowledge_base, report.manifest)
-        if old is not None:
-            # Services that still read the old base have its files open, which outlive their names.
-            shutil.rmtree(knowledge_base / old.folder)
+        # Services that still read the old base have its files open, which outlive their names.
+        _remove_leftovers(knowledge_base)
         return report
 
 
@@ -192,11 +191,14 @@ def _locked(knowledge_base: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _clean(knowledge_base: Path) -> Manifest | None:
-    """Removes what interrupted builds left, and returns the manifest of the base that stands."""
-    old = read_manifest(knowledge_base) if manifest_stamp(knowledge_base) else None
+def _remove_leftovers(knowledge_base: Path) -> None:
+    """Removes what interrupted builds and replaced bases left."""
+    try:
+        current = read_manifest(knowledge_base).folder
+    except NotFound:
+        current = ""
+    except InvalidArgument:
+        return  # Nobody can tell what belongs to a base of another version; it stays until the new one is whole.
     for leftover in knowledge_base.glob("data-*"):
-        if old is None or leftover.name != old.folder:
-            tqdm.write(f"removing {leftover}, left by an interrupted build", file=sys.stderr)
+        if leftover.name != current:
             shutil.rmtree(leftover)
-    return old

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# Over the demonstration's texts, from 0.6 up no prompt for an unknown thing in one of the scenes finds a neighbor, where
-# at 0.5 a third do, by a word of the scene, and without a minimum three quarters. Prompts for known things keep theirs.
+# Over the demonstration's texts no prompt for an unknown thing in a known scene finds a neighbor from 0.6 up; at 0.5
+# a third do, by a word of the scene, without a minimum three quarters. Prompts for known things keep theirs.
 DEFAULT_MINIMUM_OVERLAP = 0.6
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_retriever.index.bm25 import K1, B, BM25Index, BM25Writer
@@ -126,6 +126,7 @@ def test_a_query_with_no_known_word_finds_nothing(index: BM25Index, query: str) 
     assert index.search(query, 16, 0, 0) == []
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_no_text_breaks_it(index: BM25Index, text: str) -> None:
     hits = index.search(f"{text} golden kea", 4, 0, 0)
@@ -134,6 +135,7 @@ def test_no_text_breaks_it(index: BM25Index, text: str) -> None:
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*COLORS, *THINGS, "the", "Pandas", "unicorn"]), min_size=1, max_size=8), st.randoms())
 def test_neither_order_nor_case_of_the_words_matters(index: BM25Index, words: list[str], rng: random.Random) -> None:
     shuffled = rng.sample(words, len(words))

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_retriever.knowledge_base.pair import (
@@ -13,6 +13,7 @@ from reimagen_retriever.knowledge_base.pair import (
 )
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_checked_text_is_one_clean_line_or_refused(text: str) -> None:
     try:
@@ -25,6 +26,7 @@ def test_a_checked_text_is_one_clean_line_or_refused(text: str) -> None:
     assert checked_text(checked) == checked
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=200))
 def test_words_survive_the_check(text: str) -> None:
     words = text.split()
@@ -65,6 +67,7 @@ def test_an_empty_source_or_license_means_unknown() -> None:
         checked_note("license", "x" * 2_001)
 
 
+@settings(deadline=None)
 @given(
     st.text(alphabet=st.characters(codec="utf-8")),
     st.integers(min_value=0, max_value=2**63),

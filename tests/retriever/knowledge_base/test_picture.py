@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -37,12 +37,14 @@ def test_a_picture_that_is_cut_off_is_broken(kind: str, kept: float) -> None:
         inspect_picture(data[: int(len(data) * kept)])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2_000))
 def test_bytes_that_are_no_picture_are_refused_and_nothing_else_happens(data: bytes) -> None:
     with pytest.raises(RejectedError):
         inspect_picture(data)
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0), st.binary(min_size=1, max_size=8))
 def test_a_damaged_png_is_taken_as_it_is_or_refused(place: int, damage: bytes) -> None:
     data = bytearray(noisy("PNG"))

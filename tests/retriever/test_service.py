@@ -1,0 +1,277 @@
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import redis
+from PIL import Image
+
+from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
+from reimagen_common.local_redis import LocalRedis
+from reimagen_retriever.build import build
+from reimagen_retriever.cache import AnswerCache
+from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.service import Retriever, Search
+
+MakeBase = Callable[..., Path]
+Opened = Callable[..., Retriever]
+
+CAPTIONS = {
+    "fox 1": "a red fox",
+    "fox 2": "a red fox",
+    "fox 3": "a red fox",
+    "leopard": "a snow leopard",
+    "kea": "a kea",
+    "meadow": "an empty snowy meadow under a grey sky",
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalRedis]:
+    with LocalRedis() as local:
+        yield local
+
+
+@pytest.fixture
+def retriever(server: LocalRedis) -> Iterator[Opened]:
+    """Opens a retriever over a knowledge base, with Redis unless told otherwise: `retriever(folder, cached=False)`."""
+    if server.process.poll() is not None:
+        server.start()
+    opened: list[Retriever] = []
+
+    def make(folder: Path, *, cached: bool = True) -> Retriever:
+        made = Retriever(folder, AnswerCache(server.url if cached else None, 100), minimum_overlap=0.6)
+        made.open()
+        opened.append(made)
+        return made
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def test_a_cached_answer_equals_the_uncached_one(base: MakeBase, retriever: Opened) -> None:
+    folder = base(CAPTIONS)
+    cached, uncached = retriever(folder), retriever(folder, cached=False)
+    for query in ("a red fox in the snow", "a kea", "a unicorn", "leopard, fox & kea", "?"):
+        for minimum_score in (None, 0.0, 1.5):
+            search = Search(query, 4, minimum_score=minimum_score)
+            first, second, reference = cached.search(search), cached.search(search), uncached.search(search)
+            assert (first.cached, second.cached, reference.cached) == (False, True, False)
+            assert list(first.neighbors) == list(second.neighbors) == list(reference.neighbors)
+            assert first.generation == second.generation == reference.generation
+
+
+def test_the_answer_has_the_picture_unless_it_is_not_wanted(base: MakeBase, retriever: Opened) -> None:
+    serving = retriever(base(CAPTIONS))
+    with_images = serving.search(Search("a kea"))
+    without = serving.search(Search("a kea", omit_images=True))
+    assert with_images.neighbors[0].image.startswith(b"\x89PNG")
+    assert without.cached
+    assert without.neighbors[0].image == b""
+    assert without.neighbors[0].pair == with_images.neighbors[0].pair
+
+
+def test_queries_that_mean_the_same_share_an_answer_and_others_do_not(base: MakeBase, retriever: Opened) -> None:
+    serving = retriever(base({"only here": "a quokka by a river", **CAPTIONS}))
+    assert not serving.search(Search("a quokka by the river", 2)).cached
+    for same in ("A QUOKKA by the river!", "river, quokka", "  quokkas and rivers "):
+        assert serving.search(Search(same, 2)).cached
+    for other in (
+        Search("a quokka by the river", 3),
+        Search("a quokka by the river", 2, minimum_score=0),
+        Search("a quokka by the river", 2, minimum_score=0.5),
+        Search("a quokka by the the rivers river", 2),
+        Search("a quokka by the", 2),
+    ):
+        assert not serving.search(other).cached
+
+
+def test_an_answer_is_not_served_after_the_base_has_changed(base: MakeBase, retriever: Opened) -> None:
+    serving = retriever(base(CAPTIONS))
+    search = Search("a kea on the beach")
+    before = serving.search(search)
+    assert serving.search(search).cached
+    base({"new kea": "a kea", "another kea": "a kea"})
+    after = serving.search(search)
+    assert not after.cached
+    assert after.generation != before.generation
+    assert [found.pair.id for found in after.neighbors] == ["another kea", "new kea"]
+    assert serving.describe().manifest.pairs == 2
+    with pytest.raises(NotFound):
+        serving.get_pair("kea")
+
+
+def test_the_same_content_built_again_keeps_its_answers(base: MakeBase, retriever: Opened) -> None:
+    serving = retriever(base(CAPTIONS))
+    search = Search("a fox that was built twice")
+    before = serving.search(search)
+    base(CAPTIONS)
+    after = serving.search(search)
+    assert after.cached
+    assert list(after.neighbors) == list(before.neighbors)
+
+
+def test_searches_while_the_base_is_replaced_are_whole(base: MakeBase, retriever: Opened) -> None:
+    serving = retriever(base({"a": "a fox of build 0"}))
+    over = threading.Event()
+
+    def search_on() -> int:
+        searches = 0
+        while not over.is_set() or not searches:
+            answer = serving.search(Search("a fox", minimum_score=0))
+            (found,) = answer.neighbors
+            assert found.image.startswith(b"\x89PNG")
+            searches += 1
+        return searches
+
+    with ThreadPoolExecutor(4) as pool:
+        searching = [pool.submit(search_on) for _ in range(4)]
+        try:
+            for number in range(1, 5):
+                base({"a": f"a fox of build {number}"})
+                answer = serving.search(Search("a fox", minimum_score=0))
+                assert answer.neighbors[0].pair.contents == f"a fox of build {number}"
+        finally:
+            over.set()
+        assert all(future.result() > 0 for future in searching)
+
+
+def test_files_of_a_replaced_base_are_closed(base: MakeBase, retriever: Opened) -> None:
+    folder = base({"a": "a fox"})
+    serving = retriever(folder)
+    for number in range(3):
+        base({"a": f"a kea {number}"})
+        serving.search(Search("a kea"))
+    held = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert [path for path in held if path.startswith(str(folder)) and path.endswith("(deleted)")] == []
+
+
+@pytest.mark.parametrize("manifest", [None, "{"])
+def test_a_base_that_is_lost_or_broken_is_served_on(
+    base: MakeBase, retriever: Opened, caplog: pytest.LogCaptureFixture, manifest: str | None
+) -> None:
+    folder = base(CAPTIONS)
+    serving = retriever(folder)
+    if manifest is None:
+        (folder / "manifest.json").unlink()
+    else:
+        (folder / "manifest.json").write_text(manifest)
+    for _ in range(3):
+        assert serving.search(Search("a kea")).neighbors[0].pair.id == "kea"
+    complaints = [record for record in caplog.records if "serving the old one" in record.message]
+    assert len(complaints) == 1
+    base({"b": "a kea"})
+    assert serving.search(Search("a kea")).neighbors[0].pair.id == "b"
+
+
+def test_redis_killed_in_the_middle_costs_nothing_but_the_cache(
+    base: MakeBase, retriever: Opened, server: LocalRedis
+) -> None:
+    serving = retriever(base(CAPTIONS))
+    before = serving.search(Search("a red fox for Redis"))
+    assert serving.describe().cache == "up"
+    server.process.kill()
+    server.process.wait()
+    after = serving.search(Search("a red fox for Redis"))
+    assert not after.cached
+    assert list(after.neighbors) == list(before.neighbors)
+    assert serving.describe().cache == "down"
+
+
+def test_what_is_no_answer_in_the_cache_is_replaced(base: MakeBase, retriever: Opened, server: LocalRedis) -> None:
+    serving = retriever(base(CAPTIONS))
+    first = serving.search(Search("a kea with a broken answer"))
+    with redis.Redis.from_url(server.url) as client:
+        for key in client.keys("reimagen:*"):
+            client.set(key, b'[{"pair": 1}]')
+    second = serving.search(Search("a kea with a broken answer"))
+    assert not second.cached
+    assert list(second.neighbors) == list(first.neighbors)
+    assert serving.search(Search("a kea with a broken answer")).cached
+
+
+def test_pairs_by_their_id(base: MakeBase, retriever: Opened) -> None:
+    serving = retriever(base(CAPTIONS))
+    found = serving.get_pair("fox 2")
+    assert (found.pair.id, found.pair.contents) == ("fox 2", "a red fox")
+    assert found.image.startswith(b"\x89PNG")
+    with pytest.raises(NotFound, match="id: no pair of the knowledge base has the id 'fox'"):
+        serving.get_pair("fox")
+    for identifier in ("", "x" * 513):
+        with pytest.raises(InvalidArgument, match="id: must be 1 to 512 bytes"):
+            serving.get_pair(identifier)
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (Search(""), "query: must be 1 to 1,000 characters, got 0"),
+        (Search(" \n"), "query: must be 1 to 1,000 characters, got 0"),
+        (Search("x" * 1_001), "query: must be 1 to 1,000 characters, got 1,001"),
+        (Search("x", k=0), "k: must be 1 to 16, got 0"),
+        (Search("x", k=1_000), "k: must be 1 to 16, got 1,000"),
+        (Search("x", minimum_score=-1), "minimum_score: must be a number from 0 up, got -1"),
+        (Search("x", minimum_score=float("nan")), "minimum_score: must be a number from 0 up, got nan"),
+        (Search("x", minimum_score=float("inf")), "minimum_score: must be a number from 0 up, got inf"),
+    ],
+)
+def test_what_is_beyond_the_limits_is_refused_by_its_name(
+    base: MakeBase, retriever: Opened, search: Search, message: str
+) -> None:
+    serving = retriever(base({"a": "a fox"}), cached=False)
+    with pytest.raises(InvalidArgument) as caught:
+        serving.search(search)
+    assert caught.value.message == message
+    with pytest.raises(InvalidArgument) as caught:
+        serving.batch_search([Search("a fox"), search])
+    assert caught.value.message == f"searches[1].{message}"
+
+
+def test_a_batch_is_its_searches_in_order(base: MakeBase, retriever: Opened) -> None:
+    serving = retriever(base(CAPTIONS), cached=False)
+    searches = [Search("a kea"), Search("a unicorn"), Search("a fox", 3)]
+    assert serving.batch_search(searches) == [serving.search(search) for search in searches]
+    for number in (0, 65):
+        with pytest.raises(InvalidArgument, match=f"searches: must be 1 to 64, got {number}"):
+            serving.batch_search([Search("a kea")] * number)
+
+
+def test_a_batch_too_large_to_send_is_refused(tmp_path: Path, retriever: Opened) -> None:
+    source = tmp_path / "large"
+    source.mkdir()
+    Image.frombytes("RGB", (1_100, 1_100), os.urandom(1_100 * 1_100 * 3)).save(source / "a.png")
+    (source / "a.txt").write_text("a large noise")
+    build(open_source(source), tmp_path / "kb")
+    size = (source / "a.png").stat().st_size
+    enough = 64 * 1024 * 1024 // size
+    serving = retriever(tmp_path / "kb", cached=False)
+    assert len(serving.batch_search([Search("noise", 1)] * enough)) == enough
+    with pytest.raises(InvalidArgument, match="searches: their pictures are too large for one answer"):
+        serving.batch_search([Search("noise", 1)] * (enough + 1))
+    assert serving.batch_search([Search("noise", 1, omit_images=True)] * (enough + 1))
+
+
+def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBase) -> None:
+    serving = Retriever(base({"a": "a fox"}), AnswerCache(None, 1), 0.6)
+    calls: list[Callable[[], object]] = [
+        lambda: serving.search(Search("a fox")),
+        lambda: serving.batch_search([Search("a fox")]),
+        lambda: serving.get_pair("a"),
+        serving.describe,
+    ]
+    for _ in range(2):
+        for call in calls:
+            with pytest.raises(Unavailable, match="is not open; try again"):
+                call()
+        serving.open()
+        for call in calls:
+            call()
+        serving.close()
+
+
+def test_no_base_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no finished knowledge base"):
+        Retriever(tmp_path, AnswerCache(None, 1), 0.6).open()
