@@ -1,0 +1,147 @@
+"""Retrieval over gRPC: latency uncached and cached, throughput, and the service's peak memory.
+
+Builds a knowledge base of captions like the demonstration's, of as many pairs as asked for, serves it by
+`reimagen-retriever serve` in a process of its own with a Redis beside it, and prints a table.
+
+    python benchmarks/retrieval.py [PAIRS]
+"""
+
+import json
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+from PIL import Image
+
+from reimagen.v1 import retrieval_pb2 as pb
+from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+from reimagen_common.local_redis import LocalRedis
+
+PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
+PAIRS = 3_000
+QUERIES = 1_000
+CALLERS = 8
+ENTITY_WORDS = 2_000
+SCENES = ("in the snow", "on the beach", "in the city at night", "under water", "in a forest", "on a stage")
+START_SECONDS = 120
+
+
+def words() -> list[str]:
+    """Made-up words, some frequent and some rare as words are."""
+    rng = random.Random(0)  # noqa: S311
+    syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
+    return ["".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(ENTITY_WORDS)]
+
+
+def write_source(folder: Path, pairs: int) -> None:
+    """A picture of about 60 KiB, as an icon of 256 pixels a side takes, under many captions."""
+    noise = np.random.default_rng(0).integers(0, 256, (144, 144, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((256, 256), Image.Resampling.NEAREST).save(folder / "picture.png")
+    vocabulary, rng = words(), random.Random(1)  # noqa: S311
+    with (folder / "captions.jsonl").open("w") as lines:
+        for number in range(pairs):
+            caption = "a " + " ".join(rng.choices(vocabulary, k=rng.randint(1, 3)))
+            lines.write(json.dumps({"image": "picture.png", "text": caption, "id": f"{number:09d}"}) + "\n")
+
+
+@contextmanager
+def serving(base: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A retriever, and its address."""
+    command: list[str | Path] = [PROGRAM, "serve", base, "--address", "127.0.0.1:0", "--redis-url", redis_url]
+    log = base.parent / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, stderr=stderr, text=True)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not (ready := re.search(r"msg=ready .*address=(\S+)", log.read_text())):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the retriever did not start: {log.read_text()}")
+            time.sleep(0.1)
+        yield process, ready[1]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def milliseconds(
+    call: Callable[[pb.SearchRequest], pb.SearchResponse], requests: list[pb.SearchRequest]
+) -> list[float]:
+    """How long each call took, one after the other."""
+    taken = []
+    for request in requests:
+        started = time.perf_counter()
+        call(request)
+        taken.append((time.perf_counter() - started) * 1e3)
+    return taken
+
+
+def calls_a_second(call: Callable[[pb.SearchRequest], pb.SearchResponse], requests: list[pb.SearchRequest]) -> float:
+    """How many calls several callers get answered."""
+    started = time.perf_counter()
+    with ThreadPoolExecutor(CALLERS) as pool:
+        for _ in pool.map(call, requests):
+            pass
+    return len(requests) / (time.perf_counter() - started)
+
+
+def queries(count: int, seed: int) -> list[str]:
+    """Prompts of the form entity + scene."""
+    vocabulary, rng = words(), random.Random(seed)  # noqa: S311
+    return [f"a {' '.join(rng.sample(vocabulary, 2))} {rng.choice(SCENES)}" for _ in range(count)]
+
+
+def peak_megabytes(process: subprocess.Popen[str]) -> float:
+    """The most memory that the process has had at once."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak[1]) / 1024 if peak else float("nan")
+
+
+def machine() -> str:
+    """The processor, its cores and the load on them."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+
+
+def main(pairs: int) -> None:
+    """Measures, and prints the table."""
+    print(f"Retrieval over gRPC, {pairs:,} pairs, k = 2, {QUERIES:,} prompts; {machine()}")
+    with tempfile.TemporaryDirectory() as folder, LocalRedis() as redis_server:
+        source = Path(folder, "source")
+        source.mkdir()
+        write_source(source, pairs)
+        started = time.perf_counter()
+        subprocess.run([PROGRAM, "build", source, Path(folder, "kb")], check=True, capture_output=True)
+        print(f"built in {time.perf_counter() - started:.1f} s")
+        with (
+            serving(Path(folder, "kb"), redis_server.url) as (process, address),
+            grpc.insecure_channel(address) as channel,
+        ):
+            call = RetrievalStub(channel).Search
+            print(f"{'':32}{'p50 ms':>10}{'p95 ms':>10}{f'{CALLERS} callers, /s':>18}")
+            for seed, (name, omit) in enumerate((("with pictures", False), ("without pictures", True)), start=1):
+                # minimum_score 0: nearly every prompt finds two. The pictures' prompts are others, new to the cache.
+                one = [pb.SearchRequest(query=q, omit_images=omit, minimum_score=0) for q in queries(QUERIES, seed)]
+                many = [pb.SearchRequest(query=q, omit_images=omit, minimum_score=0) for q in queries(QUERIES, -seed)]
+                for state in ("uncached", "cached"):
+                    taken = milliseconds(call, one)
+                    p95 = statistics.quantiles(taken, n=20)[-1]
+                    rate = calls_a_second(call, many)
+                    print(f"{f'{state}, {name}':32}{statistics.median(taken):10.2f}{p95:10.2f}{rate:18,.0f}")
+            print(f"the retriever's peak memory: {peak_megabytes(process):,.0f} MiB")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS)
