@@ -1,0 +1,122 @@
+"""The tiny cascade, drawn for real."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
+from reimagen_generator.networks.unet import UNet
+
+PAIRS = [
+    ReferencePair(np.full((30, 20, 3), 200, np.uint8), "a kea"),
+    ReferencePair(np.full((8, 8, 3), 20, np.uint8), "a kea, flying"),
+]
+
+
+def awakened(seed: int) -> Cascade:
+    """A cascade whose every weight is random: as it begins, zeroed layers would hide what they are fed."""
+    networks = []
+    for index, stage in enumerate(TINY.stages):
+        network = UNet(stage.network, nnx.Rngs(seed))
+        state = nnx.state(network, nnx.Param)
+        rng = np.random.default_rng(seed + index)
+        changed = jax.tree.map(lambda a, rng=rng: a + 0.1 * rng.standard_normal(a.shape, np.float32), state)
+        nnx.update(network, changed)
+        networks.append(network)
+    return Cascade(TINY, networks)
+
+
+def draw(cascade: Cascade, pairs: list[ReferencePair], seeds: list[int], size: int = 32, **guidance: Any) -> np.ndarray:
+    *steps, drawn = cascade.draw(
+        "a kea in the snow", pairs, seeds=seeds, size=size, guidance=GuidanceOptions(**guidance)
+    )
+    assert all(isinstance(step, StepDone) for step in steps)
+    assert isinstance(drawn, Drawn)
+    return drawn.pictures
+
+
+@pytest.fixture(scope="module")
+def cascade() -> Cascade:
+    return awakened(0)
+
+
+def test_stages_report_each_step_and_preview(cascade: Cascade) -> None:
+    *steps, drawn = cascade.draw("a kea", PAIRS, seeds=[1], size=64)
+    told = [(s.stage, s.size, s.step, s.steps) for s in steps if isinstance(s, StepDone)]
+    assert told == [(0, 16, 1, 2), (0, 16, 2, 2), (1, 32, 1, 2), (1, 32, 2, 2), (2, 64, 1, 2), (2, 64, 2, 2)]
+    assert isinstance(steps[0], StepDone)
+    assert steps[0].preview().shape == (16, 16, 3)
+    assert isinstance(drawn, Drawn)
+    assert drawn.pictures.shape == (1, 64, 64, 3)
+
+
+def test_a_seed_gives_the_same_picture_alone_and_in_company(cascade: Cascade) -> None:
+    together = draw(cascade, PAIRS, [7, 8])
+    assert (together[0] != together[1]).any()
+    assert (draw(cascade, PAIRS, [8]) == draw(cascade, PAIRS, [8])).all()
+    # Batches of another size are compiled anew, and may round differently.
+    assert np.abs(draw(cascade, PAIRS, [8])[0].astype(int) - together[1]).max() <= 1
+
+
+def test_neighbors_and_their_texts_matter(cascade: Cascade) -> None:
+    drawn = draw(cascade, PAIRS, [1])
+    assert (drawn != draw(cascade, PAIRS[:1], [1])).any()
+    assert (drawn != draw(cascade, [], [1])).any()
+    renamed = [ReferencePair(pair.image, "a chair") for pair in PAIRS]
+    assert (drawn != draw(cascade, renamed, [1])).any()
+
+
+def test_neighbor_maps_are_computed_once_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted as the compiled code runs: a call from inside the loop over steps would count once a step."""
+    counted: list[int] = []
+    encode = UNet.encode_neighbors
+
+    def counting(self: UNet, *args: Any, **kwargs: Any) -> Any:
+        jax.debug.callback(lambda: counted.append(1))
+        return encode(self, *args, **kwargs)
+
+    monkeypatch.setattr(UNet, "encode_neighbors", counting)
+    draw(awakened(1), PAIRS, [1], size=16)
+    jax.effects_barrier()
+    assert len(counted) == 1
+    assert TINY.stages[0].steps > 1
+
+
+def test_weights_come_back_as_they_were_saved(cascade: Cascade, tmp_path: Path) -> None:
+    cascade.save(tmp_path)
+    once = Cascade.load(tmp_path)
+    once.save(tmp_path / "again")
+    for file in tmp_path.glob("*.safetensors"):
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+    assert (draw(once, PAIRS, [3]) == draw(Cascade.load(tmp_path / "again"), PAIRS, [3])).all()
+
+
+def test_damaged_weights_are_refused_by_name(cascade: Cascade, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no cascade\.json"):
+        Cascade.load(tmp_path)
+    cascade.save(tmp_path)
+    (tmp_path / "stage-16.safetensors").write_bytes((tmp_path / "stage-64.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=r"stage-16\.safetensors has an unknown tensor augmentation"):
+        Cascade.load(tmp_path)
+    (tmp_path / "stage-16.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="cannot read"):
+        Cascade.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"size": 48}, "size: must be one of"),
+        ({"seeds": []}, "seeds"),
+        ({"neighbors": PAIRS * 9}, "neighbors: at most"),
+    ],
+)
+def test_impossible_requests_are_refused(cascade: Cascade, changed: dict[str, Any], message: str) -> None:
+    request: dict[str, Any] = {"neighbors": PAIRS, "seeds": [1], "size": 16, **changed}
+    with pytest.raises(ValueError, match=message):
+        next(cascade.draw("a kea", **request))
