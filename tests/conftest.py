@@ -1,6 +1,13 @@
 """What every test stands on."""
 
 import os
+from pathlib import Path
 
 # Tests are about the code, not the machine's accelerator, and give the same numbers everywhere.
 os.environ["JAX_PLATFORMS"] = "cpu"
+
+# A cascade takes half a minute to compile, however tiny: tests, and the services that they start, compile each once.
+_COMPILED = str(Path(__file__).resolve().parents[1] / "build" / "tests" / "compiled")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["REIMAGEN_GENERATOR_COMPILE_CACHE"] = _COMPILED

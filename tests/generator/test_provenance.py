@@ -83,7 +83,7 @@ def test_pictures_of_others_say_nothing(tmp_path: Path) -> None:
 def test_inspect_prints_it(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(provenance.encode(PIXELS, "png", ORIGIN))
-    command = [Path(sys.executable).with_name("reimagen-generator"), "inspect"]
+    command: list[str | Path] = [Path(sys.executable).with_name("reimagen-generator"), "inspect"]
     shown = subprocess.run([*command, path], capture_output=True, text=True, check=True)
     assert Provenance.from_json(shown.stdout) == ORIGIN
     refused = subprocess.run([*command, tmp_path / "none.png"], capture_output=True, text=True, check=False)

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import pytest
@@ -21,6 +21,11 @@ class Faulty(retrieval_pb2_grpc.RetrievalServicer):
     def __init__(self, *errors: ReimagenError) -> None:
         self.errors = list(errors)
         self.asked = 0
+
+    def BatchSearch(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "the generator does not ask for it")
+
+    GetPair = Describe = BatchSearch
 
     def Search(
         self, request: retrieval_pb2.SearchRequest, context: grpc.ServicerContext

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import io
 import json
-import os
 import re
 import signal
 import subprocess
@@ -42,9 +41,7 @@ class Process:
         self.log = log
         program = Path(sys.executable).with_name(str(command[0]))
         with log.open("w") as stderr:
-            # Compiled code is kept beside the log, not in the home of whoever runs the tests.
-            environment = {**os.environ, "REIMAGEN_GENERATOR_COMPILE_CACHE": str(log.parent / "compiled")}
-            self._process = subprocess.Popen([program, *command[1:]], stderr=stderr, env=environment)
+            self._process = subprocess.Popen([program, *command[1:]], stderr=stderr)
 
     def ready(self) -> dict[str, str]:
         """Wait for the line that says so, and return its fields."""
@@ -83,10 +80,10 @@ def write_pairs(folder: Path) -> dict[str, bytes]:
     with (folder / "captions.jsonl").open("w") as captions:
         for entity, color in ENTITIES.items():
             for style in STYLES:
-                key = f"{entity.replace(' ', '-')}-{style}"
-                Image.new("RGB", (48, 40), color).save(folder / f"{key}.png")
-                pictures[key] = (folder / f"{key}.png").read_bytes()
-                row = {"image": f"{key}.png", "caption": f"a {entity}", "id": key, "license": "MIT", "source": style}
+                file, key = folder / f"{entity}-{style}.png", f"{entity}/#{style}?"
+                Image.new("RGB", (48, 40), color).save(file)
+                pictures[key] = file.read_bytes()
+                row = {"image": file.name, "caption": f"a {entity}", "id": key, "license": "MIT", "source": style}
                 captions.write(json.dumps(row) + "\n")
     return pictures
 
@@ -146,7 +143,7 @@ def test_a_prompt_becomes_a_picture_that_names_its_neighbors(path: Running, tmp_
     neighbors = answer["neighbors"]
     assert [neighbor["text"] for neighbor in neighbors] == ["a red panda"] * 2
     assert [(neighbor["rank"], neighbor["license"]) for neighbor in neighbors] == [(1, "MIT"), (2, "MIT")]
-    assert {neighbor["id"] for neighbor in neighbors} == {"red-panda-flat", "red-panda-round"}
+    assert {neighbor["id"] for neighbor in neighbors} == {"red panda/#flat?", "red panda/#round?"}
     assert all(base64.b64decode(neighbor["b64_json"]) == path.pictures[neighbor["id"]] for neighbor in neighbors)
 
     file = tmp_path / "picture.png"

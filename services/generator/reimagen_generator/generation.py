@@ -156,7 +156,7 @@ class Generator:
                     for neighbor in grounds.neighbors
                 ),
                 generation=grounds.generation,
-                guidance=request.guidance.model_dump(exclude_none=True),
+                guidance=request.guidance.model_dump(mode="json", exclude_none=True),
             )
             yield Picture(
                 index=index,

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from reimagen_common.errors import from_validation_error
+from reimagen_generator.config.cascade import Strategy
 
 PROMPT_CHARACTERS = 1_000
 PICTURES = 10
@@ -27,7 +28,6 @@ PREVIEWS = 3
 SEEDS = 2**32
 
 OutputFormat = Literal["png", "jpeg", "webp"]
-Strategy = Literal["joint", "weighted", "interleaved"]
 
 _DATA_URL = re.compile(r"data:image/[a-z+.-]+;base64,", re.ASCII)
 

@@ -122,7 +122,7 @@ def run(settings: Settings) -> None:
     configure_logging("generator", settings.log_level)
     jax.config.update("jax_compilation_cache_dir", str(settings.compile_cache))  # type: ignore[no-untyped-call]
     # By default only what took a second to compile is kept; a stage is many small functions.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # type: ignore[no-untyped-call]
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # type: ignore[no-untyped-call]
     service = Service(Cascade.load(settings.weights), settings)
     try:
         service.start()

@@ -62,13 +62,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield service
 
 
+class Endless(Cascade):
+    """Takes so many steps that no drawing ends within a test, and warms up with the first of them."""
+
+    def warm_up(self, size: int | None = None) -> None:
+        next(self.draw("", [], seeds=[0], size=size or self.sizes[0]))
+
+
 @pytest.fixture(scope="session")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A cascade whose drawings never end within a test; one may wait."""
+    """One may wait."""
     folder = tmp_path_factory.mktemp("endless")
     first, *rest = TINY.stages
     stages = (first.model_copy(update={"steps": 50_000}), *rest)
-    cascade = Cascade.random(TINY.model_copy(update={"stages": stages}), seed=0)
+    cascade = Endless.random(TINY.model_copy(update={"stages": stages}), seed=0)
     cascade.save(folder)
     with serve(cascade, folder, queue_capacity=1) as service:
         yield service

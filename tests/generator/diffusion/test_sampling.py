@@ -18,11 +18,11 @@ def test_cosine_is_the_cosine(t: float) -> None:
 
 
 def test_linear_is_a_thousand_steps_of_beta() -> None:
-    """The continuous schedule follows the product of 1 - β over DDPM's discrete steps."""
+    """Imagen's closed form, 10 t² for 0.1 t + 9.95 t², stays within 1.1 % of the product over DDPM's discrete steps."""
     product = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
     t = np.arange(1, 1001) / 1000
     alpha, _ = schedule.alpha_sigma(schedule.log_snr(ScheduleKind.LINEAR, jnp.asarray(t)))
-    np.testing.assert_allclose(np.asarray(alpha) ** 2, product, atol=3e-3)
+    np.testing.assert_allclose(np.asarray(alpha) ** 2, product, atol=0.011)
 
 
 @pytest.mark.parametrize("kind", list(ScheduleKind))

@@ -8,6 +8,7 @@ import grpc
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import generation_pb2_grpc, retrieval_pb2
 from reimagen_common.errors import InvalidArgument
+from reimagen_generator.config.cascade import Strategy
 from reimagen_generator.engine.call import Call, Cancelled
 from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
 from reimagen_generator.requests import GenerationRequest, parse_request
@@ -22,9 +23,9 @@ _Name = TypeVar("_Name")
 _METHODS: Final = {retrieval_pb2.METHOD_UNSPECIFIED: "bm25", retrieval_pb2.METHOD_BM25: "bm25"}
 _STRATEGIES: Final = {
     pb.Guidance.STRATEGY_UNSPECIFIED: None,
-    pb.Guidance.STRATEGY_JOINT: "joint",
-    pb.Guidance.STRATEGY_WEIGHTED: "weighted",
-    pb.Guidance.STRATEGY_INTERLEAVED: "interleaved",
+    pb.Guidance.STRATEGY_JOINT: Strategy.JOINT,
+    pb.Guidance.STRATEGY_WEIGHTED: Strategy.WEIGHTED,
+    pb.Guidance.STRATEGY_INTERLEAVED: Strategy.INTERLEAVED,
 }
 _FORMATS: Final = {
     pb.OUTPUT_FORMAT_UNSPECIFIED: "png",

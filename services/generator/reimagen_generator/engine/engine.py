@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -179,18 +179,17 @@ class Engine:
         events = self.cascade.draw(
             drawing.prompt, drawing.neighbors, seeds=drawing.seeds, size=drawing.size, guidance=drawing.guidance
         )
-        with closing(events):
-            for done, event in enumerate(events, start=1):
-                call.check()
-                match event:
-                    case StepDone():
-                        self._count(steps=1)
-                        preview = event.preview() if done in due else None
-                        call.post(Step(event.stage, event.size, event.step, event.steps, preview))
-                    case Drawn():
-                        self._seconds_a_call = time.monotonic() - started
-                        self._count(finished=1)
-                        call.post(Finished(event.pictures))
+        for done, event in enumerate(events, start=1):
+            call.check()
+            match event:
+                case StepDone():
+                    self._count(steps=1)
+                    preview = event.preview() if done in due else None
+                    call.post(Step(event.stage, event.size, event.step, event.steps, preview))
+                case Drawn():
+                    self._seconds_a_call = time.monotonic() - started
+                    self._count(finished=1)
+                    call.post(Finished(event.pictures))
 
     def _preview_steps(self, drawing: Drawing) -> frozenset[int]:
         """Which steps of the whole cascade, from 1, a preview is due at: evenly spread, the end left out."""

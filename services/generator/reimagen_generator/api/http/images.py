@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -29,7 +30,7 @@ from reimagen_generator.api.http.schema import (
 )
 from reimagen_generator.engine.call import Call, Cancelled
 from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
-from reimagen_generator.retrieval import Neighbors
+from reimagen_generator.retrieval import Neighbor, Neighbors
 
 _LINK_SECONDS: Final = 3_600
 _LINK_BYTES: Final = 256 * 1024 * 1024
@@ -73,7 +74,7 @@ class _Answer:
                     license=neighbor.license,
                     rank=neighbor.rank,
                     score=neighbor.score,
-                    **self._content(neighbor.image, str(self._request.url_for("pair_image", pair_id=neighbor.id))),
+                    **self._image_of(neighbor),
                 )
                 if neighbor.id
                 else NeighborData(text=neighbor.text)
@@ -91,8 +92,10 @@ class _Answer:
         name = self._files.add(picture.image, picture.media_type)
         return ImageData(url=str(self._request.url_for("file", name=name)), seed=picture.seed)
 
-    def _content(self, image: bytes, url: str) -> dict[str, str]:
-        return {"b64_json": _base64(image)} if self._body.response_format == "b64_json" else {"url": url}
+    def _image_of(self, neighbor: Neighbor) -> dict[str, str]:
+        if self._body.response_format == "b64_json":
+            return {"b64_json": _base64(neighbor.image)}
+        return {"url": str(self._request.url_for("pair_image", pair_id=quote(neighbor.id)))}
 
 
 def images_router(generator: Generator, *, deadline: float) -> APIRouter:
