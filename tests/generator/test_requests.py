@@ -85,7 +85,7 @@ def test_every_field_is_described() -> None:
     undescribed = [
         f"{model['title']}.{name}"
         for model in models
-        for name, field in model["properties"].items()
+        for name, field in model.get("properties", {}).items()
         if "description" not in field
     ]
     assert undescribed == []
