@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from reimagen_generator.cli import app
+from reimagen_generator.config.presets import TINY
 from reimagen_generator.settings import Settings
 
 
@@ -54,3 +55,10 @@ def test_serve_says_what_is_wrong(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["serve", "--weights", str(tmp_path)])
     assert refused.exit_code == 2
     assert refused.output == f"error: weights: there is no cascade.json in {tmp_path}\n"
+
+
+def test_serve_names_the_weights_that_are_missing(weights: Path) -> None:
+    (weights / "cascade.json").write_text(TINY.model_dump_json())
+    refused = CliRunner().invoke(app, ["serve", "--weights", str(weights)])
+    assert refused.exit_code == 2
+    assert f"error: weights: cannot read {weights / 'stage-16.safetensors'}" in refused.output

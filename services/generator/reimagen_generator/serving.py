@@ -117,13 +117,17 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun.
 
     Raises:
-        InvalidArgument: an address can't be listened on.
+        InvalidArgument: an address can't be listened on, or the weights can't be loaded.
     """
     configure_logging("generator", settings.log_level)
     jax.config.update("jax_compilation_cache_dir", str(settings.compile_cache))  # type: ignore[no-untyped-call]
     # By default only what took a second to compile is kept; a stage is many small functions.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # type: ignore[no-untyped-call]
-    service = Service(Cascade.load(settings.weights), settings)
+    try:
+        cascade = Cascade.load(settings.weights)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
+    service = Service(cascade, settings)
     try:
         service.start()
     except BaseException:
