@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_generator.config.cascade import Guidance, Strategy
@@ -35,6 +35,7 @@ def guided(guidance: Guidance, strategy: Strategy | None, epsilon: dict[tuple[bo
     return len(rows), np.asarray(guiding.combine(strategy, jnp.asarray(np.array(rows)), weights, jnp.asarray(r)))
 
 
+@settings(deadline=None)  # the first example compiles
 @given(text=WEIGHTS, neighbor=WEIGHTS, ratio=RATIOS, seed=st.integers(0, 1000))
 def test_each_strategy_is_the_papers_formula(text: float, neighbor: float, ratio: float, seed: int) -> None:
     epsilon = predictions(seed, 5)
