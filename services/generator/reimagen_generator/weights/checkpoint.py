@@ -32,6 +32,7 @@ def save_network(network: UNet, path: Path, metadata: dict[str, str] | None = No
     }
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata)
+    partial.chmod(0o644)  # safetensors writes for the owner alone
     partial.rename(path)
 
 
