@@ -82,7 +82,7 @@ def test_neighbor_maps_are_computed_once_a_picture(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(UNet, "encode_neighbors", counting)
     draw(awakened(1), PAIRS, [1], size=16)
-    jax.effects_barrier()
+    jax.effects_barrier()  # type: ignore[no-untyped-call]
     assert len(counted) == 1
     assert TINY.stages[0].steps > 1
 

@@ -24,7 +24,9 @@ def predictions(seed: int, pictures: int) -> dict[tuple[bool, bool], np.ndarray]
     }
 
 
-def guided(guidance: Guidance, strategy: Strategy | None, epsilon: dict[tuple[bool, bool], np.ndarray], r: np.ndarray):
+def guided(
+    guidance: Guidance, strategy: Strategy | None, epsilon: dict[tuple[bool, bool], np.ndarray], r: np.ndarray
+) -> tuple[int, np.ndarray]:
     """What the code under test makes of the four predictions."""
     weights = guiding.weights(guidance)
     keep = guiding.evaluations(strategy, weights.interleave_ratio, jnp.asarray(r))
