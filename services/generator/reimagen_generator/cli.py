@@ -95,3 +95,23 @@ def train(config: Annotated[Path, typer.Argument(help="TOML file, a field for ea
             Trainer(load_config(config)).run()
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
+
+
+@app.command()
+def reference_use(
+    weights: Annotated[Path, typer.Argument(help="Folder of a cascade.")],
+    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of pictures.")],
+    stage: Annotated[int, typer.Option(min=0, help="Which stage, from 0.")] = 0,
+    count: Annotated[int, typer.Option(min=16, help="How many samples.")] = 128,
+) -> None:
+    """Print a stage's loss with the right neighbors, with another picture's, and with none, by time."""
+    with told():
+        from reimagen_generator.evaluation.reference_use import reference_use as measure
+
+        typer.echo("| time | right | shuffled | none | right / shuffled |\n|---|---|---|---|---|")
+        try:
+            for row in measure(weights, stage, data, count):
+                figures = f"{row.right:.4f} | {row.shuffled:.4f} | {row.none:.4f} | {row.right / row.shuffled:.3f}"
+                typer.echo(f"| {row.time:.1f} | {figures} |")
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error

@@ -102,6 +102,11 @@ class Cascade:
             checkpoint.save_network(stage.network, folder / checkpoint.stage_file(stage.config.size))
 
     @property
+    def networks(self) -> tuple[UNet, ...]:
+        """The stages' networks."""
+        return tuple(stage.network for stage in self._stages)
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """The sizes that may be asked for."""
         return tuple(stage.size for stage in self.config.stages)

@@ -1,0 +1,1 @@
+"""Measuring what a cascade does; nothing here is needed to serve."""
