@@ -44,7 +44,7 @@ def serve(cascade: Cascade, folder: Path, *, queue_capacity: int) -> Iterator[Se
     address = f"127.0.0.1:{service.grpc_port}"
     try:
         with (
-            httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=60) as rest,
+            httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=240) as rest,
             grpc.insecure_channel(address, options=[("grpc.max_send_message_length", 96 * 1024 * 1024)]) as channel,
         ):
             yield Served(rest, GenerationStub(channel), channel, address, service.engine)

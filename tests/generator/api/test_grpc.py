@@ -14,6 +14,7 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
 from reimagen_generator import provenance
 
+SECONDS = 240
 ALONE = pb.GenerateRequest.Retrieval(k=0)
 
 
@@ -25,7 +26,7 @@ def png(side: int = 8) -> bytes:
 
 def draw(served: Any, **fields: Any) -> list[pb.GenerateEvent]:
     request = pb.GenerateRequest(**{"prompt": "a red panda", "retrieval": ALONE, **fields})
-    return list(served.generation.Generate(request, timeout=60))
+    return list(served.generation.Generate(request, timeout=SECONDS))
 
 
 def test_events_come_in_order(served: Any, tmp_path: Path) -> None:
@@ -57,7 +58,8 @@ def test_the_same_seed_gives_the_same_file(served: Any) -> None:
 
 def test_references_take_the_place_of_retrieval(served: Any) -> None:
     reference = pb.Reference(image=png(), text="a red square")
-    events = list(served.generation.Generate(pb.GenerateRequest(prompt="a square", references=[reference]), timeout=60))
+    request = pb.GenerateRequest(prompt="a square", references=[reference])
+    events = list(served.generation.Generate(request, timeout=SECONDS))
     assert not events[1].neighbors.text_only
     assert [neighbor.pair.text for neighbor in events[1].neighbors.neighbors] == ["a red square"]
     assert events[1].neighbors.neighbors[0].rank == 0
@@ -96,13 +98,13 @@ def test_bad_input_is_named(served: Any, fields: dict[str, Any], field: str) -> 
 
 def test_a_retriever_that_is_down_is_unavailable_and_says_what_to_do(served: Any) -> None:
     with pytest.raises(grpc.RpcError) as refused:
-        list(served.generation.Generate(pb.GenerateRequest(prompt="a red panda"), timeout=60))
+        list(served.generation.Generate(pb.GenerateRequest(prompt="a red panda"), timeout=SECONDS))
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "reimagen-retriever serve" in str(refused.value.details())
 
 
 def test_the_cascade_is_described(served: Any) -> None:
-    described = served.generation.Describe(pb.DescribeCascadeRequest(), timeout=60)
+    described = served.generation.Describe(pb.DescribeCascadeRequest(), timeout=SECONDS)
     assert described.cascade == "tiny"
     assert [(stage.size, stage.steps, stage.retrieval_conditioned) for stage in described.stages] == [
         (16, 2, True),
@@ -115,6 +117,6 @@ def test_the_cascade_is_described(served: Any) -> None:
 
 def test_health_and_reflection_answer(served: Any) -> None:
     check = health_pb2_grpc.HealthStub(served.channel).Check  # type: ignore[attr-defined]
-    answer = check(health_pb2.HealthCheckRequest(service="reimagen.v1.Generation"), timeout=60)
+    answer = check(health_pb2.HealthCheckRequest(service="reimagen.v1.Generation"), timeout=SECONDS)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert "reimagen.v1.Generation" in ProtoReflectionDescriptorDatabase(served.channel).get_services()

@@ -16,7 +16,7 @@ from reimagen.v1.generation_pb2_grpc import GenerationStub
 URL = "/v1/images/generations"
 BODY = {"prompt": "a red panda", "retrieval": {"k": 0}, "size": "16x16"}
 REQUEST = pb.GenerateRequest(prompt="a red panda", size=16, retrieval=pb.GenerateRequest.Retrieval(k=0))
-SECONDS = 60
+SECONDS = 240
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
