@@ -1,6 +1,7 @@
 """What every test stands on."""
 
 import os
+import signal
 from pathlib import Path
 
 # Tests are about the code, not the machine's accelerator, and give the same numbers everywhere.
@@ -11,3 +12,6 @@ _COMPILED = str(Path(__file__).resolve().parents[1] / "build" / "tests" / "compi
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["REIMAGEN_GENERATOR_COMPILE_CACHE"] = _COMPILED
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that: tests send it to them.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -30,8 +30,6 @@ from reimagen_demo import __main__ as demo
 from reimagen_demo.entities import entities
 
 signal.signal(signal.SIGTERM, demo.interrupt)
-# A shell starts what it runs in the background with this signal ignored, and Python then leaves it so.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 few = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
 samples = (demo.Sample("a panda in the snow", 16, seed=1),)
 try:

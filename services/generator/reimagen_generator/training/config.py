@@ -2,8 +2,9 @@
 
 import tomllib
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainingConfig(BaseModel):
@@ -40,6 +41,12 @@ class TrainingConfig(BaseModel):
     maximum_augmentation: float = Field(0.4, ge=0, le=1, description="aug_level is uniform from 0 to this.")
     seed: int = 0
     checkpoint_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints.")
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps: must be less than steps, {self.steps}, got {self.warmup_steps}")
+        return self
 
 
 def load_config(path: Path) -> TrainingConfig:

@@ -1,6 +1,7 @@
 """The training loop of one stage: steps, averaged weights, checkpoints, a log and sample sheets."""
 
 import json
+import signal
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -93,8 +94,14 @@ class Trainer:
         bar: tqdm[NoReturn] = tqdm(total=self.config.steps, initial=first, unit="step", smoothing=0.05)
         losses: list[Array] = []
         key = jax.random.key(self.config.seed)
+        # Stopping between steps: a step that is cut off would leave the data a batch ahead of the weights.
+        stopping: list[int] = []
+        before = signal.signal(signal.SIGINT, lambda number, _: stopping.append(number))
         try:
             for step in range(first, self.config.steps):
+                if stopping:
+                    tqdm.write("stopped; the same command goes on from here")
+                    break
                 self.state, loss = self._step(self.state, next(self._batches), jax.random.fold_in(key, step))
                 losses.append(loss)
                 seen += self.config.batch_size * self.config.draws
@@ -105,8 +112,8 @@ class Trainer:
                 if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
                     self._save()
                     saved = time.monotonic()
-        except KeyboardInterrupt:
-            tqdm.write("stopped; the same command goes on from here")
+        finally:
+            signal.signal(signal.SIGINT, before)
         self._save()
         self._checkpoints.wait_until_finished()
         bar.close()
