@@ -23,7 +23,7 @@ class TrainingConfig(BaseModel):
         1, ge=1, description="Noise draws of each picture a step: its neighbors are encoded once for all."
     )
     resolution: int | None = Field(None, description="Train on pictures shrunk to this side; None for the stage's own.")
-    initial: Path | None = Field(None, description="Output folder of a run whose weights to begin from.")
+    initial: Path | None = Field(None, description="Cascade folder whose weights of this stage to begin from.")
     crop: int | None = Field(None, description="Train on random crops of this side; None for whole pictures.")
     learning_rate: float = Field(1e-4, gt=0, description="The peak.")
     warmup_steps: int = Field(
@@ -39,6 +39,9 @@ class TrainingConfig(BaseModel):
     )
     neighbors: int = Field(2, ge=0, le=16, description="Neighbors of a picture; samples with more are cut.")
     maximum_augmentation: float = Field(0.4, ge=0, le=1, description="aug_level is uniform from 0 to this.")
+    time_exponent: float = Field(
+        1.0, gt=0, description="Times are u to this power, u uniform; below 1 sees more of high noise."
+    )
     seed: int = 0
     checkpoint_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints.")
 

@@ -1,6 +1,6 @@
 """The denoising loss.
 
-t is uniform in [0, 1], stratified over the rows; the loss is the mean squared error of v. A network that predicts x_0
+t is in [0, 1], stratified over the rows; the loss is the mean squared error of v. A network that predicts x_0
 has the same loss, since v's error is x_0's over σ, with the weight 1/σ² limited where σ nears 0.
 """
 
@@ -52,13 +52,13 @@ def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
     rows = pictures * config.draws
     keys = jax.random.split(key, 7)
     uniform = jax.random.uniform
-    time = jax.random.permutation(keys[0], (jnp.arange(rows) + uniform(keys[1], (rows,))) / rows)
+    stratified = jax.random.permutation(keys[0], (jnp.arange(rows) + uniform(keys[1], (rows,))) / rows)
     fate = uniform(keys[2], (rows, 1))  # one number decides which of the three kinds of dropping happens
     bounds = jnp.cumsum(jnp.array([config.drop_both, config.drop_text, config.drop_neighbors]))
     drop_neighbors = (fate < bounds[0]) | ((fate >= bounds[1]) & (fate < bounds[2]))
     each = uniform(keys[3], (rows, config.neighbors)) >= config.drop_each_neighbor
     return Draws(
-        time=time,
+        time=stratified**config.time_exponent,
         noise=jax.random.normal(keys[4], (rows, height, width, 3)),
         augmentation=uniform(keys[5], (rows,), maxval=config.maximum_augmentation),
         augmentation_noise=jax.random.normal(keys[6], (rows, height, width, 3)),

@@ -161,15 +161,11 @@ class Trainer:
         )
         self.state = jax.tree.unflatten(shape, restored["state"])
 
-    def _begin_from(self, run: Path) -> None:
-        """Takes the averaged weights of another run's last checkpoint, and nothing else of it."""
-        with _checkpoint_manager(run) as checkpoints:
-            step = checkpoints.latest_step()
-            if step is None:
-                raise ValueError(f"initial: {run} holds no checkpoint")
-            leaves, shape = jax.tree.flatten(self.state)
-            restored = checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(leaves)))
-        average = jax.tree.unflatten(shape, restored["state"]).average
+    def _begin_from(self, weights: Path) -> None:
+        """Takes the stage's weights of a cascade folder, and nothing else of how they were trained."""
+        network = self.network
+        checkpoint.load_network(weights / checkpoint.stage_file(self.stage.size), network)
+        average = nnx.state(network, nnx.Param)
         self.state = replace(self.state, parameters=jax.tree.map(jnp.copy, average), average=average)
 
 
