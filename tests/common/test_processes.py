@@ -8,14 +8,17 @@ from contextlib import contextmanager
 
 import pytest
 
+from reimagen_common.processes import stop_child
+
 WAIT_S = 20
 SERVICE = """
-import signal, threading
+import signal, threading, time
 from reimagen_common.processes import run_until_signal
 
 def announce():
-    while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        pass
+    deadline = time.monotonic() + WAIT_S
+    while signal.getsignal(signal.SIGINT) is signal.default_int_handler and time.monotonic() < deadline:
+        time.sleep(0.005)
     print("ready", flush=True)
 
 def stop():
@@ -32,7 +35,7 @@ print("ended", flush=True)
 @contextmanager
 def service(*, stuck: bool) -> Iterator[subprocess.Popen[str]]:
     """A process that waits for its signal, ready for it."""
-    code = f"STUCK = {stuck}\n{SERVICE}"
+    code = f"STUCK, WAIT_S = {stuck}, {WAIT_S}\n{SERVICE}"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert line_of(process) == "ready"
@@ -60,3 +63,22 @@ def test_a_second_signal_ends_a_process_that_is_stuck() -> None:
         assert line_of(process) == "draining"
         process.send_signal(signal.SIGINT)
         assert process.wait(WAIT_S) == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize(
+    ("on_signal", "seconds", "status"),
+    [("lambda *_: sys.exit(3)", WAIT_S, 3), ("signal.SIG_IGN", 0.1, -signal.SIGKILL)],
+    ids=["ends by itself", "ignores it"],
+)
+def test_a_child_is_asked_to_end_and_killed_if_it_does_not(on_signal: str, seconds: float, status: int) -> None:
+    code = f"""
+import signal, sys, threading
+signal.signal(signal.SIGTERM, {on_signal})
+print("ready", flush=True)
+threading.Event().wait()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert line_of(process) == "ready"
+        stop_child(process, seconds)
+        assert process.returncode == status
+        stop_child(process, 0)

@@ -14,6 +14,8 @@ import grpc
 import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from reimagen_common.processes import stop_child
+
 _STOP_SECONDS = 40.0
 """Longer than the services give themselves for what they have begun."""
 _POLL_SECONDS = 0.1
@@ -68,12 +70,7 @@ class Child:
 
     def stop(self) -> None:
         """Asks it to end and waits; kills it if it does not. Harmless when it has ended already."""
-        self.process.terminate()
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop_child(self.process, _STOP_SECONDS)
 
     def __enter__(self) -> Self:
         return self

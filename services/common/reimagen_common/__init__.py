@@ -1,1 +1,1 @@
-"""What the services share: errors, logs, server frames, orderly stopping."""
+"""What the services share: errors, logs, command lines, server frames, orderly stopping."""

@@ -14,6 +14,8 @@ from typing import Self
 
 import redis
 
+from reimagen_common.processes import stop_child
+
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 
@@ -64,12 +66,7 @@ class LocalRedis:
 
     def stop(self) -> None:
         """Stops the server and removes its folder; harmless when it has stopped already."""
-        self.process.terminate()
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop_child(self.process, _STOP_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -82,7 +79,7 @@ class LocalRedis:
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        with redis.Redis.from_url(self.url) as client:
+        with redis.Redis.from_url(self.url, socket_timeout=_START_SECONDS) as client:
             while True:
                 try:
                     client.ping()

@@ -1,11 +1,13 @@
-"""The end of a service's process."""
+"""The end of a process: the service's own, and that of a child."""
 
 import logging
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 _logger = logging.getLogger(__name__)
 
@@ -32,3 +34,17 @@ def run_until_signal(stop: Callable[[], None]) -> None:
     _logger.info("stopping")
     stop()
     _logger.info("stopped")
+
+
+def stop_child(process: "subprocess.Popen[Any]", seconds: float) -> None:
+    """Asks a child process to end and waits; kills it if that takes too long. Harmless when it has ended already.
+
+    Args:
+        seconds: What it is given to end by itself.
+    """
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

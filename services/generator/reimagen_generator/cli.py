@@ -1,16 +1,14 @@
 """The command line of the generator."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from reimagen_common.errors import InvalidArgument, ReimagenError, from_validation_error
+from reimagen_common.command_line import read_settings, told, variables_help
+from reimagen_common.errors import InvalidArgument
 from reimagen_generator import provenance
 from reimagen_generator.settings import Settings
 
@@ -21,30 +19,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_VARIABLES = "Environment variables:\n\n" + "\n\n".join(
-    f"REIMAGEN_GENERATOR_{name.upper()}: {field.description} "
-    f"Default: {field.get_default(call_default_factory=True, validated_data={})}."
-    for name, field in Settings.model_fields.items()
-)
 
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Tell errors that the user can do something about in a sentence, without a trace."""
-    try:
-        yield
-    except ReimagenError as error:
-        typer.echo(f"error: {error.message}", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidArgument) else 1) from error
-    except OSError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        typer.echo("stopped", err=True)
-        raise typer.Exit(130) from error
-
-
-@app.command(epilog=_VARIABLES)
+@app.command(epilog=variables_help(Settings))
 def serve(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of a cascade: cascade.json and its weights [default: the demo's].")
@@ -66,11 +42,7 @@ def serve(
     """
     given = {"weights": weights, "retriever": retriever, "http": http, "grpc": grpc}
     with told():
-        try:
-            settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise from_validation_error(first, first["loc"]) from error
+        settings = read_settings(Settings, given)
         # JAX takes seconds to import; --help and inspect do without it.
         from reimagen_generator.serving import run
 

@@ -1,16 +1,13 @@
 """The command line: build a knowledge base, look into it, serve it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from reimagen_common.errors import InvalidArgument, ReimagenError, from_validation_error
+from reimagen_common.command_line import read_settings, told, variables_help
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build as build_knowledge_base
 from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest
@@ -25,29 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_VARIABLES = "Environment variables:\n\n" + "\n\n".join(
-    f"REIMAGEN_RETRIEVER_{name.upper()}: {field.description} "
-    + ("Required." if field.is_required() else f"Default: {field.default}.")
-    for name, field in Settings.model_fields.items()
-)
-
 KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base.")]
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Errors that the user can do something about are told in a sentence, without a trace."""
-    try:
-        yield
-    except ReimagenError as error:
-        typer.echo(f"error: {error.message}", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidArgument) else 1) from error
-    except OSError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        typer.echo("stopped", err=True)
-        raise typer.Exit(130) from error
 
 
 @app.command()
@@ -71,7 +46,7 @@ def build(
     Entries that can't be taken (a broken picture, an empty caption...) are reported and counted. The base in KB_DIR is
     replaced in one step at the end; a service that serves it goes over to the new one by itself.
     """
-    with _told():
+    with told():
         report = build_knowledge_base(open_source(source), knowledge_base)
         typer.echo(f"{knowledge_base}: {_summary(report.manifest)}")
 
@@ -87,7 +62,7 @@ def search(
     ] = DEFAULT_MINIMUM_OVERLAP,
 ) -> None:
     """Search a knowledge base without a service."""
-    with _told():
+    with told():
         base = KnowledgeBase.open(knowledge_base)
         hits = base.index.search(query, k, minimum_score=0.0, minimum_overlap=minimum_overlap)
         table = Table("rank", "score", "overlap", "id", "text", "source", "license")
@@ -109,13 +84,13 @@ def search(
 @app.command()
 def describe(knowledge_base: KnowledgeBaseFolder) -> None:
     """Tell what a knowledge base holds."""
-    with _told():
+    with told():
         manifest = read_manifest(knowledge_base)
         typer.echo(f"{knowledge_base}: {_summary(manifest)}")
         typer.echo(f"built {manifest.created:%Y-%m-%d %H:%M} UTC, format version {manifest.format_version}")
 
 
-@app.command(epilog=_VARIABLES)
+@app.command(epilog=variables_help(Settings))
 def serve(
     knowledge_base: Annotated[
         Path | None,
@@ -130,13 +105,8 @@ def serve(
 ) -> None:
     """Serve a knowledge base over gRPC until SIGTERM or Ctrl-C."""
     given = {"knowledge_base": knowledge_base, "address": address, "redis_url": redis_url}
-    with _told():
-        try:
-            settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise from_validation_error(first, first["loc"]) from error
-        run(settings)
+    with told():
+        run(read_settings(Settings, given))
 
 
 def _summary(manifest: Manifest) -> str:

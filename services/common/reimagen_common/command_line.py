@@ -1,0 +1,52 @@
+"""What the services' command lines share: settings and errors as a user is told them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from reimagen_common.errors import InvalidArgument, ReimagenError, from_validation_error
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Errors that the user can do something about are told in a sentence, without a trace."""
+    try:
+        yield
+    except ReimagenError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2 if isinstance(error, InvalidArgument) else 1) from error
+    except OSError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("stopped", err=True)
+        raise typer.Exit(130) from error
+
+
+def variables_help(settings: type[BaseSettings]) -> str:
+    """The end of a command's help: each setting's environment variable, what it does, and its default."""
+    lines = []
+    for name, field in settings.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        end = "Required." if field.is_required() else f"Default: {'none' if default is None else default}."
+        lines.append(f"{settings.model_config['env_prefix']}{name.upper()}: {field.description} {end}")
+    return "Environment variables:\n\n" + "\n\n".join(lines)
+
+
+def read_settings(settings: type[_Settings], given: Mapping[str, object]) -> _Settings:
+    """The settings from the environment and, before it, what the command line has `given`; None stands for nothing.
+
+    Raises:
+        InvalidArgument: naming the first setting that is wrong.
+    """
+    try:
+        return settings.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise from_validation_error(first, first["loc"]) from error

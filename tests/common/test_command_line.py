@@ -1,0 +1,65 @@
+"""Settings and errors, as a command line tells them."""
+
+import pytest
+import typer
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from reimagen_common.command_line import read_settings, told, variables_help
+from reimagen_common.errors import InvalidArgument, Unavailable
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SAMPLE_")
+
+    folder: str = Field(description="Where it is.")
+    workers: int = Field(default=8, ge=1, description="How many at once.")
+    url: str | None = Field(default=None, description="Who answers.")
+    names: list[str] = Field(default_factory=lambda: ["a"], description="Who asks.")
+
+
+def test_each_variable_is_told_with_its_default() -> None:
+    assert variables_help(Settings).split("\n\n") == [
+        "Environment variables:",
+        "SAMPLE_FOLDER: Where it is. Required.",
+        "SAMPLE_WORKERS: How many at once. Default: 8.",
+        "SAMPLE_URL: Who answers. Default: none.",
+        "SAMPLE_NAMES: Who asks. Default: ['a'].",
+    ]
+
+
+def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMPLE_FOLDER", "there")
+    monkeypatch.setenv("SAMPLE_WORKERS", "2")
+    settings = read_settings(Settings, {"folder": "here", "workers": None})
+    assert (settings.folder, settings.workers) == ("here", 2)
+
+
+def test_a_setting_that_is_wrong_is_named() -> None:
+    with pytest.raises(InvalidArgument, match=r"^folder: is required$"):
+        read_settings(Settings, {})
+    with pytest.raises(InvalidArgument, match=r"^workers: should be greater than or equal to 1$"):
+        read_settings(Settings, {"folder": "here", "workers": 0})
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (InvalidArgument("is no port", field="http"), 2, "error: http: is no port\n"),
+        (Unavailable("it is down"), 1, "error: it is down\n"),
+        (FileNotFoundError("no such file"), 1, "error: no such file\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_errors_end_in_a_sentence_and_a_status(
+    error: BaseException, status: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, told():
+        raise error
+    assert ended.value.exit_code == status
+    assert capsys.readouterr() == ("", says)
+
+
+def test_a_fault_of_the_program_keeps_its_trace() -> None:
+    with pytest.raises(ZeroDivisionError), told():
+        raise ZeroDivisionError
