@@ -10,6 +10,7 @@ from flax import nnx
 
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
+from reimagen_generator.networks.registry import build_network
 from reimagen_generator.networks.unet import UNet
 
 PAIRS = [
@@ -22,7 +23,7 @@ def awakened(seed: int) -> Cascade:
     """A cascade whose every weight is random: as it begins, zeroed layers would hide what they are fed."""
     networks = []
     for index, stage in enumerate(TINY.stages):
-        network = UNet(stage.network, nnx.Rngs(seed))
+        network = build_network(stage.network, nnx.Rngs(seed))
         state = nnx.state(network, nnx.Param)
         rng = np.random.default_rng(seed + index)
         changed = jax.tree.map(lambda a, rng=rng: a + 0.1 * rng.standard_normal(a.shape, np.float32), state)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from reimagen_generator.networks.attention import NeighborAttention, attend
+from reimagen_generator.networks.attention import attend
 from reimagen_generator.networks.layers import AttentionPool, fold, unfold
+from reimagen_generator.networks.neighbors import NeighborAttention
 
 
 def random(seed: int, *shape: int) -> jax.Array:

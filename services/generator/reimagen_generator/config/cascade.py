@@ -8,6 +8,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from reimagen_generator.config.networks import AnyNetworkConfig
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,48 +61,11 @@ class Thresholding(_Frozen):
     maximum: float | None = Field(None, ge=1, description="The largest divisor; 1 makes it plain clipping.")
 
 
-class UNetConfig(_Frozen):
-    """A U-Net with retrieval attention (`networks/unet.py`). Levels are counted from the finest."""
-
-    patch: int = Field(ge=1, description="Side of the square of pixels folded into one position of the finest level.")
-    widths: tuple[int, ...] = Field(description="Channels of each level.")
-    blocks: tuple[int, ...] = Field(description="Residual blocks of each level, downwards and again upwards.")
-    attention: tuple[bool, ...] = Field(description="Levels with self-attention joined by the text's tokens.")
-    neighbor_attention: tuple[bool, ...] = Field(description="Levels whose upward path attends to the neighbors.")
-    head_channels: int = Field(32, ge=8, description="Channels of an attention head.")
-    text_channels: int = Field(256, description="Width of the text encoder's embeddings.")
-    low_resolution: bool = Field(False, description="Takes the smaller picture and its augmentation level.")
-
-    @model_validator(mode="after")
-    def _levels_agree(self) -> Self:
-        lengths = {len(self.widths), len(self.blocks), len(self.attention), len(self.neighbor_attention)}
-        if len(lengths) != 1:
-            raise ValueError("widths, blocks, attention and neighbor_attention must have one entry for each level")
-        if any(width % self.head_channels for width, used in zip(self.widths, self.attends, strict=True) if used):
-            raise ValueError("the width of a level with attention must be a multiple of head_channels")
-        return self
-
-    @property
-    def attends(self) -> tuple[bool, ...]:
-        """Levels with attention of either kind."""
-        return tuple(a or n for a, n in zip(self.attention, self.neighbor_attention, strict=True))
-
-    @property
-    def retrieval(self) -> bool:
-        """Whether the network is conditioned on neighbors."""
-        return any(self.neighbor_attention)
-
-    @property
-    def divisor(self) -> int:
-        """A picture's side must be a multiple of this."""
-        return int(self.patch * 2 ** (len(self.widths) - 1))
-
-
 class StageConfig(_Frozen):
     """One stage of the cascade."""
 
     size: int = Field(description="Side of the pictures that this stage draws, in pixels.")
-    network: UNetConfig
+    network: AnyNetworkConfig
     schedule: ScheduleKind = ScheduleKind.COSINE
     prediction: Prediction = Prediction.V
     sampler: SamplerKind = SamplerKind.DDIM

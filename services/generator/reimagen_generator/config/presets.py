@@ -8,8 +8,8 @@ from reimagen_generator.config.cascade import (
     StageConfig,
     Strategy,
     Thresholding,
-    UNetConfig,
 )
+from reimagen_generator.config.networks import UNetConfig
 
 CLIPPING = Thresholding(percentile=1.0, maximum=1.0)
 """Plain clipping of x_0, as DeepFloyd IF does in stage II."""

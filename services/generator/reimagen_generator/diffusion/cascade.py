@@ -20,7 +20,8 @@ from PIL import Image
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig, Strategy
 from reimagen_generator.diffusion.resize import to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
-from reimagen_generator.networks.unet import Text, UNet, parameter_count
+from reimagen_generator.networks.network import Network, Text, parameter_count
+from reimagen_generator.networks.registry import build_network
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights import checkpoint
 
@@ -66,7 +67,7 @@ class Drawn:
 class Cascade:
     """Draws pictures. One call to `draw` at a time."""
 
-    def __init__(self, config: CascadeConfig, networks: Sequence[UNet]) -> None:
+    def __init__(self, config: CascadeConfig, networks: Sequence[Network]) -> None:
         self.config = config
         self.parameters = tuple(parameter_count(network) for network in networks)
         self._text_encoder = load_text_encoder(config.text_encoder)
@@ -85,7 +86,7 @@ class Cascade:
         config = checkpoint.load_config(folder)
         networks = []
         for stage in config.stages:
-            network = UNet(stage.network, nnx.Rngs(0))
+            network = build_network(stage.network, nnx.Rngs(0))
             checkpoint.load_network(folder / checkpoint.stage_file(stage.size), network)
             networks.append(network)
         return cls(config, networks)
@@ -93,7 +94,7 @@ class Cascade:
     @classmethod
     def random(cls, config: CascadeConfig, seed: int) -> Self:
         """A cascade of random weights."""
-        return cls(config, [UNet(s.network, nnx.Rngs(seed + i)) for i, s in enumerate(config.stages)])
+        return cls(config, [build_network(s.network, nnx.Rngs(seed + i)) for i, s in enumerate(config.stages)])
 
     def save(self, folder: Path) -> None:
         """Writes configuration and weights."""
@@ -102,7 +103,7 @@ class Cascade:
             checkpoint.save_network(stage.network, folder / checkpoint.stage_file(stage.config.size))
 
     @property
-    def networks(self) -> tuple[UNet, ...]:
+    def networks(self) -> tuple[Network, ...]:
         """The stages' networks."""
         return tuple(stage.network for stage in self._stages)
 

@@ -18,7 +18,8 @@ from reimagen_generator.config.cascade import Guidance, StageConfig, Strategy
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, sampler, schedule
 from reimagen_generator.diffusion.resize import enlarge, shrink
-from reimagen_generator.networks.unet import LowResolution, Neighbors, Text, UNet
+from reimagen_generator.networks.neighbors import Neighbors
+from reimagen_generator.networks.network import LowResolution, Network, Text
 
 _Images = Float[Array, "batch height width 3"]
 
@@ -48,7 +49,7 @@ class Sampled:
 class Stage:
     """Samples pictures of one size."""
 
-    def __init__(self, config: StageConfig, network: UNet, factor: int | None) -> None:
+    def __init__(self, config: StageConfig, network: Network, factor: int | None) -> None:
         """Takes a network.
 
         Args:
@@ -59,7 +60,7 @@ class Stage:
         self._graph, self._parameters = nnx.split(network)
 
     @property
-    def network(self) -> UNet:
+    def network(self) -> Network:
         """The stage's network."""
         return nnx.merge(self._graph, self._parameters)
 
@@ -98,7 +99,7 @@ class Stage:
         previous: _Images | None,
         keys: Key[Array, " batch"],
     ) -> Conditions:
-        network: UNet = nnx.merge(self._graph, parameters)
+        network: Network = nnx.merge(self._graph, parameters)
         neighbors = None
         if self.config.network.retrieval:
             neighbors = encode_neighbors(network, neighbor_images, neighbor_text, neighbor_mask, self.factor)
@@ -134,7 +135,7 @@ class Stage:
         weights: guiding.Weights,
         keys: Key[Array, " batch"],
     ) -> tuple[_Images, _Images]:
-        network: UNet = nnx.merge(self._graph, parameters)
+        network: Network = nnx.merge(self._graph, parameters)
         batch = x.shape[0]
         t, s = (jnp.full(batch, times[i]) for i in range(2))
         r = jax.vmap(lambda key: jax.random.uniform(_key(key, _INTERLEAVE, step)))(keys)
@@ -164,7 +165,7 @@ def augment(stage: StageConfig, enlarged: _Images, level: Float[Array, " batch"]
 
 
 def encode_neighbors(
-    network: UNet,
+    network: Network,
     images: Float[Array, "batch neighbors height width 3"],
     text: Text,
     mask: Array,

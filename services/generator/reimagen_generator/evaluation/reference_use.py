@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.diffusion.cascade import Cascade, size_factor
-from reimagen_generator.networks.unet import Text, UNet
+from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.training.data import ShardSource, collate
 from reimagen_generator.training.loss import Batch, Draws, loss_by_row
@@ -70,7 +70,7 @@ def _kinds(batch: Batch) -> tuple[Batch, Batch, Batch]:
 
 
 def _losses(
-    network: UNet, config: StageConfig, factor: int | None, batch: Batch, time: float, number: int
+    network: Network, config: StageConfig, factor: int | None, batch: Batch, time: float, number: int
 ) -> Float[np.ndarray, " rows"]:
     keys = jax.random.split(jax.random.key(number))
     rows, shape = batch.picture.shape[0], batch.picture.shape

@@ -49,10 +49,10 @@ def zero_linear(channels_in: int, channels_out: int, rngs: nnx.Rngs) -> nnx.Line
     )
 
 
-def conv3x3(channels_in: int, channels_out: int, rngs: nnx.Rngs, *, zero: bool = False) -> nnx.Conv:
+def conv3x3(channels_in: int, channels_out: int, rngs: nnx.Rngs, *, stride: int = 1, zero: bool = False) -> nnx.Conv:
     """A 3 × 3 convolution, `zero` for one that starts as zero."""
     init = nnx.initializers.zeros if zero else nnx.initializers.lecun_normal()
-    return nnx.Conv(channels_in, channels_out, kernel_size=(3, 3), kernel_init=init, rngs=rngs)
+    return nnx.Conv(channels_in, channels_out, kernel_size=(3, 3), strides=stride, kernel_init=init, rngs=rngs)
 
 
 def finite_maximum(logits: Float[Array, "*any"], axis: int) -> Float[Array, "*any"]:

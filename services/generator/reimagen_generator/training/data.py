@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from reimagen_generator.networks.unet import Text
+from reimagen_generator.networks.network import Text
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.loss import Batch

@@ -15,7 +15,8 @@ from reimagen_generator.config.cascade import Prediction, StageConfig
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.resize import enlarge, shrink, to_float
 from reimagen_generator.diffusion.stage import augment, encode_neighbors
-from reimagen_generator.networks.unet import Neighbors, Text, UNet
+from reimagen_generator.networks.neighbors import Neighbors
+from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.training.config import TrainingConfig
 
 _X0_WEIGHT_LIMIT = 25.0
@@ -68,7 +69,7 @@ def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
 
 
 def loss_by_row(
-    network: UNet, stage: StageConfig, factor: int | None, batch: Batch, draws: Draws
+    network: Network, stage: StageConfig, factor: int | None, batch: Batch, draws: Draws
 ) -> Float[Array, " rows"]:
     """The loss of each row.
 
@@ -100,7 +101,7 @@ def loss_by_row(
 
 
 def mean_loss(
-    network: UNet, config: TrainingConfig, stage: StageConfig, factor: int | None, batch: Batch, key: Key[Array, ""]
+    network: Network, config: TrainingConfig, stage: StageConfig, factor: int | None, batch: Batch, key: Key[Array, ""]
 ) -> Float[Array, ""]:
     """The loss of a training step."""
     return loss_by_row(network, stage, factor, batch, draw(key, config, batch)).mean()

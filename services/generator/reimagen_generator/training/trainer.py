@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from reimagen_generator.config.presets import PRESETS
 from reimagen_generator.diffusion.cascade import size_factor
-from reimagen_generator.networks.unet import UNet, parameter_count
+from reimagen_generator.networks.network import Network, parameter_count
+from reimagen_generator.networks.registry import build_network
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.data import batches
@@ -69,7 +70,7 @@ class Trainer:
         self.stage = cascade.stages[config.stage]
         self.factor = size_factor(cascade, config.stage)
         self._batches = batches(config, load_text_encoder(cascade.text_encoder), grid=self.factor or 1)
-        self._graph, parameters = nnx.split(UNet(self.stage.network, nnx.Rngs(config.seed)))
+        self._graph, parameters = nnx.split(build_network(self.stage.network, nnx.Rngs(config.seed)))
         self._optimizer = optimizer(config)
         average = jax.tree.map(jnp.copy, parameters)  # a buffer of its own: the step donates both
         self.state = TrainingState(jnp.zeros((), jnp.int32), parameters, average, self._optimizer.init(parameters))
@@ -77,7 +78,7 @@ class Trainer:
         self._checkpoints = _checkpoint_manager(config.output)
 
     @property
-    def network(self) -> UNet:
+    def network(self) -> Network:
         """The network with the averaged weights."""
         return nnx.merge(self._graph, self.state.average)
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from reimagen_generator.config.cascade import CascadeConfig
-from reimagen_generator.networks.unet import UNet
+from reimagen_generator.networks.network import Network
 
 CONFIG_FILE = "cascade.json"
 
@@ -25,7 +25,7 @@ def stage_file(size: int) -> str:
     return f"stage-{size}.safetensors"
 
 
-def save_network(network: UNet, path: Path, metadata: dict[str, str] | None = None) -> None:
+def save_network(network: Network, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Writes a network's weights, complete or not at all."""
     tensors = {
         name: np.asarray(value[...], np.float16) for name, value in _named(nnx.state(network, nnx.Param)).items()
@@ -36,7 +36,7 @@ def save_network(network: UNet, path: Path, metadata: dict[str, str] | None = No
     partial.rename(path)
 
 
-def load_network(path: Path, network: UNet) -> None:
+def load_network(path: Path, network: Network) -> None:
     """Fills a network with stored weights.
 
     Raises:

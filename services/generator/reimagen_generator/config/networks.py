@@ -1,0 +1,97 @@
+"""The configurations of the kinds of networks. Levels are counted from the finest."""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class NetworkConfig(BaseModel):
+    """What the configurations of all networks share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    widths: tuple[int, ...] = Field(description="Channels of each level.")
+    blocks: tuple[int, ...] = Field(description="Residual blocks of each level, downwards and again upwards.")
+    neighbor_attention: tuple[bool, ...] = Field(description="Levels whose upward path attends to the neighbors.")
+    head_channels: int = Field(32, ge=8, description="Channels of an attention head.")
+    text_channels: int = Field(256, description="Width of the text encoder's embeddings.")
+    low_resolution: bool = Field(False, description="Takes the smaller picture and its augmentation level.")
+
+    learned_variance: bool = Field(False, description="Puts out three further channels, for the variance of DDPM.")
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the network's output."""
+        return 6 if self.learned_variance else 3
+
+    @property
+    def retrieval(self) -> bool:
+        """Whether the network is conditioned on neighbors."""
+        return any(self.neighbor_attention)
+
+    @property
+    def divisor(self) -> int:
+        """A picture's side must be a multiple of this."""
+        raise NotImplementedError
+
+
+class UNetConfig(NetworkConfig):
+    """A U-Net on folded pixels (`networks/unet.py`)."""
+
+    kind: Literal["unet"] = "unet"
+    patch: int = Field(ge=1, description="Side of the square of pixels folded into one position of the finest level.")
+    attention: tuple[bool, ...] = Field(description="Levels with self-attention joined by the text's tokens.")
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        _check_levels(self, ("blocks", "attention", "neighbor_attention"))
+        _check_heads(self, [a or n for a, n in zip(self.attention, self.neighbor_attention, strict=True)])
+        return self
+
+    @property
+    def divisor(self) -> int:
+        """A picture's side must be a multiple of this."""
+        return int(self.patch * 2 ** (len(self.widths) - 1))
+
+
+class LevelAttention(StrEnum):
+    """What the last block of a level attends to, besides neighbors."""
+
+    NONE = "none"
+    TEXT = "text"
+    SELF_AND_TEXT = "self-and-text"
+
+
+class EfficientUNetConfig(NetworkConfig):
+    """Imagen's Efficient U-Net (`networks/efficient_unet.py`); its finest level has half the picture's side."""
+
+    kind: Literal["efficient-unet"] = "efficient-unet"
+    attention: tuple[LevelAttention, ...] = Field(description="What each level attends to.")
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        _check_levels(self, ("blocks", "attention", "neighbor_attention"))
+        used = [a is not LevelAttention.NONE for a in self.attention]
+        _check_heads(self, [a or n for a, n in zip(used, self.neighbor_attention, strict=True)])
+        return self
+
+    @property
+    def divisor(self) -> int:
+        """A picture's side must be a multiple of this."""
+        return int(2 ** len(self.widths))
+
+
+AnyNetworkConfig = Annotated[UNetConfig | EfficientUNetConfig, Field(discriminator="kind")]
+
+
+def _check_levels(config: NetworkConfig, names: tuple[str, ...]) -> None:
+    for name in names:
+        if len(getattr(config, name)) != len(config.widths):
+            raise ValueError(f"{name}: must have one entry for each of the {len(config.widths)} levels of widths")
+
+
+def _check_heads(config: NetworkConfig, attends: list[bool]) -> None:
+    for width, used in zip(config.widths, attends, strict=True):
+        if used and width % config.head_channels:
+            raise ValueError(f"widths: {width}, of a level with attention, is no multiple of head_channels")

@@ -1,0 +1,139 @@
+"""Neighbors: attention from the picture's maps to its neighbors' maps, a part that any network can carry."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from reimagen_generator.networks.attention import attend, exclude
+from reimagen_generator.networks.layers import fold, unfold, zero_linear
+
+_Map = Float[Array, "batch h w channels"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class NeighborKeysValues:
+    """The keys and values of a picture's neighbors for one attention; they depend on neither x_t nor the prompt."""
+
+    key: Float[Array, "batch keys heads channels"]
+    value: Float[Array, "batch keys heads values"]
+
+
+class NeighborAttention(nnx.Module):
+    """Attention from the picture's map to its neighbors' maps (Re-Imagen, section 3.2).
+
+    The values carry the neighbors' map of this level and that of the next finer one, folded: the correspondence is
+    found on the coarse grid, where attention is cheap, and fine detail follows it. Each head starts with its attention
+    centred on the query's own place, at a width of its own, by a bias of -p·|query place - key place - offset|² with p
+    and offset learned, places counted in shares of the picture.
+    """
+
+    def __init__(self, channels: int, fine_channels: int, head_channels: int, rngs: nnx.Rngs) -> None:
+        self.heads = channels // head_channels
+        self.fine = fine_channels > 0
+        self.query_norm = nnx.LayerNorm(channels, rngs=rngs)
+        self.key_norm = nnx.LayerNorm(channels, rngs=rngs)
+        self.query = nnx.Linear(channels, channels, rngs=rngs)
+        self.key = nnx.Linear(channels, channels, rngs=rngs)
+        self.value = nnx.Linear(channels + 4 * fine_channels, channels + 4 * fine_channels, rngs=rngs)
+        self.out = zero_linear(channels, channels, rngs)
+        self.fine_out = zero_linear(4 * fine_channels, 4 * fine_channels, rngs) if self.fine else None
+        widths = jnp.geomspace(0.04, 0.6, self.heads)
+        self.log_precision = nnx.Param(-jnp.log(2 * widths**2))
+        self.offset = nnx.Param(jnp.zeros((self.heads, 2)))
+
+    def keys_values(
+        self,
+        maps: Float[Array, "batch neighbors h w channels"],
+        fine_maps: Float[Array, "batch neighbors height width fine"] | None,
+    ) -> NeighborKeysValues:
+        """What of the neighbors this attention needs, once a picture."""
+        b, k, h, w, _ = maps.shape
+        normed = self.key_norm(maps)
+        carried = normed
+        if fine_maps is not None:
+            folded = fold(fine_maps.reshape(b * k, *fine_maps.shape[2:]), 2)
+            carried = jnp.concatenate([normed, folded.reshape(b, k, h, w, -1)], axis=-1)
+        key = self.key(normed).reshape(b, k * h * w, self.heads, -1)
+        return NeighborKeysValues(key, self.value(carried).reshape(b, k * h * w, self.heads, -1))
+
+    def __call__(
+        self,
+        x: Float[Array, "batch h w channels"],
+        neighbors: NeighborKeysValues,
+        mask: Bool[Array, "batch neighbors"],
+    ) -> tuple[Float[Array, "batch h w channels"], Float[Array, "batch height width fine"] | None]:
+        """What to add to the map, and to the next finer one; both exactly zero where no neighbor is kept."""
+        b, h, w, c = x.shape
+        query = self.query(self.query_norm(x)).reshape(b, h * w, self.heads, -1)
+        bias = jnp.tile(self._place_bias(h, w), (1, 1, 1, mask.shape[1])) + exclude(jnp.repeat(mask, h * w, axis=1))
+        attended = attend(query, neighbors.key, neighbors.value, bias)
+        # Heads side by side, each with its share of the coarse and of the fine channels.
+        coarse = attended[..., : c // self.heads].reshape(b, h * w, c)
+        kept = mask.any(axis=1)[:, None, None, None]
+        added = jnp.where(kept, self.out(coarse).reshape(b, h, w, c), 0.0)
+        if self.fine_out is None:
+            return added, None
+        fine = self.fine_out(attended[..., c // self.heads :].reshape(b, h, w, -1))
+        return added, jnp.where(kept, unfold(fine, 2), 0.0)
+
+    def _place_bias(self, h: int, w: int) -> Float[Array, "1 heads queries keys"]:
+        rows, columns = jnp.meshgrid((jnp.arange(h) + 0.5) / h, (jnp.arange(w) + 0.5) / w, indexing="ij")
+        places = jnp.stack([rows, columns], axis=-1).reshape(-1, 2)
+        apart = places[None, None, :] - places[None, :, None] - self.offset[...][:, None, None]
+        return (-jnp.exp(self.log_precision[...])[:, None, None] * (apart**2).sum(axis=-1))[None]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Neighbors:
+    """Encoded neighbors: keys and values for each level that attends to them, and which of them are there."""
+
+    levels: dict[str, NeighborKeysValues]
+    mask: Bool[Array, "batch neighbors"]
+
+
+class NeighborAttentions(nnx.Dict[NeighborAttention]):
+    """A network's attentions to the neighbors, by level, counted from the finest."""
+
+    def __init__(self, widths: Sequence[int], levels: Sequence[bool], head_channels: int, rngs: nnx.Rngs) -> None:
+        super().__init__(
+            {
+                str(level): NeighborAttention(widths[level], widths[level - 1] if level else 0, head_channels, rngs)
+                for level, used in enumerate(levels)
+                if used
+            }
+        )
+
+    def encode(self, maps: Sequence[_Map], mask: Bool[Array, "batch neighbors"]) -> Neighbors:
+        """Keys and values of the neighbors.
+
+        Args:
+            maps: the encoder's last map of each level, of batch × neighbors rows.
+            mask: which of the neighbors are there.
+        """
+        apart = [level.reshape(*mask.shape, *level.shape[1:]) for level in maps]
+        return Neighbors(
+            {
+                name: attention.keys_values(apart[int(name)], apart[int(name) - 1] if int(name) else None)
+                for name, attention in self.items()
+            },
+            mask,
+        )
+
+    def attend(self, level: int, h: _Map, fine: _Map | None, neighbors: Neighbors | None) -> tuple[_Map, _Map | None]:
+        """Adds what the coarser level fetched for this one, then this level's own attention.
+
+        Returns:
+            The map, and what this level fetched for the next finer one.
+        """
+        if fine is not None:
+            h = h + fine
+        if neighbors is None or str(level) not in self:
+            return h, None
+        added, fine = self[str(level)](h, neighbors.levels[str(level)], neighbors.mask)
+        return h + added, fine
