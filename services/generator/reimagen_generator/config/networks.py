@@ -68,6 +68,7 @@ class EfficientUNetConfig(NetworkConfig):
 
     kind: Literal["efficient-unet"] = "efficient-unet"
     attention: tuple[LevelAttention, ...] = Field(description="What each level attends to.")
+    residual: bool = Field(False, description="Predicts x_0 as a difference to the smaller picture, enlarged.")
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:

@@ -9,7 +9,7 @@ from reimagen_generator.config.cascade import (
     Strategy,
     Thresholding,
 )
-from reimagen_generator.config.networks import UNetConfig
+from reimagen_generator.config.networks import EfficientUNetConfig, LevelAttention, UNetConfig
 
 CLIPPING = Thresholding(percentile=1.0, maximum=1.0)
 """Plain clipping of x_0, as DeepFloyd IF does in stage II."""
@@ -33,13 +33,13 @@ DEMO = CascadeConfig(
         ),
         StageConfig(
             size=256,
-            network=UNetConfig(
-                patch=4,
-                widths=(48, 96, 128),
-                blocks=(1, 1, 1),
-                attention=(False, False, False),
-                neighbor_attention=(False, False, True),
+            network=EfficientUNetConfig(
+                widths=(16, 32, 64, 128),
+                blocks=(1, 1, 1, 2),
+                attention=(LevelAttention.NONE,) * 4,
+                neighbor_attention=(False, False, False, True),
                 low_resolution=True,
+                residual=True,
             ),
             prediction=Prediction.X0,
             steps=16,
@@ -49,13 +49,14 @@ DEMO = CascadeConfig(
         ),
         StageConfig(
             size=1024,
-            network=UNetConfig(
-                patch=8,
-                widths=(64, 96),
-                blocks=(1, 2),
-                attention=(False, False),
-                neighbor_attention=(False, False),
+            network=EfficientUNetConfig(
+                widths=(16, 32, 48),
+                blocks=(1, 1, 1),
+                attention=(LevelAttention.NONE,) * 3,
+                neighbor_attention=(False,) * 3,
+                head_channels=16,
                 low_resolution=True,
+                residual=True,
             ),
             schedule=ScheduleKind.LINEAR,
             prediction=Prediction.X0,

@@ -104,7 +104,8 @@ class EfficientUNet(Network):
                     h, fine = self.neighbor_attention.attend(level, h, fine, neighbors)
             h = self.double[level](upsample(self.up[level].attend(h, text)))
         h = jnp.concatenate([h, stem * _SKIP_SCALE], axis=-1)
-        return self.conv_out(nnx.silu(self.norm_out(h)))
+        out = self.conv_out(nnx.silu(self.norm_out(h)))
+        return out + low_resolution.image if self.config.residual and low_resolution is not None else out
 
     def encode_neighbors(
         self,
