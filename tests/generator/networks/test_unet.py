@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from reimagen_generator.networks.attention import attend
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.networks.attention import AttentionBlock, attend
 from reimagen_generator.networks.layers import AttentionPool, fold, unfold
 from reimagen_generator.networks.neighbors import NeighborAttention
+from reimagen_generator.networks.network import LowResolution, Text
+from reimagen_generator.networks.registry import build_network
 
 
 def random(seed: int, *shape: int) -> jax.Array:
@@ -84,3 +87,20 @@ def test_fold_keeps_each_square_together() -> None:
     folded = fold(x, 4)
     np.testing.assert_array_equal(folded[1, 0, 1].reshape(4, 4, 3), x[1, :4, 4:])
     np.testing.assert_array_equal(unfold(folded, 4), x)
+
+
+def test_a_residual_network_starts_as_its_smaller_picture() -> None:
+    config = next(stage.network for stage in TINY.stages if stage.network.low_resolution)
+    network = build_network(config, nnx.Rngs(0))
+    text = Text(random(0, 2, 3, config.text_channels), jnp.ones((2, 3), bool))
+    low = LowResolution(random(1, 2, 16, 16, 3), jnp.zeros(2))
+    np.testing.assert_array_equal(network(random(2, 2, 16, 16, 3), jnp.zeros(2), text, None, low), low.image)
+
+
+def test_attention_to_the_text_alone_does_not_look_at_the_picture() -> None:
+    block = AttentionBlock(16, 8, 8, nnx.Rngs(0), to_text_only=True)
+    nnx.update(block, jax.tree.map(lambda a: a + 0.3, nnx.state(block, nnx.Param)))
+    tokens, mask = random(0, 1, 3, 8), jnp.ones((1, 3), bool)
+    x = random(1, 1, 4, 4, 16)
+    other = x.at[:, 0, 0].add(1.0)
+    np.testing.assert_array_equal(block(x, tokens, mask)[:, 1:], block(other, tokens, mask)[:, 1:])

@@ -70,27 +70,45 @@ DEMO = CascadeConfig(
 """The demonstration: icon art on scenes, small enough to draw on two CPU cores."""
 
 
-def _tiny_network(*, retrieval: bool, low_resolution: bool) -> UNetConfig:
-    return UNetConfig(
-        patch=2,
+def _tiny_super_resolution(*, retrieval: bool, attention: LevelAttention) -> EfficientUNetConfig:
+    return EfficientUNetConfig(
         widths=(8, 16),
         blocks=(1, 1),
-        attention=(False, True),
+        attention=(LevelAttention.NONE, attention),
         neighbor_attention=(False, retrieval),
         head_channels=8,
-        low_resolution=low_resolution,
+        low_resolution=True,
+        residual=True,
     )
 
 
 TINY = CascadeConfig(
     name="tiny",
     stages=(
-        StageConfig(size=16, network=_tiny_network(retrieval=True, low_resolution=False), steps=2),
-        StageConfig(size=32, network=_tiny_network(retrieval=True, low_resolution=True), steps=2, augmentation=0.1),
+        StageConfig(
+            size=16,
+            network=UNetConfig(
+                patch=2,
+                widths=(8, 16),
+                blocks=(1, 1),
+                attention=(False, True),
+                neighbor_attention=(False, True),
+                head_channels=8,
+            ),
+            steps=2,
+        ),
+        StageConfig(
+            size=32,
+            network=_tiny_super_resolution(retrieval=True, attention=LevelAttention.SELF_AND_TEXT),
+            prediction=Prediction.X0,
+            steps=2,
+            augmentation=0.1,
+        ),
         StageConfig(
             size=64,
-            network=_tiny_network(retrieval=False, low_resolution=True),
+            network=_tiny_super_resolution(retrieval=False, attention=LevelAttention.TEXT),
             schedule=ScheduleKind.LINEAR,
+            prediction=Prediction.X0,
             steps=2,
             guidance=Guidance(strategy=Strategy.JOINT),
         ),
