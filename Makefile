@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := proto services/common services/retriever services/generator
-CODE := proto/setup.py services deploy/demo tests $(wildcard benchmarks)
+CODE := proto/setup.py services deploy/demo tests parity $(wildcard benchmarks)
 
 # No nagging about newer versions of pip, and no need for a home folder.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test lint bench install proto lock clean
+.PHONY: help demo kb test parity lint bench install proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -24,6 +24,9 @@ kb: install ## build the demo knowledge base only, into build/demo/kb
 
 test: install ## run every test
 	@$(BIN)/python -m pytest
+
+parity: install .venv/.reference ## compare the networks with diffusers and transformers (installs Torch)
+	@$(BIN)/python -m pytest parity
 
 lint: install ## check style and types
 	@$(BIN)/ruff check .
@@ -50,11 +53,13 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 		$(LOCK) --constraint requirements.lock services/$$service/pyproject.toml \
 			-o services/$$service/requirements.lock || exit 1; \
 	done
+	@$(LOCK) --constraint requirements.lock --group reference --no-emit-package torch -o requirements-reference.lock
+	@$(LOCK) --constraint requirements-reference.lock --group torch-cuda -o requirements-torch-cuda.lock
 
 clean: ## remove whatever make has made
 	rm -rf .venv build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f proto/reimagen/v1/*_pb2*.py proto/reimagen/v1/*_pb2*.pyi
-	find $(wildcard proto services deploy tests benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+	find $(wildcard proto services deploy tests parity benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 
 .venv/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
@@ -70,6 +75,15 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
 	@echo 'Installing what requirements.lock names into .venv (a few minutes the first time)'
 	@$(INSTALL) --require-hashes --requirement requirements-build.lock
 	@$(INSTALL) --require-hashes --requirement requirements.lock
+	@touch $@
+
+# Torch's CPU build is a tenth of the one on PyPI, but is not there: it is taken where pip's own configuration finds it.
+# Little of these packages is ever imported, so that compiling all of it would be most of the installation.
+.venv/.reference: requirements-reference.lock requirements-torch-cpu.lock requirements-torch-cuda.lock .venv/.dependencies
+	@echo 'Installing what requirements-reference.lock names into .venv'
+	@$(INSTALL) --no-compile --require-hashes --requirement requirements-torch-cpu.lock 2>/dev/null || \
+		$(INSTALL) --no-compile --require-hashes --requirement requirements-torch-cuda.lock
+	@$(INSTALL) --no-compile --require-hashes --requirement requirements-reference.lock
 	@touch $@
 
 .venv/.installed: .venv/.dependencies proto/setup.py $(PACKAGES:=/pyproject.toml) $(wildcard proto/reimagen/v1/*.proto)

@@ -13,6 +13,7 @@ LOCKS = [
     ROOT / "services/retriever/requirements.lock",
     ROOT / "services/generator/requirements.lock",
 ]
+REFERENCE_LOCKS = [ROOT / f"requirements-{name}.lock" for name in ("reference", "torch-cpu", "torch-cuda")]
 
 
 def locked(lock: Path) -> dict[str, str]:
@@ -28,6 +29,17 @@ def test_a_lock_names_no_address_and_agrees_with_the_whole(lock: Path) -> None:
     text = lock.read_text()
     assert not re.search(r"://|^-|@ ", text, re.MULTILINE)
     assert locked(lock).items() <= locked(ROOT / "requirements.lock").items()
+
+
+@pytest.mark.parametrize("lock", REFERENCE_LOCKS, ids=lambda lock: lock.name)
+def test_a_reference_changes_no_version_that_is_installed(lock: Path) -> None:
+    whole = locked(ROOT / "requirements.lock")
+    assert {name: version for name, version in locked(lock).items() if whole.get(name, version) != version} == {}
+
+
+def test_the_builds_of_torch_are_of_one_version() -> None:
+    cpu, cuda = (locked(ROOT / f"requirements-torch-{build}.lock")["torch"] for build in ("cpu", "cuda"))
+    assert cpu == f"{cuda}+cpu"
 
 
 def test_no_service_brings_torch() -> None:
