@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.diffusion.cascade import Cascade, size_factor
-from reimagen_generator.networks.network import Network, Text
+from reimagen_generator.networks.network import Network
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.training.data import ShardSource, collate
 from reimagen_generator.training.loss import Batch, Draws, loss_by_row
@@ -64,8 +64,12 @@ def reference_use(
 def _kinds(batch: Batch) -> tuple[Batch, Batch, Batch]:
     """The batch with its own neighbors, with those of the next picture, and with none."""
     k = batch.neighbor_mask.shape[1]
-    texts = Text(jnp.roll(batch.neighbor_text.tokens, k, axis=0), jnp.roll(batch.neighbor_text.mask, k, axis=0))
-    shuffled = replace(batch, neighbor_pictures=jnp.roll(batch.neighbor_pictures, 1, axis=0), neighbor_text=texts)
+    shuffled = replace(
+        batch,
+        neighbor_pictures=jnp.roll(batch.neighbor_pictures, 1, axis=0),
+        neighbor_text=jax.tree.map(lambda rows: jnp.roll(rows, k, axis=0), batch.neighbor_text),
+        neighbor_mask=jnp.roll(batch.neighbor_mask, 1, axis=0),
+    )
     return batch, shuffled, replace(batch, neighbor_mask=jnp.zeros_like(batch.neighbor_mask))
 
 

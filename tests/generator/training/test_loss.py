@@ -1,0 +1,221 @@
+"""The loss against NumPy, with networks whose answers are known."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from reimagen_generator.config.cascade import Prediction, StageConfig
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.resize import enlarge, shrink
+from reimagen_generator.networks.neighbors import Neighbors
+from reimagen_generator.networks.network import LowResolution, Text
+from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.training.loss import Batch, Draws, draw, loss_by_row
+
+PICTURES, DRAWS, K, SIDE = 2, 3, 2, 4
+ROWS = PICTURES * DRAWS
+# The last rows' noise is so weak that the weight of x_0's error, 1/σ², reaches its limit.
+TIMES = np.array([0.9, 0.6, 0.5, 0.3, 0.1, 0.05], np.float32)
+
+Pixels = npt.NDArray[np.float32]
+
+
+class Known:
+    """Answers with a picture that is given, and remembers what it was asked."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.encoded = 0
+
+    def __call__(
+        self, x: Any, time: Any, text: Text, neighbors: Neighbors | None, low_resolution: LowResolution | None
+    ) -> Any:
+        self.x, self.time, self.text, self.low_resolution = x, time, text, low_resolution
+        self.neighbors: Any = neighbors
+        return self.answer(np.asarray(x)) if callable(self.answer) else self.answer
+
+    def encode_neighbors(self, images: Any, text: Text, mask: Any, low_resolution: Any) -> Neighbors:
+        self.encoded += images.shape[0] * images.shape[1]
+        return Neighbors({"1": images.mean(axis=(2, 3, 4))}, mask)
+
+
+def stage(kind: Prediction, index: int = 0) -> StageConfig:
+    return TINY.stages[index].model_copy(update={"prediction": kind})
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def batch(rng: np.random.Generator) -> Batch:
+    def texts(count: int) -> Text:
+        return Text(jnp.zeros((count, 5, 8)), jnp.asarray(rng.random((count, 5)) < 0.7))
+
+    def pictures(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.integers(0, 256, (*shape, SIDE, SIDE, 3)), jnp.uint8)
+
+    mask = jnp.asarray([[True, True], [True, False]])
+    return Batch(pictures(PICTURES), texts(PICTURES), pictures(PICTURES, K), texts(PICTURES * K), mask)
+
+
+@pytest.fixture
+def draws(rng: np.random.Generator) -> Draws:
+    shape = (ROWS, SIDE, SIDE, 3)
+    return Draws(
+        time=jnp.asarray(TIMES),
+        noise=jnp.asarray(rng.standard_normal(shape), jnp.float32),
+        augmentation=jnp.linspace(0.0, 0.5, ROWS),
+        augmentation_noise=jnp.asarray(rng.standard_normal(shape), jnp.float32),
+        keep_text=jnp.asarray([True, False] * DRAWS),
+        keep_neighbors=jnp.asarray([[True, True], [False, True], [False, False]] * PICTURES),
+    )
+
+
+def parts(batch: Batch, draws: Draws) -> tuple[Pixels, Pixels, Pixels, Pixels]:
+    """x_0 of each row, ε, α and σ: the cosine schedule is α = cos(πt/2)."""
+    x_0 = np.repeat(np.asarray(batch.picture, np.float32) / 127.5 - 1, DRAWS, axis=0)
+    angle = (np.pi / 2 * TIMES)[:, None, None, None]
+    return x_0, np.asarray(draws.noise), np.cos(angle), np.sin(angle)
+
+
+def loss(network: Known, config: StageConfig, batch: Batch, draws: Draws, factor: int | None = None) -> Pixels:
+    return np.asarray(loss_by_row(network, config, factor, batch, draws))  # type: ignore[arg-type]
+
+
+def test_the_network_sees_the_picture_noised(batch: Batch, draws: Draws) -> None:
+    network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
+    loss(network, stage(Prediction.V), batch, draws)
+    x_0, noise, alpha, sigma = parts(batch, draws)
+    np.testing.assert_allclose(network.x, alpha * x_0 + sigma * noise, atol=1e-5)
+    np.testing.assert_allclose(network.time, TIMES)
+
+
+def test_v_is_the_target_of_a_network_that_predicts_v(batch: Batch, draws: Draws, rng: np.random.Generator) -> None:
+    answer = rng.standard_normal((ROWS, SIDE, SIDE, 3)).astype(np.float32)
+    x_0, noise, alpha, sigma = parts(batch, draws)
+    expected = ((answer - (alpha * noise - sigma * x_0)) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(loss(Known(answer), stage(Prediction.V), batch, draws), expected, rtol=1e-4)
+
+
+def test_the_error_of_x0_is_weighted_by_its_noise_up_to_a_limit(
+    batch: Batch, draws: Draws, rng: np.random.Generator
+) -> None:
+    answer = rng.standard_normal((ROWS, SIDE, SIDE, 3)).astype(np.float32)
+    x_0, _, _, sigma = parts(batch, draws)
+    weight = np.minimum(sigma[:, 0, 0, 0] ** -2, 25)
+    assert (weight == 25).any()
+    expected = weight * ((answer - x_0) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(loss(Known(answer), stage(Prediction.X0), batch, draws), expected, rtol=1e-4)
+
+
+def test_the_same_prediction_has_the_same_loss_as_x0_and_as_v(
+    batch: Batch, draws: Draws, rng: np.random.Generator
+) -> None:
+    """Both say the same picture: v = (α x_t - x_0) / σ. Below the weight's limit the losses agree."""
+    answer = rng.standard_normal((ROWS, SIDE, SIDE, 3)).astype(np.float32)
+    _, _, alpha, sigma = parts(batch, draws)
+    as_x0 = loss(Known(answer), stage(Prediction.X0), batch, draws)
+    as_v = loss(Known(lambda x: (alpha * x - answer) / sigma), stage(Prediction.V), batch, draws)
+    unlimited = sigma[:, 0, 0, 0] ** -2 < 25
+    assert unlimited.sum() == 4
+    np.testing.assert_allclose(as_x0[unlimited], as_v[unlimited], rtol=1e-3)
+
+
+def test_what_is_dropped_is_masked_and_the_rest_is_seen(batch: Batch, draws: Draws) -> None:
+    network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
+    loss(network, stage(Prediction.V), batch, draws)
+    for row in range(ROWS):
+        picture = row // DRAWS
+        text = np.asarray(batch.text.mask)[picture] & bool(draws.keep_text[row])
+        np.testing.assert_array_equal(network.text.mask[row], text)
+        neighbors = np.asarray(batch.neighbor_mask)[picture] & np.asarray(draws.keep_neighbors)[row]
+        np.testing.assert_array_equal(network.neighbors.mask[row], neighbors)
+        mean = np.asarray(batch.neighbor_pictures, np.float32)[picture].mean(axis=(1, 2, 3)) / 127.5 - 1
+        np.testing.assert_allclose(network.neighbors.levels["1"][row], mean, atol=1e-5)
+    # Neighbors are encoded once a picture, not once a draw.
+    assert network.encoded == PICTURES * K
+
+
+def test_a_super_resolution_stage_sees_the_smaller_picture_augmented(batch: Batch, draws: Draws) -> None:
+    network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
+    loss(network, stage(Prediction.V, index=1), batch, draws, factor=2)
+    x_0, _, _, _ = parts(batch, draws)
+    level = np.asarray(draws.augmentation)
+    # The schedule's log-SNR is clipped to 15: a level of 0 is not quite free of noise.
+    alpha, sigma = np.cos(np.pi / 2 * level), np.maximum(np.sin(np.pi / 2 * level), np.exp(-7.5))
+    smaller = np.asarray(enlarge(shrink(jnp.asarray(x_0), 2), 2))
+    expected = alpha[:, None, None, None] * smaller + sigma[:, None, None, None] * np.asarray(draws.augmentation_noise)
+    assert network.low_resolution is not None
+    np.testing.assert_allclose(network.low_resolution.image, expected, atol=1e-4)
+    np.testing.assert_allclose(network.low_resolution.augmentation, level)
+
+
+def config(**changed: Any) -> TrainingConfig:
+    nothing = dict.fromkeys(["drop_text", "drop_neighbors", "drop_both", "drop_each_neighbor"], 0.0)
+    values = {"preset": "tiny", "stage": 0, "data": ".", "output": ".", "weights": ".", "steps": 2, "warmup_steps": 1}
+    return TrainingConfig.model_validate({**values, "batch_size": PICTURES, "draws": 5000, **nothing, **changed})
+
+
+def drawn(batch: Batch, **changed: Any) -> Draws:
+    small = dataclasses.replace(batch, picture=batch.picture[:, :1, :1])
+    return draw(jax.random.key(0), config(**changed), small)
+
+
+def test_nothing_is_dropped_unless_it_is_asked(batch: Batch) -> None:
+    draws = drawn(batch)
+    assert draws.keep_text.all()
+    assert draws.keep_neighbors.all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "text", "neighbors"),
+    [
+        ({"drop_text": 1.0}, False, True),
+        ({"drop_neighbors": 1.0}, True, False),
+        ({"drop_both": 1.0}, False, False),
+        ({"drop_each_neighbor": 1.0}, True, False),
+    ],
+)
+def test_each_kind_of_dropping_drops_what_it_says(
+    batch: Batch, changed: dict[str, float], text: bool, neighbors: bool
+) -> None:
+    draws = drawn(batch, **changed)
+    assert (np.asarray(draws.keep_text) == text).all()
+    assert (np.asarray(draws.keep_neighbors) == neighbors).all()
+
+
+def test_the_kinds_of_dropping_exclude_each_other_and_have_their_shares(batch: Batch) -> None:
+    draws = drawn(batch, drop_text=0.1, drop_neighbors=0.2, drop_both=0.05)
+    text, neighbors = np.asarray(draws.keep_text), np.asarray(draws.keep_neighbors)
+    assert (neighbors.any(axis=1) == neighbors.all(axis=1)).all()
+    kept = neighbors.any(axis=1)
+    shares = [(~text & kept).mean(), (text & ~kept).mean(), (~text & ~kept).mean()]
+    np.testing.assert_allclose(shares, [0.1, 0.2, 0.05], atol=0.015)  # five deviations of 10,000 draws
+
+
+def test_single_neighbors_are_dropped_each_for_itself(batch: Batch) -> None:
+    kept = np.asarray(drawn(batch, drop_each_neighbor=0.3).keep_neighbors)
+    shares = [kept.mean(), (kept[:, 0] & kept[:, 1]).mean(), (~kept[:, 0] & ~kept[:, 1]).mean()]
+    np.testing.assert_allclose(shares, [0.7, 0.49, 0.09], atol=0.025)
+
+
+def test_times_are_spread_evenly_and_the_exponent_bends_them(batch: Batch) -> None:
+    even, bent = np.asarray(drawn(batch).time), np.asarray(drawn(batch, time_exponent=0.5).time)
+    rows = len(even)
+    # One time in each share of [0, 1]; float32 may round the last of a share up.
+    np.testing.assert_allclose(np.sort(even), (np.arange(rows) + 0.5) / rows, atol=0.51 / rows)
+    np.testing.assert_allclose(bent, np.sqrt(even), rtol=1e-5)
+    assert np.argsort(even).tolist() != list(range(rows))
+
+
+def test_the_augmentation_keeps_its_maximum(batch: Batch) -> None:
+    level = np.asarray(drawn(batch, maximum_augmentation=0.3).augmentation)
+    assert level.min() >= 0
+    assert 0.29 < level.max() <= 0.3
