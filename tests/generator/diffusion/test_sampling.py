@@ -1,4 +1,4 @@
-"""Schedules, predictions and samplers against independent computations."""
+"""Schedules, predictions and thresholding against independent computations."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reimagen_generator.config.cascade import Prediction, SamplerKind, ScheduleKind, Thresholding
-from reimagen_generator.diffusion import prediction, sampler, schedule
+from reimagen_generator.config.cascade import Prediction, ScheduleKind, Thresholding
+from reimagen_generator.diffusion import prediction, schedule
+from reimagen_generator.diffusion.thresholding import threshold
 
 
 @settings(deadline=None)  # the first example compiles
@@ -46,34 +47,14 @@ def test_a_perfect_prediction_gives_back_noise_and_picture(kind: Prediction) -> 
     np.testing.assert_allclose(prediction.x0_to_epsilon(x_0, x_t, log_snr), noise, atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", list(SamplerKind))
-def test_samplers_reach_the_distribution_of_known_gaussian_data(kind: SamplerKind) -> None:
-    """For data N(m, s²) the best x_0 is known in closed form, so the result's mean and deviation are too."""
-    mean, deviation, steps, count = 0.3, 0.5, 200, 20_000
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((1, count, 1, 1)), jnp.float32)
-    for i in range(steps):
-        log_snr_t, log_snr_s = (
-            schedule.log_snr(ScheduleKind.COSINE, jnp.full(1, time)) for time in (1 - i / steps, 1 - (i + 1) / steps)
-        )
-        alpha, sigma = schedule.alpha_sigma(log_snr_t)
-        gain = deviation**2 * alpha / (deviation**2 * alpha**2 + sigma**2)
-        x_0 = mean + gain * (x - alpha * mean)
-        epsilon = prediction.x0_to_epsilon(x_0, x, log_snr_t)
-        noise = jnp.asarray(rng.standard_normal(x.shape), jnp.float32)
-        x = sampler.step(kind, x, x_0, epsilon, log_snr_t, log_snr_s, noise)
-    assert float(x.mean()) == pytest.approx(mean, abs=0.02)
-    assert float(x.std()) == pytest.approx(deviation, abs=0.02)
-
-
 def test_dynamic_thresholding_is_imagens() -> None:
     x_0 = (
         np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
         * np.array([0.1, 3.0])[:, None, None, None]
     )
-    result = np.asarray(sampler.threshold(jnp.asarray(x_0, jnp.float32), Thresholding(percentile=0.9)))
+    result = np.asarray(threshold(jnp.asarray(x_0, jnp.float32), Thresholding(percentile=0.9)))
     np.testing.assert_allclose(result[0], x_0[0], atol=1e-6)  # all of it lies within ±1: untouched
     s = np.quantile(np.abs(x_0[1]), 0.9)
     np.testing.assert_allclose(result[1], np.clip(x_0[1], -s, s) / s, atol=1e-5)
-    plain = sampler.threshold(jnp.asarray(x_0), Thresholding(percentile=1.0, maximum=1.0))
+    plain = threshold(jnp.asarray(x_0), Thresholding(percentile=1.0, maximum=1.0))
     np.testing.assert_allclose(plain, np.clip(x_0, -1, 1), atol=1e-6)

@@ -3,8 +3,9 @@
 A configuration is stored beside the weights it belongs to (`cascade.json`), so that a folder of weights is complete.
 """
 
+import math
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,6 +29,7 @@ class ScheduleKind(StrEnum):
 
     COSINE = "cosine"
     LINEAR = "linear"
+    COSINE_BETAS = "cosine-betas"
 
 
 class Prediction(StrEnum):
@@ -39,10 +41,17 @@ class Prediction(StrEnum):
 
 
 class SamplerKind(StrEnum):
-    """A sampler of `diffusion/sampler.py`."""
+    """A sampler of `diffusion/samplers/`."""
 
     DDPM = "ddpm"
     DDIM = "ddim"
+    DPM_SOLVER = "dpm-solver++"
+    UNIPC = "unipc"
+
+    @property
+    def multistep(self) -> bool:
+        """Whether a step builds on the predictions of the steps before it."""
+        return self in (SamplerKind.DPM_SOLVER, SamplerKind.UNIPC)
 
 
 class Guidance(_Frozen):
@@ -52,10 +61,24 @@ class Guidance(_Frozen):
     text_weight: float = Field(1.0, ge=0, le=100, description="w_p; joint guidance uses it as its only weight.")
     neighbor_weight: float = Field(1.0, ge=0, le=100, description="w_n.")
     interleave_ratio: float = Field(0.5, ge=0, le=1, description="η: the share of steps that enhance the text.")
+    interval: tuple[float, float] | None = Field(
+        None, description="Log-SNRs between which a step is guided; None guides all (arXiv 2404.07724)."
+    )
+
+    @model_validator(mode="after")
+    def _interval_is_one(self) -> Self:
+        if self.interval is not None and not self.interval[0] < self.interval[1]:
+            raise ValueError(f"interval: the first log-SNR must be below the second, got {self.interval}")
+        return self
+
+    @property
+    def interleaves(self) -> bool:
+        """Whether steps differ in what they enhance."""
+        return self.strategy is Strategy.INTERLEAVED and (self.text_weight, self.neighbor_weight) != (1.0, 1.0)
 
 
 class Thresholding(_Frozen):
-    """Dynamic thresholding of the predicted x0 (Imagen, section 2.3)."""
+    """Dynamic thresholding of the predicted x0 (Imagen, section 2.3); static, plain clipping, with a maximum of 1."""
 
     percentile: float = Field(0.995, gt=0, le=1, description="The quantile of |x0| that is brought back to 1.")
     maximum: float | None = Field(None, ge=1, description="The largest divisor; 1 makes it plain clipping.")
@@ -69,7 +92,15 @@ class StageConfig(_Frozen):
     schedule: ScheduleKind = ScheduleKind.COSINE
     prediction: Prediction = Prediction.V
     sampler: SamplerKind = SamplerKind.DDIM
-    steps: int = Field(ge=1, description="Sampling steps.")
+    steps: int = Field(ge=1, le=1000, description="Sampling steps.")
+    sections: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None,
+        description="Steps in each of as many equal parts of the thousand integer timesteps of cosine-betas, the "
+        "cleanest part first; None spreads all evenly.",
+    )
+    schedule_size: int | None = Field(
+        None, ge=1, description="Side that the schedule was made for, if not `size`: moves it as simple diffusion does."
+    )
     guidance: Guidance = Guidance()
     thresholding: Thresholding = Thresholding()
     augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller picture is noised.")
@@ -79,6 +110,41 @@ class StageConfig(_Frozen):
         if self.size % self.network.divisor:
             raise ValueError(f"size: must be a multiple of {self.network.divisor}, the network's divisor")
         return self
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        if self.schedule is not ScheduleKind.COSINE_BETAS:
+            if self.sections is not None:
+                raise ValueError(f"sections: only the schedule cosine-betas has integer timesteps, not {self.schedule}")
+            return self
+        sections = self.sections or (self.steps,)
+        if sum(sections) != self.steps:
+            raise ValueError(f"sections: must add up to steps, {self.steps}, got {sum(sections)}")
+        if max(sections) > 1000 // len(sections):
+            raise ValueError(f"sections: each of {len(sections)} parts has {1000 // len(sections)} timesteps at most")
+        return self
+
+    @model_validator(mode="after")
+    def _guidance_suits_sampler(self) -> Self:
+        self.check_guidance(self.guidance)
+        return self
+
+    def check_guidance(self, guidance: Guidance) -> None:
+        """Refuses guidance that this stage's sampler cannot follow.
+
+        Raises:
+            ValueError: the guidance interleaves, which to a multi-step solver is noise.
+        """
+        if self.network.retrieval and guidance.interleaves and self.sampler.multistep:
+            raise ValueError(
+                f"guidance.strategy: interleaved changes from step to step, and {self.sampler} builds on earlier "
+                "steps; use weighted or joint, or the sampler ddim or ddpm"
+            )
+
+    @property
+    def log_snr_shift(self) -> float:
+        """What moves the schedule's log-SNR from `schedule_size` to `size` (simple diffusion, arXiv 2301.11093)."""
+        return 2.0 * math.log(self.schedule_size / self.size) if self.schedule_size else 0.0
 
 
 class CascadeConfig(_Frozen):

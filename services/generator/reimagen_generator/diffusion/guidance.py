@@ -9,15 +9,20 @@
 
 A step evaluates the network once, on rows stacked evaluation by evaluation: row j of picture i keeps or drops the text
 and the neighbors as `evaluations` says.
+
+Outside the interval of log-SNRs of a `Guidance` that has one, a step is not guided (arXiv 2404.07724) and makes one
+evaluation. Such a step is compiled beside the guided one: evaluations cost more than compiling once does.
 """
 
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from reimagen_generator.config.cascade import Guidance, Strategy
+from reimagen_generator.networks.network import Text
 
 _Images = Float[Array, "batch height width channels"]
 
@@ -48,6 +53,26 @@ def weights(guidance: Guidance) -> Weights:
         jnp.asarray(guidance.neighbor_weight),
         jnp.asarray(guidance.interleave_ratio),
     )
+
+
+def guided(guidance: Guidance, log_snr: Float[np.ndarray, " steps"]) -> Bool[np.ndarray, " steps"]:
+    """Whether steps that begin at these log-SNRs are guided."""
+    low, high = guidance.interval or (-np.inf, np.inf)
+    return (low <= log_snr) & (log_snr <= high)
+
+
+def drop_text(text: Text, keep: Bool[Array, " batch"], empty_text: Text | None) -> Text:
+    """The text of rows that keep it, and what stands for "no text" in the others.
+
+    Args:
+        text: of each row.
+        keep: which rows keep their text.
+        empty_text: the embedding that stands for no text, for each row; None for nothing at all, a mask of zeros.
+    """
+    if empty_text is None:
+        return Text(text.tokens, text.mask & keep[:, None])
+    tokens = jnp.where(keep[:, None, None], text.tokens, empty_text.tokens)
+    return Text(tokens, jnp.where(keep[:, None], text.mask, empty_text.mask))
 
 
 def strategy_of(guidance: Guidance, *, neighbors: bool) -> Strategy | None:

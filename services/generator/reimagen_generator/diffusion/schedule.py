@@ -1,31 +1,97 @@
 """Variance-preserving noise schedules: x_t = α_t x_0 + σ_t ε with α_t² + σ_t² = 1, t in [0, 1].
 
 A schedule is its log-SNR λ(t) = log(α_t² / σ_t²); α_t² = sigmoid(λ), σ_t² = sigmoid(-λ).
+
+A stage may move its schedule to another size of pictures: λ + 2 log(size made for / size), since a larger picture keeps
+more of what it shows under the same noise (simple diffusion, arXiv 2301.11093, section 3.1).
 """
 
 import math
+from dataclasses import dataclass
+from functools import cache
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
-from reimagen_generator.config.cascade import ScheduleKind
+from reimagen_generator.config.cascade import ScheduleKind, StageConfig
 
 _Any = Float[Array, "*any"]
 
 MAXIMUM_LOG_SNR = 15.0
 MINIMUM_LOG_SNR = -15.0
+TIMESTEPS = 1000
 
 
-def log_snr(kind: ScheduleKind, t: _Any) -> _Any:
-    """λ(t), clipped to ±15: the ends of both schedules are infinite or nearly so."""
+def log_snr(kind: ScheduleKind, t: _Any, shift: float = 0.0) -> _Any:
+    """λ(t) + `shift`. The continuous schedules' λ is clipped to ±15: their ends are infinite or nearly so."""
     match kind:
         case ScheduleKind.COSINE:  # α_t = cos(πt/2), arXiv 2102.09672
             # tan's argument is kept off 0 and π/2, where its logarithm is infinite.
             value = -2.0 * jnp.log(jnp.tan(jnp.clip(t, 1e-5, 1 - 1e-5) * math.pi / 2))
         case ScheduleKind.LINEAR:  # β from 1e-4 to 0.02 in a thousand steps, in continuous time
             value = -jnp.log(jnp.expm1(1e-4 + 10.0 * t**2))
-    return jnp.clip(value, MINIMUM_LOG_SNR, MAXIMUM_LOG_SNR)
+        case ScheduleKind.COSINE_BETAS:
+            return jnp.asarray(_cosine_betas(), t.dtype)[_timestep(t)] + shift
+    return jnp.clip(value, MINIMUM_LOG_SNR, MAXIMUM_LOG_SNR) + shift
+
+
+def nearest(kind: ScheduleKind, t: _Any) -> _Any:
+    """The time nearest to t that the schedule knows: the integer timestep n is the time n / 1000."""
+    return _timestep(t) / TIMESTEPS if kind is ScheduleKind.COSINE_BETAS else t
+
+
+def _timestep(t: _Any) -> Int[Array, "*any"]:
+    return jnp.clip(jnp.round(t * TIMESTEPS), 0, TIMESTEPS - 1).astype(int)
+
+
+@cache
+def _cosine_betas() -> Float[np.ndarray, " timesteps"]:
+    """λ of the thousand steps of Improved DDPM's cosine schedule (arXiv 2102.09672, eq. 17), as DeepFloyd IF has it.
+
+    Step n noises by β_n = 1 - f(n + 1) / f(n), at most 0.999, with f(n) = cos²(π/2 (n / 1000 + 0.008) / 1.008).
+    """
+    squared_cosine = np.cos((np.arange(TIMESTEPS + 1) / TIMESTEPS + 0.008) / 1.008 * math.pi / 2) ** 2
+    betas = np.minimum(1.0 - squared_cosine[1:] / squared_cosine[:-1], 0.999)
+    log_alpha_squared = np.cumsum(np.log1p(-betas))
+    value: Float[np.ndarray, " timesteps"] = log_alpha_squared - np.log(-np.expm1(log_alpha_squared))
+    return value
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The times at which a stage evaluates its network, falling, and the log-SNRs between which its steps go.
+
+    Every schedule leads to the clean picture: the last log-SNR is infinite, so the last step gives x_0 itself.
+    """
+
+    time: Float[np.ndarray, " steps"]
+    log_snr: Float[np.ndarray, " steps+1"]
+
+
+def grid(stage: StageConfig) -> Grid:
+    """A stage's steps: uniform in t, or over the integer timesteps of its sections."""
+    if stage.schedule is ScheduleKind.COSINE_BETAS:
+        time = timesteps(stage.sections or (stage.steps,)) / TIMESTEPS
+    else:
+        time = 1.0 - np.arange(stage.steps) / stage.steps
+    noisy = np.asarray(log_snr(stage.schedule, jnp.asarray(time), stage.log_snr_shift))
+    return Grid(time.astype(noisy.dtype), np.append(noisy, np.asarray(np.inf, noisy.dtype)))
+
+
+def timesteps(sections: tuple[int, ...]) -> Int[np.ndarray, " steps"]:
+    """Integer timesteps, falling: from each of as many equal parts of 0 to 999, its number evenly, ends included.
+
+    This is the respacing of Improved DDPM (arXiv 2102.09672, section 4) by sections, the cleanest first, in which
+    DeepFloyd IF's sampling is published: its "smart50" is 10, 6, 4, 3, 2, 2, 3, 4, 6, 10.
+    """
+    parts = np.array_split(np.arange(TIMESTEPS), len(sections))
+    taken = [
+        part[np.linspace(0, len(part) - 1, count).round().astype(int)]
+        for part, count in zip(parts, sections, strict=True)
+    ]
+    return np.concatenate(taken)[::-1]
 
 
 def alpha_sigma(value: _Any) -> tuple[_Any, _Any]:

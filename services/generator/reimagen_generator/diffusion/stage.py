@@ -1,7 +1,7 @@
 """One stage of the cascade: a network with its schedule, prediction type, guidance and sampler.
 
-A stage's step is one compiled function of arrays, shared by everything that samples; the loop over steps is a Python
-generator, so that whoever drives it can show progress, take a preview, or stop.
+A stage's step is one function of arrays, shared by all that samples: `sample`, a Python generator, so that whoever
+drives it can show progress, take a preview, or stop, and `sample_at_once`, a compiled loop.
 """
 
 from collections.abc import Iterator
@@ -11,17 +11,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from reimagen_generator.config.cascade import Guidance, StageConfig, Strategy
 from reimagen_generator.diffusion import guidance as guiding
-from reimagen_generator.diffusion import prediction, sampler, schedule
+from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.resize import enlarge, shrink
+from reimagen_generator.diffusion.samplers.registry import build_sampler
+from reimagen_generator.diffusion.samplers.sampler import Step
+from reimagen_generator.diffusion.thresholding import threshold
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Network, Text
 
 _Images = Float[Array, "batch height width 3"]
+_State = tuple[_Images, Any]  # x and the sampler's carry
+_CHANNELS = 3
 
 # Each use of randomness has a key of its own, so that adding one never changes another.
 _INITIAL, _AUGMENTATION, _STEP_NOISE, _INTERLEAVE = range(4)
@@ -30,11 +36,15 @@ _INITIAL, _AUGMENTATION, _STEP_NOISE, _INTERLEAVE = range(4)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Conditions:
-    """What a picture is drawn from, the same at every step."""
+    """What a picture is drawn from, the same at every step.
+
+    `empty_text`, for each picture, is what stands for no text where guidance drops it; None masks the text.
+    """
 
     text: Text
     neighbors: Neighbors | None
     low_resolution: LowResolution | None
+    empty_text: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Stage:
         """
         self.config = config
         self.factor = factor
+        self._sampler = build_sampler(config.sampler)
         self._graph, self._parameters = nnx.split(network)
 
     @property
@@ -72,6 +83,7 @@ class Stage:
         neighbor_mask: Array,
         previous: _Images | None,
         keys: Key[Array, " batch"],
+        empty_text: Text | None = None,
     ) -> Conditions:
         """Everything that does not change from step to step, neighbor maps among it.
 
@@ -82,9 +94,10 @@ class Stage:
             neighbor_mask: which neighbors are there.
             previous: the previous stage's pictures in [-1, 1]; None for the first stage.
             keys: one for each picture.
+            empty_text: what stands for no text, for each picture; None where a text is dropped by its mask.
         """
         conditions: Conditions = self._conditions(
-            self._parameters, text, neighbor_images, neighbor_text, neighbor_mask, previous, keys
+            self._parameters, text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text
         )
         return conditions
 
@@ -98,6 +111,7 @@ class Stage:
         neighbor_mask: Array,
         previous: _Images | None,
         keys: Key[Array, " batch"],
+        empty_text: Text | None,
     ) -> Conditions:
         network: Network = nnx.merge(self._graph, parameters)
         neighbors = None
@@ -108,59 +122,118 @@ class Stage:
             level = jnp.full(previous.shape[0], self.config.augmentation)
             enlarged = enlarge(previous, self.factor)
             low_resolution = augment(self.config, enlarged, level, _noise(keys, _AUGMENTATION, 0, enlarged.shape))
-        return Conditions(text, neighbors, low_resolution)
+        return Conditions(text, neighbors, low_resolution, empty_text)
 
     def sample(self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]) -> Iterator[Sampled]:
         """Yields after each step; the last step's `x` is the result, in [-1, 1]."""
-        any_neighbor = conditions.neighbors is not None and bool(conditions.neighbors.mask.any())
-        strategy = guiding.strategy_of(guidance, neighbors=any_neighbor)
+        strategy, guided, steps = self._plan(conditions, guidance)
         weights = guiding.weights(guidance)
-        steps = self.config.steps
-        x = _noise(keys, _INITIAL, 0, (len(keys), self.config.size, self.config.size, 3))
-        for step in range(steps):
-            times = jnp.asarray([1.0 - step / steps, 1.0 - (step + 1) / steps])
-            x, x_0 = self._step(strategy, self._parameters, x, times, jnp.asarray(step), conditions, weights, keys)
-            # At t = 0 nothing is left of the noise but what clipping the log-SNR leaves: the prediction is the picture.
-            yield Sampled(step + 1, x_0 if step + 1 == steps else x, x_0)
+        x = self._noise(keys)
+        carry = self._sampler.initialize(x)
+        for step, at in enumerate(steps):
+            used = strategy if guided[step] else None
+            x, x_0, carry = self._step(used, self._parameters, x, carry, step, at, conditions, weights, keys)
+            yield Sampled(step + 1, x, x_0)
+
+    def sample_at_once(self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]) -> _Images:
+        """What the last step of `sample` gives, by one compiled loop: the host has no part in the steps."""
+        strategy, guided, steps = self._plan(conditions, guidance)
+        weights = guiding.weights(guidance)
+        mixed = None if guided.all() else guided
+        x: _Images = self._loop(strategy, self._parameters, mixed, steps, conditions, weights, keys)
+        return x
+
+    def _plan(
+        self, conditions: Conditions, guidance: Guidance
+    ) -> tuple[Strategy | None, Bool[np.ndarray, " steps"], Float[np.ndarray, "steps 3"]]:
+        """The strategy of the guided steps, which steps these are, and t, λ_t and λ_s of each."""
+        self.config.check_guidance(guidance)
+        any_neighbor = conditions.neighbors is not None and bool(conditions.neighbors.mask.any())
+        grid = schedule.grid(self.config)
+        steps = np.stack([grid.time, grid.log_snr[:-1], grid.log_snr[1:]], axis=1)
+        return guiding.strategy_of(guidance, neighbors=any_neighbor), guiding.guided(guidance, grid.log_snr[:-1]), steps
 
     @partial(jax.jit, static_argnums=(0, 1))
-    def _step(
+    def _loop(
+        self,
+        strategy: Strategy | None,
+        parameters: nnx.State[Any, Any],
+        guided: Bool[Array, " steps"] | None,
+        steps: Float[Array, "steps 3"],
+        conditions: Conditions,
+        weights: guiding.Weights,
+        keys: Key[Array, " batch"],
+    ) -> _Images:
+        def body(state: _State, at: tuple[Any, ...]) -> tuple[_State, None]:
+            step, times, is_guided = at
+
+            def advance(used: Strategy | None) -> _State:
+                x, _, carry = self._advance(used, parameters, *state, step, times, conditions, weights, keys)
+                return x, carry
+
+            if is_guided is None:
+                return advance(strategy), None
+            return jax.lax.cond(is_guided, lambda: advance(strategy), lambda: advance(None)), None
+
+        x = self._noise(keys)
+        (x, _), _ = jax.lax.scan(body, (x, self._sampler.initialize(x)), (jnp.arange(len(steps)), steps, guided))
+        return x
+
+    def _advance(
         self,
         strategy: Strategy | None,
         parameters: nnx.State[Any, Any],
         x: _Images,
-        times: Float[Array, "2"],
-        step: Array,
+        carry: Any,
+        step: Array | int,
+        times: Float[Array, "3"],
         conditions: Conditions,
         weights: guiding.Weights,
         keys: Key[Array, " batch"],
-    ) -> tuple[_Images, _Images]:
+    ) -> tuple[_Images, _Images, Any]:
+        """One step: x_s, the predicted x_0 and the sampler's carry."""
         network: Network = nnx.merge(self._graph, parameters)
-        batch = x.shape[0]
-        t, s = (jnp.full(batch, times[i]) for i in range(2))
+        t, log_snr_t, log_snr_s = (jnp.full(x.shape[0], times[i]) for i in range(3))
         r = jax.vmap(lambda key: jax.random.uniform(_key(key, _INTERLEAVE, step)))(keys)
         keep = guiding.evaluations(strategy, weights.interleave_ratio, r)
         rows = keep.text.shape[0]
-        log_snr_t, log_snr_s = (schedule.log_snr(self.config.schedule, time) for time in (t, s))
         stacked: Conditions = jax.tree.map(lambda a: jnp.concatenate([a] * rows), conditions)
-        text = Text(stacked.text.tokens, stacked.text.mask & keep.text.reshape(-1, 1))
+        text = guiding.drop_text(stacked.text, keep.text.reshape(-1), stacked.empty_text)
         neighbors = stacked.neighbors and Neighbors(
             stacked.neighbors.levels, stacked.neighbors.mask & keep.neighbors.reshape(-1, 1)
         )
-        output = network(jnp.concatenate([x] * rows), jnp.tile(t, rows), text, neighbors, stacked.low_resolution)
-        epsilons = prediction.to_epsilon(
-            self.config.prediction, output, jnp.concatenate([x] * rows), jnp.tile(log_snr_t, rows)
-        )
+        stacked_x = jnp.concatenate([x] * rows)
+        output = network(stacked_x, jnp.tile(t, rows), text, neighbors, stacked.low_resolution).astype(x.dtype)
+        # The variance, where one is learned, is that of the rows that keep everything.
+        output, variance = output[..., :_CHANNELS], output[: x.shape[0], ..., _CHANNELS:]
+        epsilons = prediction.to_epsilon(self.config.prediction, output, stacked_x, jnp.tile(log_snr_t, rows))
         epsilon = guiding.combine(strategy, epsilons.reshape(rows, *x.shape), weights, r)
-        x_0 = sampler.threshold(prediction.epsilon_to_x0(epsilon, x, log_snr_t), self.config.thresholding)
-        epsilon = prediction.x0_to_epsilon(x_0, x, log_snr_t)
-        noise = _noise(keys, _STEP_NOISE, step, x.shape)
-        return sampler.step(self.config.sampler, x, x_0, epsilon, log_snr_t, log_snr_s, noise), x_0
+        x_0 = threshold(prediction.epsilon_to_x0(epsilon, x, log_snr_t), self.config.thresholding)
+        x, carry = self._sampler.step(
+            carry,
+            Step(
+                x_t=x,
+                x_0=x_0,
+                epsilon=prediction.x0_to_epsilon(x_0, x, log_snr_t),
+                log_snr_t=log_snr_t,
+                log_snr_s=log_snr_s,
+                noise=_noise(keys, _STEP_NOISE, step, x.shape),
+                variance=variance if self.config.network.learned_variance else None,
+            ),
+        )
+        return x, x_0, carry
+
+    _step = jax.jit(_advance, static_argnums=(0, 1))
+
+    def _noise(self, keys: Key[Array, " batch"]) -> _Images:
+        return _noise(keys, _INITIAL, 0, (len(keys), self.config.size, self.config.size, _CHANNELS))
 
 
 def augment(stage: StageConfig, enlarged: _Images, level: Float[Array, " batch"], noise: _Images) -> LowResolution:
     """Noise conditioning augmentation: the enlarged smaller picture, noised to *time* `level` (Imagen, section 2.4)."""
-    alpha, sigma = map(schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level)))
+    alpha, sigma = map(
+        schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level, stage.log_snr_shift))
+    )
     return LowResolution(alpha * enlarged + sigma * noise, level)
 
 

@@ -90,10 +90,12 @@ def loss_by_row(
         )
         neighbors = Neighbors(jax.tree.map(repeat, encoded.levels), repeat(encoded.mask) & draws.keep_neighbors)
     x_0 = repeat(x_0)
-    log_snr = schedule.log_snr(stage.schedule, draws.time)
+    time = schedule.nearest(stage.schedule, draws.time)
+    log_snr = schedule.log_snr(stage.schedule, time, stage.log_snr_shift)
     alpha, sigma = schedule.alpha_sigma(log_snr)
     x_t = schedule.per_picture(alpha) * x_0 + schedule.per_picture(sigma) * draws.noise
-    output = network(x_t, draws.time, text, neighbors, low_resolution)
+    # A learned variance, in further channels, is not trained: this loss says nothing of it.
+    output = network(x_t, time, text, neighbors, low_resolution)[..., : x_0.shape[-1]]
     error = ((output - prediction.target(stage.prediction, x_0, draws.noise, log_snr)) ** 2).mean(axis=(1, 2, 3))
     if stage.prediction is Prediction.X0:
         error = error * jnp.minimum(1.0 / sigma**2, _X0_WEIGHT_LIMIT)

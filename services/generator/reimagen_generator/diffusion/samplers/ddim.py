@@ -1,0 +1,16 @@
+"""DDIM, the first-order deterministic sampler."""
+
+from reimagen_generator.diffusion.samplers.sampler import Images, Step
+from reimagen_generator.diffusion.schedule import alpha_sigma, per_picture
+
+
+class DDIM:
+    """DDIM with η = 0 (arXiv 2010.02502, eq. 12): x_s = α_s x_0 + σ_s ε."""
+
+    def initialize(self, x: Images) -> None:
+        """Nothing: a step depends on no other."""
+
+    def step(self, carry: None, step: Step) -> tuple[Images, None]:
+        """x_s."""
+        alpha, sigma = map(per_picture, alpha_sigma(step.log_snr_s))
+        return alpha * step.x_0 + sigma * step.epsilon, None

@@ -1,0 +1,23 @@
+"""Keeping a guided x_0 within the range of pictures."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from reimagen_generator.config.cascade import Thresholding
+from reimagen_generator.diffusion.schedule import per_picture
+
+_Images = Float[Array, "batch height width channels"]
+
+
+def threshold(x_0: _Images, thresholding: Thresholding) -> _Images:
+    """Dynamic thresholding (Imagen, section 2.3): s = max(1, quantile of |x_0|), clip to ±s, divide by s.
+
+    s is at most `thresholding.maximum`; at 1 this is static thresholding, plain clipping.
+    """
+    if thresholding.maximum == 1.0:  # plain clipping needs no quantile, a sort of the whole picture
+        return jnp.clip(x_0, -1.0, 1.0)
+    flat = jnp.abs(x_0).reshape(x_0.shape[0], -1)
+    divisor = jnp.clip(jax.lax.map(lambda p: jnp.quantile(p, thresholding.percentile), flat), 1.0, thresholding.maximum)
+    divisor = per_picture(divisor)
+    return jnp.clip(x_0, -divisor, divisor) / divisor

@@ -1,0 +1,123 @@
+"""Samplers against a mixture whose score is known exactly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array
+
+from reimagen_generator.config.cascade import SamplerKind, ScheduleKind
+from reimagen_generator.diffusion import prediction, schedule
+from reimagen_generator.diffusion.samplers.registry import build_sampler
+from reimagen_generator.diffusion.samplers.sampler import Images, Step
+from reimagen_generator.evaluation.mixture import Mixture
+
+HIGH, LOW = 6.0, -6.0
+
+
+def solve(kind: SamplerKind, x: Images, steps: int | Array) -> Images:
+    """The picture at the log-SNR 6 from `x` at -6, in steps of uneven length."""
+    sampler, mixture = build_sampler(kind), Mixture.example()
+    keep = jnp.ones(x.shape[0], bool)
+
+    def log_snr(step: Array) -> Array:
+        return jnp.full(x.shape[0], LOW + (HIGH - LOW) * (step / steps) ** 1.3, x.dtype)
+
+    def body(step: Array, state: tuple[Images, object]) -> tuple[Images, object]:
+        x, carry = state
+        log_snr_t = log_snr(step)
+        epsilon = mixture.epsilon(x, log_snr_t, keep, ~keep)
+        x_0 = prediction.epsilon_to_x0(epsilon, x, log_snr_t)
+        return sampler.step(carry, Step(x, x_0, epsilon, log_snr_t, log_snr(step + 1), jnp.zeros_like(x)))
+
+    solved: Images = jax.lax.fori_loop(0, steps, body, (x, sampler.initialize(x)))[0]
+    return solved
+
+
+@pytest.mark.parametrize(
+    ("kind", "order"), [(SamplerKind.DDIM, 1.0), (SamplerKind.DPM_SOLVER, 2.0), (SamplerKind.UNIPC, 3.0)]
+)
+def test_deterministic_samplers_converge_at_their_order(kind: SamplerKind, order: float) -> None:
+    """UniC raises the order of what it corrects by one (arXiv 2302.04867, theorem 3.1)."""
+    counts = np.array([64, 128, 256])
+    with jax.enable_x64(True):  # single precision ends where UniPC's errors begin
+        x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 4, 4, 3)))
+        compiled = jax.jit(solve, static_argnums=0)
+        exact = compiled(SamplerKind.UNIPC, x, 2048)
+        errors = [float(jnp.sqrt(((compiled(kind, x, steps) - exact) ** 2).mean())) for steps in counts]
+    slope, _ = np.polyfit(np.log(counts), np.log(errors), 1)
+    assert -slope == pytest.approx(order, abs=0.15)
+
+
+def pictures(seed: int, shape: tuple[int, ...] = (2, 4, 4, 3)) -> Images:
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+@pytest.mark.parametrize("kind", list(SamplerKind))
+def test_the_step_to_the_clean_picture_gives_x_0_itself(kind: SamplerKind) -> None:
+    """As the first step, the second and the third, whatever a learned variance says."""
+    sampler = build_sampler(kind)
+    carry, advance = sampler.initialize(pictures(0)), jax.jit(sampler.step)
+    for number, low in enumerate((-4.0, -1.0, 2.0)):
+        x_t, x_0, epsilon, noise = (pictures(4 * number + i) for i in range(4))
+        log_snr = jnp.full(2, low)
+
+        def step(log_snr_s: float, variance: Images | None = None) -> Step:
+            return Step(x_t, x_0, epsilon, log_snr, jnp.full(2, log_snr_s), noise, variance)  # noqa: B023
+
+        for variance in (None, jnp.ones_like(x_t), -2.0 * jnp.ones_like(x_t)):
+            result, _ = advance(carry, step(np.inf, variance))
+            np.testing.assert_array_equal(result, x_0)
+        _, carry = advance(carry, step(low + 3.0))
+
+
+def ancestral(log_snr_t: float, log_snr_s: float, variance: Images | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of DDPM's step, from what it does with two noises."""
+    x_t, x_0 = pictures(0), pictures(1)
+    results = [
+        build_sampler(SamplerKind.DDPM).step(
+            None, Step(x_t, x_0, x_t, jnp.full(2, log_snr_t), jnp.full(2, log_snr_s), jnp.full_like(x_t, n), variance)
+        )[0]
+        for n in (0.0, 1.0)
+    ]
+    return np.asarray(results[0]), np.asarray(results[1] - results[0])
+
+
+def test_ancestral_steps_are_ddpms_posterior() -> None:
+    """Against DDPM's own equations 6 and 7 (arXiv 2006.11239), and its two bounds on a learned variance."""
+    log_snr_t, log_snr_s = -1.0, 0.5
+    bar_t, bar_s = 1 / (1 + np.exp(-log_snr_t)), 1 / (1 + np.exp(-log_snr_s))
+    beta = 1 - bar_t / bar_s
+    posterior = (1 - bar_s) / (1 - bar_t) * beta
+    mean = (np.sqrt(bar_s) * beta * pictures(1) + np.sqrt(1 - beta) * (1 - bar_s) * pictures(0)) / (1 - bar_t)
+    for variance, expected in ((None, posterior), (-1.0, posterior), (1.0, beta), (0.0, np.sqrt(beta * posterior))):
+        learned = None if variance is None else jnp.full_like(pictures(0), variance)
+        drawn_mean, deviation = ancestral(log_snr_t, log_snr_s, learned)
+        np.testing.assert_allclose(drawn_mean, mean, atol=1e-6)
+        np.testing.assert_allclose(deviation, np.sqrt(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(SamplerKind))
+def test_samplers_draw_the_mean_and_covariance_of_the_data(kind: SamplerKind) -> None:
+    """10,000 points of the components that fit the text: their means' standard error is below 0.004."""
+    sampler, mixture, steps = build_sampler(kind), Mixture.example(), 100
+    log_snr = schedule.log_snr(ScheduleKind.COSINE, 1.0 - jnp.arange(steps + 1) / steps).at[-1].set(jnp.inf)
+    keep = jnp.ones(1, bool)
+
+    def body(state: tuple[Images, object], at: tuple[Array, Array]) -> tuple[tuple[Images, object], None]:
+        (x, carry), (step, pair) = state, at
+        log_snr_t, log_snr_s = pair[:1], pair[1:]
+        epsilon = mixture.epsilon(x, log_snr_t, keep, ~keep)
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(1), step), x.shape)
+        x_0 = prediction.epsilon_to_x0(epsilon, x, log_snr_t)
+        return sampler.step(carry, Step(x, x_0, epsilon, log_snr_t, log_snr_s, noise)), None
+
+    @jax.jit
+    def draw(x: Images) -> Images:
+        pairs = jnp.stack([log_snr[:-1], log_snr[1:]], axis=1)
+        return jax.lax.scan(body, (x, sampler.initialize(x)), (jnp.arange(steps), pairs))[0][0]
+
+    points = np.asarray(draw(jax.random.normal(jax.random.key(0), (1, 100, 100, 3)))).reshape(-1, 3)
+    mean, covariance = mixture.moments(text=True, neighbors=False)
+    np.testing.assert_allclose(points.mean(axis=0), mean, atol=0.015)
+    np.testing.assert_allclose(np.cov(points, rowvar=False), covariance, atol=0.01)
