@@ -83,7 +83,67 @@ class EfficientUNetConfig(NetworkConfig):
         return int(2 ** len(self.widths))
 
 
-AnyNetworkConfig = Annotated[UNetConfig | EfficientUNetConfig, Field(discriminator="kind")]
+class Activation(StrEnum):
+    """The nonlinearity of the blocks."""
+
+    SILU = "silu"
+    GELU = "gelu"
+
+
+class TextNorm(StrEnum):
+    """How the text's tokens are normalized before attention: each by itself, or all of a row by groups of channels."""
+
+    LAYER = "layer"
+    GROUP = "group"
+
+
+class ComputeType(StrEnum):
+    """What products and convolutions are computed in; norms, softmax and the time embedding stay in float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class ImagenUNetConfig(NetworkConfig):
+    """Imagen's 64 × 64 base and DeepFloyd IF's stages (`networks/imagen_unet.py`)."""
+
+    kind: Literal["imagen-unet"] = "imagen-unet"
+    blocks: tuple[int, ...] = Field(description="Residual blocks of each level downwards; upwards each has one more.")
+    attention: tuple[LevelAttention, ...] = Field(description="What each block of each level attends to.")
+    middle_attention: LevelAttention = LevelAttention.SELF_AND_TEXT
+    conditioning: int = Field(description="Channels of the vector that conditions every block.")
+    text_width: int = Field(description="Channels to which the text's tokens are projected for attention.")
+    pool_heads: int = Field(64, ge=1, description="Attention heads of the text's pooling.")
+    activation: Activation = Activation.SILU
+    activate_once: bool = Field(False, description="Activates the conditioning vector once, not again in each block.")
+    text_norm: TextNorm = TextNorm.LAYER
+    sees_padding: bool = Field(False, description="A text's padding counts as text, as DeepFloyd IF was trained.")
+    residual_divisor: float = Field(1.0, gt=0, description="What each residual block's sum is divided by.")
+    middle_divisor: float = Field(1.0, gt=0, description="The same, of the blocks between the two halves.")
+    checkpointing: bool = Field(False, description="Computes blocks again for the gradient, which saves memory.")
+    dtype: ComputeType = ComputeType.FLOAT32
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        _check_levels(self, ("blocks", "attention", "neighbor_attention"))
+        used = [a is not LevelAttention.NONE for a in self.attention]
+        _check_heads(self, [a or n for a, n in zip(used, self.neighbor_attention, strict=True)])
+        for name, values in (("widths", self.widths), ("text_width", (self.text_width,))):
+            if any(value % 32 for value in values):
+                raise ValueError(f"{name}: must be multiples of 32, the groups of the norms, got {values}")
+        if self.text_channels % self.pool_heads:
+            raise ValueError(f"pool_heads: must divide text_channels, {self.text_channels}")
+        if self.middle_attention is LevelAttention.NONE or self.widths[-1] % self.head_channels:
+            raise ValueError("middle_attention: needs an attention, and widths[-1] a multiple of head_channels")
+        return self
+
+    @property
+    def divisor(self) -> int:
+        """A picture's side must be a multiple of this."""
+        return int(2 ** (len(self.widths) - 1))
+
+
+AnyNetworkConfig = Annotated[UNetConfig | EfficientUNetConfig | ImagenUNetConfig, Field(discriminator="kind")]
 
 
 def _check_levels(config: NetworkConfig, names: tuple[str, ...]) -> None:

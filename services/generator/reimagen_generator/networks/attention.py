@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from reimagen_generator.config.networks import TextNorm
 from reimagen_generator.networks.layers import finite_maximum, nonzero, zero_linear
 
 _Tokens = Float[Array, "batch length channels"]
@@ -15,22 +16,41 @@ def attend(
     value: Float[Array, "batch keys heads values"],
     bias: Float[Array, "#batch #heads #queries keys"],
 ) -> Float[Array, "batch queries heads values"]:
-    """Softmax attention with a bias on the logits.
+    """Softmax attention with a bias on the logits, the softmax in float32.
 
     A bias of -inf excludes a key; a query all of whose keys are excluded gets exactly zero.
     """
     # Plain batched products: einsum over an inner head axis is much slower on the CPU.
     query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
-    logits = query @ key.swapaxes(-1, -2) / jnp.sqrt(query.shape[-1]) + bias
+    logits = jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+    logits = logits / jnp.sqrt(query.shape[-1]) + bias
     weights = jnp.exp(logits - finite_maximum(logits, axis=-1))
+    attended = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
     # Dividing after the second product touches far fewer numbers than dividing the weights.
-    attended = (weights @ value) / nonzero(weights.sum(axis=-1, keepdims=True))
-    return attended.transpose(0, 2, 1, 3)
+    attended = attended / nonzero(weights.sum(axis=-1, keepdims=True))
+    return attended.astype(value.dtype).transpose(0, 2, 1, 3)
 
 
 def exclude(mask: Bool[Array, "batch keys"]) -> Float[Array, "batch 1 1 keys"]:
     """The bias that leaves out the keys that a mask does not hold."""
     return jnp.where(mask, 0.0, -jnp.inf)[:, None, None, :]
+
+
+def attend_with_text(
+    query: _Tokens, own: list[_Tokens], text: list[_Tokens], text_mask: Bool[Array, "batch length"], heads: int
+) -> _Tokens:
+    """Attention to the text's tokens, joined to those of the map itself.
+
+    Args:
+        own: the map's keys and values, or nothing for attention to the text alone.
+        text: the text's keys and values.
+    """
+    pairs, mask = text, text_mask
+    if own:
+        pairs = [jnp.concatenate(pair, axis=1) for pair in zip(own, text, strict=True)]
+        mask = jnp.concatenate([jnp.ones(own[0].shape[:2], bool), text_mask], axis=1)
+    split_query, key, value = (x.reshape(*x.shape[:2], heads, -1) for x in (query, *pairs))
+    return attend(split_query, key, value, exclude(mask)).reshape(query.shape)
 
 
 class AttentionBlock(nnx.Module):
@@ -60,15 +80,69 @@ class AttentionBlock(nnx.Module):
         b, h, w, c = x.shape
         tokens = x.reshape(b, h * w, c)
         query, *own = jnp.split(self.qkv(self.norm(tokens)), 1 if self.to_text_only else 3, axis=-1)
-        key, value = jnp.split(self.text_kv(self.text_norm(text)), 2, axis=-1)
-        mask = text_mask
-        if own:
-            key, value = (jnp.concatenate(pair, axis=1) for pair in zip(own, (key, value), strict=True))
-            mask = jnp.concatenate([jnp.ones((b, h * w), bool), text_mask], axis=1)
-        attended = attend(self._split(query), self._split(key), self._split(value), exclude(mask))
-        tokens = tokens + self.out(attended.reshape(b, h * w, c))
+        text_kv = jnp.split(self.text_kv(self.text_norm(text)), 2, axis=-1)
+        tokens = tokens + self.out(attend_with_text(query, own, text_kv, text_mask, self.heads))
         tokens = tokens + self.mlp_out(nnx.gelu(self.mlp_in(self.mlp_norm(tokens))))
         return tokens.reshape(b, h, w, c)
 
-    def _split(self, x: _Tokens) -> Float[Array, "batch length heads channels"]:
-        return x.reshape(*x.shape[:2], self.heads, -1)
+
+class TokenGroupNorm(nnx.Module):
+    """A group norm over a text's tokens, as DeepFloyd IF normalizes them: one mean and variance a row and group."""
+
+    def __init__(self, channels: int, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.GroupNorm(channels, num_groups=32, epsilon=1e-5, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, tokens: _Tokens, mask: Bool[Array, "batch length"]) -> _Tokens:
+        """The tokens, normalized by the statistics of those that the mask holds."""
+        # No token at all would make the mean 0 / 0; what a row without text gives is not attended to.
+        counted = mask | ~mask.any(axis=1, keepdims=True)
+        normed: _Tokens = self.norm(tokens, mask=jnp.broadcast_to(counted[..., None], tokens.shape))
+        return normed
+
+
+class TokenLayerNorm(nnx.Module):
+    """A layer norm of each token, as Imagen normalizes them (arXiv 2205.11487, section B.1)."""
+
+    def __init__(self, channels: int, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.LayerNorm(channels, epsilon=1e-5, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, tokens: _Tokens, mask: Bool[Array, "batch length"]) -> _Tokens:
+        """The tokens, each normalized by itself."""
+        normed: _Tokens = self.norm(tokens)
+        return normed
+
+
+class TextAttention(nnx.Module):
+    """Self-attention whose keys and values are joined by the text's tokens, added to its input (Imagen, section B.1).
+
+    As `AttentionBlock`, but as ADM and DeepFloyd IF have it: behind a group norm, and without a perceptron.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        text_channels: int,
+        head_channels: int,
+        rngs: nnx.Rngs,
+        *,
+        to_text_only: bool,
+        text_norm: TextNorm,
+        dtype: jnp.dtype | None,
+    ) -> None:
+        self.heads = channels // head_channels
+        self.to_text_only = to_text_only
+        self.norm = nnx.GroupNorm(channels, num_groups=32, epsilon=1e-5, dtype=jnp.float32, rngs=rngs)
+        norm = TokenGroupNorm if text_norm is TextNorm.GROUP else TokenLayerNorm
+        self.text_norm = norm(text_channels, rngs)
+        self.qkv = nnx.Linear(channels, channels if to_text_only else 3 * channels, dtype=dtype, rngs=rngs)
+        self.text_kv = nnx.Linear(text_channels, 2 * channels, dtype=dtype, rngs=rngs)
+        self.out = zero_linear(channels, channels, rngs, dtype=dtype)
+
+    def __call__(
+        self, x: Float[Array, "batch h w channels"], text: _Tokens, text_mask: Bool[Array, "batch length"]
+    ) -> Float[Array, "batch h w channels"]:
+        """The map with what it attends to added."""
+        b, h, w, c = x.shape
+        query, *own = jnp.split(self.qkv(self.norm(x).reshape(b, h * w, c)), 1 if self.to_text_only else 3, axis=-1)
+        text_kv = jnp.split(self.text_kv(self.text_norm(text, text_mask)), 2, axis=-1)
+        return x + self.out(attend_with_text(query, own, text_kv, text_mask, self.heads)).reshape(b, h, w, c)

@@ -1,13 +1,19 @@
 """Layers that the U-Nets share."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-_NORM_GROUPS = 8
+Activation = Callable[[Float[Array, "*any"]], Float[Array, "*any"]]
+
+exact_gelu: Activation = partial(jax.nn.gelu, approximate=False)
+"""x Φ(x), by the error function."""
 
 
 def sinusoidal_embedding(x: Float[Array, " batch"], channels: int) -> Float[Array, "batch channels"]:
@@ -42,17 +48,26 @@ def upsample(x: Float[Array, "batch h w channels"]) -> Float[Array, "batch heigh
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
-def zero_linear(channels_in: int, channels_out: int, rngs: nnx.Rngs) -> nnx.Linear:
+def zero_linear(channels_in: int, channels_out: int, rngs: nnx.Rngs, *, dtype: jnp.dtype | None = None) -> nnx.Linear:
     """A linear layer that starts as zero, so that what it feeds starts as the identity."""
-    return nnx.Linear(
-        channels_in, channels_out, kernel_init=nnx.initializers.zeros, bias_init=nnx.initializers.zeros, rngs=rngs
-    )
+    zeros = nnx.initializers.zeros
+    return nnx.Linear(channels_in, channels_out, kernel_init=zeros, bias_init=zeros, dtype=dtype, rngs=rngs)
 
 
-def conv3x3(channels_in: int, channels_out: int, rngs: nnx.Rngs, *, stride: int = 1, zero: bool = False) -> nnx.Conv:
+def conv3x3(
+    channels_in: int,
+    channels_out: int,
+    rngs: nnx.Rngs,
+    *,
+    stride: int = 1,
+    zero: bool = False,
+    dtype: jnp.dtype | None = None,
+) -> nnx.Conv:
     """A 3 × 3 convolution, `zero` for one that starts as zero."""
     init = nnx.initializers.zeros if zero else nnx.initializers.lecun_normal()
-    return nnx.Conv(channels_in, channels_out, kernel_size=(3, 3), strides=stride, kernel_init=init, rngs=rngs)
+    return nnx.Conv(
+        channels_in, channels_out, kernel_size=(3, 3), strides=stride, kernel_init=init, dtype=dtype, rngs=rngs
+    )
 
 
 def finite_maximum(logits: Float[Array, "*any"], axis: int) -> Float[Array, "*any"]:
@@ -68,14 +83,27 @@ def nonzero(total: Float[Array, "*any"]) -> Float[Array, "*any"]:
 class TimeEmbedding(nnx.Module):
     """A scalar in [0, 1], a time or an augmentation level, as a vector."""
 
-    def __init__(self, channels: int, rngs: nnx.Rngs) -> None:
-        self.channels = channels
-        self.inner = nnx.Linear(channels, channels, rngs=rngs)
+    def __init__(
+        self,
+        channels: int,
+        rngs: nnx.Rngs,
+        *,
+        sinusoids: int | None = None,
+        activation: Activation = nnx.silu,
+    ) -> None:
+        """Takes its width.
+
+        Args:
+            sinusoids: how many sines and cosines it begins with; None for `channels`.
+        """
+        self.sinusoids = channels if sinusoids is None else sinusoids
+        self.activation = activation
+        self.inner = nnx.Linear(self.sinusoids, channels, rngs=rngs)
         self.outer = nnx.Linear(channels, channels, rngs=rngs)
 
     def __call__(self, x: Float[Array, " batch"]) -> Float[Array, "batch channels"]:
         """The embedding of each row's scalar."""
-        return self.outer(nnx.silu(self.inner(sinusoidal_embedding(x, self.channels))))
+        return self.outer(self.activation(self.inner(sinusoidal_embedding(x, self.sinusoids))))
 
 
 class AttentionPool(nnx.Module):
@@ -102,22 +130,107 @@ class AttentionPool(nnx.Module):
         return self.out(pooled.reshape(pooled.shape[0], -1))
 
 
+class ClassTokenPool(nnx.Module):
+    """Pools a text's tokens by attention from a class token, their mean plus a learned vector (DeepFloyd IF).
+
+    One query needs neither keys nor values of its own for each token: q·(W_k t) = (W_kᵀ q)·t, and W_v's product with
+    the weighted mean of the tokens is the weighted mean of its products. So the tokens meet no matrix at all.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, heads: int, rngs: nnx.Rngs, *, dtype: jnp.dtype | None = None
+    ) -> None:
+        self.heads = heads
+        self.norm_in = nnx.LayerNorm(channels_in, epsilon=1e-5, rngs=rngs)
+        self.position = nnx.Param(jax.random.normal(rngs.params(), (channels_in,)) / math.sqrt(channels_in))
+        self.query = nnx.Linear(channels_in, channels_in, dtype=dtype, rngs=rngs)
+        # A bias would add the same to all of a softmax's logits.
+        self.key = nnx.Linear(channels_in, channels_in, use_bias=False, dtype=dtype, rngs=rngs)
+        self.value = nnx.Linear(channels_in, channels_in, dtype=dtype, rngs=rngs)
+        self.out = nnx.Linear(channels_in, channels_out, dtype=dtype, rngs=rngs)
+        self.norm_out = nnx.LayerNorm(channels_out, epsilon=1e-5, rngs=rngs)
+
+    def __call__(
+        self, tokens: Float[Array, "batch length channels"], mask: Bool[Array, "batch length"]
+    ) -> Float[Array, "batch out"]:
+        """The pooled text; a row whose tokens are all masked gives the constant that stands for "no text"."""
+        b, _, c = tokens.shape
+        shape = (c, self.heads, c // self.heads)
+        normed = jnp.where(mask[..., None], self.norm_in(tokens), 0.0)
+        class_token = normed.sum(axis=1) / nonzero(mask.sum(axis=1)[:, None]) + self.position[...]
+        normed = jnp.concatenate([class_token[:, None], normed], axis=1)
+        mask = jnp.concatenate([jnp.ones((b, 1), bool), mask], axis=1)
+        query = self.query(class_token).reshape(b, *shape[1:]) / math.sqrt(shape[2])
+        key = jnp.einsum("bhd,chd->bhc", query, self.key.kernel[...].reshape(shape).astype(query.dtype))
+        logits = jnp.where(mask[:, None], jnp.einsum("bhc,blc->bhl", key.astype(normed.dtype), normed), -jnp.inf)
+        mixed = jnp.einsum("bhl,blc->bhc", jax.nn.softmax(logits, axis=-1), normed).astype(query.dtype)
+        value = jnp.einsum("bhc,chd->bhd", mixed, self.value.kernel[...].reshape(shape).astype(query.dtype))
+        assert self.value.bias is not None
+        pooled: Float[Array, "batch out"] = self.norm_out(self.out(value.reshape(b, c) + self.value.bias[...]))
+        return pooled
+
+
+@dataclass(frozen=True)
+class BlockStyle:
+    """What a network's residual blocks have in common."""
+
+    groups: int = 8
+    epsilon: float = 1e-6
+    activation: Activation = nnx.silu
+    activated: bool = False
+    """The conditioning vector comes activated: once for all blocks."""
+    divisor: float = 1.0
+    """What the sum of a block and its skip connection is divided by."""
+    dtype: jnp.dtype | None = None
+    """What convolutions and products are computed in; None for the inputs' and weights' own. Norms are in float32."""
+
+    def norm(self, channels: int, rngs: nnx.Rngs) -> nnx.GroupNorm:
+        """A group norm."""
+        dtype = None if self.dtype is None else jnp.float32
+        return nnx.GroupNorm(channels, num_groups=self.groups, epsilon=self.epsilon, dtype=dtype, rngs=rngs)
+
+
 class ResidualBlock(nnx.Module):
     """Two 3 × 3 convolutions with scale-and-shift by the conditioning vector (ADM, arXiv 2105.05233)."""
 
-    def __init__(self, channels_in: int, channels_out: int, conditioning: int, rngs: nnx.Rngs) -> None:
-        self.norm_in = nnx.GroupNorm(channels_in, num_groups=_NORM_GROUPS, rngs=rngs)
-        self.conv_in = conv3x3(channels_in, channels_out, rngs)
-        self.modulation = zero_linear(conditioning, 2 * channels_out, rngs)
-        self.norm_out = nnx.GroupNorm(channels_out, num_groups=_NORM_GROUPS, rngs=rngs)
-        self.conv_out = conv3x3(channels_out, channels_out, rngs, zero=True)
-        self.skip = nnx.Linear(channels_in, channels_out, rngs=rngs) if channels_in != channels_out else None
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        conditioning: int,
+        rngs: nnx.Rngs,
+        *,
+        style: BlockStyle = BlockStyle(),
+        resample: Callable[[Float[Array, "batch h w channels"]], Float[Array, "batch H W channels"]] | None = None,
+    ) -> None:
+        """Takes its widths.
+
+        Args:
+            style: what all blocks of the network have in common.
+            resample: `downsample` or `upsample`, for a block that changes the side (BigGAN, arXiv 1809.11096).
+        """
+        self.style = style
+        self.resample = resample
+        self.norm_in = style.norm(channels_in, rngs)
+        self.conv_in = conv3x3(channels_in, channels_out, rngs, dtype=style.dtype)
+        self.modulation = zero_linear(conditioning, 2 * channels_out, rngs, dtype=style.dtype)
+        self.norm_out = style.norm(channels_out, rngs)
+        self.conv_out = conv3x3(channels_out, channels_out, rngs, zero=True, dtype=style.dtype)
+        self.skip = (
+            nnx.Linear(channels_in, channels_out, dtype=style.dtype, rngs=rngs) if channels_in != channels_out else None
+        )
 
     def __call__(
         self, x: Float[Array, "batch h w channels"], conditioning: Float[Array, "batch conditioning"]
-    ) -> Float[Array, "batch h w out"]:
+    ) -> Float[Array, "batch H W out"]:
         """One block."""
-        scale, shift = jnp.split(self.modulation(jax.nn.silu(conditioning))[:, None, None], 2, axis=-1)
-        h = self.conv_in(nnx.silu(self.norm_in(x)))
-        h = self.conv_out(nnx.silu(self.norm_out(h) * (1 + scale) + shift))
-        return h + (x if self.skip is None else self.skip(x))
+        activation = self.style.activation
+        conditioning = conditioning if self.style.activated else activation(conditioning)
+        scale, shift = jnp.split(self.modulation(conditioning)[:, None, None], 2, axis=-1)
+        h = activation(self.norm_in(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = self.conv_in(h)
+        h = self.conv_out(activation(self.norm_out(h) * (1 + scale) + shift))
+        h = h + (x if self.skip is None else self.skip(x))
+        return h if self.style.divisor == 1.0 else h / self.style.divisor

@@ -32,16 +32,25 @@ class NeighborAttention(nnx.Module):
     and offset learned, places counted in shares of the picture.
     """
 
-    def __init__(self, channels: int, fine_channels: int, head_channels: int, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        channels: int,
+        fine_channels: int,
+        head_channels: int,
+        rngs: nnx.Rngs,
+        *,
+        dtype: jnp.dtype | None = None,
+    ) -> None:
         self.heads = channels // head_channels
         self.fine = fine_channels > 0
         self.query_norm = nnx.LayerNorm(channels, rngs=rngs)
         self.key_norm = nnx.LayerNorm(channels, rngs=rngs)
-        self.query = nnx.Linear(channels, channels, rngs=rngs)
-        self.key = nnx.Linear(channels, channels, rngs=rngs)
-        self.value = nnx.Linear(channels + 4 * fine_channels, channels + 4 * fine_channels, rngs=rngs)
-        self.out = zero_linear(channels, channels, rngs)
-        self.fine_out = zero_linear(4 * fine_channels, 4 * fine_channels, rngs) if self.fine else None
+        carried = channels + 4 * fine_channels
+        self.query = nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)
+        self.key = nnx.Linear(channels, channels, dtype=dtype, rngs=rngs)
+        self.value = nnx.Linear(carried, carried, dtype=dtype, rngs=rngs)
+        self.out = zero_linear(channels, channels, rngs, dtype=dtype)
+        self.fine_out = zero_linear(4 * fine_channels, 4 * fine_channels, rngs, dtype=dtype) if self.fine else None
         widths = jnp.geomspace(0.04, 0.6, self.heads)
         self.log_precision = nnx.Param(-jnp.log(2 * widths**2))
         self.offset = nnx.Param(jnp.zeros((self.heads, 2)))
@@ -100,10 +109,20 @@ class Neighbors:
 class NeighborAttentions(nnx.Dict[NeighborAttention]):
     """A network's attentions to the neighbors, by level, counted from the finest."""
 
-    def __init__(self, widths: Sequence[int], levels: Sequence[bool], head_channels: int, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        levels: Sequence[bool],
+        head_channels: int,
+        rngs: nnx.Rngs,
+        *,
+        dtype: jnp.dtype | None = None,
+    ) -> None:
         super().__init__(
             {
-                str(level): NeighborAttention(widths[level], widths[level - 1] if level else 0, head_channels, rngs)
+                str(level): NeighborAttention(
+                    widths[level], widths[level - 1] if level else 0, head_channels, rngs, dtype=dtype
+                )
                 for level, used in enumerate(levels)
                 if used
             }
