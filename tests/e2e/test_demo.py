@@ -13,7 +13,10 @@ from PIL import Image
 
 from reimagen_demo.__main__ import Sample, demonstrate
 from reimagen_demo.children import ChildError
+from reimagen_demo.drawing import draw
 from reimagen_demo.entities import entities
+from reimagen_demo.running import running
+from reimagen_demo.with_and_without import compare
 from reimagen_generator import provenance
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
@@ -24,18 +27,17 @@ SAMPLES = (Sample("a panda in the snow", 32, seed=1), Sample("a violin on a stag
 
 # What `make demo` runs, with the few entities.
 DRIVER = """
-import signal, sys
+import sys
 from pathlib import Path
 from reimagen_demo import __main__ as demo
+from reimagen_demo.drawing import draw
 from reimagen_demo.entities import entities
+from reimagen_demo.running import told
 
-signal.signal(signal.SIGTERM, demo.interrupt)
 few = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
 samples = (demo.Sample("a panda in the snow", 16, seed=1),)
-try:
+with told():
     demo.demonstrate(Path(sys.argv[1]), Path(sys.argv[2]), wanted=few, samples=samples, stay=True)
-except KeyboardInterrupt:
-    print("stopped")
 """
 
 
@@ -79,6 +81,21 @@ def test_pictures_come_with_what_they_were_grounded_on(folder: Path, tmp_path: P
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width > 3 * 256
         assert sheet.height > 2 * 256
+    assert not left_running(folder)
+
+
+def test_a_prompt_is_drawn_with_and_without_its_neighbors(folder: Path) -> None:
+    with running(folder, FEW) as system:
+        url = system.generator.url
+        (row,) = compare(url, ["a panda in the snow"], size=16)
+        assert draw(url, "a panda in the snow", 16, seed=1, k=0).neighbors == ()
+        with pytest.raises(RuntimeError, match="nothing was found"):
+            compare(url, ["a submarine"], size=16)
+    assert [text.split(" (")[0] for _, text in row.neighbors] == ["a panda", "a panda"]
+    assert [(picture.size, text.split("\n")[0]) for picture, text in row.drawn] == [
+        ((16, 16), "with retrieval"),
+        ((16, 16), "without"),
+    ]
     assert not left_running(folder)
 
 

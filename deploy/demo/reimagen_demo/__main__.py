@@ -1,33 +1,17 @@
 """The demonstration: `make demo`, or `python -m reimagen_demo`."""
 
-import base64
-import io
-import signal
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
-import httpx
 import typer
-from PIL import Image
-from rich.console import Console
 
-from reimagen_common.local_redis import LocalRedis
-from reimagen_demo import knowledge_base
-from reimagen_demo.children import Child, ChildError, free_address, ready_http, serving_grpc
 from reimagen_demo.contact_sheet import Row, contact_sheet
+from reimagen_demo.drawing import draw
 from reimagen_demo.entities import Entity, entities
-
-RETRIEVER_SECONDS = 120.0
-GENERATOR_SECONDS = 420.0
-"""How long it may take to be ready: the first start compiles the cascade."""
-DRAW_SECONDS = 300.0
-
-console = Console(highlight=False)
+from reimagen_demo.running import console, running, told
 
 
 @dataclass(frozen=True)
@@ -70,32 +54,15 @@ def demonstrate(
         RuntimeError: something else failed; the message says what.
     """
     began = time.monotonic()
-    with _timed("the knowledge base"):
-        base = knowledge_base.build(folder, wanted)
-    logs = folder / "logs"
-    retriever, generator, rest = free_address(50051), free_address(50052), free_address(8000)
-    url = f"http://{rest}"
-    with ExitStack() as running:
-        with _timed("Redis"):
-            redis = running.enter_context(LocalRedis())
-        command = ["reimagen-retriever", "serve", str(base), "--address", retriever, "--redis-url", redis.url]
-        retriever_process = running.enter_context(Child(command, logs / "retriever.log"))
-        command = ["reimagen-generator", "serve", "--retriever", retriever, "--grpc", generator, "--http", rest]
-        # Beside what else is built here, so that nothing is left outside of the checkout.
-        compiled = {"REIMAGEN_GENERATOR_COMPILE_CACHE": str(folder / "compiled")}
-        generator_process = running.enter_context(Child(command, logs / "generator.log", compiled))
-        with _timed("the retriever"):
-            retriever_process.wait_until(lambda: serving_grpc(retriever), RETRIEVER_SECONDS)
-        with _timed("the generator"), console.status("compiling the cascade (the first time takes minutes)"):
-            generator_process.wait_until(lambda: ready_http(url), GENERATOR_SECONDS)
+    with running(folder, wanted) as system:
+        url = system.generator.url
         _draw(url, samples, out_folder, {entity.phrase: entity for entity in wanted})
         console.print(f"All done {time.monotonic() - began:.0f} s after the start.")
         _tell(url)
         if stay:
             console.print("Serving until Ctrl-C.")
             while True:
-                retriever_process.check()
-                generator_process.check()
+                system.check()
                 time.sleep(0.5)
 
 
@@ -103,57 +70,25 @@ def _draw(url: str, samples: Sequence[Sample], out_folder: Path, known: dict[str
     out_folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, sample in enumerate(samples, start=1):
-        body = {"prompt": sample.prompt, "size": f"{sample.size}x{sample.size}", "seed": sample.seed}
-        start = time.monotonic()
         with console.status(f"drawing {sample.prompt} at {sample.size} px"):
-            answer = _generate(url, body)
-        seconds = time.monotonic() - start
-        picture = base64.b64decode(answer["data"][0]["b64_json"])
+            answer = draw(url, sample.prompt, sample.size, sample.seed)
         path = out_folder / f"{number}-{sample.prompt.replace(' ', '-')}-{sample.size}.png"
-        path.write_bytes(picture)
-        console.print(f"  {path}  {seconds:.1f} s")
-        neighbors = answer["neighbors"]
-        entity = known.get(neighbors[0]["text"]) if neighbors else None
+        path.write_bytes(answer.file)
+        console.print(f"  {path}  {answer.seconds:.1f} s")
+        entity = known.get(answer.neighbors[0].text) if answer.neighbors else None
         unseen = ", held out of training" if entity and entity.split == "held-out" else ""
         rows.append(
             Row(
                 title=f'"{sample.prompt}"',
-                neighbors=[
-                    (_open(found["b64_json"]), f"{found['text']} ({found['license']})\n{_short(found['source'])}")
-                    for found in neighbors
+                neighbors=[(found.image, found.told) for found in answer.neighbors],
+                drawn=[
+                    (answer.image, f"drawn at {sample.size} px in {answer.seconds:.1f} s\nseed {sample.seed}{unseen}")
                 ],
-                picture=_open(answer["data"][0]["b64_json"]),
-                caption=f"drawn at {sample.size} px in {seconds:.1f} s\nseed {sample.seed}{unseen}",
             )
         )
     sheet = out_folder / "contact-sheet.png"
     contact_sheet(rows).save(sheet)
     console.print(f"  {sheet}  neighbors and pictures side by side")
-
-
-def _generate(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    response = httpx.post(f"{url}/v1/images/generations", json=body, timeout=DRAW_SECONDS)
-    if not response.is_success:
-        raise RuntimeError(f"the generator answered {response.status_code} to {body}: {response.text}")
-    answer: dict[str, Any] = response.json()
-    return answer
-
-
-def _short(source: str) -> str:
-    """What tells one picture's source from another's."""
-    return source.removeprefix("npm:@iconify-json/")
-
-
-def _open(encoded: str) -> Image.Image:
-    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
-        return picture.convert("RGB")
-
-
-@contextmanager
-def _timed(what: str) -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    console.print(f"{what}: ready in {time.monotonic() - start:.1f} s")
 
 
 def _tell(url: str) -> None:
@@ -173,21 +108,8 @@ def main(
     oneshot: Annotated[bool, typer.Option("--oneshot", help="Exit after the pictures instead of serving on.")] = False,
 ) -> None:
     """Build the demonstration's knowledge base, start Redis, retriever and generator, and draw pictures into out/."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
-    try:
+    with told():
         demonstrate(Path("build/demo"), Path("out"), stay=not oneshot)
-    except KeyboardInterrupt:
-        console.print("stopped")
-    except (ChildError, RuntimeError, httpx.HTTPError) as error:
-        console.print(f"The demonstration failed: {error}", style="red", markup=False)
-        console.print("Logs are in build/demo/logs. `make clean` starts over; what the next run finds built it keeps.")
-        sys.exit(1)
-
-
-def interrupt(_number: int, _frame: object) -> NoReturn:
-    """A signal's handler that ends the demonstration as Ctrl-C does: with everything stopped."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -10,19 +10,18 @@ from pathlib import Path
 from random import Random
 
 import grpc
-from rich.console import Console
 from rich.table import Table
 
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
+from reimagen_common.local_redis import LocalRedis
 from reimagen_demo import knowledge_base
-from reimagen_demo.children import Child, free_address, serving_grpc
 from reimagen_demo.entities import Entity, entities
+from reimagen_demo.running import Retriever, console
 from reimagen_demo.scenes import SCENES
 
 PROMPTS = 400
 TOP = 2
 SEED = 0
-START_SECONDS = 120.0
 SEARCH_SECONDS = 30.0
 
 
@@ -76,15 +75,14 @@ def measure(address: str, asked: Sequence[Question], minimum_score: float | None
 
 def main() -> None:
     """Measures and prints."""
-    folder, console = Path("build/demo"), Console(highlight=False)
-    base, address = knowledge_base.build(folder), free_address(0)
+    folder = Path("build/demo")
+    base = knowledge_base.build(folder)
     asked = questions(entities(), PROMPTS, SEED)
-    command = ["reimagen-retriever", "serve", str(base), "--address", address]
-    with Child(command, folder / "logs" / "recall.log") as child:
-        child.wait_until(lambda: serving_grpc(address), START_SECONDS)
+    with LocalRedis() as redis, Retriever(base, redis.url, folder / "logs") as retriever:
+        retriever.wait()
         results = {
-            "the service's default": measure(address, asked, None),
-            "plain BM25 (minimum_score 0)": measure(address, asked, 0),
+            "the service's default": measure(retriever.address, asked, None),
+            "plain BM25 (minimum_score 0)": measure(retriever.address, asked, 0),
         }
     table = Table("judgement", "prompts", f"recall@{TOP}", "best is right")
     for name, result in results.items():
