@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from reimagen_generator.config.cascade import Guidance, Strategy
 from reimagen_generator.diffusion import guidance as guiding
+from reimagen_generator.networks.network import Text
 
 WEIGHTS = st.floats(0, 100, width=32)
 RATIOS = st.floats(0, 1, width=32)
@@ -60,6 +61,24 @@ def test_each_strategy_is_the_papers_formula(text: float, neighbor: float, ratio
         np.testing.assert_allclose(result, expected[strategy], rtol=1e-4, atol=1e-3)
 
 
+@settings(deadline=None)
+@given(text=WEIGHTS, neighbor=WEIGHTS, ratio=RATIOS, seed=st.integers(0, 1000))
+def test_the_two_outcomes_of_interleaved_mix_to_weighted(text: float, neighbor: float, ratio: float, seed: int) -> None:
+    """Its expectation at fixed x_t, exactly: R is below η with the probability η."""
+    epsilon = predictions(seed, 3)
+    guidance = Guidance(text_weight=text, neighbor_weight=neighbor, interleave_ratio=ratio)
+    below, above = np.zeros(3, np.float32), np.ones(3, np.float32)
+    (_, enhances_text), (_, enhances_neighbors), (_, weighted) = (
+        guided(guidance, strategy, epsilon, r)
+        for strategy, r in (
+            (Strategy.INTERLEAVED, below if ratio > 0 else above),
+            (Strategy.INTERLEAVED, above),
+            (Strategy.WEIGHTED, above),
+        )
+    )
+    np.testing.assert_allclose(ratio * enhances_text + (1 - ratio) * enhances_neighbors, weighted, rtol=1e-4, atol=1e-3)
+
+
 def test_interleaved_is_weighted_in_expectation() -> None:
     """At fixed x_t, averaged over many R: the standard error of 20,000 draws is far below the tolerance."""
     one = predictions(3, 1)
@@ -86,3 +105,22 @@ def test_without_neighbors_only_the_text_is_enhanced() -> None:
     guidance = Guidance(strategy=Strategy.INTERLEAVED, text_weight=2.0, neighbor_weight=1.0)
     assert guiding.strategy_of(guidance, neighbors=False) is Strategy.JOINT
     assert guiding.strategy_of(guidance, neighbors=True) is Strategy.INTERLEAVED
+
+
+def test_steps_outside_the_interval_are_not_guided() -> None:
+    log_snr = np.array([-9.0, -3.0, 0.0, 3.0, 9.0])
+    assert guiding.guided(Guidance(interval=(-3.0, 3.5)), log_snr).tolist() == [False, True, True, True, False]
+    assert guiding.guided(Guidance(), log_snr).all()
+    with pytest.raises(ValueError, match="interval: the first log-SNR must be below the second"):
+        Guidance(interval=(2.0, 2.0))
+
+
+def test_a_dropped_text_is_nothing_or_the_empty_texts_embedding() -> None:
+    keep = jnp.asarray([True, False])
+    text = Text(jnp.ones((2, 3, 4)), jnp.asarray([[True, True, False]] * 2))
+    empty = Text(jnp.full((2, 3, 4), 7.0), jnp.asarray([[True, False, False]] * 2))
+    masked = guiding.drop_text(text, keep, None)
+    assert np.asarray(masked.mask).tolist() == [[True, True, False], [False, False, False]]
+    replaced = guiding.drop_text(text, keep, empty)
+    assert np.asarray(replaced.tokens)[:, 0, 0].tolist() == [1.0, 7.0]
+    assert np.asarray(replaced.mask).tolist() == [[True, True, False], [True, False, False]]

@@ -1,12 +1,17 @@
 """Schedules, predictions and thresholding against independent computations."""
 
+import math
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reimagen_generator.config.cascade import Prediction, ScheduleKind, Thresholding
+from reimagen_generator.config.cascade import Guidance, Prediction, ScheduleKind, StageConfig, Strategy, Thresholding
+from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.thresholding import threshold
 
@@ -25,6 +30,81 @@ def test_linear_is_a_thousand_steps_of_beta() -> None:
     t = np.arange(1, 1001) / 1000
     alpha, _ = schedule.alpha_sigma(schedule.log_snr(ScheduleKind.LINEAR, jnp.asarray(t)))
     np.testing.assert_allclose(np.asarray(alpha) ** 2, product, atol=0.012)
+
+
+def test_cosine_betas_are_improved_ddpms() -> None:
+    """A product of 1 - β over integer timesteps (arXiv 2102.09672, eq. 17), which rounding must not leave."""
+    squared_cosine = [math.cos((n / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 for n in range(1001)]
+    product, expected = 1.0, []
+    for n in range(1000):
+        product *= 1 - min(1 - squared_cosine[n + 1] / squared_cosine[n], 0.999)
+        expected.append(math.log(product / (1 - product)))
+    time = jnp.arange(1000) / 1000
+    value = schedule.log_snr(ScheduleKind.COSINE_BETAS, time)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
+    between = time + jax.random.uniform(jax.random.key(0), time.shape, minval=-4e-4, maxval=4e-4)
+    np.testing.assert_array_equal(schedule.log_snr(ScheduleKind.COSINE_BETAS, between), value)
+    np.testing.assert_array_equal(schedule.nearest(ScheduleKind.COSINE_BETAS, between), time)
+    assert float(schedule.nearest(ScheduleKind.COSINE_BETAS, jnp.asarray(1.0))) == pytest.approx(0.999)
+    np.testing.assert_array_equal(schedule.nearest(ScheduleKind.COSINE, between), between)
+
+
+def stage(**changes: Any) -> StageConfig:
+    return StageConfig.model_validate({**TINY.stages[0].model_dump(), **changes})
+
+
+@pytest.mark.parametrize("kind", list(ScheduleKind))
+def test_a_grid_falls_to_the_clean_picture(kind: ScheduleKind) -> None:
+    grid = schedule.grid(stage(schedule=kind, steps=40))
+    assert (np.diff(grid.time) < 0).all()
+    assert (np.diff(grid.log_snr) > 0).all()
+    assert np.isposinf(grid.log_snr[-1])
+    assert len(grid.log_snr) == len(grid.time) + 1 == 41
+    assert grid.time[0] == pytest.approx(1.0, abs=0.001)
+
+
+def test_sections_are_deepfloyd_ifs_respacing() -> None:
+    """Its "smart27", as published beside its weights."""
+    published = [999, 976, 952, 928, 905, 882, 858, 857, 810, 762, 715, 714, 572, 429, 428, 286, 285, 238, 190, 143]
+    published += [142, 118, 95, 71, 47, 24, 0]
+    assert schedule.timesteps((7, 4, 2, 1, 2, 4, 7)).tolist() == published
+    grid = schedule.grid(stage(schedule=ScheduleKind.COSINE_BETAS, steps=27, sections=(7, 4, 2, 1, 2, 4, 7)))
+    np.testing.assert_allclose(grid.time * 1000, published, rtol=1e-6)
+    assert schedule.timesteps((1000,)).tolist() == list(range(999, -1, -1))
+
+
+def test_a_larger_picture_is_noised_as_the_smaller_one_seen_by_averaging() -> None:
+    """Simple diffusion, section 3.1: the mean of s² pixels has 1/s² of the noise's variance."""
+    scale, t = 4, jnp.linspace(0.1, 0.9, 9)
+    shifted = stage(size=64, schedule_size=16)
+    value = schedule.log_snr(shifted.schedule, t, shifted.log_snr_shift)
+    alpha, sigma = schedule.alpha_sigma(value)
+    signal_to_noise = (alpha / (sigma / scale)) ** 2
+    np.testing.assert_allclose(signal_to_noise, jnp.exp(schedule.log_snr(shifted.schedule, t)), rtol=1e-4)
+    assert stage().log_snr_shift == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sections": (1, 1)}, "sections: only the schedule cosine-betas"),
+        ({"schedule": "cosine-betas", "steps": 3, "sections": (1, 1)}, "sections: must add up to steps, 3, got 2"),
+        ({"schedule": "cosine-betas", "steps": 501, "sections": (501, 0)}, "sections: each of 2 parts has 500"),
+        ({"sampler": "unipc", "guidance": {"text_weight": 2.0}}, r"guidance\.strategy: interleaved changes"),
+        ({"steps": 1001}, "steps"),
+    ],
+)
+def test_impossible_sampling_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        stage(**changes)
+
+
+def test_a_multi_step_sampler_takes_guidance_that_does_not_interleave() -> None:
+    unipc = stage(sampler="unipc")
+    for guidance in (Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0), Guidance()):
+        unipc.check_guidance(guidance)
+    with pytest.raises(ValueError, match="interleaved"):
+        unipc.check_guidance(Guidance(neighbor_weight=2.0))
 
 
 @pytest.mark.parametrize("kind", list(ScheduleKind))
