@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reimagen_common.command_line import read_settings, told, variables_help
-from reimagen_common.errors import InvalidArgument
+from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import provenance
 from reimagen_generator.settings import Settings
 
@@ -67,6 +67,8 @@ def train(config: Annotated[Path, typer.Argument(help="TOML file, a field for ea
             Trainer(load_config(config)).run()
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
+        except FloatingPointError as error:
+            raise ReimagenError(str(error)) from error
 
 
 @app.command()

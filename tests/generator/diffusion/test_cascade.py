@@ -102,7 +102,7 @@ def test_damaged_weights_are_refused_by_name(cascade: Cascade, tmp_path: Path) -
         Cascade.load(tmp_path)
     cascade.save(tmp_path)
     (tmp_path / "stage-16.safetensors").write_bytes((tmp_path / "stage-64.safetensors").read_bytes())
-    with pytest.raises(ValueError, match=r"stage-16\.safetensors has an unknown tensor augmentation"):
+    with pytest.raises(ValueError, match=r"stage-16\.safetensors has an unknown tensor conditioning\.augmentation"):
         Cascade.load(tmp_path)
     (tmp_path / "stage-16.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot read"):

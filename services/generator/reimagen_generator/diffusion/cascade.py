@@ -7,6 +7,7 @@ neighbors ───────┤              ┤              │
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -84,12 +85,11 @@ class Cascade:
             ValueError: a file is missing or damaged, or does not fit the configuration.
         """
         config = checkpoint.load_config(folder)
-        networks = []
-        for stage in config.stages:
-            network = build_network(stage.network, nnx.Rngs(0))
-            checkpoint.load_network(folder / checkpoint.stage_file(stage.size), network)
-            networks.append(network)
-        return cls(config, networks)
+        files = [folder / checkpoint.stage_file(stage.size) for stage in config.stages]
+        return cls(
+            config,
+            [checkpoint.load_network(file, stage.network) for file, stage in zip(files, config.stages, strict=True)],
+        )
 
     @classmethod
     def random(cls, config: CascadeConfig, seed: int) -> Self:
@@ -111,6 +111,16 @@ class Cascade:
     def sizes(self) -> tuple[int, ...]:
         """The sizes that may be asked for."""
         return tuple(stage.size for stage in self.config.stages)
+
+    def check_guidance(self, options: GuidanceOptions, size: int) -> None:
+        """Refuses guidance that a stage on the way to `size` cannot follow.
+
+        Raises:
+            ValueError: naming the field, as `guidance.strategy`.
+        """
+        for stage in self.config.stages:
+            if stage.size <= size:
+                stage.check_guidance(_guidance(stage, options))
 
     def draw(
         self,
@@ -136,7 +146,8 @@ class Cascade:
             One `StepDone` a step, then one `Drawn`.
 
         Raises:
-            ValueError: the size is not one of `sizes`, there is no seed, or there are too many neighbors.
+            ValueError: the size is not one of `sizes`, there is no seed, there are too many neighbors, or a stage
+                cannot follow the guidance.
         """
         if size not in self.sizes:
             raise ValueError(f"size: must be one of {', '.join(map(str, self.sizes))}, got {size}")
@@ -144,6 +155,19 @@ class Cascade:
             raise ValueError("seeds: at least one is needed")
         if len(neighbors) > self.config.maximum_k:
             raise ValueError(f"neighbors: at most {self.config.maximum_k}, got {len(neighbors)}")
+        self.check_guidance(guidance, size)
+        yield from self._draw(prompt, neighbors, seeds, size, guidance, brief=False)
+
+    def _draw(
+        self,
+        prompt: str,
+        neighbors: Sequence[ReferencePair],
+        seeds: Sequence[int],
+        size: int,
+        guidance: GuidanceOptions,
+        brief: bool,
+    ) -> Generator[StepDone | Drawn, None, None]:
+        """Draws; `brief`ly with the first step alone of each stage whose steps are all compiled as one."""
         slots = _slots(len(neighbors), self.config)
         text = self._encode([prompt] * len(seeds))
         neighbor_text = self._encode([pair.text for pair in neighbors] + [""] * (slots - len(neighbors)))
@@ -154,7 +178,9 @@ class Cascade:
             images = jnp.tile(_resized(neighbors, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
             keys = jnp.stack([_stage_key(seed, index) for seed in seeds])
             conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys)
-            for sampled in stage.sample(conditions, _guidance(stage.config, guidance), keys):
+            guided = _guidance(stage.config, guidance)
+            last = 1 if brief and guided.interval is None else None
+            for sampled in islice(stage.sample(conditions, guided, keys), last):
                 previous = sampled.x.block_until_ready()  # JAX runs ahead: what is told as done must be
                 x_0 = sampled.x_0
 
@@ -167,15 +193,17 @@ class Cascade:
             previous = to_float(to_bytes(previous))
         yield Drawn(np.asarray(to_bytes(jnp.asarray(previous))))
 
-    def warm_up(self, size: int | None = None) -> None:
-        """Compiles what a usual request needs: one picture, the default number of neighbors.
+    def warm_up(self, batch_size: int = 1) -> None:
+        """Compiles what a usual request needs, by a step of each stage: the default number of neighbors, and none.
 
         Args:
-            size: up to which stage; None for all.
+            batch_size: seeds that `draw` will be given.
         """
         pair = ReferencePair(np.zeros((8, 8, 3), np.uint8), "")
-        for _ in self.draw("", [pair] * self.config.default_k, seeds=[0], size=size or self.sizes[-1]):
-            pass
+        for neighbors in ([pair] * self.config.default_k, []):
+            for event in self._draw("", neighbors, [0] * batch_size, self.sizes[-1], GuidanceOptions(), brief=True):
+                if isinstance(event, StepDone):
+                    event.preview()
 
     def _encode(self, texts: list[str]) -> Text:
         embedding = self._text_encoder.encode(texts)

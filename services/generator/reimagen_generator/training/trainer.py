@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from flax import nnx
@@ -86,14 +87,14 @@ class Trainer:
         """Trains up to the configured number of steps. Ctrl-C saves a checkpoint and ends.
 
         Raises:
-            FloatingPointError: the loss is not a number; the last checkpoint stays as it was.
+            FloatingPointError: a loss or its gradient is not finite, naming the step; no checkpoint holds that step.
         """
         self._restore()
         begun, seen, saved = time.monotonic(), 0, time.monotonic()
         first = int(self.state.step)
         tqdm.write(f"{parameter_count(self.network) / 1e6:.2f}M parameters, from step {first} of {self.config.steps}")
         bar: tqdm[NoReturn] = tqdm(total=self.config.steps, initial=first, unit="step", smoothing=0.05)
-        losses: list[Array] = []
+        losses: list[Float[Array, ""]] = []  # of the steps since the last line of the log
         key = jax.random.key(self.config.seed)
         # Stopping between steps: a step that is cut off would leave the data a batch ahead of the weights.
         stopping: list[int] = []
@@ -108,14 +109,14 @@ class Trainer:
                 seen += self.config.batch_size * self.config.draws
                 bar.update()
                 if (step + 1) % _LOG_EVERY == 0:
-                    self._log(step + 1, float(jnp.stack(losses).mean()), seen / (time.monotonic() - begun), bar)
+                    self._log(step + 1, float(self._finite(losses).mean()), seen / (time.monotonic() - begun), bar)
                     losses.clear()
                 if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
-                    self._save()
+                    self._save(losses)
                     saved = time.monotonic()
         finally:
             signal.signal(signal.SIGINT, before)
-        self._save()
+        self._save(losses)
         self._checkpoints.wait_until_finished()
         bar.close()
         checkpoint.save_config(self._cascade, self.config.weights)
@@ -133,16 +134,36 @@ class Trainer:
         # Early on, a long average would still hold the random weights.
         decay = jnp.minimum(self.config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
         average = optax.incremental_update(parameters, state.average, 1.0 - decay)
+        # A gradient that is not finite spoils the weights as a loss does; told as one, both are seen in one place.
+        loss = jnp.where(jnp.isfinite(optax.tree.norm(gradient)), loss, jnp.nan)
         return TrainingState(state.step + 1, parameters, average, optimizer_state), loss
 
+    def _finite(self, losses: list[Float[Array, ""]]) -> Float[np.ndarray, " steps"]:
+        """The losses of the last steps.
+
+        Raises:
+            FloatingPointError: one of them is not finite.
+        """
+        values = np.array(jax.device_get(losses))
+        spoilt = np.flatnonzero(~np.isfinite(values))
+        if spoilt.size:
+            step = int(self.state.step) - len(values) + int(spoilt[0]) + 1
+            self._checkpoints.wait_until_finished()
+            kept = self._checkpoints.latest_step()
+            raise FloatingPointError(
+                f"step {step}: the loss or its gradient is not finite; "
+                f"{'there is no checkpoint yet' if kept is None else f'the last checkpoint is of step {kept}'}. "
+                "Try a lower learning_rate"
+            )
+        return values
+
     def _log(self, step: int, loss: float, rate: float, bar: "tqdm[NoReturn]") -> None:
-        if loss != loss:
-            raise FloatingPointError(f"the loss became NaN between steps {step - _LOG_EVERY} and {step}")
         bar.set_postfix(loss=f"{loss:.4f}", rows_per_second=f"{rate:.1f}")
         with (self.config.output / "log.jsonl").open("a") as log:
             log.write(json.dumps({"step": step, "loss": loss, "rows_per_second": rate, "time": time.time()}) + "\n")
 
-    def _save(self) -> None:
+    def _save(self, unchecked: list[Float[Array, ""]]) -> None:
+        self._finite(unchecked)
         self._checkpoints.save(
             int(self.state.step),
             args=ocp.args.Composite(
@@ -164,8 +185,7 @@ class Trainer:
 
     def _begin_from(self, weights: Path) -> None:
         """Takes the stage's weights of a cascade folder, and nothing else of how they were trained."""
-        network = self.network
-        checkpoint.load_network(weights / checkpoint.stage_file(self.stage.size), network)
+        network = checkpoint.load_network(weights / checkpoint.stage_file(self.stage.size), self.stage.network)
         average = nnx.state(network, nnx.Param)
         self.state = replace(self.state, parameters=jax.tree.map(jnp.copy, average), average=average)
 

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.config.networks import AnyNetworkConfig
 from reimagen_generator.networks.network import Network
+from reimagen_generator.networks.registry import build_network
 
 CONFIG_FILE = "cascade.json"
 
@@ -36,25 +38,29 @@ def save_network(network: Network, path: Path, metadata: dict[str, str] | None =
     partial.rename(path)
 
 
-def load_network(path: Path, network: Network) -> None:
-    """Fills a network with stored weights.
+def load_network(path: Path, config: AnyNetworkConfig) -> Network:
+    """A network of stored weights; nothing is initialised or read before every name and shape has been compared.
 
     Raises:
         ValueError: the file is missing or damaged, or a tensor is missing, left over or of another shape, by its name.
     """
-    try:
-        stored = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"weights: cannot read {path}: {error}") from error
+    network: Network = nnx.eval_shape(lambda: build_network(config, nnx.Rngs(0)))
     state = nnx.state(network, nnx.Param)
     wanted = _named(state)
-    for name in sorted(wanted.keys() ^ stored.keys()):
-        raise ValueError(f"weights: {path} {'lacks' if name in wanted else 'has an unknown'} tensor {name}")
-    for name, value in wanted.items():
-        if stored[name].shape != value.shape:
-            raise ValueError(f"weights: {path}: {name} has shape {stored[name].shape}, expected {value.shape}")
-        value[...] = jnp.asarray(stored[name], jnp.float32)
+    try:
+        with safe_open(path, "numpy") as file:
+            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (no dict)
+            for name in sorted(wanted.keys() ^ stored.keys()):
+                raise ValueError(f"weights: {path} {'lacks' if name in wanted else 'has an unknown'} tensor {name}")
+            for name, value in wanted.items():
+                if stored[name] != value.shape:
+                    raise ValueError(f"weights: {path}: {name} has shape {stored[name]}, expected {value.shape}")
+            for name, value in wanted.items():
+                value.set_value(jnp.asarray(file.get_tensor(name).astype(np.float32)))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"weights: cannot read {path}: {error}") from error
     nnx.update(network, state)
+    return network
 
 
 def save_config(config: CascadeConfig, folder: Path) -> None:
