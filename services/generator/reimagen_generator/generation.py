@@ -34,8 +34,9 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Progress:
-    """So many steps of a stage are done; now and then with a PNG of what it predicts."""
+    """So many steps of a stage are done for a picture; now and then with a PNG of what it predicts."""
 
+    index: int
     stage: int
     size: int
     step: int
@@ -71,7 +72,7 @@ class Generator:
         return self.engine.cascade.config
 
     def generate(self, request: GenerationRequest, call: Call) -> Iterator[Event]:
-        """Yield one `Accepted`, one `Neighbors`, any number of `Progress`, one `Picture` for each picture.
+        """Yield one `Accepted`, one `Neighbors`, then `Progress` and one `Picture` for each picture as it is done.
 
         Raises:
             InvalidArgument: naming the field that this cascade can't serve, or the reference that can't be read.
@@ -82,6 +83,7 @@ class Generator:
         """
         size = self._size(request)
         k = self._k(request)
+        guidance = self._guidance(request, size)
         first = secrets.randbelow(SEEDS) if request.seed is None else request.seed
         started = time.monotonic()
         with self.engine.admit(call) as place:
@@ -95,17 +97,17 @@ class Generator:
                 neighbors=references or [_read_neighbor(neighbor) for neighbor in grounds.neighbors],
                 seeds=[(first + index) % SEEDS for index in range(request.n)],
                 size=size,
-                guidance=GuidanceOptions(**request.guidance.model_dump()),
+                guidance=guidance,
                 previews=request.previews,
             )
             for event in place.draw(drawing):
                 match event:
                     case Step():
                         preview = None if event.preview is None else encode_preview(event.preview)
-                        yield Progress(event.stage, event.size, event.step, event.steps, preview)
+                        yield Progress(event.index, event.stage, event.size, event.step, event.steps, preview)
                     case Finished():
                         yield from self._write(request, drawing, grounds, event)
-                        _logger.info("drawn", extra={"call": call.id, "seconds": time.monotonic() - started})
+            _logger.info("drawn", extra={"call": call.id, "seconds": time.monotonic() - started})
 
     def _size(self, request: GenerationRequest) -> int:
         sizes = self.engine.cascade.sizes
@@ -135,6 +137,15 @@ class Generator:
             )
         return k
 
+    def _guidance(self, request: GenerationRequest, size: int) -> GuidanceOptions:
+        options = GuidanceOptions(**request.guidance.model_dump())
+        try:
+            self.engine.cascade.check_guidance(options, size)
+        except ValueError as error:
+            field, _, message = str(error).partition(": ")
+            raise InvalidArgument(message, field=field) from error
+        return options
+
     def _find(self, request: GenerationRequest, k: int, call: Call) -> Neighbors:
         if request.references:
             return Neighbors([Neighbor(reference.image, reference.text) for reference in request.references])
@@ -145,7 +156,8 @@ class Generator:
     def _write(
         self, request: GenerationRequest, drawing: Drawing, grounds: Neighbors, finished: Finished
     ) -> Iterator[Picture]:
-        for index, (seed, pixels) in enumerate(zip(drawing.seeds, finished.pictures, strict=True)):
+        for index, pixels in enumerate(finished.pictures, start=finished.index):
+            seed = drawing.seeds[index]
             origin = provenance.Provenance(
                 prompt=request.prompt,
                 seed=seed,

@@ -71,7 +71,7 @@ class Service:
         """
         self._stop_seconds = settings.stop_seconds
         self._retriever = Retriever(settings.retriever)
-        self.engine = Engine(cascade, capacity=settings.queue_capacity)
+        self.engine = Engine(cascade, capacity=settings.queue_capacity, batch_size=settings.batch_size)
         generator = Generator(self.engine, self._retriever)
         with _listening("http", settings.http):
             self._http = HttpServer(create_app(generator, deadline=settings.deadline_seconds), settings.http)

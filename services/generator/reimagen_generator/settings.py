@@ -29,10 +29,13 @@ class Settings(BaseSettings):
     grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 takes a free one.")
     http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 takes a free one.")
     queue_capacity: int = Field(8, ge=0, le=64, description="Requests that may wait beside the one being drawn.")
+    batch_size: int = Field(
+        1, ge=1, le=10, description="Pictures drawn at once; a request for more is drawn in several batches."
+    )
     deadline_seconds: float = Field(300, gt=0, le=3600, description="How long a request may take, unless it says.")
     stop_seconds: float = Field(30, ge=0, le=600, description="How long requests may take once a stop is asked.")
     compile_cache: Path = Field(
-        default_factory=_user_cache, description="Folder that keeps compiled code, for a fast next start."
+        default_factory=_user_cache, description="Folder that keeps compiled code, so that nothing is compiled twice."
     )
     log_level: Level = Field("info", description="The least severe level that is logged.")
 

@@ -2,7 +2,9 @@
 
 import base64
 import io
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reimagen_generator import provenance
+from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import ImagesRequest
+from reimagen_generator.requests import NEIGHBORS, PROMPT_CHARACTERS, REFERENCE_BYTES
 
 URL = "/v1/images/generations"
 ALONE = {"retrieval": {"k": 0}}
@@ -101,13 +105,15 @@ def test_a_stream_shows_the_picture_growing(served: Any) -> None:
     assert all(name == data["type"] for name, data in events)
     kinds = [name.removeprefix("image_generation.") for name, _ in events]
     assert kinds[0] == "neighbors"
-    assert kinds[-2:] == ["completed", "completed"]
-    assert sorted(kinds[1:-2]) == ["partial_image"] * 2 + ["progress"] * 6
+    told = [(kind, data["index"]) for kind, (_, data) in zip(kinds, events, strict=True) if "index" in data]
+    assert told == [(kind, index) for index in range(2) for kind in ["progress"] * 6 + ["completed"]]
     partial = [data for name, data in events if name.endswith("partial_image")]
     assert [data["partial_image_index"] for data in partial] == [0, 1]
     assert all(shape(base64.b64decode(data["b64_json"]))[0] == "PNG" for data in partial)
     whole = draw(served, n=2, seed=7, size="64x64")
-    assert [data["b64_json"] for _, data in events[-2:]] == [image["b64_json"] for image in whole["data"]]
+    assert [data["b64_json"] for name, data in events if name.endswith("completed")] == [
+        image["b64_json"] for image in whole["data"]
+    ]
 
 
 def test_a_stream_that_fails_before_it_begins_has_a_status(served: Any) -> None:
@@ -186,12 +192,27 @@ def test_any_json_is_drawn_or_refused(served: Any, body: dict[str, Any]) -> None
     assert response.status_code == 200 or response.json()["field"]
 
 
+def post(served: Any, content: bytes | Iterator[bytes]) -> httpx.Response:
+    answer: httpx.Response = served.rest.post(URL, content=content, headers={"content-type": "application/json"})
+    return answer
+
+
 def test_a_body_too_large_is_refused_before_it_is_parsed(served: Any) -> None:
-    whole = served.rest.post(URL, content=b" " * (33 * 1024 * 1024), headers={"content-type": "application/json"})
+    assert post(served, b" " * BODY_BYTES).json()["field"] == "body"
+    whole = post(served, b" " * (BODY_BYTES + 1))
     assert (whole.status_code, whole.json()["status"]) == (413, 413)
-    pieces = (b" " * 1024 * 1024 for _ in range(33))
-    chunked = served.rest.post(URL, content=pieces, headers={"content-type": "application/json"})
-    assert chunked.status_code == 413
+    assert whole.json()["detail"] == "body: must be at most 87 MiB; send fewer or smaller references"
+    piece = b" " * 1024 * 1024
+    assert post(served, itertools.repeat(piece, BODY_BYTES // len(piece) + 1)).status_code == 413
+
+
+def test_the_largest_request_that_the_fields_allow_is_not_too_large(served: Any) -> None:
+    picture = base64.b64encode(bytes(REFERENCE_BYTES)).decode()
+    reference = {"image": f"data:image/png;base64,{picture}", "text": "\U0001f98a" * PROMPT_CHARACTERS}
+    body = {"prompt": "\U0001f98a" * PROMPT_CHARACTERS, "references": [reference] * NEIGHBORS, "size": "17x17"}
+    answer = post(served, json.dumps(body).encode())
+    # Every other field is sound: what is refused is the one that needs the cascade to be judged.
+    assert (answer.status_code, answer.json()["field"]) == (400, "size")
 
 
 def test_a_retriever_that_is_down_is_503_and_says_what_to_do(served: Any) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, Protocol
 
+import jax
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
@@ -20,7 +22,7 @@ SECONDS = 240.0
 
 
 class MakeEngine(Protocol):
-    def __call__(self, cascade: Cascade, *, capacity: int) -> Engine: ...
+    def __call__(self, cascade: Cascade, *, capacity: int, batch_size: int = 1) -> Engine: ...
 
 
 @pytest.fixture(scope="session")
@@ -28,18 +30,23 @@ def tiny() -> Cascade:
     return Cascade.random(TINY, seed=0)
 
 
-class Endless(Cascade):
-    """Takes so many steps that no drawing ends within a test, and warms up with the first of them."""
+@pytest.fixture(scope="session")
+def single() -> Cascade:
+    """Only the first stage, which a further batch size compiles faster for."""
+    return Cascade.random(TINY.model_copy(update={"stages": TINY.stages[:1]}), seed=0)
 
-    def warm_up(self, size: int | None = None) -> None:
-        next(self.draw("", [], seeds=[0], size=size or self.sizes[0]))
+
+@pytest.fixture(params=[1, 2], ids=["one by one", "two at once"])
+def batched(request: pytest.FixtureRequest, tiny: Cascade, single: Cascade) -> tuple[Cascade, int]:
+    """A cascade and how many pictures it is to draw at once."""
+    return (tiny, 1) if request.param == 1 else (single, 2)
 
 
 @pytest.fixture(scope="session")
 def endless() -> Cascade:
-    first, *rest = TINY.stages
-    stages = (first.model_copy(update={"steps": 50_000}), *rest)
-    return Endless.random(TINY.model_copy(update={"stages": stages}), seed=0)
+    """Takes so many steps that no drawing ends within a test."""
+    stage = TINY.stages[0].model_copy(update={"steps": 50_000})
+    return Cascade.random(TINY.model_copy(update={"stages": (stage,)}), seed=0)
 
 
 @pytest.fixture
@@ -47,8 +54,8 @@ def make_engine() -> Iterator[MakeEngine]:
     """Starts engines, and stops them when the test ends."""
     engines: list[Engine] = []
 
-    def make(cascade: Cascade, *, capacity: int) -> Engine:
-        engine = Engine(cascade, capacity=capacity)
+    def make(cascade: Cascade, *, capacity: int, batch_size: int = 1) -> Engine:
+        engine = Engine(cascade, capacity=capacity, batch_size=batch_size)
         engine.start()
         engines.append(engine)
         return engine
@@ -96,12 +103,14 @@ class Background:
         return self
 
 
-def finished(engine: Engine, drawing: Drawing) -> Finished:
+def pictures(engine: Engine, drawing: Drawing) -> npt.NDArray[np.uint8]:
+    """All that the call draws, in the order of the seeds."""
     background = Background(engine, drawing).end()
     assert background.error is None
-    last = background.events[-1]
-    assert isinstance(last, Finished)
-    return last
+    finished = [event for event in background.events if isinstance(event, Finished)]
+    drawn = np.concatenate([event.pictures for event in finished])
+    assert [event.index for event in finished] == list(range(0, len(drawn), len(finished[0].pictures)))
+    return drawn
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
@@ -113,32 +122,80 @@ def eventually(condition: Callable[[], bool]) -> bool:
     return True
 
 
-def test_steps_come_in_order_and_pictures_last(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing) -> None:
-    engine = make_engine(tiny, capacity=1)
-    background = Background(engine, replace(drawing, size=64, seeds=[1, 2])).end()
-    *steps, last = background.events
-    assert [(step.stage, step.size, step.step, step.steps) for step in steps if isinstance(step, Step)] == [
-        (stage, config.size, step, config.steps)
-        for stage, config in enumerate(TINY.stages)
-        for step in range(1, config.steps + 1)
+def test_each_batch_tells_its_steps_in_order_and_then_its_pictures(
+    make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: Drawing
+) -> None:
+    cascade, batch_size = batched
+    engine = make_engine(cascade, capacity=1, batch_size=batch_size)
+    size, seeds = cascade.sizes[-1], [1, 2, 3]
+    background = Background(engine, replace(drawing, size=size, seeds=seeds)).end()
+    told = [
+        (event.index, event.stage, event.size, event.step, event.steps)
+        if isinstance(event, Step)
+        else (event.index, event.pictures.shape)
+        for event in background.events
     ]
-    assert isinstance(last, Finished)
-    assert last.pictures.shape == (2, 64, 64, 3)
-    assert (engine.counters.finished, engine.counters.steps) == (1, 6)
+    expected: list[tuple[object, ...]] = []
+    for index in range(0, len(seeds), batch_size):
+        expected += [
+            (index, stage, config.size, step, config.steps)
+            for stage, config in enumerate(cascade.config.stages)
+            for step in range(1, config.steps + 1)
+        ]
+        expected.append((index, (min(batch_size, len(seeds) - index), size, size, 3)))
+    assert told == expected
+    steps = sum(isinstance(event, Step) for event in background.events)
+    assert (engine.counters.finished, engine.counters.steps) == (1, steps)
+
+
+def test_a_seed_gives_the_same_picture_alone_and_in_company(
+    make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: Drawing
+) -> None:
+    cascade, batch_size = batched
+    engine = make_engine(cascade, capacity=1, batch_size=batch_size)
+    seeds = [7, 8, 9]
+    together = pictures(engine, replace(drawing, seeds=seeds))
+    alone = [pictures(engine, replace(drawing, seeds=[seed]))[0] for seed in seeds]
+    assert np.array_equal(together, alone)
+    assert not np.array_equal(together[0], together[1])
+
+
+def test_no_number_of_pictures_and_no_usual_neighbors_compile_anew(
+    make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: Drawing
+) -> None:
+    cascade, batch_size = batched
+    engine = make_engine(cascade, capacity=1, batch_size=batch_size)
+    red = ReferencePair(np.full((20, 30, 3), (255, 0, 0), np.uint8), "red")
+    compiled: list[str] = []
+
+    def listen(event: str, duration_secs: float, **fields: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(f"{fields} took {duration_secs:.2f} s")
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for neighbors in ([], [red], [red] * cascade.config.default_k):
+            for seeds in ([1], [1, 2], [1, 2, 3]):
+                pictures(engine, replace(drawing, seeds=seeds, neighbors=neighbors, size=cascade.sizes[-1], previews=1))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert compiled == []
 
 
 @pytest.mark.parametrize("previews", [0, 1, 2, 3])
 def test_previews_are_as_many_as_asked(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing, previews: int) -> None:
-    background = Background(make_engine(tiny, capacity=1), replace(drawing, size=64, previews=previews)).end()
+    background = Background(
+        make_engine(tiny, capacity=1), replace(drawing, seeds=[1, 2], size=64, previews=previews)
+    ).end()
     shown = [event for event in background.events if isinstance(event, Step) and event.preview is not None]
-    assert len(shown) == previews
+    assert [step.index for step in shown] == [0] * previews
     assert all(step.preview is not None and step.preview.shape == (step.size, step.size, 3) for step in shown)
 
 
 def test_the_same_seed_gives_the_same_picture(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing) -> None:
     engine = make_engine(tiny, capacity=1)
-    once, again = finished(engine, drawing).pictures, finished(engine, drawing).pictures
-    other = finished(engine, replace(drawing, seeds=[8])).pictures
+    once, again = pictures(engine, drawing), pictures(engine, drawing)
+    other = pictures(engine, replace(drawing, seeds=[8]))
     assert np.array_equal(once, again)
     assert not np.array_equal(once, other)
 
@@ -261,7 +318,7 @@ def test_a_failing_drawing_fails_alone(make_engine: MakeEngine, drawing: Drawing
     failed = Background(engine, replace(drawing, prompt="fail")).end()
     assert type(failed.error) is ReimagenError
     assert failed.call.id in str(failed.error)
-    assert finished(engine, drawing).pictures.shape == (1, 16, 16, 3)
+    assert pictures(engine, drawing).shape == (1, 16, 16, 3)
     assert (engine.counters.failed, engine.counters.finished) == (1, 1)
 
 

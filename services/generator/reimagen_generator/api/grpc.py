@@ -117,7 +117,12 @@ def _write(event: Event) -> pb.GenerateEvent:
         case Progress():
             return pb.GenerateEvent(
                 progress=pb.GenerateEvent.Progress(
-                    stage=event.stage, size=event.size, step=event.step, steps=event.steps, preview=event.preview
+                    index=event.index,
+                    stage=event.stage,
+                    size=event.size,
+                    step=event.step,
+                    steps=event.steps,
+                    preview=event.preview,
                 )
             )
         case Picture():

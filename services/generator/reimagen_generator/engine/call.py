@@ -17,8 +17,9 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One step of one stage is done."""
+    """One step of one stage is done, for the picture `index` and those that are drawn together with it."""
 
+    index: int
     stage: int
     size: int
     step: int
@@ -28,9 +29,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Finished:
-    """All pictures of the call, in the order of their seeds."""
+    """Pictures that are done, from the call's picture `index` on."""
 
-    pictures: UInt8[np.ndarray, "n size size 3"]
+    index: int
+    pictures: UInt8[np.ndarray, "some size size 3"]
 
 
 class Call:

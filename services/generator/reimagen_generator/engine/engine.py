@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import numpy as np
+from jaxtyping import UInt8
+
 from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
 from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
@@ -59,7 +62,7 @@ class Place:
         self._jobs = jobs
 
     def draw(self, drawing: Drawing) -> Iterator[Step | Finished]:
-        """Queue the drawing, then yield what is drawn: any number of `Step`, then one `Finished`.
+        """Queue the drawing, then yield what is drawn: for each batch of pictures its `Step`s and one `Finished`.
 
         The iterator raises:
             Cancelled: the caller has gone.
@@ -67,22 +70,30 @@ class Place:
             ReimagenError: the drawing failed; other calls are not touched.
         """
         self._jobs.put((self._call, drawing))
-        return self._events()
+        return self._events(len(drawing.seeds))
 
-    def _events(self) -> Iterator[Step | Finished]:
-        while True:
+    def _events(self, missing: int) -> Iterator[Step | Finished]:
+        while missing:
             event = self._call.receive()
-            yield event
             if isinstance(event, Finished):
-                return
+                missing -= len(event.pictures)
+            yield event
 
 
 class Engine:
     """Draws with one cascade, one call at a time, in the order of their arrival."""
 
-    def __init__(self, cascade: Cascade, *, capacity: int) -> None:
-        """Take the cascade that draws, and how many calls may wait beside the one that is being drawn."""
+    def __init__(self, cascade: Cascade, *, capacity: int, batch_size: int = 1) -> None:
+        """Take the cascade that draws.
+
+        Args:
+            cascade: What draws.
+            capacity: How many calls may wait beside the one that is being drawn.
+            batch_size: How many pictures are drawn at once. It is what is compiled: a call for more is drawn in
+                several batches, and the last one is filled up.
+        """
         self.cascade = cascade
+        self._batch_size = batch_size
         self._places = capacity + 1
         self._state = State.STARTING
         self._counters = Counters()
@@ -110,7 +121,7 @@ class Engine:
     def start(self) -> None:
         """Compile the cascade, which may take minutes the first time, then admit calls."""
         started = time.monotonic()
-        self.cascade.warm_up()
+        self.cascade.warm_up(batch_size=self._batch_size)
         _logger.info("the cascade is compiled", extra={"seconds": round(time.monotonic() - started, 1)})
         self._worker.start()
         self._state = State.READY
@@ -173,11 +184,21 @@ class Engine:
                 call.post(ReimagenError(f"the drawing failed; the service's log says why under {call.id}"))
 
     def _draw(self, call: Call, drawing: Drawing) -> None:
-        call.check()
         started = time.monotonic()
-        due = self._preview_steps(drawing)
+        for index in range(0, len(drawing.seeds), self._batch_size):
+            call.check()
+            pictures = self._draw_batch(call, drawing, index)
+            if index + len(pictures) == len(drawing.seeds):
+                self._seconds_a_call = time.monotonic() - started
+                self._count(finished=1)
+            call.post(Finished(index, pictures))
+
+    def _draw_batch(self, call: Call, drawing: Drawing, index: int) -> UInt8[np.ndarray, "some size size 3"]:
+        due = self._preview_steps(drawing) if index == 0 else frozenset()
+        seeds = drawing.seeds[index : index + self._batch_size]
+        filled = [*seeds, *[seeds[-1]] * (self._batch_size - len(seeds))]
         events = self.cascade.draw(
-            drawing.prompt, drawing.neighbors, seeds=drawing.seeds, size=drawing.size, guidance=drawing.guidance
+            drawing.prompt, drawing.neighbors, seeds=filled, size=drawing.size, guidance=drawing.guidance
         )
         for done, event in enumerate(events, start=1):
             call.check()
@@ -185,14 +206,13 @@ class Engine:
                 case StepDone():
                     self._count(steps=1)
                     preview = event.preview() if done in due else None
-                    call.post(Step(event.stage, event.size, event.step, event.steps, preview))
+                    call.post(Step(index, event.stage, event.size, event.step, event.steps, preview))
                 case Drawn():
-                    self._seconds_a_call = time.monotonic() - started
-                    self._count(finished=1)
-                    call.post(Finished(event.pictures))
+                    return event.pictures[: len(seeds)]
+        raise AssertionError("a drawing ends with its pictures")
 
     def _preview_steps(self, drawing: Drawing) -> frozenset[int]:
-        """Which steps of the whole cascade, from 1, a preview is due at: evenly spread, the end left out."""
+        """At which of the first picture's steps, from 1, a preview is due: evenly spread, the end left out."""
         steps = sum(stage.steps for stage in self.cascade.config.stages if stage.size <= drawing.size)
         return frozenset(max(1, steps * (index + 1) // (drawing.previews + 1)) for index in range(drawing.previews))
 

@@ -48,7 +48,8 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The pictures; with `stream`, server-sent events: one `image_generation.neighbors`, "
         "`image_generation.progress` for each step, `image_generation.partial_image` as often as asked, and one "
-        "`image_generation.completed` for each picture. An error in mid-stream is an event `error`.",
+        "`image_generation.completed` for each picture, as soon as it is done. An error in mid-stream is an event "
+        "`error`.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     **_ERRORS,
@@ -199,7 +200,9 @@ async def _shown(
     async for event in events:
         match event:
             case Progress():
-                yield ProgressEvent(stage=event.stage, size=event.size, step=event.step, steps=event.steps)
+                yield ProgressEvent(
+                    index=event.index, stage=event.stage, size=event.size, step=event.step, steps=event.steps
+                )
                 if event.preview is not None:
                     yield PartialImageEvent(
                         partial_image_index=previews,

@@ -1,11 +1,18 @@
 """A limit on what a request may send, kept before anything is parsed."""
 
+import math
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY_BYTES: Final = 32 * 1024 * 1024
+from reimagen_generator.requests import NEIGHBORS, REFERENCE_BYTES
+
+_MIB: Final = 1024 * 1024
+# What is in a body beside references: a prompt, captions, each character of them perhaps twelve bytes of escapes.
+_REST_BYTES: Final = 2 * _MIB
+BODY_BYTES: Final = (NEIGHBORS * math.ceil(REFERENCE_BYTES / 3) * 4 + _REST_BYTES) // _MIB * _MIB
+"""The most references, each as large as it may be, fit in base64."""
 
 
 class BodyLimit:
@@ -38,6 +45,4 @@ class BodyLimit:
 
 
 def _too_large() -> HTTPException:
-    return HTTPException(
-        413, f"body: must be at most {BODY_BYTES // 1024 // 1024} MiB; send fewer or smaller references"
-    )
+    return HTTPException(413, f"body: must be at most {BODY_BYTES // _MIB} MiB; send fewer or smaller references")

@@ -89,6 +89,7 @@ class ProgressEvent(BaseModel):
     """A step is done."""
 
     type: Literal["image_generation.progress"] = "image_generation.progress"
+    index: int = Field(description="Of the picture that is being drawn, from 0; the first of them if they are several.")
     stage: int = Field(description="Of the cascade, from 0.")
     size: int = Field(description="Side of the stage's picture.")
     step: int = Field(description="Steps done.")
@@ -107,7 +108,7 @@ class PartialImageEvent(BaseModel):
 
 
 class CompletedEvent(ImageData):
-    """A finished picture; n of them end a stream."""
+    """A finished picture; the n-th of them ends a stream."""
 
     type: Literal["image_generation.completed"] = "image_generation.completed"
     index: int = Field(description="Of the picture, from 0.")
