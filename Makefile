@@ -34,7 +34,9 @@ lint: install ## check style and types
 	@$(BIN)/mypy $(CODE)
 
 bench: install ## measure, one table for each benchmark
-	@for script in benchmarks/*.py; do PYTHONPATH=deploy/demo $(BIN)/python "$$script" || exit 1; done
+	@for script in benchmarks/*.py; do \
+		PYTHONPATH=deploy/demo $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; \
+	done
 
 install: .venv/.installed ## install the services and their tools into .venv
 

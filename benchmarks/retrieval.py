@@ -3,31 +3,29 @@
 Builds a knowledge base of captions like the demonstration's, of as many pairs as asked for, serves it by
 `reimagen-retriever serve` in a process of its own with a Redis beside it, and prints a table.
 
-    python benchmarks/retrieval.py [PAIRS]
+    python -m benchmarks.retrieval [PAIRS]
 """
 
 import json
-import os
-import platform
 import random
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 import numpy as np
 from PIL import Image
 
+from benchmarks.shared.machine import machine, peak_megabytes
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
+from reimagen_demo.running import Retriever
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 PAIRS = 3_000
@@ -35,7 +33,6 @@ QUERIES = 1_000
 CALLERS = 8
 ENTITY_WORDS = 2_000
 SCENES = ("in the snow", "on the beach", "in the city at night", "under water", "in a forest", "on a stage")
-START_SECONDS = 120
 
 
 def words() -> list[str]:
@@ -54,25 +51,6 @@ def write_source(folder: Path, pairs: int) -> None:
         for number in range(pairs):
             caption = "a " + " ".join(rng.choices(vocabulary, k=rng.randint(1, 3)))
             lines.write(json.dumps({"image": "picture.png", "text": caption, "id": f"{number:09d}"}) + "\n")
-
-
-@contextmanager
-def serving(base: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A retriever, and its address."""
-    command: list[str | Path] = [PROGRAM, "serve", base, "--address", "127.0.0.1:0", "--redis-url", redis_url]
-    log = base.parent / "log"
-    with log.open("w") as stderr:
-        process = subprocess.Popen(command, stderr=stderr, text=True)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not (ready := re.search(r"msg=ready .*address=(\S+)", log.read_text())):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the retriever did not start: {log.read_text()}")
-            time.sleep(0.1)
-        yield process, ready[1]
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def milliseconds(
@@ -102,19 +80,6 @@ def queries(count: int, seed: int) -> list[str]:
     return [f"a {' '.join(rng.sample(vocabulary, 2))} {rng.choice(SCENES)}" for _ in range(count)]
 
 
-def peak_megabytes(process: subprocess.Popen[str]) -> float:
-    """The most memory that the process has had at once."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(peak[1]) / 1024 if peak else float("nan")
-
-
-def machine() -> str:
-    """The processor, its cores and the load on them."""
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-
-
 def main(pairs: int) -> None:
     """Measures, and prints the table."""
     print(f"Retrieval over gRPC, {pairs:,} pairs, k = 2, {QUERIES:,} prompts; {machine()}")
@@ -126,9 +91,10 @@ def main(pairs: int) -> None:
         subprocess.run([PROGRAM, "build", source, Path(folder, "kb")], check=True, capture_output=True)
         print(f"built in {time.perf_counter() - started:.1f} s")
         with (
-            serving(Path(folder, "kb"), redis_server.url) as (process, address),
-            grpc.insecure_channel(address) as channel,
+            Retriever(Path(folder, "kb"), redis_server.url, Path(folder)) as retriever,
+            grpc.insecure_channel(retriever.address) as channel,
         ):
+            retriever.wait()
             call = RetrievalStub(channel).Search
             print(f"{'':32}{'p50 ms':>10}{'p95 ms':>10}{f'{CALLERS} callers, /s':>18}")
             for seed, (name, omit) in enumerate((("with pictures", False), ("without pictures", True)), start=1):
@@ -140,7 +106,7 @@ def main(pairs: int) -> None:
                     p95 = statistics.quantiles(taken, n=20)[-1]
                     rate = calls_a_second(call, many)
                     print(f"{f'{state}, {name}':32}{statistics.median(taken):10.2f}{p95:10.2f}{rate:18,.0f}")
-            print(f"the retriever's peak memory: {peak_megabytes(process):,.0f} MiB")
+            print(f"the retriever's peak memory: {peak_megabytes(retriever.process):,.0f} MiB")
 
 
 if __name__ == "__main__":

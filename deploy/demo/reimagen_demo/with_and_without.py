@@ -61,7 +61,7 @@ def main() -> None:
         out.parent.mkdir(exist_ok=True)
         sheet.save(out)
         out.with_suffix(".webp").write_bytes(webp(sheet, WEBP_BYTES))
-        console.print(f"  {out}, and {out.with_suffix('.webp').name}: references, with retrieval, without")
+        console.print(f"  {out} and .webp  references, with retrieval, without")
 
 
 if __name__ == "__main__":

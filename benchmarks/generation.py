@@ -1,0 +1,125 @@
+"""Drawing, by the services as they are run: time to ready, seconds a picture, evaluations a second, peak memory.
+
+Serves the demonstration's knowledge base (built into build/demo/kb where `make demo` has not done so) by a real
+retriever with a Redis, and starts the generator twice: with nothing compiled, and with what the first start has kept.
+The second one draws, over gRPC, whose events tell when each step of each stage is done.
+
+    python -m benchmarks.generation
+"""
+
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from benchmarks.shared.floor import Work, flops_a_second, work
+from benchmarks.shared.machine import machine, peak_megabytes
+from reimagen.v1 import generation_pb2 as pb
+from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_common.local_redis import LocalRedis
+from reimagen_demo import knowledge_base
+from reimagen_demo.running import Generator, Retriever
+from reimagen_demo.with_and_without import prompts
+from reimagen_generator.api.grpc import MESSAGE_BYTES
+from reimagen_generator.settings import Settings
+from reimagen_generator.weights.checkpoint import load_config
+
+PICTURES = 3
+"""How many of each size."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How long the parts of one picture took, in seconds."""
+
+    size: int
+    stages: dict[int, float]
+    """By the size that the stage draws; encoding the neighbors is in it."""
+    other: float
+    """From the request to the neighbors, and from the last step to the picture's file."""
+
+    @property
+    def total(self) -> float:
+        """From the request to the file."""
+        return sum(self.stages.values()) + self.other
+
+
+def draw(generator: GenerationStub, prompt: str, size: int, seed: int) -> Drawn:
+    """Draws one picture; the time between two events goes to the second of them."""
+    stages: defaultdict[int, float] = defaultdict(float)
+    other, last = 0.0, time.perf_counter()
+    for event in generator.Generate(pb.GenerateRequest(prompt=prompt, size=size, seed=seed)):
+        now = time.perf_counter()
+        if event.HasField("progress"):
+            stages[event.progress.size] += now - last
+        else:
+            other += now - last
+        last = now
+    return Drawn(size, dict(stages), other)
+
+
+def print_stages(stages: list[Work], drawn: list[Drawn], rate: float) -> None:
+    """A line for each stage, then one for each size of picture."""
+    print(f"{'stage':>5}{'parameters':>12}{'evaluations':>13}{'GFLOP each':>12}", end="")
+    print(f"{'s a picture':>13}{'evaluations/s':>15}{'floor, s':>10}{'of the floor':>14}")
+    for stage in stages:
+        seconds = statistics.median(picture.stages[stage.size] for picture in drawn if stage.size in picture.stages)
+        floor = stage.flops / rate
+        print(f"{stage.size:5}{stage.parameters / 1e6:11.1f}M{stage.evaluations:13}", end="")
+        print(f"{stage.flops_an_evaluation / 1e9:12.2f}{seconds:13.2f}", end="")
+        print(f"{stage.evaluations / seconds:15.1f}{floor:10.2f}{seconds / floor:13.1f}x")
+    for size in sorted({picture.size for picture in drawn}):
+        pictures = [picture for picture in drawn if picture.size == size]
+        total, other = (
+            statistics.median(getattr(picture, part) for picture in pictures) for part in ("total", "other")
+        )
+        print(f"a picture of {size} px: {total:.2f} s, of which {other:.2f} s outside of the stages")
+
+
+def main() -> None:
+    """Measures, and prints the table."""
+    config = load_config(Settings().weights)
+    stages = work(config)
+    base = knowledge_base.build(Path("build/demo"))
+    print(f"Drawing over gRPC, cascade {config.name!r}, {config.default_k} neighbors; {machine()}", flush=True)
+    with tempfile.TemporaryDirectory() as name, LocalRedis() as redis:
+        folder = Path(name)
+        with Retriever(base, redis.url, folder) as retriever:
+            retriever.wait()
+            ready, peak = {}, {}
+            for state in ("nothing compiled", "compiled code kept"):
+                started = time.perf_counter()
+                with Generator(retriever.address, folder / "compiled", folder) as generator:
+                    generator.wait()
+                    ready[state] = time.perf_counter() - started
+                    if state == "compiled code kept":
+                        drawn, rate = measure(generator.grpc, [stage.size for stage in stages])
+                    peak[state] = peak_megabytes(generator.process)
+            peak_retriever, peak_redis = peak_megabytes(retriever.process), peak_megabytes(redis.process)
+    print("ready after " + ", ".join(f"{seconds:.1f} s with {state}" for state, seconds in ready.items()))
+    print_stages(stages, drawn, rate)
+    print(f"floor: float32 matrix products at {rate / 1e9:.0f} GFLOP/s; medians of {PICTURES} pictures of each size")
+    print(
+        f"peak memory: generator {peak['compiled code kept']:,.0f} MiB ({peak['nothing compiled']:,.0f} "
+        f"where it compiled), retriever {peak_retriever:,.0f} MiB, Redis {peak_redis:,.0f} MiB"
+    )
+
+
+def measure(address: str, sizes: list[int]) -> tuple[list[Drawn], float]:
+    """Draws pictures of each size; also gives the machine's best rate of products, taken between the pictures."""
+    drawn, rates = [], []
+    with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", MESSAGE_BYTES)]) as channel:
+        generator = GenerationStub(channel)
+        for seed in range(PICTURES):
+            for size in sizes:
+                rates.append(flops_a_second())
+                drawn.append(draw(generator, prompts()[seed], size, seed))
+    return drawn, max(rates)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The least that drawing can take: the networks' floating-point work, over the machine's rate of such work."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from reimagen_generator.config.cascade import CascadeConfig, StageConfig
+from reimagen_generator.diffusion import guidance, schedule
+from reimagen_generator.diffusion.cascade import size_factor
+from reimagen_generator.diffusion.stage import encode_neighbors
+from reimagen_generator.networks.network import LowResolution, Text, parameter_count
+from reimagen_generator.networks.registry import build_network
+from reimagen_generator.text.registry import load_text_encoder
+
+_MATRIX_SIDE = 2048
+_REPETITIONS = 5
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage computes for one picture that has the default number of neighbors."""
+
+    size: int
+    parameters: int
+    steps: int
+    evaluations: int
+    """Of the network in all steps: a guided one makes two or three."""
+    flops_an_evaluation: float
+    flops_of_neighbors: float
+    """Once a picture."""
+
+    @property
+    def flops(self) -> float:
+        """Altogether."""
+        return self.evaluations * self.flops_an_evaluation + self.flops_of_neighbors
+
+
+def work(config: CascadeConfig) -> list[Work]:
+    """The work of each stage, as XLA counts it before it optimizes; nothing is compiled or allocated."""
+    tokens = load_text_encoder(config.text_encoder).encode([""]).tokens.shape[1:]
+    return [
+        _work(stage, size_factor(config, index), config.default_k, tokens) for index, stage in enumerate(config.stages)
+    ]
+
+
+def _work(stage: StageConfig, factor: int | None, k: int, tokens: tuple[int, ...]) -> Work:
+    network = nnx.eval_shape(lambda: build_network(stage.network, nnx.Rngs(0)))
+    graph, parameters = nnx.split(network)
+
+    def encode(parameters: Any, images: Any, text: Text, mask: Any) -> Any:
+        return encode_neighbors(nnx.merge(graph, parameters), images, text, mask, factor)
+
+    def evaluate(parameters: Any, *arguments: Any) -> Any:
+        return nnx.merge(graph, parameters)(*arguments)
+
+    def neighbors(rows: int) -> tuple[Any, ...]:
+        return parameters, _pictures(stage, rows, k), _text(rows * k, tokens), _array(rows, k, kind=bool)
+
+    rows = _evaluations_a_step(stage)
+    low_resolution = LowResolution(_pictures(stage, rows), _array(rows)) if stage.network.low_resolution else None
+    encoded = jax.eval_shape(encode, *neighbors(rows)) if stage.network.retrieval else None
+    conditions = (_text(rows, tokens), encoded, low_resolution)
+    flops = _flops(evaluate, parameters, _pictures(stage, rows), _array(rows), *conditions)
+    return Work(
+        size=stage.size,
+        parameters=parameter_count(network),
+        steps=stage.steps,
+        evaluations=_evaluations(stage, rows),
+        flops_an_evaluation=flops / rows,
+        flops_of_neighbors=_flops(encode, *neighbors(1)) if stage.network.retrieval else 0,
+    )
+
+
+def _evaluations_a_step(stage: StageConfig) -> int:
+    strategy = guidance.strategy_of(stage.guidance, neighbors=stage.network.retrieval)
+    return len(guidance.evaluations(strategy, jnp.zeros(()), jnp.zeros(1)).text)
+
+
+def _evaluations(stage: StageConfig, guided_step: int) -> int:
+    """Of all steps: those outside of the guidance's interval make one evaluation."""
+    guided = guidance.guided(stage.guidance, schedule.grid(stage).log_snr[:-1])
+    return int(np.where(guided, guided_step, 1).sum())
+
+
+def _array(*shape: int, kind: Any = jnp.float32) -> Any:
+    return jax.ShapeDtypeStruct(shape, kind)  # type: ignore[no-untyped-call]
+
+
+def _pictures(stage: StageConfig, *count: int) -> Any:
+    return _array(*count, stage.size, stage.size, 3)
+
+
+def _text(count: int, tokens: tuple[int, ...]) -> Text:
+    return Text(_array(count, *tokens), _array(count, tokens[0], kind=bool))
+
+
+def _flops(function: Any, *arguments: Any) -> float:
+    # Not of compiled code: that calls libraries, whose work XLA does not count.
+    cost: Any = jax.jit(function).lower(*arguments).cost_analysis()
+    return float(cost["flops"])
+
+
+def flops_a_second() -> float:
+    """The machine's best rate of float32 matrix products, by whichever of XLA and NumPy is faster."""
+    a = np.random.default_rng(0).random((_MATRIX_SIDE, _MATRIX_SIDE), np.float32)
+    on_device = jnp.asarray(a)
+    product = jax.jit(jnp.matmul)
+    product(on_device, on_device).block_until_ready()
+    seconds = []
+    for _ in range(_REPETITIONS):
+        for multiply in (lambda: product(on_device, on_device).block_until_ready(), lambda: a @ a):
+            started = time.perf_counter()
+            multiply()
+            seconds.append(time.perf_counter() - started)
+    return float(2 * _MATRIX_SIDE**3 / min(seconds))
