@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Array, Bool, Float32
 
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """Encoded texts, padded to the encoder's length."""
+    """Encoded texts, padded to the encoder's length; on the device where a network encoded them."""
 
-    tokens: Float32[np.ndarray, "batch length channels"]
-    mask: Bool[np.ndarray, "batch length"]
+    tokens: Float32[np.ndarray | Array, "batch length channels"]
+    mask: Bool[np.ndarray | Array, "batch length"]
 
 
 class TextEncoder(Protocol):
