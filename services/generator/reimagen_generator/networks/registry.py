@@ -1,6 +1,8 @@
 """From a network's configuration to the network."""
 
+import jax
 from flax import nnx
+from jaxtyping import Array, Key
 
 from reimagen_generator.config.networks import AnyNetworkConfig, EfficientUNetConfig, ImagenUNetConfig, UNetConfig
 from reimagen_generator.networks.efficient_unet import EfficientUNet
@@ -18,3 +20,19 @@ def build_network(config: AnyNetworkConfig, rngs: nnx.Rngs) -> Network:
             return EfficientUNet(config, rngs)
         case ImagenUNetConfig():
             return ImagenUNet(config, rngs)
+
+
+class _OneKey(nnx.Rngs):
+    """Always the same key, for who wants no numbers: tracing a counter takes time quadratic in the parameters."""
+
+    def __init__(self) -> None:
+        """Takes no seeds."""
+
+    def params(self) -> Key[Array, ""]:
+        return jax.random.key(0)
+
+
+def network_shapes(config: AnyNetworkConfig) -> Network:
+    """A network whose parameters are shapes alone: nothing is drawn or allocated, whatever its size."""
+    network: Network = nnx.eval_shape(lambda: build_network(config, _OneKey()))
+    return network

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.networks import AnyNetworkConfig
 from reimagen_generator.networks.network import Network
-from reimagen_generator.networks.registry import build_network
+from reimagen_generator.networks.registry import network_shapes
+from reimagen_generator.weights.shards import StoredTensors
 
 CONFIG_FILE = "cascade.json"
 
@@ -29,9 +29,7 @@ def stage_file(size: int) -> str:
 
 def save_network(network: Network, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Writes a network's weights, complete or not at all."""
-    tensors = {
-        name: np.asarray(value[...], np.float16) for name, value in _named(nnx.state(network, nnx.Param)).items()
-    }
+    tensors = {name: np.asarray(value[...], np.float16) for name, value in named(nnx.state(network, nnx.Param)).items()}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata)
     partial.chmod(0o644)  # safetensors writes for the owner alone
@@ -44,21 +42,18 @@ def load_network(path: Path, config: AnyNetworkConfig) -> Network:
     Raises:
         ValueError: the file is missing or damaged, or a tensor is missing, left over or of another shape, by its name.
     """
-    network: Network = nnx.eval_shape(lambda: build_network(config, nnx.Rngs(0)))
+    network = network_shapes(config)
     state = nnx.state(network, nnx.Param)
-    wanted = _named(state)
-    try:
-        with safe_open(path, "numpy") as file:
-            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (no dict)
-            for name in sorted(wanted.keys() ^ stored.keys()):
-                raise ValueError(f"weights: {path} {'lacks' if name in wanted else 'has an unknown'} tensor {name}")
-            for name, value in wanted.items():
-                if stored[name] != value.shape:
-                    raise ValueError(f"weights: {path}: {name} has shape {stored[name]}, expected {value.shape}")
-            for name, value in wanted.items():
-                value.set_value(jnp.asarray(file.get_tensor(name).astype(np.float32)))
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"weights: cannot read {path}: {error}") from error
+    wanted = named(state)
+    index = path.with_name(f"{path.name}.index.json")
+    with StoredTensors(index if index.is_file() else path) as stored:
+        for name in sorted(wanted.keys() ^ stored.shapes.keys()):
+            raise ValueError(f"weights: {path} {'lacks' if name in wanted else 'has an unknown'} tensor {name}")
+        for name, value in wanted.items():
+            if stored.shapes[name] != value.shape:
+                raise ValueError(f"weights: {path}: {name} has shape {stored.shapes[name]}, expected {value.shape}")
+        for name in stored.shapes:
+            wanted[name].set_value(jnp.asarray(stored.read(name).astype(np.float32)))
     nnx.update(network, state)
     return network
 
@@ -84,5 +79,6 @@ def load_config(folder: Path) -> CascadeConfig:
         raise ValueError(f"weights: {path} is not a cascade's configuration: {error}") from error
 
 
-def _named(state: nnx.State[Any, Any]) -> dict[str, nnx.Param[Any]]:
+def named(state: nnx.State[Any, Any]) -> dict[str, nnx.Param[Any]]:
+    """Parameters by the names under which they are stored."""
     return {".".join(map(str, path)): value for path, value in nnx.to_flat_state(state)}

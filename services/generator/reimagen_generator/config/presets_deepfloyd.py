@@ -1,0 +1,122 @@
+"""DeepFloyd IF: the open Imagen, whose weights `reimagen-generator import-deepfloyd` converts.
+
+The networks are those of the published `unet/config.json` files where they were at hand (IF-I-XL, IF-II-L); those of
+the other sizes have the same shape at the width that gives the published number of parameters.
+"""
+
+from reimagen_generator.config.cascade import (
+    CascadeConfig,
+    Guidance,
+    Prediction,
+    SamplerKind,
+    ScheduleKind,
+    StageConfig,
+    Strategy,
+    Thresholding,
+)
+from reimagen_generator.config.networks import Activation, ImagenUNetConfig, LevelAttention, TextNorm
+
+_FINEST_RETRIEVAL = 16
+
+
+def _stage_i(width: int) -> ImagenUNetConfig:
+    widths = tuple(width * multiplier for multiplier in (1, 2, 3, 4))
+    return ImagenUNetConfig(
+        widths=widths,
+        blocks=(3, 3, 3, 3),
+        attention=(LevelAttention.NONE, *(LevelAttention.SELF_AND_TEXT,) * 3),
+        neighbor_attention=(False,) * 4,
+        head_channels=64,
+        text_channels=4096,
+        text_width=widths[-1],
+        conditioning=widths[-1],
+        activation=Activation.GELU,
+        text_norm=TextNorm.GROUP,
+        sees_padding=True,
+        learned_variance=True,
+    )
+
+
+def _stage_ii(width: int) -> ImagenUNetConfig:
+    widths = tuple(width * multiplier for multiplier in (1, 2, 4, 6, 8))
+    divisor = 1 / 0.7071
+    return ImagenUNetConfig(
+        widths=widths,
+        blocks=(2, 2, 3, 5, 5),
+        attention=(*(LevelAttention.NONE,) * 3, *(LevelAttention.SELF_AND_TEXT,) * 2),
+        neighbor_attention=(False,) * 5,
+        head_channels=64,
+        text_channels=4096,
+        text_width=widths[-1],
+        conditioning=widths[-1],
+        activation=Activation.GELU,
+        activate_once=True,
+        text_norm=TextNorm.GROUP,
+        sees_padding=True,
+        residual_divisor=divisor,
+        middle_divisor=divisor,
+        low_resolution=True,
+        learned_variance=True,
+    )
+
+
+def with_retrieval(network: ImagenUNetConfig, size: int) -> ImagenUNetConfig:
+    """The network with attention to neighbors wherever it attends to text on a map of at most 16 × 16.
+
+    Args:
+        size: side of the pictures; where no map is that small, the coarsest level attends.
+    """
+    sides = [size // 2**level for level in range(len(network.widths))]
+    largest = max(_FINEST_RETRIEVAL, sides[-1])
+    levels = tuple(
+        side <= largest and attention is not LevelAttention.NONE
+        for side, attention in zip(sides, network.attention, strict=True)
+    )
+    return network.model_validate(network.model_dump() | {"neighbor_attention": levels})
+
+
+def deepfloyd_cascade(name: str, stage_i: ImagenUNetConfig, stage_ii: ImagenUNetConfig | None = None) -> CascadeConfig:
+    """A cascade of DeepFloyd IF's networks with the sampling that diffusers' pipelines default to."""
+    stages = [
+        StageConfig(
+            size=64,
+            network=stage_i,
+            schedule=ScheduleKind.COSINE_BETAS,
+            prediction=Prediction.EPSILON,
+            sampler=SamplerKind.DDPM,
+            steps=100,
+            guidance=Guidance(strategy=Strategy.JOINT, text_weight=7.0, neighbor_weight=7.0),
+            thresholding=Thresholding(percentile=0.95, maximum=1.5),
+        )
+    ]
+    if stage_ii is not None:
+        stages.append(
+            StageConfig(
+                size=256,
+                network=stage_ii,
+                schedule=ScheduleKind.COSINE_BETAS,
+                prediction=Prediction.EPSILON,
+                sampler=SamplerKind.DDPM,
+                steps=50,
+                guidance=Guidance(strategy=Strategy.JOINT, text_weight=4.0, neighbor_weight=4.0),
+                thresholding=Thresholding(percentile=0.95, maximum=1.0),
+                augmentation=0.25,
+            )
+        )
+    return CascadeConfig(name=name, stages=tuple(stages))
+
+
+IF_II_M = _stage_ii(96)
+"""450M."""
+
+IF_II_L = _stage_ii(160)
+"""1.2B."""
+
+DEEPFLOYD_IF_M = deepfloyd_cascade("deepfloyd-if-m", _stage_i(192), IF_II_M)
+"""400M and 450M."""
+
+DEEPFLOYD_IF_L = deepfloyd_cascade("deepfloyd-if-l", _stage_i(320), IF_II_L)
+"""900M and 1.2B."""
+
+DEEPFLOYD_IF_XL = deepfloyd_cascade("deepfloyd-if-xl", _stage_i(704), IF_II_L)
+"""4.3B and 1.2B."""

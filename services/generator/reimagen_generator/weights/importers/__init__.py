@@ -1,0 +1,1 @@
+"""From the folders of published models to a cascade's."""
