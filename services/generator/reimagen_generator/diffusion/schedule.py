@@ -76,8 +76,12 @@ def grid(stage: StageConfig) -> Grid:
         time = timesteps(stage.sections or (stage.steps,)) / TIMESTEPS
     else:
         time = 1.0 - np.arange(stage.steps) / stage.steps
-    noisy = np.asarray(log_snr(stage.schedule, jnp.asarray(time), stage.log_snr_shift))
+    noisy = np.asarray(_compiled_log_snr(stage.schedule, jnp.asarray(time), stage.log_snr_shift))
     return Grid(time.astype(noisy.dtype), np.append(noisy, np.asarray(np.inf, noisy.dtype)))
+
+
+# Compiled, as training has it: uncompiled, it rounds differently.
+_compiled_log_snr = jax.jit(log_snr, static_argnums=(0, 2))
 
 
 def timesteps(sections: tuple[int, ...]) -> Int[np.ndarray, " steps"]:
@@ -87,9 +91,11 @@ def timesteps(sections: tuple[int, ...]) -> Int[np.ndarray, " steps"]:
     DeepFloyd IF's sampling is published: its "smart50" is 10, 6, 4, 3, 2, 2, 3, 4, 6, 10.
     """
     parts = np.array_split(np.arange(TIMESTEPS), len(sections))
+    # A stride is added up, not multiplied: where it hits a half, the published timesteps have the sum's rounding.
+    strides = [(len(part) - 1) / max(count - 1, 1) for part, count in zip(parts, sections, strict=True)]
     taken = [
-        part[np.linspace(0, len(part) - 1, count).round().astype(int)]
-        for part, count in zip(parts, sections, strict=True)
+        part[np.cumsum([0.0] + [stride] * (count - 1))[:count].round().astype(int)]
+        for part, count, stride in zip(parts, sections, strides, strict=True)
     ]
     return np.concatenate(taken)[::-1]
 
