@@ -15,7 +15,7 @@ from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.diffusion.stage import encode_neighbors
 from reimagen_generator.networks.network import LowResolution, Text, parameter_count
 from reimagen_generator.networks.registry import build_network
-from reimagen_generator.text.registry import load_text_encoder
+from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
 
 _MATRIX_SIDE = 2048
 _REPETITIONS = 5
@@ -42,13 +42,13 @@ class Work:
 
 def work(config: CascadeConfig) -> list[Work]:
     """The work of each stage, as XLA counts it before it optimizes; nothing is compiled or allocated."""
-    tokens = load_text_encoder(config.text_encoder).encode([""]).tokens.shape[1:]
+    words = HashedNgramEncoder.length if config.text_encoder == "hashed-ngrams" else config.text_encoder.length
     return [
-        _work(stage, size_factor(config, index), config.default_k, tokens) for index, stage in enumerate(config.stages)
+        _work(stage, size_factor(config, index), config.default_k, words) for index, stage in enumerate(config.stages)
     ]
 
 
-def _work(stage: StageConfig, factor: int | None, k: int, tokens: tuple[int, ...]) -> Work:
+def _work(stage: StageConfig, factor: int | None, k: int, words: int) -> Work:
     network = nnx.eval_shape(lambda: build_network(stage.network, nnx.Rngs(0)))
     graph, parameters = nnx.split(network)
 
@@ -59,12 +59,12 @@ def _work(stage: StageConfig, factor: int | None, k: int, tokens: tuple[int, ...
         return nnx.merge(graph, parameters)(*arguments)
 
     def neighbors(rows: int) -> tuple[Any, ...]:
-        return parameters, _pictures(stage, rows, k), _text(rows * k, tokens), _array(rows, k, kind=bool)
+        return parameters, _pictures(stage, rows, k), _text(stage, rows * k, words), _array(rows, k, kind=bool)
 
     rows = _evaluations_a_step(stage)
     low_resolution = LowResolution(_pictures(stage, rows), _array(rows)) if stage.network.low_resolution else None
     encoded = jax.eval_shape(encode, *neighbors(rows)) if stage.network.retrieval else None
-    conditions = (_text(rows, tokens), encoded, low_resolution)
+    conditions = (_text(stage, rows, words), encoded, low_resolution)
     flops = _flops(evaluate, parameters, _pictures(stage, rows), _array(rows), *conditions)
     return Work(
         size=stage.size,
@@ -95,8 +95,8 @@ def _pictures(stage: StageConfig, *count: int) -> Any:
     return _array(*count, stage.size, stage.size, 3)
 
 
-def _text(count: int, tokens: tuple[int, ...]) -> Text:
-    return Text(_array(count, *tokens), _array(count, tokens[0], kind=bool))
+def _text(stage: StageConfig, count: int, words: int) -> Text:
+    return Text(_array(count, words, stage.network.text_channels), _array(count, words, kind=bool))
 
 
 def _flops(function: Any, *arguments: Any) -> float:
