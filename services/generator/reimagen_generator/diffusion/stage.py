@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Key
 
 from reimagen_generator.config.cascade import Guidance, StageConfig, Strategy
@@ -24,6 +25,7 @@ from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.thresholding import threshold
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Network, Text
+from reimagen_generator.parallel.placement import constrain_rows, place_parameters, place_rows
 
 _Images = Float[Array, "batch height width 3"]
 _State = tuple[_Images, Any]  # x and the sampler's carry
@@ -59,16 +61,19 @@ class Sampled:
 class Stage:
     """Samples pictures of one size."""
 
-    def __init__(self, config: StageConfig, network: Network, factor: int | None) -> None:
+    def __init__(self, config: StageConfig, network: Network, factor: int | None, mesh: Mesh | None = None) -> None:
         """Takes a network.
 
         Args:
             factor: this stage's size over the previous one's; None for the first.
+            mesh: the devices to draw on, parameters and rows shared out over them; None for where the network is.
         """
         self.config = config
         self.factor = factor
         self._sampler = build_sampler(config.sampler)
-        self._graph, self._parameters = nnx.split(network)
+        self._mesh = mesh
+        self._graph, parameters = nnx.split(network)
+        self._parameters = place_parameters(parameters, mesh)
 
     @property
     def network(self) -> Network:
@@ -96,9 +101,8 @@ class Stage:
             keys: one for each picture.
             empty_text: what stands for no text, for each picture; None where a text is dropped by its mask.
         """
-        conditions: Conditions = self._conditions(
-            self._parameters, text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text
-        )
+        rows = (text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text)
+        conditions: Conditions = self._conditions(self._parameters, *place_rows(rows, self._mesh))
         return conditions
 
     @partial(jax.jit, static_argnums=0)
@@ -122,12 +126,13 @@ class Stage:
             level = jnp.full(previous.shape[0], self.config.augmentation)
             enlarged = enlarge(previous, self.factor)
             low_resolution = augment(self.config, enlarged, level, _noise(keys, _AUGMENTATION, 0, enlarged.shape))
-        return Conditions(text, neighbors, low_resolution, empty_text)
+        return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text), self._mesh)
 
     def sample(self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]) -> Iterator[Sampled]:
         """Yields after each step; the last step's `x` is the result, in [-1, 1]."""
         strategy, guided, steps = self._plan(conditions, guidance)
         weights = guiding.weights(guidance)
+        keys = place_rows(keys, self._mesh)
         x = self._noise(keys)
         carry = self._sampler.initialize(x)
         for step, at in enumerate(steps):
@@ -140,6 +145,7 @@ class Stage:
         strategy, guided, steps = self._plan(conditions, guidance)
         weights = guiding.weights(guidance)
         mixed = None if guided.all() else guided
+        keys = place_rows(keys, self._mesh)
         x: _Images = self._loop(strategy, self._parameters, mixed, steps, conditions, weights, keys)
         return x
 
@@ -203,6 +209,7 @@ class Stage:
             stacked.neighbors.levels, stacked.neighbors.mask & keep.neighbors.reshape(-1, 1)
         )
         stacked_x = jnp.concatenate([x] * rows)
+        text, neighbors, stacked, stacked_x = constrain_rows((text, neighbors, stacked, stacked_x), self._mesh)
         output = network(stacked_x, jnp.tile(t, rows), text, neighbors, stacked.low_resolution).astype(x.dtype)
         # The variance, where one is learned, is that of the rows that keep everything.
         output, variance = output[..., :_CHANNELS], output[: x.shape[0], ..., _CHANNELS:]
@@ -221,7 +228,7 @@ class Stage:
                 variance=variance if self.config.network.learned_variance else None,
             ),
         )
-        return x, x_0, carry
+        return constrain_rows((x, x_0, carry), self._mesh)
 
     _step = jax.jit(_advance, static_argnums=(0, 1))
 

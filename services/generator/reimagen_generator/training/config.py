@@ -6,6 +6,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from reimagen_generator.config.mesh import MeshConfig
+
 
 class TrainingConfig(BaseModel):
     """One stage's training run. Paths are taken from the folder in which the command runs."""
@@ -24,6 +26,9 @@ class TrainingConfig(BaseModel):
     )
     resolution: int | None = Field(None, description="Train on pictures shrunk to this side; None for the stage's own.")
     initial: Path | None = Field(None, description="Cascade folder whose weights of this stage to begin from.")
+    text_encoder: Path | None = Field(
+        None, description="Folder of the T5 v1.1 that a preset asks for; None where `initial` holds it."
+    )
     crop: int | None = Field(None, description="Train on random crops of this side; None for whole pictures.")
     learning_rate: float = Field(1e-4, gt=0, description="The peak.")
     warmup_steps: int = Field(
@@ -43,6 +48,7 @@ class TrainingConfig(BaseModel):
         1.0, gt=0, description="Times are u to this power, u uniform; below 1 sees more of high noise."
     )
     seed: int = 0
+    mesh: MeshConfig = Field(MeshConfig(), description="How several devices share out the rows and the parameters.")
     checkpoint_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints.")
 
     @model_validator(mode="after")

@@ -22,6 +22,8 @@ from reimagen_generator.config.presets import PRESETS
 from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.networks.network import Network, parameter_count
 from reimagen_generator.networks.registry import build_network
+from reimagen_generator.parallel.mesh import available_mesh
+from reimagen_generator.parallel.placement import constrain_parameters, place_parameters, place_rows
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.data import batches
@@ -70,11 +72,14 @@ class Trainer:
         self.config = config
         self.stage = cascade.stages[config.stage]
         self.factor = size_factor(cascade, config.stage)
-        self._batches = batches(config, load_text_encoder(cascade.text_encoder), grid=self.factor or 1)
+        encoder = load_text_encoder(cascade, config.text_encoder or config.initial)
+        self._batches = batches(config, encoder, grid=self.factor or 1, dropped_text=cascade.dropped_text)
         self._graph, parameters = nnx.split(build_network(self.stage.network, nnx.Rngs(config.seed)))
         self._optimizer = optimizer(config)
         average = jax.tree.map(jnp.copy, parameters)  # a buffer of its own: the step donates both
-        self.state = TrainingState(jnp.zeros((), jnp.int32), parameters, average, self._optimizer.init(parameters))
+        state = TrainingState(jnp.zeros((), jnp.int32), parameters, average, self._optimizer.init(parameters))
+        self._mesh = available_mesh(config.mesh)
+        self.state = place_parameters(state, self._mesh)
         config.output.mkdir(parents=True, exist_ok=True)
         self._checkpoints = _checkpoint_manager(config.output)
 
@@ -104,7 +109,8 @@ class Trainer:
                 if stopping:
                     tqdm.write("stopped; the same command goes on from here")
                     break
-                self.state, loss = self._step(self.state, next(self._batches), jax.random.fold_in(key, step))
+                batch = place_rows(next(self._batches), self._mesh)
+                self.state, loss = self._step(self.state, batch, jax.random.fold_in(key, step))
                 losses.append(loss)
                 seen += self.config.batch_size * self.config.draws
                 bar.update()
@@ -136,7 +142,8 @@ class Trainer:
         average = optax.incremental_update(parameters, state.average, 1.0 - decay)
         # A gradient that is not finite spoils the weights as a loss does; told as one, both are seen in one place.
         loss = jnp.where(jnp.isfinite(optax.tree.norm(gradient)), loss, jnp.nan)
-        return TrainingState(state.step + 1, parameters, average, optimizer_state), loss
+        after = TrainingState(state.step + 1, parameters, average, optimizer_state)
+        return constrain_parameters(after, self._mesh), loss
 
     def _finite(self, losses: list[Float[Array, ""]]) -> Float[np.ndarray, " steps"]:
         """The losses of the last steps.
@@ -187,7 +194,8 @@ class Trainer:
         """Takes the stage's weights of a cascade folder, and nothing else of how they were trained."""
         network = checkpoint.load_network(weights / checkpoint.stage_file(self.stage.size), self.stage.network)
         average = nnx.state(network, nnx.Param)
-        self.state = replace(self.state, parameters=jax.tree.map(jnp.copy, average), average=average)
+        begun = replace(self.state, parameters=jax.tree.map(jnp.copy, average), average=average)
+        self.state = place_parameters(begun, self._mesh)
 
 
 def _checkpoint_manager(run: Path) -> ocp.CheckpointManager:

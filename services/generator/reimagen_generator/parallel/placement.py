@@ -1,0 +1,62 @@
+"""Putting parameters and rows on a mesh. Without one, everything stays where it is."""
+
+import math
+from typing import Any, TypeVar
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from reimagen_generator.parallel.mesh import DATA, FSDP
+from reimagen_generator.parallel.rules import partition
+
+Tree = TypeVar("Tree")
+
+
+def parameter_shardings(tree: Tree, mesh: Mesh) -> Tree:
+    """A sharding for each leaf of a network's state, or of any tree that ends in such states, by its name."""
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = ".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", "")))) for key in path)
+        spec = partition(name.removesuffix(".value"), leaf.shape, mesh.shape) if leaf.ndim else PartitionSpec()
+        return NamedSharding(mesh, spec)
+
+    shardings: Tree = jax.tree_util.tree_map_with_path(sharding, tree)
+    return shardings
+
+
+def place_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
+    """The tree with each parameter where its name says."""
+    return tree if mesh is None else jax.device_put(tree, parameter_shardings(tree, mesh))
+
+
+def constrain_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
+    """The same in compiled code, of what it puts out."""
+    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, parameter_shardings(tree, mesh))
+
+
+def row_shardings(tree: Tree, mesh: Mesh) -> Tree:
+    """A sharding for each array of a tree, by its first dimension.
+
+    The rows are shared out over as many of the devices of `data` and `fsdp` as divide them.
+    """
+
+    def sharding(leaf: Any) -> NamedSharding:
+        if leaf.ndim == 0:
+            return NamedSharding(mesh, PartitionSpec())
+        for axes in ((DATA, FSDP), (DATA,), (FSDP,)):
+            if leaf.shape[0] % math.prod(mesh.shape[axis] for axis in axes) == 0:
+                return NamedSharding(mesh, PartitionSpec(axes))
+        return NamedSharding(mesh, PartitionSpec())
+
+    shardings: Tree = jax.tree.map(sharding, tree)
+    return shardings
+
+
+def place_rows(tree: Tree, mesh: Mesh | None) -> Tree:
+    """The tree with its rows shared out. On several hosts, each one gives the same whole rows."""
+    return tree if mesh is None else jax.device_put(tree, row_shardings(tree, mesh))
+
+
+def constrain_rows(tree: Tree, mesh: Mesh | None) -> Tree:
+    """The same in compiled code."""
+    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, row_shardings(tree, mesh))
