@@ -176,27 +176,19 @@ class ImagenUNet(Network):
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
         """The prediction for noised pictures `x` at times in [0, 1]; DeepFloyd IF's timestep n is time n / 1000."""
-        with jax.named_scope("conditioning"):
-            context = self.conditioning(time, text, low_resolution)
+        context = self.conditioning(time, text, low_resolution)
         skips, _ = self._encode(x, context, low_resolution)
-        with jax.named_scope("middle_in"):
-            h = self._run(self.middle_in, skips[-1], context)
-        with jax.named_scope("middle_out"):
-            h = self._run(self.middle_out, h, context)
+        h = self._run(self.middle_in, skips[-1], context)
+        h = self._run(self.middle_out, h, context)
         fine: _Map | None = None
-        for index, up in enumerate(self.up):
-            level = len(self.up) - 1 - index
-            for block in up.blocks:
-                with jax.named_scope(f"up.{index}"):
-                    h = self._run(block, jnp.concatenate([h, skips.pop()], axis=-1), context)
-                if block is up.blocks[0]:
-                    with jax.named_scope(f"neighbor_attention.{level}"):
-                        h, fine = self.neighbor_attention.attend(level, h, fine, neighbors)
+        for level, up in zip(reversed(range(len(self.up))), self.up, strict=True):
+            for index, block in enumerate(up.blocks):
+                h = self._run(block, jnp.concatenate([h, skips.pop()], axis=-1), context)
+                if index == 0:
+                    h, fine = self.neighbor_attention.attend(level, h, fine, neighbors)
             if up.resample is not None:
-                with jax.named_scope(f"up.{index}"):
-                    h = self._run(up.resample, h, context)
-        with jax.named_scope("conv_out"):
-            return self.conv_out(self.style.activation(self.norm_out(h)))
+                h = self._run(up.resample, h, context)
+        return self.conv_out(self.style.activation(self.norm_out(h)))
 
     def encode_neighbors(
         self,
@@ -217,16 +209,13 @@ class ImagenUNet(Network):
         """DStack: every map that is a skip connection, and the last of each level."""
         if low_resolution is not None:
             x = jnp.concatenate([x, low_resolution.image], axis=-1)
-        with jax.named_scope("conv_in"):
-            skips = [self.conv_in(x)]
-        maps = []
-        for level, down in enumerate(self.down):
-            with jax.named_scope(f"down.{level}"):
-                for block in down.blocks:
-                    skips.append(self._run(block, skips[-1], context))
-                maps.append(skips[-1])
-                if down.resample is not None:
-                    skips.append(self._run(down.resample, skips[-1], context))
+        skips, maps = [self.conv_in(x)], []
+        for down in self.down:
+            for block in down.blocks:
+                skips.append(self._run(block, skips[-1], context))
+            maps.append(skips[-1])
+            if down.resample is not None:
+                skips.append(self._run(down.resample, skips[-1], context))
         return skips, maps
 
     def _run(self, block: _Block | ResidualBlock, x: _Map, context: _Context) -> _Map:
