@@ -1,14 +1,24 @@
 """Training for real, a few steps of the tiny cascade's first stage on shards written here."""
 
 import io
+import json
 import signal
+import subprocess
+import sys
 import tarfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 from PIL import Image
 
+from reimagen_generator.networks.network import Network
+from reimagen_generator.training import trainer
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.data import ShardSource
 from reimagen_generator.training.trainer import Trainer, TrainingState
@@ -39,27 +49,31 @@ def _png(color: tuple[int, int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def config(data: Path, output: Path, steps: int) -> TrainingConfig:
-    return TrainingConfig(
-        preset="tiny",
-        stage=0,
-        data=data,
-        output=output,
-        weights=output / "weights",
-        steps=steps,
-        warmup_steps=1,
-        batch_size=2,
-        draws=2,
-    )
+SECONDS = 240
+STEPS = 100
+FILE = "stage-16.safetensors"
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
+def config(data: Path, output: Path, **changed: Any) -> TrainingConfig:
+    values = {"preset": "tiny", "stage": 0, "data": data, "output": output, "weights": output / "weights"}
+    values |= {"steps": STEPS, "warmup_steps": 1, "batch_size": 2, "draws": 2}
+    return TrainingConfig.model_validate(values | changed)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
     write_shard(folder / "00000.tar", 3)
     write_shard(folder / "00001.tar", 4)
     return folder
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The weights of a run that nothing interrupts."""
+    run = config(data, tmp_path_factory.mktemp("whole"))
+    Trainer(run).run()
+    return (run.weights / FILE).read_bytes()
 
 
 def test_samples_are_read_with_their_neighbors_in_order(data: Path) -> None:
@@ -79,13 +93,13 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
 
 def test_a_warm_up_longer_than_the_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="warmup_steps: must be less than steps"):
-        config(tmp_path, tmp_path, 1)
+        config(tmp_path, tmp_path, steps=1)
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = config(data, tmp_path / "whole", 6)
-    Trainer(whole).run()
-    stopped = config(data, tmp_path / "stopped", 6)
+def test_a_stopped_run_goes_on_bit_for_bit(
+    data: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = config(data, tmp_path)
     step = Trainer._step
 
     def interrupting(self: Trainer, state: TrainingState, *arguments: Any) -> Any:
@@ -100,6 +114,74 @@ def test_a_stopped_run_goes_on_bit_for_bit(data: Path, tmp_path: Path, monkeypat
     assert int(interrupted.state.step) == 3
     resumed = Trainer(stopped)
     resumed.run()
-    assert int(resumed.state.step) == 6
-    file = "stage-16.safetensors"
-    assert (stopped.weights / file).read_bytes() == (whole.weights / file).read_bytes()
+    assert int(resumed.state.step) == STEPS
+    assert (stopped.weights / FILE).read_bytes() == whole
+
+
+def test_a_killed_run_goes_on_bit_for_bit(data: Path, whole: bytes, tmp_path: Path) -> None:
+    # Saving after each step keeps it from ending before it is killed.
+    killed = config(data, tmp_path, checkpoint_minutes=1e-6)
+    file = tmp_path / "config.toml"
+    fields = killed.model_dump(mode="json", exclude_none=True)
+    file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in fields.items()))
+    program = Path(sys.executable).with_name("reimagen-generator")
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([program, "train", file], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not checkpoints(tmp_path):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.005)
+    finally:
+        process.kill()
+    assert process.wait(SECONDS) == -signal.SIGKILL
+    assert not (killed.weights / FILE).exists()
+    assert 0 < max(checkpoints(tmp_path)) < STEPS
+    Trainer(config(data, tmp_path)).run()
+    assert (killed.weights / FILE).read_bytes() == whole
+
+
+def checkpoints(output: Path) -> list[int]:
+    """The steps of those that are whole: one that is being written has another name."""
+    return [int(path.name) for path in (output / "checkpoints").glob("*") if path.name.isdigit()]
+
+
+def learn(monkeypatch: pytest.MonkeyPatch, loss_of: Callable[[jax.Array], jax.Array]) -> None:
+    """Puts a function of all weights in the place of the loss, which would take long to compile."""
+
+    def loss(network: Network, *_: object) -> jax.Array:
+        return loss_of(jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))]))
+
+    monkeypatch.setattr(trainer, "mean_loss", loss)
+
+
+def test_a_run_begins_from_the_weights_that_it_is_given(
+    data: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn(monkeypatch, lambda weights: 0.0 * weights.sum())
+    (tmp_path / FILE).write_bytes(whole)
+    begun = config(data, tmp_path / "begun", initial=tmp_path, steps=2)
+    Trainer(begun).run()
+    assert (begun.weights / FILE).read_bytes() == whole
+
+
+def test_a_step_that_overflows_is_named_and_reaches_no_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first step warms up at a rate of 0, the second makes weights so large that the third overflows."""
+    learn(monkeypatch, lambda weights: (weights**2).sum())
+    broken = config(data, tmp_path, learning_rate=1e30, checkpoint_minutes=1e-6)
+    with pytest.raises(FloatingPointError, match=r"^step 3: the loss .* the last checkpoint is of step 2"):
+        Trainer(broken).run()
+    assert max(checkpoints(tmp_path)) == 2
+    assert not broken.weights.exists()
+
+
+def test_a_gradient_that_is_not_finite_is_named_though_the_loss_is(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn(monkeypatch, lambda weights: jnp.sqrt(0.0 * weights.sum()))
+    with pytest.raises(FloatingPointError, match=r"^step 1: the loss or its gradient .* there is no checkpoint yet"):
+        Trainer(config(data, tmp_path)).run()
+    assert checkpoints(tmp_path) == []
