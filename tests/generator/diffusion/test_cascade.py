@@ -12,6 +12,7 @@ from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.networks.unet import UNet
+from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
 
 PAIRS = [
     ReferencePair(np.full((30, 20, 3), 200, np.uint8), "a kea"),
@@ -29,7 +30,7 @@ def awakened(seed: int) -> Cascade:
         changed = jax.tree.map(lambda a, rng=rng: a + 0.1 * rng.standard_normal(a.shape, np.float32), state)
         nnx.update(network, changed)
         networks.append(network)
-    return Cascade(TINY, networks)
+    return Cascade(TINY, networks, HashedNgramEncoder())
 
 
 def draw(cascade: Cascade, pairs: list[ReferencePair], seeds: list[int], size: int = 32, **guidance: Any) -> np.ndarray:

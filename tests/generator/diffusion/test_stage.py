@@ -1,0 +1,119 @@
+"""A stage that draws points of a mixture with a network that knows it: the real loop, the truth beside it."""
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reimagen_generator.config.cascade import Guidance, SamplerKind, ScheduleKind, StageConfig, Strategy
+from reimagen_generator.diffusion.samplers.sampler import Images
+from reimagen_generator.diffusion.stage import Conditions, Stage
+from reimagen_generator.evaluation.mixture import POINTS, ExactNetwork, Mixture, conditions
+from reimagen_generator.networks.network import Text
+
+KEYS = jax.vmap(jax.random.key)(jnp.arange(6))
+
+
+def config(**changes: Any) -> StageConfig:
+    fields: dict[str, Any] = {"size": 1, "network": POINTS, "prediction": "epsilon", "steps": 9, **changes}
+    return StageConfig(**fields)
+
+
+class Counting(ExactNetwork):
+    """Tells which rows it was compiled for, and gives a variance that only rows with both conditions know."""
+
+    def __init__(self, stage: StageConfig, rows: list[int]) -> None:
+        super().__init__(stage, Mixture.example())
+        self.rows = rows.append
+
+    def __call__(self, x: Images, time: Any, text: Text, neighbors: Any = None, low_resolution: Any = None) -> Images:
+        self.rows(len(x))
+        epsilon = super().__call__(x, time, text, neighbors, low_resolution)
+        if not self.stage.network.learned_variance:
+            return epsilon
+        knows = text.mask.any(axis=1) & neighbors.mask.any(axis=1)
+        return jnp.concatenate([epsilon, jnp.where(knows, -1.0, jnp.nan)[:, None, None, None] + 0 * x], axis=-1)
+
+
+@cache
+def drawn(stage: StageConfig, guidance: Guidance) -> tuple[np.ndarray, list[int]]:
+    """The pictures, and for how many rows each of the steps' functions was compiled."""
+    rows: list[int] = []
+    *_, last = Stage(stage, Counting(stage, rows), None).sample(conditions(len(KEYS)), guidance, KEYS)
+    return np.asarray(last.x), sorted(rows)
+
+
+WEIGHTED = Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0, neighbor_weight=1.5)
+
+
+@pytest.mark.parametrize(("sampler", "interval"), [(SamplerKind.DDPM, None), (SamplerKind.UNIPC, (-3.0, 3.0))])
+def test_the_compiled_loop_and_the_stream_of_previews_draw_the_same(sampler: SamplerKind, interval: Any) -> None:
+    stage = Stage(config(sampler=sampler), ExactNetwork(config(), Mixture.example()), None)
+    guidance = WEIGHTED.model_copy(update={"interval": interval})
+    *_, last = stage.sample(conditions(len(KEYS)), guidance, KEYS)
+    at_once = stage.sample_at_once(conditions(len(KEYS)), guidance, KEYS)
+    np.testing.assert_allclose(at_once, last.x, atol=1e-5)
+    np.testing.assert_array_equal(last.x, last.x_0)
+
+
+def test_outside_the_interval_a_step_makes_one_evaluation() -> None:
+    everywhere, rows = drawn(config(), WEIGHTED)
+    assert rows == [3 * len(KEYS)]
+    banded, rows = drawn(config(), WEIGHTED.model_copy(update={"interval": (-2.0, 2.0)}))
+    assert rows == [len(KEYS), 3 * len(KEYS)]
+    nowhere, rows = drawn(config(), WEIGHTED.model_copy(update={"interval": (90.0, 91.0)}))
+    assert rows == [len(KEYS)]
+    np.testing.assert_allclose(nowhere, drawn(config(), Guidance())[0], atol=1e-6)
+    assert np.abs(banded - everywhere).max() > 1e-3
+    assert np.abs(banded - nowhere).max() > 1e-3
+
+
+LEARNED = POINTS.model_copy(update={"learned_variance": True})
+
+
+@pytest.mark.parametrize("sampler", [SamplerKind.DDPM, SamplerKind.DDIM])
+def test_a_learned_variance_is_that_of_the_fully_conditioned_row_and_for_ddpm_alone(sampler: SamplerKind) -> None:
+    """At -1 everywhere it is the fixed variance; the other rows' is not a number."""
+    learned, _ = drawn(config(sampler=sampler, network=LEARNED), WEIGHTED)
+    np.testing.assert_allclose(learned, drawn(config(sampler=sampler), WEIGHTED)[0], atol=1e-5)
+
+
+class ReadsTokens(ExactNetwork):
+    """Takes tokens of zeros for no text."""
+
+    def __call__(self, x: Images, time: Any, text: Text, neighbors: Any = None, low_resolution: Any = None) -> Images:
+        return super().__call__(x, time, Text(text.tokens, text.tokens[..., 0] > 0), neighbors, low_resolution)
+
+
+def test_a_text_dropped_by_an_embedding_is_as_good_as_one_masked() -> None:
+    batch = len(KEYS)
+    masked = conditions(batch)
+    there = jnp.ones((batch, 1), bool)
+    text, empty = Text(jnp.ones((batch, 1, 1)), there), Text(jnp.zeros((batch, 1, 1)), there)
+    replaced = Conditions(text, masked.neighbors, None, empty)
+    results = [
+        Stage(config(), network(config(), Mixture.example()), None).sample_at_once(used, WEIGHTED, KEYS)
+        for network, used in ((ExactNetwork, masked), (ReadsTokens, replaced))
+    ]
+    np.testing.assert_allclose(*results, atol=1e-6)
+
+
+def test_a_multi_step_sampler_refuses_to_interleave_before_it_draws() -> None:
+    stage = Stage(config(sampler=SamplerKind.UNIPC), ExactNetwork(config(), Mixture.example()), None)
+    with pytest.raises(ValueError, match="interleaved changes from step to step"):
+        next(stage.sample(conditions(len(KEYS)), Guidance(text_weight=2.0), KEYS))
+
+
+def test_integer_timesteps_reach_the_data_too() -> None:
+    """50 points of the components that fit both conditions: each near the mean of one of them."""
+    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=27, sections=(7, 4, 2, 1, 2, 4, 7), sampler="ddpm")
+    mixture = Mixture.example()
+    keys = jax.vmap(jax.random.key)(jnp.arange(50))
+    points = Stage(stage, ExactNetwork(stage, mixture), None).sample_at_once(conditions(50), Guidance(), keys)
+    fits = np.asarray(mixture.fits_text & mixture.fits_neighbors)
+    distance = np.linalg.norm(np.asarray(points)[:, 0, 0, None] - np.asarray(mixture.means)[fits], axis=-1)
+    assert (distance.min(axis=1) < 5 * float(mixture.deviations.max())).all()
+    assert set(distance.argmin(axis=1)) == {0, 1}
