@@ -124,7 +124,7 @@ def run(settings: Settings) -> None:
     # By default only what took a second to compile is kept; a stage is many small functions.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # type: ignore[no-untyped-call]
     try:
-        cascade = Cascade.load(settings.weights)
+        cascade = Cascade.load(settings.weights, settings.text_encoder)
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
     service = Service(cascade, settings)

@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True, extra="forbid")
 
     weights: Path = Field(SHIPPED_WEIGHTS, description="Folder of the cascade: cascade.json and its weights.")
+    text_encoder: Path | None = Field(
+        None, description="Folder of the T5 v1.1 that a cascade asks for [default: text_encoder in the cascade's own]."
+    )
     retriever: Address = Field("127.0.0.1:50051", description="host:port of the retriever's gRPC.")
     grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 takes a free one.")
     http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 takes a free one.")

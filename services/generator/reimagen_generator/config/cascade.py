@@ -9,7 +9,9 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from reimagen_generator.config.mesh import MeshConfig
 from reimagen_generator.config.networks import AnyNetworkConfig
+from reimagen_generator.config.text import DroppedText, TextEncoderConfig
 
 
 class _Frozen(BaseModel):
@@ -151,10 +153,12 @@ class CascadeConfig(_Frozen):
     """A whole cascade, the smallest stage first."""
 
     name: str
-    text_encoder: str = Field("hashed-ngrams", description="A name known to `text/encoder.py`.")
+    text_encoder: TextEncoderConfig = Field("hashed-ngrams", description="What reads the texts, the neighbors' too.")
+    dropped_text: DroppedText = Field(DroppedText.MASKED, description="What networks see where a text is dropped.")
     stages: tuple[StageConfig, ...]
     default_k: int = Field(2, ge=0, le=16, description="Neighbors retrieved when a request names no k.")
     maximum_k: int = Field(16, ge=0, le=16, description="The most neighbors that a request may have.")
+    mesh: MeshConfig = Field(MeshConfig(), description="How several devices share out the drawing.")
 
     @model_validator(mode="after")
     def _stages_follow(self) -> Self:

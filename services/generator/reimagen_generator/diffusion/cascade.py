@@ -15,14 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, UInt8
 from PIL import Image
 
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig, Strategy
+from reimagen_generator.config.text import DroppedText
 from reimagen_generator.diffusion.resize import to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Network, Text, parameter_count
 from reimagen_generator.networks.registry import build_network
+from reimagen_generator.parallel.mesh import available_mesh
+from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights import checkpoint
 
@@ -68,33 +72,53 @@ class Drawn:
 class Cascade:
     """Draws pictures. One call to `draw` at a time."""
 
-    def __init__(self, config: CascadeConfig, networks: Sequence[Network]) -> None:
+    def __init__(
+        self, config: CascadeConfig, networks: Sequence[Network], text_encoder: TextEncoder, mesh: Mesh | None = None
+    ) -> None:
+        """Takes its networks.
+
+        Args:
+            config: what they are parts of.
+            networks: one for each stage.
+            text_encoder: the one that the configuration names.
+            mesh: the devices to draw on; None for where the networks are.
+        """
         self.config = config
         self.parameters = tuple(parameter_count(network) for network in networks)
-        self._text_encoder = load_text_encoder(config.text_encoder)
+        self.text_encoder = text_encoder
         self._stages = tuple(
-            Stage(stage, network, size_factor(config, index))
+            Stage(stage, network, size_factor(config, index), mesh)
             for index, (stage, network) in enumerate(zip(config.stages, networks, strict=True))
         )
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """A cascade from a folder that `save` wrote.
+    def load(cls, folder: Path, text_encoder: Path | None = None) -> Self:
+        """A cascade from a folder that `save` wrote, on all devices that there are.
+
+        Args:
+            folder: configuration and weights.
+            text_encoder: folder of the T5 that the configuration asks for; None where `folder` itself holds it, as
+                `text_encoder` and `tokenizer`, or where no T5 is asked for.
 
         Raises:
-            ValueError: a file is missing or damaged, or does not fit the configuration.
+            ValueError: a file is missing or damaged, or does not fit the configuration, or this the devices.
         """
         config = checkpoint.load_config(folder)
+        mesh = available_mesh(config.mesh)
+        encoder = load_text_encoder(config, text_encoder or folder)
         files = [folder / checkpoint.stage_file(stage.size) for stage in config.stages]
         return cls(
             config,
             [checkpoint.load_network(file, stage.network) for file, stage in zip(files, config.stages, strict=True)],
+            encoder,
+            mesh,
         )
 
     @classmethod
-    def random(cls, config: CascadeConfig, seed: int) -> Self:
-        """A cascade of random weights."""
-        return cls(config, [build_network(s.network, nnx.Rngs(seed + i)) for i, s in enumerate(config.stages)])
+    def random(cls, config: CascadeConfig, seed: int, text_encoder: Path | None = None) -> Self:
+        """A cascade of random weights; a T5's, if the configuration asks for one, are those of the folder."""
+        networks = [build_network(stage.network, nnx.Rngs(seed + i)) for i, stage in enumerate(config.stages)]
+        return cls(config, networks, load_text_encoder(config, text_encoder))
 
     def save(self, folder: Path) -> None:
         """Writes configuration and weights."""
@@ -170,6 +194,7 @@ class Cascade:
         """Draws; `brief`ly with the first step alone of each stage whose steps are all compiled as one."""
         slots = _slots(len(neighbors), self.config)
         text = self._encode([prompt] * len(seeds))
+        empty = self._encode([""] * len(seeds)) if self.config.dropped_text is DroppedText.EMPTY_PROMPT else None
         neighbor_text = self._encode([pair.text for pair in neighbors] + [""] * (slots - len(neighbors)))
         neighbor_text = jax.tree.map(lambda a: jnp.tile(a, (len(seeds),) + (1,) * (a.ndim - 1)), neighbor_text)
         mask = jnp.tile(jnp.arange(slots) < len(neighbors), (len(seeds), 1))
@@ -177,7 +202,7 @@ class Cascade:
         for index, stage in enumerate(self._stages[: self.sizes.index(size) + 1]):
             images = jnp.tile(_resized(neighbors, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
             keys = jnp.stack([_stage_key(seed, index) for seed in seeds])
-            conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys)
+            conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys, empty)
             guided = _guidance(stage.config, guidance)
             last = 1 if brief and guided.interval is None else None
             for sampled in islice(stage.sample(conditions, guided, keys), last):
@@ -206,7 +231,7 @@ class Cascade:
                     event.preview()
 
     def _encode(self, texts: list[str]) -> Text:
-        embedding = self._text_encoder.encode(texts)
+        embedding = self.text_encoder.encode(texts)
         return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
 
 

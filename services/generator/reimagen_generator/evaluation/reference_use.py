@@ -17,7 +17,6 @@ from jaxtyping import Float
 from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.diffusion.cascade import Cascade, size_factor
 from reimagen_generator.networks.network import Network
-from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.training.data import ShardSource, collate
 from reimagen_generator.training.loss import Batch, Draws, loss_by_row
 
@@ -45,12 +44,11 @@ def reference_use(
     cascade = Cascade.load(weights)
     config, factor = cascade.config.stages[stage], size_factor(cascade.config, stage)
     network = cascade.networks[stage]
-    encoder = load_text_encoder(cascade.config.text_encoder)
     source = ShardSource(data)
     count = min(count, len(source)) // _BATCH * _BATCH
     if count == 0:
         raise ValueError(f"count: at least {_BATCH} samples are needed")
-    k = cascade.config.default_k
+    encoder, k = cascade.text_encoder, cascade.config.default_k
     batches = [collate([source[i + j] for j in range(_BATCH)], encoder, k) for i in range(0, count, _BATCH)]
     for time in times:
         losses = [

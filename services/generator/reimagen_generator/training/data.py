@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from reimagen_generator.config.text import DroppedText
 from reimagen_generator.networks.network import Text
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.config import TrainingConfig
@@ -117,31 +118,40 @@ class _Shrink(grain.transforms.Map):
         return Sample(shrink(element.picture), element.text, neighbors)
 
 
-def collate(samples: list[Sample], encoder: TextEncoder, neighbors: int) -> Batch:
+def collate(
+    samples: list[Sample], encoder: TextEncoder, neighbors: int, dropped_text: DroppedText = DroppedText.MASKED
+) -> Batch:
     """A batch of samples; pictures with fewer neighbors than `neighbors` are filled up with masked ones."""
     nothing = (np.zeros_like(samples[0].picture), "")
     filled = [(list(s.neighbors) + [nothing] * neighbors)[:neighbors] for s in samples]
     mask = [[i < len(s.neighbors) for i in range(neighbors)] for s in samples]
     shape = (len(samples), neighbors, *samples[0].picture.shape)
     pictures = np.array([[image for image, _ in row] for row in filled], np.uint8).reshape(shape)
-    text = encoder.encode([s.text for s in samples])
-    neighbor_text = encoder.encode([text for row in filled for _, text in row])
+
+    def encoded(texts: list[str]) -> Text:
+        embedding = encoder.encode(texts)
+        return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
+
     return Batch(
         picture=jnp.asarray(np.stack([s.picture for s in samples])),
-        text=Text(jnp.asarray(text.tokens), jnp.asarray(text.mask)),
+        text=encoded([s.text for s in samples]),
         neighbor_pictures=jnp.asarray(pictures),
-        neighbor_text=Text(jnp.asarray(neighbor_text.tokens), jnp.asarray(neighbor_text.mask)),
+        neighbor_text=encoded([text for row in filled for _, text in row]),
         neighbor_mask=jnp.asarray(mask, bool).reshape(len(samples), neighbors),
+        empty_text=encoded([""] * len(samples)) if dropped_text is DroppedText.EMPTY_PROMPT else None,
     )
 
 
-def batches(config: TrainingConfig, encoder: TextEncoder, grid: int) -> grain.DatasetIterator[Batch]:
+def batches(
+    config: TrainingConfig, encoder: TextEncoder, grid: int, dropped_text: DroppedText
+) -> grain.DatasetIterator[Batch]:
     """An endless, shuffled, checkpointable stream of batches.
 
     Args:
         config: names the folder, the batch size, the crop, the seed.
         encoder: of the texts.
         grid: crops begin at multiples of this, so that the smaller picture can be computed from a crop.
+        dropped_text: what stands for a text that is dropped.
 
     Raises:
         ValueError: there is no data.
@@ -151,5 +161,9 @@ def batches(config: TrainingConfig, encoder: TextEncoder, grid: int) -> grain.Da
         data = data.map(_Shrink(config.resolution))
     if config.crop is not None:
         data = data.random_map(_Crop(config.crop, grid))
-    data = data.batch(config.batch_size, drop_remainder=True, batch_fn=lambda s: collate(s, encoder, config.neighbors))
+    data = data.batch(
+        config.batch_size,
+        drop_remainder=True,
+        batch_fn=lambda samples: collate(samples, encoder, config.neighbors, dropped_text),
+    )
     return iter(data.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)))

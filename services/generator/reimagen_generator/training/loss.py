@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from reimagen_generator.config.cascade import Prediction, StageConfig
+from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.resize import enlarge, shrink, to_float
 from reimagen_generator.diffusion.stage import augment, encode_neighbors
@@ -25,13 +26,17 @@ _X0_WEIGHT_LIMIT = 25.0
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Batch:
-    """Training pictures with their neighbors; `neighbor_text` has batch × neighbors rows."""
+    """Training pictures with their neighbors; `neighbor_text` has batch × neighbors rows.
+
+    `empty_text`, for each picture, is what stands for a text that is dropped; None masks the text.
+    """
 
     picture: UInt8[Array, "batch height width 3"]
     text: Text
     neighbor_pictures: UInt8[Array, "batch neighbors height width 3"]
     neighbor_text: Text
     neighbor_mask: Bool[Array, "batch neighbors"]
+    empty_text: Text | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -78,7 +83,8 @@ def loss_by_row(
     """
     repeat = partial(jnp.repeat, repeats=draws.time.shape[0] // batch.picture.shape[0], axis=0)
     x_0 = to_float(batch.picture)
-    text = Text(repeat(batch.text.tokens), repeat(batch.text.mask) & draws.keep_text[:, None])
+    text, empty_text = jax.tree.map(repeat, (batch.text, batch.empty_text))
+    text = guiding.drop_text(text, draws.keep_text, empty_text)
     low_resolution = None
     if factor is not None:
         smaller = repeat(enlarge(shrink(x_0, factor), factor))

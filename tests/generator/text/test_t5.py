@@ -1,0 +1,322 @@
+"""T5 as a text encoder. That it computes what transformers' computes is shown in parity/."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from sentencepiece import SentencePieceTrainer
+
+from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.config.text import T5Text
+from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.text.registry import load_text_encoder
+from reimagen_generator.text.t5 import T5, T5_XXL, T5Config
+from reimagen_generator.text.t5_checkpoint import load_t5
+from reimagen_generator.text.t5_encoder import T5TextEncoder, load_t5_text_encoder, t5_files
+from reimagen_generator.text.t5_tokenizer import T5Tokenizer
+from reimagen_generator.weights.locate import find_checkpoint
+
+WORDS = ["a", "red", "panda", "sits", "in", "the", "snow", "beside", "An", "OLD", "harbor", "where", "gulls", "cry"]
+CONFIG = T5Config(
+    feed_forward_proj="gated-gelu", vocab_size=120, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=3
+)
+LENGTH = 12
+
+
+@pytest.fixture(scope="module")
+def spiece() -> bytes:
+    rng = np.random.default_rng(0)
+    pieces = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(rng.choice(WORDS, 9)) for _ in range(300)]),
+        model_writer=pieces,
+        vocab_size=CONFIG.vocab_size,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    return pieces.getvalue()
+
+
+def tensors(config: T5Config, dtype: Any = np.float32) -> dict[str, np.ndarray[Any, Any]]:
+    """A checkpoint as transformers names it."""
+    inner = config.num_heads * config.d_kv
+    shapes = {
+        "shared.weight": (config.vocab_size, config.d_model),
+        "encoder.final_layer_norm.weight": (config.d_model,),
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": (
+            config.relative_attention_num_buckets,
+            config.num_heads,
+        ),
+    }
+    for block in range(config.num_layers):
+        layer = f"encoder.block.{block}.layer"
+        shapes |= {f"{layer}.0.SelfAttention.{name}.weight": (inner, config.d_model) for name in "qkv"}
+        shapes |= {f"{layer}.0.SelfAttention.o.weight": (config.d_model, inner)}
+        shapes |= {f"{layer}.1.DenseReluDense.wi_{i}.weight": (config.d_ff, config.d_model) for i in (0, 1)}
+        shapes |= {f"{layer}.1.DenseReluDense.wo.weight": (config.d_model, config.d_ff)}
+        shapes |= {f"{layer}.{i}.layer_norm.weight": (config.d_model,) for i in (0, 1)}
+    rng = np.random.default_rng(0)
+    return {name: (rng.standard_normal(shape, np.float32) * 0.3).astype(dtype) for name, shape in shapes.items()}
+
+
+def write_model(folder: Path, config: T5Config = CONFIG, **changes: np.ndarray[Any, Any] | None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config.model_dump_json())
+    stored = {name: tensor for name, tensor in (tensors(config) | changes).items() if tensor is not None}
+    save_file(stored, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, spiece: bytes) -> Path:
+    folder = write_model(tmp_path_factory.mktemp("t5"))
+    (folder / "spiece.model").write_bytes(spiece)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(model: Path) -> T5TextEncoder:
+    return load_t5_text_encoder(t5_files(model), LENGTH)
+
+
+def test_xxl_has_the_published_size() -> None:
+    network = nnx.eval_shape(lambda: T5(T5_XXL, jnp.bfloat16, nnx.Rngs(0)))
+    count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
+    assert count == 4_762_310_656  # the encoder's half of t5-v1_1-xxl
+
+
+def test_what_is_cut_off_or_padded_changes_no_token_before_it(encoder: T5TextEncoder, model: Path) -> None:
+    longer = load_t5_text_encoder(t5_files(model), LENGTH + 5)
+    short, padded = encoder.encode(["a red panda"]), longer.encode(["a red panda"])
+    places = int(short.mask.sum())
+    assert places == int(padded.mask.sum()) < LENGTH
+    np.testing.assert_allclose(short.tokens[:, :places], padded.tokens[:, :places], rtol=1e-5, atol=1e-5)
+
+
+def test_a_text_has_the_same_embedding_in_any_company(encoder: T5TextEncoder) -> None:
+    texts = [" ".join(WORDS[i : i + 4]) for i in range(11)]
+    together = encoder.encode(texts)
+    alone = [T5TextEncoder.encode(encoder, [text]) for text in reversed(texts)]
+    np.testing.assert_allclose(together.tokens, np.concatenate([e.tokens for e in reversed(alone)]), rtol=1e-5)
+    assert together.tokens.dtype == np.float32
+    assert isinstance(together.tokens, jax.Array)  # on the device, and stays there
+
+
+def test_an_empty_text_is_its_end_alone(encoder: T5TextEncoder) -> None:
+    embedding = encoder.encode(["", "a boat"])
+    assert np.asarray(embedding.mask[0]).tolist() == [True] + [False] * (LENGTH - 1)
+    assert np.isfinite(embedding.tokens).all()
+    assert encoder.encode([]).tokens.shape == (0, LENGTH, CONFIG.d_model)
+
+
+def test_a_row_with_no_token_is_finite_and_disturbs_no_other(model: Path) -> None:
+    network = load_t5(model, jnp.float32)
+    ids = jnp.asarray([[5, 6, 7, 1]] * 2)
+    some = network(ids, jnp.asarray([[True] * 4, [False] * 4]))
+    assert jnp.isfinite(some).all()
+    np.testing.assert_allclose(some[:1], network(ids[:1], jnp.ones((1, 4), bool)), rtol=1e-5)
+
+
+class _Counting(T5Tokenizer):
+    """Notes which texts are encoded anew."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, LENGTH)
+        self.seen: list[str] = []
+
+    def __call__(self, texts: Any) -> Any:
+        self.seen += texts
+        return super().__call__(texts)
+
+
+def test_a_text_that_comes_again_is_not_encoded_again(model: Path) -> None:
+    tokenizer = _Counting(model / "spiece.model")
+    encoder = T5TextEncoder(load_t5(model, jnp.float32), tokenizer, remembered=2)
+    first = encoder.encode(["snow", "nets", "snow"])
+    assert tokenizer.seen == ["snow", "nets"]
+    np.testing.assert_array_equal(encoder.encode(["snow"]).tokens[0], first.tokens[2])
+    assert tokenizer.seen == ["snow", "nets"]
+    encoder.encode(["gulls", "snow"])  # "nets" is the one not used for longest
+    assert tokenizer.seen == ["snow", "nets", "gulls"]
+    encoder.encode(["nets"])
+    assert tokenizer.seen == ["snow", "nets", "gulls", "nets"]
+
+
+def test_more_texts_than_are_remembered_are_all_there(model: Path) -> None:
+    tokenizer = T5Tokenizer(model / "spiece.model", LENGTH)
+    encoder = T5TextEncoder(load_t5(model, jnp.float32), tokenizer, remembered=2)
+    assert encoder.encode(WORDS).tokens.shape == (len(WORDS), LENGTH, CONFIG.d_model)
+
+
+@settings(deadline=None, max_examples=50)
+@given(text=st.text(max_size=60), length=st.integers(2, 40))
+def test_any_text_ends_and_is_padded(model: Path, text: str, length: int) -> None:
+    [ids], [mask] = T5Tokenizer(model / "spiece.model", length)([text])
+    count = int(mask.sum())
+    assert ids.shape == mask.shape == (length,)
+    assert mask[:count].all()
+    assert ids[count - 1] == 1
+    assert (ids[:count] != 0).all()
+    assert (ids[count:] == 0).all()
+
+
+def test_upper_and_lower_case_are_kept_and_marks_are_letters(model: Path) -> None:
+    ids, mask = T5Tokenizer(model / "spiece.model", LENGTH)(["OLD", "old", "</s>"])
+    assert (ids[0] != ids[1]).any()
+    assert mask[2].sum() > 2
+
+
+def test_a_model_of_float16_or_bfloat16_is_read_as_it_is(tmp_path: Path) -> None:
+    exact = load_t5(write_model(tmp_path / "exact"), jnp.float32)
+    for dtype in (np.float16, ml_dtypes.bfloat16):
+        folder = tmp_path / np.dtype(dtype).name
+        write_model(folder, **tensors(CONFIG, dtype))
+        half = load_t5(folder, jnp.float32)
+        assert half.embedding.embedding[...].dtype == jnp.float32
+        np.testing.assert_allclose(half.embedding.embedding[...], exact.embedding.embedding[...], atol=0.01)
+    running = load_t5(tmp_path / "exact", jnp.bfloat16)
+    assert running.blocks[0].attention.query.kernel[...].dtype == jnp.bfloat16
+    assert running.norm.scale[...].dtype == jnp.float32
+
+
+def test_a_whole_model_and_either_name_of_the_embedding_are_read(tmp_path: Path) -> None:
+    plain = load_t5(write_model(tmp_path / "plain"), jnp.float32)
+    shared = tensors(CONFIG)["shared.weight"]
+    extra = {"decoder.block.0.layer.0.SelfAttention.q.weight": shared, "lm_head.weight": shared}
+    for index, changes in enumerate(
+        [
+            extra | {"encoder.embed_tokens.weight": shared},
+            {"encoder.embed_tokens.weight": shared, "shared.weight": None},
+        ]
+    ):
+        other = load_t5(write_model(tmp_path / str(index), **changes), jnp.float32)
+        assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), nnx.state(plain), nnx.state(other)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"encoder.final_layer_norm.weight": None}, r"lacks tensor encoder\.final_layer_norm\.weight"),
+        ({"shared.weight": None}, r"lacks tensor encoder\.embed_tokens\.weight"),
+        ({"encoder.block.2.layer.0.layer_norm.weight": np.zeros(16, np.float32)}, r"unknown tensor encoder\.block\.2"),
+        ({"encoder.block.1.layer.1.DenseReluDense.wo.weight": np.zeros((24, 16), np.float32)}, r"1.*\(24, 16\)"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        load_t5(write_model(tmp_path, **changes), jnp.float32)
+
+
+@pytest.mark.parametrize("change", [{"feed_forward_proj": "relu"}, {"model_type": "umt5"}, {"d_model": None}])
+def test_another_kind_of_model_is_refused_by_field(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_model(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    with pytest.raises(ValueError, match=next(iter(change))):
+        load_t5(tmp_path, jnp.float32)
+
+
+def test_pieces_that_are_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_bytes(b"not pieces")
+    with pytest.raises(ValueError, match=r"text_encoder: cannot read .*spiece\.model"):
+        T5Tokenizer(tmp_path / "spiece.model", 8)
+
+
+def test_the_most_exact_variant_of_the_weights_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no model\.safetensors and no model\.safetensors\.index\.json"):
+        find_checkpoint(tmp_path, "model")
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(ValueError, match="can run code"):
+        find_checkpoint(tmp_path, "model")
+    for name in ("model.fp16.safetensors", "model.safetensors.index.bf16.json", "model.safetensors.index.json"):
+        (tmp_path / name).touch()
+        assert find_checkpoint(tmp_path, "model").name == name
+
+
+def cascade_config(**changes: Any) -> CascadeConfig:
+    """The tiny cascade's first stage, reading T5."""
+    stage = TINY.stages[0]
+    network = stage.network.model_copy(update={"text_channels": CONFIG.d_model})
+    return TINY.model_copy(
+        update={"stages": (stage.model_copy(update={"network": network}),), "text_encoder": T5Text(length=LENGTH)}
+        | changes
+    )
+
+
+def test_a_cascade_finds_its_t5_in_its_own_folder_or_in_one_that_is_named(
+    tmp_path: Path, model: Path, spiece: bytes
+) -> None:
+    config = CascadeConfig.model_validate_json(cascade_config().model_dump_json())
+    cascade = Cascade.random(config, seed=0, text_encoder=model)
+    folder = tmp_path / "cascade"
+    cascade.save(folder)
+    assert str(model) not in (folder / "cascade.json").read_text()
+    with pytest.raises(ValueError, match="there is no T5"):
+        Cascade.load(folder)
+    Cascade.load(folder, text_encoder=model)
+    write_model(folder / "text_encoder")
+    with pytest.raises(ValueError, match=r"no spiece\.model"):
+        Cascade.load(folder)
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "spiece.model").write_bytes(spiece)
+    Cascade.load(folder)
+
+
+def test_an_encoder_of_another_width_is_refused(model: Path) -> None:
+    with pytest.raises(ValueError, match="gives 16 channels, but stage 16 of tiny expects text_channels of 256"):
+        load_text_encoder(TINY.model_copy(update={"text_encoder": T5Text()}), model)
+    with pytest.raises(ValueError, match="gives 256 channels"):
+        load_text_encoder(cascade_config(text_encoder="hashed-ngrams"), None)
+    with pytest.raises(ValueError, match="name the folder"):
+        load_text_encoder(cascade_config(), None)
+
+
+_MEASURE = """
+import sys
+from pathlib import Path
+import jax.numpy as jnp
+from reimagen_generator.text.t5_checkpoint import load_t5
+def memory(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
+load_t5(Path(sys.argv[1]), jnp.float32)  # what JAX itself needs
+before = memory("VmRSS")
+network = load_t5(Path(sys.argv[2]), jnp.float32)
+print(memory("VmHWM") - before)
+"""
+
+
+def test_loading_holds_one_shard_at_most_beside_the_result(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"d_model": 512, "d_kv": 64, "num_heads": 8, "d_ff": 2048, "num_layers": 8})
+    stored = tensors(config)
+    names = sorted(stored)
+    shards = {f"model-{i}.safetensors": names[i::4] for i in range(4)}
+    large = write_model(tmp_path / "large", config)
+    (large / "model.safetensors").unlink()
+    for file, held in shards.items():
+        save_file({name: stored[name] for name in held}, large / file)
+    places = {name: file for file, held in shards.items() for name in held}
+    (large / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    result = sum(tensor.nbytes for tensor in stored.values())
+    largest = max(sum(stored[name].nbytes for name in held) for held in shards.values())
+    assert result > 120_000_000
+    arguments = [sys.executable, "-c", _MEASURE, str(write_model(tmp_path / "small")), str(large)]
+    measured = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert result <= int(measured.stdout) < result + 1.3 * largest
