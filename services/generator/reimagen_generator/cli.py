@@ -89,3 +89,48 @@ def reference_use(
                 typer.echo(f"| {row.time:.1f} | {figures} |")
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
+
+
+@app.command()
+def describe(
+    preset: Annotated[str, typer.Argument(help="Name of a preset, or folder of a cascade.", show_default=False)],
+) -> None:
+    """Print a cascade as a tree of parts, with parameters and floating-point operations of an evaluation."""
+    with told():
+        from reimagen_generator.config.presets import PRESETS
+        from reimagen_generator.describe import describe as lines
+        from reimagen_generator.weights.checkpoint import CONFIG_FILE, load_config
+
+        if preset in PRESETS:
+            config = PRESETS[preset]
+        elif (Path(preset) / CONFIG_FILE).is_file():
+            try:
+                config = load_config(Path(preset))
+            except ValueError as error:
+                raise InvalidArgument(str(error)) from error
+        else:
+            known = ", ".join(PRESETS)
+            raise InvalidArgument(f"preset: {preset!r} is none of {known}, and no folder with a {CONFIG_FILE}")
+        for line in lines(config):
+            typer.echo(line)
+
+
+@app.command()
+def import_deepfloyd(
+    stage_i: Annotated[Path, typer.Argument(help="Folder of IF-I-M, IF-I-L or IF-I-XL, as downloaded.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the cascade to write, new or empty.")],
+    stage_ii: Annotated[Path | None, typer.Option(help="Folder of IF-II-M or IF-II-L [default: none].")] = None,
+    retrieval: Annotated[
+        bool, typer.Option(help="Add attention to neighbors, to be trained; it changes no picture before.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="What to store: float32, float16 or bfloat16.")] = "float16",
+) -> None:
+    """Write a cascade of DeepFloyd IF's weights from the folders that people download."""
+    with told():
+        from reimagen_generator.weights.importers.deepfloyd import import_deepfloyd as run
+
+        try:
+            config = run(stage_i, out, stage_ii=stage_ii, retrieval=retrieval, dtype=dtype)
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+        typer.echo(f"{out}: {config.name}, {' and '.join(f'{s.size} × {s.size}' for s in config.stages)}")

@@ -182,11 +182,14 @@ def test_every_layout_gives_the_same(tmp_path: Path, kind: str) -> None:
     write(tmp_path / "one", theirs)
     import_deepfloyd(tmp_path / "one", tmp_path / "out-one", dtype="float32")
     folder = write_fields(tmp_path / "other", SMALL_I)
-    stored = {name: a.astype(np.float16) for name, a in theirs.items()} if "fp16" in kind else theirs
+    dtype = np.float16 if "fp16" in kind else np.float32
+    stored = {name: a.astype(dtype) for name, a in theirs.items()}
     variant = "fp16." if "fp16" in kind else ""
     if "sharded" in kind:
-        parts = [dict(list(stored.items())[i::2]) for i in range(2)]  # parts of one of ours lie in both
-        weight_map = {}
+        parts = [
+            {name: stored[name] for name in list(stored)[i::2]} for i in range(2)
+        ]  # parts of one of ours lie in both
+        weight_map: dict[str, str] = {}
         for index, part in enumerate(parts):
             file = f"{STEM}.{variant}{index}.safetensors"
             write(folder, part, file)

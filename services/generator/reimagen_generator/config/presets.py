@@ -10,6 +10,8 @@ from reimagen_generator.config.cascade import (
     Thresholding,
 )
 from reimagen_generator.config.networks import EfficientUNetConfig, LevelAttention, UNetConfig
+from reimagen_generator.config.presets_deepfloyd import DEEPFLOYD_IF_L, DEEPFLOYD_IF_M, DEEPFLOYD_IF_XL
+from reimagen_generator.config.presets_reimagen import RE_IMAGEN, RE_IMAGEN_SMALL
 
 CLIPPING = Thresholding(percentile=1.0, maximum=1.0)
 """Plain clipping of x_0, as DeepFloyd IF does in stage II."""
@@ -116,4 +118,7 @@ TINY = CascadeConfig(
 )
 """For tests: every part of a cascade at a size that compiles in seconds."""
 
-PRESETS = {preset.name: preset for preset in (DEMO, TINY)}
+PRESETS = {
+    preset.name: preset
+    for preset in (DEMO, TINY, RE_IMAGEN, RE_IMAGEN_SMALL, DEEPFLOYD_IF_M, DEEPFLOYD_IF_L, DEEPFLOYD_IF_XL)
+}

@@ -1,7 +1,10 @@
 """DeepFloyd IF: the open Imagen, whose weights `reimagen-generator import-deepfloyd` converts.
 
-The networks are those of the published `unet/config.json` files where they were at hand (IF-I-XL, IF-II-L); those of
-the other sizes have the same shape at the width that gives the published number of parameters.
+IF-I-XL and IF-II-L are those of the published `unet/config.json` files, and IF-I-M and IF-I-L have the same shape at
+widths of 192 and 320. The published numbers of parameters are round: the networks have 372M (published: 400M), 935M
+(900M), 4305M (4.3B) and 1243M (1.2B), the last two in the published files as well. Of IF-II-M only the number, 450M,
+was at hand: the shape of IF-II-L at a width of 96 has 482M, and with attention at the coarsest level alone 458M, which
+was chosen. Importing takes the network from the folder's own file, not from here.
 """
 
 from reimagen_generator.config.cascade import (
@@ -15,6 +18,7 @@ from reimagen_generator.config.cascade import (
     Thresholding,
 )
 from reimagen_generator.config.networks import Activation, ImagenUNetConfig, LevelAttention, TextNorm
+from reimagen_generator.config.text import DroppedText, T5Text
 
 _FINEST_RETRIEVAL = 16
 
@@ -37,13 +41,16 @@ def _stage_i(width: int) -> ImagenUNetConfig:
     )
 
 
-def _stage_ii(width: int) -> ImagenUNetConfig:
+def _stage_ii(width: int, levels_with_attention: int) -> ImagenUNetConfig:
     widths = tuple(width * multiplier for multiplier in (1, 2, 4, 6, 8))
     divisor = 1 / 0.7071
     return ImagenUNetConfig(
         widths=widths,
         blocks=(2, 2, 3, 5, 5),
-        attention=(*(LevelAttention.NONE,) * 3, *(LevelAttention.SELF_AND_TEXT,) * 2),
+        attention=(
+            *(LevelAttention.NONE,) * (5 - levels_with_attention),
+            *(LevelAttention.SELF_AND_TEXT,) * levels_with_attention,
+        ),
         neighbor_attention=(False,) * 5,
         head_channels=64,
         text_channels=4096,
@@ -103,20 +110,15 @@ def deepfloyd_cascade(name: str, stage_i: ImagenUNetConfig, stage_ii: ImagenUNet
                 augmentation=0.25,
             )
         )
-    return CascadeConfig(name=name, stages=tuple(stages))
+    return CascadeConfig(
+        name=name, text_encoder=T5Text(length=77), dropped_text=DroppedText.EMPTY_PROMPT, stages=tuple(stages)
+    )
 
 
-IF_II_M = _stage_ii(96)
-"""450M."""
+IF_II_M = _stage_ii(96, 1)
 
-IF_II_L = _stage_ii(160)
-"""1.2B."""
+IF_II_L = _stage_ii(160, 2)
 
 DEEPFLOYD_IF_M = deepfloyd_cascade("deepfloyd-if-m", _stage_i(192), IF_II_M)
-"""400M and 450M."""
-
 DEEPFLOYD_IF_L = deepfloyd_cascade("deepfloyd-if-l", _stage_i(320), IF_II_L)
-"""900M and 1.2B."""
-
 DEEPFLOYD_IF_XL = deepfloyd_cascade("deepfloyd-if-xl", _stage_i(704), IF_II_L)
-"""4.3B and 1.2B."""

@@ -1,5 +1,6 @@
 """Neighbors: attention from the picture's maps to its neighbors' maps, a part that any network can carry."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,8 @@ class NeighborAttention(nnx.Module):
         *,
         dtype: jnp.dtype | None = None,
     ) -> None:
-        self.heads = channels // head_channels
+        # Each head carries its share of both: where the fine channels can't be shared out, there are fewer heads.
+        self.heads = math.gcd(channels // head_channels, 4 * fine_channels)
         self.fine = fine_channels > 0
         self.query_norm = nnx.LayerNorm(channels, rngs=rngs)
         self.key_norm = nnx.LayerNorm(channels, rngs=rngs)

@@ -1,0 +1,101 @@
+"""Re-Imagen at the paper's size (arXiv 2209.14491, section 4.1): 2.5B, 750M and 400M parameters; and its small one.
+
+The paper names the sizes of its networks and otherwise Imagen's designs (arXiv 2205.11487, appendix F), of which the
+parts below give those sizes within 3 %.
+"""
+
+from reimagen_generator.config.cascade import (
+    CascadeConfig,
+    Guidance,
+    Prediction,
+    SamplerKind,
+    ScheduleKind,
+    StageConfig,
+    Strategy,
+)
+from reimagen_generator.config.networks import ComputeType, EfficientUNetConfig, ImagenUNetConfig, LevelAttention
+from reimagen_generator.config.text import T5Text
+
+_T5_XXL_CHANNELS = 4096
+
+
+def _base(width: int) -> StageConfig:
+    """The 64 × 64 model.
+
+    Imagen's base at `width`, whose levels of 16 × 16 and 8 × 8 attend to the neighbors. At 512, Imagen's width, it has
+    2478M parameters, 173M of them for the neighbors; at 384, which was chosen for the small model's 1.4B, 1419M.
+    """
+    widths = tuple(width * multiplier for multiplier in (1, 2, 3, 4))
+    return StageConfig(
+        size=64,
+        network=ImagenUNetConfig(
+            widths=widths,
+            blocks=(3, 3, 3, 3),
+            attention=(LevelAttention.NONE, *(LevelAttention.SELF_AND_TEXT,) * 3),
+            neighbor_attention=(False, False, True, True),
+            head_channels=64,
+            text_channels=_T5_XXL_CHANNELS,
+            text_width=widths[-1],
+            conditioning=widths[-1],
+            checkpointing=True,
+            dtype=ComputeType.BFLOAT16,
+        ),
+        schedule=ScheduleKind.COSINE,
+        prediction=Prediction.EPSILON,
+        sampler=SamplerKind.DDPM,
+        steps=256,
+        guidance=Guidance(strategy=Strategy.INTERLEAVED, text_weight=30.0, neighbor_weight=30.0),
+    )
+
+
+_TO_256 = StageConfig(
+    size=256,
+    network=EfficientUNetConfig(
+        widths=(128, 256, 512, 1024),
+        blocks=(2, 4, 8, 11),
+        attention=(*(LevelAttention.NONE,) * 3, LevelAttention.SELF_AND_TEXT),
+        neighbor_attention=(False, False, False, True),
+        head_channels=128,
+        text_channels=_T5_XXL_CHANNELS,
+        low_resolution=True,
+    ),
+    schedule=ScheduleKind.COSINE,
+    prediction=Prediction.EPSILON,
+    sampler=SamplerKind.DDPM,
+    steps=128,
+    guidance=Guidance(strategy=Strategy.JOINT, text_weight=5.0, neighbor_weight=5.0),
+    augmentation=0.2,
+)
+"""755M. Imagen's blocks, 2/4/8/8, give 601M with the attention to neighbors, as its own 64 → 256 model has 600M: three
+more at the coarsest level, where most parameters are, give Re-Imagen's 750M."""
+
+_TO_1024 = StageConfig(
+    size=1024,
+    network=EfficientUNetConfig(
+        widths=(128, 256, 512, 768),
+        blocks=(2, 4, 8, 8),
+        attention=(*(LevelAttention.NONE,) * 3, LevelAttention.TEXT),
+        neighbor_attention=(False,) * 4,
+        head_channels=128,
+        text_channels=_T5_XXL_CHANNELS,
+        low_resolution=True,
+    ),
+    schedule=ScheduleKind.LINEAR,
+    prediction=Prediction.EPSILON,
+    sampler=SamplerKind.DDPM,
+    steps=32,
+    guidance=Guidance(strategy=Strategy.JOINT, text_weight=3.0, neighbor_weight=3.0),
+    augmentation=0.2,
+)
+"""391M. Imagen's width of the coarsest level, 1024, gives 580M, far from its own and the paper's 400M; 768 gives it."""
+
+
+def _cascade(name: str, width: int) -> CascadeConfig:
+    return CascadeConfig(name=name, text_encoder=T5Text(), stages=(_base(width), _TO_256, _TO_1024))
+
+
+RE_IMAGEN = _cascade("re-imagen", 512)
+"""The paper's model, with the sampling of its entity benchmark."""
+
+RE_IMAGEN_SMALL = _cascade("re-imagen-small", 384)
+"""Its base has 1.4B parameters."""
