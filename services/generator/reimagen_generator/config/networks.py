@@ -6,6 +6,13 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+class ComputeType(StrEnum):
+    """What products and convolutions are computed in; norms, softmax and the time embedding stay in float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class NetworkConfig(BaseModel):
     """What the configurations of all networks share."""
 
@@ -17,8 +24,8 @@ class NetworkConfig(BaseModel):
     head_channels: int = Field(32, ge=8, description="Channels of an attention head.")
     text_channels: int = Field(256, description="Width of the text encoder's embeddings.")
     low_resolution: bool = Field(False, description="Takes the smaller picture and its augmentation level.")
-
     learned_variance: bool = Field(False, description="Puts out three further channels, for the variance of DDPM.")
+    dtype: ComputeType = ComputeType.FLOAT32
 
     @property
     def out_channels(self) -> int:
@@ -97,13 +104,6 @@ class TextNorm(StrEnum):
     GROUP = "group"
 
 
-class ComputeType(StrEnum):
-    """What products and convolutions are computed in; norms, softmax and the time embedding stay in float32."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
-
 class ImagenUNetConfig(NetworkConfig):
     """Imagen's 64 × 64 base and DeepFloyd IF's stages (`networks/imagen_unet.py`)."""
 
@@ -111,7 +111,7 @@ class ImagenUNetConfig(NetworkConfig):
     blocks: tuple[int, ...] = Field(description="Residual blocks of each level downwards; upwards each has one more.")
     attention: tuple[LevelAttention, ...] = Field(description="What each block of each level attends to.")
     middle_attention: LevelAttention = LevelAttention.SELF_AND_TEXT
-    conditioning: int = Field(description="Channels of the vector that conditions every block.")
+    conditioning: int = Field(ge=1, description="Channels of the vector that conditions every block.")
     text_width: int = Field(description="Channels to which the text's tokens are projected for attention.")
     pool_heads: int = Field(64, ge=1, description="Attention heads of the text's pooling.")
     activation: Activation = Activation.SILU
@@ -121,7 +121,6 @@ class ImagenUNetConfig(NetworkConfig):
     residual_divisor: float = Field(1.0, gt=0, description="What each residual block's sum is divided by.")
     middle_divisor: float = Field(1.0, gt=0, description="The same, of the blocks between the two halves.")
     checkpointing: bool = Field(False, description="Computes blocks again for the gradient, which saves memory.")
-    dtype: ComputeType = ComputeType.FLOAT32
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:

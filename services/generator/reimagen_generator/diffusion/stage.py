@@ -24,7 +24,7 @@ from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.thresholding import threshold
 from reimagen_generator.networks.neighbors import Neighbors
-from reimagen_generator.networks.network import LowResolution, Network, Text
+from reimagen_generator.networks.network import LowResolution, Network, Text, in_compute_type
 from reimagen_generator.parallel.placement import constrain_rows, place_parameters, place_rows
 
 _Images = Float[Array, "batch height width 3"]
@@ -73,12 +73,12 @@ class Stage:
         self._sampler = build_sampler(config.sampler)
         self._mesh = mesh
         self._graph, parameters = nnx.split(network)
-        self._parameters = place_parameters(parameters, mesh)
+        self.parameters = place_parameters(in_compute_type(parameters, config.network.dtype), mesh)
 
     @property
     def network(self) -> Network:
         """The stage's network."""
-        return nnx.merge(self._graph, self._parameters)
+        return nnx.merge(self._graph, self.parameters)
 
     def conditions(
         self,
@@ -102,7 +102,7 @@ class Stage:
             empty_text: what stands for no text, for each picture; None where a text is dropped by its mask.
         """
         rows = (text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text)
-        conditions: Conditions = self._conditions(self._parameters, *place_rows(rows, self._mesh))
+        conditions: Conditions = self._conditions(self.parameters, *place_rows(rows, self._mesh))
         return conditions
 
     @partial(jax.jit, static_argnums=0)
@@ -128,6 +128,22 @@ class Stage:
             low_resolution = augment(self.config, enlarged, level, _noise(keys, _AUGMENTATION, 0, enlarged.shape))
         return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text), self._mesh)
 
+    def lower_conditions(self, *rows: Any) -> jax.stages.Lowered:
+        """`conditions`, ready to be compiled, for shapes of its arguments and of parameters."""
+        return Stage._conditions.lower(self, self.parameters, *place_rows(rows, self._mesh))
+
+    def lower_step(
+        self, conditions: Conditions, strategy: Strategy | None, keys: Key[Array, " batch"]
+    ) -> jax.stages.Lowered:
+        """A step of `sample`, ready to be compiled, for shapes of the conditions, keys and parameters."""
+        x = jax.eval_shape(self._noise, keys)
+        carry = jax.eval_shape(self._sampler.initialize, x)
+        rows = place_rows((x, carry, conditions, keys), self._mesh)
+        weights = jax.eval_shape(partial(guiding.weights, self.config.guidance))
+        step, times = jax.eval_shape(lambda: (jnp.zeros((), jnp.int32), jnp.zeros(3)))
+        x, carry, conditions, keys = rows
+        return Stage._step.lower(self, strategy, self.parameters, x, carry, step, times, conditions, weights, keys)
+
     def sample(self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]) -> Iterator[Sampled]:
         """Yields after each step; the last step's `x` is the result, in [-1, 1]."""
         strategy, guided, steps = self._plan(conditions, guidance)
@@ -137,7 +153,7 @@ class Stage:
         carry = self._sampler.initialize(x)
         for step, at in enumerate(steps):
             used = strategy if guided[step] else None
-            x, x_0, carry = self._step(used, self._parameters, x, carry, step, at, conditions, weights, keys)
+            x, x_0, carry = self._step(used, self.parameters, x, carry, step, at, conditions, weights, keys)
             yield Sampled(step + 1, x, x_0)
 
     def sample_at_once(self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]) -> _Images:
@@ -146,7 +162,7 @@ class Stage:
         weights = guiding.weights(guidance)
         mixed = None if guided.all() else guided
         keys = place_rows(keys, self._mesh)
-        x: _Images = self._loop(strategy, self._parameters, mixed, steps, conditions, weights, keys)
+        x: _Images = self._loop(strategy, self.parameters, mixed, steps, conditions, weights, keys)
         return x
 
     def _plan(

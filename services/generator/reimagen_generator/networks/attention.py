@@ -60,18 +60,25 @@ class AttentionBlock(nnx.Module):
     """
 
     def __init__(
-        self, channels: int, text_channels: int, head_channels: int, rngs: nnx.Rngs, *, to_text_only: bool = False
+        self,
+        channels: int,
+        text_channels: int,
+        head_channels: int,
+        rngs: nnx.Rngs,
+        *,
+        to_text_only: bool = False,
+        dtype: jnp.dtype | None = None,
     ) -> None:
         self.heads = channels // head_channels
         self.norm = nnx.LayerNorm(channels, rngs=rngs)
         self.text_norm = nnx.LayerNorm(text_channels, rngs=rngs)
         self.to_text_only = to_text_only
-        self.qkv = nnx.Linear(channels, channels if to_text_only else 3 * channels, rngs=rngs)
-        self.text_kv = nnx.Linear(text_channels, 2 * channels, rngs=rngs)
-        self.out = zero_linear(channels, channels, rngs)
+        self.qkv = nnx.Linear(channels, channels if to_text_only else 3 * channels, dtype=dtype, rngs=rngs)
+        self.text_kv = nnx.Linear(text_channels, 2 * channels, dtype=dtype, rngs=rngs)
+        self.out = zero_linear(channels, channels, rngs, dtype=dtype)
         self.mlp_norm = nnx.LayerNorm(channels, rngs=rngs)
-        self.mlp_in = nnx.Linear(channels, 2 * channels, rngs=rngs)
-        self.mlp_out = zero_linear(2 * channels, channels, rngs)
+        self.mlp_in = nnx.Linear(channels, 2 * channels, dtype=dtype, rngs=rngs)
+        self.mlp_out = zero_linear(2 * channels, channels, rngs, dtype=dtype)
 
     def __call__(
         self, x: Float[Array, "batch h w channels"], text: _Tokens, text_mask: Bool[Array, "batch length"]

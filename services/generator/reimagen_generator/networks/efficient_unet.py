@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from reimagen_generator.config.networks import EfficientUNetConfig, LevelAttention
 from reimagen_generator.networks.attention import AttentionBlock
 from reimagen_generator.networks.conditioning import Conditioning
-from reimagen_generator.networks.layers import ResidualBlock, conv3x3, upsample
+from reimagen_generator.networks.layers import BlockStyle, ResidualBlock, conv3x3, upsample
 from reimagen_generator.networks.neighbors import NeighborAttentions, Neighbors
 from reimagen_generator.networks.network import IMAGE_CHANNELS, LowResolution, Network, Text, at_time_zero
 
@@ -38,7 +38,9 @@ class _Block(nnx.Module):
         attention: LevelAttention,
         rngs: nnx.Rngs,
     ) -> None:
-        self.residual = nnx.List([ResidualBlock(c, width, conditioning, rngs) for c in channels_in])
+        dtype = jnp.dtype(config.dtype)
+        style = BlockStyle(dtype=dtype)
+        self.residual = nnx.List([ResidualBlock(c, width, conditioning, rngs, style=style) for c in channels_in])
         self.attention = (
             None
             if attention is LevelAttention.NONE
@@ -48,6 +50,7 @@ class _Block(nnx.Module):
                 config.head_channels,
                 rngs,
                 to_text_only=attention is LevelAttention.TEXT,
+                dtype=dtype,
             )
         )
 
@@ -61,12 +64,12 @@ class EfficientUNet(Network):
     def __init__(self, config: EfficientUNetConfig, rngs: nnx.Rngs) -> None:
         widths, blocks = config.widths, config.blocks
         conditioning = 4 * widths[0]
-        stem = widths[0]
+        stem, dtype = widths[0], jnp.dtype(config.dtype)
         self.config: EfficientUNetConfig = config
         self.conditioning = Conditioning(conditioning, config, rngs)
-        self.conv_in = conv3x3(IMAGE_CHANNELS * (2 if config.low_resolution else 1), stem, rngs)
-        finer = (stem, *widths[:-1])
-        self.halve = nnx.List([conv3x3(c, width, rngs, stride=2) for c, width in zip(finer, widths, strict=True)])
+        self.conv_in = conv3x3(IMAGE_CHANNELS * (2 if config.low_resolution else 1), stem, rngs, dtype=dtype)
+        pairs = list(zip((stem, *widths[:-1]), widths, strict=True))
+        self.halve = nnx.List([conv3x3(finer, width, rngs, stride=2, dtype=dtype) for finer, width in pairs])
         self.down = nnx.List(
             [
                 _Block([width] * count, width, conditioning, config, attention, rngs)
@@ -79,8 +82,10 @@ class EfficientUNet(Network):
                 for width, count, attention in zip(widths, blocks, config.attention, strict=True)
             ]
         )
-        self.double = nnx.List([conv3x3(width, c, rngs) for c, width in zip(finer, widths, strict=True)])
-        self.neighbor_attention = NeighborAttentions(widths, config.neighbor_attention, config.head_channels, rngs)
+        self.double = nnx.List([conv3x3(width, finer, rngs, dtype=dtype) for finer, width in pairs])
+        self.neighbor_attention = NeighborAttentions(
+            widths, config.neighbor_attention, config.head_channels, rngs, dtype=dtype
+        )
         self.norm_out = nnx.GroupNorm(2 * stem, num_groups=8, rngs=rngs)
         self.conv_out = conv3x3(2 * stem, config.out_channels, rngs, zero=True)
 

@@ -1,13 +1,14 @@
 """What every network takes and gives; a network knows nothing of diffusion."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from reimagen_generator.config.networks import NetworkConfig
+from reimagen_generator.config.networks import ComputeType, NetworkConfig
 from reimagen_generator.networks.neighbors import Neighbors
 
 IMAGE_CHANNELS = 3
@@ -76,6 +77,23 @@ class Network(nnx.Module):
         raise NotImplementedError
 
 
+def in_compute_type(parameters: nnx.State[Any, Any], dtype: ComputeType) -> nnx.State[Any, Any]:
+    """The parameters for drawing alone: matrices in the type that they are used in, half to hold and to read.
+
+    Training keeps them in float32, where small steps count.
+    """
+
+    def cast(leaf: Any) -> Any:
+        if leaf.ndim < 2 or leaf.dtype == jnp.dtype(dtype):
+            return leaf
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf.update(dtype=jnp.dtype(dtype))  # type: ignore[no-untyped-call]
+        return leaf.astype(dtype)
+
+    cast_parameters: nnx.State[Any, Any] = jax.tree.map(cast, parameters)
+    return cast_parameters
+
+
 def parameter_count(network: nnx.Module) -> int:
     """Numbers that training changes."""
-    return sum(int(jnp.size(leaf)) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))

@@ -14,7 +14,15 @@ from jaxtyping import Array, Bool, Float
 from reimagen_generator.config.networks import UNetConfig
 from reimagen_generator.networks.attention import AttentionBlock
 from reimagen_generator.networks.conditioning import Conditioning
-from reimagen_generator.networks.layers import ResidualBlock, conv3x3, downsample, fold, unfold, upsample
+from reimagen_generator.networks.layers import (
+    BlockStyle,
+    ResidualBlock,
+    conv3x3,
+    downsample,
+    fold,
+    unfold,
+    upsample,
+)
 from reimagen_generator.networks.neighbors import NeighborAttentions, Neighbors
 from reimagen_generator.networks.network import IMAGE_CHANNELS, LowResolution, Network, Text, at_time_zero
 
@@ -27,9 +35,11 @@ class _Level(nnx.Module):
     def __init__(
         self, channels_in: list[int], width: int, conditioning: int, config: UNetConfig, attention: bool, rngs: nnx.Rngs
     ) -> None:
-        self.residual = nnx.List([ResidualBlock(c, width, conditioning, rngs) for c in channels_in])
+        dtype = jnp.dtype(config.dtype)
+        style = BlockStyle(dtype=dtype)
+        self.residual = nnx.List([ResidualBlock(c, width, conditioning, rngs, style=style) for c in channels_in])
         self.attention = nnx.List(
-            [AttentionBlock(width, config.text_channels, config.head_channels, rngs) for _ in channels_in]
+            [AttentionBlock(width, config.text_channels, config.head_channels, rngs, dtype=dtype) for _ in channels_in]
             if attention
             else []
         )
@@ -48,7 +58,8 @@ class UNet(Network):
         image_channels = IMAGE_CHANNELS * (2 if config.low_resolution else 1)
         self.config: UNetConfig = config
         self.conditioning = Conditioning(conditioning, config, rngs)
-        self.conv_in = conv3x3(image_channels * config.patch**2, widths[0], rngs)
+        dtype = jnp.dtype(config.dtype)
+        self.conv_in = conv3x3(image_channels * config.patch**2, widths[0], rngs, dtype=dtype)
         self.down = nnx.List(
             [
                 _Level([previous] + [width] * (count - 1), width, conditioning, config, attention, rngs)
@@ -65,7 +76,9 @@ class UNet(Network):
                 )
             ]
         )
-        self.neighbor_attention = NeighborAttentions(widths, config.neighbor_attention, config.head_channels, rngs)
+        self.neighbor_attention = NeighborAttentions(
+            widths, config.neighbor_attention, config.head_channels, rngs, dtype=dtype
+        )
         self.norm_out = nnx.GroupNorm(widths[0], num_groups=8, rngs=rngs)
         self.conv_out = conv3x3(widths[0], config.out_channels * config.patch**2, rngs, zero=True)
 

@@ -4,10 +4,10 @@ import math
 from typing import Any, TypeVar
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from reimagen_generator.parallel.mesh import DATA, FSDP
-from reimagen_generator.parallel.rules import partition
+from reimagen_generator.parallel.rules import partition, spec
 
 Tree = TypeVar("Tree")
 
@@ -17,21 +17,22 @@ def parameter_shardings(tree: Tree, mesh: Mesh) -> Tree:
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         name = ".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", "")))) for key in path)
-        spec = partition(name.removesuffix(".value"), leaf.shape, mesh.shape) if leaf.ndim else PartitionSpec()
-        return NamedSharding(mesh, spec)
+        return NamedSharding(
+            mesh, partition(name.removesuffix(".value"), leaf.shape, mesh.shape) if leaf.ndim else spec()
+        )
 
     shardings: Tree = jax.tree_util.tree_map_with_path(sharding, tree)
     return shardings
 
 
 def place_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
-    """The tree with each parameter where its name says."""
-    return tree if mesh is None else jax.device_put(tree, parameter_shardings(tree, mesh))
+    """The tree with each parameter where its name says; shapes without numbers are told where they would be."""
+    return tree if mesh is None else _put(tree, parameter_shardings(tree, mesh))
 
 
 def constrain_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
     """The same in compiled code, of what it puts out."""
-    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, parameter_shardings(tree, mesh))
+    return tree if mesh is None else _constrain(tree, parameter_shardings(tree, mesh))
 
 
 def row_shardings(tree: Tree, mesh: Mesh) -> Tree:
@@ -41,12 +42,10 @@ def row_shardings(tree: Tree, mesh: Mesh) -> Tree:
     """
 
     def sharding(leaf: Any) -> NamedSharding:
-        if leaf.ndim == 0:
-            return NamedSharding(mesh, PartitionSpec())
         for axes in ((DATA, FSDP), (DATA,), (FSDP,)):
-            if leaf.shape[0] % math.prod(mesh.shape[axis] for axis in axes) == 0:
-                return NamedSharding(mesh, PartitionSpec(axes))
-        return NamedSharding(mesh, PartitionSpec())
+            if leaf.ndim and leaf.shape[0] % math.prod(mesh.shape[axis] for axis in axes) == 0:
+                return NamedSharding(mesh, spec(axes))
+        return NamedSharding(mesh, spec())
 
     shardings: Tree = jax.tree.map(sharding, tree)
     return shardings
@@ -54,9 +53,24 @@ def row_shardings(tree: Tree, mesh: Mesh) -> Tree:
 
 def place_rows(tree: Tree, mesh: Mesh | None) -> Tree:
     """The tree with its rows shared out. On several hosts, each one gives the same whole rows."""
-    return tree if mesh is None else jax.device_put(tree, row_shardings(tree, mesh))
+    return tree if mesh is None else _put(tree, row_shardings(tree, mesh))
 
 
 def constrain_rows(tree: Tree, mesh: Mesh | None) -> Tree:
     """The same in compiled code."""
-    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, row_shardings(tree, mesh))
+    return tree if mesh is None else _constrain(tree, row_shardings(tree, mesh))
+
+
+def _put(tree: Tree, shardings: Tree) -> Tree:
+    def put(leaf: Any, sharding: NamedSharding) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf.update(sharding=sharding)  # type: ignore[no-untyped-call]
+        return jax.device_put(leaf, sharding)
+
+    placed: Tree = jax.tree.map(put, tree, shardings)
+    return placed
+
+
+def _constrain(tree: Tree, shardings: Tree) -> Tree:
+    constrained: Tree = jax.lax.with_sharding_constraint(tree, shardings)  # type: ignore[no-untyped-call]
+    return constrained

@@ -40,7 +40,12 @@ def partition(name: str, shape: tuple[int, ...], axes: Mapping[str, int]) -> Par
     """
     wanted = _rule(name, len(shape))
     fits = (axis if axis and size % axes[axis] == 0 else None for axis, size in zip(wanted, shape, strict=True))
-    return PartitionSpec(*fits)
+    return spec(*fits)
+
+
+def spec(*axes: str | tuple[str, ...] | None) -> PartitionSpec:
+    """The axes that share out each dimension, from the first on."""
+    return PartitionSpec(*axes)  # type: ignore[no-untyped-call]
 
 
 def _rule(name: str, dimensions: int) -> tuple[str | None, ...]:
