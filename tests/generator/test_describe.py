@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from reimagen_generator.cli import app
 from reimagen_generator.config.presets import PRESETS
-from reimagen_generator.describe import count_flops, stage_cost
+from reimagen_generator.describe import count_flops
 from reimagen_generator.networks.attention import attend
+from reimagen_generator.networks.network import parameter_count
+from reimagen_generator.networks.registry import network_shapes
 
 # The published figures, in millions; for DeepFloyd IF's, whose networks are known better than that, those networks' own
 # (see presets_deepfloyd.py, and `test_deepfloyd.py` for the two configurations at hand).
@@ -28,7 +30,7 @@ PARAMETERS = {
 @pytest.mark.parametrize("preset", PARAMETERS)
 def test_the_presets_have_the_published_sizes(preset: str) -> None:
     config = PRESETS[preset]
-    millions = [stage_cost(stage, 8, 0).parameters / 1e6 for stage in config.stages]
+    millions = [parameter_count(network_shapes(stage.network)) / 1e6 for stage in config.stages]
     np.testing.assert_allclose(millions, PARAMETERS[preset], rtol=0.03)
 
 
@@ -55,7 +57,7 @@ def test_each_product_is_counted_once_and_for_its_part() -> None:
     convolution, linear, attention, last = 2 * 2 * 16 * 9 * 3 * 8, 2 * 2 * 16 * 8 * 12, 2 * 2 * 2 * 16 * 16 * 4, 1280
     assert flops == {"first": convolution, "second.0": linear + attention, "second.1": last}
     counted: Any = jax.jit(function).lower(state, x).cost_analysis()
-    assert sum(flops.values()) == pytest.approx(counted["flops"], rel=0.1)  # XLA counts sums and exponentials too
+    assert 0.8 * counted["flops"] < sum(flops.values()) < counted["flops"]  # XLA counts sums and exponentials too
 
 
 def test_the_command_prints_a_tree() -> None:
