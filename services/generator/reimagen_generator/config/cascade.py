@@ -86,6 +86,14 @@ class Thresholding(_Frozen):
     maximum: float | None = Field(None, ge=1, description="The largest divisor; 1 makes it plain clipping.")
 
 
+class Enlargement(StrEnum):
+    """How the smaller picture is brought to a stage's size (see `diffusion/resize.py`)."""
+
+    BICUBIC = "bicubic"
+    BILINEAR_CORNERS = "bilinear-corners"
+    """The corners' pixels stay in the corners, as DeepFloyd IF enlarges."""
+
+
 class StageConfig(_Frozen):
     """One stage of the cascade."""
 
@@ -105,6 +113,7 @@ class StageConfig(_Frozen):
     )
     guidance: Guidance = Guidance()
     thresholding: Thresholding = Thresholding()
+    enlargement: Enlargement = Enlargement.BICUBIC
     augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller picture is noised.")
 
     @model_validator(mode="after")

@@ -2,7 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, UInt8
+
+from reimagen_generator.config.cascade import Enlargement
 
 _Images = Float[Array, "batch height width 3"]
 
@@ -23,8 +26,17 @@ def shrink(images: _Images, factor: int) -> Float[Array, "batch h w 3"]:
     return images.reshape(b, h // factor, factor, w // factor, factor, c).mean(axis=(2, 4))
 
 
-def enlarge(images: Float[Array, "batch h w 3"], factor: int) -> _Images:
-    """Bicubic enlargement."""
+def enlarge(images: Float[Array, "batch h w 3"], factor: int, kind: Enlargement = Enlargement.BICUBIC) -> _Images:
+    """The pictures at `factor` times their side."""
     b, h, w, c = images.shape
+    if kind is Enlargement.BILINEAR_CORNERS:
+        rows, columns = _between_corners(h, factor), _between_corners(w, factor)
+        return jnp.einsum("Hh,Ww,bhwc->bHWc", rows, columns, images)
     enlarged: _Images = jax.image.resize(images, (b, h * factor, w * factor, c), "cubic")
     return enlarged
+
+
+def _between_corners(side: int, factor: int) -> Float[np.ndarray, "large small"]:
+    """Linear interpolation along one axis, as a matrix: the first place stays the first, and the last the last."""
+    places = np.linspace(0, side - 1, side * factor)
+    return np.maximum(0.0, 1.0 - np.abs(places[:, None] - np.arange(side))).astype(np.float32)

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Key
 
-from reimagen_generator.config.cascade import Guidance, StageConfig, Strategy
+from reimagen_generator.config.cascade import Enlargement, Guidance, StageConfig, Strategy
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.resize import enlarge, shrink
@@ -120,11 +120,13 @@ class Stage:
         network: Network = nnx.merge(self._graph, parameters)
         neighbors = None
         if self.config.network.retrieval:
-            neighbors = encode_neighbors(network, neighbor_images, neighbor_text, neighbor_mask, self.factor)
+            neighbors = encode_neighbors(
+                network, neighbor_images, neighbor_text, neighbor_mask, self.factor, self.config.enlargement
+            )
         low_resolution = None
         if previous is not None and self.factor is not None:
             level = jnp.full(previous.shape[0], self.config.augmentation)
-            enlarged = enlarge(previous, self.factor)
+            enlarged = enlarge(previous, self.factor, self.config.enlargement)
             low_resolution = augment(self.config, enlarged, level, _noise(keys, _AUGMENTATION, 0, enlarged.shape))
         return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text), self._mesh)
 
@@ -266,12 +268,13 @@ def encode_neighbors(
     text: Text,
     mask: Array,
     factor: int | None,
+    enlargement: Enlargement = Enlargement.BICUBIC,
 ) -> Neighbors:
     """The neighbors' keys and values; a super-resolution network sees each beside its own smaller version."""
     smaller = None
     if factor is not None:
         flat = images.reshape(-1, *images.shape[2:])
-        smaller = enlarge(shrink(flat, factor), factor).reshape(images.shape)
+        smaller = enlarge(shrink(flat, factor), factor, enlargement).reshape(images.shape)
     return network.encode_neighbors(images, text, mask, smaller)
 
 

@@ -1,0 +1,31 @@
+"""Bringing the smaller picture to a stage's size."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reimagen_generator.config.cascade import Enlargement
+from reimagen_generator.diffusion.resize import enlarge, shrink
+
+
+@pytest.mark.parametrize("kind", Enlargement)
+def test_an_even_picture_stays_what_it_is(kind: Enlargement) -> None:
+    np.testing.assert_allclose(enlarge(jnp.full((1, 4, 4, 3), 0.3), 4, kind), np.full((1, 16, 16, 3), 0.3), rtol=1e-6)
+
+
+def test_corners_stay_and_between_them_runs_a_line() -> None:
+    """A picture that is linear in its place, from corner to corner, stays so, corner to corner."""
+    rows, columns = np.meshgrid(np.linspace(-1, 1, 3), np.linspace(0, 5, 4), indexing="ij")
+    large_rows, large_columns = np.meshgrid(np.linspace(-1, 1, 12), np.linspace(0, 5, 16), indexing="ij")
+    small = jnp.asarray(2 * rows - columns, jnp.float32)[None, :, :, None]
+    expected = (2 * large_rows - large_columns)[None, :, :, None]
+    np.testing.assert_allclose(enlarge(small, 4, Enlargement.BILINEAR_CORNERS), expected, atol=1e-5)
+
+
+def test_bicubic_keeps_the_mean_of_each_pixel() -> None:
+    """Half a pixel is lost at no side: what is enlarged and shrunk again lies where it lay."""
+    x = np.zeros((1, 8, 8, 3), np.float32)
+    x[0, 3, 5] = 1.0
+    back = np.asarray(shrink(enlarge(jnp.asarray(x), 4, Enlargement.BICUBIC), 4))
+    assert back[0, :, :, 0].argmax() == 3 * 8 + 5
+    np.testing.assert_allclose(back[0, 2, 5], back[0, 4, 5], atol=1e-6)
