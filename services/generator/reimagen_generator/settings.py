@@ -1,6 +1,7 @@
 """The settings of the service, each of them also an environment variable."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,9 +15,10 @@ SHIPPED_WEIGHTS: Final = Path(__file__).resolve().parents[1] / "weights" / "demo
 Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}$")]
 
 
-def _user_cache() -> Path:
+def user_cache(name: str) -> Path:
+    """Where a user's caches are, in a folder of its own for each."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "reimagen" / "compiled"
+    return (Path(base) if base else Path.home() / ".cache") / "reimagen" / name
 
 
 class Settings(BaseSettings):
@@ -38,7 +40,8 @@ class Settings(BaseSettings):
     deadline_seconds: float = Field(300, gt=0, le=3600, description="How long a request may take, unless it says.")
     stop_seconds: float = Field(30, ge=0, le=600, description="How long requests may take once a stop is asked.")
     compile_cache: Path = Field(
-        default_factory=_user_cache, description="Folder that keeps compiled code, so that nothing is compiled twice."
+        default_factory=partial(user_cache, "compiled"),
+        description="Folder that keeps compiled code, so that nothing is compiled twice.",
     )
     log_level: Level = Field("info", description="The least severe level that is logged.")
 
