@@ -18,6 +18,8 @@ CLIPPING = Thresholding(percentile=1.0, maximum=1.0)
 
 DEMO = CascadeConfig(
     name="demo",
+    # The art has each thing in four styles, and of two references a network this small draws the mean.
+    default_k=1,
     stages=(
         StageConfig(
             size=64,
