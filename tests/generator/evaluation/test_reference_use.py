@@ -54,7 +54,7 @@ def png(seed: int) -> bytes:
 
 
 def measured(weights: Path, data: Path) -> list[ReferenceUse]:
-    return list(reference_use(weights, 0, data, COUNT, TIMES))
+    return list(reference_use(weights, 0, data, COUNT, 2, TIMES))
 
 
 def test_right_and_shuffled_differ_in_the_neighbors_alone(weights: Path, tmp_path: Path) -> None:
@@ -85,4 +85,4 @@ def test_with_no_neighbors_all_three_agree(weights: Path, tmp_path: Path) -> Non
 
 def test_too_few_samples_are_refused(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="count: at least 16"):
-        next(reference_use(weights, 0, write(tmp_path / "few", [[]], count=15), COUNT))
+        next(reference_use(weights, 0, write(tmp_path / "few", [[]], count=15), COUNT, 2))

@@ -34,9 +34,22 @@ class ReferenceUse:
 
 
 def reference_use(
-    weights: Path, stage: int, data: Path, count: int, times: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    weights: Path,
+    stage: int,
+    data: Path,
+    count: int,
+    neighbors: int,
+    times: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9),
 ) -> Iterator[ReferenceUse]:
     """Measures one stage on the first `count` samples, rounded down to whole batches of 16.
+
+    Args:
+        weights: folder of a cascade.
+        stage: which of its stages.
+        data: folder of training shards.
+        count: how many samples.
+        neighbors: of each sample, the first of them.
+        times: of the diffusion, in [0, 1].
 
     Raises:
         ValueError: the weights or the data cannot be read, or there are fewer than 16 samples.
@@ -48,8 +61,8 @@ def reference_use(
     count = min(count, len(source)) // _BATCH * _BATCH
     if count == 0:
         raise ValueError(f"count: at least {_BATCH} samples are needed")
-    encoder, k = cascade.text_encoder, cascade.config.default_k
-    batches = [collate([source[i + j] for j in range(_BATCH)], encoder, k) for i in range(0, count, _BATCH)]
+    encoder = cascade.text_encoder
+    batches = [collate([source[i + j] for j in range(_BATCH)], encoder, neighbors) for i in range(0, count, _BATCH)]
     for time in times:
         losses = [
             [_losses(network, config, factor, kind, time, number) for kind in _kinds(batch)]
