@@ -1,0 +1,99 @@
+"""The compiled functions of which a drawing consists, on shapes alone: nothing of a network is ever allocated."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from reimagen_generator.config.cascade import CascadeConfig, StageConfig
+from reimagen_generator.config.text import DroppedText, T5Text
+from reimagen_generator.diffusion import guidance as guiding
+from reimagen_generator.diffusion import schedule
+from reimagen_generator.diffusion.cascade import size_factor
+from reimagen_generator.diffusion.stage import Conditions, Stage
+from reimagen_generator.networks.network import Text
+from reimagen_generator.networks.registry import network_shapes
+from reimagen_generator.parallel.placement import place_parameters, place_rows
+from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
+from reimagen_generator.text.t5 import T5, T5_XXL
+
+
+@dataclass(frozen=True)
+class Program:
+    """One function, to be compiled, and how often it runs."""
+
+    part: str
+    name: str
+    runs: int
+    parameters: float
+    """Bytes of its network's parameters on each device, which stay there between runs."""
+    lower: Callable[[], jax.stages.Lowered]
+
+
+def drawing(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> Iterator[Program]:
+    """What draws a batch of pictures, each with its own prompt and neighbors."""
+    text = texts(config, batch)
+    neighbor_text = texts(config, batch * neighbors)
+    if isinstance(config.text_encoder, T5Text):
+        yield encoding(config.text_encoder, batch * (1 + neighbors), mesh)
+    empty = text if config.dropped_text is DroppedText.EMPTY_PROMPT else None
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
+    for index, stage_config in enumerate(config.stages):
+        stage = Stage(stage_config, network_shapes(stage_config.network), size_factor(config, index), mesh)
+        size = stage_config.size
+        images = shape((batch, neighbors, size, size, 3), jnp.float32)
+        smaller = None if not index else shape((batch, *(config.stages[index - 1].size,) * 2, 3), jnp.float32)
+        rows = (text, images, neighbor_text, shape((batch, neighbors), jnp.bool_), smaller, keys, empty)
+        yield from _stage(stage, stage_config, rows)
+
+
+def _stage(stage: Stage, config: StageConfig, rows: tuple[Any, ...]) -> Iterator[Program]:
+    part, parameters = str(config.size), bytes_a_device(stage.parameters)
+    keys = rows[-2]
+    lowered = stage.lower_conditions(*rows)
+    yield Program(part, "conditions", 1, parameters, lambda: lowered)
+    conditions: Conditions = jax.tree.map(lambda a: shape(a.shape, a.dtype), lowered.out_info)
+    strategy = guiding.strategy_of(config.guidance, neighbors=config.network.retrieval)
+    guided = int(guiding.guided(config.guidance, schedule.grid(config).log_snr[:-1]).sum())
+    for name, runs, used in (("step", guided, strategy), ("unguided step", config.steps - guided, None)):
+        if runs:
+            yield Program(part, name, runs, parameters, partial(stage.lower_step, conditions, used, keys))
+
+
+def texts(config: CascadeConfig, rows: int) -> Text:
+    """Encoded texts."""
+    encoder = config.text_encoder
+    length = encoder.length if isinstance(encoder, T5Text) else HashedNgramEncoder.length
+    return Text(
+        shape((rows, length, config.stages[0].network.text_channels), jnp.float32), shape((rows, length), jnp.bool_)
+    )
+
+
+def encoding(encoder: T5Text, rows: int, mesh: Mesh) -> Program:
+    """T5-XXL, in bfloat16, over all prompts and the neighbors' texts."""
+    graph, parameters = nnx.split(nnx.eval_shape(lambda: T5(T5_XXL, jnp.bfloat16, nnx.Rngs(0))))
+    parameters = place_parameters(parameters, mesh)
+    ids = place_rows((shape((rows, encoder.length), jnp.int32), shape((rows, encoder.length), jnp.bool_)), mesh)
+
+    def encode(parameters: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+        network: T5 = nnx.merge(graph, parameters)
+        return network(ids, mask)
+
+    return Program("text", "T5-XXL", 1, bytes_a_device(parameters), lambda: jax.jit(encode).lower(parameters, *ids))
+
+
+def shape(sizes: tuple[int, ...], dtype: Any) -> Any:
+    """An array without numbers, which tracing takes for one."""
+    return jax.ShapeDtypeStruct(sizes, dtype)  # type: ignore[no-untyped-call]
+
+
+def bytes_a_device(tree: Any) -> float:
+    """Bytes that each device holds of arrays with a sharding."""
+    leaves = jax.tree.leaves(tree)
+    return float(sum(np.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves))

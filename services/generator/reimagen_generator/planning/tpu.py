@@ -1,0 +1,46 @@
+"""The TPU compiler, on a machine that has no TPU."""
+
+import importlib.util
+import os
+from collections.abc import Sequence
+
+import jax
+from jax.experimental import topologies
+
+from reimagen_common.errors import ReimagenError
+from reimagen_generator.planning.chips import Topology
+
+# What libtpu would otherwise ask a TPU's host for, and wait for.
+_NO_HOST = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v4-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
+
+
+def devices(topology: Topology) -> Sequence[jax.Device]:
+    """Stand-ins for a slice's devices, for which programs can be compiled, but not run.
+
+    Raises:
+        ReimagenError: libtpu is not installed.
+        ValueError: there is no such slice.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise ReimagenError(
+            "plan: needs the compiler of TPUs, libtpu; `make plan` installs it, as does the extra "
+            "`plan` of the package reimagen-generator"
+        )
+    for name, value in _NO_HOST.items():
+        os.environ.setdefault(name, value)
+    chip = topology.chip
+    options: dict[str, object] = {}
+    if chip.cores is not None:
+        sides = (*topology.sides, 1, 1)[:3]
+        bounds = tuple(min(side, host) for side, host in zip(sides, chip.host, strict=True))
+        options = {"chip_config_name": chip.cores, "chips_per_host_bounds": bounds}
+    try:
+        return topologies.get_topology_desc(topology.name, "tpu", **options).devices
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(f"topology: the compiler knows no {topology.name}: {error}") from error

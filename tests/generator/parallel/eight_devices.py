@@ -1,0 +1,112 @@
+"""Run on eight devices: the largest relative difference of each result on a mesh to the same on one device, as JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from reimagen_generator.config.mesh import MeshConfig
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.cascade import size_factor
+from reimagen_generator.diffusion.stage import Stage
+from reimagen_generator.networks.network import Network, Text
+from reimagen_generator.networks.registry import build_network
+from reimagen_generator.parallel.mesh import build_mesh
+from reimagen_generator.parallel.placement import parameter_shardings, place_parameters, place_rows
+from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.training.loss import Batch, draw, loss_by_row
+
+BATCH, NEIGHBORS, LENGTH, CHANNELS = 8, 2, 24, 256
+MESHES = [(8, 1, 1), (2, 2, 2), (1, 4, 2)]
+RNG = np.random.default_rng(0)
+Parameters = nnx.State[Any, Any]
+
+
+def text(rows: int) -> Text:
+    mask = jnp.arange(LENGTH) < jnp.asarray(RNG.integers(0, LENGTH, (rows, 1)))
+    return Text(jnp.asarray(RNG.standard_normal((rows, LENGTH, CHANNELS), np.float32)), mask)
+
+
+def images(*shape: int) -> jax.Array:
+    return jnp.asarray(RNG.uniform(-1, 1, (*shape, 3)).astype(np.float32))
+
+
+def network(stage: int) -> Network:
+    """Every weight is random: zeroed layers would hide what they are fed."""
+    built = build_network(TINY.stages[stage].network, nnx.Rngs(stage))
+    state = nnx.state(built, nnx.Param)
+    nnx.update(built, jax.tree.map(lambda a: a + 0.1 * RNG.standard_normal(a.shape, np.float32), state))
+    return built
+
+
+def difference(tree: object, reference: object) -> float:
+    """The length of the difference over that of the reference, both taken as one long vector."""
+    found, wanted = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(t)]) for t in (tree, reference))
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+class Drawing:
+    """One stage's pictures."""
+
+    def __init__(self, index: int) -> None:
+        size = TINY.stages[index].size
+        self.index = index
+        self.network = network(index)
+        self.rows = (text(BATCH), images(BATCH, NEIGHBORS, size, size), text(BATCH * NEIGHBORS))
+        self.mask = jnp.asarray(RNG.random((BATCH, NEIGHBORS)) < 0.7)
+        self.previous = images(BATCH, size // 2, size // 2) if index else None
+        self.keys = jax.random.split(jax.random.key(index), BATCH)
+        stage = TINY.stages[index]
+        self.guidance = stage.guidance.model_copy(update={"text_weight": 3.0, "neighbor_weight": 2.0})
+
+    def __call__(self, mesh: Mesh | None) -> jax.Array:
+        stage = Stage(TINY.stages[self.index], self.network, size_factor(TINY, self.index), mesh)
+        conditions = stage.conditions(*self.rows, self.mask, self.previous, self.keys)
+        return stage.sample_at_once(conditions, self.guidance, self.keys)
+
+
+class Gradient:
+    """A training step's gradient of the first stage."""
+
+    def __init__(self) -> None:
+        size = TINY.stages[0].size
+        self.graph, self.parameters = nnx.split(network(0))
+        byte = [jnp.asarray(RNG.integers(0, 256, (BATCH, *n, size, size, 3)), jnp.uint8) for n in ((), (NEIGHBORS,))]
+        mask = jnp.asarray(RNG.random((BATCH, NEIGHBORS)) < 0.7)
+        self.batch = Batch(byte[0], text(BATCH), byte[1], text(BATCH * NEIGHBORS), mask)
+        fields = {"preset": "tiny", "stage": 0, "data": ".", "output": ".", "weights": ".", "draws": 2}
+        self.config = TrainingConfig.model_validate(fields | {"steps": 2, "warmup_steps": 1, "batch_size": BATCH})
+
+    def __call__(self, mesh: Mesh | None) -> object:
+        def loss(parameters: Parameters, batch: Batch) -> jax.Array:
+            built = nnx.merge(self.graph, parameters)
+            draws = draw(jax.random.key(5), self.config, batch)
+            return loss_by_row(built, TINY.stages[0], None, batch, draws).mean()
+
+        placed = place_parameters(self.parameters, mesh), place_rows(self.batch, mesh)
+        shardings = None if mesh is None else parameter_shardings(self.parameters, mesh)
+        return jax.jit(jax.grad(loss), out_shardings=shardings)(*placed)
+
+
+def main() -> None:
+    assert jax.device_count() == 8
+    wanted: Sequence[Callable[[Mesh | None], object]]
+    wanted = [Gradient()] if sys.argv[1] == "gradient" else [Drawing(0), Drawing(1), Drawing(2)]
+    found: dict[str, list[float]] = {}
+    for result in wanted:
+        alone = result(None)
+        for sizes in MESHES:
+            data, fsdp, tensor = sizes
+            mesh = build_mesh(MeshConfig(data=data, fsdp=fsdp, tensor=tensor), jax.devices())
+            name = "x".join(map(str, sizes))
+            found.setdefault(name, []).append(difference(result(mesh), alone))
+    json.dump(found, sys.stdout)
+
+
+main()

@@ -1,0 +1,82 @@
+"""The arithmetic of a plan, by figures that can be checked by hand."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reimagen_generator.planning import report
+from reimagen_generator.planning.chips import CHIPS, GIB, parse_topology
+from reimagen_generator.planning.programs import Program
+from reimagen_generator.planning.roofline import Figures, seconds, seconds_by_roof
+
+V4 = parse_topology("v4:2x2x1")
+
+
+def figures(**changed: float) -> Figures:
+    nothing = {"arguments": 0.0, "outputs": 0.0, "temporaries": 0.0, "flops": 0.0, "moved": 0.0, "exchanged": 0.0}
+    return Figures(**nothing | changed, compile_seconds=0.0)
+
+
+def planned(part: str, runs: int, parameters: float, **changed: float) -> report.Planned:
+    def lower() -> None:
+        raise AssertionError("a table compiles nothing")
+
+    return report.Planned(Program(part, "step", runs, parameters, lower), figures(**changed))  # type: ignore[arg-type]
+
+
+def test_the_slowest_of_the_three_sets_the_time() -> None:
+    one = figures(flops=275e12, moved=2.4e12, exchanged=9e9)
+    assert seconds_by_roof(one, V4) == pytest.approx({"compute": 1.0, "memory": 2.0, "exchange": 0.1})
+    assert seconds(one, V4) == pytest.approx(2.0)
+
+
+@given(st.lists(st.floats(0, 1e15), min_size=3, max_size=3), st.floats(1.001, 1e3))
+def test_more_work_never_takes_less_time(work: list[float], more: float) -> None:
+    names = ("flops", "moved", "exchanged")
+    whole = seconds(figures(**dict(zip(names, work, strict=True))), V4)
+    assert seconds(figures(**dict(zip(names, [w * more for w in work], strict=True))), V4) >= whole
+
+
+def test_parameters_are_held_once_and_beside_them_what_the_hungriest_program_needs() -> None:
+    programs = [
+        planned("64", 1, 5.0, arguments=7.0, temporaries=1.0),
+        planned("64", 9, 5.0, arguments=5.0, temporaries=9.0),
+        planned("256", 9, 2.0, arguments=3.0, outputs=1.0),
+    ]
+    assert report.held(programs) == 5.0 + 2.0 + 9.0
+
+
+def test_a_table_sums_up_all_runs() -> None:
+    def programs() -> Iterator[report.Planned]:
+        yield planned("text", 1, GIB, arguments=GIB, flops=27.5e12)
+        yield planned("64", 256, 4 * GIB, arguments=4 * GIB, temporaries=GIB, flops=2.75e12, moved=1.2e9)
+
+    *_, first, second, total, _, verdict = report.drawing_table(programs(), V4)
+    assert first == "| text | step | 1.00 | 27.500 | 0.00 | 0.000 | compute | 1 | 0.10 | 0.20 | 0.33 |"
+    assert second == "| 64 | step | 5.00 | 2.750 | 1.20 | 0.000 | compute | 256 | 2.56 | 5.12 | 8.53 |"
+    assert total == "| all | | 6.00 | | | | | | 2.66 | 5.32 | 8.87 |"
+    assert verdict == "6.00 GiB a device fit in its 30.75; v4:2x2x1 has 4 chips."
+
+
+def test_what_does_not_fit_is_told() -> None:
+    assert "do NOT fit" in report.verdict(CHIPS["v4"].memory + 1, V4)
+
+
+def test_training_steps_are_not_added_up() -> None:
+    *_, row, _, verdict = report.training_table(iter([planned("64", 1, 0.0, arguments=GIB, flops=275e12)]), V4)
+    assert row == "| 64 | step | 1.00 | 275.000 | 0.00 | 0.000 | compute | 1 | 1.00 | 2.00 | 3.33 |"
+    assert verdict.startswith("1.00 GiB a device fit")
+
+
+def test_a_topology_is_read() -> None:
+    assert (V4.name, V4.chips, V4.links) == ("v4:2x2x1", 4, 2)
+    assert (parse_topology("v5e:1x1").chips, parse_topology("v5e:1x1").links) == (1, 0)
+    assert parse_topology("v4:4x4x4").chips == 64
+
+
+@pytest.mark.parametrize("text", ["v4", "h100:2x2", "v4:2x0x1", "v4:2", "v4:2x2x1x1", "v4:2x2x1 "])
+def test_other_topologies_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^topology: must be a chip and a slice's sides, such as v4:2x2x1"):
+        parse_topology(text)
