@@ -1,6 +1,6 @@
 """IF-I-L at its full size, 935M parameters, from random weights: `python -m parity.full_size`.
 
-It takes 13 GB of disk in a temporary folder, 9 GB of memory and some minutes, too long for the tests.
+It takes 8 GB of disk in a temporary folder, 6 GB of memory and some minutes, too long for the tests.
 """
 
 import tempfile
