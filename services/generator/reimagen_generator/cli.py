@@ -1,6 +1,7 @@
 """The command line of the generator."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,8 @@ import typer
 from reimagen_common.command_line import read_settings, told, variables_help
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import provenance
-from reimagen_generator.settings import Settings
+from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.settings import Settings, user_cache
 
 app = typer.Typer(
     help="Draws pictures of a prompt, grounded on the pairs of a knowledge base.",
@@ -77,6 +79,7 @@ def reference_use(
     data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of pictures.")],
     stage: Annotated[int, typer.Option(min=0, help="Which stage, from 0.")] = 0,
     count: Annotated[int, typer.Option(min=16, help="How many samples.")] = 128,
+    neighbors: Annotated[int, typer.Option(min=1, max=16, help="Of each sample, the first of them.")] = 2,
 ) -> None:
     """Print a stage's loss with the right neighbors, with another picture's, and with none, by time."""
     with told():
@@ -84,7 +87,7 @@ def reference_use(
 
         typer.echo("| time | right | shuffled | none | right / shuffled |\n|---|---|---|---|---|")
         try:
-            for row in measure(weights, stage, data, count):
+            for row in measure(weights, stage, data, count, neighbors):
                 figures = f"{row.right:.4f} | {row.shuffled:.4f} | {row.none:.4f} | {row.right / row.shuffled:.3f}"
                 typer.echo(f"| {row.time:.1f} | {figures} |")
         except ValueError as error:
@@ -97,22 +100,48 @@ def describe(
 ) -> None:
     """Print a cascade as a tree of parts, with parameters and floating-point operations of an evaluation."""
     with told():
-        from reimagen_generator.config.presets import PRESETS
         from reimagen_generator.describe import describe as lines
-        from reimagen_generator.weights.checkpoint import CONFIG_FILE, load_config
 
-        if preset in PRESETS:
-            config = PRESETS[preset]
-        elif (Path(preset) / CONFIG_FILE).is_file():
-            try:
-                config = load_config(Path(preset))
-            except ValueError as error:
-                raise InvalidArgument(str(error)) from error
-        else:
-            known = ", ".join(PRESETS)
-            raise InvalidArgument(f"preset: {preset!r} is none of {known}, and no folder with a {CONFIG_FILE}")
-        for line in lines(config):
+        for line in lines(_configuration(preset)):
             typer.echo(line)
+
+
+@app.command()
+def plan(
+    preset: Annotated[str, typer.Argument(help="Name of a preset, or folder of a cascade.", show_default=False)],
+    topology: Annotated[str, typer.Option(help="Slice of TPUs.")] = "v4:2x2x1",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 4,
+    neighbors: Annotated[
+        int | None, typer.Option(min=0, max=16, help="Of each picture [default: the preset's].")
+    ] = None,
+    train: Annotated[bool, typer.Option("--train", help="A training step of each stage, not a drawing.")] = False,
+    data: Annotated[int | None, typer.Option(min=1, help="Devices that share out rows [default: the others].")] = None,
+    fsdp: Annotated[
+        int | None, typer.Option(min=1, help="Devices that share out rows and parameters [default: the preset's].")
+    ] = None,
+    tensor: Annotated[
+        int | None, typer.Option(min=1, help="Devices that share out products [default: the preset's].")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of what was compiled [default: the user's cache].")] = None,
+) -> None:
+    """Print what a drawing, or training, takes on TPUs that are not there: memory, work and the least time.
+
+    Every program is compiled for the slice, which takes minutes for a network of billions of parameters.
+    """
+    with told():
+        os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU or GPU that is there is not needed
+        from reimagen_generator.planning.plan import plan as lines
+
+        config = _configuration(preset)
+        given = {name: size for name, size in (("data", data), ("fsdp", fsdp), ("tensor", tensor)) if size is not None}
+        mesh = config.mesh.model_copy(update=given)
+        k = config.default_k if neighbors is None else neighbors
+        folder = user_cache("plans") if cache is None else cache
+        try:
+            for line in lines(config, topology, mesh, batch=batch, neighbors=k, train=train, cache=folder):
+                typer.echo(line)
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
 
 
 @app.command()
@@ -134,3 +163,23 @@ def import_deepfloyd(
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
         typer.echo(f"{out}: {config.name}, {' and '.join(f'{s.size} × {s.size}' for s in config.stages)}")
+
+
+def _configuration(preset: str) -> CascadeConfig:
+    """A preset's, or that of a cascade's folder.
+
+    Raises:
+        InvalidArgument: it is neither.
+    """
+    from reimagen_generator.config.presets import PRESETS
+    from reimagen_generator.weights.checkpoint import CONFIG_FILE, load_config
+
+    if preset in PRESETS:
+        return PRESETS[preset]
+    if not (Path(preset) / CONFIG_FILE).is_file():
+        known = ", ".join(PRESETS)
+        raise InvalidArgument(f"preset: {preset!r} is none of {known}, and no folder with a {CONFIG_FILE}")
+    try:
+        return load_config(Path(preset))
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
