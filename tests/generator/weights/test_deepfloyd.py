@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
+from reimagen_generator.cli import app
 from reimagen_generator.config.networks import ImagenUNetConfig
 from reimagen_generator.config.presets_deepfloyd import DEEPFLOYD_IF_XL, IF_II_L
 from reimagen_generator.networks.registry import network_shapes
@@ -257,6 +259,21 @@ def test_retrieval_starts_as_the_identity(tmp_path: Path) -> None:
         assert np.abs(stored.read("neighbor_attention.1.key.kernel")).max() > 0
         for name in ("out.kernel", "out.bias", "fine_out.kernel", "fine_out.bias"):
             assert not stored.read(f"neighbor_attention.1.{name}").any()
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    """What is imported can be described; what is not there is told in a sentence."""
+    for name, fields in (("I", SMALL_I), ("II", SMALL_II)):
+        write(tmp_path / name, made_up(tmp_path / name, fields))
+    folders = [str(tmp_path / name) for name in ("I", "out")]
+    run = CliRunner().invoke(app, ["import-deepfloyd", *folders, "--stage-ii", str(tmp_path / "II"), "--retrieval"])
+    assert run.stdout == f"{folders[1]}: I, 64 × 64 and 256 × 256\n"
+    described = CliRunner().invoke(app, ["describe", folders[1]]).stdout
+    assert described.startswith("I: ")
+    assert "neighbor_attention.1" in described
+    missing = CliRunner().invoke(app, ["import-deepfloyd", str(tmp_path / "III"), str(tmp_path / "new")])
+    assert missing.exit_code == 2
+    assert missing.stderr.startswith(f"error: {tmp_path / 'III' / 'unet' / 'config.json'}: cannot be read")
 
 
 MEASURE = """
