@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test parity lint bench install proto lock clean
+.PHONY: help demo kb test parity plan lint bench install proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -27,6 +27,9 @@ test: install ## run every test
 
 parity: install .venv/.reference ## compare the networks with diffusers and transformers (installs Torch)
 	@$(BIN)/python -m pytest parity
+
+plan: install .venv/.plan ## what the model takes on TPUs that are not there (PRESET=re-imagen PLAN='--topology v4:2x2x1')
+	@$(BIN)/reimagen-generator plan $(or $(PRESET),re-imagen) $(PLAN)
 
 lint: install ## check style and types
 	@$(BIN)/ruff check .
@@ -48,7 +51,7 @@ LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-ver
 	$(foreach name,proto common retriever generator,--no-emit-package reimagen-$(name))
 
 lock: install ## resolve the locks anew, to the newest versions that the packages allow
-	@$(LOCK) --all-extras --group demo --group test --group lint --group lock --group build \
+	@$(LOCK) --all-extras --no-emit-package libtpu --group demo --group test --group lint --group lock --group build \
 		$(PACKAGES:=/pyproject.toml) -o requirements.lock
 	@$(LOCK) --constraint requirements.lock --group build -o requirements-build.lock
 	@for service in retriever generator; do \
@@ -57,6 +60,7 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 	done
 	@$(LOCK) --constraint requirements.lock --group reference --no-emit-package torch -o requirements-reference.lock
 	@$(LOCK) --constraint requirements-reference.lock --group torch-cuda -o requirements-torch-cuda.lock
+	@sed -n 's/^plan = \["\(.*\)"\]$$/\1/p' services/generator/pyproject.toml | $(LOCK) - -o requirements-plan.lock
 
 clean: ## remove whatever make has made
 	rm -rf .venv build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -86,6 +90,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
 	@$(INSTALL) --no-compile --require-hashes --requirement requirements-torch-cpu.lock 2>/dev/null || \
 		$(INSTALL) --no-compile --require-hashes --requirement requirements-torch-cuda.lock
 	@$(INSTALL) --no-compile --require-hashes --requirement requirements-reference.lock
+	@touch $@
+
+# Under terms of its own, and large: installed for planning alone.
+.venv/.plan: requirements-plan.lock .venv/.dependencies
+	@echo 'Installing what requirements-plan.lock names into .venv'
+	@$(INSTALL) --require-hashes --requirement requirements-plan.lock
 	@touch $@
 
 .venv/.installed: .venv/.dependencies proto/setup.py $(PACKAGES:=/pyproject.toml) $(wildcard proto/reimagen/v1/*.proto)

@@ -13,7 +13,7 @@ LOCKS = [
     ROOT / "services/retriever/requirements.lock",
     ROOT / "services/generator/requirements.lock",
 ]
-REFERENCE_LOCKS = [ROOT / f"requirements-{name}.lock" for name in ("reference", "torch-cpu", "torch-cuda")]
+REFERENCE_LOCKS = [ROOT / f"requirements-{name}.lock" for name in ("reference", "torch-cpu", "torch-cuda", "plan")]
 
 
 def locked(lock: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ import math
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from reimagen_generator.parallel.mesh import DATA, FSDP
@@ -65,7 +66,10 @@ def _put(tree: Tree, shardings: Tree) -> Tree:
     def put(leaf: Any, sharding: NamedSharding) -> Any:
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return leaf.update(sharding=sharding)  # type: ignore[no-untyped-call]
-        return jax.device_put(leaf, sharding)
+        if sharding.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        whole = np.asarray(leaf)  # each host has all of it, and gives its devices their share
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
 
     placed: Tree = jax.tree.map(put, tree, shardings)
     return placed

@@ -10,8 +10,9 @@ from jax.experimental import topologies
 from reimagen_common.errors import ReimagenError
 from reimagen_generator.planning.chips import Topology
 
-# What libtpu would otherwise ask a TPU's host for, and wait for.
+# What libtpu would otherwise ask a TPU's host for, and wait for; and several compilers do not hinder each other.
 _NO_HOST = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v4-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -43,4 +44,4 @@ def devices(topology: Topology) -> Sequence[jax.Device]:
     try:
         return topologies.get_topology_desc(topology.name, "tpu", **options).devices
     except jax.errors.JaxRuntimeError as error:
-        raise ValueError(f"topology: the compiler knows no {topology.name}: {error}") from error
+        raise ValueError(f"topology: no compiler for {topology.name}: {error}") from error
