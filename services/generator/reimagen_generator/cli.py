@@ -12,7 +12,7 @@ from reimagen_common.command_line import read_settings, told, variables_help
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import provenance
 from reimagen_generator.config.cascade import CascadeConfig
-from reimagen_generator.settings import Settings, user_cache
+from reimagen_generator.settings import Hosts, Settings, user_cache
 
 app = typer.Typer(
     help="Draws pictures of a prompt, grounded on the pairs of a knowledge base.",
@@ -58,13 +58,15 @@ def inspect(picture: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP fi
         typer.echo(json.dumps(asdict(provenance.read(picture)), indent=2, ensure_ascii=False))
 
 
-@app.command()
+@app.command(epilog=variables_help(Hosts))
 def train(config: Annotated[Path, typer.Argument(help="TOML file, a field for each of TrainingConfig's.")]) -> None:
     """Train one stage of a cascade; stopped and started again, it goes on from its last checkpoint."""
     with told():
+        from reimagen_generator.parallel.hosts import join
         from reimagen_generator.training.config import load_config
         from reimagen_generator.training.trainer import Trainer
 
+        join(read_settings(Hosts, {}))
         try:
             Trainer(load_config(config)).run()
         except ValueError as error:

@@ -3,9 +3,9 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reimagen_common.logs import Level
@@ -51,3 +51,22 @@ class Settings(BaseSettings):
         if not (folder / "cascade.json").is_file():
             raise ValueError(f"there is no cascade.json in {folder}")
         return folder
+
+
+class Hosts(BaseSettings):
+    """Which hosts train together. REIMAGEN_GENERATOR_COORDINATOR=auto sets coordinator, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True)
+
+    coordinator: str | None = Field(
+        None, description="host:port of process 0, or auto where the cloud tells it; unset for one host alone."
+    )
+    processes: int | None = Field(None, ge=1, description="How many hosts.")
+    process: int | None = Field(None, ge=0, description="Which of them this is, from 0.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        given = self.processes is not None and self.process is not None
+        if self.coordinator not in (None, "auto") and not given:
+            raise ValueError("processes, process: must both be set beside an address as coordinator")
+        return self

@@ -1,4 +1,4 @@
-"""Run on eight devices: the largest relative difference of each result on a mesh to the same on one device, as JSON."""
+"""Run on eight devices, of one host or more: the relative difference of results on a mesh to those on one, as JSON."""
 
 import json
 import sys
@@ -17,8 +17,10 @@ from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.networks.registry import build_network
+from reimagen_generator.parallel.hosts import gathered, join
 from reimagen_generator.parallel.mesh import build_mesh
 from reimagen_generator.parallel.placement import parameter_shardings, place_parameters, place_rows
+from reimagen_generator.settings import Hosts
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.loss import Batch, draw, loss_by_row
 
@@ -47,7 +49,9 @@ def network(stage: int) -> Network:
 
 def difference(tree: object, reference: object) -> float:
     """The length of the difference over that of the reference, both taken as one long vector."""
-    found, wanted = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(t)]) for t in (tree, reference))
+    found, wanted = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gathered(t))]) for t in (tree, reference)
+    )
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
@@ -95,6 +99,7 @@ class Gradient:
 
 
 def main() -> None:
+    join(Hosts())
     assert jax.device_count() == 8
     wanted: Sequence[Callable[[Mesh | None], object]]
     wanted = [Gradient()] if sys.argv[1] == "gradient" else [Drawing(0), Drawing(1), Drawing(2)]

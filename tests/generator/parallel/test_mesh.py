@@ -2,33 +2,62 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from reimagen_generator.config.mesh import MeshConfig
+from reimagen_generator.settings import Hosts
 
 # Where rounding ends: sums are taken in another order on each mesh.
 TOLERANCE = 1e-5
 
 
+# Compiling takes most of the time, and a fast program is of no use here.
+FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def start(what: str, devices: int, **settings: str) -> subprocess.Popen[str]:
+    program = Path(__file__).with_name("eight_devices.py")
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | settings
+    environment["XLA_FLAGS"] = f"{FLAGS} --xla_force_host_platform_device_count={devices}"
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, program, what], env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def differences(process: subprocess.Popen[str]) -> dict[str, list[float]]:
+    with process:
+        told, errors = process.communicate()
+    assert process.returncode == 0, errors
+    found: dict[str, list[float]] = json.loads(told)
+    assert found.keys() == {"8x1x1", "2x2x2", "1x4x2"}
+    return found
+
+
 @pytest.mark.parametrize("what", ["drawing", "gradient"])
 def test_eight_devices_give_what_one_does(what: str) -> None:
-    program = Path(__file__).with_name("eight_devices.py")
-    # Compiling takes most of the time, and a fast program is of no use here.
-    flags = (
-        "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-    )
-    environment = os.environ | {"XLA_FLAGS": " ".join(flags), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    run = subprocess.run([sys.executable, program, what], env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    differences = json.loads(run.stdout)
-    assert differences.keys() == {"8x1x1", "2x2x2", "1x4x2"}
-    assert max(map(max, differences.values())) < TOLERANCE, differences
+    found = differences(start(what, 8))
+    assert max(map(max, found.values())) < TOLERANCE, found
+
+
+def test_two_hosts_of_four_devices_give_what_one_device_does() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    prefix = "REIMAGEN_GENERATOR_"
+    common = {f"{prefix}COORDINATOR": address, f"{prefix}PROCESSES": "2"}
+    hosts = [start("gradient", 4, **common, **{f"{prefix}PROCESS": str(number)}) for number in range(2)]
+    for found in map(differences, hosts):
+        assert max(map(max, found.values())) < TOLERANCE, found
+
+
+def test_hosts_join_only_where_it_is_said_which_they_are() -> None:
+    assert Hosts().coordinator is None
+    with pytest.raises(ValidationError, match="processes, process: must both be set"):
+        Hosts(coordinator="10.0.0.1:1234", processes=2)
 
 
 def test_data_takes_the_devices_that_are_left() -> None:
