@@ -122,7 +122,7 @@ def test_a_killed_run_goes_on_bit_for_bit(data: Path, whole: bytes, tmp_path: Pa
     # Saving after each step keeps it from ending before it is killed.
     killed = config(data, tmp_path, checkpoint_minutes=1e-6)
     file = tmp_path / "config.toml"
-    fields = killed.model_dump(mode="json", exclude_none=True)
+    fields = killed.model_dump(mode="json", exclude_defaults=True)
     file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in fields.items()))
     program = Path(sys.executable).with_name("reimagen-generator")
     with (tmp_path / "log").open("wb") as log:
@@ -153,7 +153,7 @@ def learn(monkeypatch: pytest.MonkeyPatch, loss_of: Callable[[jax.Array], jax.Ar
     def loss(network: Network, *_: object) -> jax.Array:
         return loss_of(jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))]))
 
-    monkeypatch.setattr(trainer, "mean_loss", loss)
+    monkeypatch.setattr(trainer, "loss_by_row", loss)
 
 
 def test_a_run_begins_from_the_weights_that_it_is_given(

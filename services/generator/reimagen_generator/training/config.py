@@ -1,6 +1,7 @@
 """The configuration of a training run, read from a TOML file."""
 
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -9,27 +10,44 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reimagen_generator.config.mesh import MeshConfig
 
 
+class OptimizerKind(StrEnum):
+    """An optimiser of `training/optimizer.py`."""
+
+    ADAM = "adam"
+    ADAFACTOR = "adafactor"
+
+
 class TrainingConfig(BaseModel):
     """One stage's training run. Paths are taken from the folder in which the command runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: str = Field(description="The cascade, a name of config/presets.py.")
+    preset: str | None = Field(None, description="The cascade, a name of config/presets.py; or else `cascade`.")
+    cascade: Path | None = Field(
+        None, description="Folder of a cascade, an imported one for example, with the weights to begin from."
+    )
     stage: int = Field(ge=0, description="Which stage of it, from 0.")
     data: Path = Field(description="Folder of training shards (*.tar) with the stage's size of pictures.")
     output: Path = Field(description="Folder for checkpoints, sample sheets and the log.")
     weights: Path = Field(description="Cascade folder that gets the stage's averaged weights when the run ends.")
     steps: int = Field(ge=1, description="Optimiser steps.")
     batch_size: int = Field(ge=1, description="Pictures a step.")
+    accumulation: int = Field(
+        1, ge=1, description="Parts of a batch, one computed after the other: less memory, the same gradient."
+    )
     draws: int = Field(
         1, ge=1, description="Noise draws of each picture a step: its neighbors are encoded once for all."
     )
     resolution: int | None = Field(None, description="Train on pictures shrunk to this side; None for the stage's own.")
     initial: Path | None = Field(None, description="Cascade folder whose weights of this stage to begin from.")
     text_encoder: Path | None = Field(
-        None, description="Folder of the T5 v1.1 that a preset asks for; None where `initial` holds it."
+        None, description="Folder of the T5 v1.1 that reads the texts; None where `cascade` or `initial` holds it."
     )
     crop: int | None = Field(None, description="Train on random crops of this side; None for whole pictures.")
+    trained: tuple[str, ...] = Field(
+        (), description="Parts that are trained, such as neighbor_attention, and no others; none for all."
+    )
+    optimizer: OptimizerKind = OptimizerKind.ADAM
     learning_rate: float = Field(1e-4, gt=0, description="The peak.")
     warmup_steps: int = Field(
         500, ge=0, description="Steps of linear warm-up; a cosine to a tenth of the peak follows."
@@ -50,6 +68,27 @@ class TrainingConfig(BaseModel):
     seed: int = 0
     mesh: MeshConfig = Field(MeshConfig(), description="How several devices share out the rows and the parameters.")
     checkpoint_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints.")
+
+    @property
+    def beginning(self) -> Path | None:
+        """The cascade folder whose weights the run begins from; None for random ones."""
+        return self.cascade or self.initial
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> Self:
+        if (self.preset is None) is (self.cascade is None):
+            raise ValueError("cascade: name either a preset or the folder of a cascade")
+        if self.cascade is not None and self.initial is not None:
+            raise ValueError("initial: with a cascade's folder, the run begins from the weights there")
+        if self.cascade is not None and self.cascade.resolve() == self.weights.resolve():
+            raise ValueError("weights: must be another folder than cascade, whose weights the run begins from")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self) -> Self:
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"accumulation: must divide batch_size, {self.batch_size}, got {self.accumulation}")
+        return self
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:

@@ -8,6 +8,7 @@ the position in the data is two numbers, which a checkpoint holds.
 import io
 import os
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,9 +59,18 @@ class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Sample:
+        return _decode(self._read(index, lambda name: True))
+
+    def texts(self) -> set[str]:
+        """All texts, the neighbors' among them."""
+        texts = (self._read(index, lambda name: name.endswith("txt")) for index in range(len(self)))
+        return {text.decode() for members in texts for text in members.values()}
+
+    def _read(self, index: int, wanted: Callable[[str], bool]) -> dict[str, bytes]:
         path, members = self._samples[index]
         with path.open("rb") as shard:
-            return _decode({name: os.pread(shard.fileno(), size, at) for name, (at, size) in members.items()})
+            found = [(name, place) for name, place in members.items() if wanted(name)]
+            return {name: os.pread(shard.fileno(), size, at) for name, (at, size) in found}
 
 
 def _index(path: Path) -> list[dict[str, tuple[int, int]]]:
@@ -143,20 +153,18 @@ def collate(
 
 
 def batches(
-    config: TrainingConfig, encoder: TextEncoder, grid: int, dropped_text: DroppedText
+    source: ShardSource, config: TrainingConfig, encoder: TextEncoder, grid: int, dropped_text: DroppedText
 ) -> grain.DatasetIterator[Batch]:
     """An endless, shuffled, checkpointable stream of batches.
 
     Args:
-        config: names the folder, the batch size, the crop, the seed.
+        source: of the samples.
+        config: names the batch size, the crop, the seed.
         encoder: of the texts.
         grid: crops begin at multiples of this, so that the smaller picture can be computed from a crop.
         dropped_text: what stands for a text that is dropped.
-
-    Raises:
-        ValueError: there is no data.
     """
-    data = grain.MapDataset.source(ShardSource(config.data)).seed(config.seed).shuffle().repeat()
+    data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
     if config.resolution is not None:
         data = data.map(_Shrink(config.resolution))
     if config.crop is not None:

@@ -1,11 +1,16 @@
 """The denoising loss.
 
-t is in [0, 1], stratified over the rows; the loss is the mean squared error of v. A network that predicts x_0
-has the same loss, since v's error is x_0's over σ, with the weight 1/σ² limited where σ nears 0.
+t is in [0, 1], stratified over the rows; the loss is the mean squared error of ε or v, whichever the network predicts.
+One that predicts x_0 has the loss of v, since v's error is x_0's over σ, with the weight 1/σ² limited where σ nears 0.
+
+Where a network also puts out a variance (Improved DDPM, arXiv 2102.09672), that has no loss: a fine-tuned network keeps
+what it learned, and the network's loss is the same as without.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +24,8 @@ from reimagen_generator.diffusion.stage import augment, encode_neighbors
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.training.config import TrainingConfig
+
+_Parameters = TypeVar("_Parameters")
 
 _X0_WEIGHT_LIMIT = 25.0
 
@@ -87,12 +94,18 @@ def loss_by_row(
     text = guiding.drop_text(text, draws.keep_text, empty_text)
     low_resolution = None
     if factor is not None:
-        smaller = repeat(enlarge(shrink(x_0, factor), factor))
-        low_resolution = augment(stage, smaller, draws.augmentation, draws.augmentation_noise)
+        smaller = repeat(enlarge(shrink(x_0, factor), factor, stage.enlargement))
+        level = schedule.nearest(stage.schedule, draws.augmentation)
+        low_resolution = augment(stage, smaller, level, draws.augmentation_noise)
     neighbors = None
     if stage.network.retrieval:
         encoded = encode_neighbors(
-            network, to_float(batch.neighbor_pictures), batch.neighbor_text, batch.neighbor_mask, factor
+            network,
+            to_float(batch.neighbor_pictures),
+            batch.neighbor_text,
+            batch.neighbor_mask,
+            factor,
+            stage.enlargement,
         )
         neighbors = Neighbors(jax.tree.map(repeat, encoded.levels), repeat(encoded.mask) & draws.keep_neighbors)
     x_0 = repeat(x_0)
@@ -100,7 +113,6 @@ def loss_by_row(
     log_snr = schedule.log_snr(stage.schedule, time, stage.log_snr_shift)
     alpha, sigma = schedule.alpha_sigma(log_snr)
     x_t = schedule.per_picture(alpha) * x_0 + schedule.per_picture(sigma) * draws.noise
-    # A learned variance, in further channels, is not trained: this loss says nothing of it.
     output = network(x_t, time, text, neighbors, low_resolution)[..., : x_0.shape[-1]]
     error = ((output - prediction.target(stage.prediction, x_0, draws.noise, log_snr)) ** 2).mean(axis=(1, 2, 3))
     if stage.prediction is Prediction.X0:
@@ -108,8 +120,36 @@ def loss_by_row(
     return error
 
 
-def mean_loss(
-    network: Network, config: TrainingConfig, stage: StageConfig, factor: int | None, batch: Batch, key: Key[Array, ""]
-) -> Float[Array, ""]:
-    """The loss of a training step."""
-    return loss_by_row(network, stage, factor, batch, draw(key, config, batch)).mean()
+def loss_and_gradient(
+    loss_of: Callable[[_Parameters, Batch, Draws], Float[Array, ""]],
+    parameters: _Parameters,
+    batch: Batch,
+    draws: Draws,
+    parts: int,
+) -> tuple[Float[Array, ""], _Parameters]:
+    """A mean loss and its gradient, as if of the whole batch, with no more than one part of it in memory.
+
+    Args:
+        loss_of: the mean loss of some pictures.
+        parameters: what the gradient is of.
+        batch: pictures.
+        draws: what is random.
+        parts: as many equal parts of the pictures are computed, one after the other.
+    """
+    of = jax.value_and_grad(loss_of)
+    if parts == 1:
+        return of(parameters, batch, draws)
+    pictures = batch.picture.shape[0]
+
+    def split(rows: Array) -> Array:
+        # Every parts-th picture: where devices share out the rows, each has its share of every part.
+        apart = rows.reshape(pictures // parts, parts, rows.shape[0] // pictures, *rows.shape[1:]).swapaxes(0, 1)
+        return apart.reshape(parts, rows.shape[0] // parts, *rows.shape[1:])
+
+    def add(total: tuple[Any, ...], part: tuple[Batch, Draws]) -> tuple[tuple[Any, ...], None]:
+        return jax.tree.map(jnp.add, total, of(parameters, *part)), None
+
+    nothing = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), parameters))
+    total, _ = jax.lax.scan(add, nothing, jax.tree.map(split, (batch, draws)))
+    loss, gradient = jax.tree.map(lambda summed: summed / parts, total)
+    return loss, gradient

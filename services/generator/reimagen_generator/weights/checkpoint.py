@@ -4,6 +4,8 @@ Weights are stored in float16, half the space, and used in float32.
 """
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from pydantic import ValidationError
-from safetensors.numpy import save_file
 
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.networks import AnyNetworkConfig
 from reimagen_generator.networks.network import Network
 from reimagen_generator.networks.registry import network_shapes
-from reimagen_generator.weights.shards import StoredTensors
+from reimagen_generator.weights.shards import StoredTensors, TensorSpec, write_tensors
 
 CONFIG_FILE = "cascade.json"
 
@@ -28,12 +29,29 @@ def stage_file(size: int) -> str:
 
 
 def save_network(network: Network, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes a network's weights, complete or not at all."""
-    tensors = {name: np.asarray(value[...], np.float16) for name, value in named(nnx.state(network, nnx.Param)).items()}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata)
-    partial.chmod(0o644)  # safetensors writes for the owner alone
-    partial.rename(path)
+    """Writes a network's weights, complete or not at all, in place of those that are there.
+
+    Raises:
+        ValueError: a number is not finite, or too large for float16.
+    """
+    parameters = named(nnx.state(network, nnx.Param))
+    tensors = {name: TensorSpec(value.shape, partial(np.asarray, value[...])) for name, value in parameters.items()}
+    written = write_tensors(path, tensors, np.dtype(np.float16), metadata or {})
+    for stale in set(_files(path)) - set(written):
+        stale.unlink()
+
+
+def copy_missing_stages(config: CascadeConfig, source: Path, target: Path) -> None:
+    """Copies the weights of the stages that a cascade's folder lacks from another one's, so that it is whole."""
+    for stage in config.stages:
+        if not _files(target / stage_file(stage.size)):
+            for file in sorted(_files(source / stage_file(stage.size))):  # an index comes last
+                shutil.copyfile(file, target / file.name)
+
+
+def _files(path: Path) -> list[Path]:
+    """A stage's file, or its several and their index."""
+    return list(path.parent.glob(f"{path.stem}[.-]*"))
 
 
 def load_network(path: Path, config: AnyNetworkConfig) -> Network:
