@@ -1,14 +1,10 @@
 """Building a knowledge base from a source."""
 
-import fcntl
 import hashlib
-import os
 import secrets
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError
+from reimagen_retriever.folder_lock import LOCK, locked
 from reimagen_retriever.index.bm25 import BM25Index, BM25Writer
 from reimagen_retriever.knowledge_base.manifest import (
     FORMAT_VERSION,
@@ -38,7 +35,6 @@ from reimagen_retriever.knowledge_base.picture import PictureFacts, inspect_pict
 from reimagen_retriever.knowledge_base.shards import ShardWriter
 from reimagen_retriever.knowledge_base.sources import Source
 
-_LOCK = ".lock"
 _REPORTED_ONE_BY_ONE = 20
 
 
@@ -63,7 +59,7 @@ def build(source: Source, knowledge_base: Path) -> BuildReport:
     """
     _refuse_foreign_folder(knowledge_base)
     knowledge_base.mkdir(parents=True, exist_ok=True)
-    with _locked(knowledge_base):
+    with locked(knowledge_base, "build"):
         _remove_leftovers(knowledge_base)
         name = f"data-{secrets.token_hex(8)}"
         folder = knowledge_base / name
@@ -169,26 +165,12 @@ def _refuse_foreign_folder(knowledge_base: Path) -> None:
     """A mistyped path must not mix a knowledge base into somebody's pictures."""
     if knowledge_base.exists() and not knowledge_base.is_dir():
         raise InvalidArgument(f"{knowledge_base} is not a folder", field="KB_DIR")
-    if manifest_stamp(knowledge_base) or not knowledge_base.exists() or (knowledge_base / _LOCK).exists():
+    if manifest_stamp(knowledge_base) or not knowledge_base.exists() or (knowledge_base / LOCK).exists():
         return
     if any(knowledge_base.iterdir()):
         raise InvalidArgument(
             f"{knowledge_base} holds other things than a knowledge base; name a new or empty folder", field="KB_DIR"
         )
-
-
-@contextmanager
-def _locked(knowledge_base: Path) -> Iterator[None]:
-    """One build at a time; the system lets go of the lock of a process that was killed."""
-    descriptor = os.open(knowledge_base / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ReimagenError(f"another build is writing to {knowledge_base}; wait for it to end") from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _remove_leftovers(knowledge_base: Path) -> None:

@@ -12,6 +12,9 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build as build_knowledge_base
 from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest
 from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
+from reimagen_retriever.neighbors.export import Options, export
+from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
 from reimagen_retriever.serving import run
 from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP, Settings
 
@@ -79,6 +82,44 @@ def search(
             )
             table.add_row(*row)
         Console().print(table if hits else "no neighbor: nothing in the knowledge base has enough in common with this")
+
+
+@app.command()
+def neighbors(
+    knowledge_base: KnowledgeBaseFolder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the shards; those already there are kept.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=16, help="How many neighbors of a pair at most.")] = 2,
+    minimum_overlap: Annotated[
+        float, typer.Option(min=0, max=1, help="As the service that will be drawn with has it.")
+    ] = DEFAULT_MINIMUM_OVERLAP,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            max=LARGEST_SIDE,
+            help="Store squares of so many pixels a side: the picture's middle, neighbors whole [default: the files].",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="An evaluation set, captions one a line or a knowledge base: overlap with it is refused. Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Write training shards: every pair of KB_DIR with its neighbors in it.
+
+    A pair's caption is the query; itself and near-duplicates of its picture are left out. Interrupted, it goes on where
+    it was when it is called again.
+    """
+    with told():
+        options = Options(k, minimum_overlap, size)
+        stats = export(knowledge_base, out, options, [read_evaluation_set(path) for path in exclude or ()])
+        typer.echo(f"{out}: {stats.count:,} pairs, {stats.with_all_neighbors:,} of them with {k} neighbors")
+        typer.echo(f"  {stats.without_neighbors:,} without any neighbor")
+        typer.echo(f"  {stats.near_duplicates:,} near-duplicates that were no neighbors")
+        typer.echo(f"  {stats.broken:,} left out, their pictures being broken")
 
 
 @app.command()

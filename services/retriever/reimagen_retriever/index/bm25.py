@@ -7,12 +7,13 @@ of its document numbers.
 """
 
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.knowledge_base.damage import DamagedError
@@ -21,6 +22,7 @@ from reimagen_retriever.knowledge_base.pair import StoredPair
 K1 = 0.9
 B = 0.4
 _FIELD = "contents"
+_KEPT_DOCUMENTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ class BM25Index:
         self._term = java_class("org.apache.lucene.index.Term")
         self._term_query = java_class("org.apache.lucene.search.TermQuery")
         self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
+        self._document = lru_cache(maxsize=_KEPT_DOCUMENTS)(self._read_document)
+        self._folder = folder
+        self._anserini: Any = None
         self.pairs: int = self._reader.numDocs()
 
     @in_java
@@ -124,21 +129,48 @@ class BM25Index:
         terms = frozenset(self.terms(query))
         if not terms:
             return []
-        # More than k, because pairs of little overlap may stand before one that is named in full.
         found = self._searcher.search(
-            self._queries.buildQuery(_FIELD, self._analyzer, _for_java(query)), max(4 * k, 32), self._order, True
+            self._queries.buildQuery(_FIELD, self._analyzer, _for_java(query)), _depth(k), self._order, True
         )
-        documents = self._searcher.storedFields()
-        hits: list[Hit] = []
-        for scored in found.scoreDocs:
-            score: float = scored.score
-            if score < minimum_score or len(hits) == k:
-                break
-            pair = StoredPair.model_validate_json(documents.document(scored.doc).get("raw"))
-            overlap = self._overlap(terms, frozenset(self.terms(pair.contents)))
-            if overlap >= minimum_overlap:
-                hits.append(Hit(pair, score, overlap))
-        return hits
+        scored = [(hit.doc, hit.score) for hit in found.scoreDocs]
+        return self._hits(terms, scored, k, minimum_score, minimum_overlap)
+
+    @in_java
+    def search_batch(self, queries: Sequence[str], k: int, minimum_overlap: float) -> list[list[Hit]]:
+        """What `search` finds for each of the queries, in several times less time a query.
+
+        Lucene searches on all cores at once, by way of Anserini, which rounds the scores to four decimals and takes a
+        millionth off for each tie.
+        """
+        if self._anserini is None:
+            self._anserini = java_class("io.anserini.search.SimpleSearcher")(str(self._folder))
+            self._anserini.set_bm25(K1, B)
+        terms = {query: frozenset(self.terms(query)) for query in queries}
+        asked = [query for query, its_terms in terms.items() if its_terms]
+        texts, numbers = (java_class("java.util.ArrayList")() for _ in range(2))
+        for number, query in enumerate(asked):
+            texts.add(_for_java(query))
+            numbers.add(str(number))
+        found = self._anserini.batch_search(texts, numbers, _depth(k), os.cpu_count() or 1) if asked else {}
+        answers: dict[str, list[Hit]] = {}
+        for number, query in enumerate(asked):
+            scored = [(hit.lucene_docid, hit.score) for hit in found.get(str(number)) or ()]
+            answers[query] = self._hits(terms[query], scored, k, 0.0, minimum_overlap)
+        return [answers.get(query, []) for query in queries]
+
+    @in_java
+    def in_order(self) -> list[int]:
+        """The numbers of all documents, for `pair`, in the order in which their pairs lie in the shards."""
+        places = []
+        for document in range(self.pairs):
+            pair = self._stored(document)
+            places.append((pair.shard, pair.offset, document))
+        return [document for _, _, document in sorted(places)]
+
+    @in_java
+    def pair(self, document: int) -> StoredPair:
+        """The pair of a document's number."""
+        return self._document(document)[0]
 
     @in_java
     def get(self, identifier: str) -> StoredPair | None:
@@ -146,12 +178,39 @@ class BM25Index:
         found = self._searcher.search(self._term_query(self._term("id", identifier)), 1).scoreDocs
         if not found:
             return None
-        return StoredPair.model_validate_json(self._searcher.storedFields().document(found[0].doc).get("raw"))
+        return self._stored(found[0].doc)
 
     @in_java
     def close(self) -> None:
         """Lets go of the index's files; nothing can be searched afterwards."""
         self._reader.close()
+        if self._anserini is not None:
+            self._anserini.close()
+
+    def _hits(
+        self,
+        terms: frozenset[str],
+        scored: Iterable[tuple[int, float]],
+        k: int,
+        minimum_score: float,
+        minimum_overlap: float,
+    ) -> list[Hit]:
+        hits: list[Hit] = []
+        for document, score in scored:
+            if score < minimum_score or len(hits) == k:
+                break
+            pair, its_terms = self._document(document)
+            overlap = self._overlap(terms, its_terms)
+            if overlap >= minimum_overlap:
+                hits.append(Hit(pair, score, overlap))
+        return hits
+
+    def _read_document(self, document: int) -> tuple[StoredPair, frozenset[str]]:
+        pair = self._stored(document)
+        return pair, frozenset(self.terms(pair.contents))
+
+    def _stored(self, document: int) -> StoredPair:
+        return StoredPair.model_validate_json(self._searcher.storedFields().document(document).get("raw"))
 
     def _overlap(self, query: frozenset[str], text: frozenset[str]) -> float:
         least = min(self._information(query), self._information(text))
@@ -163,6 +222,11 @@ class BM25Index:
     def _inverse_document_frequency(self, term: str) -> float:
         frequency: int = self._reader.docFreq(self._term(_FIELD, term))
         return math.log1p((self.pairs - frequency + 0.5) / (frequency + 0.5))
+
+
+def _depth(k: int) -> int:
+    """How many documents to rank: more than k, because pairs of little overlap may stand before one named in full."""
+    return max(4 * k, 32)
 
 
 def _for_java(text: str) -> str:

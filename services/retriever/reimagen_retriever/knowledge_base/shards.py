@@ -15,7 +15,7 @@ from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.picture import PictureFacts
 
-_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
 
 class Shard(BaseModel):
@@ -46,7 +46,7 @@ class ShardWriter:
             self._finish_shard()
             self._tar = tarfile.open(self._path, "x", format=tarfile.GNU_FORMAT)  # noqa: SIM115 - closed by _finish_shard
         key = f"{len(self.shards):05d}{self._in_shard:04d}"
-        extension = _EXTENSIONS[facts.media_type]
+        extension = EXTENSIONS[facts.media_type]
         offset = self._append(self._tar, f"{key}.{extension}", pair.image)
         stored = StoredPair(
             id=pair.id,

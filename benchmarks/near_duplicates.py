@@ -1,0 +1,115 @@
+"""Training shards from the demonstration's knowledge base: which pictures count as near-duplicates, and how fast.
+
+    PYTHONPATH=deploy/demo python -m benchmarks.near_duplicates
+
+Every picture of the base is a drawing of its own, so that every two of them that count as near-duplicates are an error.
+"""
+
+import io
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+
+from benchmarks.shared.machine import machine
+from reimagen_demo.knowledge_base import build
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.neighbors.export import Options, export
+from reimagen_retriever.neighbors.fingerprint import fingerprint, near_duplicates
+from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
+
+SAMPLED = 200
+
+
+def encoded(picture: Image.Image, kind: str, quality: int = 100) -> bytes:
+    """The picture's file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, quality=quality)
+    return buffer.getvalue()
+
+
+def resized(picture: Image.Image, side: int) -> Image.Image:
+    """The picture, squashed to a square."""
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def middle(picture: Image.Image, share: float) -> Image.Image:
+    """The picture without a share of its width at each edge."""
+    cut = round(picture.width * share)
+    return picture.crop((cut, cut, picture.width - cut, picture.height - cut))
+
+
+CHANGES: dict[str, Callable[[Image.Image], bytes]] = {
+    "JPEG, quality 75": lambda picture: encoded(picture, "JPEG", 75),
+    "JPEG, quality 50": lambda picture: encoded(picture, "JPEG", 50),
+    "JPEG, quality 25": lambda picture: encoded(picture, "JPEG", 25),
+    "WebP, quality 60": lambda picture: encoded(picture, "WEBP", 60),
+    "100 pixels": lambda picture: encoded(resized(picture, 100), "PNG"),
+    "512 pixels": lambda picture: encoded(resized(picture, 512), "PNG"),
+    "128 pixels, JPEG, quality 50": lambda picture: encoded(resized(picture, 128), "JPEG", 50),
+    "64 pixels, JPEG, quality 50": lambda picture: encoded(resized(picture, 64), "JPEG", 50),
+    "cut by 1 % at each edge": lambda picture: encoded(middle(picture, 0.01), "PNG"),
+    "cut by 3 % at each edge": lambda picture: encoded(middle(picture, 0.03), "PNG"),
+    "10 % brighter": lambda picture: encoded(ImageEnhance.Brightness(picture).enhance(1.1), "PNG"),
+}
+
+
+def of_change(files: list[bytes], prints: NDArray[np.uint8], change: Callable[[Image.Image], bytes]) -> tuple[int, int]:
+    """How many changed pictures are near-duplicates of their own, and of how many others they are, in all."""
+    sampled = random.Random(0).sample(range(len(files)), SAMPLED)  # noqa: S311
+
+    def changed(index: int) -> NDArray[np.uint8]:
+        return fingerprint(change(Image.open(io.BytesIO(files[index])).convert("RGB")))
+
+    with ThreadPoolExecutor() as pool:
+        near = near_duplicates(np.stack(list(pool.map(changed, sampled))), prints)
+    own = int(near[np.arange(SAMPLED), sampled].sum())
+    return own, int(near.sum()) - own
+
+
+def main() -> None:
+    """Measures and prints."""
+    print(machine())
+    folder = build(Path("build/demo"))
+    base = KnowledgeBase.open(folder)
+    pairs = [base.index.pair(document) for document in base.index.in_order()]
+    files = [base.images.read(pair) for pair in pairs]
+    started, used = time.perf_counter(), time.process_time()
+    prints = np.stack([fingerprint(file) for file in files])
+    print(f"\nfingerprints: {_rate(len(files), started, used)}")
+    started, used = time.perf_counter(), time.process_time()
+    for first in range(0, len(pairs), 64):
+        base.index.search_batch([pair.contents for pair in pairs[first : first + 64]], 8, DEFAULT_MINIMUM_OVERLAP)
+    print(f"searches in batches of 64: {_rate(len(files), started, used)}")
+    base.close()
+    for size in (None, 64, 256):
+        with tempfile.TemporaryDirectory() as out:
+            started, used = time.perf_counter(), time.process_time()
+            export(folder, Path(out, "shards"), Options(2, DEFAULT_MINIMUM_OVERLAP, size))
+            name = "the files" if size is None else f"squares of {size}"
+            print(f"export of {name}: {_rate(len(files), started, used)}")
+    near = near_duplicates(prints, prints)
+    np.fill_diagonal(near, val=False)
+    print(f"\n{len(files):,} pictures, {len(files) * (len(files) - 1) // 2:,} couples of different ones")
+    print(f"near-duplicates among them: {int(near.sum()) // 2}")
+    for one, other in np.argwhere(np.triu(near))[:10]:
+        print(f"    {pairs[one].id}  {pairs[other].id}")
+    print(f"\n| change, of {SAMPLED} pictures | found | of another picture |\n|---|---|---|")
+    for name, change in CHANGES.items():
+        own, other = of_change(files, prints, change)
+        print(f"| {name} | {own / SAMPLED:.1%} | {other} |", flush=True)
+
+
+def _rate(pairs: int, started: float, used: float) -> str:
+    seconds, cpu = time.perf_counter() - started, time.process_time() - used
+    return f"{pairs / seconds:,.0f} pairs a second, {pairs / cpu:,.0f} a second of CPU time"
+
+
+if __name__ == "__main__":
+    main()

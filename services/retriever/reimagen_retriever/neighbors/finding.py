@@ -1,0 +1,103 @@
+"""Finding a pair's neighbors in its own knowledge base."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.index.bm25 import Hit
+from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.pair import StoredPair
+from reimagen_retriever.neighbors.fingerprint import Fingerprint, fingerprint, near_duplicates
+from reimagen_retriever.service import MAXIMUM_QUERY_CHARACTERS
+
+LONGEST_SEARCH = 1_000
+"""How many hits are looked at, at most, where near-duplicates stand before the neighbors."""
+_KEPT_FINGERPRINTS = 100_000
+_FIRST_SEARCH = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """A pair with its neighbors, best first."""
+
+    pair: StoredPair
+    neighbors: tuple[StoredPair, ...]
+    near_duplicates: int
+    """How many pairs were left out because they show the same picture."""
+    broken: str = ""
+    """Why the pair's own picture can't be read; such a pair has no neighbors."""
+
+
+class Fingerprints:
+    """The fingerprints of a knowledge base's pictures, kept as long as memory allows; safe to use from many threads."""
+
+    def __init__(self, base: KnowledgeBase) -> None:
+        self._base = base
+        self._kept = lru_cache(_KEPT_FINGERPRINTS)(self._read)
+
+    def of(self, pair: StoredPair) -> Fingerprint | str:
+        """The fingerprint of the pair's picture, or what is wrong with the picture."""
+        return self._kept(pair)
+
+    def _read(self, pair: StoredPair) -> Fingerprint | str:
+        try:
+            return fingerprint(self._base.images.read(pair))
+        except DamagedError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - Pillow's decoders raise whatever they stumble upon.
+            return str(error) or type(error).__name__
+
+
+class NeighborFinder:
+    """Finds the top-k BM25 neighbors of a base's pairs, without themselves and their near-duplicates.
+
+    Args:
+        base: An open knowledge base.
+        k: How many neighbors at most.
+        minimum_overlap: 0 to 1, see `BM25Index.search`.
+        pool: What decodes pictures.
+    """
+
+    def __init__(self, base: KnowledgeBase, k: int, minimum_overlap: float, pool: ThreadPoolExecutor) -> None:
+        self._base = base
+        self._k = k
+        self._minimum_overlap = minimum_overlap
+        self._pool = pool
+        self._fingerprints = Fingerprints(base)
+
+    def find(self, pairs: Sequence[StoredPair]) -> list[Found]:
+        """The neighbors of each of the pairs, whose texts are the queries, as long as the service takes them."""
+        found: dict[str, Found] = {}
+        waiting, k = list(pairs), max(_FIRST_SEARCH, self._k + 1)
+        while waiting:
+            queries = [pair.contents[:MAXIMUM_QUERY_CHARACTERS] for pair in waiting]
+            hits = self._base.index.search_batch(queries, k, self._minimum_overlap)
+            chosen = list(self._pool.map(self._choose, waiting, hits))
+            found |= {each.pair.id: each for each in chosen}
+            waiting = [
+                each.pair
+                for each, its_hits in zip(chosen, hits, strict=True)
+                if len(its_hits) == k < LONGEST_SEARCH and len(each.neighbors) < self._k and not each.broken
+            ]
+            k = min(4 * k, LONGEST_SEARCH)
+        return [found[pair.id] for pair in pairs]
+
+    def _choose(self, pair: StoredPair, hits: Sequence[Hit]) -> Found:
+        own = self._fingerprints.of(pair)
+        if isinstance(own, str):
+            return Found(pair, (), 0, broken=own)
+        neighbors: list[StoredPair] = []
+        left_out = 0
+        for hit in hits:
+            if len(neighbors) == self._k:
+                break
+            other = self._fingerprints.of(hit.pair)
+            if hit.pair.id == pair.id or isinstance(other, str):
+                continue
+            if near_duplicates(own[None], other[None])[0, 0]:
+                left_out += 1
+            else:
+                neighbors.append(hit.pair)
+        return Found(pair, tuple(neighbors), left_out)

@@ -1,0 +1,56 @@
+"""Near-duplicates: the same picture in another file, size or quality, told by its colors on a coarse grid.
+
+A fingerprint is the picture's mean color in each of 8 × 8 cells, squashed to a square. Hashes of a bit per cell (dHash,
+pHash) keep neither colors nor contrast, and icons differ in just those: a blue book and an orange one have the same
+bits. docs/training-data.md has the measurements.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from reimagen_retriever.neighbors.pixels import read_rgb
+
+GRID = 8
+FARTHEST = 4.0
+"""Root mean square difference of two near-duplicates' fingerprints, at most, in 255ths."""
+FARTHEST_OF_SPREAD = 0.25
+"""And at most this share of either one's standard deviation: faint pictures differ little from one another."""
+ROUNDING = 0.5
+"""Less than this is always near: rounding to whole colors makes as much."""
+_DECODED_SIDE = 64
+
+Fingerprint = NDArray[np.uint8]
+"""8 · 8 · 3 colors, 0 to 255."""
+
+
+def fingerprint(data: bytes) -> Fingerprint:
+    """The fingerprint of a picture's file.
+
+    Raises whatever Pillow's decoders raise on a broken file.
+    """
+    picture = read_rgb(data, _DECODED_SIDE).resize((GRID, GRID), Image.Resampling.BOX)
+    return np.asarray(picture).reshape(-1)
+
+
+def near_duplicates(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which pictures are near-duplicates of which.
+
+    Args:
+        some: fingerprints, (n, 192).
+        others: fingerprints, (m, 192).
+
+    Returns:
+        (n, m), symmetric in its arguments.
+    """
+    left, right = some.astype(np.float64) - 127.5, others.astype(np.float64) - 127.5
+    squares = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
+    distance = np.sqrt(np.maximum(squares, 0) / left.shape[1])
+    spread = np.minimum(_spread(left)[:, None], _spread(right))
+    return np.asarray(distance <= np.clip(FARTHEST_OF_SPREAD * spread, ROUNDING, FARTHEST))
+
+
+def _spread(fingerprints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much the cells differ from their picture's mean color: (n, 192) to (n)."""
+    cells = fingerprints.reshape(len(fingerprints), GRID * GRID, 3)
+    return np.asarray(np.sqrt(cells.var(axis=1).mean(axis=1)))
