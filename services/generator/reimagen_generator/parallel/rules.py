@@ -54,6 +54,8 @@ def _rule(name: str, dimensions: int) -> tuple[str | None, ...]:
     layer = path[-1] if path else ""
     whole = (None,) * dimensions
     match own:
+        case "kernel" | "embedding" if dimensions < 2:  # of Adafactor, which keeps rows and columns for a matrix
+            return whole
         case "kernel" if layer in _BY_COLUMNS:
             return (*whole[:-2], FSDP, TENSOR)
         case "kernel" if layer in _BY_ROWS:
