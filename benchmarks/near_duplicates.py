@@ -88,12 +88,6 @@ def main() -> None:
         base.index.search_batch([pair.contents for pair in pairs[first : first + 64]], 8, DEFAULT_MINIMUM_OVERLAP)
     print(f"searches in batches of 64: {_rate(len(files), started, used)}")
     base.close()
-    for size in (None, 64, 256):
-        with tempfile.TemporaryDirectory() as out:
-            started, used = time.perf_counter(), time.process_time()
-            export(folder, Path(out, "shards"), Options(2, DEFAULT_MINIMUM_OVERLAP, size))
-            name = "the files" if size is None else f"squares of {size}"
-            print(f"export of {name}: {_rate(len(files), started, used)}")
     near = near_duplicates(prints, prints)
     np.fill_diagonal(near, val=False)
     print(f"\n{len(files):,} pictures, {len(files) * (len(files) - 1) // 2:,} couples of different ones")
@@ -104,6 +98,13 @@ def main() -> None:
     for name, change in CHANGES.items():
         own, other = of_change(files, prints, change)
         print(f"| {name} | {own / SAMPLED:.1%} | {other} |", flush=True)
+    print()
+    for size in (None, 64):
+        with tempfile.TemporaryDirectory() as out:
+            started, used = time.perf_counter(), time.process_time()
+            export(folder, Path(out, "shards"), Options(2, DEFAULT_MINIMUM_OVERLAP, size))
+            name = "the files" if size is None else f"squares of {size}"
+            print(f"export of {name}: {_rate(len(files), started, used)}", flush=True)
 
 
 def _rate(pairs: int, started: float, used: float) -> str:

@@ -88,7 +88,7 @@ def search(
 def neighbors(
     knowledge_base: KnowledgeBaseFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the shards; those already there are kept.")],
-    k: Annotated[int, typer.Option("-k", min=1, max=16, help="How many neighbors of a pair at most.")] = 2,
+    k: Annotated[int, typer.Option("-k", min=1, max=10, help="How many neighbors of a pair at most.")] = 2,
     minimum_overlap: Annotated[
         float, typer.Option(min=0, max=1, help="As the service that will be drawn with has it.")
     ] = DEFAULT_MINIMUM_OVERLAP,
