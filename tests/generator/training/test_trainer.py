@@ -1,11 +1,9 @@
 """Training for real, a few steps of the tiny cascade's first stage on shards written here."""
 
-import io
 import json
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,39 +13,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from PIL import Image
 
 from reimagen_generator.networks.network import Network
 from reimagen_generator.training import trainer
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.data import ShardSource
 from reimagen_generator.training.trainer import Trainer, TrainingState
-
-
-def write_shard(path: Path, samples: int) -> None:
-    """Pictures of one color, each with two neighbors, the second of them without red."""
-    with tarfile.open(path, "w") as shard:
-        for number in range(samples):
-            members = {
-                "png": _png((number, 100, 200)),
-                "txt": f"a kea number {number}".encode(),
-                "json": b"{}",
-                "neighbor0.png": _png((number, 0, 0)),
-                "neighbor0.txt": b"a kea",
-                "neighbor1.png": _png((0, number, 0)),
-                "neighbor1.txt": b"another kea",
-            }
-            for suffix, content in members.items():
-                member = tarfile.TarInfo(f"{number:08d}.{suffix}")
-                member.size = len(content)
-                shard.addfile(member, io.BytesIO(content))
-
-
-def _png(color: tuple[int, int, int]) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (16, 16), color).save(buffer, "PNG")
-    return buffer.getvalue()
-
 
 SECONDS = 240
 STEPS = 100
@@ -58,14 +29,6 @@ def config(data: Path, output: Path, **changed: Any) -> TrainingConfig:
     values = {"preset": "tiny", "stage": 0, "data": data, "output": output, "weights": output / "weights"}
     values |= {"steps": STEPS, "warmup_steps": 1, "batch_size": 2, "draws": 2}
     return TrainingConfig.model_validate(values | changed)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_shard(folder / "00000.tar", 3)
-    write_shard(folder / "00001.tar", 4)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,8 @@ def training_step(
     config = task.config
 
     def loss_of(parameters: Parameters, batch: Batch, draws: Draws) -> Float[Array, ""]:
-        network: Network = nnx.merge(task.graph, parameters, frozen)
+        # Copied, since what is merged is only for this trace, and parts may be computed in traces of their own.
+        network: Network = nnx.merge(task.graph, parameters, frozen, copy=True)
         return loss_by_row(network, task.stage, task.factor, batch, draws).mean()
 
     draws = draw(key, config, batch)

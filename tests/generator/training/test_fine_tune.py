@@ -1,0 +1,220 @@
+"""Fine-tuning: what a run begins from, what it trains, with what, and the texts that are encoded before it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from pydantic import ValidationError
+from safetensors.numpy import load_file
+
+from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.config.text import T5Text
+from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.networks.network import Text
+from reimagen_generator.networks.registry import build_network
+from reimagen_generator.text.encoder import TextEmbedding
+from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
+from reimagen_generator.training import texts
+from reimagen_generator.training.config import OptimizerKind, TrainingConfig
+from reimagen_generator.training.data import ShardSource
+from reimagen_generator.training.loss import Batch, Draws, loss_and_gradient
+from reimagen_generator.training.optimizer import build_optimizer
+from reimagen_generator.training.trainer import Trainer
+from reimagen_generator.weights import checkpoint
+
+FILE = "stage-16.safetensors"
+
+
+def config(**changed: Any) -> TrainingConfig:
+    values = {"preset": "tiny", "stage": 0, "data": ".", "output": "output", "weights": "weights"}
+    values |= {"steps": 4, "warmup_steps": 1, "batch_size": 2}
+    return TrainingConfig.model_validate(values | changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"cascade": "folder"}, "cascade: name either a preset or"),
+        ({"preset": None}, "cascade: name either a preset or"),
+        ({"preset": None, "cascade": "folder", "initial": "other"}, "initial: with a cascade's folder"),
+        ({"preset": None, "cascade": "weights"}, "weights: must be another folder than cascade"),
+        ({"accumulation": 3}, "accumulation: must divide batch_size, 2"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config(**changed)
+
+
+def test_accumulated_parts_have_the_gradient_of_the_whole() -> None:
+    """Of a loss in which every row meets the other rows of its own picture."""
+    pictures, k, draws_each = 6, 2, 2
+    rng = np.random.default_rng(0)
+
+    def text(rows: int) -> Text:
+        return Text(jnp.asarray(rng.standard_normal((rows, 3, 2))), jnp.ones((rows, 3), bool))
+
+    def rows(count: int) -> jax.Array:
+        return jnp.asarray(rng.standard_normal((count, 2, 2, 3)))
+
+    image = rng.integers(0, 256, (pictures, 2, 2, 3), np.uint8)
+    near = rng.integers(0, 256, (pictures, k, 2, 2, 3), np.uint8)
+    mask = jnp.asarray(rng.random((pictures, k)) < 0.5)
+    batch = Batch(jnp.asarray(image), text(pictures), jnp.asarray(near), text(pictures * k), mask, text(pictures))
+    total = pictures * draws_each
+    level = jnp.asarray(rng.random(total))
+    draws = Draws(level, rows(total), level, rows(total), jnp.ones(total, bool), jnp.ones((total, k), bool))
+
+    def loss_of(p: jax.Array, batch: Batch, draws: Draws) -> jax.Array:
+        def each(rows: jax.Array) -> jax.Array:
+            return rows.reshape(batch.picture.shape[0], -1).mean(axis=1)
+
+        own = each(batch.picture / 255) * each(batch.neighbor_text.tokens) * each(batch.neighbor_mask)
+        return ((p[0] * own + p[1] * each(draws.noise) * each(batch.text.tokens) - p[2] * each(draws.time)) ** 2).mean()
+
+    parameters = jnp.asarray([0.3, -1.2, 0.7])
+    loss, gradient = loss_and_gradient(loss_of, parameters, batch, draws, 1)
+    for parts in (2, 3, 6):
+        in_parts = loss_and_gradient(loss_of, parameters, batch, draws, parts)
+        np.testing.assert_allclose(in_parts[0], loss, rtol=1e-5)
+        np.testing.assert_allclose(in_parts[1], gradient, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(OptimizerKind))
+def test_what_starts_as_zero_moves_at_the_learning_rate(kind: OptimizerKind) -> None:
+    rate = 1e-2
+    optimizer = build_optimizer(config(optimizer=kind, learning_rate=rate, gradient_clip=1e9))
+    parameters = {"kernel": jnp.zeros((256, 256))}
+    state = optimizer.init(parameters)
+    gradient = {"kernel": jnp.asarray(np.random.default_rng(0).standard_normal((256, 256)), jnp.float32)}
+    for _ in range(2):  # the warm-up begins at a rate of 0
+        update, state = optimizer.update(gradient, state, parameters)
+    assert float(jnp.sqrt((update["kernel"] ** 2).mean())) == pytest.approx(rate, rel=0.1)
+
+
+def test_adafactor_remembers_little() -> None:
+    parameters = {"kernel": jnp.zeros((3, 3, 256, 512))}
+    state = build_optimizer(config(optimizer=OptimizerKind.ADAFACTOR)).init(parameters)
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 0.01 * 3 * 3 * 256 * 512
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cascade")
+    cascade = Cascade.random(TINY, 3)
+    cascade.save(folder)
+    # What starts as zero is random, as in weights that were trained.
+    network, random = cascade.networks[0], np.random.default_rng(0)
+    state = nnx.state(network, nnx.Param)
+    nnx.update(network, jax.tree.map(lambda leaf: leaf + 0.1 * random.standard_normal(leaf.shape), state))
+    checkpoint.save_network(network, folder / FILE)
+    return folder
+
+
+def test_a_run_trains_the_named_parts_of_a_folder_and_leaves_a_whole_one(
+    data: Path, folder: Path, tmp_path: Path
+) -> None:
+    run = config(
+        preset=None,
+        cascade=folder,
+        data=data,
+        output=tmp_path / "run",
+        weights=tmp_path / "trained",
+        trained=["neighbor_attention"],
+        optimizer="adafactor",
+        accumulation=2,
+    )
+    Trainer(run).run()
+    before, after = load_file(folder / FILE), load_file(run.weights / FILE)
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed
+    assert {name.split(".")[0] for name in changed} == {"neighbor_attention"}
+    for size in (32, 64):
+        file = checkpoint.stage_file(size)
+        assert (run.weights / file).read_bytes() == (folder / file).read_bytes()
+    assert Cascade.load(run.weights).config == TINY
+
+
+def test_a_part_that_is_not_there_is_refused(data: Path, folder: Path, tmp_path: Path) -> None:
+    run = config(preset=None, cascade=folder, data=data, output=tmp_path, trained=["neighbours"])
+    with pytest.raises(ValueError, match="trained: the network has none of the parts neighbours"):
+        Trainer(run)
+
+
+def test_weights_take_the_place_of_those_in_several_files(tmp_path: Path) -> None:
+    network = build_network(TINY.stages[0].network, nnx.Rngs(0))
+    path = tmp_path / FILE
+    stale = [tmp_path / name for name in ("stage-16-00001-of-00002.safetensors", f"{FILE}.index.json")]
+    for file in stale:
+        file.write_text("{}")
+    checkpoint.save_network(network, path)
+    assert sorted(tmp_path.iterdir()) == [path]
+    checkpoint.load_network(path, TINY.stages[0].network)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    network = build_network(TINY.stages[0].network, nnx.Rngs(0))
+    state = nnx.state(network, nnx.Param)
+    nnx.update(network, jax.tree.map(lambda leaf: jnp.full_like(leaf, 1e6), state))
+    with pytest.raises(ValueError, match="numbers that float16 cannot hold"):
+        checkpoint.save_network(network, tmp_path / FILE)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Counting(HashedNgramEncoder):
+    """Counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> TextEmbedding:
+        self.asked += texts
+        return super().encode(texts)
+
+
+def t5_folder(folder: Path) -> Path:
+    """Files of which nothing is read but the configuration."""
+    sizes = {"vocab_size": 9, "d_model": 256, "d_kv": 8, "d_ff": 8, "num_layers": 1, "num_heads": 1}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(sizes | {"feed_forward_proj": "gated-gelu"}))
+    for name in ("model.safetensors", "spiece.model"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_texts_are_encoded_once_and_again_when_they_or_the_encoder_change(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Counting()
+    monkeypatch.setattr(texts, "load_text_encoder", lambda *_: encoder)
+    cascade = CascadeConfig.model_validate(TINY.model_dump() | {"text_encoder": T5Text(length=24)})
+    t5 = t5_folder(tmp_path / "t5")
+    run = config(data=data, output=tmp_path / "run", text_encoder=t5)
+
+    def asked(folder: Path) -> list[str]:
+        encoder.asked.clear()
+        found = texts.training_text_encoder(cascade, run, ShardSource(folder))
+        given = ["another kea", "", "a kea number 2"]
+        ours, theirs = found.encode(given), HashedNgramEncoder().encode(given)
+        np.testing.assert_allclose(ours.tokens, theirs.tokens, atol=2e-3)  # float16
+        np.testing.assert_array_equal(ours.mask, theirs.mask)
+        assert (found.channels, found.length) == (256, 24)
+        return list(encoder.asked)
+
+    everything = sorted({"", "a kea", "another kea", *(f"a kea number {n}" for n in range(4))})
+    assert asked(data) == everything
+    assert asked(data) == []
+    (t5 / "model.safetensors").write_text("another model")
+    assert asked(data) == everything
+    fewer = tmp_path / "fewer"
+    fewer.mkdir()
+    (fewer / "0.tar").write_bytes((data / "00000.tar").read_bytes())
+    assert asked(fewer) == [text for text in everything if text != "a kea number 3"]
