@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -16,7 +18,11 @@ from typer.testing import CliRunner
 from reimagen_generator.cli import app
 from reimagen_generator.config.networks import ImagenUNetConfig
 from reimagen_generator.config.presets_deepfloyd import DEEPFLOYD_IF_XL, IF_II_L
+from reimagen_generator.diffusion.resize import to_float
+from reimagen_generator.diffusion.stage import Stage
+from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.registry import network_shapes
+from reimagen_generator.training.loss import Batch, Draws, loss_by_row
 from reimagen_generator.weights.checkpoint import load_config, load_network, named
 from reimagen_generator.weights.importers.deepfloyd import deepfloyd_sources, import_deepfloyd
 from reimagen_generator.weights.importers.deepfloyd_config import read_config
@@ -259,6 +265,44 @@ def test_retrieval_starts_as_the_identity(tmp_path: Path) -> None:
         assert np.abs(stored.read("neighbor_attention.1.key.kernel")).max() > 0
         for name in ("out.kernel", "out.bias", "fine_out.kernel", "fine_out.bias"):
             assert not stored.read(f"neighbor_attention.1.{name}").any()
+
+
+def test_a_run_begins_by_scoring_and_drawing_what_the_imported_network_does(tmp_path: Path) -> None:
+    """With neighbors that are there, bit for bit; on smaller pictures than its own."""
+    write(tmp_path / "I", made_up(tmp_path / "I", SMALL_I))
+    rows, k, side = 2, 2, 8
+    random = np.random.default_rng(0)
+
+    def pictures(*shape: int) -> jax.Array:
+        return jnp.asarray(random.standard_normal((*shape, side, side, 3)), jnp.float32)
+
+    def text(count: int) -> Text:
+        return Text(jnp.asarray(random.standard_normal((count, 3, 48)), jnp.float32), jnp.ones((count, 3), bool))
+
+    prompts, neighbor_text, empty = text(rows), text(rows * k), text(rows)
+    there = jnp.ones((rows, k), bool)
+    seen, near = (
+        jnp.asarray(random.integers(0, 256, n), jnp.uint8) for n in ((rows, side, side, 3), (rows, k, side, side, 3))
+    )
+    batch = Batch(seen, prompts, near, neighbor_text, there, empty)
+    level = jnp.asarray([0.2, 0.9])
+    draws = Draws(level, pictures(rows), level, pictures(rows), jnp.asarray([True, False]), there)
+    keys = jax.random.split(jax.random.key(0), rows)
+    results = []
+    for retrieval in (False, True):
+        out = tmp_path / f"out-{retrieval}"
+        config = import_deepfloyd(tmp_path / "I", out, retrieval=retrieval).stages[0]
+        config = config.model_copy(update={"size": side, "steps": 2})
+        assert config.network.retrieval is retrieval
+        network = load_network(out / "stage-64.safetensors", config.network)
+        loss = nnx.jit(loss_by_row, static_argnums=(1, 2))(network, config, None, batch, draws)
+        stage = Stage(config, network, None)
+        conditions = stage.conditions(prompts, to_float(near), neighbor_text, there, None, keys, empty)
+        results.append((loss, stage.sample_at_once(conditions, config.guidance, keys)))
+    (loss, drawn), (loss_with, drawn_with) = results
+    assert float(loss.min()) > 0.1
+    np.testing.assert_array_equal(loss_with, loss)
+    np.testing.assert_array_equal(drawn_with, drawn)
 
 
 def test_the_commands(tmp_path: Path) -> None:
