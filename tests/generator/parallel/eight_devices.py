@@ -19,7 +19,7 @@ from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.parallel.hosts import gathered, join
 from reimagen_generator.parallel.mesh import build_mesh
-from reimagen_generator.parallel.placement import parameter_shardings, place_parameters, place_rows
+from reimagen_generator.parallel.placement import parameter_shardings, place_parameters, place_rows, together
 from reimagen_generator.settings import Hosts
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.loss import Batch, draw, loss_by_row
@@ -89,7 +89,7 @@ class Gradient:
 
     def __call__(self, mesh: Mesh | None) -> object:
         def loss(parameters: Parameters, batch: Batch) -> jax.Array:
-            built = nnx.merge(self.graph, parameters)
+            built = nnx.merge(self.graph, together(parameters, mesh))
             draws = draw(jax.random.key(5), self.config, batch)
             return loss_by_row(built, TINY.stages[0], None, batch, draws).mean()
 

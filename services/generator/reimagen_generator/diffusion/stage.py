@@ -25,7 +25,7 @@ from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.thresholding import threshold
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Network, Text, in_compute_type
-from reimagen_generator.parallel.placement import constrain_rows, place_parameters, place_rows
+from reimagen_generator.parallel.placement import constrain_rows, place_parameters, place_rows, together
 
 _Images = Float[Array, "batch height width 3"]
 _State = tuple[_Images, Any]  # x and the sampler's carry
@@ -117,7 +117,7 @@ class Stage:
         keys: Key[Array, " batch"],
         empty_text: Text | None,
     ) -> Conditions:
-        network: Network = nnx.merge(self._graph, parameters)
+        network: Network = nnx.merge(self._graph, together(parameters, self._mesh))
         neighbors = None
         if self.config.network.retrieval:
             neighbors = encode_neighbors(
@@ -216,7 +216,7 @@ class Stage:
         keys: Key[Array, " batch"],
     ) -> tuple[_Images, _Images, Any]:
         """One step: x_s, the predicted x_0 and the sampler's carry."""
-        network: Network = nnx.merge(self._graph, parameters)
+        network: Network = nnx.merge(self._graph, together(parameters, self._mesh))
         t, log_snr_t, log_snr_s = (jnp.full(x.shape[0], times[i]) for i in range(3))
         r = jax.vmap(lambda key: jax.random.uniform(_key(key, _INTERLEAVE, step)))(keys)
         keep = guiding.evaluations(strategy, weights.interleave_ratio, r)

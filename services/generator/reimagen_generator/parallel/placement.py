@@ -13,14 +13,19 @@ from reimagen_generator.parallel.rules import partition, spec
 Tree = TypeVar("Tree")
 
 
-def parameter_shardings(tree: Tree, mesh: Mesh) -> Tree:
-    """A sharding for each leaf of a network's state, or of any tree that ends in such states, by its name."""
+def parameter_shardings(tree: Tree, mesh: Mesh, *, without: str | None = None) -> Tree:
+    """A sharding for each leaf of a network's state, or of any tree that ends in such states, by its name.
+
+    Args:
+        tree: the state.
+        mesh: where it is to lie.
+        without: an axis that shares out nothing.
+    """
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         name = ".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", "")))) for key in path)
-        return NamedSharding(
-            mesh, partition(name.removesuffix(".value"), leaf.shape, mesh.shape) if leaf.ndim else spec()
-        )
+        axes = partition(name.removesuffix(".value"), leaf.shape, mesh.shape) if leaf.ndim else spec()
+        return NamedSharding(mesh, spec(*(None if axis == without else axis for axis in axes)))
 
     shardings: Tree = jax.tree_util.tree_map_with_path(sharding, tree)
     return shardings
@@ -34,6 +39,15 @@ def place_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
 def constrain_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
     """The same in compiled code, of what it puts out."""
     return tree if mesh is None else _constrain(tree, parameter_shardings(tree, mesh))
+
+
+def together(tree: Tree, mesh: Mesh | None) -> Tree:
+    """In compiled code, parameters as they are used: what `fsdp` has shared out is brought together.
+
+    Were that left to the compiler, it would share out maps as the parameters are, which rows already are by `fsdp`, and
+    give devices rows that belong to others.
+    """
+    return tree if mesh is None else _constrain(tree, parameter_shardings(tree, mesh, without=FSDP))
 
 
 def row_shardings(tree: Tree, mesh: Mesh) -> Tree:

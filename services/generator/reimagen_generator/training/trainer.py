@@ -27,7 +27,7 @@ from reimagen_generator.networks.network import Network, in_compute_type
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.parallel.hosts import gathered, leads
 from reimagen_generator.parallel.mesh import available_mesh
-from reimagen_generator.parallel.placement import constrain_parameters, place_parameters, place_rows
+from reimagen_generator.parallel.placement import constrain_parameters, place_parameters, place_rows, together
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.data import ShardSource, batches
 from reimagen_generator.training.loss import Batch, Draws, draw, loss_and_gradient, loss_by_row
@@ -77,7 +77,7 @@ def training_step(
 
     def loss_of(parameters: Parameters, batch: Batch, draws: Draws) -> Float[Array, ""]:
         # Copied, since what is merged is only for this trace, and parts may be computed in traces of their own.
-        network: Network = nnx.merge(task.graph, parameters, frozen, copy=True)
+        network: Network = nnx.merge(task.graph, *together((parameters, frozen), task.mesh), copy=True)
         return loss_by_row(network, task.stage, task.factor, batch, draws).mean()
 
     draws = draw(key, config, batch)
