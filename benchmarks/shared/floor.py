@@ -61,7 +61,7 @@ def _work(stage: StageConfig, factor: int | None, k: int, words: int) -> Work:
     def neighbors(rows: int) -> tuple[Any, ...]:
         return parameters, _pictures(stage, rows, k), _text(stage, rows * k, words), _array(rows, k, kind=bool)
 
-    rows = _evaluations_a_step(stage)
+    rows = evaluations_a_step(stage)
     low_resolution = LowResolution(_pictures(stage, rows), _array(rows)) if stage.network.low_resolution else None
     encoded = jax.eval_shape(encode, *neighbors(rows)) if stage.network.retrieval else None
     conditions = (_text(stage, rows, words), encoded, low_resolution)
@@ -76,7 +76,8 @@ def _work(stage: StageConfig, factor: int | None, k: int, words: int) -> Work:
     )
 
 
-def _evaluations_a_step(stage: StageConfig) -> int:
+def evaluations_a_step(stage: StageConfig) -> int:
+    """How often a guided step evaluates the network for one picture."""
     strategy = guidance.strategy_of(stage.guidance, neighbors=stage.network.retrieval)
     return len(guidance.evaluations(strategy, jnp.zeros(()), jnp.zeros(1)).text)
 

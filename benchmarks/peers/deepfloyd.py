@@ -1,0 +1,107 @@
+"""Beside diffusers: DeepFloyd IF's stage I, scaled down, of the same random weights, on the same machine in one run.
+
+Each peer is a process of its own, with as many threads as there are cores; they evaluate and draw in turns, so that
+whatever else the machine does falls on all alike. `make peer` installs what is needed and runs it.
+
+    python -m benchmarks.peers.deepfloyd            # or with the number of rounds
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.worker import Worker, tokens_file
+from benchmarks.shared.machine import machine
+
+ROUNDS = 8
+BATCHES = (1, 4)
+STEPS = 8
+WEIGHT = 7.0
+TOKENS = 77
+
+PEERS = {
+    "ours": ("benchmarks.peers.ours",),
+    "diffusers": ("benchmarks.peers.diffusers", "plain"),
+    "diffusers, channels last": ("benchmarks.peers.diffusers", "channels-last"),
+}
+"""The module of each, and what it wants to know besides."""
+
+# Without a library's own wish, each takes all cores.
+ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}
+
+
+@dataclass
+class Figures:
+    """What was measured of a peer."""
+
+    evaluations: list[float] = field(default_factory=list)
+    """Seconds each."""
+    pictures: list[float] = field(default_factory=list)
+    memory: float = 0.0
+    """The most while evaluating, in MiB."""
+
+
+def measure(folder: Path, batch: int, rounds: int) -> dict[str, Figures]:
+    """Lets the peers take turns: first at evaluations, then at whole pictures."""
+    figures = {name: Figures() for name in PEERS}
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(
+                Worker(module, str(folder), str(batch), str(STEPS), str(WEIGHT), *options, environment=ENVIRONMENT)
+            )
+            for name, (module, *options) in PEERS.items()
+        }
+        for work, count in (("evaluate", rounds), ("draw", max(rounds // 4, 1))):
+            for worker in workers.values():  # compiles, and fills caches
+                worker.seconds(work)
+            for _ in range(count):
+                for name, worker in workers.items():
+                    taken = figures[name].evaluations if work == "evaluate" else figures[name].pictures
+                    taken.append(worker.seconds(work))
+            if work == "evaluate":
+                for name, worker in workers.items():
+                    figures[name].memory = worker.peak_megabytes
+    return figures
+
+
+def print_figures(batch: int, figures: dict[str, Figures]) -> None:
+    """A line for each peer, and ours over each of the others."""
+    for name, its in figures.items():
+        evaluations, least = batch / statistics.median(its.evaluations), batch / min(its.evaluations)
+        picture, quickest = statistics.median(its.pictures) / batch, min(its.pictures) / batch
+        print(f"{batch:5}  {name:28}{evaluations:8.2f}{least:8.2f}{its.memory:9,.0f}{picture:10.2f}{quickest:8.2f}")
+    ours = figures["ours"]
+    for name, its in figures.items():
+        if name != "ours":
+            rates = [f(its.evaluations) / f(ours.evaluations) for f in (statistics.median, min)]
+            drawn = [f(its.pictures) / f(ours.pictures) for f in (statistics.median, min)]
+            print(f"{batch:5}  {'ours over ' + name:28}{rates[0]:7.2f}x{rates[1]:7.2f}x", end="")
+            print(f"{ours.memory / its.memory:8.2f}x{drawn[0]:9.2f}x{drawn[1]:7.2f}x", flush=True)
+
+
+def main(rounds: int) -> None:
+    """Measures, and prints the table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tokens = np.random.default_rng(0).standard_normal((2, TOKENS, 768), np.float32)
+        np.save(tokens_file(folder), tokens)
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "benchmarks.peers.weights", folder], check=True, env=ENVIRONMENT
+        )
+        print(f"{machine()}; medians and bests of {rounds} evaluations and {max(rounds // 4, 1)} pictures", flush=True)
+        print(f"{'':35}{'evaluations/s':>16}{'peak':>9}{'s a picture':>18}")
+        print(f"{'batch':>5}  {'':28}{'median':>8}{'best':>8}{'MiB':>9}{'median':>10}{'best':>8}", flush=True)
+        for batch in BATCHES:
+            print_figures(batch, measure(folder, batch, rounds))
+    print(f"a picture: {STEPS} guided steps of DDPM, so {2 * STEPS} evaluations; over 1: ours is faster, or larger")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
