@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test parity plan lint bench install proto lock clean
+.PHONY: help demo kb test parity peer plan lint bench install proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -30,6 +30,9 @@ parity: install .venv/.reference ## compare the networks with diffusers and tran
 
 plan: install .venv/.plan ## what the model takes on TPUs that are not there (PRESET=re-imagen PLAN='--topology v4:2x2x1')
 	@$(BIN)/reimagen-generator plan $(or $(PRESET),re-imagen) $(PLAN)
+
+peer: install .venv/.reference ## measure the networks beside diffusers' (installs Torch)
+	@$(BIN)/python -m benchmarks.peers.deepfloyd
 
 lint: install ## check style and types
 	@$(BIN)/ruff check .
