@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AbstractMesh
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
@@ -19,6 +20,8 @@ from reimagen_generator.config.text import T5Text
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.registry import build_network
+from reimagen_generator.parallel.mesh import AXES
+from reimagen_generator.parallel.placement import parameter_shardings
 from reimagen_generator.text.encoder import TextEmbedding
 from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
 from reimagen_generator.training import texts
@@ -103,6 +106,16 @@ def test_adafactor_remembers_little() -> None:
     parameters = {"kernel": jnp.zeros((3, 3, 256, 512))}
     state = build_optimizer(config(optimizer=OptimizerKind.ADAFACTOR)).init(parameters)
     assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 0.01 * 3 * 3 * 256 * 512
+
+
+def test_what_adafactor_remembers_lies_on_a_mesh() -> None:
+    """Rows and columns of matrices, under the matrices' own names."""
+    shapes = {"qkv": {"kernel": (256, 512)}, "conv_in": {"kernel": (3, 3, 128, 256)}, "norm": {"scale": (256,)}}
+    parameters = jax.tree.map(jnp.zeros, shapes, is_leaf=lambda shape: isinstance(shape, tuple))
+    state = build_optimizer(config(optimizer=OptimizerKind.ADAFACTOR)).init(parameters)
+    shardings = parameter_shardings(state, AbstractMesh((2, 2, 2), AXES))  # type: ignore[arg-type]
+    for leaf, sharding in zip(jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True):
+        assert len(sharding.shard_shape(leaf.shape)) == leaf.ndim
 
 
 @pytest.fixture(scope="module")
