@@ -5,7 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from reimagen_generator.config.networks import TextNorm
-from reimagen_generator.networks.layers import finite_maximum, nonzero, zero_linear
+from reimagen_generator.networks.layers import GroupNorm, finite_maximum, nonzero, zero_linear
 
 _Tokens = Float[Array, "batch length channels"]
 
@@ -138,7 +138,7 @@ class TextAttention(nnx.Module):
     ) -> None:
         self.heads = channels // head_channels
         self.to_text_only = to_text_only
-        self.norm = nnx.GroupNorm(channels, num_groups=32, epsilon=1e-5, dtype=jnp.float32, rngs=rngs)
+        self.norm = GroupNorm(channels, num_groups=32, epsilon=1e-5, rngs=rngs)
         norm = TokenGroupNorm if text_norm is TextNorm.GROUP else TokenLayerNorm
         self.text_norm = norm(text_channels, rngs)
         self.qkv = nnx.Linear(channels, channels if to_text_only else 3 * channels, dtype=dtype, rngs=rngs)

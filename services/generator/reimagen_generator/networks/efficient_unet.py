@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from reimagen_generator.config.networks import EfficientUNetConfig, LevelAttention
 from reimagen_generator.networks.attention import AttentionBlock
 from reimagen_generator.networks.conditioning import Conditioning
-from reimagen_generator.networks.layers import BlockStyle, ResidualBlock, conv3x3, upsample
+from reimagen_generator.networks.layers import BlockStyle, GroupNorm, ResidualBlock, conv3x3, upsample
 from reimagen_generator.networks.neighbors import NeighborAttentions, Neighbors
 from reimagen_generator.networks.network import IMAGE_CHANNELS, LowResolution, Network, Text, at_time_zero
 
@@ -86,7 +86,7 @@ class EfficientUNet(Network):
         self.neighbor_attention = NeighborAttentions(
             widths, config.neighbor_attention, config.head_channels, rngs, dtype=dtype
         )
-        self.norm_out = nnx.GroupNorm(2 * stem, num_groups=8, rngs=rngs)
+        self.norm_out = GroupNorm(2 * stem, num_groups=8, rngs=rngs)
         self.conv_out = conv3x3(2 * stem, config.out_channels, rngs, zero=True)
 
     def __call__(

@@ -16,6 +16,7 @@ from reimagen_generator.networks.attention import AttentionBlock
 from reimagen_generator.networks.conditioning import Conditioning
 from reimagen_generator.networks.layers import (
     BlockStyle,
+    GroupNorm,
     ResidualBlock,
     conv3x3,
     downsample,
@@ -79,7 +80,7 @@ class UNet(Network):
         self.neighbor_attention = NeighborAttentions(
             widths, config.neighbor_attention, config.head_channels, rngs, dtype=dtype
         )
-        self.norm_out = nnx.GroupNorm(widths[0], num_groups=8, rngs=rngs)
+        self.norm_out = GroupNorm(widths[0], num_groups=8, rngs=rngs)
         self.conv_out = conv3x3(widths[0], config.out_channels * config.patch**2, rngs, zero=True)
 
     def __call__(
