@@ -83,7 +83,7 @@ def measure(stage: Stage, text: Text) -> dict[Variant, list[float]]:
         for variant, run in runs.items():
             started = time.perf_counter()
             if variant.encoded:
-                jax.block_until_ready(drawings[variant][1]())
+                jax.block_until_ready(drawings[variant][1]())  # type: ignore[no-untyped-call]
             next(run).x.block_until_ready()
             if step:
                 taken[variant].append(time.perf_counter() - started)

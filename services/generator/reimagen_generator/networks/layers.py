@@ -193,7 +193,9 @@ class GroupNorm(nnx.GroupNorm):
         groups = mean.reshape(len(mean), self.num_groups, self.group_size)
         return jnp.broadcast_to(groups.mean(axis=2, keepdims=True), groups.shape).reshape(mean.shape)
 
-    def __call__(self, x: Float[Array, "batch h w channels"]) -> Float[Array, "batch h w channels"]:
+    def __call__(  # type: ignore[override]  # a map has no mask
+        self, x: Float[Array, "batch h w channels"]
+    ) -> Float[Array, "batch h w channels"]:
         """The maps, normalized."""
         scale, shift = self.affine(x)
         return x * scale + shift
