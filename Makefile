@@ -61,7 +61,7 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 		$(LOCK) --constraint requirements.lock services/$$service/pyproject.toml \
 			-o services/$$service/requirements.lock || exit 1; \
 	done
-	@$(LOCK) --constraint requirements.lock --group reference --no-emit-package torch -o requirements-reference.lock
+	@$(LOCK) --constraint requirements.lock --group reference --no-emit-package torch --no-emit-package torchvision -o requirements-reference.lock
 	@$(LOCK) --constraint requirements-reference.lock --group torch-cuda -o requirements-torch-cuda.lock
 	@sed -n 's/^plan = \["\(.*\)"\]$$/\1/p' services/generator/pyproject.toml | $(LOCK) - -o requirements-plan.lock
 
