@@ -1,0 +1,1 @@
+"""What is drawn to be judged: benchmarks in their own file formats, as lists of items."""
