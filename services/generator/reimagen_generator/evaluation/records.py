@@ -1,0 +1,74 @@
+"""CSV files that grow by a line at a time and outlive being killed at any moment."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+Row = Mapping[str, object]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The whole lines of a file as dictionaries by the names of its first line; none where there is no file."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]  # what was killed while it wrote leaves a line without its end
+    return list(csv.DictReader(io.StringIO(whole)))
+
+
+def append(path: Path, rows: Iterable[Row]) -> None:
+    """Adds lines, which are on the disk when this returns; the first row ever names the columns.
+
+    Raises:
+        ValueError: the rows' columns are not the file's.
+    """
+    rows = list(rows)
+    if not rows:
+        return
+    _drop_torn_line(path)
+    columns = list(rows[0])
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, columns, lineterminator="\n")
+    if not path.exists() or path.stat().st_size == 0:
+        writer.writeheader()
+    elif (known := _columns(path)) != columns:
+        raise ValueError(f"{path} has the columns {', '.join(known)}, not {', '.join(columns)}; move it away")
+    writer.writerows(rows)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(lines.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """Writes a whole file, which appears under its name only when it is complete."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace(path, lines.getvalue().encode())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file that is never seen half written."""
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def _columns(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file))
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)

@@ -1,0 +1,179 @@
+"""Draws a benchmark's items under one setting into a folder, which can be killed at any moment and run again.
+
+OUT/SETTING/setting.json           the setting
+OUT/SETTING/drawn.csv              a line for each picture
+OUT/SETTING/pictures/KEY.0.png     (.webp above 256 pixels) with its provenance inside
+OUT/references/SHA256.png          what pictures were grounded on, each file once for all settings
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_generator import provenance
+from reimagen_generator.diffusion.cascade import ReferencePair
+from reimagen_generator.evaluation import records
+from reimagen_generator.evaluation.benches.item import Item
+from reimagen_generator.evaluation.drawing import BatchDrawer, Pictures, Row, seed_of
+from reimagen_generator.evaluation.grounding import Grounding
+from reimagen_generator.evaluation.setting import Setting
+from reimagen_generator.pictures import decode
+from reimagen_generator.requests import OutputFormat
+from reimagen_generator.retrieval import Neighbor
+
+DRAWN = "drawn.csv"
+_LARGEST_PNG = 256
+"""Side in pixels up to which pictures are stored without loss."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture that is to be drawn."""
+
+    item: Item
+    sample: int
+    neighbors: tuple[Neighbor, ...]
+
+    @property
+    def seed(self) -> int:
+        """Of the picture."""
+        return seed_of(self.item.key, self.sample)
+
+
+class Run:
+    """The pictures of one setting, in a folder."""
+
+    def __init__(self, folder: Path, setting: Setting) -> None:
+        """Take the folder, or make it.
+
+        Raises:
+            InvalidArgument: it holds pictures of another setting.
+        """
+        self.folder = folder
+        self.setting = setting
+        (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        note = folder / "setting.json"
+        if not note.exists():
+            records.replace(note, setting.model_dump_json(indent=2).encode())
+        elif Setting.model_validate_json(note.read_text()) != setting:
+            raise InvalidArgument(f"{folder} was drawn under another setting, see its setting.json; take a new folder")
+
+    def missing(self, items: Sequence[Item], samples: int) -> list[tuple[Item, int]]:
+        """The pictures that are not drawn yet, by item and number, all first samples first."""
+        there = {(row["key"], int(row["sample"])) for row in records.read(self.folder / DRAWN)}
+        wanted = [(item, sample) for sample in range(samples) for item in items]
+        return [(item, sample) for item, sample in wanted if (item.key, sample) not in there]
+
+    def draw(
+        self,
+        items: Sequence[Item],
+        *,
+        samples: int,
+        drawer: BatchDrawer,
+        grounding: Grounding,
+        batch_size: int,
+        done: Callable[[int], object],
+    ) -> None:
+        """Draws what is missing.
+
+        Args:
+            items: of the benchmark.
+            samples: pictures of each item.
+            drawer: the setting's cascade.
+            grounding: finds the items' neighbors.
+            batch_size: pictures drawn at once; the last batch is filled up, since another size is compiled anew.
+            done: told how many pictures a batch had.
+
+        Raises:
+            ReimagenError: the retriever failed, or what it found is no picture.
+        """
+        grounding.check(self.setting)
+        k = self.setting.neighbors_of(drawer.config)
+        tasks = (
+            Task(item, sample, tuple(grounding.neighbors(item, self.setting, k)))
+            for item, sample in self.missing(items, samples)
+        )
+        for batch in _batches(tasks, batch_size):
+            started = time.monotonic()
+            rows = [
+                Row(task.item.prompt, [_pair(neighbor) for neighbor in task.neighbors], task.seed) for task in batch
+            ]
+            stages = drawer.draw([*rows, *[rows[-1]] * (batch_size - len(rows))], self.setting)
+            seconds = (time.monotonic() - started) / len(batch)
+            self._keep(batch, stages, drawer.config.name, seconds)
+            done(len(batch))
+
+    def _keep(self, batch: Sequence[Task], stages: Sequence[Pictures], cascade: str, seconds: float) -> None:
+        rows = []
+        for place, task in enumerate(batch):
+            pictures = [stage[place] for stage in stages]
+            file = self._write(task, pictures[-1], cascade)
+            rows.append(
+                {
+                    "key": task.item.key,
+                    "sample": task.sample,
+                    "seed": task.seed,
+                    "file": file.relative_to(self.folder),
+                    "neighbors": " ".join(self._reference(neighbor) for neighbor in task.neighbors),
+                    "drift": f"{_drift(pictures[0], pictures[-1]):.3f}",
+                    "seconds": f"{seconds:.3f}",
+                }
+            )
+        records.append(self.folder / DRAWN, rows)
+
+    def _write(self, task: Task, pixels: np.ndarray, cascade: str) -> Path:
+        suffix: OutputFormat = "png" if pixels.shape[0] <= _LARGEST_PNG else "webp"
+        file = self.folder / "pictures" / f"{task.item.key}.{task.sample}.{suffix}"
+        origin = provenance.Provenance(
+            prompt=task.item.prompt,
+            seed=task.seed,
+            size=self.setting.size,
+            cascade=cascade,
+            neighbors=tuple(provenance.Source(n.id, n.text, n.source, n.license) for n in task.neighbors),
+            guidance={
+                str(size): change.model_dump(mode="json", exclude_defaults=True)
+                for size, change in self.setting.stages.items()
+            },
+        )
+        records.replace(file, provenance.encode(pixels, suffix, origin))
+        return file
+
+    def _reference(self, neighbor: Neighbor) -> str:
+        """The name, in the folder beside the settings', of a file with what a picture was grounded on."""
+        name = hashlib.sha256(neighbor.image).hexdigest()[:16]
+        folder = self.folder.parent / "references"
+        folder.mkdir(exist_ok=True)
+        if not (folder / name).exists():
+            records.replace(folder / name, neighbor.image)
+        return name
+
+
+def _batches(tasks: Iterator[Task], size: int) -> Iterator[list[Task]]:
+    """The tasks in batches of `size`, the last ones smaller; those without neighbors apart from the others."""
+    waiting: dict[bool, list[Task]] = {True: [], False: []}
+    for task in tasks:
+        batch = waiting[bool(task.neighbors)]
+        batch.append(task)
+        if len(batch) == size:
+            yield batch.copy()
+            batch.clear()
+    yield from (batch for batch in waiting.values() if batch)
+
+
+def _pair(neighbor: Neighbor) -> ReferencePair:
+    try:
+        return ReferencePair(decode(neighbor.image, field=neighbor.id or neighbor.text), neighbor.text)
+    except InvalidArgument as error:
+        raise ReimagenError(f"the reference {error.message}") from error
+
+
+def _drift(first: np.ndarray, last: np.ndarray) -> float:
+    """How far the last stage's picture, shrunk, is from the first stage's: the mean difference, of 255."""
+    shrunk = Image.fromarray(last).resize(first.shape[:2], Image.Resampling.BOX)
+    return float(np.abs(np.asarray(shrunk, np.float64) - first).mean())
