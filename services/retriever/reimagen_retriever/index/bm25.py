@@ -8,9 +8,11 @@ of its document numbers.
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -91,6 +93,7 @@ class BM25Index:
         self._order = java_class("org.apache.lucene.search.Sort")(sort_field.FIELD_SCORE, by_id)
         self._queries = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
         self._analyzer = get_lucene_analyzer()
+        self._whitespace = java_class("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
         self._analyze = JAnalyzerUtils.analyze
         self._term = java_class("org.apache.lucene.index.Term")
         self._term_query = java_class("org.apache.lucene.search.TermQuery")
@@ -126,14 +129,51 @@ class BM25Index:
             minimum_score: Hits below this BM25 score are left out.
             minimum_overlap: Hits below this overlap, 0 to 1, are left out.
         """
-        terms = frozenset(self.terms(query))
-        if not terms:
-            return []
-        found = self._searcher.search(
-            self._queries.buildQuery(_FIELD, self._analyzer, _for_java(query)), _depth(k), self._order, True
-        )
-        scored = [(hit.doc, hit.score) for hit in found.scoreDocs]
-        return self._hits(terms, scored, k, minimum_score, minimum_overlap)
+        terms = self.terms(query)
+        relevant = self._relevant(terms, terms, self._ranked(terms, _depth(k)), minimum_score, minimum_overlap)
+        return [hit for hit, _ in islice(relevant, k)]
+
+    @in_java
+    def search_per_entity(self, query: str, k: int, minimum_score: float, minimum_overlap: float) -> list[Hit]:
+        """Pairs that together show the things that a query names: "a poodle and a macaw in the snow".
+
+        The first hit is that of `search`. The words of its text are then crossed off the query, one mention of each:
+        "a bear and a polar bear" still asks for a bear after the polar bear. The next hit is the best for the words
+        that are left, and so on. When no pair is relevant to them, a new round begins with the whole query and the
+        pairs not taken yet, so that of four hits for two things each gets two. No round has the same text twice.
+
+        Relevance is the overlap of `search`, except that only words that are left count as common; query and text
+        still carry the information of all their words. So what a prompt's scene leaves over, "snow", does not find
+        "a field of snow under a pale sky": it is a small part of that text and of the prompt.
+
+        Args:
+            query: Free text; all punctuation is harmless.
+            k: How many at most.
+            minimum_score: Hits below this BM25 score, for the words that were left, are left out.
+            minimum_overlap: Hits below this overlap, 0 to 1, are left out.
+
+        Returns:
+            The hits in the order of their choice, with their scores for the words that were left.
+        """
+        asked = self.terms(query)
+        ranked = cache(lambda terms: self._ranked(terms, _depth(k)))
+        hits: list[Hit] = []
+        left, said = Counter(asked), set[frozenset[str]]()
+        while len(hits) < k:
+            taken = {hit.pair.id for hit in hits}
+            terms = tuple(sorted(left.elements()))
+            relevant = self._relevant(asked, terms, ranked(terms), minimum_score, minimum_overlap)
+            found = next(((hit, its) for hit, its in relevant if hit.pair.id not in taken and its not in said), None)
+            if found:
+                hit, its_terms = found
+                hits.append(hit)
+                said.add(its_terms)
+                left = left - Counter(its_terms)
+            elif said:
+                left, said = Counter(asked), set()
+            else:
+                break
+        return hits
 
     @in_java
     def search_batch(self, queries: Sequence[str], k: int, minimum_overlap: float) -> list[list[Hit]]:
@@ -155,7 +195,8 @@ class BM25Index:
         answers: dict[str, list[Hit]] = {}
         for number, query in enumerate(asked):
             scored = [(hit.lucene_docid, hit.score) for hit in found.get(str(number)) or ()]
-            answers[query] = self._hits(terms[query], scored, k, 0.0, minimum_overlap)
+            relevant = self._relevant(terms[query], terms[query], scored, 0.0, minimum_overlap)
+            answers[query] = [hit for hit, _ in islice(relevant, k)]
         return [answers.get(query, []) for query in queries]
 
     @in_java
@@ -187,23 +228,31 @@ class BM25Index:
         if self._anserini is not None:
             self._anserini.close()
 
-    def _hits(
+    def _ranked(self, terms: Sequence[str], depth: int) -> list[tuple[int, float]]:
+        """The documents that share a term, by their numbers, and their scores."""
+        if not terms:
+            return []
+        # Terms have no white space in them: they are not analyzed a second time.
+        query = self._queries.buildQuery(_FIELD, self._whitespace, " ".join(terms))
+        return [(hit.doc, hit.score) for hit in self._searcher.search(query, depth, self._order, True).scoreDocs]
+
+    def _relevant(
         self,
-        terms: frozenset[str],
-        scored: Iterable[tuple[int, float]],
-        k: int,
+        query: Iterable[str],
+        left: Iterable[str],
+        ranked: Iterable[tuple[int, float]],
         minimum_score: float,
         minimum_overlap: float,
-    ) -> list[Hit]:
-        hits: list[Hit] = []
-        for document, score in scored:
-            if score < minimum_score or len(hits) == k:
-                break
+    ) -> Iterator[tuple[Hit, frozenset[str]]]:
+        """Of ranked documents those that have enough in common with what is left of a query, and their terms."""
+        query, left = frozenset(query), frozenset(left)
+        for document, score in ranked:
+            if score < minimum_score:
+                return
             pair, its_terms = self._document(document)
-            overlap = self._overlap(terms, its_terms)
+            overlap = self._overlap(query, left, its_terms)
             if overlap >= minimum_overlap:
-                hits.append(Hit(pair, score, overlap))
-        return hits
+                yield Hit(pair, score, overlap), its_terms
 
     def _read_document(self, document: int) -> tuple[StoredPair, frozenset[str]]:
         pair = self._stored(document)
@@ -212,9 +261,9 @@ class BM25Index:
     def _stored(self, document: int) -> StoredPair:
         return StoredPair.model_validate_json(self._searcher.storedFields().document(document).get("raw"))
 
-    def _overlap(self, query: frozenset[str], text: frozenset[str]) -> float:
+    def _overlap(self, query: frozenset[str], left: frozenset[str], text: frozenset[str]) -> float:
         least = min(self._information(query), self._information(text))
-        return self._information(query & text) / least if least else 0.0
+        return self._information(left & text) / least if least else 0.0
 
     def _information(self, terms: Iterable[str]) -> float:
         return sum(self._weight(term) for term in sorted(terms))

@@ -1,0 +1,133 @@
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reimagen_retriever.index.bm25 import BM25Index, BM25Writer
+from reimagen_retriever.knowledge_base.pair import StoredPair
+
+STYLES = 3
+THINGS = (
+    "a poodle",
+    "a macaw",
+    "a bear",
+    "a polar bear",
+    "a calm bear",
+    "a red fox",
+    "a red panda",
+    "a fox",
+    "a snow leopard",
+)
+SCENES = ("a field of snow under a pale sky, with flakes falling", "a beach beside a calm blue ocean")
+OVERLAP = 0.6
+
+Find = Callable[[str, int], list[str]]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
+    """Things and scenes in several styles, each style under the same text, as the demonstration has them."""
+    texts = [text for text in (*THINGS, *SCENES) for _ in range(STYLES)] + [f"a thing {i}" for i in range(40)]
+    folder = tmp_path_factory.mktemp("index") / "lucene"
+    with BM25Writer(folder) as writer:
+        for number, text in enumerate(texts):
+            writer.add(
+                StoredPair(
+                    id=f"{number:03d}",
+                    contents=text,
+                    shard="00000.tar",
+                    offset=0,
+                    length=1,
+                    media_type="image/png",
+                    width=1,
+                    height=1,
+                )
+            )
+    return BM25Index(folder)
+
+
+@pytest.fixture(scope="module")
+def find(index: BM25Index) -> Find:
+    return lambda query, k: [hit.pair.contents for hit in index.search_per_entity(query, k, 0, OVERLAP)]
+
+
+@pytest.mark.parametrize(
+    ("query", "things"),
+    [
+        ("a poodle and a macaw in the snow", {"a poodle", "a macaw"}),
+        ("in the snow, on a pale beach, a macaw; a poodle", {"a poodle", "a macaw"}),
+        # The one's text is a part of the other's.
+        ("a bear and a polar bear", {"a bear", "a polar bear"}),
+        ("a polar bear and a bear on the beach", {"a bear", "a polar bear"}),
+        # They share an adjective, and there is a text without it.
+        ("a red fox and a red panda in the snow", {"a red fox", "a red panda"}),
+        ("a fox and a red panda", {"a fox", "a red panda"}),
+        # A thing shares a word with the scene, and a third thing one with each.
+        ("a macaw and a polar bear on a calm beach", {"a macaw", "a polar bear"}),
+        ("a poodle and a snow leopard in the snow", {"a poodle", "a snow leopard"}),
+        # One of them is mentioned twice.
+        ("a poodle, the poodle of a friend, beside a macaw", {"a poodle", "a macaw"}),
+        ("two POODLES & three macaws!", {"a poodle", "a macaw"}),
+    ],
+)
+def test_each_of_two_things_is_found_once_and_then_twice(find: Find, query: str, things: set[str]) -> None:
+    assert Counter(find(query, 2)) == dict.fromkeys(things, 1)
+    assert Counter(find(query, 4)) == dict.fromkeys(things, 2)
+
+
+def test_a_plain_search_finds_one_of_them_only(index: BM25Index) -> None:
+    hits = index.search("a poodle and a macaw in the snow", 2, 0, OVERLAP)
+    assert len({hit.pair.contents for hit in hits}) == 1
+
+
+def test_three_things_take_turns_until_there_are_no_more(find: Find) -> None:
+    things = {"a poodle", "a macaw", "a red fox"}
+    found = find("a macaw, a poodle and a red fox on the beach", 16)
+    rounds = [set(found[start : start + 3]) for start in range(0, 9, 3)]
+    assert rounds == [things] * STYLES
+    # "a fox" is found by what the three have left of the query only when they are all taken.
+    assert found[9:] == ["a fox"] * STYLES
+
+
+@pytest.mark.parametrize(
+    ("query", "texts"),
+    [
+        ("a macaw and a unicorn in the snow", ["a macaw"] * STYLES),
+        ("a macaw in the snow", ["a macaw"] * STYLES),
+        ("a unicorn in the snow", []),
+        ("a spaceship made of zzz", []),
+        ("the of and", []),
+        # Here the snow is all that is asked for.
+        ("snow", [SCENES[0]] * STYLES + ["a snow leopard"] * STYLES),
+    ],
+)
+def test_a_scene_is_no_thing_of_its_own(find: Find, query: str, texts: list[str]) -> None:
+    assert sorted(find(query, 8)) == sorted(texts)
+
+
+def test_no_score_is_below_the_minimum(index: BM25Index) -> None:
+    scores = [hit.score for hit in index.search_per_entity("a poodle and a macaw in the snow", 8, 0, 0)]
+    floor = sorted(scores)[len(scores) // 2]
+    kept = index.search_per_entity("a poodle and a macaw in the snow", 8, floor, 0)
+    assert min(scores) < floor <= min(hit.score for hit in kept)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([word for text in THINGS + SCENES for word in text.split()] + ["zzz"]), max_size=10),
+    st.randoms(),
+    st.integers(1, 16),
+)
+def test_all_of_them_are_relevant_and_none_comes_twice(
+    index: BM25Index, words: list[str], rng: random.Random, k: int
+) -> None:
+    query = " ".join(words)
+    hits = index.search_per_entity(query, k, 0, OVERLAP)
+    relevant = [hit.pair for hit in index.search(query, 100, 0, OVERLAP)]
+    assert [hit.pair for hit in hits[:1]] == relevant[:1]
+    assert len({hit.pair.id for hit in hits}) == len(hits) <= k
+    assert {hit.pair.id for hit in hits} <= {pair.id for pair in relevant}
+    assert index.search_per_entity(" ".join(rng.sample(words, len(words))).upper(), k, 0, OVERLAP) == hits
