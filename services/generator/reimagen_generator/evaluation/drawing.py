@@ -118,8 +118,9 @@ class BatchDrawer:
         return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
 
 
-def _neighbor_images(rows: Sequence[Row], config: StageConfig, slots: int) -> Float[Array, "rows slots size size 3"]:
-    """The rows' neighbors at the stage's size; a stage without retrieval is given the smallest that it may be."""
+def _neighbor_images(
+    rows: Sequence[Row], config: StageConfig, slots: int
+) -> Float[Array, "rows slots size size 3"] | None:
     if not config.network.retrieval:
-        return jnp.zeros((len(rows), slots, 1, 1, 3))
+        return None
     return jnp.concatenate([_resized(row.neighbors, config.size, slots) for row in rows])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.evaluation.benches.item import Item
 from reimagen_generator.evaluation.setting import NONE, REFERENCES, Setting
+from reimagen_generator.requests import NEIGHBORS
 from reimagen_generator.retrieval import Neighbor, Retriever
 
 # The client allows a search a quarter of what remains of a call.
@@ -58,8 +59,13 @@ class Grounding:
             chosen = item.references[setting.skip : setting.skip + k]
             return [Neighbor(reference.path.read_bytes(), reference.caption) for reference in chosen]
         retriever = self._retrievers[setting.neighbors]
-        wanted = min(setting.skip + k, 16)
-        found = retriever.search(item.prompt, k=wanted, method=setting.method, remaining=_SECONDS)
+        found = retriever.search(
+            item.prompt,
+            k=min(setting.skip + k, NEIGHBORS),
+            method=setting.method,
+            per_entity=setting.per_entity,
+            remaining=_SECONDS,
+        )
         return list(found.neighbors[setting.skip :])
 
     def _unrelated(self, item: Item) -> Item:

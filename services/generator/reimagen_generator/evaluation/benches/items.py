@@ -36,7 +36,7 @@ def read(path: Path) -> list[Item]:
     if not path.exists():
         raise InvalidArgument(f"there is no {path}; `reimagen-generator evaluate bench` writes it")
     items = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
         try:
             values = json.loads(line)
             references = tuple(Reference(Path(pair["path"]), pair["caption"]) for pair in values.pop("references"))
