@@ -2,8 +2,10 @@ import io
 import json
 import tarfile
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,20 +14,41 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from reimagen_demo.art import STYLES, Art
-from reimagen_demo.compose import ShardTask, compose, plan, write_shard
-from reimagen_demo.entities import Split, entities
-from reimagen_demo.pictures import Composer
-from reimagen_demo.scenes import SCENES
+from reimagen_demo.compose import SHARD_SAMPLES, ShardTask, Source, compose, plan, write_shard
+from reimagen_demo.composer import Composer
+from reimagen_demo.entities import by_name
+from reimagen_demo.pairs import PairId
+from reimagen_demo.pictures import ArtPictures, PairPictures
+from reimagen_demo.prompts import Composition, Place, Size
+from reimagen_demo.recipes import Recipe, read_recipes, write_recipes
+from reimagen_demo.scenes import by_phrase
 
-BY_NAME = {entity.name: entity for entity in entities()}
+FOX, VIOLIN = by_name()["fox"], by_name()["violin"]
+SNOW, SPACE = by_phrase()["in the snow"], by_phrase()["in space"]
+IN_3D, NOTO, TWEMOJI, FLAT = (style.name for style in STYLES)
+RECIPES = (
+    Recipe(0, "a fox in space", Composition((FOX,), SPACE), (NOTO,), (f"{FOX.code}.1-noto", f"{FOX.code}.2-twemoji")),
+    Recipe(
+        1,
+        "a fox and a violin in the snow at night",
+        Composition((FOX, VIOLIN), SNOW, time="night"),
+        (NOTO, IN_3D),
+        (f"{FOX.code}.1-noto", f"{VIOLIN.code}.0-fluent-emoji"),
+    ),
+    Recipe(2, "a violin in the snow", Composition((VIOLIN,), SNOW), (FLAT,), ("scene.in-the-snow.1",)),
+    Recipe(3, "two foxes in fog in the snow", Composition((FOX,), SNOW, count=2, weather="fog"), (TWEMOJI,), ()),
+)
 
 
-def shard(
-    art: Art, folder: Path, *, size: int = 64, seed: int = 0, split: Split = "train", neighbors: bool = True
-) -> Path:
-    (task,) = plan(folder, art=art.folder, size=size, count=4, seed=seed, split=split, neighbors=neighbors)
-    assert write_shard(task) == 4
-    return task.path
+def task(art: Art, folder: Path, *, size: int = 64, seed: str = "0", varied: float = 0) -> ShardTask:
+    (task,) = plan(folder, RECIPES, source=Source(art.folder, packed=False), size=size, seed=seed, varied=varied)
+    return task
+
+
+def shard(art: Art, folder: Path, *, size: int = 64, seed: str = "0", varied: float = 0) -> Path:
+    written = task(art, folder, size=size, seed=seed, varied=varied)
+    assert write_shard(written) == len(RECIPES)
+    return written.path
 
 
 def samples(path: Path) -> list[dict[str, bytes]]:
@@ -46,74 +69,148 @@ def picture(content: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize(("size", "suffix"), [(64, "png"), (128, "webp")])
-def test_a_sample_holds_a_picture_its_prompt_and_two_neighbors(
+def test_a_sample_holds_a_picture_its_prompt_and_its_neighbors(
     art: Art, out_folder: Path, size: int, suffix: str
 ) -> None:
-    for sample in samples(shard(art, out_folder, size=size)):
-        pictures = {suffix, f"neighbor0.{suffix}", f"neighbor1.{suffix}"}
-        assert set(sample) == {*pictures, "txt", "json", "neighbor0.txt", "neighbor1.txt"}
+    written = samples(shard(art, out_folder, size=size))
+    for sample, recipe in zip(written, RECIPES, strict=True):
+        ranks = range(len(recipe.neighbors))
+        pictures = {suffix, *(f"neighbor{rank}.{suffix}" for rank in ranks)}
+        assert set(sample) == {*pictures, "txt", "json", *(f"neighbor{rank}.txt" for rank in ranks)}
         for name in pictures:
             assert picture(sample[name]).size == (size, size)
             assert picture(sample[name]).mode == "RGB"
-        assert sample[f"neighbor0.{suffix}"] != sample[f"neighbor1.{suffix}"]
+        assert sample["txt"].decode() == recipe.prompt
+    captions = [written[1]["neighbor0.txt"], written[1]["neighbor1.txt"], written[2]["neighbor0.txt"]]
+    assert captions == [b"a fox", b"a violin", SNOW.caption.encode()]
 
 
-@pytest.mark.parametrize("split", ["train", "held-out"])
-def test_prompts_name_an_entity_of_the_split_in_a_scene(art: Art, out_folder: Path, split: Split) -> None:
-    for sample in samples(shard(art, out_folder, split=split)):
-        facts = json.loads(sample["json"])
-        entity = BY_NAME[facts["entity"]]
-        assert entity.split == facts["split"] == split
-        (scene,) = (scene for scene in SCENES if scene.phrase == facts["scene"])
-        assert sample["txt"].decode() in {f"{entity.phrase} {phrase}" for phrase in scene.phrases}
-        assert sample["neighbor0.txt"] == sample["neighbor1.txt"] == entity.phrase.encode()
+def test_a_sample_says_what_it_shows(art: Art, out_folder: Path) -> None:
+    assert json.loads(samples(shard(art, out_folder))[1]["json"]) == {
+        "entities": ["fox", "violin"],
+        "styles": [NOTO, IN_3D],
+        "scene": "in the snow",
+        "count": 1,
+        "size": None,
+        "place": None,
+        "time": "night",
+        "weather": None,
+        "split": "train",
+        "frequency": "frequent",
+        "neighbors": [f"{FOX.code}.1-noto", f"{VIOLIN.code}.0-fluent-emoji"],
+    }
 
 
-def test_one_neighbor_has_the_style_of_the_target(art: Art, out_folder: Path) -> None:
-    for sample in samples(shard(art, out_folder)):
-        facts = json.loads(sample["json"])
-        (style,) = (style for style in STYLES if style.name == facts["style"])
-        expected = Composer(art, 64).neighbor(BY_NAME[facts["entity"]], style)
-        shown = [np.asarray(picture(sample[f"neighbor{rank}.png"])) for rank in range(2)]
-        assert sum(np.array_equal(one, np.asarray(expected)) for one in shown) == 1
+def test_neighbors_are_the_pictures_of_the_knowledge_base(art: Art, out_folder: Path) -> None:
+    with Image.open(PairPictures(art).file(FOX, STYLES[1])) as pair:
+        expected = np.asarray(pair.resize((64, 64), Image.Resampling.LANCZOS))
+    sample = samples(shard(art, out_folder))[0]
+    assert np.array_equal(np.asarray(picture(sample["neighbor0.png"])), expected)
+
+
+def test_a_varied_neighbor_shows_the_whole_drawing_on_another_ground(art: Art) -> None:
+    composer = Composer(ArtPictures(art), 64)
+    seen = [np.asarray(composer.varied_neighbor(Random(seed), PairId.parse(f"{FOX.code}.1-noto"))) for seed in range(9)]
+    grounds = {tuple(one[0, 0]) for one in seen} | {tuple(one[-1, -1]) for one in seen}
+    assert len(grounds) >= 6
+    sides = [np.ptp(np.nonzero(np.abs(one - np.median(one, axis=(0, 1))).max(-1) > 30), axis=1).max() for one in seen]
+    assert min(sides) < 45 < 50 < max(sides)
 
 
 def test_the_same_seed_gives_the_same_bytes(art: Art, out_folder: Path, tmp_path: Path) -> None:
-    first = shard(art, out_folder).read_bytes()
-    assert shard(art, tmp_path).read_bytes() == first
-    assert shard(art, tmp_path, seed=1).read_bytes() != first
+    first = shard(art, out_folder, varied=0.5).read_bytes()
+    assert shard(art, tmp_path, varied=0.5).read_bytes() == first
+    assert shard(art, tmp_path, varied=0.5, seed="1").read_bytes() != first
 
 
-def test_stages_without_neighbors_have_none(art: Art, out_folder: Path) -> None:
-    for sample in samples(shard(art, out_folder, neighbors=False)):
-        assert set(sample) == {"png", "txt", "json"}
+def test_recipes_survive_being_written(tmp_path: Path) -> None:
+    write_recipes(RECIPES, tmp_path / "recipes.gz")
+    assert read_recipes(tmp_path / "recipes.gz") == list(RECIPES)
 
 
 def test_shards_share_no_sample(tmp_path: Path) -> None:
-    tasks = plan(tmp_path, art=tmp_path, size=64, count=1234, seed=0, split="train", neighbors=True)
-    numbers = [number for task in tasks for number in range(task.first, task.first + task.count)]
-    assert numbers == list(range(1234))
-    assert len({task.path for task in tasks}) == len(tasks)
+    recipes = [replace(RECIPES[0], number=number) for number in range(2 * SHARD_SAMPLES + 34)]
+    tasks = plan(tmp_path, recipes, source=Source(tmp_path, packed=False), size=64, seed="0", varied=0)
+    assert [recipe.number for task in tasks for recipe in task.recipes] == list(range(len(recipes)))
+    assert len({task.path for task in tasks}) == len(tasks) == 3
 
 
 def test_a_shard_that_fails_midway_never_looks_finished(art: Art, out_folder: Path, tmp_path: Path) -> None:
-    broken = ShardTask(tmp_path / "no-art", out_folder / "00000.tar", 64, 0, 4, 0, "train", neighbors=True)
+    broken = replace(task(art, out_folder), source=Source(tmp_path / "no-art", packed=False))
     with pytest.raises(FileNotFoundError):
         write_shard(broken)
     assert not broken.path.exists()
 
 
+def where(art: Art, composition: Composition, seed: int) -> np.ndarray:
+    """Columns and rows (first, last) of what is on the scene, as shares of the side."""
+
+    def drawn(shown: Composition, styles: tuple[str, ...]) -> np.ndarray:
+        return np.asarray(Composer(ArtPictures(art), 64).picture(Random(seed), shown, styles)).astype(float)
+
+    placed, empty = drawn(composition, (NOTO,) * len(composition.entities)), scene_alone(composition, seed)
+    changed = np.abs(placed - empty).max(-1) > 60
+    rows, columns = np.nonzero(changed)
+    return np.array([columns.min(), columns.max() + 1, rows.min(), rows.max() + 1]) / 64
+
+
+def scene_alone(composition: Composition, seed: int) -> np.ndarray:
+    return np.asarray(composition.scene.render(Random(seed), 64)).astype(float)
+
+
+@pytest.mark.parametrize("place", get_args(Place))
+def test_place_says_on_which_side_a_thing_is(art: Art, place: Place) -> None:
+    left, right, *_ = np.mean([where(art, Composition((FOX,), SPACE, place=place), seed) for seed in range(4)], axis=0)
+    assert (right <= 0.5) == (place == "left")
+    assert (left >= 0.5) == (place == "right")
+
+
+def test_size_says_how_large_a_thing_is_and_nothing_is_cut_off(art: Art) -> None:
+    sizes: dict[Size | None, float] = {}
+    for size in ("tiny", None, "huge"):
+        spans = np.array([where(art, Composition((FOX,), SNOW, size=size), seed) for seed in range(4)])
+        assert spans[:, 0].min() > 0
+        assert spans[:, 1].max() < 1
+        sizes[size] = float((spans[:, 1] - spans[:, 0]).mean())
+    assert sizes["tiny"] < 0.4 < sizes[None] < 0.8 < sizes["huge"]
+
+
+def test_two_entities_stand_side_by_side_the_first_where_it_is_said_to_be(art: Art) -> None:
+    """What is in a half does not change with what is in the other one."""
+    composer = Composer(ArtPictures(art), 64)
+
+    def half(entities: tuple[str, str], place: Place | None, side: slice) -> bytes:
+        shown = Composition(tuple(by_name()[name] for name in entities), SPACE, place=place)
+        return np.asarray(composer.picture(Random(3), shown, (NOTO, NOTO)))[:, side].tobytes()
+
+    left, right = slice(0, 32), slice(32, 64)
+    assert half(("fox", "violin"), None, left) == half(("fox", "owl"), None, left)
+    assert half(("fox", "violin"), None, left) == half(("fox", "violin"), "left", left)
+    assert half(("fox", "violin"), None, right) != half(("fox", "owl"), None, right)
+    assert half(("fox", "violin"), "right", right) == half(("fox", "owl"), "right", right)
+
+
+def test_times_and_weather_change_the_whole_picture(art: Art) -> None:
+    composer = Composer(ArtPictures(art), 64)
+    compositions = [
+        Composition((FOX,), by_phrase()["on a green meadow"], time=time, weather=weather)
+        for time, weather in ((None, None), *((time, None) for time in ("night", "dawn", "sunset")), (None, "fog"))
+    ]
+    seen = [np.asarray(composer.picture(Random(1), shown, (NOTO,))).astype(float) for shown in compositions]
+    for number, one in enumerate(seen):
+        for other in seen[:number]:
+            assert np.abs(one - other).mean() > 12
+    assert seen[1].mean() < seen[3].mean() < seen[0].mean()
+
+
 def test_what_stands_on_the_ground_has_a_shadow_on_it(art: Art) -> None:
     """Below the feet of a thing the ground is darker than where nothing stands."""
-    composer, scene = Composer(art, 64), SCENES[0]
-    seeds = range(12)
-    entity, style = BY_NAME["alarm clock"], STYLES[1]
-    placed = np.mean(
-        [np.asarray(composer.on_scene(Random(s), entity, style, scene)).astype(float) for s in seeds], axis=0
-    )
-    empty = np.mean([np.asarray(scene.render(Random(s), 64)).astype(float) for s in seeds], axis=0)
-    assert scene.ground is not None
-    below = round(64 * scene.ground) + 4
+    composer, clock = Composer(ArtPictures(art), 64), by_name()["alarm clock"]
+    shown = Composition((clock,), SNOW)
+    placed = np.mean([np.asarray(composer.picture(Random(s), shown, (NOTO,))).astype(float) for s in range(12)], axis=0)
+    empty = np.mean([scene_alone(shown, s) for s in range(12)], axis=0)
+    assert SNOW.ground is not None
+    below = round(64 * SNOW.ground) + 4
     darker = (empty - placed).mean(axis=-1)[below]
     assert darker[24:40].min() > 2
     assert np.abs(darker[:4]).max() == 0
@@ -121,7 +218,12 @@ def test_what_stands_on_the_ground_has_a_shadow_on_it(art: Art) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "field"),
-    [(["--size", "8"], "--size"), (["--count", "0"], "--count"), (["--split", "both"], "--split")],
+    [
+        (["--size", "8"], "--size"),
+        (["--count", "0"], "--count"),
+        (["--split", "both"], "--split"),
+        (["--pack", "nowhere"], "nowhere"),
+    ],
 )
 def test_bad_options_are_named(tmp_path: Path, arguments: list[str], field: str) -> None:
     app = Typer()

@@ -1,15 +1,15 @@
-"""Writes training shards: things on scenes, each with the knowledge base's pictures of the same thing.
+"""Writes training shards: things on scenes, each with the pictures that the retriever finds for its prompt.
 
 A shard is a WebDataset tar; a sample is `KEY.png` with `KEY.txt` and `KEY.json`, and its neighbors
 `KEY.neighbor0.png`, `KEY.neighbor0.txt`, `KEY.neighbor1.png` ... Above 64 pixels the pictures are WebP.
 """
 
 import io
-import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -19,89 +19,112 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from reimagen_demo.art import STYLES, Art, draw_all
-from reimagen_demo.entities import Split, of_split
-from reimagen_demo.pictures import Composer, PairPictures
-from reimagen_demo.scenes import SCENES
+from reimagen_demo.composer import Composer
+from reimagen_demo.frequency import Pool
+from reimagen_demo.pack import Pack
+from reimagen_demo.pairs import PairId
+from reimagen_demo.recipes import Recipe, judge_neighbors, make_recipes
 
 SHARD_SAMPLES = 500
-NEIGHBORS = 2
 LARGEST_PNG = 64
 """Side in pixels up to which samples are stored as PNG."""
+VARIED = 0.3
+"""Share of neighbors that training shows varied: a user's own pictures are not all alike."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where pictures come from."""
+
+    folder: Path
+    """Of the icon art, or of a pack."""
+    packed: bool
+
+    def composer(self, size: int) -> Composer:
+        """Draws pictures of that side in pixels."""
+        if self.packed:
+            return Composer(Pack(self.folder), size)
+        # Imported here, because a machine that has a pack needs nothing that draws vectors.
+        from reimagen_demo.art import Art
+        from reimagen_demo.pictures import ArtPictures
+
+        return Composer(ArtPictures(Art(self.folder)), size)
 
 
 @dataclass(frozen=True)
 class ShardTask:
     """What one process needs to know to write one shard."""
 
-    art: Path
-    """Folder of the icon art."""
+    source: Source
     path: Path
     """The shard to write."""
     size: int
     """Side of the pictures, in pixels."""
-    first: int
-    """Number of the first sample, counted over all shards."""
-    count: int
-    """How many samples."""
-    seed: int
-    split: Split
-    neighbors: bool
+    seed: str
+    """Of what recipes leave open."""
+    varied: float
+    """Share of neighbors that are varied."""
+    recipes: tuple[Recipe, ...]
 
 
 def plan(
-    out_folder: Path, *, art: Path, size: int, count: int, seed: int, split: Split, neighbors: bool
+    out_folder: Path, recipes: Sequence[Recipe], *, source: Source, size: int, seed: str, varied: float
 ) -> list[ShardTask]:
-    """The shards that together hold `count` samples."""
+    """The shards that together hold the samples of these recipes."""
     return [
         ShardTask(
-            art=art,
+            source=source,
             path=out_folder / f"{number:05d}.tar",
             size=size,
-            first=first,
-            count=min(SHARD_SAMPLES, count - first),
             seed=seed,
-            split=split,
-            neighbors=neighbors,
+            varied=varied,
+            recipes=tuple(recipes[first : first + SHARD_SAMPLES]),
         )
-        for number, first in enumerate(range(0, count, SHARD_SAMPLES))
+        for number, first in enumerate(range(0, len(recipes), SHARD_SAMPLES))
     ]
 
 
 def write_shard(task: ShardTask) -> int:
     """Writes one shard, under its final name only once it is whole; gives its number of samples."""
-    composer = _composer(task.art, task.size)
+    writer = _writer(task.source, task.size)
     partial = task.path.with_suffix(".part")
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number in range(task.first, task.first + task.count):
-            for suffix, content in _sample(task, composer, number):
-                member = tarfile.TarInfo(f"{number:08d}.{suffix}")
+        for recipe in task.recipes:
+            rng = Random(f"{task.seed}/{recipe.number}")
+            for suffix, content in writer.sample(rng, recipe, task.varied):
+                member = tarfile.TarInfo(f"{recipe.number:08d}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     partial.rename(task.path)
-    return task.count
+    return len(task.recipes)
 
 
-def _sample(task: ShardTask, composer: Composer, number: int) -> Iterator[tuple[str, bytes]]:
-    """The members of one sample; a function of the seed and its number alone."""
-    rng = Random(f"{task.seed}/{task.split}/{number}")
-    entity, style, scene = rng.choice(of_split(task.split)), rng.choice(STYLES), rng.choice(SCENES)
-    place = scene.phrase if rng.random() < 0.5 else rng.choice(scene.paraphrases)
-    facts = {"entity": entity.name, "style": style.name, "scene": scene.phrase, "split": entity.split}
-    yield _suffix(task.size), _encode(composer.on_scene(rng, entity, style, scene))
-    yield "txt", f"{entity.phrase} {place}".encode()
-    yield "json", json.dumps(facts).encode()
-    if task.neighbors:
-        others = [other for other in STYLES if other != style]
-        chosen = [style, *rng.sample(others, NEIGHBORS - 1)]
-        rng.shuffle(chosen)
-        for rank, neighbor_style in enumerate(chosen):
-            yield f"neighbor{rank}.{_suffix(task.size)}", _encode(composer.neighbor(entity, neighbor_style))
-            yield f"neighbor{rank}.txt", entity.phrase.encode()
+class _Writer:
+    """Draws samples of one size, keeping the knowledge base's pictures as files in memory."""
+
+    def __init__(self, composer: Composer, size: int) -> None:
+        self._composer = composer
+        self._suffix = "png" if size <= LARGEST_PNG else "webp"
+        self._neighbor = lru_cache(None)(lambda pair: _encode(composer.neighbor(pair)))
+
+    def sample(self, rng: Random, recipe: Recipe, varied: float) -> Iterator[tuple[str, bytes]]:
+        """The members of one sample."""
+        yield self._suffix, _encode(self._composer.picture(rng, recipe.composition, recipe.styles))
+        yield "txt", recipe.prompt.encode()
+        yield "json", recipe.facts_json().encode()
+        for rank, neighbor in enumerate(recipe.neighbors):
+            pair = PairId.parse(neighbor)
+            shown = (
+                _encode(self._composer.varied_neighbor(rng, pair)) if rng.random() < varied else self._neighbor(pair)
+            )
+            yield f"neighbor{rank}.{self._suffix}", shown
+            yield f"neighbor{rank}.txt", pair.caption.encode()
 
 
-def _suffix(size: int) -> str:
-    return "png" if size <= LARGEST_PNG else "webp"
+@cache
+def _writer(source: Source, size: int) -> _Writer:
+    """This process's writer: shards that follow each other share what it keeps."""
+    return _Writer(source.composer(size), size)
 
 
 def _encode(picture: Image.Image) -> bytes:
@@ -113,41 +136,64 @@ def _encode(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-_composers: dict[tuple[Path, int], Composer] = {}
-
-
-def _composer(art: Path, size: int) -> Composer:
-    """This process's composer: shards that follow each other share its cache."""
-    return _composers.setdefault((art, size), Composer(Art(art), size))
-
-
 def compose(
     out_folder: Annotated[Path, typer.Argument(help="Folder for the shards; those already there are kept.")],
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the pictures, in pixels.")] = 64,
-    count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 40_000,
+    count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 60_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     split: Annotated[
-        Split, typer.Option(help="Which entities: those to train on, or those held out for evaluation.")
+        Pool, typer.Option(help="Which entities: those to train on, by frequency; those held out for evaluation; all.")
     ] = "train",
+    plain: Annotated[bool, typer.Option("--plain", help="Name nothing but an entity and a scene.")] = False,
     neighbors: Annotated[bool, typer.Option(help="Include each sample's neighbors.")] = True,
     processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
+    pack: Annotated[
+        Path | None, typer.Option(help="Draw from a pack, see reimagen_demo.pack, and not from the art.")
+    ] = None,
 ) -> None:
     """Write training shards of icon art on scenes."""
-    art = Art(art_folder)
-    art.install()
-    draw_all(art.sprite_file, of_split(split), processes)
-    if neighbors:
-        draw_all(PairPictures(art).file, of_split(split), processes)
+    if pack:
+        recipes = Pack(pack).recipes(split, plain=plain, count=count, neighbors=neighbors)
+    else:
+        recipes = _prepare(art_folder, count, seed, split, plain=plain, neighbors=neighbors, processes=processes)
     out_folder.mkdir(parents=True, exist_ok=True)
-    tasks = plan(out_folder, art=art_folder, size=size, count=count, seed=seed, split=split, neighbors=neighbors)
+    tasks = plan(
+        out_folder,
+        recipes,
+        source=Source(pack or art_folder, packed=pack is not None),
+        size=size,
+        seed=f"{seed}/{split}",
+        varied=VARIED if split == "train" else 0.0,
+    )
     missing = [task for task in tasks if not task.path.exists()]
     with (
         ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
-        tqdm(total=sum(task.count for task in missing), desc=f"{size} px", unit="sample") as progress,
+        tqdm(total=sum(len(task.recipes) for task in missing), desc=f"{size} px", unit="sample") as progress,
     ):
         for written in pool.map(write_shard, missing):
             progress.update(written)
+
+
+def _prepare(
+    folder: Path, count: int, seed: int, split: Pool, *, plain: bool, neighbors: bool, processes: int
+) -> list[Recipe]:
+    """Has the art drawn and the knowledge base built where they are missing, and makes the recipes."""
+    from reimagen_demo import knowledge_base
+    from reimagen_demo.art import Art, draw_all
+
+    art = Art(folder)
+    art.install()
+    base = knowledge_base.build(folder) if neighbors else None
+    recipes = make_recipes(count, seed=seed, pool=split, plain=plain, knowledge_base=base)
+    if base:
+        found = judge_neighbors(recipes)
+        print(
+            f"BM25 found {found.neighbors:,} neighbors for {count:,} prompts: {found.wrong:,} show another thing than "
+            f"those named, {found.short:,} prompts have fewer than two"
+        )
+    draw_all(art.sprite_file, {entity for recipe in recipes for entity in recipe.composition.entities}, processes)
+    return recipes
 
 
 if __name__ == "__main__":

@@ -47,3 +47,15 @@ def entities() -> tuple[Entity, ...]:
 def of_split(split: Split) -> tuple[Entity, ...]:
     """The entities of one side of the split."""
     return tuple(entity for entity in entities() if entity.split == split)
+
+
+@cache
+def by_name() -> dict[str, Entity]:
+    """All entities by their names."""
+    return {entity.name: entity for entity in entities()}
+
+
+@cache
+def by_code() -> dict[str, Entity]:
+    """All entities by their codes."""
+    return {entity.code: entity for entity in entities()}

@@ -4,14 +4,19 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
-import resvg_py
 from PIL import Image
 
 from reimagen_demo import elsewhere, landscapes
 from reimagen_demo.shapes import UNIT
 
 Draw = Callable[[Random], str]
+Time = Literal["night", "dawn", "sunset"]
+Weather = Literal["fog", "snow", "rain"]
+
+ANY_TIME: tuple[Time, ...] = ("night", "dawn", "sunset")
+ANY_WEATHER: tuple[Weather, ...] = ("fog", "snow", "rain")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,10 @@ class Scene:
     ground: float | None
     """How far down things stand, as a fraction of the height; None where they float."""
     draw: Draw
+    times: tuple[Time, ...] = ()
+    """The times of day that a prompt may name with it: none where it is indoors or has its own."""
+    weathers: tuple[Weather, ...] = ()
+    """The same of weather."""
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -42,6 +51,9 @@ class Scene:
 
     def render(self, rng: Random, side: int) -> Image.Image:
         """One instance of the scene as an RGB picture of that side in pixels."""
+        # Imported here, because what is drawn from a pack of pictures does without it.
+        import resvg_py
+
         png = resvg_py.svg_to_bytes(svg_string=self.svg(rng, side), dpi=96)
         with Image.open(io.BytesIO(bytes(png))) as picture:
             return picture.convert("RGB")
@@ -54,6 +66,8 @@ SCENES = (
         "a field of snow under a pale sky, with flakes falling",
         0.84,
         landscapes.snow,
+        times=ANY_TIME,
+        weathers=("fog",),
     ),
     Scene(
         "in the desert",
@@ -61,6 +75,8 @@ SCENES = (
         "a desert of rolling hills under a hot sky",
         0.84,
         landscapes.desert,
+        times=ANY_TIME,
+        weathers=ANY_WEATHER,
     ),
     Scene(
         "on the beach",
@@ -68,6 +84,8 @@ SCENES = (
         "a beach beside a calm blue ocean",
         0.85,
         landscapes.beach,
+        times=ANY_TIME,
+        weathers=ANY_WEATHER,
     ),
     Scene(
         "in a forest",
@@ -75,6 +93,8 @@ SCENES = (
         "a clearing in a dark green forest",
         0.84,
         landscapes.forest,
+        times=ANY_TIME,
+        weathers=ANY_WEATHER,
     ),
     Scene(
         "in the city at night",
@@ -82,6 +102,7 @@ SCENES = (
         "an avenue between skyscrapers after dark, in a big city",
         0.86,
         elsewhere.city_night,
+        weathers=ANY_WEATHER,
     ),
     Scene(
         "under water",
@@ -103,6 +124,8 @@ SCENES = (
         "a meadow under a clear blue sky",
         0.85,
         landscapes.meadow,
+        times=ANY_TIME,
+        weathers=ANY_WEATHER,
     ),
     Scene(
         "in the mountains",
@@ -110,6 +133,8 @@ SCENES = (
         "a valley below grey mountains",
         0.85,
         landscapes.mountains,
+        times=ANY_TIME,
+        weathers=ANY_WEATHER,
     ),
     Scene(
         "at sunset by the sea",
@@ -145,6 +170,8 @@ SCENES = (
         "an avenue of orange trees in autumn",
         0.85,
         landscapes.autumn,
+        times=ANY_TIME,
+        weathers=ANY_WEATHER,
     ),
     Scene(
         "in a pastel dreamland",
@@ -159,5 +186,12 @@ SCENES = (
         "a path through lush green jungle with vines",
         0.86,
         landscapes.jungle,
+        times=ANY_TIME,
+        weathers=("fog", "rain"),
     ),
 )
+
+
+def by_phrase() -> dict[str, Scene]:
+    """All scenes by their main phrases."""
+    return {scene.phrase: scene for scene in SCENES}

@@ -1,0 +1,104 @@
+"""Neighbors of training samples, found by the real index over all captions of the demonstration."""
+
+from collections import Counter
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from reimagen_demo.art import STYLES
+from reimagen_demo.entities import by_name, entities
+from reimagen_demo.knowledge_base import SCENE_PICTURES
+from reimagen_demo.pairs import PairId
+from reimagen_demo.prompts import Composition, draw_composition, plural, prompt_of
+from reimagen_demo.retrieved import draw_style, neighbors_of, queries, search_index
+from reimagen_demo.scenes import SCENES, by_phrase
+from reimagen_retriever.index.bm25 import BM25Index, BM25Writer
+from reimagen_retriever.knowledge_base.pair import StoredPair
+
+MEADOW = by_phrase()["on a green meadow"]
+FOX, VIOLIN = by_name()["fox"], by_name()["violin"]
+
+
+def stored(identifier: str) -> StoredPair:
+    return StoredPair(
+        id=identifier,
+        contents=PairId.parse(identifier).caption,
+        shard="00000.tar",
+        offset=0,
+        length=1,
+        media_type="image/png",
+        width=1,
+        height=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BM25Index]:
+    folder = tmp_path_factory.mktemp("index")
+    with BM25Writer(folder) as writer:
+        for entity in entities():
+            for number, style in enumerate(STYLES):
+                writer.add(stored(f"{entity.code}.{number}-{style.name}"))
+        for scene in SCENES:
+            for number in range(SCENE_PICTURES):
+                writer.add(stored(f"scene.{scene.phrase.replace(' ', '-')}.{number}"))
+    index = BM25Index(folder)
+    yield index
+    index.close()
+
+
+def test_the_entities_that_prompts_name_are_found(index: BM25Index) -> None:
+    """In all kinds of prompts together, and every neighbor is one that BM25 has returned."""
+    rngs = [Random(seed) for seed in range(2000)]
+    shown = [draw_composition(rng, "all", plain=False) for rng in rngs]
+    prompts = [prompt_of(rng, composition) for rng, composition in zip(rngs, shown, strict=True)]
+    found = search_index(index, (query for pair in zip(shown, prompts, strict=True) for query in queries(*pair)))
+    right = Counter[bool]()
+    for rng, composition, prompt in zip(rngs, shown, prompts, strict=True):
+        neighbors = neighbors_of(rng, composition, prompt, found)
+        returned = {
+            identifier for query in queries(composition, prompt) for ties in found[query] for identifier in ties
+        }
+        assert set(neighbors) <= returned
+        wanted = list(composition.entities) if len(composition.entities) == 2 else [*composition.entities] * 2
+        right[[PairId.parse(neighbor).entity for neighbor in neighbors] == wanted] += 1
+    assert right[True] / 2000 >= 0.99, right
+
+
+def test_any_style_may_come_first(index: BM25Index) -> None:
+    found = search_index(index, ["a fox on a green meadow"])
+    first = Counter(
+        PairId.parse(neighbors_of(Random(seed), Composition((FOX,), MEADOW), "a fox on a green meadow", found)[0]).style
+        for seed in range(200)
+    )
+    assert set(first) == {style.name for style in STYLES}
+    assert min(first.values()) > 25
+
+
+def test_of_two_entities_each_has_one_neighbor(index: BM25Index) -> None:
+    both = Composition((VIOLIN, FOX), MEADOW)
+    found = search_index(index, queries(both, "a violin and a fox on a green meadow"))
+    neighbors = neighbors_of(Random(0), both, "a violin and a fox on a green meadow", found)
+    assert [PairId.parse(neighbor).entity for neighbor in neighbors] == [VIOLIN, FOX]
+
+
+def test_what_is_not_in_the_base_has_no_neighbors(index: BM25Index) -> None:
+    assert search_index(index, ["a zyzzyva on a green meadow"]) == {"a zyzzyva on a green meadow": ()}
+
+
+def test_plurals_are_the_singular_to_the_index(index: BM25Index) -> None:
+    for entity in entities():
+        if word := plural(entity):
+            assert index.terms(word) == index.terms(entity.name), word
+
+
+def test_a_thing_is_drawn_like_its_first_neighbor_mostly_and_at_times_like_neither() -> None:
+    first, second = f"{FOX.code}.0-fluent-emoji", f"{FOX.code}.1-noto"
+    other = f"{VIOLIN.code}.2-twemoji"
+    styles = Counter(draw_style(Random(seed), FOX, [first, second]) for seed in range(2000))
+    assert styles["fluent-emoji"] / 2000 == pytest.approx(0.65, abs=0.04)
+    assert styles["noto"] / 2000 == pytest.approx(0.2, abs=0.04)
+    assert styles["twemoji"] + styles["fluent-emoji-flat"] == 2000 - styles["fluent-emoji"] - styles["noto"]
+    # A neighbor that shows something else says nothing of the style.
+    assert len({draw_style(Random(seed), FOX, [other]) for seed in range(100)}) == len(STYLES)
