@@ -12,6 +12,7 @@ from reimagen_common.command_line import read_settings, told, variables_help
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import provenance
 from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.evaluation.commands import app as evaluation
 from reimagen_generator.settings import Hosts, Settings, user_cache
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(evaluation, name="evaluate")
 
 
 @app.command(epilog=variables_help(Settings))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -24,6 +25,7 @@ from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.evaluation.setting import Setting, StageChange
 from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.parallel.mesh import available_mesh
+from reimagen_generator.settings import user_cache
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights import checkpoint
@@ -124,3 +126,10 @@ def _neighbor_images(
     if not config.network.retrieval:
         return None
     return jnp.concatenate([_resized(row.neighbors, config.size, slots) for row in rows])
+
+
+def keep_compiled(folder: Path | None = None) -> None:
+    """Keeps compiled code in a folder, so that nothing is compiled twice; by default where the service keeps it."""
+    jax.config.update("jax_compilation_cache_dir", str(folder or user_cache("compiled")))  # type: ignore[no-untyped-call]
+    # By default only what took a second to compile is kept; a stage is many small functions.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # type: ignore[no-untyped-call]

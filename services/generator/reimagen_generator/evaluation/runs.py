@@ -121,7 +121,7 @@ class Run:
                     "seed": task.seed,
                     "file": file.relative_to(self.folder),
                     "neighbors": " ".join(self._reference(neighbor) for neighbor in task.neighbors),
-                    "drift": f"{_drift(pictures[0], pictures[-1]):.3f}",
+                    "drift": f"{_drift(pictures):.3f}",
                     "seconds": f"{seconds:.3f}",
                 }
             )
@@ -173,7 +173,8 @@ def _pair(neighbor: Neighbor) -> ReferencePair:
         raise ReimagenError(f"the reference {error.message}") from error
 
 
-def _drift(first: np.ndarray, last: np.ndarray) -> float:
-    """How far the last stage's picture, shrunk, is from the first stage's: the mean difference, of 255."""
-    shrunk = Image.fromarray(last).resize(first.shape[:2], Image.Resampling.BOX)
-    return float(np.abs(np.asarray(shrunk, np.float64) - first).mean())
+def _drift(stages: Sequence[np.ndarray]) -> float:
+    """How far the last stage's picture, shrunk, is from an earlier stage's: the largest mean difference, of 255."""
+    last = Image.fromarray(stages[-1])
+    shrunk = [np.asarray(last.resize(stage.shape[:2], Image.Resampling.BOX), np.float64) for stage in stages]
+    return max(float(np.abs(a - b).mean()) for a, b in zip(shrunk, stages, strict=True))

@@ -1,22 +1,23 @@
 """Scores the pictures of a sweep by judges, into one CSV from which every table is made.
 
 OUT/SETTING/scores-JUDGE.csv    grows as the judge works, and is kept when it is killed
-OUT/scores.csv                  setting, key, group, sample, seed, drift, and a column for each score
+OUT/scores.csv                  setting, key, group, sample, seed, drift, a column for each score and rating
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 from PIL import Image
 from tqdm import tqdm
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.evaluation import records
 from reimagen_generator.evaluation.benches.item import Item
-from reimagen_generator.evaluation.judges.judge import Judge, Picture
+from reimagen_generator.evaluation.copies import NEAR_COPY, copy_distance
+from reimagen_generator.evaluation.judges.judge import Judge, Picture, Scores
+from reimagen_generator.evaluation.rating import ratings
 from reimagen_generator.evaluation.runs import DRAWN
 from reimagen_generator.evaluation.sweep import Sweep
 
@@ -24,8 +25,21 @@ SCORES = "scores.csv"
 _BATCH = 50
 
 
-def score(out: Path, sweep: Sweep, items: Sequence[Item], judges: Mapping[str, Judge]) -> None:
+def score(
+    out: Path,
+    sweep: Sweep,
+    items: Sequence[Item],
+    judges: Mapping[str, Judge],
+    folders: Collection[str] | None = None,
+) -> None:
     """Scores what is drawn and not scored yet, then writes OUT/scores.csv anew.
+
+    Args:
+        out: folder of the sweep.
+        sweep: what was drawn.
+        items: the benchmark.
+        judges: by name.
+        folders: the settings' that these judges score; None for all.
 
     Raises:
         ValueError: a judge cannot tell what an item asks for.
@@ -33,8 +47,31 @@ def score(out: Path, sweep: Sweep, items: Sequence[Item], judges: Mapping[str, J
     known = {item.key: item for item in items}
     for name, judge in judges.items():
         for folder in _drawn_folders(out, sweep):
-            _score(out / folder, name, judge, known)
-    records.write(out / SCORES, _merged(out, sweep, known))
+            if folders is None or folder in folders:
+                _score(out / folder, name, judge, known)
+    write_scores(out, sweep, items)
+
+
+def score_copies(out: Path, sweep: Sweep, items: Sequence[Item]) -> None:
+    """Measures how near each picture is to a copy of what it was grounded on, as `copies` has it."""
+    for name in _drawn_folders(out, sweep):
+        rows = _unscored(out / name, "copies")
+        for batch in tqdm(list(_batches(rows)), desc=f"copies: {name}", unit="batch", leave=False):
+            distances = [
+                copy_distance(picture, [out / "references" / reference for reference in row["neighbors"].split()])
+                for row, picture in zip(batch, read_pictures(out / name, batch), strict=True)
+            ]
+            scores = {
+                "copy distance": np.array(distances),
+                "near copy": np.where(np.isnan(distances), np.nan, np.array(distances) < NEAR_COPY),
+            }
+            _keep(out / name, "copies", batch, scores)
+    write_scores(out, sweep, items)
+
+
+def write_scores(out: Path, sweep: Sweep, items: Sequence[Item]) -> None:
+    """Writes OUT/scores.csv of all that judges, persons and measures have said."""
+    records.write(out / SCORES, _merged(out, sweep, {item.key: item for item in items}))
 
 
 def read_pictures(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[Picture]:
@@ -53,26 +90,32 @@ def _drawn_folders(out: Path, sweep: Sweep) -> list[str]:
 
 
 def _score(folder: Path, name: str, judge: Judge, items: Mapping[str, Item]) -> None:
-    file = folder / f"scores-{name}.csv"
-    there = {(row["key"], row["sample"]) for row in records.read(file)}
-    rows = [row for row in records.read(folder / DRAWN) if (row["key"], row["sample"]) not in there]
+    rows = _unscored(folder, name)
     if unknown := {row["key"] for row in rows} - items.keys():
         raise InvalidArgument(f"{folder} has a picture of {min(unknown)!r}, which is none of the items")
     for batch in tqdm(list(_batches(rows)), desc=f"{name}: {folder.name}", unit="batch", leave=False):
-        scores = judge.scores(read_pictures(folder, batch), [items[row["key"]] for row in batch])
-        records.append(
-            file,
-            (
-                {"key": row["key"], "sample": row["sample"]}
-                | {column: f"{values[place]:.6g}" for column, values in scores.items()}
-                for place, row in enumerate(batch)
-            ),
-        )
+        _keep(folder, name, batch, judge.scores(read_pictures(folder, batch), [items[row["key"]] for row in batch]))
+
+
+def _unscored(folder: Path, name: str) -> list[dict[str, str]]:
+    there = {(row["key"], row["sample"]) for row in records.read(folder / f"scores-{name}.csv")}
+    return [row for row in records.read(folder / DRAWN) if (row["key"], row["sample"]) not in there]
+
+
+def _keep(folder: Path, name: str, rows: Sequence[Mapping[str, str]], scores: Scores) -> None:
+    records.append(
+        folder / f"scores-{name}.csv",
+        (
+            {"key": row["key"], "sample": row["sample"]}
+            | {column: f"{values[place]:.6g}" for column, values in scores.items()}
+            for place, row in enumerate(rows)
+        ),
+    )
 
 
 def _merged(out: Path, sweep: Sweep, items: Mapping[str, Item]) -> Iterator[records.Row]:
     for folder in _drawn_folders(out, sweep):
-        judged: dict[tuple[str, str], dict[str, str]] = {}
+        judged = ratings.scores(out, folder)
         for file in sorted((out / folder).glob("scores-*.csv")):
             for row in records.read(file):
                 judged.setdefault((row["key"], row["sample"]), {}).update(row)
@@ -86,8 +129,3 @@ def _batches(rows: Sequence[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
     remaining = iter(rows)
     while batch := list(islice(remaining, _BATCH)):
         yield batch
-
-
-def column(rows: Sequence[Mapping[str, str]], name: str) -> Float[np.ndarray, " rows"]:
-    """A column of numbers; NaN where there is none."""
-    return np.array([float(row.get(name) or "nan") for row in rows])

@@ -61,6 +61,7 @@ class Axis(_Frozen):
         description="By its label, what differs from the base. `NAME @ NUMBER` is a point of the curve NAME."
     )
     against: str | None = Field(None, description="The label that differences are taken from; None for the first.")
+    scores: tuple[str, ...] = Field((), description="Scores that the table shows, the first compared; empty for all.")
     paper: Mapping[str, str] = Field({}, description="By label, the paper's own figure.")
 
     def items(self, items: Sequence[Item]) -> list[Item]:
@@ -197,6 +198,6 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     merged = {str(key): value for key, value in base.items()}
     for key, value in changes.items():
         before = merged.get(str(key))
-        both = isinstance(value, Mapping) and isinstance(before, Mapping)
-        merged[str(key)] = _merged(before, value) if both else value
+        within = isinstance(value, Mapping) and isinstance(before, Mapping)
+        merged[str(key)] = _merged(before or {}, value) if within else value
     return merged

@@ -191,7 +191,7 @@ def test_captions_with_dates_or_ids_are_dropped(caption: str, kept: bool) -> Non
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.lists(st.text(), max_size=3), st.text()), min_size=1, max_size=5))
-def test_items_come_back_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, content: list[tuple]) -> None:
+def test_items_come_back_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, content: list[tuple[str, list[str], str]]) -> None:
     path = tmp_path_factory.mktemp("items") / items.ITEMS
     made = [
         Item(f"k-{number}", prompt, tuple(entities), scene, "a group", (Reference(Path("/a b.png"), prompt),))

@@ -1,0 +1,219 @@
+"""`reimagen-generator evaluate`: from a benchmark's prompts to a page of results, a step a command."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reimagen_common.command_line import told
+from reimagen_common.errors import InvalidArgument
+
+app = typer.Typer(
+    help="""Measure a cascade: draw a benchmark under several settings, score the pictures, write a page of results.
+
+One folder holds it all, and every step can be killed and run again:
+
+\b
+  evaluate bench entity-draw-bench OUT      the prompts, OUT/items.jsonl
+  evaluate sweep SWEEP.toml OUT             the pictures, OUT/SETTING/
+  evaluate score OUT --judge entity=FOLDER  the scores, OUT/scores.csv
+  evaluate rate OUT                         a page on which people rate them, OUT/ratings.csv
+  evaluate report OUT results.md            tables, plots and sheets""",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_Out = Annotated[Path, typer.Argument(help="Folder of this evaluation.")]
+
+
+class Bench(StrEnum):
+    """A benchmark."""
+
+    ENTITY_DRAW_BENCH = "entity-draw-bench"
+    DREAM_BENCH = "dream-bench"
+    COCO = "coco"
+    WIKI_IMAGES = "wiki-images"
+
+
+@app.command()
+def bench(
+    name: Annotated[Bench, typer.Argument(help="The benchmark.")],
+    out: _Out,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="What it is read from. entity-draw-bench: a TOML file [default: ours]; dream-bench: the folder "
+            "dataset of google/dreambooth; coco: captions_val2014.json; wiki-images: the folder with "
+            "WebQA_train_val.json."
+        ),
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="entity-draw-bench: folder with a folder of pictures for each entity.")
+    ] = None,
+    frequencies: Annotated[
+        Path | None,
+        typer.Option(help="entity-draw-bench: CSV of entity,count, to split into frequent and infrequent entities."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="coco, wiki-images: how many captions are drawn.")] = 30_000,
+    seed: Annotated[int, typer.Option(help="Draws templates and captions.")] = 0,
+) -> None:
+    """Write a benchmark's prompts into OUT/items.jsonl."""
+    with told():
+        from reimagen_generator.evaluation.benches import coco, dream_bench, entity_draw_bench, items, wiki_images
+
+        match name:
+            case Bench.ENTITY_DRAW_BENCH:
+                counts = None if frequencies is None else entity_draw_bench.read_frequencies(frequencies)
+                file = entity_draw_bench.load(entity_draw_bench.OURS if data is None else data)
+                made = entity_draw_bench.items(file, seed=seed, references=references, frequencies=counts)
+            case Bench.DREAM_BENCH:
+                made = dream_bench.items(_needed(data))
+            case Bench.COCO:
+                made = coco.items(_needed(data), count=count, seed=seed)
+            case Bench.WIKI_IMAGES:
+                made = wiki_images.items(_needed(data) / "WebQA_train_val.json", count=count, seed=seed)
+        out.mkdir(parents=True, exist_ok=True)
+        items.write(made, out / items.ITEMS)
+        typer.echo(f"{out / items.ITEMS}: {len(made):,} prompts, the first {made[0].prompt!r}")
+
+
+@app.command()
+def sweep(
+    description: Annotated[
+        str,
+        typer.Argument(
+            metavar="SWEEP",
+            help="TOML file, as evaluation/sweep.py describes, or a protocol of the paper: fid, entity-draw-bench, "
+            "dream-bench.",
+        ),
+    ],
+    out: _Out,
+    weights: Annotated[Path | None, typer.Option(help="Folder of the cascade; protocols need it.")] = None,
+    neighbors: Annotated[
+        str, typer.Option(help="Of protocols: none, references, or a knowledge base's name.")
+    ] = "references",
+    retriever: Annotated[
+        list[str], typer.Option(help="NAME=host:port of a knowledge base that the sweep names; may be given again.")
+    ] = [],  # noqa: B006
+    batch: Annotated[int, typer.Option(min=1, help="Pictures drawn at once.")] = 4,
+    text_encoder: Annotated[Path | None, typer.Option(help="Folder of the T5 that the cascade asks for.")] = None,
+) -> None:
+    """Draw what a sweep asks for and is not there yet: killed and run again, it goes on."""
+    with told(), _refused(), ExitStack() as closing:
+        from reimagen_generator.evaluation import sweep as sweeps
+        from reimagen_generator.evaluation.benches import items
+        from reimagen_generator.evaluation.drawing import keep_compiled
+        from reimagen_generator.evaluation.grounding import Grounding
+        from reimagen_generator.evaluation.presets import PRESETS
+        from reimagen_generator.retrieval import Retriever
+
+        if description in PRESETS:
+            if weights is None:
+                raise InvalidArgument("is needed beside a protocol's name", field="weights")
+            wanted = PRESETS[description](weights, neighbors)
+        else:
+            wanted = sweeps.load(Path(description))
+        connections = {}
+        for given in retriever:
+            name, found, address = given.partition("=")
+            if not found:
+                raise InvalidArgument(f"must be NAME=host:port, got {given!r}", field="retriever")
+            connections[name] = Retriever(address)
+            closing.callback(connections[name].close)
+        known = items.read(out / items.ITEMS)
+        keep_compiled()
+        grounding = Grounding(known, connections)
+        sweeps.draw(wanted, known, out, grounding=grounding, batch_size=batch, text_encoder=text_encoder)
+
+
+@app.command()
+def score(
+    out: _Out,
+    judge: Annotated[
+        list[str], typer.Option(help="KIND=FOLDER of a judge; entity: a classifier that train-judge wrote.")
+    ] = [],  # noqa: B006
+) -> None:
+    """Score the pictures that are not scored yet, and write OUT/scores.csv.
+
+    Beside the judges' scores there is always one of pixels alone: how near a picture is to a copy of its references.
+    """
+    with told(), _refused():
+        from reimagen_generator.evaluation import scoring
+        from reimagen_generator.evaluation import sweep as sweeps
+        from reimagen_generator.evaluation.benches import items
+        from reimagen_generator.evaluation.judges.classifier import TrainedClassifier
+        from reimagen_generator.evaluation.judges.entity import EntityJudge
+
+        judges = {}
+        for given in judge:
+            kind, _, folder = given.partition("=")
+            if kind != "entity" or not folder:
+                raise InvalidArgument(f"must be entity=FOLDER, got {given!r}", field="judge")
+            judges[kind] = EntityJudge(TrainedClassifier.load(Path(folder)))
+        drawn, known = sweeps.stored(out), items.read(out / items.ITEMS)
+        scoring.score_copies(out, drawn, known)
+        scoring.score(out, drawn, known, judges)
+        typer.echo(f"{out / scoring.SCORES} is written")
+
+
+@app.command()
+def rate(
+    out: _Out,
+    setting: Annotated[
+        list[str], typer.Option(help="Folder name in OUT of pictures to rate; may be given again [default: all].")
+    ] = [],  # noqa: B006
+    address: Annotated[str, typer.Option(help="host:port of the page.")] = "127.0.0.1:8010",
+) -> None:
+    """Serve a page on which people rate the pictures, not knowing what drew them.
+
+    Each rater has an order of their own. Every rating is on the disk, in OUT/ratings.csv, when the next picture shows;
+    `evaluate score` takes them in.
+    """
+    with told():
+        import uvicorn
+
+        from reimagen_generator.evaluation import sweep as sweeps
+        from reimagen_generator.evaluation.benches import items
+        from reimagen_generator.evaluation.rating.app import Session, create_app, questions
+
+        host, _, port = address.rpartition(":")
+        if not port.isdigit():
+            raise InvalidArgument(f"must be host:port, got {address!r}", field="address")
+        drawn = [name for name in sweeps.stored(out).folders() if (out / name).is_dir()]
+        asked = questions(out, setting or drawn, items.read(out / items.ITEMS))
+        typer.echo(f"{len(asked):,} pictures to rate at http://{address}, until Ctrl-C")
+        uvicorn.run(create_app(Session(out, asked)), host=host.strip("[]"), port=int(port), log_level="warning")
+
+
+@app.command()
+def report(
+    out: _Out,
+    page: Annotated[Path, typer.Argument(help="Markdown file to write; its pictures go into a folder of its name.")],
+) -> None:
+    """Write a page of tables with intervals, plots and sheets, from OUT/scores.csv."""
+    with told():
+        from reimagen_generator.evaluation import sweep as sweeps
+        from reimagen_generator.evaluation.benches import items
+        from reimagen_generator.evaluation.report.page import write
+
+        write(sweeps.stored(out), items.read(out / items.ITEMS), out, page)
+        typer.echo(f"{page} is written")
+
+
+def _needed(data: Path | None) -> Path:
+    if data is None:
+        raise InvalidArgument("is needed for this benchmark", field="data")
+    return data
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """What the parts below refuse is told as a refusal of what was asked."""
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
