@@ -57,6 +57,7 @@ def test_references_come_as_bytes_base64_or_data_urls(written: object) -> None:
         ({"retrieval": {"k": -1}}, "retrieval.k"),
         ({"retrieval": {"method": "guess"}}, "retrieval.method"),
         ({"retrieval": {"kk": 1}}, "retrieval.kk"),
+        ({"retrieval": {"per_entity": 1}}, "retrieval.per_entity"),
         ({"guidance": {"strategy": "none"}}, "guidance.strategy"),
         ({"guidance": {"text_weight": 101}}, "guidance.text_weight"),
         ({"guidance": {"text_weight": float("nan")}}, "guidance.text_weight"),

@@ -180,6 +180,18 @@ def test_the_same_seed_gives_the_same_picture_over_both_faces(path: Running) -> 
     ]
 
 
+def test_each_thing_that_a_prompt_names_has_a_neighbor_where_that_is_asked_for(path: Running) -> None:
+    prompt = "a lemon and a red panda in the snow"
+    assert len({neighbor["text"] for neighbor in draw(path, prompt=prompt)["neighbors"]}) == 1
+    answer = draw(path, prompt=prompt, retrieval={"k": 2, "per_entity": True})
+    assert {neighbor["text"] for neighbor in answer["neighbors"]} == {"a lemon", "a red panda"}
+    retrieval = pb.GenerateRequest.Retrieval(k=2, per_entity=True)
+    request = pb.GenerateRequest(prompt=prompt, size=64, seed=7, retrieval=retrieval)
+    events = list(path.generation.Generate(request, timeout=SECONDS))
+    assert [found.pair.id for found in events[1].neighbors.neighbors] == [found["id"] for found in answer["neighbors"]]
+    assert base64.b64encode(events[-1].picture.image).decode() == answer["data"][0]["b64_json"]
+
+
 def test_the_neighbors_make_a_difference(path: Running) -> None:
     grounded, alone = draw(path), draw(path, retrieval={"k": 0})
     assert (alone["text_only"], alone["neighbors"]) == (True, [])

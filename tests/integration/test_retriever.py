@@ -128,6 +128,22 @@ def test_two_neighbors_unless_told_and_none_where_none_is_relevant(service: Serv
     assert [neighbor.pair.id for neighbor in service.stub.Search(unknown).neighbors] == ["leopard"]
 
 
+def test_each_thing_that_a_query_names_is_found_where_that_is_asked_for(service: Service) -> None:
+    request = pb.SearchRequest(query="a red fox and a kea in the snow", k=2)
+    per_entity = pb.SearchRequest(query=request.query, k=4, per_entity=True)
+    plain, each = service.stub.BatchSearch(pb.BatchSearchRequest(searches=[request, per_entity])).responses
+    assert [neighbor.pair.id for neighbor in plain.neighbors] == ["fox-1", "fox-2"]
+    assert [(neighbor.rank, neighbor.pair.id) for neighbor in each.neighbors] == [
+        (1, "fox-1"),
+        (2, "kea-1"),
+        (3, "fox-2"),
+        (4, "kea-2"),
+    ]
+    again = service.stub.Search(per_entity)
+    assert again.cached
+    assert again.neighbors == each.neighbors
+
+
 def test_a_cached_answer_equals_the_first_one(service: Service) -> None:
     request = pb.SearchRequest(query="a red fox that is cached", k=3)
     first, second = service.stub.Search(request), service.stub.Search(request)

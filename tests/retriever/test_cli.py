@@ -16,7 +16,8 @@ def run(*arguments: str | Path, **environment: str) -> Result:
 
 @pytest.fixture
 def kb(folder: MakeFolder, tmp_path: Path) -> Path:
-    run("build", folder({"fox": "a red fox", "kea": "a kea"}), tmp_path / "kb")
+    captions = {"fox 1": "a red fox", "fox 2": "a red fox", "kea 1": "a kea", "kea 2": "a kea"}
+    run("build", folder(captions), tmp_path / "kb")
     return tmp_path / "kb"
 
 
@@ -48,6 +49,12 @@ def test_search_shows_the_neighbors(kb: Path) -> None:
     assert "a kea" not in result.stdout
     assert "no neighbor" in run("search", kb, "a unicorn").stdout
     assert "a kea" in run("search", kb, "kea tree river", "--minimum-overlap", "0").stdout
+
+
+def test_search_shows_each_thing_where_that_is_asked_for(kb: Path) -> None:
+    query = ("search", kb, "a red fox and a kea in the snow")
+    assert "a kea" not in run(*query).stdout
+    assert "a kea" in run(*query, "--per-entity").stdout
 
 
 @pytest.mark.parametrize("command", [["search", "query"], ["describe"]])

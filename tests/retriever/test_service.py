@@ -2,6 +2,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,8 @@ def test_a_cached_answer_equals_the_uncached_one(base: MakeBase, retriever: Open
     folder = base(CAPTIONS)
     cached, uncached = retriever(folder), retriever(folder, cached=False)
     for query in ("a red fox in the snow", "a kea", "a unicorn", "leopard, fox & kea", "?"):
-        for minimum_score in (None, 0.0, 1.5):
-            search = Search(query, 4, minimum_score=minimum_score)
+        for minimum_score, per_entity in product((None, 0.0, 1.5), (False, True)):
+            search = Search(query, 4, minimum_score=minimum_score, per_entity=per_entity)
             first, second, reference = cached.search(search), cached.search(search), uncached.search(search)
             assert (first.cached, second.cached, reference.cached) == (False, True, False)
             assert list(first.neighbors) == list(second.neighbors) == list(reference.neighbors)
@@ -83,6 +84,8 @@ def test_queries_that_mean_the_same_share_an_answer_and_others_do_not(base: Make
         Search("a quokka by the river", 3),
         Search("a quokka by the river", 2, minimum_score=0),
         Search("a quokka by the river", 2, minimum_score=0.5),
+        Search("a quokka by the river", 2, per_entity=True),
+        Search("a quokka by the river", 2, minimum_score=0, per_entity=True),
         Search("a quokka by the the rivers river", 2),
         Search("a quokka by the", 2),
     ):

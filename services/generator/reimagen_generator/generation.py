@@ -151,7 +151,13 @@ class Generator:
             return Neighbors([Neighbor(reference.image, reference.text) for reference in request.references])
         if k == 0:
             return Neighbors()
-        return self.retriever.search(request.prompt, k=k, method=request.retrieval.method, remaining=call.remaining())
+        return self.retriever.search(
+            request.prompt,
+            k=k,
+            method=request.retrieval.method,
+            per_entity=request.retrieval.per_entity,
+            remaining=call.remaining(),
+        )
 
     def _write(
         self, request: GenerationRequest, drawing: Drawing, grounds: Neighbors, finished: Finished

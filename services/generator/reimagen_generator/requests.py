@@ -94,6 +94,12 @@ class Retrieval(_Model):
         examples=[2],
     )
     method: Literal["bm25"] = Field("bm25", description="How the knowledge base is searched.")
+    per_entity: bool = Field(
+        False,
+        strict=True,
+        description="Neighbors of each thing that the prompt names, in turn, instead of those that match it best as a "
+        "whole, which are often all of one thing.",
+    )
 
 
 class Guidance(_Model):

@@ -85,14 +85,16 @@ class Retriever:
         """Hang up; searches under way fail."""
         self._channel.close()
 
-    def search(self, query: str, *, k: int, method: str, remaining: float) -> Neighbors:
-        """Find the k pairs that match the query best, within a share of the `remaining` seconds of the call.
+    def search(self, query: str, *, k: int, method: str, per_entity: bool = False, remaining: float) -> Neighbors:
+        """Find the k pairs that match the query best, or in turn each thing that it names.
+
+        It takes a share of the call's `remaining` seconds at most.
 
         Raises:
             Unavailable: the retriever does not answer.
             ReimagenError: it answered with an error of its own.
         """
-        request = retrieval_pb2.SearchRequest(query=query, k=k, method=_METHODS[method])
+        request = retrieval_pb2.SearchRequest(query=query, k=k, method=_METHODS[method], per_entity=per_entity)
         timeout = min(_LONGEST_SECONDS, _SHARE * remaining)
         try:
             response = self._stub.Search(request, timeout=timeout)

@@ -63,11 +63,15 @@ def search(
         float,
         typer.Option(min=0, max=1, help="Leave out pairs that have less in common with the query; 0 shows them all."),
     ] = DEFAULT_MINIMUM_OVERLAP,
+    per_entity: Annotated[
+        bool, typer.Option("--per-entity", help="Find pairs of each thing that the query names, in turn.")
+    ] = False,
 ) -> None:
     """Search a knowledge base without a service."""
     with told():
         base = KnowledgeBase.open(knowledge_base)
-        hits = base.index.search(query, k, minimum_score=0.0, minimum_overlap=minimum_overlap)
+        find = base.index.search_per_entity if per_entity else base.index.search
+        hits = find(query, k, minimum_score=0.0, minimum_overlap=minimum_overlap)
         table = Table("rank", "score", "overlap", "id", "text", "source", "license")
         for rank, hit in enumerate(hits, start=1):
             pair = hit.pair

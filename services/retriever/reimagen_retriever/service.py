@@ -37,6 +37,8 @@ class Search:
     omit_images: bool = False
     minimum_score: float | None = None
     """The least BM25 score; None leaves it to the service's minimum overlap to say what is no neighbor."""
+    per_entity: bool = False
+    """Pairs for each of the things that the query names, see `BM25Index.search_per_entity`."""
 
     def check(self, within: str = "") -> None:
         """Refuses what is beyond the limits.
@@ -204,10 +206,11 @@ class Retriever:
                 return _HITS.validate_json(kept), True
             except ValidationError:
                 _logger.warning("the cache holds something that is no answer", extra={"key": key})
+        find = base.index.search_per_entity if search.per_entity else base.index.search
         if search.minimum_score is None:
-            hits = base.index.search(search.query, search.k, 0.0, self._minimum_overlap)
+            hits = find(search.query, search.k, 0.0, self._minimum_overlap)
         else:
-            hits = base.index.search(search.query, search.k, search.minimum_score, 0.0)
+            hits = find(search.query, search.k, search.minimum_score, 0.0)
         self._cache.put(key, _HITS.dump_json(hits))
         return hits, False
 
@@ -274,4 +277,5 @@ def _key(base: KnowledgeBase, search: Search, minimum_overlap: float) -> str:
     terms = "\n".join(sorted(base.index.terms(search.query)))
     limit = f"overlap {minimum_overlap!r}" if search.minimum_score is None else f"score {search.minimum_score!r}"
     digest = hashlib.sha256(terms.encode(errors="surrogatepass")).hexdigest()[:32]
-    return f"reimagen:{base.manifest.generation}:bm25:{search.k}:{limit}:{digest}"
+    method = "bm25 per entity" if search.per_entity else "bm25"
+    return f"reimagen:{base.manifest.generation}:{method}:{search.k}:{limit}:{digest}"

@@ -76,6 +76,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
 def _read(message: pb.GenerateRequest) -> GenerationRequest:
     retrieval: dict[str, Any] = {
         "method": _known(_METHODS, message.retrieval.method, "retrieval.method"),
+        "per_entity": message.retrieval.per_entity,
     }
     if message.retrieval.HasField("k"):
         retrieval["k"] = message.retrieval.k

@@ -56,6 +56,7 @@ def _search(request: pb.SearchRequest, within: str = "") -> Search:
         k=request.k or DEFAULT_K,
         omit_images=request.omit_images,
         minimum_score=request.minimum_score if request.HasField("minimum_score") else None,
+        per_entity=request.per_entity,
     )
 
 
