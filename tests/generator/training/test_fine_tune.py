@@ -37,7 +37,7 @@ FILE = "stage-16.safetensors"
 
 def config(**changed: Any) -> TrainingConfig:
     values = {"preset": "tiny", "stage": 0, "data": ".", "output": "output", "weights": "weights"}
-    values |= {"steps": 4, "warmup_steps": 1, "batch_size": 2}
+    values |= {"steps": 4, "warmup_steps": 1, "batch_size": 2, "sheet_minutes": 0}
     return TrainingConfig.model_validate(values | changed)
 
 
@@ -49,6 +49,7 @@ def config(**changed: Any) -> TrainingConfig:
         ({"preset": None, "cascade": "folder", "initial": "other"}, "initial: with a cascade's folder"),
         ({"preset": None, "cascade": "weights"}, "weights: must be another folder than cascade"),
         ({"accumulation": 3}, "accumulation: must divide batch_size, 2"),
+        ({"accumulation": 2, "distractors": 0.1}, "distractors: come from another picture"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: str) -> None:
@@ -75,18 +76,21 @@ def test_accumulated_parts_have_the_gradient_of_the_whole() -> None:
     level = jnp.asarray(rng.random(total))
     draws = Draws(level, rows(total), level, rows(total), jnp.ones(total, bool), jnp.ones((total, k), bool))
 
-    def loss_of(p: jax.Array, batch: Batch, draws: Draws) -> jax.Array:
+    def loss_of(p: jax.Array, batch: Batch, draws: Draws) -> tuple[jax.Array, jax.Array]:
         def each(rows: jax.Array) -> jax.Array:
             return rows.reshape(batch.picture.shape[0], -1).mean(axis=1)
 
         own = each(batch.picture / 255) * each(batch.neighbor_text.tokens) * each(batch.neighbor_mask)
-        return ((p[0] * own + p[1] * each(draws.noise) * each(batch.text.tokens) - p[2] * each(draws.time)) ** 2).mean()
+        of_pictures = p[0] * own + p[1] * each(draws.noise) * each(batch.text.tokens)
+        losses = (jnp.repeat(of_pictures, draws_each) - p[2] * draws.time) ** 2
+        return losses.mean(), losses
 
     parameters = jnp.asarray([0.3, -1.2, 0.7])
-    loss, gradient = loss_and_gradient(loss_of, parameters, batch, draws, 1)
+    losses, gradient = loss_and_gradient(loss_of, parameters, batch, draws, 1)
+    assert losses.shape == (total,)
     for parts in (2, 3, 6):
         in_parts = loss_and_gradient(loss_of, parameters, batch, draws, parts)
-        np.testing.assert_allclose(in_parts[0], loss, rtol=1e-5)
+        np.testing.assert_allclose(in_parts[0], losses, rtol=1e-5)
         np.testing.assert_allclose(in_parts[1], gradient, rtol=1e-5)
 
 

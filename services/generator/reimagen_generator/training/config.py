@@ -28,7 +28,7 @@ class TrainingConfig(BaseModel):
     )
     stage: int = Field(ge=0, description="Which stage of it, from 0.")
     data: Path = Field(description="Folder of training shards (*.tar) with the stage's size of pictures.")
-    output: Path = Field(description="Folder for checkpoints, sample sheets and the log.")
+    output: Path = Field(description="Folder for checkpoints, sample sheets and TensorBoard's files.")
     weights: Path = Field(description="Cascade folder that gets the stage's averaged weights when the run ends.")
     steps: int = Field(ge=1, description="Optimiser steps.")
     batch_size: int = Field(ge=1, description="Pictures a step.")
@@ -60,6 +60,12 @@ class TrainingConfig(BaseModel):
     drop_each_neighbor: float = Field(
         0.1, ge=0, le=1, description="Share of single neighbors left out, so any k works."
     )
+    distractors: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of neighbors replaced by another picture's; one of each picture is, a tenth as often.",
+    )
     neighbors: int = Field(2, ge=0, le=16, description="Neighbors of a picture; samples with more are cut.")
     maximum_augmentation: float = Field(0.4, ge=0, le=1, description="aug_level is uniform from 0 to this.")
     time_exponent: float = Field(
@@ -68,6 +74,9 @@ class TrainingConfig(BaseModel):
     seed: int = 0
     mesh: MeshConfig = Field(MeshConfig(), description="How several devices share out the rows and the parameters.")
     checkpoint_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints.")
+    sheet_minutes: float = Field(
+        30.0, ge=0, description="Minutes between sample sheets, the last of which is drawn at the end; 0 draws none."
+    )
 
     @property
     def beginning(self) -> Path | None:
@@ -88,6 +97,12 @@ class TrainingConfig(BaseModel):
     def _parts_are_equal(self) -> Self:
         if self.batch_size % self.accumulation:
             raise ValueError(f"accumulation: must divide batch_size, {self.batch_size}, got {self.accumulation}")
+        return self
+
+    @model_validator(mode="after")
+    def _another_picture_distracts(self) -> Self:
+        if self.distractors and self.batch_size // self.accumulation < 2:
+            raise ValueError("distractors: come from another picture of the batch, or part of one, which has only one")
         return self
 
     @model_validator(mode="after")

@@ -1,14 +1,14 @@
 """Reading training shards: WebDataset tars of a picture, its prompt and its neighbors.
 
-A sample is the members KEY.png (or .webp, .jpg), KEY.txt, and KEY.neighbor0.png, KEY.neighbor0.txt, KEY.neighbor1.png …
+A record is the members KEY.png (or .webp, .jpg), KEY.txt, and KEY.neighbor0.png, KEY.neighbor0.txt, KEY.neighbor1.png …
 Shards are indexed once by their headers and read at random, so that every epoch is shuffled anew over all of them and
-the position in the data is two numbers, which a checkpoint holds.
+the position in the data is one number, which a checkpoint holds.
 """
 
-import io
 import os
+import posixpath
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,15 @@ import grain
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.networks.network import Text
+from reimagen_generator.pictures import decode
 from reimagen_generator.text.encoder import TextEncoder
-from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.loss import Batch
+
+Picture = UInt8[np.ndarray, "height width 3"]
 
 _PICTURES = ("png", "webp", "jpg", "jpeg")
 
@@ -31,101 +33,144 @@ _PICTURES = ("png", "webp", "jpg", "jpeg")
 class Sample:
     """One training sample, decoded; its pictures are all of one size."""
 
-    picture: UInt8[np.ndarray, "height width 3"]
+    picture: Picture
     text: str
-    neighbors: tuple[tuple[UInt8[np.ndarray, "height width 3"], str], ...]
+    neighbors: tuple[tuple[Picture, str], ...]
+    place: str = ""
+    """The shard and the key in it."""
+
+
+class BadRecord(ValueError):
+    """A record that is no sample; the message names its shard and key."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Where the members of a record lie in its shard: offset and size, by what follows the key in their names."""
+
+    shard: Path
+    key: str
+    members: dict[str, tuple[int, int]]
+
+    def read(self, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        with self.shard.open("rb") as shard:
+            return {
+                name: os.pread(shard.fileno(), size, offset)
+                for name, (offset, size) in self.members.items()
+                if wanted(name)
+            }
+
+    @property
+    def place(self) -> str:
+        return f"{self.shard}, {self.key}"
 
 
 class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
     """Random access to the samples of all shards of a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, side: int | None = None) -> None:
         """Indexes the shards.
 
+        Args:
+            folder: of the shards.
+            side: what the pictures, all of them squares, must have, in pixels; None for pictures of any size.
+
         Raises:
-            ValueError: the folder holds no shard, or a shard holds no sample.
+            ValueError: the folder holds no shard, or a shard is cut short, is no tar, or holds no record.
         """
-        self._samples: list[tuple[Path, dict[str, tuple[int, int]]]] = []
         paths = sorted(folder.glob("*.tar"))
         if not paths:
             raise ValueError(f"data: no shard (*.tar) in {folder}")
-        for path in paths:
-            found = _index(path)
-            if not found:
-                raise ValueError(f"data: {path} holds no sample")
-            self._samples += [(path, members) for members in found]
+        self.folder = folder
+        self._side = side
+        shards = [_index(path) for path in paths]
+        self._records = [record for shard in shards for record in shard]
+        self._first = np.cumsum([0] + [len(shard) for shard in shards[:-1]]).tolist()
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._records)
 
     def __getitem__(self, index: int) -> Sample:
-        return _decode(self._read(index, lambda name: True))
+        """A sample.
+
+        Raises:
+            BadRecord: the record is none.
+        """
+        record = self._records[index]
+        try:
+            return _decode(record.read(lambda name: True), self._side, record.place)
+        except (ValueError, InvalidArgument) as error:
+            raise BadRecord(f"{record.place}: {error}") from error
+
+    def check(self) -> None:
+        """Reads the first record of each shard, until one is a sample.
+
+        Raises:
+            ValueError: none is; it tells of the first one.
+        """
+        told: BadRecord | None = None
+        for index in self._first:
+            try:
+                self[index]
+            except BadRecord as error:
+                told = told or error
+            else:
+                return
+        raise ValueError(f"data: no shard begins with a record that can be used; {told}")
 
     def texts(self) -> set[str]:
         """All texts, the neighbors' among them."""
-        texts = (self._read(index, lambda name: name.endswith("txt")) for index in range(len(self)))
-        return {text.decode() for members in texts for text in members.values()}
-
-    def _read(self, index: int, wanted: Callable[[str], bool]) -> dict[str, bytes]:
-        path, members = self._samples[index]
-        with path.open("rb") as shard:
-            found = [(name, place) for name, place in members.items() if wanted(name)]
-            return {name: os.pread(shard.fileno(), size, at) for name, (at, size) in found}
+        texts = (record.read(lambda name: name.endswith("txt")) for record in self._records)
+        # A record with a text that is not UTF-8 is a bad one, and told when it is its turn.
+        return {text.decode(errors="replace") for members in texts for text in members.values()}
 
 
-def _index(path: Path) -> list[dict[str, tuple[int, int]]]:
-    samples: dict[str, dict[str, tuple[int, int]]] = {}
-    with tarfile.open(path) as shard:
-        for member in shard:
-            key, _, extension = member.name.partition(".")
-            if extension != "json":
-                samples.setdefault(key, {})[extension] = (member.offset_data, member.size)
-    return list(samples.values())
+def _index(path: Path) -> list[_Record]:
+    records: dict[str, _Record] = {}
+    try:
+        with tarfile.open(path, "r:") as shard:
+            for member in shard:
+                if not member.isfile():
+                    continue
+                folder, name = posixpath.split(member.name)
+                key, _, extension = name.partition(".")
+                key = posixpath.join(folder, key)
+                record = records.setdefault(key, _Record(path, key, {}))
+                if extension != "json":
+                    record.members[extension] = (member.offset_data, member.size)
+            end = shard.offset
+    except tarfile.ReadError as error:
+        raise ValueError(f"data: {path} is cut short or no tar ({error}); write or copy it again") from error
+    # What tarfile takes for the end of a shard may be where it was cut, or where it is damaged.
+    with path.open("rb") as file:
+        if os.pread(file.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
+            raise ValueError(f"data: {path} is cut short or damaged at byte {end:,}; write or copy it again")
+    if not records:
+        raise ValueError(f"data: {path} holds no record")
+    return list(records.values())
 
 
-def _decode(members: dict[str, bytes]) -> Sample:
-    pictures = {name.rpartition(".")[0]: data for name, data in members.items() if name.endswith(_PICTURES)}
-    neighbors = sorted(name for name in pictures if name)
-    return Sample(
-        _picture(pictures[""]),
-        members["txt"].decode(),
-        tuple((_picture(pictures[name]), members[f"{name}.txt"].decode()) for name in neighbors),
-    )
+def _decode(members: Mapping[str, bytes], side: int | None, place: str) -> Sample:
+    names = {name.partition(".")[0] for name in members if name.startswith("neighbor")}
+    ranked = sorted(names, key=lambda name: (len(name), name))
+    picture, text = _pair(members, "", side)
+    return Sample(picture, text, tuple(_pair(members, f"{name}.", side) for name in ranked), place)
 
 
-def _picture(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
-@dataclass(frozen=True)
-class _Crop(grain.transforms.RandomMap):
-    """Cuts the same random square out of the picture and its neighbors, at multiples of `grid` pixels."""
-
-    side: int
-    grid: int
-
-    def random_map(self, element: Sample, rng: np.random.Generator) -> Sample:
-        height, width, _ = element.picture.shape
-        top = int(rng.integers((height - self.side) // self.grid + 1)) * self.grid
-        left = int(rng.integers((width - self.side) // self.grid + 1)) * self.grid
-        window = (slice(top, top + self.side), slice(left, left + self.side))
-        return Sample(
-            element.picture[window], element.text, tuple((image[window], text) for image, text in element.neighbors)
+def _pair(members: Mapping[str, bytes], prefix: str, side: int | None) -> tuple[Picture, str]:
+    found = [name for kind in _PICTURES if (name := f"{prefix}{kind}") in members]
+    if not found:
+        raise ValueError(f"there is no picture, {prefix}png, {prefix}webp or {prefix}jpg")
+    if f"{prefix}txt" not in members:
+        raise ValueError(f"there is no text, {prefix}txt")
+    picture = decode(members[found[0]], field=found[0])
+    height, width, _ = picture.shape
+    if side is not None and (height, width) != (side, side):
+        raise ValueError(
+            f"{found[0]}: {width} × {height} pixels, and the stage takes {side} × {side}; "
+            f"`reimagen-retriever neighbors --size {side}` writes such shards"
         )
-
-
-@dataclass(frozen=True)
-class _Shrink(grain.transforms.Map):
-    """Shrinks the picture and its neighbors to a side."""
-
-    side: int
-
-    def map(self, element: Sample) -> Sample:
-        def shrink(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "side side 3"]:
-            return np.asarray(Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BOX))
-
-        neighbors = tuple((shrink(image), text) for image, text in element.neighbors)
-        return Sample(shrink(element.picture), element.text, neighbors)
+    return picture, members[f"{prefix}txt"].decode()
 
 
 def collate(
@@ -150,28 +195,3 @@ def collate(
         neighbor_mask=jnp.asarray(mask, bool).reshape(len(samples), neighbors),
         empty_text=encoded([""] * len(samples)) if dropped_text is DroppedText.EMPTY_PROMPT else None,
     )
-
-
-def batches(
-    source: ShardSource, config: TrainingConfig, encoder: TextEncoder, grid: int, dropped_text: DroppedText
-) -> grain.DatasetIterator[Batch]:
-    """An endless, shuffled, checkpointable stream of batches.
-
-    Args:
-        source: of the samples.
-        config: names the batch size, the crop, the seed.
-        encoder: of the texts.
-        grid: crops begin at multiples of this, so that the smaller picture can be computed from a crop.
-        dropped_text: what stands for a text that is dropped.
-    """
-    data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
-    if config.resolution is not None:
-        data = data.map(_Shrink(config.resolution))
-    if config.crop is not None:
-        data = data.random_map(_Crop(config.crop, grid))
-    data = data.batch(
-        config.batch_size,
-        drop_remainder=True,
-        batch_fn=lambda samples: collate(samples, encoder, config.neighbors, dropped_text),
-    )
-    return iter(data.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)))

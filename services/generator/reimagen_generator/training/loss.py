@@ -10,7 +10,7 @@ what it learned, and the network's loss is the same as without.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,8 @@ class Draws:
     augmentation_noise: Float[Array, "rows height width 3"]
     keep_text: Bool[Array, " rows"]
     keep_neighbors: Bool[Array, "rows neighbors"]
+    distracted: Bool[Array, "pictures neighbors"] | None = None
+    """Neighbors whose places are taken by the next picture's, the same for all draws of a picture; None for none."""
 
 
 def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
@@ -77,7 +79,18 @@ def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
         augmentation_noise=jax.random.normal(keys[6], (rows, height, width, 3)),
         keep_text=fate[:, 0] >= bounds[1],
         keep_neighbors=~drop_neighbors & each,
+        distracted=_distracted(jax.random.fold_in(key, 7), config, batch.neighbor_mask) if config.distractors else None,
     )
+
+
+def _distracted(
+    key: Key[Array, ""], config: TrainingConfig, mask: Bool[Array, "pictures neighbors"]
+) -> Bool[Array, "pictures neighbors"]:
+    """Which neighbors are replaced: of each picture's one, chosen at random, a tenth as often as the others."""
+    which, replaced = jax.random.uniform(key, (2, *mask.shape))
+    right = jnp.argmax(jnp.where(mask, which, -1.0), axis=1)[:, None] == jnp.arange(mask.shape[1])
+    share = jnp.where(right, 0.1 * config.distractors, config.distractors)
+    return jnp.less(replaced, share)
 
 
 def loss_by_row(
@@ -98,7 +111,7 @@ def loss_by_row(
         level = schedule.nearest(stage.schedule, draws.augmentation)
         low_resolution = augment(stage, smaller, level, draws.augmentation_noise)
     neighbors = None
-    if stage.network.retrieval:
+    if stage.network.retrieval and batch.neighbor_mask.shape[1]:
         encoded = encode_neighbors(
             network,
             to_float(batch.neighbor_pictures),
@@ -107,6 +120,8 @@ def loss_by_row(
             factor,
             stage.enlargement,
         )
+        if draws.distracted is not None:
+            encoded = distract(encoded, draws.distracted)
         neighbors = Neighbors(jax.tree.map(repeat, encoded.levels), repeat(encoded.mask) & draws.keep_neighbors)
     x_0 = repeat(x_0)
     time = schedule.nearest(stage.schedule, draws.time)
@@ -120,25 +135,42 @@ def loss_by_row(
     return error
 
 
+def distract(encoded: Neighbors, distracted: Bool[Array, "pictures neighbors"]) -> Neighbors:
+    """The neighbors with the next picture's in the places of some, where both pictures have one.
+
+    Batches are shuffled, so the next picture is any other one. To shift all rows by one is cheaper than to gather rows
+    by number, and so is its gradient.
+    """
+    distracted = distracted & encoded.mask & jnp.roll(encoded.mask, -1, axis=0)
+    pictures, count = distracted.shape
+
+    def mix(own: Array) -> Array:
+        apart = own.reshape(pictures, count, -1)
+        return jnp.where(distracted[..., None], jnp.roll(apart, -1, axis=0), apart).reshape(own.shape)
+
+    return Neighbors(jax.tree.map(mix, encoded.levels), encoded.mask)
+
+
 def loss_and_gradient(
-    loss_of: Callable[[_Parameters, Batch, Draws], Float[Array, ""]],
+    loss_of: Callable[[_Parameters, Batch, Draws], tuple[Float[Array, ""], Float[Array, " rows"]]],
     parameters: _Parameters,
     batch: Batch,
     draws: Draws,
     parts: int,
-) -> tuple[Float[Array, ""], _Parameters]:
-    """A mean loss and its gradient, as if of the whole batch, with no more than one part of it in memory.
+) -> tuple[Float[Array, " rows"], _Parameters]:
+    """The loss of each row and the gradient of their mean, with no more than one part of the batch in memory.
 
     Args:
-        loss_of: the mean loss of some pictures.
+        loss_of: the mean loss of some pictures, and that of each of their rows.
         parameters: what the gradient is of.
         batch: pictures.
         draws: what is random.
         parts: as many equal parts of the pictures are computed, one after the other.
     """
-    of = jax.value_and_grad(loss_of)
+    of = jax.grad(loss_of, has_aux=True)
     if parts == 1:
-        return of(parameters, batch, draws)
+        gradient, losses = of(parameters, batch, draws)
+        return losses, gradient
     pictures = batch.picture.shape[0]
 
     def split(rows: Array) -> Array:
@@ -146,10 +178,11 @@ def loss_and_gradient(
         apart = rows.reshape(pictures // parts, parts, rows.shape[0] // pictures, *rows.shape[1:]).swapaxes(0, 1)
         return apart.reshape(parts, rows.shape[0] // parts, *rows.shape[1:])
 
-    def add(total: tuple[Any, ...], part: tuple[Batch, Draws]) -> tuple[tuple[Any, ...], None]:
-        return jax.tree.map(jnp.add, total, of(parameters, *part)), None
+    def add(total: _Parameters, part: tuple[Batch, Draws]) -> tuple[_Parameters, Float[Array, " rows"]]:
+        gradient, losses = of(parameters, *part)
+        return jax.tree.map(jnp.add, total, gradient), losses
 
-    nothing = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), parameters))
-    total, _ = jax.lax.scan(add, nothing, jax.tree.map(split, (batch, draws)))
-    loss, gradient = jax.tree.map(lambda summed: summed / parts, total)
-    return loss, gradient
+    nothing = jax.tree.map(jnp.zeros_like, parameters)
+    total, losses = jax.lax.scan(add, nothing, jax.tree.map(split, (batch, draws)))
+    in_order = losses.reshape(parts, pictures // parts, -1).swapaxes(0, 1).reshape(-1)
+    return in_order, jax.tree.map(lambda summed: summed / parts, total)

@@ -5,6 +5,13 @@ import optax
 from reimagen_generator.training.config import OptimizerKind, TrainingConfig
 
 
+def learning_rate(config: TrainingConfig) -> optax.Schedule:
+    """The learning rate of each step."""
+    return optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, config.warmup_steps, config.steps, 0.1 * config.learning_rate
+    )
+
+
 def build_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     """The optimiser of a run.
 
@@ -12,9 +19,7 @@ def build_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     Adafactor's step is not made relative to the parameters' size: what starts as zero, as retrieval's last layers do,
     would hardly move, and a learning rate means the same to both.
     """
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, config.warmup_steps, config.steps, 0.1 * config.learning_rate
-    )
+    rate = learning_rate(config)
     match config.optimizer:
         case OptimizerKind.ADAM:
             step = optax.adam(rate, b2=0.99)

@@ -1,13 +1,11 @@
-"""The training loop of one stage: steps, averaged weights, checkpoints, a log and sample sheets."""
+"""The training loop of one stage: steps, averaged weights, checkpoints, sample sheets."""
 
-import json
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +14,13 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 from grain.checkpoint import CheckpointRestore, CheckpointSave
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
+from PIL import Image
 from tqdm import tqdm
 
-from reimagen_generator.config.cascade import CascadeConfig, StageConfig
-from reimagen_generator.config.presets import PRESETS
+from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.networks.network import Network, in_compute_type
 from reimagen_generator.networks.registry import build_network
@@ -29,16 +28,20 @@ from reimagen_generator.parallel.hosts import gathered, leads
 from reimagen_generator.parallel.mesh import available_mesh
 from reimagen_generator.parallel.placement import constrain_parameters, place_parameters, place_rows, together
 from reimagen_generator.training.config import TrainingConfig
-from reimagen_generator.training.data import ShardSource, batches
+from reimagen_generator.training.data import ShardSource
+from reimagen_generator.training.loader import GoodSamples, batches, samples
 from reimagen_generator.training.loss import Batch, Draws, draw, loss_and_gradient, loss_by_row
 from reimagen_generator.training.optimizer import build_optimizer
+from reimagen_generator.training.progress import Progress, StepReport
+from reimagen_generator.training.sheets import Sheets, sample_count
+from reimagen_generator.training.subject import check_sides, configured_cascade, is_trained
 from reimagen_generator.training.texts import training_text_encoder
 from reimagen_generator.weights import checkpoint
 
 Parameters = nnx.State[Any, Any]
 
 _CHECKPOINTS_KEPT = 2
-_LOG_EVERY = 50
+_TELL_EVERY = 50
 
 
 @jax.tree_util.register_dataclass
@@ -71,26 +74,26 @@ def initial_state(config: TrainingConfig, parameters: Parameters) -> TrainingSta
 
 def training_step(
     task: TrainingTask, state: TrainingState, frozen: Parameters, batch: Batch, key: Key[Array, ""]
-) -> tuple[TrainingState, Float[Array, ""]]:
-    """One step, and its loss, which is NaN where the gradient is not finite."""
+) -> tuple[TrainingState, StepReport]:
+    """One step."""
     config = task.config
 
-    def loss_of(parameters: Parameters, batch: Batch, draws: Draws) -> Float[Array, ""]:
+    def loss_of(parameters: Parameters, batch: Batch, draws: Draws) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
         # Copied, since what is merged is only for this trace, and parts may be computed in traces of their own.
         network: Network = nnx.merge(task.graph, *together((parameters, frozen), task.mesh), copy=True)
-        return loss_by_row(network, task.stage, task.factor, batch, draws).mean()
+        losses = loss_by_row(network, task.stage, task.factor, batch, draws)
+        return losses.mean(), losses
 
     draws = draw(key, config, batch)
-    loss, gradient = loss_and_gradient(loss_of, state.parameters, batch, draws, config.accumulation)
+    losses, gradient = loss_and_gradient(loss_of, state.parameters, batch, draws, config.accumulation)
     updates, optimizer_state = build_optimizer(config).update(gradient, state.optimizer, state.parameters)
     parameters = optax.apply_updates(state.parameters, updates)
     # Early on, a long average would still hold the random weights.
     decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
     average = optax.incremental_update(parameters, state.average, 1.0 - decay)
-    # A gradient that is not finite spoils the weights as a loss does; told as one, both are seen in one place.
-    loss = jnp.where(jnp.isfinite(optax.tree.norm(gradient)), loss, jnp.nan)
     after = TrainingState(state.step + 1, parameters, average, optimizer_state)
-    return constrain_parameters(after, task.mesh), loss
+    report = StepReport(losses, draws.time, optax.tree.norm(gradient))
+    return constrain_parameters(after, task.mesh), report
 
 
 class Trainer:
@@ -100,23 +103,27 @@ class Trainer:
         """Opens the data, encodes its texts, and takes the network.
 
         Raises:
-            ValueError: the preset, the stage or a part to be trained is unknown, there is no data, or weights or a text
-                encoder cannot be read.
+            ValueError: the preset, the stage or a part to be trained is unknown, the crop or resolution does not suit
+                the network, or the data, weights or a text encoder cannot be read.
         """
-        cascade = self._cascade = _cascade(config)
+        cascade = self._cascade = configured_cascade(config)
         if config.stage >= len(cascade.stages):
             raise ValueError(f"stage: {cascade.name} has stages 0 to {len(cascade.stages) - 1}, got {config.stage}")
         self.config = config
         self.stage = cascade.stages[config.stage]
         self.factor = size_factor(cascade, config.stage)
+        check_sides(config, self.stage, self.factor or 1)
         config.output.mkdir(parents=True, exist_ok=True)
-        source = ShardSource(config.data)
-        encoder = training_text_encoder(cascade, config, source)
-        self._batches = batches(source, config, encoder, grid=self.factor or 1, dropped_text=cascade.dropped_text)
+        source = ShardSource(config.data, self.stage.size)
+        source.check()
+        self._encoder = training_text_encoder(cascade, config, source)
+        self._good = GoodSamples(source)
+        self._samples = samples(self._good, config, self.factor or 1)
+        self._batches = batches(self._samples, config, self._encoder, cascade.dropped_text)
         self._mesh = available_mesh(config.mesh)
-        network, is_trained = self._beginning(), _is_trained(config.trained)
+        network, trained = self._beginning(), is_trained(config.trained)
         self._graph = nnx.graphdef(network)
-        parameters, frozen = (nnx.state(network, which) for which in (is_trained, nnx.Not(is_trained)))
+        parameters, frozen = (nnx.state(network, which) for which in (trained, nnx.Not(trained)))
         if not jax.tree.leaves(parameters):
             raise ValueError(f"trained: the network has none of the parts {', '.join(config.trained)}")
         # What is not trained is held as for drawing, which is half for bfloat16.
@@ -133,6 +140,19 @@ class Trainer:
             return build_network(self.stage.network, nnx.Rngs(self.config.seed))
         return checkpoint.load_network(folder / checkpoint.stage_file(self.stage.size), self.stage.network)
 
+    def _sheets(self) -> Sheets:
+        config = self.config
+        side = config.crop or config.resolution or self.stage.size
+        return Sheets(
+            self.stage,
+            self.factor,
+            [self._samples[index] for index in range(min(len(self._good), sample_count(side)))],
+            self._encoder,
+            config.neighbors,
+            self._cascade.dropped_text,
+            self._mesh,
+        )
+
     def result(self) -> Network:
         """The network with the averaged weights; what is not trained is exactly what the run began from."""
         network = self._beginning()
@@ -143,18 +163,20 @@ class Trainer:
         """Trains up to the configured number of steps. Ctrl-C saves a checkpoint and ends.
 
         Raises:
-            FloatingPointError: a loss or its gradient is not finite, naming the step; no checkpoint holds that step.
+            FloatingPointError: a loss or its gradient is not finite, naming the step and its samples; no checkpoint
+                holds that step.
+            ValueError: no record of the data can be used.
         """
         self._restore()
-        begun, seen, saved = time.monotonic(), 0, time.monotonic()
         first = int(self.state.step)
         parts = self.state.parameters, self._frozen
         trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
         told = f"{(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M of them trained"
         tqdm.write(f"{told}, from step {first} of {self.config.steps}")
-        bar: tqdm[NoReturn] = tqdm(total=self.config.steps, initial=first, unit="step", smoothing=0.05)
-        losses: list[Float[Array, ""]] = []  # of the steps since the last line of the log
+        progress = Progress(self.config, first)
+        sheets = self._sheets() if self.config.sheet_minutes else None
         key = jax.random.key(self.config.seed)
+        saved = drawn = time.monotonic()
         # Stopping between steps: a step that is cut off would leave the data a batch ahead of the weights.
         stopping: list[int] = []
         before = signal.signal(signal.SIGINT, lambda number, _: stopping.append(number))
@@ -163,22 +185,26 @@ class Trainer:
                 if stopping:
                     tqdm.write("stopped; the same command goes on from here")
                     break
-                batch = place_rows(next(self._batches), self._mesh)
-                self.state, loss = self._step(self.state, self._frozen, batch, jax.random.fold_in(key, step))
-                losses.append(loss)
-                seen += self.config.batch_size * self.config.draws
-                bar.update()
-                if (step + 1) % _LOG_EVERY == 0:
-                    self._log(step + 1, float(self._finite(losses).mean()), seen / (time.monotonic() - begun), bar)
-                    losses.clear()
-                if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
-                    self._save(losses)
+                batch = next(self._batches)
+                rows = place_rows(batch.rows, self._mesh)
+                self.state, report = self._step(self.state, self._frozen, rows, jax.random.fold_in(key, step))
+                progress.add(report, batch.places)
+                if (step + 1) % _TELL_EVERY == 0:
+                    self._check(progress)
+                    progress.tell(len(self._good.bad))
+                if _is_due(step, saved, self.config.checkpoint_minutes):
+                    self._save(progress)
                     saved = time.monotonic()
+                if sheets and _is_due(step, drawn, self.config.sheet_minutes):
+                    self._draw(sheets, progress)
+                    drawn = time.monotonic()
         finally:
             signal.signal(signal.SIGINT, before)
-        self._save(losses)
+        self._save(progress)
+        if sheets and progress.step == self.config.steps:
+            self._draw(sheets, progress)
         self._checkpoints.wait_until_finished()
-        bar.close()
+        progress.close()
         result = self.result()
         if not leads():
             return
@@ -190,37 +216,34 @@ class Trainer:
     @partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _step(
         self, state: TrainingState, frozen: Parameters, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[TrainingState, Float[Array, ""]]:
+    ) -> tuple[TrainingState, StepReport]:
         return training_step(self._task, state, frozen, batch, key)
 
-    def _finite(self, losses: list[Float[Array, ""]]) -> Float[np.ndarray, " steps"]:
-        """The losses of the last steps.
+    def _check(self, progress: Progress) -> None:
+        """Ends the run where a step is not finite.
 
         Raises:
-            FloatingPointError: one of them is not finite.
+            FloatingPointError: one is not.
         """
-        values = np.array(jax.device_get(losses))
-        spoilt = np.flatnonzero(~np.isfinite(values))
-        if spoilt.size:
-            step = int(self.state.step) - len(values) + int(spoilt[0]) + 1
+        found = progress.not_finite()
+        if found is not None:
             self._checkpoints.wait_until_finished()
             kept = self._checkpoints.latest_step()
-            raise FloatingPointError(
-                f"step {step}: the loss or its gradient is not finite; "
-                f"{'there is no checkpoint yet' if kept is None else f'the last checkpoint is of step {kept}'}. "
-                "Try a lower learning_rate"
-            )
-        return values
+            told = "there is no checkpoint yet" if kept is None else f"the last checkpoint is of step {kept}"
+            raise FloatingPointError(f"{found}; {told}. Try a lower learning_rate")
 
-    def _log(self, step: int, loss: float, rate: float, bar: "tqdm[NoReturn]") -> None:
-        bar.set_postfix(loss=f"{loss:.4f}", rows_per_second=f"{rate:.1f}")
-        if not leads():
-            return
-        with (self.config.output / "log.jsonl").open("a") as log:
-            log.write(json.dumps({"step": step, "loss": loss, "rows_per_second": rate, "time": time.time()}) + "\n")
+    def _draw(self, sheets: Sheets, progress: Progress) -> None:
+        """Draws a sheet of samples, of weights that were checked."""
+        self._check(progress)
+        sheet = sheets.draw(nnx.merge(self._graph, self.state.average, self._frozen))
+        if leads():
+            path = self.config.output / "sheets" / f"{progress.step:08d}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(sheet).save(path)
+            progress.show(sheet)
 
-    def _save(self, unchecked: list[Float[Array, ""]]) -> None:
-        self._finite(unchecked)
+    def _save(self, progress: Progress) -> None:
+        self._check(progress)
         self._checkpoints.save(
             int(self.state.step),
             args=ocp.args.Composite(
@@ -242,22 +265,12 @@ class Trainer:
         self.state = jax.tree.unflatten(shape, restored["state"])
 
 
-def _cascade(config: TrainingConfig) -> CascadeConfig:
-    if config.cascade is not None:
-        return checkpoint.load_config(config.cascade)
-    if config.preset not in PRESETS:
-        raise ValueError(f"preset: {config.preset!r} is unknown; known are {', '.join(sorted(PRESETS))}")
-    return PRESETS[config.preset]
-
-
-def _is_trained(parts: tuple[str, ...]) -> Callable[[tuple[Any, ...], Any], bool]:
-    """Whether a parameter is in one of the parts, of which none stand for all."""
-
-    def is_trained(path: tuple[Any, ...], _: Any) -> bool:
-        name = ".".join(map(str, path)) + "."
-        return not parts or any(name.startswith(f"{part}.") for part in parts)
-
-    return is_trained
+def _is_due(step: int, since: float, minutes: float) -> bool:
+    """Whether that many minutes have gone by; hosts that train together ask the first one, now and then."""
+    due = time.monotonic() - since > 60 * minutes
+    if jax.process_count() == 1:
+        return due
+    return (step + 1) % _TELL_EVERY == 0 and bool(multihost_utils.broadcast_one_to_all(np.array(due)))
 
 
 def _checkpoint_manager(run: Path) -> ocp.CheckpointManager:

@@ -1,0 +1,126 @@
+"""Sample sheets: a few fixed samples of the data, and what the averaged weights draw in their place.
+
+A row is the picture that training wants, for super-resolution the smaller picture, the neighbors, and what is drawn
+from these; where the stage looks at neighbors, also what it draws without them. The stage's own sampler and guidance
+draw, each sample from noise of its own that is the same on every sheet, so that sheets can be compared.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from reimagen_generator.config.cascade import StageConfig
+from reimagen_generator.config.text import DroppedText
+from reimagen_generator.diffusion.resize import shrink, to_bytes, to_float
+from reimagen_generator.diffusion.stage import Stage
+from reimagen_generator.networks.network import Network, in_compute_type
+from reimagen_generator.parallel.hosts import gathered
+from reimagen_generator.parallel.placement import place_parameters
+from reimagen_generator.text.encoder import TextEncoder
+from reimagen_generator.training.data import Sample, collate
+
+_SAMPLES = 8
+_PIXELS = _SAMPLES * 256**2
+_LEAST_CELL = 128
+_GAP, _LINE = 4, 20
+
+Sheet = UInt8[np.ndarray, "height width 3"]
+
+
+def sample_count(side: int) -> int:
+    """How many samples a sheet shows: eight of up to 256 pixels, fewer of larger ones."""
+    return max(1, min(_SAMPLES, _PIXELS // side**2))
+
+
+class Sheets:
+    """Draws the sheets of a run."""
+
+    def __init__(
+        self,
+        stage: StageConfig,
+        factor: int | None,
+        samples: Sequence[Sample],
+        encoder: TextEncoder,
+        neighbors: int,
+        dropped_text: DroppedText,
+        mesh: Mesh | None,
+    ) -> None:
+        """Takes the samples.
+
+        Args:
+            stage: the stage that is trained.
+            factor: its size over the previous one's; None for the first stage.
+            samples: what is drawn, of the size that training sees, be it crops.
+            encoder: of the texts.
+            neighbors: of each sample, at most.
+            dropped_text: what stands for a text that is dropped.
+            mesh: the devices to draw on; None for where the network is.
+        """
+        side = samples[0].picture.shape[0]
+        # Smaller pictures are trained with the noise of the stage's own size.
+        schedule_size = stage.schedule_size and stage.schedule_size * side / stage.size
+        self._config = stage.model_copy(update={"size": side, "schedule_size": schedule_size})
+        self._factor = factor
+        self._mesh = mesh
+        self._samples = samples
+        self._batch = collate(list(samples), encoder, max(neighbors, 1), dropped_text)
+        self._looks = stage.network.retrieval and neighbors > 0
+        self._smaller = None if factor is None else to_bytes(shrink(to_float(self._batch.picture), factor))
+        self._stage: Stage | None = None
+
+    def draw(self, network: Network) -> Sheet:
+        """A sheet drawn by a network."""
+        if self._stage is None:
+            self._stage = Stage(self._config, network, self._factor, self._mesh)
+        else:  # what is compiled stays
+            parameters = in_compute_type(nnx.state(network), self._config.network.dtype)
+            self._stage.parameters = place_parameters(parameters, self._mesh)
+        columns = {"target": np.asarray(self._batch.picture)}
+        if self._smaller is not None:
+            columns["smaller picture"] = np.asarray(self._smaller)
+        if self._looks:
+            for number in range(self._batch.neighbor_mask.shape[1]):
+                columns[f"neighbor {number + 1}"] = np.asarray(self._batch.neighbor_pictures[:, number])
+            columns["drawn"] = self._drawn(self._stage, with_neighbors=True)
+            columns["drawn without neighbors"] = self._drawn(self._stage, with_neighbors=False)
+        else:
+            columns["drawn"] = self._drawn(self._stage, with_neighbors=False)
+        return _sheet(columns, [sample.text for sample in self._samples])
+
+    def _drawn(self, stage: Stage, *, with_neighbors: bool) -> UInt8[np.ndarray, "samples side side 3"]:
+        batch = self._batch
+        keys = jax.vmap(jax.random.key)(jnp.arange(len(self._samples)))
+        previous: Float[jax.Array, "samples h w 3"] | None = None if self._smaller is None else to_float(self._smaller)
+        conditions = stage.conditions(
+            batch.text,
+            to_float(batch.neighbor_pictures),
+            batch.neighbor_text,
+            batch.neighbor_mask & with_neighbors,
+            previous,
+            keys,
+            batch.empty_text,
+        )
+        return np.asarray(gathered(to_bytes(stage.sample_at_once(conditions, stage.config.guidance, keys))))
+
+
+def _sheet(columns: dict[str, UInt8[np.ndarray, "samples h w 3"]], texts: Sequence[str]) -> Sheet:
+    """A row for each sample, its text above it."""
+    side = max(_LEAST_CELL, *(pictures.shape[1] for pictures in columns.values()))
+    height = side + _LINE + _GAP
+    sheet = Image.new("RGB", (len(columns) * (side + _GAP) - _GAP, _LINE + len(texts) * height), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for number, (title, pictures) in enumerate(columns.items()):
+        left = number * (side + _GAP)
+        draw.text((left, 0), title, fill="gray", font=font)
+        for row, picture in enumerate(pictures):
+            enlarged = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(enlarged, (left, 2 * _LINE + row * height))
+    for row, text in enumerate(texts):
+        draw.text((0, _LINE + row * height), text, fill="black", font=font)
+    return np.asarray(sheet)

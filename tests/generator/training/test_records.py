@@ -1,0 +1,167 @@
+"""Records and shards that are not as they should be: skipped and told, or refused with the name of the file."""
+
+import io
+import re
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reimagen_generator.config.text import DroppedText
+from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
+from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.training.data import BadRecord, ShardSource
+from reimagen_generator.training.loader import GoodSamples, LoadedBatch, batches, samples
+from reimagen_generator.training.trainer import Trainer
+
+SIDE = 16
+Members = dict[str, bytes]
+Changes = Mapping[str, bytes | None]
+
+
+def picture(color: tuple[int, ...], side: int = SIDE, **saved: Any) -> bytes:
+    """A PNG of one color, with an alpha channel where that has four numbers."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((side, side, len(color)), color, np.uint8)).save(buffer, "PNG", **saved)
+    return buffer.getvalue()
+
+
+def record(number: int) -> Members:
+    gray = picture((number, number, number))
+    return {"png": gray, "txt": b"a kea", "json": b"{}", "neighbor0.png": gray, "neighbor0.txt": b"another kea"}
+
+
+def write(path: Path, records: Mapping[str, Changes]) -> Path:
+    """Writes a shard of records, each given by how it differs from a good one; None leaves a member out."""
+    with tarfile.open(path, "w") as shard:
+        for number, (key, changes) in enumerate(records.items()):
+            for suffix, content in {**record(number), **changes}.items():
+                if content is not None:
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = len(content)
+                    shard.addfile(member, io.BytesIO(content))
+    return path
+
+
+BAD: dict[str, tuple[Changes, str]] = {
+    "no picture": ({"png": None}, "there is no picture"),
+    "no text": ({"txt": None}, "there is no text, txt"),
+    "nothing": ({name: None for name in record(0) if name != "json"}, "there is no picture"),
+    "neighbor without text": ({"neighbor0.txt": None}, "there is no text, neighbor0.txt"),
+    "neighbor without picture": ({"neighbor0.png": None}, "there is no picture, neighbor0.png"),
+    "no picture at all": ({"png": b"a kea"}, "png: must be a whole PNG"),
+    "cut picture": ({"neighbor0.png": picture((1, 2, 3))[:50]}, "neighbor0.png: must be a whole PNG"),
+    "not UTF-8": ({"txt": b"a k\xe9a"}, "utf-8"),
+    "another size": ({"png": picture((1, 2, 3), 24)}, "png: 24 × 24 pixels, and the stage takes 16 × 16; .*--size 16"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_record_is_named_with_its_shard_and_key(tmp_path: Path, kind: str) -> None:
+    changes, reason = BAD[kind]
+    shard = write(tmp_path / "00000.tar", {"folder/good": {}, "folder/bad": changes})
+    source = ShardSource(tmp_path, SIDE)
+    assert source[0].text == "a kea"
+    with pytest.raises(BadRecord, match=f"^{re.escape(str(shard))}, folder/bad: .*{reason}"):
+        source[1]
+
+
+def test_a_photograph_is_turned_upright_and_flattened(tmp_path: Path) -> None:
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[:, : SIDE // 2] = 255  # bright at the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter to the right
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
+    seen_through = picture((255, 0, 0, 0))
+    write(tmp_path / "00000.tar", {"0": {"png": buffer.getvalue(), "neighbor0.png": seen_through}})
+    sample = ShardSource(tmp_path, SIDE)[0]
+    np.testing.assert_array_equal(sample.picture[: SIDE // 2], 255)
+    np.testing.assert_array_equal(sample.picture[SIDE // 2 :], 0)
+    np.testing.assert_array_equal(sample.neighbors[0][0], 255)
+
+
+def stream(folder: Path) -> Any:
+    nowhere = {"preset": "tiny", "stage": 0, "data": folder, "output": folder, "weights": folder}
+    config = TrainingConfig.model_validate({**nowhere, "steps": 9, "warmup_steps": 1, "batch_size": 2, "seed": 1})
+    good = GoodSamples(ShardSource(folder, SIDE))
+    return batches(samples(good, config, 1), config, HashedNgramEncoder(), DroppedText.MASKED)
+
+
+def seen(batch: LoadedBatch) -> list[tuple[int, str]]:
+    grays = np.asarray(batch.rows.picture)[:, 0, 0, 0].tolist()
+    return list(zip(grays, (place.rpartition(", ")[2] for place in batch.places), strict=True))
+
+
+def test_bad_records_are_skipped_told_once_and_the_same_ones_after_a_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = {"1": {"png": b""}, "4": {"txt": None}}
+    shard = write(tmp_path / "00000.tar", {str(n): bad.get(str(n), {}) for n in range(6)})
+    whole = stream(tmp_path)
+    first = [next(whole) for _ in range(4)]
+    state = whole.get_state()
+    rest = [seen(next(whole)) for _ in range(8)]
+    told = capsys.readouterr().out
+    assert told.count(f"{shard}, 1: ") == told.count(f"{shard}, 4: ") == told.count("skipped (2 of 6)") == 1
+    everything = {pair for batch in [*map(seen, first), *rest] for pair in batch}
+    assert everything == {(n, str(n)) for n in (0, 2, 3, 5)}
+    resumed = stream(tmp_path)
+    resumed.set_state(state)
+    assert [seen(next(resumed)) for _ in range(8)] == rest
+
+
+def test_a_run_of_bad_records_alone_ends_and_tells_the_folder(tmp_path: Path) -> None:
+    write(tmp_path / "00000.tar", {"0": {"png": b""}, "1": {"txt": None}})
+    with pytest.raises(ValueError, match=re.escape(f"data: none of the 2 records in {tmp_path}")):
+        next(stream(tmp_path))
+
+
+def test_shards_of_another_size_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    shard = write(tmp_path / "00000.tar", {"0": {"png": picture((1, 2, 3), 24)}})
+    nowhere = {"preset": "tiny", "stage": 0, "data": tmp_path, "output": tmp_path / "run", "weights": tmp_path}
+    config = TrainingConfig.model_validate({**nowhere, "steps": 9, "warmup_steps": 1, "batch_size": 2})
+    with pytest.raises(ValueError, match=rf"^data: no shard begins with .*{re.escape(str(shard))}, 0: .*--size 16"):
+        Trainer(config)
+    write(tmp_path / "00001.tar", {"0": {}})
+    ShardSource(tmp_path, SIDE).check()
+
+
+def cut_member(whole: bytes) -> bytes:
+    return whole[:700]
+
+
+def cut_between_members(whole: bytes) -> bytes:
+    return whole[: tarfile.BLOCKSIZE + tarfile.BLOCKSIZE * -(-len(record(0)["png"]) // tarfile.BLOCKSIZE)]
+
+
+def cut_header(whole: bytes) -> bytes:
+    return cut_between_members(whole) + whole[:100]
+
+
+def overwritten(whole: bytes) -> bytes:
+    at = len(cut_between_members(whole))
+    return whole[:at] + b"?" * tarfile.BLOCKSIZE + whole[at + tarfile.BLOCKSIZE :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [cut_member, cut_between_members, cut_header, overwritten, lambda whole: b"", lambda whole: b"no tar" * 99],
+)
+def test_a_shard_that_is_cut_short_or_none_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    write(tmp_path / "00000.tar", {"0": {}})
+    shard = write(tmp_path / "00001.tar", {"0": {}, "1": {}})
+    shard.write_bytes(damage(shard.read_bytes()))
+    with pytest.raises(ValueError, match=rf"^data: {re.escape(str(shard))} is cut short or"):
+        ShardSource(tmp_path)
+
+
+def test_a_shard_without_a_record_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "00000.tar", {"0": {}})
+    shard = write(tmp_path / "00001.tar", {})
+    with pytest.raises(ValueError, match=rf"^data: {re.escape(str(shard))} holds no record"):
+        ShardSource(tmp_path)
