@@ -1,15 +1,14 @@
 """The Fréchet and the kernel distance beside torch-fidelity's, of the same features."""
 
-import sys
 from collections.abc import Iterator
-from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
 
+from parity.fidelity import torch_fidelity
 from reimagen_generator.evaluation.frechet import frechet_distance, moments
 from reimagen_generator.evaluation.kernel import kernel_distance
 
@@ -17,19 +16,9 @@ _Pair = tuple[Float[np.ndarray, "rows channels"], Float[np.ndarray, "rows channe
 
 
 @pytest.fixture(scope="module")
-def torch_fidelity() -> Iterator[ModuleType]:
-    """The library, beside empty modules for what it imports of torchvision, none of which these functions call."""
-    names = ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional")
-    stand_ins = {name: ModuleType(name) for name in names}
-    for name in ("CIFAR10", "CIFAR100", "STL10"):
-        setattr(stand_ins["torchvision.datasets"], name, type(name, (), {}))
-    for name in names[1:]:
-        parent, _, child = name.rpartition(".")
-        setattr(stand_ins[parent], child, stand_ins[name])
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in stand_ins.items():
-            patch.setitem(sys.modules, name, module)
-        yield import_module("torch_fidelity")
+def fidelity() -> Iterator[Any]:
+    with torch_fidelity() as library:
+        yield library
 
 
 def features(rows: int, channels: int) -> _Pair:
@@ -42,18 +31,18 @@ def features(rows: int, channels: int) -> _Pair:
 
 
 @pytest.mark.parametrize(("rows", "channels"), [(1500, 96), (120, 192)], ids=["many pictures", "few pictures"])
-def test_the_frechet_distance(torch_fidelity: ModuleType, rows: int, channels: int) -> None:
+def test_the_frechet_distance(fidelity: Any, rows: int, channels: int) -> None:
     pair = features(rows, channels)
-    theirs = torch_fidelity.metric_fid.fid_statistics_to_metric(
-        *(torch_fidelity.metric_fid.fid_features_to_statistics(torch.tensor(f)) for f in pair), verbose=False
+    theirs = fidelity.metric_fid.fid_statistics_to_metric(
+        *(fidelity.metric_fid.fid_features_to_statistics(torch.tensor(f)) for f in pair), verbose=False
     )["frechet_inception_distance"]
     ours = frechet_distance(*(moments(np.array_split(f, 7)) for f in pair))
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def test_the_kernel_distance(torch_fidelity: ModuleType) -> None:
+def test_the_kernel_distance(fidelity: Any) -> None:
     first, second = features(1500, 96)
-    theirs = torch_fidelity.metric_kid.kid_features_to_metric(
+    theirs = fidelity.metric_kid.kid_features_to_metric(
         torch.tensor(first), torch.tensor(second), kid_subsets=20, kid_subset_size=500, verbose=False
     )
     ours = kernel_distance(first, second, subsets=20, subset_size=500)

@@ -13,13 +13,14 @@ from reimagen_generator.weights.importers.names import VECTOR, Source, check
 from reimagen_generator.weights.shards import StoredTensors
 
 _Network = TypeVar("_Network", bound=nnx.Module)
+Sources = Callable[[Collection[str]], Mapping[str, Source]]
 
 
 def load_network(
     build: Callable[[], _Network],
     path: Path,
-    sources: Callable[[Collection[str]], Mapping[str, Source]] | None = None,
-    unused: Collection[str] = (),
+    sources: Sources | None = None,
+    unused: Callable[[Collection[str]], Collection[str]] = lambda stored: (),
 ) -> _Network:
     """A network in float32, one tensor after the other; nothing is read before all of them are known to fit.
 
@@ -28,7 +29,7 @@ def load_network(
         path: a safetensors file, or the index of several.
         sources: what each of the network's tensors is made of, told the names that are stored; None for tensors of the
             same names and shapes.
-        unused: tensors that may be stored, but have no place in the network.
+        unused: of the names that are stored, those that have no place in the network.
 
     Raises:
         ValueError: a file cannot be read, or a tensor is missing, left over or of another shape, by its name.
@@ -37,10 +38,12 @@ def load_network(
     state = nnx.state(network)
     wanted = named(state)
     with StoredTensors(path) as stored:
-        made_of = {name: Source((name,), VECTOR) for name in wanted} if sources is None else sources(stored.shapes)
+        names = stored.shapes.keys()
+        made_of = {name: Source((name,), VECTOR) for name in wanted} if sources is None else sources(names)
         shapes = {name: tuple(value.shape) for name, value in wanted.items()}
-        check(str(path), made_of, shapes, stored.shapes, stored.shapes.keys() & set(unused))
-        for name in sorted(made_of, key=lambda name: stored.order[made_of[name].names[0]]):
+        check(str(path), made_of, shapes, stored.shapes, set(unused(names)))
+        order = stored.order
+        for name in sorted(made_of, key=lambda name: order[made_of[name].names[0]]):
             wanted[name].set_value(jnp.asarray(made_of[name].make(stored.read).astype(np.float32)))
     nnx.update(network, state)
     return network

@@ -7,6 +7,7 @@ demonstration's, and no part of what it judges.
 import json
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,8 +40,8 @@ class ClassifierConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: int = Field(64, ge=16, multiple_of=16, description="Of the pictures that it looks at, in pixels.")
-    stem: int = Field(32, ge=1, description="Channels at half the side.")
-    widths: tuple[int, ...] = Field((48, 96, 192), description="Channels at a quarter of the side, an eighth, ...")
+    patch: int = Field(4, ge=1, description="Side of the squares of pixels that become the channels of one position.")
+    widths: tuple[int, ...] = Field((64, 128, 192), min_length=1, description="Channels, each at half the side before.")
     entities: tuple[str, ...] = Field(description="What a picture can show; an item's entity is one of them.")
     scenes: tuple[str, ...] = Field(description="Where; an item's scene is one of them.")
     facts: dict[str, Any] = Field({}, description="How it was trained, and how often it is right, as measured.")
@@ -99,23 +100,27 @@ class Logits:
 
 
 class Classifier(nnx.Module):
-    """Convolutions at a half, a quarter, an eighth and a sixteenth of the side, then the mean and the maximum."""
+    """Convolutions of stride 2, a residual block, then the mean and the maximum over the last map."""
 
     def __init__(self, config: ClassifierConfig, rngs: nnx.Rngs) -> None:
-        self.stem = Convolution(12, config.stem, rngs)
-        widths = (config.stem, *config.widths)
-        self.down = nnx.List(
-            [Convolution(before, width, rngs, stride=2) for before, width in zip(widths, config.widths, strict=False)]
+        self.patch = config.patch
+        widths = (3 * config.patch**2, *config.widths)
+        self.convolutions = nnx.List(
+            [
+                Convolution(before, width, rngs, stride=2 if place else 1)
+                for place, (before, width) in enumerate(pairwise(widths))
+            ]
         )
-        self.blocks = nnx.List([ResidualBlock(width, rngs) for width in config.widths])
+        self.block = ResidualBlock(widths[-1], rngs)
         self.entity = CosineClassifier(2 * widths[-1], len(config.entities), rngs)
         self.scene = CosineClassifier(2 * widths[-1], len(config.scenes), rngs)
 
     def __call__(self, pictures: UInt8[Array, "batch side side 3"], *, training: bool = False) -> Logits:
         """Of pictures of the network's side; `training` for norms by the batch's own statistics, which are noted."""
-        h = nnx.relu(self.stem(fold(to_float(pictures), 2), training=training))
-        for down, block in zip(self.down, self.blocks, strict=True):
-            h = block(nnx.relu(down(h, training=training)), training=training)
+        h = fold(to_float(pictures), self.patch)
+        for convolution in self.convolutions:
+            h = nnx.relu(convolution(h, training=training))
+        h = self.block(h, training=training)
         features = jnp.concatenate([h.mean(axis=(1, 2)), h.max(axis=(1, 2))], axis=-1)
         return Logits(self.entity(features), self.scene(features), features)
 
