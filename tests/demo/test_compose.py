@@ -21,7 +21,7 @@ from reimagen_demo.pairs import PairId
 from reimagen_demo.pictures import ArtPictures, PairPictures
 from reimagen_demo.prompts import Composition, Place, Size
 from reimagen_demo.recipes import Recipe, read_recipes, write_recipes
-from reimagen_demo.scenes import by_phrase
+from reimagen_demo.scenes import Time, by_phrase
 
 FOX, VIOLIN = by_name()["fox"], by_name()["violin"]
 SNOW, SPACE = by_phrase()["in the snow"], by_phrase()["in space"]
@@ -192,15 +192,14 @@ def test_two_entities_stand_side_by_side_the_first_where_it_is_said_to_be(art: A
 
 def test_times_and_weather_change_the_whole_picture(art: Art) -> None:
     composer = Composer(ArtPictures(art), 64)
-    compositions = [
-        Composition((FOX,), by_phrase()["on a green meadow"], time=time, weather=weather)
-        for time, weather in ((None, None), *((time, None) for time in ("night", "dawn", "sunset")), (None, "fog"))
-    ]
+    meadow = Composition((FOX,), by_phrase()["on a green meadow"])
+    compositions = [meadow, *(replace(meadow, time=time) for time in get_args(Time)), replace(meadow, weather="fog")]
     seen = [np.asarray(composer.picture(Random(1), shown, (NOTO,))).astype(float) for shown in compositions]
     for number, one in enumerate(seen):
         for other in seen[:number]:
             assert np.abs(one - other).mean() > 12
-    assert seen[1].mean() < seen[3].mean() < seen[0].mean()
+    day, night, dawn, *_ = (one.mean() for one in seen)
+    assert night < dawn < day
 
 
 def test_what_stands_on_the_ground_has_a_shadow_on_it(art: Art) -> None:

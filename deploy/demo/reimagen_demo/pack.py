@@ -19,7 +19,7 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from reimagen_demo.entities import Entity, by_code
+from reimagen_demo.entities import Entity, by_code, entities
 from reimagen_demo.frequency import Pool
 from reimagen_demo.pairs import PAIR_FILL, PAIR_SIDE, PairId, pair_picture
 from reimagen_demo.recipes import Recipe, make_recipes, read_recipes, write_recipes
@@ -27,7 +27,7 @@ from reimagen_demo.scenes import SCENES, Scene, by_phrase
 
 SIDE = 256
 """Of its pictures, in pixels; of drawings the longer edge."""
-SPRITE_QUALITY, SCENE_QUALITY = 85, 80
+SPRITE_QUALITY, SCENE_QUALITY = 85, 90
 """Of WebP: with these all files together stay below the limits."""
 LARGEST_FILE, LARGEST_PACK = 15_000_000, 40_000_000
 """In bytes."""
@@ -48,7 +48,7 @@ class Pack:
         Raises:
             typer.BadParameter: the pack holds none of that kind, or fewer.
         """
-        path = self._folder / _recipes_name(split, plain=plain)
+        path = self._folder / recipes_name(split, plain=plain)
         if not path.exists():
             held = ", ".join(sorted(file.name for file in self._folder.glob("*.jsonl.gz")))
             raise typer.BadParameter(f"{self._folder} has no {path.name}; it has: {held or 'no samples'}")
@@ -98,19 +98,17 @@ class Pack:
 def write(
     out_folder: Annotated[Path, typer.Argument(help="Folder of the pack.")],
     count: Annotated[int, typer.Option(min=1, help="How many training samples it shall have recipes of.")] = 100_000,
-    scenes: Annotated[int, typer.Option(min=1, help="How many pictures of each scene.")] = 125,
+    scenes: Annotated[int, typer.Option(min=1, help="How many pictures of each scene.")] = 250,
     seed: Annotated[int, typer.Option(help="The same seed gives the same pack.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
 ) -> None:
     """Write a pack from which shards can be composed elsewhere."""
-    # Imported here, because reading a pack does without them.
-    from reimagen_demo.art import STYLES
-    from reimagen_demo.knowledge_base import SCENE_PICTURES, build
+    # Imported here, because reading a pack does without it.
+    from reimagen_demo.knowledge_base import build
 
     base = build(art_folder)
-    for folder in (out_folder / "sprites", out_folder / "scenes"):
-        folder.mkdir(parents=True, exist_ok=True)
+    out_folder.mkdir(parents=True, exist_ok=True)
     kinds: tuple[tuple[Pool, bool, int, Path | None], ...] = (
         ("train", False, count, base),
         ("held-out", True, HELD_OUT_PLAIN, base),
@@ -118,18 +116,50 @@ def write(
     )
     for pool, plain, number, searched in kinds:
         recipes = make_recipes(number, seed=seed, pool=pool, plain=plain, knowledge_base=searched)
-        write_recipes(recipes, out_folder / _recipes_name(pool, plain=plain))
+        write_recipes(recipes, out_folder / recipes_name(pool, plain=plain))
+    write_pictures(out_folder, art_folder, entities(), scenes, seed, processes)
+    _check(out_folder)
+
+
+def write_pictures(
+    out_folder: Path, art_folder: Path, wanted: Sequence[Entity], scenes: int, seed: int, processes: int
+) -> None:
+    """Writes a pack's pictures, and where they come from.
+
+    Args:
+        out_folder: Folder of the pack.
+        art_folder: Where the icon art is installed.
+        wanted: The entities whose drawings the pack shall hold.
+        scenes: How many pictures of each scene.
+        seed: Of the scenes.
+        processes: How many to work with.
+    """
+    from reimagen_demo.art import STYLES, Art
+    from reimagen_demo.knowledge_base import SCENE_PICTURES
+
+    art, sources = Art(art_folder), []
+    for folder in (out_folder / "sprites", out_folder / "scenes"):
+        folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as workers:
         for style in STYLES:
             draw = partial(_sprite_file, art_folder, style.name)
-            _write_zip(out_folder / "sprites" / f"{style.name}.zip", workers, draw, list(by_code()))
+            path = out_folder / "sprites" / f"{style.name}.zip"
+            _write_zip(path, workers, draw, [entity.code for entity in wanted])
+            package, _, _ = art.source(wanted[0], style).partition("#")
+            sources.append(f"sprites/{path.name}: drawings of {package}, {style.license}\n")
         for scene in SCENES:
             draw = partial(_scene_file, scene.phrase, seed)
             path = out_folder / "scenes" / f"{scene.phrase.replace(' ', '-')}.zip"
             _write_zip(path, workers, draw, [str(number) for number in range(scenes)])
         pairs = [f"{scene.phrase.replace(' ', '-')}.{number}" for scene in SCENES for number in range(SCENE_PICTURES)]
         _write_zip(out_folder / "pairs.zip", workers, partial(_pair_file, art_folder), pairs)
-    _check(out_folder)
+    sources.append("scenes/*.zip, pairs.zip: drawn by reimagen_demo.scenes, Apache-2.0\n")
+    (out_folder / "SOURCES.txt").write_text("".join(sources))
+
+
+def recipes_name(split: Pool, *, plain: bool) -> str:
+    """The name of the file of a kind's recipes."""
+    return f"{split}{'-plain' if plain else ''}.jsonl.gz"
 
 
 def _write_zip(path: Path, workers: Executor, draw: Callable[[str], bytes], names: Sequence[str]) -> None:
@@ -172,17 +202,13 @@ def _pair_file(art_folder: Path, name: str) -> bytes:
 
 def _encoded(picture: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=quality, method=6)
+    picture.save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue()
 
 
 def _decoded(content: bytes) -> Image.Image:
     with Image.open(io.BytesIO(content)) as picture:
         return picture.convert("RGB")
-
-
-def _recipes_name(split: Pool, *, plain: bool) -> str:
-    return f"{split}{'-plain' if plain else ''}.jsonl.gz"
 
 
 if __name__ == "__main__":
