@@ -4,18 +4,16 @@ diffusers and transformers write the weights, so that the files are of the publi
 things that differ in shape and color, are drawn.
 """
 
-import io
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter
-from sentencepiece import SentencePieceTrainer
 from transformers import T5Config, T5EncoderModel
 
+from parity.pieces import train_pieces
 from parity.test_imagen_unet import STAGE_I, STAGE_II, random_model
 
 _LEVELS = 5
@@ -49,26 +47,9 @@ def write_checkpoints(folder: Path) -> None:
     sizes = {"d_model": 48, "d_kv": 8, "d_ff": 80, "num_layers": 2, "num_heads": 4}
     config = T5Config(vocab_size=1000, feed_forward_proj="gated-gelu", tie_word_embeddings=False, **sizes)
     T5EncoderModel(config).save_pretrained(stage_i / "text_encoder")
-    (stage_i / "tokenizer").mkdir()
-    (stage_i / "tokenizer" / "spiece.model").write_bytes(_pieces())
-
-
-def _pieces() -> bytes:
     captions = [f"{thing} {place}" for thing in _THINGS for place in _PLACES]
-    pieces = io.BytesIO()
-    SentencePieceTrainer.train(
-        sentence_iterator=iter([*captions, *(f"{a} {b}" for a, b in pairwise(captions))]),
-        model_writer=pieces,
-        model_type="unigram",
-        vocab_size=300,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
-    return pieces.getvalue()
+    (stage_i / "tokenizer").mkdir()
+    (stage_i / "tokenizer" / "spiece.model").write_bytes(train_pieces(captions, 300))
 
 
 def write_photographs(folder: Path) -> None:

@@ -1,7 +1,5 @@
 """T5 v1.1: our encoder beside transformers', from folders that transformers wrote; our tokens beside its tokens."""
 
-import io
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
-from sentencepiece import SentencePieceTrainer
 from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration, T5Tokenizer
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from parity.compare import relative_error
+from parity.pieces import train_pieces
 from reimagen_generator.text import t5_tokenizer
 from reimagen_generator.text.t5 import relative_position_buckets
 from reimagen_generator.text.t5_checkpoint import load_t5
@@ -93,21 +91,8 @@ TEXTS = [
 def spiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model of SentencePiece made as T5's was."""
     lines = [line for page in sorted(ROOT.glob("docs/*.md")) for line in page.read_text().splitlines() if line]
-    pieces = io.BytesIO()
-    SentencePieceTrainer.train(
-        sentence_iterator=iter([*lines, *(f"{a} {b}" for a, b in pairwise(lines))]),
-        model_writer=pieces,
-        model_type="unigram",
-        vocab_size=800,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
     path = tmp_path_factory.mktemp("tokenizer") / "spiece.model"
-    path.write_bytes(pieces.getvalue())
+    path.write_bytes(train_pieces(lines, 800))
     return path
 
 

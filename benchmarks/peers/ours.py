@@ -44,9 +44,8 @@ class Ours:
 
     def draw(self) -> None:
         """Pictures."""
-        batch, side = self._x.shape[:2]
-        images, mask = jnp.zeros((batch, 1, side, side, 3)), jnp.zeros((batch, 1), bool)
-        conditions = self._stage.conditions(self._text, images, self._text, mask, None, self._keys, self._empty)
+        no_neighbors = jnp.zeros((len(self._x), 1), bool)
+        conditions = self._stage.conditions(self._text, None, self._text, no_neighbors, None, self._keys, self._empty)
         np.asarray(self._stage.sample_at_once(conditions, self._guidance, self._keys))
 
 

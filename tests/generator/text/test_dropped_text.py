@@ -12,6 +12,7 @@ from reimagen_generator.config.cascade import CascadeConfig, Guidance, Predictio
 from reimagen_generator.config.networks import UNetConfig
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.diffusion.cascade import Cascade, Drawn
+from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.text.encoder import TextEmbedding
 from reimagen_generator.training.data import Sample, collate
@@ -53,6 +54,9 @@ class Gray(Network):
     def __call__(self, x: Any, time: Any, text: Text, neighbors: Any = None, low_resolution: Any = None) -> Any:
         seen = (text.tokens * text.mask[..., None]).mean(axis=(1, 2))
         return jnp.zeros_like(x) + seen[:, None, None, None] * self.weight[...]
+
+    def encode_neighbors(self, images: Any, text: Text, mask: Any, low_resolution: Any = None) -> Neighbors:
+        return Neighbors({}, mask)
 
 
 @pytest.mark.parametrize(

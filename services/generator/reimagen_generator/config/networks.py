@@ -1,5 +1,6 @@
 """The configurations of the kinds of networks. Levels are counted from the finest."""
 
+from abc import abstractmethod
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -38,9 +39,9 @@ class NetworkConfig(BaseModel):
         return any(self.neighbor_attention)
 
     @property
+    @abstractmethod
     def divisor(self) -> int:
         """A picture's side must be a multiple of this."""
-        raise NotImplementedError
 
 
 class UNetConfig(NetworkConfig):

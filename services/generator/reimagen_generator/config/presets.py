@@ -46,7 +46,7 @@ DEMO = CascadeConfig(
                 residual=True,
             ),
             prediction=Prediction.X0,
-            # More steps, or noise on the smaller picture, only leave more grain: it has seen few pictures yet.
+            # Seen before the last 230 training steps: 2 to 16 steps draw alike; noise on the smaller leaves grain.
             steps=4,
             guidance=Guidance(strategy=Strategy.JOINT, text_weight=1.0, neighbor_weight=1.0),
             thresholding=CLIPPING,

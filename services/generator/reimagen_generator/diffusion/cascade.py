@@ -200,7 +200,9 @@ class Cascade:
         mask = jnp.tile(jnp.arange(slots) < len(neighbors), (len(seeds), 1))
         previous: Float[Array, "n height width 3"] | None = None
         for index, stage in enumerate(self._stages[: self.sizes.index(size) + 1]):
-            images = jnp.tile(_resized(neighbors, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
+            images = None
+            if stage.config.network.retrieval:
+                images = jnp.tile(_resized(neighbors, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
             keys = jnp.stack([_stage_key(seed, index) for seed in seeds])
             conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys, empty)
             guided = _guidance(stage.config, guidance)

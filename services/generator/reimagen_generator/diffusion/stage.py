@@ -83,7 +83,7 @@ class Stage:
     def conditions(
         self,
         text: Text,
-        neighbor_images: Float[Array, "batch neighbors height width 3"],
+        neighbor_images: Float[Array, "batch neighbors height width 3"] | None,
         neighbor_text: Text,
         neighbor_mask: Array,
         previous: _Images | None,
@@ -94,7 +94,7 @@ class Stage:
 
         Args:
             text: the prompts.
-            neighbor_images: in [-1, 1], of this stage's size.
+            neighbor_images: in [-1, 1], of this stage's size; None for a network that looks at no neighbors.
             neighbor_text: of batch × neighbors rows.
             neighbor_mask: which neighbors are there.
             previous: the previous stage's pictures in [-1, 1]; None for the first stage.
@@ -110,7 +110,7 @@ class Stage:
         self,
         parameters: nnx.State[Any, Any],
         text: Text,
-        neighbor_images: Float[Array, "batch neighbors height width 3"],
+        neighbor_images: Float[Array, "batch neighbors height width 3"] | None,
         neighbor_text: Text,
         neighbor_mask: Array,
         previous: _Images | None,
@@ -119,7 +119,7 @@ class Stage:
     ) -> Conditions:
         network: Network = nnx.merge(self._graph, together(parameters, self._mesh))
         neighbors = None
-        if self.config.network.retrieval:
+        if neighbor_images is not None and self.config.network.retrieval:
             neighbors = encode_neighbors(
                 network, neighbor_images, neighbor_text, neighbor_mask, self.factor, self.config.enlargement
             )

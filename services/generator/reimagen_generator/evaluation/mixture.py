@@ -89,6 +89,16 @@ class ExactNetwork(Network):
         keeps_neighbors = jnp.zeros_like(time, bool) if neighbors is None else neighbors.mask.any(axis=1)
         return self.mixture.epsilon(x, log_snr, text.mask.any(axis=1), keeps_neighbors)
 
+    def encode_neighbors(
+        self,
+        images: Float[Array, "batch neighbors height width 3"],
+        text: Text,
+        mask: Bool[Array, "batch neighbors"],
+        low_resolution: Float[Array, "batch neighbors height width 3"] | None = None,
+    ) -> Neighbors:
+        """Nothing of them but which are there."""
+        return Neighbors({}, mask)
+
 
 POINTS = UNetConfig(patch=1, widths=(8,), blocks=(1,), attention=(False,), neighbor_attention=(True,), head_channels=8)
 """The configuration of a network on single pixels, for a stage that draws points of a mixture."""

@@ -1,5 +1,6 @@
 """What every network takes and gives; a network knows nothing of diffusion."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,7 @@ class Network(nnx.Module):
 
     config: NetworkConfig
 
+    @abstractmethod
     def __call__(
         self,
         x: Float[Array, "batch height width 3"],
@@ -57,8 +59,8 @@ class Network(nnx.Module):
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
         """The prediction for noised pictures `x` at times in [0, 1]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode_neighbors(
         self,
         images: Float[Array, "batch neighbors height width 3"],
@@ -74,7 +76,6 @@ class Network(nnx.Module):
             mask: which of the neighbors are there.
             low_resolution: for a super-resolution network, the neighbors' smaller versions, resized.
         """
-        raise NotImplementedError
 
 
 def in_compute_type(parameters: nnx.State[Any, Any], dtype: ComputeType) -> nnx.State[Any, Any]:

@@ -47,7 +47,9 @@ def drawing(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> It
     for index, stage_config in enumerate(config.stages):
         stage = Stage(stage_config, network_shapes(stage_config.network), size_factor(config, index), mesh)
         size = stage_config.size
-        images = shape((batch, neighbors, size, size, 3), jnp.float32)
+        images = None
+        if stage_config.network.retrieval:
+            images = shape((batch, neighbors, size, size, 3), jnp.float32)
         smaller = None if not index else shape((batch, *(config.stages[index - 1].size,) * 2, 3), jnp.float32)
         rows = (text, images, neighbor_text, shape((batch, neighbors), jnp.bool_), smaller, keys, empty)
         yield from _stage(stage, stage_config, rows)

@@ -8,6 +8,7 @@ from flax import nnx
 from pydantic import ValidationError
 
 from reimagen_generator.text.t5 import T5, T5Config
+from reimagen_generator.weights.checkpoint import named
 from reimagen_generator.weights.importers.names import LINEAR, VECTOR, Source, check
 from reimagen_generator.weights.locate import find_checkpoint
 from reimagen_generator.weights.shards import StoredTensors
@@ -49,7 +50,7 @@ def load_t5(folder: Path, dtype: Any) -> T5:
     config = load_config(folder)
     network: T5 = nnx.eval_shape(lambda: T5(config, dtype, nnx.Rngs(0)))
     state = nnx.state(network, nnx.Param)
-    wanted = {".".join(map(str, path)): value for path, value in nnx.to_flat_state(state)}
+    wanted = named(state)
     with StoredTensors(find_checkpoint(folder, "model")) as stored:
         shared = _SHARED if _SHARED in stored.shapes else _EMBED_TOKENS
         sources = _sources(config, shared)

@@ -97,7 +97,7 @@ def write_tensors(
     metadata: dict[str, str],
     shard_bytes: int = SHARD_BYTES,
 ) -> list[Path]:
-    """Writes tensors in order, with no more than one of them in memory; all files or none.
+    """Writes tensors in order, with no more than one of them in memory. What fails while it writes leaves no file.
 
     Args:
         path: `NAME.safetensors`; where one file would be larger than `shard_bytes`, files and an index beside it.
@@ -117,22 +117,24 @@ def write_tensors(
         path if len(shards) == 1 else path.with_name(f"{path.stem}-{i + 1:05}-of-{len(shards):05}{path.suffix}")
         for i in range(len(shards))
     ]
+    index = None
+    if len(shards) > 1:
+        total = sum(spec_bytes(spec, dtype.itemsize) for spec in tensors.values())
+        weight_map = {tensor: name.name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        index = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1) + "\n"
+        names.append(path.with_name(f"{path.name}.index.json"))
     partials = [name.with_suffix(".partial") for name in names]
     try:
-        for partial, shard in zip(partials, shards, strict=True):
+        for partial, shard in zip(partials, shards, strict=False):
             _write_file(partial, {name: tensors[name] for name in shard}, dtype, metadata)
+        if index is not None:
+            partials[-1].write_text(index)
     except BaseException:
         for partial in partials:
             partial.unlink(missing_ok=True)
         raise
     for partial, name in zip(partials, names, strict=True):
         partial.rename(name)
-    if len(shards) > 1:
-        index = path.with_name(f"{path.name}.index.json")
-        total = sum(spec_bytes(spec, dtype.itemsize) for spec in tensors.values())
-        weight_map = {tensor: name.name for name, shard in zip(names, shards, strict=True) for tensor in shard}
-        index.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1) + "\n")
-        names.append(index)
     return names
 
 
