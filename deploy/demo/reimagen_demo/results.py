@@ -18,6 +18,7 @@ import typer
 from PIL import Image, ImageFilter, ImageOps
 from tqdm import tqdm
 
+from reimagen_common.errors import ReimagenError
 from reimagen_common.local_redis import LocalRedis
 from reimagen_demo import knowledge_base, running
 from reimagen_demo.art import STYLES, Art, Style
@@ -39,7 +40,7 @@ from reimagen_generator.evaluation.grounding import Grounding
 from reimagen_generator.evaluation.judges.classifier import TrainedClassifier
 from reimagen_generator.evaluation.judges.entity import EntityJudge
 from reimagen_generator.evaluation.judges.judge import Picture, Scores
-from reimagen_generator.evaluation.report import page, scores
+from reimagen_generator.evaluation.report import page, scores, sheets
 from reimagen_generator.evaluation.runs import DRAWN
 from reimagen_generator.evaluation.sweep import Sweep
 from reimagen_generator.retrieval import Retriever
@@ -49,6 +50,7 @@ from reimagen_generator.weights import checkpoint
 TRAINED_ALONE: Final = SHIPPED_WEIGHTS.with_name("demo-without-neighbors")
 BATCH: Final = 4
 RESAMPLES: Final = 50
+GALLERY_COLUMNS, GALLERY_CELL = 8, 192
 CALIBRATED: Final = 100
 """True pictures that the measure of near copies is tried on."""
 
@@ -74,19 +76,19 @@ def main(
     alone: Annotated[Path, typer.Option(help="Folder of the one that was trained without neighbors.")] = TRAINED_ALONE,
     judge: Annotated[Path, typer.Option(help="Folder of the judge.")] = SHIPPED_JUDGE,
     to: Annotated[Path, typer.Option(help="The page.")] = Path("docs/results.md"),
-    out: Annotated[Path, typer.Option(help="Folder of what is drawn.")] = Path("build/demo/results"),
+    work: Annotated[Path, typer.Option(help="Folder of what the demonstration builds.")] = Path("build/demo"),
     prompts_at_most: Annotated[int | None, typer.Option(min=1, help="Of each row, for a trial.")] = None,
 ) -> None:
     """Measure the paper's claims on the demonstration's weights, and write docs/results.md."""
     with running.told():
         try:
-            _run(weights, alone, judge, to, out, prompts_at_most)
-        except ValueError as error:
+            _run(weights, alone, judge, to, work, prompts_at_most)
+        except (ValueError, ReimagenError) as error:
             raise RuntimeError(str(error)) from error
 
 
-def _run(weights: Path, alone: Path, judge_folder: Path, to: Path, out: Path, most: int | None) -> None:
-    began = time.monotonic()
+def _run(weights: Path, alone: Path, judge_folder: Path, to: Path, work: Path, most: int | None) -> None:
+    began, out = time.monotonic(), work / "results"
     there = alone if (alone / checkpoint.CONFIG_FILE).exists() else None
     if there is None:
         console.print(f"{alone} is not there yet: the page is written without what was trained without neighbors")
@@ -96,8 +98,8 @@ def _run(weights: Path, alone: Path, judge_folder: Path, to: Path, out: Path, mo
     out.mkdir(parents=True, exist_ok=True)
     item_files.write(items, out / item_files.ITEMS)
     classifier = TrainedClassifier.load(judge_folder)  # before the hours of drawing: it may not be there
-    keep_compiled(Path("build/demo/compiled"))
-    with retrievers(Path("build/demo")) as connections:
+    keep_compiled(work / "compiled")
+    with retrievers(work) as connections:
         sweeps.draw(drawn, items, out, grounding=Grounding(items, connections), batch_size=BATCH)
     console.print(f"drawn {time.monotonic() - began:.0f} s after the start")
     judge = EntityJudge(classifier)
@@ -106,8 +108,10 @@ def _run(weights: Path, alone: Path, judge_folder: Path, to: Path, out: Path, mo
     if "large" in drawn.axes:
         folders = [drawn.folder(setting) for setting in drawn.settings("large").values()]
         scoring.score(out, drawn, items, {"crop": CropJudge(judge)}, folders)
-    evidence = measure_real(asked, drawn, classifier, out)
+    evidence = measure_true(asked, drawn, classifier, work)
     page.write(drawn, items, out, to, preface=claims(evidence), notes={"base": distances(evidence, classifier, out)})
+    if "large" in drawn.axes:
+        gallery(drawn, out, to.with_suffix("") / "gallery.webp")
     console.print(f"{to} is written, {time.monotonic() - began:.0f} s after the start")
 
 
@@ -133,7 +137,8 @@ def retrievers(folder: Path) -> Iterator[Mapping[str, Retriever]]:
 def build_sketches(folder: Path) -> Path:
     """A knowledge base of the same entities as pencil sketches: one of each, of its drawing in the first style."""
     base, sketched = folder / "sketches" / "kb", folder / "sketches" / "pairs"
-    if base.exists():
+    sources, built_from = (folder / "kb.sources").read_text(), folder / "sketches" / "kb.sources"
+    if base.exists() and built_from.exists() and built_from.read_text() == sources:
         return base
     art = Art(folder)
     pairs = []
@@ -144,6 +149,7 @@ def build_sketches(folder: Path) -> Path:
             pairs.append((told, buffer.getvalue()))
     knowledge_base.write_shards(pairs, sketched)
     knowledge_base.index(sketched, base)
+    built_from.write_text(sources)
     return base
 
 
@@ -156,9 +162,9 @@ def sketch(png: bytes) -> Image.Image:
     return Image.fromarray((shades * 255 / np.maximum(blurred, 1.0)).clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
-def measure_real(asked: Sequence[Prompt], drawn: Sweep, classifier: TrainedClassifier, out: Path) -> Evidence:
+def measure_true(asked: Sequence[Prompt], drawn: Sweep, classifier: TrainedClassifier, work: Path) -> Evidence:
     """True pictures of the prompts, what the judge says of them, and how near a copy they are of a pair's drawing."""
-    art = Art(Path("build/demo"))
+    art, out = Art(work), work / "results"
     art.install()
     pictures = ArtPictures(art)
     composer = Composer(pictures, SIZE)
@@ -205,6 +211,19 @@ def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> s
     ]
     head = "Fréchet distance to true pictures of all prompts, in the judge's features (less is better):"
     return "\n".join([head, "", "| | n | distance |", "|---|---|---|", *lines])
+
+
+def gallery(drawn: Sweep, out: Path, to: Path) -> None:
+    """All pictures of the largest size on one sheet, in the order of the prompts: none is picked."""
+    folder = out / drawn.folder(next(iter(drawn.settings("large").values())))
+    files = [folder / row["file"] for row in records.read(folder / DRAWN)]
+    rows = -(-len(files) // GALLERY_COLUMNS)
+    sheet = Image.new("RGB", (GALLERY_COLUMNS * GALLERY_CELL, rows * GALLERY_CELL), "white")
+    for place, file in enumerate(files):
+        with Image.open(file) as picture:
+            small = picture.convert("RGB").resize((GALLERY_CELL, GALLERY_CELL), Image.Resampling.LANCZOS)
+        sheet.paste(small, (place % GALLERY_COLUMNS * GALLERY_CELL, place // GALLERY_COLUMNS * GALLERY_CELL))
+    sheets.save(sheet, to)
 
 
 def _another(style: Style) -> Style:

@@ -12,6 +12,7 @@ from reimagen_demo.prompts import Composition, draw_composition, prompt_of
 from reimagen_demo.scenes import SCENES
 from reimagen_generator.config.cascade import CascadeConfig, Strategy
 from reimagen_generator.evaluation.benches.item import Item
+from reimagen_generator.evaluation.copies import NEAR_COPY
 from reimagen_generator.evaluation.setting import NONE, Setting
 from reimagen_generator.evaluation.sweep import Axis, Sweep
 
@@ -97,8 +98,8 @@ def sweep(weights: Path, alone: Path | None, config: CascadeConfig, most: int | 
             title="References in other styles only",
             note="The knowledge base has each thing in four styles. `as found` shows the best pairs, `the next` those "
             "that come after them: the same thing in the other styles. A *near copy* is a picture in which the "
-            "reference's drawing lies, at some place, size and mirrored or not, with less than "
-            "20 of 255 root mean square difference.",
+            "reference's drawing lies, at some place, in some size, mirrored or not, with a root mean square "
+            f"difference below {NEAR_COPY:.0f} of 255.",
             count=counts["varied"], groups=GROUPS[-1:], scores=(*judged, "near copy", "copy distance"),
             values={"as found": {}, "the next": {"skip": k}},
         ),

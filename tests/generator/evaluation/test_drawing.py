@@ -4,10 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair
 from reimagen_generator.evaluation.drawing import BatchDrawer, Row, seed_of
 from reimagen_generator.evaluation.setting import Setting, StageChange
@@ -17,29 +15,17 @@ FOX = ReferencePair(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    Cascade.random(TINY, seed=0).save(folder)
-    # What is seen of the neighbors passes through weights that begin at zero: here they have learned something.
-    noise = np.random.default_rng(0)
-    for file in folder.glob("*.safetensors"):
-        tensors = load_file(file)
-        save_file({name: (t + noise.normal(0, 0.1, t.shape)).astype(np.float16) for name, t in tensors.items()}, file)
-    return folder
+def drawer(learned: Path) -> BatchDrawer:
+    return BatchDrawer.load(learned)
 
 
-@pytest.fixture(scope="module")
-def drawer(weights: Path) -> BatchDrawer:
-    return BatchDrawer.load(weights)
-
-
-def test_each_row_is_what_the_cascade_draws_of_it(weights: Path, drawer: BatchDrawer) -> None:
+def test_each_row_is_what_the_cascade_draws_of_it(learned: Path, drawer: BatchDrawer) -> None:
     rows = [Row("a kea in the snow", [KEA, FOX], 7), Row("a fox", [FOX], 2**32 - 1), Row("a kea", [KEA], 0)]
     stages = {size: StageChange(interleave_ratio=0.25, text_weight=3.0) for size in (16, 32)}
-    setting = Setting(weights=weights, size=64, neighbors="references", k=2, stages=stages)
+    setting = Setting(weights=learned, size=64, neighbors="references", k=2, stages=stages)
     small, medium, large = drawer.draw(rows, setting)
     assert (small.shape, medium.shape, large.shape) == ((3, 16, 16, 3), (3, 32, 32, 3), (3, 64, 64, 3))
-    cascade, guidance = Cascade.load(weights), GuidanceOptions(text_weight=3.0, interleave_ratio=0.25)
+    cascade, guidance = Cascade.load(learned), GuidanceOptions(text_weight=3.0, interleave_ratio=0.25)
     for row, picture in zip(rows, large, strict=True):
         *_, alone = cascade.draw(row.prompt, row.neighbors, seeds=[row.seed], size=64, guidance=guidance)
         assert isinstance(alone, Drawn)
@@ -48,16 +34,16 @@ def test_each_row_is_what_the_cascade_draws_of_it(weights: Path, drawer: BatchDr
     assert (large[0] != large[2]).any()
 
 
-def test_a_stage_that_is_not_grounded_draws_as_if_nothing_was_found(weights: Path, drawer: BatchDrawer) -> None:
+def test_a_stage_that_is_not_grounded_draws_as_if_nothing_was_found(learned: Path, drawer: BatchDrawer) -> None:
     row = Row("a kea", [KEA], 5)
-    grounded = Setting(weights=weights, size=32, neighbors="references", k=1)
+    grounded = Setting(weights=learned, size=32, neighbors="references", k=1)
     blind = grounded.model_copy(update={"stages": {size: StageChange(grounded=False) for size in (16, 32)}})
     assert (drawer.draw([row], blind)[-1] == drawer.draw([Row("a kea", [], 5)], grounded)[-1]).all()
     assert (drawer.draw([row], grounded)[-1] != drawer.draw([row], blind)[-1]).any()
 
 
-def test_steps_are_the_settings_own(weights: Path, drawer: BatchDrawer) -> None:
-    base = Setting(weights=weights, size=16)
+def test_steps_are_the_settings_own(learned: Path, drawer: BatchDrawer) -> None:
+    base = Setting(weights=learned, size=16)
     more = base.model_copy(update={"stages": {16: StageChange(steps=5)}})
     assert [stage.steps for stage in more.change(drawer.config)] == [5]
     row = Row("a kea", [], 1)
@@ -73,17 +59,17 @@ def test_steps_are_the_settings_own(weights: Path, drawer: BatchDrawer) -> None:
     ],
 )
 def test_what_a_cascade_cannot_be_is_refused_by_name(
-    weights: Path, drawer: BatchDrawer, changes: dict[str, object], message: str
+    learned: Path, drawer: BatchDrawer, changes: dict[str, object], message: str
 ) -> None:
-    setting = Setting(weights=weights, size=16).model_copy(update=changes)
+    setting = Setting(weights=learned, size=16).model_copy(update=changes)
     with pytest.raises(InvalidArgument, match=message):
         setting.change(drawer.config)
 
 
-def test_rows_with_and_without_neighbors_are_not_mixed(weights: Path, drawer: BatchDrawer) -> None:
+def test_rows_with_and_without_neighbors_are_not_mixed(learned: Path, drawer: BatchDrawer) -> None:
     """Without neighbors guidance is joint, and one batch has one guidance."""
     with pytest.raises(ValueError, match="all must have neighbors, or none"):
-        drawer.draw([Row("a", [KEA], 1), Row("b", [], 1)], Setting(weights=weights, size=16, neighbors="references"))
+        drawer.draw([Row("a", [KEA], 1), Row("b", [], 1)], Setting(weights=learned, size=16, neighbors="references"))
 
 
 def test_seeds_are_of_the_item_and_sample_alone() -> None:

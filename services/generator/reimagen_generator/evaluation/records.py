@@ -3,10 +3,13 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 Row = Mapping[str, object]
+
+_LINE_ENDS = re.compile(r"[\r\n]")
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -22,11 +25,13 @@ def append(path: Path, rows: Iterable[Row]) -> None:
     """Adds lines, which are on the disk when this returns; the first row ever names the columns.
 
     Raises:
-        ValueError: the rows' columns are not the file's.
+        ValueError: the rows' columns are not the file's, or a value has more than one line.
     """
     rows = list(rows)
     if not rows:
         return
+    if any(_LINE_ENDS.search(str(value)) for row in rows for value in row.values()):
+        raise ValueError(f"{path}: a value must be of one line, so that a line is a row")
     _drop_torn_line(path)
     columns = list(rows[0])
     lines = io.StringIO()

@@ -77,6 +77,8 @@ def test_our_entity_draw_bench_has_what_the_papers_has() -> None:
     for item in made:
         if item.group != "objects":
             assert item.entities[0] in item.prompt
+    starts = {item.entities[0]: item.prompt.split()[0] for item in made if item.group == "dog-breeds"}
+    assert (starts["Azawakh"], starts["Eurasier"], starts["Barbet"]) == ("An", "A", "A")
     # Each category draws all of its templates, and another seed others.
     for name in bench.categories:
         assert len({item.scene for item in made if item.group == name}) == 5
@@ -191,7 +193,9 @@ def test_captions_with_dates_or_ids_are_dropped(caption: str, kept: bool) -> Non
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.lists(st.text(), max_size=3), st.text()), min_size=1, max_size=5))
-def test_items_come_back_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, content: list[tuple[str, list[str], str]]) -> None:
+def test_items_come_back_as_they_were_written(
+    tmp_path_factory: pytest.TempPathFactory, content: list[tuple[str, list[str], str]]
+) -> None:
     path = tmp_path_factory.mktemp("items") / items.ITEMS
     made = [
         Item(f"k-{number}", prompt, tuple(entities), scene, "a group", (Reference(Path("/a b.png"), prompt),))

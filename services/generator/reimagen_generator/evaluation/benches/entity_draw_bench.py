@@ -93,7 +93,7 @@ def items(
         for entity in content.entities:
             template = Random(f"{seed}/{category}/{entity}").choice(content.templates)  # noqa: S311
             group = category if frequent is None else "frequent" if entity in frequent else "infrequent"
-            _add(made, _item(entity, template.format(entity), template, group, references))
+            _add(made, _item(entity, _said(template, entity), template, group, references))
     for thing in bench.objects:
         _add(made, _item(thing.name, thing.prompt, thing.prompt, "objects", references))
     return list(made.values())
@@ -115,6 +115,12 @@ def read_frequencies(path: Path) -> dict[str, int]:
 def key_of(name: str) -> str:
     """A name as part of file names: letters and digits, others as dashes."""
     return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
+
+
+def _said(template: str, entity: str) -> str:
+    """The template with the name in it, and with the article that the name takes."""
+    vowel = entity[:1].upper() in set("AEIO") and not entity.startswith("Eu")
+    return (template.replace("A {}", "An {}") if vowel else template).format(entity)
 
 
 def _item(entity: str, prompt: str, scene: str, group: str, references: Path | None) -> Item:

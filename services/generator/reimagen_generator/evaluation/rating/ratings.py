@@ -16,12 +16,12 @@ class Rating(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rater: str = Field(min_length=1, max_length=80, description="Who rates.")
+    rater: str = Field(pattern=r"^[^\r\n]{1,80}$", description="Who rates.")
     place: int = Field(ge=0, description="Which picture, in this rater's order.")
     entity: Literal[0, 1] = Field(description="1 if the entity looks as in the reference.")
     text: Literal[0, 1] = Field(description="1 if the picture shows what the text says.")
     photorealism: Literal[0, 1] = Field(description="1 if it is moderately realistic, without noticeable artifacts.")
-    failure: str = Field("", max_length=80, description="The kind of failure, if the rater names one.")
+    failure: str = Field("", pattern=r"^[^\r\n]{0,80}$", description="The kind of failure, if the rater names one.")
 
 
 def scores(out: Path, setting: str) -> dict[tuple[str, str], dict[str, str]]:

@@ -27,8 +27,9 @@ def wilson(successes: int, n: int) -> Estimate:
     share = successes / n
     center = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    low, high = max(0.0, center - half), min(1.0, center + half)
-    return Estimate(share, float(low), float(high), n, proportion=True)
+    low = 0.0 if successes == 0 else float(center - half)
+    high = 1.0 if successes == n else float(center + half)
+    return Estimate(share, low, high, n, proportion=True)
 
 
 def mean(values: Float[np.ndarray, " items"]) -> Estimate | None:
@@ -52,7 +53,7 @@ def independent_difference(a: Float[np.ndarray, " a"], b: Float[np.ndarray, " b"
     a, b = a[~np.isnan(a)], b[~np.isnan(b)]
     if len(a) == 0 or len(b) == 0:
         return None
-    means = _resampled(a) - _resampled(b)
+    means = _resampled(a, seed=0) - _resampled(b, seed=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Estimate(float(a.mean() - b.mean()), float(low), float(high), min(len(a), len(b)), _binary(a, b))
 
@@ -62,12 +63,12 @@ def _binary(*values: Float[np.ndarray, " items"]) -> bool:
 
 
 def _bootstrap(values: Float[np.ndarray, " items"], *, proportion: bool) -> Estimate:
-    low, high = np.quantile(_resampled(values), (0.025, 0.975))
+    low, high = np.quantile(_resampled(values, seed=0), (0.025, 0.975))
     return Estimate(float(values.mean()), float(low), float(high), len(values), proportion)
 
 
-def _resampled(values: Float[np.ndarray, " items"]) -> Float[np.ndarray, " resamples"]:
-    """Means of resamples, always the same ones."""
-    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+def _resampled(values: Float[np.ndarray, " items"], seed: int) -> Float[np.ndarray, " resamples"]:
+    """Means of resamples, the same ones for a seed."""
+    draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     means: Float[np.ndarray, " resamples"] = values[draws].mean(axis=1)
     return means
