@@ -85,16 +85,15 @@ def make_recipes(count: int, *, seed: int, pool: Pool, plain: bool, knowledge_ba
         plain: Name nothing but an entity and a scene.
         knowledge_base: Where neighbors are found; None: samples have none.
     """
-    from reimagen_demo.retrieved import draw_style, neighbors_of, queries, search_all
+    from reimagen_demo.retrieved import choose_neighbors, draw_style, search_all
 
     rngs = [Random(f"{seed}/{pool}/{number}") for number in range(count)]
     compositions = [draw_composition(rng, pool, plain=plain) for rng in rngs]
     prompts = [prompt_of(rng, composition) for rng, composition in zip(rngs, compositions, strict=True)]
-    asked = [query for each in zip(compositions, prompts, strict=True) for query in queries(*each)]
-    found = search_all(knowledge_base, asked) if knowledge_base else None
+    found = search_all(knowledge_base, compositions, prompts) if knowledge_base else [()] * count
     recipes = []
     for number, (rng, composition, prompt) in enumerate(zip(rngs, compositions, prompts, strict=True)):
-        neighbors = neighbors_of(rng, composition, prompt, found) if found else ()
+        neighbors = choose_neighbors(rng, found[number])
         styles = tuple(draw_style(rng, entity, neighbors) for entity in composition.entities)
         recipes.append(Recipe(number, prompt, composition, styles, neighbors))
     return recipes

@@ -1,11 +1,12 @@
 """The neighbors of training samples: what the real retriever's index finds for their prompts.
 
-The four pairs of an entity, one in each style, have the same caption and the same score. Which of them comes first is
-left to the sample's seed here, where serving takes the smaller id, so that a network learns to draw from any style.
+The four pairs of an entity, one in each style, have the same caption, so that they are the same to BM25. Which of them
+comes first is left to the sample's seed here, where serving takes the smaller id: a network learns to draw from any
+style.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -22,63 +23,56 @@ from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
 NEIGHBORS = 2
 """Of a sample, at most."""
 HITS = 8
-"""How many pairs are asked for: all four of an entity, and some more to see what else BM25 takes for it."""
+"""How many pairs are asked for: with them all of one caption, or of two, are known."""
 _BATCH = 1000
 
 LIKE_THE_FIRST, LIKE_THE_SECOND = 0.65, 0.2
 """How often a thing is drawn in the style of the first neighbor that shows it, or the second; else in neither's, which
 is the same thing in another picture."""
 
-Ranked = tuple[tuple[str, ...], ...]
-"""The ids of found pairs, best first; those of equal score together."""
+Found = tuple[str, ...]
+"""The ids of the pairs that a prompt finds, best first."""
 
 
-def queries(composition: Composition, prompt: str) -> tuple[str, ...]:
-    """What is asked for a sample: its prompt, or, where it names two entities, each of them."""
-    if len(composition.entities) == 1:
-        return (prompt,)
-    return tuple(entity.phrase for entity in composition.entities)
-
-
-def search_all(knowledge_base: Path, asked: Iterable[str]) -> dict[str, Ranked]:
-    """Searches the knowledge base for each query, judging by overlap as the service does; shows its progress.
+def search_all(knowledge_base: Path, compositions: Sequence[Composition], prompts: Sequence[str]) -> list[Found]:
+    """What each prompt finds in the knowledge base, by the service's own judgement; shows its progress.
 
     Raises:
         NotFound: there is no finished knowledge base in the folder.
     """
     base = KnowledgeBase.open(knowledge_base)
     try:
-        return search_index(base.index, asked)
+        return search_index(base.index, compositions, prompts)
     finally:
         base.close()
 
 
-def search_index(index: BM25Index, asked: Iterable[str]) -> dict[str, Ranked]:
-    """The same of an open index."""
-    distinct = sorted(set(asked))
-    found: dict[str, Ranked] = {}
-    with tqdm(total=len(distinct), desc="searching", unit="query") as progress:
-        for first in range(0, len(distinct), _BATCH):
-            batch = distinct[first : first + _BATCH]
-            for query, hits in zip(batch, index.search_batch(batch, HITS, DEFAULT_MINIMUM_OVERLAP), strict=True):
-                # A batch's scores are rounded to four decimals, less a millionth for each tie.
-                ties = groupby(hits, key=lambda hit: round(hit.score, 4))
-                found[query] = tuple(tuple(hit.pair.id for hit in group) for _, group in ties)
+def search_index(index: BM25Index, compositions: Sequence[Composition], prompts: Sequence[str]) -> list[Found]:
+    """The same of an open index; where a prompt names two entities, pairs of each are asked for (`per_entity`)."""
+    of_one = sorted({prompt for shown, prompt in zip(compositions, prompts, strict=True) if len(shown.entities) == 1})
+    of_two = sorted(set(prompts) - set(of_one))
+    found: dict[str, Found] = {}
+    with tqdm(total=len(of_one) + len(of_two), desc="searching", unit="prompt") as progress:
+        for first in range(0, len(of_one), _BATCH):
+            batch = of_one[first : first + _BATCH]
+            for prompt, hits in zip(batch, index.search_batch(batch, HITS, DEFAULT_MINIMUM_OVERLAP), strict=True):
+                found[prompt] = tuple(hit.pair.id for hit in hits)
             progress.update(len(batch))
-    return found
+        for prompt in of_two:
+            hits = index.search_per_entity(prompt, HITS, 0.0, DEFAULT_MINIMUM_OVERLAP)
+            found[prompt] = tuple(hit.pair.id for hit in hits)
+            progress.update()
+    return [found[prompt] for prompt in prompts]
 
 
-def neighbors_of(rng: Random, composition: Composition, prompt: str, found: Mapping[str, Ranked]) -> tuple[str, ...]:
-    """The ids of a sample's neighbors: the prompt's best two, or each entity's best one.
-
-    Args:
-        rng: Decides between equal scores.
-        composition: What the sample shows.
-        prompt: How it says so.
-        found: What `search_all` found for `queries` of this and other samples.
-    """
-    asked = queries(composition, prompt)
-    return tuple(identifier for query in asked for identifier in _best(rng, found[query], NEIGHBORS // len(asked)))
+def choose_neighbors(rng: Random, found: Found) -> tuple[str, ...]:
+    """The ids of a sample's neighbors: the best of those found, any one of those with the same caption."""
+    equal = defaultdict(list)
+    for identifier in found:
+        equal[PairId.parse(identifier).caption].append(identifier)
+    for identifiers in equal.values():
+        rng.shuffle(identifiers)
+    return tuple(equal[PairId.parse(identifier).caption].pop() for identifier in found[:NEIGHBORS])
 
 
 def draw_style(rng: Random, entity: Entity, neighbors: Sequence[str]) -> str:
@@ -92,7 +86,3 @@ def draw_style(rng: Random, entity: Entity, neighbors: Sequence[str]) -> str:
     if shown and lot < LIKE_THE_FIRST + LIKE_THE_SECOND:
         return shown[-1]
     return rng.choice(others)
-
-
-def _best(rng: Random, ranked: Ranked, k: int) -> list[str]:
-    return [identifier for ties in ranked for identifier in rng.sample(ties, len(ties))][:k]
