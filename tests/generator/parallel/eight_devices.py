@@ -70,7 +70,10 @@ class Drawing:
         self.guidance = stage.guidance.model_copy(update={"text_weight": 3.0, "neighbor_weight": 2.0})
 
     def __call__(self, mesh: Mesh | None) -> jax.Array:
-        stage = Stage(TINY.stages[self.index], self.network, size_factor(TINY, self.index), mesh)
+        graph, state = nnx.split(self.network)
+        # As they are loaded for several devices: with the numbers in the host's memory.
+        network = self.network if mesh is None else nnx.merge(graph, jax.tree.map(np.asarray, state))
+        stage = Stage(TINY.stages[self.index], network, size_factor(TINY, self.index), mesh)
         conditions = stage.conditions(*self.rows, self.mask, self.previous, self.keys)
         return stage.sample_at_once(conditions, self.guidance, self.keys)
 

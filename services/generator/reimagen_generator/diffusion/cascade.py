@@ -107,12 +107,11 @@ class Cascade:
         mesh = available_mesh(config.mesh)
         encoder = load_text_encoder(config, text_encoder or folder)
         files = [folder / checkpoint.stage_file(stage.size) for stage in config.stages]
-        return cls(
-            config,
-            [checkpoint.load_network(file, stage.network) for file, stage in zip(files, config.stages, strict=True)],
-            encoder,
-            mesh,
-        )
+        networks = [
+            checkpoint.load_network(file, stage.network, on_host=mesh is not None)
+            for file, stage in zip(files, config.stages, strict=True)
+        ]
+        return cls(config, networks, encoder, mesh)
 
     @classmethod
     def random(cls, config: CascadeConfig, seed: int, text_encoder: Path | None = None) -> Self:

@@ -1,6 +1,5 @@
 """Keeping a guided x_0 within the range of pictures."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -18,6 +17,6 @@ def threshold(x_0: _Images, thresholding: Thresholding) -> _Images:
     if thresholding.maximum == 1.0:  # plain clipping needs no quantile, a sort of the whole picture
         return jnp.clip(x_0, -1.0, 1.0)
     flat = jnp.abs(x_0).reshape(x_0.shape[0], -1)
-    divisor = jnp.clip(jax.lax.map(lambda p: jnp.quantile(p, thresholding.percentile), flat), 1.0, thresholding.maximum)
-    divisor = per_picture(divisor)
+    quantile = jnp.quantile(flat, thresholding.percentile, axis=1)
+    divisor = per_picture(jnp.clip(quantile, 1.0, thresholding.maximum))
     return jnp.clip(x_0, -divisor, divisor) / divisor

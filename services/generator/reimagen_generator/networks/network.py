@@ -89,7 +89,7 @@ def in_compute_type(parameters: nnx.State[Any, Any], dtype: ComputeType) -> nnx.
             return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return leaf.update(dtype=jnp.dtype(dtype))  # type: ignore[no-untyped-call]
-        return leaf.astype(dtype)
+        return leaf.astype(jnp.dtype(dtype))
 
     cast_parameters: nnx.State[Any, Any] = jax.tree.map(cast, parameters)
     return cast_parameters

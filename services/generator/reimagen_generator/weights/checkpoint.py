@@ -54,8 +54,13 @@ def _files(path: Path) -> list[Path]:
     return list(path.parent.glob(f"{path.stem}[.-]*"))
 
 
-def load_network(path: Path, config: AnyNetworkConfig) -> Network:
+def load_network(path: Path, config: AnyNetworkConfig, *, on_host: bool = False) -> Network:
     """A network of stored weights; nothing is initialised or read before every name and shape has been compared.
+
+    Args:
+        path: the weights.
+        config: the network's.
+        on_host: leaves the numbers in the host's memory, for several devices of which none has room for all.
 
     Raises:
         ValueError: the file is missing or damaged, or a tensor is missing, left over or of another shape, by its name.
@@ -71,7 +76,8 @@ def load_network(path: Path, config: AnyNetworkConfig) -> Network:
             if stored.shapes[name] != value.shape:
                 raise ValueError(f"weights: {path}: {name} has shape {stored.shapes[name]}, expected {value.shape}")
         for name in stored.shapes:
-            wanted[name].set_value(jnp.asarray(stored.read(name).astype(np.float32)))
+            tensor = stored.read(name).astype(np.float32)
+            wanted[name].set_value(tensor if on_host else jnp.asarray(tensor))
     nnx.update(network, state)
     return network
 
