@@ -143,6 +143,19 @@ def test_what_is_dropped_is_masked_and_the_rest_is_seen(batch: Batch, draws: Dra
     assert network.encoded == PICTURES * K
 
 
+def test_a_distractor_is_the_next_pictures_neighbor_where_both_have_one(batch: Batch, draws: Draws) -> None:
+    """The first picture has two neighbors, the second the first of them alone; what replaces it is the first's."""
+    network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
+    distracted = dataclasses.replace(draws, distracted=jnp.asarray([[True, True], [True, True]]))
+    loss(network, stage(Prediction.V), batch, distracted)
+    mean = np.asarray(batch.neighbor_pictures, np.float32).mean(axis=(2, 3, 4)) / 127.5 - 1
+    seen = np.array([[mean[1, 0], mean[0, 1]], [mean[0, 0], mean[1, 1]]])
+    np.testing.assert_allclose(network.neighbors.levels["1"], np.repeat(seen, DRAWS, axis=0), atol=1e-5)
+    plain = Known(network.answer)
+    loss(plain, stage(Prediction.V), batch, draws)
+    np.testing.assert_array_equal(network.neighbors.mask, plain.neighbors.mask)
+
+
 def test_a_super_resolution_stage_sees_the_smaller_picture_augmented(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     loss(network, stage(Prediction.V, index=1), batch, draws, factor=2)
@@ -204,6 +217,27 @@ def test_single_neighbors_are_dropped_each_for_itself(batch: Batch) -> None:
     kept = np.asarray(drawn(batch, drop_each_neighbor=0.3).keep_neighbors)
     shares = [kept.mean(), (kept[:, 0] & kept[:, 1]).mean(), (~kept[:, 0] & ~kept[:, 1]).mean()]
     np.testing.assert_allclose(shares, [0.7, 0.49, 0.09], atol=0.025)
+
+
+def test_every_number_of_neighbors_occurs(batch: Batch) -> None:
+    kept = np.asarray(drawn(batch, neighbors=4, drop_neighbors=0.1, drop_each_neighbor=0.1).keep_neighbors)
+    assert set(kept.sum(axis=1)) == {0, 1, 2, 3, 4}
+
+
+def test_one_neighbor_of_each_picture_is_rarely_distracted(batch: Batch) -> None:
+    pictures = 20_000
+    mask = np.tile([[True, True, True], [False, True, False]], (pictures // 2, 1))
+    many = dataclasses.replace(
+        batch, picture=jnp.zeros((pictures, 1, 1, 3), jnp.uint8), neighbor_mask=jnp.asarray(mask)
+    )
+    draws = draw(jax.random.key(0), config(batch_size=pictures, draws=1, neighbors=3, distractors=0.4), many)
+    assert draws.distracted is not None
+    distracted = np.asarray(draws.distracted)
+    three, one = distracted[::2], distracted[1::2, 1]
+    # Five deviations of 10,000 draws. One of the three has a share of 0.04 and the others of 0.4.
+    np.testing.assert_allclose(three.mean(axis=0), (0.04 + 2 * 0.4) / 3, atol=0.025)
+    np.testing.assert_allclose(three.all(axis=1).mean(), 0.04 * 0.4**2, atol=0.004)
+    np.testing.assert_allclose(one.mean(), 0.04, atol=0.01)
 
 
 def test_times_are_spread_evenly_and_the_exponent_bends_them(batch: Batch) -> None:

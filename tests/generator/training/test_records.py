@@ -100,7 +100,7 @@ def seen(batch: LoadedBatch) -> list[tuple[int, str]]:
 def test_bad_records_are_skipped_told_once_and_the_same_ones_after_a_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = {"1": {"png": b""}, "4": {"txt": None}}
+    bad: dict[str, Changes] = {"1": {"png": b""}, "4": {"txt": None}}
     shard = write(tmp_path / "00000.tar", {str(n): bad.get(str(n), {}) for n in range(6)})
     whole = stream(tmp_path)
     first = [next(whole) for _ in range(4)]

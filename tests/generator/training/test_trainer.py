@@ -55,6 +55,13 @@ def test_a_warm_up_longer_than_the_run_is_refused(tmp_path: Path) -> None:
         config(tmp_path, tmp_path, steps=1)
 
 
+@pytest.mark.parametrize("field", ["crop", "resolution"])
+@pytest.mark.parametrize("side", [3, 0, 32])
+def test_a_side_that_the_network_cannot_take_is_refused(data: Path, tmp_path: Path, field: str, side: int) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: must be a multiple of 4, at most 16, got {side}"):
+        Trainer(config(data, tmp_path, **{field: side}))
+
+
 def test_a_stopped_run_goes_on_bit_for_bit(
     data: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

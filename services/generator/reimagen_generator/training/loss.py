@@ -79,7 +79,9 @@ def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
         augmentation_noise=jax.random.normal(keys[6], (rows, height, width, 3)),
         keep_text=fate[:, 0] >= bounds[1],
         keep_neighbors=~drop_neighbors & each,
-        distracted=_distracted(jax.random.fold_in(key, 7), config, batch.neighbor_mask) if config.distractors else None,
+        distracted=_distracted(jax.random.fold_in(key, 7), config, batch.neighbor_mask)
+        if config.distractors and config.neighbors
+        else None,
     )
 
 

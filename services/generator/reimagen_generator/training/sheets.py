@@ -88,7 +88,7 @@ class Sheets:
             for number in range(self._batch.neighbor_mask.shape[1]):
                 columns[f"neighbor {number + 1}"] = np.asarray(self._batch.neighbor_pictures[:, number])
             columns["drawn"] = self._drawn(self._stage, with_neighbors=True)
-            columns["drawn without neighbors"] = self._drawn(self._stage, with_neighbors=False)
+            columns["without neighbors"] = self._drawn(self._stage, with_neighbors=False)
         else:
             columns["drawn"] = self._drawn(self._stage, with_neighbors=False)
         return _sheet(columns, [sample.text for sample in self._samples])
@@ -117,10 +117,10 @@ def _sheet(columns: dict[str, UInt8[np.ndarray, "samples h w 3"]], texts: Sequen
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for number, (title, pictures) in enumerate(columns.items()):
         left = number * (side + _GAP)
-        draw.text((left, 0), title, fill="gray", font=font)
+        draw.text((left + 2, 0), title, fill="gray", font=font)
         for row, picture in enumerate(pictures):
             enlarged = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(enlarged, (left, 2 * _LINE + row * height))
     for row, text in enumerate(texts):
-        draw.text((0, _LINE + row * height), text, fill="black", font=font)
+        draw.text((2, _LINE + row * height), text, fill="black", font=font)
     return np.asarray(sheet)

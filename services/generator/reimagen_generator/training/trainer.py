@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from grain.checkpoint import CheckpointRestore, CheckpointSave
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Key
 from PIL import Image
 from tqdm import tqdm
@@ -93,6 +93,8 @@ def training_step(
     average = optax.incremental_update(parameters, state.average, 1.0 - decay)
     after = TrainingState(state.step + 1, parameters, average, optimizer_state)
     report = StepReport(losses, draws.time, optax.tree.norm(gradient))
+    if task.mesh is not None:  # each host tells, or checks, all of it
+        report = jax.lax.with_sharding_constraint(report, NamedSharding(task.mesh, PartitionSpec()))
     return constrain_parameters(after, task.mesh), report
 
 
@@ -201,10 +203,13 @@ class Trainer:
         finally:
             signal.signal(signal.SIGINT, before)
         self._save(progress)
+        self._checkpoints.wait_until_finished()
+        self._write_weights()
         if sheets and progress.step == self.config.steps:
             self._draw(sheets, progress)
-        self._checkpoints.wait_until_finished()
         progress.close()
+
+    def _write_weights(self) -> None:
         result = self.result()
         if not leads():
             return
@@ -235,7 +240,7 @@ class Trainer:
     def _draw(self, sheets: Sheets, progress: Progress) -> None:
         """Draws a sheet of samples, of weights that were checked."""
         self._check(progress)
-        sheet = sheets.draw(nnx.merge(self._graph, self.state.average, self._frozen))
+        sheet = sheets.draw(nnx.merge(self._graph, *gathered((self.state.average, self._frozen))))
         if leads():
             path = self.config.output / "sheets" / f"{progress.step:08d}.png"
             path.parent.mkdir(exist_ok=True)
