@@ -9,6 +9,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Annotated, Final
@@ -22,7 +23,7 @@ from reimagen_common.errors import ReimagenError
 from reimagen_common.local_redis import LocalRedis
 from reimagen_demo import knowledge_base, running
 from reimagen_demo.art import STYLES, Art, Style
-from reimagen_demo.claims import Evidence, claims
+from reimagen_demo.claims import Distance, Evidence, claims
 from reimagen_demo.composer import Composer
 from reimagen_demo.entities import entities
 from reimagen_demo.judge import SHIPPED as SHIPPED_JUDGE
@@ -109,7 +110,8 @@ def _run(weights: Path, alone: Path, judge_folder: Path, to: Path, work: Path, m
         folders = [drawn.folder(setting) for setting in drawn.settings("large").values()]
         scoring.score(out, drawn, items, {"crop": CropJudge(judge)}, folders)
     evidence = measure_true(asked, drawn, classifier, work)
-    page.write(drawn, items, out, to, preface=claims(evidence), notes={"base": distances(evidence, classifier, out)})
+    measured = distances(evidence, classifier, out)
+    page.write(drawn, items, out, to, preface=claims(evidence, measured), notes={"base": told_distances(measured)})
     if "large" in drawn.axes:
         gallery(drawn, out, to.with_suffix("") / "gallery.webp")
     console.print(f"{to} is written, {time.monotonic() - began:.0f} s after the start")
@@ -183,32 +185,32 @@ def measure_true(asked: Sequence[Prompt], drawn: Sweep, classifier: TrainedClass
     return Evidence(drawn, items, scores.read(out), np.stack(real), dict(judged), copied)
 
 
-def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> str:
-    """A table of Fréchet distances to the true pictures in the judge's features, by knowledge base.
+def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> list[Distance]:
+    """Fréchet distances to the true pictures in the judge's features, by knowledge base; also OUT/distances.csv.
 
     The interval is that of a normal distribution whose deviation is the bootstrap's, over the drawn pictures.
     """
     there = moments([classifier.features(evidence.true_of(GROUPS))])
-    rows = []
+    keys = {item.key for item in evidence.sweep.axes["base"].items(evidence.items)}
+    measured = []
     for label, setting in evidence.sweep.settings("base").items():
-        keys = {item.key for item in evidence.sweep.axes["base"].items(evidence.items)}
         folder = out / evidence.sweep.folder(setting)
         drawn = [row for row in records.read(folder / DRAWN) if row["key"] in keys]
         features = classifier.features(np.stack(scoring.read_pictures(folder, drawn)))
-        value = frechet_distance(moments([features]), there)
         rng = np.random.default_rng(0)
         resampled = [
             frechet_distance(moments([features[rng.integers(0, len(features), len(features))]]), there)
             for _ in range(RESAMPLES)
         ]
-        half = 1.96 * float(np.std(resampled, ddof=1))
-        rows.append(
-            {"knowledge base": label, "n": len(features), "distance": value, "low": value - half, "high": value + half}
-        )
-    records.write(out / "distances.csv", rows)
-    lines = [
-        f"| {r['knowledge base']} | {r['n']} | {r['distance']:.3f} [{r['low']:.3f}, {r['high']:.3f}] |" for r in rows
-    ]
+        value, half = frechet_distance(moments([features]), there), 1.96 * float(np.std(resampled, ddof=1))
+        measured.append(Distance(label, len(features), value, value - half, value + half))
+    records.write(out / "distances-judge.csv", (asdict(row) for row in measured))
+    return measured
+
+
+def told_distances(measured: Sequence[Distance]) -> str:
+    """The distances as a table."""
+    lines = [f"| {row.knowledge_base} | {row.pictures} | {row.told} |" for row in measured]
     head = "Fréchet distance to true pictures of all prompts, in the judge's features (less is better):"
     return "\n".join([head, "", "| | n | distance |", "|---|---|---|", *lines])
 

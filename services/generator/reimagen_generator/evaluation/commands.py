@@ -10,6 +10,7 @@ import typer
 
 from reimagen_common.command_line import told
 from reimagen_common.errors import InvalidArgument
+from reimagen_generator.evaluation.commands_metrics import distances
 
 app = typer.Typer(
     help="""Measure a cascade: draw a benchmark under several settings, score the pictures, write a page of results.
@@ -20,12 +21,15 @@ One folder holds it all, and every step can be killed and run again:
   evaluate bench entity-draw-bench OUT      the prompts, OUT/items.jsonl
   evaluate sweep SWEEP.toml OUT             the pictures, OUT/SETTING/
   evaluate score OUT --judge entity=FOLDER  the scores, OUT/scores.csv
+  evaluate fid OUT REAL --features FILE     OUT/distances.csv
   evaluate rate OUT                         a page on which people rate them, OUT/ratings.csv
   evaluate report OUT results.md            tables, plots and sheets""",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.command()(distances)
 
 _Out = Annotated[Path, typer.Argument(help="Folder of this evaluation.")]
 
@@ -58,6 +62,9 @@ def bench(
         Path | None,
         typer.Option(help="entity-draw-bench: CSV of entity,count, to split into frequent and infrequent entities."),
     ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="wiki-images: folder to write the real pictures into, which FID needs.")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="coco, wiki-images: how many captions are drawn.")] = 30_000,
     seed: Annotated[int, typer.Option(help="Draws templates and captions.")] = 0,
 ) -> None:
@@ -75,7 +82,9 @@ def bench(
             case Bench.COCO:
                 made = coco.items(_needed(data), count=count, seed=seed)
             case Bench.WIKI_IMAGES:
-                made = wiki_images.items(_needed(data) / "WebQA_train_val.json", count=count, seed=seed)
+                made = wiki_images.items(_needed(data) / wiki_images.QUESTIONS, count=count, seed=seed)
+                if pictures is not None:
+                    wiki_images.write_pictures(_needed(data), pictures)
         out.mkdir(parents=True, exist_ok=True)
         items.write(made, out / items.ITEMS)
         typer.echo(f"{out / items.ITEMS}: {len(made):,} prompts, the first {made[0].prompt!r}")
@@ -117,13 +126,10 @@ def sweep(
             wanted = PRESETS[description](weights, neighbors)
         else:
             wanted = sweeps.load(Path(description))
-        connections = {}
-        for given in retriever:
-            name, found, address = given.partition("=")
-            if not found:
-                raise InvalidArgument(f"must be NAME=host:port, got {given!r}", field="retriever")
-            connections[name] = Retriever(address)
-            closing.callback(connections[name].close)
+        addresses = dict(_named(given, "retriever", "host:port") for given in retriever)
+        connections = {name: Retriever(address) for name, address in addresses.items()}
+        for connection in connections.values():
+            closing.callback(connection.close)
         known = items.read(out / items.ITEMS)
         keep_compiled()
         grounding = Grounding(known, connections)
@@ -134,7 +140,11 @@ def sweep(
 def score(
     out: _Out,
     judge: Annotated[
-        list[str], typer.Option(help="KIND=FOLDER of a judge; entity: a classifier that train-judge wrote.")
+        list[str],
+        typer.Option(
+            help="NAME=FOLDER of its weights; may be given again. entity: a classifier that was trained on a "
+            "knowledge base; clip: CLIP-T and CLIP-I; dino: DINO."
+        ),
     ] = [],  # noqa: B006
 ) -> None:
     """Score the pictures that are not scored yet, and write OUT/scores.csv.
@@ -145,19 +155,37 @@ def score(
         from reimagen_generator.evaluation import scoring
         from reimagen_generator.evaluation import sweep as sweeps
         from reimagen_generator.evaluation.benches import items
-        from reimagen_generator.evaluation.judges.classifier import TrainedClassifier
-        from reimagen_generator.evaluation.judges.entity import EntityJudge
+        from reimagen_generator.evaluation.judges.registry import load_judge
 
-        judges = {}
-        for given in judge:
-            kind, _, folder = given.partition("=")
-            if kind != "entity" or not folder:
-                raise InvalidArgument(f"must be entity=FOLDER, got {given!r}", field="judge")
-            judges[kind] = EntityJudge(TrainedClassifier.load(Path(folder)))
+        named = dict(_named(given, "judge", "FOLDER") for given in judge)
+        judges = {name: load_judge(name, Path(folder)) for name, folder in named.items()}
         drawn, known = sweeps.stored(out), items.read(out / items.ITEMS)
         scoring.score_copies(out, drawn, known)
         scoring.score(out, drawn, known, judges)
         typer.echo(f"{out / scoring.SCORES} is written")
+
+
+@app.command()
+def fid(
+    out: _Out,
+    real: Annotated[Path, typer.Argument(help="Folder of real pictures, or of shards (*.tar).")],
+    features: Annotated[
+        Path, typer.Option(help="InceptionV3's safetensors file, or the folder of another feature network.")
+    ],
+    square: Annotated[
+        int | None, typer.Option(min=32, help="Bring the middle square of every picture to this side first.")
+    ] = None,
+    subset_size: Annotated[int, typer.Option(min=2, help="Pictures in each of the kernel distance's subsets.")] = 1_000,
+) -> None:
+    """Measure how far each setting's pictures are from real ones, for the report's tables; see also `distances`."""
+    with told(), _refused():
+        from reimagen_generator.evaluation import sets
+        from reimagen_generator.evaluation import sweep as sweeps
+        from reimagen_generator.evaluation.features.registry import load_features
+
+        sets.measure(out, sweeps.stored(out), real, load_features(features), square=square, subset=subset_size)
+        for name, distance in sorted(sets.read(out).items(), key=lambda row: row[1]):
+            typer.echo(f"{distance:10.4f}  {name}")
 
 
 @app.command()
@@ -202,6 +230,13 @@ def report(
 
         write(sweeps.stored(out), items.read(out / items.ITEMS), out, page)
         typer.echo(f"{page} is written")
+
+
+def _named(given: str, field: str, what: str) -> tuple[str, str]:
+    name, found, value = given.partition("=")
+    if not (found and name and value):
+        raise InvalidArgument(f"must be NAME={what}, got {given!r}", field=field)
+    return name, value
 
 
 def _needed(data: Path | None) -> Path:

@@ -173,6 +173,16 @@ def test_wiki_images_pictures_are_found_at_their_lines_and_verified(tmp_path: Pa
         list(wiki_images.pictures(tmp_path, [40000001]))
 
 
+def test_the_kept_pictures_of_a_split_are_written_as_files(tmp_path: Path) -> None:
+    wiki_images.write_pictures(webqa(tmp_path), tmp_path / "val")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "val").iterdir()} == {
+        "30000000.jpg": b"picture 30000000"
+    }
+    (tmp_path / "imgs.tsv").unlink()  # what is there is not read again
+    (tmp_path / "imgs.tsv").write_bytes(b"")
+    wiki_images.write_pictures(tmp_path, tmp_path / "val")
+
+
 @pytest.mark.parametrize(
     ("caption", "kept"),
     [

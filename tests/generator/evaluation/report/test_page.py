@@ -1,6 +1,7 @@
 """A page of results from pictures and scores that were made up, and so are known."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from PIL import Image
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.evaluation import records, scoring
+from reimagen_generator.evaluation import frechet, records, scoring, sets
 from reimagen_generator.evaluation.benches.item import Item
+from reimagen_generator.evaluation.features.network import Features, Pictures
 from reimagen_generator.evaluation.judges.judge import Picture, Scores
 from reimagen_generator.evaluation.rating.ratings import RATINGS
 from reimagen_generator.evaluation.report import failures, page, tables
@@ -43,7 +45,7 @@ SWEEP = Sweep(
 class Brightness:
     """A judge that sees in a picture's first two pixels what it should say."""
 
-    def scores(self, pictures: list[Picture], items: list[Item]) -> Scores:
+    def scores(self, pictures: Sequence[Picture], items: Sequence[Item]) -> Scores:
         assert len(pictures) == len(items)
         entity, scene = (np.array([float(picture[0, place, 0] > 127) for picture in pictures]) for place in (0, 1))
         return {"faithful": entity * scene, "entity": entity, "scene": scene}
@@ -151,3 +153,36 @@ def test_scoring_goes_on_where_it_was_stopped(out: Path) -> None:
     table.write_text("".join(whole.splitlines(keepends=True)[:5]) + "i5,0,torn")
     scored(out)
     assert table.read_text() == whole
+
+
+class Colors:
+    """A feature network of three features."""
+
+    name, side, channels = "colors", 16, 3
+
+    def features(self, pictures: Pictures) -> Features:
+        means: Features = pictures.mean(axis=(1, 2)).astype(np.float32)
+        return means
+
+
+def test_the_best_frechet_distance_of_an_axis_stands_out(out: Path) -> None:
+    scored(out)
+    real = out / "real"
+    real.mkdir()
+    for n in range(8):
+        pixels = np.random.default_rng(n).integers(0, 40, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(real / f"{n}.png")
+    (out / "retrieval-without" / "drawn.csv").unlink()
+    for _ in range(2):  # the second time there is nothing left to do
+        sets.measure(out, SWEEP, real, Colors(), square=None, subset=4)
+    found = {row["setting"]: (row["pictures"], float(row["frechet"])) for row in records.read(out / sets.DISTANCES)}
+    assert {name: pictures for name, (pictures, _) in found.items()} == {"base": "16", "eta-0.25": "4"}
+    drawn = np.stack([np.asarray(Image.open(path)) for path in (out / "base" / "pictures").iterdir()])
+    true = np.stack([np.asarray(Image.open(path)) for path in real.iterdir()])
+    moments = [frechet.moments([Colors().features(pictures)]) for pictures in (true, drawn)]
+    assert found["base"][1] == pytest.approx(frechet.frechet_distance(*moments), rel=1e-4)
+    lines = tables.table(SWEEP, "eta", ITEMS, read(out)).splitlines()
+    best = min(found, key=lambda name: found[name][1])
+    assert f"**{found[best][1]:.3f}**" in lines[2 if best == "eta-0.25" else 3]
+    assert sum("**" in line for line in lines) == 1
+    assert "Fréchet" not in tables.table(SWEEP, "retrieval", ITEMS, read(out))

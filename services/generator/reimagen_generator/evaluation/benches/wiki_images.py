@@ -14,8 +14,10 @@ from random import Random
 from typing import Any, Literal
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_generator.evaluation import records
 from reimagen_generator.evaluation.benches.item import Item
 
+QUESTIONS = "WebQA_train_val.json"
 MAXIMUM_TOKENS = 15
 _LINES = 10_000_000
 
@@ -98,3 +100,16 @@ def pictures(folder: Path, wanted: list[int]) -> Iterator[tuple[int, bytes]]:
             if name != str(image_id).encode():
                 raise InvalidArgument(f"imgs.tsv has picture {name.decode(errors='replace')} in place of {image_id}")
             yield image_id, base64.b64decode(content)
+
+
+def write_pictures(folder: Path, to: Path, split: Literal["train", "val"] = "val") -> None:
+    """Writes all kept pictures of a split as files of a folder; those that are there are kept.
+
+    Raises:
+        InvalidArgument: the files are none of WebQA's.
+    """
+    to.mkdir(parents=True, exist_ok=True)
+    wanted = [caption.image_id for caption in captions(folder / QUESTIONS, split)]
+    missing = [image_id for image_id in wanted if not (to / f"{image_id}.jpg").exists()]
+    for image_id, content in pictures(folder, missing):
+        records.replace(to / f"{image_id}.jpg", content)

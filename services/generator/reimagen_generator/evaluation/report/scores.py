@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.evaluation import records
+from reimagen_generator.evaluation import records, sets
 from reimagen_generator.evaluation.scoring import SCORES
 
 FACTS = ("setting", "key", "group", "sample", "seed", "drift", "seconds", "rated failure")
@@ -23,15 +23,13 @@ class Scores:
     names: tuple[str, ...]
     """Of the scores, in the order of the CSV."""
     by_setting: Mapping[str, Mapping[str, Mapping[str, str]]]
+    frechet: Mapping[str, float]
+    """By setting, its pictures' distance to real ones, where it was measured."""
 
     def of(self, setting: str, keys: Sequence[str], name: str) -> Float[np.ndarray, " keys"]:
         """One score of these items under a setting; NaN where there is none."""
         rows = self.by_setting.get(setting, {})
         return np.array([float(rows.get(key, {}).get(name) or "nan") for key in keys])
-
-    def has(self, setting: str) -> bool:
-        """Whether anything of the setting is scored."""
-        return setting in self.by_setting
 
 
 def read(out: Path) -> Scores:
@@ -51,7 +49,7 @@ def read(out: Path) -> Scores:
         items = best.setdefault(row["setting"], {})
         if row["key"] not in items or _worth(row, names) > _worth(items[row["key"]], names):
             items[row["key"]] = row
-    return Scores(names, best)
+    return Scores(names, best, sets.read(out))
 
 
 def _worth(row: Mapping[str, str], names: Sequence[str]) -> float:

@@ -64,6 +64,8 @@ def table(sweep: Sweep, name: str, items: Sequence[Item], scores: Scores) -> str
     reference = axis.against or next(iter(axis.values))
     several = len(axis.values) > 1
     heads = ["", "n", *names, *([f"{names[0]}: less {reference}"] if several else [])]
+    distances = [] if axis.by_group else [scores.frechet[row.setting] for row in rows if row.setting in scores.frechet]
+    heads += ["Fréchet distance"] if distances else []
     heads += ["the paper"] if axis.paper else []
     made = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
@@ -72,6 +74,8 @@ def table(sweep: Sweep, name: str, items: Sequence[Item], scores: Scores) -> str
         if several:
             other = next(line for line in rows if (line.label, line.group) == (reference, row.group))
             cells.append("" if row is other else told(_difference(scores, row, other, names[0]), sign=True))
+        if distances:
+            cells.append(_distance(scores.frechet.get(row.setting), min(distances)))
         if axis.paper:
             cells.append(axis.paper.get(row.label, ""))
         made.append("| " + " | ".join(cells) + " |")
@@ -89,6 +93,12 @@ def told(estimate: Estimate | None, *, sign: bool = False) -> str:
         return f"{value:{plus}.1f} {'points' if sign else '%'} [{low:{plus}.1f}, {high:{plus}.1f}]"
     value, low, high = figures
     return f"{value:{plus}.3f} [{low:{plus}.3f}, {high:{plus}.3f}]"
+
+
+def _distance(distance: float | None, best: float) -> str:
+    if distance is None:
+        return NOT_THERE
+    return f"**{distance:.3f}**" if distance == best else f"{distance:.3f}"
 
 
 def _measured(scores: Scores, row: Line, name: str) -> int:
