@@ -12,6 +12,7 @@ import pytest
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_generator.api.http.limits import BODY_BYTES
 
 URL = "/v1/images/generations"
 BODY = {"prompt": "a red panda", "retrieval": {"k": 0}, "size": "16x16"}
@@ -95,6 +96,14 @@ def test_who_is_too_many_is_told_at_once_when_to_come_back(endless: Any) -> None
     with pytest.raises(grpc.RpcError) as refused:
         list(endless.generation.Generate(REQUEST, timeout=SECONDS))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    # A large body is not even waited for.
+    client = http.client.HTTPConnection(endless.rest.base_url.host, endless.rest.base_url.port, timeout=SECONDS)
+    with contextlib.closing(client):
+        client.putrequest("POST", URL)
+        client.putheader("content-type", "application/json")
+        client.putheader("content-length", f"{BODY_BYTES}")
+        client.endheaders()
+        assert client.getresponse().status == 429
     assert endless.rest.get("/readyz").status_code == 200
     cancelled = endless.engine.counters.cancelled
     for call in calls:

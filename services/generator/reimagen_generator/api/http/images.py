@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_common.http_errors import Problem
+from reimagen_generator.api.http.admission import admitting_route
 from reimagen_generator.api.http.files import FileStore
 from reimagen_generator.api.http.running import Runner, cancelled_with
 from reimagen_generator.api.http.schema import (
@@ -101,7 +102,7 @@ class _Answer:
 
 def images_router(generator: Generator, *, deadline: float) -> APIRouter:
     """Make the routes of the pictures; a request may take `deadline` seconds."""
-    router = APIRouter(prefix="/v1", tags=["images"])
+    router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(generator.engine))
     files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
     runner = Runner(generator)
 
