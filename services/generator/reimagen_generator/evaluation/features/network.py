@@ -1,5 +1,6 @@
 """What every feature network has in common: pictures in, a row of features for each out."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -22,3 +23,12 @@ class FeatureNetwork(Protocol):
     def features(self, pictures: Pictures) -> Features:
         """Float32 features of RGB pictures of one size."""
         ...
+
+
+def features_of(network: FeatureNetwork, pictures: Sequence[UInt8[np.ndarray, "height width 3"]]) -> Features:
+    """Features of pictures of any sizes; those of one size are looked at together."""
+    features = np.zeros((len(pictures), network.channels), np.float32)
+    for shape in sorted({picture.shape for picture in pictures}):
+        rows = [row for row, picture in enumerate(pictures) if picture.shape == shape]
+        features[rows] = network.features(np.stack([pictures[row] for row in rows]))
+    return features

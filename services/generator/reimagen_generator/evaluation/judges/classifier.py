@@ -100,7 +100,7 @@ class Logits:
 
 
 class Classifier(nnx.Module):
-    """Convolutions of stride 2, a residual block, then the mean and the maximum over the last map."""
+    """Convolutions of stride 2, a residual block, then the mean and the maximum over the last map, normalized."""
 
     def __init__(self, config: ClassifierConfig, rngs: nnx.Rngs) -> None:
         self.patch = config.patch
@@ -112,6 +112,7 @@ class Classifier(nnx.Module):
             ]
         )
         self.block = ResidualBlock(widths[-1], rngs)
+        self.neck = nnx.BatchNorm(2 * widths[-1], momentum=0.95, rngs=rngs)
         self.entity = CosineClassifier(2 * widths[-1], len(config.entities), rngs)
         self.scene = CosineClassifier(2 * widths[-1], len(config.scenes), rngs)
 
@@ -121,7 +122,9 @@ class Classifier(nnx.Module):
         for convolution in self.convolutions:
             h = nnx.relu(convolution(h, training=training))
         h = self.block(h, training=training)
-        features = jnp.concatenate([h.mean(axis=(1, 2)), h.max(axis=(1, 2))], axis=-1)
+        pooled = jnp.concatenate([h.mean(axis=(1, 2)), h.max(axis=(1, 2))], axis=-1)
+        # Centered: what is never negative would all point one way.
+        features = self.neck(pooled, use_running_average=not training)
         return Logits(self.entity(features), self.scene(features), features)
 
 
