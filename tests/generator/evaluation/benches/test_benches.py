@@ -92,6 +92,10 @@ def test_entities_are_split_by_how_often_they_are_named(tmp_path: Path) -> None:
     )
     table = tmp_path / "counts.csv"
     table.write_text("entity,count\nemu,7\nkea,30\nrhea,7\n")
+    assert [(i.prompt, i.scene) for i in entity_draw_bench.items(bench)][2:] == [
+        ("An emu in a bath", "in a bath"),
+        ("A rhea in a bath", "in a bath"),
+    ]
     made = entity_draw_bench.items(bench, frequencies=entity_draw_bench.read_frequencies(table))
     groups = {item.entities[0]: item.group for item in made}
     assert groups == {"kea": "frequent", "emu": "frequent", "rhea": "infrequent", "dodo": "infrequent"}

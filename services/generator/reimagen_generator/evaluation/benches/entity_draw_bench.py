@@ -5,6 +5,7 @@ is grounded on the entity's own pictures, from a folder, or on what a retriever 
 """
 
 import csv
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from reimagen_common.errors import InvalidArgument, from_validation_error
 from reimagen_generator.evaluation.benches.item import Item, Reference
 
 OURS = Path(__file__).with_suffix(".toml")
+_ARTICLE = re.compile(r"\b([Aa]) \{\}")
+_ENTITY_FIRST = re.compile(r"^(?:(?:an?|the) )?\{\} ", re.IGNORECASE)
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -93,7 +96,7 @@ def items(
         for entity in content.entities:
             template = Random(f"{seed}/{category}/{entity}").choice(content.templates)  # noqa: S311
             group = category if frequent is None else "frequent" if entity in frequent else "infrequent"
-            _add(made, _item(entity, _said(template, entity), template, group, references))
+            _add(made, _item(entity, _said(template, entity), _scene(template), group, references))
     for thing in bench.objects:
         _add(made, _item(thing.name, thing.prompt, thing.prompt, "objects", references))
     return list(made.values())
@@ -119,8 +122,13 @@ def key_of(name: str) -> str:
 
 def _said(template: str, entity: str) -> str:
     """The template with the name in it, and with the article that the name takes."""
-    vowel = entity[:1].upper() in set("AEIO") and not entity.startswith("Eu")
-    return (template.replace("A {}", "An {}") if vowel else template).format(entity)
+    vowel = entity[:1].upper() in set("AEIO") and not entity.lower().startswith("eu")
+    return (_ARTICLE.sub(r"\1n {}", template) if vowel else template).format(entity)
+
+
+def _scene(template: str) -> str:
+    """What a template says beside the entity: "in the snow" of "a {} in the snow"."""
+    return _ENTITY_FIRST.sub("", template)
 
 
 def _item(entity: str, prompt: str, scene: str, group: str, references: Path | None) -> Item:

@@ -72,7 +72,7 @@ def _section(
     strips = sheets.comparison(out, rows, axis.items(items), _SHEET_ITEMS)
     if strips:
         sheets.save(sheets.sheet(strips), folder / f"{name}.webp")
-        parts.append(f"![The first {len(strips)} prompts]({folder.name}/{name}.webp)")
+        parts.append(f"![The first prompts, none picked]({folder.name}/{name}.webp)")
     return parts
 
 
@@ -103,5 +103,12 @@ def _failures(sweep: Sweep, items: Sequence[Item], out: Path, folder: Path, scor
 
 def _without(sweep: Sweep, setting: Setting) -> str | None:
     """The folder of the same setting without neighbors, where it is drawn."""
-    bare = setting.model_copy(update={"neighbors": NONE})
-    return next((name for name, other in sweep.folders().items() if other == bare), None)
+    return next(
+        (name for name, other in sweep.folders().items() if other.neighbors == NONE and _alike(other, setting)), None
+    )
+
+
+def _alike(a: Setting, b: Setting) -> bool:
+    """Whether they differ in their neighbors alone."""
+    blind = {"neighbors": NONE, "k": None, "method": "", "per_entity": False, "skip": 0, "unrelated": 0}
+    return a.model_copy(update=blind) == b.model_copy(update=blind)

@@ -28,25 +28,35 @@ class Strip:
 
 
 def comparison(out: Path, rows: Sequence[Line], items: Sequence[Item], count: int) -> list[Strip]:
-    """For each of the first items the references, then what each row's setting draws; nothing is picked.
+    """For the first items of each group the references, then what each row's setting draws; nothing is picked.
 
     Args:
         out: folder of the sweep.
         rows: of an axis's table.
         items: of the axis.
-        count: how many items.
+        count: how many items at most.
     """
     labels = {row.setting: row.label for row in rows}
     drawn = {setting: {key: row for (key, n), row in drawn_rows(out / setting).items() if n == 0} for setting in labels}
-    shown = [item for item in items if any(item.key in there for there in drawn.values())][:count]
+    shown = _first_of_groups([item for item in items if any(item.key in there for there in drawn.values())], count)
+    found = [references(out, (there.get(item.key) for there in drawn.values()))[:2] for item in shown]
+    width = max(map(len, found), default=0)
     strips = []
-    for item in shown:
-        files: list[tuple[Path, str] | None] = [*references(out, (there.get(item.key) for there in drawn.values()))[:2]]
+    for item, beside in zip(shown, found, strict=True):
+        cells: list[tuple[Path, str] | None] = [*beside, *[None] * (width - len(beside))]
         for setting, label in labels.items():
             row = drawn[setting].get(item.key)
-            files.append((out / setting / row["file"], label) if row else None)
-        strips.append(Strip(item.prompt, files))
+            cells.append((out / setting / row["file"], label) if row else None)
+        strips.append(Strip(item.prompt, cells))
     return strips
+
+
+def _first_of_groups(items: Sequence[Item], count: int) -> list[Item]:
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.group, []).append(item)
+    of_each = max(1, count // max(1, len(groups)))
+    return [item for group in groups.values() for item in group[:of_each]]
 
 
 def drawn_rows(folder: Path) -> dict[tuple[str, int], dict[str, str]]:
