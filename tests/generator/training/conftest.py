@@ -1,4 +1,4 @@
-"""Training shards, written here."""
+"""Training shards, written here, and a cascade that compiles in a moment."""
 
 import io
 import tarfile
@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.config.networks import EfficientUNetConfig, LevelAttention, UNetConfig
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.cascade import Cascade
 
 
 def write_shard(path: Path, samples: int) -> None:
@@ -38,4 +43,25 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_shard(folder / "00000.tar", 3)
     write_shard(folder / "00001.tar", 4)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cascade of random weights: the tiny one's first two stages, of one level each, both with neighbors."""
+    folder = tmp_path_factory.mktemp("small")
+    base = UNetConfig(
+        patch=2, widths=(8,), blocks=(1,), attention=(False,), neighbor_attention=(True,), head_channels=8
+    )
+    larger = EfficientUNetConfig(
+        widths=(8,),
+        blocks=(1,),
+        attention=(LevelAttention.NONE,),
+        neighbor_attention=(True,),
+        head_channels=8,
+        low_resolution=True,
+        residual=True,
+    )
+    stages = [TINY.stages[i].model_copy(update={"network": network}) for i, network in enumerate((base, larger))]
+    Cascade.random(CascadeConfig(name="small", stages=tuple(stages)), 0).save(folder)
     return folder

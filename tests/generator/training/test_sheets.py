@@ -1,4 +1,4 @@
-"""Sample sheets and TensorBoard's curves, of short runs of the tiny cascade."""
+"""Sample sheets and TensorBoard's curves, of short runs."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
-from reimagen_generator.training import progress, trainer
+from reimagen_generator.training import trainer
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.trainer import Trainer
 
@@ -38,8 +38,8 @@ def large(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(data: Path, output: Path, **changed: Any) -> TrainingConfig:
-    values = {"preset": "tiny", "stage": 0, "data": data, "output": output, "weights": output / "weights"}
+def run(cascade: Path, data: Path, output: Path, **changed: Any) -> TrainingConfig:
+    values = {"cascade": cascade, "stage": 0, "data": data, "output": output, "weights": output / "weights"}
     values |= {"steps": 4, "warmup_steps": 1, "batch_size": 2, "draws": 2, "learning_rate": 1e-3}
     config = TrainingConfig.model_validate(values | changed)
     Trainer(config).run()
@@ -63,11 +63,11 @@ def cell(path: Path, row: int, column: int) -> np.ndarray:
 
 
 def test_sheets_show_the_samples_and_change_no_weight(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "_TELL_EVERY", 2)
-    plain = run(data, tmp_path / "plain", sheet_minutes=0)
-    drawn = run(data, tmp_path / "drawn", sheet_minutes=1e-6)
+    plain = run(small, data, tmp_path / "plain", sheet_minutes=0)
+    drawn = run(small, data, tmp_path / "drawn", sheet_minutes=1e-6)
     assert not (plain.output / "sheets").exists()
     for file in sorted(plain.weights.iterdir()):
         assert (drawn.weights / file.name).read_bytes() == file.read_bytes()
@@ -92,21 +92,18 @@ def test_sheets_show_the_samples_and_change_no_weight(
 
 
 def test_curves_go_on_where_a_run_that_is_killed_goes_on(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "_TELL_EVERY", 2)
 
-    class Killed(Exception):
-        pass
-
-    def killed(self: Trainer, progress: progress.Progress) -> None:
-        raise Killed
+    def killed(*_: object) -> None:
+        raise RuntimeError
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_save", killed)
-        with pytest.raises(Killed):
-            run(data, tmp_path, sheet_minutes=0)
-    run(data, tmp_path, sheet_minutes=0)
+        with pytest.raises(RuntimeError):
+            run(small, data, tmp_path, sheet_minutes=0)
+    run(small, data, tmp_path, sheet_minutes=0)
     told = list(events(tmp_path))
     starts = [event.step for event in told if event.session_log.status == event.session_log.START]
     assert starts[-1] == 1  # of the steps from here on, TensorBoard forgets what was told before
@@ -126,10 +123,10 @@ def test_curves_go_on_where_a_run_that_is_killed_goes_on(
 
 @pytest.mark.parametrize(("changed", "columns"), [({}, 6), ({"crop": 16, "neighbors": 0}, 3)])
 def test_super_resolution_draws_from_the_true_smaller_picture(
-    large: Path, tmp_path: Path, changed: dict[str, Any], columns: int
+    small: Path, large: Path, tmp_path: Path, changed: dict[str, Any], columns: int
 ) -> None:
     """Whole, with two neighbors and without; and as crops, by a run that is given no neighbors."""
-    config = run(large, tmp_path, stage=1, sheet_minutes=60, **changed)
+    config = run(small, large, tmp_path, stage=1, sheet_minutes=60, **changed)
     (sheet,) = (config.output / "sheets").iterdir()
     assert Image.open(sheet).size == (columns * (CELL + GAP) - GAP, LINE + 7 * (CELL + LINE + GAP))
     side = config.crop or 32
