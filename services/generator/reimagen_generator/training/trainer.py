@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from grain.checkpoint import CheckpointRestore, CheckpointSave
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Key
 from PIL import Image
 from tqdm import tqdm
@@ -27,6 +27,7 @@ from reimagen_generator.networks.registry import build_network
 from reimagen_generator.parallel.hosts import gathered, leads
 from reimagen_generator.parallel.mesh import available_mesh
 from reimagen_generator.parallel.placement import constrain_parameters, place_parameters, place_rows, together
+from reimagen_generator.parallel.rules import spec
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.data import ShardSource
 from reimagen_generator.training.loader import GoodSamples, batches, samples
@@ -94,7 +95,7 @@ def training_step(
     after = TrainingState(state.step + 1, parameters, average, optimizer_state)
     report = StepReport(losses, draws.time, optax.tree.norm(gradient))
     if task.mesh is not None:  # each host tells, or checks, all of it
-        report = jax.lax.with_sharding_constraint(report, NamedSharding(task.mesh, PartitionSpec()))
+        report = jax.lax.with_sharding_constraint(report, NamedSharding(task.mesh, spec()))  # type: ignore[no-untyped-call]
     return constrain_parameters(after, task.mesh), report
 
 
