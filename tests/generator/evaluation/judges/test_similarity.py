@@ -23,7 +23,7 @@ class MeanColor:
 
     def features(self, pictures: Pictures) -> Features:
         self.looks += len(pictures)
-        return pictures.mean(axis=(1, 2)).astype(np.float32)
+        return np.asarray(pictures.mean(axis=(1, 2)), np.float32)
 
     def text_features(self, texts: Sequence[str]) -> Features:
         return np.array([[float(text == name) for name in ("red", "green", "blue")] for text in texts], np.float32)

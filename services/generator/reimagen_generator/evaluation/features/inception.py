@@ -138,7 +138,8 @@ class WideBlock(nnx.Module):
 
 
 def _average_pool(x: _Map) -> _Map:
-    return nnx.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
+    pooled: _Map = nnx.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)  # type: ignore[no-untyped-call]
+    return pooled
 
 
 def _block_a(channels: int, pooled: int, rngs: nnx.Rngs) -> Block:

@@ -61,9 +61,10 @@ class Preprocessing(BaseModel):
 
     def __call__(self, pictures: Pictures) -> Float[np.ndarray, "batch side side 3"]:
         """Resized, cropped in the middle, and each channel normalized."""
-        prepared = np.stack([self._square(Image.fromarray(picture)) for picture in pictures])
-        scaled = prepared.astype(np.float32) * np.float32(self.rescale_factor)
-        return (scaled - np.float32(self.image_mean)) / np.float32(self.image_std)
+        squares = [np.asarray(self._square(Image.fromarray(picture)), np.float32) for picture in pictures]
+        mean, deviation = (np.array(channels, np.float32) for channels in (self.image_mean, self.image_std))
+        prepared: Float[np.ndarray, "batch side side 3"] = (np.stack(squares) * self.rescale_factor - mean) / deviation
+        return prepared
 
     def _square(self, picture: Image.Image) -> Image.Image:
         resized = picture.resize(self._resized(picture.size), Image.Resampling(self.resample))

@@ -1,6 +1,7 @@
 """Which feature network a folder or file holds."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from reimagen_generator.evaluation.features.clip import ClipFeatures
@@ -9,7 +10,11 @@ from reimagen_generator.evaluation.features.inception import InceptionFeatures
 from reimagen_generator.evaluation.features.network import FeatureNetwork
 from reimagen_generator.evaluation.judges.classifier import CONFIG_FILE, TrainedClassifier
 
-_LOADERS = {"clip": ClipFeatures.load, "vit": DinoFeatures.load, "dinov2": DinoFeatures.load}
+_LOADERS: dict[str, Callable[[Path], FeatureNetwork]] = {
+    "clip": ClipFeatures.load,
+    "vit": DinoFeatures.load,
+    "dinov2": DinoFeatures.load,
+}
 
 
 def load_features(path: Path) -> FeatureNetwork:

@@ -1,5 +1,6 @@
 """The transformer that CLIP's towers, DINO and DINOv2 have in common, and the ViT that three of them are."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float
 _Stream = Float[Array, "batch length channels"]
 
 Activation = Literal["gelu", "quick_gelu"]
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[Activation, Callable[[_Stream], _Stream]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
 }

@@ -77,7 +77,8 @@ class CosineClassifier(nnx.Module):
     """Logits by the angle between a picture's features and a direction for each class."""
 
     def __init__(self, channels: int, classes: int, rngs: nnx.Rngs) -> None:
-        self.directions = nnx.Param(jax.random.normal(rngs.params(), (channels, classes)))
+        # Only their angles count: short ones turn faster.
+        self.directions = nnx.Param(0.2 * jax.random.normal(rngs.params(), (channels, classes)))
         self.sharpness = nnx.Param(jnp.full(1, 3.0))
 
     def __call__(self, features: Float[Array, "batch channels"]) -> Float[Array, "batch classes"]:

@@ -56,7 +56,8 @@ class ReferenceJudge:
 
     def _read(self, path: Path) -> Float[np.ndarray, " channels"]:
         picture = decode(path.read_bytes(), field=f"reference {path.name}")
-        return _unit(self.network.features(picture[None]))[0]
+        [features] = _unit(self.network.features(picture[None]))
+        return np.asarray(features)
 
 
 class ClipJudge:
