@@ -1,0 +1,45 @@
+"""How many pictures of an evaluation are best drawn at once: a picture's cost by the size of its batch.
+
+CPU time is what the work takes, whatever else the machine does; seconds are what one waits.
+
+    python -m benchmarks.batches
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.shared.machine import machine
+from reimagen_generator.diffusion.cascade import ReferencePair
+from reimagen_generator.evaluation.drawing import BatchDrawer, Row, keep_compiled
+from reimagen_generator.evaluation.setting import Setting, StageChange
+from reimagen_generator.settings import SHIPPED_WEIGHTS
+
+SIZE = 64
+STEPS = 6
+BATCHES = (1, 4, 8, 16)
+PICTURES = 16
+REFERENCE = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+
+
+def main() -> None:
+    """Prints a row for each size of a batch."""
+    keep_compiled(Path("build/demo/compiled"))
+    drawer = BatchDrawer.load(SHIPPED_WEIGHTS)
+    changes = {SIZE: StageChange(steps=STEPS)}
+    setting = Setting(weights=SHIPPED_WEIGHTS, size=SIZE, neighbors="references", k=1, stages=changes)
+    print(f"{STEPS} steps of the {SIZE} stage of cascade {drawer.config.name!r}, one neighbor; {machine()}")
+    print(f"{'batch':>5}  {'s a picture':>11}  {'CPU s a picture':>15}")
+    for batch in BATCHES:
+        rows = [Row("a fox in the snow", [ReferencePair(REFERENCE, "a fox")], seed) for seed in range(batch)]
+        drawer.draw(rows, setting)  # compiles
+        wall, cpu = time.monotonic(), time.process_time()
+        for _ in range(PICTURES // batch):
+            drawer.draw(rows, setting)
+        spent = (time.monotonic() - wall) / PICTURES, (time.process_time() - cpu) / PICTURES
+        print(f"{batch:>5}  {spent[0]:>11.3f}  {spent[1]:>15.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
