@@ -118,9 +118,15 @@ def _against_alone(group: str, points: float) -> Callable[[Evidence], Verdict]:
 
 
 def _drop(e: Evidence) -> Verdict:
-    drops = {label: _drop_of(e, label) for label in (WITH, ALONE)}
-    ours = drops[WITH]
-    return "; ".join(f"{label}: {_sign(drop)}" for label, drop in drops.items()), _above(ours, -10)
+    parts = []
+    for label in (WITH, ALONE):
+        drop = _drop_of(e, label)
+        if drop is None:
+            parts.append(f"{label}: {NOT_THERE}")
+            continue
+        rates = [told(statistics.mean(e.values("main", label, "faithful", g))) for g in ("frequent", "held-out")]
+        parts.append(f"{label}: {rates[0]} to {rates[1]}, {_sign(drop)}")
+    return "; ".join(parts), _above(_drop_of(e, WITH), -10)
 
 
 def _drop_of(e: Evidence, label: str) -> Estimate | None:
@@ -163,7 +169,7 @@ def _more(e: Evidence) -> Verdict:
 
 def _one_wrong(e: Evidence) -> Verdict:
     change = _change(e, ONE_WRONG, "faithful")
-    return _sign(change), _above(change, -10)
+    return f"{_rate(e, 'bad', ONE_WRONG, 'faithful')}, {_sign(change)}", _above(change, -10)
 
 
 def _both_wrong(e: Evidence) -> Verdict:

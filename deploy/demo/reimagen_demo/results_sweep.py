@@ -89,6 +89,7 @@ def sweep(weights: Path, alone: Path | None, config: CascadeConfig, most: int | 
             against=ALONE if alone else None,
             note="" if alone else f"The row *{ALONE}* is not there yet.",
             values={WITH: {}, ALONE: {"weights": str(alone), "neighbors": NONE}} if alone else {WITH: {}},
+            paper={WITH: "over 80 %"} | ({ALONE: "about 40 points less (Imagen)"} if alone else {}),
         ),
         "off": Axis(
             title="The same weights with retrieval switched off",
@@ -163,6 +164,8 @@ def sweep(weights: Path, alone: Path | None, config: CascadeConfig, most: int | 
             note="Out of domain are pencil sketches of the same things, a look that no training picture has.",
             count=counts["varied"], groups=GROUPS, scores=judged,
             values={"in-domain": {}, "out-of-domain": {"neighbors": OUT_OF_DOMAIN}, "none": {"neighbors": NONE}},
+            paper={"in-domain": "FID 5.25 on COCO", "out-of-domain": "FID 6.88 on COCO",
+                   "none": "FID 7.27 on COCO (Imagen)"},
         ),
     }  # fmt: skip
     sizes = [stage.size for stage in config.stages]

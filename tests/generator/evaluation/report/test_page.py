@@ -113,6 +113,9 @@ def test_the_page_has_tables_plots_sheets_and_their_numbers(out: Path) -> None:
     page.write(SWEEP, ITEMS, out, folder / "results.md", preface="First.", notes={"eta": "A note."})
     assert (folder / "results.md").read_text() == text
     assert (folder / "results" / "eta.svg").read_bytes() == plot
+    # A page may also stand beside the sweep's own folder, by its name.
+    page.write(SWEEP, ITEMS, out, out.with_suffix(".md"))
+    assert f"({out.name}/scores.csv)" in out.with_suffix(".md").read_text()
 
 
 def test_what_is_not_there_is_told_and_not_made_up(out: Path) -> None:

@@ -46,7 +46,7 @@ class Failure:
 
 
 def failures(out: Path, setting: str, without: str | None, items: Sequence[Item], scores: Scores) -> Iterator[Failure]:
-    """The failures of a setting, in the order of the items.
+    """The failures of a setting whose kind can be told: drawn without neighbors too, or rated; in the items' order.
 
     Args:
         out: folder of the sweep.
@@ -64,6 +64,8 @@ def failures(out: Path, setting: str, without: str | None, items: Sequence[Item]
         place = (item.key, int(row["sample"]))
         picture = out / setting / drawn[place]["file"]
         other = out / str(without) / bare[place]["file"] if place in bare else None
+        if other is None and not row.get("rated failure"):
+            continue
         found = tuple(path for path, _ in sheets.references(out, [drawn[place]]))
         yield Failure(item, row.get("rated failure") or _kind(row, picture, other), picture, found, other)
 

@@ -45,7 +45,8 @@ def write(
     scores = scored.read(out)
     folder = page.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(out / scoring.SCORES, folder / scoring.SCORES)
+    if folder.resolve() != out.resolve():  # results beside their own page are there already
+        shutil.copyfile(out / scoring.SCORES, folder / scoring.SCORES)
     best = f"; of {sweep.samples} pictures of a prompt the best counts" if sweep.samples > 1 else ""
     parts = [f"# {sweep.title}", *([preface] if preface else []), f"{_INTERVALS}{best}."]
     for name in sweep.axes:
@@ -95,7 +96,7 @@ def _failures(sweep: Sweep, items: Sequence[Item], out: Path, folder: Path, scor
     sheets.save(sheets.sheet(failures.strips(found, 4)), folder / "failures.webp")
     return [
         "## Failures",
-        f"{len(found)} of {len(taken)} prompts whose picture is not faithful, by the paper's kinds:",
+        f"{len(found)} pictures that are not faithful, of those drawn without neighbors too or rated, by kinds:",
         "\n".join(["| kind | prompts | told by |", "|---|---|---|", *lines]),
         f"![The first of each kind]({folder.name}/failures.webp)",
     ]

@@ -23,10 +23,11 @@ def plot(title: str, rows: Sequence[Line], names: Sequence[str], scores: Scores,
     Args:
         title: above the plot.
         rows: of the axis's table.
-        names: the scores; where there are several curves, only the first is drawn.
+        names: the scores; those of another unit than the first are left out, and of several curves all but the first.
         scores: of everything.
         path: the SVG to write.
     """
+    names = _of_one_unit(rows, names, scores)
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
     found = dict(curves(rows))
@@ -38,7 +39,7 @@ def plot(title: str, rows: Sequence[Line], names: Sequence[str], scores: Scores,
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     # Neither the time nor random names of parts: the same scores give the same file.
     with mpl.rc_context({"svg.hashsalt": "reimagen"}):
         figure.savefig(path, metadata={"Date": None})
@@ -46,16 +47,19 @@ def plot(title: str, rows: Sequence[Line], names: Sequence[str], scores: Scores,
 
 def _curves(axes: Axes, found: dict[str, list[tuple[float, Line]]], names: Sequence[str], scores: Scores) -> None:
     series = [(curve, name) for curve in found for name in names]
-    for color, (curve, name) in zip(_COLORS * len(series), series, strict=False):
+    places = [place for points in found.values() for place, _ in points]
+    apart = 0.008 * (max(places) - min(places))  # so that whiskers do not hide each other
+    for number, (curve, name) in enumerate(series):
+        shift = apart * (number - (len(series) - 1) / 2)
         points = [(place, _estimate(scores, line, name)) for place, line in found[curve]]
         there = [(place, estimate) for place, estimate in points if estimate is not None]
         if there:
             label = curve if len(found) > 1 else name
             axes.errorbar(
-                [place for place, _ in there],
+                [place + shift for place, _ in there],
                 [_scaled(estimate) for _, estimate in there],
                 yerr=_whiskers([estimate for _, estimate in there]),
-                color=color, marker="o", markersize=4, capsize=3, linewidth=1.6, label=label,
+                color=_COLORS[number % len(_COLORS)], marker="o", markersize=4, capsize=3, linewidth=1.6, label=label,
             )  # fmt: skip
     axes.set_ylabel(_unit(names[0], [_estimate(scores, line, names[0]) for _, line in next(iter(found.values()))]))
 
@@ -74,6 +78,14 @@ def _dots(axes: Axes, rows: Sequence[Line], names: Sequence[str], scores: Scores
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel(_unit(names[0], [_estimate(scores, row, names[0]) for row in rows]))
+
+
+def _of_one_unit(rows: Sequence[Line], names: Sequence[str], scores: Scores) -> list[str]:
+    """Of the scores those that share the first one's unit: shares of prompts, or else the first alone."""
+    shares = [
+        name for name in names if all(e is None or e.proportion for e in (_estimate(scores, row, name) for row in rows))
+    ]
+    return shares if names[0] in shares else list(names[:1])
 
 
 def _estimate(scores: Scores, line: Line, name: str) -> Estimate | None:

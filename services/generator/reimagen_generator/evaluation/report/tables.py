@@ -13,6 +13,8 @@ from reimagen_generator.evaluation.report.statistics import Estimate
 from reimagen_generator.evaluation.sweep import Axis, Sweep
 
 NOT_THERE = "not there yet"
+NOTHING = "–"
+"""In the place of a figure where pictures are scored, and there is nothing in them that the score is of."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,15 @@ def table(sweep: Sweep, name: str, items: Sequence[Item], scores: Scores) -> str
     heads += ["the paper"] if axis.paper else []
     made = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
-        cells = [row.name, str(_measured(scores, row, names[0]))]
-        cells += [told(statistics.mean(scores.of(row.setting, row.keys, score))) for score in names]
+        scored = scores.by_setting.get(row.setting, {})
+        nothing = _nothing(scores, row)
+        cells = [row.name, str(sum(key in scored for key in row.keys))]
+        cells += [told(statistics.mean(scores.of(row.setting, row.keys, score)), nothing=nothing) for score in names]
         if several:
             other = next(line for line in rows if (line.label, line.group) == (reference, row.group))
-            cells.append("" if row is other else told(_difference(scores, row, other, names[0]), sign=True))
+            lacking = NOT_THERE if NOT_THERE in (nothing, _nothing(scores, other)) else NOTHING
+            change = told(_difference(scores, row, other, names[0]), sign=True, nothing=lacking)
+            cells.append("" if row is other else change)
         if distances:
             cells.append(_distance(scores.frechet.get(row.setting), min(distances)))
         if axis.paper:
@@ -82,10 +88,10 @@ def table(sweep: Sweep, name: str, items: Sequence[Item], scores: Scores) -> str
     return "\n".join(made)
 
 
-def told(estimate: Estimate | None, *, sign: bool = False) -> str:
-    """A figure and its interval, as tables have it: "84.2 % [80.1, 87.6]"."""
+def told(estimate: Estimate | None, *, sign: bool = False, nothing: str = NOT_THERE) -> str:
+    """A figure and its interval, as tables have it: "84.2 % [80.1, 87.6]"; `nothing` in the place of none."""
     if estimate is None:
-        return NOT_THERE
+        return nothing
     plus = "+" if sign else ""
     figures = (estimate.value, estimate.low, estimate.high)
     if estimate.proportion:
@@ -101,8 +107,9 @@ def _distance(distance: float | None, best: float) -> str:
     return f"**{distance:.3f}**" if distance == best else f"{distance:.3f}"
 
 
-def _measured(scores: Scores, row: Line, name: str) -> int:
-    return int((~np.isnan(scores.of(row.setting, row.keys, name))).sum())
+def _nothing(scores: Scores, row: Line) -> str:
+    scored = scores.by_setting.get(row.setting, {})
+    return NOTHING if any(key in scored for key in row.keys) else NOT_THERE
 
 
 def _difference(scores: Scores, row: Line, other: Line, name: str) -> Estimate | None:
