@@ -98,7 +98,7 @@ class Pack:
 def write(
     out_folder: Annotated[Path, typer.Argument(help="Folder of the pack.")],
     count: Annotated[int, typer.Option(min=1, help="How many training samples it shall have recipes of.")] = 100_000,
-    scenes: Annotated[int, typer.Option(min=1, help="How many pictures of each scene.")] = 250,
+    scenes: Annotated[int, typer.Option(min=1, help="How many pictures of each scene.")] = 140,
     seed: Annotated[int, typer.Option(help="The same seed gives the same pack.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
