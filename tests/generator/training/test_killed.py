@@ -101,12 +101,12 @@ def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_never_killed(
     chance = random.Random(stage)
     for step in sorted(chance.choices(range(LAST_MOMENT), k=KILLS)):
         # Saving after each step, most of its time goes into what must not be torn.
-        process = start(config("killed", checkpoint_minutes=1e-6), tmp_path)
-        try:
-            wait_for(process, step)
-        finally:
-            process.kill()
-        assert process.wait(SECONDS) == -signal.SIGKILL
+        with start(config("killed", checkpoint_minutes=1e-6), tmp_path) as process:
+            try:
+                wait_for(process, step)
+            finally:
+                process.kill()
+        assert process.returncode == -signal.SIGKILL
     kept = [int(path.name) for path in (killed.output / "checkpoints").iterdir() if path.name.isdigit()]
     assert 0 < max(kept) < STEPS
     assert not killed.weights.exists()

@@ -56,8 +56,13 @@ def events(folder: Path) -> Iterator[Event]:
             held = held[16 + size :]
 
 
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as sheet:
+        return np.asarray(sheet)
+
+
 def cell(path: Path, row: int, column: int) -> np.ndarray:
-    sheet = np.asarray(Image.open(path))
+    sheet = pixels(path)
     top, left = 2 * LINE + row * (CELL + LINE + GAP), column * (CELL + GAP)
     return sheet[top : top + CELL, left : left + CELL]
 
@@ -74,7 +79,7 @@ def test_sheets_show_the_samples_and_change_no_weight(
     sheets = sorted((drawn.output / "sheets").iterdir())
     assert [sheet.name for sheet in sheets] == [f"{step:08d}.png" for step in (1, 2, 3, 4)]
     # Target, two neighbors, drawn with them and without: seven samples, each of one color.
-    assert Image.open(sheets[0]).size == (5 * CELL + 4 * GAP, LINE + 7 * (CELL + LINE + GAP))
+    assert pixels(sheets[0]).shape == (LINE + 7 * (CELL + LINE + GAP), 5 * CELL + 4 * GAP, 3)
     for row in range(7):
         target, first, second = (cell(sheets[0], row, column) for column in range(3))
         number = target[0, 0, 0]
@@ -88,7 +93,7 @@ def test_sheets_show_the_samples_and_change_no_weight(
     images = [value.image for event in told for value in event.summary.value if value.HasField("image")]
     assert [image.width for image in images] == [5 * CELL + 4 * GAP] * 4
     shown = np.asarray(Image.open(io.BytesIO(images[-1].encoded_image_string)))
-    np.testing.assert_array_equal(shown, np.asarray(Image.open(sheets[3])))
+    np.testing.assert_array_equal(shown, pixels(sheets[3]))
 
 
 def test_curves_go_on_where_a_run_that_is_killed_goes_on(
@@ -128,7 +133,7 @@ def test_super_resolution_draws_from_the_true_smaller_picture(
     """Whole, with two neighbors and without; and as crops, by a run that is given no neighbors."""
     config = run(small, large, tmp_path, stage=1, sheet_minutes=60, **changed)
     (sheet,) = (config.output / "sheets").iterdir()
-    assert Image.open(sheet).size == (columns * (CELL + GAP) - GAP, LINE + 7 * (CELL + LINE + GAP))
+    assert pixels(sheet).shape == (LINE + 7 * (CELL + LINE + GAP), columns * (CELL + GAP) - GAP, 3)
     side = config.crop or 32
     for row in range(7):
         target, smaller, drawn = (cell(sheet, row, column) for column in (0, 1, columns - 1))

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -176,15 +177,24 @@ class Trainer:
         trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
         told = f"{(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M of them trained"
         tqdm.write(f"{told}, from step {first} of {self.config.steps}")
-        progress = Progress(self.config, first)
-        sheets = self._sheets() if self.config.sheet_minutes else None
+        with closing(Progress(self.config, first)) as progress:
+            sheets = self._sheets() if self.config.sheet_minutes else None
+            self._train(progress, sheets)
+            self._save(progress)
+            self._checkpoints.wait_until_finished()
+            self._write_weights()
+            if sheets and progress.step == self.config.steps:
+                self._draw(sheets, progress)
+
+    def _train(self, progress: Progress, sheets: Sheets | None) -> None:
+        """Takes the steps that are left, until Ctrl-C."""
         key = jax.random.key(self.config.seed)
         saved = drawn = time.monotonic()
         # Stopping between steps: a step that is cut off would leave the data a batch ahead of the weights.
         stopping: list[int] = []
         before = signal.signal(signal.SIGINT, lambda number, _: stopping.append(number))
         try:
-            for step in range(first, self.config.steps):
+            for step in range(progress.step, self.config.steps):
                 if stopping:
                     tqdm.write("stopped; the same command goes on from here")
                     break
@@ -192,7 +202,7 @@ class Trainer:
                 rows = place_rows(batch.rows, self._mesh)
                 self.state, report = self._step(self.state, self._frozen, rows, jax.random.fold_in(key, step))
                 progress.add(report, batch.places)
-                if (step + 1) % _TELL_EVERY == 0:
+                if progress.step % _TELL_EVERY == 0:
                     self._check(progress)
                     progress.tell(len(self._good.bad))
                 if _is_due(step, saved, self.config.checkpoint_minutes):
@@ -203,12 +213,6 @@ class Trainer:
                     drawn = time.monotonic()
         finally:
             signal.signal(signal.SIGINT, before)
-        self._save(progress)
-        self._checkpoints.wait_until_finished()
-        self._write_weights()
-        if sheets and progress.step == self.config.steps:
-            self._draw(sheets, progress)
-        progress.close()
 
     def _write_weights(self) -> None:
         result = self.result()
