@@ -1,0 +1,43 @@
+"""What the judge learns from, and what it is measured on."""
+
+import numpy as np
+import pytest
+
+from reimagen_demo import judge_pictures
+from reimagen_demo.art import Art
+from reimagen_demo.entities import entities
+from reimagen_demo.judge import related
+from reimagen_demo.judge_pictures import JudgePictures
+from reimagen_demo.prompts import Composition
+from reimagen_demo.scenes import SCENES
+
+KNOWN = entities()[:3]
+
+
+@pytest.fixture(scope="module")
+def pictures(art: Art) -> JudgePictures:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge_pictures, "_SCENES_KEPT", 1)
+        return JudgePictures(art, KNOWN, 64, 24, seed=0)
+
+
+@pytest.mark.parametrize("number", [0, judge_pictures._PLAIN_BEFORE])
+def test_a_batch_is_a_function_of_its_number(
+    pictures: JudgePictures, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(judge_pictures, "_SCENES_KEPT", 1)
+    first, again, other = pictures.batch(number), pictures.batch(number), pictures.batch(number + 1)
+    assert first.pictures.shape == (24, 64, 64, 3)
+    assert first.pictures.dtype == np.uint8
+    np.testing.assert_array_equal(first.pictures, again.pictures)
+    assert (first.pictures != other.pictures).any()
+    assert set(first.entities) == set(range(len(KNOWN)))
+    assert set(first.scenes) <= set(range(len(SCENES)))
+    assert all(np.ptp(picture) > 20 for picture in first.pictures)  # none is blank
+
+
+def test_relations_name_something_more() -> None:
+    shown = related(40)
+    assert all(composition != Composition(composition.entities[:1], composition.scene) for composition, _ in shown)
+    assert {len(composition.entities) for composition, _ in shown} == {1, 2}
+    assert related(40) == shown
