@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test parity peer plan lint bench install proto lock clean
+.PHONY: help demo kb test torture results parity peer plan lint bench install proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -24,6 +24,12 @@ kb: install ## build the demo knowledge base only, into build/demo/kb
 
 test: install ## run every test
 	@$(BIN)/python -m pytest
+
+torture: install ## the long forms of tests that CI runs short: training killed 25 times
+	@REIMAGEN_KILLS=25 $(BIN)/python -m pytest tests/generator/training/test_killed.py
+
+results: install ## check the paper's claims on the demonstration's weights, into docs/results.md (goes on where it was ended)
+	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo.results
 
 parity: install .venv/.reference ## compare the networks with diffusers and transformers (installs Torch)
 	@$(BIN)/python -m pytest parity

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tensorboardX.proto.event_pb2 import Event  # type: ignore[import-untyped]
+from tensorboardX.proto.event_pb2 import Event
 
 from reimagen_generator.training import trainer
 from reimagen_generator.training.config import TrainingConfig

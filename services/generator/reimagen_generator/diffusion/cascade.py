@@ -201,8 +201,8 @@ class Cascade:
         for index, stage in enumerate(self._stages[: self.sizes.index(size) + 1]):
             images = None
             if stage.config.network.retrieval:
-                images = jnp.tile(_resized(neighbors, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
-            keys = jnp.stack([_stage_key(seed, index) for seed in seeds])
+                images = jnp.tile(resized_neighbors(neighbors, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
+            keys = jnp.stack([stage_key(seed, index) for seed in seeds])
             conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys, empty)
             guided = _guidance(stage.config, guidance)
             last = 1 if brief and guided.interval is None else None
@@ -249,7 +249,8 @@ def _slots(neighbors: int, config: CascadeConfig) -> int:
     return slots
 
 
-def _stage_key(seed: int, index: int) -> Key[Array, ""]:
+def stage_key(seed: int, index: int) -> Key[Array, ""]:
+    """Of all that is random in a picture's stage."""
     return jax.random.fold_in(jax.random.key(seed), index)
 
 
@@ -260,7 +261,7 @@ def _guidance(stage: StageConfig, options: GuidanceOptions) -> Guidance:
     return stage.guidance.model_copy(update=changes)
 
 
-def _resized(pairs: Sequence[ReferencePair], size: int, slots: int) -> Float[Array, "1 slots size size 3"]:
+def resized_neighbors(pairs: Sequence[ReferencePair], size: int, slots: int) -> Float[Array, "1 slots size size 3"]:
     """The neighbors as squares of `size`, in [-1, 1], padded with their border's mean color, not stretched."""
     squares = [np.zeros((size, size, 3), np.uint8)] * (slots - len(pairs))
     squares = [_square(pair.image, size) for pair in pairs] + squares

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, UInt8
 
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig
 from reimagen_generator.config.text import DroppedText
-from reimagen_generator.diffusion.cascade import ReferencePair, _resized, _stage_key, size_factor
+from reimagen_generator.diffusion.cascade import ReferencePair, resized_neighbors, size_factor, stage_key
 from reimagen_generator.diffusion.resize import to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.evaluation.setting import Setting, StageChange
@@ -69,12 +69,12 @@ class BatchDrawer:
         """
         config = checkpoint.load_config(folder)
         files = [folder / checkpoint.stage_file(stage.size) for stage in config.stages]
-        return cls(
-            config,
-            [checkpoint.load_network(file, stage.network) for file, stage in zip(files, config.stages, strict=True)],
-            load_text_encoder(config, text_encoder or folder),
-            available_mesh(config.mesh),
-        )
+        mesh = available_mesh(config.mesh)
+        networks = [
+            checkpoint.load_network(file, stage.network, on_host=mesh is not None)
+            for file, stage in zip(files, config.stages, strict=True)
+        ]
+        return cls(config, networks, load_text_encoder(config, text_encoder or folder), mesh)
 
     def draw(self, rows: Sequence[Row], setting: Setting) -> tuple[Pictures, ...]:
         """Draws the rows, all of which have neighbors or none has; the pictures of each stage, the smallest first.
@@ -97,7 +97,7 @@ class BatchDrawer:
         previous: Float[Array, "rows height width 3"] | None = None
         for index, config in enumerate(setting.change(self.config)):
             shown = mask & setting.stages.get(config.size, StageChange()).grounded
-            keys = jnp.stack([_stage_key(row.seed, index) for row in rows])
+            keys = jnp.stack([stage_key(row.seed, index) for row in rows])
             images = _neighbor_images(rows, config, slots)
             stage = self._stage(index, config)
             conditions = stage.conditions(text, images, neighbor_text, shown, previous, keys, empty)
@@ -125,7 +125,7 @@ def _neighbor_images(
 ) -> Float[Array, "rows slots size size 3"] | None:
     if not config.network.retrieval:
         return None
-    return jnp.concatenate([_resized(row.neighbors, config.size, slots) for row in rows])
+    return jnp.concatenate([resized_neighbors(row.neighbors, config.size, slots) for row in rows])
 
 
 def keep_compiled(folder: Path | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import NoReturn
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from reimagen_generator.parallel.hosts import leads
