@@ -40,13 +40,16 @@ RECIPES = (
 )
 
 
-def task(art: Art, folder: Path, *, size: int = 64, seed: str = "0", varied: float = 0) -> ShardTask:
-    (task,) = plan(folder, RECIPES, source=Source(art.folder, packed=False), size=size, seed=seed, varied=varied)
+def task(
+    art: Art, folder: Path, *, size: int = 64, seed: str = "0", varied: float = 0, aligned: bool = False
+) -> ShardTask:
+    source = Source(art.folder, packed=False)
+    (task,) = plan(folder, RECIPES, source=source, size=size, seed=seed, varied=varied, aligned=aligned)
     return task
 
 
-def shard(art: Art, folder: Path, *, size: int = 64, seed: str = "0", varied: float = 0) -> Path:
-    written = task(art, folder, size=size, seed=seed, varied=varied)
+def shard(art: Art, folder: Path, *, size: int = 64, seed: str = "0", varied: float = 0, aligned: bool = False) -> Path:
+    written = task(art, folder, size=size, seed=seed, varied=varied, aligned=aligned)
     assert write_shard(written) == len(RECIPES)
     return written.path
 
@@ -66,6 +69,19 @@ def picture(content: bytes) -> Image.Image:
     with Image.open(io.BytesIO(content)) as opened:
         opened.load()
         return opened
+
+
+def test_aligned_neighbors_show_each_thing_where_it_stands(art: Art, out_folder: Path) -> None:
+    fox_in_space, fox_and_violin, *_, two_foxes = samples(shard(art, out_folder, aligned=True))
+    assert fox_and_violin["neighbor0.txt"] == b"a fox"
+    assert fox_and_violin["neighbor1.txt"] == b"a violin"
+    assert "neighbor0.png" in two_foxes
+    assert "neighbor1.png" not in two_foxes
+    shown, neighbor = (np.asarray(picture(fox_in_space[name])) for name in ("png", "neighbor0.png"))
+    thing = (neighbor != neighbor[0, 0]).any(axis=-1)
+    assert thing.mean() > 0.1
+    # All but its outline, which at this size is a third of it and mixed with the ground behind it.
+    assert (shown[thing] == neighbor[thing]).all(axis=-1).mean() > 0.5
 
 
 @pytest.mark.parametrize(("size", "suffix"), [(64, "png"), (128, "webp")])
@@ -130,7 +146,7 @@ def test_recipes_survive_being_written(tmp_path: Path) -> None:
 
 def test_shards_share_no_sample(tmp_path: Path) -> None:
     recipes = [replace(RECIPES[0], number=number) for number in range(2 * SHARD_SAMPLES + 34)]
-    tasks = plan(tmp_path, recipes, source=Source(tmp_path, packed=False), size=64, seed="0", varied=0)
+    tasks = plan(tmp_path, recipes, source=Source(tmp_path, packed=False), size=64, seed="0", varied=0, aligned=False)
     assert [recipe.number for task in tasks for recipe in task.recipes] == list(range(len(recipes)))
     assert len({task.path for task in tasks}) == len(tasks) == 3
 

@@ -6,7 +6,7 @@ A shard is a WebDataset tar; a sample is `KEY.png` with `KEY.txt` and `KEY.json`
 
 import io
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -64,11 +64,13 @@ class ShardTask:
     """Of what recipes leave open."""
     varied: float
     """Share of neighbors that are varied."""
+    aligned: bool
+    """Whether the neighbors are the picture's own things, alone, where they stand in it."""
     recipes: tuple[Recipe, ...]
 
 
 def plan(
-    out_folder: Path, recipes: Sequence[Recipe], *, source: Source, size: int, seed: str, varied: float
+    out_folder: Path, recipes: Sequence[Recipe], *, source: Source, size: int, seed: str, varied: float, aligned: bool
 ) -> list[ShardTask]:
     """The shards that together hold the samples of these recipes."""
     return [
@@ -78,6 +80,7 @@ def plan(
             size=size,
             seed=seed,
             varied=varied,
+            aligned=aligned,
             recipes=tuple(recipes[first : first + SHARD_SAMPLES]),
         )
         for number, first in enumerate(range(0, len(recipes), SHARD_SAMPLES))
@@ -91,7 +94,7 @@ def write_shard(task: ShardTask) -> int:
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
         for recipe in task.recipes:
             rng = Random(f"{task.seed}/{recipe.number}")
-            for suffix, content in writer.sample(rng, recipe, task.varied):
+            for suffix, content in writer.sample(rng, recipe, varied=task.varied, aligned=task.aligned):
                 member = tarfile.TarInfo(f"{recipe.number:08d}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
@@ -107,18 +110,26 @@ class _Writer:
         self._suffix = "png" if size <= LARGEST_PNG else "webp"
         self._neighbor = lru_cache(None)(lambda pair: _encode(composer.neighbor(pair)))
 
-    def sample(self, rng: Random, recipe: Recipe, varied: float) -> Iterator[tuple[str, bytes]]:
+    def sample(self, rng: Random, recipe: Recipe, *, varied: float, aligned: bool) -> Iterator[tuple[str, bytes]]:
         """The members of one sample."""
-        yield self._suffix, _encode(self._composer.picture(rng, recipe.composition, recipe.styles))
+        shown = recipe.composition
+        picture, things = self._composer.picture_and_things(rng, shown, recipe.styles)
+        yield self._suffix, _encode(picture)
         yield "txt", recipe.prompt.encode()
         yield "json", recipe.facts_json().encode()
-        for rank, neighbor in enumerate(recipe.neighbors):
-            pair = PairId.parse(neighbor)
-            shown = (
-                _encode(self._composer.varied_neighbor(rng, pair)) if rng.random() < varied else self._neighbor(pair)
-            )
-            yield f"neighbor{rank}.{self._suffix}", shown
-            yield f"neighbor{rank}.txt", pair.caption.encode()
+        neighbors: Iterable[tuple[bytes, str]]
+        if aligned:
+            aside = (_encode(self._composer.aligned_neighbor(rng, thing)) for thing in things)
+            neighbors = zip(aside, (entity.phrase for entity in shown.entities), strict=False)  # two of one: the first
+        else:
+            neighbors = (self._found_neighbor(rng, PairId.parse(name), varied) for name in recipe.neighbors)
+        for rank, (content, caption) in enumerate(neighbors):
+            yield f"neighbor{rank}.{self._suffix}", content
+            yield f"neighbor{rank}.txt", caption.encode()
+
+    def _found_neighbor(self, rng: Random, pair: PairId, varied: float) -> tuple[bytes, str]:
+        vary = rng.random() < varied
+        return _encode(self._composer.varied_neighbor(rng, pair)) if vary else self._neighbor(pair), pair.caption
 
 
 @cache
@@ -146,6 +157,12 @@ def compose(
     ] = "train",
     plain: Annotated[bool, typer.Option("--plain", help="Name nothing but an entity and a scene.")] = False,
     neighbors: Annotated[bool, typer.Option(help="Include each sample's neighbors.")] = True,
+    aligned: Annotated[
+        bool,
+        typer.Option(
+            "--aligned", help="Neighbors show the picture's own things where they stand: to learn from first."
+        ),
+    ] = False,
     processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
     pack: Annotated[
@@ -165,6 +182,7 @@ def compose(
         size=size,
         seed=f"{seed}/{split}",
         varied=VARIED if split == "train" else 0.0,
+        aligned=aligned,
     )
     missing = [task for task in tasks if not task.path.exists()]
     with (

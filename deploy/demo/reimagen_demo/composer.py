@@ -58,6 +58,15 @@ class _Spot:
     height: float
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A thing as it was put into a picture, before light falls on it."""
+
+    sprite: Image.Image
+    left: int
+    top: int
+
+
 class Composer:
     """Draws pictures of one size, keeping the scaled art in memory."""
 
@@ -74,13 +83,21 @@ class Composer:
             composition: What is shown.
             styles: The style of each of its entities.
         """
+        return self.picture_and_things(rng, composition, styles)[0]
+
+    def picture_and_things(
+        self, rng: Random, composition: Composition, styles: Sequence[str]
+    ) -> tuple[Image.Image, list[Placed]]:
+        """The same, and the things in the order of the composition's entities."""
         scene = self._pictures.scene(composition.scene, rng, self._size)
         picture = light_scene(scene, composition.time, composition.weather)
         things = list(zip(composition.entities, styles, strict=True)) * composition.count
-        for (entity, style), spot in zip(things, _spots(rng, composition), strict=True):
+        placed = [
             self._put(rng, picture, self._sprite(entity, style), spot, composition)
+            for (entity, style), spot in zip(things, _spots(rng, composition), strict=True)
+        ]
         fall(picture, rng, composition.weather)
-        return picture
+        return picture, placed
 
     def neighbor(self, pair: PairId) -> Image.Image:
         """A picture of the knowledge base at this composer's size, RGB."""
@@ -97,9 +114,13 @@ class Composer:
         left, top = (rng.randint(0, max(0, self._size - edge)) for edge in sprite.size)
         return on_plain_ground(sprite, self._size, rng.random(), left, top)
 
+    def aligned_neighbor(self, rng: Random, thing: Placed) -> Image.Image:
+        """A thing alone on a pale ground, where it stands in the picture and as large."""
+        return on_plain_ground(thing.sprite, self._size, rng.random(), thing.left, thing.top)
+
     def _put(
         self, rng: Random, picture: Image.Image, sprite: Image.Image, spot: _Spot, composition: Composition
-    ) -> None:
+    ) -> Placed:
         size, ground = self._size, composition.scene.ground
         sprite = _scaled(sprite, size * min(spot.width / sprite.width, spot.height / sprite.height))
         width, height = sprite.size
@@ -118,6 +139,7 @@ class Composer:
             top = bottom - height
             _cast_shadow(picture, left + width / 2, bottom, width)
         picture.paste(light_thing(sprite, composition.time, composition.weather), (left, top), sprite)
+        return Placed(sprite, left, top)
 
     def _make_sprite(self, entity: Entity, style: str) -> Image.Image:
         # Small drawings stay crisp when they are scaled from something larger than the largest use.
