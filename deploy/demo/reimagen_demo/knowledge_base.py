@@ -23,6 +23,8 @@ from reimagen_demo.scenes import SCENES
 SHARD_PAIRS = 1000
 SCENE_PICTURES = 3
 """How many pictures of each empty scene."""
+_DRAWN_BY = ("art", "elsewhere", "knowledge_base", "landscapes", "pairs", "pictures", "scenes", "shapes")
+"""The modules that decide what pairs there are and what they look like."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,9 @@ def index(shards: Path, knowledge_base: Path) -> None:
 
 
 def _fingerprint(wanted: Sequence[Entity]) -> str:
-    """Changes with whatever the pairs are made of: the entities, the lock, and the code of this package."""
+    """Changes with whatever the pairs are made of: the entities, the lock, and the code that draws them."""
     package = Path(__file__).resolve().parent
-    sources = [*sorted(package.glob("*.py")), package.parent / "package-lock.json"]
+    sources = [*(package / f"{module}.py" for module in _DRAWN_BY), package.parent / "package-lock.json"]
     digest = hashlib.sha256(repr(wanted).encode())
     for source in sources:
         digest.update(source.read_bytes())
