@@ -33,6 +33,8 @@ KERNELS = {
     r"(down|up|middle_in).*attention(\.#)?\.(out|mlp_out)": ROWS,
     r"neighbor_attention\.#\.(query|key|value)": COLUMNS,
     r"neighbor_attention\.#\.(out|fine_out)": ROWS,
+    r"warp\.(query|key|pointer)": COLUMNS,
+    r"warp\.out": ROWS,
     r"blocks\.#\.attention\.(query|key|value)": COLUMNS,
     r"blocks\.#\.attention\.out": ROWS,
     r"blocks\.#\.feed_forward\.(gate|linear)": COLUMNS,

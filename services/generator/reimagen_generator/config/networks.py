@@ -50,9 +50,12 @@ class UNetConfig(NetworkConfig):
     kind: Literal["unet"] = "unet"
     patch: int = Field(ge=1, description="Side of the square of pixels folded into one position of the finest level.")
     attention: tuple[bool, ...] = Field(description="Levels with self-attention joined by the text's tokens.")
+    warp_heads: int = Field(0, ge=0, description="Heads of the warp of neighbors (networks/warp.py); 0 for no warp.")
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
+        if self.warp_heads and not (self.retrieval and len(self.widths) > 1):
+            raise ValueError("warp_heads: a warp needs neighbors and two levels")
         _check_levels(self, ("blocks", "attention", "neighbor_attention"))
         _check_heads(self, [a or n for a, n in zip(self.attention, self.neighbor_attention, strict=True)])
         return self

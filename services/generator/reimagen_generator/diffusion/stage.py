@@ -5,7 +5,7 @@ drives it can show progress, take a preview, or stop, and `sample_at_once`, a co
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -223,8 +223,8 @@ class Stage:
         rows = keep.text.shape[0]
         stacked: Conditions = jax.tree.map(lambda a: jnp.concatenate([a] * rows), conditions)
         text = guiding.drop_text(stacked.text, keep.text.reshape(-1), stacked.empty_text)
-        neighbors = stacked.neighbors and Neighbors(
-            stacked.neighbors.levels, stacked.neighbors.mask & keep.neighbors.reshape(-1, 1)
+        neighbors = stacked.neighbors and replace(
+            stacked.neighbors, mask=stacked.neighbors.mask & keep.neighbors.reshape(-1, 1)
         )
         stacked_x = jnp.concatenate([x] * rows)
         text, neighbors, stacked, stacked_x = constrain_rows((text, neighbors, stacked, stacked_x), self._mesh)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from reimagen_generator.networks.attention import attend, exclude
 from reimagen_generator.networks.layers import fold, unfold, zero_linear
+from reimagen_generator.networks.warp import WarpSources
 
 _Map = Float[Array, "batch h w channels"]
 
@@ -106,6 +107,8 @@ class Neighbors:
 
     levels: dict[str, NeighborKeysValues]
     mask: Bool[Array, "batch neighbors"]
+    warp: WarpSources | None = None
+    """What a network that has a warp fetches from."""
 
 
 class NeighborAttentions(nnx.Dict[NeighborAttention]):

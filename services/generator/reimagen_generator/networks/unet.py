@@ -1,11 +1,13 @@
 """A U-Net conditioned on text and on retrieved neighbors (Re-Imagen, section 3.2).
 
     x_t, low resolution ─fold─▶ DStack ──maps──▶ UStack ─unfold─▶ prediction
-    neighbors (t = 0) ─────────▶ DStack ──maps──▶ keys, values ──▲  attention
+    neighbors (t = 0) ─────────▶ DStack ──maps──▶ keys, values ──▲  attention, warp
 
 The neighbors go through the same DStack as the picture, at t = 0 and with their own texts. Their keys and values are
 computed once a picture (`encode_neighbors`), not once a step.
 """
+
+from dataclasses import replace
 
 import jax.numpy as jnp
 from flax import nnx
@@ -26,6 +28,7 @@ from reimagen_generator.networks.layers import (
 )
 from reimagen_generator.networks.neighbors import NeighborAttentions, Neighbors
 from reimagen_generator.networks.network import IMAGE_CHANNELS, LowResolution, Network, Text, at_time_zero
+from reimagen_generator.networks.warp import Warp
 
 _Map = Float[Array, "batch h w channels"]
 
@@ -80,6 +83,11 @@ class UNet(Network):
         self.neighbor_attention = NeighborAttentions(
             widths, config.neighbor_attention, config.head_channels, rngs, dtype=dtype
         )
+        self.warp = (
+            Warp(widths[1], widths[0], config.patch, config.warp_heads, rngs, dtype=dtype)
+            if config.warp_heads
+            else None
+        )
         self.norm_out = GroupNorm(widths[0], num_groups=8, rngs=rngs)
         self.conv_out = conv3x3(widths[0], config.out_channels * config.patch**2, rngs, zero=True)
 
@@ -102,6 +110,8 @@ class UNet(Network):
                 h = self.up[level].block(index, h, conditioning, text)
                 if index == 0:
                     h, fine = self.neighbor_attention.attend(level, h, fine, neighbors)
+            if level == 1 and self.warp is not None and neighbors is not None and neighbors.warp is not None:
+                skips[0][-1] = skips[0][-1] + self.warp(h, neighbors.warp, neighbors.mask)
             if level:
                 h = upsample(h)
         return unfold(self.conv_out(nnx.silu(self.norm_out(h))), self.config.patch)
@@ -117,7 +127,12 @@ class UNet(Network):
         flat, low = at_time_zero(images, low_resolution)
         conditioning = self.conditioning(jnp.zeros(flat.shape[0]), text, low)
         skips = self._encode(flat, conditioning, text, low)
-        return self.neighbor_attention.encode([level[-1] for level in skips], mask)
+        maps = [level[-1] for level in skips]
+        encoded = self.neighbor_attention.encode(maps, mask)
+        if self.warp is None:
+            return encoded
+        finest, coarse = (level.reshape(*mask.shape, *level.shape[1:]) for level in maps[:2])
+        return replace(encoded, warp=self.warp.sources(coarse, finest, images))
 
     def _encode(
         self,

@@ -8,7 +8,7 @@ what it learned, and the network's loss is the same as without.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -124,7 +124,8 @@ def loss_by_row(
         )
         if draws.distracted is not None:
             encoded = distract(encoded, draws.distracted)
-        neighbors = Neighbors(jax.tree.map(repeat, encoded.levels), repeat(encoded.mask) & draws.keep_neighbors)
+        neighbors = jax.tree.map(repeat, encoded)
+        neighbors = replace(neighbors, mask=neighbors.mask & draws.keep_neighbors)
     x_0 = repeat(x_0)
     time = schedule.nearest(stage.schedule, draws.time)
     log_snr = schedule.log_snr(stage.schedule, time, stage.log_snr_shift)
@@ -150,7 +151,7 @@ def distract(encoded: Neighbors, distracted: Bool[Array, "pictures neighbors"]) 
         apart = own.reshape(pictures, count, -1)
         return jnp.where(distracted[..., None], jnp.roll(apart, -1, axis=0), apart).reshape(own.shape)
 
-    return Neighbors(jax.tree.map(mix, encoded.levels), encoded.mask)
+    return replace(jax.tree.map(mix, encoded), mask=encoded.mask)
 
 
 def loss_and_gradient(

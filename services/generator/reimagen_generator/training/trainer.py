@@ -208,7 +208,8 @@ class Trainer:
                 if _is_due(step, saved, self.config.checkpoint_minutes):
                     self._save(progress)
                     saved = time.monotonic()
-                if sheets and _is_due(step, drawn, self.config.sheet_minutes):
+                last = progress.step == self.config.steps  # its sheet is drawn when its weights are written
+                if sheets and not last and _is_due(step, drawn, self.config.sheet_minutes):
                     self._draw(sheets, progress)
                     drawn = time.monotonic()
         finally:

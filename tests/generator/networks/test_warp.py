@@ -1,0 +1,67 @@
+"""The warp: it samples as an independent interpolation does, and looks where it points."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from scipy.ndimage import map_coordinates
+
+from reimagen_generator.networks.layers import fold
+from reimagen_generator.networks.warp import Warp, bilinear, places
+
+RNG = np.random.default_rng(0)
+SIDE, CELLS, CHANNELS, FINE, PATCH = 16, 4, 8, 6, 2
+
+
+def test_it_samples_as_an_independent_interpolation_does() -> None:
+    image, at = RNG.standard_normal((5, 7, 3)), RNG.uniform(-0.2, 1.2, (40, 2))
+    at[:4] = [(0.0, 0.0), (1.0, 1.0), (0.5 / 5, 0.5 / 7), (4.5 / 5, 6.5 / 7)]  # corners, and the middles of pixels there
+    expected = [
+        map_coordinates(image[..., channel], (at * (5, 7) - 0.5).T, order=1, mode="nearest") for channel in range(3)
+    ]
+    np.testing.assert_allclose(bilinear(jnp.asarray(image), jnp.asarray(at)), np.stack(expected, -1), atol=1e-5)
+
+
+def fetching(heads: int) -> Warp:
+    """A warp whose `out` puts out the first channels of what is fetched."""
+    warp = Warp(CHANNELS, FINE, PATCH, heads, nnx.Rngs(0))
+    warp.out.kernel.set_value(jnp.eye(*warp.out.kernel.shape))
+    return warp
+
+
+def fetched(warp: Warp, pixels: jax.Array, mask: list[bool]) -> jax.Array:
+    """What the warp fetches of neighbors for one picture; its first channels are the first neighbor pixels, folded."""
+    n = len(pixels)
+    coarse = jnp.asarray(RNG.standard_normal((1, n, CELLS, CELLS, CHANNELS)), jnp.float32)
+    maps = jnp.zeros((1, n, SIDE // PATCH, SIDE // PATCH, FINE))
+    x = jnp.asarray(RNG.standard_normal((1, CELLS, CELLS, CHANNELS)), jnp.float32)
+    return warp(x, warp.sources(coarse, maps, pixels[None]), jnp.asarray([mask]))[0]
+
+
+def test_it_begins_by_adding_nothing() -> None:
+    warp = Warp(CHANNELS, FINE, PATCH, 2, nnx.Rngs(0))
+    assert not fetched(warp, jnp.ones((2, SIDE, SIDE, 3)), [True, True]).any()
+
+
+@pytest.mark.parametrize("mask", [[True, False], [False, True]])
+def test_it_begins_by_looking_at_its_own_place_of_the_neighbors_that_are_there(mask: list[bool]) -> None:
+    ramp = places(SIDE, SIDE)  # what a neighbor shows is its own place, so what is fetched is where it was looked
+    pixels = jnp.stack([jnp.concatenate([ramp, jnp.full((SIDE, SIDE, 1), level)], -1) for level in (0.0, 1.0)])
+    seen = fetched(fetching(1), pixels, mask)
+    expected = fold(pixels[mask.index(True)][None], PATCH)[0, ..., :FINE]
+    inner = slice(2, -2)  # at the edge there are more places on one side
+    np.testing.assert_allclose(seen[inner, inner], expected[inner, inner], atol=0.02)
+
+
+def test_it_looks_where_it_points() -> None:
+    warp, moved = fetching(1), 0.25
+    warp.pointer.bias.set_value(jnp.asarray([0.0, moved]))
+    ramp = jnp.concatenate([places(SIDE, SIDE), jnp.zeros((SIDE, SIDE, 1))], -1)
+    seen = fetched(warp, ramp[None], [True])
+    expected = fold(ramp[None], PATCH)[0, ..., :FINE] + moved * jnp.asarray([0, 1, 0, 0, 1, 0])
+    np.testing.assert_allclose(seen[2:-2, 2:4], expected[2:-2, 2:4], atol=0.02)
+
+
+def test_without_neighbors_it_adds_exactly_nothing() -> None:
+    assert not fetched(fetching(2), jnp.ones((2, SIDE, SIDE, 3)), [False, False]).any()
