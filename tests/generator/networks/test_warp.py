@@ -16,7 +16,12 @@ SIDE, CELLS, CHANNELS, FINE, PATCH = 16, 4, 8, 6, 2
 
 def test_it_samples_as_an_independent_interpolation_does() -> None:
     image, at = RNG.standard_normal((5, 7, 3)), RNG.uniform(-0.2, 1.2, (40, 2))
-    at[:4] = [(0.0, 0.0), (1.0, 1.0), (0.5 / 5, 0.5 / 7), (4.5 / 5, 6.5 / 7)]  # corners, and the middles of pixels there
+    at[:4] = [
+        (0.0, 0.0),
+        (1.0, 1.0),
+        (0.5 / 5, 0.5 / 7),
+        (4.5 / 5, 6.5 / 7),
+    ]  # corners, and the middles of pixels there
     expected = [
         map_coordinates(image[..., channel], (at * (5, 7) - 0.5).T, order=1, mode="nearest") for channel in range(3)
     ]
@@ -26,7 +31,8 @@ def test_it_samples_as_an_independent_interpolation_does() -> None:
 def fetching(heads: int) -> Warp:
     """A warp whose `out` puts out the first channels of what is fetched."""
     warp = Warp(CHANNELS, FINE, PATCH, heads, nnx.Rngs(0))
-    warp.out.kernel.set_value(jnp.eye(*warp.out.kernel.shape))
+    rows, columns = warp.out.kernel.shape
+    warp.out.kernel.set_value(jnp.eye(rows, columns))
     return warp
 
 
@@ -56,6 +62,7 @@ def test_it_begins_by_looking_at_its_own_place_of_the_neighbors_that_are_there(m
 
 def test_it_looks_where_it_points() -> None:
     warp, moved = fetching(1), 0.25
+    assert warp.pointer.bias is not None
     warp.pointer.bias.set_value(jnp.asarray([0.0, moved]))
     ramp = jnp.concatenate([places(SIDE, SIDE), jnp.zeros((SIDE, SIDE, 1))], -1)
     seen = fetched(warp, ramp[None], [True])

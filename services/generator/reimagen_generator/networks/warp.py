@@ -135,4 +135,5 @@ def bilinear(
     first = corner[..., 0] * width + corner[..., 1]
     upper = flat[first] + right * (flat[first + 1] - flat[first])
     lower = flat[first + width] + right * (flat[first + width + 1] - flat[first + width])
-    return upper + down * (lower - upper)
+    middle: Array = upper + down * (lower - upper)
+    return middle

@@ -151,7 +151,8 @@ def distract(encoded: Neighbors, distracted: Bool[Array, "pictures neighbors"]) 
         apart = own.reshape(pictures, count, -1)
         return jnp.where(distracted[..., None], jnp.roll(apart, -1, axis=0), apart).reshape(own.shape)
 
-    return replace(jax.tree.map(mix, encoded), mask=encoded.mask)
+    mixed: Neighbors = jax.tree.map(mix, encoded)
+    return replace(mixed, mask=encoded.mask)
 
 
 def loss_and_gradient(
