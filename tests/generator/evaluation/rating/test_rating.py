@@ -32,7 +32,8 @@ def client(out: Path) -> TestClient:
 
 def rate(page: TestClient, rater: str, place: int, entity: int = 1) -> int:
     said = {"rater": rater, "place": place, "entity": entity, "text": 1, "photorealism": 0}
-    return page.post("/rating", json=said).status_code
+    status: int = page.post("/rating", json=said).status_code
+    return status
 
 
 def test_a_rater_goes_through_all_pictures_blind_and_can_stop_between(out: Path) -> None:
