@@ -1,9 +1,12 @@
 """The rating page, asked as a browser asks it."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
-from fastapi.testclient import TestClient
+from fastapi import FastAPI
 
 from reimagen_generator.evaluation import records
 from reimagen_generator.evaluation.benches.item import Item
@@ -26,14 +29,33 @@ def out(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def client(out: Path) -> TestClient:
-    return TestClient(create_app(Session(out, questions(out, ["without", "secret-arm"], ITEMS))))
+class Page:
+    """The app, asked in this process."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self._ask("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self._ask("POST", path, **options)
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(self._app), base_url="http://page") as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(ask())
 
 
-def rate(page: TestClient, rater: str, place: int, entity: int = 1) -> int:
+def client(out: Path) -> Page:
+    return Page(create_app(Session(out, questions(out, ["without", "secret-arm"], ITEMS))))
+
+
+def rate(page: Page, rater: str, place: int, entity: int = 1) -> int:
     said = {"rater": rater, "place": place, "entity": entity, "text": 1, "photorealism": 0}
-    status: int = page.post("/rating", json=said).status_code
-    return status
+    return page.post("/rating", json=said).status_code
 
 
 def test_a_rater_goes_through_all_pictures_blind_and_can_stop_between(out: Path) -> None:
