@@ -98,7 +98,6 @@ TINY = CascadeConfig(
                 attention=(False, True),
                 neighbor_attention=(False, True),
                 head_channels=8,
-                warp_heads=1,
             ),
             steps=2,
         ),
