@@ -23,22 +23,22 @@ As a TOML file:
 """
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tqdm import tqdm
 
-from reimagen_common.errors import InvalidArgument, from_validation_error
+from reimagen_common.errors import InvalidArgument
 from reimagen_generator.evaluation import records
 from reimagen_generator.evaluation.benches.item import Item
 from reimagen_generator.evaluation.drawing import BatchDrawer
 from reimagen_generator.evaluation.grounding import Grounding
 from reimagen_generator.evaluation.runs import Run
 from reimagen_generator.evaluation.setting import Setting
+from reimagen_generator.evaluation.toml_file import read_toml
 
 SWEEP = "sweep.json"
 BASE = "base"
@@ -130,13 +130,7 @@ def load(path: Path) -> Sweep:
     Raises:
         InvalidArgument: naming the field that is wrong.
     """
-    try:
-        return Sweep.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidArgument(f"{path} is no TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise from_validation_error(first, first["loc"]) from error
+    return read_toml(path, Sweep)
 
 
 def stored(out: Path) -> Sweep:

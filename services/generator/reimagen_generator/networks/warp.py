@@ -74,7 +74,7 @@ class Warp(nnx.Module):
     ) -> Float[Array, "batch h0 w0 fine"]:
         """What to add to the finest map; exactly zero where no neighbor is kept."""
         offset, share = self._look(x, sources, mask)
-        # Without a gradient to the maps, which would be a scatter, slow on every device.
+        # The maps learn through attention: a gradient through here would be a scatter.
         maps, pixels = jax.lax.stop_gradient((sources.maps, sources.pixels))
         fetched = jnp.concatenate([fold(fetch(pixels, offset, share), self.patch), fetch(maps, offset, share)], axis=-1)
         return jnp.where(mask.any(axis=1)[:, None, None, None], self.out(fetched), 0.0)

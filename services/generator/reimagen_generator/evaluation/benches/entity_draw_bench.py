@@ -6,15 +6,15 @@ is grounded on the entity's own pictures, from a folder, or on what a retriever 
 
 import csv
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from reimagen_common.errors import InvalidArgument, from_validation_error
+from reimagen_common.errors import InvalidArgument
 from reimagen_generator.evaluation.benches.item import Item, Reference
+from reimagen_generator.evaluation.toml_file import read_toml
 
 OURS = Path(__file__).with_suffix(".toml")
 _ARTICLE = re.compile(r"\b([Aa]) \{\}")
@@ -61,13 +61,7 @@ def load(path: Path = OURS) -> EntityDrawBench:
     Raises:
         InvalidArgument: naming what is wrong with the file.
     """
-    try:
-        return EntityDrawBench.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidArgument(f"{path} is no TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise from_validation_error(first, first["loc"]) from error
+    return read_toml(path, EntityDrawBench)
 
 
 def items(
