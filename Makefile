@@ -69,6 +69,7 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 	done
 	@$(LOCK) --constraint requirements.lock --group reference --no-emit-package torch --no-emit-package torchvision -o requirements-reference.lock
 	@$(LOCK) --constraint requirements-reference.lock --group torch-cuda -o requirements-torch-cuda.lock
+	@$(LOCK) --constraint requirements.lock --group peers -o requirements-peers.lock
 	@sed -n 's/^plan = \["\(.*\)"\]$$/\1/p' services/generator/pyproject.toml | $(LOCK) - -o requirements-plan.lock
 
 clean: ## remove whatever make has made
