@@ -13,7 +13,8 @@ from reimagen_demo.pairs import PairId
 from reimagen_demo.prompts import Composition, draw_composition, plural, prompt_of
 from reimagen_demo.retrieved import choose_neighbors, draw_style, search_index
 from reimagen_demo.scenes import SCENES, by_phrase
-from reimagen_retriever.index.bm25 import BM25Index, BM25Writer
+from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 MEADOW = by_phrase()["on a green meadow"]
@@ -27,6 +28,7 @@ def stored(identifier: str) -> StoredPair:
         shard="00000.tar",
         offset=0,
         length=1,
+        sha256="0" * 64,
         media_type="image/png",
         width=1,
         height=1,
@@ -36,13 +38,14 @@ def stored(identifier: str) -> StoredPair:
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BM25Index]:
     folder = tmp_path_factory.mktemp("index")
-    with BM25Writer(folder) as writer:
+    with IndexWriter(folder) as writer:
         for entity in entities():
             for number, style in enumerate(STYLES):
                 writer.add(stored(f"{entity.code}.{number}-{style.name}"))
         for scene in SCENES:
             for number in range(SCENE_PICTURES):
                 writer.add(stored(f"scene.{scene.phrase.replace(' ', '-')}.{number}"))
+        writer.commit({})
     index = BM25Index(folder)
     yield index
     index.close()

@@ -8,6 +8,7 @@ import pytest
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build
+from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
@@ -197,3 +198,14 @@ def test_a_damaged_base_is_told_from_a_missing_one(base: MakeBase) -> None:
     shard.write_bytes(b"")
     with pytest.raises(ReimagenError, match=r"is damaged, build it again: 00000\.tar has 0 bytes"):
         KnowledgeBase.open(folder)
+
+
+def test_the_analysis_is_kept_and_is_part_of_the_content(tmp_path: Path, fox: SourcePair) -> None:
+    plain = build(ListSource([fox]), tmp_path / "plain").manifest
+    german = build(ListSource([fox]), tmp_path / "german", Analysis(language="de", k1=1.2, b=0.75)).manifest
+    assert plain.analysis == Analysis()
+    assert read_manifest(tmp_path / "german").analysis == Analysis(language="de", k1=1.2, b=0.75)
+    assert plain.generation != german.generation
+    base = KnowledgeBase.open(tmp_path / "german")
+    assert base.index.terms("die Häuser") == ["haus"]
+    base.close()

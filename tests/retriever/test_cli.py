@@ -101,3 +101,13 @@ def test_help_teaches() -> None:
     assert "REIMAGEN_RETRIEVER_REDIS_URL" in run("serve", "--help").stdout
     for command in ("build", "search", "describe", "serve"):
         assert command in run("--help").stdout
+
+
+def test_how_captions_are_analyzed_is_chosen_by_the_build(folder: MakeFolder, tmp_path: Path) -> None:
+    options = ("--language", "de", "--k1", "1.2", "--b", "0.75")
+    assert run("build", folder({"a": "die Häuser am See"}), tmp_path / "kb", *options).exit_code == 0
+    assert "die Häuser am See" in run("search", tmp_path / "kb", "ein Haus").stdout
+    for wrong in (("--language", "tlh"), ("--k1", "-1"), ("--b", "1.5")):
+        refused = run("build", tmp_path / "source", tmp_path / "kb", *wrong)
+        assert refused.exit_code == 2
+        assert wrong[0] in refused.stderr

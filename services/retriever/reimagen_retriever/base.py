@@ -41,7 +41,7 @@ class KnowledgeBase:
     def _open(cls, folder: Path, manifest: Manifest) -> Self:
         images = ImageStore(folder / manifest.shards_folder, manifest.shards)
         try:
-            index = BM25Index(folder / manifest.lucene_folder)
+            index = BM25Index(folder / manifest.lucene_folder, manifest.analysis)
             if index.pairs != manifest.pairs:
                 raise DamagedError(f"the index holds {index.pairs:,} pairs, the manifest says {manifest.pairs:,}")
         except DamagedError:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError
+from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_retriever.folder_lock import LOCK, locked
-from reimagen_retriever.index.bm25 import BM25Index, BM25Writer
+from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.manifest import (
     FORMAT_VERSION,
     Manifest,
@@ -26,7 +27,6 @@ from reimagen_retriever.knowledge_base.pair import (
     Rejected,
     RejectedError,
     SourcePair,
-    StoredPair,
     checked_id,
     checked_note,
     checked_text,
@@ -47,15 +47,20 @@ class BuildReport:
     """The first few of them; `manifest.rejected` counts all."""
 
 
-def build(source: Source, knowledge_base: Path) -> BuildReport:
+def build(source: Source, knowledge_base: Path, analysis: Analysis | None = None) -> BuildReport:
     """Builds a knowledge base, or replaces the one that is there once the new one is whole.
 
     Entries that can't be taken are reported and counted, never fatal. Until the last step a reader sees the old base,
     or none; an interrupted build leaves a folder that the next build removes.
 
+    Args:
+        source: What to take in.
+        knowledge_base: The folder.
+        analysis: Of the texts; Pyserini's for English unless given.
+
     Raises:
         InvalidArgument: nothing could be taken from the source, or the folder holds other things.
-        ReimagenError: another build is writing to the same folder.
+        ReimagenError: the folder is being written to, or cannot be.
     """
     _refuse_foreign_folder(knowledge_base)
     knowledge_base.mkdir(parents=True, exist_ok=True)
@@ -64,7 +69,7 @@ def build(source: Source, knowledge_base: Path) -> BuildReport:
         name = f"data-{secrets.token_hex(8)}"
         folder = knowledge_base / name
         try:
-            report = _write(source, folder)
+            report = _write(source, folder, analysis or Analysis())
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -74,15 +79,15 @@ def build(source: Source, knowledge_base: Path) -> BuildReport:
         return report
 
 
-def _write(source: Source, folder: Path) -> BuildReport:
+def _write(source: Source, folder: Path, analysis: Analysis) -> BuildReport:
     licenses: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     rejected: list[Rejected] = []
     seen: set[bytes] = set()
-    content = hashlib.sha256(f"format {FORMAT_VERSION}\n".encode())
+    content = hashlib.sha256(f"format {FORMAT_VERSION}\n{analysis.model_dump_json()}\n".encode())
     with (
         ShardWriter(folder / "shards") as shards,
-        BM25Writer(folder / "lucene") as index,
+        IndexWriter(folder / "lucene", analysis) as index,
         tqdm(
             total=source.size() or None,
             desc="building",
@@ -103,18 +108,12 @@ def _write(source: Source, folder: Path) -> BuildReport:
                 stored = shards.add(*taken)
                 index.add(stored)
                 licenses[stored.license] += 1
-                content.update(_identity(stored, taken[0]))
+                content.update(stored.model_dump_json().encode())
             progress.update()
+        index.commit({})
     if not licenses:
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
         raise InvalidArgument(f"nothing could be taken from it ({counts or 'it is empty'})", field="source")
-    # Anserini's indexer tells of a document that it could not write in its log alone.
-    indexed = BM25Index(folder / "lucene")
-    try:
-        if indexed.pairs != licenses.total():
-            raise ReimagenError(f"Lucene took {indexed.pairs:,} of {licenses.total():,} pairs; is the disk full?")
-    finally:
-        indexed.close()
     for made in (folder / "shards", folder / "lucene", folder):
         sync_folder(made)
     manifest = Manifest(
@@ -122,6 +121,7 @@ def _write(source: Source, folder: Path) -> BuildReport:
         generation=content.hexdigest()[:16],
         folder=folder.name,
         created=datetime.now(UTC),
+        analysis=analysis,
         pairs=licenses.total(),
         licenses=dict(licenses.most_common()),
         rejected=dict(reasons.most_common()),
@@ -150,10 +150,6 @@ def _checked(entry: SourcePair | Rejected, seen: set[bytes]) -> tuple[SourcePair
         return pair, facts
     except RejectedError as error:
         return Rejected(entry.place, error.reason, error.detail)
-
-
-def _identity(stored: StoredPair, pair: SourcePair) -> bytes:
-    return stored.model_dump_json().encode() + hashlib.sha256(pair.image).digest()
 
 
 def _sentence(rejected: Rejected) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from reimagen_common.command_line import read_settings, told, variables_help
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build as build_knowledge_base
+from reimagen_retriever.index.analysis import Analysis, Language
 from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+_ANALYSIS = Analysis()
 KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base.")]
 
 
@@ -34,6 +36,13 @@ def build(
     knowledge_base: Annotated[
         Path, typer.Argument(metavar="KB_DIR", help="Where to: a new folder, or a base to replace.")
     ],
+    language: Annotated[
+        Language, typer.Option(help="Of the captions, for their stems and stop words; zh and ko: pairs of characters.")
+    ] = "en",
+    k1: Annotated[float, typer.Option(min=0, help="Of BM25: how much repeating a word counts.")] = _ANALYSIS.k1,
+    b: Annotated[
+        float, typer.Option(min=0, max=1, help="Of BM25: how much long captions are held back.")
+    ] = _ANALYSIS.b,
 ) -> None:
     """Build a knowledge base from SOURCE, or replace the one in KB_DIR.
 
@@ -50,7 +59,8 @@ def build(
     replaced in one step at the end; a service that serves it goes over to the new one by itself.
     """
     with told():
-        report = build_knowledge_base(open_source(source), knowledge_base)
+        analysis = Analysis(language=language, k1=k1, b=b)
+        report = build_knowledge_base(open_source(source), knowledge_base, analysis)
         typer.echo(f"{knowledge_base}: {_summary(report.manifest)}")
 
 

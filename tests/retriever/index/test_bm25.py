@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reimagen_retriever.index.bm25 import K1, B, BM25Index, BM25Writer
+from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
@@ -29,14 +31,23 @@ def texts() -> list[str]:
 
 def stored(identifier: str, text: str) -> StoredPair:
     return StoredPair(
-        id=identifier, contents=text, shard="00000.tar", offset=0, length=1, media_type="image/png", width=1, height=1
+        id=identifier,
+        contents=text,
+        shard="00000.tar",
+        offset=0,
+        length=1,
+        sha256="",
+        media_type="image/png",
+        width=1,
+        height=1,
     )
 
 
 def write(folder: Path, pairs: Sequence[StoredPair]) -> Path:
-    with BM25Writer(folder) as writer:
+    with IndexWriter(folder) as writer:
         for pair in pairs:
             writer.add(pair)
+        writer.commit({})
     return folder
 
 
@@ -77,6 +88,8 @@ def test_pyserinis_own_searcher_and_ours_rank_alike(folder: Path, index: BM25Ind
 def test_scores_are_bm25(index: BM25Index) -> None:
     documents = [index.terms(text) for text in texts()]
     average = sum(map(len, documents)) / len(documents)
+    k1, b = Analysis().k1, Analysis().b
+    assert (k1, b) == (0.9, 0.4)
 
     def score(query: list[str], document: list[str]) -> float:
         total = 0.0
@@ -84,7 +97,7 @@ def test_scores_are_bm25(index: BM25Index) -> None:
             holding = sum(term in other for other in documents)
             weight = math.log1p((len(documents) - holding + 0.5) / (holding + 0.5))
             frequency = document.count(term)
-            total += weight * frequency / (frequency + K1 * (1 - B + B * len(document) / average))
+            total += weight * frequency / (frequency + k1 * (1 - b + b * len(document) / average))
         return total
 
     query = "a golden kea in the snow"
@@ -196,6 +209,7 @@ def test_a_pair_comes_back_as_it_went_in(tmp_path: Path) -> None:
         shard="00007.tar",
         offset=2**40,
         length=2**22,
+        sha256="0" * 64,
         media_type="image/webp",
         width=1,
         height=2,
@@ -213,6 +227,6 @@ def test_what_is_no_index_is_told(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match="Lucene cannot read"):
         BM25Index(tmp_path)
     write(tmp_path / "lucene", [stored("a", "a kea")])
-    next((tmp_path / "lucene").glob("*.fdt")).unlink()
+    next((tmp_path / "lucene").glob("*.cfs")).unlink()
     with pytest.raises(DamagedError, match="Lucene cannot read"):
         BM25Index(tmp_path / "lucene")

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reimagen_retriever.index.bm25 import BM25Index, BM25Writer
+from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 STYLES = 3
@@ -32,7 +33,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
     """Things and scenes in several styles, each style under the same text, as the demonstration has them."""
     texts = [text for text in (*THINGS, *SCENES) for _ in range(STYLES)] + [f"a thing {i}" for i in range(40)]
     folder = tmp_path_factory.mktemp("index") / "lucene"
-    with BM25Writer(folder) as writer:
+    with IndexWriter(folder) as writer:
         for number, text in enumerate(texts):
             writer.add(
                 StoredPair(
@@ -41,11 +42,13 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
                     shard="00000.tar",
                     offset=0,
                     length=1,
+                    sha256="0" * 64,
                     media_type="image/png",
                     width=1,
                     height=1,
                 )
             )
+        writer.commit({})
     return BM25Index(folder)
 
 

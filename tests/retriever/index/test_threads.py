@@ -1,14 +1,15 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from reimagen_retriever.index.bm25 import BM25Index, BM25Writer
+from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 WORDS = ("red", "blue", "panda", "fox", "kea", "snow", "train", "hotel")
 
 
 def write(folder: Path) -> Path:
-    with BM25Writer(folder) as writer:
+    with IndexWriter(folder) as writer:
         for number in range(200):
             writer.add(
                 StoredPair(
@@ -17,11 +18,13 @@ def write(folder: Path) -> Path:
                     shard="00000.tar",
                     offset=0,
                     length=1,
+                    sha256="0" * 64,
                     media_type="image/png",
                     width=1,
                     height=1,
                 )
             )
+        writer.commit({})
     return folder
 
 

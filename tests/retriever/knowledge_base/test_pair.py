@@ -80,6 +80,7 @@ def test_a_stored_pair_survives_json(text: str, offset: int, length: int) -> Non
         shard="00000.tar",
         offset=offset,
         length=length,
+        sha256="0" * 64,
         media_type="image/png",
         width=1,
         height=1,

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import tarfile
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_a_shard_is_what_img2dataset_writes(tmp_path: Path) -> None:
         "license": "MIT",
         "width": 3,
         "height": 2,
+        "sha256": hashlib.sha256(b"second").hexdigest(),
     }
 
 

@@ -2,8 +2,8 @@
 
 The searcher is Lucene's own rather than Pyserini's wrapper, which rounds scores and fetches documents that are not
 wanted. Query, similarity and order are Pyserini's: a bag of words that knows no operators, BM25 with k1 = 0.9 and
-b = 0.4, equal scores in the order of the ids' bytes. The order holds however Lucene lays out its segments, unlike that
-of its document numbers.
+b = 0.4 unless the base was built with others, equal scores in the order of the ids' bytes. The order holds however
+Lucene lays out its segments, unlike that of its document numbers.
 """
 
 import math
@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
-K1 = 0.9
-B = 0.4
 _FIELD = "contents"
 _KEPT_DOCUMENTS = 10_000
 
@@ -38,46 +36,21 @@ class Hit:
     """How much of the shorter of query and text the other one says too, see `BM25Index.search`."""
 
 
-class BM25Writer:
-    """Writes a new index into a folder; what it holds is safe on disk once the writer is closed."""
-
-    @in_java
-    def __init__(self, folder: Path) -> None:
-        start_jvm()
-        from pyserini.index.lucene import LuceneIndexer
-
-        # -storeRaw keeps each document's JSON, which is the StoredPair. Lucene syncs its files when it commits.
-        self._indexer = LuceneIndexer(str(folder), args=["-index", str(folder), "-storeRaw"], threads=1)
-
-    @in_java
-    def add(self, pair: StoredPair) -> None:
-        """Appends a pair."""
-        self._indexer.add_doc_raw(pair.model_dump_json())
-
-    def __enter__(self) -> Self:
-        return self
-
-    @in_java
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._indexer.close()
-
-
 class BM25Index:
     """Searches an index; safe to use from many threads."""
 
     @in_java
-    def __init__(self, folder: Path) -> None:
-        """Opens an index.
+    def __init__(self, folder: Path, analysis: Analysis | None = None) -> None:
+        """Opens an index that was written with this analysis.
 
         Raises:
             DamagedError: Lucene cannot read what is in the folder.
         """
         start_jvm()
         from jnius import JavaException
-        from pyserini.analysis import JAnalyzerUtils, get_lucene_analyzer
+        from pyserini.analysis import JAnalyzerUtils
 
+        self._analysis = analysis or Analysis()
         path = java_class("java.nio.file.Paths").get(str(folder))
         try:
             directory = java_class("org.apache.lucene.store.FSDirectory").open(path)
@@ -87,12 +60,13 @@ class BM25Index:
         self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(
             cast("org.apache.lucene.index.IndexReader", self._reader)
         )
-        self._searcher.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")(K1, B))
+        similarity = java_class("org.apache.lucene.search.similarities.BM25Similarity")
+        self._searcher.setSimilarity(similarity(self._analysis.k1, self._analysis.b))
         sort_field = java_class("org.apache.lucene.search.SortField")
         by_id = sort_field("id", java_class("org.apache.lucene.search.SortField$Type").STRING_VAL)
         self._order = java_class("org.apache.lucene.search.Sort")(sort_field.FIELD_SCORE, by_id)
         self._queries = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
-        self._analyzer = get_lucene_analyzer()
+        self._analyzer = self._analysis.analyzer()
         self._whitespace = java_class("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
         self._analyze = JAnalyzerUtils.analyze
         self._term = java_class("org.apache.lucene.index.Term")
@@ -102,6 +76,8 @@ class BM25Index:
         self._folder = folder
         self._anserini: Any = None
         self.pairs: int = self._reader.numDocs()
+        # Lucene's statistics count removed documents until their segments are merged.
+        self._counted: int = self._reader.getDocCount(_FIELD)
 
     @in_java
     def terms(self, text: str) -> list[str]:
@@ -184,7 +160,8 @@ class BM25Index:
         """
         if self._anserini is None:
             self._anserini = java_class("io.anserini.search.SimpleSearcher")(str(self._folder))
-            self._anserini.set_bm25(K1, B)
+            self._anserini.set_bm25(self._analysis.k1, self._analysis.b)
+            self._anserini.set_analyzer(self._analyzer)
         terms = {query: frozenset(self.terms(query)) for query in queries}
         asked = [query for query, its_terms in terms.items() if its_terms]
         texts, numbers = (java_class("java.util.ArrayList")() for _ in range(2))
@@ -203,9 +180,11 @@ class BM25Index:
     def in_order(self) -> list[int]:
         """The numbers of all documents, for `pair`, in the order in which their pairs lie in the shards."""
         places = []
-        for document in range(self.pairs):
-            pair = self._stored(document)
-            places.append((pair.shard, pair.offset, document))
+        live = java_class("org.apache.lucene.index.MultiBits").getLiveDocs(self._reader)
+        for document in range(self._reader.maxDoc()):
+            if live is None or live.get(document):
+                pair = self._stored(document)
+                places.append((pair.shard, pair.offset, document))
         return [document for _, _, document in sorted(places)]
 
     @in_java
@@ -270,7 +249,7 @@ class BM25Index:
 
     def _inverse_document_frequency(self, term: str) -> float:
         frequency: int = self._reader.docFreq(self._term(_FIELD, term))
-        return math.log1p((self.pairs - frequency + 0.5) / (frequency + 0.5))
+        return math.log1p((self._counted - frequency + 0.5) / (frequency + 0.5))
 
 
 def _depth(k: int) -> int:

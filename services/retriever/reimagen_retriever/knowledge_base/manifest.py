@@ -12,21 +12,28 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.knowledge_base.shards import Shard
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _NAME = "manifest.json"
 
 
-class Manifest(BaseModel):
+class _Version(BaseModel):
+    """What a manifest of any version says of itself."""
+
+    format_version: int = Field(description="Of the layout of the folder.")
+
+
+class Manifest(_Version):
     """What a knowledge base is."""
 
     model_config = ConfigDict(frozen=True)
 
-    format_version: int = Field(description="Of the layout of the folder.")
     generation: str = Field(description="A digest of the content: changes whenever the content does.")
     folder: str = Field(pattern=r"^data-[0-9a-f]+$", description="Where shards/ and lucene/ are, beside the manifest.")
     created: datetime = Field(description="When the build ended, UTC.")
+    analysis: Analysis = Field(description="How texts are searched.")
     pairs: int = Field(gt=0, description="How many pairs there are.")
     licenses: dict[str, int] = Field(description="License to the number of pairs under it; '' is unknown.")
     rejected: dict[str, int] = Field(description="Reason to the number of entries of the source that were left out.")
@@ -59,15 +66,15 @@ def read_manifest(knowledge_base: Path) -> Manifest:
             f"Build it with `reimagen-retriever build SOURCE {knowledge_base}`"
         ) from error
     try:
-        manifest = Manifest.model_validate_json(text)
+        version = _Version.model_validate_json(text).format_version
+        if version != FORMAT_VERSION:
+            raise InvalidArgument(
+                f"{path} has format version {version}, this program knows {FORMAT_VERSION}: "
+                "build the knowledge base again, or use the program that built it"
+            )
+        return Manifest.model_validate_json(text)
     except ValidationError as error:
         raise InvalidArgument(f"{path} is broken, build the knowledge base again: {error}") from error
-    if manifest.format_version != FORMAT_VERSION:
-        raise InvalidArgument(
-            f"{path} has format version {manifest.format_version}, this program knows {FORMAT_VERSION}: "
-            "build the knowledge base again, or use the program that built it"
-        )
-    return manifest
 
 
 def write_manifest(knowledge_base: Path, manifest: Manifest) -> None:

@@ -26,11 +26,16 @@ class StoredPair(BaseModel):
     shard: str = Field(description="File name of the tar shard that holds the picture.")
     offset: int = Field(ge=0, description="Of the picture's first byte in the shard.")
     length: int = Field(gt=0, description="Of the picture's file, in bytes.")
+    sha256: str = Field(description="Of the picture's file, in hexadecimal.")
     media_type: MediaType = Field(description="Of the picture's file.")
     width: int = Field(gt=0, description="In pixels.")
     height: int = Field(gt=0, description="In pixels.")
     source: str = Field(default="", description="Where the picture came from; empty when unknown.")
     license: str = Field(default="", description="SPDX identifier or name; empty when unknown.")
+    unsafe: float | None = Field(
+        default=None, ge=0, le=1, description="Probability of being not safe for work, as the source tells it."
+    )
+    duplicate_of: str = Field(default="", description="Id of an earlier pair with nearly the same picture, if any.")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,10 @@ class SourcePair:
     image: bytes
     source: str = ""
     license: str = ""
+    unsafe: float | None = None
+    """Probability of being not safe for work, 0 to 1."""
+    duplicate_of: str = ""
+    """Id of an earlier pair with nearly the same picture."""
 
 
 @dataclass(frozen=True)

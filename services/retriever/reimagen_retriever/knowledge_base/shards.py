@@ -54,13 +54,16 @@ class ShardWriter:
             shard=self._path.name,
             offset=offset,
             length=len(pair.image),
+            sha256=hashlib.sha256(pair.image).hexdigest(),
             media_type=facts.media_type,
             width=facts.width,
             height=facts.height,
             source=pair.source,
             license=pair.license,
+            unsafe=pair.unsafe,
+            duplicate_of=pair.duplicate_of,
         )
-        columns = {
+        columns: dict[str, str | int | float] = {
             "key": key,
             "status": "success",
             "id": pair.id,
@@ -69,7 +72,12 @@ class ShardWriter:
             "license": pair.license,
             "width": facts.width,
             "height": facts.height,
+            "sha256": stored.sha256,
         }
+        if pair.unsafe is not None:
+            columns["punsafe"] = pair.unsafe
+        if pair.duplicate_of:
+            columns["duplicate_of"] = pair.duplicate_of
         self._append(self._tar, f"{key}.txt", pair.text.encode())
         self._append(self._tar, f"{key}.json", json.dumps(columns, ensure_ascii=False).encode())
         self._in_shard += 1

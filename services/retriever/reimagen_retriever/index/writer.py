@@ -1,0 +1,148 @@
+"""Writing the index: one Lucene writer for builds and for live changes.
+
+Ids and texts are indexed as Anserini's IndexCollection indexes them, so that scores and the order of equal ones are
+Pyserini's. The other fields are for filters.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from reimagen_common.errors import ReimagenError
+from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
+from reimagen_retriever.knowledge_base.pair import StoredPair
+
+UNSAFE_FROM = 0.5
+"""A picture is left out of safe searches from this probability of being unsafe up."""
+_BUFFER_MEGABYTES = 64.0
+_EXACT = ("license", "source", "duplicate_of", "unsafe")
+
+
+class IndexWriter:
+    """Adds, replaces and removes pairs; nothing can be seen, or survives a crash, before `commit`.
+
+    Used by one thread at a time. After an error it must be closed: a new one goes on from the last commit.
+
+    Args:
+        folder: Of the index; made if it is not there.
+        analysis: Of the base.
+
+    Raises:
+        ReimagenError: Lucene cannot write to the folder. So do all methods.
+    """
+
+    @in_java
+    def __init__(self, folder: Path, analysis: Analysis | None = None) -> None:
+        start_jvm()
+        self._folder = folder
+        config = java_class("org.apache.lucene.index.IndexWriterConfig")((analysis or Analysis()).analyzer())
+        config.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")())
+        config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
+        config.setCommitOnClose(False)
+        path = java_class("java.nio.file.Paths").get(str(folder))
+        with self._errors():
+            directory = java_class("org.apache.lucene.store.FSDirectory").open(path)
+            self._writer = java_class("org.apache.lucene.index.IndexWriter")(directory, config)
+        self._term = java_class("org.apache.lucene.index.Term")
+        self._term_query = java_class("org.apache.lucene.search.TermQuery")
+        self._document = _Document()
+
+    @in_java
+    def add(self, pair: StoredPair) -> None:
+        """Appends a pair whose id is new: `put` for those who know that, in half the time."""
+        with self._errors():
+            self._writer.addDocument(self._document.of(pair))
+
+    @in_java
+    def put(self, pair: StoredPair) -> None:
+        """Adds a pair in place of the one that has its id, if any."""
+        with self._errors():
+            self._writer.updateDocument(self._term("id", pair.id), self._document.of(pair))
+
+    @in_java
+    def remove(self, identifier: str) -> None:
+        """Removes the pair of that id, if there is one."""
+        with self._errors():
+            # The overload that takes terms fails in pyjnius.
+            self._writer.deleteDocuments(self._term_query(self._term("id", identifier)))
+
+    def commit(self, notes: Mapping[str, str]) -> None:
+        """Makes everything since the last commit seen and safe on disk, in one step, with these notes.
+
+        Searches go on meanwhile: only here may a Java method be called beside others, because Lucene's writers, and
+        so their methods, are this thread's alone.
+        """
+        self._set_notes(notes)
+        with self._errors():
+            self._writer.commit()
+
+    @in_java
+    def close(self) -> None:
+        """Lets go of the folder; what was not committed is gone."""
+        with self._errors():
+            self._writer.rollback()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @in_java
+    def _set_notes(self, notes: Mapping[str, str]) -> None:
+        data = java_class("java.util.HashMap")()
+        for name, value in notes.items():
+            data.put(name, value)
+        with self._errors():
+            self._writer.setLiveCommitData(data.entrySet())
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from jnius import JavaException
+
+        try:
+            yield
+        except JavaException as error:
+            raise ReimagenError(f"Lucene cannot write to {self._folder}: {error.innermessage or error}") from error
+
+
+class _Document:
+    """The one Java document of a writer: to fill its fields anew takes a tenth of the time of making them."""
+
+    def __init__(self) -> None:
+        field, string_field = (java_class(f"org.apache.lucene.document.{name}") for name in ("Field", "StringField"))
+        stored, not_stored = (java_class("org.apache.lucene.document.Field$Store").valueOf(it) for it in ("YES", "NO"))
+        kind = java_class("org.apache.lucene.document.FieldType")()
+        kind.setIndexOptions(java_class("org.apache.lucene.index.IndexOptions").DOCS_AND_FREQS)
+        text = cast("java.lang.CharSequence", java_class("java.lang.String")("a"))
+        self._id = string_field("id", "a", stored)
+        self._id_for_order = java_class("org.apache.lucene.document.BinaryDocValuesField")(
+            "id", java_class("org.apache.lucene.util.BytesRef")(b"a")
+        )
+        self._contents = field("contents", text, kind)
+        self._raw = java_class("org.apache.lucene.document.StoredField")("raw", "a")
+        self._side = java_class("org.apache.lucene.document.IntPoint")("side", 1)
+        self._exact = {name: string_field(name, "", not_stored) for name in _EXACT}
+        self._exact_now = dict.fromkeys(_EXACT, "")
+        self._document = java_class("org.apache.lucene.document.Document")()
+        for each in (self._id, self._id_for_order, self._contents, self._raw, self._side, *self._exact.values()):
+            self._document.add(each)
+
+    def of(self, pair: StoredPair) -> Any:
+        """The document, filled for the pair."""
+        self._id.setStringValue(pair.id)
+        self._id_for_order.setBytesValue(pair.id.encode())
+        self._contents.setStringValue(pair.contents)
+        self._raw.setStringValue(pair.model_dump_json())
+        self._side.setIntValue(min(pair.width, pair.height))
+        unsafe = "1" if (pair.unsafe or 0) >= UNSAFE_FROM else ""
+        for name, value in zip(_EXACT, (pair.license, pair.source, pair.duplicate_of, unsafe), strict=True):
+            if value != self._exact_now[name]:
+                self._exact[name].setStringValue(value)
+                self._exact_now[name] = value
+        return self._document
