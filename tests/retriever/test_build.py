@@ -27,8 +27,11 @@ class ListSource:
     def size(self) -> int:
         return len(self.items)
 
-    def entries(self) -> Iterator[SourcePair | Rejected]:
-        for item in self.items:
+    def identity(self) -> Iterator[str]:
+        yield str(len(self.items))
+
+    def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
+        for item in self.items[skip:]:
             if isinstance(item, BaseException):
                 raise item
             yield item

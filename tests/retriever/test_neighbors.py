@@ -67,8 +67,11 @@ class ListSource:
     def size(self) -> int:
         return len(self.items)
 
-    def entries(self) -> Iterator[SourcePair | Rejected]:
-        yield from self.items
+    def identity(self) -> Iterator[str]:
+        yield str(len(self.items))
+
+    def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
+        yield from self.items[skip:]
 
 
 def built(folder: Path, items: list[SourcePair]) -> Path:

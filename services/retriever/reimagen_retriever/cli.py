@@ -32,10 +32,18 @@ KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Fol
 
 @app.command()
 def build(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="What to build from, see above.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="What to build from, see above.")],
     knowledge_base: Annotated[
         Path, typer.Argument(metavar="KB_DIR", help="Where to: a new folder, or a base to replace.")
     ],
+    metadata: Annotated[
+        str,
+        typer.Option(
+            metavar="PARQUET",
+            help="LAION's Parquet (a file or a folder of them) that the shards were downloaded from: its columns join "
+            "those of the shards, by SAMPLE_ID, else by address and caption.",
+        ),
+    ] = "",
     language: Annotated[
         Language, typer.Option(help="Of the captions, for their stems and stop words; zh and ko: pairs of characters.")
     ] = "en",
@@ -46,21 +54,27 @@ def build(
 ) -> None:
     """Build a knowledge base from SOURCE, or replace the one in KB_DIR.
 
-    SOURCE is one of
+    SOURCE is a local path, or an address that fsspec reaches (s3://, gs://...), of one of
 
     - a folder of pictures (PNG, JPEG, WebP) with captions: `name.jpg` and `name.txt`, in subfolders if you like;
 
-    - a folder with a `captions.csv` or `captions.jsonl` (or `metadata.*`) that has the columns `image` (a path in the
-    folder) and `caption`, and if you like `id`, `source` and `license`;
+    - a folder with lists of captions, `captions.csv`, `.jsonl` or `.parquet` (or `metadata.*`, as Hugging Face's
+    imagefolder has it, in each split's folder too), or one such list: columns `image` or `file_name` (a path relative
+    to the list) and `caption` or `text`, and if you like `id`, `source`, `license`;
 
-    - WebDataset shards as img2dataset writes them: one `.tar` file, or a folder of them.
+    - WebDataset shards as img2dataset writes them, with its Parquet beside them or without: one `.tar`, or a folder;
+    LAION's columns (`punsafe`, `NSFW`...) are read from there, or from --metadata;
+
+    - WebQA's `imgs.tsv`, `imgs.lineidx` and `WebQA_train_val.json`: WikiImages, filtered as the paper has it;
+
+    - COCO's folder: `annotations/captions_*.json` and the pictures, each of which is one pair with all its captions.
 
     Entries that can't be taken (a broken picture, an empty caption...) are reported and counted. The base in KB_DIR is
     replaced in one step at the end; a service that serves it goes over to the new one by itself.
     """
     with told():
         analysis = Analysis(language=language, k1=k1, b=b)
-        report = build_knowledge_base(open_source(source), knowledge_base, analysis)
+        report = build_knowledge_base(open_source(source, metadata), knowledge_base, analysis)
         typer.echo(f"{knowledge_base}: {_summary(report.manifest)}")
 
 

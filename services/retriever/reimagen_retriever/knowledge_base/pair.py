@@ -53,6 +53,10 @@ class SourcePair:
     """Probability of being not safe for work, 0 to 1."""
     duplicate_of: str = ""
     """Id of an earlier pair with nearly the same picture."""
+    watermark: float | None = None
+    """Probability of having a watermark, 0 to 1."""
+    similarity: float | None = None
+    """Of picture and text, as CLIP's cosine."""
 
 
 @dataclass(frozen=True)

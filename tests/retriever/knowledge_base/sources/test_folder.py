@@ -1,9 +1,12 @@
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
@@ -116,3 +119,80 @@ def test_nothing_to_build_from(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(InvalidArgument, match=r"source: .* is neither a folder"):
         open_source(tmp_path / "a.txt")
+
+
+def test_image_folders_of_hugging_face(folder: MakeFolder, parquet_file: Callable[..., Path]) -> None:
+    root = folder({"train/birds/a": "", "train/b": "", "test/c": ""})
+    rows = [{"file_name": "birds/a.png", "text": "a kea"}, {"file_name": "b.png", "text": "a fox"}]
+    parquet_file(root / "train" / "metadata.parquet", rows)
+    parquet_file(
+        root / "test" / "metadata.parquet", [{"image_file_name": "c.png", "caption": "a panda", "license": None}]
+    )
+    taken = [(entry.place, entry.id, entry.text) for entry in entries(root) if isinstance(entry, SourcePair)]
+    assert taken == [
+        ("test/metadata.parquet:1", "test/c", "a panda"),
+        ("train/metadata.parquet:1", "train/birds/a", "a kea"),
+        ("train/metadata.parquet:2", "train/b", "a fox"),
+    ]
+    assert open_source(root).size() == 3
+    assert list(open_source(root).entries(2)) == entries(root)[2:]
+
+
+def test_a_list_by_its_own_name(folder: MakeFolder) -> None:
+    root = folder({"a": "", "b": "a panda"})
+    (root / "mine.csv").write_text("image,caption,punsafe,nsfw\na.png,a fox,0.25,NSFW\n")
+    (pair,) = open_source(root / "mine.csv").entries()
+    assert isinstance(pair, SourcePair)
+    assert (pair.id, pair.text, pair.unsafe) == ("a", "a fox", 0.25)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"file_name": "a.png", "text": ["a", "fox"]}, "wrong type"),
+        ({"file_name": {"path": "a.png"}, "text": "a fox"}, "wrong type"),
+        ({"file_name": 7, "text": "a fox"}, "unreadable file"),
+        ({"file_name": b"\xff\xfe", "text": "a fox"}, "unreadable file"),
+        ({"file_name": "../a.png", "text": "a fox"}, "path outside the source"),
+        ({"file_name": None, "text": "a fox"}, "no picture"),
+    ],
+)
+def test_a_row_of_wrong_types_is_told(
+    folder: MakeFolder, parquet_file: Callable[..., Path], row: dict[str, object], reason: str
+) -> None:
+    root = folder({"a": ""})
+    (root / "metadata.parquet").unlink(missing_ok=True)
+    parquet_file(root / "metadata.parquet", [row])
+    (entry,) = entries(root)
+    assert isinstance(entry, Rejected)
+    assert (entry.place, entry.reason) == ("metadata.parquet:1", reason)
+
+
+def test_text_of_parquet_that_is_no_utf8_spoils_its_row_alone(folder: MakeFolder) -> None:
+    root = folder({"a": "", "b": ""})
+    texts = pa.array([b"a k\xed\xa0\x80ea", b"a fox"]).view(pa.string())
+    parquet.write_table(pa.table({"file_name": ["a.png", "b.png"], "text": texts}), root / "metadata.parquet")
+    first, second = entries(root)
+    assert isinstance(first, SourcePair)
+    assert "\udced" in first.text  # The check of the caption refuses it.
+    assert isinstance(second, SourcePair)
+
+
+def test_without_pyarrow_a_list_in_parquet_says_how_to_install_it(
+    folder: MakeFolder, parquet_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder({"a": ""})
+    parquet_file(root / "metadata.parquet", [{"file_name": "a.png", "text": "a fox"}])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InvalidArgument, match=r"pip install 'reimagen-retriever\[parquet\]'"):
+        entries(root)
+
+
+def test_a_line_without_an_end_is_not_kept_whole(folder: MakeFolder) -> None:
+    root = folder({"a": ""})
+    (root / "captions.jsonl").write_bytes(b"x" * 3_000_000 + b'\n{"image": "a.png", "text": "a fox"}\n')
+    long, fox = entries(root)
+    assert isinstance(long, Rejected)
+    assert (long.place, long.reason) == ("captions.jsonl:1", "broken line")
+    assert isinstance(fox, SourcePair)
+    assert fox.place == "captions.jsonl:2"

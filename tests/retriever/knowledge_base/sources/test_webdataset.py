@@ -70,7 +70,7 @@ def test_members_in_folders_and_with_other_endings(tar: MakeTar) -> None:
         ({"1.jpg": b"x", "1.json": b"{"}, "broken json"),
         ({"1.jpg": b"x", "1.json": b"[" * 100_000}, "broken json"),
         ({"1.jpg": b"x", "1.json": b"[]"}, "broken json"),
-        ({"1.jpg": b"x", "1.json": b'{"status": "failed_to_download", "error_message": "404"}'}, "not downloaded"),
+        ({"1.jpg": b"x", "1.json": b'{"status": "failed_to_resize", "error_message": "x"}'}, "failed to resize: x"),
         ({"1.jpg": b"x" * (MAXIMUM_PICTURE_BYTES + 1), "1.txt": b"a fox"}, "picture file too large"),
         ({"1.jpg": b"x", "1.txt": b"x" * (1024 * 1024 + 1)}, "caption file too large"),
         ({"../1.jpg": b"x", "../1.txt": b"a fox"}, "path outside the source"),

@@ -1,0 +1,215 @@
+"""The files of a source: in a local folder, or wherever fsspec reaches (`s3://`, `gs://`, `memory://`...).
+
+Names are relative to the source's folder, with `/` between their parts. What is wrong with one file is a
+`RejectedError`; a store that can't be reached is `Unavailable` and ends the build, which goes on when it is called
+again: the pictures behind a broken line are not broken.
+"""
+
+import io
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Protocol
+
+import fsspec
+
+from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_retriever.knowledge_base.pair import RejectedError
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+::?//|[a-z][a-z0-9+.-]+::", re.IGNORECASE)
+
+
+class Files(Protocol):
+    """A folder of a source."""
+
+    address: str
+
+    def names(self) -> list[str]:
+        """Every file in the folder and below, sorted."""
+
+    def open(self, name: str) -> BinaryIO:
+        """A file for reading, in which one can seek.
+
+        Raises:
+            RejectedError: it lies outside the folder, does not exist or can't be read.
+            Unavailable: the store does not answer.
+        """
+
+    def read(self, name: str, limit: int) -> bytes:
+        """A file's first bytes, at most one more than the limit, so that a longer one is told from one of the limit.
+
+        Raises what `open` raises.
+        """
+
+    def stamp(self, name: str) -> str:
+        """Changes when the file does: its size and its time or version.
+
+        Raises what `open` raises.
+        """
+
+
+def locate(address: str | Path) -> tuple[Files, str]:
+    """The folder at an address and '', or of a single file its folder and its name.
+
+    Raises:
+        InvalidArgument: there is nothing, or what reaches such an address is not installed.
+        Unavailable: the store does not answer.
+    """
+    if isinstance(address, Path) or not _ADDRESS.match(address):
+        path = Path(address)
+        if path.is_dir():
+            return LocalFiles(path), ""
+        if path.is_file():
+            return LocalFiles(path.parent), path.name
+        raise InvalidArgument(f"{path} is neither a folder nor a file", field="source")
+    try:
+        store, path_in_store = fsspec.url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise InvalidArgument(f"{address} can't be reached: {error}", field="source") from error
+    if "file" in _protocols(store):
+        return locate(Path(path_in_store))
+    try:
+        if store.isdir(path_in_store):
+            return RemoteFiles(store, path_in_store), ""
+        if store.isfile(path_in_store):
+            folder, _, name = path_in_store.rpartition("/")
+            return RemoteFiles(store, folder), name
+    except Exception as error:
+        raise Unavailable(f"{address} does not answer: {_said(error)}", field="source") from error
+    raise InvalidArgument(f"there is nothing at {address}", field="source")
+
+
+class LocalFiles:
+    """A folder of this machine. Links that lead out of it are not followed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+        self.address = str(self._folder)
+
+    def names(self) -> list[str]:
+        """See `Files`."""
+        found = []
+        for folder, _, names in os.walk(self._folder):
+            inside = os.path.relpath(folder, self._folder)
+            found += names if inside == "." else [f"{inside}/{name}" for name in names]
+        return sorted(found)
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Files`."""
+        path = self._path(name)
+        try:
+            if not path.is_file() and path.exists():
+                raise RejectedError("unreadable file", f"{name!r} is not a regular file")
+            return path.open("rb")
+        except OSError as error:
+            raise RejectedError("unreadable file", f"{name!r}: {error.strerror}") from error
+
+    def read(self, name: str, limit: int) -> bytes:
+        """See `Files`."""
+        try:
+            with self.open(name) as file:
+                return file.read(limit + 1)
+        except OSError as error:
+            raise RejectedError("unreadable file", f"{name!r}: {error.strerror}") from error
+
+    def stamp(self, name: str) -> str:
+        """See `Files`."""
+        try:
+            status = self._path(name).stat()
+        except OSError as error:
+            raise RejectedError("unreadable file", f"{name!r}: {error.strerror}") from error
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    def _path(self, name: str) -> Path:
+        try:
+            path = (self._folder / name).resolve()
+        except OSError as error:
+            raise RejectedError("unreadable file", f"{name!r}: {error.strerror}") from error
+        except (ValueError, RuntimeError) as error:  # A null byte, half a surrogate; links that lead to themselves.
+            raise RejectedError("bad characters", f"{name!r} is no file name") from error
+        if not path.is_relative_to(self._folder):
+            raise RejectedError("path outside the source", repr(name))
+        return path
+
+
+class RemoteFiles:
+    """A folder of a store that fsspec reaches. Retries are the store's own, see its options."""
+
+    def __init__(self, store: fsspec.AbstractFileSystem, folder: str) -> None:
+        self._store = store
+        self._folder = folder.rstrip("/")
+        self.address = store.unstrip_protocol(folder)
+
+    def names(self) -> list[str]:
+        """See `Files`."""
+        found = _asked(self._store.find, "", self._folder)
+        return sorted(path.removeprefix(self._folder).lstrip("/") for path in found)
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Files`."""
+        return io.BufferedReader(_Stream(_asked(self._store.open, name, self._path(name), "rb"), name))
+
+    def read(self, name: str, limit: int) -> bytes:
+        """See `Files`."""
+        data: bytes = _asked(self._store.cat_file, name, self._path(name), start=0, end=limit + 1)
+        return data
+
+    def stamp(self, name: str) -> str:
+        """See `Files`."""
+        told = _asked(self._store.info, name, self._path(name))
+        version = next((told[key] for key in ("ETag", "etag", "mtime", "LastModified", "created") if told.get(key)), "")
+        return f"{told.get('size')} {version}"
+
+    def _path(self, name: str) -> str:
+        if "\0" in name or not name.isprintable():
+            raise RejectedError("bad characters", f"{name!r} is no file name")
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise RejectedError("path outside the source", repr(name))
+        return f"{self._folder}/{name}"
+
+
+class _Stream(io.RawIOBase):
+    """A remote file whose store's errors are ours."""
+
+    def __init__(self, file: Any, name: str) -> None:
+        self._file = file
+        self._name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = _asked(self._file.read, self._name, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        return int(_asked(self._file.seek, self._name, place, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def _asked(ask: Any, name: str, *arguments: Any, **named: Any) -> Any:
+    try:
+        return ask(*arguments, **named)
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        raise RejectedError("unreadable file", f"{name!r}: {_said(error)}") from error
+    except Exception as error:  # Each store has errors of its own.
+        raise Unavailable(f"the source's store does not answer for {name!r}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _protocols(store: fsspec.AbstractFileSystem) -> tuple[str, ...]:
+    return (store.protocol,) if isinstance(store.protocol, str) else tuple(store.protocol)

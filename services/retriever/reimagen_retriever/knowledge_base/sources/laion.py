@@ -1,0 +1,130 @@
+"""LAION's metadata, joined with pictures that img2dataset downloaded without it.
+
+Any of its vintages will do: `URL TEXT NSFW similarity LICENSE SAMPLE_ID` (LAION-400M), with `hash punsafe pwatermark
+aesthetic LANGUAGE` (LAION-5B's joined sets), in any case. A sample finds its row by `SAMPLE_ID` where img2dataset was
+told to keep that, else by its `url`, and where one address has several captions, by the caption too.
+
+A row takes some 40 bytes of memory: digests of address and caption, and the measures.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_retriever.knowledge_base.pair import RejectedError
+from reimagen_retriever.knowledge_base.sources.files import Files, locate
+from reimagen_retriever.knowledge_base.sources.rows import MEASURES, TEXT_COLUMNS, Row, first, number, unsafe
+from reimagen_retriever.knowledge_base.sources.tables import parquet_rows
+
+_COLUMNS = frozenset({"url", "sample_id", "license", *TEXT_COLUMNS, *MEASURES})
+_UNKNOWN_ID = -1
+
+
+class LaionMetadata:
+    """The rows of LAION's Parquet files, found by what a downloaded sample tells."""
+
+    def __init__(self, address: str) -> None:
+        """Reads the files' columns.
+
+        Raises:
+            InvalidArgument: there are none, or they are not LAION's.
+            Unavailable: their store does not answer.
+        """
+        self._files, only = locate(address)
+        self._names = [only] if only else [name for name in self._files.names() if name.endswith(".parquet")]
+        self._licenses: dict[str, int] = {"": 0}
+        rows = [self._stored(row) for name in self._names for row in _rows(self._files, name)]
+        if not rows:
+            raise InvalidArgument(f"{address} holds no row of LAION's metadata (*.parquet)", field="metadata")
+        columns = list(zip(*rows, strict=True))
+        del rows
+        self._urls, self._texts = (np.array(column, np.uint64) for column in columns[:2])
+        self._ids = np.array(columns[2], np.int64)
+        self._measures: NDArray[np.float32] = np.array(columns[3:6], np.float32)
+        self._license = np.array(columns[6], np.uint16)
+        self._by_url = np.argsort(self._urls, kind="stable")
+        self._by_id = np.argsort(self._ids, kind="stable")
+        self._license_names = list(self._licenses)
+
+    def identity(self) -> Iterator[str]:
+        """The files with their stamps."""
+        for name in self._names:
+            yield f"{self._files.address}/{name} {self._files.stamp(name)}"
+
+    def row_of(self, sample: Row) -> Row:
+        """The columns of the metadata's row for a sample.
+
+        Raises:
+            RejectedError: it has none.
+        """
+        found = self._find(sample)
+        if found is None:
+            raise RejectedError("not in the metadata", first(sample, ("url",)))
+        names = ("punsafe", "pwatermark", "similarity")
+        values = (float(value) for value in self._measures[:, found])
+        row: Row = {name: value for name, value in zip(names, values, strict=True) if value == value}
+        license_name = self._license_names[self._license[found]]
+        return row | {"license": license_name} if license_name else row
+
+    def _find(self, sample: Row) -> int | None:
+        identifier = _sample_id(sample)
+        if identifier != _UNKNOWN_ID:
+            place = int(np.searchsorted(self._ids, identifier, sorter=self._by_id))
+            if place < len(self._ids) and self._ids[self._by_id[place]] == identifier:
+                return int(self._by_id[place])
+        url = _digest(first(sample, ("url",)))
+        start, stop = (int(np.searchsorted(self._urls, url, side, self._by_url)) for side in ("left", "right"))
+        if start == stop:
+            return None
+        text = _digest(first(sample, TEXT_COLUMNS))
+        candidates = self._by_url[start:stop]
+        same = candidates[self._texts[candidates] == text]
+        return int(same[0] if len(same) else candidates[0])
+
+    def _stored(self, row: Row) -> tuple[int, int, int, float, float, float, int]:
+        name = first(row, ("license",))
+        if len(self._licenses) > np.iinfo(np.uint16).max:
+            name = ""
+        measures = [unsafe(row), number(row, "pwatermark"), number(row, "similarity")]
+        nan_where_unknown = [float("nan") if value is None else value for value in measures]
+        return (
+            int(_digest(first(row, ("url",)))),
+            int(_digest(first(row, TEXT_COLUMNS))),
+            _sample_id(row),
+            nan_where_unknown[0],
+            nan_where_unknown[1],
+            nan_where_unknown[2],
+            self._licenses.setdefault(name, len(self._licenses)),
+        )
+
+
+def _rows(files: Files, name: str) -> Iterator[Row]:
+    try:
+        with files.open(name) as file:
+            for place, row in parquet_rows(PurePosixPath(name).name, file, _COLUMNS):
+                if isinstance(row, RejectedError):
+                    raise InvalidArgument(f"{place}: {row}", field="metadata")
+                if "url" not in row and "sample_id" not in row:
+                    raise InvalidArgument(f"{place} has neither URL nor SAMPLE_ID", field="metadata")
+                yield row
+    except RejectedError as error:
+        raise InvalidArgument(str(error), field="metadata") from error
+
+
+def _sample_id(row: Row) -> int:
+    """LAION writes them as integers, and as floating-point numbers where some are missing."""
+    value = row.get("sample_id")
+    try:
+        found = int(value) if isinstance(value, int) else int(float(str(value)))
+    except (ValueError, OverflowError):
+        return _UNKNOWN_ID
+    return found if 0 <= found < 2**63 else _UNKNOWN_ID
+
+
+def _digest(text: str) -> np.uint64:
+    data = text.encode("utf-8", "surrogatepass")
+    return np.uint64(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little"))

@@ -1,0 +1,155 @@
+"""WikiImages (Re-Imagen, section 4.1 and appendix B): captions and pictures of WebQA, filtered.
+
+In WebQA's own files: `WebQA_train_val.json` holds questions whose facts name pictures and captions; `imgs.tsv` has a
+picture a line, its id and its file in base64; `imgs.lineidx` each line's place, picture i's at i % 10,000,000. The
+paper's filter leaves out captions over 15 tokens, and those with a date or a wiki's id.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import BinaryIO
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
+from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES
+from reimagen_retriever.knowledge_base.sources.files import Files
+
+QUESTIONS = "WebQA_train_val.json"
+PICTURES = "imgs.tsv"
+INDEX = "imgs.lineidx"
+MAXIMUM_TOKENS = 15
+_LINES = 10_000_000
+_MAXIMUM_LINE_BYTES = MAXIMUM_PICTURE_BYTES * 4 // 3 + 64
+
+# What counts as a date and as an id is ours to say; evaluation's captions are filtered by the same, which a test tells.
+_MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
+_DATE = re.compile(
+    rf"""\b(?:1[0-9]|20)\d\d(?:s\b|\b)          # a year: 1987, 1920s
+    |\b\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}\b  # 12.3.98
+    |\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:{_MONTH})\b
+    |\b(?:{_MONTH})\s+\d{{1,2}}\b
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_WIKI_ID = re.compile(
+    r"""\bQ\d{2,}\b                             # Wikidata
+    |\b(?:DSC|IMG|P)[_ -]?\d{3,}                # a camera's number
+    |\b[A-Z]{1,5}[-_ ]?\d{5,}\b                 # an archive's, a museum's
+    |\b\d{5,}\b
+    |\b(?:WLM|NRHP|HABS|HAER)\b
+    """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class _Fact:
+    """A picture that a question names."""
+
+    place: str
+    image_id: int
+    caption: str
+    url: str
+
+
+def reason_against(caption: str) -> str:
+    """Why the paper's filter leaves a caption out, or ''."""
+    tokens = len(caption.split())
+    if not tokens:
+        return "empty caption"
+    if tokens > MAXIMUM_TOKENS:
+        return f"caption over {MAXIMUM_TOKENS} tokens"
+    if _DATE.search(caption):
+        return "date in the caption"
+    return "wiki id in the caption" if _WIKI_ID.search(caption) else ""
+
+
+class WikiImagesSource:
+    """Each picture of WebQA once, in the order in which questions name them; a pair's id is the picture's."""
+
+    def __init__(self, files: Files) -> None:
+        """Reads the questions and the index.
+
+        Raises:
+            InvalidArgument: a file is missing, or none of WebQA's.
+        """
+        self._files = files
+        try:
+            with files.open(QUESTIONS) as file:
+                self._facts = list(_facts(json.load(file)))
+            with files.open(INDEX) as file:
+                self._places = [int(line) for line in file.read().split()]
+            files.stamp(PICTURES)
+        except RejectedError as error:
+            raise InvalidArgument(
+                f"{files.address} needs {QUESTIONS}, {PICTURES} and {INDEX} of WebQA: {error}", field="source"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InvalidArgument(f"{QUESTIONS} or {INDEX} is none of WebQA's: {error!r}", field="source") from error
+
+    def identity(self) -> Iterator[str]:
+        """The three files with their stamps."""
+        for name in (QUESTIONS, INDEX, PICTURES):
+            yield f"{name} {self._files.stamp(name)}"
+
+    def size(self) -> int:
+        """How many pictures the questions name."""
+        return len(self._facts)
+
+    def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
+        """Every picture that a question names."""
+        try:
+            with self._files.open(PICTURES) as file:
+                for fact in islice(self._facts, skip, None):
+                    yield self._entry(file, fact)
+        except RejectedError as error:
+            yield Rejected(PICTURES, error.reason, error.detail)
+
+    def _entry(self, file: BinaryIO, fact: _Fact) -> SourcePair | Rejected:
+        try:
+            if reason := reason_against(fact.caption):
+                raise RejectedError(reason, fact.caption[:200])
+            return SourcePair(
+                fact.place, str(fact.image_id), fact.caption, self._picture(file, fact.image_id), fact.url
+            )
+        except RejectedError as error:
+            return Rejected(fact.place, error.reason, error.detail)
+
+    def _picture(self, file: BinaryIO, image_id: int) -> bytes:
+        line = image_id % _LINES
+        if line >= len(self._places):
+            raise RejectedError("no picture", f"{INDEX} has no line {line} for picture {image_id}")
+        try:
+            file.seek(self._places[line])
+            content = file.readline(_MAXIMUM_LINE_BYTES + 1)
+        except (OSError, ValueError, OverflowError) as error:
+            raise RejectedError("broken index", f"line {line}: {error}") from error
+        if len(content) > _MAXIMUM_LINE_BYTES:
+            raise RejectedError("picture file too large", f"picture {image_id}")
+        name, _, encoded = content.rstrip(b"\r\n").partition(b"\t")
+        if name != str(image_id).encode():
+            there = name[:40].decode(errors="backslashreplace")
+            raise RejectedError("broken index", f"it leads to {there!r} in place of picture {image_id}")
+        try:
+            return base64.b64decode(encoded, validate=True)
+        except binascii.Error as error:
+            raise RejectedError("broken picture", f"no base64: {error}") from error
+
+
+def _facts(questions: dict[str, dict[str, list[dict[str, object]]]]) -> Iterator[_Fact]:
+    """The pictures that questions name, each once, with the caption that it has first."""
+    seen = set[int]()
+    for question_id, question in questions.items():
+        for part in ("img_posFacts", "img_negFacts"):
+            for position, fact in enumerate(question.get(part) or ()):
+                image_id = int(str(fact["image_id"]))
+                if image_id not in seen:
+                    seen.add(image_id)
+                    caption = " ".join(str(fact["caption"]).split())
+                    place = f"{QUESTIONS}/{question_id}/{part}/{position}"
+                    yield _Fact(place, image_id, caption, str(fact.get("url") or ""))

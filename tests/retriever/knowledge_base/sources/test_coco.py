@@ -1,0 +1,75 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
+from reimagen_retriever.knowledge_base.sources import open_source
+
+MakeCoco = Callable[..., Path]
+CAPTIONS = {139: ["A fox in snow.", "the red fox ", "fox!"], 285: ["A kea"]}
+
+
+def entries(folder: Path, skip: int = 0) -> list[SourcePair | Rejected]:
+    return list(open_source(folder).entries(skip))
+
+
+def test_a_picture_is_one_pair_with_all_its_captions(coco: MakeCoco) -> None:
+    folder = coco(CAPTIONS)
+    fox, kea = entries(folder)
+    url = "http://images.cocodataset.org/val2017/000000000139.jpg"
+    image = (folder / "val2017" / "000000000139.jpg").read_bytes()
+    assert fox == SourcePair(
+        "captions_val2017.json/139", "139", "A fox in snow. the red fox. fox!", image, url, "Attribution License"
+    )
+    assert isinstance(kea, SourcePair)
+    assert (kea.id, kea.text) == ("285", "A kea.")
+    assert entries(folder, 1) == [kea]
+    assert open_source(folder).size() == 2
+
+
+def test_both_splits_are_read(coco: MakeCoco) -> None:
+    coco({7: ["a panda"]}, "train2017")
+    folder = coco(CAPTIONS)
+    assert [entry.id for entry in entries(folder) if isinstance(entry, SourcePair)] == ["7", "139", "285"]
+
+
+@pytest.mark.parametrize("place", ["images/val2017", "images", "."])
+def test_where_else_people_keep_the_pictures(coco: MakeCoco, place: str) -> None:
+    folder = coco(CAPTIONS)
+    (folder / place).mkdir(parents=True, exist_ok=True)
+    for path in (folder / "val2017").iterdir():
+        path.rename(folder / place / path.name)
+    assert len([entry for entry in entries(folder) if isinstance(entry, SourcePair)]) == 2
+
+
+def test_pictures_that_are_missing_or_elsewhere_are_told(coco: MakeCoco, tmp_path: Path) -> None:
+    folder = coco(CAPTIONS)
+    (folder / "val2017" / "000000000139.jpg").unlink()
+    annotations = folder / "annotations" / "captions_val2017.json"
+    annotations.write_text(annotations.read_text().replace("000000000285.jpg", "../../secret.jpg"))
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    reasons = [(entry.place, entry.reason) for entry in entries(folder) if isinstance(entry, Rejected)]
+    assert reasons == [
+        ("captions_val2017.json/139", "unreadable file"),
+        ("captions_val2017.json/285", "path outside the source"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"images": [], "annotations": [{}]}', '{"images": 1, "annotations": []}']
+)
+def test_a_file_that_is_none_of_cocos_is_refused(coco: MakeCoco, content: str) -> None:
+    folder = coco(CAPTIONS)
+    (folder / "annotations" / "captions_val2017.json").write_text(content)
+    with pytest.raises(InvalidArgument, match=r"source: annotations/captions_val2017.json is no caption file of COCO"):
+        open_source(folder)
+
+
+def test_the_captions_alone_are_told_from_the_folder(coco: MakeCoco) -> None:
+    folder = coco(CAPTIONS)
+    assert json.loads((folder / "annotations" / "captions_val2017.json").read_text())["images"]
+    with pytest.raises(InvalidArgument, match=r"source: .* is neither a folder, a WebDataset shard"):
+        open_source(folder / "annotations" / "captions_val2017.json")

@@ -1,0 +1,103 @@
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_generator.evaluation.benches import wiki_images as evaluation
+from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
+from reimagen_retriever.knowledge_base.sources import open_source, wiki_images
+
+MakeWebQA = Callable[[Mapping[int, tuple[str, bytes]]], Path]
+
+# As WebQA numbers them: by tens of millions for where they came from, then by line.
+PICTURES = {
+    30_000_000: ("The Fox Theatre in Atlanta", b"first"),
+    10_000_001: ("A kea  on\n a rock", b"second"),
+    30_000_002: ("Paris in 1987", b"third"),
+    30_000_003: (" ".join(["word"] * 16), b"fourth"),
+    30_000_004: ("Castle DSC_0423", b"fifth"),
+}
+
+
+def entries(folder: Path, skip: int = 0) -> list[SourcePair | Rejected]:
+    return list(open_source(folder).entries(skip))
+
+
+def test_pictures_with_the_captions_that_the_paper_keeps(webqa: MakeWebQA) -> None:
+    folder = webqa(PICTURES)
+    fox, kea, *left_out = everything = entries(folder)
+    place = "WebQA_train_val.json/d5a1"
+    assert fox == SourcePair(
+        f"{place}/img_posFacts/0", "30000000", "The Fox Theatre in Atlanta", b"first", "https://wiki/30000000"
+    )
+    assert kea == SourcePair(
+        f"{place}/img_negFacts/0", "10000001", "A kea on a rock", b"second", "https://wiki/10000001"
+    )
+    assert [entry.reason for entry in left_out if isinstance(entry, Rejected)] == [
+        "date in the caption",
+        "caption over 15 tokens",
+        "wiki id in the caption",
+    ]
+    assert open_source(folder).size() == 5
+    assert [entries(folder, skip) for skip in range(6)] == [everything[skip:] for skip in range(6)]
+
+
+def test_an_index_that_leads_elsewhere_is_told(webqa: MakeWebQA) -> None:
+    folder = webqa(PICTURES)
+    lines = (folder / "imgs.lineidx").read_text().split()
+    (folder / "imgs.lineidx").write_text("\n".join([lines[1], "99999999"]))
+    reasons = [(entry.reason, entry.detail) for entry in entries(folder) if isinstance(entry, Rejected)]
+    assert reasons[0] == ("broken index", "it leads to '10000001' in place of picture 30000000")
+    assert reasons[1] == ("broken index", "it leads to '' in place of picture 10000001")
+    (folder / "imgs.lineidx").write_text(f"-7\n{'9' * 30}")
+    assert [entry.reason for entry in entries(folder)[:2] if isinstance(entry, Rejected)] == ["broken index"] * 2
+    (folder / "imgs.lineidx").write_text("")
+    assert [entry.reason for entry in entries(folder)[:2] if isinstance(entry, Rejected)] == ["no picture"] * 2
+
+
+def test_what_is_no_base64_is_told(webqa: MakeWebQA) -> None:
+    folder = webqa(PICTURES)
+    (folder / "imgs.tsv").write_bytes((folder / "imgs.tsv").read_bytes().replace(b"30000000\t", b"30000000\t!"))
+    first = entries(folder)[0]
+    assert isinstance(first, Rejected)
+    assert first.reason == "broken picture"
+
+
+def test_files_that_are_none_of_webqas_are_refused(webqa: MakeWebQA) -> None:
+    folder = webqa(PICTURES)
+    (folder / "imgs.lineidx").write_text("one")
+    with pytest.raises(InvalidArgument, match=r"source: WebQA_train_val.json or imgs.lineidx is none of WebQA's"):
+        open_source(folder)
+    (folder / "imgs.lineidx").unlink()
+    with pytest.raises(InvalidArgument, match=r"source: .* needs WebQA_train_val.json, imgs.tsv and imgs.lineidx"):
+        open_source(folder)
+    (folder / "imgs.lineidx").write_text("0")
+    for content in ("[]", '{"a": 1}', '{"a": {"img_posFacts": [{"caption": "x"}]}}', '{"a": {"img_negFacts": 7}}'):
+        (folder / "WebQA_train_val.json").write_text(content)
+        with pytest.raises(InvalidArgument, match="is none of WebQA's"):
+            open_source(folder)
+
+
+def test_evaluation_reads_the_same_pictures(webqa: MakeWebQA) -> None:
+    folder = webqa(PICTURES)
+    captions = evaluation.captions(folder / "WebQA_train_val.json", "train")
+    images = dict(evaluation.pictures(folder, [caption.image_id for caption in captions]))
+    theirs = [(str(caption.image_id), caption.text, images[caption.image_id]) for caption in captions]
+    assert [(pair.id, pair.text, pair.image) for pair in entries(folder) if isinstance(pair, SourcePair)] == theirs
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["a", "fox", "1987", "1920s", "3", "May", "12.3.98", "Q42", "IMG_123", "B 12345", "99999", "NRHP"]
+        )
+        | st.text(max_size=8),
+        max_size=18,
+    )
+)
+def test_evaluation_keeps_the_same_captions(words: list[str]) -> None:
+    caption = " ".join(words)
+    assert (wiki_images.reason_against(caption) == "") == evaluation.keeps(caption)
