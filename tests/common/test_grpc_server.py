@@ -11,8 +11,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client import REGISTRY
 
 from reimagen.v1 import generation_pb2, generation_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc
+from reimagen_common import request_id
 from reimagen_common.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -217,6 +219,8 @@ def test_a_busy_service_refuses_at_once_and_stays_healthy() -> None:
             overloaded = from_rpc_error(error)
             assert isinstance(overloaded, Overloaded)
             assert overloaded.retry_after == 1.0
+        refusals = REGISTRY.get_sample_value("reimagen_overload_refusals_total", {"face": "grpc"}) or 0
+        assert refusals >= 15
         # What was refused has freed its place: the service takes calls again.
         assert search(channel).generation == "g1"
 
@@ -258,6 +262,40 @@ def test_each_call_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert [(vars(record)["method"], vars(record)["code"]) for record in calls] == [
         ("reimagen.v1.Retrieval/Search", "OK")
     ]
+
+
+def test_a_call_is_named_by_its_caller_in_all_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    names: list[str | None] = []
+
+    def note(_record: logging.LogRecord) -> bool:
+        names.append(request_id.current())
+        return True
+
+    caplog.handler.addFilter(note)
+    logger = logging.getLogger("test")
+    with caplog.at_level(logging.INFO), serving(lambda _context: logger.info("at it")) as (server, channel):
+        for given in ("the-call", "no good"):
+            retrieval_pb2_grpc.RetrievalStub(channel).Search(
+                retrieval_pb2.SearchRequest(), timeout=WAIT_S, metadata=((request_id.HEADER, given),)
+            )
+        server.stop(grace=WAIT_S)
+    assert names[:2] == ["the-call"] * 2
+    assert names[2] == names[3] not in ("no good", None)
+
+
+def test_calls_are_measured_by_method_and_code() -> None:
+    def count(code: str) -> float:
+        labels = {"method": "reimagen.v1.Retrieval/Search", "code": code}
+        return REGISTRY.get_sample_value("reimagen_grpc_call_seconds_count", labels) or 0
+
+    before = {code: count(code) for code in ("OK", "NOT_FOUND")}
+    with serving(nothing) as (server, channel):
+        search(channel)
+        server.stop(grace=WAIT_S)
+    with serving(raising(NotFound("no"))) as (server, channel), pytest.raises(grpc.RpcError):
+        search(channel)
+    assert {code: count(code) - before[code] for code in before} == {"OK": 1, "NOT_FOUND": 1}
+    assert REGISTRY.get_sample_value("reimagen_grpc_calls_in_flight") == 0
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:

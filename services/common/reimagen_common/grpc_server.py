@@ -1,10 +1,11 @@
-"""The frame of a gRPC server: health, reflection, errors, overload and one log line a call."""
+"""The frame of a gRPC server: health, reflection, errors, overload; each call is logged, measured and traced."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from reimagen_common import metrics, request_id, tracing
 from reimagen_common.errors import FIELD_KEY, RETRY_KEY, DeadlineExceeded, Overloaded, ReimagenError
 
 _logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class _Pool(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         with self._lock:
             self._pending += 1
+        metrics.GRPC_IN_FLIGHT.inc()
         future = super().submit(fn, *args, **kwargs)
         future.add_done_callback(self._finished)
         return future
@@ -50,6 +53,7 @@ class _Pool(ThreadPoolExecutor):
     def _finished(self, _future: Future[Any]) -> None:
         with self._lock:
             self._pending -= 1
+        metrics.GRPC_IN_FLIGHT.dec()
 
 
 @dataclass
@@ -66,24 +70,20 @@ class _Call:
         return self._stream(request, context) if self.streaming else self._unary(request, context)
 
     def _unary(self, request: Any, context: _Context) -> Any:
-        started = time.monotonic()
-        try:
-            _refuse_if_late(context)
-            return self.behavior(request, context)
-        except Exception as error:  # noqa: BLE001  (the call's edge: nothing passes it)
-            self._fail(error, context)
-        finally:
-            self._log(context, started)
+        with self._observed(context):
+            try:
+                _refuse_if_late(context)
+                return self.behavior(request, context)
+            except Exception as error:  # noqa: BLE001  (the call's edge: nothing passes it)
+                self._fail(error, context)
 
     def _stream(self, request: Any, context: _Context) -> Iterator[Any]:
-        started = time.monotonic()
-        try:
-            _refuse_if_late(context)
-            yield from self.behavior(request, context)
-        except Exception as error:  # noqa: BLE001  (the call's edge: nothing passes it)
-            self._fail(error, context)
-        finally:
-            self._log(context, started)
+        with self._observed(context):
+            try:
+                _refuse_if_late(context)
+                yield from self.behavior(request, context)
+            except Exception as error:  # noqa: BLE001  (the call's edge: nothing passes it)
+                self._fail(error, context)
 
     def _fail(self, error: Exception, context: _Context) -> None:
         if context.code() is not None:  # The behavior itself has called context.abort.
@@ -91,6 +91,8 @@ class _Call:
         if not isinstance(error, ReimagenError):
             _logger.error("unexpected failure", exc_info=error, extra={"method": self.method})
             error = ReimagenError("the service failed; its log says why")
+        if isinstance(error, Overloaded):
+            metrics.OVERLOADED.labels("grpc").inc()
         metadata: list[tuple[str, str | bytes]] = []
         if error.field is not None:
             metadata.append((FIELD_KEY, error.field.encode("ascii", "backslashreplace").decode()))
@@ -99,14 +101,27 @@ class _Call:
         context.set_trailing_metadata(tuple(metadata))
         context.abort(error.grpc_code, error.message[:_DETAILS_LIMIT])
 
-    def _log(self, context: _Context, started: float) -> None:
+    @contextmanager
+    def _observed(self, context: _Context) -> Iterator[None]:
+        """Names the call in all that is logged meanwhile; logs, measures and traces it."""
+        started = time.monotonic()
+        sent = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+        request_id.begin(sent.get(request_id.HEADER))
+        try:
+            with tracing.serving(self.method, sent, {"rpc.system": "grpc", "rpc.method": self.method}):
+                try:
+                    yield
+                finally:
+                    self._end(context, time.monotonic() - started)
+        finally:
+            request_id.end()
+
+    def _end(self, context: _Context, seconds: float) -> None:
         code = context.code() or (grpc.StatusCode.OK if context.is_active() else grpc.StatusCode.CANCELLED)
-        fields = {
-            "method": self.method,
-            "code": code.name,
-            "peer": context.peer(),
-            "seconds": time.monotonic() - started,
-        }
+        metrics.GRPC_SECONDS.labels(self.method, code.name).observe(seconds)
+        failed = code not in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED)
+        tracing.annotate({"rpc.grpc.status_code": code.value[0]}, failed=failed)
+        fields = {"method": self.method, "code": code.name, "peer": context.peer(), "seconds": seconds}
         _logger.info("call", extra=fields)
 
 

@@ -49,17 +49,22 @@ def _answer(
     )
 
 
-def _from_reimagen(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ReimagenError)
+def answer_to(error: ReimagenError) -> JSONResponse:
+    """The answer to a request that failed with the error."""
     headers = None if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
     return _answer(status=error.http_status, kind=error.kind, detail=error.message, field=error.field, headers=headers)
 
 
-def _from_validation(request: Request, error: Exception) -> JSONResponse:
+def _from_reimagen(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ReimagenError)
+    return answer_to(error)
+
+
+def _from_validation(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     # The location begins with where the value was (body, query, path); alone, it is all there is to name.
-    return _from_reimagen(request, from_validation_error(first, first["loc"][1:] or first["loc"]))
+    return answer_to(from_validation_error(first, first["loc"][1:] or first["loc"]))
 
 
 def _from_http(request: Request, error: Exception) -> JSONResponse:

@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
+from reimagen_common import request_id, tracing
+
 Level = Literal["debug", "info", "warning", "error"]
 
 # What every record has; anything beyond came in through `extra=` and is part of the message.
@@ -25,6 +27,9 @@ class _Logfmt(logging.Formatter):
             "logger": record.name,
             "msg": record.getMessage(),
         }
+        # Whoever logs, a library too, does so in the context of the request that it works for.
+        names = {"request_id": request_id.current(), "trace_id": tracing.trace_id()}
+        fields |= {key: name for key, name in names.items() if name}
         fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from reimagen_common import tracing
 from reimagen_common.errors import InvalidArgument, ReimagenError
-from reimagen_generator import provenance
+from reimagen_generator import metrics, provenance
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.diffusion.cascade import GuidanceOptions, ReferencePair
 from reimagen_generator.engine.call import Call, Finished, Step
@@ -176,10 +177,12 @@ class Generator:
                 generation=grounds.generation,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
             )
+            with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
+                image = provenance.encode(pixels, request.output_format, origin)
             yield Picture(
                 index=index,
                 seed=seed,
-                image=provenance.encode(pixels, request.output_format, origin),
+                image=image,
                 media_type=MEDIA_TYPES[request.output_format],
                 size=drawing.size,
             )

@@ -1,13 +1,15 @@
 """The client of the retriever: a prompt in, its neighbors out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import grpc
 
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
+from reimagen_common import request_id, tracing
 from reimagen_common.errors import DeadlineExceeded, ReimagenError, Unavailable, from_rpc_error
 
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
@@ -96,10 +98,8 @@ class Retriever:
         """
         request = retrieval_pb2.SearchRequest(query=query, k=k, method=_METHODS[method], per_entity=per_entity)
         timeout = min(_LONGEST_SECONDS, _SHARE * remaining)
-        try:
-            response = self._stub.Search(request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise self._explain(error) from error
+        with self._calling("search"):
+            response = self._stub.Search(request, timeout=timeout, metadata=_metadata())
         return Neighbors(
             neighbors=tuple(
                 Neighbor(
@@ -126,11 +126,18 @@ class Retriever:
             NotFound: the knowledge base has no such pair.
             Unavailable: the retriever does not answer.
         """
-        try:
-            pair = self._stub.GetPair(retrieval_pb2.GetPairRequest(id=pair_id), timeout=_LONGEST_SECONDS)
-        except grpc.RpcError as error:
-            raise self._explain(error) from error
+        request = retrieval_pb2.GetPairRequest(id=pair_id)
+        with self._calling("get pair"):
+            pair = self._stub.GetPair(request, timeout=_LONGEST_SECONDS, metadata=_metadata())
         return pair.image, pair.media_type
+
+    @contextmanager
+    def _calling(self, what: str) -> Iterator[None]:
+        with tracing.calling(what):
+            try:
+                yield
+            except grpc.RpcError as error:
+                raise self._explain(error) from error
 
     def _explain(self, error: grpc.RpcError) -> ReimagenError:
         explained = from_rpc_error(error)
@@ -141,3 +148,8 @@ class Retriever:
                 retry_after=explained.retry_after or 5,
             )
         return explained
+
+
+def _metadata() -> tuple[tuple[str, str | bytes], ...]:
+    """Tells the retriever which request it works for."""
+    return (*request_id.metadata(), *tracing.metadata())

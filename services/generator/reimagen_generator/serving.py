@@ -1,21 +1,19 @@
 """One process that serves both faces from one engine."""
 
 import logging
-import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import jax
-import uvicorn
-from fastapi import FastAPI
 
 from reimagen.v1 import generation_pb2_grpc
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.grpc_server import GrpcServer
+from reimagen_common.http_server import HttpServer
 from reimagen_common.logs import configure_logging
 from reimagen_common.processes import run_until_signal
+from reimagen_common.tracing import start_tracing, stop_tracing
 from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, GenerationServicer
 from reimagen_generator.api.http.app import create_app
 from reimagen_generator.diffusion.cascade import Cascade
@@ -30,34 +28,6 @@ _SPARE_THREADS: Final = 4
 _CLOSING_SECONDS: Final = 5
 
 _logger = logging.getLogger(__name__)
-
-
-class HttpServer:
-    """Uvicorn on a thread of its own, so that the main thread stays free for signals."""
-
-    def __init__(self, app: FastAPI, address: str) -> None:
-        """Listen on `host:port`; `port` tells the port that was bound.
-
-        Raises:
-            OSError: the address is taken or is none of this machine's.
-        """
-        host, _, port = address.rpartition(":")
-        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        self._socket = socket.create_server((host.strip("[]"), int(port)), family=family)
-        self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=_CLOSING_SECONDS)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Answer what has been asked, then close."""
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
 
 
 class Service:
@@ -120,6 +90,7 @@ def run(settings: Settings) -> None:
         InvalidArgument: an address can't be listened on, or the weights can't be loaded.
     """
     configure_logging("generator", settings.log_level)
+    start_tracing("reimagen-generator")
     jax.config.update("jax_compilation_cache_dir", str(settings.compile_cache))  # type: ignore[no-untyped-call]
     # By default only what took a second to compile is kept; a stage is many small functions.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # type: ignore[no-untyped-call]
@@ -135,3 +106,4 @@ def run(settings: Settings) -> None:
         service.stop()
         raise
     run_until_signal(service.stop)
+    stop_tracing()

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from reimagen_common import tracing
 from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, Unavailable
+from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cache import AnswerCache, CacheState, SingleFlight
 from reimagen_retriever.index.bm25 import Hit
@@ -194,9 +196,11 @@ class Retriever:
     def _answer(self, base: KnowledgeBase, search: Search) -> Answer:
         key = _key(base, search, self._minimum_overlap)
         hits, cached = self._flights.do(key, lambda: self._hits(base, search, key))
-        neighbors = [
-            FoundPair(hit.pair, b"" if search.omit_images else base.images.read(hit.pair), hit.score) for hit in hits
-        ]
+        with tracing.span("pictures", {"count": 0 if search.omit_images else len(hits)}):
+            neighbors = [
+                FoundPair(hit.pair, b"" if search.omit_images else base.images.read(hit.pair), hit.score)
+                for hit in hits
+            ]
         return Answer(neighbors, base.manifest.generation, cached)
 
     def _hits(self, base: KnowledgeBase, search: Search, key: str) -> tuple[list[Hit], bool]:
@@ -206,11 +210,13 @@ class Retriever:
                 return _HITS.validate_json(kept), True
             except ValidationError:
                 _logger.warning("the cache holds something that is no answer", extra={"key": key})
+        metrics.INDEX_SEARCHES.inc()
         find = base.index.search_per_entity if search.per_entity else base.index.search
-        if search.minimum_score is None:
-            hits = find(search.query, search.k, 0.0, self._minimum_overlap)
-        else:
-            hits = find(search.query, search.k, search.minimum_score, 0.0)
+        with tracing.span("index"):
+            if search.minimum_score is None:
+                hits = find(search.query, search.k, 0.0, self._minimum_overlap)
+            else:
+                hits = find(search.query, search.k, search.minimum_score, 0.0)
         self._cache.put(key, _HITS.dump_json(hits))
         return hits, False
 
@@ -268,6 +274,9 @@ def _opened_warm(folder: Path) -> KnowledgeBase:
     # Java compiles as it runs: without this the first callers would wait for it.
     for _ in range(20):
         base.index.search("a picture of a red panda in the snow", DEFAULT_K, 0.0, 0.0)
+    metrics.PAIRS.set(base.manifest.pairs)
+    metrics.GENERATIONS.inc()
+    metrics.GENERATION_SINCE.set_to_current_time()
     _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
     return base
 

@@ -260,5 +260,6 @@ def test_the_documentation_shows_every_field_and_error(served: Any) -> None:
 
 
 def test_it_is_alive_and_ready(served: Any) -> None:
-    assert served.rest.get("/healthz").json() == {"status": "alive"}
-    assert served.rest.get("/readyz").json() == {"status": "ready"}
+    assert served.rest.get("/livez").json() == {"status": "alive"}
+    for path in ("/readyz", "/healthz"):
+        assert served.rest.get(path).json() == {"status": "ready", "reasons": []}

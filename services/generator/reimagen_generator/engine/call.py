@@ -1,5 +1,6 @@
 """One caller's wish, and how the engine reaches that caller."""
 
+import contextvars
 import queue
 import time
 import uuid
@@ -44,6 +45,9 @@ class Call:
     def __init__(self, *, timeout: float) -> None:
         """Start the clock: the call is worth nothing `timeout` seconds from now."""
         self.id = uuid.uuid4().hex
+        # What the engine does for the call is logged and traced as a part of the request that began it.
+        self.context = contextvars.copy_context()
+        self.queued_at = 0.0
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._cancelled = False

@@ -13,7 +13,9 @@ from enum import Enum
 import numpy as np
 from jaxtyping import UInt8
 
+from reimagen_common import tracing
 from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
+from reimagen_generator import metrics
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
 from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
 
@@ -69,6 +71,7 @@ class Place:
             DeadlineExceeded: its time was up, in the queue or while it was drawn.
             ReimagenError: the drawing failed; other calls are not touched.
         """
+        self._call.queued_at = time.monotonic()
         self._jobs.put((self._call, drawing))
         return self._events(len(drawing.seeds))
 
@@ -158,19 +161,21 @@ class Engine:
                     retry_after=math.ceil(self._seconds_a_call),
                 )
             self._calls.add(call)
+            metrics.QUEUE_LENGTH.set(len(self._calls))
         try:
             yield Place(call, ahead=ahead, jobs=self._jobs)
         finally:
             call.cancel()
             with self._changed:
                 self._calls.discard(call)
+                metrics.QUEUE_LENGTH.set(len(self._calls))
                 self._changed.notify_all()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             call, drawing = job
             try:
-                self._draw(call, drawing)
+                call.context.run(self._draw, call, drawing)
             except Cancelled as error:
                 self._count(cancelled=1)
                 call.post(error)
@@ -185,38 +190,79 @@ class Engine:
 
     def _draw(self, call: Call, drawing: Drawing) -> None:
         started = time.monotonic()
-        for index in range(0, len(drawing.seeds), self._batch_size):
-            call.check()
-            pictures = self._draw_batch(call, drawing, index)
-            if index + len(pictures) == len(drawing.seeds):
-                self._seconds_a_call = time.monotonic() - started
-                self._count(finished=1)
-            call.post(Finished(index, pictures))
+        waited = started - call.queued_at
+        metrics.QUEUE_SECONDS.observe(waited)
+        tracing.record("queue", waited)
+        batches = range(0, len(drawing.seeds), self._batch_size)
+        progress = _Progress(missing=len(batches) * self._steps(drawing))
+        try:
+            for index in batches:
+                call.check()
+                pictures = self._draw_batch(call, drawing, index, progress)
+                metrics.PICTURES.labels(drawing.size).inc(len(pictures))
+                if index + len(pictures) == len(drawing.seeds):
+                    self._seconds_a_call = time.monotonic() - started
+                    self._count(finished=1)
+                call.post(Finished(index, pictures))
+        except (Cancelled, DeadlineExceeded):
+            metrics.STEPS_CANCELLED.inc(progress.missing)
+            raise
 
-    def _draw_batch(self, call: Call, drawing: Drawing, index: int) -> UInt8[np.ndarray, "some size size 3"]:
+    def _draw_batch(
+        self, call: Call, drawing: Drawing, index: int, progress: "_Progress"
+    ) -> UInt8[np.ndarray, "some size size 3"]:
         due = self._preview_steps(drawing) if index == 0 else frozenset()
         seeds = drawing.seeds[index : index + self._batch_size]
         filled = [*seeds, *[seeds[-1]] * (self._batch_size - len(seeds))]
         events = self.cascade.draw(
             drawing.prompt, drawing.neighbors, seeds=filled, size=drawing.size, guidance=drawing.guidance
         )
+        progress.began = time.monotonic()
         for done, event in enumerate(events, start=1):
             call.check()
             match event:
                 case StepDone():
                     self._count(steps=1)
+                    progress.step(event)
                     preview = event.preview() if done in due else None
                     call.post(Step(index, event.stage, event.size, event.step, event.steps, preview))
                 case Drawn():
                     return event.pictures[: len(seeds)]
         raise AssertionError("a drawing ends with its pictures")
 
+    def _steps(self, drawing: Drawing) -> int:
+        """How many steps a batch of the drawing takes."""
+        return sum(stage.steps for stage in self.cascade.config.stages if stage.size <= drawing.size)
+
     def _preview_steps(self, drawing: Drawing) -> frozenset[int]:
         """At which of the first picture's steps, from 1, a preview is due: evenly spread, the end left out."""
-        steps = sum(stage.steps for stage in self.cascade.config.stages if stage.size <= drawing.size)
+        steps = self._steps(drawing)
         return frozenset(max(1, steps * (index + 1) // (drawing.previews + 1)) for index in range(drawing.previews))
 
     def _count(self, **more: int) -> None:
         with self._changed:
             counted = {name: getattr(self._counters, name) + value for name, value in more.items()}
             self._counters = replace(self._counters, **counted)
+        for name, value in more.items():
+            if name != "steps":
+                metrics.CALLS.labels(name).inc(value)
+
+
+@dataclass
+class _Progress:
+    """How far a drawing is, measured."""
+
+    missing: int
+    """Steps that are still to be done."""
+    began: float = 0.0
+    """When the stage that is being drawn began, by the monotonic clock."""
+
+    def step(self, done: StepDone) -> None:
+        self.missing -= 1
+        metrics.STEPS.labels(done.size).inc()
+        if done.step == done.steps:
+            now = time.monotonic()
+            seconds = now - self.began
+            metrics.STAGE_SECONDS.labels(done.size).observe(seconds)
+            tracing.record("stage", seconds, {"size": done.size, "steps": done.steps})
+            self.began = now

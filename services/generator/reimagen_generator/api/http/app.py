@@ -5,12 +5,13 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from reimagen_common.errors import NotFound, Unavailable
+from reimagen_common.errors import NotFound
 from reimagen_common.http_errors import Problem, register_error_handlers
+from reimagen_common.http_server import BodyLimit
+from reimagen_common.operations import Health, operations_router
 from reimagen_generator.api.http.images import images_router
-from reimagen_generator.api.http.limits import BodyLimit
+from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import Model, Models
-from reimagen_generator.engine.engine import State
 from reimagen_generator.generation import Generator
 
 _DESCRIPTION: Final = """
@@ -23,9 +24,10 @@ does each picture's own file.
 def create_app(generator: Generator, *, deadline: float) -> FastAPI:
     """Make the application; a request may take `deadline` seconds."""
     app = FastAPI(title="Re-Imagen", description=_DESCRIPTION, version="1")
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, maximum_bytes=BODY_BYTES, advice="send fewer or smaller references")
     register_error_handlers(app)
     app.include_router(images_router(generator, deadline=deadline))
+    app.include_router(operations_router(lambda: Health(status=generator.engine.state.value)))
     config = generator.config
     model = Model(
         id=config.name,
@@ -46,18 +48,5 @@ def create_app(generator: Generator, *, deadline: float) -> FastAPI:
         if name != model.id:
             raise NotFound(f"there is no model {name!r}; this service draws with {model.id!r}")
         return model
-
-    @app.get("/healthz", tags=["health"])
-    async def is_alive() -> dict[str, str]:
-        """Answer as long as the process does."""
-        return {"status": "alive"}
-
-    @app.get("/readyz", tags=["health"], responses={503: {"model": Problem}})
-    async def is_ready() -> dict[str, str]:
-        """Answer 200 once the cascade is compiled, and until the service stops."""
-        state = generator.engine.state
-        if state is not State.READY:
-            raise Unavailable(f"the service is {state.value}", retry_after=5)
-        return {"status": state.value}
 
     return app

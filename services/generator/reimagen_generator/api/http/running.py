@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,7 +35,8 @@ class Runner:
                 end = error
             loop.call_soon_threadsafe(arrived.put_nowait, end)
 
-        self._threads.submit(run)
+        # The thread works for this request: what it logs and traces belongs to it.
+        self._threads.submit(contextvars.copy_context().run, run)
         try:
             while (event := await arrived.get()) is not None:
                 if isinstance(event, Exception):
