@@ -12,17 +12,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.index.analysis import Analysis, Analyzer, for_java
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 _FIELD = "contents"
 _KEPT_DOCUMENTS = 10_000
+_MORE = 4  # than are asked for are ranked at first: a few may have too little in common, or the same score
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ class Hit:
     """BM25; comparable within one answer only."""
     overlap: float
     """How much of the shorter of query and text the other one says too, see `BM25Index.search`."""
+
+
+@dataclass(frozen=True)
+class _Document:
+    """What is kept of a document."""
+
+    pair: StoredPair
+    terms: frozenset[str]
+    information: float
+    """Of all its terms."""
 
 
 class BM25Index:
@@ -48,7 +60,6 @@ class BM25Index:
         """
         start_jvm()
         from jnius import JavaException
-        from pyserini.analysis import JAnalyzerUtils
 
         self._analysis = analysis or Analysis()
         path = java_class("java.nio.file.Paths").get(str(folder))
@@ -66,9 +77,8 @@ class BM25Index:
         by_id = sort_field("id", java_class("org.apache.lucene.search.SortField$Type").STRING_VAL)
         self._order = java_class("org.apache.lucene.search.Sort")(sort_field.FIELD_SCORE, by_id)
         self._queries = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
-        self._analyzer = self._analysis.analyzer()
+        self._analyzer = Analyzer(self._analysis)
         self._whitespace = java_class("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
-        self._analyze = JAnalyzerUtils.analyze
         self._term = java_class("org.apache.lucene.index.Term")
         self._term_query = java_class("org.apache.lucene.search.TermQuery")
         self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
@@ -79,14 +89,12 @@ class BM25Index:
         # Lucene's statistics count removed documents until their segments are merged.
         self._counted: int = self._reader.getDocCount(_FIELD)
 
-    @in_java
     def terms(self, text: str) -> list[str]:
         """What the analysis makes of a text: lower-case stems without stop words, in their order.
 
         Two queries with the same terms, in whatever order, have the same answer.
         """
-        text = _for_java(text)
-        return list(self._analyze(self._analyzer, text).toArray())
+        return self._analyzer.terms(text)
 
     @in_java
     def search(self, query: str, k: int, minimum_score: float, minimum_overlap: float) -> list[Hit]:
@@ -106,8 +114,12 @@ class BM25Index:
             minimum_overlap: Hits below this overlap, 0 to 1, are left out.
         """
         terms = self.terms(query)
-        relevant = self._relevant(terms, terms, self._ranked(terms, _depth(k)), minimum_score, minimum_overlap)
-        return [hit for hit, _ in islice(relevant, k)]
+        first, whole = self._first(terms, k + _MORE)
+        hits = [hit for hit, _ in islice(self._relevant(terms, terms, first, minimum_score, minimum_overlap), k)]
+        if len(hits) < k and not whole:
+            ranked = self._ranked(terms, _depth(k))
+            hits = [hit for hit, _ in islice(self._relevant(terms, terms, ranked, minimum_score, minimum_overlap), k)]
+        return hits
 
     @in_java
     def search_per_entity(self, query: str, k: int, minimum_score: float, minimum_overlap: float) -> list[Hit]:
@@ -161,12 +173,12 @@ class BM25Index:
         if self._anserini is None:
             self._anserini = java_class("io.anserini.search.SimpleSearcher")(str(self._folder))
             self._anserini.set_bm25(self._analysis.k1, self._analysis.b)
-            self._anserini.set_analyzer(self._analyzer)
+            self._anserini.set_analyzer(self._analysis.analyzer())
         terms = {query: frozenset(self.terms(query)) for query in queries}
         asked = [query for query, its_terms in terms.items() if its_terms]
         texts, numbers = (java_class("java.util.ArrayList")() for _ in range(2))
         for number, query in enumerate(asked):
-            texts.add(_for_java(query))
+            texts.add(for_java(query))
             numbers.add(str(number))
         found = self._anserini.batch_search(texts, numbers, _depth(k), os.cpu_count() or 1) if asked else {}
         answers: dict[str, list[Hit]] = {}
@@ -190,7 +202,7 @@ class BM25Index:
     @in_java
     def pair(self, document: int) -> StoredPair:
         """The pair of a document's number."""
-        return self._document(document)[0]
+        return self._document(document).pair
 
     @in_java
     def get(self, identifier: str) -> StoredPair | None:
@@ -207,13 +219,36 @@ class BM25Index:
         if self._anserini is not None:
             self._anserini.close()
 
+    def _first(self, terms: Sequence[str], count: int) -> tuple[list[tuple[int, float]], bool]:
+        """What `_ranked` begins with, fewer than `count`, in less time; and whether that is all there is.
+
+        Lucene ranks by score alone here, and of the documents with the last score there may be more than it tells.
+        """
+        if not terms:
+            return [], True
+        found = [(hit.doc, hit.score) for hit in self._searcher.search(self._query(terms), count).scoreDocs]
+        whole = len(found) < count
+        if not whole:
+            last = found[-1][1]
+            found = [(document, score) for document, score in found if score > last]
+        ordered: list[tuple[int, float]] = []
+        for _, group in groupby(found, key=itemgetter(1)):
+            equal = list(group)
+            if len(equal) > 1:
+                equal.sort(key=lambda hit: self._document(hit[0]).pair.id.encode())
+            ordered += equal
+        return ordered, whole
+
     def _ranked(self, terms: Sequence[str], depth: int) -> list[tuple[int, float]]:
         """The documents that share a term, by their numbers, and their scores."""
         if not terms:
             return []
+        found = self._searcher.search(self._query(terms), depth, self._order, True).scoreDocs
+        return [(hit.doc, hit.score) for hit in found]
+
+    def _query(self, terms: Sequence[str]) -> Any:
         # Terms have no white space in them: they are not analyzed a second time.
-        query = self._queries.buildQuery(_FIELD, self._whitespace, " ".join(terms))
-        return [(hit.doc, hit.score) for hit in self._searcher.search(query, depth, self._order, True).scoreDocs]
+        return self._queries.buildQuery(_FIELD, self._whitespace, " ".join(terms))
 
     def _relevant(
         self,
@@ -224,28 +259,26 @@ class BM25Index:
         minimum_overlap: float,
     ) -> Iterator[tuple[Hit, frozenset[str]]]:
         """Of ranked documents those that have enough in common with what is left of a query, and their terms."""
-        query, left = frozenset(query), frozenset(left)
-        for document, score in ranked:
+        left, information = frozenset(left), self._information(frozenset(query))
+        for number, score in ranked:
             if score < minimum_score:
                 return
-            pair, its_terms = self._document(document)
-            overlap = self._overlap(query, left, its_terms)
+            document = self._document(number)
+            least = min(information, document.information)
+            overlap = self._information(left & document.terms) / least if least else 0.0
             if overlap >= minimum_overlap:
-                yield Hit(pair, score, overlap), its_terms
+                yield Hit(document.pair, score, overlap), document.terms
 
-    def _read_document(self, document: int) -> tuple[StoredPair, frozenset[str]]:
-        pair = self._stored(document)
-        return pair, frozenset(self.terms(pair.contents))
+    def _read_document(self, number: int) -> _Document:
+        pair = self._stored(number)
+        terms = frozenset(self.terms(pair.contents))
+        return _Document(pair, terms, self._information(terms))
 
     def _stored(self, document: int) -> StoredPair:
         return StoredPair.model_validate_json(self._searcher.storedFields().document(document).get("raw"))
 
-    def _overlap(self, query: frozenset[str], left: frozenset[str], text: frozenset[str]) -> float:
-        least = min(self._information(query), self._information(text))
-        return self._information(left & text) / least if least else 0.0
-
     def _information(self, terms: Iterable[str]) -> float:
-        return sum(self._weight(term) for term in sorted(terms))
+        return math.fsum(map(self._weight, terms))  # the same in any order
 
     def _inverse_document_frequency(self, term: str) -> float:
         frequency: int = self._reader.docFreq(self._term(_FIELD, term))
@@ -255,8 +288,3 @@ class BM25Index:
 def _depth(k: int) -> int:
     """How many documents to rank: more than k, because pairs of little overlap may stand before one named in full."""
     return max(4 * k, 32)
-
-
-def _for_java(text: str) -> str:
-    """The text with `?` for lone surrogates, such as stand for bytes of a command line that are no UTF-8."""
-    return text.encode(errors="replace").decode()

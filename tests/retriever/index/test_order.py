@@ -1,0 +1,56 @@
+"""Ranking in short ways: the order is that of one long sorted search, whatever ties there are and wherever they lie."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.pair import StoredPair
+
+WORDS = ("red", "blue", "panda", "fox", "kea", "snow", "train", "hotel")
+SEGMENTS = 6
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
+    """Few texts, each many times, dealt out to several segments; the ids' order is none that they were written in."""
+    folder = tmp_path_factory.mktemp("index") / "lucene"
+    with IndexWriter(folder) as writer:
+        for segment in range(SEGMENTS):
+            for number in range(60):
+                text = " ".join(WORDS[(number * step + step) % len(WORDS)] for step in range(1, 2 + number % 4))
+                identifier = f"{(number * 37 + segment * 11) % 360:03d}é" if number % 5 else f"{segment}-{number}"
+                writer.put(
+                    StoredPair(
+                        id=identifier,
+                        contents=text,
+                        shard="00000.tar",
+                        offset=0,
+                        length=1,
+                        sha256="",
+                        media_type="image/png",
+                        width=1,
+                        height=1,
+                    )
+                )
+            writer.commit({})
+    return BM25Index(folder)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.sampled_from([*WORDS, "unicorn"]), min_size=1, max_size=5), st.integers(1, 40), st.floats(0, 1))
+def test_the_first_hits_are_those_of_a_long_sorted_search(
+    index: BM25Index, words: list[str], k: int, minimum_overlap: float
+) -> None:
+    everything = index.search(" ".join(words), 1_000, 0, 0)
+    order = [(-hit.score, hit.pair.id.encode()) for hit in everything]
+    assert order == sorted(order)
+    # As far as `search` looks for pairs of enough overlap.
+    ranked = [hit for hit in everything[: max(4 * k, 32)] if hit.overlap >= minimum_overlap]
+    assert index.search(" ".join(words), k, 0, minimum_overlap) == ranked[:k]
+
+
+def test_there_are_ties_within_and_across_segments(index: BM25Index) -> None:
+    scores = [hit.score for hit in index.search("panda", 1_000, 0, 0)]
+    assert len(scores) > 2 * SEGMENTS > 2 * len(set(scores))
