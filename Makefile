@@ -23,7 +23,7 @@ kb: install ## build the demo knowledge base only, into build/demo/kb
 	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo.knowledge_base
 
 test: install ## run every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 torture: install ## the long forms of tests that CI runs short: training killed 25 times
 	@REIMAGEN_KILLS=25 $(BIN)/python -m pytest tests/generator/training/test_killed.py
