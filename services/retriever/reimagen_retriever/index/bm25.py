@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reimagen_retriever.index.analysis import Analysis, Analyzer, for_java
+from reimagen_retriever.index.filters import EVERYTHING, Filters, any_of, filtered
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -46,6 +47,20 @@ class _Document:
     terms: frozenset[str]
     information: float
     """Of all its terms."""
+
+
+@dataclass(frozen=True)
+class TermScore:
+    """What a term of a query adds to a pair's score: times · idf · tf."""
+
+    term: str
+    times: int
+    """How often the query has it."""
+    idf: float
+    """The inverse document frequency: the greater, the fewer pairs have the term."""
+    tf: float
+    """0 to 1: the greater, the oftener the text has the term, and the shorter it is."""
+    score: float
 
 
 class BM25Index:
@@ -97,7 +112,9 @@ class BM25Index:
         return self._analyzer.terms(text)
 
     @in_java
-    def search(self, query: str, k: int, minimum_score: float, minimum_overlap: float) -> list[Hit]:
+    def search(
+        self, query: str, k: int, minimum_score: float, minimum_overlap: float, filters: Filters = EVERYTHING
+    ) -> list[Hit]:
         """The pairs that share most with a query, best first.
 
         BM25 scores say which pair fits better, not whether one fits at all: their scale depends on the base and the
@@ -112,17 +129,30 @@ class BM25Index:
             k: How many at most.
             minimum_score: Hits below this BM25 score are left out.
             minimum_overlap: Hits below this overlap, 0 to 1, are left out.
+            filters: What pairs are looked at.
         """
         terms = self.terms(query)
-        first, whole = self._first(terms, k + _MORE)
-        hits = [hit for hit, _ in islice(self._relevant(terms, terms, first, minimum_score, minimum_overlap), k)]
-        if len(hits) < k and not whole:
-            ranked = self._ranked(terms, _depth(k))
-            hits = [hit for hit, _ in islice(self._relevant(terms, terms, ranked, minimum_score, minimum_overlap), k)]
-        return hits
+        ranked, whole = self._first(terms, k + _MORE, filters)
+        depth = 0
+        while True:
+            hits: dict[str, Hit] = {}
+            looked_at = 0
+            for hit, _ in self._relevant(terms, terms, ranked, minimum_score, minimum_overlap):
+                looked_at += 1
+                hits.setdefault(filters.group(hit.pair), hit)
+                if len(hits) == k:
+                    break
+            if len(hits) == k or whole or (depth and len(hits) == looked_at):
+                return list(hits.values())
+            # Again if near-duplicates have taken the place of pairs that rank lower.
+            depth = 4 * depth or _depth(k)
+            ranked = self._ranked(terms, depth, filters)
+            whole = len(ranked) < depth
 
     @in_java
-    def search_per_entity(self, query: str, k: int, minimum_score: float, minimum_overlap: float) -> list[Hit]:
+    def search_per_entity(
+        self, query: str, k: int, minimum_score: float, minimum_overlap: float, filters: Filters = EVERYTHING
+    ) -> list[Hit]:
         """Pairs that together show the things that a query names: "a poodle and a macaw in the snow".
 
         The first hit is that of `search`. The words of its text are then crossed off the query, one mention of each:
@@ -139,19 +169,21 @@ class BM25Index:
             k: How many at most.
             minimum_score: Hits below this BM25 score, for the words that were left, are left out.
             minimum_overlap: Hits below this overlap, 0 to 1, are left out.
+            filters: What pairs are looked at.
 
         Returns:
             The hits in the order of their choice, with their scores for the words that were left.
         """
         asked = self.terms(query)
-        ranked = cache(lambda terms: self._ranked(terms, _depth(k)))
+        ranked = cache(lambda terms: self._ranked(terms, _depth(k), filters))
         hits: list[Hit] = []
         left, said = Counter(asked), set[frozenset[str]]()
         while len(hits) < k:
-            taken = {hit.pair.id for hit in hits}
+            taken = {filters.group(hit.pair) for hit in hits}
             terms = tuple(sorted(left.elements()))
             relevant = self._relevant(asked, terms, ranked(terms), minimum_score, minimum_overlap)
-            found = next(((hit, its) for hit, its in relevant if hit.pair.id not in taken and its not in said), None)
+            new = ((hit, its) for hit, its in relevant if filters.group(hit.pair) not in taken and its not in said)
+            found = next(new, None)
             if found:
                 hit, its_terms = found
                 hits.append(hit)
@@ -213,20 +245,61 @@ class BM25Index:
         return self._stored(found[0].doc)
 
     @in_java
+    def pairs_of(self, ids: Sequence[str], filters: Filters) -> dict[str, StoredPair]:
+        """By their ids, those of the pairs that are there and pass."""
+        if not ids:
+            return {}
+        found = self._searcher.search(filtered(any_of("id", ids), filters), len(ids)).scoreDocs
+        pairs = [self._stored(hit.doc) for hit in found]
+        return {pair.id: pair for pair in pairs}
+
+    @in_java
+    def ids_of(self, filters: Filters, most: int) -> list[str] | None:
+        """The ids of all pairs that pass, in no particular order; None if they are more than so many."""
+        everything = java_class("org.apache.lucene.search.MatchAllDocsQuery")()
+        found = self._searcher.search(filtered(everything, filters), most + 1).scoreDocs
+        if len(found) > most:
+            return None
+        return [self._stored(hit.doc).id for hit in found]
+
+    @in_java
+    def explain(self, query: str, identifier: str) -> list[TermScore]:
+        """What each of the query's terms adds to the score of a pair, the most first; none if it is not there."""
+        found = self._searcher.search(self._term_query(self._term("id", identifier)), 1).scoreDocs
+        if not found:
+            return []
+        explained = []
+        for term, times in Counter(self.terms(query)).items():
+            # Without the cast, pyjnius takes the overload for weights.
+            one = cast("org.apache.lucene.search.Query", self._term_query(self._term(_FIELD, term)))
+            told = self._searcher.explain(one, found[0].doc)
+            if not told.isMatch():
+                continue
+            # Of the score, Lucene tells the factors: "idf, computed as ..." and "tf, computed as ...".
+            factors = {
+                factor.getDescription().partition(",")[0]: factor.getValue().doubleValue()
+                for factor in told.getDetails()[0].getDetails()
+            }
+            explained.append(
+                TermScore(term, times, factors["idf"], factors["tf"], times * told.getValue().doubleValue())
+            )
+        return sorted(explained, key=lambda each: (-each.score, each.term))
+
+    @in_java
     def close(self) -> None:
         """Lets go of the index's files; nothing can be searched afterwards."""
         self._reader.close()
         if self._anserini is not None:
             self._anserini.close()
 
-    def _first(self, terms: Sequence[str], count: int) -> tuple[list[tuple[int, float]], bool]:
+    def _first(self, terms: Sequence[str], count: int, filters: Filters) -> tuple[list[tuple[int, float]], bool]:
         """What `_ranked` begins with, fewer than `count`, in less time; and whether that is all there is.
 
         Lucene ranks by score alone here, and of the documents with the last score there may be more than it tells.
         """
         if not terms:
             return [], True
-        found = [(hit.doc, hit.score) for hit in self._searcher.search(self._query(terms), count).scoreDocs]
+        found = [(hit.doc, hit.score) for hit in self._searcher.search(self._query(terms, filters), count).scoreDocs]
         whole = len(found) < count
         if not whole:
             last = found[-1][1]
@@ -239,16 +312,17 @@ class BM25Index:
             ordered += equal
         return ordered, whole
 
-    def _ranked(self, terms: Sequence[str], depth: int) -> list[tuple[int, float]]:
+    def _ranked(self, terms: Sequence[str], depth: int, filters: Filters) -> list[tuple[int, float]]:
         """The documents that share a term, by their numbers, and their scores."""
         if not terms:
             return []
-        found = self._searcher.search(self._query(terms), depth, self._order, True).scoreDocs
+        found = self._searcher.search(self._query(terms, filters), depth, self._order, True).scoreDocs
         return [(hit.doc, hit.score) for hit in found]
 
-    def _query(self, terms: Sequence[str]) -> Any:
+    def _query(self, terms: Sequence[str], filters: Filters) -> Any:
         # Terms have no white space in them: they are not analyzed a second time.
-        return self._queries.buildQuery(_FIELD, self._whitespace, " ".join(terms))
+        query = self._queries.buildQuery(_FIELD, self._whitespace, " ".join(terms))
+        return filtered(query, filters)
 
     def _relevant(
         self,
