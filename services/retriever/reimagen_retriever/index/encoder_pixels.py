@@ -1,0 +1,79 @@
+"""A picture as its encoder wants it: what preprocessor_config.json says, done as Hugging Face's processors do it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_PIXELS
+from reimagen_retriever.neighbors.pixels import read_rgb
+
+_SIDES = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PictureInput:
+    """What is done to a picture before it is encoded."""
+
+    shortest_edge: int | None
+    """Resized so that its shorter side has so many pixels..."""
+    resized: _SIDES | None
+    """...or to this height and width."""
+    cropped: _SIDES | None
+    """The height and width of the middle that is cut out."""
+    resample: Image.Resampling
+    scale: float
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], path: Path) -> Self:
+        """Reads the settings of a file.
+
+        Raises:
+            InvalidArgument: they make no sense; the message names the file.
+        """
+        try:
+            crop = settings.get("do_center_crop", False)
+            size = settings.get("size") if settings.get("do_resize", True) else None
+            # Older files have a single number: the shorter side where the middle is cut out of it, else both.
+            if isinstance(size, int):
+                size = {"shortest_edge": size} if crop else {"height": size, "width": size}
+            size = size or {}
+            normalize = settings.get("do_normalize", True)
+            return cls(
+                shortest_edge=int(size["shortest_edge"]) if "shortest_edge" in size else None,
+                resized=(int(size["height"]), int(size["width"])) if "height" in size else None,
+                cropped=_sides(settings["crop_size"]) if crop else None,
+                resample=Image.Resampling(settings.get("resample", Image.Resampling.BICUBIC)),
+                scale=float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0,
+                mean=np.array(settings["image_mean"] if normalize else [0, 0, 0], np.float32).reshape(3, 1, 1),
+                deviation=np.array(settings["image_std"] if normalize else [1, 1, 1], np.float32).reshape(3, 1, 1),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise InvalidArgument(f"{path}: {what}", field="encoder") from error
+
+    def pixels(self, data: bytes) -> NDArray[np.float32]:
+        """A picture's file as (3, height, width)."""
+        picture = read_rgb(data, MAXIMUM_PICTURE_PIXELS)
+        if self.shortest_edge:
+            shorter = min(picture.size)
+            width, height = (int(self.shortest_edge * side / shorter) for side in picture.size)
+            picture = picture.resize((width, height), self.resample)
+        elif self.resized:
+            picture = picture.resize((self.resized[1], self.resized[0]), self.resample)
+        if self.cropped:
+            height, width = self.cropped
+            left, top = (picture.width - width) // 2, (picture.height - height) // 2
+            picture = picture.crop((left, top, left + width, top + height))
+        channels = np.asarray(picture, np.float32).transpose(2, 0, 1)
+        return np.asarray((channels * np.float32(self.scale) - self.mean) / self.deviation)
+
+
+def _sides(size: Any) -> _SIDES:
+    return (size, size) if isinstance(size, int) else (int(size["height"]), int(size["width"]))
