@@ -73,6 +73,22 @@ DEMO = CascadeConfig(
 )
 """The demonstration: icon art on scenes, small enough to draw on two CPU cores."""
 
+DEMO_WITHOUT_NEIGHBORS = CascadeConfig(
+    name="demo-without-neighbors",
+    default_k=0,
+    maximum_k=0,
+    stages=(
+        DEMO.stages[0].model_copy(
+            update={
+                "network": DEMO.stages[0].network.model_copy(
+                    update={"neighbor_attention": (False, False, False), "warp_heads": 0}
+                )
+            }
+        ),
+    ),
+)
+"""The demonstration's first stage without what looks at neighbors: what the paper compares itself with, its Imagen."""
+
 
 def _tiny_super_resolution(*, retrieval: bool, attention: LevelAttention) -> EfficientUNetConfig:
     return EfficientUNetConfig(
@@ -122,5 +138,14 @@ TINY = CascadeConfig(
 
 PRESETS = {
     preset.name: preset
-    for preset in (DEMO, TINY, RE_IMAGEN, RE_IMAGEN_SMALL, DEEPFLOYD_IF_M, DEEPFLOYD_IF_L, DEEPFLOYD_IF_XL)
+    for preset in (
+        DEMO,
+        DEMO_WITHOUT_NEIGHBORS,
+        TINY,
+        RE_IMAGEN,
+        RE_IMAGEN_SMALL,
+        DEEPFLOYD_IF_M,
+        DEEPFLOYD_IF_L,
+        DEEPFLOYD_IF_XL,
+    )
 }
