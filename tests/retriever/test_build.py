@@ -1,13 +1,14 @@
-import fcntl
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build
+from reimagen_retriever.folder_lock import Holder, locked
 from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
@@ -178,12 +179,14 @@ def test_a_folder_with_other_things_in_it_is_not_touched(folder: MakeFolder, tmp
         build(open_source(source), source / "a.png")
 
 
-def test_two_builds_at_once_do_not_mix(base: MakeBase, fox: SourcePair) -> None:
+def test_two_builds_at_once_do_not_mix(base: MakeBase, fox: SourcePair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reimagen_retriever.build.LOCK_WAIT_SECONDS", 0)
     folder = base({"a": "a kea"})
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ReimagenError, match="another build is writing to"):
-            build(ListSource([fox]), folder)
+    with (
+        locked(folder, Holder(work="build")),
+        pytest.raises(Unavailable, match=rf"kb is being written to by build \(pid {os.getpid()} on "),
+    ):
+        build(ListSource([fox]), folder)
     assert build(ListSource([fox]), folder).manifest.pairs == 1
 
 

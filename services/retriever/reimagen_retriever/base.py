@@ -6,15 +6,18 @@ from typing import Self
 from reimagen_common.errors import ReimagenError
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp, read_manifest
+from reimagen_retriever.knowledge_base.manifest import Changes, Manifest, manifest_stamp, read_manifest
 from reimagen_retriever.knowledge_base.shards import ImageStore
 
 
 class KnowledgeBase:
     """One generation of a knowledge base: its manifest, its index and its pictures."""
 
-    def __init__(self, manifest: Manifest, index: BM25Index, images: ImageStore) -> None:
-        self.manifest = manifest
+    def __init__(self, built: Manifest, index: BM25Index, images: ImageStore) -> None:
+        self.built = built
+        """What the last build wrote."""
+        self.manifest = _now(built, index)
+        """What the base is now, live writes included."""
         self.index = index
         self.images = images
 
@@ -39,17 +42,37 @@ class KnowledgeBase:
 
     @classmethod
     def _open(cls, folder: Path, manifest: Manifest) -> Self:
-        images = ImageStore(folder / manifest.shards_folder, manifest.shards)
+        index = BM25Index(folder / manifest.lucene_folder, manifest.analysis)
         try:
-            index = BM25Index(folder / manifest.lucene_folder, manifest.analysis)
-            if index.pairs != manifest.pairs:
-                raise DamagedError(f"the index holds {index.pairs:,} pairs, the manifest says {manifest.pairs:,}")
+            shards = _now(manifest, index).shards
+            return cls(manifest, index, ImageStore(folder / manifest.shards_folder, shards))
         except DamagedError:
-            images.close()
+            index.close()
             raise
-        return cls(manifest, index, images)
+
+    def refreshed(self) -> Self | None:
+        """This base as the last live write left it, or None if that is what this one is; both are to be closed.
+
+        Raises:
+            DamagedError: what has come since cannot be read.
+        """
+        index = self.index.refreshed()
+        if index is None:
+            return None
+        try:
+            return type(self)(self.built, index, self.images.shared(_now(self.built, index).shards))
+        except DamagedError:
+            index.close()
+            raise
 
     def close(self) -> None:
         """Lets go of all files."""
         self.index.close()
         self.images.close()
+
+
+def _now(built: Manifest, index: BM25Index) -> Manifest:
+    now = built.after(Changes.read(index.notes))
+    if index.pairs != now.pairs:
+        raise DamagedError(f"the index holds {index.pairs:,} pairs, its last commit says {now.pairs:,}")
+    return now

@@ -5,35 +5,29 @@ import secrets
 import shutil
 import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
 from reimagen_common.errors import InvalidArgument, NotFound
-from reimagen_retriever.folder_lock import LOCK, locked
+from reimagen_retriever.folder_lock import LOCK, LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.manifest import (
     FORMAT_VERSION,
     Manifest,
     manifest_stamp,
     read_manifest,
-    sync_folder,
     write_manifest,
 )
-from reimagen_retriever.knowledge_base.pair import (
-    Rejected,
-    RejectedError,
-    SourcePair,
-    checked_id,
-    checked_note,
-    checked_text,
-)
-from reimagen_retriever.knowledge_base.picture import PictureFacts, inspect_picture
+from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
+from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import ShardWriter
 from reimagen_retriever.knowledge_base.sources import Source
+from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 _REPORTED_ONE_BY_ONE = 20
 
@@ -64,7 +58,7 @@ def build(source: Source, knowledge_base: Path, analysis: Analysis | None = None
     """
     _refuse_foreign_folder(knowledge_base)
     knowledge_base.mkdir(parents=True, exist_ok=True)
-    with locked(knowledge_base, "build"):
+    with locked(knowledge_base, Holder(work="build"), LOCK_WAIT_SECONDS):
         _remove_leftovers(knowledge_base)
         name = f"data-{secrets.token_hex(8)}"
         folder = knowledge_base / name
@@ -134,18 +128,11 @@ def _checked(entry: SourcePair | Rejected, seen: set[bytes]) -> tuple[SourcePair
     if isinstance(entry, Rejected):
         return entry
     try:
-        pair = replace(
-            entry,
-            id=checked_id(entry.id),
-            text=checked_text(entry.text),
-            source=checked_note("source", entry.source),
-            license=checked_note("license", entry.license),
-        )
+        pair, facts = checked_pair(entry)
         # Digests, because a large base has more ids than memory.
         digest = hashlib.blake2b(pair.id.encode(), digest_size=12).digest()
         if digest in seen:
             raise RejectedError("duplicate id", pair.id)
-        facts = inspect_picture(pair.image)
         seen.add(digest)
         return pair, facts
     except RejectedError as error:

@@ -4,7 +4,9 @@ import hashlib
 import logging
 import math
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +19,22 @@ from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cache import AnswerCache, CacheState, SingleFlight
 from reimagen_retriever.index.bm25 import Hit
+from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp
-from reimagen_retriever.knowledge_base.pair import MAXIMUM_ID_BYTES, StoredPair
+from reimagen_retriever.knowledge_base.pair import MAXIMUM_ID_BYTES, Rejected, SourcePair, StoredPair
+from reimagen_retriever.live.groups import Rejections, checked_groups
+from reimagen_retriever.live.queue import WriteQueue
+from reimagen_retriever.live.writer import Outcome, Remove
 
 DEFAULT_K = 2
 MAXIMUM_K = 16
 MAXIMUM_QUERY_CHARACTERS = 1_000
 MAXIMUM_SEARCHES = 64
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # of the pictures in one answer
+MAXIMUM_DELETED = 10_000
+# What another process adds or removes is looked for so often.
+_REFRESH_SECONDS = 0.25
+_DAMAGED_SECONDS = 10.0
 
 _logger = logging.getLogger(__name__)
 _HITS = TypeAdapter(list[Hit])
@@ -83,6 +93,33 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Added:
+    """What became of pairs that were sent."""
+
+    added: int
+    updated: int
+    """Took the place of the pair that had their id."""
+    unchanged: int
+    """Were there already, just so."""
+    rejected: Sequence[Rejected]
+    """Those that could not be taken, the first 1,000 of them."""
+    rejected_count: int
+    generation: str
+    """One in which all of this is seen."""
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What became of ids that were to be removed."""
+
+    removed: int
+    unknown: Sequence[str]
+    """No pair had these."""
+    generation: str
+    """One in which all of this is seen."""
+
+
+@dataclass(frozen=True)
 class Description:
     """What is being served, and how the service is doing."""
 
@@ -94,7 +131,8 @@ class Description:
 class Retriever:
     """Searches a knowledge base; safe to use from many threads.
 
-    When a build replaces the base, the next search is answered from the new one; searches under way end on the old.
+    When a build replaces the base, the next search is answered from the new one; what another process adds or removes
+    is seen within a second, and what this one does before the caller is told. Searches under way end on the old.
 
     Args:
         folder: The knowledge base.
@@ -110,9 +148,15 @@ class Retriever:
         self._lock = threading.Lock()
         self._base: _Shared | None = None
         self._stamp: tuple[int, int] | None = None
+        self._refreshing = threading.Lock()
+        self._refresh_at = 0.0
+        self._writes: WriteQueue | None = None
 
-    def open(self) -> None:
+    def open(self, address: str = "") -> None:
         """Opens the base and warms it up; until then every call is answered Unavailable.
+
+        Args:
+            address: host:port where this service can be asked for changes, for those who find the base locked by it.
 
         Raises:
             NotFound: there is no finished knowledge base in the folder.
@@ -122,6 +166,7 @@ class Retriever:
         base = _opened_warm(self._folder)
         with self._lock:
             self._base, self._stamp = _Shared(base), stamp
+            self._writes = WriteQueue(self._folder, address, self._refresh)
         if self._cache.state() == "off":
             _logger.warning("no Redis is configured: every search goes to the index")
 
@@ -168,13 +213,59 @@ class Retriever:
             NotFound: no pair has it.
             Unavailable: the base is not open yet.
         """
-        if not 1 <= len(identifier.encode(errors="replace")) <= MAXIMUM_ID_BYTES:
-            raise InvalidArgument(f"must be 1 to {MAXIMUM_ID_BYTES} bytes of UTF-8", field="id")
+        _check_id(identifier, "id")
         with self._current() as base:
             pair = base.index.get(identifier)
             if pair is None:
                 raise NotFound(f"no pair of the knowledge base has the id {identifier!r}", field="id")
             return FoundPair(pair, base.images.read(pair))
+
+    def add_pairs(self, entries: Iterable[SourcePair | Rejected]) -> Added:
+        """Adds pairs, in place of those that have their ids; when it returns they are safe on disk and found.
+
+        They are taken in as they come, in groups: should this fail halfway, or the process be killed, some are there
+        and others not, and all may be sent again: pairs that are there already are left as they are.
+
+        Args:
+            entries: Pairs, which are checked as a build checks them, and what its sender found wrong with others.
+
+        Raises:
+            Unavailable: the base is not open, or cannot be written to now: the disk is full, another process writes...
+            ReimagenError: the base is damaged.
+        """
+        writes = self._writing()
+        outcomes: Counter[Outcome] = Counter()
+        rejections = Rejections()
+        for changes in checked_groups(entries, rejections):
+            outcomes.update(writes.apply(changes))
+        return Added(
+            added=outcomes[Outcome.ADDED],
+            updated=outcomes[Outcome.UPDATED],
+            unchanged=outcomes[Outcome.UNCHANGED],
+            rejected=rejections.first,
+            rejected_count=rejections.count,
+            generation=self._generation(),
+        )
+
+    def delete_pairs(self, ids: Sequence[str]) -> Deleted:
+        """Removes pairs by their ids, all in one step; when it returns no search finds them, nor will after a crash.
+
+        Raises:
+            InvalidArgument: there are none or more than 10,000 ids, or one can't be an id.
+            Unavailable: the base is not open, or cannot be written to now.
+            ReimagenError: the base is damaged.
+        """
+        if not 1 <= len(ids) <= MAXIMUM_DELETED:
+            raise InvalidArgument(f"must be 1 to {MAXIMUM_DELETED:,}, got {len(ids):,}", field="ids")
+        for number, identifier in enumerate(ids):
+            _check_id(identifier, f"ids[{number}]")
+        outcomes = self._writing().apply([Remove(identifier) for identifier in dict.fromkeys(ids)])
+        unknown = [
+            identifier
+            for identifier, outcome in zip(dict.fromkeys(ids), outcomes, strict=True)
+            if outcome is Outcome.UNKNOWN
+        ]
+        return Deleted(removed=len(outcomes) - len(unknown), unknown=unknown, generation=self._generation())
 
     def describe(self) -> Description:
         """What is being served.
@@ -186,7 +277,9 @@ class Retriever:
             return Description(base.manifest, self._minimum_overlap, self._cache.state())
 
     def close(self) -> None:
-        """Closes the base and the cache; calls under way end first."""
+        """Closes the base and the cache; changes and calls under way end first."""
+        if self._writes:
+            self._writes.close()
         with self._lock:
             if self._base:
                 self._base.retire()
@@ -220,11 +313,22 @@ class Retriever:
         self._cache.put(key, _HITS.dump_json(hits))
         return hits, False
 
+    def _writing(self) -> WriteQueue:
+        if self._writes is None:
+            raise _not_open()
+        return self._writes
+
+    def _generation(self) -> str:
+        with self._current() as base:
+            return base.manifest.generation
+
     @contextmanager
     def _current(self) -> Iterator[KnowledgeBase]:
+        if time.monotonic() >= self._refresh_at and not self._refreshing.locked():
+            self._refresh()
         with self._lock:
             if self._base is None:
-                raise Unavailable("the knowledge base is not open; try again in a moment", retry_after=1.0)
+                raise _not_open()
             self._follow_a_new_build()
             shared = self._base
             shared.take()
@@ -232,6 +336,33 @@ class Retriever:
             yield shared.base
         finally:
             shared.give_back()
+
+    def _refresh(self) -> None:
+        """Goes over to what live writes, of this process or another, have made of the base."""
+        with self._refreshing:
+            self._refresh_at = time.monotonic() + _REFRESH_SECONDS
+            with self._lock:
+                self._follow_a_new_build()
+                shared = self._base
+                if shared is None:
+                    return
+                shared.take()
+            try:
+                base = shared.base.refreshed()
+            except DamagedError as error:
+                self._refresh_at += _DAMAGED_SECONDS
+                _logger.error("live writes can't be read: serving what was before", exc_info=error)
+                return
+            finally:
+                shared.give_back()
+            if base is None:
+                return
+            with self._lock:
+                if self._base is not shared:  # A new build has come meanwhile.
+                    base.close()
+                    return
+                self._base = _Shared(base)
+            shared.retire()
 
     def _follow_a_new_build(self) -> None:
         stamp = manifest_stamp(self._folder)
@@ -279,6 +410,15 @@ def _opened_warm(folder: Path) -> KnowledgeBase:
     metrics.GENERATION_SINCE.set_to_current_time()
     _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
     return base
+
+
+def _not_open() -> Unavailable:
+    return Unavailable("the knowledge base is not open; try again in a moment", retry_after=1.0)
+
+
+def _check_id(identifier: str, field: str) -> None:
+    if not 1 <= len(identifier.encode(errors="replace")) <= MAXIMUM_ID_BYTES:
+        raise InvalidArgument(f"must be 1 to {MAXIMUM_ID_BYTES} bytes of UTF-8", field=field)
 
 
 def _key(base: KnowledgeBase, search: Search, minimum_overlap: float) -> str:

@@ -40,10 +40,10 @@ def run(settings: Settings) -> None:
     server.start()
     try:
         start_jvm(settings.heap_megabytes)
-        retriever.open()
+        address = f"{settings.address.rpartition(':')[0]}:{server.port}"
+        retriever.open(address)
         server.set_serving(True)
-        host = settings.address.rpartition(":")[0]
-        _logger.info("ready", extra={"address": f"{host}:{server.port}", "redis": settings.redis_url or "none"})
+        _logger.info("ready", extra={"address": address, "redis": settings.redis_url or "none"})
         run_until_signal(lambda: server.stop(settings.stop_seconds))
     finally:
         server.stop(0)

@@ -10,12 +10,14 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from reimagen_retriever.index.analysis import Analysis, Analyzer, for_java
 from reimagen_retriever.index.filters import EVERYTHING, Filters, any_of, filtered
@@ -66,6 +68,8 @@ class TermScore:
 class BM25Index:
     """Searches an index; safe to use from many threads."""
 
+    _anserini: Any
+
     @in_java
     def __init__(self, folder: Path, analysis: Analysis | None = None) -> None:
         """Opens an index that was written with this analysis.
@@ -74,20 +78,9 @@ class BM25Index:
             DamagedError: Lucene cannot read what is in the folder.
         """
         start_jvm()
-        from jnius import JavaException
-
         self._analysis = analysis or Analysis()
-        path = java_class("java.nio.file.Paths").get(str(folder))
-        try:
-            directory = java_class("org.apache.lucene.store.FSDirectory").open(path)
-            self._reader = java_class("org.apache.lucene.index.DirectoryReader").open(directory)
-        except JavaException as error:
-            raise DamagedError(f"Lucene cannot read {folder}: {error.innermessage}") from error
-        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(
-            cast("org.apache.lucene.index.IndexReader", self._reader)
-        )
-        similarity = java_class("org.apache.lucene.search.similarities.BM25Similarity")
-        self._searcher.setSimilarity(similarity(self._analysis.k1, self._analysis.b))
+        self._folder = folder
+        self._readers = java_class("org.apache.lucene.index.DirectoryReader")
         sort_field = java_class("org.apache.lucene.search.SortField")
         by_id = sort_field("id", java_class("org.apache.lucene.search.SortField$Type").STRING_VAL)
         self._order = java_class("org.apache.lucene.search.Sort")(sort_field.FIELD_SCORE, by_id)
@@ -96,13 +89,27 @@ class BM25Index:
         self._whitespace = java_class("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
         self._term = java_class("org.apache.lucene.index.Term")
         self._term_query = java_class("org.apache.lucene.search.TermQuery")
-        self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
-        self._document = lru_cache(maxsize=_KEPT_DOCUMENTS)(self._read_document)
-        self._folder = folder
-        self._anserini: Any = None
-        self.pairs: int = self._reader.numDocs()
-        # Lucene's statistics count removed documents until their segments are merged.
-        self._counted: int = self._reader.getDocCount(_FIELD)
+        analyzer = self._analyzer
+        self._terms_of = lru_cache(maxsize=_KEPT_DOCUMENTS)(lambda text: frozenset(analyzer.terms(text)))
+        with self._errors():
+            directory = java_class("org.apache.lucene.store.FSDirectory")
+            path = java_class("java.nio.file.Paths").get(str(folder))
+            self._use(self._readers.open(directory.open(path)))
+
+    @in_java
+    def refreshed(self) -> Self | None:
+        """The index as the last commit has it, or None if that is this one. Both are to be closed.
+
+        Raises:
+            DamagedError: Lucene cannot read what has come since.
+        """
+        with self._errors():
+            reader = self._readers.openIfChanged(self._reader)
+            if reader is None:
+                return None
+            newer = copy(self)
+            newer._use(reader)
+            return newer
 
     def terms(self, text: str) -> list[str]:
         """What the analysis makes of a text: lower-case stems without stop words, in their order.
@@ -292,6 +299,32 @@ class BM25Index:
         if self._anserini is not None:
             self._anserini.close()
 
+    def _use(self, reader: Any) -> None:
+        """Goes over to a view of the index; what is kept of another view may not fit it."""
+        self._reader = reader
+        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(
+            cast("org.apache.lucene.index.IndexReader", reader)
+        )
+        similarity = java_class("org.apache.lucene.search.similarities.BM25Similarity")
+        self._searcher.setSimilarity(similarity(self._analysis.k1, self._analysis.b))
+        self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
+        self._document = lru_cache(maxsize=_KEPT_DOCUMENTS)(self._read_document)
+        self._anserini = None
+        self.pairs: int = reader.numDocs()
+        # Lucene's statistics count removed documents until their segments are merged.
+        self._counted: int = reader.getDocCount(_FIELD)
+        notes = reader.getIndexCommit().getUserData()
+        self.notes: dict[str, str] = {name: notes.get(name) for name in notes.keySet().toArray()}
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from jnius import JavaException
+
+        try:
+            yield
+        except JavaException as error:
+            raise DamagedError(f"Lucene cannot read {self._folder}: {error.innermessage or error}") from error
+
     def _first(self, terms: Sequence[str], count: int, filters: Filters) -> tuple[list[tuple[int, float]], bool]:
         """What `_ranked` begins with, fewer than `count`, in less time; and whether that is all there is.
 
@@ -345,7 +378,7 @@ class BM25Index:
 
     def _read_document(self, number: int) -> _Document:
         pair = self._stored(number)
-        terms = frozenset(self.terms(pair.contents))
+        terms = self._terms_of(pair.contents)
         return _Document(pair, terms, self._information(terms))
 
     def _stored(self, document: int) -> StoredPair:

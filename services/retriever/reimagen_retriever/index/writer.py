@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from reimagen_common.errors import ReimagenError
+from reimagen_common.errors import Unavailable
 from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -31,7 +31,7 @@ class IndexWriter:
         analysis: Of the base.
 
     Raises:
-        ReimagenError: Lucene cannot write to the folder. So do all methods.
+        Unavailable: Lucene cannot write to the folder. So do all methods.
     """
 
     @in_java
@@ -42,6 +42,8 @@ class IndexWriter:
         config.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")())
         config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
         config.setCommitOnClose(False)
+        # A commit syncs every file of the index, old ones too: three for a segment instead of fifteen.
+        config.getMergePolicy().setNoCFSRatio(1.0)
         path = java_class("java.nio.file.Paths").get(str(folder))
         with self._errors():
             directory = java_class("org.apache.lucene.store.FSDirectory").open(path)
@@ -108,7 +110,7 @@ class IndexWriter:
         try:
             yield
         except JavaException as error:
-            raise ReimagenError(f"Lucene cannot write to {self._folder}: {error.innermessage or error}") from error
+            raise Unavailable(f"Lucene cannot write to {self._folder}: {error.innermessage or error}") from error
 
 
 class _Document:

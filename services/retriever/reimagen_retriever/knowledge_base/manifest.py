@@ -3,20 +3,27 @@
 A knowledge base folder holds `manifest.json` and the folder that it names, with `shards/` and `lucene/` in it. A build
 writes a new such folder beside the old one and then replaces the manifest in one step, so that a reader sees either
 the old base or the new one, and an interrupted build is never seen.
+
+The manifest stays what the build wrote. What live writes have changed since is a `Changes` in the notes of Lucene's
+last commit, so that one step makes texts, places of pictures and counts seen.
 """
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.knowledge_base.shards import Shard
+from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 FORMAT_VERSION = 2
 _NAME = "manifest.json"
+_NOTE = "reimagen"
 
 
 class _Version(BaseModel):
@@ -30,11 +37,11 @@ class Manifest(_Version):
 
     model_config = ConfigDict(frozen=True)
 
-    generation: str = Field(description="A digest of the content: changes whenever the content does.")
+    generation: str = Field(description="Changes whenever the content does; of a build, a digest of the content.")
     folder: str = Field(pattern=r"^data-[0-9a-f]+$", description="Where shards/ and lucene/ are, beside the manifest.")
     created: datetime = Field(description="When the build ended, UTC.")
     analysis: Analysis = Field(description="How texts are searched.")
-    pairs: int = Field(gt=0, description="How many pairs there are.")
+    pairs: int = Field(ge=0, description="How many pairs there are.")
     licenses: dict[str, int] = Field(description="License to the number of pairs under it; '' is unknown.")
     rejected: dict[str, int] = Field(description="Reason to the number of entries of the source that were left out.")
     shards: list[Shard] = Field(description="The image store.")
@@ -48,6 +55,34 @@ class Manifest(_Version):
     def lucene_folder(self) -> Path:
         """Relative to the knowledge base."""
         return Path(self.folder, "lucene")
+
+    def after(self, changes: "Changes | None") -> "Manifest":
+        """The base as it is after live writes; None stands for none."""
+        if changes is None:
+            return self
+        now = {name: getattr(changes, name) for name in ("generation", "pairs", "licenses")}
+        return self.model_copy(update={**now, "shards": [*self.shards, *changes.shards]})
+
+
+class Changes(BaseModel):
+    """What a base has become by live writes since it was built."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sequence: int = Field(description="Number of the commit since the build, from 1.")
+    generation: str = Field(description="Of the content now.")
+    pairs: int = Field(description="How many pairs there are now.")
+    licenses: dict[str, int] = Field(description="License to the number of pairs under it now.")
+    shards: list[Shard] = Field(description="Those that have come since the build.")
+
+    @classmethod
+    def read(cls, notes: Mapping[str, str]) -> Self | None:
+        """The changes that a commit's notes tell of; None for the commit of a build."""
+        return cls.model_validate_json(notes[_NOTE]) if _NOTE in notes else None
+
+    def notes(self) -> dict[str, str]:
+        """The notes of the commit that makes the changes seen."""
+        return {_NOTE: self.model_dump_json()}
 
 
 def read_manifest(knowledge_base: Path) -> Manifest:
@@ -96,12 +131,3 @@ def manifest_stamp(knowledge_base: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_mtime_ns
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder survive a crash."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,10 +1,16 @@
-"""The image store: WebDataset tar shards, written once, read by (shard, offset, length)."""
+"""The image store: WebDataset tar shards as img2dataset lays them out, read by (shard, offset, length).
+
+A build writes its shards once. Live writes append to shards of their own, which are whole tar files after every commit:
+the end marker is written behind the last pair, and the next pair over it.
+"""
 
 import hashlib
-import io
 import json
 import os
 import tarfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,8 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.picture import PictureFacts
+from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+PAIRS_PER_SHARD = 10_000
+# Snapshots copy the shard that grows.
+_LIVE_SHARD_BYTES = 256 * 1024 * 1024
+_END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 class Shard(BaseModel):
@@ -24,35 +35,131 @@ class Shard(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str = Field(description="File name, such as 00000.tar.")
-    size: int = Field(description="In bytes.")
-    pairs: int = Field(description="How many pairs it holds.")
-    sha256: str = Field(description="Of the whole file, in hexadecimal.")
+    size: int = Field(description="In bytes; of a shard of live writes, up to the end of its last pair.")
+    pairs: int = Field(description="How many pairs were written to it.")
+    sha256: str = Field(description="Of the whole file, in hexadecimal; empty for a shard of live writes.")
+
+    @property
+    def live(self) -> bool:
+        """Whether live writes made it; such a shard may be longer than its size, and grow."""
+        return not self.sha256
 
 
 class ShardWriter:
-    """Writes pairs into tar shards of a folder, as img2dataset lays them out, pictures byte for byte."""
+    """Writes pairs into tar shards of a new folder, pictures byte for byte."""
 
-    def __init__(self, folder: Path, pairs_per_shard: int = 10_000) -> None:
+    def __init__(self, folder: Path, pairs_per_shard: int = PAIRS_PER_SHARD) -> None:
         self.shards: list[Shard] = []
         self._folder = folder
         self._pairs_per_shard = pairs_per_shard
-        self._tar: tarfile.TarFile | None = None
-        self._in_shard = 0
+        self._tar: _GrowingTar | None = None
         folder.mkdir(parents=True)
 
     def add(self, pair: SourcePair, facts: PictureFacts) -> StoredPair:
         """Appends a pair and returns where it went."""
-        if self._tar is None or self._in_shard == self._pairs_per_shard:
-            self._finish_shard()
-            self._tar = tarfile.open(self._path, "x", format=tarfile.GNU_FORMAT)  # noqa: SIM115 - closed by _finish_shard
-        key = f"{len(self.shards):05d}{self._in_shard:04d}"
-        extension = EXTENSIONS[facts.media_type]
-        offset = self._append(self._tar, f"{key}.{extension}", pair.image)
+        if self._tar is not None and self._tar.pairs == self._pairs_per_shard:
+            self._finish_shard(self._tar)
+            self._tar = None
+        if self._tar is None:
+            self._tar = _GrowingTar(self._folder, len(self.shards))
+        return self._tar.add(pair, facts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tar is not None and kind is None:
+            self._finish_shard(self._tar)
+        elif self._tar is not None:
+            self._tar.close()
+
+    def _finish_shard(self, tar: "_GrowingTar") -> None:
+        tar.end()
+        tar.close()
+        with tar.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+        self.shards.append(Shard(name=tar.path.name, size=size, pairs=tar.pairs, sha256=digest))
+
+
+class LiveShardWriter:
+    """Appends pairs to the shards of a base that is there: to the last one of live writes, or a new one.
+
+    What the last commit does not know of, the remains of a writer that was killed or has failed, is cut off.
+
+    Args:
+        folder: of the shards.
+        shards: all shards of the base as the last commit has them.
+    """
+
+    def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
+        self._folder = folder
+        self._shards = list(shards)
+        self._tar: _GrowingTar | None = None
+        for leftover in {path.name for path in folder.glob("*.tar")} - {shard.name for shard in shards}:
+            (folder / leftover).unlink()
+        if shards and shards[-1].live and not _full(shards[-1].pairs, shards[-1].size):
+            self._tar = _GrowingTar(folder, len(shards) - 1, self._shards.pop())
+
+    def add(self, pair: SourcePair, facts: PictureFacts) -> StoredPair:
+        """Appends a pair and returns where it went; `sync` makes it last."""
+        if self._tar is not None and _full(self._tar.pairs, self._tar.size):
+            self._shards.append(self._synced(self._tar))
+            self._tar.close()
+            self._tar = None
+        if self._tar is None:
+            self._tar = _GrowingTar(self._folder, len(self._shards))
+        return self._tar.add(pair, facts)
+
+    def sync(self) -> list[Shard]:
+        """Makes all that was added safe on disk; returns all shards of the base, for the commit."""
+        if self._tar is None:
+            return self._shards
+        return [*self._shards, self._synced(self._tar)]
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        if self._tar is not None:
+            self._tar.close()
+
+    def _synced(self, tar: "_GrowingTar") -> Shard:
+        tar.end()
+        sync_folder(self._folder)
+        return Shard(name=tar.path.name, size=tar.size, pairs=tar.pairs, sha256="")
+
+
+def _full(pairs: int, size: int) -> bool:
+    return pairs >= PAIRS_PER_SHARD or size >= _LIVE_SHARD_BYTES
+
+
+class _GrowingTar:
+    """A tar file that pairs are appended to.
+
+    Args:
+        folder: of the file.
+        number: of the shard in the base.
+        known: what to keep of the file; none: it is new.
+    """
+
+    def __init__(self, folder: Path, number: int, known: Shard | None = None) -> None:
+        self.path = folder / f"{number:05d}.tar"
+        self.size = known.size if known else 0
+        self.pairs = known.pairs if known else 0
+        self._number = number
+        self._file = self.path.open("r+b" if known else "xb")
+        self._file.truncate(self.size)
+        self._file.seek(self.size)
+
+    def add(self, pair: SourcePair, facts: PictureFacts) -> StoredPair:
+        """Appends a pair and returns where it went."""
+        key = f"{self._number:05d}{self.pairs:04d}"
         stored = StoredPair(
             id=pair.id,
             contents=pair.text,
-            shard=self._path.name,
-            offset=offset,
+            shard=self.path.name,
+            offset=self._append(f"{key}.{EXTENSIONS[facts.media_type]}", pair.image),
             length=len(pair.image),
             sha256=hashlib.sha256(pair.image).hexdigest(),
             media_type=facts.media_type,
@@ -78,70 +185,70 @@ class ShardWriter:
             columns["punsafe"] = pair.unsafe
         if pair.duplicate_of:
             columns["duplicate_of"] = pair.duplicate_of
-        self._append(self._tar, f"{key}.txt", pair.text.encode())
-        self._append(self._tar, f"{key}.json", json.dumps(columns, ensure_ascii=False).encode())
-        self._in_shard += 1
+        self._append(f"{key}.txt", pair.text.encode())
+        self._append(f"{key}.json", json.dumps(columns, ensure_ascii=False).encode())
+        self.pairs += 1
         return stored
 
-    def __enter__(self) -> Self:
-        return self
+    def end(self) -> None:
+        """Writes the end marker and makes the file safe on disk; more may be added over the marker."""
+        padding = -(self.size + len(_END)) % tarfile.RECORDSIZE
+        self._file.write(_END + bytes(padding))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.seek(self.size)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._finish_shard()
-        elif self._tar is not None:
-            self._tar.close()
+    def close(self) -> None:
+        """Closes the file; what was added since the last `end` may be lost."""
+        # After a failed write, closing tries it once more.
+        with suppress(OSError):
+            self._file.close()
 
-    @property
-    def _path(self) -> Path:
-        return self._folder / f"{len(self.shards):05d}.tar"
-
-    @staticmethod
-    def _append(tar: tarfile.TarFile, name: str, data: bytes) -> int:
+    def _append(self, name: str, data: bytes) -> int:
         member = tarfile.TarInfo(name)
         member.size = len(data)
         member.mode = 0o644
-        tar.addfile(member, io.BytesIO(data))
-        # The data ends at the last full block before tar.offset, the place of the next header.
-        return tar.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-
-    def _finish_shard(self) -> None:
-        if self._tar is None:
-            return
-        self._tar.close()
-        self._tar = None
-        with self._path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-            size = os.fstat(file.fileno()).st_size
-        self.shards.append(Shard(name=self._path.name, size=size, pairs=self._in_shard, sha256=digest))
-        self._in_shard = 0
+        header = member.tobuf(tarfile.GNU_FORMAT)
+        self._file.write(header)
+        self._file.write(data)
+        self._file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+        offset = self.size + len(header)
+        self.size = offset + len(data) + -len(data) % tarfile.BLOCKSIZE
+        return offset
 
 
 class ImageStore:
-    """Reads pictures out of the shards of one generation; safe to use from many threads."""
+    """Reads pictures out of the shards of one data folder; safe to use from many threads.
 
-    def __init__(self, folder: Path, shards: list[Shard]) -> None:
+    Views of the base before and after a live write share the store: each closes it once.
+    """
+
+    def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
         """Opens every shard.
 
         Raises:
-            DamagedError: a shard is missing or has another size than the manifest says.
+            DamagedError: a shard is missing or has another size than it should.
         """
+        self._folder = folder
         self._files: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._holders = 1
         try:
-            for shard in shards:
-                self._files[shard.name] = os.open(folder / shard.name, os.O_RDONLY | os.O_CLOEXEC)
-                size = os.fstat(self._files[shard.name]).st_size
-                if size != shard.size:
-                    raise DamagedError(f"{shard.name} has {size:,} bytes, the manifest says {shard.size:,}")
-        except OSError as error:
-            self.close()
-            raise DamagedError(f"cannot read shard {error.filename}: {error.strerror}") from error
+            self._open(shards)
         except DamagedError:
             self.close()
             raise
+
+    def shared(self, shards: Sequence[Shard]) -> Self:
+        """This store for one more view, with the shards that have come since.
+
+        Raises:
+            DamagedError: a new shard is missing or too short.
+        """
+        with self._lock:
+            self._open([shard for shard in shards if shard.name not in self._files])
+            self._holders += 1
+        return self
 
     def read(self, pair: StoredPair) -> bytes:
         """The picture's file, byte for byte as it was added."""
@@ -151,6 +258,19 @@ class ImageStore:
         return data
 
     def close(self) -> None:
-        """Closes the shards; nothing can be read afterwards."""
-        while self._files:
-            os.close(self._files.popitem()[1])
+        """Closes the shards, if this was the last view; nothing can be read afterwards."""
+        with self._lock:
+            self._holders -= 1
+            while self._files and self._holders == 0:
+                os.close(self._files.popitem()[1])
+
+    def _open(self, shards: Sequence[Shard]) -> None:
+        for shard in shards:
+            try:
+                descriptor = os.open(self._folder / shard.name, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise DamagedError(f"cannot read shard {error.filename}: {error.strerror}") from error
+            self._files[shard.name] = descriptor
+            size = os.fstat(descriptor).st_size
+            if size < shard.size or (size > shard.size and not shard.live):
+                raise DamagedError(f"{shard.name} has {size:,} bytes, the manifest says {shard.size:,}")

@@ -23,10 +23,10 @@ from tqdm import tqdm
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.folder_lock import LOCK, locked
-from reimagen_retriever.knowledge_base.manifest import sync_folder
+from reimagen_retriever.folder_lock import LOCK, Holder, locked
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import EXTENSIONS
+from reimagen_retriever.knowledge_base.syncing import sync_folder
 from reimagen_retriever.neighbors.evaluation_sets import EvaluationSet, refuse_overlap
 from reimagen_retriever.neighbors.finding import Found, NeighborFinder
 from reimagen_retriever.neighbors.pixels import cropped, padded
@@ -83,7 +83,7 @@ def export(knowledge_base: Path, out: Path, options: Options, excluded: Sequence
         InvalidArgument: `out` holds other things, or shards of another base or of other options; the base overlaps an
             evaluation set; no pair has a picture that can be read.
         NotFound: there is no finished knowledge base in the folder.
-        ReimagenError: the base is damaged, or another export is writing to `out`.
+        ReimagenError: the base is damaged, `out` cannot be written to, or another export does it.
     """
     base = KnowledgeBase.open(knowledge_base)
     try:
@@ -99,7 +99,7 @@ def export(knowledge_base: Path, out: Path, options: Options, excluded: Sequence
             for each in excluded:
                 refuse_overlap(base, each)
         out.mkdir(parents=True, exist_ok=True)
-        with locked(out, "export"):
+        with locked(out, Holder(work="neighbors")):
             if not begun:
                 _write(out / _ORIGIN, origin.model_dump_json(indent=2).encode() + b"\n")
             return _shards(base, out, options)

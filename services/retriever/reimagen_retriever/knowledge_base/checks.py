@@ -1,0 +1,24 @@
+"""The checks that every pair passes before it is taken in, by a build or by a live write."""
+
+from dataclasses import replace
+
+from reimagen_retriever.knowledge_base.pair import RejectedError, SourcePair, checked_id, checked_note, checked_text
+from reimagen_retriever.knowledge_base.picture import PictureFacts, inspect_picture
+
+
+def checked_pair(entry: SourcePair) -> tuple[SourcePair, PictureFacts]:
+    """The pair as it will be stored, and what its picture is.
+
+    Raises:
+        RejectedError: something about it can't be taken.
+    """
+    pair = replace(
+        entry,
+        id=checked_id(entry.id),
+        text=checked_text(entry.text),
+        source=checked_note("source", entry.source),
+        license=checked_note("license", entry.license),
+    )
+    if pair.unsafe is not None and not 0 <= pair.unsafe <= 1:
+        raise RejectedError("bad number", f"unsafe is {pair.unsafe}, not from 0 to 1")
+    return pair, inspect_picture(pair.image)

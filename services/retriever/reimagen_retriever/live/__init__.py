@@ -1,0 +1,1 @@
+"""Pairs added, replaced and removed while the base is served."""

@@ -1,0 +1,174 @@
+"""Changing a knowledge base that is there: pictures, then texts, then one commit that makes both seen."""
+
+import hashlib
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from reimagen_common.errors import Unavailable
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.manifest import Changes, read_manifest
+from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
+from reimagen_retriever.knowledge_base.picture import PictureFacts
+from reimagen_retriever.knowledge_base.shards import LiveShardWriter
+from reimagen_retriever.knowledge_base.syncing import sync_folder
+
+
+@dataclass(frozen=True)
+class Put:
+    """Adds a checked pair, in place of the one that has its id, if any."""
+
+    pair: SourcePair
+    facts: PictureFacts
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Removes the pair of an id, if there is one."""
+
+    id: str
+
+
+Change = Put | Remove
+
+
+class Outcome(Enum):
+    """What a change has done."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    """The very same pair was there already."""
+    REMOVED = "removed"
+    UNKNOWN = "unknown"
+    """There was no pair of the id to be removed."""
+
+
+class LiveWriter:
+    """Writes to a base, whose lock it holds until it is closed; used by one thread.
+
+    A change is either whole and safe on disk, or not there: pictures are appended to a shard and synced, and then one
+    commit of Lucene's makes texts, counts and the places of the pictures seen. What a killed or failed writer has left
+    behind its last commit is cut off by the next one. After an error a writer must be closed.
+
+    Args:
+        folder: The knowledge base.
+        holder: What others are told about who writes.
+        wait_seconds: How long to wait for another writer to end.
+
+    Raises:
+        NotFound: there is no finished knowledge base in the folder.
+        Unavailable: another one writes to it, or it cannot be written to.
+        ReimagenError: the base is damaged.
+    """
+
+    def __init__(self, folder: Path, holder: Holder, wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
+        read_manifest(folder)
+        with ExitStack() as opened, _refusing(folder):
+            opened.enter_context(locked(folder, holder, wait_seconds))
+            self._base = KnowledgeBase.open(folder)
+            opened.callback(lambda: self._base.close())
+            self._built = self._base.built
+            lucene, shards = folder / self._built.lucene_folder, folder / self._built.shards_folder
+            # A writer that was killed may have made its last commit seen, but not yet safe.
+            sync_folder(lucene)
+            self._index = opened.enter_context(IndexWriter(lucene, self._built.analysis))
+            self._shards = LiveShardWriter(shards, self._base.manifest.shards)
+            opened.callback(self._shards.close)
+            self._folder = folder
+            self._opened = opened.pop_all()
+
+    @property
+    def generation(self) -> str:
+        """Of the base as the last commit left it."""
+        return self._base.manifest.generation
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Makes changes, all of them in one commit; when it returns they are safe, and seen by who opens the base.
+
+        Raises:
+            Unavailable: they cannot be written; none of them is made.
+        """
+        before: dict[str, StoredPair | None] = {}
+        after: dict[str, StoredPair | None] = {}
+        outcomes = []
+        with _refusing(self._folder):
+            for change in changes:
+                identifier = change.pair.id if isinstance(change, Put) else change.id
+                if identifier not in before:
+                    before[identifier] = after[identifier] = self._base.index.get(identifier)
+                outcome, after[identifier] = self._changed(change, after[identifier])
+                outcomes.append(outcome)
+            changed = {identifier: pair for identifier, pair in after.items() if pair != before[identifier]}
+            if changed:
+                self._commit(before, changed)
+        return outcomes
+
+    def close(self) -> None:
+        """Lets go of the base."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _changed(self, change: Change, old: StoredPair | None) -> tuple[Outcome, StoredPair | None]:
+        if isinstance(change, Remove):
+            return (Outcome.REMOVED if old else Outcome.UNKNOWN), None
+        if old and _same(old, change.pair):
+            return Outcome.UNCHANGED, old
+        return (Outcome.UPDATED if old else Outcome.ADDED), self._shards.add(change.pair, change.facts)
+
+    def _commit(self, before: dict[str, StoredPair | None], changed: dict[str, StoredPair | None]) -> None:
+        shards = self._shards.sync()
+        licenses = Counter(self._base.manifest.licenses)
+        for identifier, pair in changed.items():
+            old = before[identifier]
+            if old:
+                licenses[old.license] -= 1
+            if pair:
+                licenses[pair.license] += 1
+                self._index.put(pair)
+            else:
+                self._index.remove(identifier)
+        last = Changes.read(self._base.index.notes)
+        sequence = last.sequence + 1 if last else 1
+        changes = Changes(
+            sequence=sequence,
+            # A commit that a crash of the machine undoes may have been seen: no later one may have its name.
+            generation=f"{self._built.generation}-{sequence}-{secrets.token_hex(4)}",
+            pairs=licenses.total(),
+            licenses=dict((+licenses).most_common()),
+            shards=shards[len(self._built.shards) :],
+        )
+        self._index.commit(changes.notes())
+        refreshed = self._base.refreshed()
+        if refreshed:
+            self._base.close()
+            self._base = refreshed
+
+
+def _same(stored: StoredPair, pair: SourcePair) -> bool:
+    mine = (stored.contents, stored.source, stored.license, stored.unsafe, stored.duplicate_of, stored.sha256)
+    digest = hashlib.sha256(pair.image).hexdigest()
+    return mine == (pair.text, pair.source, pair.license, pair.unsafe, pair.duplicate_of, digest)
+
+
+@contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"cannot write to {folder}: {error.strerror}; nothing was changed") from error

@@ -1,0 +1,1 @@
+"""Looking after a knowledge base: compact, verify, snapshot and restore."""
