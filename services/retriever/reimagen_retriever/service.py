@@ -363,6 +363,7 @@ class Retriever:
                     return
                 self._base = _Shared(base)
             shared.retire()
+            _measure(base)
 
     def _follow_a_new_build(self) -> None:
         stamp = manifest_stamp(self._folder)
@@ -405,11 +406,15 @@ def _opened_warm(folder: Path) -> KnowledgeBase:
     # Java compiles as it runs: without this the first callers would wait for it.
     for _ in range(20):
         base.index.search("a picture of a red panda in the snow", DEFAULT_K, 0.0, 0.0)
+    _measure(base)
+    _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
+    return base
+
+
+def _measure(base: KnowledgeBase) -> None:
     metrics.PAIRS.set(base.manifest.pairs)
     metrics.GENERATIONS.inc()
     metrics.GENERATION_SINCE.set_to_current_time()
-    _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
-    return base
 
 
 def _not_open() -> Unavailable:
@@ -417,7 +422,11 @@ def _not_open() -> Unavailable:
 
 
 def _check_id(identifier: str, field: str) -> None:
-    if not 1 <= len(identifier.encode(errors="replace")) <= MAXIMUM_ID_BYTES:
+    try:
+        size = len(identifier.encode())
+    except UnicodeEncodeError:  # Lone surrogates, such as stand for bytes of a command line that are no UTF-8.
+        size = 0
+    if not 1 <= size <= MAXIMUM_ID_BYTES:
         raise InvalidArgument(f"must be 1 to {MAXIMUM_ID_BYTES} bytes of UTF-8", field=field)
 
 

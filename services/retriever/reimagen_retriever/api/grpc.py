@@ -1,10 +1,13 @@
 """The gRPC face of the retriever."""
 
+from collections.abc import Iterator
+
 import grpc
 
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1 import retrieval_pb2_grpc
-from reimagen_common.errors import InvalidArgument
+from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.service import DEFAULT_K, MAXIMUM_ANSWER_BYTES, Answer, FoundPair, Retriever, Search
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Retrieval"].full_name
@@ -34,6 +37,26 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
         """One pair by its id."""
         return _pair(self._retriever.get_pair(request.id))
 
+    def AddPairs(self, requests: Iterator[pb.AddPairsRequest], context: grpc.ServicerContext) -> pb.AddPairsResponse:
+        """Adds pairs, or replaces those that have their ids."""
+        added = self._retriever.add_pairs(_entries(requests))
+        rejections = (
+            pb.Rejection(place=each.place, reason=each.reason, detail=_text(each.detail)) for each in added.rejected
+        )
+        return pb.AddPairsResponse(
+            added=added.added,
+            updated=added.updated,
+            unchanged=added.unchanged,
+            rejected=added.rejected_count,
+            rejections=rejections,
+            generation=added.generation,
+        )
+
+    def DeletePairs(self, request: pb.DeletePairsRequest, context: grpc.ServicerContext) -> pb.DeletePairsResponse:
+        """Removes pairs by their ids."""
+        deleted = self._retriever.delete_pairs(request.ids)
+        return pb.DeletePairsResponse(removed=deleted.removed, unknown=deleted.unknown, generation=deleted.generation)
+
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
         """What is being served."""
         description = self._retriever.describe()
@@ -58,6 +81,28 @@ def _search(request: pb.SearchRequest, within: str = "") -> Search:
         minimum_score=request.minimum_score if request.HasField("minimum_score") else None,
         per_entity=request.per_entity,
     )
+
+
+def _entries(requests: Iterator[pb.AddPairsRequest]) -> Iterator[SourcePair]:
+    try:
+        for number, request in enumerate(requests):
+            yield SourcePair(
+                place=f"pairs[{number}]",
+                id=request.id,
+                text=request.text,
+                image=request.image,
+                source=request.source,
+                license=request.license,
+                unsafe=request.unsafe if request.HasField("unsafe") else None,
+                duplicate_of=request.duplicate_of,
+            )
+    except grpc.RpcError as error:
+        raise Unavailable("the stream of pairs broke off before its end") from error
+
+
+def _text(text: str) -> str:
+    """The text without lone surrogates, which have no place in a message."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _response(answer: Answer) -> pb.SearchResponse:

@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from reimagen_common.errors import ReimagenError, Unavailable
-from reimagen_retriever.folder_lock import Holder
+from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome
 
 _logger = logging.getLogger(__name__)
@@ -96,7 +96,8 @@ class WriteQueue:
             return
         try:
             if self._writer is None:
-                self._writer = LiveWriter(self._folder, Holder(work="the service", address=self._address))
+                holder = Holder(work="the service", address=self._address)
+                self._writer = LiveWriter(self._folder, holder, LOCK_WAIT_SECONDS)
             outcomes = self._writer.apply([change for asked in together for change in asked.changes])
             self._committed()
         except Exception as error:

@@ -1,0 +1,224 @@
+"""Writes through the service: seen at once by it, within a second by others, and cached answers never stale."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
+from reimagen_common.local_redis import LocalRedis
+from reimagen_retriever.cache import AnswerCache
+from reimagen_retriever.folder_lock import Holder, locked
+from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
+from reimagen_retriever.live.writer import LiveWriter, Remove
+from reimagen_retriever.service import Added, Retriever, Search
+
+MakeBase = Callable[..., Path]
+MakePicture = Callable[..., bytes]
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[LocalRedis]:
+    with LocalRedis() as server:
+        yield server
+
+
+@pytest.fixture
+def opened(redis_server: LocalRedis) -> Iterator[Callable[[Path], Retriever]]:
+    retrievers: list[Retriever] = []
+
+    def make(folder: Path) -> Retriever:
+        retriever = Retriever(folder, AnswerCache(redis_server.url, 100), minimum_overlap=0.6)
+        retriever.open("127.0.0.1:7")
+        retrievers.append(retriever)
+        return retriever
+
+    yield make
+    for retriever in retrievers:
+        retriever.close()
+
+
+Opened = Callable[[Path], Retriever]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def ids(retriever: Retriever, query: str, k: int = 16) -> list[str]:
+    return [found.pair.id for found in retriever.search(Search(query, k)).neighbors]
+
+
+def test_what_was_acknowledged_is_found_and_what_was_removed_is_not(
+    base: MakeBase, opened: Opened, picture: MakePicture
+) -> None:
+    serving = opened(base({"a": "a fox"}))
+    before = serving.search(Search("a kea"))
+    assert serving.search(Search("a kea")).cached
+    image = picture("teal")
+    added = serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", image, "me", "MIT")])
+    assert (added.added, added.updated, added.unchanged, added.rejected_count) == (1, 0, 0, 0)
+    answer = serving.search(Search("a kea"))
+    assert not answer.cached
+    assert answer.generation == added.generation != before.generation
+    (found,) = answer.neighbors
+    assert (found.pair.id, found.pair.source, found.pair.license, found.image) == ("k", "me", "MIT", image)
+    assert serving.describe().manifest.licenses == {"": 1, "MIT": 1}
+    updated = serving.add_pairs([SourcePair("pairs[0]", "k", "a hotel", image)])
+    assert (updated.added, updated.updated) == (0, 1)
+    assert (ids(serving, "a kea"), ids(serving, "a hotel")) == ([], ["k"])
+    assert serving.get_pair("k").pair.contents == "a hotel"
+    deleted = serving.delete_pairs(["k", "nobody", "k"])
+    assert (deleted.removed, deleted.unknown) == (1, ["nobody"])
+    assert serving.search(Search("a hotel")).generation == deleted.generation
+    assert ids(serving, "a hotel") == []
+    with pytest.raises(NotFound):
+        serving.get_pair("k")
+
+
+def test_what_cannot_be_taken_is_told_by_place_and_the_rest_is_taken(
+    base: MakeBase, opened: Opened, picture: MakePicture
+) -> None:
+    serving = opened(base({"a": "a fox"}))
+    image = picture()
+    added = serving.add_pairs(
+        [
+            SourcePair("pairs[0]", "", "a kea", image),
+            SourcePair("pairs[1]", "b", "\x00", image),
+            SourcePair("pairs[2]", "c", "a kea", image[:50]),
+            SourcePair("pairs[3]", "d", "a kea", image),
+            SourcePair("pairs[4]", "d", "another kea", image),
+            SourcePair("pairs[5]", "e", "a kea", image, unsafe=1.5),
+            Rejected("pairs[6]", "no picture"),
+        ]
+    )
+    assert added.added == 1
+    assert [(each.place, each.reason) for each in added.rejected] == [
+        ("pairs[0]", "bad id"),
+        ("pairs[1]", "bad characters"),
+        ("pairs[2]", "broken picture"),
+        ("pairs[4]", "duplicate id"),
+        ("pairs[5]", "bad number"),
+        ("pairs[6]", "no picture"),
+    ]
+    assert added.rejected_count == 6
+    assert ids(serving, "a kea") == ["d"]
+
+
+def test_nothing_to_add_is_no_error_and_no_new_generation(base: MakeBase, opened: Opened) -> None:
+    serving = opened(base({"a": "a fox"}))
+    generation = serving.describe().manifest.generation
+    assert serving.add_pairs([]) == Added(0, 0, 0, [], 0, generation)
+    assert serving.delete_pairs(["b"]).generation == generation
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"), [([], "ids"), (["a"] * 10_001, "ids"), (["a", ""], "ids[1]"), (["\ud800"], "ids[0]")]
+)
+def test_ids_that_cannot_be_are_refused(base: MakeBase, opened: Opened, wrong: list[str], field: str) -> None:
+    serving = opened(base({"a": "a fox"}))
+    with pytest.raises(InvalidArgument) as caught:
+        serving.delete_pairs(wrong)
+    assert caught.value.field == field
+    assert ids(serving, "a fox") == ["a"]
+
+
+def test_another_process_serving_the_same_folder_sees_it_too(
+    base: MakeBase, opened: Opened, picture: MakePicture
+) -> None:
+    folder = base({"a": "a fox"})
+    writing, following = opened(folder), opened(folder)
+    assert ids(following, "a kea") == []
+    writing.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
+    eventually(lambda: ids(following, "a kea") == ["k"])
+    assert following.describe().manifest == writing.describe().manifest
+    writing.delete_pairs(["k"])
+    eventually(lambda: ids(following, "a kea") == [])
+
+
+def test_while_the_service_writes_others_are_told_where_to_ask(
+    base: MakeBase, opened: Opened, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reimagen_retriever.live.queue._IDLE_SECONDS", SECONDS)
+    folder = base({"a": "a fox"})
+    opened(folder).add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
+    with pytest.raises(Unavailable, match=r"by the service .*--address 127\.0\.0\.1:7"):
+        LiveWriter(folder, Holder(work="x"), wait_seconds=0)
+
+
+def test_the_service_lets_go_of_the_base_for_others(base: MakeBase, opened: Opened, picture: MakePicture) -> None:
+    folder = base({"a": "a fox"})
+    serving = opened(folder)
+    serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
+    with LiveWriter(folder, Holder(work="compact"), wait_seconds=SECONDS) as other:
+        other.apply([Remove("k")])
+        eventually(lambda: ids(serving, "a kea") == [])
+    assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())]).added == 1
+    base({"b": "a hotel"})
+    assert (ids(serving, "a kea"), ids(serving, "a hotel")) == ([], ["b"])
+    assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())]).added == 1
+    assert ids(serving, "a kea") == ["k"]
+
+
+def test_while_another_writes_changes_are_refused_and_searches_go_on(
+    base: MakeBase, opened: Opened, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reimagen_retriever.live.queue.LOCK_WAIT_SECONDS", 0)
+    folder = base({"a": "a fox"})
+    serving = opened(folder)
+    with locked(folder, Holder(work="compact")):
+        with pytest.raises(Unavailable, match="is being written to by compact"):
+            serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
+        assert ids(serving, "a fox") == ["a"]
+    assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())]).added == 1
+
+
+def test_many_writers_share_commits_and_readers_never_see_half(
+    base: MakeBase, opened: Opened, picture: MakePicture
+) -> None:
+    """Writers add a pair, look for it, remove it and look again, each its own, while readers search."""
+    serving = opened(base({"a": "a fox"}))
+    image, over = picture(), threading.Event()
+    words = ("kea", "hotel", "train", "apple", "drum", "boat")
+
+    def write(word: str) -> None:
+        for number in range(8):
+            identifier = f"{word} {number}"
+            assert serving.add_pairs([SourcePair("pairs[0]", identifier, f"a {word}", image)]).added == 1
+            assert ids(serving, f"the {word}") == [identifier]
+            assert serving.delete_pairs([identifier]).removed == 1
+            assert ids(serving, f"the {word}") == []
+
+    def read() -> int:
+        count = 0
+        while not over.is_set() or not count:
+            for word in words:
+                for found in serving.search(Search(f"one {word}", 16)).neighbors:
+                    assert found.pair.contents == f"a {word}"
+                    assert found.image == image
+                count += 1
+        return count
+
+    with ThreadPoolExecutor(8) as pool:
+        reading = [pool.submit(read) for _ in range(2)]
+        try:
+            list(pool.map(write, words))
+        finally:
+            over.set()
+        assert all(future.result() for future in reading)
+    assert serving.describe().manifest.pairs == 1
+
+
+def test_after_it_is_closed_nothing_can_be_written(base: MakeBase, opened: Opened, picture: MakePicture) -> None:
+    serving = opened(base({"a": "a fox"}))
+    serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
+    serving.close()
+    with pytest.raises(Unavailable):
+        serving.delete_pairs(["k"])
