@@ -56,10 +56,10 @@ def build(source: Source, knowledge_base: Path, analysis: Analysis | None = None
         InvalidArgument: nothing could be taken from the source, or the folder holds other things.
         ReimagenError: the folder is being written to, or cannot be.
     """
-    _refuse_foreign_folder(knowledge_base)
+    refuse_foreign_folder(knowledge_base)
     knowledge_base.mkdir(parents=True, exist_ok=True)
     with locked(knowledge_base, Holder(work="build"), LOCK_WAIT_SECONDS):
-        _remove_leftovers(knowledge_base)
+        remove_leftovers(knowledge_base)
         name = f"data-{secrets.token_hex(8)}"
         folder = knowledge_base / name
         try:
@@ -69,7 +69,7 @@ def build(source: Source, knowledge_base: Path, analysis: Analysis | None = None
             raise
         write_manifest(knowledge_base, report.manifest)
         # Services that still read the old base have its files open, which outlive their names.
-        _remove_leftovers(knowledge_base)
+        remove_leftovers(knowledge_base)
         return report
 
 
@@ -144,7 +144,7 @@ def _sentence(rejected: Rejected) -> str:
     return f"left out {rejected.place}: {rejected.reason}{detail}".encode("utf-8", "backslashreplace").decode()
 
 
-def _refuse_foreign_folder(knowledge_base: Path) -> None:
+def refuse_foreign_folder(knowledge_base: Path) -> None:
     """A mistyped path must not mix a knowledge base into somebody's pictures."""
     if knowledge_base.exists() and not knowledge_base.is_dir():
         raise InvalidArgument(f"{knowledge_base} is not a folder", field="KB_DIR")
@@ -156,7 +156,7 @@ def _refuse_foreign_folder(knowledge_base: Path) -> None:
         )
 
 
-def _remove_leftovers(knowledge_base: Path) -> None:
+def remove_leftovers(knowledge_base: Path) -> None:
     """Removes what interrupted builds and replaced bases left."""
     try:
         current = read_manifest(knowledge_base).folder

@@ -11,13 +11,15 @@ from reimagen_common.command_line import read_settings, told, variables_help
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build as build_knowledge_base
 from reimagen_retriever.index.analysis import Analysis, Language
-from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest
+from reimagen_retriever.knowledge_base.manifest import Manifest
 from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.live.commands import add, remove
 from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
 from reimagen_retriever.neighbors.export import Options, export
 from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
 from reimagen_retriever.serving import run
 from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP, Settings
+from reimagen_retriever.upkeep.commands import compact, restore, snapshot, verify
 
 app = typer.Typer(
     help="Knowledge bases of (image, text) pairs, found by Lucene's BM25 and served over gRPC.",
@@ -154,7 +156,9 @@ def neighbors(
 def describe(knowledge_base: KnowledgeBaseFolder) -> None:
     """Tell what a knowledge base holds."""
     with told():
-        manifest = read_manifest(knowledge_base)
+        base = KnowledgeBase.open(knowledge_base)
+        manifest = base.manifest
+        base.close()
         typer.echo(f"{knowledge_base}: {_summary(manifest)}")
         typer.echo(f"built {manifest.created:%Y-%m-%d %H:%M} UTC, format version {manifest.format_version}")
 
@@ -176,6 +180,10 @@ def serve(
     given = {"knowledge_base": knowledge_base, "address": address, "redis_url": redis_url}
     with told():
         run(read_settings(Settings, given))
+
+
+for _command in (add, remove, compact, verify, snapshot, restore):
+    app.command()(_command)
 
 
 def _summary(manifest: Manifest) -> str:

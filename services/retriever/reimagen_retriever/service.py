@@ -19,9 +19,10 @@ from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cache import AnswerCache, CacheState, SingleFlight
 from reimagen_retriever.index.bm25 import Hit
+from reimagen_retriever.knowledge_base.checks import refuse_bad_id
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp
-from reimagen_retriever.knowledge_base.pair import MAXIMUM_ID_BYTES, Rejected, SourcePair, StoredPair
+from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair, StoredPair
 from reimagen_retriever.live.groups import Rejections, checked_groups
 from reimagen_retriever.live.queue import WriteQueue
 from reimagen_retriever.live.writer import Outcome, Remove
@@ -213,7 +214,7 @@ class Retriever:
             NotFound: no pair has it.
             Unavailable: the base is not open yet.
         """
-        _check_id(identifier, "id")
+        refuse_bad_id(identifier, "id")
         with self._current() as base:
             pair = base.index.get(identifier)
             if pair is None:
@@ -258,7 +259,7 @@ class Retriever:
         if not 1 <= len(ids) <= MAXIMUM_DELETED:
             raise InvalidArgument(f"must be 1 to {MAXIMUM_DELETED:,}, got {len(ids):,}", field="ids")
         for number, identifier in enumerate(ids):
-            _check_id(identifier, f"ids[{number}]")
+            refuse_bad_id(identifier, f"ids[{number}]")
         outcomes = self._writing().apply([Remove(identifier) for identifier in dict.fromkeys(ids)])
         unknown = [
             identifier
@@ -419,15 +420,6 @@ def _measure(base: KnowledgeBase) -> None:
 
 def _not_open() -> Unavailable:
     return Unavailable("the knowledge base is not open; try again in a moment", retry_after=1.0)
-
-
-def _check_id(identifier: str, field: str) -> None:
-    try:
-        size = len(identifier.encode())
-    except UnicodeEncodeError:  # Lone surrogates, such as stand for bytes of a command line that are no UTF-8.
-        size = 0
-    if not 1 <= size <= MAXIMUM_ID_BYTES:
-        raise InvalidArgument(f"must be 1 to {MAXIMUM_ID_BYTES} bytes of UTF-8", field=field)
 
 
 def _key(base: KnowledgeBase, search: Search, minimum_overlap: float) -> str:

@@ -293,6 +293,11 @@ class BM25Index:
         return sorted(explained, key=lambda each: (-each.score, each.term))
 
     @in_java
+    def files(self) -> list[str]:
+        """The names of all files of this view of the index, which never change."""
+        return list(self._reader.getIndexCommit().getFileNames().toArray())
+
+    @in_java
     def close(self) -> None:
         """Lets go of the index's files; nothing can be searched afterwards."""
         self._reader.close()

@@ -2,7 +2,15 @@
 
 from dataclasses import replace
 
-from reimagen_retriever.knowledge_base.pair import RejectedError, SourcePair, checked_id, checked_note, checked_text
+from reimagen_common.errors import InvalidArgument
+from reimagen_retriever.knowledge_base.pair import (
+    MAXIMUM_ID_BYTES,
+    RejectedError,
+    SourcePair,
+    checked_id,
+    checked_note,
+    checked_text,
+)
 from reimagen_retriever.knowledge_base.picture import PictureFacts, inspect_picture
 
 
@@ -22,3 +30,17 @@ def checked_pair(entry: SourcePair) -> tuple[SourcePair, PictureFacts]:
     if pair.unsafe is not None and not 0 <= pair.unsafe <= 1:
         raise RejectedError("bad number", f"unsafe is {pair.unsafe}, not from 0 to 1")
     return pair, inspect_picture(pair.image)
+
+
+def refuse_bad_id(identifier: str, field: str) -> None:
+    """Refuses what no pair can have as its id.
+
+    Raises:
+        InvalidArgument: naming the field.
+    """
+    try:
+        size = len(identifier.encode())
+    except UnicodeEncodeError:  # Lone surrogates, such as stand for bytes of a command line that are no UTF-8.
+        size = 0
+    if not 1 <= size <= MAXIMUM_ID_BYTES:
+        raise InvalidArgument(f"must be 1 to {MAXIMUM_ID_BYTES} bytes of UTF-8", field=field)

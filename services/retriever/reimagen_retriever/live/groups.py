@@ -1,6 +1,6 @@
 """Pairs as they come in, checked and gathered into groups that one commit takes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
@@ -15,15 +15,17 @@ _TOLD = 1_000
 class Rejections:
     """What could not be taken: the first of them, and how many."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[Rejected], None] = lambda _: None) -> None:
         self.first: list[Rejected] = []
         self.count = 0
+        self._tell = tell
 
     def add(self, rejected: Rejected) -> None:
-        """Counts one."""
+        """Counts one, and tells of it at once."""
         self.count += 1
         if len(self.first) < _TOLD:
             self.first.append(rejected)
+            self._tell(rejected)
 
 
 def checked_groups(entries: Iterable[SourcePair | Rejected], rejections: Rejections) -> Iterator[list[Put]]:

@@ -1,0 +1,136 @@
+"""`reimagen-retriever add` and `remove`, on a folder or through a service that serves it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import grpc
+import typer
+
+from reimagen.v1 import retrieval_pb2 as pb
+from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+from reimagen_common.command_line import told
+from reimagen_common.errors import ReimagenError, from_rpc_error
+from reimagen_retriever.folder_lock import Holder
+from reimagen_retriever.knowledge_base.checks import refuse_bad_id
+from reimagen_retriever.knowledge_base.pair import Rejected
+from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.live.groups import Rejections, checked_groups
+from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
+
+KnowledgeBaseFolder = Annotated[
+    Path,
+    typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base; with --address the service's own counts."),
+]
+Address = Annotated[
+    str,
+    typer.Option(metavar="HOST:PORT", help="Of a service that serves KB_DIR: it makes the changes, not this command."),
+]
+
+
+def add(
+    knowledge_base: KnowledgeBaseFolder,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="What to add: anything that `build` takes.")],
+    address: Address = "",
+) -> None:
+    """Add the pairs of SOURCE to a knowledge base; a pair whose id is there already takes its place.
+
+    A service that serves KB_DIR finds them within a second. When this command ends they are safe on disk; interrupted,
+    it may be called again: what is there already is left as it is. While a service itself is being sent changes it
+    holds KB_DIR, and this command says so: name the service with --address then.
+    """
+    with told():
+        rejections = Rejections(_tell)
+        groups = checked_groups(open_source(source).entries(), rejections)
+        if address:
+            answer = _sent(address, groups)
+            counts = {"added": answer.added, "updated": answer.updated, "unchanged": answer.unchanged}
+            generation = answer.generation
+        else:
+            outcomes: Counter[Outcome] = Counter()
+            with LiveWriter(knowledge_base, Holder(work="add")) as writer:
+                for group in groups:
+                    outcomes.update(writer.apply(group))
+                generation = writer.generation
+            kinds = (Outcome.ADDED, Outcome.UPDATED, Outcome.UNCHANGED)
+            counts = {outcome.value: outcomes[outcome] for outcome in kinds}
+        told_counts = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        typer.echo(
+            f"{address or knowledge_base}: {told_counts}, {rejections.count:,} left out, generation {generation}"
+        )
+
+
+def remove(
+    knowledge_base: KnowledgeBaseFolder,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Of the pairs to remove.")],
+    address: Address = "",
+) -> None:
+    """Remove pairs from a knowledge base; `compact` then gives back their space.
+
+    When this command ends no search finds them: a service that serves KB_DIR goes over within a second.
+    """
+    with told():
+        for number, identifier in enumerate(ids):
+            refuse_bad_id(identifier, f"ids[{number}]")
+        if address:
+            with _service(address) as stub:
+                answer = stub.DeletePairs(pb.DeletePairsRequest(ids=ids))
+            removed, unknown, generation = answer.removed, list(answer.unknown), answer.generation
+        else:
+            asked = list(dict.fromkeys(ids))
+            with LiveWriter(knowledge_base, Holder(work="remove")) as writer:
+                outcomes = writer.apply([Remove(identifier) for identifier in asked])
+                generation = writer.generation
+            unknown = [name for name, outcome in zip(asked, outcomes, strict=True) if outcome is Outcome.UNKNOWN]
+            removed = len(asked) - len(unknown)
+        for identifier in unknown:
+            typer.echo(f"no pair has the id {identifier!r}", err=True)
+        typer.echo(f"{address or knowledge_base}: {removed:,} removed, generation {generation}")
+
+
+@contextmanager
+def _service(address: str) -> Iterator[RetrievalStub]:
+    with grpc.insecure_channel(address) as channel:
+        try:
+            yield RetrievalStub(channel)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+
+def _sent(address: str, groups: Iterator[list[Put]]) -> pb.AddPairsResponse:
+    failed: list[Exception] = []
+
+    def requests() -> Iterator[pb.AddPairsRequest]:
+        try:
+            for group in groups:
+                yield from map(_request, group)
+        except Exception as error:
+            failed.append(error)
+            raise
+
+    try:
+        with _service(address) as stub:
+            return stub.AddPairs(requests())
+    except ReimagenError as error:
+        # Of a source that fails halfway, gRPC says no more than that it did.
+        raise (failed[0] if failed else error) from error
+
+
+def _request(put: Put) -> pb.AddPairsRequest:
+    return pb.AddPairsRequest(
+        id=put.pair.id,
+        text=put.pair.text,
+        image=put.pair.image,
+        source=put.pair.source,
+        license=put.pair.license,
+        unsafe=put.pair.unsafe,
+        duplicate_of=put.pair.duplicate_of,
+    )
+
+
+def _tell(rejected: Rejected) -> None:
+    detail = f" ({rejected.detail})" if rejected.detail else ""
+    sentence = f"left out {rejected.place}: {rejected.reason}{detail}"
+    typer.echo(sentence.encode("utf-8", "backslashreplace").decode(), err=True)

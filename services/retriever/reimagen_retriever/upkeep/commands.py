@@ -1,0 +1,76 @@
+"""`reimagen-retriever compact`, `verify`, `snapshot` and `restore`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reimagen_common.command_line import told
+from reimagen_retriever.upkeep import compact as compacting
+from reimagen_retriever.upkeep import snapshot as snapshots
+from reimagen_retriever.upkeep.verify import verify as verified
+
+KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base.")]
+
+
+def compact(knowledge_base: KnowledgeBaseFolder) -> None:
+    """Give back the space of pairs that were removed or replaced.
+
+    The base is written anew beside the old one, which needs as much room again, and replaced in one step. A service
+    that serves it goes on meanwhile and then goes over to the new files by itself; until then it takes no changes.
+    """
+    with told():
+        before = _bytes(knowledge_base)
+        manifest = compacting.compact(knowledge_base)
+        typer.echo(
+            f"{knowledge_base}: {manifest.pairs:,} pairs, {before / 1e6:,.1f} MB before, "
+            f"{_bytes(knowledge_base) / 1e6:,.1f} MB now, generation {manifest.generation}"
+        )
+
+
+def verify(knowledge_base: KnowledgeBaseFolder) -> None:
+    """Check every pair against its checksum, and all counts; exit with 1 if anything is damaged.
+
+    A service may go on serving and writing meanwhile. What is damaged is told by its place on standard output.
+    """
+    with told():
+        manifest, damages = verified(knowledge_base)
+        for damage in damages:
+            typer.echo(f"{damage.place}: {damage.what}")
+        end = f"{len(damages):,} damages" if damages else "all is as it was written"
+        typer.echo(f"{knowledge_base}: {manifest.pairs:,} pairs of generation {manifest.generation}, {end}")
+        if damages:
+            raise typer.Exit(1)
+
+
+def snapshot(
+    knowledge_base: KnowledgeBaseFolder,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A new or empty folder.")],
+) -> None:
+    """Keep a knowledge base as it is now, while it is served and written to.
+
+    On the same disk this takes next to no room: files that never change again are hard links. A snapshot is a
+    knowledge base itself; `restore` puts it in the place of another.
+    """
+    with told():
+        manifest = snapshots.snapshot(knowledge_base, destination)
+        typer.echo(f"{destination}: {manifest.pairs:,} pairs, generation {manifest.generation}")
+
+
+def restore(
+    snapshot: Annotated[Path, typer.Argument(metavar="SNAPSHOT", help="What `snapshot` made.")],
+    knowledge_base: Annotated[
+        Path, typer.Argument(metavar="KB_DIR", help="Where to: a new folder, or a base to replace.")
+    ],
+) -> None:
+    """Put a snapshot in the place of a knowledge base, in one step.
+
+    What was added to KB_DIR since is lost. A service that serves it goes over to the snapshot by itself.
+    """
+    with told():
+        manifest = snapshots.restore(snapshot, knowledge_base)
+        typer.echo(f"{knowledge_base}: {manifest.pairs:,} pairs, generation {manifest.generation}")
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("data-*/*/*"))

@@ -1,0 +1,119 @@
+"""Snapshots: copies of a base that cost no more than the files that may still grow.
+
+A snapshot is a knowledge base like any other: it can be searched and served where it lies.
+"""
+
+import os
+import secrets
+import shutil
+import tarfile
+from pathlib import Path
+
+from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.build import refuse_foreign_folder, remove_leftovers
+from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.knowledge_base.manifest import Manifest, write_manifest
+from reimagen_retriever.knowledge_base.shards import Shard
+from reimagen_retriever.knowledge_base.syncing import sync_folder
+
+_TRIES = 20
+
+
+def snapshot(knowledge_base: Path, destination: Path) -> Manifest:
+    """Keeps a base as it is now, while it is searched and written to.
+
+    Returns:
+        What was kept.
+
+    Raises:
+        InvalidArgument: the destination is not a new or empty folder.
+        NotFound: there is no finished knowledge base in the folder.
+        Unavailable: the destination cannot be written to.
+        ReimagenError: the base is damaged.
+    """
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise InvalidArgument(f"{destination} is not a new or empty folder", field="DEST")
+    return _copied(knowledge_base, destination, "snapshot")
+
+
+def restore(snapshot: Path, knowledge_base: Path) -> Manifest:
+    """Puts a snapshot in the place of a base, in one step; a service that serves it goes over to it by itself.
+
+    Returns:
+        What the base is now.
+
+    Raises:
+        InvalidArgument: the folder holds other things than a base.
+        NotFound: the snapshot is no finished knowledge base.
+        Unavailable: another process writes to the base, or it cannot be written to.
+        ReimagenError: the snapshot is damaged.
+    """
+    refuse_foreign_folder(knowledge_base)
+    return _copied(snapshot, knowledge_base, "restore")
+
+
+def _copied(source: Path, destination: Path, work: str) -> Manifest:
+    KnowledgeBase.open(source).close()  # Nothing is made where there is nothing to copy.
+    destination.mkdir(parents=True, exist_ok=True)
+    with locked(destination, Holder(work=work), LOCK_WAIT_SECONDS):
+        remove_leftovers(destination)
+        for _ in range(_TRIES):
+            folder = destination / f"data-{secrets.token_hex(8)}"
+            base = KnowledgeBase.open(source)
+            try:
+                _link(base, source, folder)
+            except FileNotFoundError:
+                # A live write or a new build has replaced files of the index meanwhile.
+                shutil.rmtree(folder)
+                continue
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            finally:
+                base.close()
+            write_manifest(destination, base.built.model_copy(update={"folder": folder.name}))
+            remove_leftovers(destination)
+            return base.manifest.model_copy(update={"folder": folder.name})
+    raise ReimagenError(f"{source} changes faster than it can be copied")
+
+
+def _link(base: KnowledgeBase, source: Path, folder: Path) -> None:
+    for name in ("lucene", "shards"):
+        (folder / name).mkdir(parents=True)
+    for name in base.index.files():
+        _link_file(source / base.built.lucene_folder / name, folder / "lucene" / name)
+    for shard in base.manifest.shards:
+        file = source / base.built.shards_folder / shard.name
+        if shard.live and shard is base.manifest.shards[-1]:
+            _copy_growing(file, folder / "shards" / shard.name, shard)
+        else:
+            _link_file(file, folder / "shards" / shard.name)
+    for made in (folder / "lucene", folder / "shards", folder):
+        sync_folder(made)
+
+
+def _link_file(file: Path, link: Path) -> None:
+    try:
+        link.hardlink_to(file)
+    except FileNotFoundError:
+        raise
+    except OSError:  # Another disk, or one that knows no hard links.
+        shutil.copyfile(file, link)
+        with link.open("rb") as copy:
+            os.fsync(copy.fileno())
+
+
+def _copy_growing(file: Path, copy: Path, shard: Shard) -> None:
+    """Copies a shard that live writes may append to at this moment, up to what was committed."""
+    with file.open("rb") as source, copy.open("xb") as target:
+        left = shard.size
+        while left:
+            data = source.read(min(left, 1024 * 1024))
+            if not data:
+                raise ReimagenError(f"{file} is shorter than the last commit says")
+            target.write(data)
+            left -= len(data)
+        target.write(bytes(2 * tarfile.BLOCKSIZE))
+        target.flush()
+        os.fsync(target.fileno())
