@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reimagen_common.errors import Overloaded
 from reimagen_common.http_errors import register_error_handlers
-from reimagen_common.http_server import HttpServer
+from reimagen_common.http_server import HttpServer, listen
 from reimagen_common.operations import Health, operations_router
 from reimagen_common.request_id import current
 
@@ -34,9 +34,10 @@ def client() -> Iterator[Client]:
 
     app.include_router(router)
     app.include_router(operations_router(lambda: HEALTH["now"]))
-    server = HttpServer(app, "127.0.0.1:0")
+    listening = listen("127.0.0.1:0")
+    server = HttpServer(app, listening)
     server.start()
-    with Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
+    with Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=20) as client:
         yield client
     server.stop()
 

@@ -24,7 +24,7 @@ _Context = Any
 # gRPC sends the details in a header block, which both sides limit to 8 KiB.
 _DETAILS_LIMIT = 1_000
 # Calls that wait for a thread, for each thread; beyond that, waiting longer helps nobody.
-_WAITING_PER_WORKER = 4
+WAITING_PER_WORKER = 4
 # Health and reflection have threads of their own, so that a busy service is not taken for a dead one.
 _HOUSE_WORKERS = 8
 
@@ -34,7 +34,7 @@ class _Pool(ThreadPoolExecutor):
 
     def __init__(self, workers: int) -> None:
         super().__init__(max_workers=workers, thread_name_prefix="grpc")
-        self._limit = workers * (1 + _WAITING_PER_WORKER)
+        self._limit = workers * (1 + WAITING_PER_WORKER)
         self._pending = 0
         self._lock = threading.Lock()
 
@@ -168,6 +168,8 @@ class GrpcServer:
         address: `host:port`; port 0 takes a free one, see `port`.
         workers: How many calls run at once. Four times as many may wait; more are answered RESOURCE_EXHAUSTED at once.
         max_message_bytes: The largest message taken or sent.
+        reuse_port: Share the port with other processes of this user that do so too, so that each takes some of the
+            connections. Otherwise the port must be free.
 
     Raises:
         RuntimeError: The address can't be bound.
@@ -175,7 +177,7 @@ class GrpcServer:
 
     port: int
 
-    def __init__(self, *, address: str, workers: int, max_message_bytes: int) -> None:
+    def __init__(self, *, address: str, workers: int, max_message_bytes: int, reuse_port: bool = False) -> None:
         self._pool = _Pool(workers)
         self._house = ThreadPoolExecutor(_HOUSE_WORKERS, thread_name_prefix="grpc-house")
         self._server = grpc.server(
@@ -184,8 +186,8 @@ class GrpcServer:
             options=[
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.max_receive_message_length", max_message_bytes),
-                # Two services on one port would share its calls; the second one is to fail instead.
-                ("grpc.so_reuseport", 0),
+                # Two services on one port would share its calls; unless that is meant, the second one is to fail.
+                ("grpc.so_reuseport", int(reuse_port)),
             ],
         )
         self.port = self._server.add_insecure_port(address)

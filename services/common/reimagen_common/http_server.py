@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reimagen_common import metrics, request_id, tracing
+from reimagen_common.errors import Overloaded
+from reimagen_common.http_errors import answer_to
 from reimagen_common.operations import PATHS as OPERATIONS
 
 # For the last bytes of answers whose work has ended.
@@ -26,19 +28,27 @@ _FAULT: Final = 500
 _logger = logging.getLogger(__name__)
 
 
+def listen(address: str, *, reuse_port: bool = False) -> socket.socket:
+    """Listen on `host:port`; port 0 takes a free one.
+
+    Args:
+        address: The host is a name, an IPv4 address, or an IPv6 address in brackets.
+        reuse_port: Share the port with other processes of this user that do so too.
+
+    Raises:
+        OSError: the address is taken or is none of this machine's.
+    """
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    return socket.create_server((host.strip("[]"), int(port)), family=family, reuse_port=reuse_port)
+
+
 class HttpServer:
     """Uvicorn on a thread of its own, so that the main thread stays free for signals."""
 
-    def __init__(self, app: FastAPI, address: str) -> None:
-        """Listen on `host:port`; `port` tells the port that was bound.
-
-        Raises:
-            OSError: the address is taken or is none of this machine's.
-        """
-        host, _, port = address.rpartition(":")
-        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        self._socket = socket.create_server((host.strip("[]"), int(port)), family=family)
-        self.port: int = self._socket.getsockname()[1]
+    def __init__(self, app: FastAPI, listening: socket.socket) -> None:
+        """Take the socket that requests come in at, and close it at the end."""
+        self._socket = listening
         # Requests are logged here, once and by their routes.
         config = uvicorn.Config(
             _Observed(app), log_config=None, access_log=False, timeout_graceful_shutdown=_CLOSING_SECONDS
@@ -103,6 +113,30 @@ class _Observed:
                 tracing.annotate(attributes, name=f"{method} {route}", failed=status >= _FAULT)
                 fields = {"method": method, "path": scope["path"], "status": status, "seconds": seconds}
                 _logger.info("request", extra=fields)
+
+
+class Places:
+    """Refuses a request unread, and at once, while so many others are being answered."""
+
+    def __init__(self, app: ASGIApp, *, places: int) -> None:
+        """Take the application that the requests go on to, and how many it may have at once."""
+        self._app = app
+        self._free = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on if there is a place; operators always have one."""
+        if scope["type"] != "http" or scope["path"] in OPERATIONS:
+            await self._app(scope, receive, send)
+            return
+        if not self._free:
+            error = Overloaded("too many requests are waiting; try again in a moment", retry_after=1.0)
+            await answer_to(error)(scope, receive, send)
+            return
+        self._free -= 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._free += 1
 
 
 class BodyLimit:

@@ -23,8 +23,13 @@ class Health(BaseModel):
     reasons: list[str] = Field(default=[], description="Why it is degraded.")
 
 
-def operations_router(health: Callable[[], Health]) -> APIRouter:
-    """Make the routes for operators; `health` tells how the service is doing, within a second."""
+def operations_router(health: Callable[[], Health], metrics: Callable[[], bytes] = generate_latest) -> APIRouter:
+    """Make the routes for operators.
+
+    Args:
+        health: Tells how the service is doing, within a second.
+        metrics: All metrics in Prometheus's text format.
+    """
     router = APIRouter(tags=["operations"])
 
     @router.get("/livez")
@@ -47,7 +52,7 @@ def operations_router(health: Callable[[], Health]) -> APIRouter:
 
     @router.get("/metrics", response_class=Response)
     def read_metrics() -> Response:
-        """The metrics in Prometheus's text format."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        """Tell the metrics in Prometheus's text format."""
+        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
 
     return router

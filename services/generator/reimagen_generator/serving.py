@@ -10,7 +10,7 @@ import jax
 from reimagen.v1 import generation_pb2_grpc
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.grpc_server import GrpcServer
-from reimagen_common.http_server import HttpServer
+from reimagen_common.http_server import HttpServer, listen
 from reimagen_common.logs import configure_logging
 from reimagen_common.processes import run_until_signal
 from reimagen_common.tracing import start_tracing, stop_tracing
@@ -44,7 +44,7 @@ class Service:
         self.engine = Engine(cascade, capacity=settings.queue_capacity, batch_size=settings.batch_size)
         generator = Generator(self.engine, self._retriever)
         with _listening("http", settings.http):
-            self._http = HttpServer(create_app(generator, deadline=settings.deadline_seconds), settings.http)
+            listening = listen(settings.http)
         with _listening("grpc", settings.grpc):
             self._grpc = GrpcServer(
                 address=settings.grpc, workers=self.engine.places + _SPARE_THREADS, max_message_bytes=MESSAGE_BYTES
@@ -54,7 +54,8 @@ class Service:
             lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server), SERVICE_NAME
         )
         self.grpc_port = self._grpc.port
-        self.http_port = self._http.port
+        self.http_port: int = listening.getsockname()[1]
+        self._http = HttpServer(create_app(generator, deadline=settings.deadline_seconds), listening)
 
     def start(self) -> None:
         """Answer at once that the service is starting; return when the cascade is compiled and requests are welcome."""

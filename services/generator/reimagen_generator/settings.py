@@ -3,16 +3,15 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reimagen_common.command_line import Address
 from reimagen_common.logs import Level
 
 SHIPPED_WEIGHTS: Final = Path(__file__).resolve().parents[1] / "weights" / "demo"
-
-Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}$")]
 
 
 def user_cache(name: str) -> Path:

@@ -17,9 +17,9 @@ from reimagen_retriever.live.commands import add, remove
 from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
 from reimagen_retriever.neighbors.export import Options, export
 from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
-from reimagen_retriever.serving import run
 from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP, Settings
 from reimagen_retriever.upkeep.commands import compact, restore, snapshot, verify
+from reimagen_retriever.workers import run
 
 app = typer.Typer(
     help="Knowledge bases of (image, text) pairs, found by Lucene's BM25 and served over gRPC.",
@@ -172,12 +172,29 @@ def serve(
     address: Annotated[
         str | None, typer.Option(help="host:port of the gRPC service [default: 127.0.0.1:50051]; port 0 takes any.")
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(help="host:port of REST, health and metrics, such as 127.0.0.1:8001 [default: none]."),
+    ] = None,
     redis_url: Annotated[
         str | None, typer.Option(help="Where answers are cached, such as redis://127.0.0.1:6379/0 [default: nowhere].")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that serve, on the same ports [default: 1].")
+    ] = None,
 ) -> None:
-    """Serve a knowledge base over gRPC until SIGTERM or Ctrl-C."""
-    given = {"knowledge_base": knowledge_base, "address": address, "redis_url": redis_url}
+    """Serve a knowledge base over gRPC, and over REST if --http is given, until SIGTERM or Ctrl-C.
+
+    Over --http, /docs lists the requests, /readyz answers 200 once searches are welcome, /healthz tells how the service
+    is doing, and /metrics is for Prometheus. There is no authentication: put a proxy in front of what others can reach.
+    """
+    given = {
+        "knowledge_base": knowledge_base,
+        "address": address,
+        "http": http,
+        "redis_url": redis_url,
+        "processes": processes,
+    }
     with told():
         run(read_settings(Settings, given))
 

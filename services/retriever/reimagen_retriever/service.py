@@ -152,6 +152,7 @@ class Retriever:
         self._refreshing = threading.Lock()
         self._refresh_at = 0.0
         self._writes: WriteQueue | None = None
+        self._unreadable: str | None = None
 
     def open(self, address: str = "") -> None:
         """Opens the base and warms it up; until then every call is answered Unavailable.
@@ -206,7 +207,7 @@ class Retriever:
                     )
         return answers
 
-    def get_pair(self, identifier: str) -> FoundPair:
+    def get_pair(self, identifier: str, *, omit_image: bool = False) -> FoundPair:
         """One pair by its id.
 
         Raises:
@@ -219,7 +220,7 @@ class Retriever:
             pair = base.index.get(identifier)
             if pair is None:
                 raise NotFound(f"no pair of the knowledge base has the id {identifier!r}", field="id")
-            return FoundPair(pair, base.images.read(pair))
+            return FoundPair(pair, b"" if omit_image else base.images.read(pair))
 
     def add_pairs(self, entries: Iterable[SourcePair | Rejected]) -> Added:
         """Adds pairs, in place of those that have their ids; when it returns they are safe on disk and found.
@@ -276,6 +277,16 @@ class Retriever:
         """
         with self._current() as base:
             return Description(base.manifest, self._minimum_overlap, self._cache.state())
+
+    def complaints(self) -> list[str]:
+        """What is missing although it serves: Redis, a readable base. Asks Redis, and looks for a new build.
+
+        Raises:
+            Unavailable: the base is not open.
+        """
+        with self._current():
+            pass
+        return [complaint for complaint in (self._cache.complaint(), self._unreadable) if complaint]
 
     def close(self) -> None:
         """Closes the base and the cache; changes and calls under way end first."""
@@ -353,6 +364,7 @@ class Retriever:
             except DamagedError as error:
                 self._refresh_at += _DAMAGED_SECONDS
                 _logger.error("live writes can't be read: serving what was before", exc_info=error)
+                self._unreadable = f"the knowledge base has changed and can't be read: {error}"
                 return
             finally:
                 shared.give_back()
@@ -375,7 +387,9 @@ class Retriever:
             base = _opened_warm(self._folder)
         except ReimagenError as error:
             _logger.error("the knowledge base has changed and can't be opened: serving the old one", exc_info=error)
+            self._unreadable = f"the knowledge base has changed and can't be opened: {error.message}"
             return
+        self._unreadable = None
         self._base.retire()
         self._base = _Shared(base)
 

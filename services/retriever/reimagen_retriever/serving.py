@@ -1,50 +1,154 @@
 """The service's process, from its settings to its end."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from fastapi import FastAPI
 
 from reimagen.v1 import retrieval_pb2_grpc
-from reimagen_common.errors import InvalidArgument
+from reimagen_common.errors import InvalidArgument, Unavailable
 from reimagen_common.grpc_server import GrpcServer
+from reimagen_common.http_server import HttpServer, listen
 from reimagen_common.logs import configure_logging
+from reimagen_common.operations import Health, operations_router
 from reimagen_common.processes import run_until_signal
+from reimagen_common.tracing import start_tracing, stop_tracing
 from reimagen_retriever.api.grpc import MAXIMUM_MESSAGE_BYTES, SERVICE_NAME, RetrievalServicer
+from reimagen_retriever.api.http import create_app
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.index.jvm import start_jvm
 from reimagen_retriever.service import Retriever
 from reimagen_retriever.settings import Settings
+from reimagen_retriever.siblings import Siblings
 
 _logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT; health says SERVING once the base is open and warm.
+class Service:
+    """Both faces over one knowledge base.
+
+    Args:
+        settings: What an operator has set; a port 0 takes a free one.
+        siblings: The processes that serve on the same ports, this one among them; None if it serves alone.
 
     Raises:
-        InvalidArgument: the address or the Redis URL is of no use.
+        InvalidArgument: the Redis URL is of no use, or an address can't be listened on.
+    """
+
+    def __init__(self, settings: Settings, siblings: Siblings | None = None) -> None:
+        self._settings = settings
+        self._siblings = siblings
+        self._state: Literal["starting", "ready", "stopping"] = "starting"
+        try:
+            cache = AnswerCache(settings.redis_url, settings.cache_seconds)
+        except ValueError as error:
+            raise InvalidArgument(str(error), field="redis_url") from error
+        self._retriever = Retriever(settings.knowledge_base, cache, settings.minimum_overlap)
+        self._grpc: GrpcServer | None = None
+        self._https: list[HttpServer] = []
+        self.addresses: dict[str, str] = {}
+        """What is listened on, by the names of the settings."""
+
+    def start(self) -> None:
+        """Returns when searches are welcome.
+
+        Alone, it answers at once that it is starting. With siblings it joins them on their ports only when it is ready,
+        as they would be asked what this one is not ready for.
+        """
+        if self._siblings:
+            app = FastAPI()
+            app.include_router(operations_router(self.health))
+            self._start(HttpServer(app, self._siblings.listen()))
+        else:
+            self._listen()
+        start_jvm(self._settings.heap_megabytes)
+        self._retriever.open(self.addresses.get("address", self._settings.address))
+        if self._siblings:
+            self._listen()
+        assert self._grpc
+        self._grpc.set_serving(True)
+        self._state = "ready"
+        _logger.info("ready", extra={**self.addresses, "redis": self._settings.redis_url or "none"})
+
+    def health(self) -> Health:
+        """How this process is doing."""
+        if self._state != "ready":
+            return Health(status=self._state)
+        try:
+            complaints = self._retriever.complaints()
+        except Unavailable:  # It has been closed meanwhile.
+            return Health(status="stopping")
+        return Health(status="degraded" if complaints else "ready", reasons=complaints)
+
+    def stop(self, grace: float) -> None:
+        """Refuses new calls, gives those under way so many seconds to end, then closes; harmless the second time."""
+        self._state = "stopping"
+        if self._grpc:
+            self._grpc.stop(grace)
+        while self._https:
+            self._https.pop().stop()
+        self._retriever.close()
+
+    def _listen(self) -> None:
+        settings = self._settings
+        shared = self._siblings is not None
+        with listening("address", settings.address):
+            self._grpc = GrpcServer(
+                address=settings.address,
+                workers=settings.workers,
+                max_message_bytes=MAXIMUM_MESSAGE_BYTES,
+                reuse_port=shared,
+            )
+        self.addresses["address"] = with_port(settings.address, self._grpc.port)
+        servicer = RetrievalServicer(self._retriever)
+        self._grpc.add(
+            lambda server: retrieval_pb2_grpc.add_RetrievalServicer_to_server(servicer, server), SERVICE_NAME
+        )
+        if settings.http:
+            with listening("http", settings.http):
+                opened = listen(settings.http, reuse_port=shared)
+            self.addresses["http"] = with_port(settings.http, opened.getsockname()[1])
+            if self._siblings:
+                operations = operations_router(self._siblings.health, self._siblings.metrics)
+            else:
+                operations = operations_router(self.health)
+            self._start(HttpServer(create_app(self._retriever, operations, workers=settings.workers), opened))
+        self._grpc.start()
+
+    def _start(self, server: HttpServer) -> None:
+        self._https.append(server)
+        server.start()
+
+
+def with_port(address: str, port: int) -> str:
+    """The address with the port that was taken."""
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+@contextmanager
+def listening(setting: str, address: str) -> Iterator[None]:
+    """Tells by its name which of the settings names an address that can't be listened on."""
+    try:
+        yield
+    except (OSError, RuntimeError, OverflowError) as error:
+        raise InvalidArgument(f"cannot listen on {address}; is it taken?", field=setting) from error
+
+
+def serve(settings: Settings) -> None:
+    """Serves, in one process, until SIGTERM or SIGINT; health says SERVING once the base is open and warm.
+
+    Raises:
+        InvalidArgument: an address or the Redis URL is of no use.
         NotFound: there is no finished knowledge base in the folder.
     """
     configure_logging("retriever", settings.log_level)
+    start_tracing("reimagen-retriever")
+    service = Service(settings)
     try:
-        cache = AnswerCache(settings.redis_url, settings.cache_seconds)
-    except ValueError as error:
-        raise InvalidArgument(str(error), field="redis_url") from error
-    retriever = Retriever(settings.knowledge_base, cache, settings.minimum_overlap)
-    try:
-        server = GrpcServer(address=settings.address, workers=settings.workers, max_message_bytes=MAXIMUM_MESSAGE_BYTES)
-    except RuntimeError as error:
-        raise InvalidArgument(f"cannot listen on {settings.address}; is it taken?", field="address") from error
-    servicer = RetrievalServicer(retriever)
-    server.add(
-        lambda grpc_server: retrieval_pb2_grpc.add_RetrievalServicer_to_server(servicer, grpc_server), SERVICE_NAME
-    )
-    server.start()
-    try:
-        start_jvm(settings.heap_megabytes)
-        address = f"{settings.address.rpartition(':')[0]}:{server.port}"
-        retriever.open(address)
-        server.set_serving(True)
-        _logger.info("ready", extra={"address": address, "redis": settings.redis_url or "none"})
-        run_until_signal(lambda: server.stop(settings.stop_seconds))
+        service.start()
+        run_until_signal(lambda: service.stop(settings.stop_seconds))
     finally:
-        server.stop(0)
-        retriever.close()
+        service.stop(0)
+        stop_tracing()

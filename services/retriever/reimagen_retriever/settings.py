@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reimagen_common.command_line import Address
+
 # Over the demonstration's texts no prompt for an unknown thing in a known scene finds a neighbor from 0.6 up; at 0.5
 # a third do, by a word of the scene, without a minimum three quarters. Prompts for known things keep theirs.
 DEFAULT_MINIMUM_OVERLAP = 0.6
@@ -18,7 +20,13 @@ class Settings(BaseSettings):
 
     knowledge_base: Path = Field(description="Folder of the knowledge base to serve.")
     address: str = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
-    workers: int = Field(default=8, ge=1, le=256, description="How many calls are answered at once.")
+    http: Address | None = Field(
+        default=None, description="host:port of REST, health and metrics, such as 127.0.0.1:8001; port 0 takes any."
+    )
+    processes: int = Field(
+        default=1, ge=1, le=64, description="Processes that serve, on the same ports; each has a Java heap of its own."
+    )
+    workers: int = Field(default=8, ge=1, le=256, description="How many calls a process answers at once.")
     heap_megabytes: int = Field(default=512, ge=64, description="The most memory that Lucene's Java heap may take.")
     minimum_overlap: float = Field(
         default=DEFAULT_MINIMUM_OVERLAP,

@@ -1,0 +1,137 @@
+"""The REST face of the retriever."""
+
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from reimagen_common.grpc_server import WAITING_PER_WORKER
+from reimagen_common.http_errors import Problem, register_error_handlers
+from reimagen_common.http_server import BodyLimit, Places
+from reimagen_retriever.service import (
+    DEFAULT_K,
+    MAXIMUM_K,
+    MAXIMUM_QUERY_CHARACTERS,
+    FoundPair,
+    Retriever,
+    Search,
+)
+
+_BODY_BYTES: Final = 64 * 1024 * 1024
+_DESCRIPTION: Final = "The (image, text) pairs of a knowledge base: found by texts, read, added and removed."
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": Problem, "description": "A field is wrong; `field` names it."},
+    429: {"model": Problem, "description": "Too many requests are waiting; `Retry-After` says when to come back."},
+    503: {"model": Problem, "description": "The service is starting or stopping."},
+}
+_MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"model": Problem, "description": "No pair has the id."}}
+
+
+class SearchRequest(BaseModel):
+    """What is asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(description=f"Free text, usually a prompt: 1 to {MAXIMUM_QUERY_CHARACTERS:,} characters.")
+    k: int = Field(DEFAULT_K, description=f"How many pairs at most, 1 to {MAXIMUM_K}.")
+    minimum_score: float | None = Field(
+        None, description="Pairs that score below this are no neighbors; unset, the service tells by what texts share."
+    )
+    per_entity: bool = Field(False, description="Pairs for each of the things that the query names, in turn.")
+
+
+class Pair(BaseModel):
+    """One entry of the knowledge base."""
+
+    id: str
+    text: str = Field(description="What the picture shows.")
+    url: str = Field(description="Of the picture.")
+    sha256: str = Field(description="Of the picture's file.")
+    media_type: str
+    width: int = Field(description="In pixels.")
+    height: int = Field(description="In pixels.")
+    source: str = Field(description="Where the picture came from; empty when unknown.")
+    license: str = Field(description="SPDX identifier or name; empty when unknown.")
+
+
+class Neighbor(Pair):
+    """A pair that a query found."""
+
+    rank: int = Field(description="From 1, the best.")
+    score: float = Field(description="Comparable within one answer only.")
+
+
+class SearchResponse(BaseModel):
+    """What was found, best first."""
+
+    neighbors: list[Neighbor] = Field(description="Fewer than k, or none, when no more pairs are relevant.")
+    generation: str = Field(description="The generation of the knowledge base that answered.")
+    cached: bool = Field(description="Whether the answer came from the cache.")
+
+
+def create_app(retriever: Retriever, operations: APIRouter, *, workers: int) -> FastAPI:
+    """Make the application.
+
+    Args:
+        retriever: What answers.
+        operations: The routes for operators.
+        workers: How many requests are answered at once; as many calls over gRPC are.
+    """
+    app = FastAPI(title="Re-Imagen's knowledge base", description=_DESCRIPTION, version="1")
+    app.add_middleware(BodyLimit, maximum_bytes=_BODY_BYTES, advice="send fewer pictures at once")
+    app.add_middleware(Places, places=workers * (1 + WAITING_PER_WORKER))
+    register_error_handlers(app)
+    app.include_router(_knowledge_base_router(retriever))
+    app.include_router(operations)
+    return app
+
+
+def _knowledge_base_router(retriever: Retriever) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["knowledge base"], responses=_ERRORS)
+
+    @router.get("/search")
+    def search(asked: Annotated[SearchRequest, Query()], request: Request) -> SearchResponse:
+        """Find the pairs that match a query best, best first."""
+        answer = retriever.search(Search(**asked.model_dump(), omit_images=True))
+        neighbors = [
+            Neighbor(**_fields(found, request), rank=rank, score=found.score)
+            for rank, found in enumerate(answer.neighbors, start=1)
+        ]
+        return SearchResponse(neighbors=neighbors, generation=answer.generation, cached=answer.cached)
+
+    @router.post("/search")
+    def search_by_body(asked: SearchRequest, request: Request) -> SearchResponse:
+        """Find the pairs that match a query best, best first; for queries that are to be in no log of addresses."""
+        return search(asked, request)
+
+    # Ids may hold slashes: what ends with /image is the picture's address.
+    @router.get("/pairs/{pair_id:path}/image", name="pair_image", response_class=Response, responses=_MISSING)
+    def read_image(pair_id: str, request: Request) -> Response:
+        """Read a pair's picture, byte for byte as it was added; its ETag is the file's SHA-256."""
+        found = retriever.get_pair(pair_id, omit_image=True)
+        tag = f'"{found.pair.sha256}"'
+        # A pair of the same id may come to have another picture: it is to be asked for anew, if cheaply.
+        headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+        if tag in (given.strip().removeprefix("W/") for given in request.headers.get("if-none-match", "").split(",")):
+            return Response(status_code=304, headers=headers)
+        found = retriever.get_pair(pair_id)
+        headers["ETag"] = f'"{found.pair.sha256}"'
+        return Response(found.image, media_type=found.pair.media_type, headers=headers)
+
+    @router.get("/pairs/{pair_id:path}", responses=_MISSING)
+    def read_pair(pair_id: str, request: Request) -> Pair:
+        """Read what is known of a pair."""
+        return Pair(**_fields(retriever.get_pair(pair_id, omit_image=True), request))
+
+    return router
+
+
+def _fields(found: FoundPair, request: Request) -> dict[str, Any]:
+    pair = found.pair
+    return {
+        "id": pair.id,
+        "text": pair.contents,
+        "url": str(request.url_for("pair_image", pair_id=quote(pair.id))),
+        **pair.model_dump(include={"sha256", "media_type", "width", "height", "source", "license"}),
+    }

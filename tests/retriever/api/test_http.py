@@ -1,0 +1,210 @@
+"""The REST face over a real socket, a real index and a real Redis."""
+
+import hashlib
+import http.client
+import select
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from PIL import Image
+
+from reimagen_common.local_redis import LocalRedis
+from reimagen_retriever.build import build
+from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.serving import Service
+from reimagen_retriever.settings import Settings
+
+CAPTIONS = {"fox": "a red fox", "birds/kea.1": "a kea", "birds/kea 2?#%": "a kea", "../leopard": "a snow leopard"}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The pictures by their ids, in a source beside the base."""
+    folder = tmp_path_factory.mktemp("source")
+    return {identifier: _picture(folder / f"{number}.png", number) for number, identifier in enumerate(CAPTIONS)}
+
+
+def _picture(file: Path, number: int) -> bytes:
+    Image.new("RGB", (20, 10 + number), "teal").save(file)
+    return file.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, pictures: dict[str, bytes]) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    rows = ["image,caption,id,license"]
+    for number, (identifier, caption) in enumerate(CAPTIONS.items()):
+        (folder / f"{number}.png").write_bytes(pictures[identifier])
+        rows.append(f"{number}.png,{caption},{identifier},MIT")
+    (folder / "captions.csv").write_text("\n".join(rows))
+    build(open_source(folder), folder / "kb")
+    return folder / "kb"
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[LocalRedis]:
+    with LocalRedis() as local:
+        yield local
+
+
+@pytest.fixture(scope="module")
+def service(base: Path, redis_server: LocalRedis) -> Iterator[Service]:
+    settings = Settings(
+        knowledge_base=base,
+        address="127.0.0.1:0",
+        http="127.0.0.1:0",
+        redis_url=redis_server.url,
+        workers=1,
+    )
+    service = Service(settings)
+    service.start()
+    yield service
+    service.stop(0)
+
+
+@pytest.fixture(scope="module")
+def rest(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://{service.addresses['http']}", timeout=60) as client:
+        yield client
+
+
+def test_a_search_answers_with_links_that_lead_to_the_pictures(rest: httpx.Client, pictures: dict[str, bytes]) -> None:
+    answer = rest.get("/v1/search", params={"query": "a kea on a roof", "k": 16}).json()
+    found = answer["neighbors"]
+    assert {(one["id"], one["text"], one["license"]) for one in found} == {
+        ("birds/kea.1", "a kea", "MIT"),
+        ("birds/kea 2?#%", "a kea", "MIT"),
+    }
+    assert [one["rank"] for one in found] == [1, 2]
+    for one in found:
+        assert httpx.get(one["url"]).content == pictures[one["id"]]
+    again = rest.post("/v1/search", json={"query": "a kea on a roof", "k": 16}).json()
+    assert (again.pop("cached"), answer.pop("cached")) == (True, False)
+    assert again == answer
+
+
+def test_per_entity_and_minimum_score_are_passed_on(rest: httpx.Client) -> None:
+    both = rest.get("/v1/search", params={"query": "a red fox and a kea", "k": 2, "per_entity": True}).json()
+    assert {one["text"] for one in both["neighbors"]} == {"a red fox", "a kea"}
+    assert rest.post("/v1/search", json={"query": "a kea", "minimum_score": 1000}).json()["neighbors"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({}, "query"),
+        ({"query": " "}, "query"),
+        ({"query": "x" * 1_001}, "query"),
+        ({"query": "x", "k": 17}, "k"),
+        ({"query": "x", "k": "many"}, "k"),
+        ({"query": "x", "minimum_score": -1}, "minimum_score"),
+        ({"query": "x", "limit": 1}, "limit"),
+    ],
+)
+def test_bad_input_is_refused_by_its_name(rest: httpx.Client, given: dict[str, Any], field: str) -> None:
+    for answer in (rest.get("/v1/search", params=given), rest.post("/v1/search", json=given)):
+        assert (answer.status_code, answer.json()["field"]) == (400, field)
+        assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("identifier", CAPTIONS)
+def test_a_pair_is_read_whatever_its_id_holds(rest: httpx.Client, pictures: dict[str, bytes], identifier: str) -> None:
+    address = f"/v1/pairs/{quote(identifier, safe='')}"
+    pair = rest.get(address).json()
+    assert (pair["id"], pair["text"], pair["media_type"], pair["width"]) == (
+        identifier,
+        CAPTIONS[identifier],
+        "image/png",
+        20,
+    )
+    picture = rest.get(f"{address}/image")
+    assert (picture.content, picture.headers["content-type"]) == (pictures[identifier], "image/png")
+    digest = hashlib.sha256(picture.content).hexdigest()
+    assert (pair["sha256"], picture.headers["etag"]) == (digest, f'"{digest}"')
+    for tags in (f'"{digest}"', f'"other", W/"{digest}"'):
+        assert rest.get(f"{address}/image", headers={"if-none-match": tags}).status_code == 304
+    assert rest.get(f"{address}/image", headers={"if-none-match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["no-such-pair", "no-such-pair/image", "%ED%A0%80", "x" * 600, "%00"])
+def test_a_pair_that_is_not_there(rest: httpx.Client, path: str) -> None:
+    answer = rest.get(f"/v1/pairs/{path}")
+    assert answer.status_code == (400 if len(path) > 512 else 404)
+    assert answer.json()["field"] == "id"
+
+
+def test_who_is_too_many_is_refused_unread(rest: httpx.Client) -> None:
+    # One place, and four that wait for it, are held by bodies that do not come.
+    asking = [_half_sent(rest) for _ in range(8)]
+    refused: list[Any] = []
+    while len(refused) < 3:
+        refused, _, _ = select.select([connection.sock for connection in asking], [], [], 60)
+        assert refused
+    answer = rest.get("/v1/search", params={"query": "kea"})
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.json()["error"]["type"] == "overloaded_error"
+    assert answer.headers["x-request-id"]
+    assert rest.get("/readyz").status_code == 200
+    statuses = []
+    for connection in asking:
+        if connection.sock not in refused:
+            connection.send(b'{"query": "kea"}')
+        statuses.append(connection.getresponse().status)
+        connection.close()
+    assert sorted(statuses) == [200] * 5 + [429] * 3
+    assert rest.get("/v1/search", params={"query": "kea"}).status_code == 200
+
+
+def _half_sent(rest: httpx.Client) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection(rest.base_url.host, rest.base_url.port, timeout=60)
+    connection.putrequest("POST", "/v1/search")
+    connection.putheader("content-type", "application/json")
+    connection.putheader("content-length", "16")
+    connection.endheaders()
+    return connection
+
+
+def test_a_body_too_large_is_refused_before_it_is_read(rest: httpx.Client) -> None:
+    connection = http.client.HTTPConnection(rest.base_url.host, rest.base_url.port, timeout=60)
+    connection.putrequest("POST", "/v1/search")
+    connection.putheader("content-length", str(64 * 1024 * 1024 + 1))
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def test_metrics_name_what_is_served(rest: httpx.Client) -> None:
+    text = rest.get("/metrics").text
+    for line in ("reimagen_retriever_pairs 4.0", "reimagen_retriever_cache_breaker_open 0.0"):
+        assert line in text
+    for name in ("used", "committed", "max"):
+        assert f'jvm_memory_{name}_bytes{{area="heap"}}' in text
+    assert "birds" not in text
+
+
+def test_it_is_degraded_while_redis_is_down_or_the_base_is_unreadable(
+    rest: httpx.Client, base: Path, redis_server: LocalRedis
+) -> None:
+    assert rest.get("/healthz").json() == {"status": "ready", "reasons": []}
+    manifest = base / "manifest.json"
+    whole = manifest.read_text()
+    redis_server.process.kill()
+    redis_server.process.wait()
+    manifest.write_text("{")
+    try:
+        told = rest.get("/readyz")
+        assert (told.status_code, told.json()["status"]) == (200, "degraded")
+        redis, unreadable = told.json()["reasons"]
+        assert "Redis does not answer" in redis
+        assert "can't be opened" in unreadable
+        assert rest.get("/v1/search", params={"query": "kea"}).json()["neighbors"]
+    finally:
+        manifest.write_text(whole)
+        redis_server.start()
+    answer = rest.get("/healthz").json()
+    assert not any("can't be opened" in reason for reason in answer["reasons"])
