@@ -49,6 +49,12 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServicer):
     def GetPair(self, request: Any, context: grpc.ServicerContext) -> retrieval_pb2.Pair:
         raise AssertionError("not called")
 
+    def AddPairs(self, requests: Any, context: grpc.ServicerContext) -> retrieval_pb2.AddPairsResponse:
+        raise AssertionError("not called")
+
+    def DeletePairs(self, request: Any, context: grpc.ServicerContext) -> retrieval_pb2.DeletePairsResponse:
+        raise AssertionError("not called")
+
     def Describe(self, request: Any, context: grpc.ServicerContext) -> retrieval_pb2.DescribeResponse:
         raise AssertionError("not called")
 
