@@ -2,18 +2,26 @@
 
 import io
 import json
+import re
 import struct
+import subprocess
+import sys
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_retriever.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 
@@ -212,3 +220,45 @@ def _clip_encoder(folder: Path, words: Mapping[str, Sequence[float]], side: int 
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running `reimagen-retriever serve`, and a client of it."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    stub: RetrievalStub
+    log: Path
+
+
+Serve = Callable[..., AbstractContextManager[Served]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    """Serves knowledge bases in processes of their own, one at a time."""
+
+    @contextmanager
+    def serving(folder: Path, preexec: Callable[[], None] | None = None) -> Iterator[Served]:
+        log = tmp_path / "service.log"
+        program = Path(sys.executable).with_name("reimagen-retriever")
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [program, "serve", folder, "--address", "127.0.0.1:0"],
+                stderr=stderr,
+                preexec_fn=preexec,
+            )
+        try:
+            deadline = time.monotonic() + 240
+            while not (ready := re.search(r"msg=ready .*address=(\S+)", log.read_text())):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            with grpc.insecure_channel(ready[1]) as channel:
+                yield Served(process, ready[1], RetrievalStub(channel), log)
+        finally:
+            process.kill()
+            process.wait()
+
+    return serving

@@ -362,6 +362,8 @@ class Retriever:
             try:
                 base = shared.base.refreshed()
             except DamagedError as error:
+                if manifest_stamp(self._folder) != self._stamp:
+                    return  # A new build has come meanwhile and has removed the old files.
                 self._refresh_at += _DAMAGED_SECONDS
                 _logger.error("live writes can't be read: serving what was before", exc_info=error)
                 self._unreadable = f"the knowledge base has changed and can't be read: {error}"
