@@ -1,0 +1,140 @@
+"""Disks that are full or read-only: changes are refused, nothing is half there, searches go on."""
+
+import ctypes
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from PIL import Image
+
+from reimagen.v1 import retrieval_pb2 as pb
+from reimagen_retriever.upkeep.verify import verify
+
+MakeBase = Callable[..., Path]
+MakePicture = Callable[..., bytes]
+Serve = Callable[..., AbstractContextManager[Any]]
+
+MEGABYTE = 1024 * 1024
+
+
+def noise(tmp_path: Path) -> bytes:
+    """A picture's file of about 3 MB."""
+    Image.frombytes("RGB", (1_000, 1_000), os.urandom(3_000_000)).save(tmp_path / "noise.png")
+    return (tmp_path / "noise.png").read_bytes()
+
+
+def add(service: Any, identifier: str, text: str, image: bytes) -> Any:
+    return service.stub.AddPairs(iter([pb.AddPairsRequest(id=identifier, text=text, image=image)]))
+
+
+def ids(service: Any, query: str) -> list[str]:
+    answer = service.stub.Search(pb.SearchRequest(query=query, k=16, omit_images=True))
+    return [neighbor.pair.id for neighbor in answer.neighbors]
+
+
+def refusal(service: Any, identifier: str, text: str, image: bytes) -> str:
+    with pytest.raises(grpc.RpcError) as caught:
+        add(service, identifier, text, image)
+    status: grpc.Call = caught.value  # type: ignore[assignment]
+    assert status.code() == grpc.StatusCode.UNAVAILABLE
+    return str(status.details())
+
+
+@contextmanager
+def files_of_at_most(service: Any, size: int) -> Iterator[None]:
+    """No file of the service's can grow beyond that size: as on a full disk, the system refuses to write."""
+    pid = service.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+def test_without_room_changes_are_refused_until_there_is_room(
+    tmp_path: Path, base: MakeBase, picture: MakePicture, serve: Serve
+) -> None:
+    folder, image = base({"a": "a fox"}), noise(tmp_path)
+    with serve(folder) as service:
+        add(service, "small", "a kea", picture())
+        generation = service.stub.Describe(pb.DescribeRequest()).generation
+        with files_of_at_most(service, MEGABYTE):
+            for _ in range(2):
+                told = refusal(service, "large", "a large hotel", image)
+                assert told == f"cannot write to {folder}: File too large; nothing was changed"
+                assert (ids(service, "a hotel"), ids(service, "a kea"), ids(service, "a fox")) == ([], ["small"], ["a"])
+            assert service.stub.Describe(pb.DescribeRequest()).generation == generation
+            assert verify(folder)[1] == []
+            # What there is room for is taken.
+            assert service.stub.DeletePairs(pb.DeletePairsRequest(ids=["small"])).removed == 1
+            add(service, "another", "a kea", picture("blue"))
+        add(service, "large", "a large hotel", image)
+        # Of a removal Lucene's few bytes are all that is written.
+        with files_of_at_most(service, 16):
+            with pytest.raises(grpc.RpcError) as caught:
+                service.stub.DeletePairs(pb.DeletePairsRequest(ids=["a"]))
+            assert "cannot write to" in str(caught.value)
+            assert ids(service, "a fox") == ["a"]
+        assert service.stub.DeletePairs(pb.DeletePairsRequest(ids=["a"])).removed == 1
+        assert (ids(service, "a hotel"), ids(service, "a kea"), ids(service, "a fox")) == (["large"], ["another"], [])
+        assert service.stub.GetPair(pb.GetPairRequest(id="large")).image == image
+    assert verify(folder)[1] == []
+
+
+def obey_write_bits() -> None:
+    """Takes from root what lets it write where no write bit is: CAP_DAC_OVERRIDE, from the bounding set."""
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("files_too", [True, False])
+def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
+    base: MakeBase, picture: MakePicture, serve: Serve, files_too: bool
+) -> None:
+    folder = base({"a": "a fox"})
+    paths = [folder, *folder.rglob("*")]
+    modes = {path: path.stat().st_mode for path in paths if files_too or path.is_dir()}
+    for path, mode in modes.items():
+        path.chmod(mode & ~0o222)
+    try:
+        with serve(folder, obey_write_bits) as service:
+            told = refusal(service, "k", "a kea", picture())
+            assert "cannot write to" in told
+            assert str(folder) in told
+            assert (ids(service, "a fox"), ids(service, "a kea")) == (["a"], [])
+            for path, mode in modes.items():
+                path.chmod(mode)
+            add(service, "k", "a kea", picture())
+            assert ids(service, "a kea") == ["k"]
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode) if path.exists() else None
+    assert verify(folder)[1] == []
+
+
+def test_a_stream_that_breaks_off_can_be_sent_again(base: MakeBase, picture: MakePicture, serve: Serve) -> None:
+    folder = base({"a": "a fox"})
+    requests = [pb.AddPairsRequest(id=f"{number}", text="a kea", image=picture()) for number in range(600)]
+
+    def broken_off() -> Iterator[pb.AddPairsRequest]:
+        yield from requests[:400]
+        raise OSError("the client's disk is gone")
+
+    with serve(folder) as service:
+        with pytest.raises(grpc.RpcError):
+            service.stub.AddPairs(broken_off())
+        answer = service.stub.AddPairs(iter(requests))
+        assert answer.added + answer.unchanged == 600
+        assert answer.updated == 0
+        again = service.stub.AddPairs(iter(requests))
+        assert (again.added, again.unchanged, again.generation) == (0, 600, answer.generation)
+        rejecting = service.stub.AddPairs(iter([pb.AddPairsRequest(id="x", text="a kea", image=b"GIF89a")]))
+        assert [(each.place, each.reason) for each in rejecting.rejections] == [("pairs[0]", "broken picture")]
+        assert rejecting.rejected == 1
+        assert "unexpected failure" not in service.log.read_text()
+    assert verify(folder)[1] == []
