@@ -178,6 +178,83 @@ def test_a_body_too_large_is_refused_before_it_is_read(rest: httpx.Client) -> No
     connection.close()
 
 
+def files(*pictures: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("image", ("picture.png", picture)) for picture in pictures]
+
+
+def test_pairs_are_added_replaced_and_removed(rest: httpx.Client, tmp_path: Path) -> None:
+    one, two = (_picture(tmp_path / "picture.png", number) for number in (100, 101))
+    query = {"query": "an okapi", "k": "16"}
+    assert rest.get("/v1/search", params=query).json()["neighbors"] == []
+    data = {"text": ["an okapi", "a second okapi"], "id": ["zoo/okapi.1", "zoo/okapi.2"], "license": "MIT"}
+    first = rest.post("/v1/pairs", files=files(one, two), data=data).json()
+    assert (first["ids"], first["added"], first["rejected"]) == (data["id"], 2, [])
+    found = rest.get("/v1/search", params=query).json()
+    assert found["generation"] == first["generation"]
+    assert [pair["id"] for pair in found["neighbors"]] == data["id"]
+    assert {pair["license"] for pair in found["neighbors"]} == {"MIT"}
+    again = rest.post("/v1/pairs", files=files(one, two), data=data).json()
+    assert (again["added"], again["unchanged"]) == (0, 2)
+    swapped = rest.post("/v1/pairs", files=files(two), data={"text": "an okapi", "id": "zoo/okapi.1"}).json()
+    assert (swapped["updated"], rest.get("/v1/pairs/zoo/okapi.1/image").content) == (1, two)
+    for identifier in data["id"]:
+        assert rest.delete(f"/v1/pairs/{identifier}").json()["removed"] == 1
+        missing = rest.delete(f"/v1/pairs/{identifier}")
+        assert (missing.status_code, missing.json()["field"]) == (404, "id")
+    assert rest.get("/v1/search", params=query).json()["neighbors"] == []
+    assert rest.get("/v1/pairs/zoo/okapi.1").status_code == 404
+
+
+def test_a_pair_without_an_id_is_named_after_its_picture(rest: httpx.Client, tmp_path: Path) -> None:
+    picture = _picture(tmp_path / "picture.png", 102)
+    name = hashlib.sha256(picture).hexdigest()[:32]
+    assert rest.post("/v1/pairs", files=files(picture), data={"text": "a tapir"}).json()["ids"] == [name]
+    assert rest.get(f"/v1/pairs/{name}").json()["text"] == "a tapir"
+    assert rest.delete(f"/v1/pairs/{name}").status_code == 200
+
+
+def test_of_several_pairs_those_that_can_be_are_taken(rest: httpx.Client, tmp_path: Path) -> None:
+    picture = _picture(tmp_path / "picture.png", 103)
+    data = {"text": ["a dik-dik", "a broken one"], "id": ["dik-dik", "broken"]}
+    answer = rest.post("/v1/pairs", files=files(picture, b"no picture"), data=data)
+    assert (answer.status_code, answer.json()["added"]) == (200, 1)
+    (rejected,) = answer.json()["rejected"]
+    assert (rejected["place"], rejected["reason"]) == ("image[1]", "broken picture")
+    assert rest.delete("/v1/pairs/dik-dik").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("data", "content", "field"),
+    [
+        ({"text": "a kudu"}, [], "image"),
+        ({}, [b"x"], "text"),
+        ({"text": ["a kudu", "another"]}, [b"x"], "text"),
+        ({"text": "a kudu", "id": ["a", "b"]}, [b"x"], "id"),
+        ({"text": "a kudu", "tag": "x"}, [b"x"], "tag"),
+        ({"text": "a kudu"}, [b"x"], "image[0]"),
+        ({"text": "a kudu"}, [b""], "image[0]"),
+        ({"text": "a kudu", "id": "a\x00b"}, [b"x"], "image[0]"),
+    ],
+)
+def test_pairs_that_cannot_be_added_are_refused_by_their_field(
+    rest: httpx.Client, data: dict[str, Any], content: list[bytes], field: str
+) -> None:
+    answer = rest.post("/v1/pairs", files=files(*content) or {"other": b""}, data=data)
+    assert (answer.status_code, answer.json()["field"]) == (400, field)
+
+
+def test_pages_of_other_sites_change_nothing(rest: httpx.Client, tmp_path: Path) -> None:
+    picture = _picture(tmp_path / "picture.png", 104)
+    evil = {"origin": "https://example.org"}
+    assert rest.post("/v1/pairs", files=files(picture), data={"text": "an ibex"}, headers=evil).status_code == 403
+    assert rest.delete("/v1/pairs/fox", headers=evil).status_code == 403
+    assert rest.get("/v1/pairs/fox", headers=evil).status_code == 200
+    own = {"origin": str(rest.base_url).rstrip("/")}
+    added = rest.post("/v1/pairs", files=files(picture), data={"text": "an ibex", "id": "ibex"}, headers=own)
+    assert added.status_code == 200
+    assert rest.delete("/v1/pairs/ibex", headers=own).status_code == 200
+
+
 def test_metrics_name_what_is_served(rest: httpx.Client) -> None:
     text = rest.get("/metrics").text
     for line in ("reimagen_retriever_pairs 4.0", "reimagen_retriever_cache_breaker_open 0.0"):

@@ -1,14 +1,18 @@
 """The REST face of the retriever."""
 
+import hashlib
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Query, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
+from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
 from reimagen_common.http_errors import Problem, register_error_handlers
 from reimagen_common.http_server import BodyLimit, Places
+from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.service import (
     DEFAULT_K,
     MAXIMUM_K,
@@ -70,6 +74,73 @@ class SearchResponse(BaseModel):
     cached: bool = Field(description="Whether the answer came from the cache.")
 
 
+class PairsForm(BaseModel):
+    """Pairs that are sent: the first picture belongs to the first text, and so on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: list[UploadFile] = Field(min_length=1, description="Picture files (PNG, JPEG or WebP), at most 4 MiB each.")
+    text: list[str] = Field(description="What each picture shows.")
+    id: list[str] = Field([], description="The id of each pair; none: they are named after their pictures' SHA-256.")
+    source: list[str] = Field([""], description="Where each picture came from, or one for all.")
+    license: list[str] = Field([""], description="SPDX identifier or name for each picture, or one for all.")
+
+    def check(self) -> None:
+        """Refuses what does not fit together.
+
+        Raises:
+            InvalidArgument: naming the field.
+        """
+        count = len(self.image)
+        for name, fitting in (("text", {count}), ("id", {0, count}), ("source", {1, count}), ("license", {1, count})):
+            given = len(getattr(self, name))
+            if given not in fitting:
+                raise InvalidArgument(f"there are {count:,} pictures, got {given:,} of these", field=name)
+
+    def ids(self) -> list[str]:
+        """The id of each pair."""
+        return self.id or [hashlib.sha256(image.file.read()).hexdigest()[:32] for image in self.image]
+
+    def entries(self, ids: Sequence[str]) -> Iterator[SourcePair]:
+        """The pairs, each picture read only when it is its turn."""
+        for number, (identifier, image) in enumerate(zip(ids, self.image, strict=True)):
+            image.file.seek(0)
+            yield SourcePair(
+                place=f"image[{number}]",
+                id=identifier,
+                text=self.text[number],
+                image=image.file.read(),
+                source=self.source[number % len(self.source)],
+                license=self.license[number % len(self.license)],
+            )
+
+
+class Rejection(BaseModel):
+    """A pair that could not be taken, and why."""
+
+    place: str = Field(description="Which of those that were sent.", examples=["image[0]"])
+    reason: str
+    detail: str
+
+
+class AddResponse(BaseModel):
+    """What became of the pairs that were sent."""
+
+    ids: list[str] = Field(description="Of all pairs that were sent, in their order.")
+    added: int
+    updated: int = Field(description="Took the place of the pair that had their id.")
+    unchanged: int = Field(description="Were there already, just so.")
+    rejected: list[Rejection]
+    generation: str = Field(description="A generation of the knowledge base that has all this in it.")
+
+
+class DeleteResponse(BaseModel):
+    """What was removed."""
+
+    removed: int
+    generation: str = Field(description="A generation of the knowledge base that lacks it.")
+
+
 def create_app(retriever: Retriever, operations: APIRouter, *, workers: int) -> FastAPI:
     """Make the application.
 
@@ -119,12 +190,49 @@ def _knowledge_base_router(retriever: Retriever) -> APIRouter:
         headers["ETag"] = f'"{found.pair.sha256}"'
         return Response(found.image, media_type=found.pair.media_type, headers=headers)
 
+    @router.post("/pairs", dependencies=[Depends(_refuse_other_sites)])
+    def add_pairs(sent: Annotated[PairsForm, Form(media_type="multipart/form-data")]) -> AddResponse:
+        """Add pairs, or replace those that have their ids; when the answer comes they are safe on disk, and found.
+
+        What is there already, just so, is left as it is: sending again does no harm. A pair that can't be taken is told
+        in `rejected`, the others are taken; where none can be, the answer is 400.
+        """
+        sent.check()
+        ids = sent.ids()
+        added = retriever.add_pairs(sent.entries(ids))
+        rejected = [Rejection(place=one.place, reason=one.reason, detail=one.detail) for one in added.rejected]
+        if len(rejected) == len(ids):
+            raise InvalidArgument(f"{rejected[0].reason} {rejected[0].detail}".strip(), field=rejected[0].place)
+        return AddResponse(
+            ids=ids,
+            added=added.added,
+            updated=added.updated,
+            unchanged=added.unchanged,
+            rejected=rejected,
+            generation=added.generation,
+        )
+
+    @router.delete("/pairs/{pair_id:path}", responses=_MISSING, dependencies=[Depends(_refuse_other_sites)])
+    def delete_pair(pair_id: str) -> DeleteResponse:
+        """Remove a pair; when the answer comes no search finds it, cached or not."""
+        deleted = retriever.delete_pairs([pair_id])
+        if not deleted.removed:
+            raise NotFound(f"no pair of the knowledge base has the id {pair_id!r}", field="id")
+        return DeleteResponse(removed=deleted.removed, generation=deleted.generation)
+
     @router.get("/pairs/{pair_id:path}", responses=_MISSING)
     def read_pair(pair_id: str, request: Request) -> Pair:
         """Read what is known of a pair."""
         return Pair(**_fields(retriever.get_pair(pair_id, omit_image=True), request))
 
     return router
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """A page of any other site could have its visitors' browsers change the base of a service on their machine."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPException(403, f"pages of {origin} may not change this knowledge base")
 
 
 def _fields(found: FoundPair, request: Request) -> dict[str, Any]:
