@@ -6,14 +6,15 @@ from typing import Self
 from reimagen_common.errors import ReimagenError
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import Changes, Manifest, manifest_stamp, read_manifest
+from reimagen_retriever.knowledge_base.manifest import Changes, Manifest, commit_mark, manifest_stamp, read_manifest
 from reimagen_retriever.knowledge_base.shards import ImageStore
 
 
 class KnowledgeBase:
     """One generation of a knowledge base: its manifest, its index and its pictures."""
 
-    def __init__(self, built: Manifest, index: BM25Index, images: ImageStore) -> None:
+    def __init__(self, folder: Path, built: Manifest, index: BM25Index, images: ImageStore) -> None:
+        self._folder = folder
         self.built = built
         """What the last build wrote."""
         self.manifest = _now(built, index)
@@ -45,7 +46,7 @@ class KnowledgeBase:
         index = BM25Index(folder / manifest.lucene_folder, manifest.analysis)
         try:
             shards = _now(manifest, index).shards
-            return cls(manifest, index, ImageStore(folder / manifest.shards_folder, shards))
+            return cls(folder, manifest, index, ImageStore(folder / manifest.shards_folder, shards))
         except DamagedError:
             index.close()
             raise
@@ -60,10 +61,14 @@ class KnowledgeBase:
         if index is None:
             return None
         try:
-            return type(self)(self.built, index, self.images.shared(_now(self.built, index).shards))
+            return type(self)(self._folder, self.built, index, self.images.shared(_now(self.built, index).shards))
         except DamagedError:
             index.close()
             raise
+
+    def commit_mark(self) -> int:
+        """Changes with every live write; costs one system call."""
+        return commit_mark(self._folder / self.built.folder)
 
     def close(self) -> None:
         """Lets go of all files."""

@@ -33,7 +33,7 @@ MAXIMUM_QUERY_CHARACTERS = 1_000
 MAXIMUM_SEARCHES = 64
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # of the pictures in one answer
 MAXIMUM_DELETED = 10_000
-# What another process adds or removes is looked for so often.
+# What another process has added or removed is looked for so often, even if it was killed before it could tell.
 _REFRESH_SECONDS = 0.25
 _DAMAGED_SECONDS = 10.0
 
@@ -151,6 +151,7 @@ class Retriever:
         self._stamp: tuple[int, int] | None = None
         self._refreshing = threading.Lock()
         self._refresh_at = 0.0
+        self._commit_mark = -1
         self._writes: WriteQueue | None = None
         self._unreadable: str | None = None
 
@@ -336,8 +337,11 @@ class Retriever:
 
     @contextmanager
     def _current(self) -> Iterator[KnowledgeBase]:
-        if time.monotonic() >= self._refresh_at and not self._refreshing.locked():
-            self._refresh()
+        serving = self._base
+        if serving is not None:
+            mark = serving.base.commit_mark()
+            if mark != self._commit_mark or time.monotonic() >= self._refresh_at:
+                self._refresh(mark)
         with self._lock:
             if self._base is None:
                 raise _not_open()
@@ -349,9 +353,15 @@ class Retriever:
         finally:
             shared.give_back()
 
-    def _refresh(self) -> None:
-        """Goes over to what live writes, of this process or another, have made of the base."""
+    def _refresh(self, mark: int | None = None) -> None:
+        """Goes over to what live writes, of this process or another, have made of the base.
+
+        Args:
+            mark: The commit's mark that made the caller ask; another thread may have been here since.
+        """
         with self._refreshing:
+            if mark is not None and mark == self._commit_mark and time.monotonic() < self._refresh_at:
+                return
             self._refresh_at = time.monotonic() + _REFRESH_SECONDS
             with self._lock:
                 self._follow_a_new_build()
@@ -360,6 +370,7 @@ class Retriever:
                     return
                 shared.take()
             try:
+                self._commit_mark = shared.base.commit_mark()
                 base = shared.base.refreshed()
             except DamagedError as error:
                 if manifest_stamp(self._folder) != self._stamp:

@@ -12,8 +12,9 @@ from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
 from reimagen_common.local_redis import LocalRedis
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.folder_lock import Holder, locked
+from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
-from reimagen_retriever.live.writer import LiveWriter, Remove
+from reimagen_retriever.live.writer import LiveWriter, Put, Remove
 from reimagen_retriever.service import Added, Retriever, Search
 
 MakeBase = Callable[..., Path]
@@ -137,10 +138,21 @@ def test_another_process_serving_the_same_folder_sees_it_too(
     writing, following = opened(folder), opened(folder)
     assert ids(following, "a kea") == []
     writing.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
-    eventually(lambda: ids(following, "a kea") == ["k"])
+    assert ids(following, "a kea") == ["k"]
     assert following.describe().manifest == writing.describe().manifest
     writing.delete_pairs(["k"])
-    eventually(lambda: ids(following, "a kea") == [])
+    assert ids(following, "a kea") == []
+
+
+def test_a_commit_whose_writer_was_killed_at_once_is_seen_too(
+    base: MakeBase, opened: Opened, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = base({"a": "a fox"})
+    following = opened(folder)
+    monkeypatch.setattr("reimagen_retriever.live.writer.mark_commit", lambda _: None)
+    with LiveWriter(folder, Holder(work="killed")) as writer:
+        writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", picture())))])
+    eventually(lambda: ids(following, "a kea") == ["k"])
 
 
 def test_while_the_service_writes_others_are_told_where_to_ask(

@@ -15,7 +15,7 @@ from reimagen_common.errors import Unavailable
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.writer import IndexWriter
-from reimagen_retriever.knowledge_base.manifest import Changes, read_manifest
+from reimagen_retriever.knowledge_base.manifest import Changes, mark_commit, read_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import LiveShardWriter
@@ -154,6 +154,7 @@ class LiveWriter:
             shards=shards[len(self._built.shards) :],
         )
         self._index.commit(changes.notes())
+        mark_commit(self._folder / self._built.folder)
         refreshed = self._base.refreshed()
         if refreshed:
             self._base.close()
