@@ -104,7 +104,7 @@ def search(
             row = (
                 f"{rank}",
                 f"{hit.score:.3f}",
-                f"{hit.overlap:.2f}",
+                f"{base.index.overlap(query, hit.pair.contents):.2f}",
                 pair.id,
                 pair.contents,
                 pair.source,
