@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 from reimagen_retriever.cli import app
 
 MakeFolder = Callable[[Mapping[str, str]], Path]
+MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
 
 
 def run(*arguments: str | Path, **environment: str) -> Result:
@@ -57,6 +58,37 @@ def test_search_shows_each_thing_where_that_is_asked_for(kb: Path) -> None:
     assert "a kea" in run(*query, "--per-entity").stdout
 
 
+def test_search_is_narrowed_and_explained(kb: Path) -> None:
+    query = ("search", kb, "a red fox", "--minimum-overlap", "0")
+    assert "fox 2" in run(*query).stdout
+    assert "fox 2" not in run(*query, "--exclude-id", "fox 2").stdout
+    assert "no neighbor" in run(*query, "--license", "MIT").stdout
+    explained = run(*query, "--explain", "--license", "").stdout
+    assert ["idf" in line and "tf" in line for line in explained.splitlines()].count(True) == 1
+    assert {"red", "fox"} <= set(explained.split())
+    refused = run(*query, "--minimum-side", "100001")
+    assert refused.exit_code == 2
+    assert "error: filters.minimum_side: must be 0 to 100,000, got 100,001" in refused.stderr
+
+
+def test_vectors_are_made_described_and_searched(kb: Path, sentence_encoder: MakeEncoder) -> None:
+    assert "error: method: this knowledge base has no vectors" in run("search", kb, "a", "--method", "dense").stderr
+    encoder = sentence_encoder({"kea": [1.0, 0.0], "parrot": [0.9, 0.0], "fox": [0.0, 1.0], "a": [0.1, 0.1]})
+    made = run("vectors", kb, "--encoder", encoder)
+    assert made.exit_code == 0
+    assert f"{kb}: vectors of 4 texts, 2 dimensions, flat index, by {encoder}" in made.stdout
+    assert "vectors of 4 texts" in run("describe", kb).stdout
+    assert "no neighbor" in run("search", kb, "a parrot").stdout
+    found = run("search", kb, "a parrot", "--method", "dense", "--explain").stdout
+    assert "kea 1" in found
+    assert "cosine" in found
+    assert "fox" not in found
+    query = ("search", kb, "a parrot, a red fox", "--method", "hybrid", "--minimum-cosine", "-1")
+    hybrid = run(*query, "-k", "4", "--explain").stdout
+    assert "rank 1 by words" in hybrid
+    assert "rank 1 by vectors" in hybrid
+
+
 @pytest.mark.parametrize("command", [["search", "query"], ["describe"]])
 def test_no_knowledge_base_is_said_in_a_sentence(tmp_path: Path, command: list[str]) -> None:
     name, *rest = command
@@ -99,7 +131,8 @@ def test_serve_needs_a_knowledge_base() -> None:
 def test_help_teaches() -> None:
     assert "captions.csv" in run("build", "--help").stdout
     assert "REIMAGEN_RETRIEVER_REDIS_URL" in run("serve", "--help").stdout
-    for command in ("build", "search", "describe", "serve"):
+    assert "tokenizer.json" in run("vectors", "--help").stdout
+    for command in ("build", "vectors", "search", "describe", "serve"):
         assert command in run("--help").stdout
 
 

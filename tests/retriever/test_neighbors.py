@@ -18,7 +18,6 @@ from reimagen_generator.training.data import ShardSource
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build
 from reimagen_retriever.cli import app
-from reimagen_retriever.folder_lock import LOCK
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.neighbors import export as exporting
@@ -104,7 +103,7 @@ def neighbors(folder: Path) -> dict[str, list[str]]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK}
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_neighbors_are_the_services_hits_without_the_pair_and_its_near_duplicates(kb: Path, tmp_path: Path) -> None:
@@ -171,6 +170,7 @@ def test_batches_find_what_single_searches_find(kb: Path) -> None:
         for query, hits in zip(queries, base.index.search_batch(queries, 3, overlap), strict=True):
             single = base.index.search(query, 3, 0, overlap)
             assert [hit.pair for hit in hits] == [hit.pair for hit in single]
+            assert [hit.overlap for hit in hits] == [hit.overlap for hit in single]
             assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in single], abs=1e-4)
     base.close()
 
@@ -206,6 +206,7 @@ def test_a_killed_export_goes_on_after_its_last_whole_shard(
     killed = subprocess.run([sys.executable, "-c", _KILLED_IN_ITS_SECOND_SHARD, kb, tmp_path / "out"], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert set(contents(tmp_path / "out")) == {
+        ".lock",
         "neighbors.json",
         "00000.tar",
         "00000_stats.json",

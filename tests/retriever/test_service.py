@@ -1,6 +1,6 @@
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -13,11 +13,15 @@ from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
 from reimagen_common.local_redis import LocalRedis
 from reimagen_retriever.build import build
 from reimagen_retriever.cache import AnswerCache
+from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.knowledge_base.sources import open_source
-from reimagen_retriever.service import Retriever, Search
+from reimagen_retriever.search import Search
+from reimagen_retriever.service import Retriever
+from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]
 Opened = Callable[..., Retriever]
+MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
 
 CAPTIONS = {
     "fox 1": "a red fox",
@@ -90,6 +94,72 @@ def test_queries_that_mean_the_same_share_an_answer_and_others_do_not(base: Make
         Search("a quokka by the", 2),
     ):
         assert not serving.search(other).cached
+
+
+def test_filters_and_methods_have_answers_of_their_own(
+    base: MakeBase, retriever: Opened, sentence_encoder: MakeEncoder
+) -> None:
+    folder = base(CAPTIONS)
+    make_vectors(folder, sentence_encoder({"kea": [1.0, 0.0], "fox": [0.0, 1.0], "beak": [1.0, 0.1], "a": [0.1, 0.1]}))
+    serving, uncached = retriever(folder), retriever(folder, cached=False)
+    searches = [
+        Search("a kea's beak", 3),
+        Search("a kea's beak", 3, filters=Filters(exclude_ids=("kea",))),
+        Search("a kea's beak", 3, filters=Filters(licenses=("MIT", ""))),
+        Search("a kea's beak", 3, filters=Filters(minimum_side=7)),
+        Search("a kea's beak", 3, filters=Filters(sources=("x",))),
+        Search("a kea's beak", 3, filters=Filters(safe_only=True)),
+        Search("a kea's beak", 3, filters=Filters(keep_duplicates=True)),
+        Search("a kea's beak", 3, method="dense"),
+        Search("a kea beak's", 3, method="dense"),
+        Search("a kea's beak", 3, method="dense", minimum_score=-1),
+        Search("a kea's beak", 3, method="hybrid"),
+        Search("a kea's beak", 3, method="hybrid", filters=Filters(exclude_ids=("kea",))),
+    ]
+    for search in searches:
+        first, second = serving.search(search), serving.search(search)
+        assert (first.cached, second.cached) == (False, True)
+        assert list(second.neighbors) == list(first.neighbors) == list(uncached.search(search).neighbors)
+    assert [found.pair.id for found in serving.search(searches[7]).neighbors] == ["kea"]
+    assert serving.search(searches[1]).neighbors == []
+    for same in (Filters(licenses=("", "MIT")), Filters(licenses=("MIT", "", ""))):
+        assert serving.search(Search("kea's a beak", 3, filters=same)).cached
+    assert serving.search(Search(" a kea's beak\n", 3, method="dense", explain=True)).cached
+
+
+def test_new_vectors_have_answers_of_their_own(
+    base: MakeBase, retriever: Opened, sentence_encoder: MakeEncoder
+) -> None:
+    folder = base(CAPTIONS)
+    serving = retriever(folder)
+    search = Search("plumage of the vectors", 1, method="dense", minimum_score=-1)
+    with pytest.raises(InvalidArgument, match="method: this knowledge base has no vectors"):
+        serving.search(search)
+    for thing in ("kea", "leopard", "kea"):
+        make_vectors(folder, sentence_encoder({"plumage": [1.0, 0.0], thing: [1.0, 0.0], "a": [0.0, 1.0]}))
+        answer = serving.search(search)
+        assert [found.pair.contents.split()[-1] for found in answer.neighbors] == [thing]
+    assert serving.search(search).cached
+
+
+def test_why_a_pair_was_found(base: MakeBase, retriever: Opened, sentence_encoder: MakeEncoder) -> None:
+    folder = base(CAPTIONS)
+    make_vectors(folder, sentence_encoder({"kea": [1.0, 0.0], "beak": [1.0, 0.0], "a": [0.0, 1.0]}))
+    serving = retriever(folder)
+    assert serving.search(Search("why kea")).neighbors[0].explanation is None
+    for _ in range(2):  # From the cache, too.
+        (found,) = serving.search(Search("why a kea", explain=True)).neighbors
+        assert found.explanation
+        assert [term.term for term in found.explanation.terms] == ["kea"]
+        assert found.explanation.terms[0].score == pytest.approx(found.score)
+    (found,) = serving.search(Search("beak", 1, method="dense", minimum_score=-1, explain=True)).neighbors
+    assert found.explanation
+    assert found.explanation.terms == ()
+    assert found.explanation.hit.cosine == found.score
+    (found,) = serving.search(Search("kea beak", 1, method="hybrid", minimum_score=0, explain=True)).neighbors
+    assert found.explanation
+    assert (found.explanation.hit.bm25_rank, found.explanation.hit.dense_rank) == (1, 1)
+    assert found.score == pytest.approx(2 / 61)
 
 
 def test_an_answer_is_not_served_after_the_base_has_changed(base: MakeBase, retriever: Opened) -> None:
@@ -219,6 +289,15 @@ def test_pairs_by_their_id(base: MakeBase, retriever: Opened) -> None:
         (Search("x", minimum_score=-1), "minimum_score: must be a number from 0 up, got -1"),
         (Search("x", minimum_score=float("nan")), "minimum_score: must be a number from 0 up, got nan"),
         (Search("x", minimum_score=float("inf")), "minimum_score: must be a number from 0 up, got inf"),
+        (
+            Search("x", method="dense", minimum_score=-1.1),
+            "minimum_score: must be a number from -1 up, got -1.1",
+        ),
+        (
+            Search("x", method="hybrid", per_entity=True),
+            "per_entity: goes with method bm25, not hybrid: a thing is told by the words of the query",
+        ),
+        (Search("x", filters=Filters(minimum_side=-1)), "filters.minimum_side: must be 0 to 100,000, got -1"),
     ],
 )
 def test_what_is_beyond_the_limits_is_refused_by_its_name(

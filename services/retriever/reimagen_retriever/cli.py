@@ -5,20 +5,24 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from reimagen_common.command_line import read_settings, told, variables_help
+from reimagen_retriever import tables
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build as build_knowledge_base
 from reimagen_retriever.index.analysis import Analysis, Language
+from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.knowledge_base.manifest import Manifest
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.commands import add, remove
 from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
 from reimagen_retriever.neighbors.export import Options, export
 from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
+from reimagen_retriever.search import DEFAULT_K, Method, Minima, Search, explain, find
 from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP, Settings
 from reimagen_retriever.upkeep.commands import compact, restore, snapshot, verify
+from reimagen_retriever.vectors.make import make_vectors
+from reimagen_retriever.vectors.precomputed import Of
 from reimagen_retriever.workers import run
 
 app = typer.Typer(
@@ -81,37 +85,95 @@ def build(
 
 
 @app.command()
+def vectors(
+    knowledge_base: KnowledgeBaseFolder,
+    encoder: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The encoder, see above; queries will be encoded with it too.")
+    ],
+    of: Annotated[
+        Of | None, typer.Option(help="What of a pair to encode [default: pictures, if the encoder can].")
+    ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Take vectors that this encoder has made before: `img_emb_0000.npy` (or `text_emb_0000.npy`) with "
+            "`metadata_0000.parquet`, as LAION publishes them.",
+        ),
+    ] = None,
+) -> None:
+    """Make the vectors of a knowledge base, for searches by meaning: `--method dense` or `hybrid`.
+
+    The encoder's FOLDER holds `tokenizer.json` and an ONNX model, `model.onnx` (a sentence encoder, with its
+    `1_Pooling/config.json`) or `text_model.onnx` and `vision_model.onnx` with `preprocessor_config.json` (CLIP and its
+    like), as Hugging Face's exporters leave them.
+
+    Interrupted, it goes on where it was when it is called again. A service that serves the base goes over by itself.
+    Building the base anew takes the vectors with it.
+    """
+    with told():
+        manifest = make_vectors(knowledge_base, encoder, of, given)
+        typer.echo(f"{knowledge_base}: {_vectors_summary(manifest)}")
+
+
+@app.command()
 def search(
     knowledge_base: KnowledgeBaseFolder,
     query: Annotated[str, typer.Argument(help="Free text, usually a prompt.")],
-    k: Annotated[int, typer.Option("-k", min=1, max=16, help="How many pairs at most.")] = 2,
+    k: Annotated[int, typer.Option("-k", min=1, max=16, help="How many pairs at most.")] = DEFAULT_K,
+    method: Annotated[Method, typer.Option(help="By words, by meaning (what `vectors` has made), or both.")] = "bm25",
     minimum_overlap: Annotated[
         float,
         typer.Option(min=0, max=1, help="Leave out pairs that have less in common with the query; 0 shows them all."),
     ] = DEFAULT_MINIMUM_OVERLAP,
+    minimum_cosine: Annotated[
+        float | None,
+        typer.Option(min=-1, max=1, help="The same by vectors; -1 shows them all [default: as `describe` tells]."),
+    ] = None,
     per_entity: Annotated[
         bool, typer.Option("--per-entity", help="Find pairs of each thing that the query names, in turn.")
     ] = False,
+    licenses: Annotated[
+        list[str] | None, typer.Option("--license", help="Pairs under this license alone. Repeatable: any of them.")
+    ] = None,
+    sources: Annotated[
+        list[str] | None, typer.Option("--source", help="Pairs whose source begins with this alone. Repeatable.")
+    ] = None,
+    minimum_side: Annotated[int, typer.Option(min=0, help="Pixels that a picture's shorter side has at least.")] = 0,
+    safe_only: Annotated[bool, typer.Option("--safe-only", help="Leave out what its source says is unsafe.")] = False,
+    exclude_ids: Annotated[
+        list[str] | None, typer.Option("--exclude-id", help="Leave this pair out. Repeatable.")
+    ] = None,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Show all of nearly the same pictures, not the best alone.")
+    ] = False,
+    show_why: Annotated[bool, typer.Option("--explain", help="Tell what each term of the query adds.")] = False,
+    encoder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the base's encoder is, if it was moved.")
+    ] = None,
 ) -> None:
     """Search a knowledge base without a service."""
     with told():
-        base = KnowledgeBase.open(knowledge_base)
-        find = base.index.search_per_entity if per_entity else base.index.search
-        hits = find(query, k, minimum_score=0.0, minimum_overlap=minimum_overlap)
-        table = Table("rank", "score", "overlap", "id", "text", "source", "license")
-        for rank, hit in enumerate(hits, start=1):
-            pair = hit.pair
-            row = (
-                f"{rank}",
-                f"{hit.score:.3f}",
-                f"{base.index.overlap(query, hit.pair.contents):.2f}",
-                pair.id,
-                pair.contents,
-                pair.source,
-                pair.license,
-            )
-            table.add_row(*row)
-        Console().print(table if hits else "no neighbor: nothing in the knowledge base has enough in common with this")
+        filters = Filters(
+            licenses=tuple(licenses or ()),
+            sources=tuple(sources or ()),
+            minimum_side=minimum_side,
+            safe_only=safe_only,
+            exclude_ids=tuple(exclude_ids or ()),
+            keep_duplicates=keep_duplicates,
+        )
+        asked = Search(query, k, method=method, per_entity=per_entity, filters=filters)
+        asked.check()
+        base = KnowledgeBase.open(knowledge_base, encoder)
+        hits = find(base, asked, Minima(minimum_overlap, minimum_cosine))
+        console = Console()
+        console.print(
+            tables.of_hits(hits)
+            if hits
+            else "no neighbor: nothing in the knowledge base has enough in common with this"
+        )
+        if show_why and hits:
+            console.print(tables.of_explanations([explain(base, asked, hit) for hit in hits]))
 
 
 @app.command()
@@ -161,6 +223,8 @@ def describe(knowledge_base: KnowledgeBaseFolder) -> None:
         base.close()
         typer.echo(f"{knowledge_base}: {_summary(manifest)}")
         typer.echo(f"built {manifest.created:%Y-%m-%d %H:%M} UTC, format version {manifest.format_version}")
+        if manifest.vectors:
+            typer.echo(_vectors_summary(manifest))
 
 
 @app.command(epilog=variables_help(Settings))
@@ -201,6 +265,15 @@ def serve(
 
 for _command in (add, remove, compact, verify, snapshot, restore):
     app.command()(_command)
+
+
+def _vectors_summary(manifest: Manifest) -> str:
+    made = manifest.vectors
+    assert made
+    return (
+        f"vectors of {made.pairs:,} {made.of}, {made.dimension:,} dimensions, {made.kind} index, "
+        f"by {made.encoder} ({made.encoder_digest}); a neighbor from cosine {made.minimum_cosine:.3f} up"
+    )
 
 
 def _summary(manifest: Manifest) -> str:

@@ -1,8 +1,6 @@
 """From a query to its neighbors: checks, cache, index, pictures; and the base replaced while it is served."""
 
-import hashlib
 import logging
-import math
 import threading
 import time
 from collections import Counter
@@ -26,10 +24,9 @@ from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair, StoredP
 from reimagen_retriever.live.groups import Rejections, checked_groups
 from reimagen_retriever.live.queue import WriteQueue
 from reimagen_retriever.live.writer import Outcome, Remove
+from reimagen_retriever.search import DEFAULT_K, Explanation, Minima, Search, explain, find
+from reimagen_retriever.search import key as search_key
 
-DEFAULT_K = 2
-MAXIMUM_K = 16
-MAXIMUM_QUERY_CHARACTERS = 1_000
 MAXIMUM_SEARCHES = 64
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # of the pictures in one answer
 MAXIMUM_DELETED = 10_000
@@ -37,42 +34,9 @@ MAXIMUM_DELETED = 10_000
 _REFRESH_SECONDS = 0.25
 _DAMAGED_SECONDS = 10.0
 
+_WARMING = "a picture of a red panda in the snow"
 _logger = logging.getLogger(__name__)
 _HITS = TypeAdapter(list[Hit])
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is asked for."""
-
-    query: str
-    k: int = DEFAULT_K
-    omit_images: bool = False
-    minimum_score: float | None = None
-    """The least BM25 score; None leaves it to the service's minimum overlap to say what is no neighbor."""
-    per_entity: bool = False
-    """Pairs for each of the things that the query names, see `BM25Index.search_per_entity`."""
-
-    def check(self, within: str = "") -> None:
-        """Refuses what is beyond the limits.
-
-        Args:
-            within: What the fields' names begin with, such as `searches[0].`.
-
-        Raises:
-            InvalidArgument: naming the field.
-        """
-        length = len(self.query.strip())
-        if not 1 <= length <= MAXIMUM_QUERY_CHARACTERS:
-            raise InvalidArgument(
-                f"must be 1 to {MAXIMUM_QUERY_CHARACTERS:,} characters, got {length:,}", field=f"{within}query"
-            )
-        if not 1 <= self.k <= MAXIMUM_K:
-            raise InvalidArgument(f"must be 1 to {MAXIMUM_K}, got {self.k:,}", field=f"{within}k")
-        if self.minimum_score is not None and not (math.isfinite(self.minimum_score) and self.minimum_score >= 0):
-            raise InvalidArgument(
-                f"must be a number from 0 up, got {self.minimum_score}", field=f"{within}minimum_score"
-            )
 
 
 @dataclass(frozen=True)
@@ -82,6 +46,7 @@ class FoundPair:
     pair: StoredPair
     image: bytes
     score: float = 0.0
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +90,7 @@ class Description:
     """What is being served, and how the service is doing."""
 
     manifest: Manifest
-    minimum_overlap: float
+    minima: Minima
     cache: CacheState
 
 
@@ -138,13 +103,23 @@ class Retriever:
     Args:
         folder: The knowledge base.
         cache: Where answers are kept.
-        minimum_overlap: 0 to 1, see `BM25Index.search`.
+        minimum_overlap: 0 to 1, see `Minima`.
+        minimum_cosine: -1 to 1, see `Minima`.
+        encoder: See `KnowledgeBase.open`.
     """
 
-    def __init__(self, folder: Path, cache: AnswerCache, minimum_overlap: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache: AnswerCache,
+        minimum_overlap: float,
+        minimum_cosine: float | None = None,
+        encoder: Path | None = None,
+    ) -> None:
         self._folder = folder
+        self._encoder = encoder
         self._cache = cache
-        self._minimum_overlap = minimum_overlap
+        self._minima = Minima(minimum_overlap, minimum_cosine)
         self._flights = SingleFlight[tuple[list[Hit], bool]]()
         self._lock = threading.Lock()
         self._base: _Shared | None = None
@@ -166,7 +141,7 @@ class Retriever:
             ReimagenError: it is broken or damaged.
         """
         stamp = manifest_stamp(self._folder)
-        base = _opened_warm(self._folder)
+        base = _opened_warm(self._folder, self._encoder)
         with self._lock:
             self._base, self._stamp = _Shared(base), stamp
             self._writes = WriteQueue(self._folder, address, self._refresh)
@@ -277,7 +252,7 @@ class Retriever:
             Unavailable: the base is not open yet.
         """
         with self._current() as base:
-            return Description(base.manifest, self._minimum_overlap, self._cache.state())
+            return Description(base.manifest, self._minima, self._cache.state())
 
     def complaints(self) -> list[str]:
         """What is missing although it serves: Redis, a readable base. Asks Redis, and looks for a new build.
@@ -300,11 +275,16 @@ class Retriever:
         self._cache.close()
 
     def _answer(self, base: KnowledgeBase, search: Search) -> Answer:
-        key = _key(base, search, self._minimum_overlap)
+        key = search_key(base, search, self._minima)
         hits, cached = self._flights.do(key, lambda: self._hits(base, search, key))
         with tracing.span("pictures", {"count": 0 if search.omit_images else len(hits)}):
             neighbors = [
-                FoundPair(hit.pair, b"" if search.omit_images else base.images.read(hit.pair), hit.score)
+                FoundPair(
+                    hit.pair,
+                    b"" if search.omit_images else base.images.read(hit.pair),
+                    hit.score,
+                    explain(base, search, hit) if search.explain else None,
+                )
                 for hit in hits
             ]
         return Answer(neighbors, base.manifest.generation, cached)
@@ -317,12 +297,8 @@ class Retriever:
             except ValidationError:
                 _logger.warning("the cache holds something that is no answer", extra={"key": key})
         metrics.INDEX_SEARCHES.inc()
-        find = base.index.search_per_entity if search.per_entity else base.index.search
         with tracing.span("index"):
-            if search.minimum_score is None:
-                hits = find(search.query, search.k, 0.0, self._minimum_overlap)
-            else:
-                hits = find(search.query, search.k, search.minimum_score, 0.0)
+            hits = find(base, search, self._minima)
         self._cache.put(key, _HITS.dump_json(hits))
         return hits, False
 
@@ -397,7 +373,7 @@ class Retriever:
             return
         self._stamp = stamp
         try:
-            base = _opened_warm(self._folder)
+            base = _opened_warm(self._folder, self._encoder)
         except ReimagenError as error:
             _logger.error("the knowledge base has changed and can't be opened: serving the old one", exc_info=error)
             self._unreadable = f"the knowledge base has changed and can't be opened: {error.message}"
@@ -429,11 +405,16 @@ class _Shared:
     retire = give_back
 
 
-def _opened_warm(folder: Path) -> KnowledgeBase:
-    base = KnowledgeBase.open(folder)
+def _opened_warm(folder: Path, encoder: Path | None) -> KnowledgeBase:
+    base = KnowledgeBase.open(folder, encoder)
     # Java compiles as it runs: without this the first callers would wait for it.
     for _ in range(20):
-        base.index.search("a picture of a red panda in the snow", DEFAULT_K, 0.0, 0.0)
+        base.index.search(_WARMING, DEFAULT_K, 0.0, 0.0)
+    if base.dense:
+        try:
+            base.dense.search(_WARMING, DEFAULT_K, -1.0)
+        except InvalidArgument as error:
+            _logger.warning("searches by BM25 alone", extra={"error": error.message})
     _measure(base)
     _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
     return base
@@ -447,12 +428,3 @@ def _measure(base: KnowledgeBase) -> None:
 
 def _not_open() -> Unavailable:
     return Unavailable("the knowledge base is not open; try again in a moment", retry_after=1.0)
-
-
-def _key(base: KnowledgeBase, search: Search, minimum_overlap: float) -> str:
-    """Names everything that the answer depends on, the query by its terms: their order, case and stop words don't."""
-    terms = "\n".join(sorted(base.index.terms(search.query)))
-    limit = f"overlap {minimum_overlap!r}" if search.minimum_score is None else f"score {search.minimum_score!r}"
-    digest = hashlib.sha256(terms.encode(errors="surrogatepass")).hexdigest()[:32]
-    method = "bm25 per entity" if search.per_entity else "bm25"
-    return f"reimagen:{base.manifest.generation}:{method}:{search.k}:{limit}:{digest}"

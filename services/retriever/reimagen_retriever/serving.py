@@ -45,7 +45,9 @@ class Service:
             cache = AnswerCache(settings.redis_url, settings.cache_seconds)
         except ValueError as error:
             raise InvalidArgument(str(error), field="redis_url") from error
-        self._retriever = Retriever(settings.knowledge_base, cache, settings.minimum_overlap)
+        self._retriever = Retriever(
+            settings.knowledge_base, cache, settings.minimum_overlap, settings.minimum_cosine, settings.encoder
+        )
         self._grpc: GrpcServer | None = None
         self._https: list[HttpServer] = []
         self.addresses: dict[str, str] = {}

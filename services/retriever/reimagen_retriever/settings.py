@@ -35,6 +35,17 @@ class Settings(BaseSettings):
         description="How much of the shorter of query and text both must say for the pair to be a neighbor. "
         "The default suits texts that name a thing; where they are long captions, try 0.3 to 0.5.",
     )
+    encoder: Path | None = Field(
+        default=None,
+        description="Folder of the encoder that the base's vectors were made with, if it is not where it was then.",
+    )
+    minimum_cosine: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="The least cosine of a query's and a pair's vector for the pair to be a neighbor; unless set, what "
+        "was measured when the vectors were made: one in a thousand of unrelated pairs has more.",
+    )
     redis_url: str | None = Field(default=None, description="Where answers are cached; none: they are not.")
     cache_seconds: int = Field(default=3600, ge=1, description="About how long an answer stays in the cache.")
     stop_seconds: float = Field(default=10, ge=0, description="How long calls under way may take once a stop is asked.")

@@ -15,7 +15,8 @@ from reimagen_retriever.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.writer import LiveWriter, Put, Remove
-from reimagen_retriever.service import Added, Retriever, Search
+from reimagen_retriever.search import Search
+from reimagen_retriever.service import Added, Retriever
 
 MakeBase = Callable[..., Path]
 MakePicture = Callable[..., bytes]

@@ -20,7 +20,8 @@ from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.writer import LiveWriter, Put, Remove
-from reimagen_retriever.service import Retriever, Search
+from reimagen_retriever.search import Search
+from reimagen_retriever.service import Retriever
 from reimagen_retriever.upkeep.compact import compact
 from reimagen_retriever.upkeep.snapshot import restore, snapshot
 from reimagen_retriever.upkeep.verify import verify
@@ -48,7 +49,9 @@ def answers(folder: Path) -> list[object]:
     base = KnowledgeBase.open(folder)
     found: list[object] = []
     for query in ("a kea", "a red fox in the snow", "kea fox hotel", "unicorn"):
-        found += [(hit.pair.id, hit.pair.contents, hit.score) for hit in base.index.search(query, 16, 0, 0)]
+        found += [
+            (hit.pair.id, hit.pair.contents, hit.score, hit.overlap) for hit in base.index.search(query, 16, 0, 0)
+        ]
     base.close()
     return found
 

@@ -7,14 +7,22 @@ import grpc
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1 import retrieval_pb2_grpc
 from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.knowledge_base.manifest import Vectors
 from reimagen_retriever.knowledge_base.pair import SourcePair
-from reimagen_retriever.service import DEFAULT_K, MAXIMUM_ANSWER_BYTES, Answer, FoundPair, Retriever, Search
+from reimagen_retriever.search import DEFAULT_K, Explanation, Method, Minima, Search
+from reimagen_retriever.service import MAXIMUM_ANSWER_BYTES, Answer, FoundPair, Retriever
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Retrieval"].full_name
 # The pictures of a full answer, and room for what is said about them.
 MAXIMUM_MESSAGE_BYTES = MAXIMUM_ANSWER_BYTES + 4 * 1024 * 1024
 
-_METHODS = (pb.METHOD_UNSPECIFIED, pb.METHOD_BM25)
+_METHODS: dict[int, Method] = {
+    pb.METHOD_UNSPECIFIED: "bm25",
+    pb.METHOD_BM25: "bm25",
+    pb.METHOD_DENSE: "dense",
+    pb.METHOD_HYBRID: "hybrid",
+}
 _CACHE_STATES = {"up": pb.CACHE_STATE_UP, "down": pb.CACHE_STATE_DOWN, "off": pb.CACHE_STATE_OFF}
 
 
@@ -66,8 +74,9 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
             format_version=manifest.format_version,
             pairs=manifest.pairs,
             licenses=manifest.licenses,
-            minimum_overlap=description.minimum_overlap,
+            minimum_overlap=description.minima.overlap,
             cache=_CACHE_STATES[description.cache],
+            vectors=_vectors(manifest.vectors, description.minima) if manifest.vectors else None,
         )
 
 
@@ -77,9 +86,19 @@ def _search(request: pb.SearchRequest, within: str = "") -> Search:
     return Search(
         query=request.query,
         k=request.k or DEFAULT_K,
+        method=_METHODS[request.method],
         omit_images=request.omit_images,
         minimum_score=request.minimum_score if request.HasField("minimum_score") else None,
         per_entity=request.per_entity,
+        filters=Filters(
+            licenses=tuple(request.filters.licenses),
+            sources=tuple(request.filters.sources),
+            minimum_side=request.filters.minimum_side,
+            safe_only=request.filters.safe_only,
+            exclude_ids=tuple(request.filters.exclude_ids),
+            keep_duplicates=request.filters.keep_duplicates,
+        ),
+        explain=request.explain,
     )
 
 
@@ -107,10 +126,39 @@ def _text(text: str) -> str:
 
 def _response(answer: Answer) -> pb.SearchResponse:
     neighbors = (
-        pb.Neighbor(pair=_pair(found), rank=rank, score=found.score)
+        pb.Neighbor(
+            pair=_pair(found),
+            rank=rank,
+            score=found.score,
+            explanation=_explanation(found.explanation) if found.explanation else None,
+        )
         for rank, found in enumerate(answer.neighbors, start=1)
     )
     return pb.SearchResponse(neighbors=neighbors, generation=answer.generation, cached=answer.cached)
+
+
+def _vectors(vectors: Vectors, minima: Minima) -> pb.Vectors:
+    return pb.Vectors(
+        of=vectors.of,
+        kind=vectors.kind,
+        dimension=vectors.dimension,
+        encoder_digest=vectors.encoder_digest,
+        minimum_cosine=vectors.minimum_cosine if minima.cosine is None else minima.cosine,
+    )
+
+
+def _explanation(explanation: Explanation) -> pb.Explanation:
+    hit = explanation.hit
+    return pb.Explanation(
+        terms=[
+            pb.Explanation.Term(term=term.term, times=term.times, idf=term.idf, tf=term.tf, score=term.score)
+            for term in explanation.terms
+        ],
+        overlap=hit.overlap,
+        cosine=hit.cosine,
+        bm25_rank=hit.bm25_rank,
+        dense_rank=hit.dense_rank,
+    )
 
 
 def _pair(found: FoundPair) -> pb.Pair:

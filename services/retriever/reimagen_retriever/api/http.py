@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -12,15 +13,10 @@ from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
 from reimagen_common.http_errors import Problem, register_error_handlers
 from reimagen_common.http_server import BodyLimit, Places
+from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.knowledge_base.pair import SourcePair
-from reimagen_retriever.service import (
-    DEFAULT_K,
-    MAXIMUM_K,
-    MAXIMUM_QUERY_CHARACTERS,
-    FoundPair,
-    Retriever,
-    Search,
-)
+from reimagen_retriever.search import DEFAULT_K, MAXIMUM_K, MAXIMUM_QUERY_CHARACTERS, Method, Search
+from reimagen_retriever.service import FoundPair, Retriever
 
 _BODY_BYTES: Final = 64 * 1024 * 1024
 _DESCRIPTION: Final = "The (image, text) pairs of a knowledge base: found by texts, read, added and removed."
@@ -39,10 +35,40 @@ class SearchRequest(BaseModel):
 
     query: str = Field(description=f"Free text, usually a prompt: 1 to {MAXIMUM_QUERY_CHARACTERS:,} characters.")
     k: int = Field(DEFAULT_K, description=f"How many pairs at most, 1 to {MAXIMUM_K}.")
+    method: Method = Field("bm25", description="By words, by meaning (where the base has vectors), or both.")
     minimum_score: float | None = Field(
         None, description="Pairs that score below this are no neighbors; unset, the service tells by what texts share."
     )
-    per_entity: bool = Field(False, description="Pairs for each of the things that the query names, in turn.")
+    per_entity: bool = Field(
+        False, description="Pairs for each of the things that the query names, in turn; with bm25 alone."
+    )
+    licenses: list[str] = Field([], description="Pairs under one of these alone; an empty one means unknown.")
+    sources: list[str] = Field([], description="Pairs whose source begins with one of these alone.")
+    minimum_side: int = Field(0, description="Pixels that a picture's shorter side has at least.")
+    safe_only: bool = Field(False, description="Leave out what its source says is unsafe; of the unknown, none.")
+    exclude_ids: list[str] = Field([], description="Leave these out.")
+    keep_duplicates: bool = Field(False, description="All of several nearly equal pictures, not the best alone.")
+    explain: bool = Field(False, description="Tell why each pair was found.")
+
+    def search(self) -> Search:
+        """What the service is asked."""
+        return Search(
+            query=self.query,
+            k=self.k,
+            omit_images=True,
+            method=self.method,
+            minimum_score=self.minimum_score,
+            per_entity=self.per_entity,
+            filters=Filters(
+                licenses=tuple(self.licenses),
+                sources=tuple(self.sources),
+                minimum_side=self.minimum_side,
+                safe_only=self.safe_only,
+                exclude_ids=tuple(self.exclude_ids),
+                keep_duplicates=self.keep_duplicates,
+            ),
+            explain=self.explain,
+        )
 
 
 class Pair(BaseModel):
@@ -59,11 +85,32 @@ class Pair(BaseModel):
     license: str = Field(description="SPDX identifier or name; empty when unknown.")
 
 
+class Term(BaseModel):
+    """What a term of the query adds to a BM25 score: times * idf * tf."""
+
+    term: str = Field(description="As the index has it, such as a stem.")
+    times: int = Field(description="How often the query has it.")
+    idf: float = Field(description="The greater, the fewer pairs have the term.")
+    tf: float = Field(description="0 to 1: the greater, the oftener the text has it and the shorter it is.")
+    score: float
+
+
+class Reason(BaseModel):
+    """Why a pair was found."""
+
+    terms: list[Term] = Field(description="The most first; none where it was found by vectors alone.")
+    overlap: float = Field(description="How much query and text have in common, 0 to 1.")
+    cosine: float | None = Field(description="Of the vectors of query and pair, where they were compared.")
+    bm25_rank: int | None = Field(description="Of a hybrid search, in BM25's ranking.")
+    dense_rank: int | None = Field(description="Of a hybrid search, in the vectors' ranking.")
+
+
 class Neighbor(Pair):
     """A pair that a query found."""
 
     rank: int = Field(description="From 1, the best.")
-    score: float = Field(description="Comparable within one answer only.")
+    score: float = Field(description="Of the method; comparable within one answer only.")
+    explanation: Reason | None = Field(None, description="Where `explain` asked for it.")
 
 
 class SearchResponse(BaseModel):
@@ -164,9 +211,9 @@ def _knowledge_base_router(retriever: Retriever) -> APIRouter:
     @router.get("/search")
     def search(asked: Annotated[SearchRequest, Query()], request: Request) -> SearchResponse:
         """Find the pairs that match a query best, best first."""
-        answer = retriever.search(Search(**asked.model_dump(), omit_images=True))
+        answer = retriever.search(asked.search())
         neighbors = [
-            Neighbor(**_fields(found, request), rank=rank, score=found.score)
+            Neighbor(**_fields(found, request), rank=rank, score=found.score, explanation=_reason(found))
             for rank, found in enumerate(answer.neighbors, start=1)
         ]
         return SearchResponse(neighbors=neighbors, generation=answer.generation, cached=answer.cached)
@@ -233,6 +280,19 @@ def _refuse_other_sites(request: Request) -> None:
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         raise HTTPException(403, f"pages of {origin} may not change this knowledge base")
+
+
+def _reason(found: FoundPair) -> Reason | None:
+    if found.explanation is None:
+        return None
+    hit = found.explanation.hit
+    return Reason(
+        terms=[Term(**asdict(term)) for term in found.explanation.terms],
+        overlap=hit.overlap,
+        cosine=hit.cosine,
+        bm25_rank=hit.bm25_rank,
+        dense_rank=hit.dense_rank,
+    )
 
 
 def _fields(found: FoundPair, request: Request) -> dict[str, Any]:

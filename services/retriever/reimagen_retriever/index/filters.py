@@ -1,9 +1,9 @@
 """Which pairs a search may find at all; what it finds of them has the same scores as without."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.index.jvm import java_class
@@ -51,6 +51,13 @@ class Filters:
             raise InvalidArgument(
                 f"must be 0 to {MAXIMUM_SIDE:,}, got {self.minimum_side:,}", field=f"{within}minimum_side"
             )
+
+    def canonical(self) -> Self:
+        """Equal for filters that mean the same."""
+        licenses, sources, excluded = (
+            tuple(sorted(set(values))) for values in (self.licenses, self.sources, self.exclude_ids)
+        )
+        return replace(self, licenses=licenses, sources=sources, exclude_ids=excluded)
 
     def group(self, pair: StoredPair) -> str:
         """What no two hits of an answer share."""

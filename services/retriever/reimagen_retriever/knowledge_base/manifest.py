@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,6 +34,21 @@ class _Version(BaseModel):
     format_version: int = Field(description="Of the layout of the folder.")
 
 
+class Vectors(BaseModel):
+    """What is known of the vectors of a base's pairs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str = Field(pattern=r"^vectors-[0-9a-f]+$", description="Where they are, beside shards/ and lucene/.")
+    of: Literal["texts", "pictures"] = Field(description="What of a pair was encoded.")
+    kind: Literal["flat", "hnsw", "ivf-pq"] = Field(description="Of FAISS's index.")
+    pairs: int = Field(gt=0, description="How many there are.")
+    dimension: int = Field(gt=0, description="Of each.")
+    encoder: str = Field(description="Folder of the encoder, which queries are encoded with too.")
+    encoder_digest: str = Field(description="Of the encoder's files, so that no other one takes its place.")
+    minimum_cosine: float = Field(description="What makes a neighbor: one in a thousand of unrelated pairs has more.")
+
+
 class Manifest(_Version):
     """What a knowledge base is."""
 
@@ -47,6 +62,7 @@ class Manifest(_Version):
     licenses: dict[str, int] = Field(description="License to the number of pairs under it; '' is unknown.")
     rejected: dict[str, int] = Field(description="Reason to the number of entries of the source that were left out.")
     shards: list[Shard] = Field(description="The image store.")
+    vectors: Vectors | None = Field(default=None, description="For dense search, where they were made.")
 
     @property
     def shards_folder(self) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from reimagen_common.errors import Unavailable
+from reimagen_common.errors import InvalidArgument, Unavailable
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.writer import IndexWriter
@@ -129,6 +129,12 @@ class LiveWriter:
             return (Outcome.REMOVED if old else Outcome.UNKNOWN), None
         if old and _same(old, change.pair):
             return Outcome.UNCHANGED, old
+        if self._built.vectors:
+            raise InvalidArgument(
+                "this knowledge base has vectors, and a pair that is added would have none: build it anew with the "
+                "pair, and make the vectors again",
+                field="pairs",
+            )
         return (Outcome.UPDATED if old else Outcome.ADDED), self._shards.add(change.pair, change.facts)
 
     def _commit(self, before: dict[str, StoredPair | None], changed: dict[str, StoredPair | None]) -> None:

@@ -10,7 +10,7 @@ from reimagen_retriever.index.bm25 import Hit
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.neighbors.fingerprint import Fingerprint, fingerprint, near_duplicates
-from reimagen_retriever.service import MAXIMUM_QUERY_CHARACTERS
+from reimagen_retriever.search import MAXIMUM_QUERY_CHARACTERS
 
 LONGEST_SEARCH = 1_000
 """How many hits are looked at, at most, where near-duplicates stand before the neighbors."""

@@ -19,6 +19,7 @@ from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import ShardWriter
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 from reimagen_retriever.upkeep.progress import progress_bar
+from reimagen_retriever.vectors.carry import carry_vectors
 
 
 def compact(knowledge_base: Path) -> Manifest:
@@ -83,6 +84,7 @@ def _rewritten(base: KnowledgeBase, folder: Path) -> Manifest:
         "pairs": licenses.total(),
         "licenses": dict(licenses.most_common()),
         "shards": shards.shards,
+        "vectors": carry_vectors(base, folder),
     }
     return base.built.model_copy(update=now)
 

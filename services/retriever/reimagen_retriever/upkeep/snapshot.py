@@ -89,8 +89,15 @@ def _link(base: KnowledgeBase, source: Path, folder: Path) -> None:
             _copy_growing(file, folder / "shards" / shard.name, shard)
         else:
             _link_file(file, folder / "shards" / shard.name)
-    for made in (folder / "lucene", folder / "shards", folder):
-        sync_folder(made)
+    made = [folder / "lucene", folder / "shards", folder]
+    if base.built.vectors:
+        name = base.built.vectors.folder
+        (folder / name).mkdir()
+        for file in (source / base.built.folder / name).iterdir():
+            _link_file(file, folder / name / file.name)
+        made.append(folder / name)
+    for each in made:
+        sync_folder(each)
 
 
 def _link_file(file: Path, link: Path) -> None:

@@ -1,0 +1,234 @@
+"""Nearest vectors over FAISS: an index of the vectors, and the vectors themselves, which score what it finds.
+
+A folder holds `vectors.npy` (float16, a row a pair, as LAION publishes them), `ids.npy` with `offsets.npy` (each row's
+pair) and `index.faiss`. All are read through the system's page cache: nothing is loaded at the start, and processes
+share what they read. FAISS says which rows to look at; their cosines are then computed from the vectors, so that they
+mean the same whatever the kind of index.
+"""
+
+import hashlib
+import math
+import os
+import time
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from reimagen_retriever.knowledge_base.damage import DamagedError
+
+_faiss: Any = faiss  # What its types lack.
+Kind = Literal["flat", "hnsw", "ivf-pq"]
+
+FLAT_UP_TO = 50_000
+"""Vectors that are compared one by one, exactly: some milliseconds a query. See docs/search.md."""
+HNSW_UP_TO = 2_000_000
+"""Vectors whose graph fits into memory: 2 bytes a dimension and 150 more of each. Above: 1 byte for 8 dimensions."""
+_HNSW_LINKS = 32
+_HNSW_BUILD_EFFORT = 80
+_HNSW_EFFORT = 64
+_IVF_PROBED = 1 / 32
+_IVF_RESCORED = 16
+"""How many times more rows are looked at than asked for, where the index knows vectors but roughly."""
+_TRAINED_ON = 64
+"""Vectors for each of IVF's lists."""
+_BLOCK = 65_536
+_KEPT_EVERY = 5.0
+"""Seconds after which what was written need not be made again after a crash."""
+
+
+def kind_for(pairs: int) -> Kind:
+    """The kind of index for so many pairs."""
+    if pairs <= FLAT_UP_TO:
+        return "flat"
+    return "hnsw" if pairs <= HNSW_UP_TO else "ivf-pq"
+
+
+class DenseWriter:
+    """Writes the vectors of a base's pairs into a folder; they are safe on disk after `finish`.
+
+    A folder that was left unfinished is gone on with.
+
+    Args:
+        folder: Where to.
+        pairs: How many there will be.
+        dimension: Of their vectors.
+    """
+
+    def __init__(self, folder: Path, pairs: int, dimension: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._progress = folder / "done"
+        self.done: int = int(self._progress.read_text()) if self._progress.exists() else 0
+        """How many are written."""
+        path = folder / "vectors.npy"
+        self._vectors: Any = (
+            np.load(path, mmap_mode="r+")
+            if self.done
+            else np.lib.format.open_memmap(path, "w+", dtype=np.float16, shape=(pairs, dimension))
+        )
+        self._kept_at = time.monotonic()
+
+    def add(self, vectors: NDArray[np.floating[Any]] | Sequence[NDArray[np.floating[Any]]]) -> None:
+        """Appends the vectors of some pairs, (pairs, dimension), each of length 1."""
+        self._vectors[self.done : self.done + len(vectors)] = vectors
+        self.done += len(vectors)
+        if time.monotonic() - self._kept_at > _KEPT_EVERY:
+            self._vectors.flush()
+            unfinished = self._progress.with_suffix(".new")
+            unfinished.write_text(str(self.done))
+            unfinished.replace(self._progress)
+            self._kept_at = time.monotonic()
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors that were added."""
+        return np.asarray(self._vectors[rows], np.float32)
+
+    def finish(self, kind: Kind, ids: Iterable[str]) -> None:
+        """Builds the index over what was added, which must be all pairs.
+
+        Args:
+            kind: Of the index.
+            ids: Of the pairs, in the order of their vectors.
+        """
+        pairs, dimension = self._vectors.shape
+        self._vectors.flush()
+        text, offsets, digests = bytearray(), array("q", [0]), array("Q")
+        for identifier in ids:
+            encoded = identifier.encode()
+            text += encoded
+            offsets.append(len(text))
+            digests.append(_digest(encoded))
+        assert self.done == len(digests) == pairs
+        order = np.argsort(np.frombuffer(digests, np.uint64), kind="stable")
+        np.save(self._folder / "ids.npy", np.frombuffer(text, np.uint8))
+        np.save(self._folder / "offsets.npy", np.frombuffer(offsets, np.int64))
+        np.save(self._folder / "digests.npy", np.frombuffer(digests, np.uint64)[order])
+        np.save(self._folder / "rows.npy", order)
+        # A search in this thread may have set it to one.
+        faiss.omp_set_num_threads(os.cpu_count() or 1)
+        index: Any = faiss.index_factory(dimension, _factory(kind, pairs, dimension), faiss.METRIC_INNER_PRODUCT)
+        if kind == "hnsw":
+            index.hnsw.efConstruction = _HNSW_BUILD_EFFORT
+        if not index.is_trained:
+            index.train(self._sample(pairs))
+        for start in range(0, pairs, _BLOCK):
+            index.add(self._vectors[start : start + _BLOCK].astype(np.float32))
+        faiss.write_index(index, str(self._folder / "index.faiss"))
+        self._progress.unlink(missing_ok=True)
+        for path in self._folder.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def _sample(self, pairs: int) -> NDArray[np.float32]:
+        count = min(pairs, _TRAINED_ON * _lists(pairs))
+        rows = np.sort(np.random.default_rng(0).choice(pairs, count, replace=False))
+        return self.read(rows)
+
+
+class DenseIndex:
+    """Finds the rows whose vectors are nearest to one; safe to use from many threads."""
+
+    def __init__(self, folder: Path, kind: Kind, pairs: int, dimension: int) -> None:
+        """Opens what `DenseWriter` wrote.
+
+        Raises:
+            DamagedError: a file is missing, broken or of another base.
+        """
+        self._kind = kind
+        try:
+            self._vectors, self._ids, self._offsets, self._digests, self._rows = (
+                np.load(folder / f"{name}.npy", mmap_mode="r")
+                for name in ("vectors", "ids", "offsets", "digests", "rows")
+            )
+            self._index: Any = faiss.read_index(str(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DamagedError(f"cannot read the vectors in {folder}: {error}") from error
+        shape = (pairs, dimension)
+        if not self._vectors.shape == (self._index.ntotal, self._index.d) == (len(self._rows), dimension) == shape:
+            raise DamagedError(f"{folder} does not hold {pairs:,} vectors of {dimension:,} dimensions")
+        self.pairs = pairs
+
+    def nearest(self, vector: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The rows nearest to a vector, and their cosines with it, best first.
+
+        All n there are in a flat index, and in any where n is a good part of the rows: then they are compared one by
+        one. Otherwise nearly always the nearest, see docs/search.md for how often.
+
+        Args:
+            vector: (dimension), of length 1.
+            n: How many at most, 1 or more.
+        """
+        n = min(n, self.pairs)
+        wanted, parameters = n, None
+        if self._kind != "flat" and 8 * n >= self.pairs:
+            return _best(np.arange(self.pairs), self._all_cosines(vector), n)
+        if self._kind == "hnsw":
+            parameters = _faiss.SearchParametersHNSW(efSearch=max(_HNSW_EFFORT, 2 * n))
+        elif self._kind == "ivf-pq":
+            wanted = min(_IVF_RESCORED * n, self.pairs)
+            parameters = _faiss.SearchParametersIVF(nprobe=max(1, round(_IVF_PROBED * self._index.nlist)))
+        # Searches come from several threads at once; more threads for one query would wait for each other.
+        faiss.omp_set_num_threads(1)
+        _, labels = self._index.search(vector[None], wanted, params=parameters)
+        return self.best(labels[0][labels[0] >= 0], vector, n)
+
+    def best(
+        self, rows: NDArray[np.int64], vector: NDArray[np.float32], n: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Of these rows the n nearest to a vector, and their cosines with it, best first."""
+        return _best(rows, self.read(rows) @ vector, n)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The rows' vectors, (rows, dimension)."""
+        return np.asarray(self._vectors[rows], np.float32)
+
+    def identifier(self, row: int) -> str:
+        """The id of the row's pair."""
+        return bytes(self._ids[self._offsets[row] : self._offsets[row + 1]]).decode()
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The rows of those of the ids that have one, in no particular order."""
+        digests = np.array([_digest(identifier.encode()) for identifier in ids], np.uint64)
+        first, last = (np.searchsorted(self._digests, digests, side) for side in ("left", "right"))
+        found = [
+            row
+            for identifier, start, stop in zip(ids, first, last, strict=True)
+            for row in self._rows[start:stop]
+            if self.identifier(row) == identifier
+        ]
+        return np.array(found, np.int64)
+
+    def _all_cosines(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        blocks = (self._vectors[start : start + _BLOCK] for start in range(0, self.pairs, _BLOCK))
+        return np.concatenate([block.astype(np.float32) @ vector for block in blocks])
+
+
+def _best(
+    rows: NDArray[np.int64], cosines: NDArray[np.float32], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    order = np.lexsort((rows, -cosines))[:n]
+    return rows[order], cosines[order]
+
+
+def _factory(kind: Kind, pairs: int, dimension: int) -> str:
+    match kind:
+        case "flat":
+            return "SQfp16"
+        case "hnsw":
+            return f"HNSW{_HNSW_LINKS}_SQfp16"
+    pieces = next(pieces for pieces in range(max(1, dimension // 8), 0, -1) if dimension % pieces == 0)
+    return f"IVF{_lists(pairs)}_HNSW{_HNSW_LINKS},PQ{pieces}"
+
+
+def _lists(pairs: int) -> int:
+    """IVF's lists: the power of two next to four times the root of the pairs, as FAISS's guidelines have it."""
+    return 1 << max(0, round(math.log2(4 * math.sqrt(pairs))))
+
+
+def _digest(identifier: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(identifier, digest_size=8).digest(), "little")

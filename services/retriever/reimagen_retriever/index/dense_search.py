@@ -1,0 +1,198 @@
+"""Searching by meaning: the pairs whose vectors are nearest to the query's, alone or fused with BM25's ranking."""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_retriever.index.bm25 import BM25Index, Hit
+from reimagen_retriever.index.dense import DenseIndex
+from reimagen_retriever.index.encoder import Encoder
+from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.fusion import reciprocal_rank_fusion
+from reimagen_retriever.knowledge_base.manifest import Vectors
+
+FUSED = 50
+"""How many hits of either method are fused: one that is further down in both comes behind one that leads either."""
+_FEW = 2_000
+"""Where so few pairs pass the filters, all of them are compared with the query rather than the nearest filtered."""
+_AT_ONCE = 1_024
+_MORE = 8
+
+
+class DenseSearcher:
+    """Searches the vectors of a base; safe to use from many threads.
+
+    Args:
+        index: What knows the pairs by their ids.
+        vectors: What the manifest says of them.
+        folder: Where they are.
+        encoder: The folder of their encoder, where it isn't the one that the manifest names.
+
+    Raises:
+        DamagedError: they cannot be read.
+    """
+
+    def __init__(self, index: BM25Index, vectors: Vectors, folder: Path, encoder: Path | None = None) -> None:
+        self._bm25 = index
+        self._dense = DenseIndex(folder, vectors.kind, vectors.pairs, vectors.dimension)
+        self._encoder = _OpenedLater(encoder or Path(vectors.encoder), vectors.encoder_digest)
+
+    def over(self, index: BM25Index) -> Self:
+        """The same vectors, of what the pairs are now."""
+        newer = copy(self)
+        newer._bm25 = index
+        return newer
+
+    def search(self, query: str, k: int, minimum_cosine: float, filters: Filters = EVERYTHING) -> list[Hit]:
+        """The pairs whose vectors are nearest to the query's, best first, equal ones in the order of the ids' bytes.
+
+        Where k pairs pass, k are found: what the nearest lack is looked for among ever more, in the end among all.
+
+        Args:
+            query: Free text; what is longer than the encoder can take is cut.
+            k: How many at most.
+            minimum_cosine: Hits below this cosine, -1 to 1, are left out.
+            filters: What pairs are looked at.
+
+        Raises:
+            InvalidArgument: the base's encoder is not where it should be, or is another one.
+        """
+        vector = self.encoder().texts([query], "query")[0]
+        hits: dict[str, Hit] = {}
+        for rows, cosines in self._ever_more(vector, k, filters):
+            near = rows[cosines >= minimum_cosine]
+            for start in range(0, len(near), _AT_ONCE):
+                ids = [self._dense.identifier(row) for row in near[start : start + _AT_ONCE]]
+                pairs = self._bm25.pairs_of(ids, filters)
+                for identifier, cosine in zip(ids, cosines[start:], strict=False):
+                    if identifier in pairs:
+                        hits[identifier] = Hit(pairs[identifier], float(cosine), cosine=float(cosine))
+                best = _best_of_each(hits.values(), filters)
+                if len(best) >= k:
+                    return best[:k]
+            if len(near) < len(rows):
+                break
+        return _best_of_each(hits.values(), filters)
+
+    def search_hybrid(
+        self,
+        query: str,
+        k: int,
+        minimum_score: float,
+        minimum_overlap: float,
+        minimum_cosine: float,
+        filters: Filters = EVERYTHING,
+    ) -> list[Hit]:
+        """The pairs that BM25 and the vectors together rank best, by reciprocal rank fusion.
+
+        A pair is relevant if it is to either method, by the minimum of that one.
+
+        Args:
+            query: Free text.
+            k: How many at most.
+            minimum_score: Hits whose fused score, at most 2/61, is below this are left out.
+            minimum_overlap: See `BM25Index.search`.
+            minimum_cosine: See `search`.
+            filters: What pairs are looked at.
+        """
+        found = (
+            self._bm25.search(query, FUSED, 0.0, minimum_overlap, filters),
+            self.search(query, FUSED, minimum_cosine, filters),
+        )
+        # A group of near-duplicates may have another best in either ranking: it is the group that is ranked.
+        by_bm25, by_dense = ({filters.group(hit.pair): hit for hit in hits} for hits in found)
+        ranks = [{group: rank for rank, group in enumerate(ranking, start=1)} for ranking in (by_bm25, by_dense)]
+        fused = []
+        for group, score in islice(reciprocal_rank_fusion([list(by_bm25), list(by_dense)]).items(), k):
+            if score < minimum_score:
+                break
+            bm25_rank, dense_rank = (of.get(group) for of in ranks)
+            shown = by_bm25.get(group) or by_dense[group]
+            if dense_rank and (bm25_rank is None or dense_rank < bm25_rank):
+                shown = by_dense[group]
+            fused.append(
+                replace(
+                    shown,
+                    score=score,
+                    cosine=by_dense[group].cosine if dense_rank else None,
+                    bm25_rank=bm25_rank,
+                    dense_rank=dense_rank,
+                )
+            )
+        return fused
+
+    def vectors_of(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The vectors of those of the ids that have one."""
+        rows = self._dense.rows(ids)
+        return {self._dense.identifier(row): vector for row, vector in zip(rows, self._dense.read(rows), strict=True)}
+
+    def encoder(self) -> Encoder:
+        """The encoder of the base's vectors, opened at the first call.
+
+        Raises:
+            InvalidArgument: it is not where it should be, or another one is.
+        """
+        return self._encoder.get()
+
+    def _ever_more(
+        self, vector: NDArray[np.float32], k: int, filters: Filters
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Rows and their cosines, best first: the nearest, then more; the last are all that pass, or all there are."""
+        n = 4 * k
+        yield self._dense.nearest(vector, n)
+        if n >= self._dense.pairs:
+            return
+        few = self._bm25.ids_of(filters, _FEW)
+        if few is not None:
+            rows = self._dense.rows(few)
+            yield self._dense.best(rows, vector, len(rows))
+            return
+        while n < self._dense.pairs:
+            n *= _MORE
+            yield self._dense.nearest(vector, n)
+
+
+class _OpenedLater:
+    """An encoder that is opened when it is needed first."""
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        self._folder = folder
+        self._digest = digest
+        self._encoder: Encoder | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> Encoder:
+        with self._lock:
+            if self._encoder is None:
+                try:
+                    encoder = Encoder(self._folder)
+                except InvalidArgument as error:
+                    raise InvalidArgument(
+                        f"cannot open the encoder that this base's vectors were made with: {error}. Tell where it is "
+                        "by REIMAGEN_RETRIEVER_ENCODER",
+                        field="method",
+                    ) from error
+                if encoder.digest != self._digest:
+                    raise InvalidArgument(
+                        f"{self._folder} is not the encoder that this base's vectors were made with: its digest is "
+                        f"{encoder.digest}, theirs {self._digest}",
+                        field="method",
+                    )
+                self._encoder = encoder
+            return self._encoder
+
+
+def _best_of_each(hits: Iterable[Hit], filters: Filters) -> list[Hit]:
+    """The best hit of each group of near-duplicates, best first."""
+    kept: dict[str, Hit] = {}
+    for hit in sorted(hits, key=lambda hit: (-hit.score, hit.pair.id.encode())):
+        kept.setdefault(filters.group(hit.pair), hit)
+    return list(kept.values())

@@ -1,0 +1,139 @@
+"""What may be asked of a knowledge base, and how it is found by each method."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.index.bm25 import Hit, TermScore
+from reimagen_retriever.index.dense_search import DenseSearcher
+from reimagen_retriever.index.filters import EVERYTHING, Filters
+
+DEFAULT_K = 2
+MAXIMUM_K = 16
+MAXIMUM_QUERY_CHARACTERS = 1_000
+
+Method = Literal["bm25", "dense", "hybrid"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is asked for."""
+
+    query: str
+    k: int = DEFAULT_K
+    omit_images: bool = False
+    method: Method = "bm25"
+    minimum_score: float | None = None
+    """The least score, of the method; None leaves it to the service's minima to say what is no neighbor."""
+    per_entity: bool = False
+    """Pairs for each of the things that the query names, see `BM25Index.search_per_entity`."""
+    filters: Filters = EVERYTHING
+    explain: bool = False
+    """Whether to tell why each pair was found."""
+
+    def check(self, within: str = "") -> None:
+        """Refuses what is beyond the limits.
+
+        Args:
+            within: What the fields' names begin with, such as `searches[0].`.
+
+        Raises:
+            InvalidArgument: naming the field.
+        """
+        length = len(self.query.strip())
+        if not 1 <= length <= MAXIMUM_QUERY_CHARACTERS:
+            raise InvalidArgument(
+                f"must be 1 to {MAXIMUM_QUERY_CHARACTERS:,} characters, got {length:,}", field=f"{within}query"
+            )
+        if not 1 <= self.k <= MAXIMUM_K:
+            raise InvalidArgument(f"must be 1 to {MAXIMUM_K}, got {self.k:,}", field=f"{within}k")
+        least = -1 if self.method == "dense" else 0
+        if self.minimum_score is not None and not (math.isfinite(self.minimum_score) and self.minimum_score >= least):
+            raise InvalidArgument(
+                f"must be a number from {least} up, got {self.minimum_score}", field=f"{within}minimum_score"
+            )
+        if self.per_entity and self.method != "bm25":
+            raise InvalidArgument(
+                f"goes with method bm25, not {self.method}: a thing is told by the words of the query",
+                field=f"{within}per_entity",
+            )
+        self.filters.check(f"{within}filters.")
+
+
+@dataclass(frozen=True)
+class Minima:
+    """What makes a pair a neighbor where a search names no minimum score."""
+
+    overlap: float
+    """0 to 1, see `BM25Index.search`."""
+    cosine: float | None = None
+    """-1 to 1, see `DenseSearcher.search`; None leaves it to what was measured when the vectors were made."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a pair was found: the hit, and by BM25 what each term of the query adds to the score, the most first."""
+
+    hit: Hit
+    terms: Sequence[TermScore] = ()
+
+
+def find(base: KnowledgeBase, search: Search, minima: Minima) -> list[Hit]:
+    """The hits of a search that has been checked, best first.
+
+    Raises:
+        InvalidArgument: the base has no vectors, or not their encoder.
+    """
+    overlap, cosine = _relevance(base, search, minima)
+    score = search.minimum_score or 0.0
+    match search.method:
+        case "bm25":
+            by = base.index.search_per_entity if search.per_entity else base.index.search
+            return by(search.query, search.k, score, overlap, search.filters)
+        case "dense":
+            least = cosine if search.minimum_score is None else search.minimum_score
+            return _dense(base).search(search.query, search.k, least, search.filters)
+        case "hybrid":
+            return _dense(base).search_hybrid(search.query, search.k, score, overlap, cosine, search.filters)
+
+
+def explain(base: KnowledgeBase, search: Search, hit: Hit) -> Explanation:
+    """Why a hit of a search was found."""
+    return Explanation(hit, () if search.method == "dense" else base.index.explain(search.query, hit.pair.id))
+
+
+def key(base: KnowledgeBase, search: Search, minima: Minima) -> str:
+    """Names everything that the answer depends on.
+
+    To BM25 a query is its terms: their order, case and stop words are nothing. An encoder reads all of it.
+    """
+    overlap, cosine = _relevance(base, search, minima)
+    asked = [search.method, f"{search.per_entity}", f"{search.k}", f"{search.minimum_score!r}", f"{overlap!r}"]
+    if search.method == "bm25":
+        asked += sorted(base.index.terms(search.query))
+    else:
+        asked += [f"{cosine!r}", base.manifest.vectors.folder if base.manifest.vectors else "", search.query.strip()]
+    asked.append(repr(search.filters.canonical()))
+    digest = hashlib.sha256("\n".join(asked).encode(errors="surrogatepass")).hexdigest()[:32]
+    return f"reimagen:{base.manifest.generation}:{digest}"
+
+
+def _relevance(base: KnowledgeBase, search: Search, minima: Minima) -> tuple[float, float]:
+    """The least overlap and cosine; a search that names its own minimum takes what reaches that."""
+    if search.minimum_score is not None:
+        return 0.0, -1.0
+    measured = base.manifest.vectors.minimum_cosine if base.manifest.vectors else -1.0
+    return minima.overlap, measured if minima.cosine is None else minima.cosine
+
+
+def _dense(base: KnowledgeBase) -> DenseSearcher:
+    if base.dense is None:
+        raise InvalidArgument(
+            "this knowledge base has no vectors; make them by `reimagen-retriever vectors KB_DIR --encoder FOLDER`",
+            field="method",
+        )
+    return base.dense

@@ -1,0 +1,126 @@
+"""Making the vectors of a knowledge base."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.index.dense import DenseWriter, kind_for
+from reimagen_retriever.index.encoder import Encoder
+from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, write_manifest
+from reimagen_retriever.knowledge_base.pair import StoredPair
+from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.upkeep.progress import progress_bar
+from reimagen_retriever.vectors.precomputed import Of, Precomputed
+
+_AT_ONCE = 256
+_COMPARED = 1_000
+_UNRELATED_ABOVE = 1e-3
+
+
+def make_vectors(
+    knowledge_base: Path, encoder_folder: Path, of: Of | None = None, given: Path | None = None
+) -> Manifest:
+    """Makes the vectors of all pairs, or replaces those that are there once the new ones are whole.
+
+    Interrupted, it goes on where it was when it is called again.
+
+    Args:
+        knowledge_base: A finished base.
+        encoder_folder: See `EncoderFiles`; queries are encoded with it too.
+        of: What of a pair is encoded; by default the picture, if the encoder can, else the text.
+        given: Vectors that the same encoder has made before, see `Precomputed`.
+
+    Returns:
+        The base's new manifest.
+
+    Raises:
+        NotFound: there is no finished knowledge base in the folder.
+        InvalidArgument: the encoder or the given vectors are of no use for this base.
+        ReimagenError: the base is being written to, or is damaged.
+    """
+    encoder = Encoder(encoder_folder)
+    of = of or ("pictures" if encoder.pictures_too else "texts")
+    if of == "pictures" and not encoder.pictures_too and given is None:
+        raise InvalidArgument(f"{encoder_folder} has no vision_model.onnx: it encodes texts alone", field="of")
+    precomputed = Precomputed(given, of, encoder.dimension) if given else None
+    with locked(knowledge_base, Holder(work="vectors"), LOCK_WAIT_SECONDS):
+        base = KnowledgeBase.open(knowledge_base)
+        try:
+            made_of = (base.manifest.generation, encoder.digest, of, precomputed.identity() if precomputed else "")
+            name = f"vectors-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}"
+            if base.manifest.vectors and base.manifest.vectors.folder == name:
+                return base.manifest
+            folder = knowledge_base / base.manifest.folder / name
+            minimum_cosine = _write(base, encoder, of, precomputed, folder)
+        finally:
+            base.close()
+        sync_folder(folder)
+        sync_folder(folder.parent)
+        vectors = Vectors(
+            folder=name,
+            of=of,
+            kind=kind_for(base.manifest.pairs),
+            pairs=base.manifest.pairs,
+            dimension=encoder.dimension,
+            encoder=str(encoder_folder.resolve()),
+            encoder_digest=encoder.digest,
+            minimum_cosine=minimum_cosine,
+        )
+        manifest = base.built.model_copy(update={"vectors": vectors})
+        write_manifest(knowledge_base, manifest)
+        # Services that still search the old vectors have their files open, which outlive their names.
+        for other in folder.parent.glob("vectors-*"):
+            if other != folder:
+                shutil.rmtree(other)
+        return manifest
+
+
+def _write(base: KnowledgeBase, encoder: Encoder, of: Of, precomputed: Precomputed | None, folder: Path) -> float:
+    """Writes the vectors into a folder, and returns their minimum cosine."""
+    documents = base.index.in_order()
+    writer = DenseWriter(folder, len(documents), encoder.dimension)
+    with progress_bar("encoding", len(documents)) as progress:
+        progress.update(writer.done)
+        while writer.done < len(documents):
+            pairs = [base.index.pair(document) for document in documents[writer.done : writer.done + _AT_ONCE]]
+            if precomputed:
+                vectors = precomputed.of(pairs, writer.done, len(documents))
+            elif of == "texts":
+                vectors = encoder.texts([pair.contents for pair in pairs], "document")
+            else:
+                vectors = _of_pictures(base, encoder, pairs)
+            writer.add(vectors)
+            progress.update(len(pairs))
+    sample = np.random.default_rng(0).choice(len(documents), min(_COMPARED, len(documents)), replace=False)
+    captions = [base.index.pair(documents[row]).contents for row in sample]
+    minimum_cosine = _above_the_unrelated(captions, encoder.texts(captions, "query") @ writer.read(sample).T)
+    writer.finish(kind_for(len(documents)), (base.index.pair(document).id for document in documents))
+    return minimum_cosine
+
+
+def _of_pictures(base: KnowledgeBase, encoder: Encoder, pairs: Sequence[StoredPair]) -> NDArray[np.float32]:
+    try:
+        return encoder.pictures([base.images.read(pair) for pair in pairs])
+    except ReimagenError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever they stumble upon.
+        raise ReimagenError(f"a picture from {pairs[0].id!r} to {pairs[-1].id!r} cannot be read: {error}") from error
+
+
+def _above_the_unrelated(captions: Sequence[str], cosines: NDArray[np.float32]) -> float:
+    """What a cosine must reach so that of a thousand captions and other pairs' vectors one does.
+
+    Args:
+        captions: Of some pairs.
+        cosines: Of each caption with each of these pairs' vectors, (captions, pairs).
+    """
+    texts = np.array(captions)
+    unrelated = cosines[texts[:, None] != texts]
+    return float(np.quantile(unrelated, 1 - _UNRELATED_ABOVE)) if unrelated.size else -1.0
