@@ -49,7 +49,9 @@ def write_source(folder: Path, captions: Mapping[str, str]) -> Path:
     folder.mkdir()
     with (folder / "captions.jsonl").open("w") as lines:
         for number, (identifier, caption) in enumerate(captions.items()):
-            Image.new("RGB", (20, 10 + number), "teal").save(folder / f"{identifier}.png")
+            Image.new("RGB", (20, 10 + number), f"hsl({40 * number % 360}, 80%, {30 + number % 40}%)").save(
+                folder / f"{identifier}.png"
+            )
             row = {"image": f"{identifier}.png", "caption": caption, "license": "MIT", "source": f"pack@{number}"}
             lines.write(json.dumps(row) + "\n")
     return folder

@@ -1,5 +1,6 @@
 """Pictures, sources and encoders, made for tests."""
 
+import hashlib
 import io
 import json
 import re
@@ -53,7 +54,8 @@ def folder(tmp_path: Path, picture: MakePicture) -> MakeFolder:
         for name, caption in captions.items():
             path = root / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture())
+            # Of a color of its own: pairs with the same picture are near-duplicates.
+            path.write_bytes(picture(f"#{hashlib.sha256(name.encode()).hexdigest()[:6]}"))
             path.with_suffix(".txt").write_text(caption)
         return root
 

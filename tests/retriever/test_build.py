@@ -7,7 +7,7 @@ import pytest
 
 from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
+from reimagen_retriever.build import BuildOptions, build
 from reimagen_retriever.folder_lock import Holder, locked
 from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.knowledge_base.manifest import read_manifest
@@ -208,7 +208,9 @@ def test_a_damaged_base_is_told_from_a_missing_one(base: MakeBase) -> None:
 
 def test_the_analysis_is_kept_and_is_part_of_the_content(tmp_path: Path, fox: SourcePair) -> None:
     plain = build(ListSource([fox]), tmp_path / "plain").manifest
-    german = build(ListSource([fox]), tmp_path / "german", Analysis(language="de", k1=1.2, b=0.75)).manifest
+    german = build(
+        ListSource([fox]), tmp_path / "german", BuildOptions(analysis=Analysis(language="de", k1=1.2, b=0.75))
+    ).manifest
     assert plain.analysis == Analysis()
     assert read_manifest(tmp_path / "german").analysis == Analysis(language="de", k1=1.2, b=0.75)
     assert plain.generation != german.generation

@@ -38,7 +38,8 @@ def test_build_reports_what_it_took_and_left_out(folder: MakeFolder, tmp_path: P
     assert set(summary[1:]) == {
         "  1 under MIT",
         "  1 under an unknown license",
-        "  1 entries of the source left out: empty caption 1",
+        "  1 entries of the source left out:",
+        "            1  empty caption",
     }
     assert run("describe", tmp_path / "kb").stdout.startswith(result.stdout)
 

@@ -18,12 +18,15 @@ from reimagen_generator.training.data import ShardSource
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build
 from reimagen_retriever.cli import app
+from reimagen_retriever.folder_lock import LOCK
+from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.neighbors import export as exporting
 from reimagen_retriever.neighbors.evaluation_sets import normalised, read_evaluation_set
 from reimagen_retriever.neighbors.export import Options, ShardStats, export
 
+ALL = Filters(keep_duplicates=True)
 OPTIONS = Options(k=2, minimum_overlap=0.6)
 CAPTIONS = {
     "fox-1": "a red fox",
@@ -103,7 +106,7 @@ def neighbors(folder: Path) -> dict[str, list[str]]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK}
 
 
 def test_neighbors_are_the_services_hits_without_the_pair_and_its_near_duplicates(kb: Path, tmp_path: Path) -> None:
@@ -113,7 +116,7 @@ def test_neighbors_are_the_services_hits_without_the_pair_and_its_near_duplicate
     base = KnowledgeBase.open(kb)
     same_picture = {"fox-1": "fox-2", "fox-2": "fox-1"}
     for name, text in CAPTIONS.items():
-        hits = [hit.pair.id for hit in base.index.search(text, 16, 0, 0.6)]
+        hits = [hit.pair.id for hit in base.index.search(text, 16, 0, 0.6, ALL)]
         assert found[name] == [hit for hit in hits if hit not in {name, same_picture.get(name)}][:2]
     base.close()
     assert "fox-3" in found["fox-1"]
@@ -168,7 +171,7 @@ def test_batches_find_what_single_searches_find(kb: Path) -> None:
     queries = [*CAPTIONS.values(), "the", "a unicorn", "a kea", "\ud800 kea", "red AND (fox"]
     for overlap in (0.0, 0.6):
         for query, hits in zip(queries, base.index.search_batch(queries, 3, overlap), strict=True):
-            single = base.index.search(query, 3, 0, overlap)
+            single = base.index.search(query, 3, 0, overlap, ALL)
             assert [hit.pair for hit in hits] == [hit.pair for hit in single]
             assert [hit.overlap for hit in hits] == [hit.overlap for hit in single]
             assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in single], abs=1e-4)
@@ -206,7 +209,6 @@ def test_a_killed_export_goes_on_after_its_last_whole_shard(
     killed = subprocess.run([sys.executable, "-c", _KILLED_IN_ITS_SECOND_SHARD, kb, tmp_path / "out"], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert set(contents(tmp_path / "out")) == {
-        ".lock",
         "neighbors.json",
         "00000.tar",
         "00000_stats.json",

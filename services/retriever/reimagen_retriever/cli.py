@@ -9,9 +9,11 @@ from rich.console import Console
 from reimagen_common.command_line import read_settings, told, variables_help
 from reimagen_retriever import tables
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.build import BuildOptions
 from reimagen_retriever.build import build as build_knowledge_base
 from reimagen_retriever.index.analysis import Analysis, Language
 from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.intake.filters import SourceFilters
 from reimagen_retriever.knowledge_base.manifest import Manifest
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.commands import add, remove
@@ -50,6 +52,28 @@ def build(
             "those of the shards, by SAMPLE_ID, else by address and caption.",
         ),
     ] = "",
+    max_unsafe: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Leave out what is more likely unsafe, by LAION's punsafe, else by its NSFW, of which UNLIKELY counts "
+            "0, UNSURE 0.5 and NSFW 1.",
+        ),
+    ] = None,
+    max_watermark: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Leave out what more likely has a watermark, by pwatermark.")
+    ] = None,
+    min_similarity: Annotated[
+        float | None,
+        typer.Option(min=-1, max=1, help="Leave out pairs whose picture and text agree less, by similarity."),
+    ] = None,
+    min_size: Annotated[
+        int, typer.Option(min=0, help="Leave out pictures that are less wide or less high, in pixels.")
+    ] = 0,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Leave out near-duplicates of earlier pictures, else marked.")
+    ] = False,
     language: Annotated[
         Language, typer.Option(help="Of the captions, for their stems and stop words; zh and ko: pairs of characters.")
     ] = "en",
@@ -75,13 +99,24 @@ def build(
 
     - COCO's folder: `annotations/captions_*.json` and the pictures, each of which is one pair with all its captions.
 
-    Entries that can't be taken (a broken picture, an empty caption...) are reported and counted. The base in KB_DIR is
-    replaced in one step at the end; a service that serves it goes over to the new one by itself.
+    Entries that can't be taken (a broken picture, an empty caption...) are reported and counted, and so is what a
+    filter leaves out; a pair that does not say what a filter asks for is left out too.
+
+    Interrupted, a build goes on after its last full shard (10,000 pairs) when the same command is given again. The base
+    in KB_DIR is replaced in one step at the end; a service that serves it goes over to the new one by itself.
     """
     with told():
-        analysis = Analysis(language=language, k1=k1, b=b)
-        report = build_knowledge_base(open_source(source, metadata), knowledge_base, analysis)
+        options = BuildOptions(
+            analysis=Analysis(language=language, k1=k1, b=b),
+            filters=SourceFilters(
+                max_unsafe=max_unsafe, max_watermark=max_watermark, min_similarity=min_similarity, min_size=min_size
+            ),
+            drop_duplicates=drop_duplicates,
+        )
+        report = build_knowledge_base(open_source(source, metadata), knowledge_base, options)
         typer.echo(f"{knowledge_base}: {_summary(report.manifest)}")
+        if report.duplicates:
+            typer.echo(f"  {report.duplicates:,} near-duplicates of earlier pairs, marked as such")
 
 
 @app.command()
@@ -281,8 +316,8 @@ def _summary(manifest: Manifest) -> str:
     lines = [f"{manifest.pairs:,} pairs, shards of {size:,.1f} MB, generation {manifest.generation}"]
     lines += [f"  {count:,} under {name or 'an unknown license'}" for name, count in manifest.licenses.items()]
     if manifest.rejected:
-        counts = ", ".join(f"{reason} {count:,}" for reason, count in manifest.rejected.items())
-        lines.append(f"  {sum(manifest.rejected.values()):,} entries of the source left out: {counts}")
+        lines.append(f"  {sum(manifest.rejected.values()):,} entries of the source left out:")
+        lines += [f"    {count:>9,}  {reason}" for reason, count in manifest.rejected.items()]
     return "\n".join(lines)
 
 

@@ -2,11 +2,12 @@
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image, UnidentifiedImageError
 
 from reimagen_retriever.knowledge_base.pair import MediaType, RejectedError
+from reimagen_retriever.neighbors.fingerprint import fingerprint_of
 
 MAXIMUM_PICTURE_BYTES = 4 * 1024 * 1024
 MAXIMUM_PICTURE_PIXELS = 64_000_000
@@ -21,6 +22,8 @@ class PictureFacts:
     media_type: MediaType
     width: int
     height: int
+    fingerprint: bytes = field(default=b"", compare=False)
+    """By which near-duplicates are told, see `neighbors.fingerprint`."""
 
 
 def inspect_picture(data: bytes) -> PictureFacts:
@@ -41,8 +44,8 @@ def inspect_picture(data: bytes) -> PictureFacts:
                 width, height = picture.size
                 if width * height > MAXIMUM_PICTURE_PIXELS:
                     raise RejectedError("too many pixels", f"{width:,} x {height:,}")
-                picture.load()
-                return PictureFacts(_MEDIA_TYPES[picture.format or ""], width, height)
+                media_type = _MEDIA_TYPES[picture.format or ""]
+                return PictureFacts(media_type, width, height, fingerprint_of(picture).tobytes())
     except RejectedError:
         raise
     except Image.DecompressionBombError as error:

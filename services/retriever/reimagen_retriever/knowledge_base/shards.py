@@ -46,23 +46,47 @@ class Shard(BaseModel):
 
 
 class ShardWriter:
-    """Writes pairs into tar shards of a new folder, pictures byte for byte."""
+    """Writes pairs into tar shards, pictures byte for byte.
 
-    def __init__(self, folder: Path, pairs_per_shard: int = PAIRS_PER_SHARD) -> None:
-        self.shards: list[Shard] = []
+    Args:
+        folder: of the shards; made if it is not there.
+        pairs_per_shard: a full one has.
+        shards: those that are there and stay as they are.
+    """
+
+    def __init__(self, folder: Path, pairs_per_shard: int = PAIRS_PER_SHARD, shards: Sequence[Shard] = ()) -> None:
+        self.shards = list(shards)
         self._folder = folder
         self._pairs_per_shard = pairs_per_shard
         self._tar: _GrowingTar | None = None
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next pair begins a new shard."""
+        return self._tar is not None and self._tar.pairs == self._pairs_per_shard
 
     def add(self, pair: SourcePair, facts: PictureFacts) -> StoredPair:
         """Appends a pair and returns where it went."""
-        if self._tar is not None and self._tar.pairs == self._pairs_per_shard:
-            self._finish_shard(self._tar)
-            self._tar = None
+        if self.full:
+            self.finish_shard()
         if self._tar is None:
             self._tar = _GrowingTar(self._folder, len(self.shards))
         return self._tar.add(pair, facts)
+
+    def finish_shard(self) -> Shard | None:
+        """Ends the shard that is being written, if any; it is safe on disk when this returns."""
+        if self._tar is None:
+            return None
+        tar, self._tar = self._tar, None
+        tar.end()
+        tar.close()
+        with tar.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+        sync_folder(self._folder)
+        self.shards.append(Shard(name=tar.path.name, size=size, pairs=tar.pairs, sha256=digest))
+        return self.shards[-1]
 
     def __enter__(self) -> Self:
         return self
@@ -70,18 +94,10 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._tar is not None and kind is None:
-            self._finish_shard(self._tar)
+        if kind is None:
+            self.finish_shard()
         elif self._tar is not None:
             self._tar.close()
-
-    def _finish_shard(self, tar: "_GrowingTar") -> None:
-        tar.end()
-        tar.close()
-        with tar.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = os.fstat(file.fileno()).st_size
-        self.shards.append(Shard(name=tar.path.name, size=size, pairs=tar.pairs, sha256=digest))
 
 
 class LiveShardWriter:

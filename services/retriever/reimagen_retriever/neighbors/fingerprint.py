@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reimagen_retriever.neighbors.pixels import read_rgb
+from reimagen_retriever.neighbors.pixels import read_rgb, upright_rgb
 
 GRID = 8
 FARTHEST = 4.0
@@ -29,8 +29,19 @@ def fingerprint(data: bytes) -> Fingerprint:
 
     Raises whatever Pillow's decoders raise on a broken file.
     """
-    picture = read_rgb(data, _DECODED_SIDE).resize((GRID, GRID), Image.Resampling.BOX)
-    return np.asarray(picture).reshape(-1)
+    return _of_grid(read_rgb(data, _DECODED_SIDE))
+
+
+def fingerprint_of(picture: Image.Image) -> Fingerprint:
+    """The fingerprint of a picture whose file is open and not yet decoded; decodes all of it, to find what is broken.
+
+    Raises whatever Pillow's decoders raise on a broken file.
+    """
+    return _of_grid(upright_rgb(picture, _DECODED_SIDE))
+
+
+def _of_grid(picture: Image.Image) -> Fingerprint:
+    return np.asarray(picture.resize((GRID, GRID), Image.Resampling.BOX)).reshape(-1)
 
 
 def near_duplicates(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -46,11 +57,11 @@ def near_duplicates(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArr
     left, right = some.astype(np.float64) - 127.5, others.astype(np.float64) - 127.5
     squares = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
     distance = np.sqrt(np.maximum(squares, 0) / left.shape[1])
-    spread = np.minimum(_spread(left)[:, None], _spread(right))
-    return np.asarray(distance <= np.clip(FARTHEST_OF_SPREAD * spread, ROUNDING, FARTHEST))
+    least = np.minimum(spread(left)[:, None], spread(right))
+    return np.asarray(distance <= np.clip(FARTHEST_OF_SPREAD * least, ROUNDING, FARTHEST))
 
 
-def _spread(fingerprints: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much the cells differ from their picture's mean color: (n, 192) to (n)."""
+def spread(fingerprints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much the cells of fingerprints differ from their picture's mean color: (n, 192) to (n)."""
     cells = fingerprints.reshape(len(fingerprints), GRID * GRID, 3)
     return np.asarray(np.sqrt(cells.var(axis=1).mean(axis=1)))

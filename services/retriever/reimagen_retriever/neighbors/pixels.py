@@ -20,9 +20,14 @@ def read_rgb(data: bytes, side: int = LARGEST_SIDE) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of harmless flaws in metadata; the size was checked by the build.
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as picture:
-            picture.draft("RGB", (side, side))
-            picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-            upright = ImageOps.exif_transpose(picture)
+            return upright_rgb(picture, side)
+
+
+def upright_rgb(picture: Image.Image, side: int) -> Image.Image:
+    """What `read_rgb` makes of a file that is open and not yet decoded; a JPEG is decoded no larger than needed."""
+    picture.draft("RGB", (side, side))
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I"):
         # Pillow would clip sixteen bits of gray to eight instead of scaling them.
         return Image.fromarray((np.asarray(upright) // 256).astype(np.uint8)).convert("RGB")

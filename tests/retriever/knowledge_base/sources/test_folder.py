@@ -47,9 +47,9 @@ def test_a_list_in_json_lines(folder: MakeFolder, name: str) -> None:
     ]
     (root / name).write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     first, second = entries(root)
-    image = (root / "a.png").read_bytes()
+    image, other = ((root / f"{picture}.png").read_bytes() for picture in "ab")
     assert first == SourcePair(f"{name}:1", "7", "a fox", image, "https://example.org/a", "MIT")
-    assert second == SourcePair(f"{name}:2", "b", "a panda", image)
+    assert second == SourcePair(f"{name}:2", "b", "a panda", other)
 
 
 def test_a_list_in_csv(folder: MakeFolder) -> None:
