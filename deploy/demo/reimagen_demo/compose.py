@@ -19,7 +19,7 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from reimagen_demo.composer import Composer
+from reimagen_demo.composer import Composer, Placed
 from reimagen_demo.frequency import Pool
 from reimagen_demo.pack import Pack
 from reimagen_demo.pairs import PairId
@@ -64,23 +64,13 @@ class ShardTask:
     """Of what recipes leave open."""
     varied: float
     """Share of neighbors that are varied."""
-    aligned: float
-    """Share of samples whose neighbors are the picture's own things, alone, about where they stand in it."""
-    loose: float
-    """How far from there they are, at most, in shares of the side."""
+    aligned: bool
+    """Whether the neighbors are the picture's own things, alone, where they stand in it."""
     recipes: tuple[Recipe, ...]
 
 
 def plan(
-    out_folder: Path,
-    recipes: Sequence[Recipe],
-    *,
-    source: Source,
-    size: int,
-    seed: str,
-    varied: float,
-    aligned: float = 0.0,
-    loose: float = 0.0,
+    out_folder: Path, recipes: Sequence[Recipe], *, source: Source, size: int, seed: str, varied: float, aligned: bool
 ) -> list[ShardTask]:
     """The shards that together hold the samples of these recipes."""
     return [
@@ -91,7 +81,6 @@ def plan(
             seed=seed,
             varied=varied,
             aligned=aligned,
-            loose=loose,
             recipes=tuple(recipes[first : first + SHARD_SAMPLES]),
         )
         for number, first in enumerate(range(0, len(recipes), SHARD_SAMPLES))
@@ -104,10 +93,8 @@ def write_shard(task: ShardTask) -> int:
     partial = task.path.with_suffix(".part")
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
         for recipe in task.recipes:
-            name = f"{task.seed}/{recipe.number}"
-            aligned = Random(f"{name}/aligned").random() < task.aligned
-            members = writer.sample(Random(name), recipe, varied=task.varied, loose=task.loose if aligned else None)
-            for suffix, content in members:
+            rng = Random(f"{task.seed}/{recipe.number}")
+            for suffix, content in writer.sample(rng, recipe, varied=task.varied, aligned=task.aligned):
                 member = tarfile.TarInfo(f"{recipe.number:08d}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
@@ -123,22 +110,35 @@ class _Writer:
         self._suffix = "png" if size <= LARGEST_PNG else "webp"
         self._neighbor = lru_cache(None)(lambda pair: _encode(composer.neighbor(pair)))
 
-    def sample(self, rng: Random, recipe: Recipe, *, varied: float, loose: float | None) -> Iterator[tuple[str, bytes]]:
-        """The members of one sample; with `loose`, its own things so far at most from their places as neighbors."""
+    def sample(self, rng: Random, recipe: Recipe, *, varied: float, aligned: bool) -> Iterator[tuple[str, bytes]]:
+        """The members of one sample."""
         shown = recipe.composition
         picture, things = self._composer.picture_and_things(rng, shown, recipe.styles)
         yield self._suffix, _encode(picture)
         yield "txt", recipe.prompt.encode()
         yield "json", recipe.facts_json().encode()
         neighbors: Iterable[tuple[bytes, str]]
-        if loose is not None:
-            aside = (_encode(self._composer.aligned_neighbor(rng, thing, loose)) for thing in things)
-            neighbors = zip(aside, (entity.phrase for entity in shown.entities), strict=False)  # two of one: the first
+        if aligned:
+            neighbors = self._aligned_neighbors(rng, recipe, things)
         else:
             neighbors = (self._found_neighbor(rng, PairId.parse(name), varied) for name in recipe.neighbors)
         for rank, (content, caption) in enumerate(neighbors):
             yield f"neighbor{rank}.{self._suffix}", content
             yield f"neighbor{rank}.txt", caption.encode()
+
+    def _aligned_neighbors(self, rng: Random, recipe: Recipe, things: Sequence[Placed]) -> Iterator[tuple[bytes, str]]:
+        """Each thing of the picture; of one thing alone, also what was found of it in another style, in its place.
+
+        Attention knows no order of neighbors: from two styles the network learns to draw one, and no mixture.
+        """
+        shown = recipe.composition.entities
+        for entity, thing in zip(shown, things, strict=False):  # two of one: the first
+            yield _encode(self._composer.aligned_neighbor(rng, thing)), entity.phrase
+        found = (PairId.parse(name) for name in recipe.neighbors)
+        other = next((pair for pair in found if pair.entity == shown[0] and pair.style != recipe.styles[0]), None)
+        if len(shown) == 1 and other is not None:
+            thing = self._composer.in_place_of(things[0], shown[0], other.style)
+            yield _encode(self._composer.aligned_neighbor(rng, thing)), shown[0].phrase
 
     def _found_neighbor(self, rng: Random, pair: PairId, varied: float) -> tuple[bytes, str]:
         vary = rng.random() < varied
@@ -171,12 +171,11 @@ def compose(
     plain: Annotated[bool, typer.Option("--plain", help="Name nothing but an entity and a scene.")] = False,
     neighbors: Annotated[bool, typer.Option(help="Include each sample's neighbors.")] = True,
     aligned: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of samples whose neighbors show the picture's own things, aligned."),
-    ] = 0.0,
-    loose: Annotated[
-        float, typer.Option(min=0, max=0.5, help="How far from their places these are at most, in shares of the side.")
-    ] = 0.0,
+        bool,
+        typer.Option(
+            "--aligned", help="Neighbors show the picture's own things where they stand: to learn from first."
+        ),
+    ] = False,
     processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
     pack: Annotated[
@@ -197,7 +196,6 @@ def compose(
         seed=f"{seed}/{split}",
         varied=VARIED if split == "train" else 0.0,
         aligned=aligned,
-        loose=loose,
     )
     missing = [task for task in tasks if not task.path.exists()]
     with (

@@ -114,21 +114,19 @@ class Composer:
         left, top = (rng.randint(0, max(0, self._size - edge)) for edge in sprite.size)
         return on_plain_ground(sprite, self._size, rng.random(), left, top)
 
-    def aligned_neighbor(self, rng: Random, thing: Placed, loose: float = 0.0) -> Image.Image:
-        """A thing alone on a pale ground, about where it stands in the picture and about as large.
+    def aligned_neighbor(self, rng: Random, thing: Placed) -> Image.Image:
+        """A thing alone on a pale ground, where it stands in the picture and as large."""
+        return on_plain_ground(thing.sprite, self._size, rng.random(), thing.left, thing.top)
 
-        Args:
-            rng: Decides the ground, the distance and the size.
-            thing: What is shown.
-            loose: How far it is moved at most, in shares of the side; and by which factor, above or below 1, scaled.
-        """
-        size = self._size
-        sprite = _scaled(thing.sprite, (1 + loose) ** rng.uniform(-1, 1)) if loose else thing.sprite
-        left, top = (
-            round(before + (old - new) / 2 + rng.uniform(-loose, loose) * size)
-            for before, old, new in zip((thing.left, thing.top), thing.sprite.size, sprite.size, strict=True)
+    def in_place_of(self, thing: Placed, entity: Entity, style: str) -> Placed:
+        """A drawing as large as a thing that was put into a picture, in its middle and on its ground."""
+        sprite = self._sprite(entity, style)
+        sprite = _scaled(sprite, max(thing.sprite.size) / max(sprite.size))
+        return Placed(
+            sprite,
+            thing.left + (thing.sprite.width - sprite.width) // 2,
+            thing.top + thing.sprite.height - sprite.height,
         )
-        return on_plain_ground(sprite, size, rng.random(), left, top)
 
     def _put(
         self, rng: Random, picture: Image.Image, sprite: Image.Image, spot: _Spot, composition: Composition

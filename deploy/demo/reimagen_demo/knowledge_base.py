@@ -19,6 +19,7 @@ from reimagen_demo.art import STYLES, Art, Style, draw_all
 from reimagen_demo.entities import Entity, entities
 from reimagen_demo.pictures import PAIR_SIDE, PairPictures
 from reimagen_demo.scenes import SCENES
+from reimagen_retriever.knowledge_base.manifest import FORMAT_VERSION
 
 SHARD_PAIRS = 1000
 SCENE_PICTURES = 3
@@ -143,10 +144,10 @@ def index(shards: Path, knowledge_base: Path) -> None:
 
 
 def _fingerprint(wanted: Sequence[Entity]) -> str:
-    """Changes with whatever the pairs are made of: the entities, the lock, and the code that draws them."""
+    """Changes with whatever the base is made of: its format, the entities, the lock, and the code that draws them."""
     package = Path(__file__).resolve().parent
     sources = [*(package / f"{module}.py" for module in _DRAWN_BY), package.parent / "package-lock.json"]
-    digest = hashlib.sha256(repr(wanted).encode())
+    digest = hashlib.sha256(repr((FORMAT_VERSION, wanted)).encode())
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()

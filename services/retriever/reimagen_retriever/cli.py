@@ -203,7 +203,7 @@ def search(
         hits = find(base, asked, Minima(minimum_overlap, minimum_cosine))
         console = Console()
         console.print(
-            tables.of_hits(hits)
+            tables.of_hits(hits, lambda text: base.index.overlap(query, text))
             if hits
             else "no neighbor: nothing in the knowledge base has enough in common with this"
         )

@@ -79,6 +79,8 @@ class Explanation:
     """Why a pair was found: the hit, and by BM25 what each term of the query adds to the score, the most first."""
 
     hit: Hit
+    overlap: float
+    """How much of the shorter of query and text the other one says too, see `BM25Index.search`."""
     terms: Sequence[TermScore] = ()
 
 
@@ -103,7 +105,8 @@ def find(base: KnowledgeBase, search: Search, minima: Minima) -> list[Hit]:
 
 def explain(base: KnowledgeBase, search: Search, hit: Hit) -> Explanation:
     """Why a hit of a search was found."""
-    return Explanation(hit, () if search.method == "dense" else base.index.explain(search.query, hit.pair.id))
+    terms = () if search.method == "dense" else base.index.explain(search.query, hit.pair.id)
+    return Explanation(hit, base.index.overlap(search.query, hit.pair.contents), terms)
 
 
 def key(base: KnowledgeBase, search: Search, minima: Minima) -> str:

@@ -1,6 +1,6 @@
 """What the command line shows of hits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
@@ -8,13 +8,19 @@ from reimagen_retriever.index.bm25 import Hit
 from reimagen_retriever.search import Explanation
 
 
-def of_hits(hits: Sequence[Hit]) -> Table:
-    """The hits, best first."""
+def of_hits(hits: Sequence[Hit], overlap: Callable[[str], float]) -> Table:
+    """The hits, best first, and what their texts have in common with the query."""
     table = Table("rank", "score", "overlap", "id", "text", "source", "license")
     for rank, hit in enumerate(hits, start=1):
         pair = hit.pair
         table.add_row(
-            f"{rank}", f"{hit.score:.3f}", f"{hit.overlap:.2f}", pair.id, pair.contents, pair.source, pair.license
+            f"{rank}",
+            f"{hit.score:.3f}",
+            f"{overlap(pair.contents):.2f}",
+            pair.id,
+            pair.contents,
+            pair.source,
+            pair.license,
         )
     return table
 

@@ -108,8 +108,9 @@ def test_words_of_removed_pairs_do_not_break_the_overlap(tmp_path: Path) -> None
         for number in range(1, 50):
             writer.remove(f"{number}")
         writer.commit({})
-    (hit,) = BM25Index(tmp_path).search("a kea in the snow", 4, 0, 0)
-    assert 0 < hit.overlap <= 1
+    index = BM25Index(tmp_path)
+    (hit,) = index.search("a kea in the snow", 4, 0, 0)
+    assert 0 < index.overlap("a kea in the snow", hit.pair.contents) <= 1
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def _explanation(explanation: Explanation) -> pb.Explanation:
             pb.Explanation.Term(term=term.term, times=term.times, idf=term.idf, tf=term.tf, score=term.score)
             for term in explanation.terms
         ],
-        overlap=hit.overlap,
+        overlap=explanation.overlap,
         cosine=hit.cosine,
         bm25_rank=hit.bm25_rank,
         dense_rank=hit.dense_rank,

@@ -288,7 +288,7 @@ def _reason(found: FoundPair) -> Reason | None:
     hit = found.explanation.hit
     return Reason(
         terms=[Term(**asdict(term)) for term in found.explanation.terms],
-        overlap=hit.overlap,
+        overlap=found.explanation.overlap,
         cosine=hit.cosine,
         bm25_rank=hit.bm25_rank,
         dense_rank=hit.dense_rank,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
@@ -37,24 +37,12 @@ class Hit:
     pair: StoredPair
     score: float
     """Of the method; comparable within one answer only."""
-    overlap: float = 0.0
-    """How much of the shorter of query and text the other one says too, see `BM25Index.search`; 0 if not compared."""
     cosine: float | None = None
     """Of the vectors of query and pair, where they were compared."""
     bm25_rank: int | None = None
     """Where a hybrid search found it by BM25, from 1."""
     dense_rank: int | None = None
     """Where a hybrid search found it by vector, from 1."""
-
-
-@dataclass(frozen=True)
-class _Document:
-    """What is kept of a document."""
-
-    pair: StoredPair
-    terms: frozenset[str]
-    information: float
-    """Of all its terms."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +57,14 @@ class TermScore:
     tf: float
     """0 to 1: the greater, the oftener the text has the term, and the shorter it is."""
     score: float
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """A text's terms, and how much information they are together."""
+
+    terms: frozenset[str]
+    information: float
 
 
 class BM25Index:
@@ -95,8 +91,6 @@ class BM25Index:
         self._whitespace = java_class("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
         self._term = java_class("org.apache.lucene.index.Term")
         self._term_query = java_class("org.apache.lucene.search.TermQuery")
-        analyzer = self._analyzer
-        self._terms_of = lru_cache(maxsize=_KEPT_DOCUMENTS)(lambda text: frozenset(analyzer.terms(text)))
         with self._errors():
             directory = java_class("org.apache.lucene.store.FSDirectory")
             path = java_class("java.nio.file.Paths").get(str(folder))
@@ -125,6 +119,12 @@ class BM25Index:
         return self._analyzer.terms(text)
 
     @in_java
+    def overlap(self, query: str, text: str) -> float:
+        """How much of the shorter of query and text the other one says too, 0 to 1, see `search`."""
+        asked = self._terms(query)
+        return self._overlap(asked.information, asked.terms, self._terms(text))
+
+    @in_java
     def search(
         self, query: str, k: int, minimum_score: float, minimum_overlap: float, filters: Filters = EVERYTHING
     ) -> list[Hit]:
@@ -145,6 +145,7 @@ class BM25Index:
             filters: What pairs are looked at.
         """
         terms = self.terms(query)
+        ranked: Iterable[tuple[int, float]]
         ranked, whole = self._first(terms, k + _MORE, filters)
         depth = 0
         while True:
@@ -159,8 +160,8 @@ class BM25Index:
                 return list(hits.values())
             # Again if near-duplicates have taken the place of pairs that rank lower.
             depth = 4 * depth or _depth(k)
-            ranked = self._ranked(terms, depth, filters)
-            whole = len(ranked) < depth
+            ranked = more = self._ranked(terms, depth, filters)
+            whole = len(more) < depth
 
     @in_java
     def search_per_entity(
@@ -195,7 +196,8 @@ class BM25Index:
             taken = {filters.group(hit.pair) for hit in hits}
             terms = tuple(sorted(left.elements()))
             relevant = self._relevant(asked, terms, ranked(terms), minimum_score, minimum_overlap)
-            new = ((hit, its) for hit, its in relevant if filters.group(hit.pair) not in taken and its not in said)
+            terms_of = ((hit, self._terms_of(document).terms) for hit, document in relevant)
+            new = ((hit, its) for hit, its in terms_of if filters.group(hit.pair) not in taken and its not in said)
             found = next(new, None)
             if found:
                 hit, its_terms = found
@@ -247,7 +249,7 @@ class BM25Index:
     @in_java
     def pair(self, document: int) -> StoredPair:
         """The pair of a document's number."""
-        return self._document(document).pair
+        return self._pair(document)
 
     @in_java
     def get(self, identifier: str) -> StoredPair | None:
@@ -319,7 +321,9 @@ class BM25Index:
         similarity = java_class("org.apache.lucene.search.similarities.BM25Similarity")
         self._searcher.setSimilarity(similarity(self._analysis.k1, self._analysis.b))
         self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
-        self._document = lru_cache(maxsize=_KEPT_DOCUMENTS)(self._read_document)
+        self._pair = lru_cache(maxsize=_KEPT_DOCUMENTS)(self._stored)
+        self._terms_of = lru_cache(maxsize=_KEPT_DOCUMENTS)(lambda document: self._terms(self._pair(document).contents))
+        self._stored_fields = self._searcher.storedFields()
         self._anserini = None
         self.pairs: int = reader.numDocs()
         # Lucene's statistics count removed documents until their segments are merged.
@@ -336,7 +340,7 @@ class BM25Index:
         except JavaException as error:
             raise DamagedError(f"Lucene cannot read {self._folder}: {error.innermessage or error}") from error
 
-    def _first(self, terms: Sequence[str], count: int, filters: Filters) -> tuple[list[tuple[int, float]], bool]:
+    def _first(self, terms: Sequence[str], count: int, filters: Filters) -> tuple[Iterable[tuple[int, float]], bool]:
         """What `_ranked` begins with, fewer than `count`, in less time; and whether that is all there is.
 
         Lucene ranks by score alone here, and of the documents with the last score there may be more than it tells.
@@ -348,13 +352,13 @@ class BM25Index:
         if not whole:
             last = found[-1][1]
             found = [(document, score) for document, score in found if score > last]
-        ordered: list[tuple[int, float]] = []
-        for _, group in groupby(found, key=itemgetter(1)):
-            equal = list(group)
-            if len(equal) > 1:
-                equal.sort(key=lambda hit: self._document(hit[0]).pair.id.encode())
-            ordered += equal
-        return ordered, whole
+        # No more documents are read than are looked at, and those whose score is like theirs.
+        return chain.from_iterable(self._by_id(list(equal)) for _, equal in groupby(found, key=itemgetter(1))), whole
+
+    def _by_id(self, equal: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        if len(equal) > 1:
+            equal.sort(key=lambda hit: self._pair(hit[0]).id.encode())
+        return equal
 
     def _ranked(self, terms: Sequence[str], depth: int, filters: Filters) -> list[tuple[int, float]]:
         """The documents that share a term, by their numbers, and their scores."""
@@ -375,25 +379,26 @@ class BM25Index:
         ranked: Iterable[tuple[int, float]],
         minimum_score: float,
         minimum_overlap: float,
-    ) -> Iterator[tuple[Hit, frozenset[str]]]:
-        """Of ranked documents those that have enough in common with what is left of a query, and their terms."""
+    ) -> Iterator[tuple[Hit, int]]:
+        """Of ranked documents those that have enough in common with what is left of a query, and their numbers."""
         left, information = frozenset(left), self._information(frozenset(query))
         for number, score in ranked:
             if score < minimum_score:
                 return
-            document = self._document(number)
-            least = min(information, document.information)
-            overlap = self._information(left & document.terms) / least if least else 0.0
-            if overlap >= minimum_overlap:
-                yield Hit(document.pair, score, overlap), document.terms
+            # The overlap takes longer than all else that is done for a pair.
+            if not minimum_overlap or self._overlap(information, left, self._terms_of(number)) >= minimum_overlap:
+                yield Hit(self._pair(number), score), number
 
-    def _read_document(self, number: int) -> _Document:
-        pair = self._stored(number)
-        terms = self._terms_of(pair.contents)
-        return _Document(pair, terms, self._information(terms))
+    def _overlap(self, information: float, left: frozenset[str], text: _Terms) -> float:
+        least = min(information, text.information)
+        return self._information(left & text.terms) / least if least else 0.0
+
+    def _terms(self, text: str) -> _Terms:
+        terms = frozenset(self.terms(text))
+        return _Terms(terms, self._information(terms))
 
     def _stored(self, document: int) -> StoredPair:
-        return StoredPair.model_validate_json(self._searcher.storedFields().document(document).get("raw"))
+        return StoredPair.model_validate_json(self._stored_fields.document(document).get("raw"))
 
     def _information(self, terms: Iterable[str]) -> float:
         return math.fsum(map(self._weight, terms))  # the same in any order
