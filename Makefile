@@ -11,10 +11,10 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test torture results parity peer plan lint bench install proto lock clean
+.PHONY: help demo kb test torture results parity peer plan lint bench bench-retrieval install proto lock clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 demo: install ## build the demo knowledge base, start everything, draw pictures into out/ (ONESHOT=1 exits after them)
 	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo $(if $(filter-out 0,$(ONESHOT)),--oneshot)
@@ -49,6 +49,11 @@ bench: install ## measure, one table for each benchmark
 	@for script in benchmarks/*.py; do \
 		PYTHONPATH=deploy/demo $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; \
 	done
+
+bench-retrieval: install .venv/.peers ## measure search beside pyserini, bm25s and tantivy, and how it grows (CAPTIONS=1000000)
+	@$(BIN)/python -m benchmarks.bm25.peers $(CAPTIONS)
+	@$(BIN)/python -m benchmarks.bm25.growth
+	@$(BIN)/python -m benchmarks.bm25.top_neighbors $(CAPTIONS)
 
 install: .venv/.installed ## install the services and their tools into .venv
 
@@ -100,6 +105,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
 	@$(INSTALL) --no-compile --require-hashes --requirement requirements-torch-cpu.lock 2>/dev/null || \
 		$(INSTALL) --no-compile --require-hashes --requirement requirements-torch-cuda.lock
 	@$(INSTALL) --no-compile --require-hashes --requirement requirements-reference.lock
+	@touch $@
+
+.venv/.peers: requirements-peers.lock .venv/.dependencies
+	@echo 'Installing what requirements-peers.lock names into .venv'
+	@$(INSTALL) --require-hashes --requirement requirements-peers.lock
 	@touch $@
 
 # Under terms of its own, and large: installed for planning alone.

@@ -217,23 +217,21 @@ class BM25Index:
         Lucene searches on all cores at once, by way of Anserini, which rounds the scores to four decimals and takes a
         millionth off for each tie.
         """
-        if self._anserini is None:
-            self._anserini = java_class("io.anserini.search.SimpleSearcher")(str(self._folder))
-            self._anserini.set_bm25(self._analysis.k1, self._analysis.b)
-            self._anserini.set_analyzer(self._analysis.analyzer())
-        terms = {query: frozenset(self.terms(query)) for query in queries}
-        asked = [query for query, its_terms in terms.items() if its_terms]
-        texts, numbers = (java_class("java.util.ArrayList")() for _ in range(2))
-        for number, query in enumerate(asked):
-            texts.add(for_java(query))
-            numbers.add(str(number))
-        found = self._anserini.batch_search(texts, numbers, _depth(k), os.cpu_count() or 1) if asked else {}
-        answers: dict[str, list[Hit]] = {}
-        for number, query in enumerate(asked):
-            scored = [(hit.lucene_docid, hit.score) for hit in found.get(str(number)) or ()]
-            relevant = self._relevant(terms[query], terms[query], scored, 0.0, minimum_overlap)
-            answers[query] = [hit for hit, _ in islice(relevant, k)]
-        return [answers.get(query, []) for query in queries]
+        terms = {query: self.terms(query) for query in queries}
+        answers: dict[str, list[Hit]] = {query: [] for query in queries}
+        waiting = [query for query, its_terms in terms.items() if its_terms]
+        for depth in (k + _MORE if minimum_overlap else k, _depth(k)):
+            found = self._ranked_in_batch(waiting, depth)
+            for query, ranked in zip(waiting, found, strict=True):
+                relevant = self._relevant(terms[query], terms[query], ranked, 0.0, minimum_overlap)
+                answers[query] = [hit for hit, _ in islice(relevant, k)]
+            # Again for the few where pairs of little overlap came first.
+            waiting = [
+                query
+                for query, ranked in zip(waiting, found, strict=True)
+                if len(answers[query]) < k and len(ranked) == depth
+            ]
+        return [answers[query] for query in queries]
 
     @in_java
     def in_order(self) -> list[int]:
@@ -366,6 +364,23 @@ class BM25Index:
             return []
         found = self._searcher.search(self._query(terms, filters), depth, self._order, True).scoreDocs
         return [(hit.doc, hit.score) for hit in found]
+
+    def _ranked_in_batch(self, queries: Sequence[str], depth: int) -> list[list[tuple[int, float]]]:
+        """What Anserini's searcher ranks, for each of the queries."""
+        if not queries:
+            return []
+        if self._anserini is None:
+            self._anserini = java_class("io.anserini.search.SimpleSearcher")(str(self._folder))
+            self._anserini.set_bm25(self._analysis.k1, self._analysis.b)
+            self._anserini.set_analyzer(self._analysis.analyzer())
+        texts, numbers = (java_class("java.util.ArrayList")() for _ in range(2))
+        for number, query in enumerate(queries):
+            texts.add(for_java(query))
+            numbers.add(str(number))
+        found = self._anserini.batch_search(texts, numbers, depth, os.cpu_count() or 1)
+        return [
+            [(hit.lucene_docid, hit.score) for hit in found.get(str(number)) or ()] for number in range(len(queries))
+        ]
 
     def _query(self, terms: Sequence[str], filters: Filters) -> Any:
         # Terms have no white space in them: they are not analyzed a second time.

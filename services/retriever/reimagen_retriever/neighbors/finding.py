@@ -15,7 +15,6 @@ from reimagen_retriever.search import MAXIMUM_QUERY_CHARACTERS
 LONGEST_SEARCH = 1_000
 """How many hits are looked at, at most, where near-duplicates stand before the neighbors."""
 _KEPT_FINGERPRINTS = 100_000
-_FIRST_SEARCH = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class NeighborFinder:
     def find(self, pairs: Sequence[StoredPair]) -> list[Found]:
         """The neighbors of each of the pairs, whose texts are the queries, as long as the service takes them."""
         found: dict[str, Found] = {}
-        waiting, k = list(pairs), max(_FIRST_SEARCH, self._k + 1)
+        waiting, k = list(pairs), self._k + 2
         while waiting:
             queries = [pair.contents[:MAXIMUM_QUERY_CHARACTERS] for pair in waiting]
             hits = self._base.index.search_batch(queries, k, self._minimum_overlap)

@@ -1,0 +1,249 @@
+"""The engines: each builds an index of captions, one a line, into a folder, and searches it for the ten best."""
+
+import importlib.util
+import json
+import sys
+import types
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
+from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.pair import StoredPair
+
+K = 10
+Ranking = list[tuple[int, float]]
+"""Numbers of captions, and their scores, best first."""
+
+
+class Engine(ABC):
+    """One of those that are compared; an index is built in one process and searched in another."""
+
+    @staticmethod
+    @abstractmethod
+    def build(captions: Path, folder: Path) -> None:
+        """Makes the index."""
+
+    @abstractmethod
+    def __init__(self, folder: Path) -> None:
+        """Opens it."""
+
+    @abstractmethod
+    def search(self, query: str) -> object:
+        """What a caller of this engine gets."""
+
+    @abstractmethod
+    def ranking(self, found: Any) -> Ranking:
+        """What `search` returned, for comparison; not timed."""
+
+    def search_on_two_threads(self, queries: Sequence[str]) -> None:
+        """Two callers at once, or what the engine offers for that."""
+        with ThreadPoolExecutor(2) as pool:
+            for _ in pool.map(self.search, queries):
+                pass
+
+
+class Ours(Engine):
+    """`BM25Index.search`, as the service calls it: pairs with score and overlap."""
+
+    @staticmethod
+    @override
+    def build(captions: Path, folder: Path) -> None:
+        with IndexWriter(folder) as writer, captions.open() as lines:
+            for number, line in enumerate(lines):
+                writer.add(pair(number, line.rstrip("\n")))
+            writer.commit({})
+
+    def __init__(self, folder: Path) -> None:
+        self._index = BM25Index(folder)
+
+    @override
+    def search(self, query: str) -> object:
+        return self._index.search(query, K, 0.0, 0.0)
+
+    @override
+    def ranking(self, found: Any) -> Ranking:
+        return [(int(hit.pair.id), hit.score) for hit in found]
+
+
+class BareLucene(Engine):
+    """Lucene's part of ours: from terms to `TopDocs`, which Python does not look into."""
+
+    build = Ours.build
+
+    def __init__(self, folder: Path) -> None:
+        start_jvm()
+        analysis = Analysis()
+        directory = java_class("org.apache.lucene.store.FSDirectory").open(
+            java_class("java.nio.file.Paths").get(str(folder))
+        )
+        reader = java_class("org.apache.lucene.index.DirectoryReader").open(directory)
+        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(
+            cast("org.apache.lucene.index.IndexReader", reader)
+        )
+        similarity = java_class("org.apache.lucene.search.similarities.BM25Similarity")
+        self._searcher.setSimilarity(similarity(analysis.k1, analysis.b))
+        self._queries = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
+        self._whitespace = java_class("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
+
+    @override
+    @in_java
+    def search(self, query: str) -> object:
+        return self._searcher.search(self._queries.buildQuery("contents", self._whitespace, query), K)
+
+    @override
+    def ranking(self, found: Any) -> Ranking:
+        stored = self._searcher.storedFields()
+        return [(int(stored.document(hit.doc).get("id")), hit.score) for hit in found.scoreDocs]
+
+
+class Pyserini(Engine):
+    """Pyserini's `LuceneSearcher` over an index that Anserini built on two threads."""
+
+    @staticmethod
+    @override
+    def build(captions: Path, folder: Path) -> None:
+        start_jvm()
+        documents = folder.with_name(f"{folder.name}-documents")
+        documents.mkdir()
+        with captions.open() as lines, (documents / "captions.jsonl").open("w") as file:
+            for number, line in enumerate(lines):
+                file.write(json.dumps({"id": f"{number:09d}", "contents": line.rstrip("\n")}) + "\n")
+        options = {"collection": "JsonCollection", "input": documents, "index": folder, "threads": 2}
+        arguments = [word for name, value in options.items() for word in (f"-{name}", str(value))]
+        java_class("io.anserini.index.IndexCollection").main([*arguments, "-storeRaw"])
+
+    def __init__(self, folder: Path) -> None:
+        self._searcher = _pyserinis_searcher_module().LuceneSearcher(str(folder))
+
+    @override
+    def search(self, query: str) -> object:
+        return self._searcher.search(query, K)
+
+    @override
+    def ranking(self, found: Any) -> Ranking:
+        return [(int(hit.docid), hit.score) for hit in found]
+
+    @override
+    def search_on_two_threads(self, queries: Sequence[str]) -> None:
+        self._searcher.batch_search(list(queries), [str(number) for number in range(len(queries))], K, threads=2)
+
+
+class BM25S(Engine):
+    """bm25s with numba, Lucene's variant, the whole index in memory."""
+
+    @staticmethod
+    @override
+    def build(captions: Path, folder: Path) -> None:
+        import bm25s
+
+        index = bm25s.BM25(method="lucene", k1=0.9, b=0.4, backend="numba")
+        with captions.open() as lines:
+            index.index([line.split() for line in lines], show_progress=False)
+        index.save(folder)
+
+    def __init__(self, folder: Path) -> None:
+        import bm25s
+
+        self._index = bm25s.BM25.load(folder)
+        self._index.backend = "numba"
+
+    @override
+    def search(self, query: str) -> object:
+        return self._index.retrieve([query.split()], k=K, show_progress=False, n_threads=1)
+
+    @override
+    def ranking(self, found: Any) -> Ranking:
+        pairs = zip(found.documents[0], found.scores[0], strict=True)
+        return [(int(document), float(score)) for document, score in pairs if score > 0]
+
+    @override
+    def search_on_two_threads(self, queries: Sequence[str]) -> None:
+        self._index.retrieve([query.split() for query in queries], k=K, show_progress=False, n_threads=2)
+
+
+class Tantivy(Engine):
+    """tantivy, whose BM25 has k1 = 1.2 and b = 0.75 fixed, so its scores are others."""
+
+    @staticmethod
+    @override
+    def build(captions: Path, folder: Path) -> None:
+        import tantivy
+
+        schema = tantivy.SchemaBuilder()
+        schema.add_unsigned_field("number", stored=True)
+        schema.add_text_field("contents", tokenizer_name="whitespace", index_option="freq", stored=True)
+        folder.mkdir()
+        writer = tantivy.Index(schema.build(), path=str(folder)).writer(num_threads=2)
+        with captions.open() as lines:
+            for number, line in enumerate(lines):
+                writer.add_document(tantivy.Document(number=number, contents=line.rstrip("\n")))
+        writer.commit()
+        writer.wait_merging_threads()
+
+    def __init__(self, folder: Path) -> None:
+        import tantivy
+
+        self._index = tantivy.Index.open(str(folder))
+        self._searcher = self._index.searcher()
+
+    @override
+    def search(self, query: str) -> object:
+        return self._searcher.search(self._index.parse_query(query, ["contents"]), K, count=False)
+
+    @override
+    def ranking(self, found: Any) -> Ranking:
+        return [(self._searcher.doc(address)["number"][0], score) for score, address in found.hits]
+
+
+ENGINES: dict[str, type[Engine]] = {
+    "ours": Ours,
+    "bare Lucene": BareLucene,
+    "pyserini": Pyserini,
+    "bm25s, numba": BM25S,
+    "tantivy": Tantivy,
+}
+
+
+def pair(number: int, caption: str) -> StoredPair:
+    """A pair of that caption, with a picture that is nowhere."""
+    return StoredPair(
+        id=f"{number:09d}",
+        contents=caption,
+        shard=f"{number // 10_000:05d}.tar",
+        offset=512 + number % 10_000 * 61_440,
+        length=60_000,
+        sha256=f"{number:064x}",
+        media_type="image/png",
+        width=256,
+        height=256,
+    )
+
+
+def _pyserinis_searcher_module() -> Any:
+    """Imported the usual way it imports Torch, for encoders that BM25 has no use for: so it is loaded by itself."""
+    start_jvm()
+    package = types.ModuleType("pyserini.search.lucene")
+    package.__dict__.update(
+        JQuery=java_class("org.apache.lucene.search.Query"),
+        JQueryGenerator=java_class("io.anserini.search.query.QueryGenerator"),
+        JScoredDoc=java_class("io.anserini.search.ScoredDoc"),
+    )
+    sys.modules["pyserini.search.lucene"] = package
+    pyserini = importlib.util.find_spec("pyserini")
+    assert pyserini
+    assert pyserini.origin
+    path = Path(pyserini.origin).parent / "search" / "lucene" / "_searcher.py"
+    spec = importlib.util.spec_from_file_location("pyserini_searcher", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
