@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+from hypothesis import settings
+
 # Tests are about the code, not the machine's accelerator, and give the same numbers everywhere.
 os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -15,3 +17,8 @@ os.environ["REIMAGEN_GENERATOR_COMPILE_CACHE"] = _COMPILED
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that: tests send it to them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The long form of tests of properties.
+if _examples := os.environ.get("REIMAGEN_EXAMPLES"):
+    settings.register_profile("torture", max_examples=int(_examples))
+    settings.load_profile("torture")

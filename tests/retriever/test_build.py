@@ -1,15 +1,23 @@
+import io
+import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
+from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, Unavailable
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import BuildOptions, build
 from reimagen_retriever.folder_lock import Holder, locked
 from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.intake.filters import SourceFilters
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
@@ -217,3 +225,169 @@ def test_the_analysis_is_kept_and_is_part_of_the_content(tmp_path: Path, fox: So
     base = KnowledgeBase.open(tmp_path / "german")
     assert base.index.terms("die Häuser") == ["haus"]
     base.close()
+
+
+def drawing(seed: int, kind: str = "PNG", **options: int) -> bytes:
+    """Soft blots, unlike those of any other seed."""
+    cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(cells).resize((64, 48), Image.Resampling.BICUBIC).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_near_duplicates_are_marked_or_dropped(tmp_path: Path) -> None:
+    pairs = [
+        SourcePair("1", "a", "a fox", drawing(0)),
+        SourcePair("2", "b", "a kea", drawing(1)),
+        SourcePair("3", "c", "the fox", drawing(0, "JPEG", quality=70)),
+        SourcePair("4", "d", "fox again", drawing(0, "JPEG", quality=50)),
+        SourcePair("5", "c", "the id is free where the other is dropped", drawing(2)),
+    ]
+    marked = build(ListSource([*pairs]), tmp_path / "marked")
+    assert (marked.duplicates, marked.manifest.pairs, marked.manifest.rejected) == (2, 4, {"duplicate id": 1})
+    base = KnowledgeBase.open(tmp_path / "marked")
+    found = {name: base.index.get(name) for name in "abcd"}
+    assert {name: pair.duplicate_of for name, pair in found.items() if pair} == {"a": "", "b": "", "c": "a", "d": "a"}
+    base.close()
+    dropped = build(ListSource([*pairs]), tmp_path / "dropped", BuildOptions(drop_duplicates=True))
+    assert (dropped.duplicates, dropped.manifest.pairs, dropped.manifest.rejected) == (0, 3, {"near-duplicate": 2})
+    assert [(rejected.place, rejected.detail) for rejected in dropped.rejected] == [("3", "of a"), ("4", "of a")]
+
+
+def test_filters_count_what_they_leave_out(tmp_path: Path, picture: MakePicture) -> None:
+    measures = [(0.1, 0.1, 0.3), (0.9, 0.1, 0.3), (0.1, 0.9, 0.3), (0.1, 0.1, 0.2), (None, 0.1, 0.3), (0.1, None, None)]
+    pairs = [
+        SourcePair("here", f"{number}", "a fox", picture(), "", "", unsafe, "", watermark, similarity)
+        for number, (unsafe, watermark, similarity) in enumerate(measures)
+    ]
+    small = SourcePair("here", "small", "a fox", picture(size=(8, 5)), "", "", 0.0, "", 0.0, 1.0)
+    filters = SourceFilters(max_unsafe=0.5, max_watermark=0.8, min_similarity=0.25, min_size=6)
+    manifest = build(ListSource([*pairs, small]), tmp_path / "kb", BuildOptions(filters=filters)).manifest
+    assert manifest.pairs == 1
+    assert manifest.rejected == {
+        "filter: unsafe": 1,
+        "filter: watermark": 1,
+        "filter: similarity": 1,
+        "filter: unsafe unknown": 1,
+        "filter: watermark unknown": 1,
+        "filter: too small": 1,
+    }
+    assert build(ListSource([*pairs, small]), tmp_path / "all").manifest.pairs == 7
+
+
+def test_reasons_that_never_repeat_are_counted_as_one(tmp_path: Path, fox: SourcePair) -> None:
+    entries = [Rejected("here", f"failed to download: {number}") for number in range(150)]
+    rejected = build(ListSource([fox, *entries, entries[0]]), tmp_path / "kb").manifest.rejected
+    assert rejected["other reasons"] == 50
+    assert rejected["failed to download: 0"] == 2
+    assert sum(rejected.values()) == 151
+
+
+class Counting(ListSource):
+    """Tells how many of its pairs were asked for."""
+
+    asked = 0
+
+    def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
+        for entry in super().entries(skip):
+            self.asked += 1
+            yield entry
+
+
+def many() -> list[SourcePair | Rejected | BaseException]:
+    """Pairs with a near-duplicate, a duplicate id and a broken picture in each dozen."""
+    entries: list[SourcePair | Rejected | BaseException] = []
+    for number in range(60):
+        image = drawing(number - 5, "JPEG", quality=60) if number % 12 == 7 else drawing(number)
+        name = f"{number - 1}" if number % 12 == 3 else f"{number}"
+        entries.append(SourcePair(f"{number}", name, f"text {number}", b"broken" if number % 12 == 9 else image))
+    return entries
+
+
+@pytest.mark.parametrize("drop_duplicates", [False, True])
+@pytest.mark.parametrize("at", [30, 31, 45, 60])
+def test_an_interrupted_build_goes_on_and_makes_the_same_base(
+    tmp_path: Path, at: int, *, drop_duplicates: bool
+) -> None:
+    options = BuildOptions(pairs_per_shard=7, drop_duplicates=drop_duplicates)
+    whole = build(ListSource(many()), tmp_path / "whole", options)
+    failing = many()
+    failing.insert(at, Unavailable("the store does not answer"))
+    with pytest.raises(Unavailable):
+        build(Renamed(failing), tmp_path / "kb", options)
+    (unfinished,) = (tmp_path / "kb").glob("data-*")
+    source = Renamed(many())
+    resumed = build(source, tmp_path / "kb", options)
+    assert resumed.manifest.folder == unfinished.name
+    assert source.asked <= 60 - at + 16 + 7 + 3  # What was waiting, the shard that was open, and what it left out.
+    assert resumed.manifest.model_copy(update={"created": whole.manifest.created, "folder": whole.manifest.folder}) == (
+        whole.manifest
+    )
+    assert resumed.duplicates == whole.duplicates
+    assert names(tmp_path / "kb") == {"manifest.json", ".lock", unfinished.name}
+    assert names(unfinished) == {"shards", "lucene"}
+
+
+class Renamed(Counting):
+    """Says that it is the same, whatever it holds."""
+
+    def identity(self) -> Iterator[str]:
+        yield "the same"
+
+
+def test_another_source_or_option_starts_anew(tmp_path: Path) -> None:
+    options = BuildOptions(pairs_per_shard=7)
+    failing = [*many()[:30], Unavailable("the store does not answer")]
+    for source, changed in (
+        (ListSource(many()), options),
+        (Renamed(many()), options.model_copy(update={"drop_duplicates": True})),
+        (Renamed(many()), options.model_copy(update={"filters": SourceFilters(min_size=1)})),
+    ):
+        with pytest.raises(Unavailable):
+            build(Renamed(failing), tmp_path / "kb", options)
+        current = read_manifest(tmp_path / "kb").folder if (tmp_path / "kb" / "manifest.json").exists() else ""
+        (unfinished,) = {path.name for path in (tmp_path / "kb").glob("data-*")} - {current}
+        assert build(source, tmp_path / "kb", changed).manifest.folder != unfinished
+        assert not (tmp_path / "kb" / unfinished).exists()
+
+
+_KILLED = """
+import sys, time
+from pathlib import Path
+from reimagen_retriever.build import BuildOptions, build
+from reimagen_retriever.knowledge_base.sources import open_source
+
+build(open_source(sys.argv[1]), Path(sys.argv[2]), BuildOptions(pairs_per_shard=7))
+"""
+
+
+def test_builds_that_are_killed_go_on_and_make_the_same_base(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    rows = []
+    for entry in many():
+        assert isinstance(entry, SourcePair)
+        (source / f"{entry.place}.png").write_bytes(entry.image)
+        rows.append(json.dumps({"image": f"{entry.place}.png", "text": entry.text, "id": entry.id}))
+    (source / "captions.jsonl").write_text("\n".join(rows))
+    options = BuildOptions(pairs_per_shard=7)
+    whole = build(open_source(source), tmp_path / "whole", options).manifest
+    for shards in (1, 3, 6):
+        process = subprocess.Popen([sys.executable, "-c", _KILLED, source, tmp_path / "kb"])
+        try:
+            wait_for_records(tmp_path / "kb", shards, process)
+        finally:
+            process.kill()
+            process.wait()
+        with pytest.raises(NotFound):
+            read_manifest(tmp_path / "kb")
+    resumed = build(open_source(source), tmp_path / "kb", options).manifest
+    assert (resumed.generation, resumed.shards, resumed.rejected) == (whole.generation, whole.shards, whole.rejected)
+
+
+def wait_for_records(folder: Path, count: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("data-*/journal/*.json"))) < count:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.001)

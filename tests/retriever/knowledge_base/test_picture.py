@@ -1,7 +1,9 @@
 import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from PIL import Image
 
 from reimagen_retriever.knowledge_base.pair import RejectedError
 from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES, PictureFacts, inspect_picture
+from reimagen_retriever.neighbors.fingerprint import fingerprint
 
 
 @pytest.mark.parametrize(("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")])
@@ -76,3 +79,27 @@ def test_a_bomb_is_refused_before_it_is_decoded(side: int) -> None:
 def test_a_large_file_is_refused() -> None:
     with pytest.raises(RejectedError, match="picture file too large"):
         inspect_picture(b"x" * (MAXIMUM_PICTURE_BYTES + 1))
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_a_bomb_in_what_a_png_says_of_itself_is_refused(kind: bytes) -> None:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    inflating = zlib.compress(bytes(200_000_000), 9)
+    between = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0", b"iCCP": b"k\0\0"}[kind]
+    png = noisy("PNG")
+    start = len(b"\x89PNG\r\n\x1a\n") + 25
+    data = png[:start] + chunk(kind, between + inflating) + png[start:]
+    tracemalloc.start()
+    try:
+        with suppress(RejectedError):
+            assert inspect_picture(data).width == 64
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_fingerprint_is_that_of_the_file(picture: Callable[..., bytes]) -> None:
+    for data in (noisy("PNG"), noisy("JPEG"), noisy("WEBP"), picture(size=(700, 300), kind="JPEG")):
+        assert inspect_picture(data).fingerprint == fingerprint(data).tobytes()

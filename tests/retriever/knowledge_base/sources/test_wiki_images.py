@@ -2,7 +2,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_common.errors import InvalidArgument
@@ -89,6 +89,7 @@ def test_evaluation_reads_the_same_pictures(webqa: MakeWebQA) -> None:
     assert [(pair.id, pair.text, pair.image) for pair in entries(folder) if isinstance(pair, SourcePair)] == theirs
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(

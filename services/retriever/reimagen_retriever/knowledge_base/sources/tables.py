@@ -45,7 +45,7 @@ def count(files: Files, name: str) -> int:
             if name.lower().endswith(".parquet"):
                 return int(_parquet().ParquetFile(file).metadata.num_rows)
             lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
-            return lines - 1 if name.lower().endswith(".csv") else lines
+            return max(lines - name.lower().endswith(".csv"), 0)
     except ReimagenError:
         raise
     except Exception:  # noqa: BLE001 - whatever is wrong with it is told when its rows are read.

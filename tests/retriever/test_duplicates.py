@@ -1,0 +1,58 @@
+"""Near-duplicates among many pictures, against comparing each with all before it."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from reimagen_retriever.neighbors.duplicates import DuplicateFinder
+from reimagen_retriever.neighbors.fingerprint import near_duplicates
+
+
+def one_by_one(fingerprints: NDArray[np.uint8]) -> list[str]:
+    """The first original that each shows again, by the rule itself."""
+    originals: list[int] = []
+    found = []
+    for number, row in enumerate(fingerprints):
+        near = near_duplicates(row[None], fingerprints[originals])[0] if originals else np.zeros(0, bool)
+        found.append(str(originals[int(near.argmax())]) if near.any() else "")
+        if not near.any():
+            originals.append(number)
+    return found
+
+
+def fields(random: np.random.Generator, count: int, spread: float) -> NDArray[np.uint8]:
+    """Pictures that vary slowly, as pictures do, around a brightness of their own."""
+    waves = np.cos(np.pi * np.outer(np.arange(8) + 0.5, np.arange(3)) / 8)
+    grids = np.einsum("iu,nuvc,jv->nijc", waves, random.normal(size=(count, 3, 3, 3)), waves)
+    grids = spread * grids + random.uniform(0, 255, (count, 1, 1, 1))
+    return np.asarray(np.clip(grids, 0, 255).astype(np.uint8).reshape(count, 192))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.3, 1.0, 3.0, 10.0, 40.0]), st.floats(0, 5))
+def test_it_finds_what_comparing_with_all_finds(seed: int, spread: float, noise: float) -> None:
+    random = np.random.default_rng(seed)
+    some = fields(random, 30, spread)
+    changed = some[random.integers(0, 30, 40)] + random.normal(random.uniform(-3, 3, (40, 1)), noise, (40, 192))
+    fingerprints = np.concatenate([some, np.clip(changed, 0, 255).astype(np.uint8)])
+    fingerprints = fingerprints[random.permutation(len(fingerprints))]
+    finder = DuplicateFinder()
+    found = [finder.find(f"{number}", row.tobytes()) for number, row in enumerate(fingerprints)]
+    assert found == one_by_one(fingerprints)
+
+
+def test_more_pictures_than_it_had_room_for() -> None:
+    fingerprints = fields(np.random.default_rng(0), 3_000, 40.0)
+    finder = DuplicateFinder()
+    assert [finder.find(f"{number}", row.tobytes()) for number, row in enumerate(fingerprints)] == one_by_one(
+        fingerprints
+    )
+    assert finder.find("again", fingerprints[2_500].tobytes()) == "2500"
+
+
+def test_what_is_remembered_is_found() -> None:
+    fingerprint = fields(np.random.default_rng(0), 1, 40.0)[0].tobytes()
+    finder = DuplicateFinder()
+    finder.remember("first", fingerprint)
+    assert finder.find("second", fingerprint) == "first"
