@@ -74,6 +74,27 @@ def calls_a_second(call: Callable[[pb.SearchRequest], pb.SearchResponse], reques
     return len(requests) / (time.perf_counter() - started)
 
 
+def beside_an_empty_call(search: Callable[[pb.SearchRequest], pb.SearchResponse], folder: Path) -> None:
+    """Prints what a search with pictures takes over a call that does nothing, of the same messages, in turns."""
+    requests = [pb.SearchRequest(query=query, minimum_score=0) for query in queries(QUERIES, seed=3)]
+    message = folder / "response"
+    message.write_bytes(search(pb.SearchRequest(query=queries(1, seed=4)[0], minimum_score=0)).SerializeToString())
+    command = [sys.executable, "-m", "benchmarks.shared.empty_service", str(message)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout
+        with grpc.insecure_channel(f"127.0.0.1:{int(process.stdout.readline())}") as channel:
+            empty = RetrievalStub(channel).Search
+            milliseconds(empty, requests[:100])
+            for state in ("uncached", "cached"):
+                taken: dict[str, list[float]] = {"empty": [], "search": []}
+                for request in requests:
+                    taken["empty"] += milliseconds(empty, [request])
+                    taken["search"] += milliseconds(search, [request])
+                nothing, all_of_it = (statistics.median(each) for each in taken.values())
+                print(f"{f'{state}, over an empty call':32}{all_of_it / nothing:9.2f}x  ({nothing:.2f} ms)")
+        process.communicate()
+
+
 def queries(count: int, seed: int) -> list[str]:
     """Prompts of the form entity + scene."""
     vocabulary, rng = words(), random.Random(seed)  # noqa: S311
@@ -106,6 +127,7 @@ def main(pairs: int) -> None:
                     p95 = statistics.quantiles(taken, n=20)[-1]
                     rate = calls_a_second(call, many)
                     print(f"{f'{state}, {name}':32}{statistics.median(taken):10.2f}{p95:10.2f}{rate:18,.0f}")
+            beside_an_empty_call(call, Path(folder))
             print(f"the retriever's peak memory: {peak_megabytes(retriever.process):,.0f} MiB")
 
 
