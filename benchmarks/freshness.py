@@ -1,0 +1,176 @@
+"""Live writes while clients search: how long an add takes, what it costs the searches, and how fresh they are.
+
+Builds a knowledge base, serves it by `reimagen-retriever serve` in a process of its own, without a cache, and lets four
+clients search it one call after the other: in turn for a while undisturbed, and while pairs are added one by one. Each
+add is followed by a search for the pair, to the same service and to a second one that serves the same folder: a search
+that does not find it is stale. Prints a table, and ends with status 1 if a search failed or was stale.
+
+    python -m benchmarks.freshness [PAIRS] [ADDS]
+"""
+
+import io
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from PIL import Image
+
+from benchmarks.shared.machine import machine
+from reimagen.v1 import retrieval_pb2 as pb
+from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+from reimagen_common.processes import stop_child
+
+PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
+PAIRS = 20_000
+ADDS = 1_000
+CLIENTS = 4
+TURN_SECONDS = 8.0
+TURNS = 5
+"""Undisturbed and disturbed stretches alternate, so that what else the machine does is in both."""
+
+
+@dataclass
+class Searches:
+    """What clients saw in the stretches of one kind."""
+
+    milliseconds: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    failed: int = 0
+
+    def row(self, name: str) -> str:
+        """A line of the table."""
+        p50, p95 = statistics.median(self.milliseconds), statistics.quantiles(self.milliseconds, n=20)[-1]
+        rate = len(self.milliseconds) / self.seconds
+        return f"{name:32}{p50:10.2f}{p95:10.2f}{rate:12,.0f}{self.failed:10,}"
+
+
+def words() -> list[str]:
+    """Made-up words, two thousand of them."""
+    rng = random.Random(0)  # noqa: S311
+    syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
+    return ["".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(2_000)]
+
+
+def picture() -> bytes:
+    """A small picture's file, different from every other."""
+    file = io.BytesIO()
+    Image.frombytes("RGB", (64, 64), random.randbytes(64 * 64 * 3)).save(file, "JPEG")  # noqa: S311
+    return file.getvalue()
+
+
+def write_source(folder: Path, pairs: int) -> None:
+    """One picture under many captions."""
+    (folder / "picture.jpg").write_bytes(picture())
+    vocabulary, rng = words(), random.Random(1)  # noqa: S311
+    with (folder / "captions.jsonl").open("w") as lines:
+        for number in range(pairs):
+            caption = "a " + " ".join(rng.choices(vocabulary, k=rng.randint(1, 3)))
+            lines.write(json.dumps({"image": "picture.jpg", "text": caption, "id": f"{number:09d}"}) + "\n")
+
+
+def serve(folder: Path, log: Path, started: ExitStack) -> RetrievalStub:
+    """A service of the base, as its client sees it once it is ready."""
+    process = subprocess.Popen([PROGRAM, "serve", folder, "--address", "127.0.0.1:0"], stderr=log.open("w"))
+    started.callback(lambda: stop_child(process, 10))
+    while "msg=ready" not in log.read_text():
+        if process.poll() is not None:
+            raise SystemExit(log.read_text())
+        time.sleep(0.05)
+    address = log.read_text().partition("msg=ready ")[2].partition("address=")[2].split()[0]
+    return RetrievalStub(started.enter_context(grpc.insecure_channel(address)))
+
+
+class Adding:
+    """Adds pairs one by one, and looks for each once its add is acknowledged, in both services."""
+
+    def __init__(self, *stubs: RetrievalStub) -> None:
+        self._stubs = stubs
+        self.milliseconds: list[float] = []
+        self.stale = 0
+
+    def add(self, number: int) -> None:
+        """Adds a pair with a word of its own."""
+        request = pb.AddPairsRequest(id=f"new {number}", text=f"a new{number}thing", image=picture(), license="MIT")
+        began = time.perf_counter()
+        added = self._stubs[0].AddPairs(iter([request]))
+        self.milliseconds.append((time.perf_counter() - began) * 1e3)
+        for stub in self._stubs:
+            answer = stub.Search(pb.SearchRequest(query=f"one new{number}thing", k=1))
+            found = [(neighbor.pair.id, neighbor.pair.image) for neighbor in answer.neighbors]
+            if found != [(request.id, request.image)] or answer.generation != added.generation:
+                self.stale += 1
+
+
+@contextmanager
+def searching(stub: RetrievalStub, seen: Searches, seed: int) -> Iterator[None]:
+    """Clients search meanwhile."""
+    over = threading.Event()
+    began = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(search, stub, seed * CLIENTS + client, over, seen) for client in range(CLIENTS)]
+        try:
+            yield
+        finally:
+            over.set()
+        for client in clients:
+            client.result()
+    seen.seconds += time.perf_counter() - began
+
+
+def search(stub: RetrievalStub, seed: int, over: threading.Event, seen: Searches) -> None:
+    """One client: a call after the other until it is over."""
+    vocabulary, rng = words(), random.Random(seed)  # noqa: S311
+    while not over.is_set():
+        prompt = f"a {' '.join(rng.sample(vocabulary, 2))} in the snow"
+        request = pb.SearchRequest(query=prompt, minimum_score=0)
+        began = time.perf_counter()
+        try:
+            stub.Search(request)
+        except grpc.RpcError:
+            seen.failed += 1
+        seen.milliseconds.append((time.perf_counter() - began) * 1e3)
+
+
+def main(pairs: int, adds: int) -> None:
+    """Measures, and prints the table."""
+    print(f"Adds while {CLIENTS} clients search, {pairs:,} pairs at first, {adds:,} adds; {machine()}")
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as started:
+        source, folder = Path(scratch, "source"), Path(scratch, "kb")
+        source.mkdir()
+        write_source(source, pairs)
+        subprocess.run([PROGRAM, "build", source, folder], check=True, capture_output=True)
+        stub = serve(folder, Path(scratch, "log"), started)
+        other = serve(folder, Path(scratch, "other log"), started)
+        alone, beside = Searches(), Searches()
+        adding = Adding(stub, other)
+        for turn in range(TURNS):
+            with searching(stub, alone, turn):
+                time.sleep(TURN_SECONDS)
+            with searching(stub, beside, TURNS + turn):
+                for number in range(turn * adds // TURNS, (turn + 1) * adds // TURNS):
+                    adding.add(number)
+        print(f"{'searches':32}{'p50 ms':>10}{'p95 ms':>10}{'a second':>12}{'failed':>10}")
+        print(alone.row("undisturbed"))
+        print(beside.row("while pairs are added"))
+        p95 = [statistics.quantiles(seen.milliseconds, n=20)[-1] for seen in (alone, beside)]
+        print(f"p95 beside adds is {p95[1] / p95[0]:.2f} times that of undisturbed searches")
+        added = statistics.median(adding.milliseconds), statistics.quantiles(adding.milliseconds, n=20)[-1]
+        print(f"an add takes {added[0]:.0f} ms (p95 {added[1]:.0f} ms); {adds:,} adds, {adding.stale:,} stale searches")
+        if adding.stale or alone.failed or beside.failed:
+            raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    given = [int(argument) for argument in sys.argv[1:]]
+    main(*given, *(PAIRS, ADDS)[len(given) :])
