@@ -25,9 +25,11 @@ kb: install ## build the demo knowledge base only, into build/demo/kb
 test: install ## run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-torture: install ## the long forms of tests that CI runs short: training killed 25 times, 10,000 damaged sources of each kind
+torture: install ## what CI runs short: training and a base's service killed often, 10,000 damaged sources of each kind, a trace of what is synced
 	@REIMAGEN_KILLS=25 $(BIN)/python -m pytest tests/generator/training/test_killed.py
+	@REIMAGEN_KILLS=100 $(BIN)/python -m pytest tests/retriever/test_durability.py
 	@REIMAGEN_EXAMPLES=10000 $(BIN)/python -m pytest tests/retriever/knowledge_base/sources/test_bad_input.py
+	@$(BIN)/python -m benchmarks.traces.acknowledgements
 
 results: install ## check the paper's claims on the demonstration's weights, into docs/results.md (goes on where it was ended)
 	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo.results

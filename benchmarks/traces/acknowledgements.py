@@ -1,0 +1,213 @@
+"""Proves, from a trace of system calls, that a change is acknowledged after all that it wrote was synced.
+
+A SIGKILL leaves what was written in the system's memory; only a loss of power takes what was not synced. So a service
+is run under strace while a client adds, replaces and removes pairs, one call after the other. For every answer it is
+checked that, before the first byte of it was sent,
+
+- each file that the commit names, and the shards, had been synced after the last write to it;
+- the file that names them, `segments_N`, had been synced, then renamed, and then the folder that it lies in synced;
+- the folder of a new shard had been synced.
+
+Needs strace (a system package).
+
+    python -m benchmarks.traces.acknowledgements [CALLS]
+"""
+
+import io
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from PIL import Image
+
+from reimagen.v1 import retrieval_pb2 as pb
+from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.build import build
+from reimagen_retriever.knowledge_base.sources import open_source
+
+PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
+CALLS = 40
+_WRITES = ("write", "writev", "pwrite64", "pwritev", "ftruncate")
+_SYNCS = ("fsync", "fdatasync")
+_RENAMES = ("rename", "renameat", "renameat2")
+_SENDS = ("sendmsg", "sendto", "write", "writev")
+_LINE = re.compile(r"(?P<pid>\d+) +(?P<rest>.*)")
+_RESUMED = re.compile(r"<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A system call: between which lines of the trace it was made."""
+
+    name: str
+    text: str
+    began: int
+    ended: int
+
+    @property
+    def path(self) -> str:
+        """Of the first file that it names by a descriptor."""
+        found = re.match(r"\d+<([^>]*)>", self.text)
+        return found[1] if found else ""
+
+    @property
+    def worked(self) -> bool:
+        """Whether it succeeded."""
+        return re.search(r"= -1 \w+", self.text) is None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A call of the client's: what the answer said, and what the commit behind it consists of."""
+
+    generation: str
+    files: frozenset[str]
+
+
+def calls(trace: Path) -> list[Call]:
+    """The calls of a trace, those that another thread's came into put together."""
+    begun: dict[str, tuple[str, str, int]] = {}
+    made = []
+    for number, line in enumerate(trace.read_text(errors="replace").splitlines()):
+        parts = _LINE.match(line)
+        if not parts:
+            continue
+        pid, rest = parts["pid"], parts["rest"]
+        resumed = _RESUMED.match(rest)
+        if resumed:
+            name, text, start = begun.pop(pid)
+            made.append(Call(name, text + resumed["rest"], start, number))
+        elif "(" in rest and not rest.startswith(("+++", "---")):
+            name, _, text = rest.partition("(")
+            if text.endswith("<unfinished ...>"):
+                begun[pid] = (name, text.removesuffix("<unfinished ...>"), number)
+            else:
+                made.append(Call(name, text, number, number))
+    return made
+
+
+def faults(made: list[Call], folder: Path, answered: Answered, seen: Counter[str]) -> Iterator[str]:
+    """What was not safe when an answer was sent; counts what was checked."""
+    sends = [
+        call
+        for call in made
+        if call.name in _SENDS and answered.generation in call.text and "TCP" in call.text.split(">")[0] + ">"
+    ]
+    if not sends:
+        yield f"{answered.generation}: its answer is not in the trace"
+        return
+    sent = min(call.began for call in sends)
+    before = [call for call in made if call.began < sent and call.worked]
+    synced = [call for call in before if call.name in _SYNCS and call.ended < sent]
+    for name in sorted(answered.files):
+        path = str(folder / name)
+        written_as = re.sub(r"/segments_(\w+)$", r"/pending_segments_\1", path)
+        writes = [call for call in before if call.name in _WRITES and call.path == written_as]
+        if not writes:
+            continue  # It was there before the service was started.
+        last = max(call.ended for call in writes)
+        seen["files synced after their last write"] += 1
+        if not any(call.path == written_as and call.began > last for call in synced):
+            yield f"{answered.generation}: {name} was not synced after its last write"
+        if written_as != path:
+            renamed = [
+                call for call in before if call.name in _RENAMES and f'{path}"' in call.text and call.ended < sent
+            ]
+            seen["commits renamed, and their folder synced then"] += 1
+            if not renamed:
+                yield f"{answered.generation}: {name} was not renamed"
+            elif not any(call.path == str(Path(path).parent) and call.began > renamed[-1].ended for call in synced):
+                yield f"{answered.generation}: the folder of {name} was not synced after it was renamed"
+        made_new = [
+            call for call in before if call.name == "openat" and f'"{path}"' in call.text and "O_EXCL" in call.text
+        ]
+        if path.endswith(".tar") and made_new:
+            seen["folders of new shards synced"] += 1
+            if not any(call.path == str(Path(path).parent) and call.began > made_new[-1].ended for call in synced):
+                yield f"{answered.generation}: the folder of the new shard {name} was not synced"
+
+
+def picture(rng: random.Random) -> bytes:
+    """A small picture's file."""
+    file = io.BytesIO()
+    Image.frombytes("RGB", (48, 48), rng.randbytes(48 * 48 * 3)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def change(stub: RetrievalStub, rng: random.Random, number: int) -> str:
+    """Adds, replaces or removes some pairs; returns the generation that the answer names."""
+    ids = [f"{rng.randrange(12)}" for _ in range(rng.randint(1, 4))]
+    if number % 4 == 3:
+        return stub.DeletePairs(pb.DeletePairsRequest(ids=dict.fromkeys([*ids, f"only {number - 1}"]))).generation
+    requests = (
+        pb.AddPairsRequest(id=identifier, text=f"a kea {number}", image=picture(rng))
+        for identifier in dict.fromkeys([*ids, f"only {number}"])
+    )
+    return stub.AddPairs(requests).generation
+
+
+def commit(folder: Path) -> frozenset[str]:
+    """The files of the base as it is now: those of Lucene's last commit, and the shards."""
+    base = KnowledgeBase.open(folder)
+    names = {str(base.built.lucene_folder / name) for name in base.index.files()}
+    names |= {str(base.built.shards_folder / shard.name) for shard in base.manifest.shards if shard.live}
+    base.close()
+    return frozenset(names)
+
+
+def main(count: int) -> None:
+    """Runs the service under strace, and checks the trace."""
+    strace = shutil.which("strace")
+    if strace is None:
+        raise SystemExit("strace is not installed; it is a package of the system")
+    rng = random.Random(0)  # noqa: S311
+    with tempfile.TemporaryDirectory() as scratch:
+        source, folder, trace, log = (Path(scratch).resolve() / name for name in ("source", "kb", "trace", "log"))
+        source.mkdir()
+        (source / "a.jpg").write_bytes(picture(rng))
+        (source / "a.txt").write_text("a fox")
+        build(open_source(source), folder)
+        traced = ",".join({*_WRITES, *_SYNCS, *_RENAMES, *_SENDS, "openat"})
+        options = ["-f", "-yy", "-s", "2000", "-e", f"trace={traced}", "-e", "signal=none", "-o", str(trace)]
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [strace, *options, PROGRAM, "serve", folder, "--address", "127.0.0.1:0"], stderr=stderr
+            )
+        try:
+            while "msg=ready" not in log.read_text():
+                if process.poll() is not None:
+                    raise SystemExit(log.read_text())
+                time.sleep(0.1)
+            address = log.read_text().partition("msg=ready ")[2].partition("address=")[2].split()[0]
+            with grpc.insecure_channel(address) as channel:
+                stub = RetrievalStub(channel)
+                answers = [Answered(change(stub, rng, number), commit(folder)) for number in range(count)]
+        finally:
+            # The service, whose end is strace's: the first line of the trace is its own.
+            os.kill(int(trace.read_text(errors="replace").split(maxsplit=1)[0]), signal.SIGKILL)
+            process.wait()
+        made = calls(trace)
+        seen: Counter[str] = Counter()
+        found = [fault for answered in answers for fault in faults(made, folder, answered, seen)]
+    print(f"{len(answers)} acknowledged calls, {len(made):,} system calls in the trace")
+    for what, number in seen.items():
+        print(f"  {number:,} {what}")
+    print(*found or ["every answer was sent after all that it promises had been synced"], sep="\n")
+    if found:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else CALLS)
