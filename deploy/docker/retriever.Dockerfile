@@ -1,4 +1,4 @@
-# The retriever: gRPC on 50051, over the knowledge base that is mounted at /kb.
+# The retriever: gRPC on 50051, REST, health and metrics on 8001, over the knowledge base that is mounted at /kb.
 # Built from the root of the repository: docker build -f deploy/docker/retriever.Dockerfile .
 
 FROM python:3.11-slim-bookworm AS build
@@ -21,11 +21,11 @@ COPY --from=build /opt/reimagen /opt/reimagen
 ENV PATH=/opt/reimagen/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     REIMAGEN_RETRIEVER_KNOWLEDGE_BASE=/kb \
-    REIMAGEN_RETRIEVER_ADDRESS=0.0.0.0:50051
+    REIMAGEN_RETRIEVER_ADDRESS=0.0.0.0:50051 \
+    REIMAGEN_RETRIEVER_HTTP=0.0.0.0:8001
 USER reimagen
-EXPOSE 50051
+EXPOSE 50051 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\
-import grpc; from grpc_health.v1 import health_pb2 as m, health_pb2_grpc as s; \
-assert s.HealthStub(grpc.insecure_channel('127.0.0.1:50051')).Check(m.HealthCheckRequest(), timeout=4).status == 1"]
+import urllib.request; urllib.request.urlopen('http://127.0.0.1:8001/readyz', timeout=4)"]
 ENTRYPOINT ["reimagen-retriever"]
 CMD ["serve"]

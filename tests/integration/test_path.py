@@ -4,12 +4,13 @@ import base64
 import contextlib
 import io
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import load_file, save_file
 
 from reimagen.v1 import generation_pb2 as pb
@@ -40,11 +42,13 @@ FREE_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
 class Process:
     """A service in a process of its own, which says in its log when it is ready and at which ports."""
 
-    def __init__(self, log: Path, *command: str | Path) -> None:
+    def __init__(self, log: Path, *command: str | Path, environment: Mapping[str, str] | None = None) -> None:
         self.log = log
         program = Path(sys.executable).with_name(str(command[0]))
         with log.open("w") as stderr:
-            self._process = subprocess.Popen([program, *command[1:]], stderr=stderr)
+            self._process = subprocess.Popen(
+                [program, *command[1:]], stderr=stderr, env=os.environ | (environment or {})
+            )
 
     def ready(self) -> dict[str, str]:
         """Wait for the line that says so, and return its fields."""
@@ -75,6 +79,7 @@ class Running:
     retriever_address: str
     restart_retriever: Callable[[], Process]
     pictures: dict[str, bytes]
+    generator_log: Path
 
 
 def write_pairs(folder: Path) -> dict[str, bytes]:
@@ -103,7 +108,8 @@ def save(config: CascadeConfig, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[Running]:
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     folder = tmp_path_factory.mktemp("path")
     source = folder / "source"
     source.mkdir()
@@ -115,7 +121,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with contextlib.ExitStack() as stack:
 
         def start(name: str, *command: str | Path) -> Process:
-            process = Process(folder / name, *command)
+            process = Process(folder / name, *command, environment=traced)
             stack.callback(process.kill)
             return process
 
@@ -131,7 +137,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         ports = generator.ready()
         channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{ports['grpc_port']}"))
         rest = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports['http_port']}", timeout=SECONDS))
-        path = Running(rest, GenerationStub(channel), retriever, address, partial(start_retriever, address), pictures)
+        restart = partial(start_retriever, address)
+        path = Running(rest, GenerationStub(channel), retriever, address, restart, pictures, generator.log)
         yield path
         assert generator.stop() == 0
         assert path.retriever.stop() == 0
@@ -218,6 +225,56 @@ def test_links_lead_to_pictures_and_neighbors(path: Running) -> None:
         assert (shown.content, shown.headers["content-type"]) == (path.pictures[neighbor["id"]], "image/png")
     missing = path.rest.get("/v1/pairs/no-such-pair/image")
     assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
+
+
+def test_a_request_is_one_trace_and_has_one_name_in_both_services(path: Running, collector: Any) -> None:
+    trace_id, caller = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    name = "the-request/7"
+    headers = {"traceparent": f"00-{trace_id}-{caller}-01", "x-request-id": name}
+    body = {"prompt": "a red panda on a traced hill", "size": "16x16", "retrieval": {"k": 2}}
+    response = path.rest.post(URL, json=body, headers=headers)
+    assert (response.status_code, response.headers["x-request-id"]) == (200, name)
+
+    request, search = f"POST {URL}", "reimagen.v1.Retrieval/Search"
+    parents = {
+        request: ("reimagen-generator", None),
+        "search": ("reimagen-generator", request),
+        search: ("reimagen-retriever", "search"),
+        "index": ("reimagen-retriever", search),
+        "pictures": ("reimagen-retriever", search),
+        "queue": ("reimagen-generator", request),
+        "stage": ("reimagen-generator", request),
+        "encode": ("reimagen-generator", request),
+    }
+    spans = collector.trace(trace_id, set(parents))
+    assert sorted(one.span.name for one in spans) == sorted(parents)
+    by_name = {one.span.name: one for one in spans}
+    for span_name, (service, parent) in parents.items():
+        found = by_name[span_name]
+        assert found.service == service
+        assert found.span.parent_span_id == (by_name[parent].span.span_id if parent else bytes.fromhex(caller))
+        assert found.span.end_time_unix_nano >= found.span.start_time_unix_nano
+    for log, message in ((path.generator_log, "drawn"), (path.generator_log, "request"), (path.retriever.log, "call")):
+        lines = [line for line in log.read_text().splitlines() if f"request_id={name}" in line]
+        assert any(f"msg={message} " in line and f"trace_id={trace_id}" in line for line in lines)
+
+
+def test_what_is_drawn_is_measured(path: Running) -> None:
+    def counted() -> dict[str, float]:
+        families = text_string_to_metric_families(path.rest.get("/metrics").text)
+        samples = [sample for family in families for sample in family.samples]
+        return {"|".join([sample.name, *sample.labels.values()]): sample.value for sample in samples}
+
+    before = counted()
+    draw(path, n=2)
+    after = counted()
+    steps = {stage.size: 2 * stage.steps for stage in TINY.stages if stage.size <= 64}
+    expected = {"reimagen_generator_pictures_total|64": 2, "reimagen_generator_calls_total|finished": 1}
+    expected |= {f"reimagen_generator_steps_total|{size}": count for size, count in steps.items()}
+    expected |= {f"reimagen_generator_stage_seconds_count|{size}": 2 for size in steps}
+    expected |= {f"reimagen_http_request_seconds_count|POST|{URL}|200": 1}
+    assert {name: after[name] - before.get(name, 0) for name in expected} == expected
+    assert after["reimagen_generator_queue_length"] == 0
 
 
 def test_a_retriever_that_stops_is_missed_and_found_again(path: Running) -> None:

@@ -4,17 +4,19 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -288,6 +290,27 @@ def test_without_redis_it_says_so_and_a_signal_stops_it(base: Path, tmp_path: Pa
         service.process.send_signal(number)
         assert service.process.wait(SECONDS) == 0
         assert "stopped" in service.log.read_text()
+
+
+def test_it_tells_that_it_is_starting_before_it_is_ready(base: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    told: list[str] = []
+
+    def ready() -> bool:
+        with suppress(httpx.TransportError):
+            told.append(httpx.get(f"http://{address}/healthz", timeout=SECONDS).json()["status"])
+        return told[-1:] == ["ready"]
+
+    command = [str(PROGRAM), "serve", str(base), "--address", "127.0.0.1:0", "--http", address]
+    with (tmp_path / "log").open("w") as stderr:
+        process = subprocess.Popen(command, stderr=stderr)
+    try:
+        eventually(ready)
+    finally:
+        process.kill()
+        process.wait()
+    assert list(dict.fromkeys(told)) == ["starting", "ready"]
 
 
 def test_an_answer_of_sixteen_large_pictures_arrives(tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""One service in one process and in two: searches a second, and what a search costs of processor time.
+
+Builds a knowledge base of captions like the demonstration's, of as many pairs as asked for, and serves it without Redis
+by `reimagen-retriever serve --processes`, in turn with one and with two processes. Clients in two processes of their
+own ask as fast as they are answered, over a connection for each thread.
+
+    python -m benchmarks.processes [PAIRS]
+"""
+
+import multiprocessing
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from pathlib import Path
+
+import grpc
+
+from benchmarks.retrieval import PAIRS, PROGRAM, queries, write_source
+from benchmarks.shared.machine import machine
+from reimagen.v1 import retrieval_pb2 as pb
+from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+
+ROUNDS = 3
+CLIENT_PROCESSES = 2
+CONNECTIONS = 8  # of each of them
+SEARCHES = 100  # over each connection
+READY_SECONDS = 120
+
+
+def ask(address: str, seed: int) -> None:
+    """Search over one connection, one query after the other."""
+    # Without this all channels of a process to one address share a connection, and with it a process of the service.
+    with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        search = RetrievalStub(channel).Search
+        for query in queries(SEARCHES, seed):
+            search(pb.SearchRequest(query=query, minimum_score=0), timeout=60)
+
+
+def client(address: str, number: int) -> None:
+    """What a process of clients does."""
+    seeds = range(number * CONNECTIONS, (number + 1) * CONNECTIONS)
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(ask, repeat(address), seeds))
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process and those that it has started have used."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return 0.0
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(processor_seconds(int(child)) for child in children)
+
+
+def measure(base: Path, log: Path, processes: int) -> tuple[float, float]:
+    """Searches a second, and milliseconds of the service's processor time for each."""
+    command = [PROGRAM, "serve", base, "--address", "127.0.0.1:0", "--processes", str(processes)]
+    with log.open("w") as stderr:
+        service = subprocess.Popen([str(part) for part in command], stderr=stderr)
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while not (ready := re.search(r"service=retriever .*msg=ready address=(\S+)", log.read_text())):
+            if service.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the service is not ready: {log.read_text()}")
+            time.sleep(0.05)
+        with multiprocessing.get_context("spawn").Pool(CLIENT_PROCESSES) as pool:
+            asked = [(ready[1], number) for number in range(CLIENT_PROCESSES)]
+            pool.starmap(client, asked)  # Java compiles what it runs often.
+            used, started = processor_seconds(service.pid), time.perf_counter()
+            pool.starmap(client, asked)
+            seconds = time.perf_counter() - started
+            used = processor_seconds(service.pid) - used
+        searches = CLIENT_PROCESSES * CONNECTIONS * SEARCHES
+        return searches / seconds, used / searches * 1e3
+    finally:
+        service.terminate()
+        service.wait()
+
+
+def main(pairs: int) -> None:
+    """Measures, and prints the table."""
+    print(f"One service in several processes, {pairs:,} pairs, k = 2 with pictures, uncached; {machine()}")
+    with tempfile.TemporaryDirectory() as folder:
+        source, base = Path(folder, "source"), Path(folder, "kb")
+        source.mkdir()
+        write_source(source, pairs)
+        subprocess.run([PROGRAM, "build", source, base], check=True, capture_output=True)
+        found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+        for _ in range(ROUNDS):
+            for processes, measured in found.items():
+                measured.append(measure(base, Path(folder, "log"), processes))
+    print(f"{'processes':>9}{'searches/s':>12}{'processor ms a search':>24}   of each round")
+    for processes, measured in found.items():
+        rates, costs = zip(*measured, strict=True)
+        each = ", ".join(f"{rate:,.0f}" for rate in rates)
+        print(f"{processes:9}{statistics.median(rates):12,.0f}{statistics.median(costs):24.2f}   {each}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else PAIRS)

@@ -1,0 +1,66 @@
+"""A collector of traces, as OpenTelemetry's protocol has it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Received:
+    """A span, and the service that sent it."""
+
+    service: str
+    span: Span
+
+
+@dataclass
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Keeps all spans that it is sent."""
+
+    endpoint: str = ""
+    received: list[Received] = field(default_factory=list)
+    came: threading.Condition = field(default_factory=threading.Condition)
+
+    def Export(  # noqa: N802
+        self, request: trace_service_pb2.ExportTraceServiceRequest, context: grpc.ServicerContext
+    ) -> trace_service_pb2.ExportTraceServiceResponse:
+        with self.came:
+            for of_resource in request.resource_spans:
+                attributes = {each.key: each.value.string_value for each in of_resource.resource.attributes}
+                self.received += [
+                    Received(attributes["service.name"], span)
+                    for of_scope in of_resource.scope_spans
+                    for span in of_scope.spans
+                ]
+            self.came.notify_all()
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+    def trace(self, trace_id: str, names: set[str]) -> list[Received]:
+        """The spans of that trace, once those names are all among them."""
+        deadline = time.monotonic() + SECONDS
+        with self.came:
+            while True:
+                found = [one for one in self.received if one.span.trace_id.hex() == trace_id]
+                if names <= {one.span.name for one in found}:
+                    return found
+                assert self.came.wait(deadline - time.monotonic()), sorted(one.span.name for one in found)
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    server = grpc.server(ThreadPoolExecutor(2))
+    collector = Collector()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
+    collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield collector
+    server.stop(0).wait()
