@@ -11,9 +11,13 @@ from pyarrow import parquet
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build
+from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.encoder import Encoder
+from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.manifest import read_manifest
+from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
 from reimagen_retriever.search import Minima, Search, find
 from reimagen_retriever.upkeep.compact import compact
 from reimagen_retriever.upkeep.snapshot import snapshot
@@ -207,6 +211,23 @@ def test_compact_and_snapshot_keep_the_vectors(base: MakeBase, encoder: Path, tm
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in vectors_of(tmp_path / "copy").iterdir()
     }
     assert made == copied
+
+
+def test_what_is_removed_is_not_found_and_what_would_have_no_vector_is_refused(
+    base: MakeBase, encoder: Path, picture: MakePicture
+) -> None:
+    folder = base(CAPTIONS)
+    make_vectors(folder, encoder)
+    new = Put(*checked_pair(SourcePair(place="new", id="new", text="a hound", image=picture("blue"))))
+    with LiveWriter(folder, Holder(work="test")) as writer:
+        with pytest.raises(InvalidArgument, match="pairs: this knowledge base has vectors, and a pair that is added"):
+            writer.apply([new])
+        assert writer.apply([Remove("1")]) == [Outcome.REMOVED]
+    assert dense(folder, "a hound") == ["3", "2"]
+    compacted = compact(folder)
+    assert compacted.vectors
+    assert compacted.vectors.pairs == 3
+    assert dense(folder, "a hound", 4) == ["3", "2", "4"]
 
 
 def vectors_of(folder: Path) -> Path:

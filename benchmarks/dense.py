@@ -1,0 +1,71 @@
+"""How fast, how right and how large each kind of dense index is.
+
+    python -m benchmarks.dense [PAIRS] [DIMENSION] [KIND...]
+
+Made-up vectors in neighborhoods of 50, and queries near them; times are of the processor, for searches one by one in
+one thread. Recall is the share of the true ten nearest that are among the ten found.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reimagen_retriever.index.dense import DenseIndex, DenseWriter, Kind
+
+QUERIES, K = 200, 10
+KINDS: tuple[Kind, ...] = ("flat", "hnsw", "ivf-pq")
+
+
+def vectors(pairs: int, dimension: int) -> NDArray[np.float32]:
+    """Things in their neighborhoods, as encoders lay them out."""
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((max(1, pairs // 50), dimension)).astype(np.float32)
+    made = centers[rng.integers(0, len(centers), pairs)]
+    made += np.float32(0.7) * rng.standard_normal((pairs, dimension)).astype(np.float32)
+    return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True))
+
+
+def measure(kind: Kind, made: NDArray[np.float32], folder: Path) -> str:
+    """Builds an index and searches it."""
+    pairs, dimension = made.shape
+    start = time.process_time()
+    writer = DenseWriter(folder, pairs, dimension)
+    writer.add(made)
+    writer.finish(kind, map(str, range(pairs)))
+    built = time.process_time() - start
+    index = DenseIndex(folder, kind, pairs, dimension)
+    rng = np.random.default_rng(1)
+    noise = 0.5 * rng.standard_normal((QUERIES, dimension)).astype(np.float32) / np.sqrt(dimension)
+    queries = made[rng.integers(0, pairs, QUERIES)] + noise
+    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+    times, right = [], 0
+    for query in queries:
+        start = time.process_time()
+        rows, _ = index.nearest(query, K)
+        times.append(time.process_time() - start)
+        right += len({*rows.tolist()} & {*np.argsort(-(made @ query))[:K].tolist()})
+    size = (folder / "index.faiss").stat().st_size
+    return (
+        f"{kind:7} {1e3 * np.median(times):8.2f} {1e3 * np.quantile(times, 0.95):8.2f} {right / K / QUERIES:8.3f} "
+        f"{size / pairs:12.0f} {built:10.1f}"
+    )
+
+
+def main() -> None:
+    """Prints a table."""
+    pairs, dimension = (int(given) for given in (*sys.argv[1:3], *("20000", "384")[len(sys.argv[1:3]) :]))
+    made = vectors(pairs, dimension)
+    print(f"{pairs:,} vectors of {dimension} dimensions")
+    print("kind      p50 ms   p95 ms   recall  bytes/vector  build s")
+    for kind in KINDS:
+        if kind in (sys.argv[3:] or KINDS):
+            with tempfile.TemporaryDirectory() as folder:
+                print(measure(kind, made, Path(folder) / "vectors"), flush=True)
+
+
+if __name__ == "__main__":
+    main()
