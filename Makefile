@@ -14,7 +14,7 @@ export PIP_NO_INPUT := 1
 .PHONY: help demo kb test torture results parity peer plan lint bench bench-retrieval install proto lock clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
 
 demo: install ## build the demo knowledge base, start everything, draw pictures into out/ (ONESHOT=1 exits after them)
 	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo $(if $(filter-out 0,$(ONESHOT)),--oneshot)
