@@ -69,7 +69,7 @@ def test_search_is_narrowed_and_explained(kb: Path) -> None:
     assert {"red", "fox"} <= set(explained.split())
     refused = run(*query, "--minimum-side", "100001")
     assert refused.exit_code == 2
-    assert "error: filters.minimum_side: must be 0 to 100,000, got 100,001" in refused.stderr
+    assert "error: minimum_side: must be 0 to 100,000, got 100,001" in refused.stderr
 
 
 def test_vectors_are_made_described_and_searched(kb: Path, sentence_encoder: MakeEncoder) -> None:

@@ -297,7 +297,7 @@ def test_pairs_by_their_id(base: MakeBase, retriever: Opened) -> None:
             Search("x", method="hybrid", per_entity=True),
             "per_entity: goes with method bm25, not hybrid: a thing is told by the words of the query",
         ),
-        (Search("x", filters=Filters(minimum_side=-1)), "filters.minimum_side: must be 0 to 100,000, got -1"),
+        (Search("x", filters=Filters(minimum_side=-1)), "minimum_side: must be 0 to 100,000, got -1"),
     ],
 )
 def test_what_is_beyond_the_limits_is_refused_by_its_name(

@@ -61,7 +61,7 @@ class Search:
                 f"goes with method bm25, not {self.method}: a thing is told by the words of the query",
                 field=f"{within}per_entity",
             )
-        self.filters.check(f"{within}filters.")
+        self.filters.check(within)
 
 
 @dataclass(frozen=True)

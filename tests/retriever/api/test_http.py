@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import grpc
 import httpx
 import pytest
 from PIL import Image
 
+from reimagen.v1 import retrieval_pb2 as pb
+from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
 from reimagen_retriever.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
@@ -285,3 +288,48 @@ def test_it_is_degraded_while_redis_is_down_or_the_base_is_unreadable(
         redis_server.start()
     answer = rest.get("/healthz").json()
     assert not any("can't be opened" in reason for reason in answer["reasons"])
+
+
+def test_a_search_is_narrowed_and_explained_by_its_fields(rest: httpx.Client) -> None:
+    asked: dict[str, Any] = {
+        "query": "a kea",
+        "k": 4,
+        "exclude_ids": ["birds/kea.1", "fox"],
+        "licenses": ["MIT", ""],
+        "explain": True,
+    }
+    body = rest.post("/v1/search", json=asked).raise_for_status().json()
+    by_address = rest.get("/v1/search", params=asked).raise_for_status().json()
+    assert by_address["neighbors"] == body["neighbors"]
+    (neighbor,) = body["neighbors"]
+    assert neighbor["id"] == "birds/kea 2?#%"
+    (term,) = neighbor["explanation"]["terms"]
+    assert (term["term"], term["times"], term["score"]) == ("kea", 1, pytest.approx(neighbor["score"]))
+    assert neighbor["explanation"]["overlap"] == pytest.approx(1)
+    assert rest.post("/v1/search", json={"query": "a kea"}).json()["neighbors"][0]["explanation"] is None
+    for wrong, field in (
+        ({"method": "dense"}, "method"),
+        ({"method": "guess"}, "method"),
+        ({"minimum_side": -1}, "minimum_side"),
+        ({"sources": [""]}, "sources"),
+    ):
+        refused = rest.post("/v1/search", json={"query": "a kea", **wrong})
+        assert (refused.status_code, refused.json()["field"]) == (400, field)
+
+
+def test_a_search_over_grpc_is_too(service: Service) -> None:
+    with grpc.insecure_channel(service.addresses["address"]) as channel:
+        stub = RetrievalStub(channel)
+        filters = pb.Filters(exclude_ids=["birds/kea.1"], licenses=["MIT"], minimum_side=10)
+        asked = pb.SearchRequest(query="kea, kea", k=4, filters=filters, explain=True)
+        (neighbor,) = stub.Search(asked).neighbors
+        assert neighbor.pair.id == "birds/kea 2?#%"
+        (term,) = neighbor.explanation.terms
+        assert (term.term, term.times) == ("kea", 2)
+        assert term.score == pytest.approx(term.times * term.idf * term.tf, rel=1e-5)
+        assert term.score == pytest.approx(neighbor.score, rel=1e-5)
+        assert not neighbor.explanation.HasField("cosine")
+        assert not stub.Describe(pb.DescribeRequest()).HasField("vectors")
+        for method in (pb.METHOD_DENSE, pb.METHOD_HYBRID):
+            with pytest.raises(grpc.RpcError, match="method: this knowledge base has no vectors; make them by"):
+                stub.Search(pb.SearchRequest(query="kea", method=method))
