@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
-from reimagen_retriever.live.writer import LiveWriter, Put, Remove
+from reimagen_retriever.live.queue import WriteQueue, _Asked
+from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Put, Remove
 from reimagen_retriever.search import Search
 from reimagen_retriever.service import Added, Retriever
 
@@ -227,6 +228,26 @@ def test_many_writers_share_commits_and_readers_never_see_half(
             over.set()
         assert all(future.result() for future in reading)
     assert serving.describe().manifest.pairs == 1
+
+
+def test_one_callers_mistake_is_not_that_of_others_in_its_commit(
+    base: MakeBase, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = LiveWriter.apply
+
+    def refuse_bad(writer: LiveWriter, changes: Sequence[Change]) -> list[Outcome]:
+        if Remove("bad") in changes:
+            raise InvalidArgument("is bad", field="pairs")
+        return apply(writer, changes)
+
+    monkeypatch.setattr(LiveWriter, "apply", refuse_bad)
+    queue = WriteQueue(base({"a": "a fox"}), "", lambda: None)
+    together = [_Asked([Remove("bad")]), _Asked([Remove("a"), Remove("b")])]
+    queue._make(together)
+    with pytest.raises(InvalidArgument, match="is bad"):
+        together[0].done.result(timeout=0)
+    assert together[1].done.result(timeout=0) == [Outcome.REMOVED, Outcome.UNKNOWN]
+    queue._let_go()
 
 
 def test_after_it_is_closed_nothing_can_be_written(base: MakeBase, opened: Opened, picture: MakePicture) -> None:

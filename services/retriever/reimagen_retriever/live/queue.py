@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from reimagen_common.errors import ReimagenError, Unavailable
+from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome
 
@@ -104,6 +104,11 @@ class WriteQueue:
             if not isinstance(error, ReimagenError):
                 _logger.error("unexpected failure of a live write", exc_info=error)
             self._let_go()
+            if isinstance(error, InvalidArgument) and len(together) > 1:
+                # One caller's mistake is not the others'.
+                for asked in together:
+                    self._make([asked])
+                return
             for asked in together:
                 asked.done.set_exception(error)
             return
