@@ -119,12 +119,12 @@ def test_both_answer_and_either_tells_of_both(served: Served) -> None:
 
 
 def test_the_ports_are_taken_for_others(served: Served, base: Path) -> None:
-    for processes in ("1", "2"):
-        for option, address in (("--address", served.address), ("--http", served.http)):
-            command = [PROGRAM, "serve", base, *ADDRESSES, option, address, "--processes", processes]
-            refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)
-            assert refused.returncode == 2
-            assert f"error: {option[2:]}: cannot listen on {address}" in refused.stderr
+    address, http = ("--address", served.address), ("--http", served.http)
+    for processes, (option, taken) in (("1", address), ("2", address), ("2", http)):
+        command = [str(PROGRAM), "serve", str(base), *ADDRESSES, option, taken, "--processes", processes]
+        refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)
+        assert refused.returncode == 2
+        assert f"error: {option[2:]}: cannot listen on {taken}" in refused.stderr
 
 
 def test_one_that_is_killed_is_missed_by_nobody_and_started_anew(served: Served) -> None:
