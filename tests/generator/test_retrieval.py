@@ -25,7 +25,10 @@ class Faulty(retrieval_pb2_grpc.RetrievalServicer):
     def BatchSearch(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "the generator does not ask for it")
 
-    GetPair = Describe = BatchSearch
+    def AddPairs(self, requests: Any, context: grpc.ServicerContext) -> NoReturn:
+        self.BatchSearch(requests, context)
+
+    GetPair = Describe = DeletePairs = BatchSearch
 
     def Search(
         self, request: retrieval_pb2.SearchRequest, context: grpc.ServicerContext

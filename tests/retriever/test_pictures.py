@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reimagen_generator.diffusion.cascade import _square
+from reimagen_generator.diffusion.references import square as shown
 from reimagen_generator.pictures import decode
 from reimagen_retriever.neighbors.fingerprint import fingerprint, near_duplicates
 from reimagen_retriever.neighbors.pixels import cropped, padded
@@ -29,7 +29,7 @@ def test_a_neighbors_square_is_what_the_generator_makes_of_it(size: tuple[int, i
     data = file(colors(7, size), kind)
     extension, square = padded(data, 32)
     assert extension == "png"
-    assert np.array_equal(pixels(square), _square(decode(data, field="image"), 32))
+    assert np.array_equal(pixels(square), shown(decode(data, field="image"), 32))
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -11,7 +11,8 @@ from reimagen_common import tracing
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import metrics, provenance
 from reimagen_generator.config.cascade import CascadeConfig
-from reimagen_generator.diffusion.cascade import GuidanceOptions, ReferencePair
+from reimagen_generator.diffusion.cascade import GuidanceOptions
+from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.engine.call import Call, Finished, Step
 from reimagen_generator.engine.engine import Drawing, Engine
 from reimagen_generator.pictures import MEDIA_TYPES, decode, encode_preview

@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from reimagen_generator.config.presets import TINY
-from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
+from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, StepDone
+from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.networks.unet import UNet
 from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder

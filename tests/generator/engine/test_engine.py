@@ -14,7 +14,8 @@ import pytest
 
 from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
 from reimagen_generator.config.presets import TINY
-from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
+from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, StepDone
+from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
 from reimagen_generator.engine.engine import Drawing, Engine
 

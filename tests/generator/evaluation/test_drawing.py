@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair
+from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions
+from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.evaluation.drawing import BatchDrawer, Row, seed_of
 from reimagen_generator.evaluation.setting import Setting, StageChange
 

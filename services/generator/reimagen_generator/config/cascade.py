@@ -167,6 +167,11 @@ class CascadeConfig(_Frozen):
     stages: tuple[StageConfig, ...]
     default_k: int = Field(2, ge=0, le=16, description="Neighbors retrieved when a request names no k.")
     maximum_k: int = Field(16, ge=0, le=16, description="The most neighbors that a request may have.")
+    side_by_side: bool = Field(
+        False,
+        description="Neighbors with different texts are set side by side before the networks see them, which draw what "
+        "a neighbor shows where it shows it.",
+    )
     mesh: MeshConfig = Field(MeshConfig(), description="How several devices share out the drawing.")
 
     @model_validator(mode="after")

@@ -17,10 +17,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, UInt8
-from PIL import Image
 
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig, Strategy
 from reimagen_generator.config.text import DroppedText
+from reimagen_generator.diffusion.references import ReferencePair, resized, side_by_side
 from reimagen_generator.diffusion.resize import to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Network, Text, parameter_count
@@ -31,14 +31,6 @@ from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights import checkpoint
 
 _Picture = UInt8[np.ndarray, "height width 3"]
-
-
-@dataclass(frozen=True)
-class ReferencePair:
-    """A neighbor as the cascade takes it: a picture of any size and what it shows."""
-
-    image: _Picture
-    text: str
 
 
 @dataclass(frozen=True)
@@ -197,11 +189,12 @@ class Cascade:
         neighbor_text = self._encode([pair.text for pair in neighbors] + [""] * (slots - len(neighbors)))
         neighbor_text = jax.tree.map(lambda a: jnp.tile(a, (len(seeds),) + (1,) * (a.ndim - 1)), neighbor_text)
         mask = jnp.tile(jnp.arange(slots) < len(neighbors), (len(seeds), 1))
+        shown = side_by_side(neighbors) if self.config.side_by_side else neighbors
         previous: Float[Array, "n height width 3"] | None = None
         for index, stage in enumerate(self._stages[: self.sizes.index(size) + 1]):
             images = None
             if stage.config.network.retrieval:
-                images = jnp.tile(resized_neighbors(neighbors, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
+                images = jnp.tile(resized(shown, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
             keys = jnp.stack([stage_key(seed, index) for seed in seeds])
             conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys, empty)
             guided = _guidance(stage.config, guidance)
@@ -259,19 +252,3 @@ def _guidance(stage: StageConfig, options: GuidanceOptions) -> Guidance:
         return stage.guidance
     changes = {name: value for name, value in vars(options).items() if value is not None}
     return stage.guidance.model_copy(update=changes)
-
-
-def resized_neighbors(pairs: Sequence[ReferencePair], size: int, slots: int) -> Float[Array, "1 slots size size 3"]:
-    """The neighbors as squares of `size`, in [-1, 1], padded with their border's mean color, not stretched."""
-    squares = [np.zeros((size, size, 3), np.uint8)] * (slots - len(pairs))
-    squares = [_square(pair.image, size) for pair in pairs] + squares
-    return to_float(jnp.asarray(np.stack(squares)))[None]
-
-
-def _square(image: _Picture, size: int) -> _Picture:
-    height, width, _ = image.shape
-    side = max(height, width)
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    canvas = Image.new("RGB", (side, side), tuple(int(c) for c in border.mean(axis=0).round()))
-    canvas.paste(Image.fromarray(image), ((side - width) // 2, (side - height) // 2))
-    return np.asarray(canvas.resize((size, size), Image.Resampling.LANCZOS))

@@ -16,7 +16,8 @@ from jaxtyping import UInt8
 from reimagen_common import tracing
 from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
 from reimagen_generator import metrics
-from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, ReferencePair, StepDone
+from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, StepDone
+from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
 
 _logger = logging.getLogger(__name__)

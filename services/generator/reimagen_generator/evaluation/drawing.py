@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, UInt8
 
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig
 from reimagen_generator.config.text import DroppedText
-from reimagen_generator.diffusion.cascade import ReferencePair, resized_neighbors, size_factor, stage_key
+from reimagen_generator.diffusion.cascade import size_factor, stage_key
+from reimagen_generator.diffusion.references import ReferencePair, resized, side_by_side
 from reimagen_generator.diffusion.resize import to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.evaluation.setting import Setting, StageChange
@@ -98,7 +99,7 @@ class BatchDrawer:
         for index, config in enumerate(setting.change(self.config)):
             shown = mask & setting.stages.get(config.size, StageChange()).grounded
             keys = jnp.stack([stage_key(row.seed, index) for row in rows])
-            images = _neighbor_images(rows, config, slots)
+            images = self._images(rows, config, slots)
             stage = self._stage(index, config)
             conditions = stage.conditions(text, images, neighbor_text, shown, previous, keys, empty)
             for sampled in stage.sample(conditions, config.guidance, keys):
@@ -115,17 +116,17 @@ class BatchDrawer:
             self._stages[without] = Stage(config, self._networks[index], factor, self._mesh)
         return self._stages[without]
 
+    def _images(
+        self, rows: Sequence[Row], config: StageConfig, slots: int
+    ) -> Float[Array, "rows slots size size 3"] | None:
+        if not config.network.retrieval:
+            return None
+        shown = (side_by_side(row.neighbors) if self.config.side_by_side else row.neighbors for row in rows)
+        return jnp.concatenate([resized(pairs, config.size, slots) for pairs in shown])
+
     def _encode(self, texts: list[str]) -> Text:
         embedding = self._text_encoder.encode(texts)
         return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
-
-
-def _neighbor_images(
-    rows: Sequence[Row], config: StageConfig, slots: int
-) -> Float[Array, "rows slots size size 3"] | None:
-    if not config.network.retrieval:
-        return None
-    return jnp.concatenate([resized_neighbors(row.neighbors, config.size, slots) for row in rows])
 
 
 def keep_compiled(folder: Path | None = None) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import provenance
-from reimagen_generator.diffusion.cascade import ReferencePair
+from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.evaluation import records
 from reimagen_generator.evaluation.benches.item import Item
 from reimagen_generator.evaluation.drawing import BatchDrawer, Pictures, Row, seed_of

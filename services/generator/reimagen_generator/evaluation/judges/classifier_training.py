@@ -39,7 +39,7 @@ class Labelled:
 class ClassifierTraining:
     """How it is trained."""
 
-    steps: int = 2_400
+    steps: int = 4_000
     batch_size: int = 128
     """Told here for the record: batches are as large as they come."""
     learning_rate: float = 3e-3
