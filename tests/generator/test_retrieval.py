@@ -12,7 +12,7 @@ import pytest
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
 from reimagen_common.grpc_server import GrpcServer
-from reimagen_generator.retrieval import Neighbors, Retriever
+from reimagen_generator.retrieval import Filters, Neighbors, Retriever
 
 
 class Faulty(retrieval_pb2_grpc.RetrievalServicer):
@@ -21,6 +21,7 @@ class Faulty(retrieval_pb2_grpc.RetrievalServicer):
     def __init__(self, *errors: ReimagenError) -> None:
         self.errors = list(errors)
         self.asked = 0
+        self.last = retrieval_pb2.SearchRequest()
 
     def BatchSearch(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "the generator does not ask for it")
@@ -34,6 +35,7 @@ class Faulty(retrieval_pb2_grpc.RetrievalServicer):
         self, request: retrieval_pb2.SearchRequest, context: grpc.ServicerContext
     ) -> retrieval_pb2.SearchResponse:
         self.asked += 1
+        self.last = request
         if self.errors:
             raise self.errors.pop(0)
         pair = retrieval_pb2.Pair(id="1", text=request.query, image=b"x" * 5_000_000, license="MIT")
@@ -101,8 +103,38 @@ def test_only_unavailable_is_tried_again() -> None:
     faulty = Faulty(InvalidArgument("too long", field="query"))
     with serving(faulty) as address, connected(address) as retriever, pytest.raises(InvalidArgument) as refused:
         search(retriever)
-    assert refused.value.field == "query"
+    assert refused.value.message == "prompt: too long"
     assert faulty.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("method", "retrieval.method"), ("licenses", "retrieval.licenses"), ("k", "retrieval.k")],
+)
+def test_what_the_retriever_refuses_has_the_name_that_the_caller_gave_it(theirs: str, ours: str) -> None:
+    faulty = Faulty(InvalidArgument("is of no use", field=theirs))
+    with serving(faulty) as address, connected(address) as retriever, pytest.raises(InvalidArgument) as refused:
+        search(retriever)
+    assert (refused.value.field, refused.value.message) == (ours, f"{ours}: is of no use")
+
+
+def test_methods_and_filters_arrive() -> None:
+    faulty = Faulty()
+    filters = Filters(("MIT", ""), ("https://a.example/",), 64, True, ("1", "2"))
+    with serving(faulty) as address, connected(address) as retriever:
+        retriever.search("a kea", k=1, method="hybrid", filters=filters, remaining=60)
+    assert faulty.last == retrieval_pb2.SearchRequest(
+        query="a kea",
+        k=1,
+        method=retrieval_pb2.METHOD_HYBRID,
+        filters=retrieval_pb2.Filters(
+            licenses=["MIT", ""],
+            sources=["https://a.example/"],
+            minimum_side=64,
+            safe_only=True,
+            exclude_ids=["1", "2"],
+        ),
+    )
 
 
 def test_a_retriever_that_hangs_costs_a_share_of_the_time() -> None:

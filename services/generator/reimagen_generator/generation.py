@@ -17,7 +17,7 @@ from reimagen_generator.engine.call import Call, Finished, Step
 from reimagen_generator.engine.engine import Drawing, Engine
 from reimagen_generator.pictures import MEDIA_TYPES, decode, encode_preview
 from reimagen_generator.requests import SEEDS, GenerationRequest
-from reimagen_generator.retrieval import Neighbor, Neighbors, Retriever
+from reimagen_generator.retrieval import Filters, Neighbor, Neighbors, Retriever
 
 _DEFAULT_SIZE: Final = 256
 
@@ -158,6 +158,13 @@ class Generator:
             k=k,
             method=request.retrieval.method,
             per_entity=request.retrieval.per_entity,
+            filters=Filters(
+                licenses=request.retrieval.licenses,
+                sources=request.retrieval.sources,
+                minimum_side=request.retrieval.minimum_side,
+                safe_only=request.retrieval.safe_only,
+                exclude_ids=request.retrieval.exclude_ids,
+            ),
             remaining=call.remaining(),
         )
 

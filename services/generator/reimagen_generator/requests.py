@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -15,6 +15,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from reimagen_common.errors import from_validation_error
@@ -27,6 +28,11 @@ REFERENCE_BYTES = 4 * 1024 * 1024
 PREVIEWS = 3
 SEEDS = 2**32
 
+FILTER_VALUES = 64
+EXCLUDED_IDS = 500
+LARGEST_SIDE = 100_000
+
+Method = Literal["bm25", "dense", "hybrid"]
 OutputFormat = Literal["png", "jpeg", "webp"]
 
 _DATA_URL = re.compile(r"data:image/[a-z+.-]+;base64,", re.ASCII)
@@ -93,13 +99,44 @@ class Retrieval(_Model):
         description="How many neighbors; unset means the cascade's default, 0 draws from the text alone.",
         examples=[2],
     )
-    method: Literal["bm25"] = Field("bm25", description="How the knowledge base is searched.")
+    method: Method = Field(
+        "bm25",
+        description="How the knowledge base is searched: by words, by meaning (where it has vectors), or by both.",
+    )
     per_entity: bool = Field(
         False,
         strict=True,
         description="Neighbors of each thing that the prompt names, in turn, instead of those that match it best as a "
-        "whole, which are often all of one thing.",
+        "whole, which are often all of one thing. With bm25 alone.",
     )
+    licenses: tuple[str, ...] = Field(
+        (),
+        max_length=FILTER_VALUES,
+        description="Only pairs under one of these licenses, as the knowledge base spells them; an empty one means "
+        "unknown.",
+        examples=[["CC0-1.0", "MIT"]],
+    )
+    sources: tuple[str, ...] = Field(
+        (), max_length=FILTER_VALUES, description="Only pairs whose source begins with one of these, such as a host."
+    )
+    minimum_side: Annotated[int, Field(strict=True, ge=0, le=LARGEST_SIDE)] = Field(
+        0, description="Only pictures whose shorter side has so many pixels."
+    )
+    safe_only: bool = Field(
+        False,
+        strict=True,
+        description="Leave out pictures that their source says are not safe for work; those of which it says nothing "
+        "stay.",
+    )
+    exclude_ids: tuple[str, ...] = Field(
+        (), max_length=EXCLUDED_IDS, description="Pairs to leave out, such as neighbors that did no good."
+    )
+
+    @model_validator(mode="after")
+    def _per_entity_is_by_words(self) -> Self:
+        if self.per_entity and self.method != "bm25":
+            raise ValueError("per_entity goes with method bm25: a thing is told by the words of the prompt")
+        return self
 
 
 class Guidance(_Model):

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import grpc
 
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common import request_id, tracing
-from reimagen_common.errors import DeadlineExceeded, ReimagenError, Unavailable, from_rpc_error
+from reimagen_common.errors import DeadlineExceeded, InvalidArgument, ReimagenError, Unavailable, from_rpc_error
 
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
 # The rest of a call's time belongs to the drawing.
@@ -33,7 +33,11 @@ _RETRY: Final = json.dumps(
         ]
     }
 )
-_METHODS: Final = {"bm25": retrieval_pb2.METHOD_BM25}
+_METHODS: Final = {
+    "bm25": retrieval_pb2.METHOD_BM25,
+    "dense": retrieval_pb2.METHOD_DENSE,
+    "hybrid": retrieval_pb2.METHOD_HYBRID,
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,20 @@ class Neighbors:
         return not self.neighbors
 
 
+@dataclass(frozen=True)
+class Filters:
+    """Which pairs may be neighbors; all by default. See the retriever's contract."""
+
+    licenses: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    minimum_side: int = 0
+    safe_only: bool = False
+    exclude_ids: Sequence[str] = ()
+
+
+EVERYTHING: Final = Filters()
+
+
 class Retriever:
     """A connection to one retriever, shared by all threads; it is made when it is needed, and again when it breaks."""
 
@@ -87,16 +105,32 @@ class Retriever:
         """Hang up; searches under way fail."""
         self._channel.close()
 
-    def search(self, query: str, *, k: int, method: str, per_entity: bool = False, remaining: float) -> Neighbors:
+    def search(
+        self,
+        query: str,
+        *,
+        k: int,
+        method: str,
+        per_entity: bool = False,
+        filters: Filters = EVERYTHING,
+        remaining: float,
+    ) -> Neighbors:
         """Find the k pairs that match the query best, or in turn each thing that it names.
 
         It takes a share of the call's `remaining` seconds at most.
 
         Raises:
             Unavailable: the retriever does not answer.
-            ReimagenError: it answered with an error of its own.
+            InvalidArgument: it cannot search so, such as by meaning in a knowledge base without vectors.
+            ReimagenError: it answered with another error of its own.
         """
-        request = retrieval_pb2.SearchRequest(query=query, k=k, method=_METHODS[method], per_entity=per_entity)
+        request = retrieval_pb2.SearchRequest(
+            query=query,
+            k=k,
+            method=_METHODS[method],
+            per_entity=per_entity,
+            filters=retrieval_pb2.Filters(**asdict(filters)),
+        )
         timeout = min(_LONGEST_SECONDS, _SHARE * remaining)
         with self._calling("search"):
             response = self._stub.Search(request, timeout=timeout, metadata=_metadata())
@@ -147,6 +181,9 @@ class Retriever:
                 "or send retrieval.k = 0 or references",
                 retry_after=explained.retry_after or 5,
             )
+        if isinstance(explained, InvalidArgument) and explained.field:
+            field = "prompt" if explained.field == "query" else f"retrieval.{explained.field}"
+            return InvalidArgument(explained.message.removeprefix(f"{explained.field}: "), field=field)
         return explained
 
 

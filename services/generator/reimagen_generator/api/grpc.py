@@ -20,7 +20,12 @@ MESSAGE_BYTES: Final = 96 * 1024 * 1024
 _Number = TypeVar("_Number", bound=int)
 _Name = TypeVar("_Name")
 
-_METHODS: Final = {retrieval_pb2.METHOD_UNSPECIFIED: "bm25", retrieval_pb2.METHOD_BM25: "bm25"}
+_METHODS: Final = {
+    retrieval_pb2.METHOD_UNSPECIFIED: "bm25",
+    retrieval_pb2.METHOD_BM25: "bm25",
+    retrieval_pb2.METHOD_DENSE: "dense",
+    retrieval_pb2.METHOD_HYBRID: "hybrid",
+}
 _STRATEGIES: Final = {
     pb.Guidance.STRATEGY_UNSPECIFIED: None,
     pb.Guidance.STRATEGY_JOINT: Strategy.JOINT,
@@ -77,6 +82,11 @@ def _read(message: pb.GenerateRequest) -> GenerationRequest:
     retrieval: dict[str, Any] = {
         "method": _known(_METHODS, message.retrieval.method, "retrieval.method"),
         "per_entity": message.retrieval.per_entity,
+        "licenses": tuple(message.retrieval.filters.licenses),
+        "sources": tuple(message.retrieval.filters.sources),
+        "minimum_side": message.retrieval.filters.minimum_side,
+        "safe_only": message.retrieval.filters.safe_only,
+        "exclude_ids": tuple(message.retrieval.filters.exclude_ids),
     }
     if message.retrieval.HasField("k"):
         retrieval["k"] = message.retrieval.k

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reimagen_common.errors import InvalidArgument, from_validation_error
 from reimagen_generator.config.cascade import CascadeConfig, SamplerKind, StageConfig, Strategy
+from reimagen_generator.requests import Method
 
 NONE = "none"
 REFERENCES = "references"
@@ -40,7 +40,7 @@ class Setting(_Frozen):
         "for which a run is given the address of a retriever.",
     )
     k: int | None = Field(None, ge=0, le=16, description="Neighbors of a picture; None for the cascade's default.")
-    method: Literal["bm25"] = Field("bm25", description="How the knowledge base is searched.")
+    method: Method = Field("bm25", description="How the knowledge base is searched.")
     per_entity: bool = Field(False, description="Search for each entity of the prompt, not for the whole prompt.")
     skip: int = Field(0, ge=0, le=15, description="The best neighbors to pass over, so that the next ones are shown.")
     unrelated: int = Field(0, ge=0, le=16, description="Neighbors, the last ones, replaced by another prompt's.")
