@@ -271,6 +271,8 @@ def test_what_is_drawn_is_measured(path: Running) -> None:
     steps = {stage.size: 2 * stage.steps for stage in TINY.stages if stage.size <= 64}
     expected = {"reimagen_generator_pictures_total|64": 2, "reimagen_generator_calls_total|finished": 1}
     expected |= {f"reimagen_generator_steps_total|{size}": count for size, count in steps.items()}
+    # The tiny cascade guides no step: each evaluates its network once.
+    expected |= {f"reimagen_generator_evaluations_total|{size}": count for size, count in steps.items()}
     expected |= {f"reimagen_generator_stage_seconds_count|{size}": 2 for size in steps}
     expected |= {f"reimagen_http_request_seconds_count|POST|{URL}|200": 1}
     assert {name: after[name] - before.get(name, 0) for name in expected} == expected

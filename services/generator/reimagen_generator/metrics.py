@@ -20,6 +20,12 @@ CALLS: Final = Counter(
 )
 PICTURES: Final = Counter("reimagen_generator_pictures_total", "Pictures drawn, by their side in pixels.", ["size"])
 STEPS: Final = Counter("reimagen_generator_steps_total", "Steps done, by the side of their stage's pictures.", ["size"])
+EVALUATIONS: Final = Counter(
+    "reimagen_generator_evaluations_total",
+    "Pictures that a stage's network was evaluated for: as many a step as the batch has pictures, times one, two or "
+    "three as the guidance says.",
+    ["size"],
+)
 STEPS_CANCELLED: Final = Counter(
     "reimagen_generator_steps_cancelled_total", "Steps that were spared since the caller had gone or its time was up."
 )

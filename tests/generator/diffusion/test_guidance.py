@@ -124,3 +124,9 @@ def test_a_dropped_text_is_nothing_or_the_empty_texts_embedding() -> None:
     replaced = guiding.drop_text(text, keep, empty)
     assert np.asarray(replaced.tokens)[:, 0, 0].tolist() == [1.0, 7.0]
     assert np.asarray(replaced.mask).tolist() == [[True, True, False], [True, False, False]]
+
+
+@pytest.mark.parametrize("strategy", [None, *Strategy])
+def test_so_many_evaluations_are_told_as_are_made(strategy: Strategy | None) -> None:
+    keep = guiding.evaluations(strategy, jnp.asarray(0.5), jnp.zeros(3))
+    assert keep.text.shape == keep.neighbors.shape == (guiding.EVALUATIONS[strategy], 3)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 import pytest
+from prometheus_client import REGISTRY
 
 from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
 from reimagen_generator.config.presets import TINY
@@ -222,6 +223,10 @@ def test_a_full_engine_refuses_at_once(make_engine: MakeEngine, endless: Cascade
 
 
 def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, drawing: Drawing) -> None:
+    def spared() -> float:
+        return REGISTRY.get_sample_value("reimagen_generator_steps_cancelled_total") or 0
+
+    before = spared()
     engine = make_engine(endless, capacity=1)
     background = Background(engine, drawing)
     assert background.stepped.wait(SECONDS)
@@ -230,6 +235,7 @@ def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, dr
     assert eventually(lambda: engine.counters.cancelled == 1)
     steps = engine.counters.steps
     assert steps < 50_000
+    assert spared() - before == 50_000 * len(drawing.seeds) - steps
     behind = Background(engine, drawing, timeout=SECONDS)
     assert behind.stepped.wait(SECONDS)
     assert engine.counters.steps > steps

@@ -51,6 +51,8 @@ class StepDone:
     size: int
     step: int
     steps: int
+    evaluations: int
+    """How often the network was evaluated for each picture."""
     preview: Callable[[], _Picture]
 
 
@@ -206,7 +208,7 @@ class Cascade:
                 def preview(x_0: Float[Array, "n height width 3"] = x_0) -> _Picture:
                     return np.asarray(to_bytes(x_0[0]))
 
-                yield StepDone(index, stage.config.size, sampled.step, stage.config.steps, preview)
+                yield StepDone(index, stage.config.size, sampled.step, stage.config.steps, sampled.evaluations, preview)
             assert previous is not None  # a stage has at least one step
             # The next stage was trained on pictures of bytes.
             previous = to_float(to_bytes(previous))

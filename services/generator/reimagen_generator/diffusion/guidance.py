@@ -14,7 +14,9 @@ Outside the interval of log-SNRs of a `Guidance` that has one, a step is not gui
 evaluation. Such a step is compiled beside the guided one: evaluations cost more than compiling once does.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +82,15 @@ def strategy_of(guidance: Guidance, *, neighbors: bool) -> Strategy | None:
     strategy = guidance.strategy if neighbors else Strategy.JOINT
     used = {guidance.text_weight} if strategy is Strategy.JOINT else {guidance.text_weight, guidance.neighbor_weight}
     return None if used == {1.0} else strategy
+
+
+EVALUATIONS: Final[Mapping[Strategy | None, int]] = {
+    None: 1,
+    Strategy.JOINT: 2,
+    Strategy.WEIGHTED: 3,
+    Strategy.INTERLEAVED: 2,
+}
+"""How many evaluations a step makes for each picture; None is no guidance."""
 
 
 def evaluations(strategy: Strategy | None, interleave_ratio: Float[Array, ""], r: Float[Array, " batch"]) -> Keep:

@@ -56,6 +56,8 @@ class Sampled:
     step: int
     x: _Images
     x_0: _Images
+    evaluations: int
+    """How often the network was evaluated for each picture."""
 
 
 class Stage:
@@ -156,7 +158,7 @@ class Stage:
         for step, at in enumerate(steps):
             used = strategy if guided[step] else None
             x, x_0, carry = self._step(used, self.parameters, x, carry, step, at, conditions, weights, keys)
-            yield Sampled(step + 1, x, x_0)
+            yield Sampled(step + 1, x, x_0, guiding.EVALUATIONS[used])
 
     def sample_at_once(self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]) -> _Images:
         """What the last step of `sample` gives, by one compiled loop: the host has no part in the steps."""

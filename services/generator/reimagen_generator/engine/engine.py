@@ -195,7 +195,7 @@ class Engine:
         metrics.QUEUE_SECONDS.observe(waited)
         tracing.record("queue", waited)
         batches = range(0, len(drawing.seeds), self._batch_size)
-        progress = _Progress(missing=len(batches) * self._steps(drawing))
+        progress = _Progress(self._batch_size, missing=len(batches) * self._steps(drawing))
         try:
             for index in batches:
                 call.check()
@@ -253,6 +253,7 @@ class Engine:
 class _Progress:
     """How far a drawing is, measured."""
 
+    batch_size: int
     missing: int
     """Steps that are still to be done."""
     began: float = 0.0
@@ -261,6 +262,7 @@ class _Progress:
     def step(self, done: StepDone) -> None:
         self.missing -= 1
         metrics.STEPS.labels(done.size).inc()
+        metrics.EVALUATIONS.labels(done.size).inc(done.evaluations * self.batch_size)
         if done.step == done.steps:
             now = time.monotonic()
             seconds = now - self.began
