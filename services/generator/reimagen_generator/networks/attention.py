@@ -1,5 +1,6 @@
 """Attention within the picture and to the text."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
@@ -8,6 +9,10 @@ from reimagen_generator.config.networks import TextNorm
 from reimagen_generator.networks.layers import GroupNorm, finite_maximum, nonzero, zero_linear
 
 _Tokens = Float[Array, "batch length channels"]
+
+
+_CPU_CACHE = 4 * 2**20
+"""Bytes of logits that stay in a CPU's caches between the two products. With less than that, a loop only costs."""
 
 
 def attend(
@@ -22,13 +27,42 @@ def attend(
     """
     # Plain batched products: einsum over an inner head axis is much slower on the CPU.
     query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
+    b, h, queries, _ = query.shape
+    attended: Array
+    if 4 * b * h * queries * key.shape[2] > _CPU_CACHE:
+        # Decided when it is compiled, so that a program for an accelerator has no trace of the loop.
+        attended = jax.lax.platform_dependent(query, key, value, bias, cpu=_attend_one_by_one, default=_attend_at_once)
+    else:
+        attended = _attend_at_once(query, key, value, bias)
+    return attended.transpose(0, 2, 1, 3)
+
+
+def _attend_at_once(
+    query: Float[Array, "*b queries channels"],
+    key: Float[Array, "*b keys channels"],
+    value: Float[Array, "*b keys values"],
+    bias: Float[Array, "*#b #queries keys"],
+) -> Float[Array, "*b queries values"]:
     logits = jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=jnp.float32)
     logits = logits / jnp.sqrt(query.shape[-1]) + bias
     weights = jnp.exp(logits - finite_maximum(logits, axis=-1))
     attended = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
     # Dividing after the second product touches far fewer numbers than dividing the weights.
     attended = attended / nonzero(weights.sum(axis=-1, keepdims=True))
-    return attended.astype(value.dtype).transpose(0, 2, 1, 3)
+    return attended.astype(value.dtype)
+
+
+def _attend_one_by_one(
+    query: Float[Array, "batch heads queries channels"],
+    key: Float[Array, "batch heads keys channels"],
+    value: Float[Array, "batch heads keys values"],
+    bias: Float[Array, "#batch #heads #queries keys"],
+) -> Float[Array, "batch heads queries values"]:
+    """One head of one row after the other, whose logits never leave the cache."""
+    bias = jnp.broadcast_to(bias, (*query.shape[:2], *bias.shape[2:]))
+    apart = [x.reshape(-1, *x.shape[2:]) for x in (query, key, value, bias)]
+    attended: Array = jax.lax.map(lambda one: _attend_at_once(*one), apart)
+    return attended.reshape(*query.shape[:3], -1)
 
 
 def exclude(mask: Bool[Array, "batch keys"]) -> Float[Array, "batch 1 1 keys"]:
