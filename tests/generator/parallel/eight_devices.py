@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.config.mesh import MeshConfig
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import size_factor
@@ -39,11 +41,12 @@ def images(*shape: int) -> jax.Array:
     return jnp.asarray(RNG.uniform(-1, 1, (*shape, 3)).astype(np.float32))
 
 
-def network(stage: int) -> Network:
+def network(stage: StageConfig, seed: int) -> Network:
     """Every weight is random: zeroed layers would hide what they are fed."""
-    built = build_network(TINY.stages[stage].network, nnx.Rngs(stage))
+    built = build_network(stage.network, nnx.Rngs(seed))
     state = nnx.state(built, nnx.Param)
-    nnx.update(built, jax.tree.map(lambda a: a + 0.1 * RNG.standard_normal(a.shape, np.float32), state))
+    dtype = stage.network.dtype
+    nnx.update(built, jax.tree.map(lambda a: a.astype(dtype) + 0.1 * RNG.standard_normal(a.shape, np.float32), state))
     return built
 
 
@@ -61,7 +64,7 @@ class Drawing:
     def __init__(self, index: int) -> None:
         size = TINY.stages[index].size
         self.index = index
-        self.network = network(index)
+        self.network = network(TINY.stages[index], index)
         self.rows = (text(BATCH), images(BATCH, NEIGHBORS, size, size), text(BATCH * NEIGHBORS))
         self.mask = jnp.asarray(RNG.random((BATCH, NEIGHBORS)) < 0.7)
         self.previous = images(BATCH, size // 2, size // 2) if index else None
@@ -81,9 +84,10 @@ class Drawing:
 class Gradient:
     """A training step's gradient of the first stage."""
 
-    def __init__(self) -> None:
-        size = TINY.stages[0].size
-        self.graph, self.parameters = nnx.split(network(0))
+    def __init__(self, stage: StageConfig) -> None:
+        size = stage.size
+        self.stage = stage
+        self.graph, self.parameters = nnx.split(network(stage, 0))
         byte = [jnp.asarray(RNG.integers(0, 256, (BATCH, *n, size, size, 3)), jnp.uint8) for n in ((), (NEIGHBORS,))]
         mask = jnp.asarray(RNG.random((BATCH, NEIGHBORS)) < 0.7)
         self.batch = Batch(byte[0], text(BATCH), byte[1], text(BATCH * NEIGHBORS), mask)
@@ -94,21 +98,33 @@ class Gradient:
         def loss(parameters: Parameters, batch: Batch) -> jax.Array:
             built = nnx.merge(self.graph, together(parameters, mesh))
             draws = draw(jax.random.key(5), self.config, batch)
-            return loss_by_row(built, TINY.stages[0], None, batch, draws).mean()
+            return loss_by_row(built, self.stage, None, batch, draws).mean()
 
         placed = place_parameters(self.parameters, mesh), place_rows(self.batch, mesh)
         shardings = None if mesh is None else parameter_shardings(self.parameters, mesh)
         return jax.jit(jax.grad(loss), out_shardings=shardings)(*placed)
 
 
+def with_warp(stage: StageConfig) -> StageConfig:
+    """Its network with a warp, and in float64: a place that rounding moves is sampled where the picture is steep."""
+    network = stage.network.model_copy(update={"warp_heads": 2, "dtype": "float64"})
+    return stage.model_copy(update={"network": network})
+
+
 def main() -> None:
+    jax.config.update("jax_enable_x64", sys.argv[1] == "warp")
     join(Hosts())
     assert jax.device_count() == 8
-    # Both kinds of networks; the third stage has nothing that the second one lacks.
-    wanted: list[Callable[[Mesh | None], object]]
-    wanted = [Gradient()] if sys.argv[1] == "gradient" else [Drawing(0), Drawing(1)]
+    first = TINY.stages[0]
+    wanted: dict[str, list[Callable[[], Callable[[Mesh | None], object]]]] = {
+        # Both kinds of networks; the third stage has nothing that the second one lacks.
+        "drawing": [partial(Drawing, 0), partial(Drawing, 1)],
+        "gradient": [partial(Gradient, first)],
+        "warp": [partial(Gradient, with_warp(first))],
+    }
     found: dict[str, float] = {}
-    for result in wanted:
+    for build in wanted[sys.argv[1]]:
+        result = build()
         alone = result(None)
         for data, fsdp, tensor in MESHES:
             mesh = build_mesh(MeshConfig(data=data, fsdp=fsdp, tensor=tensor), jax.devices())

@@ -21,7 +21,7 @@ def attend(
     value: Float[Array, "batch keys heads values"],
     bias: Float[Array, "#batch #heads #queries keys"],
 ) -> Float[Array, "batch queries heads values"]:
-    """Softmax attention with a bias on the logits, the softmax in float32.
+    """Softmax attention with a bias on the logits, the softmax in float32 or better.
 
     A bias of -inf excludes a key; a query all of whose keys are excluded gets exactly zero.
     """
@@ -43,10 +43,11 @@ def _attend_at_once(
     value: Float[Array, "*b keys values"],
     bias: Float[Array, "*#b #queries keys"],
 ) -> Float[Array, "*b queries values"]:
-    logits = jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+    precision = jnp.promote_types(query.dtype, jnp.float32)
+    logits = jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=precision)
     logits = logits / jnp.sqrt(query.shape[-1]) + bias
     weights = jnp.exp(logits - finite_maximum(logits, axis=-1))
-    attended = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+    attended = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=precision)
     # Dividing after the second product touches far fewer numbers than dividing the weights.
     attended = attended / nonzero(weights.sum(axis=-1, keepdims=True))
     return attended.astype(value.dtype)

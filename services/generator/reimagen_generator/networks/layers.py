@@ -171,7 +171,7 @@ class ClassTokenPool(nnx.Module):
 
 
 class GroupNorm(nnx.GroupNorm):
-    """A group norm over each row's positions, in float32 (arXiv 1803.08494).
+    """A group norm over each row's positions, in float32 or better (arXiv 1803.08494).
 
     It is an affine function of each channel once the statistics are known. As such it takes one pass over the map less
     than subtracting the mean first, and what follows it can go into the same pass.
@@ -183,7 +183,7 @@ class GroupNorm(nnx.GroupNorm):
         """What to multiply each channel of these maps by, and what to add to it."""
         assert self.scale is not None
         assert self.bias is not None
-        x = x.astype(jnp.float32)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         # By channel, then by group: a sum whose innermost axis are the channels is a sum of whole vectors.
         mean, square = (self._of_groups(a.mean(axis=(1, 2))) for a in (x, x * x))
         scale = self.scale[...] * jax.lax.rsqrt(jnp.maximum(square - mean**2, 0.0) + self.epsilon)
