@@ -11,7 +11,7 @@ from reimagen_generator.networks.layers import GroupNorm, finite_maximum, nonzer
 _Tokens = Float[Array, "batch length channels"]
 
 
-_CPU_CACHE = 4 * 2**20
+CPU_CACHE = 4 * 2**20
 """Bytes of logits that stay in a CPU's caches between the two products. With less than that, a loop only costs."""
 
 
@@ -29,20 +29,21 @@ def attend(
     query, key, value = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
     b, h, queries, _ = query.shape
     attended: Array
-    if 4 * b * h * queries * key.shape[2] > _CPU_CACHE:
+    if 4 * b * h * queries * key.shape[2] > CPU_CACHE:
         # Decided when it is compiled, so that a program for an accelerator has no trace of the loop.
-        attended = jax.lax.platform_dependent(query, key, value, bias, cpu=_attend_one_by_one, default=_attend_at_once)
+        attended = jax.lax.platform_dependent(query, key, value, bias, cpu=attend_by_head, default=attend_at_once)
     else:
-        attended = _attend_at_once(query, key, value, bias)
+        attended = attend_at_once(query, key, value, bias)
     return attended.transpose(0, 2, 1, 3)
 
 
-def _attend_at_once(
+def attend_at_once(
     query: Float[Array, "*b queries channels"],
     key: Float[Array, "*b keys channels"],
     value: Float[Array, "*b keys values"],
     bias: Float[Array, "*#b #queries keys"],
 ) -> Float[Array, "*b queries values"]:
+    """All heads of all rows, as one product after the other."""
     precision = jnp.promote_types(query.dtype, jnp.float32)
     logits = jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=precision)
     logits = logits / jnp.sqrt(query.shape[-1]) + bias
@@ -53,7 +54,7 @@ def _attend_at_once(
     return attended.astype(value.dtype)
 
 
-def _attend_one_by_one(
+def attend_by_head(
     query: Float[Array, "batch heads queries channels"],
     key: Float[Array, "batch heads keys channels"],
     value: Float[Array, "batch heads keys values"],
@@ -62,7 +63,7 @@ def _attend_one_by_one(
     """One head of one row after the other, whose logits never leave the cache."""
     bias = jnp.broadcast_to(bias, (*query.shape[:2], *bias.shape[2:]))
     apart = [x.reshape(-1, *x.shape[2:]) for x in (query, key, value, bias)]
-    attended: Array = jax.lax.map(lambda one: _attend_at_once(*one), apart)
+    attended: Array = jax.lax.map(lambda one: attend_at_once(*one), apart)
     return attended.reshape(*query.shape[:3], -1)
 
 

@@ -3,8 +3,7 @@
 t is in [0, 1], stratified over the rows; the loss is the mean squared error of ε or v, whichever the network predicts.
 One that predicts x_0 has the loss of v, since v's error is x_0's over σ, with the weight 1/σ² limited where σ nears 0.
 
-Where a network also puts out a variance (Improved DDPM, arXiv 2102.09672), that has no loss: a fine-tuned network keeps
-what it learned, and the network's loss is the same as without.
+Where a network also puts out a variance, the loss is Improved DDPM's hybrid one: the bound that teaches it is added.
 """
 
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from reimagen_generator.diffusion.stage import augment, encode_neighbors
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.training.variance import variance_bound
 
 _Parameters = TypeVar("_Parameters")
 
@@ -131,10 +131,14 @@ def loss_by_row(
     log_snr = schedule.log_snr(stage.schedule, time, stage.log_snr_shift)
     alpha, sigma = schedule.alpha_sigma(log_snr)
     x_t = schedule.per_picture(alpha) * x_0 + schedule.per_picture(sigma) * draws.noise
-    output = network(x_t, time, text, neighbors, low_resolution)[..., : x_0.shape[-1]]
+    output = network(x_t, time, text, neighbors, low_resolution)
+    output, variance = output[..., : x_0.shape[-1]], output[..., x_0.shape[-1] :]
     error = ((output - prediction.target(stage.prediction, x_0, draws.noise, log_snr)) ** 2).mean(axis=(1, 2, 3))
     if stage.prediction is Prediction.X0:
         error = error * jnp.minimum(1.0 / sigma**2, _X0_WEIGHT_LIMIT)
+    if stage.network.learned_variance:
+        epsilon = prediction.to_epsilon(stage.prediction, output, x_t, log_snr)
+        error = error + variance_bound(stage, time, epsilon - draws.noise, variance)
     return error
 
 
