@@ -19,8 +19,8 @@ SHAPES = {
     "IF-I-L at 0.4 of its widths, 32 x 32, batch 4": (4, 1024, 77, 4, 64),
     "the same, batch 1": (1, 1024, 77, 4, 64),
     "16 x 16, batch 4": (4, 256, 77, 6, 64),
-    "the demonstration's 16 x 16, training, 32 rows": (32, 256, 24, 4, 32),
-    "drawing, 2 rows": (2, 256, 24, 4, 32),
+    "16 x 16, 32 rows": (32, 256, 24, 4, 32),
+    "16 x 16, 2 rows": (2, 256, 24, 4, 32),
 }
 """Rows, queries, keys of the text, heads, and channels of a head."""
 
