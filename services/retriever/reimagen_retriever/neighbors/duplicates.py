@@ -64,7 +64,7 @@ class DuplicateFinder:
     """Tells of each picture which earlier one it shows again.
 
     What is a near-duplicate itself stands for nothing: a chain of small changes does not make one of very different
-    pictures. Takes about 0.5 kB of memory for each picture that is not.
+    pictures. Takes about 0.6 kB of memory for each picture that is not.
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,88 @@
+"""What it costs a build to tell near-duplicates, with so many pictures before.
+
+    python -m benchmarks.duplicates
+
+Pictures are made up: fields of low frequencies, with brightness and contrast as far apart as those of photographs.
+Then a build's rate, with files of 256 pixels: decoded, checked, fingerprinted, compared and written into shards.
+"""
+
+import io
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.shared.machine import machine
+from reimagen_retriever.intake.checking import checked
+from reimagen_retriever.intake.filters import SourceFilters
+from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
+from reimagen_retriever.knowledge_base.shards import ShardWriter
+from reimagen_retriever.neighbors.duplicates import DuplicateFinder
+
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+FOUND = 1_000
+PICTURES = 1_500
+
+
+def fingerprints(random: np.random.Generator, count: int) -> NDArray[np.uint8]:
+    """(count, 192)."""
+    frequencies = np.arange(8)
+    waves = np.cos(np.pi * np.outer(frequencies + 0.5, frequencies) / 8)
+    size = 1 / np.maximum(np.hypot(frequencies[:, None], frequencies), 1)
+    light = random.normal(size=(count, 8, 8, 1)) * size[..., None]
+    color = random.normal(size=(count, 8, 8, 3)) * size[..., None] / 4
+    contrast = np.exp(random.normal(3.3, 0.6, (count, 1, 1, 1)))
+    fields = np.einsum("iu,nuvc,jv->nijc", waves, (light + color) * contrast, waves, optimize=True)
+    fields += random.normal(125, 50, (count, 1, 1, 1))
+    return np.asarray(np.clip(fields, 0, 255).astype(np.uint8).reshape(count, 192))
+
+
+def pairs(random: np.random.Generator) -> Iterator[SourcePair | Rejected]:
+    """Pairs with noisy pictures of 256 pixels, some 12 kB each."""
+    for number in range(PICTURES):
+        cells = Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+        blots = np.asarray(cells.resize((256, 256), Image.Resampling.BICUBIC)) + random.normal(0, 8, (256, 256, 3))
+        file = io.BytesIO()
+        Image.fromarray(np.clip(blots, 0, 255).astype(np.uint8)).save(file, "JPEG")
+        yield SourcePair("here", f"{number}", f"text {number}", file.getvalue())
+
+
+def main() -> None:
+    """Measures and prints."""
+    print(machine())
+    print("\n| pictures before | µs of CPU time a picture | peak memory, MB |\n|---|---|---|")
+    random = np.random.default_rng(0)
+    finder = DuplicateFinder()
+    there = 0
+    for size in SIZES:
+        while there < size:
+            for row in fingerprints(random, min(size - there, 10_000)):
+                finder.remember(f"{there}", row.tobytes())
+                there += 1
+        rows = [row.tobytes() for row in fingerprints(random, FOUND)]
+        used = time.process_time()
+        for row in rows:
+            finder.find("asked", row)
+        taken = (time.process_time() - used) / FOUND
+        there += FOUND
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"| {size:,} | {taken * 1e6:.0f} | {memory:,.0f} |", flush=True)
+    files = list(pairs(random))
+    with tempfile.TemporaryDirectory() as folder, ShardWriter(Path(folder, "shards")) as writer:
+        finder = DuplicateFinder()
+        started, used = time.perf_counter(), time.process_time()
+        for entry in checked(files, SourceFilters()):
+            assert not isinstance(entry, Rejected)
+            finder.find(entry[0].id, entry[1].fingerprint)
+            writer.add(*entry)
+        seconds, cpu = time.perf_counter() - started, time.process_time() - used
+    print(f"\nshards: {PICTURES / seconds:,.0f} pictures a second, {PICTURES / cpu:,.0f} a second of CPU time")
+
+
+if __name__ == "__main__":
+    main()
