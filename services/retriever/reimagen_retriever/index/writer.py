@@ -110,7 +110,13 @@ class IndexWriter:
         try:
             yield
         except JavaException as error:
-            raise Unavailable(f"Lucene cannot write to {self._folder}: {error.innermessage or error}") from error
+            raise Unavailable(f"Lucene cannot write to {self._folder}: {self._reason(error)}") from error
+
+    @in_java
+    def _reason(self, error: Any) -> str:
+        """What is wrong; where a merge on a thread of its own failed, Lucene's errors say no more than that one did."""
+        tragedy = self._writer.getTragicException() if hasattr(self, "_writer") else None
+        return str((tragedy.getMessage() if tragedy else None) or error.innermessage or error)
 
 
 class _Document:
