@@ -1,40 +1,32 @@
-"""From a query to its neighbors: checks, cache, index, pictures; and the base replaced while it is served."""
+"""From a query to its neighbors: checks, cache, index, pictures; and changes of the base."""
 
 import logging
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from reimagen_common import tracing
-from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, Unavailable
+from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cache import AnswerCache, CacheState, SingleFlight
 from reimagen_retriever.index.bm25 import Hit
 from reimagen_retriever.knowledge_base.checks import refuse_bad_id
-from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp
+from reimagen_retriever.knowledge_base.manifest import Manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair, StoredPair
 from reimagen_retriever.live.groups import Rejections, checked_groups
 from reimagen_retriever.live.queue import WriteQueue
 from reimagen_retriever.live.writer import Outcome, Remove
-from reimagen_retriever.search import DEFAULT_K, Explanation, Minima, Search, explain, find
+from reimagen_retriever.search import Explanation, Minima, Search, explain, find
 from reimagen_retriever.search import key as search_key
+from reimagen_retriever.served_base import ServedBase, not_open
 
 MAXIMUM_SEARCHES = 64
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # of the pictures in one answer
 MAXIMUM_DELETED = 10_000
-# What another process has added or removed is looked for so often, even if it was killed before it could tell.
-_REFRESH_SECONDS = 0.25
-_DAMAGED_SECONDS = 10.0
-
-_WARMING = "a picture of a red panda in the snow"
 _logger = logging.getLogger(__name__)
 _HITS = TypeAdapter(list[Hit])
 
@@ -97,8 +89,7 @@ class Description:
 class Retriever:
     """Searches a knowledge base; safe to use from many threads.
 
-    When a build replaces the base, the next search is answered from the new one; what another process adds or removes
-    is seen within a second, and what this one does before the caller is told. Searches under way end on the old.
+    What it adds and removes is found before the caller is told; what others change, see `ServedBase`.
 
     Args:
         folder: The knowledge base.
@@ -117,18 +108,11 @@ class Retriever:
         encoder: Path | None = None,
     ) -> None:
         self._folder = folder
-        self._encoder = encoder
+        self._served = ServedBase(folder, encoder)
         self._cache = cache
         self._minima = Minima(minimum_overlap, minimum_cosine)
         self._flights = SingleFlight[tuple[list[Hit], bool]]()
-        self._lock = threading.Lock()
-        self._base: _Shared | None = None
-        self._stamp: tuple[int, int] | None = None
-        self._refreshing = threading.Lock()
-        self._refresh_at = 0.0
-        self._commit_mark = -1
         self._writes: WriteQueue | None = None
-        self._unreadable: str | None = None
 
     def open(self, address: str = "") -> None:
         """Opens the base and warms it up; until then every call is answered Unavailable.
@@ -140,11 +124,8 @@ class Retriever:
             NotFound: there is no finished knowledge base in the folder.
             ReimagenError: it is broken or damaged.
         """
-        stamp = manifest_stamp(self._folder)
-        base = _opened_warm(self._folder, self._encoder)
-        with self._lock:
-            self._base, self._stamp = _Shared(base), stamp
-            self._writes = WriteQueue(self._folder, address, self._refresh)
+        self._served.open()
+        self._writes = WriteQueue(self._folder, address, self._served.refresh)
         if self._cache.state() == "off":
             _logger.warning("no Redis is configured: every search goes to the index")
 
@@ -156,7 +137,7 @@ class Retriever:
             Unavailable: the base is not open yet.
         """
         search.check()
-        with self._current() as base:
+        with self._served.current() as base:
             return self._answer(base, search)
 
     def batch_search(self, searches: Sequence[Search]) -> list[Answer]:
@@ -172,7 +153,7 @@ class Retriever:
             search.check(f"searches[{number}].")
         answers = []
         size = 0
-        with self._current() as base:
+        with self._served.current() as base:
             for search in searches:
                 answers.append(self._answer(base, search))
                 size += sum(len(neighbor.image) for neighbor in answers[-1].neighbors)
@@ -192,7 +173,7 @@ class Retriever:
             Unavailable: the base is not open yet.
         """
         refuse_bad_id(identifier, "id")
-        with self._current() as base:
+        with self._served.current() as base:
             pair = base.index.get(identifier)
             if pair is None:
                 raise NotFound(f"no pair of the knowledge base has the id {identifier!r}", field="id")
@@ -251,7 +232,7 @@ class Retriever:
         Raises:
             Unavailable: the base is not open yet.
         """
-        with self._current() as base:
+        with self._served.current() as base:
             return Description(base.manifest, self._minima, self._cache.state())
 
     def complaints(self) -> list[str]:
@@ -260,18 +241,15 @@ class Retriever:
         Raises:
             Unavailable: the base is not open.
         """
-        with self._current():
+        with self._served.current():
             pass
-        return [complaint for complaint in (self._cache.complaint(), self._unreadable) if complaint]
+        return [complaint for complaint in (self._cache.complaint(), self._served.unreadable) if complaint]
 
     def close(self) -> None:
         """Closes the base and the cache; changes and calls under way end first."""
         if self._writes:
             self._writes.close()
-        with self._lock:
-            if self._base:
-                self._base.retire()
-            self._base = None
+        self._served.close()
         self._cache.close()
 
     def _answer(self, base: KnowledgeBase, search: Search) -> Answer:
@@ -304,127 +282,9 @@ class Retriever:
 
     def _writing(self) -> WriteQueue:
         if self._writes is None:
-            raise _not_open()
+            raise not_open()
         return self._writes
 
     def _generation(self) -> str:
-        with self._current() as base:
+        with self._served.current() as base:
             return base.manifest.generation
-
-    @contextmanager
-    def _current(self) -> Iterator[KnowledgeBase]:
-        serving = self._base
-        if serving is not None:
-            mark = serving.base.commit_mark()
-            if mark != self._commit_mark or time.monotonic() >= self._refresh_at:
-                self._refresh(mark)
-        with self._lock:
-            if self._base is None:
-                raise _not_open()
-            self._follow_a_new_build()
-            shared = self._base
-            shared.take()
-        try:
-            yield shared.base
-        finally:
-            shared.give_back()
-
-    def _refresh(self, mark: int | None = None) -> None:
-        """Goes over to what live writes, of this process or another, have made of the base.
-
-        Args:
-            mark: The commit's mark that made the caller ask; another thread may have been here since.
-        """
-        with self._refreshing:
-            if mark is not None and mark == self._commit_mark and time.monotonic() < self._refresh_at:
-                return
-            self._refresh_at = time.monotonic() + _REFRESH_SECONDS
-            with self._lock:
-                self._follow_a_new_build()
-                shared = self._base
-                if shared is None:
-                    return
-                shared.take()
-            try:
-                self._commit_mark = shared.base.commit_mark()
-                base = shared.base.refreshed()
-            except DamagedError as error:
-                if manifest_stamp(self._folder) != self._stamp:
-                    return  # A new build has come meanwhile and has removed the old files.
-                self._refresh_at += _DAMAGED_SECONDS
-                _logger.error("live writes can't be read: serving what was before", exc_info=error)
-                self._unreadable = f"the knowledge base has changed and can't be read: {error}"
-                return
-            finally:
-                shared.give_back()
-            if base is None:
-                return
-            with self._lock:
-                if self._base is not shared:  # A new build has come meanwhile.
-                    base.close()
-                    return
-                self._base = _Shared(base)
-            shared.retire()
-            _measure(base)
-
-    def _follow_a_new_build(self) -> None:
-        stamp = manifest_stamp(self._folder)
-        if stamp == self._stamp or self._base is None:
-            return
-        self._stamp = stamp
-        try:
-            base = _opened_warm(self._folder, self._encoder)
-        except ReimagenError as error:
-            _logger.error("the knowledge base has changed and can't be opened: serving the old one", exc_info=error)
-            self._unreadable = f"the knowledge base has changed and can't be opened: {error.message}"
-            return
-        self._unreadable = None
-        self._base.retire()
-        self._base = _Shared(base)
-
-
-class _Shared:
-    """A base that is closed once it has been retired and its last reader is done."""
-
-    def __init__(self, base: KnowledgeBase) -> None:
-        self.base = base
-        self._holders = 1
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        with self._lock:
-            self._holders += 1
-
-    def give_back(self) -> None:
-        with self._lock:
-            self._holders -= 1
-            last = self._holders == 0
-        if last:
-            self.base.close()
-
-    retire = give_back
-
-
-def _opened_warm(folder: Path, encoder: Path | None) -> KnowledgeBase:
-    base = KnowledgeBase.open(folder, encoder)
-    # Java compiles as it runs: without this the first callers would wait for it.
-    for _ in range(20):
-        base.index.search(_WARMING, DEFAULT_K, 0.0, 0.0)
-    if base.dense:
-        try:
-            base.dense.search(_WARMING, DEFAULT_K, -1.0)
-        except InvalidArgument as error:
-            _logger.warning("searches by BM25 alone", extra={"error": error.message})
-    _measure(base)
-    _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
-    return base
-
-
-def _measure(base: KnowledgeBase) -> None:
-    metrics.PAIRS.set(base.manifest.pairs)
-    metrics.GENERATIONS.inc()
-    metrics.GENERATION_SINCE.set_to_current_time()
-
-
-def _not_open() -> Unavailable:
-    return Unavailable("the knowledge base is not open; try again in a moment", retry_after=1.0)

@@ -1,0 +1,190 @@
+"""The base that is served: replaced by builds and live writes while searches go on."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
+from reimagen_retriever import metrics
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.manifest import manifest_stamp
+from reimagen_retriever.search import DEFAULT_K
+
+# What another process has added or removed is looked for so often, even if it was killed before it could tell.
+_REFRESH_SECONDS = 0.25
+_DAMAGED_SECONDS = 10.0
+
+_WARMING = "a picture of a red panda in the snow"
+_logger = logging.getLogger(__name__)
+
+
+class ServedBase:
+    """A knowledge base as it is now; safe to use from many threads.
+
+    When a build replaces the base, the next search is answered from the new one; what another process adds or removes
+    is seen within a second, and what this one does after `refresh`. Searches under way end on the old.
+
+    Args:
+        folder: The knowledge base.
+        encoder: See `KnowledgeBase.open`.
+    """
+
+    unreadable: str | None = None
+    """Why what the folder holds now is not served; None if it is."""
+
+    def __init__(self, folder: Path, encoder: Path | None) -> None:
+        self._folder = folder
+        self._encoder = encoder
+        self._lock = threading.Lock()
+        self._shared: _Shared | None = None
+        self._stamp: tuple[int, int] | None = None
+        self._refreshing = threading.Lock()
+        self._refresh_at = 0.0
+        self._commit_mark = -1
+
+    def open(self) -> None:
+        """Opens the base and warms it up; until then it is `Unavailable`.
+
+        Raises:
+            NotFound: there is no finished knowledge base in the folder.
+            ReimagenError: it is broken or damaged.
+        """
+        stamp = manifest_stamp(self._folder)
+        base = _opened_warm(self._folder, self._encoder)
+        with self._lock:
+            self._shared, self._stamp = _Shared(base), stamp
+
+    @contextmanager
+    def current(self) -> Iterator[KnowledgeBase]:
+        """The base, which stays open while it is in use.
+
+        Raises:
+            Unavailable: it is not open.
+        """
+        serving = self._shared
+        if serving is not None:
+            mark = serving.base.commit_mark()
+            if mark != self._commit_mark or time.monotonic() >= self._refresh_at:
+                self.refresh(mark)
+        with self._lock:
+            if self._shared is None:
+                raise not_open()
+            self._follow_a_new_build()
+            shared = self._shared
+            shared.take()
+        try:
+            yield shared.base
+        finally:
+            shared.give_back()
+
+    def refresh(self, mark: int | None = None) -> None:
+        """Goes over to what live writes, of this process or another, have made of the base.
+
+        Args:
+            mark: The commit's mark that made the caller ask; another thread may have been here since.
+        """
+        with self._refreshing:
+            if mark is not None and mark == self._commit_mark and time.monotonic() < self._refresh_at:
+                return
+            self._refresh_at = time.monotonic() + _REFRESH_SECONDS
+            with self._lock:
+                self._follow_a_new_build()
+                shared = self._shared
+                if shared is None:
+                    return
+                shared.take()
+            try:
+                self._commit_mark = shared.base.commit_mark()
+                base = shared.base.refreshed()
+            except DamagedError as error:
+                if manifest_stamp(self._folder) != self._stamp:
+                    return  # A new build has come meanwhile and has removed the old files.
+                self._refresh_at += _DAMAGED_SECONDS
+                _logger.error("live writes can't be read: serving what was before", exc_info=error)
+                self.unreadable = f"the knowledge base has changed and can't be read: {error}"
+                return
+            finally:
+                shared.give_back()
+            if base is None:
+                return
+            with self._lock:
+                if self._shared is not shared:  # A new build has come meanwhile.
+                    base.close()
+                    return
+                self._shared = _Shared(base)
+            shared.retire()
+            _measure(base)
+
+    def close(self) -> None:
+        """Closes the base; searches under way end first."""
+        with self._lock:
+            if self._shared:
+                self._shared.retire()
+            self._shared = None
+
+    def _follow_a_new_build(self) -> None:
+        stamp = manifest_stamp(self._folder)
+        if stamp == self._stamp or self._shared is None:
+            return
+        self._stamp = stamp
+        try:
+            base = _opened_warm(self._folder, self._encoder)
+        except ReimagenError as error:
+            _logger.error("the knowledge base has changed and can't be opened: serving the old one", exc_info=error)
+            self.unreadable = f"the knowledge base has changed and can't be opened: {error.message}"
+            return
+        self.unreadable = None
+        self._shared.retire()
+        self._shared = _Shared(base)
+
+
+class _Shared:
+    """A base that is closed once it has been retired and its last reader is done."""
+
+    def __init__(self, base: KnowledgeBase) -> None:
+        self.base = base
+        self._holders = 1
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        with self._lock:
+            self._holders += 1
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            last = self._holders == 0
+        if last:
+            self.base.close()
+
+    retire = give_back
+
+
+def _opened_warm(folder: Path, encoder: Path | None) -> KnowledgeBase:
+    base = KnowledgeBase.open(folder, encoder)
+    # Java compiles as it runs: without this the first callers would wait for it.
+    for _ in range(20):
+        base.index.search(_WARMING, DEFAULT_K, 0.0, 0.0)
+    if base.dense:
+        try:
+            base.dense.search(_WARMING, DEFAULT_K, -1.0)
+        except InvalidArgument as error:
+            _logger.warning("searches by BM25 alone", extra={"error": error.message})
+    _measure(base)
+    _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
+    return base
+
+
+def _measure(base: KnowledgeBase) -> None:
+    metrics.PAIRS.set(base.manifest.pairs)
+    metrics.GENERATIONS.inc()
+    metrics.GENERATION_SINCE.set_to_current_time()
+
+
+def not_open() -> Unavailable:
+    """The error of a base that is not open yet, or no longer."""
+    return Unavailable("the knowledge base is not open; try again in a moment", retry_after=1.0)
