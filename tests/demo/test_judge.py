@@ -1,15 +1,20 @@
 """What the judge learns from, and what it is measured on."""
 
+import json
+
 import numpy as np
 import pytest
 
 from reimagen_demo import judge_pictures
 from reimagen_demo.art import Art
+from reimagen_demo.composer import Composer
 from reimagen_demo.entities import entities
-from reimagen_demo.judge import related
+from reimagen_demo.judge import SHIPPED, accuracy, compose, configuration, measure, plain, related
 from reimagen_demo.judge_pictures import JudgePictures
+from reimagen_demo.pictures import ArtPictures
 from reimagen_demo.prompts import Composition
 from reimagen_demo.scenes import SCENES
+from reimagen_generator.evaluation.judges.classifier import TrainedClassifier
 
 KNOWN = entities()[:3]
 
@@ -41,3 +46,15 @@ def test_relations_name_something_more() -> None:
     assert all(composition != Composition(composition.entities[:1], composition.scene) for composition, _ in shown)
     assert {len(composition.entities) for composition, _ in shown} == {1, 2}
     assert related(40) == shown
+
+
+def test_the_shipped_judge_is_as_often_right_as_its_file_tells(art: Art) -> None:
+    judge = TrainedClassifier.load(SHIPPED)
+    assert (judge.config.entities, judge.config.scenes) == (configuration().entities, configuration().scenes)
+    told = json.loads((SHIPPED / "judge.json").read_text())["facts"]["accuracy"]
+    assert told["all"]["faithful"] >= 0.9
+    assert told["split: held-out"]["faithful"] >= 0.9
+    shown = plain()[::30]
+    measured = accuracy(measure(judge, shown, compose(Composer(ArtPictures(art), judge.side), shown)))
+    assert measured["pictures"] > 100
+    assert measured["faithful"] >= 0.9

@@ -24,7 +24,7 @@ from reimagen_generator.evaluation.judges.squares import halves, to_side
 
 _SCENES_KEPT = 150
 """Instances of each scene; the measured ones are others."""
-_VARIED = 0.5
+_VARIED = 0.65
 """Share of pictures that are as varied as can be; the others show an entity plainly."""
 _PLAIN_BEFORE = 600
 """Batches over which that share rises from nothing: what is easy is learned first."""
