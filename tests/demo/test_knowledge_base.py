@@ -5,6 +5,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import grpc
 import pytest
@@ -90,17 +91,21 @@ def test_a_finished_base_is_kept_and_a_changed_one_built_anew(art: Art) -> None:
 
 @pytest.fixture(scope="module")
 def retriever(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real retriever over all captions of the demonstration; the pictures, which don't matter, are a dot each."""
+    """A real retriever over all captions of the demonstration; the pictures, which don't matter, are noise."""
     folder = tmp_path_factory.mktemp("captions")
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    rng = Random("noise")
+
+    def noise() -> bytes:
+        buffer = io.BytesIO()
+        Image.frombytes("RGB", (8, 8), rng.randbytes(192)).save(buffer, "PNG")
+        return buffer.getvalue()
 
     def captions() -> Iterator[tuple[PairNote, bytes]]:
         for entity in entities():
             for style in STYLES:
-                yield knowledge_base.note(art, entity, style), buffer.getvalue()
+                yield knowledge_base.note(art, entity, style), noise()
         for told, _ in knowledge_base.scene_pairs():
-            yield told, buffer.getvalue()
+            yield told, noise()
 
     knowledge_base.write_shards(captions(), folder / "pairs")
     knowledge_base.index(folder / "pairs", folder / "kb")

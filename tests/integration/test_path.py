@@ -87,9 +87,11 @@ def write_pairs(folder: Path) -> dict[str, bytes]:
     pictures = {}
     with (folder / "captions.jsonl").open("w") as captions:
         for entity, color in ENTITIES.items():
-            for style in STYLES:
+            for number, style in enumerate(STYLES):
                 file, key = folder / f"{entity}-{style}.png", f"{entity}/#{style}?"
-                Image.new("RGB", (48, 40), color).save(file)
+                picture = Image.new("RGB", (48, 40), color)
+                picture.paste("white", (0, 0, 24 * number, 20))  # else all but the first are near-duplicates
+                picture.save(file)
                 pictures[key] = file.read_bytes()
                 row = {"image": file.name, "caption": f"a {entity}", "id": key, "license": "MIT", "source": style}
                 captions.write(json.dumps(row) + "\n")

@@ -324,7 +324,7 @@ def test_an_answer_of_sixteen_large_pictures_arrives(tmp_path: Path) -> None:
             (source / f"{number}.png").hardlink_to(source / "0.png")
     build(source, tmp_path / "kb")
     with serving(tmp_path / "kb", tmp_path / "log") as service:
-        answer = service.stub.Search(pb.SearchRequest(query="a noise", k=16))
+        answer = service.stub.Search(pb.SearchRequest(query="a noise", k=16, filters=pb.Filters(keep_duplicates=True)))
         assert len(answer.neighbors) == 16
         assert answer.ByteSize() > 60 * 1024 * 1024
         assert {neighbor.pair.image for neighbor in answer.neighbors} == {(source / "0.png").read_bytes()}

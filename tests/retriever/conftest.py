@@ -239,17 +239,16 @@ Serve = Callable[..., AbstractContextManager[Served]]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
-    """Serves knowledge bases in processes of their own, one at a time."""
+    """Serves knowledge bases in processes of their own, one at a time, each by a command with others `before` it."""
 
     @contextmanager
-    def serving(folder: Path, preexec: Callable[[], None] | None = None) -> Iterator[Served]:
+    def serving(folder: Path, before: Sequence[str] = ()) -> Iterator[Served]:
         log = tmp_path / "service.log"
         program = Path(sys.executable).with_name("reimagen-retriever")
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [program, "serve", folder, "--address", "127.0.0.1:0"],
+                [*before, program, "serve", folder, "--address", "127.0.0.1:0"],
                 stderr=stderr,
-                preexec_fn=preexec,
             )
         try:
             deadline = time.monotonic() + 240

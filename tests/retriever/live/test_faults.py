@@ -1,8 +1,8 @@
 """Disks that are full or read-only: changes are refused, nothing is half there, searches go on."""
 
-import ctypes
 import os
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -87,9 +87,12 @@ def test_without_room_changes_are_refused_until_there_is_room(
     assert verify(folder)[1] == []
 
 
-def obey_write_bits() -> None:
-    """Takes from root what lets it write where no write bit is: CAP_DAC_OVERRIDE, from the bounding set."""
-    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+OBEYING_WRITE_BITS = (
+    sys.executable,
+    "-c",
+    # Takes from root what lets it write where no write bit is: CAP_DAC_OVERRIDE, from the bounding set.
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])",
+)
 
 
 @pytest.mark.parametrize("files_too", [True, False])
@@ -102,7 +105,7 @@ def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
     for path, mode in modes.items():
         path.chmod(mode & ~0o222)
     try:
-        with serve(folder, obey_write_bits) as service:
+        with serve(folder, OBEYING_WRITE_BITS) as service:
             told = refusal(service, "k", "a kea", picture())
             assert "cannot write to" in told
             assert str(folder) in told
