@@ -137,7 +137,7 @@ def sweep(weights: Path, alone: Path | None, config: CascadeConfig, most: int | 
         ),
         "retriever": Axis(
             title="BM25 against nothing",
-            note="Dense retrieval comes with the fifth issue.",
+            note="Dense retrieval wants an encoder, and none ships with the demonstration.",
             count=counts["varied"], groups=GROUPS[-1:], scores=judged,
             values={"BM25": {}, "none": {"neighbors": NONE}},
         ),
