@@ -34,7 +34,7 @@ DEMO = CascadeConfig(
                 warp_heads=2,
             ),
             prediction=Prediction.V,
-            # Of things of the training set, 20 are judged as right as 40.
+            # Chosen by looking at things of the training set; `make results` varies it.
             steps=20,
             guidance=Guidance(strategy=Strategy.INTERLEAVED, text_weight=2.0, neighbor_weight=2.0),
         ),
