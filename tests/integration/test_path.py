@@ -31,10 +31,16 @@ from reimagen_generator import provenance
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.evaluation.benches.item import Item
+from reimagen_generator.evaluation.drawing import BatchDrawer
+from reimagen_generator.evaluation.grounding import Grounding
+from reimagen_generator.evaluation.runs import Run
+from reimagen_generator.evaluation.setting import Setting
+from reimagen_generator.retrieval import Retriever
 
 SECONDS = 240
 URL = "/v1/images/generations"
-ENTITIES = {"red panda": (200, 90, 40), "blue whale": (40, 90, 200), "lemon": (240, 220, 60)}
+ENTITIES = {"red panda": (200, 90, 40), "blue whale": (40, 90, 200), "lemon": (240, 220, 60), "panda": (90, 60, 50)}
 STYLES = ("flat", "round")
 FREE_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
 
@@ -119,7 +125,7 @@ def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[R
     base = folder / "base"
     build = Path(sys.executable).with_name("reimagen-retriever")
     subprocess.run([build, "build", source, base], check=True, capture_output=True)
-    weights = save(TINY, folder / "weights")
+    weights = save(TINY.model_copy(update={"relevant_only": True}), folder / "weights")
     with contextlib.ExitStack() as stack:
 
         def start(name: str, *command: str | Path) -> Process:
@@ -199,6 +205,28 @@ def test_each_thing_that_a_prompt_names_has_a_neighbor_where_that_is_asked_for(p
     events = list(path.generation.Generate(request, timeout=SECONDS))
     assert [found.pair.id for found in events[1].neighbors.neighbors] == [found["id"] for found in answer["neighbors"]]
     assert base64.b64encode(events[-1].picture.image).decode() == answer["data"][0]["b64_json"]
+
+
+def test_a_neighbor_that_has_nothing_of_the_prompt_but_what_a_better_one_has_is_left_out(path: Running) -> None:
+    with contextlib.closing(Retriever(path.retriever_address)) as retriever:
+        found = retriever.search("a red panda in the snow", k=4, method="bm25", remaining=SECONDS)
+    assert [neighbor.text for neighbor in found.neighbors] == ["a red panda"] * 2 + ["a panda"] * 2
+    assert [neighbor["text"] for neighbor in draw(path, retrieval={"k": 4})["neighbors"]] == ["a red panda"] * 2
+
+
+def test_an_evaluation_leaves_out_what_the_service_leaves_out(path: Running, tmp_path: Path) -> None:
+    items = [Item(key, f"a {name}", (name,), "", "things") for key, name in (("1", "lemon"), ("2", "red panda"))]
+    weights = save(TINY.model_copy(update={"relevant_only": True}), tmp_path / "weights")
+    asked = {"as served": None, "all": False}
+    with contextlib.closing(Retriever(path.retriever_address)) as retriever:
+        grounding = Grounding(items, {"base": retriever})
+        for name, only in asked.items():
+            setting = Setting(weights=weights, size=16, neighbors="base", k=2, unrelated=1, relevant_only=only)
+            run, drawer = Run(tmp_path / name, setting), BatchDrawer.load(weights)
+            run.draw(items, samples=1, drawer=drawer, grounding=grounding, batch_size=2, done=lambda _: None)
+    origins = {name: provenance.read(tmp_path / name / "pictures" / "1.0.png") for name in asked}
+    texts = {name: [source.text for source in origin.neighbors] for name, origin in origins.items()}
+    assert texts == {"as served": ["a lemon"], "all": ["a lemon", "a red panda"]}
 
 
 def test_the_neighbors_make_a_difference(path: Running) -> None:

@@ -144,10 +144,13 @@ def sweep(weights: Path, alone: Path | None, config: CascadeConfig, most: int | 
         "bad": Axis(
             title="Bad references",
             paper_says="as a limitation, that bad references give bad pictures.",
-            note="Two neighbors, of which the second, or both, are replaced by those of an unrelated prompt.",
+            note="Two neighbors, of which the second, or both, are replaced by those of an unrelated prompt. "
+            "Neighbors that name nothing of the prompt are left out (`relevant_only` in cascade.json), but in the last "
+            "row.",
             count=counts["varied"], groups=GROUPS[-1:], scores=judged,
             values={"both right": {"k": 2} if config.default_k != 2 else {},
-                    ONE_WRONG: {"k": 2, "unrelated": 1}, BOTH_WRONG: {"k": 2, "unrelated": 2}},
+                    ONE_WRONG: {"k": 2, "unrelated": 1}, BOTH_WRONG: {"k": 2, "unrelated": 2},
+                    f"{ONE_WRONG}, both shown": {"k": 2, "unrelated": 1, "relevant_only": False}},
         ),
         "two": Axis(
             title="Two entities in a prompt",

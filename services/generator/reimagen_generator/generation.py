@@ -4,7 +4,7 @@ import logging
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from reimagen_common import tracing
@@ -16,6 +16,7 @@ from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.engine.call import Call, Finished, Step
 from reimagen_generator.engine.engine import Drawing, Engine
 from reimagen_generator.pictures import MEDIA_TYPES, decode, encode_preview
+from reimagen_generator.relevance import relevant
 from reimagen_generator.requests import SEEDS, GenerationRequest
 from reimagen_generator.retrieval import Filters, Neighbor, Neighbors, Retriever
 
@@ -153,7 +154,7 @@ class Generator:
             return Neighbors([Neighbor(reference.image, reference.text) for reference in request.references])
         if k == 0:
             return Neighbors()
-        return self.retriever.search(
+        found = self.retriever.search(
             request.prompt,
             k=k,
             method=request.retrieval.method,
@@ -167,6 +168,9 @@ class Generator:
             ),
             remaining=call.remaining(),
         )
+        if not self.config.relevant_only:
+            return found
+        return replace(found, neighbors=tuple(relevant(request.prompt, found.neighbors)))
 
     def _write(
         self, request: GenerationRequest, drawing: Drawing, grounds: Neighbors, finished: Finished

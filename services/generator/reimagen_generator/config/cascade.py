@@ -167,6 +167,11 @@ class CascadeConfig(_Frozen):
     stages: tuple[StageConfig, ...]
     default_k: int = Field(2, ge=0, le=16, description="Neighbors retrieved when a request names no k.")
     maximum_k: int = Field(16, ge=0, le=16, description="The most neighbors that a request may have.")
+    relevant_only: bool = Field(
+        False,
+        description="Neighbors found whose texts name nothing of the prompt that a better one's has not named are left "
+        "out.",
+    )
     side_by_side: bool = Field(
         False,
         description="Neighbors with different texts are set side by side before the networks see them, which draw what "

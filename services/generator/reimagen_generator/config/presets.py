@@ -20,6 +20,8 @@ DEMO = CascadeConfig(
     name="demo",
     # The art has each thing in four styles, and of two references a network this small draws the mean.
     default_k=1,
+    # It draws whatever its references show.
+    relevant_only=True,
     side_by_side=True,
     stages=(
         StageConfig(

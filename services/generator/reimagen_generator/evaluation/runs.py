@@ -17,6 +17,7 @@ from PIL import Image
 
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import provenance
+from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.evaluation import records
 from reimagen_generator.evaluation.benches.item import Item
@@ -24,6 +25,7 @@ from reimagen_generator.evaluation.drawing import BatchDrawer, Pictures, Row, se
 from reimagen_generator.evaluation.grounding import Grounding
 from reimagen_generator.evaluation.setting import Setting
 from reimagen_generator.pictures import decode
+from reimagen_generator.relevance import relevant
 from reimagen_generator.requests import OutputFormat
 from reimagen_generator.retrieval import Neighbor
 
@@ -94,9 +96,8 @@ class Run:
             ReimagenError: the retriever failed, or what it found is no picture.
         """
         grounding.check(self.setting)
-        k = self.setting.neighbors_of(drawer.config)
         tasks = (
-            Task(item, sample, tuple(grounding.neighbors(item, self.setting, k)))
+            Task(item, sample, self._neighbors(item, grounding, drawer.config))
             for item, sample in self.missing(items, samples)
         )
         for batch in _batches(tasks, batch_size):
@@ -108,6 +109,10 @@ class Run:
             seconds = (time.monotonic() - started) / len(batch)
             self._keep(batch, stages, drawer.config.name, seconds)
             done(len(batch))
+
+    def _neighbors(self, item: Item, grounding: Grounding, config: CascadeConfig) -> tuple[Neighbor, ...]:
+        found = grounding.neighbors(item, self.setting, self.setting.neighbors_of(config))
+        return tuple(relevant(item.prompt, found) if self.setting.judges_relevance(config) else found)
 
     def _keep(self, batch: Sequence[Task], stages: Sequence[Pictures], cascade: str, seconds: float) -> None:
         rows = []

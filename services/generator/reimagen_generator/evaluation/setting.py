@@ -44,6 +44,10 @@ class Setting(_Frozen):
     per_entity: bool = Field(False, description="Search for each entity of the prompt, not for the whole prompt.")
     skip: int = Field(0, ge=0, le=15, description="The best neighbors to pass over, so that the next ones are shown.")
     unrelated: int = Field(0, ge=0, le=16, description="Neighbors, the last ones, replaced by another prompt's.")
+    relevant_only: bool | None = Field(
+        None,
+        description="Whether neighbors found that have nothing to do with the prompt are left out; None as served.",
+    )
     stages: Mapping[int, StageChange] = Field({}, description="What is changed of the stage of a size.")
 
     def neighbors_of(self, config: CascadeConfig) -> int:
@@ -51,6 +55,11 @@ class Setting(_Frozen):
         if self.neighbors == NONE:
             return 0
         return config.default_k if self.k is None else self.k
+
+    def judges_relevance(self, config: CascadeConfig) -> bool:
+        """Whether what is found is checked against the prompt; an item's own references never are."""
+        wanted = config.relevant_only if self.relevant_only is None else self.relevant_only
+        return wanted and self.neighbors not in (NONE, REFERENCES)
 
     def change(self, config: CascadeConfig) -> tuple[StageConfig, ...]:
         """The cascade's stages up to `size`, as this setting has them.
