@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, StepDone
 from reimagen_generator.diffusion.references import ReferencePair
@@ -21,17 +22,17 @@ PAIRS = [
 ]
 
 
-def awakened(seed: int) -> Cascade:
+def awakened(seed: int, config: CascadeConfig = TINY) -> Cascade:
     """A cascade whose every weight is random: as it begins, zeroed layers would hide what they are fed."""
     networks = []
-    for index, stage in enumerate(TINY.stages):
+    for index, stage in enumerate(config.stages):
         network = build_network(stage.network, nnx.Rngs(seed))
         state = nnx.state(network, nnx.Param)
         rng = np.random.default_rng(seed + index)
         changed = jax.tree.map(lambda a, rng=rng: a + 0.1 * rng.standard_normal(a.shape, np.float32), state)
         nnx.update(network, changed)
         networks.append(network)
-    return Cascade(TINY, networks, HashedNgramEncoder())
+    return Cascade(config, networks, HashedNgramEncoder())
 
 
 def draw(cascade: Cascade, pairs: list[ReferencePair], seeds: list[int], size: int = 32, **guidance: Any) -> np.ndarray:
@@ -72,6 +73,18 @@ def test_neighbors_and_their_texts_matter(cascade: Cascade) -> None:
     assert (drawn != draw(cascade, [], [1])).any()
     renamed = [ReferencePair(pair.image, "a chair") for pair in PAIRS]
     assert (drawn != draw(cascade, renamed, [1])).any()
+
+
+def test_a_consistent_stage_keeps_to_the_smaller_picture(cascade: Cascade) -> None:
+    larger = TINY.stages[1].model_copy(update={"consistent": True})
+    keeping = awakened(0, TINY.model_copy(update={"stages": (TINY.stages[0], larger)}))
+    small = draw(keeping, PAIRS, [5, 6], size=16).astype(float)
+    assert (small == draw(cascade, PAIRS, [5, 6], size=16)).all()
+
+    def drift(drawn: np.ndarray) -> float:
+        return float(np.abs(drawn.reshape(2, 16, 2, 16, 2, 3).mean((2, 4)) - small).mean())
+
+    assert drift(draw(keeping, PAIRS, [5, 6])) < 0.5 * drift(draw(cascade, PAIRS, [5, 6]))
 
 
 def test_neighbor_maps_are_computed_once_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from reimagen_generator.config.cascade import Enlargement
-from reimagen_generator.diffusion.resize import enlarge, shrink
+from reimagen_generator.diffusion.resize import consistent, enlarge, shrink
 
 
 @pytest.mark.parametrize("kind", Enlargement)
@@ -29,3 +29,17 @@ def test_bicubic_keeps_the_mean_of_each_pixel() -> None:
     back = np.asarray(shrink(enlarge(jnp.asarray(x), 4, Enlargement.BICUBIC), 4))
     assert back[0, :, :, 0].argmax() == 3 * 8 + 5
     np.testing.assert_allclose(back[0, 2, 5], back[0, 4, 5], atol=1e-6)
+
+
+def test_what_is_made_consistent_shrinks_nearly_to_the_smaller_picture_and_keeps_its_detail() -> None:
+    rng = np.random.default_rng(0)
+    small, detailed = (jnp.asarray(rng.uniform(-0.5, 0.5, (1, side, side, 3))) for side in (8, 32))
+    once = consistent(detailed, small, 4, Enlargement.BICUBIC)
+    assert jnp.abs(shrink(once, 4) - small).mean() < 0.5 * jnp.abs(shrink(detailed, 4) - small).mean()
+    many = once
+    for _ in range(30):
+        many = consistent(many, small, 4, Enlargement.BICUBIC)
+    np.testing.assert_allclose(shrink(many, 4), small, atol=1e-3)
+    np.testing.assert_allclose(consistent(many, small, 4, Enlargement.BICUBIC), many, atol=2e-3)
+    kept = np.corrcoef((many - enlarge(small, 4)).ravel(), (detailed - enlarge(shrink(detailed, 4), 4)).ravel())
+    assert kept[0, 1] > 0.9

@@ -115,6 +115,9 @@ class StageConfig(_Frozen):
     thresholding: Thresholding = Thresholding()
     enlargement: Enlargement = Enlargement.BICUBIC
     augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller picture is noised.")
+    consistent: bool = Field(
+        False, description="Each predicted picture is corrected, so that shrunk it is nearly the smaller one."
+    )
 
     @model_validator(mode="after")
     def _size_fits(self) -> Self:

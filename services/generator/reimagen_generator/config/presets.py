@@ -55,6 +55,7 @@ DEMO = CascadeConfig(
             steps=4,
             guidance=Guidance(strategy=Strategy.JOINT, text_weight=1.0, neighbor_weight=1.0),
             thresholding=CLIPPING,
+            consistent=True,
         ),
         StageConfig(
             size=1024,
@@ -72,6 +73,7 @@ DEMO = CascadeConfig(
             steps=4,
             guidance=Guidance(strategy=Strategy.JOINT, text_weight=1.0, neighbor_weight=1.0),
             thresholding=CLIPPING,
+            consistent=True,
         ),
     ),
 )

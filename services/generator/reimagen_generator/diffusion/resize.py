@@ -36,6 +36,15 @@ def enlarge(images: Float[Array, "batch h w 3"], factor: int, kind: Enlargement 
     return enlarged
 
 
+def consistent(x_0: _Images, smaller: Float[Array, "batch h w 3"], factor: int, kind: Enlargement) -> _Images:
+    """The picture with what it lacks of the smaller one, when shrunk, added to it.
+
+    That is the projection onto the pictures that shrink to the smaller one (DDNM, arXiv 2212.00490, section 3.2), but
+    for what is added being smoothly enlarged: spread evenly over squares it would show their edges.
+    """
+    return jnp.clip(x_0 + enlarge(smaller - shrink(x_0, factor), factor, kind), -1.0, 1.0)
+
+
 def _between_corners(side: int, factor: int) -> Float[np.ndarray, "large small"]:
     """Linear interpolation along one axis, as a matrix: the first place stays the first, and the last the last."""
     places = np.linspace(0, side - 1, side * factor)

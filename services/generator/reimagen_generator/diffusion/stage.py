@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Key
 from reimagen_generator.config.cascade import Enlargement, Guidance, StageConfig, Strategy
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
-from reimagen_generator.diffusion.resize import enlarge, shrink
+from reimagen_generator.diffusion.resize import consistent, enlarge, shrink
 from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.thresholding import threshold
@@ -40,13 +40,15 @@ _INITIAL, _AUGMENTATION, _STEP_NOISE, _INTERLEAVE = range(4)
 class Conditions:
     """What a picture is drawn from, the same at every step.
 
-    `empty_text`, for each picture, is what stands for no text where guidance drops it; None masks the text.
+    `empty_text`, for each picture, is what stands for no text where guidance drops it; None masks the text. `smaller`
+    is the picture that a consistent stage keeps to.
     """
 
     text: Text
     neighbors: Neighbors | None
     low_resolution: LowResolution | None
     empty_text: Text | None = None
+    smaller: Float[Array, "batch h w 3"] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class Stage:
             level = jnp.full(previous.shape[0], self.config.augmentation)
             enlarged = enlarge(previous, self.factor, self.config.enlargement)
             low_resolution = augment(self.config, enlarged, level, _noise(keys, _AUGMENTATION, 0, enlarged.shape))
-        return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text), self._mesh)
+        smaller = previous if self.config.consistent else None
+        return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text, smaller), self._mesh)
 
     def lower_conditions(self, *rows: Any) -> jax.stages.Lowered:
         """`conditions`, ready to be compiled, for shapes of its arguments and of parameters."""
@@ -236,6 +239,8 @@ class Stage:
         epsilons = prediction.to_epsilon(self.config.prediction, output, stacked_x, jnp.tile(log_snr_t, rows))
         epsilon = guiding.combine(strategy, epsilons.reshape(rows, *x.shape), weights, r)
         x_0 = threshold(prediction.epsilon_to_x0(epsilon, x, log_snr_t), self.config.thresholding)
+        if conditions.smaller is not None and self.factor is not None:
+            x_0 = consistent(x_0, conditions.smaller, self.factor, self.config.enlargement)
         x, carry = self._sampler.step(
             carry,
             Step(
