@@ -1,5 +1,6 @@
 """Runs of the tiny cascade that are stopped and started again, and the tables that grow beside them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,18 @@ def test_a_folder_of_another_setting_is_refused(learned: Path, tmp_path: Path) -
     Run(tmp_path, Setting(weights=learned, size=16))
     with pytest.raises(InvalidArgument, match="was drawn under another setting"):
         Run(tmp_path, Setting(weights=learned, size=32))
+
+
+def test_pictures_of_other_weights_are_not_mixed_with_those_that_are_there(
+    learned: Path, items: list[Item], tmp_path: Path
+) -> None:
+    weights, folder = shutil.copytree(learned, tmp_path / "weights"), tmp_path / "setting"
+    run = Run(folder, Setting(weights=weights, size=16))
+    assert draw(run, items[:1], BatchDrawer.load(weights)) == 2
+    file = weights / "stage-16.safetensors"
+    file.write_bytes(file.read_bytes()[:-2] + b"\x00\x3c")
+    with pytest.raises(InvalidArgument, match="was drawn with other weights"):
+        draw(run, items, BatchDrawer.load(weights))
 
 
 def test_bad_references_are_another_items(learned: Path, items: list[Item]) -> None:

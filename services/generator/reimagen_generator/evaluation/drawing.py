@@ -52,10 +52,24 @@ class BatchDrawer:
     """A cascade's weights, and its stages as settings change them."""
 
     def __init__(
-        self, config: CascadeConfig, networks: Sequence[Network], text_encoder: TextEncoder, mesh: Mesh | None = None
+        self,
+        config: CascadeConfig,
+        networks: Sequence[Network],
+        text_encoder: TextEncoder,
+        mesh: Mesh | None,
+        digest: str,
     ) -> None:
-        """Take its networks, one for each stage, the text encoder, and the devices (None: where the networks are)."""
+        """Take its networks.
+
+        Args:
+            config: what they are parts of.
+            networks: one for each stage.
+            text_encoder: the one that the configuration names.
+            mesh: the devices to draw on; None for where the networks are.
+            digest: of the files that they are from.
+        """
         self.config = config
+        self.digest = digest
         self._networks = networks
         self._text_encoder = text_encoder
         self._mesh = mesh
@@ -75,7 +89,8 @@ class BatchDrawer:
             checkpoint.load_network(file, stage.network, on_host=mesh is not None)
             for file, stage in zip(files, config.stages, strict=True)
         ]
-        return cls(config, networks, load_text_encoder(config, text_encoder or folder), mesh)
+        encoder = load_text_encoder(config, text_encoder or folder)
+        return cls(config, networks, encoder, mesh, checkpoint.digest(folder))
 
     def draw(self, rows: Sequence[Row], setting: Setting) -> tuple[Pictures, ...]:
         """Draws the rows, all of which have neighbors or none has; the pictures of each stage, the smallest first.

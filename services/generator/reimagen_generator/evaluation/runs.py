@@ -1,6 +1,7 @@
 """Draws a benchmark's items under one setting into a folder, which can be killed at any moment and run again.
 
 OUT/SETTING/setting.json           the setting
+OUT/SETTING/weights.sha256         of the cascade that drew
 OUT/SETTING/drawn.csv              a line for each picture
 OUT/SETTING/pictures/KEY.0.png     (.webp above 256 pixels) with its provenance inside
 OUT/references/SHA256.png          what pictures were grounded on, each file once for all settings
@@ -60,11 +61,18 @@ class Run:
         self.folder = folder
         self.setting = setting
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        note = folder / "setting.json"
+        self._note(
+            "setting.json", setting.model_dump_json(indent=2), Setting.model_validate_json, "under another setting"
+        )
+
+    def _note(self, name: str, text: str, read: Callable[[str], object], otherwise: str) -> None:
+        note = self.folder / name
         if not note.exists():
-            records.replace(note, setting.model_dump_json(indent=2).encode())
-        elif Setting.model_validate_json(note.read_text()) != setting:
-            raise InvalidArgument(f"{folder} was drawn under another setting, see its setting.json; take a new folder")
+            records.replace(note, text.encode())
+        elif read(note.read_text()) != read(text):
+            raise InvalidArgument(
+                f"{self.folder} was drawn {otherwise}, see its {name}; remove it or take a new folder"
+            )
 
     def missing(self, items: Sequence[Item], samples: int) -> list[tuple[Item, int]]:
         """The pictures that are not drawn yet, by item and number, all first samples first."""
@@ -93,9 +101,11 @@ class Run:
             done: told how many pictures a batch had.
 
         Raises:
+            InvalidArgument: the folder holds pictures of other weights.
             ReimagenError: the retriever failed, or what it found is no picture.
         """
         grounding.check(self.setting)
+        self._note("weights.sha256", drawer.digest, str, "with other weights or another cascade.json")
         tasks = (
             Task(item, sample, self._neighbors(item, grounding, drawer.config))
             for item, sample in self.missing(items, samples)

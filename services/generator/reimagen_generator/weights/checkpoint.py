@@ -3,6 +3,7 @@
 Weights are stored in float16, half the space, and used in float32.
 """
 
+import hashlib
 import json
 import shutil
 from functools import partial
@@ -101,6 +102,15 @@ def load_config(folder: Path) -> CascadeConfig:
         return CascadeConfig.model_validate_json(path.read_text())
     except ValidationError as error:
         raise ValueError(f"weights: {path} is not a cascade's configuration: {error}") from error
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of a cascade's configuration and weights, in hexadecimal digits: another one draws other pictures."""
+    whole = hashlib.sha256()
+    for path in sorted([folder / CONFIG_FILE, *folder.glob("stage-*")]):
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
 
 
 def named(state: nnx.State[Any, Any]) -> dict[str, nnx.Param[Any]]:
