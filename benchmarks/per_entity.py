@@ -21,7 +21,8 @@ from reimagen_demo import knowledge_base
 from reimagen_demo.entities import entities
 from reimagen_demo.scenes import SCENES
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.bm25 import BM25Index, Hit
+from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
 
 PROMPTS = 400

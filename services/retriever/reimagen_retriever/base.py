@@ -1,21 +1,37 @@
 """A knowledge base, open for reading."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from reimagen_common.errors import ReimagenError
+from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.dense_search import DenseSearcher
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import Changes, Manifest, commit_mark, manifest_stamp, read_manifest
-from reimagen_retriever.knowledge_base.shards import ImageStore
+from reimagen_retriever.knowledge_base.manifest import (
+    Changes,
+    Manifest,
+    Union,
+    commit_mark,
+    manifest_stamp,
+    read_any,
+)
+from reimagen_retriever.knowledge_base.shards import Images, ImageStore
+from reimagen_retriever.knowledge_base.union import UnionImages, united
 
 
 class KnowledgeBase:
     """One generation of a knowledge base: its manifest, its index and its pictures."""
 
     def __init__(
-        self, folder: Path, built: Manifest, index: BM25Index, images: ImageStore, dense: DenseSearcher | None = None
+        self,
+        folder: Path,
+        built: Manifest,
+        index: BM25Index,
+        images: Images,
+        dense: DenseSearcher | None = None,
+        parts: Sequence[Manifest] = (),
     ) -> None:
         self._folder = folder
         self.built = built
@@ -26,10 +42,12 @@ class KnowledgeBase:
         self.images = images
         self.dense = dense
         """None where no vectors were made."""
+        self.parts = parts
+        """Of a union, what the bases are that it is of."""
 
     @classmethod
     def open(cls, folder: Path, encoder: Path | None = None) -> Self:
-        """Opens what the manifest names.
+        """Opens what the manifest names: a base, or several that are read as one.
 
         Args:
             folder: Of the base.
@@ -37,13 +55,16 @@ class KnowledgeBase:
 
         Raises:
             NotFound: there is no finished knowledge base in the folder.
-            InvalidArgument: its manifest is broken or of another version.
+            InvalidArgument: its manifest is broken or of another version; the parts of a union don't fit together.
             ReimagenError: it is damaged.
         """
         while True:
             stamp = manifest_stamp(folder)
-            manifest = read_manifest(folder)
+            manifest = read_any(folder)
             try:
+                if isinstance(manifest, Union):
+                    known = [part.generation for part in manifest.parts]
+                    return cls.open_together(folder, [folder / part.folder for part in manifest.parts], known, encoder)
                 return cls._open(folder, manifest, encoder)
             except DamagedError as error:
                 # Unless a build replaced the base while it was being opened.
@@ -64,12 +85,68 @@ class KnowledgeBase:
             index.close()
             raise
 
+    @classmethod
+    def open_together(
+        cls, folder: Path, parts: Sequence[Path], known: Sequence[str] = (), encoder: Path | None = None
+    ) -> Self:
+        """Opens several bases as one, which does not follow what becomes of them; its scores are those of one base.
+
+        Args:
+            folder: Of the union.
+            parts: Of the bases, two or more.
+            known: Their generations when it was found that no two of their pairs have the same id; if they have
+                others now, all ids are compared, which takes about a second for a million pairs.
+            encoder: See `open`.
+
+        Raises:
+            InvalidArgument: two of them have a pair of the same id, or other options of BM25.
+            NotFound: one is no finished knowledge base.
+            ReimagenError: one is damaged.
+        """
+        with ExitStack() as opened:
+            bases = []
+            for part in parts:
+                base = cls._open_part(part, encoder)
+                opened.callback(base.close)
+                bases.append(base)
+            for part, base in zip(parts, bases, strict=True):
+                if base.manifest.analysis != bases[0].manifest.analysis:
+                    raise InvalidArgument(
+                        f"{parts[0]} and {part} can't be searched as one: they were built with other options "
+                        f"({bases[0].manifest.analysis} and {base.manifest.analysis})"
+                    )
+            index = bases[0].index.united([base.index for base in bases[1:]])
+            if [base.manifest.generation for base in bases] != list(known):
+                shared = index.shared_id()
+                if shared is not None:
+                    holders = " and ".join(
+                        str(part) for part, base in zip(parts, bases, strict=True) if base.index.get(shared)
+                    )
+                    raise InvalidArgument(f"the id {shared!r} is of a pair in {holders}: remove one of them")
+            manifests = [base.manifest for base in bases]
+            manifest = united(manifests)
+            dense = [base.dense for base in bases if base.dense]
+            searcher = dense[0].united(dense[1:], index) if manifest.vectors else None
+            opened.pop_all()
+            images = UnionImages([base.images for base in bases])
+            return cls(folder, manifest, index, images, searcher, manifests)
+
+    @classmethod
+    def _open_part(cls, folder: Path, encoder: Path | None) -> Self:
+        base = cls.open(folder, encoder)
+        if base.parts:
+            base.close()
+            raise InvalidArgument(f"{folder} is a union itself: name its parts")
+        return base
+
     def refreshed(self) -> Self | None:
         """This base as the last live write left it, or None if that is what this one is; both are to be closed.
 
         Raises:
             DamagedError: what has come since cannot be read.
         """
+        if not isinstance(self.images, ImageStore):
+            return None
         index = self.index.refreshed()
         if index is None:
             return None

@@ -22,7 +22,7 @@ from reimagen_retriever.neighbors.export import Options, export
 from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
 from reimagen_retriever.search import DEFAULT_K, Method, Minima, Search, explain, find
 from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP, Settings
-from reimagen_retriever.upkeep.commands import compact, restore, snapshot, verify
+from reimagen_retriever.upkeep.commands import compact, restore, snapshot, union, verify
 from reimagen_retriever.vectors.make import make_vectors
 from reimagen_retriever.vectors.precomputed import Of
 from reimagen_retriever.workers import run
@@ -298,7 +298,7 @@ def serve(
         run(read_settings(Settings, given))
 
 
-for _command in (add, remove, compact, verify, snapshot, restore):
+for _command in (add, remove, compact, verify, snapshot, restore, union):
     app.command()(_command)
 
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.bm25 import Hit, TermScore
 from reimagen_retriever.index.dense_search import DenseSearcher
 from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.hits import Hit, TermScore
 
 DEFAULT_K = 2
 MAXIMUM_K = 16

@@ -33,9 +33,6 @@ class ServedBase:
         encoder: See `KnowledgeBase.open`.
     """
 
-    unreadable: str | None = None
-    """Why what the folder holds now is not served; None if it is."""
-
     def __init__(self, folder: Path, encoder: Path | None) -> None:
         self._folder = folder
         self._encoder = encoder
@@ -45,6 +42,13 @@ class ServedBase:
         self._refreshing = threading.Lock()
         self._refresh_at = 0.0
         self._commit_mark = -1
+        self._unreadable_build: str | None = None
+        self._unreadable_writes: str | None = None
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why what the folder holds now is not served; None if it is."""
+        return self._unreadable_build or self._unreadable_writes
 
     def open(self) -> None:
         """Opens the base and warms it up; until then it is `Unavailable`.
@@ -105,10 +109,11 @@ class ServedBase:
                     return  # A new build has come meanwhile and has removed the old files.
                 self._refresh_at += _DAMAGED_SECONDS
                 _logger.error("live writes can't be read: serving what was before", exc_info=error)
-                self.unreadable = f"the knowledge base has changed and can't be read: {error}"
+                self._unreadable_writes = f"the knowledge base has changed and can't be read: {error}"
                 return
             finally:
                 shared.give_back()
+            self._unreadable_writes = None
             if base is None:
                 return
             with self._lock:
@@ -135,9 +140,9 @@ class ServedBase:
             base = _opened_warm(self._folder, self._encoder)
         except ReimagenError as error:
             _logger.error("the knowledge base has changed and can't be opened: serving the old one", exc_info=error)
-            self.unreadable = f"the knowledge base has changed and can't be opened: {error.message}"
+            self._unreadable_build = f"the knowledge base has changed and can't be opened: {error.message}"
             return
-        self.unreadable = None
+        self._unreadable_build = self._unreadable_writes = None
         self._shared.retire()
         self._shared = _Shared(base)
 

@@ -13,7 +13,7 @@ from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cache import AnswerCache, CacheState, SingleFlight
-from reimagen_retriever.index.bm25 import Hit
+from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.checks import refuse_bad_id
 from reimagen_retriever.knowledge_base.manifest import Manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair, StoredPair

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from reimagen_retriever.index.bm25 import Hit
+from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.search import Explanation
 
 

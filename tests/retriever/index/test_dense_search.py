@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_retriever.index.bm25 import BM25Index, Hit
+from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.dense import DenseWriter
 from reimagen_retriever.index.dense_search import DenseSearcher
 from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.manifest import Vectors
 from reimagen_retriever.knowledge_base.pair import StoredPair

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_retriever.index.bm25 import BM25Index, Hit
+from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.filters import EVERYTHING, MAXIMUM_EXCLUDED, MAXIMUM_SIDE, MAXIMUM_VALUES, Filters
+from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.index.writer import UNSAFE_FROM, IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
 

@@ -13,6 +13,7 @@ from reimagen_common.local_redis import LocalRedis
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.queue import WriteQueue, _Asked
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Put, Remove
@@ -178,6 +179,26 @@ def test_the_service_lets_go_of_the_base_for_others(base: MakeBase, opened: Open
     base({"b": "a hotel"})
     assert (ids(serving, "a kea"), ids(serving, "a hotel")) == ([], ["b"])
     assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())]).added == 1
+    assert ids(serving, "a kea") == ["k"]
+
+
+def test_a_change_that_cannot_be_read_is_complained_of_until_it_can(
+    base: MakeBase, opened: Opened, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reimagen_retriever.served_base._DAMAGED_SECONDS", 0)
+    folder = base({"a": "a fox"})
+    serving = opened(folder)
+    shards = folder / read_manifest(folder).shards_folder
+    with monkeypatch.context() as unseen:
+        # Nobody is told before the shard is gone.
+        unseen.setattr("reimagen_retriever.served_base.ServedBase.refresh", lambda *_: None)
+        with LiveWriter(folder, Holder(work="test")) as writer:
+            writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", picture())))])
+        (shards / "00001.tar").rename(shards / "elsewhere")
+    eventually(lambda: any("can't be read" in complaint for complaint in serving.complaints()))
+    assert (ids(serving, "a fox"), ids(serving, "a kea")) == (["a"], [])
+    (shards / "elsewhere").rename(shards / "00001.tar")
+    eventually(lambda: serving.complaints() == [])
     assert ids(serving, "a kea") == ["k"]
 
 

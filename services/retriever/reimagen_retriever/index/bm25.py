@@ -10,53 +10,22 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from reimagen_retriever.index.analysis import Analysis, Analyzer, for_java
-from reimagen_retriever.index.filters import EVERYTHING, Filters, any_of, filtered
+from reimagen_retriever.index.filters import EVERYTHING, Filters, filtered
+from reimagen_retriever.index.hits import Hit, TermScore
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
-from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.pair import StoredPair
+from reimagen_retriever.index.pairs import PairIndex
 
 _FIELD = "contents"
-_KEPT_DOCUMENTS = 10_000
+_KEPT_TERMS = 10_000
 _MORE = 4  # than are asked for are ranked at first: a few may have too little in common, or the same score
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A pair that a query found."""
-
-    pair: StoredPair
-    score: float
-    """Of the method; comparable within one answer only."""
-    cosine: float | None = None
-    """Of the vectors of query and pair, where they were compared."""
-    bm25_rank: int | None = None
-    """Where a hybrid search found it by BM25, from 1."""
-    dense_rank: int | None = None
-    """Where a hybrid search found it by vector, from 1."""
-
-
-@dataclass(frozen=True)
-class TermScore:
-    """What a term of a query adds to a pair's score: times · idf · tf."""
-
-    term: str
-    times: int
-    """How often the query has it."""
-    idf: float
-    """The inverse document frequency: the greater, the fewer pairs have the term."""
-    tf: float
-    """0 to 1: the greater, the oftener the text has the term, and the shorter it is."""
-    score: float
 
 
 @dataclass(frozen=True)
@@ -67,10 +36,10 @@ class _Terms:
     information: float
 
 
-class BM25Index:
+class BM25Index(PairIndex):
     """Searches an index; safe to use from many threads."""
 
-    _anserini: Any
+    _anserini: Any = None
 
     @in_java
     def __init__(self, folder: Path, analysis: Analysis | None = None) -> None:
@@ -81,35 +50,13 @@ class BM25Index:
         """
         start_jvm()
         self._analysis = analysis or Analysis()
-        self._folder = folder
-        self._readers = java_class("org.apache.lucene.index.DirectoryReader")
         sort_field = java_class("org.apache.lucene.search.SortField")
         by_id = sort_field("id", java_class("org.apache.lucene.search.SortField$Type").STRING_VAL)
         self._order = java_class("org.apache.lucene.search.Sort")(sort_field.FIELD_SCORE, by_id)
         self._queries = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
         self._analyzer = Analyzer(self._analysis)
         self._whitespace = java_class("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
-        self._term = java_class("org.apache.lucene.index.Term")
-        self._term_query = java_class("org.apache.lucene.search.TermQuery")
-        with self._errors():
-            directory = java_class("org.apache.lucene.store.FSDirectory")
-            path = java_class("java.nio.file.Paths").get(str(folder))
-            self._use(self._readers.open(directory.open(path)))
-
-    @in_java
-    def refreshed(self) -> Self | None:
-        """The index as the last commit has it, or None if that is this one. Both are to be closed.
-
-        Raises:
-            DamagedError: Lucene cannot read what has come since.
-        """
-        with self._errors():
-            reader = self._readers.openIfChanged(self._reader)
-            if reader is None:
-                return None
-            newer = copy(self)
-            newer._use(reader)
-            return newer
+        super().__init__(folder)
 
     def terms(self, text: str) -> list[str]:
         """What the analysis makes of a text: lower-case stems without stop words, in their order.
@@ -215,8 +162,11 @@ class BM25Index:
         """What `search` finds for each of the queries, in several times less time a query.
 
         Lucene searches on all cores at once, by way of Anserini, which rounds the scores to four decimals and takes a
-        millionth off for each tie.
+        millionth off for each tie. Over a union the queries are searched one by one: Anserini opens a single folder.
         """
+        if self.united_of > 1:
+            every = Filters(keep_duplicates=True)
+            return [self.search(query, k, 0.0, minimum_overlap, every) for query in queries]
         terms = {query: self.terms(query) for query in queries}
         answers: dict[str, list[Hit]] = {query: [] for query in queries}
         waiting = [query for query, its_terms in terms.items() if its_terms]
@@ -234,58 +184,16 @@ class BM25Index:
         return [answers[query] for query in queries]
 
     @in_java
-    def in_order(self) -> list[int]:
-        """The numbers of all documents, for `pair`, in the order in which their pairs lie in the shards."""
-        places = []
-        live = java_class("org.apache.lucene.index.MultiBits").getLiveDocs(self._reader)
-        for document in range(self._reader.maxDoc()):
-            if live is None or live.get(document):
-                pair = self._stored(document)
-                places.append((pair.shard, pair.offset, document))
-        return [document for _, _, document in sorted(places)]
-
-    @in_java
-    def pair(self, document: int) -> StoredPair:
-        """The pair of a document's number."""
-        return self._pair(document)
-
-    @in_java
-    def get(self, identifier: str) -> StoredPair | None:
-        """The pair of that id, if there is one."""
-        found = self._searcher.search(self._term_query(self._term("id", identifier)), 1).scoreDocs
-        if not found:
-            return None
-        return self._stored(found[0].doc)
-
-    @in_java
-    def pairs_of(self, ids: Sequence[str], filters: Filters) -> dict[str, StoredPair]:
-        """By their ids, those of the pairs that are there and pass."""
-        if not ids:
-            return {}
-        found = self._searcher.search(filtered(any_of("id", ids), filters), len(ids)).scoreDocs
-        pairs = [self._stored(hit.doc) for hit in found]
-        return {pair.id: pair for pair in pairs}
-
-    @in_java
-    def ids_of(self, filters: Filters, most: int) -> list[str] | None:
-        """The ids of all pairs that pass, in no particular order; None if they are more than so many."""
-        everything = java_class("org.apache.lucene.search.MatchAllDocsQuery")()
-        found = self._searcher.search(filtered(everything, filters), most + 1).scoreDocs
-        if len(found) > most:
-            return None
-        return [self._stored(hit.doc).id for hit in found]
-
-    @in_java
     def explain(self, query: str, identifier: str) -> list[TermScore]:
         """What each of the query's terms adds to the score of a pair, the most first; none if it is not there."""
-        found = self._searcher.search(self._term_query(self._term("id", identifier)), 1).scoreDocs
-        if not found:
+        document = self._document(identifier)
+        if document is None:
             return []
         explained = []
         for term, times in Counter(self.terms(query)).items():
             # Without the cast, pyjnius takes the overload for weights.
             one = cast("org.apache.lucene.search.Query", self._term_query(self._term(_FIELD, term)))
-            told = self._searcher.explain(one, found[0].doc)
+            told = self._searcher.explain(one, document)
             if not told.isMatch():
                 continue
             # Of the score, Lucene tells the factors: "idf, computed as ..." and "tf, computed as ...".
@@ -299,44 +207,21 @@ class BM25Index:
         return sorted(explained, key=lambda each: (-each.score, each.term))
 
     @in_java
-    def files(self) -> list[str]:
-        """The names of all files of this view of the index, which never change."""
-        return list(self._reader.getIndexCommit().getFileNames().toArray())
-
-    @in_java
     def close(self) -> None:
         """Lets go of the index's files; nothing can be searched afterwards."""
-        self._reader.close()
+        super().close()
         if self._anserini is not None:
             self._anserini.close()
 
-    def _use(self, reader: Any) -> None:
-        """Goes over to a view of the index; what is kept of another view may not fit it."""
-        self._reader = reader
-        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(
-            cast("org.apache.lucene.index.IndexReader", reader)
-        )
+    def _use(self, commits: Sequence[Any]) -> None:
+        super()._use(commits)
         similarity = java_class("org.apache.lucene.search.similarities.BM25Similarity")
         self._searcher.setSimilarity(similarity(self._analysis.k1, self._analysis.b))
         self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
-        self._pair = lru_cache(maxsize=_KEPT_DOCUMENTS)(self._stored)
-        self._terms_of = lru_cache(maxsize=_KEPT_DOCUMENTS)(lambda document: self._terms(self._pair(document).contents))
-        self._stored_fields = self._searcher.storedFields()
+        self._terms_of = lru_cache(maxsize=_KEPT_TERMS)(lambda document: self._terms(self._pair(document).contents))
         self._anserini = None
-        self.pairs: int = reader.numDocs()
         # Lucene's statistics count removed documents until their segments are merged.
-        self._counted: int = reader.getDocCount(_FIELD)
-        notes = reader.getIndexCommit().getUserData()
-        self.notes: dict[str, str] = {name: notes.get(name) for name in notes.keySet().toArray()}
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        from jnius import JavaException
-
-        try:
-            yield
-        except JavaException as error:
-            raise DamagedError(f"Lucene cannot read {self._folder}: {error.innermessage or error}") from error
+        self._counted: int = self._reader.getDocCount(_FIELD)
 
     def _first(self, terms: Sequence[str], count: int, filters: Filters) -> tuple[Iterable[tuple[int, float]], bool]:
         """What `_ranked` begins with, fewer than `count`, in less time; and whether that is all there is.
@@ -411,9 +296,6 @@ class BM25Index:
     def _terms(self, text: str) -> _Terms:
         terms = frozenset(self.terms(text))
         return _Terms(terms, self._information(terms))
-
-    def _stored(self, document: int) -> StoredPair:
-        return StoredPair.model_validate_json(self._stored_fields.document(document).get("raw"))
 
     def _information(self, terms: Iterable[str]) -> float:
         return math.fsum(map(self._weight, terms))  # the same in any order

@@ -208,6 +208,45 @@ class DenseIndex:
         return np.concatenate([block.astype(np.float32) @ vector for block in blocks])
 
 
+class DenseUnion:
+    """Several indexes as one, whose rows are theirs one after the other; safe to use from many threads."""
+
+    def __init__(self, parts: Sequence["DenseIndex | DenseUnion"]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *(part.pairs for part in parts)])
+        self.pairs: int = self._starts[-1].item()
+
+    def nearest(self, vector: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """See `DenseIndex`."""
+        found = [part.nearest(vector, n) for part in self._parts]
+        rows = [start + rows for start, (rows, _) in zip(self._starts, found, strict=False)]
+        return _best(np.concatenate(rows), np.concatenate([cosines for _, cosines in found]), n)
+
+    def best(
+        self, rows: NDArray[np.int64], vector: NDArray[np.float32], n: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """See `DenseIndex`."""
+        return _best(rows, self.read(rows) @ vector, n)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `DenseIndex`."""
+        owners = np.searchsorted(self._starts, rows, "right") - 1
+        order = np.argsort(owners, kind="stable")
+        read = [part.read(rows[owners == number] - self._starts[number]) for number, part in enumerate(self._parts)]
+        vectors = np.empty((len(rows), read[0].shape[1]), np.float32)
+        vectors[order] = np.concatenate(read)
+        return vectors
+
+    def identifier(self, row: int) -> str:
+        """See `DenseIndex`."""
+        number = int(np.searchsorted(self._starts, row, "right")) - 1
+        return self._parts[number].identifier(row - int(self._starts[number]))
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """See `DenseIndex`."""
+        return np.concatenate([start + part.rows(ids) for start, part in zip(self._starts, self._parts, strict=False)])
+
+
 def _best(
     rows: NDArray[np.int64], cosines: NDArray[np.float32], n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_retriever.index.bm25 import BM25Index, Hit
-from reimagen_retriever.index.dense import DenseIndex
+from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.dense import DenseIndex, DenseUnion
 from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.index.filters import EVERYTHING, Filters
 from reimagen_retriever.index.fusion import reciprocal_rank_fusion
+from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.manifest import Vectors
 
 FUSED = 50
@@ -42,13 +43,19 @@ class DenseSearcher:
 
     def __init__(self, index: BM25Index, vectors: Vectors, folder: Path, encoder: Path | None = None) -> None:
         self._bm25 = index
-        self._dense = DenseIndex(folder, vectors.kind, vectors.pairs, vectors.dimension)
+        self._dense: DenseIndex | DenseUnion = DenseIndex(folder, vectors.kind, vectors.pairs, vectors.dimension)
         self._encoder = _OpenedLater(encoder or Path(vectors.encoder), vectors.encoder_digest)
 
     def over(self, index: BM25Index) -> Self:
         """The same vectors, of what the pairs are now."""
         newer = copy(self)
         newer._bm25 = index
+        return newer
+
+    def united(self, others: Sequence[Self], index: BM25Index) -> Self:
+        """These vectors and others of the same encoder as one, of the pairs of a united index."""
+        newer = self.over(index)
+        newer._dense = DenseUnion([self._dense, *(each._dense for each in others)])
         return newer
 
     def search(self, query: str, k: int, minimum_cosine: float, filters: Filters = EVERYTHING) -> list[Hit]:

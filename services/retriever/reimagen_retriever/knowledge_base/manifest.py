@@ -4,6 +4,8 @@ A knowledge base folder holds `manifest.json` and the folder that it names, with
 writes a new such folder beside the old one and then replaces the manifest in one step, so that a reader sees either
 the old base or the new one, and an interrupted build is never seen.
 
+A union has no such folder: its manifest names other knowledge bases, its parts, which are searched as one.
+
 The manifest stays what the build wrote. What live writes have changed since is a `Changes` in the notes of Lucene's
 last commit, so that one step makes texts, places of pictures and counts seen.
 """
@@ -24,6 +26,7 @@ from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 FORMAT_VERSION = 2
+_UNION_VERSION = 3
 _NAME = "manifest.json"
 _NOTE = "reimagen"
 
@@ -82,6 +85,24 @@ class Manifest(_Version):
         return self.model_copy(update={**now, "shards": [*self.shards, *changes.shards]})
 
 
+class Part(BaseModel):
+    """One of the bases that a union is of."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str = Field(description="Of the knowledge base: absolute, or relative to the union's.")
+    generation: str = Field(description="What it was when its ids were compared with those of the other parts.")
+
+
+class Union(_Version):
+    """Knowledge bases that are searched as one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format_version: int = Field(default=_UNION_VERSION, description="Of the layout of the folder.")
+    parts: list[Part] = Field(min_length=2, description="The bases; each has ids of its own.")
+
+
 def mark_commit(data_folder: Path) -> None:
     """Tells other processes, after a commit of live writes, that there is one: moves the folder's time."""
     # Who is not told, because this fails or is killed before, finds out a little later.
@@ -124,6 +145,23 @@ def read_manifest(knowledge_base: Path) -> Manifest:
 
     Raises:
         NotFound: there is no finished knowledge base in the folder.
+        InvalidArgument: it is a union; the manifest is broken, or of a version that this program does not know.
+    """
+    manifest = read_any(knowledge_base)
+    if isinstance(manifest, Union):
+        parts = " ".join(str(knowledge_base / part.folder) for part in manifest.parts)
+        raise InvalidArgument(
+            f"{knowledge_base} is a union, which is only read. Change one of its parts ({parts}); then "
+            f"`reimagen-retriever union {knowledge_base} {parts}` takes up what they have become"
+        )
+    return manifest
+
+
+def read_any(knowledge_base: Path) -> Manifest | Union:
+    """The manifest of a finished knowledge base, or of a union of them.
+
+    Raises:
+        NotFound: there is no finished knowledge base in the folder.
         InvalidArgument: the manifest is broken, or of a version that this program does not know.
     """
     path = knowledge_base / _NAME
@@ -136,6 +174,8 @@ def read_manifest(knowledge_base: Path) -> Manifest:
         ) from error
     try:
         version = _Version.model_validate_json(text).format_version
+        if version == _UNION_VERSION:
+            return Union.model_validate_json(text)
         if version != FORMAT_VERSION:
             raise InvalidArgument(
                 f"{path} has format version {version}, this program knows {FORMAT_VERSION}: "
@@ -146,7 +186,7 @@ def read_manifest(knowledge_base: Path) -> Manifest:
         raise InvalidArgument(f"{path} is broken, build the knowledge base again: {error}") from error
 
 
-def write_manifest(knowledge_base: Path, manifest: Manifest) -> None:
+def write_manifest(knowledge_base: Path, manifest: Manifest | Union) -> None:
     """Replaces the manifest in one step that survives a crash on either side of it."""
     path = knowledge_base / _NAME
     unfinished = path.with_suffix(".json.new")

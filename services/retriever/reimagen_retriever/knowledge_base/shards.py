@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -231,6 +231,21 @@ class _GrowingTar:
         offset = self.size + len(header)
         self.size = offset + len(data) + -len(data) % tarfile.BLOCKSIZE
         return offset
+
+
+class Images(Protocol):
+    """Where the pictures of a base are; safe to use from many threads."""
+
+    def read(self, pair: StoredPair) -> bytes:
+        """The picture's file, byte for byte as it was added.
+
+        Raises:
+            DamagedError: it is not there as it should be.
+            Unavailable: it is elsewhere, and can't be had now.
+        """
+
+    def close(self) -> None:
+        """Lets go of all files; nothing can be read afterwards."""
 
 
 class ImageStore:

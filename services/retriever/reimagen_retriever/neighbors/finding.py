@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.bm25 import Hit
+from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.neighbors.fingerprint import Fingerprint, fingerprint, near_duplicates

@@ -1,4 +1,4 @@
-"""`reimagen-retriever compact`, `verify`, `snapshot` and `restore`."""
+"""`reimagen-retriever compact`, `verify`, `snapshot`, `restore` and `union`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,7 @@ import typer
 from reimagen_common.command_line import told
 from reimagen_retriever.upkeep import compact as compacting
 from reimagen_retriever.upkeep import snapshot as snapshots
+from reimagen_retriever.upkeep.union import unite
 from reimagen_retriever.upkeep.verify import verify as verified
 
 KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base.")]
@@ -70,6 +71,25 @@ def restore(
     with told():
         manifest = snapshots.restore(snapshot, knowledge_base)
         typer.echo(f"{knowledge_base}: {manifest.pairs:,} pairs, generation {manifest.generation}")
+
+
+def union(
+    folder: Annotated[Path, typer.Argument(metavar="UNION_DIR", help="Where to: a new folder, or a union to replace.")],
+    parts: Annotated[list[Path], typer.Argument(metavar="KB_DIR...", help="The knowledge bases, two or more.")],
+) -> None:
+    """Make several knowledge bases one, for reading: `serve UNION_DIR`, `search`, `describe`, `neighbors`.
+
+    The bases stay where they are, and UNION_DIR holds no more than their names. What is found, and its scores, are
+    those of one base built of all pairs. No two bases may have a pair of the same id, and all must have been built
+    with the same language, k1 and b. Searches by vectors need those of one encoder in all of them.
+
+    Changes go to the bases; a service takes them up when this command is called again, or at its next start.
+    """
+    with told():
+        manifest = unite(folder, parts)
+        typer.echo(
+            f"{folder}: {len(parts)} knowledge bases, {manifest.pairs:,} pairs, generation {manifest.generation}"
+        )
 
 
 def _bytes(folder: Path) -> int:

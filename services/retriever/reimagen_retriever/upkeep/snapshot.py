@@ -13,7 +13,7 @@ from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import refuse_foreign_folder, remove_leftovers
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
-from reimagen_retriever.knowledge_base.manifest import Manifest, write_manifest
+from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
@@ -27,7 +27,7 @@ def snapshot(knowledge_base: Path, destination: Path) -> Manifest:
         What was kept.
 
     Raises:
-        InvalidArgument: the destination is not a new or empty folder.
+        InvalidArgument: the destination is not a new or empty folder; the base is a union.
         NotFound: there is no finished knowledge base in the folder.
         Unavailable: the destination cannot be written to.
         ReimagenError: the base is damaged.
@@ -54,6 +54,7 @@ def restore(snapshot: Path, knowledge_base: Path) -> Manifest:
 
 
 def _copied(source: Path, destination: Path, work: str) -> Manifest:
+    read_manifest(source)
     KnowledgeBase.open(source).close()  # Nothing is made where there is nothing to copy.
     destination.mkdir(parents=True, exist_ok=True)
     with locked(destination, Holder(work=work), LOCK_WAIT_SECONDS):

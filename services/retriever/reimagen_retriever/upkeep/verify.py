@@ -12,7 +12,7 @@ from typing import IO, cast
 from reimagen_common.errors import ReimagenError
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import Manifest
+from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.upkeep.progress import progress_bar
@@ -34,8 +34,10 @@ def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
 
     Raises:
         NotFound: there is no finished knowledge base in the folder.
+        InvalidArgument: it is a union, whose parts are to be verified.
         ReimagenError: the base cannot even be opened.
     """
+    read_manifest(knowledge_base)
     base = KnowledgeBase.open(knowledge_base)
     try:
         manifest = base.manifest

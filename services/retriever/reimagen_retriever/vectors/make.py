@@ -13,7 +13,7 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.dense import DenseWriter, kind_for
 from reimagen_retriever.index.encoder import Encoder
-from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, write_manifest
+from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 from reimagen_retriever.upkeep.progress import progress_bar
@@ -42,9 +42,10 @@ def make_vectors(
 
     Raises:
         NotFound: there is no finished knowledge base in the folder.
-        InvalidArgument: the encoder or the given vectors are of no use for this base.
+        InvalidArgument: the encoder or the given vectors are of no use for this base, or it is a union.
         ReimagenError: the base is being written to, or is damaged.
     """
+    read_manifest(knowledge_base)
     encoder = Encoder(encoder_folder)
     of = of or ("pictures" if encoder.pictures_too else "texts")
     if of == "pictures" and not encoder.pictures_too and given is None:

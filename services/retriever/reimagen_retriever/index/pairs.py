@@ -1,0 +1,196 @@
+"""The pairs of an index, or of several that are searched as one."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Self
+
+from reimagen_retriever.index.filters import Filters, any_of, filtered
+from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
+from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.pair import StoredPair
+from reimagen_retriever.knowledge_base.union import in_part
+
+_KEPT_PAIRS = 10_000
+_READER = "org.apache.lucene.index.IndexReader"
+
+
+class PairIndex:
+    """Reads pairs out of an index by their numbers, their ids or filters; safe to use from many threads."""
+
+    @in_java
+    def __init__(self, folder: Path) -> None:
+        """Opens the last commit of an index.
+
+        Raises:
+            DamagedError: Lucene cannot read what is in the folder.
+        """
+        start_jvm()
+        self._folder = folder
+        self._term = java_class("org.apache.lucene.index.Term")
+        self._term_query = java_class("org.apache.lucene.search.TermQuery")
+        with self._errors():
+            directory = java_class("org.apache.lucene.store.FSDirectory")
+            path = java_class("java.nio.file.Paths").get(str(folder))
+            self._use([java_class("org.apache.lucene.index.DirectoryReader").open(directory.open(path))])
+
+    @in_java
+    def refreshed(self) -> Self | None:
+        """The index as the last commit has it, or None if that is this one. Both are to be closed.
+
+        Raises:
+            DamagedError: Lucene cannot read what has come since.
+        """
+        (reader,) = self._commits
+        with self._errors():
+            newer = java_class("org.apache.lucene.index.DirectoryReader").openIfChanged(reader)
+            return None if newer is None else self._over([newer])
+
+    @in_java
+    def united(self, others: Sequence[Self]) -> Self:
+        """This index and others of the same analysis as one, whose statistics are those of all their pairs together.
+
+        Its pairs' shards are named as `in_part` has it. Closing it closes them all.
+        """
+        return self._over([reader for index in (self, *others) for reader in index._commits])
+
+    @in_java
+    def in_order(self) -> list[int]:
+        """The numbers of all documents, for `pair`, in the order in which their pairs lie in the shards."""
+        places = []
+        live = java_class("org.apache.lucene.index.MultiBits").getLiveDocs(self._reader)
+        for document in range(self._reader.maxDoc()):
+            if live is None or live.get(document):
+                pair = self._stored(document)
+                places.append((pair.shard, pair.offset, document))
+        return [document for _, _, document in sorted(places)]
+
+    @in_java
+    def pair(self, document: int) -> StoredPair:
+        """The pair of a document's number."""
+        return self._pair(document)
+
+    @in_java
+    def get(self, identifier: str) -> StoredPair | None:
+        """The pair of that id, if there is one."""
+        document = self._document(identifier)
+        return None if document is None else self._stored(document)
+
+    @in_java
+    def pairs_of(self, ids: Sequence[str], filters: Filters) -> dict[str, StoredPair]:
+        """By their ids, those of the pairs that are there and pass."""
+        if not ids:
+            return {}
+        found = self._searcher.search(filtered(any_of("id", ids), filters), len(ids)).scoreDocs
+        pairs = [self._stored(hit.doc) for hit in found]
+        return {pair.id: pair for pair in pairs}
+
+    @in_java
+    def ids_of(self, filters: Filters, most: int) -> list[str] | None:
+        """The ids of all pairs that pass, in no particular order; None if they are more than so many."""
+        everything = java_class("org.apache.lucene.search.MatchAllDocsQuery")()
+        found = self._searcher.search(filtered(everything, filters), most + 1).scoreDocs
+        if len(found) > most:
+            return None
+        return [self._stored(hit.doc).id for hit in found]
+
+    @in_java
+    def shared_id(self) -> str | None:
+        """An id that pairs of two of the united indexes have, if there is one; about a second for a million pairs."""
+        if _distinct_ids(self._reader) == sum(map(_distinct_ids, self._commits)):
+            return None
+        # Or an id is of a pair that was removed, and of another one elsewhere.
+        terms = java_class("org.apache.lucene.index.MultiTerms").getTerms(self._reader, "id").iterator()
+        while (term := terms.next()) is not None:
+            if terms.docFreq() > 1:
+                identifier = term.utf8ToString()
+                if self._searcher.count(self._term_query(self._term("id", identifier))) > 1:
+                    return str(identifier)
+        return None
+
+    @in_java
+    def files(self) -> list[str]:
+        """The names of all files of this view of the index, which never change."""
+        (reader,) = self._commits
+        return list(reader.getIndexCommit().getFileNames().toArray())
+
+    @in_java
+    def close(self) -> None:
+        """Lets go of the index's files; nothing can be read afterwards."""
+        self._reader.close()
+
+    def _over(self, commits: Sequence[Any]) -> Self:
+        other = copy(self)
+        other._use(commits)
+        return other
+
+    def _use(self, commits: Sequence[Any]) -> None:
+        """Goes over to other commits; what is kept of the present ones may not fit them."""
+        self._commits = commits
+        self.united_of = len(commits)
+        """How many indexes these are; of one alone, pairs tell their shards as they are."""
+        if self.united_of == 1:
+            self._reader = cast(_READER, commits[0])
+        else:
+            readers = (cast(_READER, commit) for commit in commits)
+            self._reader = cast(_READER, java_class("org.apache.lucene.index.MultiReader")(*readers))
+        self._starts = [0, *accumulate(commit.maxDoc() for commit in commits)]
+        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self._reader)
+        self._stored_fields = self._searcher.storedFields()
+        self._pair = lru_cache(maxsize=_KEPT_PAIRS)(self._stored)
+        self.pairs: int = self._reader.numDocs()
+        self.notes: dict[str, str] = {}
+        """Of the commit; of several together there are none."""
+        if self.united_of == 1:
+            notes = commits[0].getIndexCommit().getUserData()
+            self.notes = {name: notes.get(name) for name in notes.keySet().toArray()}
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from jnius import JavaException
+
+        try:
+            yield
+        except JavaException as error:
+            raise DamagedError(f"Lucene cannot read {self._folder}: {error.innermessage or error}") from error
+
+    def _document(self, identifier: str) -> int | None:
+        found = self._searcher.search(self._term_query(self._term("id", identifier)), 1).scoreDocs
+        return found[0].doc if found else None
+
+    def _stored(self, document: int) -> StoredPair:
+        pair = StoredPair.model_validate_json(self._stored_fields.document(document).get("raw"))
+        if self.united_of == 1:
+            return pair
+        part = bisect_right(self._starts, document) - 1
+        return pair.model_copy(update={"shard": in_part(part, pair.shard)})
+
+
+def _distinct_ids(reader: Any) -> int:
+    """How many ids there are; counted by Java alone, as a call from Python takes longer than all else."""
+    terms = java_class("org.apache.lucene.index.MultiTerms").getTerms(cast(_READER, reader), "id")
+    if terms is None:
+        return 0
+    named, handles, kind = (
+        java_class(f"java.lang.{name}") for name in ("Class", "invoke.MethodHandles", "invoke.MethodType")
+    )
+    lookup = handles.publicLookup()
+    returns_a_term = kind.methodType(named.forName("org.apache.lucene.util.BytesRef"))
+    tells_of_an_object = kind.methodType(java_class("java.lang.Boolean").TYPE, named.forName("java.lang.Object"))
+    steps = {
+        "java.util.function.Supplier": lookup.findVirtual(
+            named.forName("org.apache.lucene.index.TermsEnum"), "next", returns_a_term
+        ).bindTo(cast("java.lang.Object", terms.iterator())),
+        "java.util.function.Predicate": lookup.findStatic(
+            named.forName("java.util.Objects"), "nonNull", tells_of_an_object
+        ),
+    }
+    following, there = (
+        cast(name, java_class("java.lang.invoke.MethodHandleProxies").asInterfaceInstance(named.forName(name), step))
+        for name, step in steps.items()
+    )
+    return int(java_class("java.util.stream.Stream").generate(following).takeWhile(there).count())

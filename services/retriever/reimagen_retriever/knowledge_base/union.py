@@ -1,0 +1,72 @@
+"""Several bases that are searched as one: what they are together, and whose picture is whose."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+from reimagen_retriever.knowledge_base.manifest import FORMAT_VERSION, Manifest, Vectors
+from reimagen_retriever.knowledge_base.pair import StoredPair
+from reimagen_retriever.knowledge_base.shards import Images
+
+
+def united(parts: Sequence[Manifest]) -> Manifest:
+    """What a base of all pairs of the parts would tell of itself; the folder that it names does not exist."""
+    generation = hashlib.sha256("\n".join(part.generation for part in parts).encode()).hexdigest()[:16]
+    licenses, rejected = Counter[str](), Counter[str]()
+    for part in parts:
+        licenses.update(part.licenses)
+        rejected.update(part.rejected)
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        generation=generation,
+        folder=f"data-{generation}",
+        created=max(part.created for part in parts),
+        analysis=parts[0].analysis,
+        pairs=sum(part.pairs for part in parts),
+        licenses=dict(licenses.most_common()),
+        rejected=dict(rejected.most_common()),
+        shards=[
+            shard.model_copy(update={"name": in_part(number, shard.name)})
+            for number, part in enumerate(parts)
+            for shard in part.shards
+        ],
+        vectors=_united_vectors([part.vectors for part in parts]),
+    )
+
+
+def in_part(part: int, shard: str) -> str:
+    """What a shard is called in a union, of whose parts its own has that number."""
+    return f"{part:05d}/{shard}"
+
+
+class UnionImages:
+    """The pictures of a union's parts, whose shards are called as `in_part` has it."""
+
+    def __init__(self, parts: Sequence[Images]) -> None:
+        self._parts = parts
+
+    def read(self, pair: StoredPair) -> bytes:
+        """See `Images`."""
+        part, _, shard = pair.shard.partition("/")
+        return self._parts[int(part)].read(pair.model_copy(update={"shard": shard}))
+
+    def close(self) -> None:
+        """See `Images`."""
+        for part in self._parts:
+            part.close()
+
+
+def _united_vectors(parts: Sequence[Vectors | None]) -> Vectors | None:
+    """What is known of the vectors of all pairs; None unless all of them have some, of one encoder."""
+    vectors = [part for part in parts if part]
+    if len(vectors) < len(parts) or len({(each.encoder_digest, each.of, each.dimension) for each in vectors}) > 1:
+        return None
+    names = hashlib.sha256("\n".join(each.folder for each in vectors).encode()).hexdigest()[:16]
+    largest = max(vectors, key=lambda each: each.pairs)
+    together = {
+        "folder": f"vectors-{names}",
+        "pairs": sum(each.pairs for each in vectors),
+        # What is one in a thousand in one part is fewer in the others.
+        "minimum_cosine": max(each.minimum_cosine for each in vectors),
+    }
+    return largest.model_copy(update=together)

@@ -1,0 +1,53 @@
+"""Several knowledge bases as one: a folder that names them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.build import refuse_foreign_folder
+from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.knowledge_base.manifest import Manifest, Part, Union, read_any, write_manifest
+
+
+def unite(folder: Path, parts: Sequence[Path]) -> Manifest:
+    """Makes a folder a union of bases as they are now, in one step; a service that serves it goes over by itself.
+
+    Args:
+        folder: A new one, or a union to be replaced.
+        parts: The bases, which stay where they are. Relative ones may be moved together with the folder.
+
+    Returns:
+        What the union is.
+
+    Raises:
+        InvalidArgument: there are fewer than two; they don't fit together, see `KnowledgeBase.open_together`; the
+            folder holds other things than a union.
+        NotFound: a part is no finished knowledge base.
+        Unavailable: the folder cannot be written to.
+        ReimagenError: a part is damaged.
+    """
+    if len(parts) < 2:
+        raise InvalidArgument(f"must be two or more, got {len(parts)}", field="PART")
+    _refuse_all_but_unions(folder)
+    base = KnowledgeBase.open_together(folder, parts)
+    base.close()
+    named = [str(part) if part.is_absolute() else os.path.relpath(part, folder) for part in parts]
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, Holder(work="union"), LOCK_WAIT_SECONDS):
+        known = zip(named, base.parts, strict=True)
+        write_manifest(
+            folder, Union(parts=[Part(folder=name, generation=manifest.generation) for name, manifest in known])
+        )
+    return base.manifest
+
+
+def _refuse_all_but_unions(folder: Path) -> None:
+    refuse_foreign_folder(folder)
+    try:
+        there = read_any(folder)
+    except NotFound:
+        return
+    if not isinstance(there, Union):
+        raise InvalidArgument(f"{folder} holds a knowledge base; name a new folder", field="KB_DIR")

@@ -1,0 +1,294 @@
+"""Several bases that are searched as one, beside one base of all their pairs."""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.build import BuildOptions, build
+from reimagen_retriever.cache import AnswerCache
+from reimagen_retriever.cli import app
+from reimagen_retriever.folder_lock import Holder
+from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.index.hits import Hit
+from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.pair import SourcePair
+from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.live.writer import LiveWriter, Put, Remove
+from reimagen_retriever.search import Minima, Search, explain, find
+from reimagen_retriever.service import Retriever
+from reimagen_retriever.upkeep.union import unite
+from reimagen_retriever.vectors.make import make_vectors
+
+MakeBase = Callable[..., Path]
+MakePicture = Callable[..., bytes]
+MakeEncoder = Callable[..., Path]
+Row = dict[str, str]
+
+WORDS = ("red", "green", "golden", "tiny", "snow", "panda", "fox", "leopard", "train", "hotel", "kea", "rocket")
+PAIRS = 300
+PARTS = 3
+EVERYTHING = Minima(0, -1)
+
+
+def rows() -> list[Row]:
+    """No two texts have the same words, so that none have the same vector; scores of BM25 are often the same."""
+    rng = random.Random(0)
+    words = [chosen for count in range(1, 6) for chosen in combinations(WORDS, count)]
+    return [
+        {
+            "file_name": f"{number:03d}.png",
+            "id": f"pair/{number:03d}",
+            "text": "a " + " ".join(text),
+            "license": rng.choice(["MIT", "CC0-1.0", ""]),
+            "source": f"https://{rng.choice('ab')}.example.org/{number}",
+        }
+        for number, text in enumerate(rng.sample(words, PAIRS))
+    ]
+
+
+def built(folder: Path, chosen: Sequence[Row], analysis: Analysis | None = None) -> Path:
+    source = folder.with_name(f"{folder.name}-source")
+    source.mkdir(parents=True)
+    for row in chosen:
+        number = int(row["id"][-3:])
+        pixels = np.random.default_rng(number).integers(0, 256, (24 + number % 9, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(source / row["file_name"])
+    (source / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    build(open_source(source), folder, BuildOptions(analysis=analysis or Analysis()))
+    shutil.rmtree(source)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, sentence_encoder: MakeEncoder) -> tuple[Path, Path]:
+    """A base of all pairs and a union of three, of which one is much the smallest; all have vectors."""
+    root = tmp_path_factory.mktemp("union")
+    rng = random.Random(1)
+    owners = [min(int(rng.expovariate(1)), PARTS - 1) for _ in range(PAIRS)]
+    parts = [
+        built(root / f"part-{part}", [row for row, owner in zip(rows(), owners, strict=True) if owner == part])
+        for part in range(PARTS)
+    ]
+    whole = built(root / "whole", rows())
+    generator = np.random.default_rng(2)
+    encoder = sentence_encoder({word: generator.standard_normal(8).tolist() for word in WORDS})
+    for folder in (*parts, whole):
+        make_vectors(folder, encoder)
+    unite(root / "union", parts)
+    return whole, root / "union"
+
+
+@pytest.fixture(scope="module")
+def bases(folders: tuple[Path, Path]) -> Iterator[tuple[KnowledgeBase, KnowledgeBase]]:
+    opened = [KnowledgeBase.open(folder) for folder in folders]
+    yield opened[0], opened[1]
+    for base in opened:
+        base.close()
+
+
+queries = st.lists(st.sampled_from([*WORDS, "a", "unicorn", "Pandas"]), min_size=1, max_size=8).map(" ".join)
+any_filters = st.builds(
+    Filters,
+    licenses=st.sampled_from([(), ("MIT",), ("", "CC0-1.0")]),
+    sources=st.sampled_from([(), ("https://a.",)]),
+    minimum_side=st.sampled_from([0, 28]),
+    exclude_ids=st.lists(st.integers(0, PAIRS - 1).map("pair/{:03d}".format), max_size=60).map(tuple),
+    keep_duplicates=st.booleans(),
+)
+
+
+def same(mine: Hit, theirs: Hit) -> None:
+    """Equal in all but the place of the picture."""
+    place = {"shard": theirs.pair.shard, "offset": theirs.pair.offset}
+    assert mine.pair.model_copy(update=place) == theirs.pair
+    assert mine.score == pytest.approx(theirs.score, rel=1e-6)
+    assert replace(mine, pair=theirs.pair, score=theirs.score, cosine=None) == replace(theirs, cosine=None)
+    assert mine.cosine == pytest.approx(theirs.cosine, abs=1e-6)
+
+
+@settings(deadline=None, max_examples=150)
+@given(queries, st.integers(1, 16), any_filters, st.sampled_from(["bm25", "dense", "hybrid"]), st.booleans())
+def test_a_union_finds_what_one_base_of_all_pairs_does(
+    bases: tuple[KnowledgeBase, KnowledgeBase], query: str, k: int, filters: Filters, method: str, more: bool
+) -> None:
+    search = Search(query, k, filters=filters, method=method, per_entity=more and method == "bm25")  # type: ignore[arg-type]
+    whole, union = bases
+    minima = Minima(0.4 if more else 0, 0.2 if more else -1)
+    expected, found = find(whole, search, minima), find(union, search, minima)
+    assert len(found) == len(expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        same(mine, theirs)
+        assert union.images.read(mine.pair) == whole.images.read(theirs.pair)
+        why, why_theirs = explain(union, search, mine), explain(whole, search, theirs)
+        assert (why.overlap, why.terms) == (why_theirs.overlap, why_theirs.terms)
+
+
+def test_neighbors_of_a_union_are_those_of_one_base(bases: tuple[KnowledgeBase, KnowledgeBase]) -> None:
+    whole, union = bases
+    asked = [row["text"] for row in rows()[:40]]
+    for mine, theirs in zip(
+        union.index.search_batch(asked, 5, 0.3), whole.index.search_batch(asked, 5, 0.3), strict=True
+    ):
+        assert [hit.pair.id for hit in mine] == [hit.pair.id for hit in theirs]
+        # Anserini rounds its scores.
+        assert [hit.score for hit in mine] == pytest.approx([hit.score for hit in theirs], abs=1e-4)
+    in_order = [union.index.pair(document) for document in union.index.in_order()]
+    assert [(pair.shard, pair.offset) for pair in in_order] == sorted((pair.shard, pair.offset) for pair in in_order)
+    assert sorted(pair.id for pair in in_order) == [row["id"] for row in rows()]
+    assert union.index.get("pair/007") in in_order
+
+
+def test_it_tells_what_it_is(bases: tuple[KnowledgeBase, KnowledgeBase], folders: tuple[Path, Path]) -> None:
+    whole, union = (base.manifest for base in bases)
+    assert (union.pairs, union.licenses) == (whole.pairs, whole.licenses)
+    assert union.vectors
+    assert (union.vectors.pairs, union.vectors.dimension) == (PAIRS, 8)
+    assert sum(shard.pairs for shard in union.shards) == PAIRS
+    told = run("describe", folders[1])
+    assert told.exit_code == 0, told.output
+    assert "300 pairs" in told.output
+    assert "vectors of 300 texts" in told.output
+    assert "pair/" in run("search", folders[1], "a golden kea").output
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(argument) for argument in arguments])
+
+
+def change(folder: Path, *changes: Put | Remove) -> None:
+    with LiveWriter(folder, Holder(work="test")) as writer:
+        writer.apply(changes)
+
+
+def put(identifier: str, text: str, image: bytes) -> Put:
+    return Put(*checked_pair(SourcePair("here", identifier, text, image)))
+
+
+def ids(base: Path, query: str) -> list[str]:
+    opened = KnowledgeBase.open(base)
+    found = [hit.pair.id for hit in find(opened, Search(query, 16), EVERYTHING)]
+    opened.close()
+    return found
+
+
+def test_parts_that_were_named_relatively_move_with_the_union(base: MakeBase, tmp_path: Path) -> None:
+    base({"f": "a fox"}, "one/f")
+    base({"k": "a kea"}, "one/k")
+    union, *parts = (Path(os.path.relpath(tmp_path / "one" / name)) for name in ("both", "f", "k"))
+    result = run("union", union, *parts)
+    assert (result.exit_code, result.output.partition(", generation")[0]) == (0, f"{union}: 2 knowledge bases, 2 pairs")
+    (tmp_path / "one").rename(tmp_path / "elsewhere")
+    assert ids(tmp_path / "elsewhere" / "both", "a kea and a fox") == ["f", "k"]
+
+
+def test_a_service_goes_over_when_the_union_is_made_again(base: MakeBase, tmp_path: Path, picture: MakePicture) -> None:
+    parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
+    union = tmp_path / "union"
+    unite(union, parts)
+    serving = Retriever(union, AnswerCache(None, 1), 0)
+    serving.open()
+    first = serving.search(Search("kea"))
+    assert [found.pair.id for found in first.neighbors] == ["k"]
+    assert first.neighbors[0].image.startswith(b"\x89PNG")
+    change(parts[0], put("l", "a kea in the snow", picture("navy")))
+    assert serving.search(Search("kea")) == first
+    unite(union, parts)
+    second = serving.search(Search("kea"))
+    assert [found.pair.id for found in second.neighbors] == ["k", "l"]
+    assert second.generation != first.generation
+    # The same parts in another order are the same pairs in other places.
+    assert unite(union, parts[::-1]).generation != second.generation
+    assert serving.complaints() == []
+    serving.close()
+
+
+def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, picture: MakePicture) -> None:
+    parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
+    union = tmp_path / "union"
+    unite(union, parts)
+    serving = Retriever(union, AnswerCache(None, 1), 0)
+    serving.open()
+    said = rf"is a union, which is only read.*{parts[0]}.*reimagen-retriever union {union} {parts[0]} {parts[1]}"
+    with pytest.raises(InvalidArgument, match=said):
+        serving.add_pairs([SourcePair("pairs[0]", "n", "a newt", picture())])
+    with pytest.raises(InvalidArgument, match=said):
+        serving.delete_pairs(["f"])
+    serving.close()
+    for command in (("remove", union, "f"), ("compact", union), ("verify", union), ("snapshot", union, tmp_path / "s")):
+        result = run(*command)
+        assert result.exit_code != 0
+        assert "is a union, which is only read" in result.output
+    with pytest.raises(InvalidArgument, match="is only read"):
+        make_vectors(union, tmp_path)
+    assert ids(union, "a kea and a fox") == ["f", "k"]
+    assert not (tmp_path / "s").exists()
+
+
+def test_an_id_in_two_parts_is_refused_by_its_name(base: MakeBase, tmp_path: Path, picture: MakePicture) -> None:
+    parts = [base(dict.fromkeys("abc", "a fox"), "abc"), base(dict.fromkeys("def", "a fox"), "def")]
+    union = tmp_path / "union"
+    unite(union, parts)
+    change(parts[1], put("b", "a kea", picture()))
+    for opening in (lambda: unite(union, parts), lambda: KnowledgeBase.open(union)):
+        with pytest.raises(InvalidArgument, match=rf"the id 'b' is of a pair in {parts[0]} and {parts[1]}"):
+            opening()
+    # An id that has been removed in one part is free for another; an update is no second pair.
+    change(parts[0], Remove("b"), put("c", "a red fox", picture("red")))
+    assert ids(union, "kea") == ["b"]
+    assert unite(union, parts).pairs == 6
+
+
+def test_what_does_not_fit_together_is_refused(base: MakeBase, tmp_path: Path) -> None:
+    fox, kea = base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")
+    union, new = tmp_path / "union", tmp_path / "new"
+    unite(union, [fox, kea])
+    german = built(tmp_path / "german", rows()[:2], Analysis(language="de"))
+    with pytest.raises(InvalidArgument, match=f"{fox} and {german} can't be searched as one.*language='de'"):
+        unite(new, [fox, german])
+    with pytest.raises(InvalidArgument, match=f"{union} is a union itself: name its parts"):
+        unite(new, [fox, union])
+    with pytest.raises(InvalidArgument, match="PART: must be two or more, got 1"):
+        unite(new, [fox])
+    with pytest.raises(NotFound, match="is no finished knowledge base"):
+        unite(new, [fox, tmp_path / "nothing"])
+    with pytest.raises(InvalidArgument, match=f"{kea} holds a knowledge base"):
+        unite(kea, [fox, german])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").touch()
+    with pytest.raises(InvalidArgument, match="holds other things than a knowledge base"):
+        unite(tmp_path / "mine", [fox, kea])
+    assert not new.exists()
+    next((kea / KnowledgeBase.open(kea).manifest.shards_folder).glob("*.tar")).unlink()
+    with pytest.raises(ReimagenError, match=f"{kea} is damaged"):
+        KnowledgeBase.open(union)
+
+
+def test_vectors_of_some_parts_or_of_two_encoders_are_none(
+    base: MakeBase, tmp_path: Path, sentence_encoder: MakeEncoder
+) -> None:
+    parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
+    encoders = [sentence_encoder({"fox": [1, number], "kea": [number, 1]}) for number in (0, 0.5)]
+    for part, encoder in zip(parts, encoders, strict=True):
+        make_vectors(part, encoder)
+        assert unite(tmp_path / "union", parts).vectors is None
+        opened = KnowledgeBase.open(tmp_path / "union")
+        with pytest.raises(InvalidArgument, match="method: this knowledge base has no vectors"):
+            find(opened, Search("fox", method="dense"), EVERYTHING)
+        opened.close()
+    make_vectors(parts[1], encoders[0])
+    assert unite(tmp_path / "union", parts).vectors
