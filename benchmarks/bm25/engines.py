@@ -19,6 +19,7 @@ from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 K = 10
+PARTS = 4
 Ranking = list[tuple[int, float]]
 """Numbers of captions, and their scores, best first."""
 
@@ -71,6 +72,26 @@ class Ours(Engine):
     @override
     def ranking(self, found: Any) -> Ranking:
         return [(int(hit.pair.id), hit.score) for hit in found]
+
+
+class United(Ours):
+    """Ours, over several indexes, each of a part of the captions, as one."""
+
+    @staticmethod
+    @override
+    def build(captions: Path, folder: Path) -> None:
+        with captions.open() as lines:
+            texts = list(lines)
+        part = -(-len(texts) // PARTS)
+        for first in range(0, len(texts), part):
+            with IndexWriter(folder / f"{first // part}") as writer:
+                for number in range(first, min(first + part, len(texts))):
+                    writer.add(pair(number, texts[number].rstrip("\n")))
+                writer.commit({})
+
+    def __init__(self, folder: Path) -> None:
+        first, *others = (BM25Index(folder / f"{part}") for part in range(PARTS))
+        self._index = first.united(others)
 
 
 class BareLucene(Engine):
@@ -203,13 +224,14 @@ class Tantivy(Engine):
         return [(self._searcher.doc(address)["number"][0], score) for score, address in found.hits]
 
 
-ENGINES: dict[str, type[Engine]] = {
+PEERS: dict[str, type[Engine]] = {
     "ours": Ours,
     "bare Lucene": BareLucene,
     "pyserini": Pyserini,
     "bm25s, numba": BM25S,
     "tantivy": Tantivy,
 }
+ENGINES = PEERS | {"united": United}
 
 
 def pair(number: int, caption: str) -> StoredPair:

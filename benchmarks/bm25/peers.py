@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.bm25.engines import ENGINES, K, Ranking
+from benchmarks.bm25.engines import PEERS, K, Ranking
 from benchmarks.bm25.texts import queries, write_captions
 from benchmarks.bm25.worker import Worker
 from benchmarks.shared.machine import machine
@@ -27,7 +27,7 @@ TURN = 100
 COMPARED = 300
 SCORES_DIFFER = 1e-4
 """At most, ours from those of bm25s."""
-BUILT_BY = {name: "ours" if name == "bare Lucene" else name for name in ENGINES}
+BUILT_BY = {name: "ours" if name == "bare Lucene" else name for name in PEERS}
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Figures:
 
 def build(captions: Path, folder: Path) -> dict[str, Figures]:
     """Builds the indexes one after the other."""
-    figures = {name: Figures() for name in ENGINES}
+    figures = {name: Figures() for name in PEERS}
     for name in dict.fromkeys(BUILT_BY.values()):
         its, index = figures[name], folder / name
         with Worker(name, index) as worker:
@@ -64,7 +64,7 @@ def measure(folder: Path, figures: dict[str, Figures]) -> tuple[dict[str, list[R
         What each found for the same queries, and the queries a second of two processes of ours.
     """
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(name, folder / BUILT_BY[name])) for name in ENGINES}
+        workers = {name: stack.enter_context(Worker(name, folder / BUILT_BY[name])) for name in PEERS}
         for name, worker in workers.items():
             figures[name].open_seconds = worker.open()
             worker.search(queries(WARM_UP, seed=0))

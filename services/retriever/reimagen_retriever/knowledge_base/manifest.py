@@ -149,7 +149,7 @@ def read_manifest(knowledge_base: Path) -> Manifest:
     """
     manifest = read_any(knowledge_base)
     if isinstance(manifest, Union):
-        parts = " ".join(str(knowledge_base / part.folder) for part in manifest.parts)
+        parts = " ".join(os.path.normpath(knowledge_base / part.folder) for part in manifest.parts)
         raise InvalidArgument(
             f"{knowledge_base} is a union, which is only read. Change one of its parts ({parts}); then "
             f"`reimagen-retriever union {knowledge_base} {parts}` takes up what they have become"
