@@ -34,7 +34,7 @@ def test_neighbors_of_two_texts_are_put_into_the_two_halves() -> None:
     (left, top, share), (right, _, _) = ink(fox.image), ink(violin.image)
     assert (left, right) == pytest.approx((0.25, 0.75), abs=0.01)
     assert top == pytest.approx(0.56, abs=0.01)
-    assert share == pytest.approx(0.25 * 0.6**2, rel=0.1)
+    assert share == pytest.approx(0.25 * 0.675**2, rel=0.1)
     assert ink(other_fox.image)[0] == pytest.approx(0.25, abs=0.01)
     assert (fox.image[:, -1] == GROUND).all()
 

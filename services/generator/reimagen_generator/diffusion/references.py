@@ -12,7 +12,7 @@ from reimagen_generator.diffusion.resize import to_float
 
 _Picture = UInt8[np.ndarray, "height width 3"]
 
-_OVERLAP = 1.2
+_OVERLAP = 1.35
 """Pictures side by side are so much wider than their share: what they show has room around it."""
 _MIDDLE = 0.56
 """Where the middles of these are, from the top, in shares of the side: things stand on some ground."""
