@@ -20,8 +20,9 @@ from PIL import Image, ImageEnhance
 from benchmarks.shared.machine import machine
 from reimagen_demo.knowledge_base import build
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.neighbors.export import Options, export
+from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.fingerprint import fingerprint, near_duplicates
+from reimagen_retriever.neighbors.shards import Options
 from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
 
 SAMPLED = 200

@@ -16,9 +16,11 @@ _MESSAGE_BYTES: Final = 64 * 1024 * 1024
 # The rest of a call's time belongs to the drawing.
 _SHARE: Final = 0.25
 _LONGEST_SECONDS: Final = 10.0
+# Where the address stands for several retrievers, each search goes to the next one that is there, and so does a retry.
 # gRPC spreads each pause by ±20 % itself, and stops retrying at the deadline.
-_RETRY: Final = json.dumps(
+_SERVICE: Final = json.dumps(
     {
+        "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
                 "name": [{"service": "reimagen.v1.Retrieval"}],
@@ -30,7 +32,7 @@ _RETRY: Final = json.dumps(
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
             }
-        ]
+        ],
     }
 )
 _METHODS: Final = {
@@ -84,16 +86,20 @@ EVERYTHING: Final = Filters()
 
 
 class Retriever:
-    """A connection to one retriever, shared by all threads; it is made when it is needed, and again when it breaks."""
+    """A connection to each replica of a retriever, shared by all threads; it is made anew when it breaks."""
 
     def __init__(self, address: str) -> None:
-        """Take the address, `host:port`; nothing is sent yet."""
+        """Take the address; nothing is sent yet.
+
+        Args:
+            address: `host:port`, where the host's name may stand for several machines, or `ipv4:host:port,host:port`.
+        """
         self._address = address
         self._channel = grpc.insecure_channel(
             address,
             options=[
                 ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-                ("grpc.service_config", _RETRY),
+                ("grpc.service_config", _SERVICE),
                 # gRPC would wait up to two minutes before it notices that a retriever is back.
                 ("grpc.initial_reconnect_backoff_ms", 200),
                 ("grpc.max_reconnect_backoff_ms", 2_000),

@@ -5,6 +5,7 @@ import secrets
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,13 +15,22 @@ from typing import NoReturn
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
-from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
+from reimagen_retriever.cluster import connected, spread
 from reimagen_retriever.folder_lock import LOCK, LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.writer import IndexWriter
-from reimagen_retriever.intake.checking import Checked, checked
+from reimagen_retriever.intake.checking import checked
 from reimagen_retriever.intake.filters import SourceFilters
-from reimagen_retriever.intake.journal import Journal, Record
+from reimagen_retriever.intake.journal import Journal, Part, is_whole
+from reimagen_retriever.intake.selection import Selection
+from reimagen_retriever.intake.shard_work import (
+    REPORTED_ONE_BY_ONE,
+    UNFINISHED,
+    NumberedShard,
+    ShardWork,
+    write_shard,
+)
 from reimagen_retriever.knowledge_base.manifest import (
     FORMAT_VERSION,
     Manifest,
@@ -28,16 +38,11 @@ from reimagen_retriever.knowledge_base.manifest import (
     read_manifest,
     write_manifest,
 )
-from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair, StoredPair
-from reimagen_retriever.knowledge_base.picture import PictureFacts
+from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError
 from reimagen_retriever.knowledge_base.shards import PAIRS_PER_SHARD, Shard, ShardWriter
 from reimagen_retriever.knowledge_base.sources import Source
+from reimagen_retriever.knowledge_base.sources.webdataset import WebDatasetSource
 from reimagen_retriever.knowledge_base.syncing import sync_folder
-from reimagen_retriever.neighbors.duplicates import DuplicateFinder
-
-_REPORTED_ONE_BY_ONE = 20
-_REASONS = 100
-"""More of them are counted as one: some hold what a server said."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,12 @@ class BuildOptions(BaseModel):
     pairs_per_shard: int = Field(default=PAIRS_PER_SHARD, gt=0, description="After each an interrupted build goes on.")
 
 
-def build(source: Source, knowledge_base: Path, options: BuildOptions = BuildOptions()) -> BuildReport:  # noqa: B008
+def build(
+    source: Source,
+    knowledge_base: Path,
+    options: BuildOptions = BuildOptions(),  # noqa: B008
+    ray: str | None = None,
+) -> BuildReport:
     """Builds a knowledge base, or replaces the one that is there once the new one is whole.
 
     Entries that can't be taken are reported and counted, never fatal. Until the last step a reader sees the old base,
@@ -73,20 +83,24 @@ def build(source: Source, knowledge_base: Path, options: BuildOptions = BuildOpt
         source: What to take in.
         knowledge_base: The folder.
         options: What to make of it.
+        ray: A Ray cluster's address, to spread over, or `local`; its machines share the source and the folder.
 
     Raises:
-        InvalidArgument: nothing could be taken from the source, or the folder holds other things.
-        ReimagenError: the folder is being written to, or cannot be; or the source's store does not answer.
+        InvalidArgument: nothing could be taken from the source, or the folder holds other things; or Ray is not
+            installed, or the source has no shards to spread.
+        ReimagenError: the folder is being written to, or cannot be; or the source's store does not answer, or Ray.
     """
+    if ray is not None and not isinstance(source, WebDatasetSource):
+        raise InvalidArgument("spreads over shards: SOURCE must be WebDataset shards (*.tar)", field="ray")
     refuse_foreign_folder(knowledge_base)
     knowledge_base.mkdir(parents=True, exist_ok=True)
     with locked(knowledge_base, Holder(work="build"), LOCK_WAIT_SECONDS):
-        origin = _origin(source, options)
+        origin = _origin(source, options, "as the source's" if ray is not None else "full")
         folder = Journal.find(knowledge_base, origin) or knowledge_base / f"data-{secrets.token_hex(8)}"
         remove_leftovers(knowledge_base, folder.name)
         journal = Journal(folder) if folder.exists() else Journal.start(folder, origin)
         try:
-            rejected = _take_in(source, folder, journal, options)
+            rejected = _take_in(source, folder, journal, options, ray)
             report = _finished(folder, journal, options, rejected)
         except BaseException:
             if not len(journal):
@@ -98,9 +112,9 @@ def build(source: Source, knowledge_base: Path, options: BuildOptions = BuildOpt
         return report
 
 
-def _origin(source: Source, options: BuildOptions) -> str:
+def _origin(source: Source, options: BuildOptions, shards: str) -> str:
     """Changes whenever the base would."""
-    digest = hashlib.sha256(f"format {FORMAT_VERSION}\n{options.model_dump_json()}\n".encode())
+    digest = hashlib.sha256(f"format {FORMAT_VERSION}\n{options.model_dump_json()}\nshards {shards}\n".encode())
     try:
         for line in source.identity():
             digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
@@ -109,59 +123,107 @@ def _origin(source: Source, options: BuildOptions) -> str:
     return digest.hexdigest()
 
 
-def _take_in(source: Source, folder: Path, journal: Journal, options: BuildOptions) -> list[Rejected]:
+def _take_in(source: Source, folder: Path, journal: Journal, options: BuildOptions, ray: str | None) -> list[Rejected]:
     """Writes the shards that the journal does not have yet; returns the first entries that were left out."""
-    seen, duplicates = _Seen(), DuplicateFinder()
+    selection = Selection(drop_duplicates=options.drop_duplicates)
     shards: list[Shard] = []
     entries = 0
     for record in journal.records():
         entries = record.entries
         shards += [record.shard] if record.shard else []
-        for pair, fingerprint in record.pairs_and_fingerprints():
-            seen.add(pair.id)
-            if not pair.duplicate_of:
-                duplicates.remember(pair.id, fingerprint)
+        selection.remember(record)
         if record.complete:
             return []
     _remove_other_shards(folder, shards)
-    part = _Part()
-    told: list[Rejected] = []
+    with _progress("building", source.size(), entries) as progress:
+        told = _Told(progress)
+        if ray is None:
+            _take_in_here(source, folder, journal, options, selection, shards, entries, told)
+        else:
+            assert isinstance(source, WebDatasetSource)
+            _take_in_spread(source, folder, journal, options, selection, entries, told, ray)
+    return told.rejected
+
+
+def _take_in_here(
+    source: Source,
+    folder: Path,
+    journal: Journal,
+    options: BuildOptions,
+    selection: Selection,
+    shards: Sequence[Shard],
+    entries: int,
+    told: "_Told",
+) -> None:
+    part = Part()
     with (
         ShardWriter(folder / "shards", options.pairs_per_shard, shards) as writer,
         closing(checked(source.entries(entries), options.filters)) as results,
-        _progress("building", source.size(), entries) as progress,
     ):
         for result in results:
-            taken = _new(result, seen, duplicates, options)
             entries += 1
-            progress.update()
-            if isinstance(taken, Rejected):
-                part.reject(taken.reason)
-                if len(told) < _REPORTED_ONE_BY_ONE:
-                    told.append(taken)
-                    progress.write(_sentence(taken), file=sys.stderr)
+            told.progress.update()
+            if isinstance(result, Rejected):
+                part.reject(result.reason)
+                told.reject(result)
                 continue
-            part.add(writer.add(*taken), taken[1].fingerprint)
+            pair, facts = result
+            original = selection.choose(pair.place, pair.id, facts.fingerprint)
+            if isinstance(original, Rejected):
+                part.reject(original.reason)
+                told.reject(original)
+                continue
+            part.add(writer.add(replace(pair, duplicate_of=original), facts), facts.fingerprint)
             if writer.full:
                 journal.append(part.record(entries, writer.finish_shard(), complete=False))
-                part = _Part()
+                part = Part()
         journal.append(part.record(entries, writer.finish_shard(), complete=True))
-    return told
 
 
-def _new(
-    result: Checked, seen: "_Seen", duplicates: DuplicateFinder, options: BuildOptions
-) -> tuple[SourcePair, PictureFacts] | Rejected:
-    if isinstance(result, Rejected):
-        return result
-    pair, facts = result
-    if pair.id in seen:
-        return Rejected(pair.place, "duplicate id", pair.id)
-    original = duplicates.find(pair.id, facts.fingerprint)
-    if original and options.drop_duplicates:
-        return Rejected(pair.place, "near-duplicate", f"of {original}")
-    seen.add(pair.id)
-    return replace(pair, duplicate_of=original), facts
+def _take_in_spread(
+    source: WebDatasetSource,
+    folder: Path,
+    journal: Journal,
+    options: BuildOptions,
+    selection: Selection,
+    entries: int,
+    told: "_Told",
+    ray: str,
+) -> None:
+    """Workers check and write, each a shard of the source; here is chosen what is taken of it, shard after shard."""
+    unfinished = folder / UNFINISHED
+    unfinished.mkdir(exist_ok=True)
+    work = ShardWork(source, folder.resolve(), options.filters)
+    numbered = [
+        NumberedShard(number, shard, source.stamps(shard))
+        for number, shard in enumerate(source.shards)
+        if number >= len(journal)
+    ]
+    with connected(ray):
+        for item, written in spread(write_shard, work, numbered):
+            if written.record.shard and not is_whole(
+                folder / "shards" / written.record.shard.name, written.record.shard.size
+            ):
+                raise Unavailable(
+                    f"{item.shard} was written where {folder} is another one: all machines need to share it"
+                )
+            part = Part()
+            for reason, count in written.record.rejected.items():
+                part.reject(reason, count)
+            for rejected in written.rejected:
+                told.reject(rejected)
+            for pair, fingerprint in written.record.pairs_and_fingerprints():
+                original = selection.choose(f"{item.shard}/{pair.id}", pair.id, fingerprint)
+                if isinstance(original, Rejected):
+                    part.reject(original.reason)
+                    told.reject(original)
+                else:
+                    part.add(pair.model_copy(update={"duplicate_of": original}), fingerprint)
+            entries += written.record.entries
+            told.progress.update(written.record.entries)
+            last = item.number == len(source.shards) - 1
+            journal.append(part.record(entries, written.record.shard, complete=last))
+    shutil.rmtree(unfinished)
 
 
 def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: list[Rejected]) -> BuildReport:
@@ -170,10 +232,11 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
     duplicates = 0
     content = hashlib.sha256(f"format {FORMAT_VERSION}\n{options.analysis.model_dump_json()}\n".encode())
     shards: list[Shard] = []
+    pairs = 0
     for record in journal.records():
         reasons.update(record.rejected)
         shards += [record.shard] if record.shard else []
-    pairs = sum(shard.pairs for shard in shards)
+        pairs += len(record.pairs)
     if not pairs:
         journal.remove()
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
@@ -205,48 +268,17 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
     return BuildReport(manifest, rejected, duplicates)
 
 
-class _Seen:
-    """The ids so far: digests of them, because a large base has more ids than memory."""
+class _Told:
+    """What was left out, told as it comes, but no more than a few."""
 
-    def __init__(self) -> None:
-        self._digests: set[bytes] = set()
+    def __init__(self, progress: "tqdm[NoReturn]") -> None:
+        self.progress = progress
+        self.rejected: list[Rejected] = []
 
-    def __contains__(self, identifier: str) -> bool:
-        return self._digest(identifier) in self._digests
-
-    def add(self, identifier: str) -> None:
-        self._digests.add(self._digest(identifier))
-
-    @staticmethod
-    def _digest(identifier: str) -> bytes:
-        return hashlib.blake2b(identifier.encode(), digest_size=12).digest()
-
-
-class _Part:
-    """What became of the entries since the last record."""
-
-    def __init__(self) -> None:
-        self._pairs: list[StoredPair] = []
-        self._fingerprints = bytearray()
-        self._reasons = Counter[str]()
-
-    def add(self, pair: StoredPair, fingerprint: bytes) -> None:
-        self._pairs.append(pair)
-        self._fingerprints += fingerprint
-
-    def reject(self, reason: str) -> None:
-        known = reason in self._reasons or len(self._reasons) < _REASONS
-        self._reasons[reason if known else "other reasons"] += 1
-
-    def record(self, entries: int, shard: Shard | None, *, complete: bool) -> Record:
-        return Record(
-            entries=entries,
-            complete=complete,
-            shard=shard,
-            pairs=self._pairs,
-            fingerprints=bytes(self._fingerprints),
-            rejected=dict(self._reasons),
-        )
+    def reject(self, rejected: Rejected) -> None:
+        if len(self.rejected) < REPORTED_ONE_BY_ONE:
+            self.rejected.append(rejected)
+            self.progress.write(_sentence(rejected), file=sys.stderr)
 
 
 def _progress(work: str, total: int, done: int = 0) -> "tqdm[NoReturn]":

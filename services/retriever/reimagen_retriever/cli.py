@@ -18,8 +18,9 @@ from reimagen_retriever.knowledge_base.manifest import Manifest
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.commands import add, remove
 from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
-from reimagen_retriever.neighbors.export import Options, export
+from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
+from reimagen_retriever.neighbors.shards import Options
 from reimagen_retriever.search import DEFAULT_K, Method, Minima, Search, explain, find
 from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP, Settings
 from reimagen_retriever.upkeep.commands import compact, restore, snapshot, union, verify
@@ -35,6 +36,15 @@ app = typer.Typer(
 )
 
 _ANALYSIS = Analysis()
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Spread the work over a Ray cluster: host:port of its head, or `local` for this machine's cores in "
+        "processes of their own. All machines need this program (with its extra `ray`), SOURCE or KB_DIR, and what is "
+        "written, under the same paths.",
+    ),
+]
 KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base.")]
 
 
@@ -81,6 +91,7 @@ def build(
     b: Annotated[
         float, typer.Option(min=0, max=1, help="Of BM25: how much long captions are held back.")
     ] = _ANALYSIS.b,
+    ray: Ray = None,
 ) -> None:
     """Build a knowledge base from SOURCE, or replace the one in KB_DIR.
 
@@ -104,6 +115,8 @@ def build(
 
     Interrupted, a build goes on after its last full shard (10,000 pairs) when the same command is given again. The base
     in KB_DIR is replaced in one step at the end; a service that serves it goes over to the new one by itself.
+
+    --ray builds the same base from WebDataset shards, each of which a worker reads and checks.
     """
     with told():
         options = BuildOptions(
@@ -113,7 +126,7 @@ def build(
             ),
             drop_duplicates=drop_duplicates,
         )
-        report = build_knowledge_base(open_source(source, metadata), knowledge_base, options)
+        report = build_knowledge_base(open_source(source, metadata), knowledge_base, options, ray)
         typer.echo(f"{knowledge_base}: {_summary(report.manifest)}")
         if report.duplicates:
             typer.echo(f"  {report.duplicates:,} near-duplicates of earlier pairs, marked as such")
@@ -234,15 +247,16 @@ def neighbors(
             help="An evaluation set, captions one a line or a knowledge base: overlap with it is refused. Repeatable.",
         ),
     ] = None,
+    ray: Ray = None,
 ) -> None:
     """Write training shards: every pair of KB_DIR with its neighbors in it.
 
     A pair's caption is the query; itself and near-duplicates of its picture are left out. Interrupted, it goes on where
-    it was when it is called again.
+    it was when it is called again. --ray writes the same files.
     """
     with told():
         options = Options(k, minimum_overlap, size)
-        stats = export(knowledge_base, out, options, [read_evaluation_set(path) for path in exclude or ()])
+        stats = export(knowledge_base, out, options, [read_evaluation_set(path) for path in exclude or ()], ray)
         typer.echo(f"{out}: {stats.count:,} pairs, {stats.with_all_neighbors:,} of them with {k} neighbors")
         typer.echo(f"  {stats.without_neighbors:,} without any neighbor")
         typer.echo(f"  {stats.near_duplicates:,} near-duplicates that were no neighbors")

@@ -158,11 +158,14 @@ class BM25Index(PairIndex):
         return hits
 
     @in_java
-    def search_batch(self, queries: Sequence[str], k: int, minimum_overlap: float) -> list[list[Hit]]:
+    def search_batch(
+        self, queries: Sequence[str], k: int, minimum_overlap: float, threads: int = os.cpu_count() or 1
+    ) -> list[list[Hit]]:
         """What `search` finds for each of the queries, in several times less time a query.
 
-        Lucene searches on all cores at once, by way of Anserini, which rounds the scores to four decimals and takes a
-        millionth off for each tie. Over a union the queries are searched one by one: Anserini opens a single folder.
+        Lucene searches on several threads at once, by way of Anserini, which rounds the scores to four decimals and
+        takes a millionth off for each tie. Over a union the queries are searched one by one: Anserini opens a single
+        folder.
         """
         if self.united_of > 1:
             every = Filters(keep_duplicates=True)
@@ -171,7 +174,7 @@ class BM25Index(PairIndex):
         answers: dict[str, list[Hit]] = {query: [] for query in queries}
         waiting = [query for query, its_terms in terms.items() if its_terms]
         for depth in (k + _MORE if minimum_overlap else k, _depth(k)):
-            found = self._ranked_in_batch(waiting, depth)
+            found = self._ranked_in_batch(waiting, depth, threads)
             for query, ranked in zip(waiting, found, strict=True):
                 relevant = self._relevant(terms[query], terms[query], ranked, 0.0, minimum_overlap)
                 answers[query] = [hit for hit, _ in islice(relevant, k)]
@@ -250,7 +253,7 @@ class BM25Index(PairIndex):
         found = self._searcher.search(self._query(terms, filters), depth, self._order, True).scoreDocs
         return [(hit.doc, hit.score) for hit in found]
 
-    def _ranked_in_batch(self, queries: Sequence[str], depth: int) -> list[list[tuple[int, float]]]:
+    def _ranked_in_batch(self, queries: Sequence[str], depth: int, threads: int) -> list[list[tuple[int, float]]]:
         """What Anserini's searcher ranks, for each of the queries."""
         if not queries:
             return []
@@ -262,7 +265,7 @@ class BM25Index(PairIndex):
         for number, query in enumerate(queries):
             texts.add(for_java(query))
             numbers.add(str(number))
-        found = self._anserini.batch_search(texts, numbers, depth, os.cpu_count() or 1)
+        found = self._anserini.batch_search(texts, numbers, depth, threads)
         return [
             [(hit.lucene_docid, hit.score) for hit in found.get(str(number)) or ()] for number in range(len(queries))
         ]

@@ -1,4 +1,4 @@
-"""Checking entries on all cores: decoding takes most of a build's time, and Pillow decodes outside of Python's lock."""
+"""Checking entries on many cores: decoding takes most of a build's time, and Pillow decodes outside Python's lock."""
 
 import os
 from collections import deque
@@ -14,9 +14,10 @@ Checked = tuple[SourcePair, PictureFacts] | Rejected
 _WAITING_FOR_EACH_CORE = 8
 
 
-def checked(entries: Iterable[SourcePair | Rejected], filters: SourceFilters) -> Generator[Checked]:
+def checked(
+    entries: Iterable[SourcePair | Rejected], filters: SourceFilters, cores: int = os.cpu_count() or 1
+) -> Generator[Checked]:
     """The entries in their order, each with what its picture is, or why it can't be taken."""
-    cores = os.cpu_count() or 1
     waiting = deque[Future[Checked]]()
     with ThreadPoolExecutor(cores, "check") as pool:
         try:

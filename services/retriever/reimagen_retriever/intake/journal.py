@@ -6,6 +6,7 @@ finished shard has a record, written last. A shard without its record is written
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -19,6 +20,8 @@ from reimagen_retriever.knowledge_base.syncing import sync_folder
 _FOLDER = "journal"
 _ORIGIN = "origin"
 FINGERPRINT_BYTES = 192
+_REASONS = 100
+"""More of them are counted as one: some hold what a server said."""
 
 
 class Record(BaseModel):
@@ -37,6 +40,36 @@ class Record(BaseModel):
         """Each pair with its picture's fingerprint."""
         for number, pair in enumerate(self.pairs):
             yield pair, self.fingerprints[number * FINGERPRINT_BYTES : (number + 1) * FINGERPRINT_BYTES]
+
+
+class Part:
+    """What became of the entries since the last record."""
+
+    def __init__(self) -> None:
+        self._pairs: list[StoredPair] = []
+        self._fingerprints = bytearray()
+        self._reasons = Counter[str]()
+
+    def add(self, pair: StoredPair, fingerprint: bytes) -> None:
+        """Notes a pair that was taken in."""
+        self._pairs.append(pair)
+        self._fingerprints += fingerprint
+
+    def reject(self, reason: str, count: int = 1) -> None:
+        """Notes entries that were left out."""
+        known = reason in self._reasons or len(self._reasons) < _REASONS
+        self._reasons[reason if known else "other reasons"] += count
+
+    def record(self, entries: int, shard: Shard | None, *, complete: bool) -> Record:
+        """All of it, for the journal, see `Record`."""
+        return Record(
+            entries=entries,
+            complete=complete,
+            shard=shard,
+            pairs=self._pairs,
+            fingerprints=bytes(self._fingerprints),
+            rejected=dict(self._reasons),
+        )
 
 
 class Journal:
@@ -60,7 +93,11 @@ class Journal:
             folder = path.parents[1]
             journal = Journal(folder)
             try:
-                if path.read_text() == origin and len(journal) and all(map(_whole, journal.shards(folder))):
+                if (
+                    path.read_text() == origin
+                    and len(journal)
+                    and all(is_whole(*each) for each in journal.shards(folder))
+                ):
                     return folder
             except (OSError, ValidationError):
                 continue
@@ -90,8 +127,8 @@ class Journal:
         shutil.rmtree(self._folder)
 
 
-def _whole(shard: tuple[Path, int]) -> bool:
-    path, size = shard
+def is_whole(path: Path, size: int) -> bool:
+    """Whether a shard is there in the size that it must have, in bytes."""
     return path.is_file() and path.stat().st_size == size
 
 

@@ -40,6 +40,11 @@ class Shard(BaseModel):
     sha256: str = Field(description="Of the whole file, in hexadecimal; empty for a shard of live writes.")
 
     @property
+    def number(self) -> int:
+        """By which it is named; a base's shards have rising ones, but not every one."""
+        return int(Path(self.name).stem)
+
+    @property
     def live(self) -> bool:
         """Whether live writes made it; such a shard may be longer than its size, and grow."""
         return not self.sha256
@@ -52,12 +57,16 @@ class ShardWriter:
         folder: of the shards; made if it is not there.
         pairs_per_shard: a full one has.
         shards: those that are there and stay as they are.
+        first: the number of the first one where none is there.
     """
 
-    def __init__(self, folder: Path, pairs_per_shard: int = PAIRS_PER_SHARD, shards: Sequence[Shard] = ()) -> None:
+    def __init__(
+        self, folder: Path, pairs_per_shard: int = PAIRS_PER_SHARD, shards: Sequence[Shard] = (), first: int = 0
+    ) -> None:
         self.shards = list(shards)
         self._folder = folder
         self._pairs_per_shard = pairs_per_shard
+        self._first = first
         self._tar: _GrowingTar | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -71,7 +80,7 @@ class ShardWriter:
         if self.full:
             self.finish_shard()
         if self._tar is None:
-            self._tar = _GrowingTar(self._folder, len(self.shards))
+            self._tar = _GrowingTar(self._folder, _next_number(self.shards, self._first))
         return self._tar.add(pair, facts)
 
     def finish_shard(self) -> Shard | None:
@@ -117,7 +126,8 @@ class LiveShardWriter:
         for leftover in {path.name for path in folder.glob("*.tar")} - {shard.name for shard in shards}:
             (folder / leftover).unlink()
         if shards and shards[-1].live and not _full(shards[-1].pairs, shards[-1].size):
-            self._tar = _GrowingTar(folder, len(shards) - 1, self._shards.pop())
+            last = self._shards.pop()
+            self._tar = _GrowingTar(folder, last.number, last)
 
     def add(self, pair: SourcePair, facts: PictureFacts) -> StoredPair:
         """Appends a pair and returns where it went; `sync` makes it last."""
@@ -126,7 +136,7 @@ class LiveShardWriter:
             self._tar.close()
             self._tar = None
         if self._tar is None:
-            self._tar = _GrowingTar(self._folder, len(self._shards))
+            self._tar = _GrowingTar(self._folder, _next_number(self._shards))
         return self._tar.add(pair, facts)
 
     def sync(self) -> list[Shard]:
@@ -144,6 +154,10 @@ class LiveShardWriter:
         tar.end()
         sync_folder(self._folder)
         return Shard(name=tar.path.name, size=tar.size, pairs=tar.pairs, sha256="")
+
+
+def _next_number(shards: Sequence[Shard], first: int = 0) -> int:
+    return shards[-1].number + 1 if shards else first
 
 
 def _full(pairs: int, size: int) -> bool:

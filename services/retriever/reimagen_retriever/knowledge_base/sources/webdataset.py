@@ -7,8 +7,9 @@ by `key`, and the rows of pictures that could not be downloaded are told with it
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from reimagen_common.errors import ReimagenError
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
@@ -57,12 +58,29 @@ class WebDatasetSource:
         there = set(names)
         self._tables = {shard: table for shard in shards if (table := shard.removesuffix(".tar") + ".parquet") in there}
 
+    @property
+    def shards(self) -> Sequence[str]:
+        """Their names."""
+        return self._shards
+
+    def of_shard(self, shard: str) -> Self:
+        """This source as if it had that shard alone."""
+        one = copy(self)
+        one._shards = [shard]
+        return one
+
+    def stamps(self, shard: str) -> list[str]:
+        """What changes when a shard or its table does.
+
+        Raises:
+            RejectedError: it can't be read.
+        """
+        return [f"{name} {self._files.stamp(name)}" for name in (shard, self._tables.get(shard)) if name]
+
     def identity(self) -> Iterator[str]:
         """The shards, their tables and the metadata, with their stamps."""
         for shard in self._shards:
-            for name in (shard, self._tables.get(shard)):
-                if name:
-                    yield f"{name} {self._files.stamp(name)}"
+            yield from self.stamps(shard)
         if self._metadata:
             yield from self._metadata.identity()
 
