@@ -130,10 +130,11 @@ def plan(
 ) -> None:
     """Print what a drawing, or training, takes on TPUs that are not there: memory, work and the least time.
 
-    Every program is compiled for the slice, which takes minutes for a network of billions of parameters.
+    The compiler of TPUs optimizes every program for the slice: minutes for a network of billions of parameters.
     """
     with told():
         os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU or GPU that is there is not needed
+        from reimagen_generator.planning.plan import Request
         from reimagen_generator.planning.plan import plan as lines
 
         config = _configuration(preset)
@@ -142,7 +143,7 @@ def plan(
         k = config.default_k if neighbors is None else neighbors
         folder = user_cache("plans") if cache is None else cache
         try:
-            for line in lines(config, topology, mesh, batch=batch, neighbors=k, train=train, cache=folder):
+            for line in lines(Request(config, topology, mesh, batch, k, train), folder):
                 typer.echo(line)
         except ValueError as error:
             raise InvalidArgument(str(error)) from error

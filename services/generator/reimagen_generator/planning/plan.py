@@ -1,7 +1,12 @@
 """The plan of a cascade: compiled for a slice of TPUs, program by program, and reckoned against its peaks."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+
+import jax
 
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.mesh import MeshConfig
@@ -9,39 +14,74 @@ from reimagen_generator.parallel.mesh import build_mesh
 from reimagen_generator.planning import report, tpu
 from reimagen_generator.planning.chips import parse_topology
 from reimagen_generator.planning.compiling import compiled_figures
-from reimagen_generator.planning.programs import drawing
+from reimagen_generator.planning.programs import Program, drawing
 
 
-def plan(
-    config: CascadeConfig, topology: str, mesh: MeshConfig, *, batch: int, neighbors: int, train: bool, cache: Path
-) -> Iterator[str]:
+@dataclass(frozen=True)
+class Request:
+    """What is to be planned."""
+
+    config: CascadeConfig
+    topology: str
+    """A slice, such as `v4:2x2x1`."""
+    mesh: MeshConfig
+    """How its devices share out the work."""
+    batch: int
+    """Pictures at once."""
+    neighbors: int
+    """Of each picture."""
+    train: bool
+    """A training step of each stage, instead of a drawing."""
+
+    def devices(self) -> jax.sharding.Mesh:
+        """Stand-ins for the slice's devices.
+
+        Raises:
+            ReimagenError: the compiler of TPUs is not installed.
+            ValueError: the slice is unknown, or the mesh does not make it up.
+        """
+        return build_mesh(self.mesh, tpu.devices(parse_topology(self.topology)))
+
+    def programs(self) -> Iterator[Program]:
+        """What runs on it, the same at each call.
+
+        Raises:
+            ReimagenError, ValueError: as `devices` does.
+        """
+        if self.train:
+            # Training brings dependencies that drawing does without.
+            from reimagen_generator.planning.training import training
+
+            return training(self.config, self.batch, self.neighbors, self.devices())
+        return drawing(self.config, self.batch, self.neighbors, self.devices())
+
+
+def plan(request: Request, cache: Path) -> Iterator[str]:
     """Lines of the plan, each as soon as it is known.
 
     Args:
-        config: the cascade.
-        topology: a slice, such as `v4:2x2x1`.
-        mesh: how its devices share out the work.
-        batch: pictures at once.
-        neighbors: of each picture.
-        train: a training step of each stage, instead of a drawing.
+        request: what is to be planned.
         cache: folder of the figures of what was compiled.
 
     Raises:
-        ReimagenError: the compiler of TPUs is not installed.
+        ReimagenError: the compiler of TPUs is not installed, or refuses a program.
         ValueError: the slice is unknown, or the mesh does not make it up.
     """
-    there = parse_topology(topology)
-    devices = build_mesh(mesh, tpu.devices(there))
-    sizes = ", ".join(f"{axis} {size}" for axis, size in devices.shape.items())
-    what = "a training step of" if train else "drawing"
-    yield f"{config.name} on {there.name} ({sizes}): {what} {batch} pictures, {neighbors} neighbors each"
+    there = parse_topology(request.topology)
+    sizes = ", ".join(f"{axis} {size}" for axis, size in request.devices().shape.items())
+    what = "a training step of" if request.train else "drawing"
+    yield (
+        f"{request.config.name} on {there.name} ({sizes}): {what} {request.batch} pictures, "
+        f"{request.neighbors} neighbors each"
+    )
     yield ""
-    if train:
-        # Training brings dependencies that drawing does without.
-        from reimagen_generator.planning.training import training
+    planned = (
+        report.Planned(one, compiled_figures(one.lower().as_text(), partial(_lower, request, index), there, cache))
+        for index, one in enumerate(request.programs())
+    )
+    yield from report.training_table(planned, there) if request.train else report.drawing_table(planned, there)
 
-        programs = training(config, batch, neighbors, devices)
-    else:
-        programs = drawing(config, batch, neighbors, devices)
-    planned = (report.Planned(one, compiled_figures(one.lower(), there, cache)) for one in programs)
-    yield from report.training_table(planned, there) if train else report.drawing_table(planned, there)
+
+def _lower(request: Request, index: int) -> jax.stages.Lowered:
+    """One of the programs, in another process."""
+    return next(islice(request.programs(), index, None)).lower()

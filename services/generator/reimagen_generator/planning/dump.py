@@ -1,0 +1,81 @@
+"""The figures of a program, read from what XLA dumps of it once it is optimized and its memory is laid out."""
+
+from typing import Any
+
+import jax
+
+# JAX has no public names for an HLO module and XLA's count of it.
+from jaxlib import _hlo, _jax  # type: ignore[attr-defined]
+
+from reimagen_generator.planning.exchange import exchanged_bytes
+from reimagen_generator.planning.hlo import read_hlo
+from reimagen_generator.planning.roofline import Figures
+
+_HBM = 0
+"""The color of buffers in HBM; a chip's memories beside it have others."""
+
+
+def dumped_figures(dump: bytes, compile_seconds: float) -> Figures:
+    """The figures of a dumped program.
+
+    Args:
+        dump: XLA's `HloProto`, with the layout of its memory.
+        compile_seconds: how long it took to get there.
+    """
+    hlo = read_hlo(dump)
+    module = _hlo.HloModule.from_serialized_hlo_module_proto(hlo.hlo_module.SerializeToString())
+    exchanged = exchanged_bytes(module.to_string())
+    flops = _count(module, "flops")
+    _fill_tiles(hlo.hlo_module)
+    padded = _hlo.HloModule.from_serialized_hlo_module_proto(hlo.hlo_module.SerializeToString())
+    return Figures(
+        **_memory(hlo.buffer_assignment.buffer_allocations),
+        flops=flops,
+        moved=_count(padded, "bytes accessed"),
+        exchanged=exchanged,
+        compile_seconds=compile_seconds,
+    )
+
+
+def _memory(allocations: Any) -> dict[str, float]:
+    """Bytes in HBM but for constants. A result that is written over an argument counts as that argument."""
+    sizes = {"arguments": 0.0, "outputs": 0.0, "temporaries": 0.0}
+    for one in allocations:
+        if one.color != _HBM or one.is_thread_local or one.is_constant:
+            continue
+        if one.is_entry_computation_parameter:
+            sizes["arguments"] += one.size
+        else:
+            sizes["outputs" if one.maybe_live_out else "temporaries"] += one.size
+    return sizes
+
+
+def _count(module: Any, what: str) -> float:
+    """XLA's own count, by the rules that hold for every device."""
+    counts = _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
+    return float(counts[what])
+
+
+def _fill_tiles(module: Any) -> None:
+    """Makes each array as large as it lies in memory, in whole tiles: 64 channels take the place of 128.
+
+    XLA's count goes by shapes alone.
+    """
+    for computation in module.computations:
+        for instruction in computation.instructions:
+            if instruction.opcode == "constant":
+                continue  # its numbers have their shape
+            if instruction.opcode == "reshape":
+                instruction.opcode = "copy"  # which moves the same, but may be of another number of elements
+            _fill(instruction.shape)
+
+
+def _fill(shape: Any) -> None:
+    for part in shape.tuple_shapes:
+        _fill(part)
+    if shape.layout.tiles:
+        # A tile's last side lies along the minor-most dimension.
+        for dimension, side in zip(
+            shape.layout.minor_to_major, reversed(shape.layout.tiles[0].dimensions), strict=False
+        ):
+            shape.dimensions[dimension] = -(-shape.dimensions[dimension] // side) * side
