@@ -24,6 +24,13 @@ def test_the_environment_is_read(weights: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
+    "address", ["10.0.0.4:50051", "[::1]:50051", "retrievers:50051", "ipv4:10.0.0.4:50051,10.0.0.5:50051"]
+)
+def test_a_retriever_may_be_several_replicas(address: str, weights: Path) -> None:
+    assert Settings(weights=weights, retriever=address).retriever == address
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("queue_capacity", -1),
@@ -35,6 +42,7 @@ def test_the_environment_is_read(weights: Path, monkeypatch: pytest.MonkeyPatch)
         ("http", "127.0.0.1:eighty"),
         ("grpc", "127.0.0.1"),
         ("retriever", "http://127.0.0.1:50051"),
+        ("retriever", "10.0.0.4:50051,10.0.0.5:50051"),
         ("log_level", "loud"),
         ("weights", "/no/such/folder"),
     ],

@@ -3,13 +3,18 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reimagen_common.command_line import Address
 from reimagen_common.logs import Level
+
+Replicas = Annotated[
+    str, Field(pattern=r"^([^:/\s]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}$|^ipv4:[0-9.]+:[0-9]{1,5}(,[0-9.]+:[0-9]{1,5})*$")
+]
+"""host:port, or as gRPC names several addresses."""
 
 SHIPPED_WEIGHTS: Final = Path(__file__).resolve().parents[1] / "weights" / "demo"
 
@@ -29,7 +34,11 @@ class Settings(BaseSettings):
     text_encoder: Path | None = Field(
         None, description="Folder of the T5 v1.1 that a cascade asks for [default: text_encoder in the cascade's own]."
     )
-    retriever: Address = Field("127.0.0.1:50051", description="host:port of the retriever's gRPC.")
+    retriever: Replicas = Field(
+        "127.0.0.1:50051",
+        description="host:port of the retriever's gRPC; of replicas, a name that stands for all of them, "
+        "or ipv4:host:port,host:port.",
+    )
     grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 takes a free one.")
     http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 takes a free one.")
     queue_capacity: int = Field(8, ge=0, le=64, description="Requests that may wait beside the one being drawn.")

@@ -1,0 +1,89 @@
+"""Replicas of one snapshot, and the generator's client, which balances over them."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from reimagen_generator.retrieval import Retriever
+
+PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
+SECONDS = 240
+SEARCHES = 400
+
+
+@dataclass
+class Replica:
+    process: subprocess.Popen[bytes]
+    address: str
+    http: str
+
+    def searched(self) -> int:
+        """How many searches have gone to its index."""
+        told = httpx.get(f"http://{self.http}/metrics").text
+        found = re.search(r"^reimagen_retriever_index_searches_total (\S+)$", told, re.MULTILINE)
+        return int(float(found[1])) if found else 0
+
+
+@contextmanager
+def serving(base: Path, log: Path) -> Iterator[Replica]:
+    options = ["--address", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+    with log.open("w") as stderr:
+        process = subprocess.Popen([PROGRAM, "serve", base, *options], stderr=stderr)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not (ready := re.search(r"msg=ready .*address=(\S+).* http=(\S+)", log.read_text())):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield Replica(process, ready[1], ready[2])
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> list[Path]:
+    """Two copies of one snapshot."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, color in (("fox", "red"), ("kea", "green")):
+        Image.new("RGB", (24, 16), color).save(source / f"{name}.png")
+        (source / f"{name}.txt").write_text(f"a {name}")
+    subprocess.run([PROGRAM, "build", source, tmp_path / "kb"], check=True, capture_output=True)
+    copies = [tmp_path / "one", tmp_path / "two"]
+    for copy in copies:
+        subprocess.run([PROGRAM, "snapshot", tmp_path / "kb", copy], check=True, capture_output=True)
+    return copies
+
+
+def test_searches_go_to_all_replicas_and_none_fails_when_one_is_killed(snapshots: list[Path], tmp_path: Path) -> None:
+    with serving(snapshots[0], tmp_path / "1.log") as one, serving(snapshots[1], tmp_path / "2.log") as two:
+        retriever = Retriever(f"ipv4:{one.address},{two.address}")
+
+        def search(number: int) -> tuple[str, str]:
+            if number == SEARCHES // 2:
+                one.process.kill()
+            found = retriever.search(f"a kea {number}", k=1, method="bm25", remaining=60)
+            return found.neighbors[0].id, found.generation
+
+        # Once both are connected, each gets every other search.
+        deadline = time.monotonic() + SECONDS
+        while not (one.searched() and two.searched()):
+            assert time.monotonic() < deadline
+            search(-1)
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(search, range(SEARCHES)))
+        assert one.process.wait(SECONDS) == -9
+        assert {identifier for identifier, _ in answers} == {"kea"}
+        assert len({generation for _, generation in answers}) == 1
+        retriever.close()
