@@ -5,7 +5,6 @@ scores with the judge; writes the page. Killed at any moment and run again, it g
 that training has none of.
 """
 
-import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,19 +15,18 @@ from typing import Annotated, Final
 
 import numpy as np
 import typer
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from reimagen_common.errors import ReimagenError
 from reimagen_common.local_redis import LocalRedis
-from reimagen_demo import knowledge_base, running
+from reimagen_demo import compared_bases, knowledge_base, running
 from reimagen_demo.art import STYLES, Art, Style
 from reimagen_demo.claims import Distance, Evidence, claims
 from reimagen_demo.composer import Composer
-from reimagen_demo.entities import entities
 from reimagen_demo.judge import SHIPPED as SHIPPED_JUDGE
 from reimagen_demo.pictures import ArtPictures, PairPictures
-from reimagen_demo.results_sweep import GROUPS, IN_DOMAIN, OUT_OF_DOMAIN, SIZE, Prompt, prompts, sweep
+from reimagen_demo.results_sweep import BY_MEANING, GROUPS, IN_DOMAIN, OUT_OF_DOMAIN, SIZE, Prompt, prompts, sweep
 from reimagen_demo.running import console
 from reimagen_generator.evaluation import records, scoring
 from reimagen_generator.evaluation import sweep as sweeps
@@ -119,12 +117,16 @@ def _run(weights: Path, alone: Path, judge_folder: Path, to: Path, work: Path, m
 
 @contextmanager
 def retrievers(folder: Path) -> Iterator[Mapping[str, Retriever]]:
-    """Serves the demonstration's knowledge base, and the one of sketches, each by a real retriever.
+    """Serves the demonstration's knowledge base and those that it is compared with, each by a real retriever.
 
     Raises:
         ChildError: one does not start.
     """
-    bases = {IN_DOMAIN: knowledge_base.build(folder), OUT_OF_DOMAIN: build_sketches(folder)}
+    bases = {
+        IN_DOMAIN: knowledge_base.build(folder),
+        BY_MEANING: compared_bases.with_vectors(folder),
+        OUT_OF_DOMAIN: compared_bases.sketches(folder),
+    }
     with ExitStack() as started:
         redis = started.enter_context(LocalRedis())
         connections = {}
@@ -134,34 +136,6 @@ def retrievers(folder: Path) -> Iterator[Mapping[str, Retriever]]:
             connections[name] = Retriever(child.address)
             started.callback(connections[name].close)
         yield connections
-
-
-def build_sketches(folder: Path) -> Path:
-    """A knowledge base of the same entities as pencil sketches: one of each, of its drawing in the first style."""
-    base, sketched = folder / "sketches" / "kb", folder / "sketches" / "pairs"
-    sources, built_from = (folder / "kb.sources").read_text(), folder / "sketches" / "kb.sources"
-    if base.exists() and built_from.exists() and built_from.read_text() == sources:
-        return base
-    art = Art(folder)
-    pairs = []
-    for told, png in knowledge_base.pairs(art, entities()):
-        if told.style == STYLES[0].name:
-            buffer = io.BytesIO()
-            sketch(png).save(buffer, "PNG")
-            pairs.append((told, buffer.getvalue()))
-    knowledge_base.write_shards(pairs, sketched)
-    knowledge_base.index(sketched, base)
-    built_from.write_text(sources)
-    return base
-
-
-def sketch(png: bytes) -> Image.Image:
-    """A picture as a pencil draws it: its outlines and shades, without color (a dodge of the picture by its blur)."""
-    with Image.open(io.BytesIO(png)) as opened:
-        gray = ImageOps.grayscale(opened.convert("RGB"))
-    shades = np.asarray(gray, np.float64)
-    blurred = np.asarray(gray.filter(ImageFilter.GaussianBlur(4)), np.float64)
-    return Image.fromarray((shades * 255 / np.maximum(blurred, 1.0)).clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
 def measure_true(asked: Sequence[Prompt], drawn: Sweep, classifier: TrainedClassifier, work: Path) -> Evidence:
