@@ -79,8 +79,15 @@ class KnowledgeBase:
             if manifest.vectors:
                 vectors = folder / manifest.folder / manifest.vectors.folder
                 dense = DenseSearcher(index, manifest.vectors, vectors, encoder)
-            shards = _now(manifest, index).shards
-            return cls(folder, manifest, index, ImageStore(folder / manifest.shards_folder, shards), dense)
+            images: Images
+            if manifest.store:
+                # Who serves from a folder needs nothing of what this imports.
+                from reimagen_retriever.knowledge_base.remote_images import RemoteImages
+
+                images = RemoteImages(manifest.store, str(manifest.shards_folder), folder / "pictures")
+            else:
+                images = ImageStore(folder / manifest.shards_folder, _now(manifest, index).shards)
+            return cls(folder, manifest, index, images, dense)
         except DamagedError:
             index.close()
             raise

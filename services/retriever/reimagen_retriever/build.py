@@ -34,8 +34,9 @@ from reimagen_retriever.intake.shard_work import (
 from reimagen_retriever.knowledge_base.manifest import (
     FORMAT_VERSION,
     Manifest,
+    Union,
     manifest_stamp,
-    read_manifest,
+    read_any,
     write_manifest,
 )
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError
@@ -320,7 +321,8 @@ def _remove_other_shards(folder: Path, shards: list[Shard]) -> None:
 def remove_leftovers(knowledge_base: Path, unfinished: str = "") -> None:
     """Removes what replaced bases and interrupted builds left, but for the one that goes on."""
     try:
-        current = read_manifest(knowledge_base).folder
+        manifest = read_any(knowledge_base)
+        current = "" if isinstance(manifest, Union) else manifest.folder
     except NotFound:
         current = ""
     except InvalidArgument:

@@ -279,8 +279,12 @@ def describe(knowledge_base: KnowledgeBaseFolder) -> None:
 @app.command(epilog=variables_help(Settings))
 def serve(
     knowledge_base: Annotated[
-        Path | None,
-        typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base; else $REIMAGEN_RETRIEVER_KNOWLEDGE_BASE."),
+        str | None,
+        typer.Argument(
+            metavar="KB_DIR",
+            help="Folder of the knowledge base, or the address of one in an object store; else "
+            "$REIMAGEN_RETRIEVER_KNOWLEDGE_BASE.",
+        ),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="host:port of the gRPC service [default: 127.0.0.1:50051]; port 0 takes any.")
@@ -297,6 +301,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a knowledge base over gRPC, and over REST if --http is given, until SIGTERM or Ctrl-C.
+
+    At an address that fsspec reaches (s3://, gs://, http://...) lies a snapshot, or a copy of one. Its index is brought
+    to local disk at the start; pictures are read when they are found, and the last used are kept. It can't be changed.
 
     Over --http, /docs lists the requests, /readyz answers 200 once searches are welcome, /healthz tells how the service
     is doing, and /metrics is for Prometheus. There is no authentication: put a proxy in front of what others can reach.

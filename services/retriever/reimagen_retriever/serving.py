@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 from fastapi import FastAPI
@@ -19,6 +20,9 @@ from reimagen_retriever.api.grpc import MAXIMUM_MESSAGE_BYTES, SERVICE_NAME, Ret
 from reimagen_retriever.api.http import create_app
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.index.jvm import start_jvm
+from reimagen_retriever.knowledge_base.manifest import PictureStore
+from reimagen_retriever.knowledge_base.sources.files import is_address
+from reimagen_retriever.mirror import mirror, mirror_folder
 from reimagen_retriever.service import Retriever
 from reimagen_retriever.settings import Settings
 from reimagen_retriever.siblings import Siblings
@@ -45,8 +49,17 @@ class Service:
             cache = AnswerCache(settings.redis_url, settings.cache_seconds)
         except ValueError as error:
             raise InvalidArgument(str(error), field="redis_url") from error
+        self._folder = Path(settings.knowledge_base)
+        self._store: PictureStore | None = None
+        if is_address(settings.knowledge_base):
+            self._folder = mirror_folder(settings.knowledge_base, settings.local_folder)
+            self._store = PictureStore(
+                address=settings.knowledge_base,
+                cache_megabytes=settings.picture_cache_megabytes,
+                seconds=settings.store_seconds,
+            )
         self._retriever = Retriever(
-            settings.knowledge_base, cache, settings.minimum_overlap, settings.minimum_cosine, settings.encoder
+            self._folder, cache, settings.minimum_overlap, settings.minimum_cosine, settings.encoder
         )
         self._grpc: GrpcServer | None = None
         self._https: list[HttpServer] = []
@@ -65,6 +78,8 @@ class Service:
             self._start(HttpServer(app, self._siblings.listen()))
         else:
             self._listen()
+        if self._store:
+            mirror(self._store, self._folder)
         start_jvm(self._settings.heap_megabytes)
         self._retriever.open(self.addresses.get("address", self._settings.address))
         if self._siblings:

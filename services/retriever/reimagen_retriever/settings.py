@@ -1,9 +1,9 @@
 """What an operator can set, by environment variables that begin with REIMAGEN_RETRIEVER_."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reimagen_common.command_line import Address
@@ -18,7 +18,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_RETRIEVER_", frozen=True)
 
-    knowledge_base: Path = Field(description="Folder of the knowledge base to serve.")
+    knowledge_base: Annotated[str, BeforeValidator(str)] = Field(
+        description="Folder of the knowledge base to serve, or the address of one in an object store, such as "
+        "s3://bucket/kb, for reading alone."
+    )
     address: str = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
     http: Address | None = Field(
         default=None, description="host:port of REST, health and metrics, such as 127.0.0.1:8001; port 0 takes any."
@@ -45,6 +48,16 @@ class Settings(BaseSettings):
         le=1,
         description="The least cosine of a query's and a pair's vector for the pair to be a neighbor; unless set, what "
         "was measured when the vectors were made: one in a thousand of unrelated pairs has more.",
+    )
+    local_folder: Path = Field(
+        default=Path("~/.cache/reimagen-retriever"),
+        description="Where the index of a base in an object store is brought to, and its pictures are kept.",
+    )
+    picture_cache_megabytes: int = Field(
+        default=1024, ge=64, description="How much of such a base's pictures is kept on disk: the last used."
+    )
+    store_seconds: float = Field(
+        default=5, gt=0, description="How long the store may take for a picture before the search fails."
     )
     redis_url: str | None = Field(default=None, description="Where answers are cached; none: they are not.")
     cache_seconds: int = Field(default=3600, ge=1, description="About how long an answer stays in the cache.")

@@ -26,8 +26,8 @@ from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 FORMAT_VERSION = 2
+MANIFEST = "manifest.json"
 _UNION_VERSION = 3
-_NAME = "manifest.json"
 _NOTE = "reimagen"
 
 
@@ -52,6 +52,16 @@ class Vectors(BaseModel):
     minimum_cosine: float = Field(description="What makes a neighbor: one in a thousand of unrelated pairs has more.")
 
 
+class PictureStore(BaseModel):
+    """An object store that has a base's pictures."""
+
+    model_config = ConfigDict(frozen=True)
+
+    address: str = Field(description="Of the base there, as fsspec takes it, such as s3://bucket/kb.")
+    cache_megabytes: int = Field(gt=0, description="How much of the pictures is kept here: the last used.")
+    seconds: float = Field(gt=0, description="How long the store may take for a picture.")
+
+
 class Manifest(_Version):
     """What a knowledge base is."""
 
@@ -66,6 +76,9 @@ class Manifest(_Version):
     rejected: dict[str, int] = Field(description="Reason to the number of entries of the source that were left out.")
     shards: list[Shard] = Field(description="The image store.")
     vectors: Vectors | None = Field(default=None, description="For dense search, where they were made.")
+    store: PictureStore | None = Field(
+        default=None, description="What has the pictures, if this is what is kept here of a base in an object store."
+    )
 
     @property
     def shards_folder(self) -> Path:
@@ -141,11 +154,12 @@ class Changes(BaseModel):
 
 
 def read_manifest(knowledge_base: Path) -> Manifest:
-    """The manifest of a finished knowledge base.
+    """The manifest of a finished knowledge base all of which is in its folder, so that it can be changed or copied.
 
     Raises:
         NotFound: there is no finished knowledge base in the folder.
-        InvalidArgument: it is a union; the manifest is broken, or of a version that this program does not know.
+        InvalidArgument: its pictures or all of it are elsewhere; the manifest is broken, or of a version that this
+            program does not know.
     """
     manifest = read_any(knowledge_base)
     if isinstance(manifest, Union):
@@ -153,6 +167,11 @@ def read_manifest(knowledge_base: Path) -> Manifest:
         raise InvalidArgument(
             f"{knowledge_base} is a union, which is only read. Change one of its parts ({parts}); then "
             f"`reimagen-retriever union {knowledge_base} {parts}` takes up what they have become"
+        )
+    if manifest.store:
+        raise InvalidArgument(
+            f"{knowledge_base} is only read: it is what is kept here of the base at {manifest.store.address}. Change "
+            "that base where it was made, bring a snapshot of it to the store, and start the service again"
         )
     return manifest
 
@@ -164,31 +183,44 @@ def read_any(knowledge_base: Path) -> Manifest | Union:
         NotFound: there is no finished knowledge base in the folder.
         InvalidArgument: the manifest is broken, or of a version that this program does not know.
     """
-    path = knowledge_base / _NAME
+    path = knowledge_base / MANIFEST
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
-            f"{knowledge_base} is no finished knowledge base: it has no {_NAME}. "
+            f"{knowledge_base} is no finished knowledge base: it has no {MANIFEST}. "
             f"Build it with `reimagen-retriever build SOURCE {knowledge_base}`"
         ) from error
+    return parse_manifest(text, str(path))
+
+
+def parse_manifest(text: bytes, place: str) -> Manifest | Union:
+    """A manifest from its file.
+
+    Args:
+        text: The file.
+        place: Where it lies, for messages.
+
+    Raises:
+        InvalidArgument: it is broken, or of a version that this program does not know.
+    """
     try:
         version = _Version.model_validate_json(text).format_version
         if version == _UNION_VERSION:
             return Union.model_validate_json(text)
         if version != FORMAT_VERSION:
             raise InvalidArgument(
-                f"{path} has format version {version}, this program knows {FORMAT_VERSION}: "
+                f"{place} has format version {version}, this program knows {FORMAT_VERSION}: "
                 "build the knowledge base again, or use the program that built it"
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidArgument(f"{path} is broken, build the knowledge base again: {error}") from error
+        raise InvalidArgument(f"{place} is broken, build the knowledge base again: {error}") from error
 
 
 def write_manifest(knowledge_base: Path, manifest: Manifest | Union) -> None:
     """Replaces the manifest in one step that survives a crash on either side of it."""
-    path = knowledge_base / _NAME
+    path = knowledge_base / MANIFEST
     unfinished = path.with_suffix(".json.new")
     with unfinished.open("w", encoding="utf-8") as file:
         file.write(manifest.model_dump_json(indent=2) + "\n")
@@ -201,7 +233,7 @@ def write_manifest(knowledge_base: Path, manifest: Manifest | Union) -> None:
 def manifest_stamp(knowledge_base: Path) -> tuple[int, int] | None:
     """Changes whenever the manifest is replaced; None while there is none. Costs one system call."""
     try:
-        status = (knowledge_base / _NAME).stat()
+        status = (knowledge_base / MANIFEST).stat()
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_mtime_ns

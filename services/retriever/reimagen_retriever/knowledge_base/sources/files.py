@@ -48,6 +48,11 @@ class Files(Protocol):
         """
 
 
+def is_address(text: str) -> bool:
+    """Whether this is an address for fsspec rather than a local path."""
+    return _ADDRESS.match(text) is not None
+
+
 def locate(address: str | Path) -> tuple[Files, str]:
     """The folder at an address and '', or of a single file its folder and its name.
 
@@ -55,7 +60,7 @@ def locate(address: str | Path) -> tuple[Files, str]:
         InvalidArgument: there is nothing, or what reaches such an address is not installed.
         Unavailable: the store does not answer.
     """
-    if isinstance(address, Path) or not _ADDRESS.match(address):
+    if isinstance(address, Path) or not is_address(address):
         path = Path(address)
         if path.is_dir():
             return LocalFiles(path), ""

@@ -1,0 +1,110 @@
+"""Pictures in an object store, of which the last used are kept on disk.
+
+fsspec's own caches on disk (`blockcache`, `filecache`, `simplecache`) grow without a bound. What is kept here are whole
+pictures rather than blocks of shards, by their checksums: a picture is read whole or not at all, and its neighbors in a
+shard have nothing to do with it.
+"""
+
+import hashlib
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import diskcache
+
+from reimagen_common.errors import Unavailable
+from reimagen_retriever.cache import SingleFlight
+from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.manifest import PictureStore
+from reimagen_retriever.knowledge_base.pair import StoredPair
+from reimagen_retriever.knowledge_base.store import Store
+
+# A store that does not answer costs one caller a second its time-out, not all of them.
+_TRY_AGAIN_SECONDS = 1.0
+_MEGABYTE = 1024 * 1024
+
+
+class RemoteImages:
+    """Reads pictures by byte range out of the shards of a base in an object store; safe to use from many threads.
+
+    Processes that serve the same base share what is kept. A picture that is kept is found while the store is down.
+
+    Args:
+        store: What has them.
+        shards: The folder of the shards there.
+        kept: The folder here where the last used are kept.
+    """
+
+    def __init__(self, store: PictureStore, shards: str, kept: Path) -> None:
+        self._store = Store(store.address)
+        self._seconds = store.seconds
+        self._shards = shards
+        self._kept = diskcache.Cache(
+            kept, size_limit=store.cache_megabytes * _MEGABYTE, eviction_policy="least-recently-used"
+        )
+        self._flights = SingleFlight[bytes]()
+        self._lock = threading.Lock()
+        self._down: Unavailable | None = None
+        self._try_again_at = 0.0
+
+    def read(self, pair: StoredPair) -> bytes:
+        """See `Images`."""
+        kept = self._get(pair.sha256)
+        if kept is not None and _digest(kept) == pair.sha256:
+            return kept
+        return self._flights.do(pair.sha256, lambda: self._fetch(pair))
+
+    def close(self) -> None:
+        """See `Images`."""
+        self._kept.close()
+
+    def _fetch(self, pair: StoredPair) -> bytes:
+        self._wait_turn(pair)
+        name = f"{self._shards}/{pair.shard}"
+        try:
+            data = self._store.read(name, self._seconds, pair.offset, pair.offset + pair.length)
+        except FileNotFoundError as error:
+            raise DamagedError(f"{self._store.address} has no {name}, where the picture of {pair.id} is") from error
+        except Unavailable as error:
+            with self._lock:
+                self._down, self._try_again_at = error, time.monotonic() + _TRY_AGAIN_SECONDS
+            raise _unavailable(pair, error) from error
+        self._down = None
+        if _digest(data) != pair.sha256:
+            raise DamagedError(
+                f"{self._store.address}: what {name} has at {pair.offset} ({len(data):,} bytes) is not the picture of "
+                f"{pair.id} ({pair.length:,} bytes)"
+            )
+        self._put(pair.sha256, data)
+        return data
+
+    def _wait_turn(self, pair: StoredPair) -> None:
+        """Refuses at once while the store is known to be down, but for one caller a second who finds out."""
+        with self._lock:
+            if self._down is None:
+                return
+            if time.monotonic() < self._try_again_at:
+                raise _unavailable(pair, self._down)
+            self._try_again_at = time.monotonic() + _TRY_AGAIN_SECONDS
+
+    def _get(self, digest: str) -> bytes | None:
+        try:
+            kept = self._kept.get(digest)
+        except (diskcache.Timeout, sqlite3.Error, OSError):
+            return None
+        return kept if isinstance(kept, bytes) else None
+
+    def _put(self, digest: str, data: bytes) -> None:
+        try:
+            self._kept.set(digest, data)
+        except (diskcache.Timeout, sqlite3.Error, OSError):
+            return  # The disk is full, say; the store has the picture still.
+
+
+def _unavailable(pair: StoredPair, error: Unavailable) -> Unavailable:
+    return Unavailable(f"the picture of {pair.id!r} can't be had: {error.message}", retry_after=1.0)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,359 @@
+"""Bases that are served out of an object store: over HTTP with byte ranges, and out of fsspec's memory."""
+
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import grpc
+import pytest
+from PIL import Image
+
+from reimagen.v1 import retrieval_pb2 as pb
+from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, Unavailable
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.build import build
+from reimagen_retriever.cache import AnswerCache
+from reimagen_retriever.folder_lock import Holder
+from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.manifest import PictureStore
+from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
+from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.live.writer import LiveWriter, Put
+from reimagen_retriever.mirror import mirror
+from reimagen_retriever.search import Search
+from reimagen_retriever.service import Retriever
+from reimagen_retriever.upkeep.snapshot import snapshot
+from reimagen_retriever.upkeep.union import unite
+from reimagen_retriever.upkeep.verify import verify
+
+Serve = Callable[..., AbstractContextManager[Any]]
+MEGABYTE = 1024 * 1024
+WORDS = ("kea", "fox", "hotel", "train", "panda", "rocket")
+SECONDS = 60
+
+
+class HttpStore:
+    """Serves a folder, byte ranges too, and keeps what it was asked for."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.asked: list[tuple[str, str]] = []
+        """Paths of GETs, and their ranges."""
+        self.hanging = False
+        self.closing = threading.Event()
+        handler = partial(_Handler, self, directory=str(folder))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def close(self) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def pictures(self) -> list[str]:
+        return [given for path, given in self.asked if path.endswith(".tar")]
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.0"  # A connection for each request, so that none outlives the server.
+
+    def __init__(self, store: HttpStore, *arguments: Any, **named: Any) -> None:
+        self._store = store
+        super().__init__(*arguments, **named)
+
+    def do_GET(self) -> None:
+        given = self.headers.get("Range", "")
+        self._store.asked.append((self.path, given))
+        if self._store.hanging:
+            self._store.closing.wait()
+            return
+        path = Path(self.translate_path(self.path))
+        if not given or not path.is_file():
+            super().do_GET()
+            return
+        first, last = (int(number) for number in given.removeprefix("bytes=").split("-"))
+        data = path.read_bytes()
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        self.send_header("Content-Length", f"{len(data[first : last + 1])}")
+        self.end_headers()
+        self.wfile.write(data[first : last + 1])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+Opened = Callable[..., HttpStore]
+
+
+@pytest.fixture
+def http(tmp_path: Path) -> Iterator[Opened]:
+    stores: list[HttpStore] = []
+
+    def make(port: int = 0) -> HttpStore:
+        stores.append(HttpStore(tmp_path / "bucket", port))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+def noise(side: int = 64) -> bytes:
+    """A picture's file of about three bytes a pixel."""
+    file = Path(f"/proc/self/fd/{os.memfd_create('picture')}")
+    Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)).save(file, "PNG")
+    try:
+        return file.read_bytes()
+    finally:
+        os.close(int(file.name))
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A snapshot in the store's folder, of a base that was built and added to."""
+    write(tmp_path / "source", {word: noise() for word in WORDS[:-1]})
+    build(open_source(tmp_path / "source"), tmp_path / "kb")
+    with LiveWriter(tmp_path / "kb", Holder(work="test")) as writer:
+        writer.apply([Put(*checked_pair(SourcePair("here", WORDS[-1], f"a {WORDS[-1]}", noise())))])
+    snapshot(tmp_path / "kb", tmp_path / "bucket" / "kb")
+    return tmp_path / "bucket" / "kb"
+
+
+def write(source: Path, images: Mapping[str, bytes]) -> None:
+    source.mkdir()
+    for name, image in images.items():
+        (source / f"{name}.png").write_bytes(image)
+        (source / f"{name}.txt").write_text(f"a {name}")
+
+
+def store_of(address: str, seconds: float = SECONDS, megabytes: int = 16) -> PictureStore:
+    return PictureStore(address=address, cache_megabytes=megabytes, seconds=seconds)
+
+
+@contextmanager
+def mirrored(folder: Path, store: PictureStore) -> Iterator[KnowledgeBase]:
+    mirror(store, folder)
+    base = KnowledgeBase.open(folder)
+    try:
+        yield base
+    finally:
+        base.close()
+
+
+def pairs(base: KnowledgeBase) -> dict[str, StoredPair]:
+    return {pair.id: pair for document in base.index.in_order() for pair in [base.index.pair(document)]}
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def in_memory(folder: Path) -> str:
+    store = fsspec.filesystem("memory")
+    store.put(str(folder), "/kb", recursive=True)
+    return "memory://kb"
+
+
+@pytest.mark.parametrize("kind", ["http", "memory"])
+def test_a_base_in_a_store_is_the_base_itself(kept: Path, http: Opened, tmp_path: Path, kind: str) -> None:
+    address = f"{http().url}/kb" if kind == "http" else in_memory(kept)
+    here = KnowledgeBase.open(kept)
+    with mirrored(tmp_path / "local", store_of(address)) as there:
+        assert there.manifest.model_copy(update={"store": None}) == here.manifest
+        assert pairs(there) == pairs(here)
+        for word in WORDS:
+            (mine,), (theirs,) = (base.index.search(f"the {word}", 1, 0, 0) for base in (there, here))
+            assert mine == theirs
+            assert there.images.read(mine.pair) == here.images.read(theirs.pair)
+    here.close()
+    assert not list((tmp_path / "local").rglob("*.tar"))
+
+
+def test_a_picture_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_path: Path) -> None:
+    server = http()
+    with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
+        found = pairs(base)
+        assert server.pictures() == []
+        kea = found["kea"]
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(base.images.read, [kea] * 40))) == 1
+        assert server.pictures() == [f"bytes={kea.offset}-{kea.offset + kea.length - 1}"]
+    with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
+        base.images.read(kea)
+        base.images.read(found["fox"])
+    assert len(server.pictures()) == 2
+
+
+def test_a_picture_that_is_not_what_was_added_is_never_given(kept: Path, http: Opened, tmp_path: Path) -> None:
+    server = http()
+    with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
+        found = pairs(base)
+        image = base.images.read(found["kea"])
+        # What is kept here is damaged: it is had from the store again.
+        base.images._kept.set(found["kea"].sha256, image[:-1] + b"!")  # type: ignore[attr-defined]
+        assert base.images.read(found["kea"]) == image
+        fox = found["fox"]
+        (shard,) = kept.glob(f"data-*/shards/{fox.shard}")
+        with shard.open("r+b") as file:
+            file.seek(fox.offset + fox.length // 2)
+            file.write(b"damage")
+        with pytest.raises(
+            DamagedError, match=rf"{server.url}/kb: what .*{fox.shard} has at .* is not the picture of fox"
+        ):
+            base.images.read(fox)
+        shard.unlink()
+        with pytest.raises(DamagedError, match=f"has no .*{fox.shard}, where the picture of fox is"):
+            base.images.read(fox)
+        assert base.images.read(found["kea"]) == image
+
+
+def test_while_the_store_is_down_kept_pictures_go_on(kept: Path, http: Opened, tmp_path: Path) -> None:
+    server = http()
+    mirror(store_of(f"{server.url}/kb", seconds=0.2), tmp_path / "local")
+    serving = Retriever(tmp_path / "local", AnswerCache(None, 1), 0)
+    serving.open()
+    before = serving.search(Search("kea"))
+
+    def is_down() -> None:
+        assert serving.search(Search("kea")) == before
+        with pytest.raises(Unavailable, match=rf"the picture of 'fox' can't be had: {server.url}/kb does not answer"):
+            serving.search(Search("fox"))
+        assert serving.search(Search("fox", omit_images=True)).neighbors[0].pair.id == "fox"
+
+    server.hanging = True
+    is_down()
+    asked = len(server.pictures())
+    # Others do not wait for what is known to hang: within a second of the first, at most one has tried again.
+    for _ in range(10):
+        is_down()
+    assert len(server.pictures()) <= asked + 1 + 10 * 0.2
+    server.close()
+    is_down()
+    again = http(server.port)
+    eventually(lambda: answers(serving, "fox"))
+    assert again.pictures()
+    serving.close()
+
+
+def answers(serving: Retriever, query: str) -> bool:
+    try:
+        return serving.search(Search(query)).neighbors[0].image.startswith(b"\x89PNG")
+    except Unavailable:
+        return False
+
+
+def test_what_is_kept_of_the_pictures_keeps_to_its_bound(http: Opened, tmp_path: Path) -> None:
+    write(tmp_path / "source", {f"{number:03d}": noise(120) for number in range(140)})
+    build(open_source(tmp_path / "source"), tmp_path / "bucket" / "kb")
+    server = http()
+    with mirrored(tmp_path / "local", store_of(f"{server.url}/kb", megabytes=2)) as base:
+        found = list(pairs(base).values())
+        assert sum(pair.length for pair in found) > 5 * MEGABYTE
+        for pair in found:
+            base.images.read(pair)
+            base.images.read(found[0])
+            size = sum(file.stat().st_size for file in (tmp_path / "local" / "pictures").rglob("*.val"))
+            assert size <= 2 * MEGABYTE + pair.length
+        # The first was used all the time, and is there still; the second is long gone.
+        assert len(server.pictures()) == len(found)
+        base.images.read(found[1])
+        assert len(server.pictures()) == len(found) + 1
+
+
+def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
+    kept: Path, http: Opened, tmp_path: Path
+) -> None:
+    server, local = http(), tmp_path / "local"
+    store = store_of(f"{server.url}/kb")
+    mirror(store, local)
+    serving = Retriever(local, AnswerCache(None, 1), 0)
+    serving.open()
+    asked = len(server.asked)
+    mirror(store, local)
+    assert [path for path, _ in server.asked[asked:]] == ["/kb/manifest.json"]
+    with LiveWriter(tmp_path / "kb", Holder(work="test")) as writer:
+        writer.apply([Put(*checked_pair(SourcePair("here", "new", "a newt", noise())))])
+    kept.rename(tmp_path / "old")
+    snapshot(tmp_path / "kb", kept)
+    mirror(store, local)
+    assert [found.pair.id for found in serving.search(Search("newt")).neighbors] == ["new"]
+    assert len(list(local.glob("data-*"))) == 1
+    serving.close()
+    server.close()
+    # Without the store it begins with what it has; pictures that it has not are refused, see above.
+    with mirrored(local, store) as base:
+        assert base.images.read(pairs(base)["new"]).startswith(b"\x89PNG")
+    with pytest.raises(Unavailable, match=r"does not answer for manifest\.json"):
+        mirror(store, tmp_path / "other")
+
+
+def test_it_is_only_read(kept: Path, http: Opened, tmp_path: Path) -> None:
+    address, local = f"{http().url}/kb", tmp_path / "local"
+    mirror(store_of(address), local)
+    for change in (
+        lambda: LiveWriter(local, Holder(work="test")),
+        lambda: verify(local),
+        lambda: snapshot(local, tmp_path / "copy"),
+    ):
+        with pytest.raises(InvalidArgument, match=rf"is only read: .*{address}"):
+            change()
+    assert not (tmp_path / "copy").exists()
+
+
+def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path) -> None:
+    url, local = http().url, tmp_path / "local"
+    with pytest.raises(NotFound, match=rf"{url}/nothing is no finished knowledge base"):
+        mirror(store_of(f"{url}/nothing"), local)
+    with pytest.raises(InvalidArgument, match=r"s3://bucket/kb can't be reached: Install s3fs"):
+        mirror(store_of("s3://bucket/kb"), local)
+    build(open_source(tmp_path / "source"), tmp_path / "bucket" / "other")
+    with LiveWriter(tmp_path / "bucket" / "other", Holder(work="test")):
+        pass
+    (tmp_path / "other-source").mkdir()
+    write(tmp_path / "other-source" / "in", {"newt": noise()})
+    build(open_source(tmp_path / "other-source"), tmp_path / "newts")
+    unite(tmp_path / "bucket" / "union", [tmp_path / "newts", kept])
+    with pytest.raises(InvalidArgument, match=rf"{url}/union is a union: name one of its parts"):
+        mirror(store_of(f"{url}/union"), local)
+    next(kept.glob("data-*/shards/00000.tar")).unlink()
+    with pytest.raises(ReimagenError, match=rf"{url}/kb is not whole: .*/00000\.tar is not there"):
+        mirror(store_of(f"{url}/kb"), local)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/kb"
+        with pytest.raises(Unavailable, match=rf"{nobody} does not answer for manifest\.json"):
+            mirror(store_of(nobody), local)
+
+
+def test_several_processes_serve_a_store_and_bring_its_index_once(
+    kept: Path, http: Opened, tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REIMAGEN_RETRIEVER_LOCAL_FOLDER", str(tmp_path / "local"))
+    monkeypatch.setenv("REIMAGEN_RETRIEVER_PROCESSES", "2")
+    server = http()
+    with serve(f"{server.url}/kb") as service:
+        (found,) = service.stub.Search(pb.SearchRequest(query="a kea", k=1)).neighbors
+        assert (found.pair.id, found.pair.image[:4]) == ("kea", b"\x89PNG")
+        with pytest.raises(grpc.RpcError) as caught:
+            service.stub.DeletePairs(pb.DeletePairsRequest(ids=["kea"]))
+        assert re.search("is only read", str(caught.value))
+    segments = [path for path, _ in server.asked if "/lucene/segments_" in path]
+    assert len(segments) == 1
