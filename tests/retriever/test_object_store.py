@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -324,15 +325,15 @@ def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path)
         mirror(store_of(f"{url}/nothing"), local)
     with pytest.raises(InvalidArgument, match=r"s3://bucket/kb can't be reached: Install s3fs"):
         mirror(store_of("s3://bucket/kb"), local)
-    build(open_source(tmp_path / "source"), tmp_path / "bucket" / "other")
-    with LiveWriter(tmp_path / "bucket" / "other", Holder(work="test")):
-        pass
-    (tmp_path / "other-source").mkdir()
-    write(tmp_path / "other-source" / "in", {"newt": noise()})
-    build(open_source(tmp_path / "other-source"), tmp_path / "newts")
+    write(tmp_path / "newts-source", {"newt": noise()})
+    build(open_source(tmp_path / "newts-source"), tmp_path / "newts")
     unite(tmp_path / "bucket" / "union", [tmp_path / "newts", kept])
     with pytest.raises(InvalidArgument, match=rf"{url}/union is a union: name one of its parts"):
         mirror(store_of(f"{url}/union"), local)
+    shutil.copytree(kept, tmp_path / "bucket" / "half")
+    shutil.rmtree(next((tmp_path / "bucket" / "half").glob("data-*/lucene")))
+    with pytest.raises(ReimagenError, match=rf"{url}/half is not whole: .*/lucene.* is not there"):
+        mirror(store_of(f"{url}/half"), local)
     next(kept.glob("data-*/shards/00000.tar")).unlink()
     with pytest.raises(ReimagenError, match=rf"{url}/kb is not whole: .*/00000\.tar is not there"):
         mirror(store_of(f"{url}/kb"), local)

@@ -59,6 +59,8 @@ def _bring(store: PictureStore, folder: Path) -> None:
         manifest = _manifest(remote).model_copy(update={"store": store})
         if manifest != there:
             _bring_files(remote, manifest, folder)
+    except FileNotFoundError as error:
+        raise ReimagenError(f"{store.address} is not whole: {error} is not there") from error
     except Unavailable as error:
         if there is None:
             raise
@@ -90,9 +92,10 @@ def _manifest(remote: Store) -> Manifest:
 
 
 def _bring_files(remote: Store, manifest: Manifest, folder: Path) -> None:
-    missing = {shard.name for shard in manifest.shards} - set(remote.names(str(manifest.shards_folder), _SECONDS))
+    shards = {shard.name for shard in manifest.shards}
+    missing = shards.difference(remote.names(str(manifest.shards_folder), _SECONDS)) if shards else None
     if missing:
-        raise ReimagenError(f"{remote.address} is not whole: {manifest.shards_folder}/{min(missing)} is not there")
+        raise FileNotFoundError(f"{manifest.shards_folder}/{min(missing)}")
     brought = [str(manifest.lucene_folder)]
     if manifest.vectors:
         brought.append(f"{manifest.folder}/{manifest.vectors.folder}")

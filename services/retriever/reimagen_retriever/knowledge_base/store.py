@@ -51,6 +51,8 @@ class Store:
         Raises what `read` raises.
         """
         found = self._ask(self._store._find, folder, seconds)
+        if not found:  # To an object store, a folder is no more than a part of names.
+            raise FileNotFoundError(folder)
         return sorted(path.rpartition("/")[2] for path in found)
 
     def _ask(self, ask: Any, name: str, seconds: float, **named: Any) -> Any:
