@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import pytest
@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 from reimagen.v1 import generation_pb2, generation_pb2_grpc, retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common import request_id
 from reimagen_common.errors import (
+    FIELD_KEY,
     DeadlineExceeded,
     InvalidArgument,
     NotFound,
@@ -287,6 +288,19 @@ def test_a_call_is_named_by_its_caller_in_all_that_is_logged(caplog: pytest.LogC
         server.stop(grace=WAIT_S)
     assert names[:2] == ["the-call"] * 2
     assert names[2] == names[3] not in ("no good", None)
+
+
+def test_the_end_of_a_call_tells_its_name_whatever_came_of_it() -> None:
+    def fail(_context: Any) -> NoReturn:
+        raise InvalidArgument("must be another", field="query")
+
+    for behavior, told in ((nothing, {}), (fail, {FIELD_KEY: "query"})):
+        with serving(behavior) as (_server, channel):
+            call = retrieval_pb2_grpc.RetrievalStub(channel).Search.future(
+                retrieval_pb2.SearchRequest(), timeout=WAIT_S, metadata=((request_id.HEADER, "the-call"),)
+            )
+            assert call.trailing_metadata() is not None
+            assert dict(call.trailing_metadata()) == {request_id.HEADER: "the-call", **told}
 
 
 def test_calls_are_measured_by_method_and_code() -> None:

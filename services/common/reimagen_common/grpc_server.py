@@ -93,7 +93,7 @@ class _Call:
             error = ReimagenError("the service failed; its log says why")
         if isinstance(error, Overloaded):
             metrics.OVERLOADED.labels("grpc").inc()
-        metadata: list[tuple[str, str | bytes]] = []
+        metadata = request_id.metadata()  # the call's end has one set of these, the last that was given
         if error.field is not None:
             metadata.append((FIELD_KEY, error.field.encode("ascii", "backslashreplace").decode()))
         if error.retry_after is not None:
@@ -107,6 +107,7 @@ class _Call:
         started = time.monotonic()
         sent = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         request_id.begin(sent.get(request_id.HEADER))
+        context.set_trailing_metadata(tuple(request_id.metadata()))
         try:
             with tracing.serving(self.method, sent, {"rpc.system": "grpc", "rpc.method": self.method}):
                 try:
