@@ -63,11 +63,11 @@ class Ours(Engine):
             writer.commit({})
 
     def __init__(self, folder: Path) -> None:
-        self._index = BM25Index(folder)
+        self.index = BM25Index(folder)
 
     @override
     def search(self, query: str) -> object:
-        return self._index.search(query, K, 0.0, 0.0)
+        return self.index.search(query, K, 0.0, 0.0)
 
     @override
     def ranking(self, found: Any) -> Ranking:
@@ -91,7 +91,7 @@ class United(Ours):
 
     def __init__(self, folder: Path) -> None:
         first, *others = (BM25Index(folder / f"{part}") for part in range(PARTS))
-        self._index = first.united(others)
+        self.index = first.united(others)
 
 
 class BareLucene(Engine):

@@ -232,25 +232,29 @@ def test_while_the_store_is_down_kept_pictures_go_on(kept: Path, http: Opened, t
     serving = Retriever(tmp_path / "local", AnswerCache(None, 1), 0)
     serving.open()
     before = serving.search(Search("kea"))
+    assert serving.complaints() == []
 
     def is_down() -> None:
         assert serving.search(Search("kea")) == before
         with pytest.raises(Unavailable, match=rf"the picture of 'fox' can't be had: {server.url}/kb does not answer"):
             serving.search(Search("fox"))
         assert serving.search(Search("fox", omit_images=True)).neighbors[0].pair.id == "fox"
+        (complaint,) = serving.complaints()
+        assert "pictures that are not kept here can't be had" in complaint
 
     server.hanging = True
     is_down()
-    asked = len(server.pictures())
-    # Others do not wait for what is known to hang: within a second of the first, at most one has tried again.
+    asked, started = len(server.asked), time.monotonic()
+    # Of those that come after, no more than one a second waits for what is known to hang.
     for _ in range(10):
         is_down()
-    assert len(server.pictures()) <= asked + 1 + 10 * 0.2
+    assert len(server.asked) <= asked + 1 + time.monotonic() - started
     server.close()
     is_down()
     again = http(server.port)
     eventually(lambda: answers(serving, "fox"))
     assert again.pictures()
+    assert serving.complaints() == []
     serving.close()
 
 

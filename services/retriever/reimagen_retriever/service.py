@@ -236,14 +236,14 @@ class Retriever:
             return Description(base.manifest, self._minima, self._cache.state())
 
     def complaints(self) -> list[str]:
-        """What is missing although it serves: Redis, a readable base. Asks Redis, and looks for a new build.
+        """What is missing although it serves: Redis, a readable base, its pictures. Asks Redis, looks for a new build.
 
         Raises:
             Unavailable: the base is not open.
         """
-        with self._served.current():
-            pass
-        return [complaint for complaint in (self._cache.complaint(), self._served.unreadable) if complaint]
+        with self._served.current() as base:
+            complaints = self._cache.complaint(), self._served.unreadable, base.images.complaint()
+        return [complaint for complaint in complaints if complaint]
 
     def close(self) -> None:
         """Closes the base and the cache; changes and calls under way end first."""

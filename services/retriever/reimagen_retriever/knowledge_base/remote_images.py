@@ -9,20 +9,24 @@ import hashlib
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import diskcache
 
 from reimagen_common.errors import Unavailable
 from reimagen_retriever.cache import SingleFlight
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import PictureStore
+from reimagen_retriever.knowledge_base.manifest import MANIFEST, PictureStore
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.store import Store
 
 # A store that does not answer costs one caller a second its time-out, not all of them.
 _TRY_AGAIN_SECONDS = 1.0
 _MEGABYTE = 1024 * 1024
+
+Answer = TypeVar("Answer")
 
 
 class RemoteImages:
@@ -45,7 +49,7 @@ class RemoteImages:
         )
         self._flights = SingleFlight[bytes]()
         self._lock = threading.Lock()
-        self._down: Unavailable | None = None
+        self._down: str | None = None
         self._try_again_at = 0.0
 
     def read(self, pair: StoredPair) -> bytes:
@@ -55,22 +59,29 @@ class RemoteImages:
             return kept
         return self._flights.do(pair.sha256, lambda: self._fetch(pair))
 
+    def complaint(self) -> str | None:
+        """See `Images`; asks the store if it was down."""
+        if self._down is None:
+            return None
+        try:
+            self._asked(lambda: self._store.size(MANIFEST, self._seconds))
+        except Unavailable as error:
+            return f"pictures that are not kept here can't be had: {error.message}"
+        return None
+
     def close(self) -> None:
         """See `Images`."""
         self._kept.close()
 
     def _fetch(self, pair: StoredPair) -> bytes:
-        self._wait_turn(pair)
         name = f"{self._shards}/{pair.shard}"
+        start = pair.offset
         try:
-            data = self._store.read(name, self._seconds, pair.offset, pair.offset + pair.length)
+            data = self._asked(lambda: self._store.read(name, self._seconds, start, start + pair.length))
         except FileNotFoundError as error:
             raise DamagedError(f"{self._store.address} has no {name}, where the picture of {pair.id} is") from error
         except Unavailable as error:
-            with self._lock:
-                self._down, self._try_again_at = error, time.monotonic() + _TRY_AGAIN_SECONDS
-            raise _unavailable(pair, error) from error
-        self._down = None
+            raise Unavailable(f"the picture of {pair.id!r} can't be had: {error.message}", retry_after=1.0) from error
         if _digest(data) != pair.sha256:
             raise DamagedError(
                 f"{self._store.address}: what {name} has at {pair.offset} ({len(data):,} bytes) is not the picture of "
@@ -79,14 +90,20 @@ class RemoteImages:
         self._put(pair.sha256, data)
         return data
 
-    def _wait_turn(self, pair: StoredPair) -> None:
-        """Refuses at once while the store is known to be down, but for one caller a second who finds out."""
+    def _asked(self, ask: Callable[[], Answer]) -> Answer:
+        """What the store answers; while it is known to be down, one caller a second finds out, others are refused."""
         with self._lock:
-            if self._down is None:
-                return
-            if time.monotonic() < self._try_again_at:
-                raise _unavailable(pair, self._down)
+            if self._down is not None and time.monotonic() < self._try_again_at:
+                raise Unavailable(self._down)
             self._try_again_at = time.monotonic() + _TRY_AGAIN_SECONDS
+        try:
+            answer = ask()
+        except Unavailable as error:
+            with self._lock:
+                self._down, self._try_again_at = error.message, time.monotonic() + _TRY_AGAIN_SECONDS
+            raise
+        self._down = None
+        return answer
 
     def _get(self, digest: str) -> bytes | None:
         try:
@@ -100,10 +117,6 @@ class RemoteImages:
             self._kept.set(digest, data)
         except (diskcache.Timeout, sqlite3.Error, OSError):
             return  # The disk is full, say; the store has the picture still.
-
-
-def _unavailable(pair: StoredPair, error: Unavailable) -> Unavailable:
-    return Unavailable(f"the picture of {pair.id!r} can't be had: {error.message}", retry_after=1.0)
 
 
 def _digest(data: bytes) -> str:

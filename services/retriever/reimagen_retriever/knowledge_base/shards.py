@@ -258,6 +258,9 @@ class Images(Protocol):
             Unavailable: it is elsewhere, and can't be had now.
         """
 
+    def complaint(self) -> str | None:
+        """Why pictures can't be had now, for an operator; None where they can."""
+
     def close(self) -> None:
         """Lets go of all files; nothing can be read afterwards."""
 
@@ -301,6 +304,10 @@ class ImageStore:
         if len(data) != pair.length:
             raise DamagedError(f"{pair.shard} ends within the picture of {pair.id}")
         return data
+
+    def complaint(self) -> str | None:
+        """See `Images`."""
+        return None
 
     def close(self) -> None:
         """Closes the shards, if this was the last view; nothing can be read afterwards."""

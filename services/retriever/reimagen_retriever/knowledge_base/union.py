@@ -50,6 +50,10 @@ class UnionImages:
         part, _, shard = pair.shard.partition("/")
         return self._parts[int(part)].read(pair.model_copy(update={"shard": shard}))
 
+    def complaint(self) -> str | None:
+        """See `Images`."""
+        return next(filter(None, (part.complaint() for part in self._parts)), None)
+
     def close(self) -> None:
         """See `Images`."""
         for part in self._parts:
