@@ -249,6 +249,31 @@ def test_a_local_cluster_of_which_a_worker_is_killed_builds_all(
     assert not (tmp_path / "kb" / read_manifest(tmp_path / "kb").folder / UNFINISHED).exists()
 
 
+_JAVA_BESIDE_RAY = """
+import ctypes, sys
+from reimagen_retriever.cluster import JAVAS_SIGNALS, connected
+from reimagen_retriever.index.jvm import start_jvm
+
+def handlers():
+    buffers = [ctypes.create_string_buffer(256) for _ in JAVAS_SIGNALS]
+    for number, buffer in zip(JAVAS_SIGNALS, buffers):
+        ctypes.CDLL(None).sigaction(number, None, buffer)
+    return [buffer.raw[:8] for buffer in buffers]
+
+before = handlers()
+start_jvm()
+javas = handlers()
+assert all(mine != first for mine, first in zip(javas, before))
+with connected(sys.argv[1]):
+    assert handlers() == javas
+assert handlers() == javas
+"""
+
+
+def test_ray_leaves_java_the_signals_that_it_lives_on(cluster: str) -> None:
+    assert subprocess.run([sys.executable, "-c", _JAVA_BESIDE_RAY, cluster], check=False).returncode == 0
+
+
 def test_without_ray_a_message_says_what_to_install(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

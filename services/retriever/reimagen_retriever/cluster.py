@@ -5,9 +5,11 @@ no more than what became of it: no data flows from task to task, which is what R
 is made up for several times sooner.
 """
 
+import ctypes
 import logging
 import os
 import secrets
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +20,8 @@ from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
 
 LOCAL = "local"
 """The address of a cluster that is started on this machine, and ends with the work."""
+JAVAS_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+_SIGACTION_BYTES = 256  # More than the C library's structure has.
 _ANSWER_SECONDS = 10.0
 _RETRIES = 10
 """Machines that are lent come and go; what ends each process that touches it must end the work."""
@@ -51,18 +55,37 @@ def connected(address: str) -> Iterator[None]:
         raise InvalidArgument(
             "Ray is not installed here: pip install 'reimagen-retriever[ray]'", field="ray"
         ) from error
-    if address == LOCAL:
-        ray.init(LOCAL, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    else:
+    if address != LOCAL:
         _refuse_silent(address)
-        try:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError) as error:
-            raise Unavailable(f"the Ray cluster at {address} does not let us in: {error}", field="ray") from error
+    try:
+        with keeping_javas_signals():
+            ray.init(
+                address,
+                include_dashboard=False if address == LOCAL else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, RuntimeError) as error:
+        raise Unavailable(f"the Ray cluster at {address} does not let us in: {error}", field="ray") from error
     try:
         yield
     finally:
-        ray.shutdown()
+        with keeping_javas_signals():
+            ray.shutdown()
+
+
+@contextmanager
+def keeping_javas_signals() -> Iterator[None]:
+    """Ray's start and its end take signals away from Java, which lives on them: it would crash some time later."""
+    sigaction = ctypes.CDLL(None).sigaction
+    kept = {number: ctypes.create_string_buffer(_SIGACTION_BYTES) for number in JAVAS_SIGNALS}
+    for number, action in kept.items():
+        sigaction(number, None, action)
+    try:
+        yield
+    finally:
+        for number, action in kept.items():
+            sigaction(number, action, None)
 
 
 def _refuse_silent(address: str) -> None:
