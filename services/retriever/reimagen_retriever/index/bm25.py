@@ -7,19 +7,19 @@ Lucene lays out its segments, unlike that of its document numbers.
 """
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from reimagen_retriever.index.analysis import Analysis, Analyzer, for_java
+from reimagen_retriever.index.analysis import Analysis, Analyzer
 from reimagen_retriever.index.filters import EVERYTHING, Filters, filtered
 from reimagen_retriever.index.hits import Hit, TermScore
+from reimagen_retriever.index.in_bulk import Ranking, Searches, ranking
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.index.pairs import PairIndex
 
@@ -38,8 +38,6 @@ class _Terms:
 
 class BM25Index(PairIndex):
     """Searches an index; safe to use from many threads."""
-
-    _anserini: Any = None
 
     @in_java
     def __init__(self, folder: Path, analysis: Analysis | None = None) -> None:
@@ -92,8 +90,22 @@ class BM25Index(PairIndex):
             filters: What pairs are looked at.
         """
         terms = self.terms(query)
+        first = ranking(self._searcher.search(self._query(terms, filters), k + _MORE)) if terms else []
+        return self._answer(terms, first, k, minimum_score, minimum_overlap, filters)
+
+    def _answer(
+        self,
+        terms: Sequence[str],
+        first: Ranking,
+        k: int,
+        minimum_score: float,
+        minimum_overlap: float,
+        filters: Filters,
+    ) -> list[Hit]:
+        """What `search` finds, of which Lucene has ranked the first `k + _MORE`."""
         ranked: Iterable[tuple[int, float]]
-        ranked, whole = self._first(terms, k + _MORE, filters)
+        ranked, whole = self._settled(first, k + _MORE)
+        self._read_ahead(document for document, _ in first[:k])
         depth = 0
         while True:
             hits: dict[str, Hit] = {}
@@ -159,32 +171,26 @@ class BM25Index(PairIndex):
 
     @in_java
     def search_batch(
-        self, queries: Sequence[str], k: int, minimum_overlap: float, threads: int = os.cpu_count() or 1
+        self, queries: Sequence[str], k: int, minimum_overlap: float, *, parallel: bool = True
     ) -> list[list[Hit]]:
-        """What `search` finds for each of the queries, in several times less time a query.
+        """What `search` finds for each of the queries, near-duplicates among it, in several times less time a query.
 
-        Lucene searches on several threads at once, by way of Anserini, which rounds the scores to four decimals and
-        takes a millionth off for each tie. Over a union the queries are searched one by one: Anserini opens a single
-        folder.
+        Args:
+            queries: As `search` takes them.
+            k: How many hits of each at most.
+            minimum_overlap: See `search`.
+            parallel: Lucene searches on all cores.
         """
-        if self.united_of > 1:
-            every = Filters(keep_duplicates=True)
-            return [self.search(query, k, 0.0, minimum_overlap, every) for query in queries]
-        terms = {query: self.terms(query) for query in queries}
-        answers: dict[str, list[Hit]] = {query: [] for query in queries}
-        waiting = [query for query, its_terms in terms.items() if its_terms]
-        for depth in (k + _MORE if minimum_overlap else k, _depth(k)):
-            found = self._ranked_in_batch(waiting, depth, threads)
-            for query, ranked in zip(waiting, found, strict=True):
-                relevant = self._relevant(terms[query], terms[query], ranked, 0.0, minimum_overlap)
-                answers[query] = [hit for hit, _ in islice(relevant, k)]
-            # Again for the few where pairs of little overlap came first.
-            waiting = [
-                query
-                for query, ranked in zip(waiting, found, strict=True)
-                if len(answers[query]) < k and len(ranked) == depth
-            ]
-        return [answers[query] for query in queries]
+        terms = [self.terms(query) for query in queries]
+        asked = [" ".join(its_terms) for its_terms in terms if its_terms]
+        found = iter(self._searches.rankings(asked, k + _MORE, parallel=parallel) if asked else [])
+        first = [next(found) if its_terms else [] for its_terms in terms]
+        self._read_ahead({document: None for ranks in first for document, _ in ranks[:k]})
+        every = Filters(keep_duplicates=True)
+        return [
+            self._answer(its_terms, ranks, k, 0.0, minimum_overlap, every)
+            for its_terms, ranks in zip(terms, first, strict=True)
+        ]
 
     @in_java
     def explain(self, query: str, identifier: str) -> list[TermScore]:
@@ -209,31 +215,21 @@ class BM25Index(PairIndex):
             )
         return sorted(explained, key=lambda each: (-each.score, each.term))
 
-    @in_java
-    def close(self) -> None:
-        """Lets go of the index's files; nothing can be searched afterwards."""
-        super().close()
-        if self._anserini is not None:
-            self._anserini.close()
-
     def _use(self, commits: Sequence[Any]) -> None:
         super()._use(commits)
         similarity = java_class("org.apache.lucene.search.similarities.BM25Similarity")
         self._searcher.setSimilarity(similarity(self._analysis.k1, self._analysis.b))
         self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
         self._terms_of = lru_cache(maxsize=_KEPT_TERMS)(lambda document: self._terms(self._pair(document).contents))
-        self._anserini = None
+        self._searches = Searches(self._searcher, self._queries, self._whitespace, _FIELD)
         # Lucene's statistics count removed documents until their segments are merged.
         self._counted: int = self._reader.getDocCount(_FIELD)
 
-    def _first(self, terms: Sequence[str], count: int, filters: Filters) -> tuple[Iterable[tuple[int, float]], bool]:
-        """What `_ranked` begins with, fewer than `count`, in less time; and whether that is all there is.
+    def _settled(self, found: Ranking, count: int) -> tuple[Iterable[tuple[int, float]], bool]:
+        """Of the first `count` documents those whose place is settled, and whether they are all that there are.
 
         Lucene ranks by score alone here, and of the documents with the last score there may be more than it tells.
         """
-        if not terms:
-            return [], True
-        found = [(hit.doc, hit.score) for hit in self._searcher.search(self._query(terms, filters), count).scoreDocs]
         whole = len(found) < count
         if not whole:
             last = found[-1][1]
@@ -246,29 +242,11 @@ class BM25Index(PairIndex):
             equal.sort(key=lambda hit: self._pair(hit[0]).id.encode())
         return equal
 
-    def _ranked(self, terms: Sequence[str], depth: int, filters: Filters) -> list[tuple[int, float]]:
+    def _ranked(self, terms: Sequence[str], depth: int, filters: Filters) -> Ranking:
         """The documents that share a term, by their numbers, and their scores."""
         if not terms:
             return []
-        found = self._searcher.search(self._query(terms, filters), depth, self._order, True).scoreDocs
-        return [(hit.doc, hit.score) for hit in found]
-
-    def _ranked_in_batch(self, queries: Sequence[str], depth: int, threads: int) -> list[list[tuple[int, float]]]:
-        """What Anserini's searcher ranks, for each of the queries."""
-        if not queries:
-            return []
-        if self._anserini is None:
-            self._anserini = java_class("io.anserini.search.SimpleSearcher")(str(self._folder))
-            self._anserini.set_bm25(self._analysis.k1, self._analysis.b)
-            self._anserini.set_analyzer(self._analysis.analyzer())
-        texts, numbers = (java_class("java.util.ArrayList")() for _ in range(2))
-        for number, query in enumerate(queries):
-            texts.add(for_java(query))
-            numbers.add(str(number))
-        found = self._anserini.batch_search(texts, numbers, depth, threads)
-        return [
-            [(hit.lucene_docid, hit.score) for hit in found.get(str(number)) or ()] for number in range(len(queries))
-        ]
+        return ranking(self._searcher.search(self._query(terms, filters), depth, self._order, True))
 
     def _query(self, terms: Sequence[str], filters: Filters) -> Any:
         # Terms have no white space in them: they are not analyzed a second time.

@@ -1,21 +1,22 @@
 """The pairs of an index, or of several that are searched as one."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Self
 
 from reimagen_retriever.index.filters import Filters, any_of, filtered
+from reimagen_retriever.index.in_bulk import Documents, as_interface, java_type, ranking
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.union import in_part
 
 _KEPT_PAIRS = 10_000
+_AT_ONCE = 1_000
 _READER = "org.apache.lucene.index.IndexReader"
 
 
@@ -61,12 +62,12 @@ class PairIndex:
     @in_java
     def in_order(self) -> list[int]:
         """The numbers of all documents, for `pair`, in the order in which their pairs lie in the shards."""
-        places = []
         live = java_class("org.apache.lucene.index.MultiBits").getLiveDocs(self._reader)
-        for document in range(self._reader.maxDoc()):
-            if live is None or live.get(document):
-                pair = self._stored(document)
-                places.append((pair.shard, pair.offset, document))
+        there = [number for number in range(self._reader.maxDoc()) if live is None or live.get(number)]
+        places = []
+        for start in range(0, len(there), _AT_ONCE):
+            numbers = there[start : start + _AT_ONCE]
+            places += [(pair.shard, pair.offset, n) for n, pair in zip(numbers, self._stored(numbers), strict=True)]
         return [document for _, _, document in sorted(places)]
 
     @in_java
@@ -78,25 +79,24 @@ class PairIndex:
     def get(self, identifier: str) -> StoredPair | None:
         """The pair of that id, if there is one."""
         document = self._document(identifier)
-        return None if document is None else self._stored(document)
+        return None if document is None else self._stored([document])[0]
 
     @in_java
     def pairs_of(self, ids: Sequence[str], filters: Filters) -> dict[str, StoredPair]:
         """By their ids, those of the pairs that are there and pass."""
         if not ids:
             return {}
-        found = self._searcher.search(filtered(any_of("id", ids), filters), len(ids)).scoreDocs
-        pairs = [self._stored(hit.doc) for hit in found]
-        return {pair.id: pair for pair in pairs}
+        found = ranking(self._searcher.search(filtered(any_of("id", ids), filters), len(ids)))
+        return {pair.id: pair for pair in self._stored([document for document, _ in found])}
 
     @in_java
     def ids_of(self, filters: Filters, most: int) -> list[str] | None:
         """The ids of all pairs that pass, in no particular order; None if they are more than so many."""
         everything = java_class("org.apache.lucene.search.MatchAllDocsQuery")()
-        found = self._searcher.search(filtered(everything, filters), most + 1).scoreDocs
+        found = ranking(self._searcher.search(filtered(everything, filters), most + 1))
         if len(found) > most:
             return None
-        return [self._stored(hit.doc).id for hit in found]
+        return [pair.id for pair in self._stored([document for document, _ in found])]
 
     @in_java
     def shared_id(self) -> str | None:
@@ -140,8 +140,8 @@ class PairIndex:
             self._reader = cast(_READER, java_class("org.apache.lucene.index.MultiReader")(*readers))
         self._starts = [0, *accumulate(commit.maxDoc() for commit in commits)]
         self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self._reader)
-        self._stored_fields = self._searcher.storedFields()
-        self._pair = lru_cache(maxsize=_KEPT_PAIRS)(self._stored)
+        self._documents = Documents(self._searcher.storedFields(), "raw")
+        self._kept: dict[int, StoredPair] = {}
         self.pairs: int = self._reader.numDocs()
         self.notes: dict[str, str] = {}
         """Of the commit; of several together there are none."""
@@ -159,15 +159,32 @@ class PairIndex:
             raise DamagedError(f"Lucene cannot read {self._folder}: {error.innermessage or error}") from error
 
     def _document(self, identifier: str) -> int | None:
-        found = self._searcher.search(self._term_query(self._term("id", identifier)), 1).scoreDocs
-        return found[0].doc if found else None
+        found = ranking(self._searcher.search(self._term_query(self._term("id", identifier)), 1))
+        return found[0][0] if found else None
 
-    def _stored(self, document: int) -> StoredPair:
-        pair = StoredPair.model_validate_json(self._stored_fields.document(document).get("raw"))
+    def _pair(self, document: int) -> StoredPair:
+        if document not in self._kept:
+            self._read_ahead([document])
+        return self._kept[document]
+
+    def _read_ahead(self, documents: Iterable[int]) -> None:
+        """Reads at once what `_pair` will be asked for; the pairs read last are kept."""
+        missing = [document for document in documents if document not in self._kept]
+        self._kept.update(zip(missing, self._stored(missing), strict=True))
+        for oldest in list(islice(self._kept, max(0, len(self._kept) - _KEPT_PAIRS))):
+            del self._kept[oldest]
+
+    def _stored(self, documents: Sequence[int]) -> list[StoredPair]:
+        if not documents:
+            return []
+        pairs = [StoredPair.model_validate_json(text) for text in self._documents.read(documents)]
         if self.united_of == 1:
-            return pair
-        part = bisect_right(self._starts, document) - 1
-        return pair.model_copy(update={"shard": in_part(part, pair.shard)})
+            return pairs
+        parts = (bisect_right(self._starts, document) - 1 for document in documents)
+        return [
+            pair.model_copy(update={"shard": in_part(part, pair.shard)})
+            for part, pair in zip(parts, pairs, strict=True)
+        ]
 
 
 def _distinct_ids(reader: Any) -> int:
@@ -175,22 +192,18 @@ def _distinct_ids(reader: Any) -> int:
     terms = java_class("org.apache.lucene.index.MultiTerms").getTerms(cast(_READER, reader), "id")
     if terms is None:
         return 0
-    named, handles, kind = (
-        java_class(f"java.lang.{name}") for name in ("Class", "invoke.MethodHandles", "invoke.MethodType")
+    lookup = java_class("java.lang.invoke.MethodHandles").publicLookup()
+    kind = java_class("java.lang.invoke.MethodType")
+    next_term = lookup.findVirtual(
+        java_type("org.apache.lucene.index.TermsEnum"),
+        "next",
+        kind.methodType(java_type("org.apache.lucene.util.BytesRef")),
+    ).bindTo(cast("java.lang.Object", terms.iterator()))
+    not_null = lookup.findStatic(
+        java_type("java.util.Objects"),
+        "nonNull",
+        kind.methodType(java_class("java.lang.Boolean").TYPE, java_type("java.lang.Object")),
     )
-    lookup = handles.publicLookup()
-    returns_a_term = kind.methodType(named.forName("org.apache.lucene.util.BytesRef"))
-    tells_of_an_object = kind.methodType(java_class("java.lang.Boolean").TYPE, named.forName("java.lang.Object"))
-    steps = {
-        "java.util.function.Supplier": lookup.findVirtual(
-            named.forName("org.apache.lucene.index.TermsEnum"), "next", returns_a_term
-        ).bindTo(cast("java.lang.Object", terms.iterator())),
-        "java.util.function.Predicate": lookup.findStatic(
-            named.forName("java.util.Objects"), "nonNull", tells_of_an_object
-        ),
-    }
-    following, there = (
-        cast(name, java_class("java.lang.invoke.MethodHandleProxies").asInterfaceInstance(named.forName(name), step))
-        for name, step in steps.items()
-    )
+    following = as_interface("java.util.function.Supplier", next_term)
+    there = as_interface("java.util.function.Predicate", not_null)
     return int(java_class("java.util.stream.Stream").generate(following).takeWhile(there).count())

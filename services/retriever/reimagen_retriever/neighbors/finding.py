@@ -1,6 +1,5 @@
 """Finding a pair's neighbors in its own knowledge base."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -58,7 +57,7 @@ class NeighborFinder:
         k: How many neighbors at most.
         minimum_overlap: 0 to 1, see `BM25Index.search`.
         pool: What decodes pictures.
-        threads: How many search; all cores by default.
+        parallel: Searches are done on all cores.
     """
 
     def __init__(
@@ -67,13 +66,14 @@ class NeighborFinder:
         k: int,
         minimum_overlap: float,
         pool: ThreadPoolExecutor,
-        threads: int = os.cpu_count() or 1,
+        *,
+        parallel: bool = True,
     ) -> None:
         self._base = base
         self._k = k
         self._minimum_overlap = minimum_overlap
         self._pool = pool
-        self._threads = threads
+        self._parallel = parallel
         self._fingerprints = Fingerprints(base)
 
     def find(self, pairs: Sequence[StoredPair]) -> list[Found]:
@@ -82,7 +82,7 @@ class NeighborFinder:
         waiting, k = list(pairs), self._k + 2
         while waiting:
             queries = [pair.contents[:MAXIMUM_QUERY_CHARACTERS] for pair in waiting]
-            hits = self._base.index.search_batch(queries, k, self._minimum_overlap, self._threads)
+            hits = self._base.index.search_batch(queries, k, self._minimum_overlap, parallel=self._parallel)
             chosen = list(self._pool.map(self._choose, waiting, hits))
             found |= {each.pair.id: each for each in chosen}
             waiting = [

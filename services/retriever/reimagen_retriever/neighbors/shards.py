@@ -94,7 +94,7 @@ class ShardWriter:
     def __init__(self, base: KnowledgeBase, threads: int, options: Options, advanced: Callable[[int], object]) -> None:
         self._base = base
         self._pool = ThreadPoolExecutor(threads)
-        self._finder = NeighborFinder(base, options.k, options.minimum_overlap, self._pool, threads)
+        self._finder = NeighborFinder(base, options.k, options.minimum_overlap, self._pool, parallel=threads > 1)
         self._options = options
         self._advanced = advanced
         # Pairs that stand together have neighbors in common.
