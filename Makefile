@@ -56,6 +56,7 @@ bench: install ## measure, one table for each benchmark
 bench-retrieval: install .venv/.peers ## measure search beside pyserini, bm25s and tantivy, and how it grows (CAPTIONS=1000000)
 	@$(BIN)/python -m benchmarks.bm25.peers $(CAPTIONS)
 	@$(BIN)/python -m benchmarks.bm25.growth
+	@$(BIN)/python -m benchmarks.bm25.union $(CAPTIONS)
 	@$(BIN)/python -m benchmarks.bm25.top_neighbors $(CAPTIONS)
 
 install: .venv/.installed ## install the services and their tools into .venv
