@@ -33,9 +33,9 @@ class Inputs:
     # Measured here, see docs/scale.md.
     index_bytes: float = 290
     """A pair, by benchmarks.spread."""
-    build_core_ms: float = 1.1
-    """A pair of a group: 0.68 + 0.29 by benchmarks.spread, and what near-duplicates cost more in a million pictures."""
-    neighbors_core_ms: float = 4.7
+    build_core_ms: float = 1.2
+    """A pair of a group: 0.69 + 0.32 by benchmarks.spread, and what near-duplicates cost more in a million pictures."""
+    neighbors_core_ms: float = 4.3
     """A pair in a small base, by benchmarks.spread, with pictures of 64 pixels."""
     neighbors_alone_ms: float = 0.1
     """A pair, in the process that was started, by benchmarks.spread."""
