@@ -21,6 +21,7 @@ from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
 from reimagen_retriever.search import Minima, Search, find
 from reimagen_retriever.upkeep.compact import compact
 from reimagen_retriever.upkeep.snapshot import snapshot
+from reimagen_retriever.upkeep.verify import Damage, verify
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]
@@ -239,3 +240,22 @@ def vectors_of(folder: Path) -> Path:
 def test_texts_alone_cannot_be_pictures(base: MakeBase, encoder: Path) -> None:
     with pytest.raises(InvalidArgument, match=r"of: .* has no vision_model"):
         make_vectors(base(CAPTIONS), encoder, "pictures")
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_flipped_bit_of_any_file_of_the_vectors_is_told(base: MakeBase, encoder: Path, compacted: bool) -> None:
+    kb = base(CAPTIONS)
+    made = make_vectors(kb, encoder)
+    manifest = compact(kb) if compacted else made
+    assert manifest.vectors
+    assert verify(kb)[1] == []
+    folder = kb / manifest.folder / manifest.vectors.folder
+    files = sorted(folder.iterdir())
+    assert {path.name for path in files} == manifest.vectors.sha256.keys() >= {"vectors.npy", "index.faiss", "ids.npy"}
+    for path in files:
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert verify(kb)[1] == [
+            Damage(f"{folder.name}/{path.name}", "is not as it was written; make the vectors anew")
+        ]
+        path.write_bytes(whole)

@@ -50,6 +50,7 @@ class Vectors(BaseModel):
     encoder: str = Field(description="Folder of the encoder, which queries are encoded with too.")
     encoder_digest: str = Field(description="Of the encoder's files, so that no other one takes its place.")
     minimum_cosine: float = Field(description="What makes a neighbor: one in a thousand of unrelated pairs has more.")
+    sha256: dict[str, str] = Field(default={}, description="Of each file, by its name; older bases have none.")
 
 
 class PictureStore(BaseModel):

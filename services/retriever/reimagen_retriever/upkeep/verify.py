@@ -11,8 +11,9 @@ from typing import IO, cast
 
 from reimagen_common.errors import ReimagenError
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.index.dense import checksums
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest
+from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.upkeep.progress import progress_bar
@@ -27,7 +28,7 @@ class Damage:
 
 
 def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
-    """Reads a whole base: pictures against their checksums, places against the tars, counts against the last commit.
+    """Reads a whole base: pictures and vectors against their checksums, places against the tars, and the counts.
 
     Returns:
         What was checked, and all damage found. A service may go on writing: what it commits later is not looked at.
@@ -57,6 +58,8 @@ def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
                     damages += [Damage(f"{pair.shard}, {pair.id}", what) for what in _damages(base, pair, members)]
                     progress.update()
         damages += _counts(manifest, ids, licenses)
+        if manifest.vectors:
+            damages += _vectors(knowledge_base / manifest.folder / manifest.vectors.folder, manifest.vectors)
         return manifest, damages
     except DamagedError as error:
         raise ReimagenError(f"{knowledge_base} is damaged, build it again: {error}") from error
@@ -77,6 +80,13 @@ def _damages(base: KnowledgeBase, pair: StoredPair, members: dict[int, int] | No
         return
     if digest != pair.sha256:
         yield "its picture is not what was added"
+
+
+def _vectors(folder: Path, vectors: Vectors) -> Iterator[Damage]:
+    there = checksums(folder)
+    for name, digest in vectors.sha256.items():
+        if there.get(name) != digest:
+            yield Damage(f"{folder.name}/{name}", "is not as it was written; make the vectors anew")
 
 
 def _counts(manifest: Manifest, ids: Counter[bytes], licenses: Counter[str]) -> Iterator[Damage]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.dense import DenseWriter, kind_for
+from reimagen_retriever.index.dense import DenseWriter, checksums, kind_for
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.manifest import Vectors
 from reimagen_retriever.knowledge_base.syncing import sync_folder
@@ -36,4 +36,5 @@ def carry_vectors(base: KnowledgeBase, folder: Path) -> Vectors | None:
     writer.finish(kind, (base.index.pair(document).id for document in documents))
     sync_folder(folder / vectors.folder)
     sync_folder(folder)
-    return vectors.model_copy(update={"kind": kind, "pairs": len(documents)})
+    files = checksums(folder / vectors.folder)
+    return vectors.model_copy(update={"kind": kind, "pairs": len(documents), "sha256": files})

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
-from reimagen_retriever.index.dense import DenseWriter, kind_for
+from reimagen_retriever.index.dense import DenseWriter, checksums, kind_for
 from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -73,6 +73,7 @@ def make_vectors(
             encoder=str(encoder_folder.resolve()),
             encoder_digest=encoder.digest,
             minimum_cosine=minimum_cosine,
+            sha256=checksums(folder),
         )
         manifest = base.built.model_copy(update={"vectors": vectors})
         write_manifest(knowledge_base, manifest)
