@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,25 @@ def test_failures_are_sorted_by_what_the_same_seed_gives_without_neighbors(out: 
     # Item 6 has its entity but not its scene; of item 7 one picture is as without references.
     assert kinds == {"i6": failures.SCENE_LOST, "i7": failures.PRIOR}
     assert len(failures.strips(found, 4)) == 2
+
+
+@pytest.mark.parametrize(
+    ("judged", "kind"),
+    [
+        ({"one_of_two": "1", "blended": "0"}, failures.ONE_MISSING),
+        ({"one_of_two": "1", "blended": "1"}, failures.BLENDED),
+        ({"one_of_two": "0", "blended": "0"}, failures.PRIOR),
+    ],
+)
+def test_of_two_entities_blended_is_another_failure_than_one_missing(
+    out: Path, judged: dict[str, str], kind: str
+) -> None:
+    scored(out)
+    scores = read(out)
+    row = {**scores.by_setting["base"]["i7"], **judged}
+    known = replace(scores, by_setting={**scores.by_setting, "base": {"i7": row}})
+    (found,) = failures.failures(out, "base", "retrieval-without", ITEMS, known)
+    assert found.kind == kind
 
 
 def test_a_persons_word_on_a_failure_counts(out: Path) -> None:

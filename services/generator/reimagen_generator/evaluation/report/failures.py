@@ -21,12 +21,14 @@ from reimagen_generator.evaluation.report.sheets import Strip
 PRIOR: Final = "a word read by a strong prior"
 WRONG_PART: Final = "the wrong part of a reference"
 BLENDED: Final = "two entities blended"
+ONE_MISSING: Final = "one of two entities missing"
 SCENE_LOST: Final = "the reference over the text"
 
 KINDS: Final[Mapping[str, str]] = {
     PRIOR: "the entity is wrong, and the picture is much as it is without references: the text's words won",
     WRONG_PART: "the entity is wrong, but the references changed the picture: something else of them was taken",
-    BLENDED: "of two entities, one thing between both",
+    BLENDED: "of two entities, not each is in its half, and the whole is most like the one and then the other",
+    ONE_MISSING: "of two entities, one is there in its half and the other is not: not in the paper's list",
     SCENE_LOST: "the entity is right, what the text says of it is not: not in the paper's list",
 }
 _ALIKE: Final = 24.0
@@ -85,8 +87,10 @@ def strips(found: Sequence[Failure], of_each: int) -> list[Strip]:
 
 
 def _kind(row: Mapping[str, str], picture: Path, without: Path | None) -> str:
-    if _yes(row, "blended") or _yes(row, "one_of_two"):
+    if _yes(row, "blended"):
         return BLENDED
+    if _yes(row, "one_of_two"):
+        return ONE_MISSING
     if _yes(row, "entity"):
         return SCENE_LOST
     return PRIOR if without is not None and _difference(picture, without) < _ALIKE else WRONG_PART
