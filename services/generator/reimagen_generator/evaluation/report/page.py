@@ -78,12 +78,14 @@ def _section(
 
 
 def _failures(sweep: Sweep, items: Sequence[Item], out: Path, folder: Path, scores: Scores) -> list[str]:
-    """The failures of the base; of prompts that it does not draw, those of the first setting that does."""
+    """The failures of the base; of prompts that it does not draw, those of the first setting of an axis that does."""
     if "faithful" not in scores.names:
         return []
     found: list[Failure] = []
     taken: set[str] = set()
-    for setting_name, setting in sorted(sweep.folders().items(), key=lambda named: named[1] != sweep.base):
+    first = [next(iter(sweep.settings(name).values())) for name in sweep.axes]
+    order = sorted(sweep.folders().items(), key=lambda named: (named[1] != sweep.base, named[1] not in first))
+    for setting_name, setting in order:
         drawn = scores.by_setting.get(setting_name, {})
         if setting.neighbors == NONE or setting.weights != sweep.base.weights:
             continue
