@@ -83,13 +83,13 @@ def _failures(sweep: Sweep, items: Sequence[Item], out: Path, folder: Path, scor
         return []
     found: list[Failure] = []
     taken: set[str] = set()
-    first = [next(iter(sweep.settings(name).values())) for name in sweep.axes]
-    order = sorted(sweep.folders().items(), key=lambda named: (named[1] != sweep.base, named[1] not in first))
-    for setting_name, setting in order:
-        drawn = scores.by_setting.get(setting_name, {})
+    of_axes = [(next(iter(sweep.settings(name).values())), axis.items(items)) for name, axis in sweep.axes.items()]
+    for setting, wanted in [(sweep.base, items), *of_axes, *((each, items) for each in sweep.folders().values())]:
         if setting.neighbors == NONE or setting.weights != sweep.base.weights:
             continue
-        fresh = [item for item in items if item.key in drawn and item.key not in taken]
+        setting_name = sweep.folder(setting)
+        drawn = scores.by_setting.get(setting_name, {})
+        fresh = [item for item in wanted if item.key in drawn and item.key not in taken]
         taken |= {item.key for item in fresh}
         found += failures.failures(out, setting_name, _without(sweep, setting), fresh, scores)
     if not found:
