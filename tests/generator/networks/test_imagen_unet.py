@@ -1,5 +1,6 @@
 """Imagen's U-Net: its parts against numpy, and what retrieval, checkpointing and bfloat16 must not change."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -101,6 +102,24 @@ def test_checkpointing_changes_no_gradient() -> None:
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain))
     for (path, one), (_, other) in zip(nnx.to_flat_state(plain), nnx.to_flat_state(checkpointed), strict=True):
         np.testing.assert_allclose(one[...], other[...], rtol=0, atol=1e-4 * largest, err_msg=str(path))
+
+
+def test_a_checkpointed_network_draws_in_a_compiled_loop_what_a_plain_one_draws() -> None:
+    network = randomised(SMALL)
+
+    def drawn(network: Network) -> jax.Array:
+        graph, state = nnx.split(network)
+
+        def step(x: jax.Array, time: jax.Array) -> tuple[jax.Array, None]:
+            network: Network = nnx.merge(graph, state)
+            return network(x, jnp.tile(time, 2), text(2))[..., :3], None
+
+        x, _ = jax.jit(partial(jax.lax.scan, step))(random(3, 2, SIDE, SIDE, 3), jnp.asarray([0.9, 0.2]))
+        return x
+
+    plain = drawn(network)
+    network.config = SMALL.model_copy(update={"checkpointing": True})
+    np.testing.assert_allclose(drawn(network), plain, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_is_near_float32_and_gives_float32() -> None:

@@ -220,8 +220,12 @@ class ImagenUNet(Network):
 
     def _run(self, block: _Block | ResidualBlock, x: _Map, context: _Context) -> _Map:
         """A block, whose inner results are computed again for the gradient if the configuration says so."""
-        run = nnx.remat(_call) if self.config.checkpointing else _call
-        result: _Map = run(block, x, context)
+        if not self.config.checkpointing:
+            return _call(block, x, context)
+        # Not nnx.remat, which fails inside of a compiled loop, as sheets of samples are drawn by.
+        graph, parameters = nnx.split(block)
+        again = jax.checkpoint(lambda parameters, x, context: _call(nnx.merge(graph, parameters), x, context))
+        result: _Map = again(parameters, x, context)
         return result
 
 
