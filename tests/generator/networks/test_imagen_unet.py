@@ -114,6 +114,7 @@ def test_a_checkpointed_network_draws_in_a_compiled_loop_what_a_plain_one_draws(
             network: Network = nnx.merge(graph, state)
             return network(x, jnp.tile(time, 2), text(2))[..., :3], None
 
+        x: jax.Array
         x, _ = jax.jit(partial(jax.lax.scan, step))(random(3, 2, SIDE, SIDE, 3), jnp.asarray([0.9, 0.2]))
         return x
 
