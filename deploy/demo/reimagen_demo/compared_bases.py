@@ -2,8 +2,6 @@
 
 import io
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +24,8 @@ def with_vectors(folder: Path) -> Path:
         return base
     shutil.rmtree(base, ignore_errors=True)
     shutil.copytree(own, base)
-    retriever = Path(sys.executable).with_name("reimagen-retriever")
-    command = [str(retriever), "vectors", str(base), "--encoder", str(encoder.build(folder))]
-    if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"the vectors could not be made; try it by hand: {' '.join(command)}")
+    made_by = str(encoder.build(folder))
+    knowledge_base.run_retriever("the vectors could not be made", "vectors", str(base), "--encoder", made_by)
     built_from.write_text(sources)
     return base
 

@@ -137,10 +137,18 @@ def index(shards: Path, knowledge_base: Path) -> None:
     Raises:
         RuntimeError: it failed, and has told why on stderr.
     """
-    retriever = Path(sys.executable).with_name("reimagen-retriever")
-    command = [str(retriever), "build", str(shards), str(knowledge_base)]
+    run_retriever("the knowledge base could not be built", "build", str(shards), str(knowledge_base))
+
+
+def run_retriever(failure: str, *arguments: str) -> None:
+    """Runs the retriever's own command.
+
+    Raises:
+        RuntimeError: it failed, and has told why on stderr; the message begins with `failure`.
+    """
+    command = [str(Path(sys.executable).with_name("reimagen-retriever")), *arguments]
     if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"the knowledge base could not be built; try it by hand: {' '.join(command)}")
+        raise RuntimeError(f"{failure}; try it by hand: {' '.join(command)}")
 
 
 def _fingerprint(wanted: Sequence[Entity]) -> str:
