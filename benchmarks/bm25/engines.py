@@ -60,6 +60,7 @@ class Ours(Engine):
         with IndexWriter(folder) as writer, captions.open() as lines:
             for number, line in enumerate(lines):
                 writer.add(pair(number, line.rstrip("\n")))
+            writer.merge()
             writer.commit({})
 
     def __init__(self, folder: Path) -> None:
@@ -87,6 +88,7 @@ class United(Ours):
             with IndexWriter(folder / f"{first // part}") as writer:
                 for number in range(first, min(first + part, len(texts))):
                     writer.add(pair(number, texts[number].rstrip("\n")))
+                writer.merge()
                 writer.commit({})
 
     def __init__(self, folder: Path) -> None:

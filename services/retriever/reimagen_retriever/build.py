@@ -251,6 +251,7 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
                 duplicates += bool(stored.duplicate_of)
                 content.update(stored.model_dump_json().encode())
             progress.update(len(record.pairs))
+        index.merge()
         index.commit({})
     journal.remove()
     for made in (folder / "shards", folder / "lucene", folder):

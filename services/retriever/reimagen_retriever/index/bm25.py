@@ -11,21 +11,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import chain, groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from reimagen_retriever.index.analysis import Analysis, Analyzer
 from reimagen_retriever.index.filters import EVERYTHING, Filters, filtered
 from reimagen_retriever.index.hits import Hit, TermScore
-from reimagen_retriever.index.in_bulk import Ranking, Searches, ranking
+from reimagen_retriever.index.in_bulk import Ranking, Searches
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.index.pairs import PairIndex
 
 _FIELD = "contents"
 _KEPT_TERMS = 10_000
-_MORE = 4  # than are asked for are ranked at first: a few may have too little in common, or the same score
+_MORE = 4  # than are asked for are ranked at first where a few may have too little in common
 
 
 @dataclass(frozen=True)
@@ -90,22 +88,21 @@ class BM25Index(PairIndex):
             filters: What pairs are looked at.
         """
         terms = self.terms(query)
-        first = ranking(self._searcher.search(self._query(terms, filters), k + _MORE)) if terms else []
-        return self._answer(terms, first, k, minimum_score, minimum_overlap, filters)
+        depth = k + _MORE if minimum_overlap else k
+        first = self._ranked(terms, depth, filters)
+        return self._answer(terms, first, len(first) < depth, k, minimum_score, minimum_overlap, filters)
 
     def _answer(
         self,
         terms: Sequence[str],
-        first: Ranking,
+        ranked: Ranking,
+        whole: bool,
         k: int,
         minimum_score: float,
         minimum_overlap: float,
         filters: Filters,
     ) -> list[Hit]:
-        """What `search` finds, of which Lucene has ranked the first `k + _MORE`."""
-        ranked: Iterable[tuple[int, float]]
-        ranked, whole = self._settled(first, k + _MORE)
-        self._read_ahead(document for document, _ in first[:k])
+        """What `search` finds, of which Lucene has ranked the first, or the whole."""
         depth = 0
         while True:
             hits: dict[str, Hit] = {}
@@ -119,8 +116,8 @@ class BM25Index(PairIndex):
                 return list(hits.values())
             # Again if near-duplicates have taken the place of pairs that rank lower.
             depth = 4 * depth or _depth(k)
-            ranked = more = self._ranked(terms, depth, filters)
-            whole = len(more) < depth
+            ranked = self._ranked(terms, depth, filters)
+            whole = len(ranked) < depth
 
     @in_java
     def search_per_entity(
@@ -183,12 +180,13 @@ class BM25Index(PairIndex):
         """
         terms = [self.terms(query) for query in queries]
         asked = [" ".join(its_terms) for its_terms in terms if its_terms]
-        found = iter(self._searches.rankings(asked, k + _MORE, parallel=parallel) if asked else [])
+        depth = k + _MORE if minimum_overlap else k
+        found = iter(self._searches.rankings(asked, depth, parallel=parallel) if asked else [])
         first = [next(found) if its_terms else [] for its_terms in terms]
-        self._read_ahead({document: None for ranks in first for document, _ in ranks[:k]})
+        self._read_ahead({document for ranks in first for document, _ in ranks[:k]})
         every = Filters(keep_duplicates=True)
         return [
-            self._answer(its_terms, ranks, k, 0.0, minimum_overlap, every)
+            self._answer(its_terms, ranks, len(ranks) < depth, k, 0.0, minimum_overlap, every)
             for its_terms, ranks in zip(terms, first, strict=True)
         ]
 
@@ -221,32 +219,13 @@ class BM25Index(PairIndex):
         self._searcher.setSimilarity(similarity(self._analysis.k1, self._analysis.b))
         self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
         self._terms_of = lru_cache(maxsize=_KEPT_TERMS)(lambda document: self._terms(self._pair(document).contents))
-        self._searches = Searches(self._searcher, self._queries, self._whitespace, _FIELD)
+        self._searches = Searches(self._searcher, self._order, self._queries, self._whitespace, _FIELD)
         # Lucene's statistics count removed documents until their segments are merged.
         self._counted: int = self._reader.getDocCount(_FIELD)
 
-    def _settled(self, found: Ranking, count: int) -> tuple[Iterable[tuple[int, float]], bool]:
-        """Of the first `count` documents those whose place is settled, and whether they are all that there are.
-
-        Lucene ranks by score alone here, and of the documents with the last score there may be more than it tells.
-        """
-        whole = len(found) < count
-        if not whole:
-            last = found[-1][1]
-            found = [(document, score) for document, score in found if score > last]
-        # No more documents are read than are looked at, and those whose score is like theirs.
-        return chain.from_iterable(self._by_id(list(equal)) for _, equal in groupby(found, key=itemgetter(1))), whole
-
-    def _by_id(self, equal: list[tuple[int, float]]) -> list[tuple[int, float]]:
-        if len(equal) > 1:
-            equal.sort(key=lambda hit: self._pair(hit[0]).id.encode())
-        return equal
-
     def _ranked(self, terms: Sequence[str], depth: int, filters: Filters) -> Ranking:
-        """The documents that share a term, by their numbers, and their scores."""
-        if not terms:
-            return []
-        return ranking(self._searcher.search(self._query(terms, filters), depth, self._order, True))
+        """The first documents that share a term, by their numbers, and their scores."""
+        return self._found(self._searcher.search(self._query(terms, filters), depth, self._order)) if terms else []
 
     def _query(self, terms: Sequence[str], filters: Filters) -> Any:
         # Terms have no white space in them: they are not analyzed a second time.
@@ -257,12 +236,12 @@ class BM25Index(PairIndex):
         self,
         query: Iterable[str],
         left: Iterable[str],
-        ranked: Iterable[tuple[int, float]],
+        ranked: Ranking,
         minimum_score: float,
         minimum_overlap: float,
     ) -> Iterator[tuple[Hit, int]]:
         """Of ranked documents those that have enough in common with what is left of a query, and their numbers."""
-        left, information = frozenset(left), self._information(frozenset(query))
+        left, information = frozenset(left), self._information(frozenset(query)) if minimum_overlap else 0.0
         for number, score in ranked:
             if score < minimum_score:
                 return

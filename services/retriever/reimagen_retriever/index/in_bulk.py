@@ -5,11 +5,10 @@ put together to what a stream does for each element, and what comes back is one 
 """
 
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
-
-import numpy as np
 
 from reimagen_retriever.index.jvm import cast, java_class
 
@@ -19,29 +18,29 @@ Ranking = list[tuple[int, float]]
 _BETWEEN = "\x1e"
 """A control character, as JSON and other text have none, between the elements of a stream."""
 _FUNCTION = "java.util.function.Function"
-_SCORE_DOC = re.compile(r"doc=(\d+) score=(\S+)")
-"""As `ScoreDoc.toString` writes it: of a float, as many digits as tell it from all others."""
+_NUMBER = re.compile(r"doc=(\d+) ")
+"""As `ScoreDoc.toString` begins."""
+_HIT = re.compile(r"doc=(\d+) score=NaN shardIndex=-?\d+ fields=\[([^,]+)")
+"""As `FieldDoc.toString` begins: of a float, as many digits as tell it from all others."""
 
 
-def ranking(top_docs: Any) -> Ranking:
-    """What Lucene's `TopDocs` lists."""
-    return _parsed(_teller().apply(top_docs))
+def documents(top_docs: Any) -> list[int]:
+    """The numbers of what Lucene's `TopDocs` lists."""
+    return [int(number) for number in _NUMBER.findall(_teller().apply(top_docs))]
 
 
 class Documents:
-    """Reads a stored field, which is JSON, of documents."""
+    """Reads a field of doc values, which is JSON, of documents.
 
-    def __init__(self, stored_fields: Any, field: str) -> None:
-        document = _lookup().findVirtual(
-            java_type("org.apache.lucene.index.StoredFields"),
-            "document",
-            _method(java_type("org.apache.lucene.document.Document"), java_class("java.lang.Integer").TYPE),
-        )
-        of_document = _handles().insertArguments(
-            _getter_of_a_field(), 1, _object(java_class("java.lang.String")(field))
-        )
-        read = _handles().filterReturnValue(document.bindTo(_object(stored_fields)), of_document)
+    Args:
+        reader: Lucene's.
+        field: The field's name.
+    """
+
+    def __init__(self, reader: Any, field: str) -> None:
+        read = _value_of(reader, field)
         self._read = as_interface("java.util.function.IntFunction", read)
+        self._found = as_interface(_FUNCTION, _for_each_hit(_hit_and(read)))
 
     def read(self, documents: Sequence[int]) -> list[str]:
         """The field of each of the documents, one at least."""
@@ -49,18 +48,26 @@ class Documents:
         told: str = numbers.mapToObj(self._read).collect(_joined())
         return told.split(_BETWEEN)
 
+    def found(self, top_docs: Any) -> tuple[Ranking, list[str]]:
+        """What Lucene's `TopDocs` lists that are sorted by score first, and the field of each document."""
+        told: str = self._found.apply(top_docs)
+        hits = told.split(_BETWEEN) if told else []
+        # A text may look like a hit, so that each is looked for at its place.
+        return _ranking(filter(None, map(_HIT.match, hits))), [hit[hit.index("{") :] for hit in hits]
+
 
 class Searches:
     """Ranks documents for many queries at once.
 
     Args:
         searcher: Lucene's.
+        order: The `Sort` of what it finds, by score first.
         generator: Anserini's, which makes a query of a text.
         analyzer: What it takes texts apart with.
         field: Where is looked.
     """
 
-    def __init__(self, searcher: Any, generator: Any, analyzer: Any, field: str) -> None:
+    def __init__(self, searcher: Any, order: Any, generator: Any, analyzer: Any, field: str) -> None:
         string, query = java_type("java.lang.String"), java_type("org.apache.lucene.search.Query")
         build = _lookup().findVirtual(
             java_type("io.anserini.search.query.BagOfWordsQueryGenerator"),
@@ -74,9 +81,14 @@ class Searches:
         search = _lookup().findVirtual(
             java_type("org.apache.lucene.search.IndexSearcher"),
             "search",
-            _method(java_type("org.apache.lucene.search.TopDocs"), query, java_class("java.lang.Integer").TYPE),
+            _method(
+                java_type("org.apache.lucene.search.TopFieldDocs"),
+                query,
+                java_class("java.lang.Integer").TYPE,
+                java_type("org.apache.lucene.search.Sort"),
+            ),
         )
-        self._search = search.bindTo(_object(searcher))
+        self._search = _handles().insertArguments(search.bindTo(_object(searcher)), 2, _object(order))
 
     def rankings(self, queries: Sequence[str], count: int, *, parallel: bool) -> list[Ranking]:
         """The first documents, so many at most, for each of the queries.
@@ -87,11 +99,14 @@ class Searches:
             parallel: On all cores.
         """
         search = _handles().insertArguments(self._search, 1, _object(java_class("java.lang.Integer")(count)))
-        told = _handles().filterReturnValue(_handles().filterReturnValue(self._query, search), _told())
+        top_docs = search.asType(
+            _method(java_type("org.apache.lucene.search.TopDocs"), java_type("org.apache.lucene.search.Query"))
+        )
+        told = _handles().filterReturnValue(_handles().filterReturnValue(self._query, top_docs), _told())
         texts = java_class("java.util.Arrays").asList(*queries)
         stream = texts.parallelStream() if parallel else texts.stream()
         rankings: str = stream.map(as_interface(_FUNCTION, told)).collect(_joined())
-        return [_parsed(one) for one in rankings.split(_BETWEEN)]
+        return [_ranking(_HIT.finditer(one)) for one in rankings.split(_BETWEEN)]
 
 
 def java_type(name: str) -> Any:
@@ -105,10 +120,10 @@ def as_interface(name: str, handle: Any) -> Any:
     return cast(name, proxies.asInterfaceInstance(java_type(name), handle))
 
 
-def _parsed(told: str) -> Ranking:
-    found = _SCORE_DOC.findall(told)
-    scores = np.array([score for _, score in found], np.float32).tolist()
-    return [(int(document), score) for (document, _), score in zip(found, scores, strict=True)]
+def _ranking(hits: Iterable[re.Match[str]]) -> Ranking:
+    numbers_and_scores = [hit.groups() for hit in hits]
+    scores = array("f", [float(score) for _, score in numbers_and_scores])
+    return [(int(document), score) for (document, _), score in zip(numbers_and_scores, scores, strict=True)]
 
 
 @cache
@@ -123,10 +138,58 @@ def _told() -> Any:
     return _handles().filterReturnValue(of_top_docs, told.asType(_method(string, hits)))
 
 
-@cache
-def _getter_of_a_field() -> Any:
-    string = java_type("java.lang.String")
-    return _lookup().findVirtual(java_type("org.apache.lucene.document.Document"), "get", _method(string, string))
+def _value_of(reader: Any, field: str) -> Any:
+    """From a document's number to what it has in a field of doc values, which every document has.
+
+    Doc values are read forward only, so each document takes new ones: a microsecond for a segment.
+    """
+    string, values = java_type("java.lang.String"), java_type("org.apache.lucene.index.BinaryDocValues")
+    number, boolean = java_class("java.lang.Integer").TYPE, java_class("java.lang.Boolean").TYPE
+    as_bytes = java_type("org.apache.lucene.util.BytesRef")
+    of_all = _lookup().findStatic(
+        java_type("org.apache.lucene.index.MultiDocValues"),
+        "getBinaryValues",
+        _method(values, java_type("org.apache.lucene.index.IndexReader"), string),
+    )
+    get = _handles().insertArguments(of_all, 0, _object(reader), _object(java_class("java.lang.String")(field)))
+    advance = _lookup().findVirtual(values, "advanceExact", _method(boolean, number))
+    value = _handles().filterReturnValue(
+        _lookup().findVirtual(values, "binaryValue", _method(as_bytes)),
+        _lookup().findVirtual(as_bytes, "utf8ToString", _method(string)),
+    )
+    advanced = _handles().dropArguments(_handles().dropArguments(value, 1, number), 0, boolean)
+    return _handles().foldArguments(_handles().foldArguments(advanced, advance), get)
+
+
+def _hit_and(read: Any) -> Any:
+    """From a `ScoreDoc` to what it says of itself, and then what is read of its document."""
+    hit, string = java_type("org.apache.lucene.search.ScoreDoc"), java_type("java.lang.String")
+    number = _lookup().findGetter(hit, "doc", java_class("java.lang.Integer").TYPE)
+    told = _lookup().findVirtual(hit, "toString", _method(string))
+    concatenate = _lookup().findVirtual(string, "concat", _method(string, string))
+    both = _handles().filterArguments(concatenate, 0, told, _handles().filterArguments(read, 0, number))
+    return _handles().permuteArguments(both, _method(string, hit), 0, 0)
+
+
+def _for_each_hit(handle: Any) -> Any:
+    """From `TopDocs` to what the handle makes of each hit."""
+    string, stream = java_type("java.lang.String"), java_type("java.util.stream.Stream")
+    hits = java_type("[Lorg.apache.lucene.search.ScoreDoc;")
+    streamed = _lookup().findStatic(
+        java_type("java.util.Arrays"), "stream", _method(stream, java_type("[Ljava.lang.Object;"))
+    )
+    mapped = _lookup().findVirtual(stream, "map", _method(stream, java_type(_FUNCTION)))
+    collected = _lookup().findVirtual(
+        stream, "collect", _method(java_type("java.lang.Object"), java_type("java.util.stream.Collector"))
+    )
+    whole = _lookup().findGetter(java_type("org.apache.lucene.search.TopDocs"), "scoreDocs", hits)
+    for following in (
+        streamed.asType(_method(stream, hits)),
+        _handles().insertArguments(mapped, 1, _object(as_interface(_FUNCTION, handle))),
+        _handles().insertArguments(collected, 1, _object(_joined())).asType(_method(string, stream)),
+    ):
+        whole = _handles().filterReturnValue(whole, following)
+    return whole
 
 
 @cache

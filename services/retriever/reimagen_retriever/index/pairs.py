@@ -4,12 +4,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from itertools import accumulate, islice
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
 from reimagen_retriever.index.filters import Filters, any_of, filtered
-from reimagen_retriever.index.in_bulk import Documents, as_interface, java_type, ranking
+from reimagen_retriever.index.in_bulk import Documents, Ranking, as_interface, documents, java_type
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -86,17 +86,15 @@ class PairIndex:
         """By their ids, those of the pairs that are there and pass."""
         if not ids:
             return {}
-        found = ranking(self._searcher.search(filtered(any_of("id", ids), filters), len(ids)))
-        return {pair.id: pair for pair in self._stored([document for document, _ in found])}
+        found = documents(self._searcher.search(filtered(any_of("id", ids), filters), len(ids)))
+        return {pair.id: pair for pair in self._stored(found)}
 
     @in_java
     def ids_of(self, filters: Filters, most: int) -> list[str] | None:
         """The ids of all pairs that pass, in no particular order; None if they are more than so many."""
         everything = java_class("org.apache.lucene.search.MatchAllDocsQuery")()
-        found = ranking(self._searcher.search(filtered(everything, filters), most + 1))
-        if len(found) > most:
-            return None
-        return [pair.id for pair in self._stored([document for document, _ in found])]
+        found = documents(self._searcher.search(filtered(everything, filters), most + 1))
+        return None if len(found) > most else [pair.id for pair in self._stored(found)]
 
     @in_java
     def shared_id(self) -> str | None:
@@ -140,8 +138,8 @@ class PairIndex:
             self._reader = cast(_READER, java_class("org.apache.lucene.index.MultiReader")(*readers))
         self._starts = [0, *accumulate(commit.maxDoc() for commit in commits)]
         self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self._reader)
-        self._documents = Documents(self._searcher.storedFields(), "raw")
-        self._kept: dict[int, StoredPair] = {}
+        self._documents = Documents(self._reader, "raw")
+        self._kept: dict[int, StoredPair | str] = {}
         self.pairs: int = self._reader.numDocs()
         self.notes: dict[str, str] = {}
         """Of the commit; of several together there are none."""
@@ -159,32 +157,45 @@ class PairIndex:
             raise DamagedError(f"Lucene cannot read {self._folder}: {error.innermessage or error}") from error
 
     def _document(self, identifier: str) -> int | None:
-        found = ranking(self._searcher.search(self._term_query(self._term("id", identifier)), 1))
-        return found[0][0] if found else None
+        found = documents(self._searcher.search(self._term_query(self._term("id", identifier)), 1))
+        return found[0] if found else None
 
     def _pair(self, document: int) -> StoredPair:
-        if document not in self._kept:
-            self._read_ahead([document])
-        return self._kept[document]
+        kept = self._kept.get(document)
+        if isinstance(kept, StoredPair):
+            return kept
+        (text,) = self._documents.read([document]) if kept is None else [kept]
+        pair = self._kept[document] = self._parsed(document, text)
+        return pair
+
+    def _found(self, top_docs: Any) -> Ranking:
+        """What Lucene found, sorted by score first; all its pairs are read at once, so that `_pair` need not."""
+        found, texts = self._documents.found(top_docs)
+        self._keep([document for document, _ in found], texts)
+        return found
 
     def _read_ahead(self, documents: Iterable[int]) -> None:
-        """Reads at once what `_pair` will be asked for; the pairs read last are kept."""
+        """Reads at once what `_pair` will be asked for."""
         missing = [document for document in documents if document not in self._kept]
-        self._kept.update(zip(missing, self._stored(missing), strict=True))
-        for oldest in list(islice(self._kept, max(0, len(self._kept) - _KEPT_PAIRS))):
-            del self._kept[oldest]
+        if missing:
+            self._keep(missing, self._documents.read(missing))
+
+    def _keep(self, documents: Sequence[int], texts: Sequence[str]) -> None:
+        if len(self._kept) > _KEPT_PAIRS:
+            self._kept.clear()
+        for document, text in zip(documents, texts, strict=True):
+            self._kept.setdefault(document, text)
 
     def _stored(self, documents: Sequence[int]) -> list[StoredPair]:
-        if not documents:
-            return []
-        pairs = [StoredPair.model_validate_json(text) for text in self._documents.read(documents)]
+        texts = self._documents.read(documents) if documents else []
+        return [self._parsed(document, text) for document, text in zip(documents, texts, strict=True)]
+
+    def _parsed(self, document: int, text: str) -> StoredPair:
+        pair = StoredPair.model_validate_json(text)
         if self.united_of == 1:
-            return pairs
-        parts = (bisect_right(self._starts, document) - 1 for document in documents)
-        return [
-            pair.model_copy(update={"shard": in_part(part, pair.shard)})
-            for part, pair in zip(parts, pairs, strict=True)
-        ]
+            return pair
+        part = bisect_right(self._starts, document) - 1
+        return pair.model_copy(update={"shard": in_part(part, pair.shard)})
 
 
 def _distinct_ids(reader: Any) -> int:

@@ -74,6 +74,7 @@ def _rewritten(base: KnowledgeBase, folder: Path) -> Manifest:
             licenses[stored.license] += 1
             content.update(stored.model_dump_json().encode())
             progress.update()
+        index.merge()
         index.commit({})
     for made in (folder / "shards", folder / "lucene", folder):
         sync_folder(made)
