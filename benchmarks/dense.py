@@ -1,4 +1,4 @@
-"""How fast, how right and how large each kind of dense index is.
+"""How fast, how right and how large each kind of dense index is, and `added`: what was added live, beside an index.
 
     python -m benchmarks.dense [PAIRS] [DIMENSION] [KIND...]
 
@@ -10,11 +10,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reimagen_retriever.index.dense import DenseIndex, DenseWriter, Kind
+from reimagen_retriever.index.dense import Dense, DenseIndex, DenseWriter, Kind
+from reimagen_retriever.index.dense_added import FLOAT16, DenseWithAdded
+from reimagen_retriever.knowledge_base.appended import AppendedWriter
 
 QUERIES, K = 200, 10
 KINDS: tuple[Kind, ...] = ("flat", "hnsw", "ivf-pq")
@@ -29,15 +32,32 @@ def vectors(pairs: int, dimension: int) -> NDArray[np.float32]:
     return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True))
 
 
-def measure(kind: Kind, made: NDArray[np.float32], folder: Path) -> str:
-    """Builds an index and searches it."""
+def indexed(kind: Kind, made: NDArray[np.float32], folder: Path) -> DenseIndex:
+    """An index of all the vectors."""
     pairs, dimension = made.shape
-    start = time.process_time()
     writer = DenseWriter(folder, pairs, dimension)
     writer.add(made)
     writer.finish(kind, map(str, range(pairs)))
+    return DenseIndex(folder, kind, pairs, dimension)
+
+
+def added(made: NDArray[np.float32], folder: Path) -> DenseWithAdded:
+    """An index of the first one, to which all others were added."""
+    index = indexed("flat", made[:1], folder)
+    writer = AppendedWriter(folder / "added", 0)
+    for number, vector in enumerate(made[1:].astype(FLOAT16), start=1):
+        writer.add(f"{number}", vector.tobytes())
+    size = writer.sync()
+    writer.close()
+    return DenseWithAdded(index, folder / "added", made.shape[1]).at(size)
+
+
+def measure(kind: str, made: NDArray[np.float32], folder: Path) -> str:
+    """Builds an index and searches it."""
+    pairs, dimension = made.shape
+    start = time.process_time()
+    index: Dense = added(made, folder) if kind == "added" else indexed(cast(Kind, kind), made, folder)
     built = time.process_time() - start
-    index = DenseIndex(folder, kind, pairs, dimension)
     rng = np.random.default_rng(1)
     noise = 0.5 * rng.standard_normal((QUERIES, dimension)).astype(np.float32) / np.sqrt(dimension)
     queries = made[rng.integers(0, pairs, QUERIES)] + noise
@@ -48,7 +68,7 @@ def measure(kind: Kind, made: NDArray[np.float32], folder: Path) -> str:
         rows, _ = index.nearest(query, K)
         times.append(time.process_time() - start)
         right += len({*rows.tolist()} & {*np.argsort(-(made @ query))[:K].tolist()})
-    size = (folder / "index.faiss").stat().st_size
+    size = (folder / ("added" if kind == "added" else "index.faiss")).stat().st_size
     return (
         f"{kind:7} {1e3 * np.median(times):8.2f} {1e3 * np.quantile(times, 0.95):8.2f} {right / K / QUERIES:8.3f} "
         f"{size / pairs:12.0f} {built:10.1f}"
@@ -61,8 +81,8 @@ def main() -> None:
     made = vectors(pairs, dimension)
     print(f"{pairs:,} vectors of {dimension} dimensions")
     print("kind      p50 ms   p95 ms   recall  bytes/vector  build s")
-    for kind in KINDS:
-        if kind in (sys.argv[3:] or KINDS):
+    for kind in (*KINDS, "added"):
+        if kind in sys.argv[3:] or not sys.argv[3:]:
             with tempfile.TemporaryDirectory() as folder:
                 print(measure(kind, made, Path(folder) / "vectors"), flush=True)
 

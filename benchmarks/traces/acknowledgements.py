@@ -4,7 +4,7 @@ A SIGKILL leaves what was written in the system's memory; only a loss of power t
 is run under strace while a client adds, replaces and removes pairs, one call after the other. For every answer it is
 checked that, before the first byte of it was sent,
 
-- each file that the commit names, and the shards, had been synced after the last write to it;
+- each file that the commit names, the shards and all that is appended to had been synced after the last write to it;
 - the file that names them, `segments_N`, had been synced, then renamed, and then the folder that it lies in synced;
 - the folder of a new shard had been synced.
 
@@ -159,10 +159,11 @@ def change(stub: RetrievalStub, rng: random.Random, number: int) -> str:
 
 
 def commit(folder: Path) -> frozenset[str]:
-    """The files of the base as it is now: those of Lucene's last commit, and the shards."""
+    """The files of the base as it is now: those of Lucene's last commit, the shards, and what else is appended to."""
     base = KnowledgeBase.open(folder)
     names = {str(base.built.lucene_folder / name) for name in base.index.files()}
     names |= {str(base.built.shards_folder / shard.name) for shard in base.manifest.shards if shard.live}
+    names |= {f"{base.built.folder}/{name}" for name in base.appended}
     base.close()
     return frozenset(names)
 

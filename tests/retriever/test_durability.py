@@ -28,6 +28,9 @@ from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.upkeep.compact import compact
 from reimagen_retriever.upkeep.snapshot import snapshot
 from reimagen_retriever.upkeep.verify import verify
+from reimagen_retriever.vectors.make import make_vectors
+
+MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
 
 KILLS = int(os.environ.get("REIMAGEN_KILLS", "2"))
 WRITERS = 4
@@ -125,19 +128,25 @@ def content(folder: Path) -> State:
 
 
 def found(folder: Path) -> list[list[tuple[str, float]]]:
+    """By words for each of the queries, then by meaning."""
     base = KnowledgeBase.open(folder)
+    assert base.dense
     hits = [base.index.search(query, 1_000, 0, 0) for query in QUERIES]
+    hits += [base.dense.search(query, 1_000, -1) for query in QUERIES]
     base.close()
     return [[(hit.pair.id, hit.score) for hit in each] for each in hits]
 
 
-def check_equals_a_fresh_base(folder: Path, state: Mapping[str, Pair], scratch: Path) -> None:
+def check_equals_a_fresh_base(folder: Path, state: Mapping[str, Pair], encoder: Path, scratch: Path) -> None:
     """Searches find what those of a base built of the same pairs find; once compacted, with the same scores."""
     pairs = [SourcePair("", identifier, text, image, "", name) for identifier, (text, name, image) in state.items()]
     fresh = build(Listed(pairs), scratch / "fresh").manifest
+    make_vectors(scratch / "fresh", encoder)
     expected = found(scratch / "fresh")
+    now = found(folder)
     # Lucene's statistics count removed pairs for a while, which moves scores, not what is found.
-    assert [{name for name, _ in hits} for hits in found(folder)] == [{name for name, _ in hits} for hits in expected]
+    assert [{name for name, _ in hits} for hits in now] == [{name for name, _ in hits} for hits in expected]
+    assert now[len(QUERIES) :] == expected[len(QUERIES) :]
     snapshot(folder, scratch / "compacted")
     assert compact(scratch / "compacted").generation == fresh.generation
     assert found(scratch / "compacted") == expected
@@ -145,11 +154,13 @@ def check_equals_a_fresh_base(folder: Path, state: Mapping[str, Pair], scratch: 
 
 
 def test_no_acknowledged_change_is_lost_however_often_the_service_is_killed(
-    tmp_path: Path, serve: Callable[..., AbstractContextManager[Any]]
+    tmp_path: Path, serve: Callable[..., AbstractContextManager[Any]], sentence_encoder: MakeEncoder
 ) -> None:
     rng = random.Random(f"durability {KILLS}")
     folder = tmp_path / "kb"
     build(Listed([SourcePair("", "built", "a kea of the build", picture(rng), "", "MIT")]), folder)
+    encoder = sentence_encoder({"a": [0.1, 0.1], **{word: [rng.random(), rng.random()] for word in WORDS}})
+    make_vectors(folder, encoder)
     writers = [Writer(f"w{number}", random.Random(f"{number}"), {}) for number in range(WRITERS)]
     state = content(folder)
     for _ in range(KILLS):
@@ -175,6 +186,6 @@ def test_no_acknowledged_change_is_lost_however_often_the_service_is_killed(
             writer.there = mine
         assert len(state) == 1 + sum(len(writer.there) for writer in writers)
         assert verify(folder)[1] == []
-        check_equals_a_fresh_base(folder, state, tmp_path / "scratch")
+        check_equals_a_fresh_base(folder, state, encoder, tmp_path / "scratch")
         shutil.rmtree(tmp_path / "scratch")
     assert sum(writer.calls for writer in writers) >= KILLS

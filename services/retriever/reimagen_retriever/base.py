@@ -1,6 +1,6 @@
 """A knowledge base, open for reading."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -38,6 +38,8 @@ class KnowledgeBase:
         """What the last build wrote."""
         self.manifest = _now(built, index)
         """What the base is now, live writes included."""
+        self.appended = _appended(index)
+        """Of the files that live writes append to, how much counts, see `Changes.appended`."""
         self.index = index
         self.images = images
         self.dense = dense
@@ -78,7 +80,8 @@ class KnowledgeBase:
             dense = None
             if manifest.vectors:
                 vectors = folder / manifest.folder / manifest.vectors.folder
-                dense = DenseSearcher(index, manifest.vectors, vectors, encoder)
+                added = _appended(index).get(manifest.vectors.added, 0)
+                dense = DenseSearcher(index, manifest.vectors, vectors, encoder, added)
             images: Images
             if manifest.store:
                 # Who serves from a folder needs nothing of what this imports.
@@ -158,8 +161,11 @@ class KnowledgeBase:
         if index is None:
             return None
         try:
+            dense = None
+            if self.dense and self.built.vectors:
+                dense = self.dense.over(index, _appended(index).get(self.built.vectors.added, 0))
             images = self.images.shared(_now(self.built, index).shards)
-            return type(self)(self._folder, self.built, index, images, self.dense and self.dense.over(index))
+            return type(self)(self._folder, self.built, index, images, dense)
         except DamagedError:
             index.close()
             raise
@@ -172,6 +178,11 @@ class KnowledgeBase:
         """Lets go of all files."""
         self.index.close()
         self.images.close()
+
+
+def _appended(index: BM25Index) -> Mapping[str, int]:
+    changes = Changes.read(index.notes)
+    return changes.appended if changes else {}
 
 
 def _now(built: Manifest, index: BM25Index) -> Manifest:

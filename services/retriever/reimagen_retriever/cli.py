@@ -274,6 +274,10 @@ def describe(knowledge_base: KnowledgeBaseFolder) -> None:
         typer.echo(f"built {manifest.created:%Y-%m-%d %H:%M} UTC, format version {manifest.format_version}")
         if manifest.vectors:
             typer.echo(_vectors_summary(manifest))
+        if base.dense and base.dense.added:
+            typer.echo(
+                f"  and {base.dense.added:,} of pairs that were added since; `compact` takes them into the index"
+            )
 
 
 @app.command(epilog=variables_help(Settings))

@@ -19,6 +19,7 @@ from reimagen_retriever.knowledge_base.manifest import Manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair, StoredPair
 from reimagen_retriever.live.groups import Rejections, checked_groups
 from reimagen_retriever.live.queue import WriteQueue
+from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import Outcome, Remove
 from reimagen_retriever.search import Explanation, Minima, Search, explain, find
 from reimagen_retriever.search import key as search_key
@@ -189,13 +190,18 @@ class Retriever:
             entries: Pairs, which are checked as a build checks them, and what its sender found wrong with others.
 
         Raises:
+            InvalidArgument: the base has vectors, and its encoder is not here to make those of the pairs.
             Unavailable: the base is not open, or cannot be written to now: the disk is full, another process writes...
             ReimagenError: the base is damaged.
         """
         writes = self._writing()
         outcomes: Counter[Outcome] = Counter()
         rejections = Rejections()
-        for changes in checked_groups(entries, rejections):
+        with self._served.current() as base:
+            refuse_without_encoder(base)
+        for group in checked_groups(entries, rejections):
+            with self._served.current() as base:
+                changes = with_vectors(base, group, rejections)
             outcomes.update(writes.apply(changes))
         return Added(
             added=outcomes[Outcome.ADDED],

@@ -13,11 +13,9 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build
 from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.encoder import Encoder
-from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.manifest import read_manifest
-from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
-from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
+from reimagen_retriever.live.writer import LiveWriter, Outcome, Remove
 from reimagen_retriever.search import Minima, Search, find
 from reimagen_retriever.upkeep.compact import compact
 from reimagen_retriever.upkeep.snapshot import snapshot
@@ -214,15 +212,10 @@ def test_compact_and_snapshot_keep_the_vectors(base: MakeBase, encoder: Path, tm
     assert made == copied
 
 
-def test_what_is_removed_is_not_found_and_what_would_have_no_vector_is_refused(
-    base: MakeBase, encoder: Path, picture: MakePicture
-) -> None:
+def test_what_is_removed_is_not_found(base: MakeBase, encoder: Path) -> None:
     folder = base(CAPTIONS)
     make_vectors(folder, encoder)
-    new = Put(*checked_pair(SourcePair(place="new", id="new", text="a hound", image=picture("blue"))))
     with LiveWriter(folder, Holder(work="test")) as writer:
-        with pytest.raises(InvalidArgument, match="pairs: this knowledge base has vectors, and a pair that is added"):
-            writer.apply([new])
         assert writer.apply([Remove("1")]) == [Outcome.REMOVED]
     assert dense(folder, "a hound") == ["3", "2"]
     compacted = compact(folder)

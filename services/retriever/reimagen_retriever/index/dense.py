@@ -13,7 +13,7 @@ import time
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import faiss
 import numpy as np
@@ -179,7 +179,7 @@ class DenseIndex:
         n = min(n, self.pairs)
         wanted, parameters = n, None
         if self._kind != "flat" and 8 * n >= self.pairs:
-            return _best(np.arange(self.pairs), self._all_cosines(vector), n)
+            return best_of(np.arange(self.pairs), self._all_cosines(vector), n)
         if self._kind == "hnsw":
             parameters = _faiss.SearchParametersHNSW(efSearch=max(_HNSW_EFFORT, 2 * n))
         elif self._kind == "ivf-pq":
@@ -194,7 +194,7 @@ class DenseIndex:
         self, rows: NDArray[np.int64], vector: NDArray[np.float32], n: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Of these rows the n nearest to a vector, and their cosines with it, best first."""
-        return _best(rows, self.read(rows) @ vector, n)
+        return best_of(rows, self.read(rows) @ vector, n)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The rows' vectors, (rows, dimension)."""
@@ -221,10 +221,34 @@ class DenseIndex:
         return np.concatenate([block.astype(np.float32) @ vector for block in blocks])
 
 
+class Dense(Protocol):
+    """What a `DenseIndex` does, whatever it is made of."""
+
+    pairs: int
+    """How many rows there are."""
+
+    def nearest(self, vector: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """See `DenseIndex`."""
+
+    def best(
+        self, rows: NDArray[np.int64], vector: NDArray[np.float32], n: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """See `DenseIndex`."""
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `DenseIndex`."""
+
+    def identifier(self, row: int) -> str:
+        """See `DenseIndex`."""
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """See `DenseIndex`."""
+
+
 class DenseUnion:
     """Several indexes as one, whose rows are theirs one after the other; safe to use from many threads."""
 
-    def __init__(self, parts: Sequence["DenseIndex | DenseUnion"]) -> None:
+    def __init__(self, parts: Sequence[Dense]) -> None:
         self._parts = parts
         self._starts = np.cumsum([0, *(part.pairs for part in parts)])
         self.pairs: int = self._starts[-1].item()
@@ -233,13 +257,13 @@ class DenseUnion:
         """See `DenseIndex`."""
         found = [part.nearest(vector, n) for part in self._parts]
         rows = [start + rows for start, (rows, _) in zip(self._starts, found, strict=False)]
-        return _best(np.concatenate(rows), np.concatenate([cosines for _, cosines in found]), n)
+        return best_of(np.concatenate(rows), np.concatenate([cosines for _, cosines in found]), n)
 
     def best(
         self, rows: NDArray[np.int64], vector: NDArray[np.float32], n: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """See `DenseIndex`."""
-        return _best(rows, self.read(rows) @ vector, n)
+        return best_of(rows, self.read(rows) @ vector, n)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `DenseIndex`."""
@@ -260,9 +284,10 @@ class DenseUnion:
         return np.concatenate([start + part.rows(ids) for start, part in zip(self._starts, self._parts, strict=False)])
 
 
-def _best(
+def best_of(
     rows: NDArray[np.int64], cosines: NDArray[np.float32], n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The n rows of the greatest cosines, and those, best first."""
     order = np.lexsort((rows, -cosines))[:n]
     return rows[order], cosines[order]
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.index.bm25 import BM25Index
-from reimagen_retriever.index.dense import DenseIndex, DenseUnion
+from reimagen_retriever.index.dense import Dense, DenseIndex, DenseUnion
+from reimagen_retriever.index.dense_added import DenseWithAdded
 from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.index.filters import EVERYTHING, Filters
 from reimagen_retriever.index.fusion import reciprocal_rank_fusion
@@ -36,27 +37,47 @@ class DenseSearcher:
         vectors: What the manifest says of them.
         folder: Where they are.
         encoder: The folder of their encoder, where it isn't the one that the manifest names.
+        added: Bytes of the vectors that were added since, as the last commit tells.
 
     Raises:
         DamagedError: they cannot be read.
     """
 
-    def __init__(self, index: BM25Index, vectors: Vectors, folder: Path, encoder: Path | None = None) -> None:
+    def __init__(
+        self, index: BM25Index, vectors: Vectors, folder: Path, encoder: Path | None = None, added: int = 0
+    ) -> None:
         self._bm25 = index
-        self._dense: DenseIndex | DenseUnion = DenseIndex(folder, vectors.kind, vectors.pairs, vectors.dimension)
+        made = DenseIndex(folder, vectors.kind, vectors.pairs, vectors.dimension)
+        self._own = DenseWithAdded(made, folder.parent / vectors.added, vectors.dimension).at(added)
+        self._dense: Dense = self._own
         self._encoder = _OpenedLater(encoder or Path(vectors.encoder), vectors.encoder_digest)
 
-    def over(self, index: BM25Index) -> Self:
-        """The same vectors, of what the pairs are now."""
+    def over(self, index: BM25Index, added: int) -> Self:
+        """The vectors of what the pairs are now.
+
+        Args:
+            index: What knows the pairs now.
+            added: See the class.
+
+        Raises:
+            DamagedError: what was added cannot be read.
+        """
         newer = copy(self)
         newer._bm25 = index
+        newer._dense = newer._own = self._own.at(added)
         return newer
 
     def united(self, others: Sequence[Self], index: BM25Index) -> Self:
         """These vectors and others of the same encoder as one, of the pairs of a united index."""
-        newer = self.over(index)
-        newer._dense = DenseUnion([self._dense, *(each._dense for each in others)])
+        newer = copy(self)
+        newer._bm25 = index
+        newer._dense = DenseUnion([each._own for each in (self, *others)])
         return newer
+
+    @property
+    def added(self) -> int:
+        """How many pairs have come since the vectors were made."""
+        return self._own.added
 
     def search(self, query: str, k: int, minimum_cosine: float, filters: Filters = EVERYTHING) -> list[Hit]:
         """The pairs whose vectors are nearest to the query's, best first, equal ones in the order of the ids' bytes.

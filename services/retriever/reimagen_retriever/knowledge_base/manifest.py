@@ -52,6 +52,11 @@ class Vectors(BaseModel):
     minimum_cosine: float = Field(description="What makes a neighbor: one in a thousand of unrelated pairs has more.")
     sha256: dict[str, str] = Field(default={}, description="Of each file, by its name; older bases have none.")
 
+    @property
+    def added(self) -> str:
+        """The file of the vectors of pairs that were added since, see `Changes.appended`."""
+        return f"{self.folder}/added"
+
 
 class PictureStore(BaseModel):
     """An object store that has a base's pictures."""
@@ -143,6 +148,9 @@ class Changes(BaseModel):
     pairs: int = Field(description="How many pairs there are now.")
     licenses: dict[str, int] = Field(description="License to the number of pairs under it now.")
     shards: list[Shard] = Field(description="Those that have come since the build.")
+    appended: dict[str, int] = Field(
+        default={}, description="Bytes that count of each file that is appended to, by its place in the base's folder."
+    )
 
     @classmethod
     def read(cls, notes: Mapping[str, str]) -> Self | None:

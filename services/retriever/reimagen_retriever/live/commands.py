@@ -18,6 +18,7 @@ from reimagen_retriever.knowledge_base.checks import refuse_bad_id
 from reimagen_retriever.knowledge_base.pair import Rejected
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.groups import Rejections, checked_groups
+from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
 
 KnowledgeBaseFolder = Annotated[
@@ -34,12 +35,18 @@ def add(
     knowledge_base: KnowledgeBaseFolder,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="What to add: anything that `build` takes.")],
     address: Address = "",
+    encoder: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the base's encoder is, if it was moved; a service's own counts."),
+    ] = None,
 ) -> None:
     """Add the pairs of SOURCE to a knowledge base; a pair whose id is there already takes its place.
 
     A service that serves KB_DIR finds them within a second. When this command ends they are safe on disk; interrupted,
     it may be called again: what is there already is left as it is. While a service itself is being sent changes it
     holds KB_DIR, and this command says so: name the service with --address then.
+
+    Where the base has vectors, its encoder makes those of the new pairs.
     """
     with told():
         rejections = Rejections(_tell)
@@ -50,9 +57,10 @@ def add(
             generation = answer.generation
         else:
             outcomes: Counter[Outcome] = Counter()
-            with LiveWriter(knowledge_base, Holder(work="add")) as writer:
+            with LiveWriter(knowledge_base, Holder(work="add"), encoder=encoder) as writer:
+                refuse_without_encoder(writer.base)
                 for group in groups:
-                    outcomes.update(writer.apply(group))
+                    outcomes.update(writer.apply(with_vectors(writer.base, group, rejections)))
                 generation = writer.generation
             kinds = (Outcome.ADDED, Outcome.UPDATED, Outcome.UNCHANGED)
             counts = {outcome.value: outcomes[outcome] for outcome in kinds}

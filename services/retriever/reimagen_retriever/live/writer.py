@@ -1,20 +1,25 @@
-"""Changing a knowledge base that is there: pictures, then texts, then one commit that makes both seen."""
+"""Changing a knowledge base that is there: pictures and vectors, then texts, then one commit that makes all seen."""
 
 import hashlib
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
-from reimagen_common.errors import InvalidArgument, Unavailable
+import numpy as np
+from numpy.typing import NDArray
+
+from reimagen_common.errors import Unavailable
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.index.dense_added import FLOAT16
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.appended import AppendedWriter
 from reimagen_retriever.knowledge_base.manifest import Changes, mark_commit, read_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.picture import PictureFacts
@@ -23,11 +28,22 @@ from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 
 @dataclass(frozen=True)
+class Vector:
+    """A pair's vector, and what made it."""
+
+    values: NDArray[np.float32]
+    encoder_digest: str
+    of: Literal["texts", "pictures"]
+
+
+@dataclass(frozen=True)
 class Put:
     """Adds a checked pair, in place of the one that has its id, if any."""
 
     pair: SourcePair
     facts: PictureFacts
+    vector: Vector | None = field(default=None, compare=False)
+    """Where the base has vectors, see `live.vectors`; a pair that is there already needs none."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +71,15 @@ class Outcome(Enum):
 class LiveWriter:
     """Writes to a base, whose lock it holds until it is closed; used by one thread.
 
-    A change is either whole and safe on disk, or not there: pictures are appended to a shard and synced, and then one
-    commit of Lucene's makes texts, counts and the places of the pictures seen. What a killed or failed writer has left
-    behind its last commit is cut off by the next one. After an error a writer must be closed.
+    A change is either whole and safe on disk, or not there: pictures are appended to a shard and synced, vectors to a
+    file of theirs, and then one commit of Lucene's makes texts, counts and the places of all that seen. What a killed
+    or failed writer has left behind its last commit is cut off by the next one. After an error a writer must be closed.
 
     Args:
         folder: The knowledge base.
         holder: What others are told about who writes.
         wait_seconds: How long to wait for another writer to end.
+        encoder: See `KnowledgeBase.open`.
 
     Raises:
         NotFound: there is no finished knowledge base in the folder.
@@ -70,11 +87,17 @@ class LiveWriter:
         ReimagenError: the base is damaged.
     """
 
-    def __init__(self, folder: Path, holder: Holder, wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        holder: Holder,
+        wait_seconds: float = LOCK_WAIT_SECONDS,
+        encoder: Path | None = None,
+    ) -> None:
         read_manifest(folder)
         with ExitStack() as opened, _refusing(folder):
             opened.enter_context(locked(folder, holder, wait_seconds))
-            self._base = KnowledgeBase.open(folder)
+            self._base = KnowledgeBase.open(folder, encoder)
             opened.callback(lambda: self._base.close())
             self._built = self._base.built
             lucene, shards = folder / self._built.lucene_folder, folder / self._built.shards_folder
@@ -83,8 +106,18 @@ class LiveWriter:
             self._index = opened.enter_context(IndexWriter(lucene, self._built.analysis))
             self._shards = LiveShardWriter(shards, self._base.manifest.shards)
             opened.callback(self._shards.close)
+            self._vectors: AppendedWriter | None = None
+            if self._built.vectors:
+                added = self._built.vectors.added
+                self._vectors = AppendedWriter(folder / self._built.folder / added, self._base.appended.get(added, 0))
+                opened.callback(self._vectors.close)
             self._folder = folder
             self._opened = opened.pop_all()
+
+    @property
+    def base(self) -> KnowledgeBase:
+        """As the last commit left it."""
+        return self._base
 
     @property
     def generation(self) -> str:
@@ -95,10 +128,11 @@ class LiveWriter:
         """Makes changes, all of them in one commit; when it returns they are safe, and seen by who opens the base.
 
         Raises:
-            Unavailable: they cannot be written; none of them is made.
+            Unavailable: they cannot be written, or a pair has not the vector that it needs; none of them is made.
         """
         before: dict[str, StoredPair | None] = {}
         after: dict[str, StoredPair | None] = {}
+        vectors: dict[str, Vector] = {}
         outcomes = []
         with _refusing(self._folder):
             for change in changes:
@@ -107,9 +141,11 @@ class LiveWriter:
                     before[identifier] = after[identifier] = self._base.index.get(identifier)
                 outcome, after[identifier] = self._changed(change, after[identifier])
                 outcomes.append(outcome)
+                if self._vectors and isinstance(change, Put) and outcome is not Outcome.UNCHANGED:
+                    vectors[identifier] = self._checked_vector(change)
             changed = {identifier: pair for identifier, pair in after.items() if pair != before[identifier]}
             if changed:
-                self._commit(before, changed)
+                self._commit(before, changed, vectors)
         return outcomes
 
     def close(self) -> None:
@@ -127,18 +163,34 @@ class LiveWriter:
     def _changed(self, change: Change, old: StoredPair | None) -> tuple[Outcome, StoredPair | None]:
         if isinstance(change, Remove):
             return (Outcome.REMOVED if old else Outcome.UNKNOWN), None
-        if old and _same(old, change.pair):
+        if old and is_same(old, change.pair):
             return Outcome.UNCHANGED, old
-        if self._built.vectors:
-            raise InvalidArgument(
-                "this knowledge base has vectors, and a pair that is added would have none: build it anew with the "
-                "pair, and make the vectors again",
-                field="pairs",
-            )
         return (Outcome.UPDATED if old else Outcome.ADDED), self._shards.add(change.pair, change.facts)
 
-    def _commit(self, before: dict[str, StoredPair | None], changed: dict[str, StoredPair | None]) -> None:
+    def _checked_vector(self, put: Put) -> Vector:
+        made, vector = self._built.vectors, put.vector
+        assert made
+        if vector is None or (vector.encoder_digest, vector.of) != (made.encoder_digest, made.of):
+            raise Unavailable(
+                f"the pair {put.pair.id!r}, or the vectors of this knowledge base, have changed since its own was "
+                "made; send it again",
+                retry_after=0.1,
+            )
+        return vector
+
+    def _commit(
+        self,
+        before: dict[str, StoredPair | None],
+        changed: dict[str, StoredPair | None],
+        vectors: dict[str, Vector],
+    ) -> None:
         shards = self._shards.sync()
+        appended = {}
+        if self._vectors and self._built.vectors:
+            for identifier, pair in changed.items():
+                if pair:
+                    self._vectors.add(identifier, vectors[identifier].values.astype(FLOAT16).tobytes())
+            appended[self._built.vectors.added] = self._vectors.sync()
         licenses = Counter(self._base.manifest.licenses)
         for identifier, pair in changed.items():
             old = before[identifier]
@@ -158,6 +210,7 @@ class LiveWriter:
             pairs=licenses.total(),
             licenses=dict((+licenses).most_common()),
             shards=shards[len(self._built.shards) :],
+            appended=appended,
         )
         self._index.commit(changes.notes())
         mark_commit(self._folder / self._built.folder)
@@ -167,7 +220,8 @@ class LiveWriter:
             self._base = refreshed
 
 
-def _same(stored: StoredPair, pair: SourcePair) -> bool:
+def is_same(stored: StoredPair, pair: SourcePair) -> bool:
+    """Whether to add a checked pair would change nothing of the one that is there."""
     mine = (stored.contents, stored.source, stored.license, stored.unsafe, stored.duplicate_of, stored.sha256)
     digest = hashlib.sha256(pair.image).hexdigest()
     return mine == (pair.text, pair.source, pair.license, pair.unsafe, pair.duplicate_of, digest)

@@ -14,7 +14,6 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import refuse_foreign_folder, remove_leftovers
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest, write_manifest
-from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 _TRIES = 20
@@ -87,7 +86,7 @@ def _link(base: KnowledgeBase, source: Path, folder: Path) -> None:
     for shard in base.manifest.shards:
         file = source / base.built.shards_folder / shard.name
         if shard.live and shard is base.manifest.shards[-1]:
-            _copy_growing(file, folder / "shards" / shard.name, shard)
+            _copy_growing(file, folder / "shards" / shard.name, shard.size, bytes(2 * tarfile.BLOCKSIZE))
         else:
             _link_file(file, folder / "shards" / shard.name)
     made = [folder / "lucene", folder / "shards", folder]
@@ -95,7 +94,11 @@ def _link(base: KnowledgeBase, source: Path, folder: Path) -> None:
         name = base.built.vectors.folder
         (folder / name).mkdir()
         for file in (source / base.built.folder / name).iterdir():
-            _link_file(file, folder / name / file.name)
+            appended = base.appended.get(f"{name}/{file.name}")
+            if appended is None:
+                _link_file(file, folder / name / file.name)
+            else:
+                _copy_growing(file, folder / name / file.name, appended)
         made.append(folder / name)
     for each in made:
         sync_folder(each)
@@ -112,16 +115,16 @@ def _link_file(file: Path, link: Path) -> None:
             os.fsync(copy.fileno())
 
 
-def _copy_growing(file: Path, copy: Path, shard: Shard) -> None:
-    """Copies a shard that live writes may append to at this moment, up to what was committed."""
+def _copy_growing(file: Path, copy: Path, size: int, end: bytes = b"") -> None:
+    """Copies a file that live writes may append to at this moment, up to what was committed, and ends it."""
     with file.open("rb") as source, copy.open("xb") as target:
-        left = shard.size
+        left = size
         while left:
             data = source.read(min(left, 1024 * 1024))
             if not data:
                 raise ReimagenError(f"{file} is shorter than the last commit says")
             target.write(data)
             left -= len(data)
-        target.write(bytes(2 * tarfile.BLOCKSIZE))
+        target.write(end)
         target.flush()
         os.fsync(target.fileno())

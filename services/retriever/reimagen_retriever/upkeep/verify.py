@@ -12,6 +12,8 @@ from typing import IO, cast
 from reimagen_common.errors import ReimagenError
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.dense import checksums
+from reimagen_retriever.index.dense_added import FLOAT16
+from reimagen_retriever.knowledge_base.appended import read_appended
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -42,7 +44,10 @@ def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
     base = KnowledgeBase.open(knowledge_base)
     try:
         manifest = base.manifest
-        damages = []
+        damages: list[Damage] = []
+        if manifest.vectors:
+            damages += _vectors(knowledge_base / manifest.folder, manifest.vectors, base)
+        dense = None if damages else base.dense
         ids: Counter[bytes] = Counter()
         licenses: Counter[str] = Counter()
         with progress_bar("verifying", manifest.pairs) as progress:
@@ -56,10 +61,10 @@ def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
                     ids[hashlib.blake2b(pair.id.encode(), digest_size=12).digest()] += 1
                     licenses[pair.license] += 1
                     damages += [Damage(f"{pair.shard}, {pair.id}", what) for what in _damages(base, pair, members)]
+                    if dense and not dense.vectors_of([pair.id]):
+                        damages.append(Damage(f"{pair.shard}, {pair.id}", "it has no vector; make the vectors anew"))
                     progress.update()
         damages += _counts(manifest, ids, licenses)
-        if manifest.vectors:
-            damages += _vectors(knowledge_base / manifest.folder / manifest.vectors.folder, manifest.vectors)
         return manifest, damages
     except DamagedError as error:
         raise ReimagenError(f"{knowledge_base} is damaged, build it again: {error}") from error
@@ -82,11 +87,15 @@ def _damages(base: KnowledgeBase, pair: StoredPair, members: dict[int, int] | No
         yield "its picture is not what was added"
 
 
-def _vectors(folder: Path, vectors: Vectors) -> Iterator[Damage]:
-    there = checksums(folder)
+def _vectors(folder: Path, vectors: Vectors, base: KnowledgeBase) -> Iterator[Damage]:
+    there = checksums(folder / vectors.folder)
     for name, digest in vectors.sha256.items():
         if there.get(name) != digest:
-            yield Damage(f"{folder.name}/{name}", "is not as it was written; make the vectors anew")
+            yield Damage(f"{vectors.folder}/{name}", "is not as it was written; make the vectors anew")
+    size = base.appended.get(vectors.added, 0)
+    for record in read_appended(folder / vectors.added, FLOAT16.itemsize * vectors.dimension, 0, size):
+        if not record.intact:
+            yield Damage(f"{vectors.added}, {record.id}", "its vector is not what was added; make the vectors anew")
 
 
 def _counts(manifest: Manifest, ids: Counter[bytes], licenses: Counter[str]) -> Iterator[Damage]:

@@ -1,0 +1,366 @@
+"""Pairs added to a base with vectors: found by meaning at once, and as a base built of the same pairs finds them."""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.build import build
+from reimagen_retriever.cache import AnswerCache
+from reimagen_retriever.cli import app
+from reimagen_retriever.folder_lock import Holder
+from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.manifest import read_manifest
+from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
+from reimagen_retriever.live.groups import Rejections
+from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
+from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
+from reimagen_retriever.search import Method, Minima, Search, find
+from reimagen_retriever.service import Retriever
+from reimagen_retriever.upkeep.compact import compact
+from reimagen_retriever.upkeep.snapshot import restore, snapshot
+from reimagen_retriever.upkeep.union import unite
+from reimagen_retriever.upkeep.verify import verify
+from reimagen_retriever.vectors.make import make_vectors
+from reimagen_retriever.vectors.precomputed import Of
+
+MakeBase = Callable[..., Path]
+MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
+MakePicture = Callable[..., bytes]
+
+TEST = Holder(work="test")
+COLORS = {"red": [1.0, -1.0, -1.0], "blue": [-1.0, -1.0, 1.0], "thing": [0.1, 0.2, 0.3], "pink": [1.0, 0.5, 0.6]}
+WORDS = {"dog": [1.0, 0.0, 0.1], "hound": [0.9, 0.1, 0.0], "cat": [0.0, 1.0, 0.0], "none": [0.0, 0.0, 0.0]}
+QUERIES = ("a red thing", "blue", "pink thing thing", "a thing")
+MINIMA: tuple[tuple[Method, float], ...] = (("dense", -1.0), ("hybrid", 0.0))
+SECONDS = 60
+
+
+class Listed:
+    def __init__(self, pairs: Mapping[str, SourcePair]) -> None:
+        self._pairs = pairs
+
+    def size(self) -> int:
+        return len(self._pairs)
+
+    def identity(self) -> Iterator[str]:
+        yield from self._pairs
+
+    def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
+        yield from list(self._pairs.values())[skip:]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner(env={"COLUMNS": "300"}).invoke(app, [str(argument) for argument in arguments])
+
+
+def add(writer: LiveWriter, *pairs: SourcePair) -> list[Outcome]:
+    rejections = Rejections()
+    puts = with_vectors(writer.base, [Put(*checked_pair(pair)) for pair in pairs], rejections)
+    assert not rejections.count
+    return writer.apply(puts)
+
+
+def found(folder: Path, queries: Sequence[str] = QUERIES, k: int = 16) -> list[list[tuple[str, Any]]]:
+    """What dense and hybrid searches find: ids with scores, to the digits that float16 has."""
+    base = KnowledgeBase.open(folder)
+    everything = Filters(keep_duplicates=True)
+    hits = [
+        find(base, Search(query, k, method=method, minimum_score=least, filters=everything), Minima(0.0))
+        for query in queries
+        for method, least in MINIMA
+    ]
+    base.close()
+    return [[(hit.pair.id, pytest.approx(hit.score, abs=1e-6)) for hit in each] for each in hits]
+
+
+def ids(retriever: Retriever, query: str, method: Method = "dense", least: float | None = -1.0) -> list[str]:
+    search = Search(query, 16, method=method, minimum_score=least)
+    return [neighbor.pair.id for neighbor in retriever.search(search).neighbors]
+
+
+@pytest.fixture(scope="session")
+def clip(clip_encoder: MakeEncoder) -> Path:
+    return clip_encoder(COLORS)
+
+
+@pytest.fixture
+def words(sentence_encoder: MakeEncoder) -> Path:
+    return sentence_encoder(WORDS)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("of", ["pictures", "texts"])
+def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(
+    tmp_path: Path, picture: MakePicture, clip: Path, of: Of, seed: int
+) -> None:
+    """Adds, updates and removals in groups, by writers that come and go; then compacted, too."""
+    rng = random.Random(seed)
+
+    def drawn(identifier: str) -> SourcePair:
+        # No two cosines are equal, so that the order is that of neither ids nor rounding.
+        image = picture("#" + rng.randbytes(3).hex())
+        return SourcePair("here", identifier, " ".join(rng.choices(list(COLORS), k=5)), image)
+
+    folder = tmp_path / "kb"
+    there = {name: drawn(name) for name in ("0", "1", "2")}
+    build(Listed(there), folder)
+    make_vectors(folder, clip, of)
+    for _ in range(4):
+        with LiveWriter(folder, TEST) as writer:
+            for _ in range(rng.randint(1, 6)):
+                identifier = str(rng.randrange(6))
+                there.pop(identifier, None)
+                if rng.random() < 0.4:
+                    writer.apply([Remove(identifier)])
+                else:
+                    there[identifier] = drawn(identifier)
+                    add(writer, there[identifier])
+    assert verify(folder)[1] == []
+    fresh = folder.with_name("fresh")
+    build(Listed(there), fresh)
+    make_vectors(fresh, clip, of)
+    expected = found(fresh)
+    # Lucene's statistics count removed pairs for a while, and a hybrid's order can follow them.
+    assert found(folder)[::2] == expected[::2]
+    restore(folder, folder.with_name("copy"))
+    assert found(folder.with_name("copy")) == found(folder)
+    manifest = compact(folder)
+    assert manifest.vectors
+    assert manifest.vectors.pairs == len(there)
+    assert found(folder) == expected
+    assert verify(folder)[1] == []
+
+
+def opened(folder: Path, encoder: Path | None = None) -> Retriever:
+    retriever = Retriever(folder, AnswerCache(None, 1), 0.6, encoder=encoder)
+    retriever.open()
+    return retriever
+
+
+def test_a_picture_that_is_added_is_found_by_what_it_shows_at_once(
+    base: MakeBase, clip: Path, picture: MakePicture
+) -> None:
+    folder = base({"built": "thing"})
+    made = make_vectors(folder, clip)
+    serving, following = opened(folder), opened(folder)
+    before = ids(serving, "red")
+    added = serving.add_pairs(
+        [
+            SourcePair("pairs[0]", "r", "unnamed", picture("red")),
+            SourcePair("pairs[1]", "b", "unnamed", picture("blue")),
+        ]
+    )
+    assert (added.added, added.rejected_count) == (2, 0)
+    assert added.generation != made.generation
+    for each in (serving, following):
+        assert ids(each, "red")[0] == "r"
+        assert set(ids(each, "red")) == {"r", "b", *before}
+        assert ids(each, "red", "hybrid", 0.0)[0] == "r"
+        assert ids(each, "blue")[0] == "b"
+    again = serving.add_pairs([SourcePair("pairs[0]", "r", "unnamed", picture("red"))])
+    assert (again.unchanged, again.generation) == (1, added.generation)
+    updated = serving.add_pairs([SourcePair("pairs[0]", "r", "unnamed", picture("#0000f0"))])
+    assert updated.updated == 1
+    for each in (serving, following):
+        assert ids(each, "blue")[:2] == ["b", "r"]
+        assert each.search(Search("red", 1, method="dense", minimum_score=0.9)).neighbors == []
+    serving.delete_pairs(["r", "b"])
+    for each in (serving, following):
+        assert ids(each, "blue") == ["built"]
+        each.close()
+    assert verify(folder)[1] == []
+
+
+def test_vectors_made_anew_take_in_what_was_added(
+    base: MakeBase, clip: Path, words: Path, picture: MakePicture
+) -> None:
+    folder = base({"built": "a cat"})
+    make_vectors(folder, clip)
+    serving = opened(folder)
+    serving.add_pairs([SourcePair("pairs[0]", "d", "a dog", picture("red"))])
+    assert ids(serving, "red")[0] == "d"
+    assert "and 1 of pairs that were added since" in run("describe", folder).stdout
+    made = make_vectors(folder, words).vectors
+    assert made
+    assert made.pairs == 2
+    assert "added since" not in run("describe", folder).stdout
+    assert ids(serving, "hound")[0] == "d"
+    serving.add_pairs([SourcePair("pairs[0]", "h", "a hound", picture("blue"))])
+    assert ids(serving, "hound")[0] == "h"
+    serving.close()
+    assert verify(folder)[1] == []
+
+
+def test_pairs_wait_for_the_vectors_of_the_base_as_it_is_now(
+    base: MakeBase, clip: Path, words: Path, picture: MakePicture
+) -> None:
+    folder = base({"built": "a cat"})
+    make_vectors(folder, clip)
+    kb = KnowledgeBase.open(folder)
+    puts = with_vectors(kb, [Put(*checked_pair(SourcePair("", "d", "a dog", picture("red"))))], Rejections())
+    kb.close()
+    make_vectors(folder, words)
+    with LiveWriter(folder, TEST) as writer:
+        for late in (puts, [Put(puts[0].pair, puts[0].facts)]):
+            with pytest.raises(Unavailable, match=r"the pair 'd', or the vectors .* have changed .*send it again"):
+                writer.apply(late)
+
+
+def test_what_the_encoder_can_make_nothing_of_is_told_by_its_place(
+    base: MakeBase, words: Path, picture: MakePicture
+) -> None:
+    folder = base({"built": "a cat"})
+    make_vectors(folder, words)
+    serving = opened(folder)
+    texts = ("dog", "none", "hound")
+    pairs = [SourcePair(f"pairs[{n}]", text, text, picture(size=(8 + n, 8))) for n, text in enumerate(texts)]
+    added = serving.add_pairs(pairs)
+    assert added.added == 2
+    assert [(each.place, each.reason) for each in added.rejected] == [("pairs[1]", "cannot be encoded")]
+    assert "not finite, or 0" in added.rejected[0].detail
+    assert set(ids(serving, "dog")) == {"dog", "hound", "built"}
+    serving.close()
+
+
+def test_without_its_encoder_nothing_is_added_and_nothing_begun(
+    base: MakeBase, clip: Path, picture: MakePicture, tmp_path: Path
+) -> None:
+    folder = base({"a": "thing", "b": "thing"})
+    moved = clip.rename(tmp_path / "moved")
+    make_vectors(folder, moved)
+    moved.rename(clip)
+    serving = opened(folder)
+    asked: list[int] = []
+
+    def stream() -> Iterator[SourcePair]:
+        asked.append(1)
+        yield SourcePair("pairs[0]", "r", "thing", picture("red"))
+
+    with pytest.raises(
+        InvalidArgument, match=r"^pairs: this knowledge base has vectors, .*moved is not a folder.*RETRIEVER_ENCODER"
+    ):
+        serving.add_pairs(stream())
+    assert not asked
+    assert serving.delete_pairs(["b"]).removed == 1
+    serving.close()
+
+    source = tmp_path / "new"
+    source.mkdir()
+    (source / "r.png").write_bytes(picture("red"))
+    (source / "r.txt").write_text("thing")
+    refused = run("add", folder, source)
+    assert refused.exit_code == 2
+    assert "each pair that is added needs one" in refused.stderr
+    told = run("add", folder, source, "--encoder", clip)
+    assert told.exit_code == 0, told.stderr
+    serving = opened(folder, clip)
+    assert ids(serving, "red")[0] == "r"
+    assert serving.add_pairs(stream()).updated + serving.add_pairs(stream()).unchanged >= 1
+    serving.close()
+
+
+def test_vectors_of_pictures_that_no_encoder_here_makes_cannot_be_added_to(
+    base: MakeBase, words: Path, picture: MakePicture, tmp_path: Path
+) -> None:
+    folder = base({"a": "a dog"})
+    (tmp_path / "given").mkdir()
+    np.save(tmp_path / "given" / "img_emb_0.npy", np.ones((1, 3), np.float16))
+    make_vectors(folder, words, "pictures", tmp_path / "given")
+    kb = KnowledgeBase.open(folder)
+    with pytest.raises(InvalidArgument, match=r"pictures that were given, .* no vision_model\.onnx .*--given"):
+        refuse_without_encoder(kb)
+    kb.close()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
+def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, picture: MakePicture, damage: str) -> None:
+    folder = base({"a": "thing"})
+    manifest = make_vectors(folder, clip)
+    with LiveWriter(folder, TEST) as writer:
+        add(writer, SourcePair("", "r", "thing", picture("red")))
+    assert manifest.vectors
+    path = folder / manifest.folder / manifest.vectors.added
+    whole = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(whole[:-1] + (bytes([whole[-1] ^ 1]) if damage == "flipped" else b""))
+    result = run("verify", folder)
+    assert result.exit_code == 1
+    if damage == "flipped":
+        assert f"{manifest.vectors.added}, r: its vector is not what was added" in result.stdout
+    else:
+        assert "is damaged" in result.stderr
+        assert path.name in result.stderr
+
+
+def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, picture: MakePicture) -> None:
+    folder = base({"a": "thing"})
+    with LiveWriter(folder, TEST) as writer:
+        add(writer, SourcePair("", "r", "thing", picture("red")))
+    manifest = read_manifest(folder)
+    other = base({"a": "thing"}, "other")
+    made = make_vectors(other, clip)
+    # As a program would leave it that knew nothing of vectors.
+    assert made.vectors
+    (other / made.folder / made.vectors.folder).rename(folder / manifest.folder / made.vectors.folder)
+    text = json.loads((folder / "manifest.json").read_text()) | {"vectors": made.vectors.model_dump()}
+    (folder / "manifest.json").write_text(json.dumps(text))
+    (damage,) = verify(folder)[1]
+    assert damage.what == "it has no vector; make the vectors anew"
+    assert damage.place.endswith(", r")
+
+
+def test_a_union_finds_what_was_added_to_its_parts(base: MakeBase, clip: Path, picture: MakePicture) -> None:
+    parts = [base({"a": "thing"}, "one"), base({"b": "thing"}, "two")]
+    for part, color in zip(parts, ("red", "blue"), strict=True):
+        make_vectors(part, clip)
+        with LiveWriter(part, TEST) as writer:
+            add(writer, SourcePair("", color, "thing", picture(color)))
+    unite(parts[0].with_name("all"), parts)
+    together = found(parts[0].with_name("all"))
+    assert (together[0][0][0], together[2][0][0]) == ("red", "blue")
+
+
+def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: Path, picture: MakePicture) -> None:
+    folder = base({"a": "thing"})
+    manifest = make_vectors(folder, clip)
+    with LiveWriter(folder, TEST) as writer:
+        add(writer, SourcePair("", "r", "thing", picture("red")))
+    before = found(folder)
+    assert manifest.vectors
+    with (folder / manifest.folder / manifest.vectors.added).open("ab") as file:
+        file.write(b"torn" * 5)
+    assert found(folder) == before
+    snapshot(folder, folder.with_name("kept"))
+    with LiveWriter(folder, TEST) as writer:
+        add(writer, SourcePair("", "b", "thing", picture("blue")))
+    for each, count in ((folder, 3), (folder.with_name("kept"), 2)):
+        assert verify(each)[1] == []
+        assert len(found(each)[0]) == count
+
+
+def test_another_process_that_serves_goes_over_by_itself(
+    base: MakeBase, clip: Path, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = base({"a": "thing"})
+    make_vectors(folder, clip)
+    following = opened(folder)
+    monkeypatch.setattr("reimagen_retriever.live.writer.mark_commit", lambda _: None)
+    with LiveWriter(folder, TEST) as writer:
+        add(writer, SourcePair("", "r", "thing", picture("red")))
+    deadline = time.monotonic() + SECONDS
+    while ids(following, "red")[0] != "r":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    following.close()
