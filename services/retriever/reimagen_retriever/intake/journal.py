@@ -4,7 +4,6 @@ Beside the shards of the unfinished folder lies `journal/`: `origin.json` says w
 finished shard has a record, written last. A shard without its record is written anew.
 """
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import Shard
-from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.knowledge_base.syncing import write_whole
 
 _FOLDER = "journal"
 _ORIGIN = "origin"
@@ -83,7 +82,7 @@ class Journal:
     def start(cls, folder: Path, origin: str) -> Self:
         """Begins a journal in a new folder."""
         (folder / _FOLDER).mkdir(parents=True)
-        _write(folder / _FOLDER / _ORIGIN, origin.encode())
+        write_whole(folder / _FOLDER / _ORIGIN, origin.encode())
         return cls(folder)
 
     @staticmethod
@@ -119,7 +118,7 @@ class Journal:
 
     def append(self, record: Record) -> None:
         """Adds a record, safe on disk when this returns."""
-        _write(self._folder / f"{self._count:05d}.json", record.model_dump_json().encode())
+        write_whole(self._folder / f"{self._count:05d}.json", record.model_dump_json().encode())
         self._count += 1
 
     def remove(self) -> None:
@@ -130,13 +129,3 @@ class Journal:
 def is_whole(path: Path, size: int) -> bool:
     """Whether a shard is there in the size that it must have, in bytes."""
     return path.is_file() and path.stat().st_size == size
-
-
-def _write(path: Path, data: bytes) -> None:
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    sync_folder(path.parent)

@@ -1,6 +1,7 @@
-"""Making names survive a crash."""
+"""Making files and their names survive a crash."""
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -11,3 +12,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file that is whole or not there, whatever happens."""
+    unfinished = path.with_suffix(f".{secrets.token_hex(4)}.part")
+    with unfinished.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    sync_folder(path.parent)

@@ -17,6 +17,7 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cluster import connected, spread
 from reimagen_retriever.folder_lock import LOCK, Holder, locked
+from reimagen_retriever.knowledge_base.syncing import write_whole
 from reimagen_retriever.neighbors.evaluation_sets import EvaluationSet, refuse_overlap
 from reimagen_retriever.neighbors.shards import (
     Options,
@@ -28,7 +29,6 @@ from reimagen_retriever.neighbors.shards import (
     data_folders,
     stats_path,
     write_shard,
-    write_whole,
 )
 
 SHARD_PAIRS = 1_000

@@ -24,7 +24,7 @@ from reimagen_common.errors import NotFound, Unavailable
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import EXTENSIONS
-from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.knowledge_base.syncing import write_whole
 from reimagen_retriever.neighbors.finding import Found, NeighborFinder
 from reimagen_retriever.neighbors.pixels import cropped, padded
 
@@ -172,17 +172,6 @@ def stats_path(shard: Path) -> Path:
 
 def _note(pair: StoredPair) -> dict[str, str]:
     return {"id": pair.id, "source": pair.source, "license": pair.license}
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that is whole or not there, whatever happens."""
-    unfinished = path.with_suffix(f".{secrets.token_hex(4)}.part")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    sync_folder(path.parent)
 
 
 @dataclass(frozen=True)
