@@ -1,16 +1,17 @@
-"""What it costs a build to tell near-duplicates, with so many pictures before.
+"""What it costs a build to tell near-duplicates, with so many pictures before, and a live add.
 
     python -m benchmarks.duplicates
 
-Pictures are made up: fields of low frequencies, with brightness and contrast as far apart as those of photographs.
-Then a build's rate, with files of 256 pixels: decoded, checked, fingerprinted, compared and written into shards.
+Pictures are made up: fields of low frequencies, with brightness and contrast as far apart as those of photographs. A
+live add looks at what the build kept on disk, without loading it. Then a build's rate, with files of 256 pixels:
+decoded, checked, fingerprinted, compared and written into shards.
 """
 
 import io
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from reimagen_retriever.intake.filters import SourceFilters
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.shards import ShardWriter
 from reimagen_retriever.neighbors.duplicates import DuplicateFinder
+from reimagen_retriever.neighbors.kept import FingerprintWriter, KeptFingerprints
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 FOUND = 1_000
@@ -52,10 +54,27 @@ def pairs(random: np.random.Generator) -> Iterator[SourcePair | Rejected]:
         yield SourcePair("here", f"{number}", f"text {number}", file.getvalue())
 
 
+def added(size: int, rows: Sequence[bytes]) -> float:
+    """Seconds of CPU time that it takes to compare one of the rows with what a build of so many pictures has kept."""
+    random = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as folder:
+        writer = FingerprintWriter(Path(folder), size)
+        for start in range(0, size, 10_000):
+            for number, row in enumerate(fingerprints(random, min(size - start, 10_000)), start):
+                writer.add(f"{number}", number, row.tobytes())
+        writer.finish()
+        used = time.process_time()
+        kept = KeptFingerprints(Path(folder), 0, built=True)
+        for row in rows:
+            for _ in kept.near(row):
+                pass
+        return (time.process_time() - used) / len(rows)
+
+
 def main() -> None:
     """Measures and prints."""
     print(machine())
-    print("\n| pictures before | µs of CPU time a picture | peak memory, MB |\n|---|---|---|")
+    print("\n| pictures before | µs of CPU time a picture, built | added | peak memory, MB |\n|---|---|---|---|")
     random = np.random.default_rng(0)
     finder = DuplicateFinder()
     there = 0
@@ -71,7 +90,7 @@ def main() -> None:
         taken = (time.process_time() - used) / FOUND
         there += FOUND
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"| {size:,} | {taken * 1e6:.0f} | {memory:,.0f} |", flush=True)
+        print(f"| {size:,} | {taken * 1e6:.0f} | {added(size, rows) * 1e6:.0f} | {memory:,.0f} |", flush=True)
     files = list(pairs(random))
     with tempfile.TemporaryDirectory() as folder, ShardWriter(Path(folder, "shards")) as writer:
         finder = DuplicateFinder()

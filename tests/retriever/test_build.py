@@ -325,7 +325,7 @@ def test_an_interrupted_build_goes_on_and_makes_the_same_base(
     )
     assert resumed.duplicates == whole.duplicates
     assert names(tmp_path / "kb") == {"manifest.json", ".lock", unfinished.name}
-    assert names(unfinished) == {"shards", "lucene"}
+    assert names(unfinished) == {"shards", "lucene", "fingerprints"}
 
 
 class Renamed(Counting):

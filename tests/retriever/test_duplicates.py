@@ -1,12 +1,14 @@
 """Near-duplicates among many pictures, against comparing each with all before it."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from reimagen_retriever.neighbors.duplicates import DuplicateFinder
 from reimagen_retriever.neighbors.fingerprint import near_duplicates
+from reimagen_retriever.neighbors.kept import FingerprintWriter, KeptFingerprints
 
 
 def one_by_one(fingerprints: NDArray[np.uint8]) -> list[str]:
@@ -40,6 +42,32 @@ def test_it_finds_what_comparing_with_all_finds(seed: int, spread: float, noise:
     finder = DuplicateFinder()
     found = [finder.find(f"{number}", row.tobytes()) for number, row in enumerate(fingerprints)]
     assert found == one_by_one(fingerprints)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 1.0, 10.0, 40.0]), st.floats(0, 5), st.integers(0, 70))
+def test_what_is_kept_of_a_base_finds_what_comparing_with_all_finds(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, spread: float, noise: float, built: int
+) -> None:
+    random = np.random.default_rng(seed)
+    some = fields(random, 20, spread)
+    changed = some[random.integers(0, 20, 50)] + random.normal(random.uniform(-3, 3, (50, 1)), noise, (50, 192))
+    fingerprints = np.concatenate([some, np.clip(changed, 0, 255).astype(np.uint8)])
+    folder = tmp_path_factory.mktemp("kept")
+    writer = FingerprintWriter(folder, built)
+    for number in range(built):
+        writer.add(f"{number} ü", 3 * number, fingerprints[number].tobytes())
+    writer.finish()
+    kept = KeptFingerprints(folder, 0, built=True)
+    for number in range(built, 70):
+        kept.add(f"{number} ü", 3 * number, fingerprints[number].tobytes())
+    for number, row in enumerate(fingerprints):
+        near = [(3 * int(other), f"{other} ü") for other in np.flatnonzero(near_duplicates(row[None], fingerprints)[0])]
+        assert [each for found in kept.near(row.tobytes()) for each in found] == near
+        later = [each for each in near if each[0] > 3 * number]
+        assert [each for found in kept.near(row.tobytes(), 3 * number) for each in found] == later
+        assert kept.of(3 * number) == row.tobytes()
+        assert kept.of(3 * number + 1) is None
 
 
 def test_more_pictures_than_it_had_room_for() -> None:

@@ -31,6 +31,7 @@ from reimagen_retriever.intake.shard_work import (
     ShardWork,
     write_shard,
 )
+from reimagen_retriever.knowledge_base.checksums import checksums
 from reimagen_retriever.knowledge_base.manifest import (
     FORMAT_VERSION,
     Manifest,
@@ -44,6 +45,7 @@ from reimagen_retriever.knowledge_base.shards import PAIRS_PER_SHARD, Shard, Sha
 from reimagen_retriever.knowledge_base.sources import Source
 from reimagen_retriever.knowledge_base.sources.webdataset import WebDatasetSource
 from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.neighbors.kept import FingerprintWriter
 
 
 @dataclass(frozen=True)
@@ -243,10 +245,12 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
         raise InvalidArgument(f"nothing could be taken from it ({counts or 'it is empty'})", field="source")
     shutil.rmtree(folder / "lucene", ignore_errors=True)
+    fingerprints = FingerprintWriter(folder, pairs)
     with IndexWriter(folder / "lucene", options.analysis) as index, _progress("indexing", pairs) as progress:
         for record in journal.records():
-            for stored in record.pairs:
+            for stored, fingerprint in record.pairs_and_fingerprints():
                 index.add(stored)
+                fingerprints.add(stored.id, stored.place, fingerprint)
                 licenses[stored.license] += 1
                 duplicates += bool(stored.duplicate_of)
                 content.update(stored.model_dump_json().encode())
@@ -254,7 +258,8 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
         index.merge()
         index.commit({})
     journal.remove()
-    for made in (folder / "shards", folder / "lucene", folder):
+    kept = fingerprints.finish()
+    for made in (folder / "shards", folder / "lucene", kept, folder):
         sync_folder(made)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -266,6 +271,7 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
         licenses=dict(licenses.most_common()),
         rejected=dict(reasons.most_common()),
         shards=shards,
+        fingerprints=checksums(kept),
     )
     return BuildReport(manifest, rejected, duplicates)
 

@@ -32,7 +32,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def _picture(file: Path, number: int) -> bytes:
-    Image.new("RGB", (20, 10 + number), (0, 60 * number, 128)).save(file)
+    Image.new("RGB", (20, 10 + number), (0, 60 * number % 256, 128)).save(file)
     return file.read_bytes()
 
 

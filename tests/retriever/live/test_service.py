@@ -16,7 +16,7 @@ from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.queue import WriteQueue, _Asked
-from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Put, Remove
+from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated, Put, Remove
 from reimagen_retriever.search import Search
 from reimagen_retriever.service import Added, Retriever
 
@@ -251,21 +251,21 @@ def test_many_writers_share_commits_and_readers_never_see_half(
     assert serving.describe().manifest.pairs == 1
 
 
-def test_one_callers_mistake_is_not_that_of_others_in_its_commit(
+def test_what_one_caller_must_make_again_is_not_that_of_others_in_its_commit(
     base: MakeBase, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = LiveWriter.apply
 
-    def refuse_bad(writer: LiveWriter, changes: Sequence[Change]) -> list[Outcome]:
-        if Remove("bad") in changes:
-            raise InvalidArgument("is bad", field="pairs")
+    def refuse_old(writer: LiveWriter, changes: Sequence[Change]) -> list[Outcome]:
+        if Remove("old") in changes:
+            raise Outdated("is old")
         return apply(writer, changes)
 
-    monkeypatch.setattr(LiveWriter, "apply", refuse_bad)
+    monkeypatch.setattr(LiveWriter, "apply", refuse_old)
     queue = WriteQueue(base({"a": "a fox"}), "", lambda: None)
-    together = [_Asked([Remove("bad")]), _Asked([Remove("a"), Remove("b")])]
+    together = [_Asked([Remove("old")]), _Asked([Remove("a"), Remove("b")])]
     queue._make(together)
-    with pytest.raises(InvalidArgument, match="is bad"):
+    with pytest.raises(Outdated, match="is old"):
         together[0].done.result(timeout=0)
     assert together[1].done.result(timeout=0) == [Outcome.REMOVED, Outcome.UNKNOWN]
     queue._let_go()

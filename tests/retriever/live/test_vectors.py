@@ -223,7 +223,7 @@ def test_what_the_encoder_can_make_nothing_of_is_told_by_its_place(
     make_vectors(folder, words)
     serving = opened(folder)
     texts = ("dog", "none", "hound")
-    pairs = [SourcePair(f"pairs[{n}]", text, text, picture(size=(8 + n, 8))) for n, text in enumerate(texts)]
+    pairs = [SourcePair(f"pairs[{n}]", text, text, picture(f"#{n}00000")) for n, text in enumerate(texts)]
     added = serving.add_pairs(pairs)
     assert added.added == 2
     assert [(each.place, each.reason) for each in added.rejected] == [("pairs[1]", "cannot be encoded")]

@@ -15,7 +15,6 @@ from reimagen_common.errors import NotFound, Unavailable
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build
 from reimagen_retriever.folder_lock import Holder
-from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.manifest import Changes, read_manifest
@@ -115,8 +114,7 @@ def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(tmp_path: Pa
     build(Listed(pairs), tmp_path / "built")
     live, built = KnowledgeBase.open(tmp_path / "live"), KnowledgeBase.open(tmp_path / "built")
     for query in (*TEXTS, "fox", "a snow kea", "unicorn"):
-        # Only the build marks near-duplicates.
-        mine, reference = (base.index.search(query, 16, 0, 0, Filters(keep_duplicates=True)) for base in (live, built))
+        mine, reference = (base.index.search(query, 16, 0, 0) for base in (live, built))
         assert [hit.pair.id for hit in mine] == [hit.pair.id for hit in reference]
         assert [hit.score for hit in mine] == pytest.approx([hit.score for hit in reference], rel=1e-6)
         assert [live.index.overlap(query, text) for text in TEXTS] == [

@@ -113,7 +113,6 @@ def _entries(requests: Iterator[pb.AddPairsRequest]) -> Iterator[SourcePair]:
                 source=request.source,
                 license=request.license,
                 unsafe=request.unsafe if request.HasField("unsafe") else None,
-                duplicate_of=request.duplicate_of,
             )
     except grpc.RpcError as error:
         raise Unavailable("the stream of pairs broke off before its end") from error

@@ -48,19 +48,6 @@ def kind_for(pairs: int) -> Kind:
     return "hnsw" if pairs <= HNSW_UP_TO else "ivf-pq"
 
 
-def checksums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file of a finished folder, in hexadecimal, by its name.
-
-    Raises:
-        OSError: one can't be read.
-    """
-    found = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
 class DenseWriter:
     """Writes the vectors of a base's pairs into a folder; they are safe on disk after `finish`.
 

@@ -90,6 +90,13 @@ class PairIndex:
         return {pair.id: pair for pair in self._stored(found)}
 
     @in_java
+    def duplicates_of(self, identifier: str) -> list[StoredPair]:
+        """The pairs that are marked as near-duplicates of one, in no particular order."""
+        marked = any_of("duplicate_of", [identifier])
+        count = self._searcher.count(marked)
+        return self._stored(documents(self._searcher.search(marked, count))) if count else []
+
+    @in_java
     def ids_of(self, filters: Filters, most: int) -> list[str] | None:
         """The ids of all pairs that pass, in no particular order; None if they are more than so many."""
         everything = java_class("org.apache.lucene.search.MatchAllDocsQuery")()

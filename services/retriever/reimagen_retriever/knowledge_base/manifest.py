@@ -82,6 +82,9 @@ class Manifest(_Version):
     rejected: dict[str, int] = Field(description="Reason to the number of entries of the source that were left out.")
     shards: list[Shard] = Field(description="The image store.")
     vectors: Vectors | None = Field(default=None, description="For dense search, where they were made.")
+    fingerprints: dict[str, str] = Field(
+        default={}, description="SHA-256 of the files of fingerprints/, by their names; see neighbors.kept."
+    )
     store: PictureStore | None = Field(
         default=None, description="What has the pictures, if this is what is kept here of a base in an object store."
     )

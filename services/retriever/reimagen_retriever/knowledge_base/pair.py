@@ -37,6 +37,11 @@ class StoredPair(BaseModel):
     )
     duplicate_of: str = Field(default="", description="Id of an earlier pair with nearly the same picture, if any.")
 
+    @property
+    def place(self) -> int:
+        """A number by which pairs come in the order in which they were taken in: of the shard, then of the byte."""
+        return int(self.shard.removesuffix(".tar")) << 40 | self.offset
+
 
 @dataclass(frozen=True)
 class SourcePair:

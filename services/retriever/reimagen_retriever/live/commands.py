@@ -134,7 +134,6 @@ def _request(put: Put) -> pb.AddPairsRequest:
         source=put.pair.source,
         license=put.pair.license,
         unsafe=put.pair.unsafe,
-        duplicate_of=put.pair.duplicate_of,
     )
 
 

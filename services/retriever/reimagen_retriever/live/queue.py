@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
+from reimagen_common.errors import ReimagenError, Unavailable
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder
-from reimagen_retriever.live.writer import Change, LiveWriter, Outcome
+from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated
 
 _logger = logging.getLogger(__name__)
 
@@ -104,8 +104,8 @@ class WriteQueue:
             if not isinstance(error, ReimagenError):
                 _logger.error("unexpected failure of a live write", exc_info=error)
             self._let_go()
-            if isinstance(error, InvalidArgument) and len(together) > 1:
-                # One caller's mistake is not the others'.
+            if isinstance(error, Outdated) and len(together) > 1:
+                # What one caller has to make again is not the others'.
                 for asked in together:
                     self._make([asked])
                 return

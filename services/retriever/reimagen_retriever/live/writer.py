@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,17 +14,20 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from reimagen_common.errors import Unavailable
+from reimagen_common.errors import ReimagenError, Unavailable
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.dense_added import FLOAT16
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.appended import AppendedWriter
-from reimagen_retriever.knowledge_base.manifest import Changes, mark_commit, read_manifest
+from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.manifest import Changes, Vectors, mark_commit, read_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import LiveShardWriter
 from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.live.marks import marked
+from reimagen_retriever.neighbors.kept import ADDED, FOLDER, KeptFingerprints, record
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,17 @@ class Outcome(Enum):
     """There was no pair of the id to be removed."""
 
 
+class Outdated(Unavailable):
+    """A change was made for a base that has changed since; only its caller needs to make it again."""
+
+
 class LiveWriter:
     """Writes to a base, whose lock it holds until it is closed; used by one thread.
 
-    A change is either whole and safe on disk, or not there: pictures are appended to a shard and synced, vectors to a
-    file of theirs, and then one commit of Lucene's makes texts, counts and the places of all that seen. What a killed
-    or failed writer has left behind its last commit is cut off by the next one. After an error a writer must be closed.
+    A change is either whole and safe on disk, or not there: pictures are appended to a shard and synced, fingerprints
+    and vectors to files of theirs, and then one commit of Lucene's makes texts, counts and the places of all that seen.
+    What a killed or failed writer has left behind its last commit is cut off by the next one. After an error a writer
+    must be closed.
 
     Args:
         folder: The knowledge base.
@@ -106,10 +114,15 @@ class LiveWriter:
             self._index = opened.enter_context(IndexWriter(lucene, self._built.analysis))
             self._shards = LiveShardWriter(shards, self._base.manifest.shards)
             opened.callback(self._shards.close)
+            data, appended = folder / self._built.folder, self._base.appended
+            self._kept = KeptFingerprints(data, appended.get(ADDED, 0), built=bool(self._built.fingerprints))
+            (data / FOLDER).mkdir(exist_ok=True)
+            self._fingerprints = AppendedWriter(data / ADDED, appended.get(ADDED, 0))
+            opened.callback(self._fingerprints.close)
             self._vectors: AppendedWriter | None = None
             if self._built.vectors:
                 added = self._built.vectors.added
-                self._vectors = AppendedWriter(folder / self._built.folder / added, self._base.appended.get(added, 0))
+                self._vectors = AppendedWriter(data / added, appended.get(added, 0))
                 opened.callback(self._vectors.close)
             self._folder = folder
             self._opened = opened.pop_all()
@@ -132,7 +145,7 @@ class LiveWriter:
         """
         before: dict[str, StoredPair | None] = {}
         after: dict[str, StoredPair | None] = {}
-        vectors: dict[str, Vector] = {}
+        puts: dict[str, Put] = {}
         outcomes = []
         with _refusing(self._folder):
             for change in changes:
@@ -141,11 +154,11 @@ class LiveWriter:
                     before[identifier] = after[identifier] = self._base.index.get(identifier)
                 outcome, after[identifier] = self._changed(change, after[identifier])
                 outcomes.append(outcome)
-                if self._vectors and isinstance(change, Put) and outcome is not Outcome.UNCHANGED:
-                    vectors[identifier] = self._checked_vector(change)
+                if isinstance(change, Put) and outcome is not Outcome.UNCHANGED:
+                    puts[identifier] = change
             changed = {identifier: pair for identifier, pair in after.items() if pair != before[identifier]}
             if changed:
-                self._commit(before, changed, vectors)
+                self._commit(before, changed, puts)
         return outcomes
 
     def close(self) -> None:
@@ -167,30 +180,12 @@ class LiveWriter:
             return Outcome.UNCHANGED, old
         return (Outcome.UPDATED if old else Outcome.ADDED), self._shards.add(change.pair, change.facts)
 
-    def _checked_vector(self, put: Put) -> Vector:
-        made, vector = self._built.vectors, put.vector
-        assert made
-        if vector is None or (vector.encoder_digest, vector.of) != (made.encoder_digest, made.of):
-            raise Unavailable(
-                f"the pair {put.pair.id!r}, or the vectors of this knowledge base, have changed since its own was "
-                "made; send it again",
-                retry_after=0.1,
-            )
-        return vector
-
     def _commit(
-        self,
-        before: dict[str, StoredPair | None],
-        changed: dict[str, StoredPair | None],
-        vectors: dict[str, Vector],
+        self, before: Mapping[str, StoredPair | None], changed: Mapping[str, StoredPair | None], puts: Mapping[str, Put]
     ) -> None:
+        new = sorted((pair for pair in changed.values() if pair), key=lambda pair: pair.place)
         shards = self._shards.sync()
-        appended = {}
-        if self._vectors and self._built.vectors:
-            for identifier, pair in changed.items():
-                if pair:
-                    self._vectors.add(identifier, vectors[identifier].values.astype(FLOAT16).tobytes())
-            appended[self._built.vectors.added] = self._vectors.sync()
+        appended = self._append(new, puts)
         licenses = Counter(self._base.manifest.licenses)
         for identifier, pair in changed.items():
             old = before[identifier]
@@ -198,6 +193,8 @@ class LiveWriter:
                 licenses[old.license] -= 1
             if pair:
                 licenses[pair.license] += 1
+        for identifier, pair in marked(self._base.index, self._kept, before, changed).items():
+            if pair:
                 self._index.put(pair)
             else:
                 self._index.remove(identifier)
@@ -219,12 +216,36 @@ class LiveWriter:
             self._base.close()
             self._base = refreshed
 
+    def _append(self, new: Sequence[StoredPair], puts: Mapping[str, Put]) -> dict[str, int]:
+        """Appends what is kept of new pairs besides shards and index; returns how much of each file counts now."""
+        for pair in new:
+            fingerprint = puts[pair.id].facts.fingerprint
+            self._kept.add(pair.id, pair.place, fingerprint)
+            self._fingerprints.add(pair.id, record(pair.place, fingerprint))
+        appended = {ADDED: self._fingerprints.sync()}
+        if self._vectors and self._built.vectors:
+            for pair in new:
+                vector = _checked_vector(puts[pair.id], self._built.vectors)
+                self._vectors.add(pair.id, vector.values.astype(FLOAT16).tobytes())
+            appended[self._built.vectors.added] = self._vectors.sync()
+        return appended
+
+
+def _checked_vector(put: Put, made: Vectors) -> Vector:
+    vector = put.vector
+    if vector is None or (vector.encoder_digest, vector.of) != (made.encoder_digest, made.of):
+        raise Outdated(
+            f"the pair {put.pair.id!r}, or the vectors of this knowledge base, have changed since its own was made; "
+            "send it again",
+            retry_after=0.1,
+        )
+    return vector
+
 
 def is_same(stored: StoredPair, pair: SourcePair) -> bool:
     """Whether to add a checked pair would change nothing of the one that is there."""
-    mine = (stored.contents, stored.source, stored.license, stored.unsafe, stored.duplicate_of, stored.sha256)
-    digest = hashlib.sha256(pair.image).hexdigest()
-    return mine == (pair.text, pair.source, pair.license, pair.unsafe, pair.duplicate_of, digest)
+    mine = (stored.contents, stored.source, stored.license, stored.unsafe, stored.sha256)
+    return mine == (pair.text, pair.source, pair.license, pair.unsafe, hashlib.sha256(pair.image).hexdigest())
 
 
 @contextmanager
@@ -233,3 +254,5 @@ def _refusing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise Unavailable(f"cannot write to {folder}: {error.strerror}; nothing was changed") from error
+    except DamagedError as error:
+        raise ReimagenError(f"{folder} is damaged, `verify` tells more: {error}") from error

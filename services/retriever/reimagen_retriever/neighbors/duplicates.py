@@ -93,18 +93,9 @@ class DuplicateFinder:
         self._cells[_cell(_kind(its_spread), place[:4].tolist())].append(len(self._ids))
         self._ids.append(identifier)
 
-    def _around(self, kind: int, place: list[float]) -> list[int]:
-        """The pictures of the cells around a place."""
-        found: list[int] = []
-        for near_kind in (kind - 1, kind, kind + 1):
-            cell = _cell(near_kind, place)
-            for step in _NEIGHBORS:
-                found += self._cells.get(cell + step, ())
-        return found
-
     def _near(self, row: NDArray[np.uint8], place: NDArray[np.float64], its_spread: float) -> int | None:
         """The first near-duplicate: of what lies around, what lies near along all directions, by the exact rule."""
-        candidates = self._around(_kind(its_spread), place[:4].tolist())
+        candidates = [number for cell in _around(place, its_spread) for number in self._cells.get(cell, ())]
         if not candidates:
             return None
         among = np.array(candidates)
@@ -114,6 +105,26 @@ class DuplicateFinder:
             return None
         near = among[near_duplicates(row[None], self._fingerprints[among])[0]]
         return int(near.min()) if len(near) else None
+
+
+def cells_of(fingerprints: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The numbers of the cells that fingerprints, (n, 192), lie in."""
+    centered = fingerprints.astype(np.float64) - 127.5
+    places = centered @ _DIRECTIONS[:4].T
+    pairs = zip(spread(centered).tolist(), places.tolist(), strict=True)
+    return np.array([_cell(_kind(its_spread), place) for its_spread, place in pairs], np.int64)
+
+
+def cells_around(fingerprint: bytes) -> list[int]:
+    """The numbers of the cells where all near-duplicates of a picture lie."""
+    _, place, its_spread = _read(fingerprint)
+    return _around(place, its_spread)
+
+
+def _around(place: NDArray[np.float64], its_spread: float) -> list[int]:
+    kind = _kind(its_spread)
+    cells = (_cell(near_kind, place[:4].tolist()) for near_kind in (kind - 1, kind, kind + 1))
+    return [cell + step for cell in cells for step in _NEIGHBORS]
 
 
 def _read(fingerprint: bytes) -> tuple[NDArray[np.uint8], NDArray[np.float64], float]:

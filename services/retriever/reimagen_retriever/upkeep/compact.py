@@ -4,6 +4,7 @@ import hashlib
 import secrets
 import shutil
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,12 +13,16 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import remove_leftovers
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.checksums import checksums
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.manifest import FORMAT_VERSION, Manifest, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import ShardWriter
 from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.neighbors.duplicates import DuplicateFinder
+from reimagen_retriever.neighbors.fingerprint import fingerprint
+from reimagen_retriever.neighbors.kept import ADDED, FOLDER, FingerprintWriter, KeptFingerprints
 from reimagen_retriever.upkeep.progress import progress_bar
 from reimagen_retriever.vectors.carry import carry_vectors
 
@@ -41,7 +46,7 @@ def compact(knowledge_base: Path) -> Manifest:
         folder = knowledge_base / f"data-{secrets.token_hex(8)}"
         base = KnowledgeBase.open(knowledge_base)
         try:
-            manifest = _rewritten(base, folder)
+            manifest = _rewritten(base, knowledge_base / base.built.folder, folder)
         except DamagedError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise ReimagenError(f"{knowledge_base} is damaged, `verify` tells more: {error}") from error
@@ -55,11 +60,14 @@ def compact(knowledge_base: Path) -> Manifest:
         return manifest
 
 
-def _rewritten(base: KnowledgeBase, folder: Path) -> Manifest:
+def _rewritten(base: KnowledgeBase, old_folder: Path, folder: Path) -> Manifest:
     analysis = base.manifest.analysis
     licenses: Counter[str] = Counter()
     # As a build has it, so that the same pairs in the same order give the same generation.
     content = hashlib.sha256(f"format {FORMAT_VERSION}\n{analysis.model_dump_json()}\n".encode())
+    finder, known = DuplicateFinder(), _known_fingerprints(base, old_folder)
+    folder.mkdir()
+    fingerprints = FingerprintWriter(folder, base.manifest.pairs)
     with (
         ShardWriter(folder / "shards") as shards,
         IndexWriter(folder / "lucene", analysis) as index,
@@ -67,7 +75,11 @@ def _rewritten(base: KnowledgeBase, folder: Path) -> Manifest:
     ):
         for document in base.index.in_order():
             old = base.index.pair(document)
-            stored = shards.add(_read(base, old), PictureFacts(old.media_type, old.width, old.height))
+            pair = _read(base, old)
+            its_fingerprint = known.of(old.place) or fingerprint(pair.image).tobytes()
+            pair = replace(pair, duplicate_of=finder.find(pair.id, its_fingerprint))
+            stored = shards.add(pair, PictureFacts(old.media_type, old.width, old.height))
+            fingerprints.add(stored.id, stored.place, its_fingerprint)
             if stored.sha256 != old.sha256:
                 raise DamagedError(f"the picture of {old.id} is not what was added")
             index.add(stored)
@@ -76,7 +88,8 @@ def _rewritten(base: KnowledgeBase, folder: Path) -> Manifest:
             progress.update()
         index.merge()
         index.commit({})
-    for made in (folder / "shards", folder / "lucene", folder):
+    kept = fingerprints.finish()
+    for made in (folder / "shards", folder / "lucene", kept, folder):
         sync_folder(made)
     now = {
         "generation": content.hexdigest()[:16],
@@ -86,8 +99,15 @@ def _rewritten(base: KnowledgeBase, folder: Path) -> Manifest:
         "licenses": dict(licenses.most_common()),
         "shards": shards.shards,
         "vectors": carry_vectors(base, folder),
+        "fingerprints": checksums(kept),
     }
     return base.built.model_copy(update=now)
+
+
+def _known_fingerprints(base: KnowledgeBase, folder: Path) -> KeptFingerprints:
+    """Those of the base as far as they are what was written; the others are to be made anew."""
+    whole = bool(base.built.fingerprints) and base.built.fingerprints.items() <= checksums(folder / FOLDER).items()
+    return KeptFingerprints(folder, base.appended.get(ADDED, 0), built=whole)
 
 
 def _read(base: KnowledgeBase, pair: StoredPair) -> SourcePair:
@@ -99,5 +119,4 @@ def _read(base: KnowledgeBase, pair: StoredPair) -> SourcePair:
         source=pair.source,
         license=pair.license,
         unsafe=pair.unsafe,
-        duplicate_of=pair.duplicate_of,
     )

@@ -15,6 +15,7 @@ from reimagen_retriever.build import refuse_foreign_folder, remove_leftovers
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.neighbors.kept import ADDED, FOLDER
 
 _TRIES = 20
 
@@ -90,8 +91,10 @@ def _link(base: KnowledgeBase, source: Path, folder: Path) -> None:
         else:
             _link_file(file, folder / "shards" / shard.name)
     made = [folder / "lucene", folder / "shards", folder]
-    if base.built.vectors:
-        name = base.built.vectors.folder
+    others = [base.built.vectors.folder] if base.built.vectors else []
+    if base.built.fingerprints or ADDED in base.appended:
+        others.append(FOLDER)
+    for name in others:
         (folder / name).mkdir()
         for file in (source / base.built.folder / name).iterdir():
             appended = base.appended.get(f"{name}/{file.name}")

@@ -3,7 +3,7 @@
 import hashlib
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import IO, cast
 
 from reimagen_common.errors import ReimagenError
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.dense import checksums
 from reimagen_retriever.index.dense_added import FLOAT16
 from reimagen_retriever.knowledge_base.appended import read_appended
+from reimagen_retriever.knowledge_base.checksums import checksums
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import Shard
+from reimagen_retriever.neighbors.kept import ADDED, FOLDER, RECORD_BYTES
 from reimagen_retriever.upkeep.progress import progress_bar
 
 
@@ -30,7 +31,7 @@ class Damage:
 
 
 def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
-    """Reads a whole base: pictures and vectors against their checksums, places against the tars, and the counts.
+    """Reads a whole base: all files against their checksums, places against the tars, and the counts.
 
     Returns:
         What was checked, and all damage found. A service may go on writing: what it commits later is not looked at.
@@ -47,6 +48,7 @@ def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
         damages: list[Damage] = []
         if manifest.vectors:
             damages += _vectors(knowledge_base / manifest.folder, manifest.vectors, base)
+        damages += _fingerprints(knowledge_base / manifest.folder, manifest, base)
         dense = None if damages else base.dense
         ids: Counter[bytes] = Counter()
         licenses: Counter[str] = Counter()
@@ -88,14 +90,27 @@ def _damages(base: KnowledgeBase, pair: StoredPair, members: dict[int, int] | No
 
 
 def _vectors(folder: Path, vectors: Vectors, base: KnowledgeBase) -> Iterator[Damage]:
-    there = checksums(folder / vectors.folder)
-    for name, digest in vectors.sha256.items():
-        if there.get(name) != digest:
-            yield Damage(f"{vectors.folder}/{name}", "is not as it was written; make the vectors anew")
+    yield from _files(folder / vectors.folder, vectors.sha256, "make the vectors anew")
     size = base.appended.get(vectors.added, 0)
     for record in read_appended(folder / vectors.added, FLOAT16.itemsize * vectors.dimension, 0, size):
         if not record.intact:
             yield Damage(f"{vectors.added}, {record.id}", "its vector is not what was added; make the vectors anew")
+
+
+def _fingerprints(folder: Path, manifest: Manifest, base: KnowledgeBase) -> Iterator[Damage]:
+    if manifest.fingerprints:
+        yield from _files(folder / FOLDER, manifest.fingerprints, "`compact` makes the fingerprints anew")
+    for record in read_appended(folder / ADDED, RECORD_BYTES, 0, base.appended.get(ADDED, 0)):
+        if not record.intact:
+            what = "its picture's fingerprint is not what was added; `compact` makes the fingerprints anew"
+            yield Damage(f"{ADDED}, {record.id}", what)
+
+
+def _files(folder: Path, sha256: Mapping[str, str], remedy: str) -> Iterator[Damage]:
+    there = checksums(folder)
+    for name, digest in sha256.items():
+        if there.get(name) != digest:
+            yield Damage(f"{folder.name}/{name}", f"is not as it was written; {remedy}")
 
 
 def _counts(manifest: Manifest, ids: Counter[bytes], licenses: Counter[str]) -> Iterator[Damage]:

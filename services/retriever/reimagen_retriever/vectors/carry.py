@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.dense import DenseWriter, checksums, kind_for
+from reimagen_retriever.index.dense import DenseWriter, kind_for
+from reimagen_retriever.knowledge_base.checksums import checksums
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.manifest import Vectors
 from reimagen_retriever.knowledge_base.syncing import sync_folder
@@ -15,7 +16,7 @@ def carry_vectors(base: KnowledgeBase, folder: Path) -> Vectors | None:
     """Writes the vectors of a base's pairs into the folder of its successor, in the order in which its pairs lie.
 
     Returns:
-        What is known of them; None where there are none.
+        What is known of them; None where there are none, or no pairs are left.
 
     Raises:
         DamagedError: a pair has none.
@@ -24,6 +25,8 @@ def carry_vectors(base: KnowledgeBase, folder: Path) -> Vectors | None:
     if vectors is None or base.dense is None:
         return None
     documents = base.index.in_order()
+    if not documents:
+        return None
     writer = DenseWriter(folder / vectors.folder, len(documents), vectors.dimension)
     for start in range(0, len(documents), _AT_ONCE):
         ids = [base.index.pair(document).id for document in documents[start : start + _AT_ONCE]]

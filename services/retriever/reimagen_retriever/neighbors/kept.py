@@ -1,0 +1,187 @@
+"""The fingerprints of a base's pictures, kept so that what is added live is compared with them.
+
+`fingerprints/` in the base's folder holds those of a build, in arrays that are read through the system's page cache:
+nothing is loaded before a picture is added, and of a million a few hundred are looked at. They lie in the order of the
+pictures' places; their cells (see `duplicates`) are sorted, with the row of each. `added` has those that have come
+since, see `knowledge_base.appended`.
+
+Nothing is taken out of the files: who finds a picture there asks the index whether its pair is still there, with that
+place.
+"""
+
+import os
+import struct
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reimagen_retriever.knowledge_base.appended import Record, read_appended
+from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.neighbors.duplicates import cells_around, cells_of
+from reimagen_retriever.neighbors.fingerprint import GRID, near_duplicates
+
+FOLDER = "fingerprints"
+ADDED = f"{FOLDER}/added"
+"""See `Changes.appended`."""
+_LENGTH = GRID * GRID * 3
+_PLACE = struct.Struct("<q")
+RECORD_BYTES = _PLACE.size + _LENGTH
+_AT_ONCE = 256
+_ARRAYS = ("fingerprints", "places", "ids", "offsets", "cells", "rows")
+
+Near = tuple[int, str]
+"""The place of a picture and the id of its pair."""
+
+
+class FingerprintWriter:
+    """Writes the fingerprints of a base that is being built; they are safe on disk after `finish`.
+
+    Args:
+        folder: Of the base.
+        pairs: How many there will be.
+    """
+
+    def __init__(self, folder: Path, pairs: int) -> None:
+        self._folder = folder / FOLDER
+        self._folder.mkdir(exist_ok=True)
+        # Without pairs there would be nothing to map into memory.
+        shape = (pairs, _LENGTH)
+        path = self._folder / "fingerprints.npy"
+        self._fingerprints: Any = (
+            np.lib.format.open_memmap(path, "w+", np.uint8, shape) if pairs else np.empty(shape, np.uint8)
+        )
+        self._places, self._ids, self._offsets = array("q"), bytearray(), array("q", [0])
+
+    def add(self, identifier: str, place: int, fingerprint: bytes) -> None:
+        """Appends a picture's, whose place comes after those before it."""
+        self._fingerprints[len(self._places)] = np.frombuffer(fingerprint, np.uint8)
+        self._places.append(place)
+        self._ids += identifier.encode()
+        self._offsets.append(len(self._ids))
+
+    def finish(self) -> Path:
+        """Writes the rest; returns the folder of the files."""
+        blocks = range(0, len(self._places), 65_536)
+        cells = np.concatenate(
+            [np.empty(0, np.int64), *(cells_of(self._fingerprints[start : start + 65_536]) for start in blocks)]
+        )
+        rows = np.argsort(cells, kind="stable")
+        if len(self._places):
+            self._fingerprints.flush()
+        else:
+            np.save(self._folder / "fingerprints.npy", self._fingerprints)
+        kept: tuple[NDArray[Any], ...] = (
+            np.array(self._places, np.int64),
+            np.frombuffer(self._ids, np.uint8),
+            np.array(self._offsets, np.int64),
+        )
+        for name, values in zip(_ARRAYS[1:], (*kept, cells[rows], rows), strict=True):
+            np.save(self._folder / f"{name}.npy", values)
+        for path in self._folder.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        return self._folder
+
+
+class KeptFingerprints:
+    """Finds near-duplicates among all pictures that were ever taken into a base; used by one thread.
+
+    Args:
+        folder: Of the base.
+        built: Whether the build has written what it took in.
+        added: Bytes of what was added since, as the last commit tells.
+
+    Raises:
+        DamagedError: the files are not there, or not whole.
+    """
+
+    def __init__(self, folder: Path, added: int, *, built: bool) -> None:
+        self._built: dict[str, Any] = {}
+        if built:
+            try:
+                for name in _ARRAYS:
+                    path = folder / FOLDER / f"{name}.npy"
+                    self._built[name] = np.load(path, mmap_mode="r" if path.stat().st_size > 256 else None)
+            except (OSError, ValueError) as error:
+                raise DamagedError(f"cannot read the fingerprints in {folder}: {error}") from error
+        self._added: list[tuple[int, str, bytes]] = []
+        self._row_of: dict[int, int] = {}
+        self._cells: dict[int, list[int]] = defaultdict(list)
+        records = read_appended(folder / ADDED, RECORD_BYTES, 0, added)
+        self._take([_parsed(each) for each in records if each.intact])
+        self._last: tuple[list[int], NDArray[np.int64]] = ([], np.empty(0, np.int64))
+
+    def of(self, place: int) -> bytes | None:
+        """The fingerprint of the picture at a place, if it is kept."""
+        if place in self._row_of:
+            return self._added[self._row_of[place]][2]
+        if not self._built:
+            return None
+        row = int(np.searchsorted(self._built["places"], place))
+        known = row < len(self._built["places"]) and self._built["places"][row] == place
+        return self._built["fingerprints"][row].tobytes() if known else None
+
+    def add(self, identifier: str, place: int, fingerprint: bytes) -> None:
+        """Keeps one more, whose place comes after all others; who wants it to last writes the `record` of it."""
+        self._take([(place, identifier, fingerprint)])
+
+    def near(self, fingerprint: bytes, after: int = -1) -> Iterator[list[Near]]:
+        """The pictures that one nearly shows, in the order of their places; a few at a time.
+
+        Args:
+            fingerprint: Of the one.
+            after: The place after which they are wanted.
+        """
+        row = np.frombuffer(fingerprint, np.uint8)[None]
+        cells = cells_around(fingerprint)
+        for rows in self._built_rows(cells, after):
+            near = rows[near_duplicates(row, self._built["fingerprints"][rows])[0]]
+            yield [(int(self._built["places"][each]), self._identifier(each)) for each in near]
+        added = sorted(number for cell in cells for number in self._cells.get(cell, ()))
+        for start in range(0, len(added), _AT_ONCE):
+            some = [self._added[number] for number in added[start : start + _AT_ONCE]]
+            others = np.frombuffer(b"".join(each for _, _, each in some), np.uint8).reshape(-1, _LENGTH)
+            near = near_duplicates(row, others)[0]
+            pairs = zip(some, near, strict=True)
+            yield [(place, identifier) for (place, identifier, _), is_near in pairs if is_near and place > after]
+
+    def _built_rows(self, cells: list[int], after: int) -> Iterator[NDArray[np.int64]]:
+        if not self._built:
+            return
+        if self._last[0] != cells:
+            sorted_cells = self._built["cells"]
+            first, last = (np.searchsorted(sorted_cells, np.array(cells), side) for side in ("left", "right"))
+            parts = [self._built["rows"][a:b] for a, b in zip(first, last, strict=True) if a < b]
+            self._last = (cells, np.sort(np.concatenate([np.empty(0, np.int64), *parts])))
+        rows = self._last[1]
+        start = int(np.searchsorted(self._built["places"], after, "right"))
+        for place in range(int(np.searchsorted(rows, start)), len(rows), _AT_ONCE):
+            yield rows[place : place + _AT_ONCE]
+
+    def _identifier(self, row: int) -> str:
+        first, last = self._built["offsets"][row : row + 2]
+        return bytes(self._built["ids"][first:last]).decode()
+
+    def _take(self, added: list[tuple[int, str, bytes]]) -> None:
+        if not added:
+            return
+        fingerprints = np.frombuffer(b"".join(fingerprint for _, _, fingerprint in added), np.uint8)
+        for cell, each in zip(cells_of(fingerprints.reshape(-1, _LENGTH)).tolist(), added, strict=True):
+            self._cells[cell].append(len(self._added))
+            self._row_of[each[0]] = len(self._added)
+            self._added.append(each)
+
+
+def record(place: int, fingerprint: bytes) -> bytes:
+    """What is appended to the file for a picture."""
+    return _PLACE.pack(place) + fingerprint
+
+
+def _parsed(kept: Record) -> tuple[int, str, bytes]:
+    (place,) = _PLACE.unpack_from(kept.data)
+    return place, kept.id, kept.data[_PLACE.size :]
