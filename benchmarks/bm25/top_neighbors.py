@@ -1,56 +1,92 @@
 """How many pairs a second get their two neighbors, as `reimagen-retriever neighbors` finds them: by their captions.
 
 The neighbors' pictures are not looked at, which is another measurement (`benchmarks.near_duplicates`). A sample of the
-pairs is searched one by one besides, and must find the same.
+pairs is searched one by one through Lucene besides, and must find the same, with the same scores.
 
     python -m benchmarks.bm25.top_neighbors [CAPTIONS [PAIRS]]
 """
 
 import os
+import resource
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.bm25.engines import Ours
 from benchmarks.bm25.texts import write_captions
 from benchmarks.shared.machine import machine
 from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.index.hits import Hit
+from reimagen_retriever.neighbors.captions import read_captions
+from reimagen_retriever.neighbors.ranking import Ranking
+from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
 
 CAPTIONS = 1_000_000
 PAIRS = 100_000
 SAMPLE = 1_000
 BATCH = 1_000
 K = 2
+ALL = Filters(keep_duplicates=True)
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has had at once, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def neighbors(hits: list[Hit], number: int) -> list[tuple[str, float]]:
+    """The first of the hits without the pair itself, and their scores."""
+    return [(hit.pair.id, hit.score) for hit in hits if hit.pair.id != f"{number:09d}"][:K]
+
+
+def measure(index: BM25Index, ranking: Ranking, texts: list[str], preparation: float, captions: int) -> None:
+    """Prints the rate with and without a least overlap; ends the program if a search by itself finds others."""
+    for minimum_overlap in (0.0, DEFAULT_MINIMUM_OVERLAP):
+        found: list[list[tuple[str, float]]] = []
+        started, processor = time.perf_counter(), time.process_time()
+        for first in range(0, len(texts), BATCH):
+            hits = ranking.search(texts[first : first + BATCH], K + 1, minimum_overlap)
+            found += [neighbors(its_hits, number) for number, its_hits in enumerate(hits, first)]
+        seconds, processor = time.perf_counter() - started, time.process_time() - processor
+        rate = len(texts) / seconds
+        print(
+            f"least overlap {minimum_overlap}: {rate:,.0f} pairs/s on {os.cpu_count()} cores, "
+            f"{captions / (captions / rate + preparation):,.0f} with the preparation for all of them; "
+            f"a pair took {processor / len(texts) * 1e3:.2f} ms of a core's time",
+            flush=True,
+        )
+        step = max(len(texts) // SAMPLE, 1)
+        for number in range(0, len(texts), step):
+            if neighbors(index.search(texts[number], K + 1, 0.0, minimum_overlap, ALL), number) != found[number]:
+                sys.exit(f"pair {number} has other neighbors, or scores, when it is searched for alone")
+        compared = len(range(0, len(texts), step))
+        print(f"    {compared:,} of them searched for one by one: the same neighbors, the same scores", flush=True)
 
 
 def main(captions: int, pairs: int) -> None:
-    """Measures, and prints the rate."""
+    """Measures, and prints the rates."""
     print(f"Top-{K} neighbors of pairs of {captions:,}, batches of {BATCH:,}; {machine()}")
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(temporary)
         write_captions(folder / "captions.txt", captions)
         Ours.build(folder / "captions.txt", folder / "index")
-        texts = (folder / "captions.txt").read_text().splitlines()[: pairs + BATCH]
+        texts = (folder / "captions.txt").read_text().splitlines()[:pairs]
         index = BM25Index(folder / "index")
-        found: list[list[str]] = []
-        for first in range(0, len(texts), BATCH):
-            if first == BATCH:  # The first batch has warmed up.
-                started, processor = time.perf_counter(), time.process_time()
-            found += [
-                [hit.pair.id for hit in hits if hit.pair.id != f"{number:09d}"][:K]
-                for number, hits in enumerate(index.search_batch(texts[first : first + BATCH], K + 1, 0.0), first)
-            ]
-        seconds, processor = time.perf_counter() - started, time.process_time() - processor
-        rate, cores = (len(texts) - BATCH) / seconds, os.cpu_count()
-        each = processor / (len(texts) - BATCH) * 1e3
-        print(f"{rate:,.0f} pairs/s on {cores} cores; a pair took {each:.2f} ms of a core's time")
-        step = max(len(texts) // SAMPLE, 1)
-        for number in range(0, len(texts), step):
-            one = [hit.pair.id for hit in index.search(texts[number], K + 1, 0.0, 0.0)]
-            if [identifier for identifier in one if identifier != f"{number:09d}"][:K] != found[number]:
-                sys.exit(f"pair {number} has other neighbors when it is searched for alone")
-        print(f"{len(range(0, len(texts), step)):,} of them searched for one by one: the same neighbors")
+        documents = index.in_order()
+        before = peak_megabytes()
+        started, processor = time.perf_counter(), time.process_time()
+        ranking = Ranking(read_captions(index, documents), index, pool)
+        ranking.search(texts[:8], K + 1, 0.0)  # Compiles.
+        preparation, processor = time.perf_counter() - started, time.process_time() - processor
+        print(
+            f"preparation: {preparation:.1f} s, {processor:.1f} of a core's time; "
+            f"{peak_megabytes():,.0f} MiB at most, {before:,.0f} before it",
+            flush=True,
+        )
+        measure(index, ranking, texts, preparation, captions)
         index.close()
 
 

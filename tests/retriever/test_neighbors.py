@@ -168,17 +168,6 @@ def test_deeper_searches_reach_past_many_near_duplicates(tmp_path: Path) -> None
     assert stats.near_duplicates == 40 * 39
 
 
-def test_batches_find_what_single_searches_find(kb: Path) -> None:
-    base = KnowledgeBase.open(kb)
-    queries = [*CAPTIONS.values(), "the", "a unicorn", "a kea", "\ud800 kea", "red AND (fox"]
-    for overlap in (0.0, 0.6):
-        for query, hits in zip(queries, base.index.search_batch(queries, 3, overlap), strict=True):
-            single = base.index.search(query, 3, 0, overlap, ALL)
-            assert [hit.pair for hit in hits] == [hit.pair for hit in single]
-            assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in single], abs=1e-4)
-    base.close()
-
-
 def test_the_same_base_gives_the_same_bytes(kb: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         export(kb, tmp_path / name, Options(k=2, minimum_overlap=0.6, size=80))

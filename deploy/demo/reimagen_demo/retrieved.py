@@ -5,8 +5,10 @@ comes first is left to the sample's seed here, where serving takes the smaller i
 style.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -18,6 +20,8 @@ from reimagen_demo.pairs import PairId
 from reimagen_demo.prompts import Composition
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.neighbors.captions import read_captions
+from reimagen_retriever.neighbors.ranking import Ranking
 from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
 
 NEIGHBORS = 2
@@ -52,10 +56,14 @@ def search_index(index: BM25Index, compositions: Sequence[Composition], prompts:
     of_one = sorted({prompt for shown, prompt in zip(compositions, prompts, strict=True) if len(shown.entities) == 1})
     of_two = sorted(set(prompts) - set(of_one))
     found: dict[str, Found] = {}
-    with tqdm(total=len(of_one) + len(of_two), desc="searching", unit="prompt") as progress:
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(of_one) + len(of_two), desc="searching", unit="prompt") as progress,
+    ):
+        ranking = Ranking(read_captions(index, index.in_order()), index, pool)
         for first in range(0, len(of_one), _BATCH):
             batch = of_one[first : first + _BATCH]
-            for prompt, hits in zip(batch, index.search_batch(batch, HITS, DEFAULT_MINIMUM_OVERLAP), strict=True):
+            for prompt, hits in zip(batch, ranking.search(batch, HITS, DEFAULT_MINIMUM_OVERLAP), strict=True):
                 found[prompt] = tuple(hit.pair.id for hit in hits)
             progress.update(len(batch))
         for prompt in of_two:

@@ -17,7 +17,7 @@ from typing import Any
 from reimagen_retriever.index.analysis import Analysis, Analyzer
 from reimagen_retriever.index.filters import EVERYTHING, Filters, filtered
 from reimagen_retriever.index.hits import Hit, TermScore
-from reimagen_retriever.index.in_bulk import Ranking, Searches
+from reimagen_retriever.index.in_bulk import Ranking, document_frequencies
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.index.pairs import PairIndex
 
@@ -34,6 +34,19 @@ class _Terms:
     information: float
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """Of all texts, removed ones included, for their scores."""
+
+    captions: int
+    average_length: float
+    """In terms."""
+    known_lengths: list[int]
+    """All that Lucene tells apart, ascending; others are rounded down."""
+    frequencies: list[int]
+    """How many texts have a term, of each of the terms asked for."""
+
+
 class BM25Index(PairIndex):
     """Searches an index; safe to use from many threads."""
 
@@ -45,12 +58,12 @@ class BM25Index(PairIndex):
             DamagedError: Lucene cannot read what is in the folder.
         """
         start_jvm()
-        self._analysis = analysis or Analysis()
+        self.analysis = analysis or Analysis()
         sort_field = java_class("org.apache.lucene.search.SortField")
         by_id = sort_field("id", java_class("org.apache.lucene.search.SortField$Type").STRING_VAL)
         self._order = java_class("org.apache.lucene.search.Sort")(sort_field.FIELD_SCORE, by_id)
         self._queries = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
-        self._analyzer = Analyzer(self._analysis)
+        self._analyzer = Analyzer(self.analysis)
         self._whitespace = java_class("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
         super().__init__(folder)
 
@@ -88,21 +101,9 @@ class BM25Index(PairIndex):
             filters: What pairs are looked at.
         """
         terms = self.terms(query)
-        depth = k + _MORE if minimum_overlap else k
-        first = self._ranked(terms, depth, filters)
-        return self._answer(terms, first, len(first) < depth, k, minimum_score, minimum_overlap, filters)
-
-    def _answer(
-        self,
-        terms: Sequence[str],
-        ranked: Ranking,
-        whole: bool,
-        k: int,
-        minimum_score: float,
-        minimum_overlap: float,
-        filters: Filters,
-    ) -> list[Hit]:
-        """What `search` finds, of which Lucene has ranked the first, or the whole."""
+        first = k + _MORE if minimum_overlap else k
+        ranked = self._ranked(terms, first, filters)
+        whole = len(ranked) < first
         depth = 0
         while True:
             hits: dict[str, Hit] = {}
@@ -115,7 +116,7 @@ class BM25Index(PairIndex):
             if len(hits) == k or whole or (depth and len(hits) == looked_at):
                 return list(hits.values())
             # Again if near-duplicates have taken the place of pairs that rank lower.
-            depth = 4 * depth or _depth(k)
+            depth = 4 * depth or search_depth(k)
             ranked = self._ranked(terms, depth, filters)
             whole = len(ranked) < depth
 
@@ -145,7 +146,7 @@ class BM25Index(PairIndex):
             The hits in the order of their choice, with their scores for the words that were left.
         """
         asked = self.terms(query)
-        ranked = cache(lambda terms: self._ranked(terms, _depth(k), filters))
+        ranked = cache(lambda terms: self._ranked(terms, search_depth(k), filters))
         hits: list[Hit] = []
         left, said = Counter(asked), set[frozenset[str]]()
         while len(hits) < k:
@@ -167,28 +168,25 @@ class BM25Index(PairIndex):
         return hits
 
     @in_java
-    def search_batch(
-        self, queries: Sequence[str], k: int, minimum_overlap: float, *, parallel: bool = True
-    ) -> list[list[Hit]]:
-        """What `search` finds for each of the queries, near-duplicates among it, in several times less time a query.
+    def statistics(self, terms: Sequence[str]) -> Statistics:
+        """What Lucene's scores are made of beside the texts, and how many pairs have each of some terms.
 
-        Args:
-            queries: As `search` takes them.
-            k: How many hits of each at most.
-            minimum_overlap: See `search`.
-            parallel: Lucene searches on all cores.
+        Removed pairs count until their segments are merged.
         """
-        terms = [self.terms(query) for query in queries]
-        asked = [" ".join(its_terms) for its_terms in terms if its_terms]
-        depth = k + _MORE if minimum_overlap else k
-        found = iter(self._searches.rankings(asked, depth, parallel=parallel) if asked else [])
-        first = [next(found) if its_terms else [] for its_terms in terms]
-        self._read_ahead({document for ranks in first for document, _ in ranks[:k]})
-        every = Filters(keep_duplicates=True)
-        return [
-            self._answer(its_terms, ranks, len(ranks) < depth, k, 0.0, minimum_overlap, every)
-            for its_terms, ranks in zip(terms, first, strict=True)
-        ]
+        small_float = java_class("org.apache.lucene.util.SmallFloat")
+        return Statistics(
+            self._counted,
+            self._reader.getSumTotalTermFreq(_FIELD) / max(self._counted, 1),
+            [small_float.byte4ToInt(norm - 256 if norm > 127 else norm) for norm in range(256)],
+            document_frequencies(self._reader, _FIELD, terms),
+        )
+
+    def information(self, frequency: int) -> float:
+        """Of a term that so many pairs have: its inverse document frequency.
+
+        A multiple of 2⁻³²: sums of ten thousand terms are exact, so the same in any order.
+        """
+        return round(math.log1p((self._counted - frequency + 0.5) / (frequency + 0.5)) * 2**32) / 2**32
 
     @in_java
     def explain(self, query: str, identifier: str) -> list[TermScore]:
@@ -216,10 +214,9 @@ class BM25Index(PairIndex):
     def _use(self, commits: Sequence[Any]) -> None:
         super()._use(commits)
         similarity = java_class("org.apache.lucene.search.similarities.BM25Similarity")
-        self._searcher.setSimilarity(similarity(self._analysis.k1, self._analysis.b))
-        self._weight = lru_cache(maxsize=100_000)(self._inverse_document_frequency)
+        self._searcher.setSimilarity(similarity(self.analysis.k1, self.analysis.b))
+        self._weight = lru_cache(maxsize=100_000)(self._information_of)
         self._terms_of = lru_cache(maxsize=_KEPT_TERMS)(lambda document: self._terms(self._pair(document).contents))
-        self._searches = Searches(self._searcher, self._order, self._queries, self._whitespace, _FIELD)
         # Lucene's statistics count removed documents until their segments are merged.
         self._counted: int = self._reader.getDocCount(_FIELD)
 
@@ -258,13 +255,12 @@ class BM25Index(PairIndex):
         return _Terms(terms, self._information(terms))
 
     def _information(self, terms: Iterable[str]) -> float:
-        return math.fsum(map(self._weight, terms))  # the same in any order
+        return sum(map(self._weight, terms))
 
-    def _inverse_document_frequency(self, term: str) -> float:
-        frequency: int = self._reader.docFreq(self._term(_FIELD, term))
-        return math.log1p((self._counted - frequency + 0.5) / (frequency + 0.5))
+    def _information_of(self, term: str) -> float:
+        return self.information(self._reader.docFreq(self._term(_FIELD, term)))
 
 
-def _depth(k: int) -> int:
+def search_depth(k: int) -> int:
     """How many documents to rank: more than k, because pairs of little overlap may stand before one named in full."""
     return max(4 * k, 32)

@@ -1,4 +1,4 @@
-"""What would take a call into Java for each hit, document or query, done by Java's streams in one call.
+"""What would take a call into Java for each hit, document or term, done by Java's streams in one call.
 
 A call takes microseconds, and an array that Java returns is taken apart object by object. So Java's method handles are
 put together to what a stream does for each element, and what comes back is one string.
@@ -17,6 +17,7 @@ Ranking = list[tuple[int, float]]
 
 _BETWEEN = "\x1e"
 """A control character, as JSON and other text have none, between the elements of a stream."""
+_AT_ONCE = 10_000
 _FUNCTION = "java.util.function.Function"
 _NUMBER = re.compile(r"doc=(\d+) ")
 """As `ScoreDoc.toString` begins."""
@@ -56,57 +57,21 @@ class Documents:
         return _ranking(filter(None, map(_HIT.match, hits))), [hit[hit.index("{") :] for hit in hits]
 
 
-class Searches:
-    """Ranks documents for many queries at once.
-
-    Args:
-        searcher: Lucene's.
-        order: The `Sort` of what it finds, by score first.
-        generator: Anserini's, which makes a query of a text.
-        analyzer: What it takes texts apart with.
-        field: Where is looked.
-    """
-
-    def __init__(self, searcher: Any, order: Any, generator: Any, analyzer: Any, field: str) -> None:
-        string, query = java_type("java.lang.String"), java_type("org.apache.lucene.search.Query")
-        build = _lookup().findVirtual(
-            java_type("io.anserini.search.query.BagOfWordsQueryGenerator"),
-            "buildQuery",
-            _method(query, string, java_type("org.apache.lucene.analysis.Analyzer"), string),
-        )
-        whole = build.bindTo(_object(generator))
-        self._query = _handles().insertArguments(
-            whole, 0, _object(java_class("java.lang.String")(field)), _object(analyzer)
-        )
-        search = _lookup().findVirtual(
-            java_type("org.apache.lucene.search.IndexSearcher"),
-            "search",
-            _method(
-                java_type("org.apache.lucene.search.TopFieldDocs"),
-                query,
-                java_class("java.lang.Integer").TYPE,
-                java_type("org.apache.lucene.search.Sort"),
-            ),
-        )
-        self._search = _handles().insertArguments(search.bindTo(_object(searcher)), 2, _object(order))
-
-    def rankings(self, queries: Sequence[str], count: int, *, parallel: bool) -> list[Ranking]:
-        """The first documents, so many at most, for each of the queries.
-
-        Args:
-            queries: One at least.
-            count: How many documents at most.
-            parallel: On all cores.
-        """
-        search = _handles().insertArguments(self._search, 1, _object(java_class("java.lang.Integer")(count)))
-        top_docs = search.asType(
-            _method(java_type("org.apache.lucene.search.TopDocs"), java_type("org.apache.lucene.search.Query"))
-        )
-        told = _handles().filterReturnValue(_handles().filterReturnValue(self._query, top_docs), _told())
-        texts = java_class("java.util.Arrays").asList(*queries)
-        stream = texts.parallelStream() if parallel else texts.stream()
-        rankings: str = stream.map(as_interface(_FUNCTION, told)).collect(_joined())
-        return [_ranking(_HIT.finditer(one)) for one in rankings.split(_BETWEEN)]
+def document_frequencies(reader: Any, field: str, terms: Sequence[str]) -> list[int]:
+    """How many documents of an `IndexReader` have each of the terms in a field."""
+    string, term = java_type("java.lang.String"), java_type("org.apache.lucene.index.Term")
+    make = _lookup().findConstructor(term, _method(java_class("java.lang.Void").TYPE, string, string))
+    of_field = _handles().insertArguments(make, 0, _object(java_class("java.lang.String")(field)))
+    count = _lookup().findVirtual(
+        java_type("org.apache.lucene.index.IndexReader"), "docFreq", _method(java_class("java.lang.Integer").TYPE, term)
+    )
+    counted = _handles().filterReturnValue(of_field, count.bindTo(_object(reader)))
+    of_text = as_interface("java.util.function.ToIntFunction", counted)
+    frequencies: list[int] = []
+    for start in range(0, len(terms), _AT_ONCE):
+        texts = java_class("java.util.Arrays").asList(*terms[start : start + _AT_ONCE])
+        frequencies += texts.stream().mapToInt(of_text).toArray()
+    return frequencies
 
 
 def java_type(name: str) -> Any:

@@ -1,7 +1,7 @@
 """The pairs of an index, or of several that are searched as one."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from itertools import accumulate
@@ -69,6 +69,12 @@ class PairIndex:
             numbers = there[start : start + _AT_ONCE]
             places += [(pair.shard, pair.offset, n) for n, pair in zip(numbers, self._stored(numbers), strict=True)]
         return [document for _, _, document in sorted(places)]
+
+    @in_java
+    def read(self, documents: Sequence[int]) -> list[StoredPair]:
+        """The pairs of many documents' numbers, in their order, in several times less time than one by one."""
+        starts = range(0, len(documents), _AT_ONCE)
+        return [pair for start in starts for pair in self._stored(documents[start : start + _AT_ONCE])]
 
     @in_java
     def pair(self, document: int) -> StoredPair:
@@ -178,20 +184,11 @@ class PairIndex:
     def _found(self, top_docs: Any) -> Ranking:
         """What Lucene found, sorted by score first; all its pairs are read at once, so that `_pair` need not."""
         found, texts = self._documents.found(top_docs)
-        self._keep([document for document, _ in found], texts)
-        return found
-
-    def _read_ahead(self, documents: Iterable[int]) -> None:
-        """Reads at once what `_pair` will be asked for."""
-        missing = [document for document in documents if document not in self._kept]
-        if missing:
-            self._keep(missing, self._documents.read(missing))
-
-    def _keep(self, documents: Sequence[int], texts: Sequence[str]) -> None:
         if len(self._kept) > _KEPT_PAIRS:
             self._kept.clear()
-        for document, text in zip(documents, texts, strict=True):
+        for (document, _), text in zip(found, texts, strict=True):
             self._kept.setdefault(document, text)
+        return found
 
     def _stored(self, documents: Sequence[int]) -> list[StoredPair]:
         texts = self._documents.read(documents) if documents else []

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cluster import connected, spread
 from reimagen_retriever.folder_lock import LOCK, Holder, locked
 from reimagen_retriever.knowledge_base.syncing import write_whole
+from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.evaluation_sets import EvaluationSet, refuse_overlap
 from reimagen_retriever.neighbors.shards import (
     Options,
@@ -66,10 +68,12 @@ def export(
 
     Raises:
         InvalidArgument: `out` holds other things, or shards of another base or of other options; the base overlaps an
-            evaluation set; no pair has a picture that can be read; Ray is not installed.
+            evaluation set; no pair has a picture that can be read; numba or Ray is not installed.
         NotFound: there is no finished knowledge base in the folder.
         ReimagenError: the base is damaged, `out` cannot be written to, or another export does it; Ray does not answer.
     """
+    if find_spec("numba") is None:
+        raise InvalidArgument("numba is not installed here: pip install 'reimagen-retriever[neighbors]'")
     base = KnowledgeBase.open(knowledge_base)
     try:
         origin = Origin(
@@ -121,26 +125,41 @@ def _shards(base: KnowledgeBase, knowledge_base: Path, out: Path, options: Optio
         for number, first in enumerate(range(0, len(documents), SHARD_PAIRS))
     ]
     missing = [shard for shard in shards if not stats_path(shard.path).exists()]
+    if missing:
+        _write(base, knowledge_base, documents, missing, options, ray)
+    stats = (ShardStats.model_validate_json(stats_path(shard.path).read_bytes()) for shard in shards)
+    total = sum(stats, ShardStats())
+    if not total.count:
+        raise InvalidArgument(f"no pair has a picture that can be read: {total.broken:,} are broken", field="KB_DIR")
+    return total
+
+
+def _write(
+    base: KnowledgeBase,
+    knowledge_base: Path,
+    documents: Sequence[int],
+    missing: Sequence[ShardToWrite],
+    options: Options,
+    ray: str | None,
+) -> None:
     with ExitStack() as stack:
+        if ray is not None:
+            stack.enter_context(connected(ray))
+        captions = read_captions(base.index, documents)
         progress = stack.enter_context(_progress(len(documents), sum(len(shard.documents) for shard in missing)))
         written: Iterator[WrittenShard]
         if ray is None:
-            writer = stack.enter_context(ShardWriter(base, os.cpu_count() or 1, options, progress.update))
+            writer = stack.enter_context(ShardWriter(base, captions, os.cpu_count() or 1, options, progress.update))
             written = map(writer.write, missing)
         else:
-            stack.enter_context(connected(ray))
-            work = Work(knowledge_base.resolve(), data_folders(base), base.manifest.generation, options)
+            generation = base.manifest.generation
+            work = Work(knowledge_base.resolve(), data_folders(base), generation, options, captions)
             written = (result for _, result in spread(write_shard, work, missing))
         for shard, result in zip(missing, written, strict=True):
             for broken in result.broken:
                 progress.write(broken, file=sys.stderr)
             if ray is not None:
                 progress.update(len(shard.documents))
-    stats = (ShardStats.model_validate_json(stats_path(shard.path).read_bytes()) for shard in shards)
-    total = sum(stats, ShardStats())
-    if not total.count:
-        raise InvalidArgument(f"no pair has a picture that can be read: {total.broken:,} are broken", field="KB_DIR")
-    return total
 
 
 def _progress(total: int, missing: int) -> "tqdm[NoReturn]":

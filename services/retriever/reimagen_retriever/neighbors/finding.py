@@ -9,6 +9,7 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
+from reimagen_retriever.neighbors.captions import Captions
 from reimagen_retriever.neighbors.fingerprint import Fingerprint, fingerprint, near_duplicates
 from reimagen_retriever.search import MAXIMUM_QUERY_CHARACTERS
 
@@ -54,26 +55,22 @@ class NeighborFinder:
 
     Args:
         base: An open knowledge base.
+        captions: Of the base.
         k: How many neighbors at most.
         minimum_overlap: 0 to 1, see `BM25Index.search`.
-        pool: What decodes pictures.
-        parallel: Searches are done on all cores.
+        pool: What ranks captions and decodes pictures.
     """
 
     def __init__(
-        self,
-        base: KnowledgeBase,
-        k: int,
-        minimum_overlap: float,
-        pool: ThreadPoolExecutor,
-        *,
-        parallel: bool = True,
+        self, base: KnowledgeBase, captions: Captions, k: int, minimum_overlap: float, pool: ThreadPoolExecutor
     ) -> None:
-        self._base = base
+        # The commands that serve need no compiler.
+        from reimagen_retriever.neighbors.ranking import Ranking
+
+        self._ranking = Ranking(captions, base.index, pool)
         self._k = k
         self._minimum_overlap = minimum_overlap
         self._pool = pool
-        self._parallel = parallel
         self._fingerprints = Fingerprints(base)
 
     def find(self, pairs: Sequence[StoredPair]) -> list[Found]:
@@ -82,7 +79,7 @@ class NeighborFinder:
         waiting, k = list(pairs), self._k + 2
         while waiting:
             queries = [pair.contents[:MAXIMUM_QUERY_CHARACTERS] for pair in waiting]
-            hits = self._base.index.search_batch(queries, k, self._minimum_overlap, parallel=self._parallel)
+            hits = self._ranking.search(queries, k, self._minimum_overlap)
             chosen = list(self._pool.map(self._choose, waiting, hits))
             found |= {each.pair.id: each for each in chosen}
             waiting = [

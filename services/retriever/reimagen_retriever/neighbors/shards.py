@@ -13,7 +13,7 @@ import socket
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -25,6 +25,7 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import EXTENSIONS
 from reimagen_retriever.knowledge_base.syncing import write_whole
+from reimagen_retriever.neighbors.captions import Captions
 from reimagen_retriever.neighbors.finding import Found, NeighborFinder
 from reimagen_retriever.neighbors.pixels import cropped, padded
 
@@ -86,15 +87,23 @@ class ShardWriter:
 
     Args:
         base: An open knowledge base.
+        captions: Of the base.
         threads: How many search, and decode pictures.
         options: What to write.
         advanced: Called with the number of pairs that have been looked at.
     """
 
-    def __init__(self, base: KnowledgeBase, threads: int, options: Options, advanced: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        base: KnowledgeBase,
+        captions: Captions,
+        threads: int,
+        options: Options,
+        advanced: Callable[[int], object],
+    ) -> None:
         self._base = base
         self._pool = ThreadPoolExecutor(threads)
-        self._finder = NeighborFinder(base, options.k, options.minimum_overlap, self._pool, parallel=threads > 1)
+        self._finder = NeighborFinder(base, captions, options.k, options.minimum_overlap, self._pool)
         self._options = options
         self._advanced = advanced
         # Pairs that stand together have neighbors in common.
@@ -115,7 +124,7 @@ class ShardWriter:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
                 for done in range(0, len(shard.documents), _BATCH):
                     documents = shard.documents[done : done + _BATCH]
-                    found = self._finder.find([self._base.index.pair(document) for document in documents])
+                    found = self._finder.find(self._base.index.read(documents))
                     samples = self._pool.map(lambda each: list(self._members(each)), found)
                     batch = zip(found, samples, strict=True)
                     for number, (each, members) in enumerate(batch, start=shard.first + done):
@@ -183,6 +192,8 @@ class Work:
     """Of the base that the documents are numbers in, see `data_folders`."""
     generation: str
     options: Options
+    captions: Captions = field(repr=False, compare=False)
+    """The workers of a machine share their arrays' memory."""
 
 
 def write_shard(work: Work, shard: ShardToWrite) -> WrittenShard:
@@ -214,4 +225,4 @@ def _writer(work: Work) -> ShardWriter:
         base.close()
         raise Unavailable(f"{work.knowledge_base} has changed meanwhile, or is another one on {socket.gethostname()}")
     # Ray gives each worker one core.
-    return ShardWriter(base, 1, work.options, lambda _: None)
+    return ShardWriter(base, work.captions, 1, work.options, lambda _: None)
