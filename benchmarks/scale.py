@@ -31,18 +31,20 @@ class Inputs:
     """How much of a replica's cores searches may take, so that latency stays near that of one alone."""
 
     # Measured here, see docs/scale.md.
-    index_bytes: float = 290
+    index_bytes: float = 460
     """A pair, by benchmarks.spread."""
-    build_core_ms: float = 1.2
-    """A pair of a group: 0.69 + 0.32 by benchmarks.spread, and what near-duplicates cost more in a million pictures."""
-    neighbors_core_ms: float = 4.3
+    build_core_ms: float = 1.0
+    """A pair of a group: 0.58 + 0.25 by benchmarks.spread, and what near-duplicates cost more in a million pictures."""
+    neighbors_core_ms: float = 2.4
     """A pair in a small base, by benchmarks.spread, with pictures of 64 pixels."""
-    neighbors_alone_ms: float = 0.1
+    neighbors_alone_ms: float = 0.16
     """A pair, in the process that was started, by benchmarks.spread."""
+    ranking_ms_a_million: float = 0.46
+    """What a pair's neighbors take longer for each million captions, by benchmarks.bm25.top_neighbors."""
     call_core_ms: float = 1.7
     """A search over gRPC in a small base, by benchmarks.retrieval: 1,175 a second on 2 cores."""
-    search_ms_a_million: float = 0.295
-    """What a search takes longer for each million pairs, by benchmarks.bm25.growth: 1.64 ms at 4M, 3.41 at 10M."""
+    search_ms_a_million: float = 0.182
+    """What a search takes longer for each million pairs, by benchmarks.bm25.growth: 1.15 ms at 4M, 2.24 at 10M."""
     process_megabytes: float = 700
     """Of a serving process, besides the index: Java's heap of 512 and Python."""
 
@@ -62,8 +64,8 @@ def table(given: Inputs) -> list[tuple[str, str, str]]:
     index = given.pairs * given.index_bytes
     build = given.pairs * given.build_core_ms / 3.6e6
     search_ms = given.call_core_ms + given.search_ms_a_million * given.pairs / 1e6
-    grouped_ms = given.neighbors_core_ms + given.search_ms_a_million * given.group_pairs / 1e6
-    whole_ms = given.neighbors_core_ms + given.search_ms_a_million * given.pairs / 1e6
+    grouped_ms = given.neighbors_core_ms + given.ranking_ms_a_million * given.group_pairs / 1e6
+    whole_ms = given.neighbors_core_ms + given.ranking_ms_a_million * given.pairs / 1e6
     grouped, whole = (given.pairs * ms / 3.6e6 for ms in (grouped_ms, whole_ms))
     busy_cores = given.searches_a_second * (1 - given.cache_hits) * search_ms / 1e3
     replicas = max(2, -(-busy_cores // (given.replica_cores * given.busy)))
