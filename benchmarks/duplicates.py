@@ -8,7 +8,6 @@ decoded, checked, fingerprinted, compared and written into shards.
 """
 
 import io
-import resource
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.shared.machine import machine
+from benchmarks.shared.machine import machine, peak_megabytes
 from reimagen_retriever.intake.checking import checked
 from reimagen_retriever.intake.filters import SourceFilters
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
@@ -89,8 +88,7 @@ def main() -> None:
             finder.find("asked", row)
         taken = (time.process_time() - used) / FOUND
         there += FOUND
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"| {size:,} | {taken * 1e6:.0f} | {added(size, rows) * 1e6:.0f} | {memory:,.0f} |", flush=True)
+        print(f"| {size:,} | {taken * 1e6:.0f} | {added(size, rows) * 1e6:.0f} | {peak_megabytes():,.0f} |", flush=True)
     files = list(pairs(random))
     with tempfile.TemporaryDirectory() as folder, ShardWriter(Path(folder, "shards")) as writer:
         finder = DuplicateFinder()

@@ -27,6 +27,7 @@ import grpc
 from PIL import Image
 
 from benchmarks.shared.machine import machine
+from benchmarks.shared.service import ready_address
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.processes import stop_child
@@ -83,12 +84,7 @@ def serve(folder: Path, log: Path, started: ExitStack) -> RetrievalStub:
     """A service of the base, as its client sees it once it is ready."""
     process = subprocess.Popen([PROGRAM, "serve", folder, "--address", "127.0.0.1:0"], stderr=log.open("w"))
     started.callback(lambda: stop_child(process, 10))
-    while "msg=ready" not in log.read_text():
-        if process.poll() is not None:
-            raise SystemExit(log.read_text())
-        time.sleep(0.05)
-    address = log.read_text().partition("msg=ready ")[2].partition("address=")[2].split()[0]
-    return RetrievalStub(started.enter_context(grpc.insecure_channel(address)))
+    return RetrievalStub(started.enter_context(grpc.insecure_channel(ready_address(process, log))))
 
 
 class Adding:

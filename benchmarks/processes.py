@@ -9,7 +9,6 @@ own ask as fast as they are answered, over a connection for each thread.
 
 import multiprocessing
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import grpc
 
 from benchmarks.retrieval import PAIRS, PROGRAM, queries, write_source
 from benchmarks.shared.machine import machine
+from benchmarks.shared.service import ready_address
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 
@@ -30,7 +30,6 @@ ROUNDS = 3
 CLIENT_PROCESSES = 2
 CONNECTIONS = 8  # of each of them
 SEARCHES = 100  # over each connection
-READY_SECONDS = 120
 
 
 def ask(address: str, seed: int) -> None:
@@ -66,13 +65,9 @@ def measure(base: Path, log: Path, processes: int) -> tuple[float, float]:
     with log.open("w") as stderr:
         service = subprocess.Popen([str(part) for part in command], stderr=stderr)
     try:
-        deadline = time.monotonic() + READY_SECONDS
-        while not (ready := re.search(r"service=retriever .*msg=ready address=(\S+)", log.read_text())):
-            if service.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the service is not ready: {log.read_text()}")
-            time.sleep(0.05)
+        address = ready_address(service, log)
         with multiprocessing.get_context("spawn").Pool(CLIENT_PROCESSES) as pool:
-            asked = [(ready[1], number) for number in range(CLIENT_PROCESSES)]
+            asked = [(address, number) for number in range(CLIENT_PROCESSES)]
             pool.starmap(client, asked)  # Java compiles what it runs often.
             used, started = processor_seconds(service.pid), time.perf_counter()
             pool.starmap(client, asked)

@@ -7,7 +7,6 @@ pairs is searched one by one through Lucene besides, and must find the same, wit
 """
 
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.bm25.engines import Ours
 from benchmarks.bm25.texts import write_captions
-from benchmarks.shared.machine import machine
+from benchmarks.shared.machine import machine, peak_megabytes
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.hits import Hit
@@ -32,11 +31,6 @@ SAMPLE = 1_000
 BATCH = 1_000
 K = 2
 ALL = Filters(keep_duplicates=True)
-
-
-def peak_megabytes() -> float:
-    """The most memory that this process has had at once, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def neighbors(hits: list[Hit], number: int) -> list[tuple[str, float]]:

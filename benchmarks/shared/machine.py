@@ -13,8 +13,8 @@ def machine() -> str:
     return f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
 
 
-def peak_megabytes(process: subprocess.Popen[bytes]) -> float:
-    """The most memory that the process has had at once, in MiB."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
+def peak_megabytes(process: subprocess.Popen[bytes] | None = None) -> float:
+    """The most memory that the process, or this one, has had at once, in MiB."""
+    status = Path(f"/proc/{process.pid if process else 'self'}/status").read_text()
     peak = re.search(r"VmHWM:\s+(\d+) kB", status)
     return int(peak[1]) / 1024 if peak else float("nan")

@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from pathlib import Path
 import grpc
 from PIL import Image
 
+from benchmarks.shared.service import ready_address
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_retriever.base import KnowledgeBase
@@ -187,12 +187,7 @@ def main(count: int) -> None:
                 [strace, *options, PROGRAM, "serve", folder, "--address", "127.0.0.1:0"], stderr=stderr
             )
         try:
-            while "msg=ready" not in log.read_text():
-                if process.poll() is not None:
-                    raise SystemExit(log.read_text())
-                time.sleep(0.1)
-            address = log.read_text().partition("msg=ready ")[2].partition("address=")[2].split()[0]
-            with grpc.insecure_channel(address) as channel:
+            with grpc.insecure_channel(ready_address(process, log)) as channel:
                 stub = RetrievalStub(channel)
                 answers = [Answered(change(stub, rng, number), commit(folder)) for number in range(count)]
         finally:

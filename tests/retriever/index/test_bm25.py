@@ -232,3 +232,22 @@ def test_what_is_no_index_is_told(tmp_path: Path) -> None:
     next((tmp_path / "lucene").glob("*.cfs")).unlink()
     with pytest.raises(DamagedError, match="Lucene cannot read"):
         BM25Index(tmp_path / "lucene")
+
+
+def test_few_pairs_are_kept_however_many_are_read(
+    folder: Path, index: BM25Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [index.search(query, 8, 0, 0.6) for query in queries()]
+    monkeypatch.setattr("reimagen_retriever.index.pairs._KEPT_PAIRS", 5)
+    small = BM25Index(folder)
+    assert [small.search(query, 8, 0, 0.6) for query in queries()] == expected
+    assert [small.pair(document) for document in small.in_order()] == small.read(small.in_order())
+    assert len(small._kept) <= 5
+    small.close()
+
+
+def test_a_text_that_looks_like_a_hit_is_a_text(tmp_path: Path) -> None:
+    text = "a kea doc=7 score=NaN shardIndex=-1 fields=[9.0, {"
+    index = BM25Index(write(tmp_path / "lucene", [stored("a", text), stored("b", f"{text} and more")]))
+    assert [hit.pair.contents for hit in index.search("kea", 2, 0, 0)] == [text, f"{text} and more"]
+    index.close()

@@ -261,10 +261,16 @@ def test_damage_is_told_and_compacting_makes_fingerprints_anew(tmp_path: Path, d
     assert content(folder)[1] == {"a": "", "b": "a", "c": "", "d": "c", "e": "a"}
 
 
-def test_without_its_fingerprints_a_base_is_served_but_takes_no_changes(tmp_path: Path) -> None:
+def test_without_its_fingerprints_a_base_is_served_and_takes_no_changes_until_it_is_compacted(tmp_path: Path) -> None:
     folder = tmp_path / "kb"
     build(Listed([pair("a", 0)]), folder)
     shutil.rmtree(folder / read_manifest(folder).folder / "fingerprints")
     KnowledgeBase.open(folder).close()
-    with pytest.raises(ReimagenError, match=r"is damaged, .*cannot read the fingerprints"):
+    with pytest.raises(ReimagenError, match=r"is damaged, .*`verify` tells more.*cannot read the fingerprints"):
         LiveWriter(folder, TEST)
+    assert {damage.place for damage in verify(folder)[1]} >= {"fingerprints/fingerprints.npy", "fingerprints/cells.npy"}
+    compact(folder)
+    assert verify(folder)[1] == []
+    with LiveWriter(folder, TEST) as writer:
+        writer.apply([put(pair("b", 0, 64))])
+    assert content(folder)[1] == {"a": "", "b": "a"}

@@ -91,18 +91,6 @@ def _ranking(hits: Iterable[re.Match[str]]) -> Ranking:
     return [(int(document), score) for (document, _), score in zip(numbers_and_scores, scores, strict=True)]
 
 
-@cache
-def _told() -> Any:
-    """From `TopDocs` to what `Arrays.toString` says of its hits."""
-    hits = java_type("[Lorg.apache.lucene.search.ScoreDoc;")
-    of_top_docs = _lookup().findGetter(java_type("org.apache.lucene.search.TopDocs"), "scoreDocs", hits)
-    string = java_type("java.lang.String")
-    told = _lookup().findStatic(
-        java_type("java.util.Arrays"), "toString", _method(string, java_type("[Ljava.lang.Object;"))
-    )
-    return _handles().filterReturnValue(of_top_docs, told.asType(_method(string, hits)))
-
-
 def _value_of(reader: Any, field: str) -> Any:
     """From a document's number to what it has in a field of doc values, which every document has.
 
@@ -159,7 +147,14 @@ def _for_each_hit(handle: Any) -> Any:
 
 @cache
 def _teller() -> Any:
-    return as_interface(_FUNCTION, _told())
+    """From `TopDocs` to what `Arrays.toString` says of its hits."""
+    hits = java_type("[Lorg.apache.lucene.search.ScoreDoc;")
+    of_top_docs = _lookup().findGetter(java_type("org.apache.lucene.search.TopDocs"), "scoreDocs", hits)
+    string = java_type("java.lang.String")
+    told = _lookup().findStatic(
+        java_type("java.util.Arrays"), "toString", _method(string, java_type("[Ljava.lang.Object;"))
+    )
+    return as_interface(_FUNCTION, _handles().filterReturnValue(of_top_docs, told.asType(_method(string, hits))))
 
 
 @cache

@@ -178,17 +178,22 @@ class PairIndex:
         if isinstance(kept, StoredPair):
             return kept
         (text,) = self._documents.read([document]) if kept is None else [kept]
+        self._make_room()
         pair = self._kept[document] = self._parsed(document, text)
         return pair
 
     def _found(self, top_docs: Any) -> Ranking:
         """What Lucene found, sorted by score first; all its pairs are read at once, so that `_pair` need not."""
         found, texts = self._documents.found(top_docs)
-        if len(self._kept) > _KEPT_PAIRS:
-            self._kept.clear()
+        self._make_room()
         for (document, _), text in zip(found, texts, strict=True):
             self._kept.setdefault(document, text)
         return found
+
+    def _make_room(self) -> None:
+        # All at once: a dict looks for its first key past all those that were deleted before.
+        if len(self._kept) >= _KEPT_PAIRS:
+            self._kept.clear()
 
     def _stored(self, documents: Sequence[int]) -> list[StoredPair]:
         texts = self._documents.read(documents) if documents else []

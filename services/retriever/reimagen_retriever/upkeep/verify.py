@@ -48,8 +48,8 @@ def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
         damages: list[Damage] = []
         if manifest.vectors:
             damages += _vectors(knowledge_base / manifest.folder, manifest.vectors, base)
-        damages += _fingerprints(knowledge_base / manifest.folder, manifest, base)
         dense = None if damages else base.dense
+        damages += _fingerprints(knowledge_base / manifest.folder, manifest, base)
         ids: Counter[bytes] = Counter()
         licenses: Counter[str] = Counter()
         with progress_bar("verifying", manifest.pairs) as progress:

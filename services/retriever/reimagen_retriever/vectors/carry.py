@@ -29,7 +29,7 @@ def carry_vectors(base: KnowledgeBase, folder: Path) -> Vectors | None:
         return None
     writer = DenseWriter(folder / vectors.folder, len(documents), vectors.dimension)
     for start in range(0, len(documents), _AT_ONCE):
-        ids = [base.index.pair(document).id for document in documents[start : start + _AT_ONCE]]
+        ids = [pair.id for pair in base.index.read(documents[start : start + _AT_ONCE])]
         found = base.dense.vectors_of(ids)
         missing = [identifier for identifier in ids if identifier not in found]
         if missing:
