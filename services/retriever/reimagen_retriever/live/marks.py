@@ -116,6 +116,7 @@ class _Now:
     def _get(self, ids: Iterable[str]) -> dict[str, StoredPair | None]:
         wanted = dict.fromkeys(ids)
         unknown = [each for each in wanted if each not in self.changed and each not in self._read]
-        there = self._index.pairs_of(unknown, EVERYTHING)
-        self._read.update((each, there.get(each)) for each in unknown)
+        if unknown:  # Often there is nothing near, and Java has searches to do.
+            there = self._index.pairs_of(unknown, EVERYTHING)
+            self._read.update((each, there.get(each)) for each in unknown)
         return {each: self.changed[each] if each in self.changed else self._read[each] for each in wanted}

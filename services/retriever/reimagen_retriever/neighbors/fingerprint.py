@@ -54,11 +54,18 @@ def near_duplicates(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArr
     Returns:
         (n, m), symmetric in its arguments.
     """
-    left, right = some.astype(np.float64) - 127.5, others.astype(np.float64) - 127.5
-    squares = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
-    distance = np.sqrt(np.maximum(squares, 0) / left.shape[1])
-    least = np.minimum(spread(left)[:, None], spread(right))
-    return np.asarray(distance <= np.clip(FARTHEST_OF_SPREAD * least, ROUNDING, FARTHEST))
+    # Single precision is exact here: sums of quarters below 2**22.
+    left, right = some.astype(np.float32) - np.float32(127.5), others.astype(np.float32) - np.float32(127.5)
+    squares = [np.einsum("nd,nd->n", each, each).astype(np.float64) for each in (left, right)]
+    # BLAS would wait for threads of its own, which a busy service does not get.
+    products = np.einsum("nd,md->nm", left, right).astype(np.float64)
+    distance = np.sqrt(np.maximum(squares[0][:, None] + squares[1] - 2 * products, 0) / left.shape[1])
+    near = distance <= FARTHEST
+    # Spreads take longer than distances, and few are near enough for theirs to matter.
+    close = near.any(axis=0)
+    least = np.minimum(spread(left.astype(np.float64))[:, None], spread(right[close].astype(np.float64)))
+    near[:, close] &= distance[:, close] <= np.maximum(FARTHEST_OF_SPREAD * least, ROUNDING)
+    return np.asarray(near)
 
 
 def spread(fingerprints: NDArray[np.float64]) -> NDArray[np.float64]:

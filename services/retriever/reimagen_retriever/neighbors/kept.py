@@ -31,7 +31,8 @@ ADDED = f"{FOLDER}/added"
 _LENGTH = GRID * GRID * 3
 _PLACE = struct.Struct("<q")
 RECORD_BYTES = _PLACE.size + _LENGTH
-_AT_ONCE = 256
+_FIRST, _MOST_AT_ONCE = 256, 8_192
+"""Of pictures that are compared at once: who wants the first that is near often has it among few."""
 _ARRAYS = ("fingerprints", "places", "ids", "offsets", "cells", "rows")
 
 Near = tuple[int, str]
@@ -143,8 +144,8 @@ class KeptFingerprints:
             near = rows[near_duplicates(row, self._built["fingerprints"][rows])[0]]
             yield [(int(self._built["places"][each]), self._identifier(each)) for each in near]
         added = sorted(number for cell in cells for number in self._cells.get(cell, ()))
-        for start in range(0, len(added), _AT_ONCE):
-            some = [self._added[number] for number in added[start : start + _AT_ONCE]]
+        for part in _parts(0, len(added)):
+            some = [self._added[number] for number in added[part]]
             others = np.frombuffer(b"".join(each for _, _, each in some), np.uint8).reshape(-1, _LENGTH)
             near = near_duplicates(row, others)[0]
             pairs = zip(some, near, strict=True)
@@ -160,8 +161,8 @@ class KeptFingerprints:
             self._last = (cells, np.sort(np.concatenate([np.empty(0, np.int64), *parts])))
         rows = self._last[1]
         start = int(np.searchsorted(self._built["places"], after, "right"))
-        for place in range(int(np.searchsorted(rows, start)), len(rows), _AT_ONCE):
-            yield rows[place : place + _AT_ONCE]
+        for part in _parts(int(np.searchsorted(rows, start)), len(rows)):
+            yield rows[part]
 
     def _identifier(self, row: int) -> str:
         first, last = self._built["offsets"][row : row + 2]
@@ -175,6 +176,14 @@ class KeptFingerprints:
             self._cells[cell].append(len(self._added))
             self._row_of[each[0]] = len(self._added)
             self._added.append(each)
+
+
+def _parts(start: int, stop: int) -> Iterator[slice]:
+    """What lies between, in parts, each twice as large as the last."""
+    size = _FIRST
+    while start < stop:
+        yield slice(start, min(start + size, stop))
+        start, size = start + size, min(2 * size, _MOST_AT_ONCE)
 
 
 def record(place: int, fingerprint: bytes) -> bytes:
