@@ -51,6 +51,8 @@ class HttpStore:
         self.asked: list[tuple[str, str]] = []
         """Paths of GETs, and their ranges."""
         self.hanging = False
+        self.together: threading.Barrier | None = None
+        """Where GETs of pictures wait for one another."""
         self.closing = threading.Event()
         handler = partial(_Handler, self, directory=str(folder))
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
@@ -82,6 +84,8 @@ class _Handler(SimpleHTTPRequestHandler):
         if self._store.hanging:
             self._store.closing.wait()
             return
+        if self._store.together and self.path.endswith(".tar"):
+            self._store.together.wait()
         path = Path(self.translate_path(self.path))
         if not given or not path.is_file():
             super().do_GET()
@@ -201,6 +205,26 @@ def test_a_picture_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_
         base.images.read(kea)
         base.images.read(found["fox"])
     assert len(server.pictures()) == 2
+
+
+def test_the_pictures_of_an_answer_and_of_a_batch_are_asked_for_at_once(
+    kept: Path, http: Opened, tmp_path: Path
+) -> None:
+    server = http()
+    mirror(store_of(f"{server.url}/kb"), tmp_path / "local")
+    serving = Retriever(tmp_path / "local", AnswerCache(None, 1), 0)
+    serving.open()
+    server.together = threading.Barrier(2, timeout=SECONDS)
+    one = serving.search(Search("kea fox", k=2))
+    server.together = threading.Barrier(3, timeout=SECONDS)
+    more = serving.batch_search([Search("hotel"), Search("train panda", k=2), Search("kea", omit_images=True)])
+    here = KnowledgeBase.open(kept)
+    for answer, found in zip([one, *more], [{"kea", "fox"}, {"hotel"}, {"train", "panda"}, {"kea"}], strict=True):
+        assert {neighbor.pair.id for neighbor in answer.neighbors} == found
+        for neighbor in answer.neighbors:
+            assert neighbor.image == (b"" if found == {"kea"} else here.images.read(neighbor.pair))
+    here.close()
+    serving.close()
 
 
 def test_a_picture_that_is_not_what_was_added_is_never_given(kept: Path, http: Opened, tmp_path: Path) -> None:

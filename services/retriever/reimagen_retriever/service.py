@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from reimagen_retriever.served_base import ServedBase, not_open
 MAXIMUM_SEARCHES = 64
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # of the pictures in one answer
 MAXIMUM_DELETED = 10_000
+_PICTURES_AT_ONCE = 32  # are asked for of an object store, whose pictures take as long one by one as many at once
 _logger = logging.getLogger(__name__)
 _HITS = TypeAdapter(list[Hit])
 
@@ -114,6 +116,7 @@ class Retriever:
         self._minima = Minima(minimum_overlap, minimum_cosine)
         self._flights = SingleFlight[tuple[list[Hit], bool]]()
         self._writes: WriteQueue | None = None
+        self._pictures = ThreadPoolExecutor(_PICTURES_AT_ONCE, thread_name_prefix="pictures")
 
     def open(self, address: str = "") -> None:
         """Opens the base and warms it up; until then every call is answered Unavailable.
@@ -139,7 +142,7 @@ class Retriever:
         """
         search.check()
         with self._served.current() as base:
-            return self._answer(base, search)
+            return self._answers(base, [search])[0]
 
     def batch_search(self, searches: Sequence[Search]) -> list[Answer]:
         """The answers to several searches, all from the same generation.
@@ -152,18 +155,8 @@ class Retriever:
             raise InvalidArgument(f"must be 1 to {MAXIMUM_SEARCHES}, got {len(searches):,}", field="searches")
         for number, search in enumerate(searches):
             search.check(f"searches[{number}].")
-        answers = []
-        size = 0
         with self._served.current() as base:
-            for search in searches:
-                answers.append(self._answer(base, search))
-                size += sum(len(neighbor.image) for neighbor in answers[-1].neighbors)
-                if size > MAXIMUM_ANSWER_BYTES:
-                    raise InvalidArgument(
-                        "their pictures are too large for one answer; send fewer at once, or set omit_images",
-                        field="searches",
-                    )
-        return answers
+            return self._answers(base, searches)
 
     def get_pair(self, identifier: str, *, omit_image: bool = False) -> FoundPair:
         """One pair by its id.
@@ -256,22 +249,43 @@ class Retriever:
         if self._writes:
             self._writes.close()
         self._served.close()
+        self._pictures.shutdown()
         self._cache.close()
 
-    def _answer(self, base: KnowledgeBase, search: Search) -> Answer:
-        key = search_key(base, search, self._minima)
-        hits, cached = self._flights.do(key, lambda: self._hits(base, search, key))
-        with tracing.span("pictures", {"count": 0 if search.omit_images else len(hits)}):
+    def _answers(self, base: KnowledgeBase, searches: Sequence[Search]) -> list[Answer]:
+        found = [self._found(base, search) for search in searches]
+        wanted = [
+            hit.pair
+            for search, (hits, _) in zip(searches, found, strict=True)
+            if not search.omit_images
+            for hit in hits
+        ]
+        if len(searches) > 1 and sum(pair.length for pair in wanted) > MAXIMUM_ANSWER_BYTES:
+            raise InvalidArgument(
+                "their pictures are too large for one answer; send fewer at once, or set omit_images", field="searches"
+            )
+        with tracing.span("pictures", {"count": len(wanted)}):
+            if base.images.remote and len(wanted) > 1:
+                images = iter(list(self._pictures.map(base.images.read, wanted)))
+            else:
+                images = iter([base.images.read(pair) for pair in wanted])
+        answers = []
+        for search, (hits, cached) in zip(searches, found, strict=True):
             neighbors = [
                 FoundPair(
                     hit.pair,
-                    b"" if search.omit_images else base.images.read(hit.pair),
+                    b"" if search.omit_images else next(images),
                     hit.score,
                     explain(base, search, hit) if search.explain else None,
                 )
                 for hit in hits
             ]
-        return Answer(neighbors, base.manifest.generation, cached)
+            answers.append(Answer(neighbors, base.manifest.generation, cached))
+        return answers
+
+    def _found(self, base: KnowledgeBase, search: Search) -> tuple[list[Hit], bool]:
+        key = search_key(base, search, self._minima)
+        return self._flights.do(key, lambda: self._hits(base, search, key))
 
     def _hits(self, base: KnowledgeBase, search: Search, key: str) -> tuple[list[Hit], bool]:
         kept = self._cache.get(key)

@@ -40,6 +40,8 @@ class RemoteImages:
         kept: The folder here where the last used are kept.
     """
 
+    remote = True
+
     def __init__(self, store: PictureStore, shards: str, kept: Path) -> None:
         self._store = Store(store.address)
         self._seconds = store.seconds

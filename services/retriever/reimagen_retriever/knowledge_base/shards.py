@@ -250,6 +250,10 @@ class _GrowingTar:
 class Images(Protocol):
     """Where the pictures of a base are; safe to use from many threads."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether one may take a while to come, so that who wants several had better ask for all at once."""
+
     def read(self, pair: StoredPair) -> bytes:
         """The picture's file, byte for byte as it was added.
 
@@ -270,6 +274,8 @@ class ImageStore:
 
     Views of the base before and after a live write share the store: each closes it once.
     """
+
+    remote = False
 
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
         """Opens every shard.

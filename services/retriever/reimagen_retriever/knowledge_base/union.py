@@ -44,6 +44,8 @@ class UnionImages:
 
     def __init__(self, parts: Sequence[Images]) -> None:
         self._parts = parts
+        self.remote = any(part.remote for part in parts)
+        """See `Images`."""
 
     def read(self, pair: StoredPair) -> bytes:
         """See `Images`."""
