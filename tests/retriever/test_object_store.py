@@ -334,6 +334,63 @@ def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
         mirror(store, tmp_path / "other")
 
 
+def newts_base(folder: Path) -> Path:
+    """Another base, of one pair."""
+    write(folder / "newts-source", {"newt": noise()})
+    build(open_source(folder / "newts-source"), folder / "newts")
+    return folder / "newts"
+
+
+def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_path: Path) -> None:
+    server, local = http(), tmp_path / "local"
+    newts = newts_base(tmp_path)
+    unite(tmp_path / "union", [kept, newts])
+    there = tmp_path / "bucket" / "union"
+    snapshot(tmp_path / "union", there)
+    store = store_of(f"{server.url}/union")
+    here = KnowledgeBase.open(there)
+    with mirrored(local, store) as base:
+        assert base.manifest == here.manifest
+        assert pairs(base) == pairs(here)
+        for pair in pairs(base).values():
+            assert base.images.read(pair) == here.images.read(pair)
+    assert not list(local.rglob("*.tar"))
+    # All parts share what is kept of the pictures.
+    assert [path.parent for path in local.rglob("cache.db")] == [local / "pictures"]
+    here.close()
+    asked = len(server.asked)
+    mirror(store, local)
+    assert [path for path, _ in server.asked[asked:]] == [
+        f"/union/{name}manifest.json" for name in ("", "parts/00000/", "parts/00001/")
+    ]
+
+    # A newer one, of parts beside it, takes its place, and when the store is gone it is there still.
+    write(tmp_path / "olms-source", {"olm": noise()})
+    build(open_source(tmp_path / "olms-source"), tmp_path / "bucket" / "olms")
+    there.rename(tmp_path / "old")
+    beside = (Path(os.path.relpath(folder)) for folder in (kept, tmp_path / "bucket" / "olms"))
+    unite(Path(os.path.relpath(there)), list(beside))
+    with mirrored(local, store) as base:
+        olm = pairs(base)["olm"]
+        image = base.images.read(olm)
+    assert len(list(local.glob("parts/*"))) == 2  # Those of the first one are gone.
+    server.close()
+    with mirrored(local, store_of(f"{server.url}/union", seconds=0.2)) as base:
+        assert base.images.read(olm) == image
+        with pytest.raises(Unavailable):
+            base.images.read(pairs(base)["fox"].model_copy(update={"sha256": "0" * 64}))
+        assert "pictures that are not kept here can't be had" in str(base.images.complaint())
+
+    # Where there was a union there may be a base.
+    again = http(server.port)
+    shutil.rmtree(there)
+    snapshot(newts, there)
+    with mirrored(local, store) as base:
+        assert list(pairs(base)) == ["newt"]
+    assert again.asked
+    assert not (local / "parts").exists()
+
+
 def test_it_is_only_read(kept: Path, http: Opened, tmp_path: Path) -> None:
     address, local = f"{http().url}/kb", tmp_path / "local"
     mirror(store_of(address), local)
@@ -353,11 +410,14 @@ def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path)
         mirror(store_of(f"{url}/nothing"), local)
     with pytest.raises(InvalidArgument, match=r"s3://bucket/kb can't be reached: Install s3fs"):
         mirror(store_of("s3://bucket/kb"), local)
-    write(tmp_path / "newts-source", {"newt": noise()})
-    build(open_source(tmp_path / "newts-source"), tmp_path / "newts")
-    unite(tmp_path / "bucket" / "union", [tmp_path / "newts", kept])
-    with pytest.raises(InvalidArgument, match=rf"{url}/union is a union: name one of its parts"):
+    newts = newts_base(tmp_path)
+    unite(tmp_path / "bucket" / "union", [newts, kept])
+    with pytest.raises(InvalidArgument, match=rf"{url}/union is a union that names a folder .*, {newts}: `snapshot`"):
         mirror(store_of(f"{url}/union"), local)
+    snapshot(tmp_path / "bucket" / "union", tmp_path / "bucket" / "whole")
+    shutil.rmtree(tmp_path / "bucket" / "whole" / "parts" / "00001")
+    with pytest.raises(NotFound, match=rf"{url}/whole/parts/00001 is no finished knowledge base"):
+        mirror(store_of(f"{url}/whole"), local)
     shutil.copytree(kept, tmp_path / "bucket" / "half")
     shutil.rmtree(next((tmp_path / "bucket" / "half").glob("data-*/lucene")))
     with pytest.raises(ReimagenError, match=rf"{url}/half is not whole: .*/lucene.* is not there"):

@@ -34,7 +34,9 @@ from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.ranking import Ranking
 from reimagen_retriever.search import Minima, Search, explain, find
 from reimagen_retriever.service import Retriever
+from reimagen_retriever.upkeep.snapshot import restore, snapshot
 from reimagen_retriever.upkeep.union import unite
+from reimagen_retriever.upkeep.verify import verify
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]
@@ -233,14 +235,47 @@ def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, picture: MakePictu
     with pytest.raises(InvalidArgument, match=said):
         serving.delete_pairs(["f"])
     serving.close()
-    for command in (("remove", union, "f"), ("compact", union), ("verify", union), ("snapshot", union, tmp_path / "s")):
+    for command in (("remove", union, "f"), ("compact", union)):
         result = run(*command)
         assert result.exit_code != 0
         assert "is a union, which is only read" in result.output
     with pytest.raises(InvalidArgument, match="is only read"):
         make_vectors(union, tmp_path)
     assert ids(union, "a kea and a fox") == ["f", "k"]
-    assert not (tmp_path / "s").exists()
+
+
+def test_a_union_is_verified_part_by_part(base: MakeBase, tmp_path: Path) -> None:
+    parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
+    union = tmp_path / "union"
+    generation = unite(union, parts).generation
+    result = run("verify", union)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{union}: 2 pairs of generation {generation}, all is as it was written\n",
+    )
+    (shard,) = parts[1].glob("data-*/shards/00000.tar")
+    with shard.open("r+b") as file:
+        file.write(b"x" * 512)
+    result = run("verify", union)
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"{parts[1]}, 00000.tar: is no whole tar file")
+
+
+def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: Path, picture: MakePicture) -> None:
+    parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
+    union, kept = tmp_path / "union", tmp_path / "kept"
+    unite(union, parts)
+    change(parts[1], put("l", "a kea in the snow", picture("navy")))
+    manifest = snapshot(union, kept)
+    change(parts[0], Remove("f"))
+    shutil.rmtree(parts[1])
+    kept.rename(tmp_path / "moved")
+    assert ids(tmp_path / "moved", "a kea and a fox") == ["f", "k", "l"]
+    now, damages = verify(tmp_path / "moved")
+    assert (now, damages) == (manifest, [])
+    with pytest.raises(InvalidArgument, match=r"SNAPSHOT: .*/moved is a snapshot of a union: serve it where it lies"):
+        restore(tmp_path / "moved", tmp_path / "kb")
+    assert not (tmp_path / "kb").exists()
 
 
 def test_an_id_in_two_parts_is_refused_by_its_name(base: MakeBase, tmp_path: Path, picture: MakePicture) -> None:

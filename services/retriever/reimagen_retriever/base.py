@@ -87,7 +87,7 @@ class KnowledgeBase:
                 # Who serves from a folder needs nothing of what this imports.
                 from reimagen_retriever.knowledge_base.remote_images import RemoteImages
 
-                images = RemoteImages(manifest.store, str(manifest.shards_folder), folder / "pictures")
+                images = RemoteImages(manifest.store, str(manifest.shards_folder), folder / manifest.store.kept)
             else:
                 images = ImageStore(folder / manifest.shards_folder, _now(manifest, index).shards)
             return cls(folder, manifest, index, images, dense)

@@ -7,6 +7,8 @@ import hashlib
 import logging
 import math
 import os
+import posixpath
+import shutil
 from pathlib import Path
 
 from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, Unavailable
@@ -16,6 +18,7 @@ from reimagen_retriever.knowledge_base.manifest import (
     MANIFEST,
     Manifest,
     PictureStore,
+    Union,
     parse_manifest,
     read_any,
     write_manifest,
@@ -25,6 +28,7 @@ from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 _AT_ONCE = 16 * 1024 * 1024
 _SECONDS = 60.0  # for so many bytes, or a listing
+_PARTS = "parts"
 _logger = logging.getLogger(__name__)
 
 
@@ -36,59 +40,104 @@ def mirror_folder(address: str, folder: Path) -> Path:
 def mirror(store: PictureStore, folder: Path) -> None:
     """Makes a folder a knowledge base whose pictures are in a store; what is there already is not brought again.
 
-    Processes that do this at once take turns. If the store does not answer, what was brought before is kept.
+    A union becomes a union of what is brought of its parts. Processes that do this at once take turns. If the store
+    does not answer, what was brought before is kept.
 
     Raises:
         NotFound: there is no finished knowledge base at the address.
-        InvalidArgument: it is a union, or broken, or of another version.
+        InvalidArgument: it is broken, or of another version, or a union that doesn't tell where in the store its
+            parts are.
         Unavailable: the store does not answer, and nothing was brought before; or there is no room here.
         ReimagenError: the base there is not whole.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, Holder(work="serve"), math.inf):
-            _bring(store, folder)
+            try:
+                _bring(store, folder)
+            except Unavailable as error:
+                _go_on_with_what_is_there(store, folder, error)
     except OSError as error:
         raise Unavailable(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def _bring(store: PictureStore, folder: Path) -> None:
-    remote = Store(store.address)
-    there = _there(folder)
-    try:
-        manifest = _manifest(remote).model_copy(update={"store": store})
-        if manifest != there:
-            _bring_files(remote, manifest, folder)
-    except FileNotFoundError as error:
-        raise ReimagenError(f"{store.address} is not whole: {error} is not there") from error
-    except Unavailable as error:
-        if there is None:
-            raise
-        _logger.warning("the store does not answer: serving what was brought before", extra={"error": error.message})
-        manifest = there.model_copy(update={"store": store})
-    if manifest != there:
+    manifest = _manifest(store.address)
+    if isinstance(manifest, Manifest):
+        _bring_base(store, manifest, folder)
+        shutil.rmtree(folder / _PARTS, ignore_errors=True)
+        return
+    parts = []
+    for part in manifest.parts:
+        address = _address_of_part(store.address, part.folder)
+        of_part = _manifest(address)
+        if isinstance(of_part, Union):
+            raise InvalidArgument(f"{address} is a union itself", field="knowledge_base")
+        here = mirror_folder(address, folder / _PARTS)
+        here.mkdir(parents=True, exist_ok=True)
+        kept = os.path.relpath(folder / store.kept, here)
+        _bring_base(store.model_copy(update={"address": address, "kept": kept}), of_part, here)
+        parts.append(part.model_copy(update={"folder": str(here.relative_to(folder))}))
+    _make(folder, Union(parts=parts))
+    for leftover in (folder / _PARTS).iterdir():
+        if str(leftover.relative_to(folder)) not in {part.folder for part in parts}:
+            shutil.rmtree(leftover)
+
+
+def _bring_base(store: PictureStore, manifest: Manifest, folder: Path) -> None:
+    manifest = manifest.model_copy(update={"store": store})
+    if manifest != _there(folder):
+        try:
+            _bring_files(Store(store.address), manifest, folder)
+        except FileNotFoundError as error:
+            raise ReimagenError(f"{store.address} is not whole: {error} is not there") from error
+    _make(folder, manifest)
+
+
+def _make(folder: Path, manifest: Manifest | Union) -> None:
+    if manifest != _there(folder):
         write_manifest(folder, manifest)
         remove_leftovers(folder)
 
 
-def _there(folder: Path) -> Manifest | None:
+def _go_on_with_what_is_there(store: PictureStore, folder: Path, error: Unavailable) -> None:
+    there = _there(folder)
+    if there is None:
+        raise error
+    _logger.warning("the store does not answer: serving what was brought before", extra={"error": error.message})
+    bases = [folder / part.folder for part in there.parts] if isinstance(there, Union) else [folder]
+    settings = {"cache_megabytes": store.cache_megabytes, "seconds": store.seconds}
+    for base in bases:
+        manifest = _there(base)
+        if isinstance(manifest, Manifest) and manifest.store:
+            _make(base, manifest.model_copy(update={"store": manifest.store.model_copy(update=settings)}))
+
+
+def _there(folder: Path) -> Manifest | Union | None:
     try:
-        manifest = read_any(folder)
+        return read_any(folder)
     except (NotFound, InvalidArgument):
         return None
-    return manifest if isinstance(manifest, Manifest) else None
 
 
-def _manifest(remote: Store) -> Manifest:
+def _manifest(address: str) -> Manifest | Union:
     try:
-        manifest = parse_manifest(remote.read(MANIFEST, _SECONDS), f"{remote.address}/{MANIFEST}")
+        return parse_manifest(Store(address).read(MANIFEST, _SECONDS), f"{address}/{MANIFEST}")
     except FileNotFoundError as error:
         raise NotFound(
-            f"{remote.address} is no finished knowledge base: it has no {MANIFEST}", field="knowledge_base"
+            f"{address} is no finished knowledge base: it has no {MANIFEST}", field="knowledge_base"
         ) from error
-    if not isinstance(manifest, Manifest):
-        raise InvalidArgument(f"{remote.address} is a union: name one of its parts", field="knowledge_base")
-    return manifest
+
+
+def _address_of_part(union: str, folder: str) -> str:
+    if Path(folder).is_absolute():
+        raise InvalidArgument(
+            f"{union} is a union that names a folder of another machine, {folder}: `snapshot` makes one that has its "
+            "parts with it",
+            field="knowledge_base",
+        )
+    scheme, separator, path = union.rpartition("://")
+    return f"{scheme}{separator}{posixpath.normpath(posixpath.join(path, folder))}"
 
 
 def _bring_files(remote: Store, manifest: Manifest, folder: Path) -> None:

@@ -66,6 +66,9 @@ class PictureStore(BaseModel):
     address: str = Field(description="Of the base there, as fsspec takes it, such as s3://bucket/kb.")
     cache_megabytes: int = Field(gt=0, description="How much of the pictures is kept here: the last used.")
     seconds: float = Field(gt=0, description="How long the store may take for a picture.")
+    kept: str = Field(
+        default="pictures", description="Where pictures are kept here, in the base's folder; a union's parts share one."
+    )
 
 
 class Manifest(_Version):

@@ -5,6 +5,7 @@ pictures rather than blocks of shards, by their checksums: a picture is read who
 shard have nothing to do with it.
 """
 
+import functools
 import hashlib
 import sqlite3
 import threading
@@ -46,9 +47,8 @@ class RemoteImages:
         self._store = Store(store.address)
         self._seconds = store.seconds
         self._shards = shards
-        self._kept = diskcache.Cache(
-            kept, size_limit=store.cache_megabytes * _MEGABYTE, eviction_policy="least-recently-used"
-        )
+        self._kept = _opened(kept.resolve())
+        self._kept.reset("size_limit", store.cache_megabytes * _MEGABYTE)
         self._flights = SingleFlight[bytes]()
         self._lock = threading.Lock()
         self._down: str | None = None
@@ -119,6 +119,12 @@ class RemoteImages:
             self._kept.set(digest, data)
         except (diskcache.Timeout, sqlite3.Error, OSError):
             return  # The disk is full, say; the store has the picture still.
+
+
+@functools.cache
+def _opened(kept: Path) -> diskcache.Cache:
+    """One for all parts of a union, as it has a connection to SQLite for each thread; those that are closed reopen."""
+    return diskcache.Cache(kept, eviction_policy="least-recently-used")
 
 
 def _digest(data: bytes) -> str:

@@ -51,7 +51,7 @@ def snapshot(
     """Keep a knowledge base as it is now, while it is served and written to.
 
     On the same disk this takes next to no room: files that never change again are hard links. A snapshot is a
-    knowledge base itself; `restore` puts it in the place of another.
+    knowledge base itself; `restore` puts it in the place of another. A snapshot of a union has its parts in it.
     """
     with told():
         manifest = snapshots.snapshot(knowledge_base, destination)

@@ -13,28 +13,45 @@ from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import refuse_foreign_folder, remove_leftovers
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
-from reimagen_retriever.knowledge_base.manifest import Manifest, read_manifest, write_manifest
+from reimagen_retriever.knowledge_base.manifest import (
+    Manifest,
+    Union,
+    read_any,
+    read_manifest,
+    write_manifest,
+)
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 from reimagen_retriever.neighbors.kept import ADDED, FOLDER
+from reimagen_retriever.upkeep.union import union_of
 
 _TRIES = 20
 
 
 def snapshot(knowledge_base: Path, destination: Path) -> Manifest:
-    """Keeps a base as it is now, while it is searched and written to.
+    """Keeps a base as it is now, while it is searched and written to; of a union, its parts, one after the other.
 
     Returns:
         What was kept.
 
     Raises:
-        InvalidArgument: the destination is not a new or empty folder; the base is a union.
+        InvalidArgument: the destination is not a new or empty folder; the base is what is kept here of one in a store;
+            the parts of a union have come to share an id.
         NotFound: there is no finished knowledge base in the folder.
         Unavailable: the destination cannot be written to.
         ReimagenError: the base is damaged.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise InvalidArgument(f"{destination} is not a new or empty folder", field="DEST")
-    return _copied(knowledge_base, destination, "snapshot")
+    union = read_any(knowledge_base)
+    if isinstance(union, Manifest):
+        return _copied(knowledge_base, destination, "snapshot")
+    names = [f"parts/{number:05d}" for number in range(len(union.parts))]
+    for part, name in zip(union.parts, names, strict=True):
+        _copied(knowledge_base / part.folder, destination / name, "snapshot")
+    base = KnowledgeBase.open_together(destination, [destination / name for name in names])
+    base.close()
+    write_manifest(destination, union_of(names, base.parts))
+    return base.manifest
 
 
 def restore(snapshot: Path, knowledge_base: Path) -> Manifest:
@@ -44,12 +61,17 @@ def restore(snapshot: Path, knowledge_base: Path) -> Manifest:
         What the base is now.
 
     Raises:
-        InvalidArgument: the folder holds other things than a base.
+        InvalidArgument: the folder holds other things than a base; the snapshot is of a union.
         NotFound: the snapshot is no finished knowledge base.
         Unavailable: another process writes to the base, or it cannot be written to.
         ReimagenError: the snapshot is damaged.
     """
     refuse_foreign_folder(knowledge_base)
+    if isinstance(read_any(snapshot), Union):
+        raise InvalidArgument(
+            f"{snapshot} is a snapshot of a union: serve it where it lies, or restore its parts one by one",
+            field="SNAPSHOT",
+        )
     return _copied(snapshot, knowledge_base, "restore")
 
 

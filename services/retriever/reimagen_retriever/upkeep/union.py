@@ -36,11 +36,19 @@ def unite(folder: Path, parts: Sequence[Path]) -> Manifest:
     named = [str(part) if part.is_absolute() else os.path.relpath(part, folder) for part in parts]
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, Holder(work="union"), LOCK_WAIT_SECONDS):
-        known = zip(named, base.parts, strict=True)
-        write_manifest(
-            folder, Union(parts=[Part(folder=name, generation=manifest.generation) for name, manifest in known])
-        )
+        write_manifest(folder, union_of(named, base.parts))
     return base.manifest
+
+
+def union_of(folders: Sequence[str], parts: Sequence[Manifest]) -> Union:
+    """The union of bases that have no id in common.
+
+    Args:
+        folders: Of the bases, see `Part.folder`.
+        parts: What they are.
+    """
+    known = zip(folders, parts, strict=True)
+    return Union(parts=[Part(folder=name, generation=manifest.generation) for name, manifest in known])
 
 
 def _refuse_all_but_unions(folder: Path) -> None:

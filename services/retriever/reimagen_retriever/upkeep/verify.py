@@ -15,7 +15,7 @@ from reimagen_retriever.index.dense_added import FLOAT16
 from reimagen_retriever.knowledge_base.appended import read_appended
 from reimagen_retriever.knowledge_base.checksums import checksums
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_manifest
+from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_any, read_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.neighbors.kept import ADDED, FOLDER, RECORD_BYTES
@@ -31,16 +31,29 @@ class Damage:
 
 
 def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
-    """Reads a whole base: all files against their checksums, places against the tars, and the counts.
+    """Reads a whole base, or all bases of a union: files against their checksums, places against the tars, the counts.
 
     Returns:
         What was checked, and all damage found. A service may go on writing: what it commits later is not looked at.
 
     Raises:
         NotFound: there is no finished knowledge base in the folder.
-        InvalidArgument: it is a union, whose parts are to be verified.
+        InvalidArgument: it is what is kept here of a base in a store; parts of a union have an id in common.
         ReimagenError: the base cannot even be opened.
     """
+    union = read_any(knowledge_base)
+    if isinstance(union, Manifest):
+        return _verify_base(knowledge_base)
+    base = KnowledgeBase.open(knowledge_base)
+    base.close()
+    damages = []
+    for part in union.parts:
+        found = _verify_base(knowledge_base / part.folder)[1]
+        damages += [Damage(f"{part.folder}, {damage.place}", damage.what) for damage in found]
+    return base.manifest, damages
+
+
+def _verify_base(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
     read_manifest(knowledge_base)
     base = KnowledgeBase.open(knowledge_base)
     try:
