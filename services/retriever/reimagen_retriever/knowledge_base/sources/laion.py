@@ -4,7 +4,8 @@ Any of its vintages will do: `URL TEXT NSFW similarity LICENSE SAMPLE_ID` (LAION
 aesthetic LANGUAGE` (LAION-5B's joined sets), in any case. A sample finds its row by `SAMPLE_ID` where img2dataset was
 told to keep that, else by its `url`, and where one address has several captions, by the caption too.
 
-A row takes some 40 bytes of memory: digests of address and caption, and the measures.
+A row takes some 55 bytes of memory, and twice that while the files are read: digests of address and caption, the
+measures, and its places in order of address and of id.
 """
 
 import hashlib
@@ -22,6 +23,10 @@ from reimagen_retriever.knowledge_base.sources.tables import parquet_rows
 
 _COLUMNS = frozenset({"url", "sample_id", "license", *TEXT_COLUMNS, *MEASURES})
 _UNKNOWN_ID = -1
+_KEPT_MEASURES = ("punsafe", "pwatermark", "similarity")
+_ROW = np.dtype(
+    [("url", "u8"), ("text", "u8"), ("id", "i8"), *((name, "f4") for name in _KEPT_MEASURES), ("license", "u2")]
+)
 
 
 class LaionMetadata:
@@ -37,15 +42,15 @@ class LaionMetadata:
         self._files, only = locate(address)
         self._names = [only] if only else [name for name in self._files.names() if name.endswith(".parquet")]
         self._licenses: dict[str, int] = {"": 0}
-        rows = [self._stored(row) for name in self._names for row in _rows(self._files, name)]
-        if not rows:
+        rows = np.fromiter((self._stored(row) for name in self._names for row in _rows(self._files, name)), _ROW)
+        if not len(rows):
             raise InvalidArgument(f"{address} holds no row of LAION's metadata (*.parquet)", field="metadata")
-        columns = list(zip(*rows, strict=True))
+        # To search in a column of the rows would copy it, each time.
+        self._urls, self._texts, self._ids, self._license = (
+            np.ascontiguousarray(rows[name]) for name in ("url", "text", "id", "license")
+        )
+        self._measures: NDArray[np.float32] = np.stack([rows[name] for name in _KEPT_MEASURES])
         del rows
-        self._urls, self._texts = (np.array(column, np.uint64) for column in columns[:2])
-        self._ids = np.array(columns[2], np.int64)
-        self._measures: NDArray[np.float32] = np.array(columns[3:6], np.float32)
-        self._license = np.array(columns[6], np.uint16)
         self._by_url = np.argsort(self._urls, kind="stable")
         self._by_id = np.argsort(self._ids, kind="stable")
         self._license_names = list(self._licenses)
@@ -64,9 +69,8 @@ class LaionMetadata:
         found = self._find(sample)
         if found is None:
             raise RejectedError("not in the metadata", first(sample, ("url",)))
-        names = ("punsafe", "pwatermark", "similarity")
         values = (float(value) for value in self._measures[:, found])
-        row: Row = {name: value for name, value in zip(names, values, strict=True) if value == value}
+        row: Row = {name: value for name, value in zip(_KEPT_MEASURES, values, strict=True) if value == value}
         license_name = self._license_names[self._license[found]]
         return row | {"license": license_name} if license_name else row
 
