@@ -23,7 +23,7 @@ from reimagen_retriever.intake.filters import SourceFilters
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.shards import ShardWriter
 from reimagen_retriever.neighbors.duplicates import DuplicateFinder
-from reimagen_retriever.neighbors.kept import FingerprintWriter, KeptFingerprints
+from reimagen_retriever.neighbors.kept import AddedFingerprints, FingerprintWriter, KeptFingerprints
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 FOUND = 1_000
@@ -63,7 +63,7 @@ def added(size: int, rows: Sequence[bytes]) -> float:
                 writer.add(f"{number}", number, row.tobytes())
         writer.finish()
         used = time.process_time()
-        kept = KeptFingerprints(Path(folder), 0, built=True)
+        kept = KeptFingerprints(AddedFingerprints(Path(folder)), built=True)
         for row in rows:
             for _ in kept.near(row):
                 pass

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from reimagen_retriever.neighbors.duplicates import DuplicateFinder
 from reimagen_retriever.neighbors.fingerprint import near_duplicates
-from reimagen_retriever.neighbors.kept import FingerprintWriter, KeptFingerprints
+from reimagen_retriever.neighbors.kept import AddedFingerprints, FingerprintWriter, KeptFingerprints
 
 
 def one_by_one(fingerprints: NDArray[np.uint8]) -> list[str]:
@@ -58,7 +58,7 @@ def test_what_is_kept_of_a_base_finds_what_comparing_with_all_finds(
     for number in range(built):
         writer.add(f"{number} ü", 3 * number, fingerprints[number].tobytes())
     writer.finish()
-    kept = KeptFingerprints(folder, 0, built=True)
+    kept = KeptFingerprints(AddedFingerprints(folder), built=True)
     for number in range(built, 70):
         kept.add(f"{number} ü", 3 * number, fingerprints[number].tobytes())
     for number, row in enumerate(fingerprints):

@@ -43,17 +43,18 @@ class KnowledgeBase:
         self.index = index
         self.images = images
         self.dense = dense
-        """None where no vectors were made."""
+        """None where no vectors were made, or they are not wanted."""
         self.parts = parts
         """Of a union, what the bases are that it is of."""
 
     @classmethod
-    def open(cls, folder: Path, encoder: Path | None = None) -> Self:
+    def open(cls, folder: Path, encoder: Path | None = None, *, dense: bool = True) -> Self:
         """Opens what the manifest names: a base, or several that are read as one.
 
         Args:
             folder: Of the base.
             encoder: Where the encoder of its vectors is, if not where it was when they were made.
+            dense: Whether it is to be searched by vectors, where it has some; a base alone can do without.
 
         Raises:
             NotFound: there is no finished knowledge base in the folder.
@@ -67,18 +68,18 @@ class KnowledgeBase:
                 if isinstance(manifest, Union):
                     known = [part.generation for part in manifest.parts]
                     return cls.open_together(folder, [folder / part.folder for part in manifest.parts], known, encoder)
-                return cls._open(folder, manifest, encoder)
+                return cls._open(folder, manifest, encoder, dense)
             except DamagedError as error:
                 # Unless a build replaced the base while it was being opened.
                 if manifest_stamp(folder) == stamp:
                     raise ReimagenError(f"{folder} is damaged, build it again: {error}") from error
 
     @classmethod
-    def _open(cls, folder: Path, manifest: Manifest, encoder: Path | None) -> Self:
+    def _open(cls, folder: Path, manifest: Manifest, encoder: Path | None, with_vectors: bool) -> Self:
         index = BM25Index(folder / manifest.lucene_folder, manifest.analysis)
         try:
             dense = None
-            if manifest.vectors:
+            if manifest.vectors and with_vectors:
                 vectors = folder / manifest.folder / manifest.vectors.folder
                 added = _appended(index).get(manifest.vectors.added, 0)
                 dense = DenseSearcher(index, manifest.vectors, vectors, encoder, added)

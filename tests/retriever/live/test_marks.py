@@ -19,13 +19,14 @@ from reimagen_retriever.build import build
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.knowledge_base.appended import Record, read_appended
 from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair, StoredPair
 from reimagen_retriever.live.marks import marked
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
 from reimagen_retriever.neighbors.duplicates import DuplicateFinder
-from reimagen_retriever.neighbors.kept import ADDED, FingerprintWriter, KeptFingerprints
+from reimagen_retriever.neighbors.kept import ADDED, AddedFingerprints, FingerprintWriter, KeptFingerprints
 from reimagen_retriever.search import Search
 from reimagen_retriever.service import Retriever
 from reimagen_retriever.upkeep.compact import compact
@@ -34,6 +35,7 @@ from reimagen_retriever.upkeep.verify import verify
 
 TEST = Holder(work="test")
 FLAT = 128
+SECONDS = 60
 
 
 def shade(level: int) -> bytes:
@@ -95,7 +97,7 @@ def test_marks_are_those_of_a_build_of_the_same_pairs_in_their_order(
     writer.finish()
     for identifier, original in as_built(list(index.pairs.values()), fingerprints).items():
         index.pairs[identifier] = index.pairs[identifier].model_copy(update={"duplicate_of": original})
-    kept = KeptFingerprints(folder, 0, built=True)
+    kept = KeptFingerprints(AddedFingerprints(folder), built=True)
     place = len(built)
     for group in groups:
         after: dict[str, StoredPair | None] = {}
@@ -158,10 +160,12 @@ def content(folder: Path) -> tuple[list[SourcePair], dict[str, str]]:
 def test_a_base_is_marked_as_one_built_of_its_pairs(tmp_path: Path, seed: int) -> None:
     """By writers that come and go, on a real base; then compacted."""
     rng = random.Random(seed)
+    known = None
     folder = tmp_path / "kb"
     build(Listed([pair(f"{number}", number % 3, 30 + number) for number in range(6)]), folder)
     for _ in range(4):
-        with LiveWriter(folder, TEST) as writer:
+        with LiveWriter(folder, TEST, known=known if seed else None) as writer:
+            known = writer.known
             for _ in range(3):
                 numbers = rng.sample(range(10), 3)
                 writer.apply(
@@ -231,6 +235,40 @@ def test_a_search_shows_one_of_the_same_pictures_whichever_of_them_goes(
     serving.add_pairs([pair("built", 3, 32, "a red kea")])
     assert serving.get_pair("twin").pair.duplicate_of == ""
     assert set(found()) == {"smaller", "built", "other", "twin"}
+
+
+def test_a_service_reads_no_more_than_has_come_since_its_last_write(
+    tmp_path: Path, opened: Callable[[Path], Retriever], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "kb"
+    build(Listed([pair("built", 0)]), folder)
+    added = folder / read_manifest(folder).folder / ADDED
+    monkeypatch.setattr("reimagen_retriever.live.queue._IDLE_SECONDS", 0)
+    serving = opened(folder)
+    serving.add_pairs([pair("mine", 1)])
+    before = added.stat().st_size
+    with LiveWriter(folder, TEST, SECONDS) as other:  # When the service has let go of the base.
+        other.apply([put(pair("theirs", 2))])
+    read = []
+
+    def reading(path: Path, length: int, start: int, end: int) -> list[Record]:
+        read.append((start, end))
+        return read_appended(path, length, start, end)
+
+    monkeypatch.setattr("reimagen_retriever.neighbors.kept.read_appended", reading)
+    after = added.stat().st_size
+    serving.add_pairs([pair("mine again", 1, 48), pair("theirs again", 2, 48), pair("built again", 0, 48)])
+    assert read == [(before, after)]
+    assert {key: value for key, value in content(folder)[1].items() if value} == {
+        "mine again": "mine",
+        "theirs again": "theirs",
+        "built again": "built",
+    }
+    with LiveWriter(folder, TEST, SECONDS):
+        pass
+    compact(folder)
+    serving.add_pairs([pair("mine once more", 1, 20)])
+    assert content(folder)[1]["mine once more"] == "mine"
 
 
 def test_the_very_same_pair_again_stays_marked_and_changes_nothing(tmp_path: Path) -> None:

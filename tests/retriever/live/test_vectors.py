@@ -63,9 +63,11 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner(env={"COLUMNS": "300"}).invoke(app, [str(argument) for argument in arguments])
 
 
-def add(writer: LiveWriter, *pairs: SourcePair) -> list[Outcome]:
+def add(folder: Path, writer: LiveWriter, *pairs: SourcePair) -> list[Outcome]:
     rejections = Rejections()
-    puts = with_vectors(writer.base, [Put(*checked_pair(pair)) for pair in pairs], rejections)
+    base = KnowledgeBase.open(folder)
+    puts = with_vectors(base, [Put(*checked_pair(pair)) for pair in pairs], rejections)
+    base.close()
     assert not rejections.count
     return writer.apply(puts)
 
@@ -124,7 +126,7 @@ def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(
                     writer.apply([Remove(identifier)])
                 else:
                     there[identifier] = drawn(identifier)
-                    add(writer, there[identifier])
+                    add(folder, writer, there[identifier])
     assert verify(folder)[1] == []
     fresh = folder.with_name("fresh")
     build(Listed(there), fresh)
@@ -287,7 +289,7 @@ def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, picture: M
     folder = base({"a": "thing"})
     manifest = make_vectors(folder, clip)
     with LiveWriter(folder, TEST) as writer:
-        add(writer, SourcePair("", "r", "thing", picture("red")))
+        add(folder, writer, SourcePair("", "r", "thing", picture("red")))
     assert manifest.vectors
     path = folder / manifest.folder / manifest.vectors.added
     whole = path.read_bytes()
@@ -307,7 +309,7 @@ def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, picture: M
 def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, picture: MakePicture) -> None:
     folder = base({"a": "thing"})
     with LiveWriter(folder, TEST) as writer:
-        add(writer, SourcePair("", "r", "thing", picture("red")))
+        add(folder, writer, SourcePair("", "r", "thing", picture("red")))
     manifest = read_manifest(folder)
     other = base({"a": "thing"}, "other")
     made = make_vectors(other, clip)
@@ -326,7 +328,7 @@ def test_a_union_finds_what_was_added_to_its_parts(base: MakeBase, clip: Path, p
     for part, color in zip(parts, ("red", "blue"), strict=True):
         make_vectors(part, clip)
         with LiveWriter(part, TEST) as writer:
-            add(writer, SourcePair("", color, "thing", picture(color)))
+            add(part, writer, SourcePair("", color, "thing", picture(color)))
     unite(parts[0].with_name("all"), parts)
     together = found(parts[0].with_name("all"))
     assert (together[0][0][0], together[2][0][0]) == ("red", "blue")
@@ -336,7 +338,7 @@ def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: 
     folder = base({"a": "thing"})
     manifest = make_vectors(folder, clip)
     with LiveWriter(folder, TEST) as writer:
-        add(writer, SourcePair("", "r", "thing", picture("red")))
+        add(folder, writer, SourcePair("", "r", "thing", picture("red")))
     before = found(folder)
     assert manifest.vectors
     with (folder / manifest.folder / manifest.vectors.added).open("ab") as file:
@@ -344,7 +346,7 @@ def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: 
     assert found(folder) == before
     snapshot(folder, folder.with_name("kept"))
     with LiveWriter(folder, TEST) as writer:
-        add(writer, SourcePair("", "b", "thing", picture("blue")))
+        add(folder, writer, SourcePair("", "b", "thing", picture("blue")))
     for each, count in ((folder, 3), (folder.with_name("kept"), 2)):
         assert verify(each)[1] == []
         assert len(found(each)[0]) == count
@@ -358,7 +360,7 @@ def test_another_process_that_serves_goes_over_by_itself(
     following = opened(folder)
     monkeypatch.setattr("reimagen_retriever.live.writer.mark_commit", lambda _: None)
     with LiveWriter(folder, TEST) as writer:
-        add(writer, SourcePair("", "r", "thing", picture("red")))
+        add(folder, writer, SourcePair("", "r", "thing", picture("red")))
     deadline = time.monotonic() + SECONDS
     while ids(following, "red")[0] != "r":
         assert time.monotonic() < deadline

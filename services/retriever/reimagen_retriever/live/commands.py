@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +20,7 @@ from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.groups import Rejections, checked_groups
 from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
+from reimagen_retriever.served_base import ServedBase
 
 KnowledgeBaseFolder = Annotated[
     Path,
@@ -57,10 +58,18 @@ def add(
             generation = answer.generation
         else:
             outcomes: Counter[Outcome] = Counter()
-            with LiveWriter(knowledge_base, Holder(work="add"), encoder=encoder) as writer:
-                refuse_without_encoder(writer.base)
+            with (
+                LiveWriter(knowledge_base, Holder(work="add")) as writer,
+                closing(ServedBase(knowledge_base, encoder)) as served,
+            ):
+                served.open()
+                with served.current() as base:
+                    refuse_without_encoder(base)
                 for group in groups:
-                    outcomes.update(writer.apply(with_vectors(writer.base, group, rejections)))
+                    with served.current() as base:
+                        puts = with_vectors(base, group, rejections)
+                    outcomes.update(writer.apply(puts))
+                    served.refresh()
                 generation = writer.generation
             kinds = (Outcome.ADDED, Outcome.UPDATED, Outcome.UNCHANGED)
             counts = {outcome.value: outcomes[outcome] for outcome in kinds}

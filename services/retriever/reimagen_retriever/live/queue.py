@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from reimagen_common.errors import ReimagenError, Unavailable
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated
+from reimagen_retriever.neighbors.kept import AddedFingerprints
 
 _logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class WriteQueue:
         self._committed = committed
         self._asked = SimpleQueue[_Asked | None]()
         self._writer: LiveWriter | None = None
+        self._known: AddedFingerprints | None = None
+        """What the last writer had read of the base; None after a failure, when it may know more than was written."""
         self._lock = threading.Lock()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -77,7 +80,7 @@ class WriteQueue:
             try:
                 together = [self._asked.get(timeout=_IDLE_SECONDS if self._writer else None)]
             except Empty:
-                self._let_go()
+                self._known = self._let_go()
                 continue
             with suppress(Empty):
                 while (
@@ -97,7 +100,8 @@ class WriteQueue:
         try:
             if self._writer is None:
                 holder = Holder(work="the service", address=self._address)
-                self._writer = LiveWriter(self._folder, holder, LOCK_WAIT_SECONDS)
+                self._writer = LiveWriter(self._folder, holder, LOCK_WAIT_SECONDS, self._known)
+                self._known = None
             outcomes = self._writer.apply([change for asked in together for change in asked.changes])
             self._committed()
         except Exception as error:
@@ -116,11 +120,17 @@ class WriteQueue:
             asked.done.set_result(outcomes[: len(asked.changes)])
             outcomes = outcomes[len(asked.changes) :]
 
-    def _let_go(self) -> None:
-        """Closes the writer; the next change opens another, which goes on from the last commit."""
-        if self._writer:
-            try:
-                self._writer.close()
-            except ReimagenError as error:
-                _logger.warning("the writer of live changes could not be closed", exc_info=error)
-            self._writer = None
+    def _let_go(self) -> AddedFingerprints | None:
+        """Closes the writer; the next change opens another, which goes on from the last commit.
+
+        Returns:
+            What it knew.
+        """
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return None
+        try:
+            writer.close()
+        except ReimagenError as error:
+            _logger.warning("the writer of live changes could not be closed", exc_info=error)
+        return writer.known

@@ -27,7 +27,7 @@ from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import LiveShardWriter
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 from reimagen_retriever.live.marks import marked
-from reimagen_retriever.neighbors.kept import ADDED, FOLDER, KeptFingerprints, record
+from reimagen_retriever.neighbors.kept import ADDED, FOLDER, AddedFingerprints, KeptFingerprints, record
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class LiveWriter:
         folder: The knowledge base.
         holder: What others are told about who writes.
         wait_seconds: How long to wait for another writer to end.
-        encoder: See `KnowledgeBase.open`.
+        known: Of a writer that was closed after a commit: what it has read of the base need not be read again.
 
     Raises:
         NotFound: there is no finished knowledge base in the folder.
@@ -100,12 +100,12 @@ class LiveWriter:
         folder: Path,
         holder: Holder,
         wait_seconds: float = LOCK_WAIT_SECONDS,
-        encoder: Path | None = None,
+        known: AddedFingerprints | None = None,
     ) -> None:
         read_manifest(folder)
         with ExitStack() as opened, _refusing(folder):
             opened.enter_context(locked(folder, holder, wait_seconds))
-            self._base = KnowledgeBase.open(folder, encoder)
+            self._base = KnowledgeBase.open(folder, dense=False)
             opened.callback(lambda: self._base.close())
             self._built = self._base.built
             lucene, shards = folder / self._built.lucene_folder, folder / self._built.shards_folder
@@ -115,7 +115,11 @@ class LiveWriter:
             self._shards = LiveShardWriter(shards, self._base.manifest.shards)
             opened.callback(self._shards.close)
             data, appended = folder / self._built.folder, self._base.appended
-            self._kept = KeptFingerprints(data, appended.get(ADDED, 0), built=bool(self._built.fingerprints))
+            if known is None or known.folder != data or known.size > appended.get(ADDED, 0):
+                known = AddedFingerprints(data)
+            self.known = known.read(appended.get(ADDED, 0))
+            """For the next writer, once this one is closed."""
+            self._kept = KeptFingerprints(known, built=bool(self._built.fingerprints))
             (data / FOLDER).mkdir(exist_ok=True)
             self._fingerprints = AppendedWriter(data / ADDED, appended.get(ADDED, 0))
             opened.callback(self._fingerprints.close)
@@ -126,11 +130,6 @@ class LiveWriter:
                 opened.callback(self._vectors.close)
             self._folder = folder
             self._opened = opened.pop_all()
-
-    @property
-    def base(self) -> KnowledgeBase:
-        """As the last commit left it."""
-        return self._base
 
     @property
     def generation(self) -> str:
@@ -222,7 +221,8 @@ class LiveWriter:
             fingerprint = puts[pair.id].facts.fingerprint
             self._kept.add(pair.id, pair.place, fingerprint)
             self._fingerprints.add(pair.id, record(pair.place, fingerprint))
-        appended = {ADDED: self._fingerprints.sync()}
+        self.known.size = self._fingerprints.sync()
+        appended = {ADDED: self.known.size}
         if self._vectors and self._built.vectors:
             for pair in new:
                 vector = _checked_vector(puts[pair.id], self._built.vectors)

@@ -15,7 +15,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,38 +89,73 @@ class FingerprintWriter:
         return self._folder
 
 
+class AddedFingerprints:
+    """Those that have come since the build, in memory; used by one thread.
+
+    Args:
+        folder: Of the base.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.size = 0
+        """Bytes of the file whose records are here."""
+        self.all: list[tuple[int, str, bytes]] = []
+        """Place, id and fingerprint of each."""
+        self.row_of: dict[int, int] = {}
+        """By their places."""
+        self.cells: dict[int, list[int]] = defaultdict(list)
+        """The rows in each cell, see `duplicates`."""
+
+    def read(self, size: int) -> Self:
+        """Takes in what the last commit tells of, so many bytes, and is not here yet; returns itself.
+
+        Raises:
+            DamagedError: it is not there.
+        """
+        records = read_appended(self.folder / ADDED, RECORD_BYTES, self.size, size)
+        self.take([_parsed(each) for each in records if each.intact])
+        self.size = size
+        return self
+
+    def take(self, added: list[tuple[int, str, bytes]]) -> None:
+        """Takes in more, whose places come after all others."""
+        if not added:
+            return
+        fingerprints = np.frombuffer(b"".join(fingerprint for _, _, fingerprint in added), np.uint8)
+        for cell, each in zip(cells_of(fingerprints.reshape(-1, _LENGTH)).tolist(), added, strict=True):
+            self.cells[cell].append(len(self.all))
+            self.row_of[each[0]] = len(self.all)
+            self.all.append(each)
+
+
 class KeptFingerprints:
     """Finds near-duplicates among all pictures that were ever taken into a base; used by one thread.
 
     Args:
-        folder: Of the base.
+        added: Those that have come since the build.
         built: Whether the build has written what it took in.
-        added: Bytes of what was added since, as the last commit tells.
 
     Raises:
         DamagedError: the files are not there, or not whole.
     """
 
-    def __init__(self, folder: Path, added: int, *, built: bool) -> None:
+    def __init__(self, added: AddedFingerprints, *, built: bool) -> None:
         self._built: dict[str, Any] = {}
         if built:
             try:
                 for name in _ARRAYS:
-                    path = folder / FOLDER / f"{name}.npy"
+                    path = added.folder / FOLDER / f"{name}.npy"
                     self._built[name] = np.load(path, mmap_mode="r" if path.stat().st_size > 256 else None)
             except (OSError, ValueError) as error:
-                raise DamagedError(f"cannot read the fingerprints in {folder}: {error}") from error
-        self._added: list[tuple[int, str, bytes]] = []
-        self._row_of: dict[int, int] = {}
-        self._cells: dict[int, list[int]] = defaultdict(list)
-        records = read_appended(folder / ADDED, RECORD_BYTES, 0, added)
-        self._take([_parsed(each) for each in records if each.intact])
+                raise DamagedError(f"cannot read the fingerprints in {added.folder}: {error}") from error
+        self._added = added
         self._last: tuple[list[int], NDArray[np.int64]] = ([], np.empty(0, np.int64))
 
     def of(self, place: int) -> bytes | None:
         """The fingerprint of the picture at a place, if it is kept."""
-        if place in self._row_of:
-            return self._added[self._row_of[place]][2]
+        if place in self._added.row_of:
+            return self._added.all[self._added.row_of[place]][2]
         if not self._built:
             return None
         row = int(np.searchsorted(self._built["places"], place))
@@ -129,7 +164,7 @@ class KeptFingerprints:
 
     def add(self, identifier: str, place: int, fingerprint: bytes) -> None:
         """Keeps one more, whose place comes after all others; who wants it to last writes the `record` of it."""
-        self._take([(place, identifier, fingerprint)])
+        self._added.take([(place, identifier, fingerprint)])
 
     def near(self, fingerprint: bytes, after: int = -1) -> Iterator[list[Near]]:
         """The pictures that one nearly shows, in the order of their places; a few at a time.
@@ -143,9 +178,9 @@ class KeptFingerprints:
         for rows in self._built_rows(cells, after):
             near = rows[near_duplicates(row, self._built["fingerprints"][rows])[0]]
             yield [(int(self._built["places"][each]), self._identifier(each)) for each in near]
-        added = sorted(number for cell in cells for number in self._cells.get(cell, ()))
+        added = sorted(number for cell in cells for number in self._added.cells.get(cell, ()))
         for part in _parts(0, len(added)):
-            some = [self._added[number] for number in added[part]]
+            some = [self._added.all[number] for number in added[part]]
             others = np.frombuffer(b"".join(each for _, _, each in some), np.uint8).reshape(-1, _LENGTH)
             near = near_duplicates(row, others)[0]
             pairs = zip(some, near, strict=True)
@@ -167,15 +202,6 @@ class KeptFingerprints:
     def _identifier(self, row: int) -> str:
         first, last = self._built["offsets"][row : row + 2]
         return bytes(self._built["ids"][first:last]).decode()
-
-    def _take(self, added: list[tuple[int, str, bytes]]) -> None:
-        if not added:
-            return
-        fingerprints = np.frombuffer(b"".join(fingerprint for _, _, fingerprint in added), np.uint8)
-        for cell, each in zip(cells_of(fingerprints.reshape(-1, _LENGTH)).tolist(), added, strict=True):
-            self._cells[cell].append(len(self._added))
-            self._row_of[each[0]] = len(self._added)
-            self._added.append(each)
 
 
 def _parts(start: int, stop: int) -> Iterator[slice]:

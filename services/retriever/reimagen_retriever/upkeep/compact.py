@@ -22,7 +22,7 @@ from reimagen_retriever.knowledge_base.shards import ShardWriter
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 from reimagen_retriever.neighbors.duplicates import DuplicateFinder
 from reimagen_retriever.neighbors.fingerprint import fingerprint
-from reimagen_retriever.neighbors.kept import ADDED, FOLDER, FingerprintWriter, KeptFingerprints
+from reimagen_retriever.neighbors.kept import ADDED, FOLDER, AddedFingerprints, FingerprintWriter, KeptFingerprints
 from reimagen_retriever.upkeep.progress import progress_bar
 from reimagen_retriever.vectors.carry import carry_vectors
 
@@ -107,7 +107,7 @@ def _rewritten(base: KnowledgeBase, old_folder: Path, folder: Path) -> Manifest:
 def _known_fingerprints(base: KnowledgeBase, folder: Path) -> KeptFingerprints:
     """Those of the base as far as they are what was written; the others are to be made anew."""
     whole = bool(base.built.fingerprints) and base.built.fingerprints.items() <= checksums(folder / FOLDER).items()
-    return KeptFingerprints(folder, base.appended.get(ADDED, 0), built=whole)
+    return KeptFingerprints(AddedFingerprints(folder).read(base.appended.get(ADDED, 0)), built=whole)
 
 
 def _read(base: KnowledgeBase, pair: StoredPair) -> SourcePair:
