@@ -29,7 +29,7 @@ torture: install ## what CI runs short: training and a base's service killed oft
 	@REIMAGEN_KILLS=25 $(BIN)/python -m pytest tests/generator/training/test_killed.py
 	@REIMAGEN_KILLS=100 $(BIN)/python -m pytest tests/retriever/test_durability.py
 	@REIMAGEN_EXAMPLES=10000 $(BIN)/python -m pytest tests/retriever/knowledge_base/sources/test_bad_input.py
-	@$(BIN)/python -m benchmarks.traces.acknowledgements
+	@PYTHONPATH=deploy/demo $(BIN)/python -m benchmarks.traces.acknowledgements
 
 results: install ## check the paper's claims on the demonstration's weights, into docs/results.md (goes on where it was ended)
 	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo.results

@@ -4,13 +4,14 @@ A SIGKILL leaves what was written in the system's memory; only a loss of power t
 is run under strace while a client adds, replaces and removes pairs, one call after the other. For every answer it is
 checked that, before the first byte of it was sent,
 
-- each file that the commit names, the shards and all that is appended to had been synced after the last write to it;
+- each file that the commit names had been synced after the last write to it: Lucene's, the shards, and the files that
+  fingerprints and vectors are appended to;
 - the file that names them, `segments_N`, had been synced, then renamed, and then the folder that it lies in synced;
-- the folder of a new shard had been synced.
+- the folder of a new shard, and of a new file that is appended to, had been synced.
 
 Needs strace (a system package).
 
-    python -m benchmarks.traces.acknowledgements [CALLS]
+    PYTHONPATH=deploy/demo python -m benchmarks.traces.acknowledgements [CALLS]
 """
 
 import io
@@ -33,12 +34,16 @@ from PIL import Image
 from benchmarks.shared.service import ready_address
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+from reimagen_demo import encoder
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.vectors.make import make_vectors
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 CALLS = 40
+KINDS = ("lucene", "shards", "fingerprints", "vectors")
+"""Of files, by the folder that they are in; the trace must have some of each."""
 _WRITES = ("write", "writev", "pwrite64", "pwritev", "ftruncate")
 _SYNCS = ("fsync", "fdatasync")
 _RENAMES = ("rename", "renameat", "renameat2")
@@ -118,7 +123,7 @@ def faults(made: list[Call], folder: Path, answered: Answered, seen: Counter[str
         if not writes:
             continue  # It was there before the service was started.
         last = max(call.ended for call in writes)
-        seen["files synced after their last write"] += 1
+        seen[_synced(Path(name).parent.name.partition("-")[0])] += 1
         if not any(call.path == written_as and call.began > last for call in synced):
             yield f"{answered.generation}: {name} was not synced after its last write"
         if written_as != path:
@@ -131,12 +136,17 @@ def faults(made: list[Call], folder: Path, answered: Answered, seen: Counter[str
             elif not any(call.path == str(Path(path).parent) and call.began > renamed[-1].ended for call in synced):
                 yield f"{answered.generation}: the folder of {name} was not synced after it was renamed"
         made_new = [
-            call for call in before if call.name == "openat" and f'"{path}"' in call.text and "O_EXCL" in call.text
+            call for call in before if call.name == "openat" and f'"{path}"' in call.text and "O_CREAT" in call.text
         ]
-        if path.endswith(".tar") and made_new:
-            seen["folders of new shards synced"] += 1
+        if path.endswith((".tar", "/added")) and made_new:
+            seen["folders of new shards and of new files that are appended to synced"] += 1
             if not any(call.path == str(Path(path).parent) and call.began > made_new[-1].ended for call in synced):
-                yield f"{answered.generation}: the folder of the new shard {name} was not synced"
+                yield f"{answered.generation}: the folder of the new file {name} was not synced"
+
+
+def _synced(kind: str) -> str:
+    """What is counted of a kind of file."""
+    return f"files of {kind} synced after their last write"
 
 
 def picture(rng: random.Random) -> bytes:
@@ -180,6 +190,7 @@ def main(count: int) -> None:
         (source / "a.jpg").write_bytes(picture(rng))
         (source / "a.txt").write_text("a fox")
         build(open_source(source), folder)
+        make_vectors(folder, encoder.build(Path(scratch)))
         traced = ",".join({*_WRITES, *_SYNCS, *_RENAMES, *_SENDS, "openat"})
         options = ["-f", "-yy", "-s", "2000", "-e", f"trace={traced}", "-e", "signal=none", "-o", str(trace)]
         with log.open("w") as stderr:
@@ -195,9 +206,10 @@ def main(count: int) -> None:
             os.kill(int(trace.read_text(errors="replace").split(maxsplit=1)[0]), signal.SIGKILL)
             process.wait()
         made = calls(trace)
-        seen: Counter[str] = Counter()
+        seen = Counter({_synced(kind): 0 for kind in KINDS})
         found = [fault for answered in answers for fault in faults(made, folder, answered, seen)]
-    print(f"{len(answers)} acknowledged calls, {len(made):,} system calls in the trace")
+        found += [f"the trace has no {what}" for what, number in seen.items() if not number]
+    print(f"{len(answers)} acknowledged calls, {len(made):,} system calls in the trace, in which were checked")
     for what, number in seen.items():
         print(f"  {number:,} {what}")
     print(*found or ["every answer was sent after all that it promises had been synced"], sep="\n")
