@@ -21,7 +21,7 @@ from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.knowledge_base.appended import Record, read_appended
 from reimagen_retriever.knowledge_base.checks import checked_pair
-from reimagen_retriever.knowledge_base.manifest import read_manifest
+from reimagen_retriever.knowledge_base.manifest import read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair, StoredPair
 from reimagen_retriever.live.marks import marked
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
@@ -312,3 +312,29 @@ def test_without_its_fingerprints_a_base_is_served_and_takes_no_changes_until_it
     with LiveWriter(folder, TEST) as writer:
         writer.apply([put(pair("b", 0, 64))])
     assert content(folder)[1] == {"a": "", "b": "a"}
+
+
+def test_a_base_built_before_fingerprints_were_kept_compares_what_is_added_until_it_is_compacted(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "kb"
+    build(Listed([pair("built", 0)]), folder)
+    manifest = read_manifest(folder)
+    shutil.rmtree(folder / manifest.folder / "fingerprints")
+    write_manifest(folder, manifest.model_copy(update={"fingerprints": {}}))
+    with LiveWriter(folder, TEST) as writer:
+        writer.apply([put(pair("shown again", 0, 64)), put(pair("new", 1))])
+    # Found by who comes later too.
+    with LiveWriter(folder, TEST) as writer:
+        writer.apply([put(pair("new again", 1, 64)), put(pair("and again", 0, 20))])
+    pairs, marks = content(folder)
+    assert marks == {"built": "", "shown again": "", "new": "", "new again": "new", "and again": "shown again"}
+    assert verify(folder)[1] == []
+    fresh = build(Listed(pairs), tmp_path / "fresh").manifest
+    assert compact(folder).generation == fresh.generation
+    assert content(folder) == content(tmp_path / "fresh")
+    assert content(folder)[1] == {**marks, "shown again": "built", "and again": "built"}
+    with LiveWriter(folder, TEST) as writer:
+        writer.apply([put(pair("last", 0, 48))])
+    assert content(folder)[1]["last"] == "built"
+    assert verify(folder)[1] == []
