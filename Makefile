@@ -25,7 +25,7 @@ kb: install ## build the demo knowledge base only, into build/demo/kb
 test: install ## run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-torture: install ## what CI runs short: training and a base's service killed often, 10,000 damaged sources of each kind, a trace of what is synced
+torture: install ## what CI runs short, long: training and a base's service killed often, 10,000 damaged sources of each kind; and a trace of what is synced
 	@REIMAGEN_KILLS=25 $(BIN)/python -m pytest tests/generator/training/test_killed.py
 	@REIMAGEN_KILLS=100 $(BIN)/python -m pytest tests/retriever/test_durability.py
 	@REIMAGEN_EXAMPLES=10000 $(BIN)/python -m pytest tests/retriever/knowledge_base/sources/test_bad_input.py

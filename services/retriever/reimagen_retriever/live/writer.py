@@ -120,7 +120,9 @@ class LiveWriter:
             self.known = known.read(appended.get(ADDED, 0))
             """For the next writer, once this one is closed."""
             self._kept = KeptFingerprints(known, built=bool(self._built.fingerprints))
-            (data / FOLDER).mkdir(exist_ok=True)
+            if not (data / FOLDER).exists():  # As in a base that was built before fingerprints were kept.
+                (data / FOLDER).mkdir()
+                sync_folder(data)
             self._fingerprints = AppendedWriter(data / ADDED, appended.get(ADDED, 0))
             opened.callback(self._fingerprints.close)
             self._vectors: AppendedWriter | None = None
