@@ -4,7 +4,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
@@ -242,6 +242,57 @@ def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, picture: MakePictu
     with pytest.raises(InvalidArgument, match="is only read"):
         make_vectors(union, tmp_path)
     assert ids(union, "a kea and a fox") == ["f", "k"]
+
+
+def with_motifs(folder: Path, motifs: Mapping[str, int]) -> Path:
+    """A base of pictures of a few motifs, each in one of a few sizes."""
+    source = folder.with_name(f"{folder.name}-source")
+    source.mkdir()
+    for name, motif in motifs.items():
+        number = int(name[-1])
+        cells = Image.frombytes("RGB", (4, 4), random.Random(motif).randbytes(48))
+        cells.resize((32 + 8 * number, 32 + 8 * number), Image.Resampling.NEAREST).save(source / f"{name}.png")
+        (source / f"{name}.txt").write_text(f"a {WORDS[number]} kea")
+    build(open_source(source), folder)
+    return folder
+
+
+def marks(folder: Path) -> dict[str, str]:
+    base = KnowledgeBase.open(folder)
+    pairs = base.index.read(base.index.in_order())
+    base.close()
+    return {pair.id: pair.duplicate_of for pair in pairs}
+
+
+def test_nearly_the_same_picture_in_several_bases_is_shown_once(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    motifs = [{f"{part}-{number}": rng.randrange(9) for number in range(8)} for part in range(PARTS)]
+    parts = [with_motifs(tmp_path / f"part-{part}", each) for part, each in enumerate(motifs)]
+    whole = with_motifs(tmp_path / "whole", {name: motif for each in motifs for name, motif in each.items()})
+    union, apart = tmp_path / "union", tmp_path / "apart"
+    manifest = unite(union, parts)
+    base = KnowledgeBase.open(union)
+    base.close()
+    assert base.manifest == manifest
+    assert marks(union) == marks(whole)
+    assert len(ids(union, "a kea")) == len({motif for each in motifs for motif in each.values()})
+    result = run("union", apart, *parts, "--no-near-duplicates")
+    assert result.exit_code == 0
+    assert manifest.generation not in result.output
+    within = {name: original for part in parts for name, original in marks(part).items()}
+    assert marks(apart) == within != marks(union)
+
+    # A snapshot has the same marks, or those of what the parts have become since; so has the union, made again.
+    snapshot(union, tmp_path / "kept")
+    assert marks(tmp_path / "kept") == marks(whole)
+    change(parts[0], Remove("0-0"))
+    change(parts[2], Remove("2-7"))
+    assert marks(union) == {name: original for part in parts for name, original in marks(part).items()}
+    left = {name: motif for each in motifs for name, motif in each.items() if name not in {"0-0", "2-7"}}
+    expected = marks(with_motifs(tmp_path / "left", left))
+    snapshot(union, tmp_path / "later")
+    unite(union, parts)
+    assert marks(tmp_path / "later") == marks(union) == expected
 
 
 def test_a_union_is_verified_part_by_part(base: MakeBase, tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ class KnowledgeBase:
             try:
                 if isinstance(manifest, Union):
                     known = [part.generation for part in manifest.parts]
-                    return cls.open_together(folder, [folder / part.folder for part in manifest.parts], known, encoder)
+                    parts = [folder / part.folder for part in manifest.parts]
+                    return cls.open_together(folder, parts, known, encoder, manifest.duplicates)
                 return cls._open(folder, manifest, encoder, dense)
             except DamagedError as error:
                 # Unless a build replaced the base while it was being opened.
@@ -98,7 +99,12 @@ class KnowledgeBase:
 
     @classmethod
     def open_together(
-        cls, folder: Path, parts: Sequence[Path], known: Sequence[str] = (), encoder: Path | None = None
+        cls,
+        folder: Path,
+        parts: Sequence[Path],
+        known: Sequence[str] = (),
+        encoder: Path | None = None,
+        duplicates: Mapping[str, str] | None = None,
     ) -> Self:
         """Opens several bases as one, which does not follow what becomes of them; its scores are those of one base.
 
@@ -108,6 +114,8 @@ class KnowledgeBase:
             known: Their generations when it was found that no two of their pairs have the same id; if they have
                 others now, all ids are compared, which takes about a second for a million pairs.
             encoder: See `open`.
+            duplicates: Near-duplicates in different bases, see `Union`, when they had the generations that are known;
+                if they have others now, they are taken for different pictures.
 
         Raises:
             InvalidArgument: two of them have a pair of the same id, or other options of BM25.
@@ -126,8 +134,10 @@ class KnowledgeBase:
                         f"{parts[0]} and {part} can't be searched as one: they were built with other options "
                         f"({bases[0].manifest.analysis} and {base.manifest.analysis})"
                     )
-            index = bases[0].index.united([base.index for base in bases[1:]])
-            if [base.manifest.generation for base in bases] != list(known):
+            unchanged = [base.manifest.generation for base in bases] == list(known)
+            duplicates = (duplicates or {}) if unchanged else {}
+            index = bases[0].index.united([base.index for base in bases[1:]], duplicates)
+            if not unchanged:
                 shared = index.shared_id()
                 if shared is not None:
                     holders = " and ".join(
@@ -135,7 +145,7 @@ class KnowledgeBase:
                     )
                     raise InvalidArgument(f"the id {shared!r} is of a pair in {holders}: remove one of them")
             manifests = [base.manifest for base in bases]
-            manifest = united(manifests)
+            manifest = united(manifests, duplicates)
             dense = [base.dense for base in bases if base.dense]
             searcher = dense[0].united(dense[1:], index) if manifest.vectors else None
             opened.pop_all()

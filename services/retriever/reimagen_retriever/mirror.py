@@ -78,7 +78,7 @@ def _bring(store: PictureStore, folder: Path) -> None:
         kept = os.path.relpath(folder / store.kept, here)
         _bring_base(store.model_copy(update={"address": address, "kept": kept}), of_part, here)
         parts.append(part.model_copy(update={"folder": str(here.relative_to(folder))}))
-    _make(folder, Union(parts=parts))
+    _make(folder, manifest.model_copy(update={"parts": parts}))
     for leftover in (folder / _PARTS).iterdir():
         if str(leftover.relative_to(folder)) not in {part.folder for part in parts}:
             shutil.rmtree(leftover)

@@ -1,7 +1,7 @@
 """The pairs of an index, or of several that are searched as one."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from itertools import accumulate
@@ -32,6 +32,7 @@ class PairIndex:
         """
         start_jvm()
         self._folder = folder
+        self._duplicates: Mapping[str, str] = {}
         self._term = java_class("org.apache.lucene.index.Term")
         self._term_query = java_class("org.apache.lucene.search.TermQuery")
         with self._errors():
@@ -52,12 +53,18 @@ class PairIndex:
             return None if newer is None else self._over([newer])
 
     @in_java
-    def united(self, others: Sequence[Self]) -> Self:
+    def united(self, others: Sequence[Self], duplicates: Mapping[str, str] | None = None) -> Self:
         """This index and others of the same analysis as one, whose statistics are those of all their pairs together.
 
         Its pairs' shards are named as `in_part` has it. Closing it closes them all.
+
+        Args:
+            others: The other indexes.
+            duplicates: See `Union`: these are marked as are those that are near-duplicates in their own base.
         """
-        return self._over([reader for index in (self, *others) for reader in index._commits])
+        union = self._over([reader for index in (self, *others) for reader in index._commits])
+        union._duplicates = duplicates or {}
+        return union
 
     @in_java
     def in_order(self) -> list[int]:
@@ -204,7 +211,8 @@ class PairIndex:
         if self.united_of == 1:
             return pair
         part = bisect_right(self._starts, document) - 1
-        return pair.model_copy(update={"shard": in_part(part, pair.shard)})
+        original = self._duplicates.get(pair.duplicate_of or pair.id, pair.duplicate_of)
+        return pair.model_copy(update={"shard": in_part(part, pair.shard), "duplicate_of": original})
 
 
 def _distinct_ids(reader: Any) -> int:

@@ -126,6 +126,9 @@ class Union(_Version):
 
     format_version: int = Field(default=_UNION_VERSION, description="Of the layout of the folder.")
     parts: list[Part] = Field(min_length=2, description="The bases; each has ids of its own.")
+    duplicates: dict[str, str] | None = Field(
+        default=None, description="Near-duplicates in different parts, see `neighbors.across`; None if not looked for."
+    )
 
 
 def mark_commit(data_folder: Path) -> None:

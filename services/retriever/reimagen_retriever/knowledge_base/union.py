@@ -2,16 +2,22 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reimagen_retriever.knowledge_base.manifest import FORMAT_VERSION, Manifest, Vectors
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import Images
 
 
-def united(parts: Sequence[Manifest]) -> Manifest:
-    """What a base of all pairs of the parts would tell of itself; the folder that it names does not exist."""
-    generation = hashlib.sha256("\n".join(part.generation for part in parts).encode()).hexdigest()[:16]
+def united(parts: Sequence[Manifest], duplicates: Mapping[str, str]) -> Manifest:
+    """What a base of all pairs of the parts would tell of itself; the folder that it names does not exist.
+
+    Args:
+        parts: What the bases tell of themselves.
+        duplicates: See `Union`.
+    """
+    content = [*(part.generation for part in parts), *(part for pair in sorted(duplicates.items()) for part in pair)]
+    generation = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
     licenses, rejected = Counter[str](), Counter[str]()
     for part in parts:
         licenses.update(part.licenses)

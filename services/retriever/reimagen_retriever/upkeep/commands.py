@@ -76,6 +76,9 @@ def restore(
 def union(
     folder: Annotated[Path, typer.Argument(metavar="UNION_DIR", help="Where to: a new folder, or a union to replace.")],
     parts: Annotated[list[Path], typer.Argument(metavar="KB_DIR...", help="The knowledge bases, two or more.")],
+    near_duplicates: Annotated[
+        bool, typer.Option(help="Look for nearly the same pictures in different bases, of which the best is shown.")
+    ] = True,
 ) -> None:
     """Make several knowledge bases one, for reading: `serve UNION_DIR`, `search`, `describe`, `neighbors`.
 
@@ -86,7 +89,7 @@ def union(
     Changes go to the bases; a service takes them up when this command is called again, or at its next start.
     """
     with told():
-        manifest = unite(folder, parts)
+        manifest = unite(folder, parts, near_duplicates=near_duplicates)
         typer.echo(
             f"{folder}: {len(parts)} knowledge bases, {manifest.pairs:,} pairs, generation {manifest.generation}"
         )

@@ -21,6 +21,8 @@ from reimagen_retriever.knowledge_base.manifest import (
     write_manifest,
 )
 from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.knowledge_base.union import united
+from reimagen_retriever.neighbors.across import duplicates_across
 from reimagen_retriever.neighbors.kept import ADDED, FOLDER
 from reimagen_retriever.upkeep.union import union_of
 
@@ -48,10 +50,14 @@ def snapshot(knowledge_base: Path, destination: Path) -> Manifest:
     names = [f"parts/{number:05d}" for number in range(len(union.parts))]
     for part, name in zip(union.parts, names, strict=True):
         _copied(knowledge_base / part.folder, destination / name, "snapshot")
-    base = KnowledgeBase.open_together(destination, [destination / name for name in names])
+    kept = [destination / name for name in names]
+    base = KnowledgeBase.open_together(destination, kept)
     base.close()
-    write_manifest(destination, union_of(names, base.parts))
-    return base.manifest
+    duplicates = union.duplicates
+    if duplicates is not None and [part.generation for part in union.parts] != [part.generation for part in base.parts]:
+        duplicates = duplicates_across(kept)
+    write_manifest(destination, union_of(names, base.parts, duplicates))
+    return united(base.parts, duplicates or {})
 
 
 def restore(snapshot: Path, knowledge_base: Path) -> Manifest:
