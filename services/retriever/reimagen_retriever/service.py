@@ -260,7 +260,7 @@ class Retriever:
             if not search.omit_images
             for hit in hits
         ]
-        if len(searches) > 1 and sum(pair.length for pair in wanted) > MAXIMUM_ANSWER_BYTES:
+        if sum(pair.length for pair in wanted) > MAXIMUM_ANSWER_BYTES:
             raise InvalidArgument(
                 "their pictures are too large for one answer; send fewer at once, or set omit_images", field="searches"
             )
