@@ -275,11 +275,15 @@ def test_nearly_the_same_picture_in_several_bases_is_shown_once(tmp_path: Path) 
     base.close()
     assert base.manifest == manifest
     assert marks(union) == marks(whole)
+    within = {name: original for part in parts for name, original in marks(part).items()}
     assert len(ids(union, "a kea")) == len({motif for each in motifs for motif in each.values()})
     result = run("union", apart, *parts, "--no-near-duplicates")
     assert result.exit_code == 0
     assert manifest.generation not in result.output
-    within = {name: original for part in parts for name, original in marks(part).items()}
+    assert "near-duplicates" not in result.output
+    result = run("union", tmp_path / "told", *parts)
+    across = sum(not within and bool(now) for within, now in zip(within.values(), marks(whole).values(), strict=True))
+    assert f"generation {manifest.generation}\n  {across:,} near-duplicates of pairs of other bases" in result.output
     assert marks(apart) == within != marks(union)
 
     # A snapshot has the same marks, or those of what the parts have become since; so has the union, made again.

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from reimagen_common.command_line import told
+from reimagen_retriever.knowledge_base.manifest import Union, read_any
 from reimagen_retriever.upkeep import compact as compacting
 from reimagen_retriever.upkeep import snapshot as snapshots
 from reimagen_retriever.upkeep.union import unite
@@ -93,6 +94,9 @@ def union(
         typer.echo(
             f"{folder}: {len(parts)} knowledge bases, {manifest.pairs:,} pairs, generation {manifest.generation}"
         )
+        made = read_any(folder)
+        if isinstance(made, Union) and made.duplicates:
+            typer.echo(f"  {len(made.duplicates):,} near-duplicates of pairs of other bases, marked as such")
 
 
 def _bytes(folder: Path) -> int:
