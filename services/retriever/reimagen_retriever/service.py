@@ -116,6 +116,7 @@ class Retriever:
         self._minima = Minima(minimum_overlap, minimum_cosine)
         self._flights = SingleFlight[tuple[list[Hit], bool]]()
         self._writes: WriteQueue | None = None
+        # Never shut down, for a search under way when this is closed: its threads end when nobody has it any longer.
         self._pictures = ThreadPoolExecutor(_PICTURES_AT_ONCE, thread_name_prefix="pictures")
 
     def open(self, address: str = "") -> None:
@@ -249,7 +250,6 @@ class Retriever:
         if self._writes:
             self._writes.close()
         self._served.close()
-        self._pictures.shutdown()
         self._cache.close()
 
     def _answers(self, base: KnowledgeBase, searches: Sequence[Search]) -> list[Answer]:
