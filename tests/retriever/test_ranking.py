@@ -58,6 +58,15 @@ def written(folder: Path, texts: Sequence[str], analysis: Analysis, removed: Seq
     return BM25Index(folder, analysis)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_groups() -> Iterator[None]:
+    """So that there are many groups of many pieces, and the last ones are not whole."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reimagen_retriever.neighbors.ranking._GROUP", 16)
+        patch.setattr("reimagen_retriever.neighbors.ranking._PIECE", 5)
+        yield
+
+
 def name(number: int) -> str:
     return f"{'aü词/'[number * 7 % 4]}{number}"
 

@@ -11,7 +11,7 @@ Lucene's to the bit: each term's in 32 bits, added up in 64, where no order of a
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,8 +23,10 @@ from reimagen_retriever.index.bm25 import BM25Index, search_depth
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.neighbors.captions import Captions, Terms
 
-_PIECE = 8
-"""Queries that a thread ranks before it takes others."""
+_GROUP = 250
+"""Queries that are prepared, and whose pairs are read, together."""
+_PIECE = 32
+"""Queries that a thread ranks before it takes others, for which it waits until Python lets it."""
 _SCORE_COST = 60
 """How many captions of a term can be gone through while one caption is scored by itself."""
 _SAMPLE = 2_000
@@ -45,6 +47,14 @@ class Queries(NamedTuple):
     """Of the terms: the times that the query has it, times its idf."""
     information: NDArray[np.float64]
     """Of a query's terms, those that no caption has among them."""
+
+
+class _Ranked(NamedTuple):
+    """What is found, once all pieces are ranked."""
+
+    found: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    pieces: Iterator[None]
 
 
 class Ranking:
@@ -71,6 +81,17 @@ class Ranking:
             k: How many hits of each at most.
             minimum_overlap: See `BM25Index.search`.
         """
+        groups = (queries[first : first + _GROUP] for first in range(0, len(queries), _GROUP))
+        ranked: _Ranked | None = None
+        hits = []
+        for group in groups:
+            # While this group is ranked, the pairs of the last one are read.
+            begun = self._begin(group, k, minimum_overlap)
+            hits += self._hits(ranked) if ranked else []
+            ranked = begun
+        return hits + (self._hits(ranked) if ranked else [])
+
+    def _begin(self, queries: Sequence[str], k: int, minimum_overlap: float) -> _Ranked:
         asked = self._queries(queries)
         depth = search_depth(k) if minimum_overlap else k
         found = np.full((len(queries), k), -1, np.int64)
@@ -80,14 +101,17 @@ class Ranking:
             last = min(first + _PIECE, len(queries))
             _rank(self._captions.terms, asked, first, last, depth, minimum_overlap, *self._room(), found, scores)
 
-        for _ in self._pool.map(rank, range(0, len(queries), _PIECE)):
+        return _Ranked(found, scores, self._pool.map(rank, range(0, len(queries), _PIECE)))
+
+    def _hits(self, ranked: _Ranked) -> list[list[Hit]]:
+        for _ in ranked.pieces:
             pass
-        documents = np.where(found < 0, -1, self._captions.documents[found]).tolist()
+        documents = np.where(ranked.found < 0, -1, self._captions.documents[ranked.found]).tolist()
         distinct = list({document for row in documents for document in row if document >= 0})
         pairs = dict(zip(distinct, self._index.read(distinct), strict=True))
         return [
             [Hit(pairs[document], score) for document, score in zip(row, its_scores, strict=True) if document >= 0]
-            for row, its_scores in zip(documents, scores.tolist(), strict=True)
+            for row, its_scores in zip(documents, ranked.scores.tolist(), strict=True)
         ]
 
     def _queries(self, texts: Sequence[str]) -> Queries:
