@@ -81,7 +81,10 @@ def measure(folder: Path, figures: dict[str, Figures]) -> tuple[dict[str, list[R
     with Worker("ours", folder / "ours") as one, Worker("ours", folder / "ours") as other:
         for worker in (one, other):
             worker.open()
-            worker.search(queries(WARM_UP, seed=0))
+            # As warm as the others have become: Java's compiler would take half of the cores.
+            worker.begin_search(queries(WARM_UP + QUERIES, seed=0))
+        one.end_search()
+        other.end_search()
         asked = queries(QUERIES, seed=4)
         started = time.perf_counter()
         for worker, half in ((one, asked[::2]), (other, asked[1::2])):
