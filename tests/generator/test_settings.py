@@ -1,5 +1,7 @@
 """What an operator may set."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,14 +61,18 @@ def test_every_setting_is_described_by_help() -> None:
     assert all(f"REIMAGEN_GENERATOR_{name.upper()}" in shown for name in Settings.model_fields)
 
 
+def refused(weights: Path) -> str:
+    """What `serve` complains of, in a process of its own: it sets up logging and JAX for good."""
+    program = Path(sys.executable).with_name("reimagen-generator")
+    ended = subprocess.run([program, "serve", "--weights", weights], stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 2
+    return ended.stderr
+
+
 def test_serve_says_what_is_wrong(tmp_path: Path) -> None:
-    refused = CliRunner().invoke(app, ["serve", "--weights", str(tmp_path)])
-    assert refused.exit_code == 2
-    assert refused.output == f"error: weights: there is no cascade.json in {tmp_path}\n"
+    assert refused(tmp_path) == f"error: weights: there is no cascade.json in {tmp_path}\n"
 
 
 def test_serve_names_the_weights_that_are_missing(weights: Path) -> None:
     (weights / "cascade.json").write_text(TINY.model_dump_json())
-    refused = CliRunner().invoke(app, ["serve", "--weights", str(weights)])
-    assert refused.exit_code == 2
-    assert f"error: weights: cannot read {weights / 'stage-16.safetensors'}" in refused.output
+    assert f"error: weights: cannot read {weights / 'stage-16.safetensors'}" in refused(weights)
