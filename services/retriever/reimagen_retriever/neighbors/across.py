@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from reimagen_common.errors import ReimagenError
@@ -42,7 +42,9 @@ def duplicates_across(parts: Sequence[Path]) -> dict[str, str]:
                         fingerprint = None if pair.duplicate_of else part.kept.of(pair.place)
                         if fingerprint:
                             originals = chain.from_iterable(each.originals(fingerprint, found) for each in earlier)
-                            found.update((pair.id, original) for original in islice(originals, 1))
+                            original = next(originals, None)
+                            if original is not None:
+                                found[pair.id] = original
                     progress.update(len(pairs))
             earlier.append(part)
     return found
