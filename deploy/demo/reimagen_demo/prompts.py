@@ -62,15 +62,23 @@ WEATHERS: dict[Weather, tuple[str, ...]] = {
     "rain": ("in the rain", "in heavy rain"),
 }
 
+MAIN_WORDING = 0.3
+"""Share of prompts that name the scene by its main wording."""
 SUBJECT_FIRST = 0.88
 """Share of prompts that name the things before the scene, where more than a thing and a scene is stated."""
 _ADJECTIVE = {"upside down": "upside-down"}
 """Turns that may stand before the name."""
 
 
-def prompt_of(rng: Random, composition: Composition) -> str:
-    """A prompt that asks for the composition, in one of many wordings."""
-    where = _scene_words(rng, composition)
+def prompt_of(rng: Random, composition: Composition, *, unseen: bool = False) -> str:
+    """Return a prompt that asks for the composition, in one of many wordings.
+
+    Args:
+        rng: Decides the wording.
+        composition: What is asked for.
+        unseen: Name the scene in a wording that training never uses.
+    """
+    where = _scene_words(rng, composition, unseen=unseen)
     said = _subject(rng, composition)
     if composition.is_plain:
         return f"{said} {where}"
@@ -90,11 +98,15 @@ def prompt_of(rng: Random, composition: Composition) -> str:
     return said
 
 
-def _scene_words(rng: Random, composition: Composition) -> str:
+def _scene_words(rng: Random, composition: Composition, *, unseen: bool) -> str:
     scene: Scene = composition.scene
     # Nobody says "on a snowy day at night".
-    paraphrases = [phrase for phrase in scene.paraphrases if not (composition.time and phrase.endswith("day"))]
-    return scene.phrase if rng.random() < 0.4 else rng.choice(paraphrases)
+    fitting = [
+        phrase
+        for phrase in (scene.unseen if unseen else scene.paraphrases)
+        if not (composition.time and phrase.endswith("day"))
+    ]
+    return scene.phrase if not unseen and rng.random() < MAIN_WORDING else rng.choice(fitting)
 
 
 def _subject(rng: Random, composition: Composition) -> str:

@@ -68,7 +68,7 @@ class Recipe:
         }
 
 
-def make_recipe(seed: int, pool: Pool, number: int, *, plain: bool, references: bool) -> Recipe:
+def make_recipe(seed: int, pool: Pool, number: int, *, plain: bool, references: bool, unseen: bool = False) -> Recipe:
     """Make one recipe.
 
     Args:
@@ -77,10 +77,11 @@ def make_recipe(seed: int, pool: Pool, number: int, *, plain: bool, references: 
         number: Of the sample.
         plain: Show one thing in a scene and state nothing else; its references look as in the knowledge base.
         references: Whether it has any.
+        unseen: Name the scene in a wording that training never uses.
     """
     rng = Random(f"{seed}/{pool}/{number}")
     composition = draw_composition(rng, pool, plain=plain)
-    prompt = prompt_of(rng, composition)
+    prompt = prompt_of(rng, composition, unseen=unseen)
     styles = tuple(rng.choice(STYLE_NAMES) for _ in composition.things)
     shown = _references(rng, pool, composition.entities, styles, VARIED if not plain else 0.0) if references else ()
     return Recipe(number, prompt, composition, styles, shown)
