@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from random import Random
 
+from reimagen_demo.colors import Color
 from reimagen_demo.compositions import Composition, Place, Relation, Size, Thing, Turn
 from reimagen_demo.plurals import plural
 from reimagen_demo.scenes import Scene, Time, Weather
@@ -47,6 +48,20 @@ RELATIONS: dict[Relation, tuple[str, ...]] = {
     "below": ("below", "under", "beneath", "underneath"),
     "behind": ("behind", "partly hidden behind"),
     "in front of": ("in front of", "partly hiding"),
+}
+COLORS: dict[Color, tuple[str, ...]] = {
+    "red": ("red", "bright red", "crimson"),
+    "orange": ("orange", "bright orange"),
+    "yellow": ("yellow", "bright yellow", "lemon-yellow"),
+    "green": ("green", "bright green", "emerald green"),
+    "turquoise": ("turquoise", "teal"),
+    "blue": ("blue", "bright blue", "azure"),
+    "purple": ("purple", "violet"),
+    "pink": ("pink", "bright pink", "rosy pink"),
+    "brown": ("brown", "chestnut-brown"),
+    "white": ("white", "all white", "pure white"),
+    "black": ("black", "jet-black", "all black"),
+    "gray": ("gray", "grey"),
 }
 COUNTS = {2: ("two", "two", "a pair of"), 3: ("three", "three", "a group of three")}
 JOINTS = ("and", "and", "and", "next to", "beside", "with")
@@ -126,6 +141,8 @@ def _thing(rng: Random, thing: Thing) -> str:
     before, after = [], []
     if thing.size:
         before.append(rng.choice(SIZES[thing.size]))
+    if thing.color:
+        before.append(rng.choice(COLORS[thing.color]))
     if thing.turned in _ADJECTIVE and rng.random() < 0.25:
         before.append(_ADJECTIVE[thing.turned])
     elif thing.turned:
