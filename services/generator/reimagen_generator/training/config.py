@@ -44,6 +44,11 @@ class TrainingConfig(BaseModel):
     )
     resolution: int | None = Field(None, description="Train on pictures shrunk to this side; None for the stage's own.")
     initial: Path | None = Field(None, description="Cascade folder whose weights of this stage to begin from.")
+    initial_differs: bool = Field(
+        False,
+        description="The weights of `initial` are another network's: those of the same name and shape are taken, and the "
+        "other parameters begin at random.",
+    )
     text_encoder: Path | None = Field(
         None, description="Folder of the T5 v1.1 that reads the texts; None where `cascade` or `initial` holds it."
     )
@@ -96,6 +101,8 @@ class TrainingConfig(BaseModel):
             raise ValueError("cascade: name either a preset or the folder of a cascade")
         if self.cascade is not None and self.initial is not None:
             raise ValueError("initial: with a cascade's folder, the run begins from the weights there")
+        if self.initial_differs and self.initial is None:
+            raise ValueError("initial_differs: names what to do with the weights of `initial`, which is missing")
         if self.cascade is not None and self.cascade.resolve() == self.weights.resolve():
             raise ValueError("weights: must be another folder than cascade, whose weights the run begins from")
         return self

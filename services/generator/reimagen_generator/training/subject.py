@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flax import nnx
+from tqdm import tqdm
 
 from reimagen_generator.config.cascade import CascadeConfig, StageConfig
 from reimagen_generator.config.placement import PlacementConfig
@@ -48,6 +49,11 @@ def stored_network(config: TrainingConfig, cascade: CascadeConfig, folder: Path)
         ValueError: the weights are missing, or do not fit.
     """
     path = folder / weights_file(config, cascade)
+    if config.initial_differs:
+        network = new_network(config, cascade)
+        taken, all_of_it = checkpoint.load_matching(path, network)
+        tqdm.write(f"{taken:,} of {all_of_it:,} parameters are those of {path}; the others begin at random")
+        return network
     if config.stage == PLACEMENT:
         return checkpoint.load_placement(path, _placement(cascade))
     return checkpoint.load_network(path, trained_stage(config, cascade).network)

@@ -83,6 +83,28 @@ def load_placement(path: Path, config: PlacementConfig, *, on_host: bool = False
     return _loaded(path, placement_shapes(config), on_host=on_host)
 
 
+def load_matching(path: Path, network: nnx.Module) -> tuple[int, int]:
+    """Load the tensors that a network has by the same names and in the same shapes.
+
+    Returns:
+        How many numbers were loaded, and how many the network has.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    state = nnx.state(network, nnx.Param)
+    wanted, taken = named(state), 0
+    index = path.with_name(f"{path.name}.index.json")
+    with StoredTensors(index if index.is_file() else path) as stored:
+        for name, value in wanted.items():
+            if stored.shapes.get(name) == value.shape:
+                tensor = stored.read(name).astype(np.float32)
+                value.set_value(jnp.asarray(tensor))
+                taken += tensor.size
+    nnx.update(network, state)
+    return taken, sum(value.size for value in wanted.values())
+
+
 def _loaded(path: Path, network: _Module, *, on_host: bool) -> _Module:
     state = nnx.state(network, nnx.Param)
     wanted = named(state)
