@@ -15,15 +15,17 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from reimagen_demo.art import STYLES, Art
+from reimagen_demo.colors import Color
 from reimagen_demo.compose import SHARD_SAMPLES, Kind, ShardTask, Source, Writer, compose, plan, write_shard
 from reimagen_demo.composer import Composer
 from reimagen_demo.compositions import Composition, Thing
-from reimagen_demo.entities import by_name
+from reimagen_demo.entities import Entity, by_name
 from reimagen_demo.pictures import ArtPictures, PairPictures
 from reimagen_demo.recipes import Recipe
 from reimagen_demo.references import Reference
 from reimagen_demo.scenes import Time, by_phrase
 
+WHITE = by_phrase()["on a plain white background"]
 FOX, VIOLIN, CLOCK = (by_name()[name] for name in ("fox", "violin", "alarm clock"))
 SNOW, SPACE, MEADOW = (by_phrase()[phrase] for phrase in ("in the snow", "in space", "on a green meadow"))
 IN_3D, NOTO, TWEMOJI, FLAT = (style.name for style in STYLES)
@@ -92,7 +94,12 @@ def recipe_of(composition: Composition, *references: Reference, style: str = NOT
     return Recipe(0, "a prompt", composition, (style,) * len(composition.things), references)
 
 
+ZORP = Entity("made-up.polygon.checkered.11", "a zorp", "made-up", "train")
 CASES = [
+    (
+        Composition((Thing(ZORP, turned="left", mirrored=True),), MEADOW),
+        [Reference(ZORP, "made-up", 0, True, True)],
+    ),
     (Composition((Thing(FOX, mirrored=True),), MEADOW), [Reference(FOX, NOTO, 0, False, True)]),
     (Composition((Thing(FOX, turned="left"),), SPACE), [Reference(FOX, NOTO, 0, False, False)]),
     (
@@ -197,6 +204,7 @@ def test_a_sample_says_what_it_shows(art: Art) -> None:
     }
     assert [len(foxes.pop("placements")), len(violin.pop("placements"))] == [2, 1]
     unstated = {"count": 1, "size": None, "place": None, "mirrored": False, "turned": None}
+    unstated |= {"color": None, "made_up": False}
     assert foxes == unstated | {
         "entity": "fox",
         "style": NOTO,
@@ -206,6 +214,45 @@ def test_a_sample_says_what_it_shows(art: Art) -> None:
         "references_mirrored": False,
     }
     assert violin == unstated | {"entity": "violin", "style": FLAT, "mirrored": True, "references_mirrored": True}
+
+
+@pytest.mark.parametrize("color", get_args(Color))
+def test_a_color_is_the_things_and_not_its_references(art: Art, color: Color) -> None:
+    plain, colored = (
+        drawn(
+            art,
+            recipe_of(
+                Composition((Thing(FOX, color=one, size="large"),), WHITE), Reference(FOX, NOTO, 0, False, False)
+            ),
+            64,
+        )
+        for one in (None, color)
+    )
+    assert colored["neighbor0.webp"] == plain["neighbor0.webp"]
+    assert colored["neighbor0.json"] == plain["neighbor0.json"]
+    before, after = (np.asarray(picture(sample["png"])).astype(float) for sample in (plain, colored))
+    ((x, y, size, *_),) = json.loads(colored["json"])["things"][0]["placements"]
+    rows, columns = (np.mgrid[0:64, 0:64] + 0.5) / 64
+    thing = np.hypot(columns - x, rows - y) < 0.3 * size
+    red, green, blue = after[thing].mean(axis=0)
+    seen = {
+        "red": red > 1.5 * max(green, blue),
+        "orange": red > 1.15 * green > 1.5 * blue,
+        "yellow": min(red, green) > 1.5 * blue,
+        "green": green > 1.3 * max(red, blue),
+        "turquoise": min(green, blue) > 1.5 * red,
+        "blue": blue > 1.3 * max(red, green),
+        "purple": min(red, blue) > 1.3 * green,
+        "pink": red > 1.2 * green and blue > 1.1 * green,
+        "brown": 200 > red > 1.2 * green > 1.3 * blue,
+        "white": min(red, green, blue) > 190,
+        "black": max(red, green, blue) < 80,
+        "gray": 80 < red < 190 and abs(red - blue) < 12,
+    }
+    assert seen[color]
+    assert np.abs(before - after)[thing].mean() > 20
+    outside = np.hypot(columns - x, rows - y) > 0.75 * size
+    assert np.abs(before - after)[outside].max() == 0
 
 
 def test_references_that_are_not_varied_look_as_in_the_knowledge_base(art: Art) -> None:

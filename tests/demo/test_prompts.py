@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Mapping
 from random import Random
 
 import pytest
@@ -13,6 +14,16 @@ from reimagen_demo.scenes import SCENES, by_phrase
 
 MEADOW = by_phrase()["on a green meadow"]
 FOX, VIOLIN, GRAPES, OWL = (by_name()[name] for name in ("fox", "violin", "grapes", "owl"))
+
+KINDS: tuple[Mapping[str, tuple[str, ...]], ...] = (
+    wordings.SIZES,
+    wordings.COLORS,
+    wordings.PLACES,
+    wordings.TURNS,
+    wordings.RELATIONS,
+    wordings.TIMES,
+    wordings.WEATHERS,
+)
 
 
 def prompts(composition: Composition) -> set[str]:
@@ -31,6 +42,8 @@ def prompts(composition: Composition) -> set[str]:
         ),
         (Composition((Thing(FOX, size="huge"),), MEADOW), "an enormous fox on a green meadow"),
         (Composition((Thing(GRAPES, size="huge"),), MEADOW), "huge grapes on a green meadow"),
+        (Composition((Thing(FOX, size="tiny", color="blue"),), MEADOW), "a tiny bright blue fox on a green meadow"),
+        (Composition((Thing(FOX, 2, color="white"),), MEADOW), "two all white foxes on a green meadow"),
         (Composition((Thing(FOX, place="left"),), MEADOW), "a fox on the left, on a green meadow"),
         (
             Composition((Thing(FOX, size="small", place="top left"),), MEADOW),
@@ -47,8 +60,8 @@ def prompts(composition: Composition) -> set[str]:
             "a fox to the right of a miniature violin, on a green meadow",
         ),
         (
-            Composition((Thing(FOX, place="right"), Thing(VIOLIN, place="left")), MEADOW, time="dawn"),
-            "a fox on the right and a violin on the left, on a green meadow at dawn",
+            Composition((Thing(FOX, place="right"), Thing(VIOLIN, place="left")), MEADOW),
+            "a fox on the right and a violin on the left, on a green meadow",
         ),
         (Composition((Thing(FOX), Thing(VIOLIN), Thing(OWL)), MEADOW), "a fox, a violin and an owl on a green meadow"),
     ],
@@ -60,6 +73,14 @@ def test_a_prompt_names_what_the_picture_shows(composition: Composition, prompt:
 def test_a_plain_prompt_is_an_entity_in_a_scene() -> None:
     for scene in SCENES:
         assert prompts(Composition.plain(FOX, scene)) == {f"{FOX.phrase} {phrase}" for phrase in scene.phrases}
+
+
+def test_scenes_are_named_in_wordings_of_training_unless_others_are_asked_for() -> None:
+    for scene in SCENES:
+        shown = Composition((Thing(FOX, size="tiny"),), scene)
+        said = {prompt_of(Random(seed), shown, unseen=True) for seed in range(50)}
+        assert all(any(phrase in prompt for phrase in scene.unseen) for prompt in said)
+        assert not any(phrase in prompt for phrase in scene.unseen for prompt in prompts(shown))
 
 
 def test_no_day_at_night() -> None:
@@ -74,15 +95,15 @@ def drawn(pool: Pool, *, plain: bool = False) -> list[Composition]:
 def test_many_compositions_are_plain_and_every_statement_occurs() -> None:
     compositions = drawn("train")
     assert PLAIN < sum(shown.is_plain for shown in compositions) / len(compositions) < PLAIN + 0.15
-    named = Counter(
+    named = Counter[object](
         value
         for shown in compositions
         for thing in shown.things
-        for value in (thing.count, thing.size, thing.place, f"turned {thing.turned}", f"mirrored {thing.mirrored}")
+        for value in (thing.count, thing.size, thing.place, thing.color, ("turned", thing.turned), thing.mirrored)
     )
-    named += Counter(value for shown in compositions for value in (shown.relation, shown.time, shown.weather))
-    stated = (*wordings.SIZES, *wordings.PLACES, *wordings.RELATIONS, *wordings.TIMES, *wordings.WEATHERS)
-    for value in (2, 3, *stated, *(f"turned {turned}" for turned in wordings.TURNS), "mirrored True"):
+    named.update(value for shown in compositions for value in (shown.relation, shown.time, shown.weather))
+    stated = [value for kind in KINDS if kind is not wordings.TURNS for value in kind]
+    for value in (2, 3, *stated, *(("turned", turned) for turned in wordings.TURNS)):
         assert named[value] >= 25, value
     assert {len(shown.things) for shown in compositions} == {1, 2, 3}
     assert all(shown.is_plain for shown in drawn("train", plain=True))
@@ -95,13 +116,14 @@ def test_a_composition_makes_sense() -> None:
         assert shown.relation is None or len(shown.things) == 2
         for thing in shown.things:
             assert thing.count == 1 or plural(thing.entity)
+            assert not thing.color or not {"red", "green", "white"} & set(thing.entity.name.split())
             assert not (thing.size in ("large", "huge") and thing.place)
         words = [word for entity in shown.entities for word in set(entity.name.split())]
         assert len(set(words)) == len(words), "of two entities with a word in common, whose would it be?"
 
 
 def test_what_is_stated_can_be_told_apart_by_its_words() -> None:
-    for kinds in (wordings.SIZES, wordings.PLACES, wordings.TURNS, wordings.RELATIONS, wordings.TIMES):
+    for kinds in KINDS:
         said = [phrase for phrases in kinds.values() for phrase in phrases]
         assert len(set(said)) == len(said)
         assert all(len(set(phrases)) >= 2 for phrases in kinds.values())
@@ -136,7 +158,15 @@ def test_most_entities_have_a_plural_that_ends_in_s() -> None:
 
 
 def test_words_of_statements_name_no_entity() -> None:
-    kinds = (wordings.SIZES, wordings.PLACES, wordings.TURNS, wordings.RELATIONS, wordings.TIMES, wordings.WEATHERS)
+    kinds = (
+        wordings.SIZES,
+        wordings.COLORS,
+        wordings.PLACES,
+        wordings.TURNS,
+        wordings.RELATIONS,
+        wordings.TIMES,
+        wordings.WEATHERS,
+    )
     said = {word for kind in kinds for phrases in kind.values() for phrase in phrases for word in phrase.split()}
     names = {entity.name for entity in entities()}
     assert not names & (said | {word for phrase in wordings.MIRRORED for word in phrase.split()})

@@ -65,10 +65,14 @@ class Kind:
     """Whether nothing is stated but a thing and a scene."""
     neighbors: bool
     """Whether samples have neighbors."""
+    unseen: bool = False
+    """Whether scenes are named in wordings that training never uses."""
 
     def recipe(self, number: int) -> Recipe:
         """Return the recipe of that sample."""
-        return make_recipe(self.seed, self.pool, number, plain=self.plain, references=self.neighbors)
+        return make_recipe(
+            self.seed, self.pool, number, plain=self.plain, references=self.neighbors, unseen=self.unseen
+        )
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,7 @@ def compose(
         Pool, typer.Option(help="Which entities: those to train on, by frequency; those held out for evaluation; all.")
     ] = "train",
     plain: Annotated[bool, typer.Option("--plain", help="Name nothing but an entity and a scene.")] = False,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Name scenes in wordings that training never uses.")] = False,
     neighbors: Annotated[bool, typer.Option(help="Include each sample's neighbors.")] = True,
     processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
@@ -217,7 +222,7 @@ def compose(
         raise typer.BadParameter(f"{pack} is no pack: `python -m reimagen_demo.pack` writes one")
     out_folder.mkdir(parents=True, exist_ok=True)
     source = Source(pack or art_folder, packed=pack is not None)
-    tasks = plan(out_folder, count, source, Kind(size, seed, split, plain, neighbors))
+    tasks = plan(out_folder, count, source, Kind(size, seed, split, plain, neighbors, unseen))
     missing = [task for task in tasks if not task.path.exists()]
     with (
         ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,

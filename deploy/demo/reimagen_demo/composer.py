@@ -8,9 +8,12 @@ from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFilter
 
+from reimagen_demo.colors import recolored
 from reimagen_demo.compositions import Composition
 from reimagen_demo.entities import Entity
 from reimagen_demo.layout import Placed, lay_out
+from reimagen_demo.made_up import is_made_up
+from reimagen_demo.made_up import sprite as made_up_sprite
 from reimagen_demo.pairs import PairId
 from reimagen_demo.placing import Drawing, Placement, warped
 from reimagen_demo.scenes import Scene
@@ -21,6 +24,8 @@ LARGEST_DRAWING = 1024
 """Longest edge in pixels of the drawings that are warped."""
 _KEPT = 256
 """How many of the drawings larger than that are kept in memory."""
+_KEPT_MADE_UP = 8
+"""How many of made-up things are: none comes again in another sample."""
 
 
 class Pictures(Protocol):
@@ -53,10 +58,13 @@ class Composer:
         self.pictures = pictures
         self.size = size
         # Warping takes twice the picture's resolution.
-        side = min(2 * size, LARGEST_DRAWING)
-        self.drawing = lru_cache(None if side <= _KEPT else _KEPT)(
-            lambda entity, style: Drawing.padded(pictures.sprite(entity, style, side))
-        )
+        self._side = min(2 * size, LARGEST_DRAWING)
+        self._of_the_art = lru_cache(None if self._side <= _KEPT else _KEPT)(self._draw)
+        self._made_up = lru_cache(_KEPT_MADE_UP)(self._draw)
+
+    def drawing(self, entity: Entity, style: str) -> Drawing:
+        """Return an entity's drawing, as large as it may be needed."""
+        return self._made_up(entity, style) if is_made_up(entity) else self._of_the_art(entity, style)
 
     def picture(self, rng: Random, composition: Composition, styles: Sequence[str]) -> Image.Image:
         """Return the picture alone, RGB, of things that are drawn as they are."""
@@ -100,7 +108,15 @@ class Composer:
                 max(2, round(extent.width * size)),
             )
         thing, left, top = warped(drawing, placement, size)
+        color = composition.things[placed.thing].color
+        if color:
+            thing = recolored(thing, color)
         picture.paste(light_thing(thing, composition.time, composition.weather), (left, top), thing)
+
+    def _draw(self, entity: Entity, style: str) -> Drawing:
+        if is_made_up(entity):
+            return Drawing.padded(made_up_sprite(entity, self._side))
+        return Drawing.padded(self.pictures.sprite(entity, style, self._side))
 
     def _flipped(self, drawing: Drawing, flip: bool) -> Drawing:
         return Drawing(drawing.sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)) if flip else drawing

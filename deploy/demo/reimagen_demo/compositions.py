@@ -1,12 +1,14 @@
 """What a training picture shows: things with their size, place, mirroring, turn and number, in a scene."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
 from typing import Literal, Self, TypeVar, get_args
 
+from reimagen_demo.colors import Color
 from reimagen_demo.entities import Entity
 from reimagen_demo.frequency import Pool, draw_entity
+from reimagen_demo.made_up import draw_thing, is_made_up
 from reimagen_demo.plurals import plural
 from reimagen_demo.scenes import SCENES, Scene, Time, Weather
 
@@ -24,10 +26,14 @@ NUMBER_OF_THINGS = {1: 70, 2: 22, 3: 8}
 """How many different things the other compositions show, in proportion."""
 COUNTS = {1: 82, 2: 11, 3: 7}
 """How many there are of one thing that is alone, in proportion."""
-STATED = {"size": 0.4, "place": 0.4, "turned": 0.25, "mirrored": 0.18}
+STATED = {"size": 0.4, "place": 0.4, "turned": 0.25, "mirrored": 0.18, "color": 0.15}
 """How often that is stated of a thing that is alone."""
-STATED_OF_SEVERAL = {"size": 0.15, "turned": 0.07, "mirrored": 0.07}
+STATED_OF_SEVERAL = {"size": 0.15, "turned": 0.07, "mirrored": 0.07, "color": 0.08}
 """How often it is stated of each of several things."""
+MADE_UP = 0.13
+"""Share of the entities of training that are made up."""
+_COLORED = {*get_args(Color), "rainbow", "golden", "blackbird", "blueberries"}
+"""Words of names that say a color."""
 SETTING = 0.2
 """Share of compositions that state the time of day or the weather, where the scene has them."""
 LAYOUTS_OF_TWO = {"order": 40, "relation": 38, "places": 22}
@@ -58,6 +64,8 @@ class Thing:
     mirrored: bool = False
     """Whether it is stated to be the mirror image of its references."""
     turned: Turn | None = None
+    color: Color | None = None
+    """The color that it has other than its references."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def draw_composition(rng: Random, pool: Pool, *, plain: bool) -> Composition:
         pool: The entities to draw from.
         plain: Show one thing in a scene and state nothing else.
     """
-    entity = draw_entity(rng, pool)
+    entity = _entity(rng, pool, plain=plain)
     if plain or rng.random() < PLAIN:
         return Composition.plain(entity, rng.choice(SCENES))
     number = _weighted(rng, NUMBER_OF_THINGS)
@@ -112,7 +120,7 @@ def draw_composition(rng: Random, pool: Pool, *, plain: bool) -> Composition:
         elif layout == "places":
             place = rng.choice(tuple(OPPOSITE))
             things = [
-                Thing(each.entity, 1, None, where, each.mirrored, each.turned)
+                replace(each, size=None, place=where)
                 for each, where in zip(things, (place, OPPOSITE[place]), strict=True)
             ]
         elif rng.random() < 0.2 and plural(entity):
@@ -141,6 +149,7 @@ def _single(rng: Random, entity: Entity) -> Thing:
         place,
         mirrored=rng.random() < STATED["mirrored"],
         turned=rng.choice(get_args(Turn)) if rng.random() < STATED["turned"] else None,
+        color=_color(rng, entity, STATED["color"]),
     )
 
 
@@ -150,6 +159,7 @@ def _one_of_several(rng: Random, entity: Entity) -> Thing:
         size=rng.choice(get_args(Size)) if rng.random() < STATED_OF_SEVERAL["size"] else None,
         mirrored=rng.random() < STATED_OF_SEVERAL["mirrored"],
         turned=rng.choice(get_args(Turn)) if rng.random() < STATED_OF_SEVERAL["turned"] else None,
+        color=_color(rng, entity, STATED_OF_SEVERAL["color"]),
     )
 
 
@@ -157,11 +167,25 @@ def _others(rng: Random, pool: Pool, first: Entity, number: int) -> list[Entity]
     """That many entities with no word of their names in common: else nothing would tell whose word it is."""
     chosen, words = [first], set(first.name.split())
     while len(chosen) < number:
-        entity = draw_entity(rng, pool)
+        entity = _entity(rng, pool, plain=False)
         if not words & set(entity.name.split()):
             chosen.append(entity)
             words |= set(entity.name.split())
     return chosen
+
+
+def _entity(rng: Random, pool: Pool, *, plain: bool) -> Entity:
+    """An entity of the pool, or in training at times a thing that nobody has seen."""
+    if pool == "train" and not plain and rng.random() < MADE_UP:
+        return draw_thing(rng)
+    return draw_entity(rng, pool)
+
+
+def _color(rng: Random, entity: Entity, share: float) -> Color | None:
+    """A color, unless the entity's name has one, or it has any."""
+    if rng.random() >= share or is_made_up(entity) or set(entity.name.split()) & _COLORED:
+        return None
+    return rng.choice(get_args(Color))
 
 
 def _weighted(rng: Random, shares: dict[_T, int]) -> _T:

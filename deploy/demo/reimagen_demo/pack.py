@@ -77,7 +77,7 @@ class Pack:
 
 def write(
     out_folder: Annotated[Path, typer.Argument(help="Folder of the pack.")],
-    scenes: Annotated[int, typer.Option(min=1, help="How many pictures of each scene.")] = 140,
+    scenes: Annotated[int, typer.Option(min=1, help="How many pictures of each scene.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed gives the same pack.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from random import Random
 
+from reimagen_demo.colors import Color
 from reimagen_demo.compositions import Composition, Place, Relation, Size, Thing, Turn
 from reimagen_demo.plurals import plural
 from reimagen_demo.scenes import Scene, Time, Weather
@@ -48,6 +49,20 @@ RELATIONS: dict[Relation, tuple[str, ...]] = {
     "behind": ("behind", "partly hidden behind"),
     "in front of": ("in front of", "partly hiding"),
 }
+COLORS: dict[Color, tuple[str, ...]] = {
+    "red": ("red", "bright red", "crimson"),
+    "orange": ("orange", "bright orange"),
+    "yellow": ("yellow", "bright yellow", "lemon-yellow"),
+    "green": ("green", "bright green", "emerald green"),
+    "turquoise": ("turquoise", "teal"),
+    "blue": ("blue", "bright blue", "azure"),
+    "purple": ("purple", "violet"),
+    "pink": ("pink", "bright pink", "rosy pink"),
+    "brown": ("brown", "chestnut-brown"),
+    "white": ("white", "all white", "pure white"),
+    "black": ("black", "jet-black", "all black"),
+    "gray": ("gray", "grey"),
+}
 COUNTS = {2: ("two", "two", "a pair of"), 3: ("three", "three", "a group of three")}
 JOINTS = ("and", "and", "and", "next to", "beside", "with")
 """What stands between two things that are side by side in the order of mention."""
@@ -62,15 +77,23 @@ WEATHERS: dict[Weather, tuple[str, ...]] = {
     "rain": ("in the rain", "in heavy rain"),
 }
 
+MAIN_WORDING = 0.3
+"""Share of prompts that name the scene by its main wording."""
 SUBJECT_FIRST = 0.88
 """Share of prompts that name the things before the scene, where more than a thing and a scene is stated."""
 _ADJECTIVE = {"upside down": "upside-down"}
 """Turns that may stand before the name."""
 
 
-def prompt_of(rng: Random, composition: Composition) -> str:
-    """A prompt that asks for the composition, in one of many wordings."""
-    where = _scene_words(rng, composition)
+def prompt_of(rng: Random, composition: Composition, *, unseen: bool = False) -> str:
+    """Return a prompt that asks for the composition, in one of many wordings.
+
+    Args:
+        rng: Decides the wording.
+        composition: What is asked for.
+        unseen: Name the scene in a wording that training never uses.
+    """
+    where = _scene_words(rng, composition, unseen=unseen)
     said = _subject(rng, composition)
     if composition.is_plain:
         return f"{said} {where}"
@@ -90,11 +113,15 @@ def prompt_of(rng: Random, composition: Composition) -> str:
     return said
 
 
-def _scene_words(rng: Random, composition: Composition) -> str:
+def _scene_words(rng: Random, composition: Composition, *, unseen: bool) -> str:
     scene: Scene = composition.scene
     # Nobody says "on a snowy day at night".
-    paraphrases = [phrase for phrase in scene.paraphrases if not (composition.time and phrase.endswith("day"))]
-    return scene.phrase if rng.random() < 0.4 else rng.choice(paraphrases)
+    fitting = [
+        phrase
+        for phrase in (scene.unseen if unseen else scene.paraphrases)
+        if not (composition.time and phrase.endswith("day"))
+    ]
+    return scene.phrase if not unseen and rng.random() < MAIN_WORDING else rng.choice(fitting)
 
 
 def _subject(rng: Random, composition: Composition) -> str:
@@ -114,6 +141,8 @@ def _thing(rng: Random, thing: Thing) -> str:
     before, after = [], []
     if thing.size:
         before.append(rng.choice(SIZES[thing.size]))
+    if thing.color:
+        before.append(rng.choice(COLORS[thing.color]))
     if thing.turned in _ADJECTIVE and rng.random() < 0.25:
         before.append(_ADJECTIVE[thing.turned])
     elif thing.turned:

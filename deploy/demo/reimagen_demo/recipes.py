@@ -8,6 +8,7 @@ from typing import Any
 from reimagen_demo.compositions import Composition, draw_composition
 from reimagen_demo.entities import Entity
 from reimagen_demo.frequency import Pool, draw_entity, group
+from reimagen_demo.made_up import STYLE, is_made_up
 from reimagen_demo.pairs import STYLE_NAMES
 from reimagen_demo.prompts import prompt_of
 from reimagen_demo.references import Reference
@@ -56,6 +57,8 @@ class Recipe:
                     "place": thing.place,
                     "mirrored": thing.mirrored,
                     "turned": thing.turned,
+                    "color": thing.color,
+                    "made_up": is_made_up(thing.entity),
                 }
                 for thing, style in zip(shown.things, self.styles, strict=True)
             ],
@@ -64,11 +67,11 @@ class Recipe:
             "time": shown.time,
             "weather": shown.weather,
             "split": shown.entities[0].split,
-            "frequency": group(shown.entities[0]),
+            "frequency": None if is_made_up(shown.entities[0]) else group(shown.entities[0]),
         }
 
 
-def make_recipe(seed: int, pool: Pool, number: int, *, plain: bool, references: bool) -> Recipe:
+def make_recipe(seed: int, pool: Pool, number: int, *, plain: bool, references: bool, unseen: bool = False) -> Recipe:
     """Make one recipe.
 
     Args:
@@ -77,11 +80,12 @@ def make_recipe(seed: int, pool: Pool, number: int, *, plain: bool, references: 
         number: Of the sample.
         plain: Show one thing in a scene and state nothing else; its references look as in the knowledge base.
         references: Whether it has any.
+        unseen: Name the scene in a wording that training never uses.
     """
     rng = Random(f"{seed}/{pool}/{number}")
     composition = draw_composition(rng, pool, plain=plain)
-    prompt = prompt_of(rng, composition)
-    styles = tuple(rng.choice(STYLE_NAMES) for _ in composition.things)
+    prompt = prompt_of(rng, composition, unseen=unseen)
+    styles = tuple(STYLE if is_made_up(each) else rng.choice(STYLE_NAMES) for each in composition.entities)
     shown = _references(rng, pool, composition.entities, styles, VARIED if not plain else 0.0) if references else ()
     return Recipe(number, prompt, composition, styles, shown)
 
@@ -93,9 +97,10 @@ def _references(
     first, more = [], []
     for thing, (entity, style) in enumerate(zip(entities, styles, strict=True)):
         mirrored = varied > 0 and rng.random() < MIRRORED
+        always_varied = mirrored or is_made_up(entity)
         count = rng.choices(tuple(shares), tuple(shares.values()))[0]
         of_thing = [
-            Reference(entity, _style(rng, style), thing, mirrored, mirrored or rng.random() < varied)
+            Reference(entity, _style(rng, style), thing, mirrored, always_varied or rng.random() < varied)
             for _ in range(count)
         ]
         first.append(of_thing[0])
@@ -120,6 +125,6 @@ def _unrelated(rng: Random, pool: Pool, entities: Sequence[Entity]) -> Entity:
 
 
 def _style(rng: Random, drawn: str) -> str:
-    if rng.random() < SAME_STYLE:
+    if drawn == STYLE or rng.random() < SAME_STYLE:
         return drawn
     return rng.choice([style for style in STYLE_NAMES if style != drawn])
