@@ -82,7 +82,7 @@ def test_a_photograph_is_turned_upright_and_flattened(tmp_path: Path) -> None:
     sample = ShardSource(tmp_path, SIDE)[0]
     np.testing.assert_array_equal(sample.picture[: SIDE // 2], 255)
     np.testing.assert_array_equal(sample.picture[SIDE // 2 :], 0)
-    np.testing.assert_array_equal(sample.neighbors[0][0], 255)
+    np.testing.assert_array_equal(sample.neighbors[0].picture, 255)
 
 
 def stream(folder: Path) -> Any:

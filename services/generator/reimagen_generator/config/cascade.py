@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reimagen_generator.config.mesh import MeshConfig
 from reimagen_generator.config.networks import AnyNetworkConfig
+from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.text import DroppedText, TextEncoderConfig
 
 
@@ -175,6 +176,9 @@ class CascadeConfig(_Frozen):
         description="Neighbors found whose texts name nothing of the prompt that a better one's has not named are left "
         "out.",
     )
+    placement: PlacementConfig | None = Field(
+        None, description="The network that places neighbors for the stages that take them placed; None for no such."
+    )
     side_by_side: bool = Field(
         False,
         description="Neighbors with different texts are set side by side before the networks see them, which draw what "
@@ -189,4 +193,6 @@ class CascadeConfig(_Frozen):
             raise ValueError("stages: sizes must grow from stage to stage")
         if [stage.network.low_resolution for stage in self.stages] != [False] + [True] * (len(sizes) - 1):
             raise ValueError("stages: each stage but the first, and no other, takes a smaller picture")
+        if self.placement is None and any(stage.network.placed for stage in self.stages):
+            raise ValueError("placement: needed, since a stage takes placed neighbors")
         return self

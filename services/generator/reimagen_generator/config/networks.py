@@ -26,11 +26,14 @@ class NetworkConfig(BaseModel):
     text_channels: int = Field(256, description="Width of the text encoder's embeddings.")
     low_resolution: bool = Field(False, description="Takes the smaller picture and its augmentation level.")
     learned_variance: bool = Field(False, description="Puts out three further channels, for the variance of DDPM.")
+    placed: bool = Field(
+        False, description="Takes the neighbors' things at their places (networks/placement.py), and may copy them."
+    )
     dtype: ComputeType = ComputeType.FLOAT32
 
     @property
     def out_channels(self) -> int:
-        """Channels of the network's output."""
+        """Channels of the prediction, and of the variance where that is learned."""
         return 6 if self.learned_variance else 3
 
     @property
@@ -51,11 +54,18 @@ class UNetConfig(NetworkConfig):
     patch: int = Field(ge=1, description="Side of the square of pixels folded into one position of the finest level.")
     attention: tuple[bool, ...] = Field(description="Levels with self-attention joined by the text's tokens.")
     warp_heads: int = Field(0, ge=0, description="Heads of the warp of neighbors (networks/warp.py); 0 for no warp.")
+    tail_channels: int = Field(
+        0, ge=0, description="Channels of residual blocks at the picture's full size, before the output; 0 for none."
+    )
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
         if self.warp_heads and not (self.retrieval and len(self.widths) > 1):
             raise ValueError("warp_heads: a warp needs neighbors and two levels")
+        if self.placed and not self.retrieval:
+            raise ValueError("placed: needs a level of neighbor_attention, since only such a network takes neighbors")
+        if self.placed and not self.tail_channels:
+            raise ValueError("tail_channels: must be above 0 with placed, since the tail says what is copied")
         _check_levels(self, ("blocks", "attention", "neighbor_attention"))
         _check_heads(self, [a or n for a, n in zip(self.attention, self.neighbor_attention, strict=True)])
         return self

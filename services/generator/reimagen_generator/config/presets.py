@@ -10,6 +10,7 @@ from reimagen_generator.config.cascade import (
     Thresholding,
 )
 from reimagen_generator.config.networks import EfficientUNetConfig, LevelAttention, UNetConfig
+from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.presets_deepfloyd import DEEPFLOYD_IF_L, DEEPFLOYD_IF_M, DEEPFLOYD_IF_XL
 from reimagen_generator.config.presets_reimagen import RE_IMAGEN, RE_IMAGEN_SMALL
 
@@ -22,18 +23,19 @@ DEMO = CascadeConfig(
     default_k=1,
     # It draws whatever its references show.
     relevant_only=True,
-    side_by_side=True,
+    placement=PlacementConfig(),
     stages=(
         StageConfig(
             size=64,
             network=UNetConfig(
                 patch=2,
                 widths=(48, 96, 192),
-                blocks=(1, 2, 2),
+                blocks=(2, 2, 2),
                 attention=(False, False, True),
-                neighbor_attention=(False, True, True),
+                neighbor_attention=(False, True, False),
                 head_channels=48,
-                warp_heads=2,
+                placed=True,
+                tail_channels=24,
             ),
             prediction=Prediction.V,
             # Chosen by looking at things of the training set; `make results` varies it.
@@ -87,7 +89,7 @@ DEMO_WITHOUT_NEIGHBORS = CascadeConfig(
         DEMO.stages[0].model_copy(
             update={
                 "network": DEMO.stages[0].network.model_copy(
-                    update={"neighbor_attention": (False, False, False), "warp_heads": 0}
+                    update={"neighbor_attention": (False, False, False), "placed": False}
                 )
             }
         ),

@@ -19,12 +19,14 @@ from jaxtyping import Array, Bool, Float, Key
 from reimagen_generator.config.cascade import Enlargement, Guidance, StageConfig, Strategy
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
+from reimagen_generator.diffusion.copying import copied
 from reimagen_generator.diffusion.resize import consistent, enlarge, shrink
 from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.thresholding import threshold
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Network, Text, in_compute_type
+from reimagen_generator.networks.placement import PlacedReferences
 from reimagen_generator.parallel.placement import constrain_rows, place_parameters, place_rows, together
 
 _Images = Float[Array, "batch height width 3"]
@@ -93,6 +95,7 @@ class Stage:
         previous: _Images | None,
         keys: Key[Array, " batch"],
         empty_text: Text | None = None,
+        placed: PlacedReferences | None = None,
     ) -> Conditions:
         """Everything that does not change from step to step, neighbor maps among it.
 
@@ -104,8 +107,9 @@ class Stage:
             previous: the previous stage's pictures in [-1, 1]; None for the first stage.
             keys: one for each picture.
             empty_text: what stands for no text, for each picture; None where a text is dropped by its mask.
+            placed: the neighbors' things at their places, for a network that takes them.
         """
-        rows = (text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text)
+        rows = (text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text, placed)
         conditions: Conditions = self._conditions(self.parameters, *place_rows(rows, self._mesh))
         return conditions
 
@@ -120,6 +124,7 @@ class Stage:
         previous: _Images | None,
         keys: Key[Array, " batch"],
         empty_text: Text | None,
+        placed: PlacedReferences | None,
     ) -> Conditions:
         network: Network = nnx.merge(self._graph, together(parameters, self._mesh))
         neighbors = None
@@ -127,6 +132,7 @@ class Stage:
             neighbors = encode_neighbors(
                 network, neighbor_images, neighbor_text, neighbor_mask, self.factor, self.config.enlargement
             )
+            neighbors = replace(neighbors, placed=placed)
         low_resolution = None
         if previous is not None and self.factor is not None:
             level = jnp.full(previous.shape[0], self.config.augmentation)
@@ -234,6 +240,8 @@ class Stage:
         stacked_x = jnp.concatenate([x] * rows)
         text, neighbors, stacked, stacked_x = constrain_rows((text, neighbors, stacked, stacked_x), self._mesh)
         output = network(stacked_x, jnp.tile(t, rows), text, neighbors, stacked.low_resolution).astype(x.dtype)
+        if self.config.network.placed:
+            output = copied(self.config.prediction, output, neighbors, stacked_x, jnp.tile(log_snr_t, rows))
         # The variance, where one is learned, is that of the rows that keep everything.
         output, variance = output[..., :_CHANNELS], output[: x.shape[0], ..., _CHANNELS:]
         epsilons = prediction.to_epsilon(self.config.prediction, output, stacked_x, jnp.tile(log_snr_t, rows))

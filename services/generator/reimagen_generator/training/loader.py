@@ -6,6 +6,7 @@ from itertools import chain
 
 import grain
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
@@ -13,8 +14,11 @@ from reimagen_generator.config.text import DroppedText
 from reimagen_generator.parallel.hosts import leads
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.config import TrainingConfig
-from reimagen_generator.training.data import BadRecord, Picture, Sample, ShardSource, collate
+from reimagen_generator.training.data import BadRecord, Sample, ShardSource, collate
 from reimagen_generator.training.loss import Batch
+
+Image8 = UInt8[np.ndarray, "height width *channels"]
+_BOX = Image.Resampling.BOX
 
 
 @dataclass(frozen=True)
@@ -108,14 +112,23 @@ def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], S
 
 
 def _shrinking(side: int) -> Callable[[Sample], Sample]:
-    """Shrinks the picture and its neighbors to a side."""
+    """Shrinks the picture to a side, and its neighbors by as much."""
 
-    def shrink(image: Picture) -> Picture:
-        return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
+    def shrink(sample: Sample) -> Sample:
+        scale = side / sample.picture.shape[0]
 
-    return lambda sample: _changed(sample, shrink)
+        def change(image: Image8) -> Image8:
+            height, width = (round(scale * length) for length in image.shape[:2])
+            return np.asarray(Image.fromarray(image).resize((width, height), _BOX))
+
+        return _changed(sample, change)
+
+    return shrink
 
 
-def _changed(sample: Sample, change: Callable[[Picture], Picture]) -> Sample:
-    neighbors = tuple((change(image), text) for image, text in sample.neighbors)
+def _changed(sample: Sample, change: Callable[[Image8], Image8]) -> Sample:
+    neighbors = tuple(
+        replace(one, picture=change(one.picture), matte=None if one.matte is None else change(one.matte))
+        for one in sample.neighbors
+    )
     return replace(sample, picture=change(sample.picture), neighbors=neighbors)
