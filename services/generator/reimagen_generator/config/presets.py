@@ -23,7 +23,7 @@ DEMO = CascadeConfig(
     default_k=1,
     # It draws whatever its references show.
     relevant_only=True,
-    placement=PlacementConfig(),
+    placement=PlacementConfig(text_channels=384),
     stages=(
         StageConfig(
             size=64,
@@ -34,6 +34,7 @@ DEMO = CascadeConfig(
                 attention=(False, False, True),
                 neighbor_attention=(False, True, False),
                 head_channels=48,
+                text_channels=384,
                 placed=True,
                 tail_channels=24,
             ),
