@@ -41,7 +41,9 @@ class TrainingConfig(BaseModel):
     resolution: int | None = Field(None, description="Train on pictures shrunk to this side; None for the stage's own.")
     initial: Path | None = Field(None, description="Cascade folder whose weights of this stage to begin from.")
     text_encoder: Path | None = Field(
-        None, description="Folder of the T5 v1.1 that reads the texts; None where `cascade` or `initial` holds it."
+        None,
+        description="Folder of the network that reads the texts; None where `cascade` or `initial` holds it, or where "
+        "MiniLM is installed.",
     )
     crop: int | None = Field(None, description="Train on random crops of this side; None for whole pictures.")
     trained: tuple[str, ...] = Field(
