@@ -32,7 +32,8 @@ class Settings(BaseSettings):
 
     weights: Path = Field(SHIPPED_WEIGHTS, description="Folder of the cascade: cascade.json and its weights.")
     text_encoder: Path | None = Field(
-        None, description="Folder of the T5 v1.1 that a cascade asks for [default: text_encoder in the cascade's own]."
+        None,
+        description="Folder of the network that reads a cascade's texts [default: text_encoder in the cascade's own].",
     )
     retriever: Replicas = Field(
         "127.0.0.1:50051",

@@ -50,7 +50,9 @@ class TrainingConfig(BaseModel):
         "other parameters begin at random.",
     )
     text_encoder: Path | None = Field(
-        None, description="Folder of the T5 v1.1 that reads the texts; None where `cascade` or `initial` holds it."
+        None,
+        description="Folder of the network that reads the texts; None where `cascade` or `initial` holds it, or where "
+        "MiniLM is installed.",
     )
     crop: int | None = Field(None, description="Train on random crops of this side; None for whole pictures.")
     trained: tuple[str, ...] = Field(
