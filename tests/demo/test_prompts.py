@@ -1,6 +1,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from reimagen_demo.scenes import SCENES, by_phrase
 MEADOW = by_phrase()["on a green meadow"]
 FOX, VIOLIN, GRAPES, OWL = (by_name()[name] for name in ("fox", "violin", "grapes", "owl"))
 
-KINDS: tuple[Mapping[str, tuple[str, ...]], ...] = (
+KINDS: tuple[Mapping[Any, tuple[str, ...]], ...] = (
     wordings.SIZES,
     wordings.COLORS,
     wordings.PLACES,

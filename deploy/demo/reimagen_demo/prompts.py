@@ -77,7 +77,7 @@ WEATHERS: dict[Weather, tuple[str, ...]] = {
     "rain": ("in the rain", "in heavy rain"),
 }
 
-MAIN_WORDING = 0.3
+MAIN_WORDING = 0.2
 """Share of prompts that name the scene by its main wording."""
 SUBJECT_FIRST = 0.88
 """Share of prompts that name the things before the scene, where more than a thing and a scene is stated."""
