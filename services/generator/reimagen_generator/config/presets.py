@@ -13,6 +13,7 @@ from reimagen_generator.config.networks import EfficientUNetConfig, LevelAttenti
 from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.presets_deepfloyd import DEEPFLOYD_IF_L, DEEPFLOYD_IF_M, DEEPFLOYD_IF_XL
 from reimagen_generator.config.presets_reimagen import RE_IMAGEN, RE_IMAGEN_SMALL
+from reimagen_generator.config.text import MiniLmText
 
 CLIPPING = Thresholding(percentile=1.0, maximum=1.0)
 """Plain clipping of x_0, as DeepFloyd IF does in stage II."""
@@ -23,6 +24,7 @@ DEMO = CascadeConfig(
     default_k=1,
     # It draws whatever its references show.
     relevant_only=True,
+    text_encoder=MiniLmText(),
     placement=PlacementConfig(text_channels=384),
     stages=(
         StageConfig(
@@ -50,6 +52,7 @@ DEMO = CascadeConfig(
                 blocks=(1, 1, 1, 2),
                 attention=(LevelAttention.NONE,) * 4,
                 neighbor_attention=(False, False, False, True),
+                text_channels=384,
                 low_resolution=True,
                 residual=True,
             ),
@@ -67,6 +70,7 @@ DEMO = CascadeConfig(
                 blocks=(1, 1, 1),
                 attention=(LevelAttention.NONE,) * 3,
                 neighbor_attention=(False,) * 3,
+                text_channels=384,
                 head_channels=16,
                 low_resolution=True,
                 residual=True,

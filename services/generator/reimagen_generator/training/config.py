@@ -46,8 +46,8 @@ class TrainingConfig(BaseModel):
     initial: Path | None = Field(None, description="Cascade folder whose weights of this stage to begin from.")
     initial_differs: bool = Field(
         False,
-        description="The weights of `initial` are another network's: those of the same name and shape are taken, and the "
-        "other parameters begin at random.",
+        description="The weights of `initial` are another network's: those of the same name and shape are taken, and "
+        "the other parameters begin at random.",
     )
     text_encoder: Path | None = Field(
         None,
