@@ -14,8 +14,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.sources.files import Files
 
 

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.sources import tables
 from reimagen_retriever.knowledge_base.sources.files import Files
 from reimagen_retriever.knowledge_base.sources.rows import Row, first, pair_of

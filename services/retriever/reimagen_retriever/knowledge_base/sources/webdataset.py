@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, Self
 
 from reimagen_common.errors import ReimagenError
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.sources.files import Files
 from reimagen_retriever.knowledge_base.sources.laion import LaionMetadata
 from reimagen_retriever.knowledge_base.sources.rows import (

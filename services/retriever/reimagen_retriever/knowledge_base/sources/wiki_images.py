@@ -15,8 +15,8 @@ from itertools import islice
 from typing import BinaryIO
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.sources.files import Files
 
 QUESTIONS = "WebQA_train_val.json"
