@@ -133,9 +133,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(width: int, height:
 @pytest.mark.parametrize("kind", READABLE_FORMATS)
 @settings(deadline=None, max_examples=40)
 @given(place=st.floats(0, 1, exclude_max=True), damage=st.binary(min_size=1, max_size=8), cut=st.booleans())
-def test_damaged_files_are_read_or_refused_and_nothing_else(
-    kind: str, place: float, damage: bytes, cut: bool
-) -> None:
+def test_damaged_files_are_read_or_refused_and_nothing_else(kind: str, place: float, damage: bytes, cut: bool) -> None:
     data = written(Image.effect_noise((24, 16), 80).convert("RGB"), kind)
     start = int(place * len(data))
     data = data[:start] + damage + (b"" if cut else data[start + len(damage) :])

@@ -19,6 +19,8 @@ PICTURE_ENDINGS: Final = (
     *(".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 """Lower-case endings of files that are expected to be readable pictures."""
+UNREADABLE_ENDINGS: Final = (".heic", ".heif", ".hif", ".jxl", ".svg", ".psd")
+"""Of pictures that are not decoded, but reported as such."""
 
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")

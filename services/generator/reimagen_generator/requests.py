@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from reimagen_common.errors import from_validation_error
-from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, READABLE_NAMES
 from reimagen_generator.config.cascade import Strategy
 
 PROMPT_CHARACTERS = 1_000
@@ -163,8 +163,8 @@ class Reference(_Model):
         WithJsonSchema(
             {
                 "type": "string",
-                "description": "A picture file of at most 4 MiB and 64 megapixels (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, "
-                "JPEG 2000 or PPM), as base64 or as a data URL.",
+                "description": "A picture file of at most 4 MiB and 64 megapixels, as base64 or as a data URL: "
+                f"{READABLE_NAMES}.",
             }
         ),
     ]

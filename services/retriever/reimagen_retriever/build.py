@@ -180,6 +180,7 @@ def _take_in_here(
             if writer.full:
                 journal.append(part.record(entries, writer.finish_shard(), complete=False))
                 part = Part()
+        _report_left_over(source, part, told)
         journal.append(part.record(entries, writer.finish_shard(), complete=True))
 
 
@@ -225,8 +226,16 @@ def _take_in_spread(
             entries += written.record.entries
             told.progress.update(written.record.entries)
             last = item.number == len(source.shards) - 1
+            if last:
+                _report_left_over(source, part, told)
             journal.append(part.record(entries, written.record.shard, complete=last))
     shutil.rmtree(unfinished)
+
+
+def _report_left_over(source: Source, part: Part, told: "_Told") -> None:
+    for left in source.left_over():
+        part.reject(left.reason)
+        told.reject(left)
 
 
 def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: list[Rejected]) -> BuildReport:

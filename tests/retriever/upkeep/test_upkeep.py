@@ -265,7 +265,7 @@ def test_from_the_command_line(folder: MakeFolder, tmp_path: Path) -> None:
     added = run("add", kb, source)
     assert added.exit_code == 0
     assert f"{kb}: 1 added, 1 updated, 1 unchanged, 1 left out, generation " in added.stdout
-    assert "left out d.png: broken picture (neither PNG, JPEG nor WebP)" in added.stderr
+    assert "left out d.png: broken picture (not PNG, JPEG, WebP, GIF, " in added.stderr
     removed = run("remove", kb, "a", "nobody")
     assert f"{kb}: 1 removed, generation " in removed.stdout
     assert removed.stderr == "no pair has the id 'nobody'\n"

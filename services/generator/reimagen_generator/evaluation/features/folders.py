@@ -32,14 +32,15 @@ class PictureFolder:
         """
         self._folder = folder
         self._square = square
-        self._shards = sorted(path for path in folder.glob("*") if path.suffix.lower() == ".tar" and not is_hidden(path.name))
+        files = [path for path in folder.glob("*") if not is_hidden(path.name)]
+        self._shards = sorted(path for path in files if path.suffix.lower() == ".tar")
         if self._shards:
             self._names = [(shard, name) for shard in self._shards for name in _members(shard)]
         else:
             files = sorted(path for path in folder.rglob("*") if _is_picture(str(path.relative_to(folder))))
             self._names = [(path, path.name) for path in files]
         if not self._names:
-            raise ValueError(f"pictures: {folder} holds neither pictures ({', '.join(PICTURE_ENDINGS)}) nor shards (*.tar)")
+            raise ValueError(f"pictures: {folder} holds neither pictures (*.png, *.jpg...) nor shards (*.tar)")
 
     def __len__(self) -> int:
         return len(self._names)
