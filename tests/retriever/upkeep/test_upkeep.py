@@ -171,7 +171,7 @@ def test_damage_is_found_at_its_place(changed: Path) -> None:
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
     result = run("verify", changed)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stdout.splitlines()[0] == f"{k.shard}, k: its picture is not what was added"
     assert "1 damages" in result.stdout
     with (shards / c.shard).open("r+b") as file:  # A header of the built shard.
@@ -198,7 +198,7 @@ def test_counts_that_are_not_those_of_the_commit_are_damage(changed: Path) -> No
         writer.remove("k")
         writer.commit(notes)
     result = run("verify", changed)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert re.search(
         r"error: .* is damaged, build it again: the index holds 2 pairs, its last commit says 4", result.stderr
     )
@@ -278,7 +278,7 @@ def test_from_the_command_line(folder: MakeFolder, tmp_path: Path) -> None:
     assert run("restore", tmp_path / "kept", kb).stdout.startswith(f"{kb}: 2 pairs, generation ")
     assert run("verify", kb).exit_code == 0
     for wrong in (("add", tmp_path / "nowhere", source), ("remove", tmp_path / "nowhere", "a"), ("verify", source)):
-        assert run(*wrong).exit_code == 1
+        assert run(*wrong).exit_code == 2
     assert run("remove", kb, "").exit_code == 2
     unreachable = run("remove", kb, "a", "--address", "127.0.0.1:1")
     assert unreachable.exit_code == 1

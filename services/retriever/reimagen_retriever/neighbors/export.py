@@ -76,6 +76,7 @@ def export(
         raise InvalidArgument("numba is not installed here: pip install 'reimagen-retriever[neighbors]'")
     base = KnowledgeBase.open(knowledge_base)
     try:
+        base.refuse_damage()
         origin = Origin(
             generation=base.manifest.generation,
             k=options.k,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reimagen_common.errors import ReimagenError
+from reimagen_common.errors import Damaged
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import remove_leftovers
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
@@ -46,10 +46,11 @@ def compact(knowledge_base: Path) -> Manifest:
         folder = knowledge_base / f"data-{secrets.token_hex(8)}"
         base = KnowledgeBase.open(knowledge_base)
         try:
+            base.refuse_damage()
             manifest = _rewritten(base, knowledge_base / base.built.folder, folder)
         except DamagedError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise ReimagenError(f"{knowledge_base} is damaged, `verify` tells more: {error}") from error
+            raise Damaged(f"{knowledge_base} is damaged, `verify` tells more: {error}") from error
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
