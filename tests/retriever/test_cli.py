@@ -94,7 +94,7 @@ def test_vectors_are_made_described_and_searched(kb: Path, sentence_encoder: Mak
 def test_no_knowledge_base_is_said_in_a_sentence(tmp_path: Path, command: list[str]) -> None:
     name, *rest = command
     result = run(name, tmp_path / "nowhere", *rest)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/nowhere is no finished knowledge base")
 
 
@@ -103,7 +103,7 @@ def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -
     assert result.exit_code == 2
     assert "error: source: nothing could be taken from it (empty caption: 2)" in result.stderr
     assert run("build", tmp_path / "nowhere", tmp_path / "kb").exit_code == 2
-    assert run("describe", tmp_path / "kb").exit_code == 1
+    assert run("describe", tmp_path / "kb").exit_code == 2
 
 
 @pytest.mark.parametrize(

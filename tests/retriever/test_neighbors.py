@@ -292,7 +292,7 @@ def test_the_command_tells_what_it_wrote(kb: Path, tmp_path: Path) -> None:
         "  2 near-duplicates that were no neighbors",
         "  0 left out, their pictures being broken",
     ]
-    assert run("neighbors", tmp_path / "nowhere", tmp_path / "out").exit_code == 1
+    assert run("neighbors", tmp_path / "nowhere", tmp_path / "out").exit_code == 2
     for bad in (["-k", "0"], ["--size", "4"], ["--minimum-overlap", "2"]):
         assert run("neighbors", kb, tmp_path / "out", *bad).exit_code == 2
 

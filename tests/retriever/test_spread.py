@@ -31,7 +31,7 @@ from reimagen_retriever.intake.journal import Journal, Record
 from reimagen_retriever.intake.shard_work import UNFINISHED, NumberedShard, ShardWork, write_shard
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
-from reimagen_retriever.knowledge_base.picture import inspect_picture
+from reimagen_retriever.knowledge_base.picture import picture_to_store
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.knowledge_base.sources.webdataset import WebDatasetSource
 from reimagen_retriever.live.writer import LiveWriter, Put
@@ -190,7 +190,7 @@ def test_a_spread_build_can_be_added_to(spread: tuple[Path, BuildReport], tmp_pa
     snapshot(spread[0], tmp_path / "kb")
     with LiveWriter(tmp_path / "kb", Holder(work="add")) as writer:
         image = picture(500)
-        writer.apply([Put(SourcePair("here", "new", "a new pair", image), inspect_picture(image))])
+        writer.apply([Put(SourcePair("here", "new", "a new pair", image), picture_to_store(image)[1])])
     assert pairs_of(tmp_path / "kb")[-1].shard == "00005.tar"
     assert verify(tmp_path / "kb")[1] == []
 

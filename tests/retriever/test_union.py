@@ -312,7 +312,7 @@ def test_a_union_is_verified_part_by_part(base: MakeBase, tmp_path: Path) -> Non
     with shard.open("r+b") as file:
         file.write(b"x" * 512)
     result = run("verify", union)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stdout.startswith(f"{parts[1]}, 00000.tar: is no whole tar file")
 
 

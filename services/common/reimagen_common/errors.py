@@ -52,6 +52,10 @@ class NotFound(ReimagenError):
     kind = "not_found_error"
 
 
+class Damaged(ReimagenError):
+    """What was stored is not what was written: it has to be restored or made again."""
+
+
 class Overloaded(ReimagenError):
     """More work is waiting than the service takes on: try later."""
 

@@ -12,7 +12,6 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, PngImagePlugin
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.pictures import READABLE_FORMATS
 from reimagen_generator.requests import OutputFormat
 
 KEYWORD: Final = "reimagen"
@@ -21,6 +20,7 @@ _ASCII: Final = b"ASCII\x00\x00\x00"
 # A JPEG segment holds 64 KiB; the rest is left to EXIF's own structure.
 _JPEG_BYTES: Final = 60_000
 _QUALITY: Final = 95
+_FORMATS: Final = ("PNG", "JPEG", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def read(path: Path) -> Provenance:
         InvalidArgument: when the file is no picture, or none that this service drew.
     """
     try:
-        with Image.open(path, formats=READABLE_FORMATS) as picture:
+        with Image.open(path, formats=_FORMATS) as picture:
             if picture.format == "PNG":
                 text = picture.info.get(KEYWORD, "")
             else:

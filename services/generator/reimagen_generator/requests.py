@@ -19,12 +19,13 @@ from pydantic import (
 )
 
 from reimagen_common.errors import from_validation_error
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, READABLE_NAMES
 from reimagen_generator.config.cascade import Strategy
 
 PROMPT_CHARACTERS = 1_000
 PICTURES = 10
+REFERENCE_BYTES = MAXIMUM_PICTURE_BYTES
 NEIGHBORS = 16
-REFERENCE_BYTES = 4 * 1024 * 1024
 PREVIEWS = 3
 SEEDS = 2**32
 
@@ -162,8 +163,8 @@ class Reference(_Model):
         WithJsonSchema(
             {
                 "type": "string",
-                "description": "A PNG, JPEG or WebP file of at most 4 MiB and 4,096 pixels a side, as base64 or as a "
-                "data URL.",
+                "description": "A picture file of at most 4 MiB and 64 megapixels, as base64 or as a data URL: "
+                f"{READABLE_NAMES}.",
             }
         ),
     ]

@@ -212,7 +212,9 @@ def search(
         )
         asked = Search(query, k, method=method, per_entity=per_entity, filters=filters)
         asked.check()
-        base = KnowledgeBase.open(knowledge_base, encoder)
+        by_words = method == "bm25"
+        base = KnowledgeBase.open(knowledge_base, encoder, dense=not by_words)
+        base.refuse_damage(vectors=not by_words)
         hits = find(base, asked, Minima(minimum_overlap, minimum_cosine))
         console = Console()
         console.print(

@@ -236,13 +236,20 @@ class Retriever:
             return Description(base.manifest, self._minima, self._cache.state())
 
     def complaints(self) -> list[str]:
-        """What is missing although it serves: Redis, a readable base, its pictures. Asks Redis, looks for a new build.
+        """What is missing although it serves: Redis, a base that is readable and undamaged, its pictures.
+
+        Asks Redis, looks for a new build, and reads files that have changed.
 
         Raises:
             Unavailable: the base is not open.
         """
         with self._served.current() as base:
-            complaints = self._cache.complaint(), self._served.unreadable, base.images.complaint()
+            complaints = (
+                self._cache.complaint(),
+                self._served.unreadable,
+                self._served.damage(base),
+                base.images.complaint(),
+            )
         return [complaint for complaint in complaints if complaint]
 
     def close(self) -> None:
@@ -294,6 +301,8 @@ class Retriever:
                 return _HITS.validate_json(kept), True
             except ValidationError:
                 _logger.warning("the cache holds something that is no answer", extra={"key": key})
+        if search.method != "bm25":
+            self._served.refuse_damaged_vectors(base)
         metrics.INDEX_SEARCHES.inc()
         with tracing.span("index"):
             hits = find(base, search, self._minima)

@@ -298,7 +298,7 @@ def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, picture: M
     else:
         path.write_bytes(whole[:-1] + (bytes([whole[-1] ^ 1]) if damage == "flipped" else b""))
     result = run("verify", folder)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     if damage == "flipped":
         assert f"{manifest.vectors.added}, r: its vector is not what was added" in result.stdout
     else:

@@ -22,6 +22,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.hidden import is_hidden
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.placement import COPIES, Placements, canvas_of
@@ -107,7 +108,7 @@ class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
         Raises:
             ValueError: the folder holds no shard, or a shard is cut short, is no tar, or holds no record.
         """
-        paths = sorted(folder.glob("*.tar"))
+        paths = sorted(path for path in folder.glob("*.tar") if not is_hidden(path.name))
         if not paths:
             raise ValueError(f"data: no shard (*.tar) in {folder}")
         self.folder = folder

@@ -126,7 +126,7 @@ class PairsForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image: list[UploadFile] = Field(min_length=1, description="Picture files (PNG, JPEG or WebP), at most 4 MiB each.")
+    image: list[UploadFile] = Field(min_length=1, description="Picture files, at most 4 MiB and 64 megapixels each.")
     text: list[str] = Field(description="What each picture shows.")
     id: list[str] = Field([], description="The id of each pair; none: they are named after their pictures' SHA-256.")
     source: list[str] = Field([""], description="Where each picture came from, or one for all.")

@@ -240,11 +240,15 @@ def write_manifest(knowledge_base: Path, manifest: Manifest | Union) -> None:
     """Replaces the manifest in one step that survives a crash on either side of it."""
     path = knowledge_base / MANIFEST
     unfinished = path.with_suffix(".json.new")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(manifest.model_dump_json(indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(manifest.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     sync_folder(knowledge_base)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,8 @@ def add(
     """
     with told():
         rejections = Rejections(_tell)
-        groups = checked_groups(open_source(source).entries(), rejections)
+        pairs = open_source(source)
+        groups = checked_groups(chain(pairs.entries(), pairs.left_over()), rejections)
         if address:
             answer = _sent(address, groups)
             counts = {"added": answer.added, "updated": answer.updated, "unchanged": answer.unchanged}

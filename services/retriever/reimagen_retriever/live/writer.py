@@ -14,7 +14,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from reimagen_common.errors import ReimagenError, Unavailable
+from reimagen_common.errors import Damaged, Unavailable
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.dense_added import FLOAT16
@@ -257,4 +257,4 @@ def _refusing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise Unavailable(f"cannot write to {folder}: {error.strerror}; nothing was changed") from error
     except DamagedError as error:
-        raise ReimagenError(f"{folder} is damaged, `verify` tells more: {error}") from error
+        raise Damaged(f"{folder} is damaged, `verify` tells more: {error}") from error

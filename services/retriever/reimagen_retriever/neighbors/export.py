@@ -18,7 +18,7 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cluster import connected, spread
 from reimagen_retriever.folder_lock import LOCK, Holder, locked
-from reimagen_retriever.knowledge_base.syncing import write_whole
+from reimagen_retriever.knowledge_base.syncing import write_whole, writing_to
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.evaluation_sets import EvaluationSet, refuse_overlap
 from reimagen_retriever.neighbors.shards import (
@@ -76,6 +76,7 @@ def export(
         raise InvalidArgument("numba is not installed here: pip install 'reimagen-retriever[neighbors]'")
     base = KnowledgeBase.open(knowledge_base)
     try:
+        base.refuse_damage()
         origin = Origin(
             generation=base.manifest.generation,
             k=options.k,
@@ -88,7 +89,7 @@ def export(
             for each in excluded:
                 refuse_overlap(base, each)
         out.mkdir(parents=True, exist_ok=True)
-        with locked(out, Holder(work="neighbors")):
+        with writing_to(out), locked(out, Holder(work="neighbors")):
             if not begun:
                 write_whole(out / _ORIGIN, origin.model_dump_json(indent=2).encode() + b"\n")
             return _shards(base, knowledge_base, out, options, ray)
