@@ -5,10 +5,11 @@ from typing import Final, Literal
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from reimagen_common.errors import Unavailable
 from reimagen_common.http_errors import Problem
+from reimagen_common.secrets import masked
 
 PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
@@ -21,6 +22,11 @@ class Health(BaseModel):
         "`starting`, `stopping`: it refuses work."
     )
     reasons: list[str] = Field(default=[], description="Why it is degraded.")
+
+    @field_validator("reasons")
+    @classmethod
+    def _masked(cls, reasons: list[str]) -> list[str]:
+        return [masked(reason) for reason in reasons]
 
 
 def operations_router(health: Callable[[], Health], metrics: Callable[[], bytes] = generate_latest) -> APIRouter:

@@ -8,6 +8,7 @@ from typing import Final
 import jax
 
 from reimagen.v1 import generation_pb2_grpc
+from reimagen_common.addresses import hosts_of
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.grpc_server import GrpcServer
 from reimagen_common.http_server import HttpServer, listen
@@ -55,7 +56,14 @@ class Service:
         )
         self.grpc_port = self._grpc.port
         self.http_port: int = listening.getsockname()[1]
-        self._http = HttpServer(create_app(generator, deadline=settings.deadline_seconds), listening)
+        app = create_app(
+            generator,
+            deadline=settings.deadline_seconds,
+            body_seconds=settings.body_seconds,
+            base_url=settings.base_url,
+        )
+        allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
+        self._http = HttpServer(app, listening, allowed_hosts=allowed)
 
     def start(self) -> None:
         """Answer at once that the service is starting; return when the cascade is compiled and requests are welcome."""

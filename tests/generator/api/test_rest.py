@@ -259,7 +259,10 @@ def test_the_documentation_shows_every_field_and_error(served: Any) -> None:
     assert undescribed == []
 
 
-def test_it_is_alive_and_ready(served: Any) -> None:
+def test_it_is_alive_and_tells_that_it_has_no_retriever(served: Any) -> None:
     assert served.rest.get("/livez").json() == {"status": "alive"}
     for path in ("/readyz", "/healthz"):
-        assert served.rest.get(path).json() == {"status": "ready", "reasons": []}
+        answer = served.rest.get(path)
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        (reason,) = answer.json()["reasons"]
+        assert reason.startswith("the retriever at 127.0.0.1:1 does not answer")

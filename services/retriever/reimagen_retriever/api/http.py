@@ -11,14 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
+from reimagen_common.http_bodies import Bodies, BodyLimits, Places
 from reimagen_common.http_errors import Problem, register_error_handlers
-from reimagen_common.http_server import BodyLimit, Places
+from reimagen_common.http_hosts import link
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.search import DEFAULT_K, MAXIMUM_K, MAXIMUM_QUERY_CHARACTERS, Method, Search
 from reimagen_retriever.service import FoundPair, Retriever
 
-_BODY_BYTES: Final = 64 * 1024 * 1024
+_MIB: Final = 1024 * 1024
+_PAIRS_PATH: Final = "/v1/pairs"
 _DESCRIPTION: Final = "The (image, text) pairs of a knowledge base: found by texts, read, added and removed."
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"model": Problem, "description": "A field is wrong; `field` names it."},
@@ -188,24 +190,35 @@ class DeleteResponse(BaseModel):
     generation: str = Field(description="A generation of the knowledge base that lacks it.")
 
 
-def create_app(retriever: Retriever, operations: APIRouter, *, workers: int) -> FastAPI:
+def create_app(
+    retriever: Retriever, operations: APIRouter, *, workers: int, body_seconds: float, base_url: str | None
+) -> FastAPI:
     """Make the application.
 
     Args:
         retriever: What answers.
         operations: The routes for operators.
-        workers: How many requests are answered at once; as many calls over gRPC are.
+        workers: How many requests are answered, and uploads held, at once; as many calls over gRPC are answered.
+        body_seconds: What a body may take to arrive, see `BodyLimits`.
+        base_url: What links begin with; None for the host that the client named.
     """
     app = FastAPI(title="Re-Imagen's knowledge base", description=_DESCRIPTION, version="1")
-    app.add_middleware(BodyLimit, maximum_bytes=_BODY_BYTES, advice="send fewer pictures at once")
+    limits = BodyLimits(
+        maximum_bytes=4 * _MIB,
+        larger={_PAIRS_PATH: 64 * _MIB},
+        advice="send fewer pictures, or shorter lists, at once",
+        uploads=workers,
+        seconds=body_seconds,
+    )
     app.add_middleware(Places, places=workers * (1 + WAITING_PER_WORKER))
+    app.add_middleware(Bodies, limits=limits)
     register_error_handlers(app)
-    app.include_router(_knowledge_base_router(retriever))
+    app.include_router(_knowledge_base_router(retriever, base_url))
     app.include_router(operations)
     return app
 
 
-def _knowledge_base_router(retriever: Retriever) -> APIRouter:
+def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["knowledge base"], responses=_ERRORS)
 
     @router.get("/search")
@@ -213,7 +226,7 @@ def _knowledge_base_router(retriever: Retriever) -> APIRouter:
         """Find the pairs that match a query best, best first."""
         answer = retriever.search(asked.search())
         neighbors = [
-            Neighbor(**_fields(found, request), rank=rank, score=found.score, explanation=_reason(found))
+            Neighbor(**_fields(found, request, base_url), rank=rank, score=found.score, explanation=_reason(found))
             for rank, found in enumerate(answer.neighbors, start=1)
         ]
         return SearchResponse(neighbors=neighbors, generation=answer.generation, cached=answer.cached)
@@ -270,7 +283,7 @@ def _knowledge_base_router(retriever: Retriever) -> APIRouter:
     @router.get("/pairs/{pair_id:path}", responses=_MISSING)
     def read_pair(pair_id: str, request: Request) -> Pair:
         """Read what is known of a pair."""
-        return Pair(**_fields(retriever.get_pair(pair_id, omit_image=True), request))
+        return Pair(**_fields(retriever.get_pair(pair_id, omit_image=True), request, base_url))
 
     return router
 
@@ -295,11 +308,11 @@ def _reason(found: FoundPair) -> Reason | None:
     )
 
 
-def _fields(found: FoundPair, request: Request) -> dict[str, Any]:
+def _fields(found: FoundPair, request: Request, base_url: str | None) -> dict[str, Any]:
     pair = found.pair
     return {
         "id": pair.id,
         "text": pair.contents,
-        "url": str(request.url_for("pair_image", pair_id=quote(pair.id))),
+        "url": link(request, base_url, "pair_image", pair_id=quote(pair.id)),
         **pair.model_dump(include={"sha256", "media_type", "width", "height", "source", "license"}),
     }

@@ -5,6 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_common.http_errors import Problem
+from reimagen_common.http_hosts import link
 from reimagen_generator.api.http.admission import admitting_route
 from reimagen_generator.api.http.files import FileStore
 from reimagen_generator.api.http.running import Runner, cancelled_with
@@ -60,11 +62,13 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 class _Answer:
     """Writes the events of one request as REST shows them."""
 
-    def __init__(self, generator: Generator, files: FileStore, body: ImagesRequest, request: Request) -> None:
+    def __init__(
+        self, generator: Generator, files: FileStore, body: ImagesRequest, request: Request, base_url: str | None
+    ) -> None:
         self._cascade = generator.config.name
         self._files = files
         self._body = body
-        self._request = request
+        self._link = partial(link, request, base_url)
 
     def grounds(self, accepted: Accepted, neighbors: Neighbors) -> Grounds:
         return Grounds(
@@ -92,16 +96,16 @@ class _Answer:
         if self._body.response_format == "b64_json":
             return ImageData(b64_json=_base64(picture.image), seed=picture.seed)
         name = self._files.add(picture.image, picture.media_type)
-        return ImageData(url=str(self._request.url_for("file", name=name)), seed=picture.seed)
+        return ImageData(url=self._link("file", name=name), seed=picture.seed)
 
     def _image_of(self, neighbor: Neighbor) -> dict[str, str]:
         if self._body.response_format == "b64_json":
             return {"b64_json": _base64(neighbor.image)}
-        return {"url": str(self._request.url_for("pair_image", pair_id=quote(neighbor.id)))}
+        return {"url": self._link("pair_image", pair_id=quote(neighbor.id))}
 
 
-def images_router(generator: Generator, *, deadline: float) -> APIRouter:
-    """Make the routes of the pictures; a request may take `deadline` seconds."""
+def images_router(generator: Generator, *, deadline: float, base_url: str | None) -> APIRouter:
+    """Make the routes of the pictures; a request may take `deadline` seconds, and links begin with `base_url`."""
     router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(generator.engine))
     files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
     runner = Runner(generator)
@@ -120,7 +124,7 @@ def images_router(generator: Generator, *, deadline: float) -> APIRouter:
         if body.previews and not body.stream:
             raise InvalidArgument("needs stream = true", field="partial_images")
         call = Call(timeout=deadline)
-        answer = _Answer(generator, files, body, request)
+        answer = _Answer(generator, files, body, request, base_url)
         events = runner.events(body, call)
         if body.stream:
             return await _stream(events, answer, body, request, call)
