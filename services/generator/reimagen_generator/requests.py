@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StrictInt,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from reimagen_common.errors import from_validation_error
+from reimagen_common.models import NullIsUnset
 from reimagen_generator.config.cascade import Strategy
 
 PROMPT_CHARACTERS = 1_000
@@ -26,6 +27,7 @@ PICTURES = 10
 NEIGHBORS = 16
 REFERENCE_BYTES = 4 * 1024 * 1024
 PREVIEWS = 3
+USER_CHARACTERS = 256
 SEEDS = 2**32
 
 FILTER_VALUES = 64
@@ -34,6 +36,10 @@ LARGEST_SIDE = 100_000
 
 Method = Literal["bm25", "dense", "hybrid"]
 OutputFormat = Literal["png", "jpeg", "webp"]
+Quality = Literal["auto", "low", "medium", "high", "standard", "hd"]
+
+STEPS_FACTORS: Mapping[Quality, float] = {"auto": 1, "low": 0.5, "medium": 1, "high": 2, "standard": 1, "hd": 2}
+"""How many of a stage's own steps each quality takes."""
 
 _DATA_URL = re.compile(r"data:image/[a-z+.-]+;base64,", re.ASCII)
 
@@ -87,7 +93,7 @@ Previews = Annotated[
 Weight = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
 
 
-class _Model(BaseModel):
+class _Model(NullIsUnset):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -197,6 +203,19 @@ class GenerationRequest(_Model):
     )
     previews: Previews = 0
     output_format: OutputFormat = Field("png", description="The file format of the pictures.")
+    output_compression: Annotated[int, Field(strict=True, ge=0, le=100)] | None = Field(
+        None,
+        description="The quality of JPEG and WebP files, 0 to 100, the best and largest; unset means 95. PNG loses "
+        "nothing, so that it takes 100 alone.",
+    )
+    quality: Quality = Field(
+        "auto",
+        description="How many steps to draw in: `low` takes half of each stage's own, `high` and `hd` twice as many; "
+        "`auto`, `medium` and `standard` take them as they are.",
+    )
+    user: Annotated[str, Field(max_length=USER_CHARACTERS)] | None = Field(
+        None, description="Your own user's id; the log has the beginning of its SHA-256."
+    )
 
     @field_validator("prompt")
     @classmethod
@@ -204,6 +223,13 @@ class GenerationRequest(_Model):
         if not prompt.strip():
             raise ValueError("must not be blank")
         return prompt
+
+    @field_validator("output_compression")
+    @classmethod
+    def _png_is_not_compressed_with_loss(cls, compression: int | None, info: ValidationInfo) -> int | None:
+        if compression not in (None, 100) and info.data.get("output_format") == "png":
+            raise ValueError("must be 100 with PNG, which loses nothing; set output_format to jpeg or webp")
+        return compression
 
 
 def parse_request(values: Mapping[str, Any]) -> GenerationRequest:

@@ -108,7 +108,7 @@ class Retriever:
             ],
         )
         self._stub = retrieval_pb2_grpc.RetrievalStub(self._channel)
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)  # type: ignore[no-untyped-call]
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     def close(self) -> None:
         """Hang up; searches under way fail."""

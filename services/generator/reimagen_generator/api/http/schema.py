@@ -2,9 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from reimagen_generator.requests import PREVIEWS, GenerationRequest, OutputFormat, Previews
+
+
+def _only(*values: str, advice: str) -> BeforeValidator:
+    """Refuse values that OpenAI has and this service has not, and say what to do instead."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and value not in values:
+            raise ValueError(f"must be {' or '.join(values)}, or left out: {advice}")
+        return value
+
+    return BeforeValidator(check)
 
 
 class ImagesRequest(GenerationRequest):
@@ -36,7 +47,14 @@ class ImagesRequest(GenerationRequest):
     )
     stream: bool = Field(False, strict=True, description="Answer with server-sent events while the pictures are drawn.")
     model: str | None = Field(None, description="The cascade, as /v1/models lists it; unset means the loaded one.")
-    user: Annotated[str | None, Field(max_length=256)] = Field(None, description="Your own user's id, for the log.")
+    background: Annotated[
+        Literal["auto", "opaque"],
+        _only("auto", "opaque", advice="pictures have no transparent parts; cut them out of the picture afterwards"),
+    ] = Field("auto", description="Pictures are opaque.")
+    style: Annotated[Literal["vivid"], _only("vivid", advice="say in the prompt how the picture is to look")] = Field(
+        "vivid", description="There is one style; the prompt says how a picture is to look."
+    )
+    moderation: Literal["auto", "low"] = Field("auto", description="Nothing is moderated either way.")
 
 
 class ImageData(BaseModel):
