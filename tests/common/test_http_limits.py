@@ -219,3 +219,29 @@ def test_so_many_large_bodies_are_taken_at_once_and_small_ones_beside_them() -> 
         assert served.client.post("/large", json={"text": "a fox"}).json() == 5
         stalled.close()
         assert eventually(lambda: served.client.post("/large", json=large).status_code == 200)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [("NO REQUEST\r\n\r\n", 400), ("GET /\x00 HTTP/1.1\r\n\r\n", 400), (f"GET /{'x' * 70_000}", 431)],
+    ids=["words", "null", "long"],
+)
+def test_what_is_no_request_is_a_problem_too(served: Served, sent: str, status: int) -> None:
+    with served.send(sent) as connection:
+        found, problem = answer(connection)
+        assert (found, problem["status"], problem["error"]["type"]) == (status, status, "invalid_request_error")
+        assert is_closed(connection)
+    assert served.client.get("/named").status_code == 200
+
+
+def test_a_head_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reimagen_common.http_protocol._HEAD_SECONDS", 0.2)
+    with serving() as served:
+        with served.send("GET /named HTTP/1.1\r\nHo") as connection:
+            assert is_closed(connection)
+        with served.send("GET /named HTTP/1.1\r\nHost: localhost\r\n\r\nGET /na") as connection:
+            response = HTTPResponse(connection)
+            response.begin()
+            assert response.status == 200
+            response.read()
+            assert is_closed(connection)

@@ -22,13 +22,15 @@ from reimagen_common.errors import (
     Unavailable,
     from_validation_error,
 )
+from reimagen_common.http_methods import allowed_methods
 
+_NOT_ALLOWED: Final = 405
 _FAULT: Final = 500
 _KINDS: Final = {
     error.http_status: error.kind for error in (NotFound, Overloaded, Unavailable, DeadlineExceeded, ReimagenError)
 } | {408: DeadlineExceeded.kind}
 # What the server's frame refuses is named in the detail alone.
-_FIELD: Final = re.compile(r"(body|host|content-length): ")
+_FIELD: Final = re.compile(r"(address|body|host|content-length): ")
 
 
 class OpenAIError(BaseModel):
@@ -67,6 +69,11 @@ def _answer(
     )
 
 
+def openai_error(error: ReimagenError) -> OpenAIError:
+    """The error as OpenAI's clients read it, where there is no answer of its own for it."""
+    return OpenAIError(message=error.message, type=error.kind, param=error.field, code=error.kind)
+
+
 def answer_to(error: ReimagenError) -> JSONResponse:
     """The answer to a request that failed with the error."""
     headers = None if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
@@ -93,7 +100,10 @@ def answer_to_http(error: HTTPException, scope: Scope) -> JSONResponse:
     kind = _KINDS.get(error.status_code, ReimagenError.kind if error.status_code >= _FAULT else InvalidArgument.kind)
     named = _FIELD.match(detail)
     field = named[1] if named else None
-    return _answer(status=error.status_code, kind=kind, detail=detail, field=field, headers=error.headers)
+    headers = error.headers
+    if error.status_code == _NOT_ALLOWED:
+        headers = {**(headers or {}), "Allow": ", ".join(allowed_methods(scope))}
+    return _answer(status=error.status_code, kind=kind, detail=detail, field=field, headers=headers)
 
 
 def _from_http(request: Request, error: Exception) -> JSONResponse:

@@ -14,11 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reimagen_common import metrics, request_id, tracing
 from reimagen_common.addresses import split_address
 from reimagen_common.http_hosts import HostGuard
+from reimagen_common.http_methods import METHODS, HeadAsGet
+from reimagen_common.http_protocol import HEAD_BYTES, Protocol
 from reimagen_common.operations import PATHS as OPERATIONS
 
 # For the last bytes of answers whose work has ended.
 _CLOSING_SECONDS: Final = 5
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OTHER: Final = "other"
 _TOO_MANY_REQUESTS: Final = 429
 _FAULT: Final = 500
@@ -57,8 +58,9 @@ class HttpServer:
         # Requests are logged here, once and by their routes. Headers of proxies are not believed: links begin with the
         # host that the client named, or with the public address that is set.
         config = uvicorn.Config(
-            _Observed(HostGuard(app, allowed=allowed_hosts)),
-            http="h11",
+            _Observed(HostGuard(HeadAsGet(app), allowed=allowed_hosts)),
+            http=Protocol,
+            h11_max_incomplete_event_size=HEAD_BYTES,
             ws="none",
             log_config=None,
             access_log=False,
@@ -98,7 +100,7 @@ class _Observed:
         headers = Headers(scope=scope)
         # It is not ended: each request has a context of its own, in which the server logs what went wrong at last.
         identifier = request_id.begin(headers.get(request_id.HEADER))
-        method = scope["method"] if scope["method"] in _METHODS else _OTHER
+        method = scope["method"] if scope["method"] in METHODS else _OTHER
         status = _FAULT
 
         async def send_named(message: Message) -> None:

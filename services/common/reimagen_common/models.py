@@ -3,9 +3,21 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, BeforeValidator, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
+
+NOT_BLANK: Final = r"[^\s\x1c-\x1f\x85\ufeff]"
+"""A pattern of text that says something; written out, as languages differ in what they take for a space."""
+
+
+def _whole(value: object) -> object:
+    """Read 2.0 as 2: to JSON they are one number, and some clients write all numbers so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE: Final = BeforeValidator(_whole)
+"""For fields that are whole numbers, behind their limits: `Annotated[int, Field(ge=1), WHOLE]`."""
 
 _ABOUT: Final = frozenset({"title", "description", "default", "examples"})
 
@@ -40,3 +52,18 @@ def _nullable(field: dict[str, Any]) -> dict[str, Any]:
     if {"type": "null"} in either:
         return field
     return {"anyOf": [*either, {"type": "null"}], **about}
+
+
+def when(
+    field: str, value: dict[str, Any], others: dict[str, Any], *, required: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the schema of a rule between fields.
+
+    Args:
+        field: The one that the others depend on.
+        value: The schema of its values for which they do.
+        others: The schemas that they then have, by their names.
+        required: Those that must then be given.
+    """
+    then = {"properties": others} | ({"required": list(required)} if required else {})
+    return {"if": {"properties": {field: value}, "required": [field]}, "then": then}

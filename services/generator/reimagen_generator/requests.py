@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from reimagen_common.errors import from_validation_error
-from reimagen_common.models import NullIsUnset
+from reimagen_common.models import NOT_BLANK, WHOLE, NullIsUnset, when
 from reimagen_generator.config.cascade import Strategy
 
 PROMPT_CHARACTERS = 1_000
@@ -33,6 +33,8 @@ SEEDS = 2**32
 FILTER_VALUES = 64
 EXCLUDED_IDS = 500
 LARGEST_SIDE = 100_000
+LONGEST_VALUE = 2_000
+LONGEST_SOURCE = 1_000
 
 Method = Literal["bm25", "dense", "hybrid"]
 OutputFormat = Literal["png", "jpeg", "webp"]
@@ -53,7 +55,7 @@ def _parse_size(value: object) -> object:
         if sides is None or sides[1] != sides[2]:
             raise ValueError('must be a square such as "256x256", or "auto"')
         return int(sides[1])
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _decode_base64(value: object) -> object:
@@ -70,10 +72,14 @@ def _decode_base64(value: object) -> object:
 Prompt = Annotated[
     str,
     Field(
-        min_length=1, max_length=PROMPT_CHARACTERS, description="What to draw.", examples=["a red panda in the snow"]
+        min_length=1,
+        max_length=PROMPT_CHARACTERS,
+        description="What to draw.",
+        examples=["a red panda in the snow"],
+        json_schema_extra={"pattern": NOT_BLANK},
     ),
 ]
-Count = Annotated[int, Field(strict=True, ge=1, le=PICTURES, description="How many pictures.")]
+Count = Annotated[int, Field(strict=True, ge=1, le=PICTURES, description="How many pictures."), WHOLE]
 Size = Annotated[
     StrictInt | None,
     BeforeValidator(_parse_size),
@@ -85,12 +91,20 @@ Size = Annotated[
         }
     ),
 ]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=SEEDS)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=SEEDS), WHOLE]
 Previews = Annotated[
     int,
     Field(strict=True, ge=0, le=PREVIEWS, description="How many previews of the unfinished first picture to send."),
+    WHOLE,
 ]
 Weight = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
+
+
+# Joint guidance has text_weight alone.
+_JOINT_ALONE: dict[str, Any] = {"neighbor_weight": {"type": "null"}, "interleave_ratio": {"type": "null"}}
+
+_Value = Annotated[str, Field(max_length=LONGEST_VALUE)]
+_Source = Annotated[str, Field(min_length=1, max_length=LONGEST_SOURCE)]
 
 
 class _Model(NullIsUnset):
@@ -100,7 +114,11 @@ class _Model(NullIsUnset):
 class Retrieval(_Model):
     """How the neighbors are found."""
 
-    k: Annotated[int, Field(strict=True, ge=0, le=NEIGHBORS)] | None = Field(
+    model_config = ConfigDict(
+        json_schema_extra={"allOf": [when("per_entity", {"const": True}, {"method": {"enum": ["bm25", None]}})]}
+    )
+
+    k: Annotated[int, Field(strict=True, ge=0, le=NEIGHBORS), WHOLE] | None = Field(
         None,
         description="How many neighbors; unset means the cascade's default, 0 draws from the text alone.",
         examples=[2],
@@ -115,17 +133,17 @@ class Retrieval(_Model):
         description="Neighbors of each thing that the prompt names, in turn, instead of those that match it best as a "
         "whole, which are often all of one thing. With bm25 alone.",
     )
-    licenses: tuple[str, ...] = Field(
+    licenses: tuple[_Value, ...] = Field(
         (),
         max_length=FILTER_VALUES,
         description="Only pairs under one of these licenses, as the knowledge base spells them; an empty one means "
         "unknown.",
         examples=[["CC0-1.0", "MIT"]],
     )
-    sources: tuple[str, ...] = Field(
+    sources: tuple[_Source, ...] = Field(
         (), max_length=FILTER_VALUES, description="Only pairs whose source begins with one of these, such as a host."
     )
-    minimum_side: Annotated[int, Field(strict=True, ge=0, le=LARGEST_SIDE)] = Field(
+    minimum_side: Annotated[int, Field(strict=True, ge=0, le=LARGEST_SIDE), WHOLE] = Field(
         0, description="Only pictures whose shorter side has so many pixels."
     )
     safe_only: bool = Field(
@@ -134,7 +152,7 @@ class Retrieval(_Model):
         description="Leave out pictures that their source says are not safe for work; those of which it says nothing "
         "stay.",
     )
-    exclude_ids: tuple[str, ...] = Field(
+    exclude_ids: tuple[_Value, ...] = Field(
         (), max_length=EXCLUDED_IDS, description="Pairs to leave out, such as neighbors that did no good."
     )
 
@@ -147,6 +165,8 @@ class Retrieval(_Model):
 
 class Guidance(_Model):
     """Overrides the defaults of the cascade's retrieval-conditioned stages; what is unset keeps each stage's own."""
+
+    model_config = ConfigDict(json_schema_extra={"allOf": [when("strategy", {"const": "joint"}, _JOINT_ALONE)]})
 
     strategy: Strategy | None = Field(
         None, description="How the text's and the neighbors' guidance combine.", examples=["interleaved"]
@@ -168,6 +188,8 @@ class Reference(_Model):
         WithJsonSchema(
             {
                 "type": "string",
+                "contentEncoding": "base64",
+                "format": "picture",
                 "description": "A PNG, JPEG or WebP file of at most 4 MiB and 4,096 pixels a side, as base64 or as a "
                 "data URL.",
             }
@@ -203,7 +225,7 @@ class GenerationRequest(_Model):
     )
     previews: Previews = 0
     output_format: OutputFormat = Field("png", description="The file format of the pictures.")
-    output_compression: Annotated[int, Field(strict=True, ge=0, le=100)] | None = Field(
+    output_compression: Annotated[int, Field(strict=True, ge=0, le=100), WHOLE] | None = Field(
         None,
         description="The quality of JPEG and WebP files, 0 to 100, the best and largest; unset means 95. PNG loses "
         "nothing, so that it takes 100 alone.",
@@ -220,7 +242,7 @@ class GenerationRequest(_Model):
     @field_validator("prompt")
     @classmethod
     def _prompt_says_something(cls, prompt: str) -> str:
-        if not prompt.strip():
+        if not re.search(NOT_BLANK, prompt):
             raise ValueError("must not be blank")
         return prompt
 

@@ -103,7 +103,10 @@ def test_per_entity_and_minimum_score_are_passed_on(rest: httpx.Client) -> None:
         ({"query": "x" * 1_001}, "query"),
         ({"query": "x", "k": 17}, "k"),
         ({"query": "x", "k": "many"}, "k"),
-        ({"query": "x", "minimum_score": -1}, "minimum_score"),
+        ({"query": "x", "minimum_score": -1.5}, "minimum_score"),
+        ({"query": "\x1c\ufeff"}, "query"),
+        ({"query": "x", "sources": ["s" * 1_001]}, "sources.0"),
+        ({"query": "x", "sources": ["\u00e9" * 501]}, "sources"),
         ({"query": "x", "limit": 1}, "limit"),
     ],
 )
@@ -111,6 +114,44 @@ def test_bad_input_is_refused_by_its_name(rest: httpx.Client, given: dict[str, A
     for answer in (rest.get("/v1/search", params=given), rest.post("/v1/search", json=given)):
         assert (answer.status_code, answer.json()["field"]) == (400, field)
         assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_json_tells_types_apart_and_takes_null_for_unset(rest: httpx.Client) -> None:
+    for wrong in ({"explain": 1}, {"k": "2"}, {"k": 2.5}, {"query": None}, {"limit": None}):
+        refused = rest.post("/v1/search", json={"query": "kea", **wrong})
+        assert (refused.status_code, refused.json()["field"]) == (400, next(iter(wrong)))
+    nulls = dict.fromkeys(("k", "method", "licenses", "per_entity", "minimum_score"))
+    assert rest.post("/v1/search", json={"query": "kea", **nulls}).json()["neighbors"]
+    assert len(rest.post("/v1/search", json={"query": "kea", "k": 1.0}).json()["neighbors"]) == 1
+
+
+def test_the_longest_source_that_is_taken_is_searched_for(rest: httpx.Client) -> None:
+    answer = rest.post("/v1/search", json={"query": "kea", "sources": ["s" * 1_000]})
+    assert (answer.status_code, answer.json()["neighbors"]) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/search", "GET, HEAD, POST"),
+        ("/v1/pairs", "POST"),
+        ("/v1/pairs/fox", "DELETE, GET, HEAD"),
+        ("/v1/pairs/fox/image", "GET, HEAD"),
+        ("/livez", "GET, HEAD"),
+    ],
+)
+def test_a_path_tells_all_of_its_methods(rest: httpx.Client, path: str, methods: str) -> None:
+    for method in ("OPTIONS", "PATCH"):
+        answer = rest.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
+@pytest.mark.parametrize("path", ["/v1/search?query=kea", "/v1/pairs/fox", "/v1/pairs/fox/image", "/healthz", "/docs"])
+def test_head_is_answered_as_get_without_the_body(rest: httpx.Client, path: str) -> None:
+    whole, head = rest.get(path), rest.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-type", "content-length", "etag"):
+        assert head.headers.get(name) == whole.headers.get(name)
 
 
 @pytest.mark.parametrize("identifier", CAPTIONS)
@@ -305,7 +346,7 @@ def test_a_search_is_narrowed_and_explained_by_its_fields(rest: httpx.Client) ->
         ({"method": "dense"}, "method"),
         ({"method": "guess"}, "method"),
         ({"minimum_side": -1}, "minimum_side"),
-        ({"sources": [""]}, "sources"),
+        ({"sources": [""]}, "sources.0"),
     ):
         refused = rest.post("/v1/search", json={"query": "a kea", **wrong})
         assert (refused.status_code, refused.json()["field"]) == (400, field)

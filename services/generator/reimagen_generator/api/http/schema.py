@@ -1,9 +1,11 @@
 """The bodies of the REST face: OpenAI's names, with what grounding adds to them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from reimagen_common.http_errors import OpenAIError
+from reimagen_common.models import when
 from reimagen_generator.requests import PREVIEWS, GenerationRequest, OutputFormat, Previews
 
 
@@ -18,11 +20,23 @@ def _only(*values: str, advice: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+_RULES: Final[list[Any]] = [
+    when("partial_images", {"type": "integer", "minimum": 1}, {"stream": {"const": True}}, required=("stream",)),
+    when(
+        "output_compression",
+        {"type": "integer", "maximum": 99},
+        {"output_format": {"enum": ["jpeg", "webp"]}},
+        required=("output_format",),
+    ),
+]
+
+
 class ImagesRequest(GenerationRequest):
     """A prompt, how it is to be grounded, and how the pictures are to come back."""
 
     model_config = ConfigDict(
         json_schema_extra={
+            "allOf": _RULES,
             "examples": [
                 {"prompt": "a red panda in the snow"},
                 {
@@ -33,7 +47,7 @@ class ImagesRequest(GenerationRequest):
                     "retrieval": {"k": 2, "method": "bm25"},
                     "guidance": {"strategy": "interleaved", "text_weight": 2, "neighbor_weight": 2},
                 },
-            ]
+            ],
         }
     )
 
@@ -135,7 +149,15 @@ class CompletedEvent(ImageData):
     output_format: OutputFormat = Field(description="Of the file.")
 
 
+class ErrorEvent(BaseModel):
+    """What went wrong in mid-stream, which ends it."""
+
+    type: Literal["error"] = "error"
+    error: OpenAIError
+
+
 StreamEvent = NeighborsEvent | ProgressEvent | PartialImageEvent | CompletedEvent
+STREAM_EVENTS: Final = (NeighborsEvent, ProgressEvent, PartialImageEvent, CompletedEvent, ErrorEvent)
 
 
 class Model(BaseModel):
