@@ -116,9 +116,9 @@ def sweep(
     with told(), _refused(), ExitStack() as closing:
         from reimagen_generator.evaluation import sweep as sweeps
         from reimagen_generator.evaluation.benches import items
-        from reimagen_generator.evaluation.drawing import keep_compiled
         from reimagen_generator.evaluation.grounding import Grounding
         from reimagen_generator.evaluation.presets import PRESETS
+        from reimagen_generator.jax_setup import keep_compiled
         from reimagen_generator.retrieval import Retriever
 
         if description in PRESETS:
