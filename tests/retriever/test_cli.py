@@ -112,6 +112,8 @@ def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -
         ({"REIMAGEN_RETRIEVER_WORKERS": "0"}, "error: workers: should be greater than or equal to 1"),
         ({"REIMAGEN_RETRIEVER_WORKERS": "many"}, "error: workers: should be a valid integer"),
         ({"REIMAGEN_RETRIEVER_MINIMUM_OVERLAP": "1.1"}, "error: minimum_overlap: should be less than or equal to 1"),
+        ({"REIMAGEN_RETRIEVER_HTTP": "127.0.0.1:99999"}, "error: http: must have a port from 0 to 65,535, got 99999"),
+        ({"REIMAGEN_RETRIEVER_ALLOWED_HOSTS": "a:1"}, "error: allowed_hosts: must be host names without ports"),
         ({"REIMAGEN_RETRIEVER_LOG_LEVEL": "loud"}, "error: log_level: should be 'debug', 'info', 'warning' or 'error'"),
     ],
 )
@@ -121,6 +123,13 @@ def test_a_setting_that_makes_no_sense_is_refused_by_its_name(
     result = run("serve", kb, "--address", "127.0.0.1:0", **environment)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("command", [("serve", "kb"), ("add", "kb", "source"), ("remove", "kb", "fox")])
+def test_a_port_that_does_not_exist_is_refused(command: tuple[str, ...]) -> None:
+    result = run(*command, "--address", "127.0.0.1:70000")
+    assert result.exit_code == 2
+    assert "error: address: must have a port from 0 to 65,535, got 70000" in result.stderr
 
 
 def test_serve_needs_a_knowledge_base() -> None:

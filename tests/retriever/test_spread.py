@@ -288,7 +288,7 @@ def test_without_ray_a_message_says_what_to_install(
 def test_what_no_cluster_answers_at_is_told_soon(source: Path, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"ray: no Ray cluster answers at 127\.0\.0\.1:1: "):
         build_of(source, tmp_path / "kb", "127.0.0.1:1")
-    with pytest.raises(InvalidArgument, match=r"ray: 'auto' is neither host:port nor local"):
+    with pytest.raises(InvalidArgument, match=r"ray: must be host:port, .*, got 'auto', or be local"):
         build_of(source, tmp_path / "kb", "auto")
 
 

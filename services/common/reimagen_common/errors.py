@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import grpc
 
+from reimagen_common.secrets import masked
+
 FIELD_KEY = "reimagen-field"
 RETRY_KEY = "grpc-retry-pushback-ms"
 
@@ -18,7 +20,7 @@ class ReimagenError(Exception):
     """Something went wrong that a client is told about; by itself, a fault of the service.
 
     Args:
-        message: What is wrong and what to do about it.
+        message: What is wrong and what to do about it. Passwords in addresses are masked.
         field: The request's field that is at fault; the message then begins with its name.
         retry_after: Seconds after which a retry may succeed.
     """
@@ -29,7 +31,7 @@ class ReimagenError(Exception):
 
     def __init__(self, message: str, *, field: str | None = None, retry_after: float | None = None) -> None:
         # Lone surrogates, which JSON can carry, have no place on a wire.
-        message = message.encode("utf-8", "backslashreplace").decode()
+        message = masked(message.encode("utf-8", "backslashreplace").decode())
         self.message = f"{field}: {message}" if field else message
         self.field = field
         self.retry_after = retry_after

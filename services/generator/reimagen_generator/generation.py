@@ -1,5 +1,6 @@
 """A request's whole way: check it, find its neighbors, draw it, write its files."""
 
+import hashlib
 import logging
 import secrets
 import time
@@ -17,7 +18,7 @@ from reimagen_generator.engine.call import Call, Finished, Step
 from reimagen_generator.engine.engine import Drawing, Engine
 from reimagen_generator.pictures import MEDIA_TYPES, decode, encode_preview
 from reimagen_generator.relevance import relevant
-from reimagen_generator.requests import SEEDS, GenerationRequest
+from reimagen_generator.requests import SEEDS, STEPS_FACTORS, GenerationRequest
 from reimagen_generator.retrieval import Filters, Neighbor, Neighbors, Retriever
 
 _DEFAULT_SIZE: Final = 256
@@ -91,7 +92,8 @@ class Generator:
         started = time.monotonic()
         with self.engine.admit(call) as place:
             references = _read_references(request)
-            _logger.info("accepted", extra={"call": call.id, "n": request.n, "size": size, "queued": place.ahead})
+            facts = {"call": call.id, "n": request.n, "size": size, "queued": place.ahead}
+            _logger.info("accepted", extra=facts | ({"user": _hashed(request.user)} if request.user else {}))
             yield Accepted(id=call.id, seed=first, size=size, queued=place.ahead)
             grounds = self._find(request, k, call)
             yield grounds
@@ -102,6 +104,7 @@ class Generator:
                 size=size,
                 guidance=guidance,
                 previews=request.previews,
+                steps_factor=STEPS_FACTORS[request.quality],
             )
             for event in place.draw(drawing):
                 match event:
@@ -188,9 +191,10 @@ class Generator:
                 ),
                 generation=grounds.generation,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
+                quality=request.quality,
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
-                image = provenance.encode(pixels, request.output_format, origin)
+                image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
             yield Picture(
                 index=index,
                 seed=seed,
@@ -198,6 +202,11 @@ class Generator:
                 media_type=MEDIA_TYPES[request.output_format],
                 size=drawing.size,
             )
+
+
+def _hashed(user: str) -> str:
+    """The beginning of the SHA-256 of a user's id: it tells users apart and does not say who they are."""
+    return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _read_references(request: GenerationRequest) -> list[ReferencePair]:

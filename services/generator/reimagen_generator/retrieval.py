@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common import request_id, tracing
@@ -16,6 +17,7 @@ _MESSAGE_BYTES: Final = 64 * 1024 * 1024
 # The rest of a call's time belongs to the drawing.
 _SHARE: Final = 0.25
 _LONGEST_SECONDS: Final = 10.0
+_HEALTH_SECONDS: Final = 0.5
 # Where the address stands for several retrievers, each search goes to the next one that is there, and so does a retry.
 # gRPC spreads each pause by ±20 % itself, and stops retrying at the deadline.
 _SERVICE: Final = json.dumps(
@@ -106,6 +108,7 @@ class Retriever:
             ],
         )
         self._stub = retrieval_pb2_grpc.RetrievalStub(self._channel)
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     def close(self) -> None:
         """Hang up; searches under way fail."""
@@ -170,6 +173,18 @@ class Retriever:
         with self._calling("get pair"):
             pair = self._stub.GetPair(request, timeout=_LONGEST_SECONDS, metadata=_metadata())
         return pair.image, pair.media_type
+
+    def complaint(self) -> str | None:
+        """Say what keeps the retriever from answering, within half a second; None where all is well."""
+        try:
+            answer = self._health.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:  # It answers, which is what was asked.
+                return None
+            return f"the retriever at {self._address} does not answer: only requests that retrieve nothing are served"
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            return f"the retriever at {self._address} is starting or stopping"
+        return None
 
     @contextmanager
     def _calling(self, what: str) -> Iterator[None]:

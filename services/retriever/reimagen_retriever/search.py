@@ -51,10 +51,9 @@ class Search:
             )
         if not 1 <= self.k <= MAXIMUM_K:
             raise InvalidArgument(f"must be 1 to {MAXIMUM_K}, got {self.k:,}", field=f"{within}k")
-        least = -1 if self.method == "dense" else 0
-        if self.minimum_score is not None and not (math.isfinite(self.minimum_score) and self.minimum_score >= least):
+        if self.minimum_score is not None and not (math.isfinite(self.minimum_score) and self.minimum_score >= -1):
             raise InvalidArgument(
-                f"must be a number from {least} up, got {self.minimum_score}", field=f"{within}minimum_score"
+                f"must be a number from -1 up, got {self.minimum_score}", field=f"{within}minimum_score"
             )
         if self.per_entity and self.method != "bm25":
             raise InvalidArgument(

@@ -9,6 +9,7 @@ from typing import Literal
 from fastapi import FastAPI
 
 from reimagen.v1 import retrieval_pb2_grpc
+from reimagen_common.addresses import hosts_of
 from reimagen_common.errors import InvalidArgument, Unavailable
 from reimagen_common.grpc_server import GrpcServer
 from reimagen_common.http_server import HttpServer, listen
@@ -131,7 +132,15 @@ class Service:
                 operations = operations_router(self._siblings.health, self._siblings.metrics)
             else:
                 operations = operations_router(self.health)
-            self._start(HttpServer(create_app(self._retriever, operations, workers=settings.workers), opened))
+            app = create_app(
+                self._retriever,
+                operations,
+                workers=settings.workers,
+                body_seconds=settings.body_seconds,
+                base_url=settings.base_url,
+            )
+            allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
+            self._start(HttpServer(app, opened, allowed_hosts=allowed))
         self._grpc.start()
 
     def _start(self, server: HttpServer) -> None:

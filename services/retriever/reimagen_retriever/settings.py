@@ -4,16 +4,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from reimagen_common.command_line import Address
+from reimagen_common.addresses import Address
+from reimagen_common.http_settings import HttpSettings
 
 # Over the demonstration's texts no prompt for an unknown thing in a known scene finds a neighbor from 0.6 up; at 0.5
 # a third do, by a word of the scene, without a minimum three quarters. Prompts for known things keep theirs.
 DEFAULT_MINIMUM_OVERLAP = 0.6
 
 
-class Settings(BaseSettings):
+class Settings(HttpSettings):
     """Settings of `reimagen-retriever serve`."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_RETRIEVER_", frozen=True)
@@ -22,7 +23,7 @@ class Settings(BaseSettings):
         description="Folder of the knowledge base to serve, or the address of one in an object store, such as "
         "s3://bucket/kb, for reading alone."
     )
-    address: str = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
+    address: Address = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
     http: Address | None = Field(
         default=None, description="host:port of REST, health and metrics, such as 127.0.0.1:8001; port 0 takes any."
     )

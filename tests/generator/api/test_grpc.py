@@ -85,6 +85,12 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"references": [pb.Reference(image=png())] * 17}, "references"),
     ({"previews": 4}, "previews"),
     ({"output_format": 99}, "output_format"),
+    ({"quality": 99}, "quality"),
+    ({"output_compression": 40}, "output_compression"),
+    (
+        {"guidance": pb.Guidance(strategy=pb.Guidance.STRATEGY_JOINT, neighbor_weight=2)},
+        "guidance.neighbor_weight",
+    ),
 ]
 
 
@@ -104,6 +110,13 @@ def test_a_retriever_that_is_down_is_unavailable_and_says_what_to_do(served: Any
         list(served.generation.Generate(pb.GenerateRequest(prompt="a red panda"), timeout=SECONDS))
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "reimagen-retriever serve" in str(refused.value.details())
+
+
+def test_quality_and_compression_are_taken(served: Any) -> None:
+    options = {"size": 16, "seed": 7, "output_format": pb.OUTPUT_FORMAT_JPEG, "user": "customer-4711"}
+    low = draw(served, **options, quality=pb.QUALITY_LOW, output_compression=10)
+    assert [event.progress.steps for event in low if event.HasField("progress")] == [1]
+    assert len(low[-1].picture.image) < len(draw(served, **options, quality=pb.QUALITY_LOW)[-1].picture.image)
 
 
 def test_the_cascade_is_described(served: Any) -> None:

@@ -71,6 +71,22 @@ def test_outside_the_interval_a_step_makes_one_evaluation() -> None:
     assert np.abs(banded - nowhere).max() > 1e-3
 
 
+def test_more_and_fewer_steps_are_taken_by_the_step_that_is_compiled() -> None:
+    rows: list[int] = []
+    stage = Stage(config(), Counting(config(), rows), None)
+    taken = [len(list(stage.sample(conditions(len(KEYS)), WEIGHTED, KEYS, factor))) for factor in (1, 0.5, 2, 0.01)]
+    assert taken == [9, 4, 18, 1]
+    assert rows == [3 * len(KEYS)]
+
+
+def test_sections_are_scaled_each_within_its_timesteps() -> None:
+    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=107, sections=(7, 0, 0, 0, 100))
+    for factor, sections in ((0.5, (4, 0, 0, 0, 50)), (0.01, (1, 0, 0, 0, 1)), (3, (21, 0, 0, 0, 200))):
+        scaled = stage.with_steps(factor)
+        assert (scaled.sections, scaled.steps) == (sections, sum(sections))
+        assert StageConfig.model_validate(scaled.model_dump()) == scaled
+
+
 LEARNED = POINTS.model_copy(update={"learned_variance": True})
 
 

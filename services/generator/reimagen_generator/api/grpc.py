@@ -38,6 +38,12 @@ _FORMATS: Final = {
     pb.OUTPUT_FORMAT_JPEG: "jpeg",
     pb.OUTPUT_FORMAT_WEBP: "webp",
 }
+_QUALITIES: Final = {
+    pb.QUALITY_UNSPECIFIED: "auto",
+    pb.QUALITY_LOW: "low",
+    pb.QUALITY_MEDIUM: "medium",
+    pb.QUALITY_HIGH: "high",
+}
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServicer):
@@ -107,6 +113,9 @@ def _read(message: pb.GenerateRequest) -> GenerationRequest:
             "references": tuple({"image": given.image, "text": given.text} for given in message.references),
             "previews": message.previews,
             "output_format": _known(_FORMATS, message.output_format, "output_format"),
+            "output_compression": message.output_compression if message.HasField("output_compression") else None,
+            "quality": _known(_QUALITIES, message.quality, "quality"),
+            "user": message.user or None,
         }
     )
 

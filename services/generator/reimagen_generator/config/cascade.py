@@ -144,6 +144,15 @@ class StageConfig(_Frozen):
         self.check_guidance(self.guidance)
         return self
 
+    def with_steps(self, factor: float) -> Self:
+        """The same stage, sampled in so many times its own steps; at least one."""
+        if factor == 1:
+            return self
+        parts = self.sections or (self.steps,)
+        most = 1000 // len(parts)
+        scaled = tuple(min(most, max(1, round(steps * factor))) if steps else 0 for steps in parts)
+        return self.model_copy(update={"steps": sum(scaled), "sections": scaled if self.sections else None})
+
     def check_guidance(self, guidance: Guidance) -> None:
         """Refuses guidance that this stage's sampler cannot follow.
 

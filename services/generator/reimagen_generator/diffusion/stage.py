@@ -157,9 +157,11 @@ class Stage:
         x, carry, conditions, keys = rows
         return Stage._step.lower(self, strategy, self.parameters, x, carry, step, times, conditions, weights, keys)
 
-    def sample(self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]) -> Iterator[Sampled]:
-        """Yields after each step; the last step's `x` is the result, in [-1, 1]."""
-        strategy, guided, steps = self._plan(conditions, guidance)
+    def sample(
+        self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"], steps_factor: float = 1.0
+    ) -> Iterator[Sampled]:
+        """Yields after each of `steps_factor` times the stage's own steps; the last `x` is the result, in [-1, 1]."""
+        strategy, guided, steps = self._plan(conditions, guidance, steps_factor)
         weights = guiding.weights(guidance)
         keys = place_rows(keys, self._mesh)
         x = self._noise(keys)
@@ -179,12 +181,12 @@ class Stage:
         return x
 
     def _plan(
-        self, conditions: Conditions, guidance: Guidance
+        self, conditions: Conditions, guidance: Guidance, steps_factor: float = 1.0
     ) -> tuple[Strategy | None, Bool[np.ndarray, " steps"], Float[np.ndarray, "steps 3"]]:
         """The strategy of the guided steps, which steps these are, and t, λ_t and λ_s of each."""
         self.config.check_guidance(guidance)
         any_neighbor = conditions.neighbors is not None and bool(conditions.neighbors.mask.any())
-        grid = schedule.grid(self.config)
+        grid = schedule.grid(self.config.with_steps(steps_factor))
         steps = np.stack([grid.time, grid.log_snr[:-1], grid.log_snr[1:]], axis=1)
         return guiding.strategy_of(guidance, neighbors=any_neighbor), guiding.guided(guidance, grid.log_snr[:-1]), steps
 

@@ -12,7 +12,9 @@ from reimagen_retriever.knowledge_base.pair import StoredPair
 MAXIMUM_VALUES = 64
 MAXIMUM_EXCLUDED = 500
 MAXIMUM_SIDE = 100_000
-_LONGEST_VALUE = 2_000
+LONGEST_VALUE = 2_000
+# Of UTF-8; Lucene refuses longer prefixes.
+LONGEST_SOURCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,10 @@ class Filters:
             values = getattr(self, name)
             if len(values) > most:
                 raise InvalidArgument(f"must be at most {most}, got {len(values):,}", field=f"{within}{name}")
-            if any(len(value) > _LONGEST_VALUE for value in values):
-                raise InvalidArgument(f"must have at most {_LONGEST_VALUE:,} characters each", field=f"{within}{name}")
+            if any(len(value) > LONGEST_VALUE for value in values):
+                raise InvalidArgument(f"must have at most {LONGEST_VALUE:,} characters each", field=f"{within}{name}")
+        if any(len(source.encode("utf-8", "surrogatepass")) > LONGEST_SOURCE for source in self.sources):
+            raise InvalidArgument(f"must have at most {LONGEST_SOURCE:,} bytes of UTF-8 each", field=f"{within}sources")
         if "" in self.sources:
             raise InvalidArgument("must not be empty: every source begins with that", field=f"{within}sources")
         if not 0 <= self.minimum_side <= MAXIMUM_SIDE:

@@ -12,6 +12,7 @@ import typer
 
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+from reimagen_common.addresses import read_address
 from reimagen_common.command_line import told
 from reimagen_common.errors import ReimagenError, from_rpc_error
 from reimagen_retriever.folder_lock import Holder
@@ -111,6 +112,7 @@ def remove(
 
 @contextmanager
 def _service(address: str) -> Iterator[RetrievalStub]:
+    read_address(address, "address")
     with grpc.insecure_channel(address) as channel:
         try:
             yield RetrievalStub(channel)

@@ -1,10 +1,34 @@
 """The bodies of the REST face: OpenAI's names, with what grounding adds to them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from reimagen_common.http_errors import OpenAIError
+from reimagen_common.models import when
 from reimagen_generator.requests import PREVIEWS, GenerationRequest, OutputFormat, Previews
+
+
+def _only(*values: str, advice: str) -> BeforeValidator:
+    """Refuse values that OpenAI has and this service has not, and say what to do instead."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and value not in values:
+            raise ValueError(f"must be {' or '.join(values)}, or left out: {advice}")
+        return value
+
+    return BeforeValidator(check)
+
+
+_RULES: Final[list[Any]] = [
+    when("partial_images", {"type": "integer", "minimum": 1}, {"stream": {"const": True}}, required=("stream",)),
+    when(
+        "output_compression",
+        {"type": "integer", "maximum": 99},
+        {"output_format": {"enum": ["jpeg", "webp"]}},
+        required=("output_format",),
+    ),
+]
 
 
 class ImagesRequest(GenerationRequest):
@@ -12,6 +36,7 @@ class ImagesRequest(GenerationRequest):
 
     model_config = ConfigDict(
         json_schema_extra={
+            "allOf": _RULES,
             "examples": [
                 {"prompt": "a red panda in the snow"},
                 {
@@ -22,7 +47,7 @@ class ImagesRequest(GenerationRequest):
                     "retrieval": {"k": 2, "method": "bm25"},
                     "guidance": {"strategy": "interleaved", "text_weight": 2, "neighbor_weight": 2},
                 },
-            ]
+            ],
         }
     )
 
@@ -36,7 +61,14 @@ class ImagesRequest(GenerationRequest):
     )
     stream: bool = Field(False, strict=True, description="Answer with server-sent events while the pictures are drawn.")
     model: str | None = Field(None, description="The cascade, as /v1/models lists it; unset means the loaded one.")
-    user: Annotated[str | None, Field(max_length=256)] = Field(None, description="Your own user's id, for the log.")
+    background: Annotated[
+        Literal["auto", "opaque"],
+        _only("auto", "opaque", advice="pictures have no transparent parts; cut them out of the picture afterwards"),
+    ] = Field("auto", description="Pictures are opaque.")
+    style: Annotated[Literal["vivid"], _only("vivid", advice="say in the prompt how the picture is to look")] = Field(
+        "vivid", description="There is one style; the prompt says how a picture is to look."
+    )
+    moderation: Literal["auto", "low"] = Field("auto", description="Nothing is moderated either way.")
 
 
 class ImageData(BaseModel):
@@ -117,7 +149,15 @@ class CompletedEvent(ImageData):
     output_format: OutputFormat = Field(description="Of the file.")
 
 
+class ErrorEvent(BaseModel):
+    """What went wrong in mid-stream, which ends it."""
+
+    type: Literal["error"] = "error"
+    error: OpenAIError
+
+
 StreamEvent = NeighborsEvent | ProgressEvent | PartialImageEvent | CompletedEvent
+STREAM_EVENTS: Final = (NeighborsEvent, ProgressEvent, PartialImageEvent, CompletedEvent, ErrorEvent)
 
 
 class Model(BaseModel):
