@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.relevance import BASES, Caption, Prompt, read
-from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.bm25 import BM25Index, Relevance
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 K = 2
-RULES: dict[str, Callable[[BM25Index, str], list[str]]] = {
-    "plain top-k (the paper)": lambda index, query: [hit.pair.id for hit in index.search(query, K, 0.0, 0.0)],
-    "overlap from 0.6 (before)": lambda index, query: [hit.pair.id for hit in index.search(query, K, 0.0, 0.6)],
+RULES: dict[str, Relevance] = {
+    "any: plain top-k (the paper)": "any",
+    "entity (default)": "entity",
+    "phrase": "phrase",
 }
 
 
@@ -85,8 +86,13 @@ def main(*, held_back: bool, misses: bool) -> None:
         print(f"{name}: {len(captions):,} captions, {there} prompts for what is there, {len(asked) - there} for others")
         with tempfile.TemporaryDirectory() as folder:
             index = index_of(captions, Path(folder))
-            for rule, find in RULES.items():
-                result = measure(lambda query, find=find: find(index, query), asked)  # type: ignore[misc]
+            for rule, relevance in RULES.items():
+
+                def find(query: str, index: BM25Index = index, relevance: Relevance = relevance) -> list[str]:
+                    return [hit.pair.id for hit in index.search(query, K, 0.0, relevance)]
+
+                tell = print if misses and relevance == "entity" else lambda _: None
+                result = measure(find, asked, tell)
                 print(f"  {rule:34}{result.right_first:14.1%}{result.nothing_found:16.1%}{result.false_finds:14.1%}")
             index.close()
 

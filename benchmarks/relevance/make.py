@@ -95,6 +95,7 @@ def entity_of_title(title: str, wordnet: WordNet) -> str:
 
 def names(title: str, entity: str, wordnet: WordNet, *, of_titles: bool) -> bool:
     """Return whether a caption names the entity: has all its words and, being a title, ends in its last one."""
+    title = re.sub(r"\([^)]*\)", "", title)
     wanted = [wordnet.lemma(word) for word in entity.split()]
     said = [wordnet.lemma(word) for word in _words(title)]
     if not set(wanted) <= set(said):

@@ -38,7 +38,7 @@ class WordNet:
         word = word.lower()
         if word in self.nouns and not word.endswith("s"):
             return word
-        for ending, replacement in _PLURALS.items():
+        for ending, replacement in _ENDINGS:
             if word.endswith(ending) and len(word) > len(ending) + 1:
                 singular = word[: -len(ending)] + replacement
                 if singular in self.nouns:

@@ -160,4 +160,4 @@ def test_the_command_needs_numba_and_serving_does_not(tmp_path: Path, monkeypatc
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(InvalidArgument, match=r"pip install 'reimagen-retriever\[neighbors\]'"):
-        export(tmp_path, tmp_path / "out", Options(k=2, minimum_overlap=0.6))
+        export(tmp_path, tmp_path / "out", Options(k=2, relevance="entity"))

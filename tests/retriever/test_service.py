@@ -47,7 +47,7 @@ def retriever(server: LocalRedis) -> Iterator[Opened]:
     opened: list[Retriever] = []
 
     def make(folder: Path, *, cached: bool = True) -> Retriever:
-        made = Retriever(folder, AnswerCache(server.url if cached else None, 100), minimum_overlap=0.6)
+        made = Retriever(folder, AnswerCache(server.url if cached else None, 100), relevance="entity")
         made.open()
         opened.append(made)
         return made

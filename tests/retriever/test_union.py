@@ -32,7 +32,7 @@ from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.writer import LiveWriter, Put, Remove
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.ranking import Ranking
-from reimagen_retriever.search import Minima, Search, explain, find
+from reimagen_retriever.search import Defaults, Search, explain, find
 from reimagen_retriever.service import Retriever
 from reimagen_retriever.upkeep.snapshot import restore, snapshot
 from reimagen_retriever.upkeep.union import unite
@@ -47,7 +47,7 @@ Row = dict[str, str]
 WORDS = ("red", "green", "golden", "tiny", "snow", "panda", "fox", "leopard", "train", "hotel", "kea", "rocket")
 PAIRS = 300
 PARTS = 3
-EVERYTHING = Minima(0, -1)
+EVERYTHING = Defaults(0, -1)
 
 
 def rows() -> list[Row]:
@@ -133,7 +133,7 @@ def test_a_union_finds_what_one_base_of_all_pairs_does(
 ) -> None:
     search = Search(query, k, filters=filters, method=method, per_entity=more and method == "bm25")  # type: ignore[arg-type]
     whole, union = bases
-    minima = Minima(0.4 if more else 0, 0.2 if more else -1)
+    minima = Defaults(0.4 if more else 0, 0.2 if more else -1)
     expected, found = find(whole, search, minima), find(union, search, minima)
     assert len(found) == len(expected)
     for mine, theirs in zip(found, expected, strict=True):

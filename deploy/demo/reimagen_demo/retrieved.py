@@ -19,10 +19,9 @@ from reimagen_demo.entities import Entity
 from reimagen_demo.pairs import PairId
 from reimagen_demo.prompts import Composition
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, BM25Index
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.ranking import Ranking
-from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
 
 NEIGHBORS = 2
 """Of a sample, at most."""
@@ -63,11 +62,11 @@ def search_index(index: BM25Index, compositions: Sequence[Composition], prompts:
         ranking = Ranking(read_captions(index, index.in_order()), index, pool)
         for first in range(0, len(of_one), _BATCH):
             batch = of_one[first : first + _BATCH]
-            for prompt, hits in zip(batch, ranking.search(batch, HITS, DEFAULT_MINIMUM_OVERLAP), strict=True):
+            for prompt, hits in zip(batch, ranking.search(batch, HITS, DEFAULT_RELEVANCE), strict=True):
                 found[prompt] = tuple(hit.pair.id for hit in hits)
             progress.update(len(batch))
         for prompt in of_two:
-            hits = index.search_per_entity(prompt, HITS, 0.0, DEFAULT_MINIMUM_OVERLAP)
+            hits = index.search_per_entity(prompt, HITS, 0.0, DEFAULT_RELEVANCE)
             found[prompt] = tuple(hit.pair.id for hit in hits)
             progress.update()
     return [found[prompt] for prompt in prompts]

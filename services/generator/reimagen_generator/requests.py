@@ -33,6 +33,7 @@ EXCLUDED_IDS = 500
 LARGEST_SIDE = 100_000
 
 Method = Literal["bm25", "dense", "hybrid"]
+Relevance = Literal["any", "entity", "phrase"]
 OutputFormat = Literal["png", "jpeg", "webp"]
 
 _DATA_URL = re.compile(r"data:image/[a-z+.-]+;base64,", re.ASCII)
@@ -109,6 +110,17 @@ class Retrieval(_Model):
         description="Neighbors of each thing that the prompt names, in turn, instead of those that match it best as a "
         "whole, which are often all of one thing. With bm25 alone.",
     )
+    minimum_score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None,
+        description="Pairs that score less, by the method's score, are no neighbors. Unless `relevance` is set, all "
+        "others are.",
+    )
+    relevance: Relevance | None = Field(
+        None,
+        description="What a pair's caption must have: any word of the prompt, the main word of what the prompt asks "
+        "for (`entity`), or every word of the phrase that names it; unset, as the retriever is set.",
+    )
+    explain: bool = Field(False, strict=True, description="Tell why each neighbor was found.")
     licenses: tuple[str, ...] = Field(
         (),
         max_length=FILTER_VALUES,
@@ -133,9 +145,11 @@ class Retrieval(_Model):
     )
 
     @model_validator(mode="after")
-    def _per_entity_is_by_words(self) -> Self:
+    def _words_are_for_searches_by_words(self) -> Self:
         if self.per_entity and self.method != "bm25":
             raise ValueError("per_entity goes with method bm25: a thing is told by the words of the prompt")
+        if self.relevance is not None and self.method == "dense":
+            raise ValueError("relevance goes with method bm25 or hybrid: by vectors, minimum_score says what is near")
         return self
 
 

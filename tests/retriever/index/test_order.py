@@ -43,7 +43,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
 def test_the_first_hits_are_those_of_a_long_sorted_search(
     index: BM25Index, words: list[str], k: int, minimum_overlap: float
 ) -> None:
-    everything = index.search(" ".join(words), 1_000, 0, 0)
+    everything = index.search(" ".join(words), 1_000, 0, "any")
     order = [(-hit.score, hit.pair.id.encode()) for hit in everything]
     assert order == sorted(order)
     # As far as `search` looks for pairs of enough overlap.
@@ -53,5 +53,5 @@ def test_the_first_hits_are_those_of_a_long_sorted_search(
 
 
 def test_there_are_ties_within_and_across_segments(index: BM25Index) -> None:
-    scores = [hit.score for hit in index.search("panda", 1_000, 0, 0)]
+    scores = [hit.score for hit in index.search("panda", 1_000, 0, "any")]
     assert len(scores) > 2 * SEGMENTS > 2 * len(set(scores))

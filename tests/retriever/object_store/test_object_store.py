@@ -111,7 +111,7 @@ def test_a_base_in_a_store_is_the_base_itself(kept: Path, http: Opened, tmp_path
         assert there.manifest.model_copy(update={"store": None}) == here.manifest
         assert pairs(there) == pairs(here)
         for word in WORDS:
-            (mine,), (theirs,) = (base.index.search(f"the {word}", 1, 0, 0) for base in (there, here))
+            (mine,), (theirs,) = (base.index.search(f"the {word}", 1, 0, "any") for base in (there, here))
             assert mine == theirs
             assert there.images.read(mine.pair) == here.images.read(theirs.pair)
     here.close()

@@ -13,10 +13,11 @@ from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
 from reimagen_common.http_errors import Problem, register_error_handlers
 from reimagen_common.http_server import BodyLimit, Places
+from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.search import DEFAULT_K, MAXIMUM_K, MAXIMUM_QUERY_CHARACTERS, Method, Search
-from reimagen_retriever.service import FoundPair, Retriever
+from reimagen_retriever.service import Answer, FoundPair, Retriever
 
 _BODY_BYTES: Final = 64 * 1024 * 1024
 _DESCRIPTION: Final = "The (image, text) pairs of a knowledge base: found by texts, read, added and removed."
@@ -37,7 +38,12 @@ class SearchRequest(BaseModel):
     k: int = Field(DEFAULT_K, description=f"How many pairs at most, 1 to {MAXIMUM_K}.")
     method: Method = Field("bm25", description="By words, by meaning (where the base has vectors), or both.")
     minimum_score: float | None = Field(
-        None, description="Pairs that score below this are no neighbors; unset, the service tells by what texts share."
+        None, description="Pairs that score below this are no neighbors. Unless `relevance` is set, all others are."
+    )
+    relevance: Relevance | None = Field(
+        None,
+        description="What a caption must have: any word of the query, the main word of what the query asks for "
+        "(`entity`), or every word of the phrase that names it; unset, the service's default.",
     )
     per_entity: bool = Field(
         False, description="Pairs for each of the things that the query names, in turn; with bm25 alone."
@@ -58,6 +64,7 @@ class SearchRequest(BaseModel):
             omit_images=True,
             method=self.method,
             minimum_score=self.minimum_score,
+            relevance=self.relevance,
             per_entity=self.per_entity,
             filters=Filters(
                 licenses=tuple(self.licenses),
@@ -99,7 +106,7 @@ class Reason(BaseModel):
     """Why a pair was found."""
 
     terms: list[Term] = Field(description="The most first; none where it was found by vectors alone.")
-    overlap: float = Field(description="How much query and text have in common, 0 to 1.")
+    named: list[str] = Field(description="The things of the query that the caption names.")
     cosine: float | None = Field(description="Of the vectors of query and pair, where they were compared.")
     bm25_rank: int | None = Field(description="Of a hybrid search, in BM25's ranking.")
     dense_rank: int | None = Field(description="Of a hybrid search, in the vectors' ranking.")
@@ -113,12 +120,22 @@ class Neighbor(Pair):
     explanation: Reason | None = Field(None, description="Where `explain` asked for it.")
 
 
+class NothingFound(BaseModel):
+    """Why a search found nothing."""
+
+    reason: str
+    field: str = Field(description="Of the request, to change.")
+    nearest: Pair | None = Field(description="What would be found first if all pairs were taken.")
+    lacking: list[str] = Field(description="Words of the query that the nearest pair's caption would need.")
+
+
 class SearchResponse(BaseModel):
     """What was found, best first."""
 
     neighbors: list[Neighbor] = Field(description="Fewer than k, or none, when no more pairs are relevant.")
     generation: str = Field(description="The generation of the knowledge base that answered.")
     cached: bool = Field(description="Whether the answer came from the cache.")
+    nothing_found: NothingFound | None = Field(description="Why there are no neighbors, where there are none.")
 
 
 class PairsForm(BaseModel):
@@ -216,7 +233,12 @@ def _knowledge_base_router(retriever: Retriever) -> APIRouter:
             Neighbor(**_fields(found, request), rank=rank, score=found.score, explanation=_reason(found))
             for rank, found in enumerate(answer.neighbors, start=1)
         ]
-        return SearchResponse(neighbors=neighbors, generation=answer.generation, cached=answer.cached)
+        return SearchResponse(
+            neighbors=neighbors,
+            generation=answer.generation,
+            cached=answer.cached,
+            nothing_found=_nothing_found(answer, request),
+        )
 
     @router.post("/search")
     def search_by_body(asked: SearchRequest, request: Request) -> SearchResponse:
@@ -288,11 +310,19 @@ def _reason(found: FoundPair) -> Reason | None:
     hit = found.explanation.hit
     return Reason(
         terms=[Term(**asdict(term)) for term in found.explanation.terms],
-        overlap=found.explanation.overlap,
+        named=list(found.explanation.named),
         cosine=hit.cosine,
         bm25_rank=hit.bm25_rank,
         dense_rank=hit.dense_rank,
     )
+
+
+def _nothing_found(answer: Answer, request: Request) -> NothingFound | None:
+    nothing = answer.nothing_found
+    if nothing is None:
+        return None
+    nearest = Pair(**_fields(FoundPair(nothing.nearest.pair, b""), request)) if nothing.nearest else None
+    return NothingFound(reason=nothing.reason, field=nothing.field, nearest=nearest, lacking=list(nothing.lacking))
 
 
 def _fields(found: FoundPair, request: Request) -> dict[str, Any]:
