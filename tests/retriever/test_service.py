@@ -337,7 +337,7 @@ def test_a_batch_too_large_to_send_is_refused(tmp_path: Path, retriever: Opened)
 
 
 def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBase) -> None:
-    serving = Retriever(base({"a": "a fox"}), AnswerCache(None, 1), 0.6)
+    serving = Retriever(base({"a": "a fox"}), AnswerCache(None, 1), "entity")
     calls: list[Callable[[], object]] = [
         lambda: serving.search(Search("a fox")),
         lambda: serving.batch_search([Search("a fox")]),
@@ -356,4 +356,4 @@ def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBa
 
 def test_no_base_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no finished knowledge base"):
-        Retriever(tmp_path, AnswerCache(None, 1), 0.6).open()
+        Retriever(tmp_path, AnswerCache(None, 1), "entity").open()

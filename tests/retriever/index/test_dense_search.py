@@ -182,7 +182,7 @@ def test_hybrid_is_the_fusion_of_both_rankings(
             assert rank == (groups.index(group) + 1 if group in groups else None)
         assert passes(hit.pair, filters)
     floor = hits[len(hits) // 2].score if hits else 0.0
-    kept = searcher.search_hybrid(query, k, floor, 0.3, 0.4, filters)
+    kept = searcher.search_hybrid(query, k, floor, "entity", 0.4, filters)
     assert kept == [hit for hit in hits if hit.score >= floor]
 
 

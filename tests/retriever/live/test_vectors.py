@@ -144,7 +144,7 @@ def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(
 
 
 def opened(folder: Path, encoder: Path | None = None) -> Retriever:
-    retriever = Retriever(folder, AnswerCache(None, 1), 0.6, encoder=encoder)
+    retriever = Retriever(folder, AnswerCache(None, 1), "entity", encoder=encoder)
     retriever.open()
     return retriever
 

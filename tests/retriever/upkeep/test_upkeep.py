@@ -102,7 +102,7 @@ def test_a_base_without_pairs_can_be_compacted_and_added_to(base: MakeBase, pict
 
 
 def test_searches_go_on_while_a_base_is_compacted_and_restored(changed: Path, tmp_path: Path) -> None:
-    serving = Retriever(changed, AnswerCache(None, 1), 0.6)
+    serving = Retriever(changed, AnswerCache(None, 1), "entity")
     serving.open()
     snapshot(changed, tmp_path / "kept")
     steps: tuple[Callable[[], Manifest], ...] = (

@@ -84,7 +84,7 @@ class ThingReader:
             case "either":
                 main = tuple(dict.fromkeys((words[0], words[-1])))
         heads = tuple(dict.fromkeys(head for word in main for head in self._heads(word)))
-        terms = tuple(dict.fromkeys(term for word in words for term in self._analyzer.terms(word)))
+        terms = tuple(dict.fromkeys(term for word in phrase.words for term in self._analyzer.terms(word)))
         return Thing(heads, terms, " ".join(phrase.words), main)
 
     def _heads(self, word: str) -> tuple[Head, ...]:

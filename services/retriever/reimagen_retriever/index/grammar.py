@@ -46,7 +46,8 @@ ENGLISH = Grammar(
         "in on at under below beneath underneath over above by among amid amidst inside outside within without "
         "into onto from off across along around against through throughout towards toward during before after "
         "until since past beyond upon atop behind between for to as like via per up down out away which who whose "
-        "that while where when is are was were be been being has have having does alone together outdoors indoors"
+        "that while where when is are was were be been being has have having does alone together outdoors indoors "
+        "underwater downtown uptown overhead ashore aboard"
     ),
     verbs=_words(
         "stands sits lies runs walks flies swims sleeps rides plays eats holds wears looks jumps drives climbs sings "
@@ -141,7 +142,10 @@ _NOUNS_LIKE_PARTICIPLES = _words(
     "covering coating sterling yearling darling marking parking bed seed weed reed shed sled bobsled moped steed "
     "breed hundred seabed watershed flatbed"
 )
-_IRREGULAR_PARTICIPLES = _words("made worn seen lit built drawn torn hung shot caught held shown known grown bent")
+_AFTER_A_NOUN = _words(
+    "made worn seen lit built drawn torn hung shot caught held shown known grown bent deep high low far"
+)
+"""Irregular participles and adverbs, before another function word."""
 _WITH_OBJECTS = _words(
     "wearing holding carrying riding eating drinking playing chasing pulling pushing catching throwing watching "
     "reading driving selling feeding kicking hugging kissing"
@@ -166,14 +170,14 @@ def is_predicate(word: str, before: str, after: str, *, singular: bool, ends: bo
         singular: Whether the phrase began with "a" or "an".
         ends: Whether what comes after is no content word.
     """
-    if before.endswith("ly"):
+    if before.endswith("ly") or is_adjective(before):
         return False
     takes_object = after in ENGLISH.articles
     if _THIRD_PERSON.fullmatch(word) and word not in _NOUNS_LIKE_THIRD_PERSON:
         return takes_object or (singular and after in ENGLISH.prepositions)
-    if word in _WITH_OBJECTS and not is_adjective(before):
+    if word in _WITH_OBJECTS:
         return True
-    if word in _IRREGULAR_PARTICIPLES:
+    if word in _AFTER_A_NOUN:
         return ends and after not in ENGLISH.of
     if len(word) < _SHORTEST_PARTICIPLE or not word.endswith(("ing", "ed")):
         return False
