@@ -41,7 +41,7 @@ from reimagen_retriever.neighbors.shards import Options
 from reimagen_retriever.upkeep.snapshot import snapshot
 from reimagen_retriever.upkeep.verify import verify
 
-OPTIONS = Options(k=2, minimum_overlap=0.6)
+OPTIONS = Options(k=2, relevance="entity")
 ALL = Filters(keep_duplicates=True)
 THINGS = ("fox", "kea", "panda", "owl", "crab")
 
@@ -180,7 +180,7 @@ def test_a_spread_build_makes_the_base_that_one_process_makes(
     assert verify(kb)[1] == []
     bases = [KnowledgeBase.open(folder) for folder in (tmp_path / "one", kb)]
     for query in ("a kea of the first shard", "fox number 3", "crab"):
-        found = [[(hit.pair.id, hit.score) for hit in base.index.search(query, 9, 0, 0, ALL)] for base in bases]
+        found = [[(hit.pair.id, hit.score) for hit in base.index.search(query, 9, 0, "any", ALL)] for base in bases]
         assert found[0] == found[1] != []
     for base in bases:
         base.close()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from reimagen.v1 import retrieval_pb2
 from reimagen_common import tracing
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import metrics, provenance
@@ -22,6 +23,7 @@ from reimagen_generator.requests import SEEDS, STEPS_FACTORS, GenerationRequest
 from reimagen_generator.retrieval import Filters, Neighbor, Neighbors, Retriever
 
 _DEFAULT_SIZE: Final = 256
+_NONE_WANTED: Final = retrieval_pb2.NothingFound(reason="no neighbor was asked for", field="retrieval.k")
 
 _logger = logging.getLogger(__name__)
 
@@ -156,12 +158,15 @@ class Generator:
         if request.references:
             return Neighbors([Neighbor(reference.image, reference.text) for reference in request.references])
         if k == 0:
-            return Neighbors()
+            return Neighbors(nothing_found=_NONE_WANTED)
         found = self.retriever.search(
             request.prompt,
             k=k,
             method=request.retrieval.method,
             per_entity=request.retrieval.per_entity,
+            minimum_score=request.retrieval.minimum_score,
+            relevance=request.retrieval.relevance,
+            explain=request.retrieval.explain,
             filters=Filters(
                 licenses=request.retrieval.licenses,
                 sources=request.retrieval.sources,

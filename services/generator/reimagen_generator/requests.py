@@ -38,6 +38,7 @@ LONGEST_VALUE = 2_000
 LONGEST_SOURCE = 1_000
 
 Method = Literal["bm25", "dense", "hybrid"]
+Relevance = Literal["any", "entity", "phrase"]
 OutputFormat = Literal["png", "jpeg", "webp"]
 Quality = Literal["auto", "low", "medium", "high", "standard", "hd"]
 
@@ -134,6 +135,17 @@ class Retrieval(_Model):
         description="Neighbors of each thing that the prompt names, in turn, instead of those that match it best as a "
         "whole, which are often all of one thing. With bm25 alone.",
     )
+    minimum_score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None,
+        description="Pairs that score less, by the method's score, are no neighbors. Unless `relevance` is set, all "
+        "others are.",
+    )
+    relevance: Relevance | None = Field(
+        None,
+        description="What a pair's caption must have: any word of the prompt, the main word of what the prompt asks "
+        "for (`entity`), or every word of the phrase that names it; unset, as the retriever is set.",
+    )
+    explain: bool = Field(False, strict=True, description="Tell why each neighbor was found.")
     licenses: tuple[_Value, ...] = Field(
         (),
         max_length=FILTER_VALUES,
@@ -158,9 +170,11 @@ class Retrieval(_Model):
     )
 
     @model_validator(mode="after")
-    def _per_entity_is_by_words(self) -> Self:
+    def _words_are_for_searches_by_words(self) -> Self:
         if self.per_entity and self.method != "bm25":
             raise ValueError("per_entity goes with method bm25: a thing is told by the words of the prompt")
+        if self.relevance is not None and self.method == "dense":
+            raise ValueError("relevance goes with method bm25 or hybrid: by vectors, minimum_score says what is near")
         return self
 
 

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common import request_id, tracing
 from reimagen_common.errors import DeadlineExceeded, InvalidArgument, ReimagenError, Unavailable, from_rpc_error
+from reimagen_generator.requests import Relevance
 
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
 # The rest of a call's time belongs to the drawing.
@@ -37,6 +38,12 @@ _SERVICE: Final = json.dumps(
         ],
     }
 )
+_RELEVANCES: Final = {
+    None: retrieval_pb2.RELEVANCE_UNSPECIFIED,
+    "any": retrieval_pb2.RELEVANCE_ANY,
+    "entity": retrieval_pb2.RELEVANCE_ENTITY,
+    "phrase": retrieval_pb2.RELEVANCE_PHRASE,
+}
 _METHODS: Final = {
     "bm25": retrieval_pb2.METHOD_BM25,
     "dense": retrieval_pb2.METHOD_DENSE,
@@ -58,6 +65,8 @@ class Neighbor:
     license: str = ""
     rank: int = 0
     score: float = 0.0
+    explanation: retrieval_pb2.Explanation | None = None
+    """Why it was found, where that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,8 @@ class Neighbors:
 
     neighbors: Sequence[Neighbor] = ()
     generation: str = ""
+    nothing_found: retrieval_pb2.NothingFound | None = None
+    """Why there are no neighbors; its field is named as a request for pictures has it."""
 
     @property
     def text_only(self) -> bool:
@@ -121,6 +132,9 @@ class Retriever:
         k: int,
         method: str,
         per_entity: bool = False,
+        minimum_score: float | None = None,
+        relevance: Relevance | None = None,
+        explain: bool = False,
         filters: Filters = EVERYTHING,
         remaining: float,
     ) -> Neighbors:
@@ -138,6 +152,9 @@ class Retriever:
             k=k,
             method=_METHODS[method],
             per_entity=per_entity,
+            minimum_score=minimum_score,
+            relevance=_RELEVANCES[relevance],
+            explain=explain,
             filters=retrieval_pb2.Filters(**asdict(filters)),
         )
         timeout = min(_LONGEST_SECONDS, _SHARE * remaining)
@@ -156,10 +173,12 @@ class Retriever:
                     license=found.pair.license,
                     rank=found.rank,
                     score=found.score,
+                    explanation=found.explanation if found.HasField("explanation") else None,
                 )
                 for found in response.neighbors
             ),
             generation=response.generation,
+            nothing_found=_in_our_terms(response.nothing_found) if response.HasField("nothing_found") else None,
         )
 
     def pair_image(self, pair_id: str) -> tuple[bytes, str]:
@@ -203,9 +222,19 @@ class Retriever:
                 retry_after=explained.retry_after or 5,
             )
         if isinstance(explained, InvalidArgument) and explained.field:
-            field = "prompt" if explained.field == "query" else f"retrieval.{explained.field}"
-            return InvalidArgument(explained.message.removeprefix(f"{explained.field}: "), field=field)
+            message = explained.message.removeprefix(f"{explained.field}: ")
+            return InvalidArgument(message, field=_our_field(explained.field))
         return explained
+
+
+def _in_our_terms(nothing: retrieval_pb2.NothingFound) -> retrieval_pb2.NothingFound:
+    nothing.field = _our_field(nothing.field) if nothing.field else ""
+    return nothing
+
+
+def _our_field(field: str) -> str:
+    """The field of a request for pictures that a field of a search was made of."""
+    return "prompt" if field == "query" else f"retrieval.{field}"
 
 
 def _metadata() -> tuple[tuple[str, str | bytes], ...]:

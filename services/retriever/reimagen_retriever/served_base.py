@@ -10,6 +10,7 @@ from pathlib import Path
 from reimagen_common.errors import Damaged, InvalidArgument, ReimagenError, Unavailable
 from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.integrity import Damage, IntegrityWatch
 from reimagen_retriever.knowledge_base.manifest import manifest_stamp
@@ -187,7 +188,7 @@ class ServedBase:
         try:
             # Java compiles as it runs: without this the first callers would wait for it.
             for _ in range(20):
-                base.index.search(_WARMING, DEFAULT_K, 0.0, 0.0)
+                base.index.search(_WARMING, DEFAULT_K, 0.0, DEFAULT_RELEVANCE)
             if base.dense and not damaged_vectors:
                 base.dense.search(_WARMING, DEFAULT_K, -1.0)
         except InvalidArgument as error:

@@ -59,9 +59,7 @@ class Service:
                 cache_megabytes=settings.picture_cache_megabytes,
                 seconds=settings.store_seconds,
             )
-        self._retriever = Retriever(
-            self._folder, cache, settings.minimum_overlap, settings.minimum_cosine, settings.encoder
-        )
+        self._retriever = Retriever(self._folder, cache, settings.relevance, settings.minimum_cosine, settings.encoder)
         self._grpc: GrpcServer | None = None
         self._https: list[HttpServer] = []
         self.addresses: dict[str, str] = {}

@@ -92,7 +92,17 @@ def test_a_search_answers_with_links_that_lead_to_the_pictures(rest: httpx.Clien
 def test_per_entity_and_minimum_score_are_passed_on(rest: httpx.Client) -> None:
     both = rest.get("/v1/search", params={"query": "a red fox and a kea", "k": 2, "per_entity": True}).json()
     assert {one["text"] for one in both["neighbors"]} == {"a red fox", "a kea"}
-    assert rest.post("/v1/search", json={"query": "a kea", "minimum_score": 1000}).json()["neighbors"] == []
+    missed = rest.post("/v1/search", json={"query": "a kea", "minimum_score": 1000}).json()
+    assert (missed["neighbors"], missed["nothing_found"]["field"]) == ([], "minimum_score")
+    assert missed["nothing_found"]["nearest"]["text"] == "a kea"
+
+
+def test_relevance_is_a_field_and_explained(rest: httpx.Client) -> None:
+    asked = {"query": "a fox cub beside a kea", "explain": True}
+    assert rest.post("/v1/search", json=asked).json()["nothing_found"]["lacking"] == ["cub"]
+    found = rest.post("/v1/search", json=asked | {"relevance": "any"}).json()
+    assert ["kea"] in [one["explanation"]["named"] for one in found["neighbors"]]
+    assert found["nothing_found"] is None
 
 
 @pytest.mark.parametrize(
@@ -108,6 +118,7 @@ def test_per_entity_and_minimum_score_are_passed_on(rest: httpx.Client) -> None:
         ({"query": "x", "sources": ["s" * 1_001]}, "sources.0"),
         ({"query": "x", "sources": ["\u00e9" * 501]}, "sources"),
         ({"query": "x", "limit": 1}, "limit"),
+        ({"query": "x", "relevance": "much"}, "relevance"),
     ],
 )
 def test_bad_input_is_refused_by_its_name(rest: httpx.Client, given: dict[str, Any], field: str) -> None:

@@ -49,7 +49,7 @@ def answers(folder: Path) -> list[object]:
     base = KnowledgeBase.open(folder)
     found: list[object] = []
     for query in ("a kea", "a red fox in the snow", "kea fox hotel", "unicorn"):
-        found += [(hit.pair.id, hit.pair.contents, hit.score) for hit in base.index.search(query, 16, 0, 0)]
+        found += [(hit.pair.id, hit.pair.contents, hit.score) for hit in base.index.search(query, 16, 0, "any")]
     base.close()
     return found
 
@@ -102,7 +102,7 @@ def test_a_base_without_pairs_can_be_compacted_and_added_to(base: MakeBase, pict
 
 
 def test_searches_go_on_while_a_base_is_compacted_and_restored(changed: Path, tmp_path: Path) -> None:
-    serving = Retriever(changed, AnswerCache(None, 1), 0.6)
+    serving = Retriever(changed, AnswerCache(None, 1), "entity")
     serving.open()
     snapshot(changed, tmp_path / "kept")
     steps: tuple[Callable[[], Manifest], ...] = (

@@ -128,7 +128,7 @@ def loss_by_row(
         pictures = to_float(batch.neighbor_pictures)
         encoded = encode_neighbors(
             network,
-            _of_side(pictures, x_0.shape[1]),
+            of_side(pictures, x_0.shape[1]),
             batch.neighbor_text,
             batch.neighbor_mask,
             factor,
@@ -186,13 +186,13 @@ def placement_loss_by_row(
         schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, time, stage.log_snr_shift))
     )
     x_t = alpha * to_float(batch.picture) + sigma * draws.noise
-    references = _of_side(to_float(batch.neighbor_pictures), network.config.side)
+    references = of_side(to_float(batch.neighbor_pictures), network.config.side)
     noised = shrink(x_t, side // network.config.picture_side)
     distribution = network(references, batch.text, batch.neighbor_text, noised, time)
     return placement_loss(distribution, batch.truth, batch.neighbor_mask)
 
 
-def _of_side(
+def of_side(
     images: Float[Array, "batch neighbors height width 3"], side: int
 ) -> Float[Array, "batch neighbors side side 3"]:
     """Return neighbors that are stored larger than the picture at its side."""

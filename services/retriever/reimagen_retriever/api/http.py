@@ -16,6 +16,7 @@ from reimagen_common.http_hosts import link
 from reimagen_common.http_openapi import binary, describe_api
 from reimagen_common.models import NOT_BLANK, WHOLE, NullIsUnset, when
 from reimagen_retriever.api.pair_bodies import AddResponse, DeleteResponse, PairsForm, Rejection
+from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.filters import (
     LONGEST_SOURCE,
     LONGEST_VALUE,
@@ -26,7 +27,7 @@ from reimagen_retriever.index.filters import (
 )
 from reimagen_retriever.knowledge_base.pair import MAXIMUM_ID_BYTES
 from reimagen_retriever.search import DEFAULT_K, MAXIMUM_K, MAXIMUM_QUERY_CHARACTERS, Method, Search
-from reimagen_retriever.service import FoundPair, Retriever
+from reimagen_retriever.service import Answer, FoundPair, Retriever
 
 _MIB: Final = 1024 * 1024
 _PAIRS_PATH: Final = "/v1/pairs"
@@ -67,7 +68,12 @@ class SearchRequest(NullIsUnset):
         None,
         ge=-1,
         allow_inf_nan=False,
-        description="Pairs that score below this are no neighbors; unset, the service tells by what texts share.",
+        description="Pairs that score below this are no neighbors. Unless `relevance` is set, all others are.",
+    )
+    relevance: Relevance | None = Field(
+        None,
+        description="What a caption must have: any word of the query, the main word of what the query asks for "
+        "(`entity`), or every word of the phrase that names it; unset, the service's default.",
     )
     per_entity: bool = Field(
         False, description="Pairs for each of the things that the query names, in turn; with bm25 alone."
@@ -94,6 +100,7 @@ class SearchRequest(NullIsUnset):
             omit_images=True,
             method=self.method,
             minimum_score=self.minimum_score,
+            relevance=self.relevance,
             per_entity=self.per_entity,
             filters=Filters(
                 licenses=tuple(self.licenses),
@@ -141,7 +148,7 @@ class Reason(BaseModel):
     """Why a pair was found."""
 
     terms: list[Term] = Field(description="The most first; none where it was found by vectors alone.")
-    overlap: float = Field(description="How much query and text have in common, 0 to 1.")
+    named: list[str] = Field(description="The things of the query that the caption names.")
     cosine: float | None = Field(description="Of the vectors of query and pair, where they were compared.")
     bm25_rank: int | None = Field(description="Of a hybrid search, in BM25's ranking.")
     dense_rank: int | None = Field(description="Of a hybrid search, in the vectors' ranking.")
@@ -155,12 +162,22 @@ class Neighbor(Pair):
     explanation: Reason | None = Field(None, description="Where `explain` asked for it.")
 
 
+class NothingFound(BaseModel):
+    """Why a search found nothing."""
+
+    reason: str
+    field: str = Field(description="Of the request, to change.")
+    nearest: Pair | None = Field(description="What would be found first if all pairs were taken.")
+    lacking: list[str] = Field(description="Words of the query that the nearest pair's caption would need.")
+
+
 class SearchResponse(BaseModel):
     """What was found, best first."""
 
     neighbors: list[Neighbor] = Field(description="Fewer than k, or none, when no more pairs are relevant.")
     generation: str = Field(description="The generation of the knowledge base that answered.")
     cached: bool = Field(description="Whether the answer came from the cache.")
+    nothing_found: NothingFound | None = Field(description="Why there are no neighbors, where there are none.")
 
 
 def create_app(
@@ -206,7 +223,12 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
             Neighbor(**_fields(found, request, base_url), rank=rank, score=found.score, explanation=_reason(found))
             for rank, found in enumerate(answer.neighbors, start=1)
         ]
-        return SearchResponse(neighbors=neighbors, generation=answer.generation, cached=answer.cached)
+        return SearchResponse(
+            neighbors=neighbors,
+            generation=answer.generation,
+            cached=answer.cached,
+            nothing_found=_nothing_found(answer, request, base_url),
+        )
 
     @router.post("/search")
     def search_by_body(asked: SearchBody, request: Request) -> SearchResponse:
@@ -287,11 +309,19 @@ def _reason(found: FoundPair) -> Reason | None:
     hit = found.explanation.hit
     return Reason(
         terms=[Term(**asdict(term)) for term in found.explanation.terms],
-        overlap=found.explanation.overlap,
+        named=list(found.explanation.named),
         cosine=hit.cosine,
         bm25_rank=hit.bm25_rank,
         dense_rank=hit.dense_rank,
     )
+
+
+def _nothing_found(answer: Answer, request: Request, base_url: str | None) -> NothingFound | None:
+    nothing = answer.nothing_found
+    if nothing is None:
+        return None
+    nearest = Pair(**_fields(FoundPair(nothing.nearest.pair, b""), request, base_url)) if nothing.nearest else None
+    return NothingFound(reason=nothing.reason, field=nothing.field, nearest=nearest, lacking=list(nothing.lacking))
 
 
 def _fields(found: FoundPair, request: Request, base_url: str | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Which pairs a search may find at all; what it finds of them has the same scores as without."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Self
@@ -80,6 +80,25 @@ def filtered(query: Any, filters: Filters) -> Any:
     builder.add(query, _occur("MUST"))
     for clause, occur in clauses:
         builder.add(clause, occur)
+    return builder.build()
+
+
+def naming(query: Any, field: str, alternatives: Iterable[Sequence[str]]) -> Any:
+    """A Lucene query that finds what another one does, with its scores, where all terms of an alternative are there."""
+    alternatives = list(alternatives)
+    if all(len(terms) == 1 for terms in alternatives):
+        named = any_of(field, {term for terms in alternatives for term in terms})
+    else:
+        choices = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
+        for terms in alternatives:
+            together = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
+            for term in terms:
+                together.add(any_of(field, [term]), _occur("MUST"))
+            choices.add(together.build(), _occur("SHOULD"))
+        named = choices.build()
+    builder = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
+    builder.add(query, _occur("MUST"))
+    builder.add(named, _occur("FILTER"))
     return builder.build()
 
 

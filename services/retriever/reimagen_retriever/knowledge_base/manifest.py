@@ -25,7 +25,7 @@ from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "manifest.json"
 _UNION_VERSION = 3
 _NOTE = "reimagen"
@@ -228,8 +228,9 @@ def parse_manifest(text: bytes, place: str) -> Manifest | Union:
             return Union.model_validate_json(text)
         if version != FORMAT_VERSION:
             raise InvalidArgument(
-                f"{place} has format version {version}, this program knows {FORMAT_VERSION}: "
-                "build the knowledge base again, or use the program that built it"
+                f"{place} has format version {version}, this program reads {FORMAT_VERSION}: build it again with "
+                f"`reimagen-retriever build SOURCE {place.removesuffix(MANIFEST).rstrip('/')}`, "
+                "or use the program that built it"
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:

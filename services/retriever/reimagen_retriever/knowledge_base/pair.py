@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reimagen_common.normalization import is_visible
+
 MAXIMUM_TEXT_CHARACTERS = 10_000
 MAXIMUM_ID_BYTES = 512
 MAXIMUM_NOTE_CHARACTERS = 2_000  # of a source or a license
@@ -90,7 +92,7 @@ def checked_text(text: str) -> str:
         RejectedError: it is empty, too long, or holds characters that are no text.
     """
     text = _printable("caption", text)
-    if not any(character.isalnum() for character in text):
+    if not is_visible(text):
         raise RejectedError("empty caption")
     if len(text) > MAXIMUM_TEXT_CHARACTERS:
         raise RejectedError("caption too long", f"{len(text):,} characters, at most {MAXIMUM_TEXT_CHARACTERS:,}")

@@ -18,6 +18,7 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cluster import connected, spread
 from reimagen_retriever.folder_lock import LOCK, Holder, locked
+from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.knowledge_base.syncing import write_whole, writing_to
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.evaluation_sets import EvaluationSet, refuse_overlap
@@ -45,7 +46,7 @@ class Origin(BaseModel):
     format_version: int = Field(default=1, description="Of the layout of the folder.")
     generation: str = Field(description="Of the knowledge base.")
     k: int = Field(description="Neighbors of a pair, at most.")
-    minimum_overlap: float = Field(description="Of query and text, for a pair to be a neighbor.")
+    relevance: Relevance = Field(description="What a neighbor's text must have of the query.")
     size: int | None = Field(description="Side of the pictures in pixels; null: their own files.")
     excluded: list[str] = Field(description="Digests of the evaluation sets that the base was compared with.")
 
@@ -80,7 +81,7 @@ def export(
         origin = Origin(
             generation=base.manifest.generation,
             k=options.k,
-            minimum_overlap=options.minimum_overlap,
+            relevance=options.relevance,
             size=options.size,
             excluded=sorted(each.digest for each in excluded),
         )

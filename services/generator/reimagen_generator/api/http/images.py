@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from reimagen.v1 import retrieval_pb2
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_common.http_errors import openai_error
 from reimagen_common.http_hosts import link
@@ -23,15 +24,18 @@ from reimagen_generator.api.http.schema import (
     STREAM_EVENTS,
     CompletedEvent,
     ErrorEvent,
+    ExplanationData,
     Grounds,
     ImageData,
     ImagesRequest,
     ImagesResponse,
     NeighborData,
     NeighborsEvent,
+    NothingFoundData,
     PartialImageEvent,
     ProgressEvent,
     StreamEvent,
+    TermData,
 )
 from reimagen_generator.engine.call import Call, Cancelled
 from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
@@ -81,6 +85,7 @@ class _Answer:
                     license=neighbor.license,
                     rank=neighbor.rank,
                     score=neighbor.score,
+                    explanation=_explanation(neighbor.explanation) if neighbor.explanation else None,
                     **self._image_of(neighbor),
                 )
                 if neighbor.id
@@ -88,6 +93,7 @@ class _Answer:
                 for neighbor in neighbors.neighbors
             ],
             text_only=neighbors.text_only,
+            nothing_found=_nothing_found(neighbors.nothing_found) if neighbors.nothing_found else None,
             generation=neighbors.generation,
             cascade=self._cascade,
             seed=accepted.seed,
@@ -234,3 +240,26 @@ def _sse(event: StreamEvent | ErrorEvent) -> str:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+def _explanation(explanation: retrieval_pb2.Explanation) -> ExplanationData:
+    return ExplanationData(
+        named=list(explanation.named),
+        terms=[
+            TermData(term=term.term, times=term.times, idf=term.idf, tf=term.tf, score=term.score)
+            for term in explanation.terms
+        ],
+        cosine=explanation.cosine if explanation.HasField("cosine") else None,
+        bm25_rank=explanation.bm25_rank if explanation.HasField("bm25_rank") else None,
+        dense_rank=explanation.dense_rank if explanation.HasField("dense_rank") else None,
+    )
+
+
+def _nothing_found(nothing: retrieval_pb2.NothingFound) -> NothingFoundData:
+    return NothingFoundData(
+        reason=nothing.reason,
+        field=nothing.field or None,
+        nearest=nothing.nearest.text or None,
+        nearest_id=nothing.nearest.id or None,
+        lacking=list(nothing.lacking),
+    )

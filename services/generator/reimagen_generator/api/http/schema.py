@@ -79,6 +79,36 @@ class ImageData(BaseModel):
     seed: int = Field(description="Draws this picture again.")
 
 
+class TermData(BaseModel):
+    """What a term of the prompt adds to a BM25 score: times * idf * tf."""
+
+    term: str = Field(description="As the index has it, such as a stem.")
+    times: int = Field(description="How often the prompt has it.")
+    idf: float = Field(description="The greater, the fewer pairs have the term.")
+    tf: float = Field(description="0 to 1: the greater, the oftener the caption has it and the shorter it is.")
+    score: float
+
+
+class ExplanationData(BaseModel):
+    """Why a neighbor was found."""
+
+    named: list[str] = Field(description="The things of the prompt that the caption names.")
+    terms: list[TermData] = Field(description="The most first; none where it was found by vectors alone.")
+    cosine: float | None = Field(None, description="Of the vectors of prompt and pair, where they were compared.")
+    bm25_rank: int | None = Field(None, description="Of a hybrid search, in BM25's ranking.")
+    dense_rank: int | None = Field(None, description="Of a hybrid search, in the vectors' ranking.")
+
+
+class NothingFoundData(BaseModel):
+    """Why the pictures are drawn from the text alone."""
+
+    reason: str
+    field: str | None = Field(None, description="Of the request, to change.", examples=["retrieval.relevance"])
+    nearest: str | None = Field(None, description="The caption that would be found first if all pairs were taken.")
+    nearest_id: str | None = Field(None, description="Its id in the knowledge base.")
+    lacking: list[str] = Field([], description="Words of the prompt that the nearest caption would need.")
+
+
 class NeighborData(BaseModel):
     """A pair that the pictures were grounded on; a reference of the caller has only its text."""
 
@@ -88,6 +118,7 @@ class NeighborData(BaseModel):
     license: str | None = Field(None, description="An SPDX identifier where there is one.")
     rank: int | None = Field(None, description="From 1, the best.")
     score: float | None = Field(None, description="Of the retrieval method; comparable within one answer.")
+    explanation: ExplanationData | None = Field(None, description="Why it was found, where that was asked for.")
     b64_json: str | None = Field(None, description="Its picture, as base64, where the pictures come that way.")
     url: str | None = Field(None, description="Its picture, where the pictures come as links.")
 
@@ -97,6 +128,9 @@ class Grounds(BaseModel):
 
     neighbors: list[NeighborData] = Field(description="Best first.")
     text_only: bool = Field(description="Nothing was asked for or nothing relevant found: drawn from the text alone.")
+    nothing_found: NothingFoundData | None = Field(
+        None, description="Why there are no neighbors, where there are none."
+    )
     generation: str = Field(description="Of the knowledge base; empty when nothing was retrieved.")
     cascade: str = Field(description="The cascade that draws.")
     seed: int = Field(description="Of the first picture.")
