@@ -36,7 +36,7 @@ from reimagen_generator.training.loss import Batch, Draws, draw, loss_and_gradie
 from reimagen_generator.training.optimizer import build_optimizer
 from reimagen_generator.training.progress import Progress, StepReport
 from reimagen_generator.training.sheets import Sheets, sample_count
-from reimagen_generator.training.subject import check_sides, configured_cascade, is_trained
+from reimagen_generator.training.subject import check_loss, check_sides, configured_cascade, is_trained
 from reimagen_generator.training.texts import training_text_encoder
 from reimagen_generator.weights import checkpoint
 
@@ -83,7 +83,7 @@ def training_step(
     def loss_of(parameters: Parameters, batch: Batch, draws: Draws) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
         # Copied, since what is merged is only for this trace, and parts may be computed in traces of their own.
         network: Network = nnx.merge(task.graph, *together((parameters, frozen), task.mesh), copy=True)
-        losses = loss_by_row(network, task.stage, task.factor, batch, draws)
+        losses = loss_by_row(network, task.stage, task.factor, batch, draws, config.x0_loss)
         return losses.mean(), losses
 
     draws = draw(key, config, batch)
@@ -117,6 +117,7 @@ class Trainer:
         self.stage = cascade.stages[config.stage]
         self.factor = size_factor(cascade, config.stage)
         check_sides(config, self.stage, self.factor or 1)
+        check_loss(config, self.stage)
         config.output.mkdir(parents=True, exist_ok=True)
         source = ShardSource(config.data, self.stage.size)
         source.check()
