@@ -180,6 +180,15 @@ def test_a_super_resolution_stage_sees_the_smaller_picture_augmented(batch: Batc
     np.testing.assert_allclose(network.low_resolution.augmentation, level)
 
 
+def test_a_smaller_picture_that_is_given_is_what_is_enlarged(batch: Batch, draws: Draws) -> None:
+    network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
+    given = dataclasses.replace(batch, smaller=jnp.full((PICTURES, SIDE // 2, SIDE // 2, 3), 51, jnp.uint8))
+    clean = dataclasses.replace(draws, augmentation=jnp.zeros(ROWS))
+    loss(network, stage(Prediction.X0, index=1), given, clean, factor=2)
+    assert network.low_resolution is not None
+    np.testing.assert_allclose(network.low_resolution.image, 51 / 127.5 - 1, atol=4e-3)
+
+
 def test_noise_before_enlarging_is_as_strong_and_keeps_the_contrast(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     noising = stage(Prediction.X0, index=1).model_copy(update={"augment_before_enlarging": True})

@@ -172,6 +172,29 @@ class Stage:
         x: _Images = self._loop(strategy, self.parameters, mixed, steps, conditions, weights, keys)
         return x
 
+    def redraw(
+        self, pictures: _Images, time: float, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]
+    ) -> _Images:
+        """Return pictures in [-1, 1] noised to the first step that begins at `time` or later, and drawn from there.
+
+        They keep their composition and get the errors of this stage's own pictures.
+
+        Raises:
+            ValueError: no step begins at `time` or before.
+        """
+        strategy, guided, steps = self._plan(conditions, guidance)
+        left = [step for step in range(len(steps)) if steps[step, 0] <= time]
+        if not left:
+            raise ValueError(f"time: must be at least {steps[:, 0].min():.3f}, the last step's, got {time}")
+        weights = guiding.weights(guidance)
+        alpha, sigma = schedule.alpha_sigma(jnp.asarray(steps[left[0], 1]))
+        x = alpha * pictures + sigma * self._noise(keys)
+        carry = self._sampler.initialize(x)
+        for step in left:
+            used = strategy if guided[step] else None
+            x, _, carry = self._step(used, self.parameters, x, carry, step, steps[step], conditions, weights, keys)
+        return x
+
     def _plan(
         self, conditions: Conditions, guidance: Guidance
     ) -> tuple[Strategy | None, Bool[np.ndarray, " steps"], Float[np.ndarray, "steps 3"]]:

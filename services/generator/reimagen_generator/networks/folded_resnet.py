@@ -22,6 +22,8 @@ _Map = Float[Array, "batch h w channels"]
 _Conditioning = Float[Array, "batch conditioning"]
 
 _CONDITIONING_CHANNELS = 64
+_SMALL = nnx.initializers.variance_scaling(0.1, "fan_in", "truncated_normal")
+"""Of what a block adds. From zero, Adam's first steps would all go one way, and training without norms diverges."""
 
 
 class _Block(nnx.Module):
@@ -30,7 +32,7 @@ class _Block(nnx.Module):
     def __init__(self, width: int, rngs: nnx.Rngs, dtype: jnp.dtype) -> None:
         self.conv_in = conv3x3(width, width, rngs, dtype=dtype)
         self.modulation = zero_linear(_CONDITIONING_CHANNELS, 2 * width, rngs, dtype=dtype)
-        self.conv_out = conv3x3(width, width, rngs, zero=True, dtype=dtype)
+        self.conv_out = nnx.Conv(width, width, kernel_size=(3, 3), kernel_init=_SMALL, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: _Map, conditioning: _Conditioning) -> _Map:
         scale, shift = jnp.split(self.modulation(conditioning)[:, None, None], 2, axis=-1)

@@ -70,6 +70,8 @@ def samples(source: GoodSamples, config: TrainingConfig, grid: int) -> grain.Map
     data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
     if config.resolution is not None:
         data = data.map(_shrinking(config.resolution))
+    if grid > 1:
+        data = data.map(_with_smaller(grid))
     if config.crop is not None:
         data = data.random_map(_cropping(config.crop, grid))
     return data
@@ -102,18 +104,42 @@ def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], S
         height, width, _ = sample.picture.shape
         top = int(rng.integers((height - side) // grid + 1)) * grid
         left = int(rng.integers((width - side) // grid + 1)) * grid
-        return _changed(sample, lambda image: image[top : top + side, left : left + side])
+        cropped = _changed(sample, lambda image: image[top : top + side, left : left + side])
+        if sample.smaller is None:
+            return cropped
+        top, left, within = top // grid, left // grid, side // grid
+        return replace(cropped, smaller=sample.smaller[top : top + within, left : left + within])
 
     return crop
+
+
+def _with_smaller(factor: int) -> Callable[[Sample], Sample]:
+    """Gives the samples without a smaller picture one: their picture, shrunk."""
+
+    def add(sample: Sample) -> Sample:
+        if sample.smaller is not None:
+            return sample
+        height, width, _ = sample.picture.shape
+        shrunk = Image.fromarray(sample.picture).resize((width // factor, height // factor), Image.Resampling.BOX)
+        return replace(sample, smaller=np.asarray(shrunk))
+
+    return add
 
 
 def _shrinking(side: int) -> Callable[[Sample], Sample]:
     """Shrinks the picture and its neighbors to a side."""
 
-    def shrink(image: Picture) -> Picture:
+    def shrink(image: Picture, side: int = side) -> Picture:
         return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
 
-    return lambda sample: _changed(sample, shrink)
+    def shrink_all(sample: Sample) -> Sample:
+        shrunk = _changed(sample, shrink)
+        if sample.smaller is None:
+            return shrunk
+        factor = sample.picture.shape[0] // sample.smaller.shape[0]
+        return replace(shrunk, smaller=shrink(sample.smaller, side // factor))
+
+    return shrink_all
 
 
 def _changed(sample: Sample, change: Callable[[Picture], Picture]) -> Sample:

@@ -48,6 +48,8 @@ class Batch:
     neighbor_text: Text
     neighbor_mask: Bool[Array, "batch neighbors"]
     empty_text: Text | None = None
+    smaller: UInt8[Array, "batch h w 3"] | None = None
+    """What a super-resolution stage enlarges; None for the pictures, shrunk."""
 
 
 @jax.tree_util.register_dataclass
@@ -123,8 +125,9 @@ def loss_by_row(
     text = guiding.drop_text(text, draws.keep_text, empty_text)
     low_resolution = None
     if factor is not None:
+        smaller = shrink(x_0, factor) if batch.smaller is None else to_float(batch.smaller)
         level = schedule.nearest(stage.schedule, draws.augmentation)
-        low_resolution = augment(stage, repeat(shrink(x_0, factor)), factor, level, draws.augmentation_noise)
+        low_resolution = augment(stage, repeat(smaller), factor, level, draws.augmentation_noise)
     neighbors = None
     if stage.network.retrieval and batch.neighbor_mask.shape[1]:
         encoded = encode_neighbors(

@@ -119,7 +119,7 @@ class Trainer:
         check_sides(config, self.stage, self.factor or 1)
         check_loss(config, self.stage)
         config.output.mkdir(parents=True, exist_ok=True)
-        source = ShardSource(config.data, self.stage.size)
+        source = ShardSource(config.data, self.stage.size, self.factor and self.stage.size // self.factor)
         source.check()
         self._encoder = training_text_encoder(cascade, config, source)
         self._good = GoodSamples(source)
