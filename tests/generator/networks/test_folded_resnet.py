@@ -57,7 +57,8 @@ def test_each_parameter_learns_once_the_last_layers_are_no_longer_zero() -> None
 
     def loss(parameters: Any) -> jax.Array:
         low_resolution = LowResolution(low, jnp.full(2, 0.1))
-        return (nnx.merge(graph, parameters)(x, jnp.full(2, 0.7), TEXT, None, low_resolution) ** 2).mean()
+        output: jax.Array = nnx.merge(graph, parameters)(x, jnp.full(2, 0.7), TEXT, None, low_resolution)
+        return jnp.mean(output**2)
 
     for path, gradient in nnx.to_flat_state(jax.grad(loss)(parameters)):
         assert np.abs(np.asarray(gradient[...])).max() > 0, path

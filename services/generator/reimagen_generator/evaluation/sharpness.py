@@ -32,7 +32,8 @@ def edge_width(picture: UInt8[np.ndarray, "height width 3"]) -> float:
 
 
 def _lightness(picture: UInt8[np.ndarray, "height width 3"]) -> _Lightness:
-    return picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    light: _Lightness = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    return light
 
 
 def _widths(light: _Lightness) -> Float[np.ndarray, " edges"]:
@@ -51,7 +52,8 @@ def _widths(light: _Lightness) -> Float[np.ndarray, " edges"]:
     near = np.where(rising, near, 0.0)
     near = near[near.sum(axis=1) >= _LEAST_RISE]
     profile = np.pad(np.cumsum(near, axis=1), ((0, 0), (1, 0)))
-    return _crossing(profile, 0.9) - _crossing(profile, 0.1)
+    widths: Float[np.ndarray, " edges"] = _crossing(profile, 0.9) - _crossing(profile, 0.1)
+    return widths
 
 
 def _crossing(profile: Float[np.ndarray, "edges steps"], share: float) -> Float[np.ndarray, " edges"]:
