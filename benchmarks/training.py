@@ -111,7 +111,8 @@ def passes(trained: Stage) -> tuple[Callable[..., object], Callable[..., object]
 
     def forward(parameters: Any, batch: Batch, key: Any) -> Any:
         draws = draw(key, trained.config, batch)
-        return loss_by_row(nnx.merge(graph, parameters), trained.stage, trained.factor, batch, draws).mean()
+        network = nnx.merge(graph, parameters)
+        return loss_by_row(network, trained.stage, trained.factor, batch, draws, trained.config.x0_loss).mean()
 
     return forward, jax.grad(forward), (parameters, trained.batch, jax.random.key(0))
 

@@ -17,13 +17,13 @@ COLUMNS, ROWS = ("fsdp", "tensor"), ("tensor", "fsdp")
 
 # How the kernel of each layer is shared out, by its place; what is not here must stay whole.
 KERNELS = {
-    r"conditioning\.(time|augmentation)\.inner": COLUMNS,
-    r"conditioning\.(time|augmentation)\.outer": ROWS,
+    r"(conditioning\.)?(time|augmentation)\.inner": COLUMNS,
+    r"(conditioning\.)?(time|augmentation)\.outer": ROWS,
     r"conditioning\.pool\.(score|query|key|value)": COLUMNS,
     r"conditioning\.pool\.out": ROWS,
     r"conditioning\.text": COLUMNS,
-    r"conv_in": COLUMNS,
-    r"conv_out": ROWS,
+    r"(blocks\.#\.)?(conv_in|modulation)|low_in": COLUMNS,
+    r"(blocks\.#\.)?conv_out": ROWS,
     r"(down|up|halve|double|middle_in|middle_out).*residual(\.#)?\.(conv_in|modulation)": COLUMNS,
     r"(down|up|middle_in|middle_out).*residual(\.#)?\.(conv_out|skip)": ROWS,
     r"(down|up)\.#\.resample\.(conv_in|modulation)": COLUMNS,

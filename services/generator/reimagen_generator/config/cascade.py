@@ -116,6 +116,11 @@ class StageConfig(_Frozen):
     thresholding: Thresholding = Thresholding()
     enlargement: Enlargement = Enlargement.BICUBIC
     augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller picture is noised.")
+    augment_before_enlarging: bool = Field(
+        False,
+        description="Noise is added to the smaller picture's own pixels, as the errors of the stage before are; False "
+        "adds it to the enlarged picture, as Imagen does.",
+    )
     consistent: bool = Field(
         False, description="Each predicted picture is corrected, so that shrunk it is nearly the smaller one."
     )

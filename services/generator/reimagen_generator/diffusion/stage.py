@@ -136,8 +136,8 @@ class Stage:
         low_resolution = None
         if previous is not None and self.factor is not None:
             level = jnp.full(previous.shape[0], self.config.augmentation)
-            enlarged = enlarge(previous, self.factor, self.config.enlargement)
-            low_resolution = augment(self.config, enlarged, level, _noise(keys, _AUGMENTATION, 0, enlarged.shape))
+            noise = _noise(keys, _AUGMENTATION, 0, (len(keys), self.config.size, self.config.size, _CHANNELS))
+            low_resolution = augment(self.config, previous, self.factor, level, noise)
         smaller = previous if self.config.consistent else None
         return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text, smaller), self._mesh)
 
@@ -178,6 +178,29 @@ class Stage:
         mixed = None if guided.all() else guided
         keys = place_rows(keys, self._mesh)
         x: _Images = self._loop(strategy, self.parameters, mixed, steps, conditions, weights, keys)
+        return x
+
+    def redraw(
+        self, pictures: _Images, time: float, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]
+    ) -> _Images:
+        """Return pictures in [-1, 1] noised to the first step that begins at `time` or later, and drawn from there.
+
+        They keep their composition and get the errors of this stage's own pictures.
+
+        Raises:
+            ValueError: no step begins at `time` or before.
+        """
+        strategy, guided, steps = self._plan(conditions, guidance)
+        left = [step for step in range(len(steps)) if steps[step, 0] <= time]
+        if not left:
+            raise ValueError(f"time: must be at least {steps[:, 0].min():.3f}, the last step's, got {time}")
+        weights = guiding.weights(guidance)
+        alpha, sigma = schedule.alpha_sigma(jnp.asarray(steps[left[0], 1]))
+        x = alpha * pictures + sigma * self._noise(keys)
+        carry = self._sampler.initialize(x)
+        for step in left:
+            used = strategy if guided[step] else None
+            x, _, carry = self._step(used, self.parameters, x, carry, step, steps[step], conditions, weights, keys)
         return x
 
     def _plan(
@@ -271,12 +294,26 @@ class Stage:
         return _noise(keys, _INITIAL, 0, (len(keys), self.config.size, self.config.size, _CHANNELS))
 
 
-def augment(stage: StageConfig, enlarged: _Images, level: Float[Array, " batch"], noise: _Images) -> LowResolution:
-    """Noise conditioning augmentation: the enlarged smaller picture, noised to *time* `level` (Imagen, section 2.4)."""
+def augment(
+    stage: StageConfig, smaller: _Images, factor: int, level: Float[Array, " batch"], noise: _Images
+) -> LowResolution:
+    """Return the smaller picture enlarged, with noise conditioning augmentation (Imagen, section 2.4).
+
+    Args:
+        stage: which enlarges; it says whether the picture is noised before or after it is enlarged.
+        smaller: in [-1, 1].
+        factor: the stage's size over the smaller picture's.
+        level: the *time* to which it is noised.
+        noise: normal, of the stage's size.
+    """
     alpha, sigma = map(
         schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level, stage.log_snr_shift))
     )
-    return LowResolution(alpha * enlarged + sigma * noise, level)
+    if stage.augment_before_enlarging:
+        # The sum over a square of normal numbers, over its side, is normal again. The picture keeps its contrast.
+        noised = smaller + sigma / alpha * factor * shrink(noise, factor)
+        return LowResolution(enlarge(noised, factor, stage.enlargement), level)
+    return LowResolution(alpha * enlarge(smaller, factor, stage.enlargement) + sigma * noise, level)
 
 
 def encode_neighbors(

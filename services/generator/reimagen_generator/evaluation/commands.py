@@ -11,7 +11,7 @@ import typer
 from reimagen_common.addresses import hosts_of, read_address
 from reimagen_common.command_line import told
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.evaluation.commands_metrics import distances
+from reimagen_generator.evaluation.commands_metrics import distances, super_resolution
 
 app = typer.Typer(
     help="""Measure a cascade: draw a benchmark under several settings, score the pictures, write a page of results.
@@ -31,6 +31,7 @@ One folder holds it all, and every step can be killed and run again:
 )
 
 app.command()(distances)
+app.command()(super_resolution)
 
 _Out = Annotated[Path, typer.Argument(help="Folder of this evaluation.")]
 

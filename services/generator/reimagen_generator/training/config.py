@@ -19,6 +19,15 @@ class OptimizerKind(StrEnum):
     ADAFACTOR = "adafactor"
 
 
+class X0Loss(StrEnum):
+    """The loss of a network that predicts x_0 (see `training/loss.py`)."""
+
+    WEIGHTED_SQUARES = "weighted-squares"
+    """Squared differences, weighted as v's."""
+    CHARBONNIER = "charbonnier"
+    """Smooth absolute differences, all with the same weight."""
+
+
 class TrainingConfig(BaseModel):
     """One stage's training run. Paths are taken from the folder in which the command runs."""
 
@@ -81,6 +90,9 @@ class TrainingConfig(BaseModel):
         0.3, ge=0, le=1, description="Share of pictures whose placed neighbors are shown well off their true places."
     )
     neighbors: int = Field(2, ge=0, le=16, description="Neighbors of a picture; samples with more are cut.")
+    x0_loss: X0Loss = Field(
+        X0Loss.WEIGHTED_SQUARES, description="The loss, where the network predicts x0: weighted-squares or charbonnier."
+    )
     maximum_augmentation: float = Field(0.4, ge=0, le=1, description="aug_level is uniform from 0 to this.")
     time_exponent: float = Field(
         1.0, gt=0, description="Times are u to this power, u uniform; below 1 sees more of high noise."

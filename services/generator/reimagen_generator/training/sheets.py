@@ -73,7 +73,9 @@ class Sheets:
         self._samples = samples
         self._batch = collate(list(samples), encoder, max(neighbors, 1), dropped_text)
         self._looks = stage.network.retrieval and neighbors > 0
-        self._smaller = None if factor is None else to_bytes(shrink(to_float(self._batch.picture), factor))
+        self._smaller = self._batch.smaller
+        if factor is not None and self._smaller is None:
+            self._smaller = to_bytes(shrink(to_float(self._batch.picture), factor))
         self._stage: Stage | None = None
 
     def draw(self, network: Network) -> Sheet:
