@@ -99,7 +99,7 @@ def build(
 
     SOURCE is a local path, or an address that fsspec reaches (s3://, gs://...), of one of
 
-    - a folder of pictures (PNG, JPEG, WebP) with captions: `name.jpg` and `name.txt`, in subfolders if you like;
+    - a folder of pictures with captions: `name.jpg` and `name.txt`, in subfolders if you like;
 
     - a folder with lists of captions, `captions.csv`, `.jsonl` or `.parquet` (or `metadata.*`, as Hugging Face's
     imagefolder has it, in each split's folder too), or one such list: columns `image` or `file_name` (a path relative
@@ -112,12 +112,11 @@ def build(
 
     - COCO's folder: `annotations/captions_*.json` and the pictures, each of which is one pair with all its captions.
 
-    Entries that can't be taken (a broken picture, an empty caption...) are reported and counted, and so is what a
-    filter leaves out; a pair that does not say what a filter asks for is left out too.
+    Everything in SOURCE that is no pair (a broken picture, another file, what a filter leaves out...) is reported and
+    counted; a pair that does not say what a filter asks for is left out too.
 
     Interrupted, a build goes on after its last full shard (10,000 pairs) when the same command is given again. The base
     in KB_DIR is replaced in one step at the end; a service that serves it goes over to the new one by itself.
-
     --ray builds the same base from WebDataset shards, each of which a worker reads and checks.
     """
     with told():
@@ -225,9 +224,8 @@ def search(
             filters=filters,
         )
         asked.check()
-        by_words = method == "bm25"
-        base = KnowledgeBase.open(knowledge_base, encoder, dense=not by_words)
-        base.refuse_damage(vectors=not by_words)
+        base = KnowledgeBase.open(knowledge_base, encoder, dense=method != "bm25")
+        base.refuse_damage(vectors=method != "bm25")
         defaults = Defaults(DEFAULT_RELEVANCE, minimum_cosine)
         hits = find(base, asked, defaults)
         console = Console()
