@@ -82,7 +82,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
 
 def _search(request: pb.SearchRequest, within: str = "") -> Search:
     if request.method not in _METHODS:
-        raise InvalidArgument(f"{request.method} is none that this service knows", field=f"{within}method")
+        raise InvalidArgument(f"unknown method {request.method}", field=f"{within}method")
     return Search(
         query=request.query,
         k=request.k or DEFAULT_K,
