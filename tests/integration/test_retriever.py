@@ -375,7 +375,7 @@ def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Pat
                 [PROGRAM, command[0], kb, *command[1:]], check=False, capture_output=True, text=True
             )
             assert refused.returncode == 2
-            assert "is no finished knowledge base" in refused.stderr
+            assert "is not a complete knowledge base" in refused.stderr
     build(source, kb)
     assert len(list(kb.glob("data-*"))) == 1
 

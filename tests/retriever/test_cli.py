@@ -99,7 +99,7 @@ def test_no_knowledge_base_is_said_in_a_sentence(tmp_path: Path, command: list[s
     name, *rest = command
     result = run(name, tmp_path / "nowhere", *rest)
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/nowhere is no finished knowledge base")
+    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/nowhere is not a complete knowledge base")
 
 
 def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -> None:

@@ -275,7 +275,7 @@ def test_an_evaluation_set_of_captions(kb: Path, tmp_path: Path) -> None:
         read_evaluation_set(captions)
     with pytest.raises(InvalidArgument, match=r"exclude: .* can't be read"):
         read_evaluation_set(tmp_path / "nowhere")
-    with pytest.raises(InvalidArgument, match=r"exclude: .* is no finished knowledge base"):
+    with pytest.raises(InvalidArgument, match=r"exclude: .* is not a complete knowledge base"):
         read_evaluation_set(tmp_path)
 
 

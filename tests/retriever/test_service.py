@@ -379,5 +379,5 @@ def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBa
 
 
 def test_no_base_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no finished knowledge base"):
+    with pytest.raises(NotFound, match="not a complete knowledge base"):
         Retriever(tmp_path, AnswerCache(None, 1), "entity").open()

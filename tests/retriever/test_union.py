@@ -358,7 +358,7 @@ def test_what_does_not_fit_together_is_refused(base: MakeBase, tmp_path: Path) -
         unite(new, [fox, union])
     with pytest.raises(InvalidArgument, match="PART: must be two or more, got 1"):
         unite(new, [fox])
-    with pytest.raises(NotFound, match="is no finished knowledge base"):
+    with pytest.raises(NotFound, match="is not a complete knowledge base"):
         unite(new, [fox, tmp_path / "nothing"])
     with pytest.raises(InvalidArgument, match=f"{kea} holds a knowledge base"):
         unite(kea, [fox, german])

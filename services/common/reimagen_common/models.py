@@ -7,9 +7,6 @@ from pydantic import BaseModel, BeforeValidator, GetJsonSchemaHandler, model_val
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-NOT_BLANK: Final = r"[^\s\x1c-\x1f\x85\ufeff]"
-"""A pattern of text that says something; written out, as languages differ in what they take for a space."""
-
 
 def _whole(value: object) -> object:
     """Read 2.0 as 2: to JSON they are one number, and some clients write all numbers so."""

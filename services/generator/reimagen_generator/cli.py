@@ -202,7 +202,7 @@ def _configuration(preset: str) -> CascadeConfig:
         return PRESETS[preset]
     if not (Path(preset) / CONFIG_FILE).is_file():
         known = ", ".join(PRESETS)
-        raise InvalidArgument(f"preset: {preset!r} is none of {known}, and no folder with a {CONFIG_FILE}")
+        raise InvalidArgument(f"preset: must be one of {known}, or a folder with a {CONFIG_FILE}, got {preset!r}")
     try:
         return load_config(Path(preset))
     except ValueError as error:

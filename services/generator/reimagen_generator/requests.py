@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -15,11 +15,10 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
 
-from reimagen_common.errors import from_validation_error
-from reimagen_common.models import NOT_BLANK, WHOLE, NullIsUnset, when
+from reimagen_common.errors import NOT_BLANK, from_validation_error
+from reimagen_common.models import WHOLE, NullIsUnset, when
 from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, READABLE_NAMES
 from reimagen_generator.config.cascade import Strategy
 
@@ -169,13 +168,20 @@ class Retrieval(_Model):
         (), max_length=EXCLUDED_IDS, description="Pairs to leave out, such as neighbors that did no good."
     )
 
-    @model_validator(mode="after")
-    def _words_are_for_searches_by_words(self) -> Self:
-        if self.per_entity and self.method != "bm25":
-            raise ValueError("per_entity goes with method bm25: a thing is told by the words of the prompt")
-        if self.relevance is not None and self.method == "dense":
-            raise ValueError("relevance goes with method bm25 or hybrid: by vectors, minimum_score says what is near")
-        return self
+    @field_validator("per_entity")
+    @classmethod
+    def _per_entity_is_by_words(cls, per_entity: bool, info: ValidationInfo) -> bool:
+        method = info.data.get("method", "bm25")
+        if per_entity and method != "bm25":
+            raise ValueError(f"goes with method bm25, not {method}: what the prompt names is found by its words")
+        return per_entity
+
+    @field_validator("relevance")
+    @classmethod
+    def _relevance_is_by_words(cls, relevance: Relevance | None, info: ValidationInfo) -> Relevance | None:
+        if relevance is not None and info.data.get("method", "bm25") == "dense":
+            raise ValueError("goes with method bm25 or hybrid: by vectors, minimum_score says what is near")
+        return relevance
 
 
 class Guidance(_Model):

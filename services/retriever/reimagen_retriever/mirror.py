@@ -125,7 +125,7 @@ def _manifest(address: str) -> Manifest | Union:
         return parse_manifest(Store(address).read(MANIFEST, _SECONDS), f"{address}/{MANIFEST}")
     except FileNotFoundError as error:
         raise NotFound(
-            f"{address} is no finished knowledge base: it has no {MANIFEST}", field="knowledge_base"
+            f"{address} is not a complete knowledge base: it has no {MANIFEST}", field="knowledge_base"
         ) from error
 
 

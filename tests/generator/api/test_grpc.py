@@ -105,6 +105,20 @@ def test_bad_input_is_named(served: Any, fields: dict[str, Any], field: str) -> 
     assert draw(served, size=16)[-1].HasField("picture")
 
 
+def test_unknown_values_are_told_in_three_words(served: Any) -> None:
+    for fields, told in (
+        ({"quality": 99}, "quality: unknown quality 99"),
+        ({"output_format": 7}, "output_format: unknown output format 7"),
+        (
+            {"retrieval": pb.GenerateRequest.Retrieval(method=retrieval_pb2.Method.ValueType(99))},
+            "retrieval.method: unknown method 99",
+        ),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            draw(served, **fields)
+        assert refused.value.details() == told
+
+
 def test_a_retriever_that_is_down_is_unavailable_and_says_what_to_do(served: Any) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         list(served.generation.Generate(pb.GenerateRequest(prompt="a red panda"), timeout=SECONDS))

@@ -171,10 +171,12 @@ def test_what_cannot_be_done_is_refused_with_advice(served: Any) -> None:
     for body, advice in (
         ({"background": "transparent"}, "must be auto or opaque, or left out: pictures have no transparent parts"),
         ({"style": "natural"}, "must be vivid, or left out: say in the prompt"),
+        ({"references": [{"image": base64_png(), "text": ""}] * 17}, "references: at most 16, got 17"),
+        ({"retrieval": {"per_entity": True, "method": "dense"}}, "retrieval.per_entity: goes with method bm25"),
         ({"output_compression": 5}, "must be 100 with PNG, which loses nothing; set output_format to jpeg or webp"),
         ({"guidance": {"strategy": "joint", "neighbor_weight": 3}}, "set guidance.strategy to weighted or interleaved"),
     ):
-        detail = served.rest.post(URL, json={"prompt": "a red panda", **ALONE, **body}).json()["detail"]
+        detail = served.rest.post(URL, json={"prompt": "a red panda", **body}).json()["detail"]
         assert advice in detail
 
 

@@ -39,7 +39,7 @@ def test_the_stamp_changes_with_every_new_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nowhere", "file/kb", "."])
 def test_no_manifest_no_knowledge_base(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(NotFound, match=r"no finished knowledge base.*reimagen-retriever build"):
+    with pytest.raises(NotFound, match=r"not a complete knowledge base.*reimagen-retriever build"):
         read_manifest(tmp_path / name)
 
 

@@ -226,7 +226,7 @@ def test_one_writer_at_a_time(base: MakeBase) -> None:
 
 
 def test_no_base_cannot_be_written_to(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no finished knowledge base"):
+    with pytest.raises(NotFound, match="not a complete knowledge base"):
         LiveWriter(tmp_path, SERVICE)
     assert list(tmp_path.iterdir()) == []
 

@@ -332,7 +332,7 @@ def test_it_is_only_read(kept: Path, http: Opened, tmp_path: Path) -> None:
 
 def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path) -> None:
     url, local = http().url, tmp_path / "local"
-    with pytest.raises(NotFound, match=rf"{url}/nothing is no finished knowledge base"):
+    with pytest.raises(NotFound, match=rf"{url}/nothing is not a complete knowledge base"):
         mirror(store_of(f"{url}/nothing"), local)
     with pytest.raises(InvalidArgument, match=r"s3://bucket/kb can't be reached: Install s3fs"):
         mirror(store_of("s3://bucket/kb"), local)
@@ -342,7 +342,7 @@ def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path)
         mirror(store_of(f"{url}/union"), local)
     snapshot(tmp_path / "bucket" / "union", tmp_path / "bucket" / "whole")
     shutil.rmtree(tmp_path / "bucket" / "whole" / "parts" / "00001")
-    with pytest.raises(NotFound, match=rf"{url}/whole/parts/00001 is no finished knowledge base"):
+    with pytest.raises(NotFound, match=rf"{url}/whole/parts/00001 is not a complete knowledge base"):
         mirror(store_of(f"{url}/whole"), local)
     shutil.copytree(kept, tmp_path / "bucket" / "half")
     shutil.rmtree(next((tmp_path / "bucket" / "half").glob("data-*/lucene")))

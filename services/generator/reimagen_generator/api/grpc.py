@@ -132,7 +132,7 @@ def _read(message: pb.GenerateRequest) -> GenerationRequest:
 
 def _known(names: Mapping[_Number, _Name], number: _Number, field: str) -> _Name:
     if number not in names:
-        raise InvalidArgument(f"there is no value {number}", field=field)
+        raise InvalidArgument(f"unknown {field.rpartition('.')[2].replace('_', ' ')} {number}", field=field)
     return names[number]
 
 

@@ -5,8 +5,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from reimagen_common.errors import first_fault
 from reimagen_generator.config.mesh import MeshConfig
 
 PLACEMENT: Final = "placement"
@@ -153,7 +154,10 @@ def load_config(path: Path) -> TrainingConfig:
     """Reads a TOML file.
 
     Raises:
-        ValueError: a field is missing, unknown or out of range (a pydantic.ValidationError, which names it).
+        ValueError: a field is missing, unknown or out of range, and named; or the file is not TOML.
         OSError: the file cannot be read.
     """
-    return TrainingConfig.model_validate(tomllib.loads(path.read_text()))
+    try:
+        return TrainingConfig.model_validate(tomllib.loads(path.read_text()))
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from error

@@ -91,7 +91,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
 
 def _search(request: pb.SearchRequest, within: str = "") -> Search:
     if request.method not in _METHODS:
-        raise InvalidArgument(f"{request.method} is none that this service knows", field=f"{within}method")
+        raise InvalidArgument(f"unknown method {request.method}", field=f"{within}method")
     if request.relevance not in _RELEVANCES:
         raise InvalidArgument(f"unknown relevance {request.relevance}", field=f"{within}relevance")
     return Search(

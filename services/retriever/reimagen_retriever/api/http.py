@@ -7,14 +7,14 @@ from urllib.parse import quote, urlsplit
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_common.errors import NOT_BLANK, InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
 from reimagen_common.http_bodies import Bodies, BodyLimits, Places
 from reimagen_common.http_docs import add_docs
 from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_hosts import link
 from reimagen_common.http_openapi import binary, describe_api
-from reimagen_common.models import NOT_BLANK, WHOLE, NullIsUnset, when
+from reimagen_common.models import WHOLE, NullIsUnset, when
 from reimagen_retriever.api.pair_bodies import AddResponse, DeleteResponse, PairsForm, Rejection
 from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.filters import (

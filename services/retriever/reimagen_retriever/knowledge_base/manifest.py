@@ -20,7 +20,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_common.errors import InvalidArgument, NotFound, first_fault
 from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.knowledge_base.syncing import sync_folder
@@ -206,7 +206,7 @@ def read_any(knowledge_base: Path) -> Manifest | Union:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
-            f"{knowledge_base} is no finished knowledge base: it has no {MANIFEST}. "
+            f"{knowledge_base} is not a complete knowledge base: it has no {MANIFEST}. "
             f"Build it with `reimagen-retriever build SOURCE {knowledge_base}`"
         ) from error
     return parse_manifest(text, str(path))
@@ -234,7 +234,7 @@ def parse_manifest(text: bytes, place: str) -> Manifest | Union:
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidArgument(f"{place} is broken, build the knowledge base again: {error}") from error
+        raise InvalidArgument(f"{place} is broken, build the knowledge base again: {first_fault(error)}") from error
 
 
 def write_manifest(knowledge_base: Path, manifest: Manifest | Union) -> None:

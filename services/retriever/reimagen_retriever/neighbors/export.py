@@ -14,7 +14,7 @@ from typing import NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
-from reimagen_common.errors import InvalidArgument
+from reimagen_common.errors import InvalidArgument, first_fault
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cluster import connected, spread
 from reimagen_retriever.folder_lock import LOCK, Holder, locked
@@ -107,7 +107,7 @@ def _check_out(out: Path, origin: Origin) -> bool:
         try:
             there = Origin.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise InvalidArgument(f"{path} is broken, name a new folder: {error}", field="OUT") from error
+            raise InvalidArgument(f"{path} is broken, name a new folder: {first_fault(error)}", field="OUT") from error
         if there != origin:
             pairs = zip(there, origin, strict=True)
             changed = ", ".join(f"{name} {old!r}, not {new!r}" for (name, old), (_, new) in pairs if old != new)
