@@ -62,7 +62,7 @@ class KnowledgeBase:
             dense: Whether it is to be searched by vectors, where it has some; a base alone can do without.
 
         Raises:
-            NotFound: there is no finished knowledge base in the folder.
+            NotFound: there is no complete knowledge base in the folder.
             InvalidArgument: its manifest is broken or of another version; the parts of a union don't fit together.
             Damaged: it is damaged.
         """
@@ -124,7 +124,7 @@ class KnowledgeBase:
 
         Raises:
             InvalidArgument: two of them have a pair of the same id, or other options of BM25.
-            NotFound: one is no finished knowledge base.
+            NotFound: one is no complete knowledge base.
             Damaged: one is damaged.
         """
         with ExitStack() as opened:

@@ -60,7 +60,7 @@ class ServedBase:
         """Opens the base and warms it up; until then it is `Unavailable`.
 
         Raises:
-            NotFound: there is no finished knowledge base in the folder.
+            NotFound: there is no complete knowledge base in the folder.
             ReimagenError: it is broken or damaged.
         """
         stamp = manifest_stamp(self._folder)

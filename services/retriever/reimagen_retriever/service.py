@@ -130,7 +130,7 @@ class Retriever:
             address: host:port where this service can be asked for changes, for those who find the base locked by it.
 
         Raises:
-            NotFound: there is no finished knowledge base in the folder.
+            NotFound: there is no complete knowledge base in the folder.
             ReimagenError: it is broken or damaged.
         """
         self._served.open()

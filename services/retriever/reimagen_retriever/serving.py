@@ -165,7 +165,7 @@ def serve(settings: Settings) -> None:
 
     Raises:
         InvalidArgument: an address or the Redis URL is of no use.
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
     """
     configure_logging("retriever", settings.log_level)
     start_tracing("reimagen-retriever")

@@ -175,7 +175,7 @@ def read_manifest(knowledge_base: Path) -> Manifest:
     """The manifest of a finished knowledge base all of which is in its folder, so that it can be changed or copied.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         InvalidArgument: its pictures or all of it are elsewhere; the manifest is broken, or of a version that this
             program does not know.
     """
@@ -198,7 +198,7 @@ def read_any(knowledge_base: Path) -> Manifest | Union:
     """The manifest of a finished knowledge base, or of a union of them.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         InvalidArgument: the manifest is broken, or of a version that this program does not know.
     """
     path = knowledge_base / MANIFEST

@@ -90,7 +90,7 @@ class LiveWriter:
         known: Of a writer that was closed after a commit: what it has read of the base need not be read again.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         Unavailable: another one writes to it, or it cannot be written to.
         ReimagenError: the base is damaged.
     """

@@ -70,7 +70,7 @@ def export(
     Raises:
         InvalidArgument: `out` holds other things, or shards of another base or of other options; the base overlaps an
             evaluation set; no pair has a picture that can be read; numba or Ray is not installed.
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         ReimagenError: the base is damaged, `out` cannot be written to, or another export does it; Ray does not answer.
     """
     if find_spec("numba") is None:

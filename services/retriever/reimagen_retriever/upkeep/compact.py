@@ -36,7 +36,7 @@ def compact(knowledge_base: Path) -> Manifest:
         What the base is now.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         Unavailable: another process writes to it, or it cannot be written to.
         ReimagenError: it is damaged, which must not be carried on.
     """

@@ -40,7 +40,7 @@ def snapshot(knowledge_base: Path, destination: Path) -> Manifest:
     Raises:
         InvalidArgument: the destination is not a new or empty folder; the base is what is kept here of one in a store;
             the parts of a union have come to share an id.
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         Unavailable: the destination cannot be written to.
         ReimagenError: the base is damaged.
     """
@@ -75,7 +75,7 @@ def restore(snapshot: Path, knowledge_base: Path) -> Manifest:
 
     Raises:
         InvalidArgument: the folder holds other things than a base; the snapshot is of a union.
-        NotFound: the snapshot is no finished knowledge base.
+        NotFound: the snapshot is no complete knowledge base.
         Unavailable: another process writes to the base, or it cannot be written to.
         ReimagenError: the snapshot is damaged.
     """

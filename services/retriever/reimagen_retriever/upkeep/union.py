@@ -29,7 +29,7 @@ def unite(folder: Path, parts: Sequence[Path], *, near_duplicates: bool = True) 
     Raises:
         InvalidArgument: there are fewer than two; they don't fit together, see `KnowledgeBase.open_together`; the
             folder holds other things than a union.
-        NotFound: a part is no finished knowledge base.
+        NotFound: a part is no complete knowledge base.
         Unavailable: the folder cannot be written to.
         ReimagenError: a part is damaged.
     """

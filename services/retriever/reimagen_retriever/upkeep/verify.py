@@ -29,7 +29,7 @@ def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
         What was checked, and all damage found. A service may go on writing: what it commits later is not looked at.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         InvalidArgument: it is what is kept here of a base in a store; parts of a union have an id in common.
         Damaged: the base cannot even be opened, and no file says why.
     """

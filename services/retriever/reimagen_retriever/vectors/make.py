@@ -42,7 +42,7 @@ def make_vectors(
         The base's new manifest.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         InvalidArgument: the encoder or the given vectors are of no use for this base, or it is a union.
         ReimagenError: the base is being written to, or is damaged.
     """
