@@ -15,7 +15,7 @@ from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.diffusion.stage import encode_neighbors
 from reimagen_generator.networks.network import LowResolution, Text, parameter_count
 from reimagen_generator.networks.registry import build_network
-from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
+from reimagen_generator.text.registry import text_length
 
 _MATRIX_SIDE = 2048
 _REPETITIONS = 5
@@ -42,7 +42,7 @@ class Work:
 
 def work(config: CascadeConfig) -> list[Work]:
     """The work of each stage, as XLA counts it before it optimizes; nothing is compiled or allocated."""
-    words = HashedNgramEncoder.length if config.text_encoder == "hashed-ngrams" else config.text_encoder.length
+    words = text_length(config)
     return [
         _work(stage, size_factor(config, index), config.default_k, words) for index, stage in enumerate(config.stages)
     ]

@@ -12,10 +12,9 @@ from flax import nnx
 from jax.extend import core
 
 from reimagen_generator.config.cascade import CascadeConfig, StageConfig
-from reimagen_generator.config.text import T5Text
 from reimagen_generator.networks.network import LowResolution, Network, Text
 from reimagen_generator.networks.registry import network_shapes
-from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
+from reimagen_generator.text.registry import text_length
 
 _Part = str
 
@@ -172,7 +171,7 @@ def _flops(equation: core.JaxprEqn) -> int:
 
 def describe(config: CascadeConfig) -> Iterator[str]:
     """A cascade as a tree, line by line."""
-    tokens = config.text_encoder.length if isinstance(config.text_encoder, T5Text) else HashedNgramEncoder.length
+    tokens = text_length(config)
     costs = [stage_cost(stage, tokens, config.default_k) for stage in config.stages]
     total = sum(cost.parameters for cost in costs)
     yield f"{config.name}: {_count(total)} parameters, {tokens} tokens a text, {config.default_k} neighbors"

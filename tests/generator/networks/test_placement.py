@@ -30,7 +30,7 @@ def a_placement(
 ) -> Placements:
     """One picture with one reference at one place."""
 
-    def copies(value: object) -> jnp.ndarray:
+    def copies(value: float | tuple[float, float]) -> jax.Array:
         return jnp.broadcast_to(jnp.asarray(value), (1, 1, COPIES, *np.shape(value)))
 
     present = jnp.arange(COPIES)[None, None] == 0
@@ -121,9 +121,9 @@ def test_what_reaches_further_down_covers_what_is_behind_it() -> None:
     layers = jnp.stack([red, green])[None, :, None, None]
     mask = jnp.ones((1, 2), bool)
 
-    def painted(depth: tuple[float, float], mask: jnp.ndarray = mask) -> np.ndarray:
+    def painted(depth: tuple[float, float], mask: jax.Array = mask) -> jax.Array:
         placed = PlacedReferences(layers, jnp.zeros((1, 2), int), jnp.asarray([depth]))
-        return np.asarray(canvases(placed, mask))[0, 0, 0]
+        return canvases(placed, mask)[0, 0, 0]
 
     np.testing.assert_allclose(painted((0.9, 0.5))[:4], red)
     np.testing.assert_allclose(painted((0.5, 0.9))[:4], green + 0.5 * red)

@@ -23,10 +23,11 @@ from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.config.text import T5Text
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.text.network_encoder import NetworkTextEncoder
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.text.t5 import T5, T5_XXL, T5Config
 from reimagen_generator.text.t5_checkpoint import load_t5
-from reimagen_generator.text.t5_encoder import T5TextEncoder, load_t5_text_encoder, t5_files
+from reimagen_generator.text.t5_encoder import load_t5_text_encoder, t5_files
 from reimagen_generator.text.t5_tokenizer import T5Tokenizer
 from reimagen_generator.weights.locate import find_checkpoint
 
@@ -95,7 +96,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, spiece: bytes) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoder(model: Path) -> T5TextEncoder:
+def encoder(model: Path) -> NetworkTextEncoder:
     return load_t5_text_encoder(t5_files(model), LENGTH)
 
 
@@ -105,7 +106,7 @@ def test_xxl_has_the_published_size() -> None:
     assert count == 4_762_310_656  # the encoder's half of t5-v1_1-xxl
 
 
-def test_what_is_cut_off_or_padded_changes_no_token_before_it(encoder: T5TextEncoder, model: Path) -> None:
+def test_what_is_cut_off_or_padded_changes_no_token_before_it(encoder: NetworkTextEncoder, model: Path) -> None:
     longer = load_t5_text_encoder(t5_files(model), LENGTH + 5)
     short, padded = encoder.encode(["a red panda"]), longer.encode(["a red panda"])
     places = int(short.mask.sum())
@@ -113,16 +114,16 @@ def test_what_is_cut_off_or_padded_changes_no_token_before_it(encoder: T5TextEnc
     np.testing.assert_allclose(short.tokens[:, :places], padded.tokens[:, :places], rtol=1e-5, atol=1e-5)
 
 
-def test_a_text_has_the_same_embedding_in_any_company(encoder: T5TextEncoder) -> None:
+def test_a_text_has_the_same_embedding_in_any_company(encoder: NetworkTextEncoder) -> None:
     texts = [" ".join(WORDS[i : i + 4]) for i in range(11)]
     together = encoder.encode(texts)
-    alone = [T5TextEncoder.encode(encoder, [text]) for text in reversed(texts)]
+    alone = [NetworkTextEncoder.encode(encoder, [text]) for text in reversed(texts)]
     np.testing.assert_allclose(together.tokens, np.concatenate([e.tokens for e in reversed(alone)]), rtol=1e-5)
     assert together.tokens.dtype == np.float32
     assert isinstance(together.tokens, jax.Array)  # on the device, and stays there
 
 
-def test_an_empty_text_is_its_end_alone(encoder: T5TextEncoder) -> None:
+def test_an_empty_text_is_its_end_alone(encoder: NetworkTextEncoder) -> None:
     embedding = encoder.encode(["", "a boat"])
     assert np.asarray(embedding.mask[0]).tolist() == [True] + [False] * (LENGTH - 1)
     assert np.isfinite(embedding.tokens).all()
@@ -143,7 +144,7 @@ class _Counting(T5Tokenizer):
 
 def test_a_text_that_comes_again_is_not_encoded_again(model: Path) -> None:
     tokenizer = _Counting(model / "spiece.model")
-    encoder = T5TextEncoder(load_t5(model, jnp.float32), tokenizer, remembered=2)
+    encoder = NetworkTextEncoder(load_t5(model, jnp.float32), CONFIG.d_model, tokenizer, remembered=2)
     first = encoder.encode(["snow", "nets", "snow"])
     assert tokenizer.seen == ["snow", "nets"]
     np.testing.assert_array_equal(encoder.encode(["snow"]).tokens[0], first.tokens[2])
@@ -156,7 +157,7 @@ def test_a_text_that_comes_again_is_not_encoded_again(model: Path) -> None:
 
 def test_more_texts_than_are_remembered_are_all_there(model: Path) -> None:
     tokenizer = T5Tokenizer(model / "spiece.model", LENGTH)
-    encoder = T5TextEncoder(load_t5(model, jnp.float32), tokenizer, remembered=2)
+    encoder = NetworkTextEncoder(load_t5(model, jnp.float32), CONFIG.d_model, tokenizer, remembered=2)
     assert encoder.encode(WORDS).tokens.shape == (len(WORDS), LENGTH, CONFIG.d_model)
 
 

@@ -62,6 +62,11 @@ def test_a_side_that_the_network_cannot_take_is_refused(data: Path, tmp_path: Pa
         Trainer(config(data, tmp_path, **{field: side}))
 
 
+def test_a_loss_of_x0_for_a_network_that_predicts_v_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^x0_loss: must be weighted-squares, since the stage predicts v and not x0"):
+        Trainer(config(data, tmp_path, x0_loss="charbonnier"))
+
+
 def test_a_stopped_run_goes_on_bit_for_bit(
     data: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +97,7 @@ def checkpoints(output: Path) -> list[int]:
 def learn(monkeypatch: pytest.MonkeyPatch, loss_of: Callable[[jax.Array], jax.Array]) -> None:
     """Puts a function of all weights in the place of the loss, which would take long to compile."""
 
-    def loss(network: Network, stage: object, factor: object, batch: Batch, draws: Draws) -> jax.Array:
+    def loss(network: Network, stage: object, factor: object, batch: Batch, draws: Draws, _: object) -> jax.Array:
         weights = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))])
         return jnp.full_like(draws.time, loss_of(weights))
 

@@ -116,6 +116,11 @@ class StageConfig(_Frozen):
     thresholding: Thresholding = Thresholding()
     enlargement: Enlargement = Enlargement.BICUBIC
     augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller picture is noised.")
+    augment_before_enlarging: bool = Field(
+        False,
+        description="Noise is added to the smaller picture's own pixels, as the errors of the stage before are; False "
+        "adds it to the enlarged picture, as Imagen does.",
+    )
     consistent: bool = Field(
         False, description="Each predicted picture is corrected, so that shrunk it is nearly the smaller one."
     )
@@ -143,6 +148,15 @@ class StageConfig(_Frozen):
     def _guidance_suits_sampler(self) -> Self:
         self.check_guidance(self.guidance)
         return self
+
+    def with_steps(self, factor: float) -> Self:
+        """The same stage, sampled in so many times its own steps; at least one."""
+        if factor == 1:
+            return self
+        parts = self.sections or (self.steps,)
+        most = 1000 // len(parts)
+        scaled = tuple(min(most, max(1, round(steps * factor))) if steps else 0 for steps in parts)
+        return self.model_copy(update={"steps": sum(scaled), "sections": scaled if self.sections else None})
 
     def check_guidance(self, guidance: Guidance) -> None:
         """Refuses guidance that this stage's sampler cannot follow.

@@ -1,7 +1,7 @@
 """What a cascade reads its texts with."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,7 +15,16 @@ class T5Text(BaseModel):
     length: int = Field(128, ge=2, le=512, description="Tokens of a text, its end among them; 77 for DeepFloyd IF.")
 
 
-TextEncoderConfig = Literal["hashed-ngrams"] | T5Text
+class MiniLmText(BaseModel):
+    """all-MiniLM-L6-v2 (`text/minilm.py`), 384 channels. Its files come with a package of the generator's lock."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["minilm"] = "minilm"
+    length: int = Field(48, ge=2, le=512, description="Tokens of a text, its beginning and its end among them.")
+
+
+TextEncoderConfig = Literal["hashed-ngrams"] | Annotated[MiniLmText | T5Text, Field(discriminator="kind")]
 
 
 class DroppedText(StrEnum):

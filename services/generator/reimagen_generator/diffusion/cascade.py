@@ -147,9 +147,16 @@ class Cascade:
         Raises:
             ValueError: naming the field, as `guidance.strategy`.
         """
-        for stage in self.config.stages:
-            if stage.size <= size:
-                stage.check_guidance(_guidance(stage, options))
+        stages = [stage for stage in self.config.stages if stage.size <= size]
+        for stage in stages:
+            stage.check_guidance(_guidance(stage, options))
+        used = {_guidance(stage, options).strategy for stage in stages if stage.network.retrieval}
+        for name in ("neighbor_weight", "interleave_ratio"):
+            if used == {Strategy.JOINT} and getattr(options, name) is not None:
+                raise ValueError(
+                    f"guidance.{name}: joint guidance has text_weight alone, which guides text and neighbors together; "
+                    "leave this out, or set guidance.strategy to weighted or interleaved"
+                )
 
     def draw(
         self,
@@ -159,6 +166,7 @@ class Cascade:
         seeds: Sequence[int],
         size: int,
         guidance: GuidanceOptions = GuidanceOptions(),
+        steps_factor: float = 1.0,
     ) -> Generator[StepDone | Drawn, None, None]:
         """Draws one picture for each seed, all in one batch; stop iterating to cancel.
 
@@ -170,6 +178,7 @@ class Cascade:
             seeds: at least one.
             size: one of `sizes`.
             guidance: for the retrieval-conditioned stages.
+            steps_factor: how many times its own steps each stage takes.
 
         Yields:
             One `StepDone` a step, then one `Drawn`.
@@ -185,7 +194,7 @@ class Cascade:
         if len(neighbors) > self.config.maximum_k:
             raise ValueError(f"neighbors: at most {self.config.maximum_k}, got {len(neighbors)}")
         self.check_guidance(guidance, size)
-        yield from self._draw(prompt, neighbors, seeds, size, guidance, brief=False)
+        yield from self._draw(prompt, neighbors, seeds, size, guidance, steps_factor)
 
     def _draw(
         self,
@@ -194,7 +203,8 @@ class Cascade:
         seeds: Sequence[int],
         size: int,
         guidance: GuidanceOptions,
-        brief: bool,
+        steps_factor: float = 1.0,
+        brief: bool = False,
     ) -> Generator[StepDone | Drawn, None, None]:
         """Draws; `brief`ly with the first step alone of each stage whose steps are all compiled as one."""
         slots = _slots(len(neighbors), self.config)
@@ -217,14 +227,15 @@ class Cascade:
             conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys, empty, placed)
             guided = _guidance(stage.config, guidance)
             last = 1 if brief and guided.interval is None else None
-            for sampled in islice(stage.sample(conditions, guided, keys), last):
+            steps = stage.config.with_steps(steps_factor).steps
+            for sampled in islice(stage.sample(conditions, guided, keys, steps_factor), last):
                 previous = sampled.x.block_until_ready()  # JAX runs ahead: what is told as done must be
                 x_0 = sampled.x_0
 
                 def preview(x_0: Float[Array, "n height width 3"] = x_0) -> _Picture:
                     return np.asarray(to_bytes(x_0[0]))
 
-                yield StepDone(index, stage.config.size, sampled.step, stage.config.steps, sampled.evaluations, preview)
+                yield StepDone(index, stage.config.size, sampled.step, steps, sampled.evaluations, preview)
             assert previous is not None  # a stage has at least one step
             # The next stage was trained on pictures of bytes.
             previous = to_float(to_bytes(previous))

@@ -134,7 +134,8 @@ def _box(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:
 
     def window(side: int) -> Float[np.ndarray, "side side"]:
         near = np.abs(np.arange(side)[:, None] - np.arange(side)) <= _FILTER_RADIUS
-        return (near / near.sum(axis=1, keepdims=True)).astype(np.float32)
+        shares: Float[np.ndarray, "side side"] = (near / near.sum(axis=1, keepdims=True)).astype(np.float32)
+        return shares
 
     mean: Array = jnp.einsum("Hh,...hw,Ww->...HW", window(h), maps, window(w))
     return mean

@@ -136,8 +136,8 @@ class Stage:
         low_resolution = None
         if previous is not None and self.factor is not None:
             level = jnp.full(previous.shape[0], self.config.augmentation)
-            enlarged = enlarge(previous, self.factor, self.config.enlargement)
-            low_resolution = augment(self.config, enlarged, level, _noise(keys, _AUGMENTATION, 0, enlarged.shape))
+            noise = _noise(keys, _AUGMENTATION, 0, (len(keys), self.config.size, self.config.size, _CHANNELS))
+            low_resolution = augment(self.config, previous, self.factor, level, noise)
         smaller = previous if self.config.consistent else None
         return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text, smaller), self._mesh)
 
@@ -157,9 +157,11 @@ class Stage:
         x, carry, conditions, keys = rows
         return Stage._step.lower(self, strategy, self.parameters, x, carry, step, times, conditions, weights, keys)
 
-    def sample(self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]) -> Iterator[Sampled]:
-        """Yields after each step; the last step's `x` is the result, in [-1, 1]."""
-        strategy, guided, steps = self._plan(conditions, guidance)
+    def sample(
+        self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"], steps_factor: float = 1.0
+    ) -> Iterator[Sampled]:
+        """Yields after each of `steps_factor` times the stage's own steps; the last `x` is the result, in [-1, 1]."""
+        strategy, guided, steps = self._plan(conditions, guidance, steps_factor)
         weights = guiding.weights(guidance)
         keys = place_rows(keys, self._mesh)
         x = self._noise(keys)
@@ -178,13 +180,36 @@ class Stage:
         x: _Images = self._loop(strategy, self.parameters, mixed, steps, conditions, weights, keys)
         return x
 
+    def redraw(
+        self, pictures: _Images, time: float, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]
+    ) -> _Images:
+        """Return pictures in [-1, 1] noised to the first step that begins at `time` or later, and drawn from there.
+
+        They keep their composition and get the errors of this stage's own pictures.
+
+        Raises:
+            ValueError: no step begins at `time` or before.
+        """
+        strategy, guided, steps = self._plan(conditions, guidance)
+        left = [step for step in range(len(steps)) if steps[step, 0] <= time]
+        if not left:
+            raise ValueError(f"time: must be at least {steps[:, 0].min():.3f}, the last step's, got {time}")
+        weights = guiding.weights(guidance)
+        alpha, sigma = schedule.alpha_sigma(jnp.asarray(steps[left[0], 1]))
+        x = alpha * pictures + sigma * self._noise(keys)
+        carry = self._sampler.initialize(x)
+        for step in left:
+            used = strategy if guided[step] else None
+            x, _, carry = self._step(used, self.parameters, x, carry, step, steps[step], conditions, weights, keys)
+        return x
+
     def _plan(
-        self, conditions: Conditions, guidance: Guidance
+        self, conditions: Conditions, guidance: Guidance, steps_factor: float = 1.0
     ) -> tuple[Strategy | None, Bool[np.ndarray, " steps"], Float[np.ndarray, "steps 3"]]:
         """The strategy of the guided steps, which steps these are, and t, λ_t and λ_s of each."""
         self.config.check_guidance(guidance)
         any_neighbor = conditions.neighbors is not None and bool(conditions.neighbors.mask.any())
-        grid = schedule.grid(self.config)
+        grid = schedule.grid(self.config.with_steps(steps_factor))
         steps = np.stack([grid.time, grid.log_snr[:-1], grid.log_snr[1:]], axis=1)
         return guiding.strategy_of(guidance, neighbors=any_neighbor), guiding.guided(guidance, grid.log_snr[:-1]), steps
 
@@ -269,12 +294,26 @@ class Stage:
         return _noise(keys, _INITIAL, 0, (len(keys), self.config.size, self.config.size, _CHANNELS))
 
 
-def augment(stage: StageConfig, enlarged: _Images, level: Float[Array, " batch"], noise: _Images) -> LowResolution:
-    """Noise conditioning augmentation: the enlarged smaller picture, noised to *time* `level` (Imagen, section 2.4)."""
+def augment(
+    stage: StageConfig, smaller: _Images, factor: int, level: Float[Array, " batch"], noise: _Images
+) -> LowResolution:
+    """Return the smaller picture enlarged, with noise conditioning augmentation (Imagen, section 2.4).
+
+    Args:
+        stage: which enlarges; it says whether the picture is noised before or after it is enlarged.
+        smaller: in [-1, 1].
+        factor: the stage's size over the smaller picture's.
+        level: the *time* to which it is noised.
+        noise: normal, of the stage's size.
+    """
     alpha, sigma = map(
         schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level, stage.log_snr_shift))
     )
-    return LowResolution(alpha * enlarged + sigma * noise, level)
+    if stage.augment_before_enlarging:
+        # The sum over a square of normal numbers, over its side, is normal again. The picture keeps its contrast.
+        noised = smaller + sigma / alpha * factor * shrink(noise, factor)
+        return LowResolution(enlarge(noised, factor, stage.enlargement), level)
+    return LowResolution(alpha * enlarge(smaller, factor, stage.enlargement) + sigma * noise, level)
 
 
 def encode_neighbors(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -28,7 +27,6 @@ from reimagen_generator.evaluation.setting import Setting, StageChange
 from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.parallel.mesh import available_mesh
-from reimagen_generator.settings import user_cache
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights import checkpoint
@@ -152,10 +150,3 @@ class BatchDrawer:
     def _encode(self, texts: list[str]) -> Text:
         embedding = self._text_encoder.encode(texts)
         return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
-
-
-def keep_compiled(folder: Path | None = None) -> None:
-    """Keeps compiled code in a folder, so that nothing is compiled twice; by default where the service keeps it."""
-    jax.config.update("jax_compilation_cache_dir", str(folder or user_cache("compiled")))  # type: ignore[no-untyped-call]
-    # By default only what took a second to compile is kept; a stage is many small functions.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # type: ignore[no-untyped-call]

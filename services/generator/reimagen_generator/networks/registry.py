@@ -4,9 +4,16 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Key
 
-from reimagen_generator.config.networks import AnyNetworkConfig, EfficientUNetConfig, ImagenUNetConfig, UNetConfig
+from reimagen_generator.config.networks import (
+    AnyNetworkConfig,
+    EfficientUNetConfig,
+    FoldedResNetConfig,
+    ImagenUNetConfig,
+    UNetConfig,
+)
 from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.networks.efficient_unet import EfficientUNet
+from reimagen_generator.networks.folded_resnet import FoldedResNet
 from reimagen_generator.networks.imagen_unet import ImagenUNet
 from reimagen_generator.networks.network import Network
 from reimagen_generator.networks.placement_network import PlacementNetwork
@@ -22,6 +29,8 @@ def build_network(config: AnyNetworkConfig, rngs: nnx.Rngs) -> Network:
             return EfficientUNet(config, rngs)
         case ImagenUNetConfig():
             return ImagenUNet(config, rngs)
+        case FoldedResNetConfig():
+            return FoldedResNet(config, rngs)
 
 
 class _OneKey(nnx.Rngs):

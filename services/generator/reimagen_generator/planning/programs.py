@@ -20,7 +20,7 @@ from reimagen_generator.diffusion.stage import Conditions, Stage
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.registry import network_shapes
 from reimagen_generator.parallel.placement import place_parameters, place_rows
-from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
+from reimagen_generator.text.registry import text_length
 from reimagen_generator.text.t5 import T5, T5_XXL
 
 
@@ -70,8 +70,7 @@ def _stage(stage: Stage, config: StageConfig, rows: tuple[Any, ...]) -> Iterator
 
 def texts(config: CascadeConfig, rows: int) -> Text:
     """Encoded texts."""
-    encoder = config.text_encoder
-    length = encoder.length if isinstance(encoder, T5Text) else HashedNgramEncoder.length
+    length = text_length(config)
     return Text(
         shape((rows, length, config.stages[0].network.text_channels), jnp.float32), shape((rows, length), jnp.bool_)
     )

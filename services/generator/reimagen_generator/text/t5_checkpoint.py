@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import jax
 from flax import nnx
 from pydantic import ValidationError
 
+from reimagen_common.errors import first_fault
+from reimagen_generator.text.stored_network import fill
 from reimagen_generator.text.t5 import T5, T5Config
-from reimagen_generator.weights.checkpoint import named
-from reimagen_generator.weights.importers.names import LINEAR, VECTOR, Source, check
+from reimagen_generator.weights.importers.names import LINEAR, VECTOR, Source
 from reimagen_generator.weights.locate import find_checkpoint
 from reimagen_generator.weights.shards import StoredTensors
 
@@ -32,7 +32,7 @@ def load_config(folder: Path) -> T5Config:
     except OSError as error:
         raise ValueError(f"text_encoder: cannot read {path}: {error}") from error
     except ValidationError as error:
-        raise ValueError(f"text_encoder: {path} is not the configuration of a T5 v1.1: {error}") from error
+        raise ValueError(f"text_encoder: {path} is not the configuration of a T5 v1.1: {first_fault(error)}") from error
 
 
 def load_t5(folder: Path, dtype: Any) -> T5:
@@ -49,20 +49,11 @@ def load_t5(folder: Path, dtype: Any) -> T5:
     """
     config = load_config(folder)
     network: T5 = nnx.eval_shape(lambda: T5(config, dtype, nnx.Rngs(0)))
-    state = nnx.state(network, nnx.Param)
-    wanted = named(state)
     with StoredTensors(find_checkpoint(folder, "model")) as stored:
         shared = _SHARED if _SHARED in stored.shapes else _EMBED_TOKENS
-        sources = _sources(config, shared)
         unused = {name for name in stored.shapes if name.startswith(_DECODER)}
         unused |= stored.shapes.keys() & {_SHARED, _EMBED_TOKENS} - {shared}
-        check(str(stored.path), sources, {name: value.shape for name, value in wanted.items()}, stored.shapes, unused)
-        order = stored.order
-        for name in sorted(sources, key=lambda name: order[sources[name].names[0]]):
-            # Converted on the device, and there only: the host holds one tensor in the type that it is stored in.
-            tensor = jax.device_put(sources[name].make(stored.read))
-            wanted[name].set_value(tensor.astype(wanted[name].dtype))
-    nnx.update(network, state)
+        fill(network, stored, _sources(config, shared), unused)
     return network
 
 

@@ -5,8 +5,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from reimagen_common.errors import first_fault
 from reimagen_generator.config.mesh import MeshConfig
 
 PLACEMENT: Final = "placement"
@@ -17,6 +18,15 @@ class OptimizerKind(StrEnum):
 
     ADAM = "adam"
     ADAFACTOR = "adafactor"
+
+
+class X0Loss(StrEnum):
+    """The loss of a network that predicts x_0 (see `training/loss.py`)."""
+
+    WEIGHTED_SQUARES = "weighted-squares"
+    """Squared differences, weighted as v's."""
+    CHARBONNIER = "charbonnier"
+    """Smooth absolute differences, all with the same weight."""
 
 
 class TrainingConfig(BaseModel):
@@ -46,11 +56,13 @@ class TrainingConfig(BaseModel):
     initial: Path | None = Field(None, description="Cascade folder whose weights of this stage to begin from.")
     initial_differs: bool = Field(
         False,
-        description="The weights of `initial` are another network's: those of the same name and shape are taken, and the "
-        "other parameters begin at random.",
+        description="The weights of `initial` are another network's: those of the same name and shape are taken, and "
+        "the other parameters begin at random.",
     )
     text_encoder: Path | None = Field(
-        None, description="Folder of the T5 v1.1 that reads the texts; None where `cascade` or `initial` holds it."
+        None,
+        description="Folder of the network that reads the texts; None where `cascade` or `initial` holds it, or where "
+        "MiniLM is installed.",
     )
     crop: int | None = Field(None, description="Train on random crops of this side; None for whole pictures.")
     trained: tuple[str, ...] = Field(
@@ -79,6 +91,9 @@ class TrainingConfig(BaseModel):
         0.3, ge=0, le=1, description="Share of pictures whose placed neighbors are shown well off their true places."
     )
     neighbors: int = Field(2, ge=0, le=16, description="Neighbors of a picture; samples with more are cut.")
+    x0_loss: X0Loss = Field(
+        X0Loss.WEIGHTED_SQUARES, description="The loss, where the network predicts x0: weighted-squares or charbonnier."
+    )
     maximum_augmentation: float = Field(0.4, ge=0, le=1, description="aug_level is uniform from 0 to this.")
     time_exponent: float = Field(
         1.0, gt=0, description="Times are u to this power, u uniform; below 1 sees more of high noise."
@@ -139,7 +154,10 @@ def load_config(path: Path) -> TrainingConfig:
     """Reads a TOML file.
 
     Raises:
-        ValueError: a field is missing, unknown or out of range (a pydantic.ValidationError, which names it).
+        ValueError: a field is missing, unknown or out of range, and named; or the file is not TOML.
         OSError: the file cannot be read.
     """
-    return TrainingConfig.model_validate(tomllib.loads(path.read_text()))
+    try:
+        return TrainingConfig.model_validate(tomllib.loads(path.read_text()))
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from error

@@ -2,6 +2,7 @@
 
 A record is the members KEY.png (or .webp, .jpg), KEY.txt, and KEY.neighbor0.png, KEY.neighbor0.txt, KEY.neighbor1.png …
 Composed records also tell where the thing of each neighbor is: KEY.neighbor0.matte.png, KEY.neighbor0.json.
+KEY.low.png is what a super-resolution stage enlarges, where that is not the picture shrunk (`training/redrawing.py`).
 Shards are indexed once by their headers and read at random, so that every epoch is shuffled anew over all of them and
 the position in the data is one number, which a checkpoint holds.
 """
@@ -22,6 +23,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.hidden import is_hidden
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.placement import COPIES, Placements, canvas_of
@@ -33,6 +35,7 @@ from reimagen_generator.training.placement import ReferenceTruth
 Picture = UInt8[np.ndarray, "height width 3"]
 
 _PICTURES = ("png", "webp", "jpg", "jpeg")
+_SMALLER = "low.png"
 
 
 class NeighborTruth(BaseModel):
@@ -67,6 +70,8 @@ class Sample:
     neighbors: tuple[SampleNeighbor, ...]
     place: str = ""
     """The shard and the key in it."""
+    smaller: Picture | None = None
+    """What a super-resolution stage enlarges, where that is not the picture shrunk: KEY.low.png."""
 
 
 class BadRecord(ValueError):
@@ -97,21 +102,22 @@ class _Record:
 class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
     """Random access to the samples of all shards of a folder."""
 
-    def __init__(self, folder: Path, side: int | None = None) -> None:
+    def __init__(self, folder: Path, side: int | None = None, smaller_side: int | None = None) -> None:
         """Indexes the shards.
 
         Args:
             folder: of the shards.
             side: what the pictures, all of them squares, must have, in pixels; None for pictures of any size.
+            smaller_side: what the smaller pictures must have that come with some; None for any.
 
         Raises:
             ValueError: the folder holds no shard, or a shard is cut short, is no tar, or holds no record.
         """
-        paths = sorted(folder.glob("*.tar"))
+        paths = sorted(path for path in folder.glob("*.tar") if not is_hidden(path.name))
         if not paths:
             raise ValueError(f"data: no shard (*.tar) in {folder}")
         self.folder = folder
-        self._side = side
+        self._side, self._smaller_side = side, smaller_side
         shards = [_index(path) for path in paths]
         self._records = [record for shard in shards for record in shard]
         self._first = np.cumsum([0] + [len(shard) for shard in shards[:-1]]).tolist()
@@ -127,9 +133,14 @@ class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
         """
         record = self._records[index]
         try:
-            return _decode(record.read(lambda name: True), self._side, record.place)
+            return _decode(record.read(lambda name: True), self._side, self._smaller_side, record.place)
         except (ValueError, InvalidArgument) as error:
             raise BadRecord(f"{record.place}: {error}") from error
+
+    def members(self, index: int) -> tuple[str, dict[str, bytes]]:
+        """Return a record's key, and its members by what follows the key in their names."""
+        record = self._records[index]
+        return record.key, record.read(lambda name: True)
 
     def check(self) -> None:
         """Reads the first record of each shard, until one is a sample.
@@ -179,14 +190,19 @@ def _index(path: Path) -> list[_Record]:
     return list(records.values())
 
 
-def _decode(members: Mapping[str, bytes], side: int | None, place: str) -> Sample:
+def _decode(members: Mapping[str, bytes], side: int | None, smaller_side: int | None, place: str) -> Sample:
     names = {name.partition(".")[0] for name in members if name.startswith("neighbor")}
     ranked = sorted(names, key=lambda name: (len(name), name))
     picture, text = _pair(members, "", side)
+    smaller = decode(members[_SMALLER], field=_SMALLER) if _SMALLER in members else None
+    if smaller is not None and smaller_side is not None and smaller.shape[:2] != (smaller_side, smaller_side):
+        height, width, _ = smaller.shape
+        wanted = f"{smaller_side} × {smaller_side} pixels, which the stage enlarges"
+        raise ValueError(f"{_SMALLER}: must have {wanted}, got {width} × {height}")
     neighbors = tuple(_neighbor(members, f"{name}.", side) for name in ranked)
     if any(neighbor.picture.shape != neighbors[0].picture.shape for neighbor in neighbors):
         raise ValueError("the neighbors must all have one size")
-    return Sample(picture, text, neighbors, place)
+    return Sample(picture, text, neighbors, place, smaller)
 
 
 def _neighbor(members: Mapping[str, bytes], prefix: str, side: int | None) -> SampleNeighbor:
@@ -241,6 +257,8 @@ def collate(
     pictures = np.array([[neighbor.picture for neighbor in row] for row in filled], np.uint8).reshape(shape)
     told = neighbors > 0 and any(neighbor.truth for row in filled for neighbor in row)
 
+    smaller = [s.smaller for s in samples if s.smaller is not None]
+
     def encoded(texts: list[str]) -> Text:
         embedding = encoder.encode(texts)
         return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
@@ -253,6 +271,7 @@ def collate(
         neighbor_mask=jnp.asarray(mask, bool).reshape(len(samples), neighbors),
         empty_text=encoded([""] * len(samples)) if dropped_text is DroppedText.EMPTY_PROMPT else None,
         truth=_reference_truth(filled) if told else None,
+        smaller=jnp.asarray(np.stack(smaller)) if len(smaller) == len(samples) else None,
     )
 
 

@@ -74,6 +74,8 @@ def samples(source: GoodSamples, config: TrainingConfig, grid: int) -> grain.Map
     data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
     if config.resolution is not None:
         data = data.map(_shrinking(config.resolution))
+    if grid > 1:
+        data = data.map(_with_smaller(grid))
     if config.crop is not None:
         data = data.random_map(_cropping(config.crop, grid))
     return data
@@ -106,9 +108,26 @@ def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], S
         height, width, _ = sample.picture.shape
         top = int(rng.integers((height - side) // grid + 1)) * grid
         left = int(rng.integers((width - side) // grid + 1)) * grid
-        return _changed(sample, lambda image: image[top : top + side, left : left + side])
+        cropped = _changed(sample, lambda image: image[top : top + side, left : left + side])
+        if sample.smaller is None:
+            return cropped
+        top, left, within = top // grid, left // grid, side // grid
+        return replace(cropped, smaller=sample.smaller[top : top + within, left : left + within])
 
     return crop
+
+
+def _with_smaller(factor: int) -> Callable[[Sample], Sample]:
+    """Gives the samples without a smaller picture one: their picture, shrunk."""
+
+    def add(sample: Sample) -> Sample:
+        if sample.smaller is not None:
+            return sample
+        height, width, _ = sample.picture.shape
+        shrunk = Image.fromarray(sample.picture).resize((width // factor, height // factor), Image.Resampling.BOX)
+        return replace(sample, smaller=np.asarray(shrunk))
+
+    return add
 
 
 def _shrinking(side: int) -> Callable[[Sample], Sample]:
@@ -121,7 +140,8 @@ def _shrinking(side: int) -> Callable[[Sample], Sample]:
             height, width = (round(scale * length) for length in image.shape[:2])
             return np.asarray(Image.fromarray(image).resize((width, height), _BOX))
 
-        return _changed(sample, change)
+        shrunk = _changed(sample, change)
+        return shrunk if sample.smaller is None else replace(shrunk, smaller=change(sample.smaller))
 
     return shrink
 

@@ -2,6 +2,8 @@
 
 t is in [0, 1], stratified over the rows; the loss is the mean squared error of ε or v, whichever the network predicts.
 One that predicts x_0 has the loss of v, since v's error is x_0's over σ, with the weight 1/σ² limited where σ nears 0.
+Or it has the Charbonnier loss, a smooth absolute difference, which a sharp edge at one of several likely places
+minimizes where squared differences ask for the mean of all.
 
 Where a network also puts out a variance, the loss is Improved DDPM's hybrid one: the bound that teaches it is added.
 """
@@ -19,19 +21,21 @@ from reimagen_generator.config.cascade import Prediction, StageConfig
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.copying import copied
-from reimagen_generator.diffusion.resize import enlarge, shrink, to_float
+from reimagen_generator.diffusion.resize import shrink, to_float
 from reimagen_generator.diffusion.stage import augment, encode_neighbors
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.networks.placement import Placements, place
 from reimagen_generator.networks.placement_network import PlacementNetwork
-from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.training.config import TrainingConfig, X0Loss
 from reimagen_generator.training.placement import ReferenceTruth, jittered, placement_loss
 from reimagen_generator.training.variance import variance_bound
 
 _Parameters = TypeVar("_Parameters")
 
 _X0_WEIGHT_LIMIT = 25.0
+_CHARBONNIER_WIDTH = 0.01
+"""Differences below this count as squares, larger ones as they are; pictures are in [-1, 1]."""
 
 
 @jax.tree_util.register_dataclass
@@ -50,6 +54,8 @@ class Batch:
     empty_text: Text | None = None
     truth: ReferenceTruth | None = None
     """Where the things of the neighbors are, of shards that tell."""
+    smaller: UInt8[Array, "batch h w 3"] | None = None
+    """What a super-resolution stage enlarges; None for the pictures, shrunk."""
 
 
 @jax.tree_util.register_dataclass
@@ -107,12 +113,22 @@ def _distracted(
 
 
 def loss_by_row(
-    network: Network, stage: StageConfig, factor: int | None, batch: Batch, draws: Draws
+    network: Network,
+    stage: StageConfig,
+    factor: int | None,
+    batch: Batch,
+    draws: Draws,
+    x0_loss: X0Loss = X0Loss.WEIGHTED_SQUARES,
 ) -> Float[Array, " rows"]:
-    """The loss of each row.
+    """Return the loss of each row.
 
     Args:
+        network: of the stage.
+        stage: its configuration.
         factor: this stage's size over the previous one's; None for the first stage.
+        batch: pictures.
+        draws: what is random.
+        x0_loss: the loss of a network that predicts x_0.
     """
     repeat = partial(jnp.repeat, repeats=draws.time.shape[0] // batch.picture.shape[0], axis=0)
     x_0 = to_float(batch.picture)
@@ -120,15 +136,15 @@ def loss_by_row(
     text = guiding.drop_text(text, draws.keep_text, empty_text)
     low_resolution = None
     if factor is not None:
-        smaller = repeat(enlarge(shrink(x_0, factor), factor, stage.enlargement))
+        smaller = shrink(x_0, factor) if batch.smaller is None else to_float(batch.smaller)
         level = schedule.nearest(stage.schedule, draws.augmentation)
-        low_resolution = augment(stage, smaller, level, draws.augmentation_noise)
+        low_resolution = augment(stage, repeat(smaller), factor, level, draws.augmentation_noise)
     neighbors = None
     if stage.network.retrieval and batch.neighbor_mask.shape[1]:
         pictures = to_float(batch.neighbor_pictures)
         encoded = encode_neighbors(
             network,
-            _of_side(pictures, x_0.shape[1]),
+            of_side(pictures, x_0.shape[1]),
             batch.neighbor_text,
             batch.neighbor_mask,
             factor,
@@ -153,9 +169,13 @@ def loss_by_row(
     if stage.network.placed:
         output = copied(stage.prediction, output, neighbors, x_t, log_snr)
     output, variance = output[..., : x_0.shape[-1]], output[..., x_0.shape[-1] :]
-    error = ((output - prediction.target(stage.prediction, x_0, draws.noise, log_snr)) ** 2).mean(axis=(1, 2, 3))
-    if stage.prediction is Prediction.X0:
-        error = error * jnp.minimum(1.0 / sigma**2, _X0_WEIGHT_LIMIT)
+    difference = output - prediction.target(stage.prediction, x_0, draws.noise, log_snr)
+    if stage.prediction is Prediction.X0 and x0_loss is X0Loss.CHARBONNIER:
+        error = jnp.sqrt(difference**2 + _CHARBONNIER_WIDTH**2).mean(axis=(1, 2, 3))
+    else:
+        error = (difference**2).mean(axis=(1, 2, 3))
+        if stage.prediction is Prediction.X0:
+            error = error * jnp.minimum(1.0 / sigma**2, _X0_WEIGHT_LIMIT)
     if stage.network.learned_variance:
         epsilon = prediction.to_epsilon(stage.prediction, output, x_t, log_snr)
         error = error + variance_bound(stage, time, epsilon - draws.noise, variance)
@@ -186,13 +206,13 @@ def placement_loss_by_row(
         schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, time, stage.log_snr_shift))
     )
     x_t = alpha * to_float(batch.picture) + sigma * draws.noise
-    references = _of_side(to_float(batch.neighbor_pictures), network.config.side)
+    references = of_side(to_float(batch.neighbor_pictures), network.config.side)
     noised = shrink(x_t, side // network.config.picture_side)
     distribution = network(references, batch.text, batch.neighbor_text, noised, time)
     return placement_loss(distribution, batch.truth, batch.neighbor_mask)
 
 
-def _of_side(
+def of_side(
     images: Float[Array, "batch neighbors height width 3"], side: int
 ) -> Float[Array, "batch neighbors side side 3"]:
     """Return neighbors that are stored larger than the picture at its side."""

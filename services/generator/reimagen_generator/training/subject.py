@@ -8,12 +8,12 @@ from typing import Any
 from flax import nnx
 from tqdm import tqdm
 
-from reimagen_generator.config.cascade import CascadeConfig, StageConfig
+from reimagen_generator.config.cascade import CascadeConfig, Prediction, StageConfig
 from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.presets import PRESETS
 from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.networks.registry import build_network
-from reimagen_generator.training.config import PLACEMENT, TrainingConfig
+from reimagen_generator.training.config import PLACEMENT, TrainingConfig, X0Loss
 from reimagen_generator.weights import checkpoint
 
 
@@ -104,6 +104,19 @@ def check_sides(config: TrainingConfig, stage: StageConfig, grid: int) -> None:
     for name, side in (("crop", config.crop), ("resolution", config.resolution)):
         if side is not None and (not 0 < side <= stage.size or side % multiple):
             raise ValueError(f"{name}: must be a multiple of {multiple}, at most {stage.size}, got {side}")
+
+
+def check_loss(config: TrainingConfig, stage: StageConfig) -> None:
+    """Refuse a loss of x_0 for a stage that predicts something else.
+
+    Raises:
+        ValueError: it predicts something else.
+    """
+    if config.x0_loss is not X0Loss.WEIGHTED_SQUARES and stage.prediction is not Prediction.X0:
+        raise ValueError(
+            f"x0_loss: must be {X0Loss.WEIGHTED_SQUARES}, since the stage predicts {stage.prediction} and not x0, "
+            f"got {config.x0_loss}"
+        )
 
 
 def is_trained(parts: tuple[str, ...]) -> Callable[[tuple[Any, ...], Any], bool]:

@@ -44,6 +44,7 @@ from reimagen_generator.training.optimizer import build_optimizer
 from reimagen_generator.training.progress import Progress, StepReport
 from reimagen_generator.training.sheets import Sheets, sample_count
 from reimagen_generator.training.subject import (
+    check_loss,
     check_sides,
     configured_cascade,
     is_trained,
@@ -102,7 +103,7 @@ def training_step(
         if isinstance(network, PlacementNetwork):
             losses = placement_loss_by_row(network, task.stage, batch, draws)
         else:
-            losses = loss_by_row(network, task.stage, task.factor, batch, draws)
+            losses = loss_by_row(network, task.stage, task.factor, batch, draws, config.x0_loss)
         return losses.mean(), losses
 
     draws = draw(key, config, batch)
@@ -134,8 +135,9 @@ class Trainer:
         self.stage = trained_stage(config, cascade)
         self.factor = size_factor(cascade, stage_index(config))
         check_sides(config, self.stage, self.factor or 1)
+        check_loss(config, self.stage)
         config.output.mkdir(parents=True, exist_ok=True)
-        source = ShardSource(config.data, self.stage.size)
+        source = ShardSource(config.data, self.stage.size, self.factor and self.stage.size // self.factor)
         source.check()
         self._encoder = training_text_encoder(cascade, config, source)
         self._good = GoodSamples(source)

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from pydantic import ValidationError
 
+from reimagen_common.errors import first_fault
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.networks import AnyNetworkConfig
 from reimagen_generator.config.placement import PlacementConfig
@@ -140,7 +141,7 @@ def load_config(folder: Path) -> CascadeConfig:
     try:
         return CascadeConfig.model_validate_json(path.read_text())
     except ValidationError as error:
-        raise ValueError(f"weights: {path} is not a cascade's configuration: {error}") from error
+        raise ValueError(f"weights: {path} is not a cascade's configuration: {first_fault(error)}") from error
 
 
 def digest(folder: Path) -> str:
