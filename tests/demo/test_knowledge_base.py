@@ -18,7 +18,7 @@ from reimagen_demo.children import Child, free_address, serving_grpc
 from reimagen_demo.entities import entities
 from reimagen_demo.knowledge_base import PairNote
 from reimagen_demo.pictures import PAIR_SIDE, PairPictures
-from reimagen_demo.recall import measure, questions
+from reimagen_demo.recall import geometry_questions, measure, questions
 from reimagen_demo.scenes import SCENES
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 
@@ -118,6 +118,12 @@ def retriever(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 @pytest.mark.parametrize("minimum_score", [None, 0.0], ids=["as served", "plain BM25"])
 def test_retrieval_finds_the_entity_that_a_prompt_names(retriever: str, minimum_score: float | None) -> None:
     recall = measure(retriever, questions(entities(), 400, seed=1), minimum_score)
+    assert recall.both / recall.asked >= 0.95, recall.misses
+
+
+def test_retrieval_finds_the_entity_of_a_prompt_that_states_geometry_or_has_unseen_words(retriever: str) -> None:
+    asked = geometry_questions(200, seed=1) + questions(entities(), 100, seed=2, unseen=True)
+    recall = measure(retriever, asked, None)
     assert recall.both / recall.asked >= 0.95, recall.misses
 
 
