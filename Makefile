@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test torture results parity peer plan lint bench bench-retrieval install proto lock clean
+.PHONY: help demo kb test test-api torture results parity peer plan lint bench bench-retrieval install proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -24,6 +24,9 @@ kb: install ## build the demo knowledge base only, into build/demo/kb
 
 test: install ## run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-api: install ## compare both services with their OpenAPI documents: schemathesis, all checks, 2,000 examples of each operation
+	@REIMAGEN_API_EXAMPLES=2000 $(BIN)/python -m pytest tests/integration/test_openapi.py
 
 torture: install ## what CI runs short, long: training and a base's service killed often, 10,000 damaged sources of each kind; and a trace of what is synced
 	@REIMAGEN_KILLS=25 $(BIN)/python -m pytest tests/generator/training/test_killed.py

@@ -20,12 +20,12 @@ from PIL import Image, ImageEnhance
 from benchmarks.shared.machine import machine
 from reimagen_demo.knowledge_base import build
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.fingerprint import fingerprint, near_duplicates
 from reimagen_retriever.neighbors.ranking import Ranking
 from reimagen_retriever.neighbors.shards import Options
-from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
 
 SAMPLED = 200
 
@@ -88,10 +88,10 @@ def main() -> None:
     print(f"\nfingerprints: {_rate(len(files), started, used)}")
     with ThreadPoolExecutor() as pool:
         ranking = Ranking(read_captions(base.index, base.index.in_order()), base.index, pool)
-        ranking.search(["a picture"], 8, DEFAULT_MINIMUM_OVERLAP)  # Compiles.
+        ranking.search(["a picture"], 8, DEFAULT_RELEVANCE)  # Compiles.
         started, used = time.perf_counter(), time.process_time()
         for first in range(0, len(pairs), 64):
-            ranking.search([pair.contents for pair in pairs[first : first + 64]], 8, DEFAULT_MINIMUM_OVERLAP)
+            ranking.search([pair.contents for pair in pairs[first : first + 64]], 8, DEFAULT_RELEVANCE)
     print(f"searches in batches of 64: {_rate(len(files), started, used)}")
     base.close()
     near = near_duplicates(prints, prints)
@@ -108,7 +108,7 @@ def main() -> None:
     for size in (None, 64):
         with tempfile.TemporaryDirectory() as out:
             started, used = time.perf_counter(), time.process_time()
-            export(folder, Path(out, "shards"), Options(2, DEFAULT_MINIMUM_OVERLAP, size))
+            export(folder, Path(out, "shards"), Options(2, DEFAULT_RELEVANCE, size))
             name = "the files" if size is None else f"squares of {size}"
             print(f"export of {name}: {_rate(len(files), started, used)}", flush=True)
 

@@ -21,13 +21,12 @@ from reimagen_demo import knowledge_base
 from reimagen_demo.entities import entities
 from reimagen_demo.scenes import SCENES
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, BM25Index, Relevance
 from reimagen_retriever.index.hits import Hit
-from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
 
 PROMPTS = 400
 
-Find = Callable[[str, int, float, float], list[Hit]]
+Find = Callable[[str, int, float, Relevance], list[Hit]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def measure(find: Find, asked: Sequence[Question], of_each: int) -> tuple[float,
     right, taken = 0, []
     for question in asked:
         started = time.perf_counter()
-        hits = find(question.prompt, of_each * len(question.things), 0.0, DEFAULT_MINIMUM_OVERLAP)
+        hits = find(question.prompt, of_each * len(question.things), 0.0, DEFAULT_RELEVANCE)
         taken.append((time.perf_counter() - started) * 1e3)
         right += Counter(hit.pair.contents for hit in hits) == dict.fromkeys(question.things, of_each)
     return right / len(asked), statistics.median(taken)
@@ -89,7 +88,8 @@ def main(folder: Path) -> None:
         asked = questions(things, rng)
         for of_each in (1, 2):
             line = f"{f'{name}, {of_each} of each':36}"
-            for find in (index.search, index.search_per_entity):
+            finds: tuple[Find, ...] = (index.search, index.search_per_entity)
+            for find in finds:
                 measure(find, asked, of_each)  # Java compiles as it runs.
                 share, median = measure(find, asked, of_each)
                 line += f"{share:12.2%}{median:12.2f}"

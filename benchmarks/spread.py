@@ -26,14 +26,14 @@ from PIL import Image
 from benchmarks.bm25.texts import CAPTION_WORDS, texts
 from benchmarks.shared.machine import machine
 from reimagen_retriever.build import build
+from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.shards import Options
-from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
 
 PAIRS = 4_000
 SHARDS = 4
-OPTIONS = Options(2, DEFAULT_MINIMUM_OVERLAP, 64)
+OPTIONS = Options(2, DEFAULT_RELEVANCE, 64)
 
 
 def write_shards(folder: Path, pairs: int) -> Path:

@@ -13,6 +13,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 _COMPILED = str(Path(__file__).resolve().parents[1] / "build" / "tests" / "compiled")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 os.environ["REIMAGEN_GENERATOR_COMPILE_CACHE"] = _COMPILED
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that: tests send it to them.

@@ -52,7 +52,7 @@ class Engine(ABC):
 
 
 class Ours(Engine):
-    """`BM25Index.search`, as the service calls it: pairs with score and overlap."""
+    """`BM25Index.search`, as the service calls it: pairs with their scores."""
 
     @staticmethod
     @override
@@ -68,7 +68,7 @@ class Ours(Engine):
 
     @override
     def search(self, query: str) -> object:
-        return self.index.search(query, K, 0.0, 0.0)
+        return self.index.search(query, K, 0.0, "any")
 
     @override
     def ranking(self, found: Any) -> Ranking:

@@ -18,12 +18,11 @@ from pathlib import Path
 from benchmarks.bm25.engines import Ours
 from benchmarks.bm25.texts import write_captions
 from benchmarks.shared.machine import machine, peak_megabytes
-from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, BM25Index, Relevance
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.ranking import Ranking
-from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP
 
 CAPTIONS = 1_000_000
 PAIRS = 100_000
@@ -39,24 +38,25 @@ def neighbors(hits: list[Hit], number: int) -> list[tuple[str, float]]:
 
 
 def measure(index: BM25Index, ranking: Ranking, texts: list[str], preparation: float, captions: int) -> None:
-    """Prints the rate with and without a least overlap; ends the program if a search by itself finds others."""
-    for minimum_overlap in (0.0, DEFAULT_MINIMUM_OVERLAP):
+    """Prints the rate of plain BM25 and of what is relevant; ends the program if a search by itself finds others."""
+    relevances: tuple[Relevance, ...] = ("any", DEFAULT_RELEVANCE)
+    for relevance in relevances:
         found: list[list[tuple[str, float]]] = []
         started, processor = time.perf_counter(), time.process_time()
         for first in range(0, len(texts), BATCH):
-            hits = ranking.search(texts[first : first + BATCH], K + 1, minimum_overlap)
+            hits = ranking.search(texts[first : first + BATCH], K + 1, relevance)
             found += [neighbors(its_hits, number) for number, its_hits in enumerate(hits, first)]
         seconds, processor = time.perf_counter() - started, time.process_time() - processor
         rate = len(texts) / seconds
         print(
-            f"least overlap {minimum_overlap}: {rate:,.0f} pairs/s on {os.cpu_count()} cores, "
+            f"relevance {relevance}: {rate:,.0f} pairs/s on {os.cpu_count()} cores, "
             f"{captions / (captions / rate + preparation):,.0f} with the preparation for all of them; "
             f"a pair took {processor / len(texts) * 1e3:.2f} ms of a core's time",
             flush=True,
         )
         step = max(len(texts) // SAMPLE, 1)
         for number in range(0, len(texts), step):
-            if neighbors(index.search(texts[number], K + 1, 0.0, minimum_overlap, ALL), number) != found[number]:
+            if neighbors(index.search(texts[number], K + 1, 0.0, relevance, ALL), number) != found[number]:
                 sys.exit(f"pair {number} has other neighbors, or scores, when it is searched for alone")
         compared = len(range(0, len(texts), step))
         print(f"    {compared:,} of them searched for one by one: the same neighbors, the same scores", flush=True)
@@ -79,7 +79,7 @@ def main(captions: int, pairs: int) -> None:
         before = peak_megabytes()
         started, processor = time.perf_counter(), time.process_time()
         ranking = Ranking(read_captions(index, documents), index, pool)
-        ranking.search(texts[:8], K + 1, 0.0)  # Compiles.
+        ranking.search(texts[:8], K + 1, "any")  # Compiles.
         preparation, processor = time.perf_counter() - started, time.process_time() - processor
         print(
             f"preparation: {preparation:.1f} s, {processor:.1f} of a core's time; "

@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reimagen_common.command_line import read_settings, told, variables_help
-from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_common.errors import Damaged, InvalidArgument, NotFound, Unavailable
 
 
 class Settings(BaseSettings):
@@ -47,7 +47,10 @@ def test_a_setting_that_is_wrong_is_named() -> None:
     [
         (InvalidArgument("is no port", field="http"), 2, "error: http: is no port\n"),
         (Unavailable("it is down"), 1, "error: it is down\n"),
-        (FileNotFoundError("no such file"), 1, "error: no such file\n"),
+        (NotFound("there is no base"), 2, "error: there is no base\n"),
+        (Damaged("it is damaged"), 2, "error: it is damaged\n"),
+        (FileNotFoundError("no such file"), 2, "error: no such file\n"),
+        (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left on device\n"),
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],
 )

@@ -51,7 +51,7 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServicer):
         raise AssertionError("not called")
 
     def AddPairs(self, requests: Any, context: grpc.ServicerContext) -> retrieval_pb2.AddPairsResponse:
-        raise AssertionError("not called")
+        return retrieval_pb2.AddPairsResponse(added=len(list(requests)))
 
     def DeletePairs(self, request: Any, context: grpc.ServicerContext) -> retrieval_pb2.DeletePairsResponse:
         raise AssertionError("not called")
@@ -324,3 +324,42 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
         search(channel)
     assert isinstance(from_rpc_error(caught.value), Unavailable)
+
+
+def call_with_bytes(channel: grpc.Channel, method: str, messages: list[bytes], *, streams: bool = False) -> Any:
+    """Send bytes in place of messages, and return what the call raises."""
+    call = channel.stream_stream(method) if streams else channel.unary_stream(method)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(iter(messages) if streams else messages[0], timeout=WAIT_S))
+    return caught.value
+
+
+GARBAGE = [b"\xff\xff\xff", b"\x0a\xff", b"\x0a\x02\xc3\x28", b"GET / HTTP/1.1"]
+
+
+@pytest.mark.parametrize("message", GARBAGE)
+@pytest.mark.parametrize("method", ["Retrieval/Search", "Generation/Generate", "Retrieval/AddPairs"])
+def test_what_is_no_message_is_the_callers_fault(caplog: pytest.LogCaptureFixture, method: str, message: bytes) -> None:
+    with serving(nothing) as (_server, channel):
+        method = f"reimagen.v1.{method}"
+        error = call_with_bytes(channel, f"/{method}", [message], streams=method.endswith("AddPairs"))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert error.details() == f"the message is not a request of {method}"
+        assert search(channel).generation == "g1"
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("method", ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"])
+def test_so_it_is_in_calls_about_the_server(caplog: pytest.LogCaptureFixture, method: str) -> None:
+    with serving(nothing) as (_server, channel):
+        error = call_with_bytes(channel, f"/{method}", [b"\xff\xff"])
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        reflected = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(reflected(iter([b"\xff\xff"]), timeout=WAIT_S))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_port_that_is_too_large_is_not_taken_for_another() -> None:
+    with pytest.raises(ValueError, match="must have a port from 0 to 65,535, got 99999"):
+        GrpcServer(address="127.0.0.1:99999", workers=1, max_message_bytes=1 << 20)

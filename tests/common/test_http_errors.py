@@ -142,6 +142,16 @@ def test_what_is_no_json_object_is_told_so(client: Client, content: bytes) -> No
     assert (response.status_code, problem_of(response).field) == (400, "body")
 
 
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [(b"", "application/json"), (b"[1]", "application/json"), (b'"prompt"', "application/json")]
+    + [(b'{"prompt": "a fox"}', media_type) for media_type in ("text/plain", "application/x-www-form-urlencoded")],
+)
+def test_what_is_to_be_sent_is_told(client: Client, content: bytes, media_type: str) -> None:
+    response = client.post("/draw", content=content, headers={"content-type": media_type})
+    assert problem_of(response).detail == "body: send a JSON object with Content-Type: application/json"
+
+
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/draw", 405)])
 def test_a_wrong_path_or_method_is_a_problem_too(client: Client, method: str, path: str, status: int) -> None:
     response = client.request(method, path)

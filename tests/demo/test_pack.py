@@ -10,33 +10,30 @@ from random import Random
 import numpy as np
 import pytest
 from PIL import Image
-from typer import BadParameter
 
 from reimagen_demo.art import STYLES, Art
+from reimagen_demo.compose import Kind
 from reimagen_demo.entities import by_name
-from reimagen_demo.pack import SIDE, Pack, recipes_name, write_pictures
+from reimagen_demo.pack import SIDE, Pack, write_pictures
 from reimagen_demo.pairs import PairId
 from reimagen_demo.pictures import ArtPictures
-from reimagen_demo.prompts import Composition
-from reimagen_demo.recipes import Recipe, write_recipes
 from reimagen_demo.scenes import SCENES, by_phrase
 
 FOX = by_name()["fox"]
 MEADOW = by_phrase()["on a green meadow"]
 NOTO = STYLES[1].name
 SCENES_EACH = 2
-RECIPES = [
-    Recipe(number, "a fox on a green meadow", Composition((FOX,), MEADOW), (NOTO,), (f"{FOX.code}.1-noto",))
-    for number in range(4)
-]
+COUNT = 3
 UNNEEDED = ("resvg_py", "jnius", "pyserini", "grpc", "jax", "reimagen_common", "reimagen_retriever")
 
 
 @pytest.fixture(scope="module")
 def folder(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pack")
-    write_pictures(folder, art.folder, [FOX], SCENES_EACH, seed=0, processes=1)
-    write_recipes(RECIPES, folder / recipes_name("train", plain=False))
+    recipes = [Kind(64, 0, "held-out", plain=False, neighbors=True).recipe(number) for number in range(COUNT)]
+    shown = {FOX} | {entity for recipe in recipes for entity in recipe.composition.entities}
+    shown |= {reference.entity for recipe in recipes for reference in recipe.references}
+    write_pictures(folder, art.folder, list(shown), SCENES_EACH, seed=0, processes=1)
     return folder
 
 
@@ -88,21 +85,14 @@ def test_shards_are_written_where_nothing_else_is_installed(folder: Path, tmp_pa
     # Also in the processes that the command starts, these imports fail as if the packages were missing.
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({UNNEEDED}))\n")
     out = tmp_path / "shards"
-    command = [sys.executable, "-m", "reimagen_demo.compose", "--pack", str(folder), "--count", "3", str(out)]
+    command = [sys.executable, "-m", "reimagen_demo.compose", "--pack", str(folder), "--count", str(COUNT), str(out)]
+    command += ["--split", "held-out"]
     paths = os.pathsep.join([str(tmp_path), "deploy/demo"])
     result = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
     with tarfile.open(out / "00000.tar") as tar:
-        names = [member.name for member in tar]
-    suffixes = ("png", "txt", "json", "neighbor0.png", "neighbor0.txt")
-    assert names == [f"{number:08d}.{suffix}" for number in range(3) for suffix in suffixes]
-
-
-def test_a_pack_says_what_it_does_not_hold(folder: Path) -> None:
-    with pytest.raises(BadParameter, match=r"no held-out-plain\.jsonl\.gz; it has: train\.jsonl\.gz"):
-        Pack(folder).recipes("held-out", plain=True, count=1, neighbors=True)
-    with pytest.raises(BadParameter, match="at most the 4"):
-        Pack(folder).recipes("train", plain=False, count=5, neighbors=True)
-    assert Pack(folder).recipes("train", plain=False, count=1, neighbors=False)[0].neighbors == ()
+        names = {member.name for member in tar}
+    suffixes = ("png", "txt", "json", "neighbor0.webp", "neighbor0.txt", "neighbor0.matte.png", "neighbor0.json")
+    assert names >= {f"{number:08d}.{suffix}" for number in range(COUNT) for suffix in suffixes}

@@ -67,15 +67,19 @@ def test_large_pictures_shrink_to_what_stages_look_at() -> None:
     assert pixels.shape == (256, 1024, 3)
 
 
-@pytest.mark.parametrize(("width", "height"), [(4097, 1), (1, 4097), (6_000, 6_000), (60_000, 60_000)])
+def test_a_photograph_of_thousands_of_pixels_a_side_is_read() -> None:
+    assert decode(write(Image.new("L", (6_000, 4_000)), "JPEG"), field="image").shape == (683, 1_024, 3)
+
+
+@pytest.mark.parametrize(("width", "height"), [(8_001, 8_000), (1, 64_000_001), (60_000, 60_000)])
 def test_bombs_are_refused_by_their_header(width: int, height: int) -> None:
-    with pytest.raises(InvalidArgument, match=r"^references\.0\.image: must be at most 4,096 pixels a side"):
+    with pytest.raises(InvalidArgument, match=r"^references\.0\.image: too many pixels: "):
         decode(png_claiming(width, height), field="references.0.image")
 
 
 def test_other_formats_are_refused() -> None:
-    with pytest.raises(InvalidArgument, match=r"^image: must be a whole PNG, JPEG or WebP picture;"):
-        decode(write(Image.new("RGB", (8, 8)), "GIF"), field="image")
+    with pytest.raises(InvalidArgument, match=r"^image: broken picture: not PNG, JPEG, WebP, GIF"):
+        decode(write(Image.new("RGB", (8, 8)), "PCX"), field="image")
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
@@ -84,11 +88,10 @@ def test_other_formats_are_refused() -> None:
 def test_cut_off_files_are_refused(file_format: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     whole = write(Image.fromarray(noise), file_format)
-    with pytest.raises(InvalidArgument, match="cannot be read"):
+    with pytest.raises(InvalidArgument, match="broken picture"):
         decode(whole[: int(len(whole) * share)], field="image")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")  # It reads on past damaged EXIF.
 @settings(deadline=None)
 @given(at=st.integers(0, 2_000), byte=st.integers(0, 255), file_format=st.sampled_from(["PNG", "JPEG", "WEBP"]))
 def test_damaged_files_are_read_or_refused_and_nothing_else(at: int, byte: int, file_format: str) -> None:

@@ -31,6 +31,14 @@ def kept(prompt: str, *texts: str) -> list[str]:
         ("a car with a roof", ["a car", "the carpet with a stain"], ["a car"]),
         ("a puppy", ["a young dog", "a plum", "a young dog"], ["a young dog", "a young dog"]),
         ("a fox", [], []),
+        # Short words, and scripts without spaces.
+        ("a yak and an elk by a PC", ["a yak", "an elk", "a PC"], ["a yak", "an elk", "a PC"]),
+        ("an emu and two oxen", ["an emu", "an ox", "a man"], ["an emu", "an ox"]),
+        ("a cat", ["a cat", "a catalogue"], ["a cat"]),
+        ("狐と猫", ["狐", "猫", "犬"], ["狐", "猫"]),
+        ("แมวกับหมา", ["แมว", "หมา", "ปลา"], ["แมว", "หมา"]),
+        ("a cre\u0300me caramel", ["crème"], ["crème"]),
+        ("🦊 and 🐻", ["🦊", "🐻", "🍋"], ["🦊", "🐻"]),
     ],
 )
 def test_what_names_something_new_of_the_prompt_stays(prompt: str, texts: list[str], left: list[str]) -> None:

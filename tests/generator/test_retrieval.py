@@ -122,11 +122,23 @@ def test_methods_and_filters_arrive() -> None:
     faulty = Faulty()
     filters = Filters(("MIT", ""), ("https://a.example/",), 64, True, ("1", "2"))
     with serving(faulty) as address, connected(address) as retriever:
-        retriever.search("a kea", k=1, method="hybrid", filters=filters, remaining=60)
+        retriever.search(
+            "a kea",
+            k=1,
+            method="hybrid",
+            minimum_score=0.01,
+            relevance="phrase",
+            explain=True,
+            filters=filters,
+            remaining=60,
+        )
     assert faulty.last == retrieval_pb2.SearchRequest(
         query="a kea",
         k=1,
         method=retrieval_pb2.METHOD_HYBRID,
+        minimum_score=faulty.last.minimum_score,
+        relevance=retrieval_pb2.RELEVANCE_PHRASE,
+        explain=True,
         filters=retrieval_pb2.Filters(
             licenses=["MIT", ""],
             sources=["https://a.example/"],
@@ -135,6 +147,7 @@ def test_methods_and_filters_arrive() -> None:
             exclude_ids=["1", "2"],
         ),
     )
+    assert faulty.last.minimum_score == pytest.approx(0.01)
 
 
 def test_a_retriever_that_hangs_costs_a_share_of_the_time() -> None:

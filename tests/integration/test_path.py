@@ -26,6 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import load_file, save_file
 
 from reimagen.v1 import generation_pb2 as pb
+from reimagen.v1 import retrieval_pb2
 from reimagen.v1.generation_pb2_grpc import GenerationStub
 from reimagen_generator import provenance
 from reimagen_generator.config.cascade import CascadeConfig
@@ -243,6 +244,30 @@ def test_what_the_knowledge_base_does_not_know_is_drawn_from_the_text_alone(path
     answer = draw(path, prompt="zyzzyva quux")
     assert (answer["text_only"], answer["neighbors"]) == (True, [])
     assert answer["generation"]
+    assert answer["nothing_found"] == {
+        "reason": "no caption has any word of the query",
+        "field": "prompt",
+        "lacking": [],
+    }
+    assert draw(path, retrieval={"k": 0})["nothing_found"]["field"] == "retrieval.k"
+
+
+def test_a_picture_from_the_text_alone_says_why_and_the_field_it_names_helps(path: Running) -> None:
+    asked: dict[str, Any] = {"prompt": "a unicorn with a lemon", "size": "16x16", "retrieval": {"explain": True}}
+    nothing = draw(path, **asked)["nothing_found"]
+    assert (nothing["field"], nothing["nearest"], nothing["lacking"]) == ("retrieval.relevance", "a lemon", ["unicorn"])
+    asked["retrieval"] |= {"relevance": "any", "k": 1}
+    answer = draw(path, **asked)
+    assert "nothing_found" not in answer
+    (neighbor,) = answer["neighbors"]
+    assert (neighbor["text"], neighbor["explanation"]["named"]) == ("a lemon", ["lemon"])
+    retrieval = pb.GenerateRequest.Retrieval(k=1, relevance=retrieval_pb2.RELEVANCE_ANY, explain=True)
+    request = pb.GenerateRequest(prompt="a unicorn with a lemon", size=16, retrieval=retrieval)
+    events = list(path.generation.Generate(request, timeout=SECONDS))
+    assert list(events[1].neighbors.neighbors[0].explanation.named) == ["lemon"]
+    request.retrieval.minimum_score = 1_000
+    events = list(path.generation.Generate(request, timeout=SECONDS))
+    assert events[1].neighbors.nothing_found.field == "retrieval.minimum_score"
 
 
 def test_links_lead_to_pictures_and_neighbors(path: Running) -> None:

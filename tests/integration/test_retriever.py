@@ -132,6 +132,22 @@ def test_two_neighbors_unless_told_and_none_where_none_is_relevant(service: Serv
     assert [neighbor.pair.id for neighbor in service.stub.Search(unknown).neighbors] == ["leopard"]
 
 
+def test_a_search_that_finds_nothing_says_why_and_what_to_change(service: Service) -> None:
+    request = pb.SearchRequest(query="a big yak in the snow", k=1)
+    nothing = service.stub.Search(request).nothing_found
+    assert (nothing.field, nothing.nearest.id, list(nothing.lacking)) == ("relevance", "leopard", ["yak"])
+    assert nothing.reason == (
+        "no caption names 'yak'; the nearest is 'a snow leopard' (leopard), which does not: "
+        "set relevance to any to take it"
+    )
+    request.relevance = pb.RELEVANCE_ANY
+    request.explain = True
+    answer = service.stub.Search(request)
+    assert [neighbor.pair.id for neighbor in answer.neighbors] == ["leopard"]
+    assert list(answer.neighbors[0].explanation.named) == ["snow"]
+    assert not answer.HasField("nothing_found")
+
+
 def test_each_thing_that_a_query_names_is_found_where_that_is_asked_for(service: Service) -> None:
     request = pb.SearchRequest(query="a red fox and a kea in the snow", k=2)
     per_entity = pb.SearchRequest(query=request.query, k=4, per_entity=True)
@@ -169,9 +185,9 @@ def test_a_batch_is_answered_in_order(service: Service) -> None:
 
 def test_it_describes_itself(service: Service) -> None:
     description = service.stub.Describe(pb.DescribeRequest())
-    assert (description.pairs, description.format_version, dict(description.licenses)) == (6, 4, {"MIT": 6})
+    assert (description.pairs, description.format_version, dict(description.licenses)) == (6, 5, {"MIT": 6})
     assert description.cache == pb.CACHE_STATE_UP
-    assert description.minimum_overlap == pytest.approx(0.6)
+    assert description.relevance == pb.RELEVANCE_ENTITY
     assert description.generation == service.stub.Search(pb.SearchRequest(query="kea")).generation
 
 
@@ -196,6 +212,8 @@ def test_health_and_reflection(service: Service) -> None:
         (pb.SearchRequest(query="x", k=2**32 - 1), "k"),
         (pb.SearchRequest(query="x", method=99), "method"),  # type: ignore[arg-type]
         (pb.SearchRequest(query="x", minimum_score=-1), "minimum_score"),
+        (pb.SearchRequest(query="x", relevance=9), "relevance"),  # type: ignore[arg-type]
+        (pb.SearchRequest(query="x", relevance=1, method=2), "relevance"),  # type: ignore[arg-type]
         (pb.SearchRequest(query="x", minimum_score=float("nan")), "minimum_score"),
     ],
 )
@@ -356,8 +374,8 @@ def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Pat
             refused = subprocess.run(
                 [PROGRAM, command[0], kb, *command[1:]], check=False, capture_output=True, text=True
             )
-            assert refused.returncode == 1
-            assert "is no finished knowledge base" in refused.stderr
+            assert refused.returncode == 2
+            assert "is not a complete knowledge base" in refused.stderr
     build(source, kb)
     assert len(list(kb.glob("data-*"))) == 1
 

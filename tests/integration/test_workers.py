@@ -182,5 +182,5 @@ def test_they_end_with_a_parent_that_is_killed(base: Path, tmp_path: Path) -> No
 def test_what_they_cannot_start_with_is_said_in_a_sentence(tmp_path: Path) -> None:
     command = [str(PROGRAM), "serve", str(tmp_path), *ADDRESSES, "--processes", "2"]
     refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)
-    assert refused.returncode == 1
-    assert refused.stderr.splitlines()[-1].startswith(f"error: {tmp_path} is no finished knowledge base")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith(f"error: {tmp_path} is not a complete knowledge base")

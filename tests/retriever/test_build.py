@@ -67,7 +67,7 @@ def test_every_pair_is_stored_and_found(tmp_path: Path, picture: MakePicture) ->
     assert base.manifest == report.manifest
     assert (report.manifest.pairs, report.manifest.licenses, report.manifest.rejected) == (3, {"MIT": 3}, {})
     for kind, media_type in kinds.items():
-        (hit,) = base.index.search(f"the {kind}", 1, 0, 0)
+        (hit,) = base.index.search(f"the {kind}", 1, 0, "any")
         pair = hit.pair
         assert (pair.id, pair.contents) == (f"id {kind}", f"a {kind} picture")
         assert (pair.media_type, pair.width, pair.height) == (media_type, 9, 7)
@@ -138,9 +138,9 @@ def test_a_base_that_is_open_while_it_is_replaced_stays_whole(base: MakeBase) ->
     folder = base({"a": "a fox"})
     old = KnowledgeBase.open(folder)
     base({"b": "a kea"})
-    (hit,) = old.index.search("fox", 1, 0, 0)
+    (hit,) = old.index.search("fox", 1, 0, "any")
     assert old.images.read(hit.pair).startswith(b"\x89PNG")
-    assert KnowledgeBase.open(folder).index.search("fox", 1, 0, 0) == []
+    assert KnowledgeBase.open(folder).index.search("fox", 1, 0, "any") == []
     old.close()
 
 
@@ -157,7 +157,7 @@ def test_a_build_that_fails_leaves_what_was_there(
         build(ListSource([fox, failure]), folder)
     assert read_manifest(folder) == before
     assert names(folder) == {"manifest.json", ".lock", before.folder}
-    assert KnowledgeBase.open(folder).index.search("kea", 1, 0, 0)
+    assert KnowledgeBase.open(folder).index.search("kea", 1, 0, "any")
 
 
 def test_nothing_taken_is_an_error_that_says_why(tmp_path: Path, base: MakeBase) -> None:

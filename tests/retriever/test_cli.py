@@ -49,8 +49,12 @@ def test_search_shows_the_neighbors(kb: Path) -> None:
     assert result.exit_code == 0
     assert "a red fox" in result.stdout
     assert "a kea" not in result.stdout
-    assert "no neighbor" in run("search", kb, "a unicorn").stdout
-    assert "a kea" in run("search", kb, "kea tree river", "--minimum-overlap", "0").stdout
+    assert "no neighbor: no caption has any word of the query" in run("search", kb, "a unicorn").stdout
+    missed = run("search", kb, "a kea's nest").stdout
+    assert missed.startswith("no neighbor: no caption names 'nest'; the nearest is 'a kea' (kea 1)")
+    assert missed.rstrip().endswith("set relevance to any to take it")
+    assert "kea 1" in run("search", kb, "a kea's nest", "--relevance", "any").stdout
+    assert "no pair scores 99" in run("search", kb, "a kea", "--minimum-score", "99").stdout
 
 
 def test_search_shows_each_thing_where_that_is_asked_for(kb: Path) -> None:
@@ -60,7 +64,7 @@ def test_search_shows_each_thing_where_that_is_asked_for(kb: Path) -> None:
 
 
 def test_search_is_narrowed_and_explained(kb: Path) -> None:
-    query = ("search", kb, "a red fox", "--minimum-overlap", "0")
+    query = ("search", kb, "a red fox")
     assert "fox 2" in run(*query).stdout
     assert "fox 2" not in run(*query, "--exclude-id", "fox 2").stdout
     assert "no neighbor" in run(*query, "--license", "MIT").stdout
@@ -94,8 +98,8 @@ def test_vectors_are_made_described_and_searched(kb: Path, sentence_encoder: Mak
 def test_no_knowledge_base_is_said_in_a_sentence(tmp_path: Path, command: list[str]) -> None:
     name, *rest = command
     result = run(name, tmp_path / "nowhere", *rest)
-    assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/nowhere is no finished knowledge base")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/nowhere is not a complete knowledge base")
 
 
 def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -> None:
@@ -103,7 +107,7 @@ def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -
     assert result.exit_code == 2
     assert "error: source: nothing could be taken from it (empty caption: 2)" in result.stderr
     assert run("build", tmp_path / "nowhere", tmp_path / "kb").exit_code == 2
-    assert run("describe", tmp_path / "kb").exit_code == 1
+    assert run("describe", tmp_path / "kb").exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,9 @@ def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -
     [
         ({"REIMAGEN_RETRIEVER_WORKERS": "0"}, "error: workers: should be greater than or equal to 1"),
         ({"REIMAGEN_RETRIEVER_WORKERS": "many"}, "error: workers: should be a valid integer"),
-        ({"REIMAGEN_RETRIEVER_MINIMUM_OVERLAP": "1.1"}, "error: minimum_overlap: should be less than or equal to 1"),
+        ({"REIMAGEN_RETRIEVER_HTTP": "127.0.0.1:99999"}, "error: http: must have a port from 0 to 65,535, got 99999"),
+        ({"REIMAGEN_RETRIEVER_ALLOWED_HOSTS": "a:1"}, "error: allowed_hosts: must be host names without ports"),
+        ({"REIMAGEN_RETRIEVER_RELEVANCE": "some"}, "error: relevance: should be 'any', 'entity' or 'phrase'"),
         ({"REIMAGEN_RETRIEVER_LOG_LEVEL": "loud"}, "error: log_level: should be 'debug', 'info', 'warning' or 'error'"),
     ],
 )
@@ -121,6 +127,13 @@ def test_a_setting_that_makes_no_sense_is_refused_by_its_name(
     result = run("serve", kb, "--address", "127.0.0.1:0", **environment)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("command", [("serve", "kb"), ("add", "kb", "source"), ("remove", "kb", "fox")])
+def test_a_port_that_does_not_exist_is_refused(command: tuple[str, ...]) -> None:
+    result = run(*command, "--address", "127.0.0.1:70000")
+    assert result.exit_code == 2
+    assert "error: address: must have a port from 0 to 65,535, got 70000" in result.stderr
 
 
 def test_serve_needs_a_knowledge_base() -> None:

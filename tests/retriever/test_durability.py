@@ -142,7 +142,7 @@ def found(folder: Path, filters: Filters = EVERYTHING) -> list[list[tuple[str, f
     """By words for each of the queries, then by meaning."""
     base = KnowledgeBase.open(folder)
     assert base.dense
-    hits = [base.index.search(query, 1_000, 0, 0, filters) for query in QUERIES]
+    hits = [base.index.search(query, 1_000, 0, "any", filters) for query in QUERIES]
     hits += [base.dense.search(query, 1_000, -1, filters) for query in QUERIES]
     base.close()
     return [[(hit.pair.id, hit.score) for hit in each] for each in hits]

@@ -29,7 +29,7 @@ from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.shards import Options, ShardStats
 
 ALL = Filters(keep_duplicates=True)
-OPTIONS = Options(k=2, minimum_overlap=0.6)
+OPTIONS = Options(k=2, relevance="entity")
 CAPTIONS = {
     "fox-1": "a red fox",
     "fox-2": "a red fox",
@@ -118,7 +118,7 @@ def test_neighbors_are_the_services_hits_without_the_pair_and_its_near_duplicate
     base = KnowledgeBase.open(kb)
     same_picture = {"fox-1": "fox-2", "fox-2": "fox-1"}
     for name, text in CAPTIONS.items():
-        hits = [hit.pair.id for hit in base.index.search(text, 16, 0, 0.6, ALL)]
+        hits = [hit.pair.id for hit in base.index.search(text, 16, 0, "entity", ALL)]
         assert found[name] == [hit for hit in hits if hit not in {name, same_picture.get(name)}][:2]
     base.close()
     assert "fox-3" in found["fox-1"]
@@ -144,7 +144,7 @@ def test_a_sample_holds_files_texts_and_where_they_are_from(kb: Path, tmp_path: 
 
 
 def test_training_reads_the_shards(kb: Path, tmp_path: Path) -> None:
-    export(kb, tmp_path / "out", Options(k=2, minimum_overlap=0.6, size=16))
+    export(kb, tmp_path / "out", Options(k=2, relevance="entity", size=16))
     source = ShardSource(tmp_path / "out")
     read = [source[index] for index in range(len(source))]
     assert [sample.text for sample in read] == list(CAPTIONS.values())
@@ -161,7 +161,7 @@ def test_deeper_searches_reach_past_many_near_duplicates(tmp_path: Path) -> None
         for n in range(40)
     ]
     other = SourcePair("here", "99", "a red fox", file(colors(1)))
-    stats = export(built(tmp_path / "kb", [*copies, other]), tmp_path / "out", Options(k=1, minimum_overlap=0.6))
+    stats = export(built(tmp_path / "kb", [*copies, other]), tmp_path / "out", Options(k=1, relevance="entity"))
     found = neighbors(tmp_path / "out")
     assert all(found[copy.id] == ["99"] for copy in copies)
     assert found["99"] == ["00"]
@@ -170,10 +170,10 @@ def test_deeper_searches_reach_past_many_near_duplicates(tmp_path: Path) -> None
 
 def test_the_same_base_gives_the_same_bytes(kb: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        export(kb, tmp_path / name, Options(k=2, minimum_overlap=0.6, size=80))
+        export(kb, tmp_path / name, Options(k=2, relevance="entity", size=80))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert read_manifest(built(tmp_path / "kb", pairs())).folder != read_manifest(kb).folder
-    export(tmp_path / "kb", tmp_path / "three", Options(k=2, minimum_overlap=0.6, size=80))
+    export(tmp_path / "kb", tmp_path / "three", Options(k=2, relevance="entity", size=80))
     assert contents(tmp_path / "three") == contents(tmp_path / "one")
 
 
@@ -190,7 +190,7 @@ class Dying(shards.NeighborFinder):
         return super().find(pairs)
 
 exporting.SHARD_PAIRS, shards._BATCH, shards.NeighborFinder = 3, 1, Dying
-exporting.export(Path(sys.argv[1]), Path(sys.argv[2]), shards.Options(k=2, minimum_overlap=0.6))
+exporting.export(Path(sys.argv[1]), Path(sys.argv[2]), shards.Options(k=2, relevance="entity"))
 """
 
 
@@ -238,7 +238,7 @@ def test_a_folder_of_something_else_is_not_touched(kb: Path, tmp_path: Path) -> 
     assert set(contents(tmp_path / "out")) == {"holiday.jpg"}
     export(kb, tmp_path / "shards", OPTIONS)
     with pytest.raises(InvalidArgument, match=r"OUT: .* holds shards made from k 2, not 3; name a new folder"):
-        export(kb, tmp_path / "shards", Options(k=3, minimum_overlap=0.6))
+        export(kb, tmp_path / "shards", Options(k=3, relevance="entity"))
     other = built(tmp_path / "kb", pairs()[1:])
     with pytest.raises(InvalidArgument, match="holds shards made from generation "):
         export(other, tmp_path / "shards", OPTIONS)
@@ -275,7 +275,7 @@ def test_an_evaluation_set_of_captions(kb: Path, tmp_path: Path) -> None:
         read_evaluation_set(captions)
     with pytest.raises(InvalidArgument, match=r"exclude: .* can't be read"):
         read_evaluation_set(tmp_path / "nowhere")
-    with pytest.raises(InvalidArgument, match=r"exclude: .* is no finished knowledge base"):
+    with pytest.raises(InvalidArgument, match=r"exclude: .* is not a complete knowledge base"):
         read_evaluation_set(tmp_path)
 
 
@@ -292,7 +292,7 @@ def test_the_command_tells_what_it_wrote(kb: Path, tmp_path: Path) -> None:
         "  2 near-duplicates that were no neighbors",
         "  0 left out, their pictures being broken",
     ]
-    assert run("neighbors", tmp_path / "nowhere", tmp_path / "out").exit_code == 1
+    assert run("neighbors", tmp_path / "nowhere", tmp_path / "out").exit_code == 2
     for bad in (["-k", "0"], ["--size", "4"], ["--minimum-overlap", "2"]):
         assert run("neighbors", kb, tmp_path / "out", *bad).exit_code == 2
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.index.analysis import Analysis
-from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.bm25 import BM25Index, Relevance
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -24,7 +24,7 @@ from reimagen_retriever.neighbors.ranking import Ranking
 from reimagen_retriever.neighbors.shards import Options
 
 ALL = Filters(keep_duplicates=True)
-WORDS = ("the", "fox", "foxes", "kea", "snow", "red", "leopard", "rock", "Ünder", "雪里", "unicorn")
+WORDS = ("the", "fox", "foxes", "kea", "snow", "red", "leopard", "rock", "Ünder", "雪里", "and", "여우", "unicorn")
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +72,13 @@ def name(number: int) -> str:
 
 
 def assert_same(
-    index: BM25Index, queries: Sequence[str], k: int, minimum_overlap: float, pool: ThreadPoolExecutor
+    index: BM25Index, queries: Sequence[str], k: int, relevance: Relevance, pool: ThreadPoolExecutor
 ) -> int:
     """Compares all queries; returns how many hits there were."""
     ranking = Ranking(read_captions(index, index.in_order()), index, pool)
-    found = ranking.search(queries, k, minimum_overlap)
+    found = ranking.search(queries, k, relevance)
     for query, hits in zip(queries, found, strict=True):
-        assert hits == index.search(query, k, 0.0, minimum_overlap, ALL), query
+        assert hits == index.search(query, k, 0.0, relevance, ALL), query
     return sum(map(len, found))
 
 
@@ -93,7 +93,7 @@ analyses = st.sampled_from([Analysis(), Analysis(k1=0), Analysis(k1=50, b=1), An
     st.sets(st.integers(0, 79)),
     analyses,
     st.integers(1, 12),
-    st.sampled_from([0.0, 0.3, 0.6, 1.0]),
+    st.sampled_from(["any", "entity", "phrase"]),
 )
 def test_any_captions_are_ranked_as_lucene_ranks_them(
     pool: ThreadPoolExecutor,
@@ -102,23 +102,23 @@ def test_any_captions_are_ranked_as_lucene_ranks_them(
     removed: set[int],
     analysis: Analysis,
     k: int,
-    minimum_overlap: float,
+    relevance: Relevance,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         index = written(Path(folder), captions, analysis, [number for number in removed if number < len(captions) - 1])
-        assert_same(index, [*captions, *queries], k, minimum_overlap, pool)
+        assert_same(index, [*captions, *queries], k, relevance, pool)
         index.close()
 
 
 @pytest.mark.parametrize("k", [1, 3, 200])
-@pytest.mark.parametrize("minimum_overlap", [0.0, 0.6])
+@pytest.mark.parametrize("relevance", ["any", "entity"])
 def test_captions_that_are_passed_over_would_not_have_been_found(
-    zipf: tuple[BM25Index, list[str]], pool: ThreadPoolExecutor, k: int, minimum_overlap: float
+    zipf: tuple[BM25Index, list[str]], pool: ThreadPoolExecutor, k: int, relevance: Relevance
 ) -> None:
     index, captions = zipf
     twice = [f"{one} {one} {other}" for one, other in zip(captions[::200], captions[1::200], strict=True)]
     queries = captions[::40] + twice
-    assert assert_same(index, queries, k, minimum_overlap, pool) > 0.9 * len(queries)
+    assert assert_same(index, queries, k, relevance, pool) > 0.9 * len(queries)
 
 
 @pytest.fixture(scope="module")
@@ -160,4 +160,4 @@ def test_the_command_needs_numba_and_serving_does_not(tmp_path: Path, monkeypatc
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(InvalidArgument, match=r"pip install 'reimagen-retriever\[neighbors\]'"):
-        export(tmp_path, tmp_path / "out", Options(k=2, minimum_overlap=0.6))
+        export(tmp_path, tmp_path / "out", Options(k=2, relevance="entity"))

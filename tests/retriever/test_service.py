@@ -47,7 +47,7 @@ def retriever(server: LocalRedis) -> Iterator[Opened]:
     opened: list[Retriever] = []
 
     def make(folder: Path, *, cached: bool = True) -> Retriever:
-        made = Retriever(folder, AnswerCache(server.url if cached else None, 100), minimum_overlap=0.6)
+        made = Retriever(folder, AnswerCache(server.url if cached else None, 100), relevance="entity")
         made.open()
         opened.append(made)
         return made
@@ -82,7 +82,7 @@ def test_the_answer_has_the_picture_unless_it_is_not_wanted(base: MakeBase, retr
 def test_queries_that_mean_the_same_share_an_answer_and_others_do_not(base: MakeBase, retriever: Opened) -> None:
     serving = retriever(base({"only here": "a quokka by a river", **CAPTIONS}))
     assert not serving.search(Search("a quokka by the river", 2)).cached
-    for same in ("A QUOKKA by the river!", "river, quokka", "  quokkas and rivers "):
+    for same in ("A QUOKKA by the river!", "by a river, a quokka", "  quokkas at the rivers "):
         assert serving.search(Search(same, 2)).cached
     for other in (
         Search("a quokka by the river", 3),
@@ -92,6 +92,9 @@ def test_queries_that_mean_the_same_share_an_answer_and_others_do_not(base: Make
         Search("a quokka by the river", 2, minimum_score=0, per_entity=True),
         Search("a quokka by the the rivers river", 2),
         Search("a quokka by the", 2),
+        Search("a river by the quokka", 2),
+        Search("a quokka by the river", 2, relevance="phrase"),
+        Search("a quokka by the river", 2, relevance="any", minimum_score=0.1),
     ):
         assert not serving.search(other).cached
 
@@ -160,6 +163,27 @@ def test_why_a_pair_was_found(base: MakeBase, retriever: Opened, sentence_encode
     assert found.explanation
     assert (found.explanation.hit.bm25_rank, found.explanation.hit.dense_rank) == (1, 1)
     assert found.score == pytest.approx(2 / 61)
+
+
+@pytest.mark.parametrize(
+    ("search", "field", "reason"),
+    [
+        (Search("a walrus", 1), "query", "no caption has any word of the query"),
+        (Search("the !?", 1), "query", "no caption has any word of the query"),
+        (Search("a kea's beak", 1), "relevance", "no caption names 'beak'; the nearest is 'a kea'"),
+        (Search("a tiny fox", 1, relevance="phrase"), "relevance", "set relevance to entity to take it"),
+        (Search("a kea", 1, minimum_score=50), "minimum_score", "no pair scores 50; the nearest is 'a kea'"),
+        (Search("a kea", 1, filters=Filters(licenses=("MIT",))), "licenses", "is left out by licenses"),
+    ],
+)
+def test_a_search_that_finds_nothing_says_why(
+    base: MakeBase, retriever: Opened, search: Search, field: str, reason: str
+) -> None:
+    answer = retriever(base(CAPTIONS)).search(search)
+    assert not answer.neighbors
+    assert answer.nothing_found
+    assert answer.nothing_found.field == field
+    assert reason in answer.nothing_found.reason
 
 
 def test_an_answer_is_not_served_after_the_base_has_changed(base: MakeBase, retriever: Opened) -> None:
@@ -337,7 +361,7 @@ def test_a_batch_too_large_to_send_is_refused(tmp_path: Path, retriever: Opened)
 
 
 def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBase) -> None:
-    serving = Retriever(base({"a": "a fox"}), AnswerCache(None, 1), 0.6)
+    serving = Retriever(base({"a": "a fox"}), AnswerCache(None, 1), "entity")
     calls: list[Callable[[], object]] = [
         lambda: serving.search(Search("a fox")),
         lambda: serving.batch_search([Search("a fox")]),
@@ -355,5 +379,5 @@ def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBa
 
 
 def test_no_base_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="no finished knowledge base"):
-        Retriever(tmp_path, AnswerCache(None, 1), 0.6).open()
+    with pytest.raises(NotFound, match="not a complete knowledge base"):
+        Retriever(tmp_path, AnswerCache(None, 1), "entity").open()

@@ -31,7 +31,7 @@ from reimagen_retriever.intake.journal import Journal, Record
 from reimagen_retriever.intake.shard_work import UNFINISHED, NumberedShard, ShardWork, write_shard
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
-from reimagen_retriever.knowledge_base.picture import inspect_picture
+from reimagen_retriever.knowledge_base.picture import picture_to_store
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.knowledge_base.sources.webdataset import WebDatasetSource
 from reimagen_retriever.live.writer import LiveWriter, Put
@@ -41,7 +41,7 @@ from reimagen_retriever.neighbors.shards import Options
 from reimagen_retriever.upkeep.snapshot import snapshot
 from reimagen_retriever.upkeep.verify import verify
 
-OPTIONS = Options(k=2, minimum_overlap=0.6)
+OPTIONS = Options(k=2, relevance="entity")
 ALL = Filters(keep_duplicates=True)
 THINGS = ("fox", "kea", "panda", "owl", "crab")
 
@@ -180,7 +180,7 @@ def test_a_spread_build_makes_the_base_that_one_process_makes(
     assert verify(kb)[1] == []
     bases = [KnowledgeBase.open(folder) for folder in (tmp_path / "one", kb)]
     for query in ("a kea of the first shard", "fox number 3", "crab"):
-        found = [[(hit.pair.id, hit.score) for hit in base.index.search(query, 9, 0, 0, ALL)] for base in bases]
+        found = [[(hit.pair.id, hit.score) for hit in base.index.search(query, 9, 0, "any", ALL)] for base in bases]
         assert found[0] == found[1] != []
     for base in bases:
         base.close()
@@ -190,7 +190,7 @@ def test_a_spread_build_can_be_added_to(spread: tuple[Path, BuildReport], tmp_pa
     snapshot(spread[0], tmp_path / "kb")
     with LiveWriter(tmp_path / "kb", Holder(work="add")) as writer:
         image = picture(500)
-        writer.apply([Put(SourcePair("here", "new", "a new pair", image), inspect_picture(image))])
+        writer.apply([Put(SourcePair("here", "new", "a new pair", image), picture_to_store(image)[1])])
     assert pairs_of(tmp_path / "kb")[-1].shard == "00005.tar"
     assert verify(tmp_path / "kb")[1] == []
 
@@ -288,7 +288,7 @@ def test_without_ray_a_message_says_what_to_install(
 def test_what_no_cluster_answers_at_is_told_soon(source: Path, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"ray: no Ray cluster answers at 127\.0\.0\.1:1: "):
         build_of(source, tmp_path / "kb", "127.0.0.1:1")
-    with pytest.raises(InvalidArgument, match=r"ray: 'auto' is neither host:port nor local"):
+    with pytest.raises(InvalidArgument, match=r"ray: must be host:port, .*, got 'auto', or be local"):
         build_of(source, tmp_path / "kb", "auto")
 
 

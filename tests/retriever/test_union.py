@@ -32,7 +32,7 @@ from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.writer import LiveWriter, Put, Remove
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.ranking import Ranking
-from reimagen_retriever.search import Minima, Search, explain, find
+from reimagen_retriever.search import Defaults, Search, explain, find
 from reimagen_retriever.service import Retriever
 from reimagen_retriever.upkeep.snapshot import restore, snapshot
 from reimagen_retriever.upkeep.union import unite
@@ -47,7 +47,7 @@ Row = dict[str, str]
 WORDS = ("red", "green", "golden", "tiny", "snow", "panda", "fox", "leopard", "train", "hotel", "kea", "rocket")
 PAIRS = 300
 PARTS = 3
-EVERYTHING = Minima(0, -1)
+EVERYTHING = Defaults("any", -1)
 
 
 def rows() -> list[Row]:
@@ -133,14 +133,14 @@ def test_a_union_finds_what_one_base_of_all_pairs_does(
 ) -> None:
     search = Search(query, k, filters=filters, method=method, per_entity=more and method == "bm25")  # type: ignore[arg-type]
     whole, union = bases
-    minima = Minima(0.4 if more else 0, 0.2 if more else -1)
-    expected, found = find(whole, search, minima), find(union, search, minima)
+    defaults = Defaults("entity" if more else "any", 0.2 if more else -1)
+    expected, found = find(whole, search, defaults), find(union, search, defaults)
     assert len(found) == len(expected)
     for mine, theirs in zip(found, expected, strict=True):
         same(mine, theirs)
         assert union.images.read(mine.pair) == whole.images.read(theirs.pair)
         why, why_theirs = explain(union, search, mine), explain(whole, search, theirs)
-        assert (why.overlap, why.terms) == (why_theirs.overlap, why_theirs.terms)
+        assert (why.named, why.terms) == (why_theirs.named, why_theirs.terms)
 
 
 def test_neighbors_of_a_union_are_those_of_one_base(bases: tuple[KnowledgeBase, KnowledgeBase]) -> None:
@@ -148,7 +148,7 @@ def test_neighbors_of_a_union_are_those_of_one_base(bases: tuple[KnowledgeBase, 
     asked = [row["text"] for row in rows()[:40]]
     with ThreadPoolExecutor(2) as pool:
         found = [
-            Ranking(read_captions(base.index, base.index.in_order()), base.index, pool).search(asked, 5, 0.3)
+            Ranking(read_captions(base.index, base.index.in_order()), base.index, pool).search(asked, 5, "entity")
             for base in (union, whole)
         ]
     for mine, theirs in zip(*found, strict=True):
@@ -206,7 +206,7 @@ def test_a_service_goes_over_when_the_union_is_made_again(base: MakeBase, tmp_pa
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
-    serving = Retriever(union, AnswerCache(None, 1), 0)
+    serving = Retriever(union, AnswerCache(None, 1), "entity")
     serving.open()
     first = serving.search(Search("kea"))
     assert [found.pair.id for found in first.neighbors] == ["k"]
@@ -227,7 +227,7 @@ def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, picture: MakePictu
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
-    serving = Retriever(union, AnswerCache(None, 1), 0)
+    serving = Retriever(union, AnswerCache(None, 1), "entity")
     serving.open()
     said = rf"is a union, which is only read.*{parts[0]}.*reimagen-retriever union {union} {parts[0]} {parts[1]}"
     with pytest.raises(InvalidArgument, match=said):
@@ -312,7 +312,7 @@ def test_a_union_is_verified_part_by_part(base: MakeBase, tmp_path: Path) -> Non
     with shard.open("r+b") as file:
         file.write(b"x" * 512)
     result = run("verify", union)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stdout.startswith(f"{parts[1]}, 00000.tar: is no whole tar file")
 
 
@@ -358,7 +358,7 @@ def test_what_does_not_fit_together_is_refused(base: MakeBase, tmp_path: Path) -
         unite(new, [fox, union])
     with pytest.raises(InvalidArgument, match="PART: must be two or more, got 1"):
         unite(new, [fox])
-    with pytest.raises(NotFound, match="is no finished knowledge base"):
+    with pytest.raises(NotFound, match="is not a complete knowledge base"):
         unite(new, [fox, tmp_path / "nothing"])
     with pytest.raises(InvalidArgument, match=f"{kea} holds a knowledge base"):
         unite(kea, [fox, german])

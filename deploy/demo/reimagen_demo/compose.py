@@ -1,12 +1,14 @@
-"""Writes training shards: things on scenes, each with the pictures that the retriever finds for its prompt.
+"""Write training shards: things on scenes, each with reference pictures and where they belong in the picture.
 
-A shard is a WebDataset tar; a sample is `KEY.png` with `KEY.txt` and `KEY.json`, and its neighbors
-`KEY.neighbor0.png`, `KEY.neighbor0.txt`, `KEY.neighbor1.png` ... Above 64 pixels the pictures are WebP.
+A shard is a WebDataset tar; a sample is `KEY.png` with `KEY.txt` and `KEY.json`, and of each of its neighbors
+`KEY.neighbor0.webp`, `KEY.neighbor0.txt`, `KEY.neighbor0.matte.png` and `KEY.neighbor0.json`. Above 64 pixels the
+pictures are WebP.
 """
 
 import io
+import json
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -19,17 +21,17 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from reimagen_demo.composer import Composer, Placed
+from reimagen_demo.composer import Composed, Composer
+from reimagen_demo.entities import entities, of_split
 from reimagen_demo.frequency import Pool
 from reimagen_demo.pack import Pack
-from reimagen_demo.pairs import PairId
-from reimagen_demo.recipes import Recipe, judge_neighbors, make_recipes
+from reimagen_demo.placing import Placement
+from reimagen_demo.recipes import Recipe, make_recipe
+from reimagen_demo.references import Reference, ReferencePicture, References
 
 SHARD_SAMPLES = 500
 LARGEST_PNG = 64
-"""Side in pixels up to which samples are stored as PNG."""
-VARIED = 0.3
-"""Share of neighbors that training shows varied: a user's own pictures are not all alike."""
+"""Side in pixels up to which pictures are stored as PNG."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Source:
     packed: bool
 
     def composer(self, size: int) -> Composer:
-        """Draws pictures of that side in pixels."""
+        """Return what draws pictures of that side in pixels."""
         if self.packed:
             return Composer(Pack(self.folder), size)
         # Imported here, because a machine that has a pack needs nothing that draws vectors.
@@ -52,111 +54,147 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What is composed."""
+
+    size: int
+    """Side of the pictures, in pixels."""
+    seed: int
+    pool: Pool
+    plain: bool
+    """Whether nothing is stated but a thing and a scene."""
+    neighbors: bool
+    """Whether samples have neighbors."""
+    unseen: bool = False
+    """Whether scenes are named in wordings that training never uses."""
+
+    def recipe(self, number: int) -> Recipe:
+        """Return the recipe of that sample."""
+        return make_recipe(
+            self.seed, self.pool, number, plain=self.plain, references=self.neighbors, unseen=self.unseen
+        )
+
+
+@dataclass(frozen=True)
 class ShardTask:
     """What one process needs to know to write one shard."""
 
     source: Source
+    kind: Kind
     path: Path
     """The shard to write."""
-    size: int
-    """Side of the pictures, in pixels."""
-    seed: str
-    """Of what recipes leave open."""
-    varied: float
-    """Share of neighbors that are varied."""
-    aligned: bool
-    """Whether the neighbors are the picture's own things, alone, where they stand in it."""
-    recipes: tuple[Recipe, ...]
+    numbers: range
+    """The samples in it."""
 
 
-def plan(
-    out_folder: Path, recipes: Sequence[Recipe], *, source: Source, size: int, seed: str, varied: float, aligned: bool
-) -> list[ShardTask]:
-    """The shards that together hold the samples of these recipes."""
+def plan(out_folder: Path, count: int, source: Source, kind: Kind) -> list[ShardTask]:
+    """Return the shards that together hold that many samples."""
     return [
         ShardTask(
-            source=source,
-            path=out_folder / f"{number:05d}.tar",
-            size=size,
-            seed=seed,
-            varied=varied,
-            aligned=aligned,
-            recipes=tuple(recipes[first : first + SHARD_SAMPLES]),
+            source,
+            kind,
+            out_folder / f"{shard:05d}.tar",
+            range(first, min(first + SHARD_SAMPLES, count)),
         )
-        for number, first in enumerate(range(0, len(recipes), SHARD_SAMPLES))
+        for shard, first in enumerate(range(0, count, SHARD_SAMPLES))
     ]
 
 
 def write_shard(task: ShardTask) -> int:
-    """Writes one shard, under its final name only once it is whole; gives its number of samples."""
-    writer = _writer(task.source, task.size)
+    """Write one shard, under its final name only once it is whole; return its number of samples."""
+    writer = _writer(task.source, task.kind.size)
     partial = task.path.with_suffix(".part")
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for recipe in task.recipes:
-            rng = Random(f"{task.seed}/{recipe.number}")
-            for suffix, content in writer.sample(rng, recipe, varied=task.varied, aligned=task.aligned):
-                member = tarfile.TarInfo(f"{recipe.number:08d}.{suffix}")
+        for number in task.numbers:
+            rng = Random(f"{task.kind.seed}/{task.kind.pool}/{number}/pixels")
+            for suffix, content in writer.sample(rng, task.kind.recipe(number)):
+                member = tarfile.TarInfo(f"{number:08d}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     partial.rename(task.path)
-    return len(task.recipes)
+    return len(task.numbers)
 
 
-class _Writer:
-    """Draws samples of one size, keeping the knowledge base's pictures as files in memory."""
+class Writer:
+    """Draws samples of one size, keeping references that look as in the knowledge base as files in memory."""
 
-    def __init__(self, composer: Composer, size: int) -> None:
+    def __init__(self, composer: Composer) -> None:
         self._composer = composer
-        self._suffix = "png" if size <= LARGEST_PNG else "webp"
-        self._neighbor = lru_cache(None)(lambda pair: _encode(composer.neighbor(pair)))
+        self._references = References(composer)
+        self._of_the_base = lru_cache(None if composer.size <= LARGEST_PNG else 256)(
+            lambda entity, style: _Files(self._references.as_in_the_base(entity, style))
+        )
 
-    def sample(self, rng: Random, recipe: Recipe, *, varied: float, aligned: bool) -> Iterator[tuple[str, bytes]]:
-        """The members of one sample."""
-        shown = recipe.composition
-        picture, things = self._composer.picture_and_things(rng, shown, recipe.styles)
-        yield self._suffix, _encode(picture)
+    def sample(self, rng: Random, recipe: Recipe) -> Iterator[tuple[str, bytes]]:
+        """Return the members of one sample: the suffix and the content of each."""
+        composed = self._composer.compose(rng, recipe.composition, recipe.styles, recipe.flipped)
+        yield _suffix(composed.picture), _encode(composed.picture)
         yield "txt", recipe.prompt.encode()
-        yield "json", recipe.facts_json().encode()
-        neighbors: Iterable[tuple[bytes, str]]
-        if aligned:
-            neighbors = self._aligned_neighbors(rng, recipe, things)
-        else:
-            neighbors = (self._found_neighbor(rng, PairId.parse(name), varied) for name in recipe.neighbors)
-        for rank, (content, caption) in enumerate(neighbors):
-            yield f"neighbor{rank}.{self._suffix}", content
-            yield f"neighbor{rank}.txt", caption.encode()
+        yield "json", json.dumps(_facts(recipe, composed)).encode()
+        for rank, reference in enumerate(recipe.references):
+            files = self._files(rng, reference)
+            placements = () if reference.thing is None else composed.placements[reference.thing]
+            yield f"neighbor{rank}.{files.suffix}", files.picture
+            yield f"neighbor{rank}.txt", reference.entity.phrase.encode()
+            yield f"neighbor{rank}.matte.png", files.matte
+            told = {"box": _rounded(files.box), "placements": [_numbers(placement) for placement in placements]}
+            yield f"neighbor{rank}.json", json.dumps(told).encode()
 
-    def _aligned_neighbors(self, rng: Random, recipe: Recipe, things: Sequence[Placed]) -> Iterator[tuple[bytes, str]]:
-        """Each thing of the picture; of one thing alone, also what was found of it in another style, in its place.
+    def _files(self, rng: Random, reference: Reference) -> "_Files":
+        if reference.varied:
+            return _Files(self._references.draw(rng, reference))
+        return self._of_the_base(reference.entity, reference.style)
 
-        Attention knows no order of neighbors: from two styles the network learns to draw one, and no mixture.
-        """
-        shown = recipe.composition.entities
-        for entity, thing in zip(shown, things, strict=False):  # two of one: the first
-            yield _encode(self._composer.aligned_neighbor(rng, thing)), entity.phrase
-        found = (PairId.parse(name) for name in recipe.neighbors)
-        other = next((pair for pair in found if pair.entity == shown[0] and pair.style != recipe.styles[0]), None)
-        if len(shown) == 1 and other is not None:
-            thing = self._composer.in_place_of(things[0], shown[0], other.style)
-            yield _encode(self._composer.aligned_neighbor(rng, thing)), shown[0].phrase
 
-    def _found_neighbor(self, rng: Random, pair: PairId, varied: float) -> tuple[bytes, str]:
-        vary = rng.random() < varied
-        return _encode(self._composer.varied_neighbor(rng, pair)) if vary else self._neighbor(pair), pair.caption
+class _Files:
+    """A reference as it is stored."""
+
+    def __init__(self, reference: ReferencePicture) -> None:
+        self.suffix = _suffix(reference.picture)
+        self.picture = _encode(reference.picture)
+        self.matte = _encode_png(reference.matte)
+        self.box = reference.box
 
 
 @cache
-def _writer(source: Source, size: int) -> _Writer:
+def _writer(source: Source, size: int) -> Writer:
     """This process's writer: shards that follow each other share what it keeps."""
-    return _Writer(source.composer(size), size)
+    return Writer(source.composer(size))
+
+
+def _facts(recipe: Recipe, composed: Composed) -> dict[str, object]:
+    """What a sample shows; placements are of the drawings, not of the references."""
+    facts = recipe.facts()
+    for thing, placements, flipped in zip(facts["things"], composed.placements, recipe.flipped, strict=True):
+        thing["placements"] = [_numbers(placement) for placement in placements]
+        thing["references_mirrored"] = flipped
+    return facts
+
+
+def _numbers(placement: Placement) -> list[float]:
+    x, y, size, angle = _rounded((placement.x, placement.y, placement.size, placement.angle))
+    return [x, y, size, int(placement.mirrored), angle]
+
+
+def _rounded(numbers: tuple[float, ...]) -> list[float]:
+    return [round(number, 5) for number in numbers]
+
+
+def _suffix(picture: Image.Image) -> str:
+    return "png" if picture.width <= LARGEST_PNG else "webp"
 
 
 def _encode(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
     if picture.width <= LARGEST_PNG:
-        picture.save(buffer, "PNG", compress_level=4)
-    else:
-        picture.save(buffer, "WEBP", quality=95, method=2)
+        return _encode_png(picture)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=95, method=1)
+    return buffer.getvalue()
+
+
+def _encode_png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
 
 
@@ -169,13 +207,8 @@ def compose(
         Pool, typer.Option(help="Which entities: those to train on, by frequency; those held out for evaluation; all.")
     ] = "train",
     plain: Annotated[bool, typer.Option("--plain", help="Name nothing but an entity and a scene.")] = False,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Name scenes in wordings that training never uses.")] = False,
     neighbors: Annotated[bool, typer.Option(help="Include each sample's neighbors.")] = True,
-    aligned: Annotated[
-        bool,
-        typer.Option(
-            "--aligned", help="Neighbors show the picture's own things where they stand: to learn from first."
-        ),
-    ] = False,
     processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
     pack: Annotated[
@@ -183,48 +216,29 @@ def compose(
     ] = None,
 ) -> None:
     """Write training shards of icon art on scenes."""
-    if pack:
-        recipes = Pack(pack).recipes(split, plain=plain, count=count, neighbors=neighbors)
-    else:
-        recipes = _prepare(art_folder, count, seed, split, plain=plain, neighbors=neighbors, processes=processes)
+    if pack is None:
+        _prepare(art_folder, split, processes)
+    elif not (pack / "SOURCES.txt").exists():
+        raise typer.BadParameter(f"{pack} is no pack: `python -m reimagen_demo.pack` writes one")
     out_folder.mkdir(parents=True, exist_ok=True)
-    tasks = plan(
-        out_folder,
-        recipes,
-        source=Source(pack or art_folder, packed=pack is not None),
-        size=size,
-        seed=f"{seed}/{split}",
-        varied=VARIED if split == "train" else 0.0,
-        aligned=aligned,
-    )
+    source = Source(pack or art_folder, packed=pack is not None)
+    tasks = plan(out_folder, count, source, Kind(size, seed, split, plain, neighbors, unseen))
     missing = [task for task in tasks if not task.path.exists()]
     with (
         ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
-        tqdm(total=sum(len(task.recipes) for task in missing), desc=f"{size} px", unit="sample") as progress,
+        tqdm(total=sum(len(task.numbers) for task in missing), desc=f"{size} px", unit="sample") as progress,
     ):
         for written in pool.map(write_shard, missing):
             progress.update(written)
 
 
-def _prepare(
-    folder: Path, count: int, seed: int, split: Pool, *, plain: bool, neighbors: bool, processes: int
-) -> list[Recipe]:
-    """Has the art drawn and the knowledge base built where they are missing, and makes the recipes."""
-    from reimagen_demo import knowledge_base
+def _prepare(folder: Path, split: Pool, processes: int) -> None:
+    """Install the art and draw it, where it is missing."""
     from reimagen_demo.art import Art, draw_all
 
     art = Art(folder)
     art.install()
-    base = knowledge_base.build(folder) if neighbors else None
-    recipes = make_recipes(count, seed=seed, pool=split, plain=plain, knowledge_base=base)
-    if base:
-        found = judge_neighbors(recipes)
-        print(
-            f"BM25 found {found.neighbors:,} neighbors for {count:,} prompts: {found.wrong:,} show another thing than "
-            f"those named, {found.short:,} prompts have fewer than two"
-        )
-    draw_all(art.sprite_file, {entity for recipe in recipes for entity in recipe.composition.entities}, processes)
-    return recipes
+    draw_all(art.sprite_file, entities() if split == "all" else of_split(split), processes)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ their own.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from reimagen_demo.art import STYLES, Art, draw_all
 from reimagen_demo.composer import Composer
+from reimagen_demo.compositions import Composition, draw_composition
 from reimagen_demo.entities import entities
 from reimagen_demo.judge_pictures import JudgePictures
 from reimagen_demo.pictures import ArtPictures
-from reimagen_demo.prompts import Composition, draw_composition
 from reimagen_demo.scenes import SCENES
 from reimagen_generator.evaluation.benches.item import Item
 from reimagen_generator.evaluation.judges.classifier import ClassifierConfig, TrainedClassifier
@@ -68,7 +68,7 @@ def configuration() -> ClassifierConfig:
 def plain() -> list[_Shown]:
     """Each entity in each style, on a random scene."""
     rng = Random("the judge is measured")
-    return [(Composition((entity,), rng.choice(SCENES)), (style.name,)) for entity in entities() for style in STYLES]
+    return [(Composition.plain(entity, rng.choice(SCENES)), (style.name,)) for entity in entities() for style in STYLES]
 
 
 def related(count: int) -> list[_Shown]:
@@ -76,7 +76,7 @@ def related(count: int) -> list[_Shown]:
     rng, found = Random("the judge is measured on relations"), list[_Shown]()
     while len(found) < count:
         composition = draw_composition(rng, "all", plain=False)
-        if composition != Composition(composition.entities[:1], composition.scene):
+        if not composition.is_plain:
             found.append((composition, tuple(rng.choice(STYLES).name for _ in composition.entities)))
     return found
 
@@ -164,8 +164,10 @@ def _plain_groups(measured: Measured) -> Iterable[str]:
 
 def _relations(measured: Measured) -> Iterable[str]:
     shown = measured.composition
-    named: Mapping[str, Any] = {name: getattr(shown, name) for name in ("size", "place", "time", "weather")}
-    return [f"{name}: {value}" for name, value in named.items() if value] + (["two of it"] if shown.count == 2 else [])
+    stated: dict[str, Any] = {name: getattr(shown.things[0], name) for name in ("size", "place", "turned")}
+    stated |= {"time": shown.time, "weather": shown.weather}
+    named = [f"{name}: {value}" for name, value in stated.items() if value]
+    return [*named, *(f"{thing.count} of it" for thing in shown.things if thing.count > 1)]
 
 
 def _share(column: np.ndarray) -> float:

@@ -1,19 +1,20 @@
 """What the judge learns from: every entity in every style on every scene, and what a generator makes of it.
 
-Unlike training pictures, these are made as varied as can be: of all sizes, anywhere, tilted, blurred, noisy, off in
-color, one half of two entities. Pictures as they are composed for the generator are kept for measuring.
+Unlike training pictures, these are made as varied as can be: of all sizes, anywhere, turned, of another color, blurred,
+noisy, off in color, one half of two entities. Pictures as they are composed for the generator are kept for measuring.
 """
 
 import io
 from dataclasses import dataclass
 from random import Random
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
 from reimagen_demo.art import STYLES, Art
+from reimagen_demo.colors import Color, recolored
 from reimagen_demo.entities import Entity
 from reimagen_demo.scenes import SCENES, Scene, Time, Weather
 from reimagen_demo.weather import fall, light_scene, light_thing
@@ -26,6 +27,8 @@ _SCENES_KEPT = 150
 """Instances of each scene; the measured ones are others."""
 _VARIED = 0.65
 """Share of pictures that are as varied as can be; the others show an entity plainly."""
+_RECOLORED = 0.08
+"""Share of things in varied pictures that have another color."""
 _PLAIN_BEFORE = 600
 """Batches over which that share rises from nothing: what is easy is learned first."""
 
@@ -80,7 +83,7 @@ class JudgePictures:
     def _plain(self, rng: np.random.Generator, entity: int, place: int) -> Picture:
         picture = self._scenes[place][rng.integers(_SCENES_KEPT)].copy()
         sprite = self._sprites[entity][rng.integers(len(STYLES))]
-        x, scale = 0.5 + rng.uniform(-0.08, 0.08), rng.uniform(0.6, 0.8)
+        x, scale = 0.5 + rng.uniform(-0.15, 0.15), rng.uniform(0.4, 0.8)
         self._put(rng, picture, sprite, SCENES[place], Light(), x, scale, tilted=0.0)
         return np.asarray(picture)
 
@@ -89,8 +92,8 @@ class JudgePictures:
         picture = light_scene(self._scenes[place][rng.integers(_SCENES_KEPT)].copy(), light.time, light.weather)
         is_right, kind = int(rng.integers(2)), rng.random()
         if kind < 0.7:
-            x = 0.5 + rng.uniform(-0.08, 0.08) if rng.random() < 0.6 else rng.uniform(0.25, 0.75)
-            scale = rng.triangular(0.55, 0.75, 0.95) if rng.random() < 0.7 else rng.uniform(0.25, 0.95)
+            x = 0.5 + rng.uniform(-0.15, 0.15) if rng.random() < 0.6 else rng.uniform(0.22, 0.78)
+            scale = rng.triangular(0.38, 0.6, 0.95) if rng.random() < 0.7 else rng.uniform(0.2, 0.95)
             shown = [(entity, x, scale)]
         else:  # two of it, or it and another
             other = entity if kind < 0.78 else int(rng.integers(len(self.known)))
@@ -123,9 +126,12 @@ class JudgePictures:
         if rng.random() < 0.2:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if rng.random() < tilted:
-            sprite = sprite.rotate(rng.uniform(-12, 12), Image.Resampling.BILINEAR, expand=True)
+            angle = rng.choice((rng.uniform(-40, 40), rng.uniform(-12, 12), 180.0))
+            sprite = sprite.rotate(angle, Image.Resampling.BILINEAR, expand=True)
+        if tilted and rng.random() < _RECOLORED:
+            sprite = recolored(sprite, get_args(Color)[rng.integers(len(get_args(Color)))])
         if scene.ground is None or rng.random() < 0.2:
-            y = 0.5 + rng.uniform(-0.2, 0.2) * (1 - scale / 2)
+            y = 0.5 + rng.uniform(-0.3, 0.3) * (1 - scale / 2)
         else:
             y = scene.ground + rng.uniform(-0.06, 0.08) - sprite.height / 2 / self.side
         left, top = round(x * self.side - sprite.width / 2), round(y * self.side - sprite.height / 2)

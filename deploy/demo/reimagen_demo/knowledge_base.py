@@ -24,7 +24,18 @@ from reimagen_retriever.knowledge_base.manifest import FORMAT_VERSION
 SHARD_PAIRS = 1000
 SCENE_PICTURES = 3
 """How many pictures of each empty scene."""
-_DRAWN_BY = ("art", "elsewhere", "knowledge_base", "landscapes", "pairs", "pictures", "scenes", "shapes")
+_DRAWN_BY = (
+    "art",
+    "elsewhere",
+    "knowledge_base",
+    "landscapes",
+    "outdoors",
+    "pairs",
+    "pictures",
+    "rooms",
+    "scenes",
+    "shapes",
+)
 """The modules that decide what pairs there are and what they look like."""
 
 

@@ -1,13 +1,12 @@
 """A pack: all that shards are written from in one folder, for a machine without Java, Node and a vector renderer.
 
 `python -m reimagen_demo.pack OUT` writes it from the art and the knowledge base; `reimagen_demo.compose --pack OUT`
-draws from it with Pillow, tqdm and typer alone.
+draws from it with Pillow, NumPy, tqdm and typer alone.
 """
 
 import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,9 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from reimagen_demo.entities import Entity, by_code, entities
-from reimagen_demo.frequency import Pool
 from reimagen_demo.pairs import PAIR_FILL, PAIR_SIDE, PairId, pair_picture
-from reimagen_demo.recipes import Recipe, make_recipes, read_recipes, write_recipes
 from reimagen_demo.scenes import SCENES, Scene, by_phrase
 
 SIDE = 256
@@ -31,8 +28,6 @@ SPRITE_QUALITY, SCENE_QUALITY = 85, 90
 """Of WebP: with these all files together stay below the limits."""
 LARGEST_FILE, LARGEST_PACK = 15_000_000, 40_000_000
 """In bytes."""
-HELD_OUT_PLAIN, ALL_PLAIN = 2_000, 20_000
-"""How many recipes of those kinds a pack holds: to look at progress, and for a judge to learn from."""
 
 
 class Pack:
@@ -41,21 +36,6 @@ class Pack:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._small_scene = lru_cache(None)(self._read_scene)
-
-    def recipes(self, split: Pool, *, plain: bool, count: int, neighbors: bool) -> list[Recipe]:
-        """The first recipes of a kind, with or without their neighbors.
-
-        Raises:
-            typer.BadParameter: the pack holds none of that kind, or fewer.
-        """
-        path = self._folder / recipes_name(split, plain=plain)
-        if not path.exists():
-            held = ", ".join(sorted(file.name for file in self._folder.glob("*.jsonl.gz")))
-            raise typer.BadParameter(f"{self._folder} has no {path.name}; it has: {held or 'no samples'}")
-        recipes = read_recipes(path)
-        if len(recipes) < count:
-            raise typer.BadParameter(f"--count must be at most the {len(recipes):,} of {path}, got {count:,}")
-        return [recipe if neighbors else replace(recipe, neighbors=()) for recipe in recipes[:count]]
 
     def sprite(self, entity: Entity, style: str, side: int) -> Image.Image:
         """A drawing, trimmed to its outline, RGBA, `side` pixels on its longer edge, or `SIDE` if that is less."""
@@ -97,26 +77,17 @@ class Pack:
 
 def write(
     out_folder: Annotated[Path, typer.Argument(help="Folder of the pack.")],
-    count: Annotated[int, typer.Option(min=1, help="How many training samples it shall have recipes of.")] = 100_000,
-    scenes: Annotated[int, typer.Option(min=1, help="How many pictures of each scene.")] = 140,
+    scenes: Annotated[int, typer.Option(min=1, help="How many pictures of each scene.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed gives the same pack.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
 ) -> None:
     """Write a pack from which shards can be composed elsewhere."""
     # Imported here, because reading a pack does without it.
-    from reimagen_demo.knowledge_base import build
+    from reimagen_demo.art import Art
 
-    base = build(art_folder)
+    Art(art_folder).install()
     out_folder.mkdir(parents=True, exist_ok=True)
-    kinds: tuple[tuple[Pool, bool, int, Path | None], ...] = (
-        ("train", False, count, base),
-        ("held-out", True, HELD_OUT_PLAIN, base),
-        ("all", True, ALL_PLAIN, None),
-    )
-    for pool, plain, number, searched in kinds:
-        recipes = make_recipes(number, seed=seed, pool=pool, plain=plain, knowledge_base=searched)
-        write_recipes(recipes, out_folder / recipes_name(pool, plain=plain))
     write_pictures(out_folder, art_folder, entities(), scenes, seed, processes)
     _check(out_folder)
 
@@ -157,11 +128,6 @@ def write_pictures(
     (out_folder / "SOURCES.txt").write_text("".join(sources))
 
 
-def recipes_name(split: Pool, *, plain: bool) -> str:
-    """The name of the file of a kind's recipes."""
-    return f"{split}{'-plain' if plain else ''}.jsonl.gz"
-
-
 def _write_zip(path: Path, workers: Executor, draw: Callable[[str], bytes], names: Sequence[str]) -> None:
     """Writes `NAME.webp` for each of the names; the same pictures give the same bytes."""
     with ZipFile(path, "w") as zipped:
@@ -175,10 +141,10 @@ def _check(folder: Path) -> None:
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     for path, size in sizes.items():
         if size > LARGEST_FILE:
-            raise ValueError(f"{path} has {size:,} bytes, of at most {LARGEST_FILE:,}: write fewer samples or scenes")
+            raise ValueError(f"{path} has {size:,} bytes, of at most {LARGEST_FILE:,}: write fewer scenes")
     total = sum(sizes.values())
     if total > LARGEST_PACK:
-        raise ValueError(f"{folder} has {total:,} bytes, of at most {LARGEST_PACK:,}: write fewer samples or scenes")
+        raise ValueError(f"{folder} has {total:,} bytes, of at most {LARGEST_PACK:,}: write fewer scenes")
     print(f"{folder}: {total:,} bytes in {len(sizes)} files, the largest {max(sizes.values()):,}")
 
 

@@ -10,6 +10,8 @@ from PIL import Image
 from reimagen_demo.entities import Entity, by_code
 from reimagen_demo.scenes import Scene, by_phrase
 
+STYLE_NAMES = ("fluent-emoji", "noto", "twemoji", "fluent-emoji-flat")
+"""The four icon sets, the best looking first."""
 PAIR_SIDE = 256
 """Side in pixels of the knowledge base's pictures."""
 PAIR_FILL = 0.75
@@ -75,5 +77,9 @@ def pair_picture(sprite: Image.Image, code: str, style: str) -> Image.Image:
         code: Of the entity.
         style: The style's name.
     """
-    left, top = (PAIR_SIDE - sprite.width) // 2, (PAIR_SIDE - sprite.height) // 2
-    return on_plain_ground(sprite, PAIR_SIDE, pair_hue(code, style), left, top)
+    return on_plain_ground(sprite, PAIR_SIDE, pair_hue(code, style), *in_the_middle(sprite))
+
+
+def in_the_middle(sprite: Image.Image) -> tuple[int, int]:
+    """Return the upper left corner of a drawing in the middle of such a picture."""
+    return (PAIR_SIDE - sprite.width) // 2, (PAIR_SIDE - sprite.height) // 2

@@ -1,7 +1,7 @@
 """How often retrieval finds the entity that a prompt names, measured through the real service.
 
-`python -m reimagen_demo.recall` builds the knowledge base if need be, asks 400 prompts "entity + scene", and prints a
-table. A prompt counts as found when both of its top two pairs show the named entity.
+`python -m reimagen_demo.recall` builds the knowledge base if need be, asks 400 prompts of each kind, and
+prints a table. A prompt counts as found when both of its top two pairs show the named entity.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,9 @@ from rich.table import Table
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common.local_redis import LocalRedis
 from reimagen_demo import knowledge_base
+from reimagen_demo.compositions import Composition, draw_composition
 from reimagen_demo.entities import Entity, entities
+from reimagen_demo.prompts import prompt_of
 from reimagen_demo.running import Retriever, console
 from reimagen_demo.scenes import SCENES
 
@@ -46,11 +48,28 @@ class Recall:
     """Questions that are not in `both`, with the texts that were found."""
 
 
-def questions(wanted: Sequence[Entity], count: int, seed: int) -> list[Question]:
-    """Prompts of a random entity in a random scene, in any of the scene's phrases."""
+def questions(wanted: Sequence[Entity], count: int, seed: int, *, unseen: bool = False) -> list[Question]:
+    """Return prompts of a random entity in a random scene, in any of the scene's wordings.
+
+    Args:
+        wanted: The entities to ask for.
+        count: How many prompts.
+        seed: The same seed gives the same prompts.
+        unseen: Take the wordings that training never uses.
+    """
     rng = Random(seed)
-    chosen = [rng.choice(wanted) for _ in range(count)]
-    return [Question(f"{entity.phrase} {rng.choice(rng.choice(SCENES).phrases)}", entity) for entity in chosen]
+    chosen = [Composition.plain(rng.choice(wanted), rng.choice(SCENES)) for _ in range(count)]
+    return [Question(prompt_of(rng, shown, unseen=unseen), shown.entities[0]) for shown in chosen]
+
+
+def geometry_questions(count: int, seed: int) -> list[Question]:
+    """Return prompts of one thing that state its size, place, mirroring, turn or number, the time or the weather."""
+    rng, asked = Random(seed), list[Question]()
+    while len(asked) < count:
+        shown = draw_composition(rng, "all", plain=False)
+        if len(shown.things) == 1 and not shown.is_plain:
+            asked.append(Question(prompt_of(rng, shown), shown.entities[0]))
+    return asked
 
 
 def measure(address: str, asked: Sequence[Question], minimum_score: float | None) -> Recall:
@@ -77,23 +96,25 @@ def main() -> None:
     """Measures and prints."""
     folder = Path("build/demo")
     base = knowledge_base.build(folder)
-    asked = questions(entities(), PROMPTS, SEED)
+    asked = {
+        "a thing in a scene": questions(entities(), PROMPTS, SEED),
+        "the scene in words unseen in training": questions(entities(), PROMPTS, SEED, unseen=True),
+        "geometry, time or weather stated": geometry_questions(PROMPTS, SEED),
+    }
+    judgements = {"the service's default": None, "plain BM25 (minimum_score 0)": 0.0}
+    table, misses = Table("prompts", "judgement", "number", f"recall@{TOP}", "best is right"), []
     with LocalRedis() as redis, Retriever(base, redis.url, folder / "logs") as retriever:
         retriever.wait()
-        results = {
-            "the service's default": measure(retriever.address, asked, None),
-            "plain BM25 (minimum_score 0)": measure(retriever.address, asked, 0),
-        }
-    table = Table("judgement", "prompts", f"recall@{TOP}", "best is right")
-    for name, result in results.items():
-        table.add_row(
-            name, f"{result.asked}", f"{result.both / result.asked:.1%}", f"{result.first / result.asked:.1%}"
-        )
+        for kind, of_kind in asked.items():
+            for judgement, minimum_score in judgements.items():
+                result = measure(retriever.address, of_kind, minimum_score)
+                both, first = result.both / result.asked, result.first / result.asked
+                table.add_row(kind, judgement, f"{result.asked}", f"{both:.1%}", f"{first:.1%}")
+                misses += [(judgement, *miss) for miss in result.misses]
     console.print(table)
-    for name, result in results.items():
-        for question, found in result.misses:
-            texts = ", ".join(map(repr, found)) or "nothing"
-            console.print(f"missed by {name}: {question.prompt!r} found {texts}", soft_wrap=True)
+    for judgement, question, found in misses:
+        texts = ", ".join(map(repr, found)) or "nothing"
+        console.print(f"missed by {judgement}: {question.prompt!r} found {texts}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,28 @@
-"""Recipes of training samples: everything about a sample but its pixels, made where the knowledge base is."""
+"""Recipes of training samples: everything about a sample but its pixels, a function of a seed and its number."""
 
-import gzip
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
-from typing import Any, Self
+from typing import Any
 
-from reimagen_demo.entities import by_name
-from reimagen_demo.frequency import Pool, group
-from reimagen_demo.pairs import PairId
-from reimagen_demo.prompts import Composition, draw_composition, prompt_of
-from reimagen_demo.scenes import by_phrase
+from reimagen_demo.compositions import Composition, draw_composition
+from reimagen_demo.entities import Entity
+from reimagen_demo.frequency import Pool, draw_entity, group
+from reimagen_demo.made_up import STYLE, is_made_up
+from reimagen_demo.pairs import STYLE_NAMES
+from reimagen_demo.prompts import prompt_of
+from reimagen_demo.references import Reference
+
+REFERENCES = {1: {1: 35, 2: 40, 3: 25}, 2: {1: 65, 2: 35}, 3: {1: 100}}
+"""For each number of things: how many references there are of each, in proportion."""
+SAME_STYLE = 0.7
+"""Share of references in the style that their thing is drawn in."""
+MIRRORED = 0.3
+"""Share of things whose references are mirror images of the drawings."""
+VARIED = 0.65
+"""Share of the other references that do not look as in the knowledge base."""
+UNRELATED = 0.05
+"""Share of samples with a reference of something else."""
 
 
 @dataclass(frozen=True)
@@ -24,97 +34,97 @@ class Recipe:
     prompt: str
     composition: Composition
     styles: tuple[str, ...]
-    """The style that each entity is drawn in."""
-    neighbors: tuple[str, ...]
-    """The ids of its neighbors, best first."""
+    """The style that each thing is drawn in."""
+    references: tuple[Reference, ...]
+    """Its neighbors. The first ones show each thing once, apart from one of something else."""
 
-    def facts_json(self) -> str:
-        """What the sample's `.json` tells."""
-        return json.dumps(self._facts())
+    @property
+    def flipped(self) -> list[bool]:
+        """Whether the references of each thing are mirror images of the drawings."""
+        mirrored = {reference.thing: reference.mirrored for reference in self.references}
+        return [mirrored.get(thing, False) for thing in range(len(self.styles))]
 
-    def to_json(self) -> str:
-        """As a line of JSON."""
-        return json.dumps({"number": self.number, "prompt": self.prompt} | self._facts())
-
-    @classmethod
-    def from_json(cls, line: str) -> Self:
-        """From what `to_json` has written."""
-        told = json.loads(line)
-        composition = Composition(
-            entities=tuple(by_name()[name] for name in told["entities"]),
-            scene=by_phrase()[told["scene"]],
-            **{name: told[name] for name in ("count", "size", "place", "time", "weather")},
-        )
-        return cls(told["number"], told["prompt"], composition, tuple(told["styles"]), tuple(told["neighbors"]))
-
-    def _facts(self) -> dict[str, Any]:
-        shown, first = self.composition, self.composition.entities[0]
+    def facts(self) -> dict[str, Any]:
+        """What the sample's `.json` tells, but where the things are."""
+        shown = self.composition
         return {
-            "entities": [entity.name for entity in shown.entities],
-            "styles": self.styles,
+            "things": [
+                {
+                    "entity": thing.entity.name,
+                    "style": style,
+                    "count": thing.count,
+                    "size": thing.size,
+                    "place": thing.place,
+                    "mirrored": thing.mirrored,
+                    "turned": thing.turned,
+                    "color": thing.color,
+                    "made_up": is_made_up(thing.entity),
+                }
+                for thing, style in zip(shown.things, self.styles, strict=True)
+            ],
+            "relation": shown.relation,
             "scene": shown.scene.phrase,
-            "count": shown.count,
-            "size": shown.size,
-            "place": shown.place,
             "time": shown.time,
             "weather": shown.weather,
-            "split": first.split,
-            "frequency": group(first),
-            "neighbors": self.neighbors,
+            "split": shown.entities[0].split,
+            "frequency": None if is_made_up(shown.entities[0]) else group(shown.entities[0]),
         }
 
 
-@dataclass(frozen=True)
-class Found:
-    """What came of asking the retriever for the neighbors of many samples."""
-
-    neighbors: int
-    wrong: int
-    """Neighbors that show none of the entities that their prompt names."""
-    short: int
-    """Samples with fewer than two neighbors."""
-
-
-def make_recipes(count: int, *, seed: int, pool: Pool, plain: bool, knowledge_base: Path | None) -> list[Recipe]:
-    """Makes recipes, each a function of the seed, its number and what the knowledge base holds.
+def make_recipe(seed: int, pool: Pool, number: int, *, plain: bool, references: bool, unseen: bool = False) -> Recipe:
+    """Make one recipe.
 
     Args:
-        count: How many.
-        seed: The same seed gives the same recipes.
+        seed: The same seed gives the same recipe.
         pool: The entities to draw from.
-        plain: Name nothing but an entity and a scene.
-        knowledge_base: Where neighbors are found; None: samples have none.
+        number: Of the sample.
+        plain: Show one thing in a scene and state nothing else; its references look as in the knowledge base.
+        references: Whether it has any.
+        unseen: Name the scene in a wording that training never uses.
     """
-    from reimagen_demo.retrieved import choose_neighbors, draw_style, search_all
-
-    rngs = [Random(f"{seed}/{pool}/{number}") for number in range(count)]
-    compositions = [draw_composition(rng, pool, plain=plain) for rng in rngs]
-    prompts = [prompt_of(rng, composition) for rng, composition in zip(rngs, compositions, strict=True)]
-    found = search_all(knowledge_base, compositions, prompts) if knowledge_base else [()] * count
-    recipes = []
-    for number, (rng, composition, prompt) in enumerate(zip(rngs, compositions, prompts, strict=True)):
-        neighbors = choose_neighbors(rng, found[number])
-        styles = tuple(draw_style(rng, entity, neighbors) for entity in composition.entities)
-        recipes.append(Recipe(number, prompt, composition, styles, neighbors))
-    return recipes
+    rng = Random(f"{seed}/{pool}/{number}")
+    composition = draw_composition(rng, pool, plain=plain)
+    prompt = prompt_of(rng, composition, unseen=unseen)
+    styles = tuple(STYLE if is_made_up(each) else rng.choice(STYLE_NAMES) for each in composition.entities)
+    shown = _references(rng, pool, composition.entities, styles, VARIED if not plain else 0.0) if references else ()
+    return Recipe(number, prompt, composition, styles, shown)
 
 
-def judge_neighbors(recipes: Sequence[Recipe]) -> Found:
-    """Counts what the retriever found for recipes made with a knowledge base."""
-    wrong = short = 0
-    for recipe in recipes:
-        named = {entity.code for entity in recipe.composition.entities}
-        wrong += sum(PairId.parse(neighbor).code not in named for neighbor in recipe.neighbors)
-        short += len(recipe.neighbors) < 2
-    return Found(sum(len(recipe.neighbors) for recipe in recipes), wrong, short)
+def _references(
+    rng: Random, pool: Pool, entities: Sequence[Entity], styles: Sequence[str], varied: float
+) -> tuple[Reference, ...]:
+    shares = REFERENCES[len(entities)]
+    first, more = [], []
+    for thing, (entity, style) in enumerate(zip(entities, styles, strict=True)):
+        mirrored = varied > 0 and rng.random() < MIRRORED
+        always_varied = mirrored or is_made_up(entity)
+        count = rng.choices(tuple(shares), tuple(shares.values()))[0]
+        of_thing = [
+            Reference(entity, _style(rng, style), thing, mirrored, always_varied or rng.random() < varied)
+            for _ in range(count)
+        ]
+        first.append(of_thing[0])
+        more += of_thing[1:]
+    rng.shuffle(first)
+    rng.shuffle(more)
+    shown = first + more
+    if varied and rng.random() < UNRELATED:
+        other = _unrelated(rng, pool, entities)
+        shown.insert(
+            rng.randint(0, len(shown)),
+            Reference(other, rng.choice(STYLE_NAMES), None, False, rng.random() < varied),
+        )
+    return tuple(shown)
 
 
-def write_recipes(recipes: Sequence[Recipe], path: Path) -> None:
-    """Writes them as lines of JSON, compressed; the same recipes give the same bytes."""
-    text = "".join(f"{recipe.to_json()}\n" for recipe in recipes)
-    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+def _unrelated(rng: Random, pool: Pool, entities: Sequence[Entity]) -> Entity:
+    while True:
+        other = draw_entity(rng, pool)
+        if other not in entities:
+            return other
 
 
-def read_recipes(path: Path) -> list[Recipe]:
-    """Reads what `write_recipes` has written."""
-    return [Recipe.from_json(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
+def _style(rng: Random, drawn: str) -> str:
+    if drawn == STYLE or rng.random() < SAME_STYLE:
+        return drawn
+    return rng.choice([style for style in STYLE_NAMES if style != drawn])

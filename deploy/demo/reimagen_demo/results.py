@@ -33,7 +33,6 @@ from reimagen_generator.evaluation import sweep as sweeps
 from reimagen_generator.evaluation.benches import items as item_files
 from reimagen_generator.evaluation.benches.item import Item
 from reimagen_generator.evaluation.copies import copy_distance
-from reimagen_generator.evaluation.drawing import keep_compiled
 from reimagen_generator.evaluation.frechet import frechet_distance, moments
 from reimagen_generator.evaluation.grounding import Grounding
 from reimagen_generator.evaluation.judges.classifier import TrainedClassifier
@@ -42,6 +41,7 @@ from reimagen_generator.evaluation.judges.judge import Picture, Scores
 from reimagen_generator.evaluation.report import page, scores, sheets
 from reimagen_generator.evaluation.runs import DRAWN
 from reimagen_generator.evaluation.sweep import Sweep
+from reimagen_generator.jax_setup import keep_compiled
 from reimagen_generator.retrieval import Retriever
 from reimagen_generator.settings import SHIPPED_WEIGHTS
 from reimagen_generator.weights import checkpoint

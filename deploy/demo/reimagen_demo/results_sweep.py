@@ -6,9 +6,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from reimagen_demo.compositions import Composition, draw_composition
 from reimagen_demo.entities import Entity, entities
 from reimagen_demo.frequency import group
-from reimagen_demo.prompts import Composition, draw_composition, prompt_of
+from reimagen_demo.prompts import prompt_of
 from reimagen_demo.scenes import SCENES
 from reimagen_generator.config.cascade import CascadeConfig, Strategy
 from reimagen_generator.evaluation.benches.item import Item
@@ -54,7 +55,7 @@ def prompts() -> list[Prompt]:
         pool = [entity for entity in entities() if group(entity) == name]
         rng.shuffle(pool)
         for number in range(MAIN):
-            composition = Composition((pool[number % len(pool)],), rng.choice(SCENES))
+            composition = Composition.plain(pool[number % len(pool)], rng.choice(SCENES))
             made.append(_prompt(rng, f"{name}.{number:03d}", composition, name))
     rng = Random(f"results/{TWO}")
     while len(made) < len(GROUPS) * MAIN + VARIED:

@@ -8,8 +8,9 @@ from typing import Literal
 
 from PIL import Image
 
-from reimagen_demo import elsewhere, landscapes
+from reimagen_demo import elsewhere, landscapes, outdoors, rooms
 from reimagen_demo.shapes import UNIT
+from reimagen_demo.wordings import UNSEEN, WORDINGS
 
 Draw = Callable[[Random], str]
 Time = Literal["night", "dawn", "sunset"]
@@ -25,7 +26,6 @@ class Scene:
 
     phrase: str
     """What a prompt says after the entity: "in the snow"."""
-    paraphrases: tuple[str, ...]
     caption: str
     """Of the scene alone, for its pictures in the knowledge base. It shares one word with a prompt's phrase at most:
     with more, BM25 would rank it above the entity that the prompt is about."""
@@ -38,9 +38,19 @@ class Scene:
     """The same of weather."""
 
     @property
+    def paraphrases(self) -> tuple[str, ...]:
+        """What else prompts of training call it."""
+        return WORDINGS[self.phrase]
+
+    @property
     def phrases(self) -> tuple[str, ...]:
-        """All the ways prompts call it."""
+        """All that prompts of training call it."""
         return (self.phrase, *self.paraphrases)
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Wordings that training never uses."""
+        return UNSEEN[self.phrase]
 
     def svg(self, rng: Random, side: int) -> str:
         """One instance of the scene as an SVG document of that side in pixels."""
@@ -62,7 +72,6 @@ class Scene:
 SCENES = (
     Scene(
         "in the snow",
-        ("on a snowy day", "in a winter landscape"),
         "a field of snow under a pale sky, with flakes falling",
         0.84,
         landscapes.snow,
@@ -71,7 +80,6 @@ SCENES = (
     ),
     Scene(
         "in the desert",
-        ("among sand dunes", "in a sandy desert"),
         "a desert of rolling hills under a hot sky",
         0.84,
         landscapes.desert,
@@ -80,7 +88,6 @@ SCENES = (
     ),
     Scene(
         "on the beach",
-        ("at the seaside", "on a sandy beach"),
         "a beach beside a calm blue ocean",
         0.85,
         landscapes.beach,
@@ -89,7 +96,6 @@ SCENES = (
     ),
     Scene(
         "in a forest",
-        ("in the woods", "among tall pines"),
         "a clearing in a dark green forest",
         0.84,
         landscapes.forest,
@@ -98,7 +104,6 @@ SCENES = (
     ),
     Scene(
         "in the city at night",
-        ("in a city street at night", "downtown at night"),
         "an avenue between skyscrapers after dark, in a big city",
         0.86,
         elsewhere.city_night,
@@ -106,21 +111,18 @@ SCENES = (
     ),
     Scene(
         "under water",
-        ("deep under the sea", "underwater"),
         "an ocean floor with swaying seaweed in blue water",
         None,
         elsewhere.under_water,
     ),
     Scene(
         "in space",
-        ("in outer space", "in the cosmos"),
         "a stretch of dark space with distant planets",
         None,
         elsewhere.space,
     ),
     Scene(
         "on a green meadow",
-        ("on a flowery lawn", "on the grass"),
         "a meadow under a clear blue sky",
         0.85,
         landscapes.meadow,
@@ -129,7 +131,6 @@ SCENES = (
     ),
     Scene(
         "in the mountains",
-        ("high in the mountains", "in front of snowy peaks"),
         "a valley below grey mountains",
         0.85,
         landscapes.mountains,
@@ -138,35 +139,30 @@ SCENES = (
     ),
     Scene(
         "at sunset by the sea",
-        ("at sunset", "in the evening by the sea"),
         "a shore at sunset under a purple sky",
         0.86,
         landscapes.sunset_sea,
     ),
     Scene(
         "in a living room",
-        ("at home in the living room", "on a rug indoors"),
         "a room with curtains and a carpet",
         0.87,
         elsewhere.living_room,
     ),
     Scene(
         "on a stage",
-        ("on a theater stage", "in the spotlight"),
         "a stage between red curtains",
         0.85,
         elsewhere.stage,
     ),
     Scene(
         "in the rain",
-        ("on a rainy day", "in pouring rain"),
         "a lane under grey clouds in the rain",
         0.85,
         landscapes.rain,
     ),
     Scene(
         "in autumn",
-        ("among autumn leaves", "in an autumn park"),
         "an avenue of orange trees in autumn",
         0.85,
         landscapes.autumn,
@@ -175,19 +171,97 @@ SCENES = (
     ),
     Scene(
         "in a pastel dreamland",
-        ("in a whimsical dreamland", "in a fairy-tale land"),
         "a dreamland of soft pink hills",
         0.85,
         elsewhere.dreamland,
     ),
     Scene(
         "in the jungle",
-        ("in a tropical jungle", "in the rainforest"),
         "a path through lush green jungle with vines",
         0.86,
         landscapes.jungle,
         times=ANY_TIME,
         weathers=("fog", "rain"),
+    ),
+    Scene(
+        "in a kitchen",
+        "a tiled room with cupboards and a cooker",
+        0.87,
+        rooms.kitchen,
+    ),
+    Scene(
+        "on a street",
+        "a row of gables along an avenue in daylight",
+        0.86,
+        outdoors.street,
+        times=ANY_TIME,
+        weathers=ANY_WEATHER,
+    ),
+    Scene(
+        "in a museum",
+        "a gallery with framed pictures behind a rope",
+        0.87,
+        rooms.museum,
+    ),
+    Scene(
+        "on the moon",
+        "a grey landscape of craters under a black sky",
+        0.85,
+        outdoors.moon,
+    ),
+    Scene(
+        "in a photo studio",
+        "a paper backdrop between two lamps",
+        0.86,
+        rooms.studio,
+    ),
+    Scene(
+        "on a plain white background",
+        "an empty sheet of bright paper",
+        0.84,
+        rooms.white,
+    ),
+    Scene(
+        "in a library",
+        "tall cases full of old volumes over a carpet",
+        0.87,
+        rooms.library,
+    ),
+    Scene(
+        "in a garden",
+        "blossoms along a picket fence",
+        0.86,
+        outdoors.garden,
+        times=ANY_TIME,
+        weathers=ANY_WEATHER,
+    ),
+    Scene(
+        "in a harbor",
+        "a quay with sails and masts",
+        0.87,
+        outdoors.harbor,
+        times=ANY_TIME,
+        weathers=ANY_WEATHER,
+    ),
+    Scene(
+        "in a cave",
+        "a hollow of brown limestone with hanging drips",
+        0.86,
+        outdoors.cave,
+    ),
+    Scene(
+        "in a classroom",
+        "rows of desks facing a chalk wall",
+        0.87,
+        rooms.classroom,
+    ),
+    Scene(
+        "on a farm",
+        "a wooden shed beside a silo and fields",
+        0.86,
+        outdoors.farm,
+        times=ANY_TIME,
+        weathers=ANY_WEATHER,
     ),
 )
 

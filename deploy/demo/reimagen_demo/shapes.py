@@ -1,6 +1,7 @@
 """Shapes as SVG, in a drawing space of 100 by 100 units."""
 
 import math
+from collections.abc import Sequence
 from random import Random
 
 UNIT = 100
@@ -30,7 +31,7 @@ def ellipse(x: float, y: float, rx: float, ry: float, fill: str, opacity: float 
     return f'<ellipse cx="{x:.2f}" cy="{y:.2f}" rx="{rx:.2f}" ry="{ry:.2f}" fill="{fill}" opacity="{opacity:.2f}"/>'
 
 
-def polygon(points: list[tuple[float, float]], fill: str, opacity: float = 1) -> str:
+def polygon(points: Sequence[tuple[float, float]], fill: str, opacity: float = 1) -> str:
     """A filled polygon."""
     path = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
     return f'<polygon points="{path}" fill="{fill}" opacity="{opacity:.2f}"/>'

@@ -2,31 +2,35 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import typer
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from reimagen_common.errors import InvalidArgument, ReimagenError, from_validation_error
+from reimagen_common.errors import Damaged, InvalidArgument, NotFound, ReimagenError, from_validation_error
+from reimagen_common.secrets import masked
 
-Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}$")]
-"""host:port"""
+_WRONG_PATH = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Errors that the user can do something about are told in a sentence, without a trace."""
+    """Tell errors that the user can do something about in a sentence, without a trace.
+
+    The exit status is 2 for what the user has to change: bad arguments, missing or damaged inputs. It is 1 for what
+    failed, such as a service that does not answer or a full disk.
+    """
     try:
         yield
     except ReimagenError as error:
         typer.echo(f"error: {error.message}", err=True)
-        raise typer.Exit(2 if isinstance(error, InvalidArgument) else 1) from error
+        raise typer.Exit(2 if isinstance(error, InvalidArgument | NotFound | Damaged) else 1) from error
     except OSError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        typer.echo(f"error: {masked(str(error))}", err=True)
+        raise typer.Exit(2 if isinstance(error, _WRONG_PATH) else 1) from error
     except KeyboardInterrupt as error:
         typer.echo("stopped", err=True)
         raise typer.Exit(130) from error
@@ -37,7 +41,7 @@ def variables_help(settings: type[BaseSettings]) -> str:
     lines = []
     for name, field in settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
-        end = "Required." if field.is_required() else f"Default: {'none' if default is None else default}."
+        end = "Required." if field.is_required() else f"Default: {'none' if default in (None, ()) else default}."
         lines.append(f"{settings.model_config['env_prefix']}{name.upper()}: {field.description} {end}")
     return "Environment variables:\n\n" + "\n\n".join(lines)
 

@@ -10,15 +10,20 @@ from typing import Any, ClassVar
 
 import grpc
 
+from reimagen_common.secrets import masked
+
 FIELD_KEY = "reimagen-field"
 RETRY_KEY = "grpc-retry-pushback-ms"
+
+NOT_BLANK = r"[^\s\x1c-\x1f\x85\ufeff]"
+"""A pattern of text that says something; written out, as languages differ in what they take for a space."""
 
 
 class ReimagenError(Exception):
     """Something went wrong that a client is told about; by itself, a fault of the service.
 
     Args:
-        message: What is wrong and what to do about it.
+        message: What is wrong and what to do about it. Passwords in addresses are masked.
         field: The request's field that is at fault; the message then begins with its name.
         retry_after: Seconds after which a retry may succeed.
     """
@@ -29,7 +34,7 @@ class ReimagenError(Exception):
 
     def __init__(self, message: str, *, field: str | None = None, retry_after: float | None = None) -> None:
         # Lone surrogates, which JSON can carry, have no place on a wire.
-        message = message.encode("utf-8", "backslashreplace").decode()
+        message = masked(message.encode("utf-8", "backslashreplace").decode())
         self.message = f"{field}: {message}" if field else message
         self.field = field
         self.retry_after = retry_after
@@ -50,6 +55,10 @@ class NotFound(ReimagenError):
     grpc_code = grpc.StatusCode.NOT_FOUND
     http_status = 404
     kind = "not_found_error"
+
+
+class Damaged(ReimagenError):
+    """What was stored is not what was written: it has to be restored or made again."""
 
 
 class Overloaded(ReimagenError):
@@ -88,17 +97,45 @@ def from_validation_error(error: Mapping[str, Any], location: Sequence[str | int
         error: One entry of pydantic's `errors()`. The value that was given is not repeated: it may be long or private.
         location: The path to the field at fault, e.g. `("guidance", "text_weight")`.
     """
+    if error["type"] == "json_invalid":
+        return InvalidArgument(f"is not JSON: {error['ctx']['error']}", field="body")
+    field = ".".join(str(part) for part in location)
+    if field == "body":
+        return InvalidArgument("send a JSON object with Content-Type: application/json", field=field)
+    return InvalidArgument(_wording(error), field=field)
+
+
+def _wording(error: Mapping[str, Any]) -> str:
     match error["type"]:
-        case "json_invalid":
-            return InvalidArgument(f"is not JSON: {error['ctx']['error']}", field="body")
         case "extra_forbidden":
-            message = "there is no such field"
+            return "there is no such field"
         case "missing":
-            message = "is required"
-        case _:
-            message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-            message = message[:1].lower() + message[1:]
-    return InvalidArgument(message, field=".".join(str(part) for part in location))
+            return "is required"
+        case "too_long":
+            return f"at most {error['ctx']['max_length']:,}, got {_count(error)}"
+        case "too_short":
+            return f"at least {error['ctx']['min_length']:,}, got {_count(error)}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "must be an object, such as {...}"
+        case "tuple_type" | "list_type":
+            return "must be a list, such as [...]"
+        case "string_pattern_mismatch" if error["ctx"]["pattern"] == NOT_BLANK:
+            return "must not be blank"
+    if "UploadFile" in error["msg"]:
+        return "must be a file; send the form as multipart/form-data"
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:]
+
+
+def _count(error: Mapping[str, Any]) -> str:
+    actual = error["ctx"].get("actual_length")
+    return "more" if actual is None else f"{actual:,}"
+
+
+def first_fault(error: Any) -> str:
+    """One sentence about the first thing that a pydantic.ValidationError found wrong, in the wording of requests."""
+    first = error.errors(include_url=False)[0]
+    return from_validation_error(first, first["loc"]).message
 
 
 def from_rpc_error(error: grpc.RpcError) -> ReimagenError:

@@ -14,7 +14,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from reimagen_common import metrics, request_id, tracing
-from reimagen_common.errors import FIELD_KEY, RETRY_KEY, DeadlineExceeded, Overloaded, ReimagenError
+from reimagen_common.addresses import split_address
+from reimagen_common.errors import (
+    FIELD_KEY,
+    RETRY_KEY,
+    DeadlineExceeded,
+    InvalidArgument,
+    Overloaded,
+    ReimagenError,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -56,12 +64,30 @@ class _Pool(ThreadPoolExecutor):
         metrics.GRPC_IN_FLIGHT.dec()
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a call's messages; gRPC itself would answer one that can't be read as a fault of the server."""
+
+    method: str
+    deserialize: Callable[[bytes], Any]
+
+    def read(self, message: bytes) -> Any:
+        try:
+            return self.deserialize(message)
+        except Exception as error:  # (protobuf's parsers raise several kinds)
+            raise InvalidArgument(f"the message is not a request of {self.method}") from error
+
+    def read_all(self, messages: Iterator[bytes]) -> Iterator[Any]:
+        return map(self.read, messages)
+
+
 @dataclass
 class _Call:
     """One call's behavior, wrapped: errors become statuses, and the end is logged."""
 
     method: str
     behavior: Callable[[Any, _Context], Any]
+    read: Callable[[Any], Any]
     streaming: bool
     # gRPC runs a behavior in the pool of this name if it carries one.
     experimental_thread_pool: ThreadPoolExecutor
@@ -73,7 +99,7 @@ class _Call:
         with self._observed(context):
             try:
                 _refuse_if_late(context)
-                return self.behavior(request, context)
+                return self.behavior(self.read(request), context)
             except Exception as error:  # noqa: BLE001  (the call's edge: nothing passes it)
                 self._fail(error, context)
 
@@ -81,7 +107,7 @@ class _Call:
         with self._observed(context):
             try:
                 _refuse_if_late(context)
-                yield from self.behavior(request, context)
+                yield from self.behavior(self.read(request), context)
             except Exception as error:  # noqa: BLE001  (the call's edge: nothing passes it)
                 self._fail(error, context)
 
@@ -126,6 +152,28 @@ class _Call:
         _logger.info("call", extra=fields)
 
 
+class _HouseCall:
+    """A call of health or reflection, which is neither logged nor measured."""
+
+    def __init__(self, behavior: Callable[..., Any], reader: _Reader, *, streams: bool) -> None:
+        self._behavior = behavior
+        self._reader = reader
+        self._streams = streams
+        # How gRPC is to run a behavior is told by its attributes.
+        for name in ("experimental_non_blocking", "experimental_thread_pool"):
+            if hasattr(behavior, name):
+                setattr(self, name, getattr(behavior, name))
+
+    def __call__(self, request: Any, context: _Context, *rest: Any) -> Any:
+        def read(message: bytes) -> Any:
+            try:
+                return self._reader.read(message)
+            except InvalidArgument as error:
+                context.abort(error.grpc_code, error.message)
+
+        return self._behavior(map(read, request) if self._streams else read(request), context, *rest)
+
+
 def _refuse_if_late(context: _Context) -> None:
     """Spares the work for a call whose time ran out while it waited for a thread."""
     remaining = context.time_remaining()
@@ -141,21 +189,25 @@ class _Interceptor(grpc.ServerInterceptor):
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = continuation(handler_call_details)
         method: str = handler_call_details.method
-        if handler is None or method.startswith("/grpc."):
+        if handler is None:
             return handler
         kind = "_".join(
             "stream" if streams else "unary" for streams in (handler.request_streaming, handler.response_streaming)
         )
-        full = self._pool.full
-        call = _Call(
-            method=method.removeprefix("/"),
-            behavior=_overloaded if full else getattr(handler, kind),
-            streaming=handler.response_streaming,
-            experimental_thread_pool=self._house if full else self._pool,
-        )
-        return getattr(grpc, f"{kind}_rpc_method_handler")(
-            call, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
-        )
+        behavior = getattr(handler, kind)
+        reader = _Reader(method.removeprefix("/"), handler.request_deserializer)
+        if method.startswith("/grpc."):
+            call: Any = _HouseCall(behavior, reader, streams=handler.request_streaming)
+        else:
+            full = self._pool.full
+            call = _Call(
+                method=reader.method,
+                behavior=_overloaded if full else behavior,
+                read=reader.read_all if handler.request_streaming else reader.read,
+                streaming=handler.response_streaming,
+                experimental_thread_pool=self._house if full else self._pool,
+            )
+        return getattr(grpc, f"{kind}_rpc_method_handler")(call, response_serializer=handler.response_serializer)
 
 
 def _overloaded(_request: Any, _context: _Context) -> NoReturn:
@@ -173,6 +225,7 @@ class GrpcServer:
             connections. Otherwise the port must be free.
 
     Raises:
+        ValueError: It is not host:port.
         RuntimeError: The address can't be bound.
     """
 
@@ -191,6 +244,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", int(reuse_port)),
             ],
         )
+        split_address(address)  # gRPC would listen on another port than one that is too large
         self.port = self._server.add_insecure_port(address)
         self._health = health.HealthServicer()
         self._services = [health.OVERALL_HEALTH]

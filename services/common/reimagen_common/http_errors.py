@@ -1,16 +1,36 @@
 """Errors over HTTP: one body that is both an RFC 9457 problem document and OpenAI's `error` object."""
 
 import math
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
-from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, from_validation_error
+from reimagen_common.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    ReimagenError,
+    Unavailable,
+    from_validation_error,
+)
+from reimagen_common.http_methods import allowed_methods
+
+_NOT_ALLOWED: Final = 405
+_FAULT: Final = 500
+_KINDS: Final = {
+    error.http_status: error.kind for error in (NotFound, Overloaded, Unavailable, DeadlineExceeded, ReimagenError)
+} | {408: DeadlineExceeded.kind}
+# What the server's frame refuses is named in the detail alone.
+_FIELD: Final = re.compile(r"(address|body|host|content-length): ")
 
 
 class OpenAIError(BaseModel):
@@ -49,6 +69,11 @@ def _answer(
     )
 
 
+def openai_error(error: ReimagenError) -> OpenAIError:
+    """The error as OpenAI's clients read it, where there is no answer of its own for it."""
+    return OpenAIError(message=error.message, type=error.kind, param=error.field, code=error.kind)
+
+
 def answer_to(error: ReimagenError) -> JSONResponse:
     """The answer to a request that failed with the error."""
     headers = None if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
@@ -67,15 +92,23 @@ def _from_validation(_request: Request, error: Exception) -> JSONResponse:
     return answer_to(from_validation_error(first, first["loc"][1:] or first["loc"]))
 
 
-def _from_http(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    kind = NotFound.kind if error.status_code == NotFound.http_status else InvalidArgument.kind
+def answer_to_http(error: HTTPException, scope: Scope) -> JSONResponse:
+    """The answer to a request that the server refuses; a detail such as `host: ...` names the field at fault."""
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:
-        detail = f"{detail}: {request.method} {request.url.path} (the service's paths are listed at /docs)"
-    if error.status_code >= ReimagenError.http_status:
-        kind = ReimagenError.kind
-    return _answer(status=error.status_code, kind=kind, detail=detail, headers=error.headers)
+        detail = f"{detail}: {scope['method']} {scope['path']} (the service's paths are listed at /docs)"
+    kind = _KINDS.get(error.status_code, ReimagenError.kind if error.status_code >= _FAULT else InvalidArgument.kind)
+    named = _FIELD.match(detail)
+    field = named[1] if named else None
+    headers = error.headers
+    if error.status_code == _NOT_ALLOWED:
+        headers = {**(headers or {}), "Allow": ", ".join(allowed_methods(scope))}
+    return _answer(status=error.status_code, kind=kind, detail=detail, field=field, headers=headers)
+
+
+def _from_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return answer_to_http(error, request.scope)
 
 
 def _from_unexpected(_request: Request, _error: Exception) -> JSONResponse:

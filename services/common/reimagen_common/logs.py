@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from reimagen_common import request_id, tracing
+from reimagen_common.secrets import masked
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -37,7 +38,7 @@ class _Logfmt(logging.Formatter):
 
 
 def _quoted(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else masked(str(value))
     if text and text.isprintable() and not any(character in text for character in ' "=\\'):
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())
@@ -46,8 +47,8 @@ def _quoted(value: object) -> str:
 def configure_logging(service: str, level: Level) -> None:
     """Sends every log record and warning of this process to stderr, one line each.
 
-    Pass facts as `extra={"key": value}`: they become fields of the line. Run uvicorn with `log_config=None`, so that
-    its loggers are written here too.
+    Pass facts as `extra={"key": value}`: they become fields of the line. Passwords in addresses are masked. Run uvicorn
+    with `log_config=None`, so that its loggers are written here too.
 
     Args:
         service: The name that each line carries.

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from reimagen_common.errors import Unavailable
-from reimagen_common.http_errors import Problem
+from reimagen_common.secrets import masked
 
 PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
@@ -21,6 +22,11 @@ class Health(BaseModel):
         "`starting`, `stopping`: it refuses work."
     )
     reasons: list[str] = Field(default=[], description="Why it is degraded.")
+
+    @field_validator("reasons")
+    @classmethod
+    def _masked(cls, reasons: list[str]) -> list[str]:
+        return [masked(reason) for reason in reasons]
 
 
 def operations_router(health: Callable[[], Health], metrics: Callable[[], bytes] = generate_latest) -> APIRouter:
@@ -37,7 +43,7 @@ def operations_router(health: Callable[[], Health], metrics: Callable[[], bytes]
         """Answer 200 as long as the process does; where it does not, the process is to be ended."""
         return {"status": "alive"}
 
-    @router.get("/readyz", responses={503: {"model": Problem, "description": "It is starting or stopping."}})
+    @router.get("/readyz", responses={503: {"description": "It is starting or stopping."}})
     def is_ready() -> Health:
         """Answer 200 while requests are welcome, be the service degraded or not."""
         found = health()
@@ -50,7 +56,7 @@ def operations_router(health: Callable[[], Health], metrics: Callable[[], bytes]
         """Tell how the service is doing, and what is missing; the status is always 200."""
         return health()
 
-    @router.get("/metrics", response_class=Response)
+    @router.get("/metrics", response_class=PlainTextResponse)
     def read_metrics() -> Response:
         """Tell the metrics in Prometheus's text format."""
         return Response(metrics(), media_type=CONTENT_TYPE_LATEST)

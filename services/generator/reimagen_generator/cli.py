@@ -78,6 +78,25 @@ def train(config: Annotated[Path, typer.Argument(help="TOML file, a field for ea
 
 
 @app.command()
+def redraw(
+    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of pictures.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the shards with KEY.low.png; those already there are kept.")],
+    weights: Annotated[Path, typer.Option(help="Folder of the cascade whose stage before draws.")],
+    stage: Annotated[int, typer.Option(min=1, help="Which stage is to be trained, from 1.")] = 1,
+    time: Annotated[float, typer.Option(min=0, max=1, help="How far the smaller pictures are noised.")] = 0.3,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the samples that are redrawn.")] = 0.5,
+) -> None:
+    """Write training shards in which a stage learns to enlarge what the stage before it draws."""
+    with told():
+        from reimagen_generator.training.redrawing import redraw as write
+
+        try:
+            write(data, out, weights, stage, time=time, share=share)
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+
+@app.command()
 def reference_use(
     weights: Annotated[Path, typer.Argument(help="Folder of a cascade.")],
     data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of pictures.")],
@@ -183,7 +202,7 @@ def _configuration(preset: str) -> CascadeConfig:
         return PRESETS[preset]
     if not (Path(preset) / CONFIG_FILE).is_file():
         known = ", ".join(PRESETS)
-        raise InvalidArgument(f"preset: {preset!r} is none of {known}, and no folder with a {CONFIG_FILE}")
+        raise InvalidArgument(f"preset: must be one of {known}, or a folder with a {CONFIG_FILE}, got {preset!r}")
     try:
         return load_config(Path(preset))
     except ValueError as error:

@@ -1,5 +1,6 @@
 """A request's whole way: check it, find its neighbors, draw it, write its files."""
 
+import hashlib
 import logging
 import secrets
 import time
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from reimagen.v1 import retrieval_pb2
 from reimagen_common import tracing
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import metrics, provenance
@@ -17,10 +19,11 @@ from reimagen_generator.engine.call import Call, Finished, Step
 from reimagen_generator.engine.engine import Drawing, Engine
 from reimagen_generator.pictures import MEDIA_TYPES, decode, encode_preview
 from reimagen_generator.relevance import relevant
-from reimagen_generator.requests import SEEDS, GenerationRequest
+from reimagen_generator.requests import SEEDS, STEPS_FACTORS, GenerationRequest
 from reimagen_generator.retrieval import Filters, Neighbor, Neighbors, Retriever
 
 _DEFAULT_SIZE: Final = 256
+_NONE_WANTED: Final = retrieval_pb2.NothingFound(reason="no neighbor was asked for", field="retrieval.k")
 
 _logger = logging.getLogger(__name__)
 
@@ -91,7 +94,8 @@ class Generator:
         started = time.monotonic()
         with self.engine.admit(call) as place:
             references = _read_references(request)
-            _logger.info("accepted", extra={"call": call.id, "n": request.n, "size": size, "queued": place.ahead})
+            facts = {"call": call.id, "n": request.n, "size": size, "queued": place.ahead}
+            _logger.info("accepted", extra=facts | ({"user": _hashed(request.user)} if request.user else {}))
             yield Accepted(id=call.id, seed=first, size=size, queued=place.ahead)
             grounds = self._find(request, k, call)
             yield grounds
@@ -102,6 +106,7 @@ class Generator:
                 size=size,
                 guidance=guidance,
                 previews=request.previews,
+                steps_factor=STEPS_FACTORS[request.quality],
             )
             for event in place.draw(drawing):
                 match event:
@@ -153,12 +158,15 @@ class Generator:
         if request.references:
             return Neighbors([Neighbor(reference.image, reference.text) for reference in request.references])
         if k == 0:
-            return Neighbors()
+            return Neighbors(nothing_found=_NONE_WANTED)
         found = self.retriever.search(
             request.prompt,
             k=k,
             method=request.retrieval.method,
             per_entity=request.retrieval.per_entity,
+            minimum_score=request.retrieval.minimum_score,
+            relevance=request.retrieval.relevance,
+            explain=request.retrieval.explain,
             filters=Filters(
                 licenses=request.retrieval.licenses,
                 sources=request.retrieval.sources,
@@ -188,9 +196,10 @@ class Generator:
                 ),
                 generation=grounds.generation,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
+                quality=request.quality,
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
-                image = provenance.encode(pixels, request.output_format, origin)
+                image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
             yield Picture(
                 index=index,
                 seed=seed,
@@ -198,6 +207,11 @@ class Generator:
                 media_type=MEDIA_TYPES[request.output_format],
                 size=drawing.size,
             )
+
+
+def _hashed(user: str) -> str:
+    """The beginning of the SHA-256 of a user's id: it tells users apart and does not say who they are."""
+    return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _read_references(request: GenerationRequest) -> list[ReferencePair]:

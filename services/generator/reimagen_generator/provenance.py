@@ -12,8 +12,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, PngImagePlugin
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.pictures import READABLE_FORMATS
-from reimagen_generator.requests import OutputFormat
+from reimagen_generator.requests import OutputFormat, Quality
 
 KEYWORD: Final = "reimagen"
 # EXIF's UserComment begins with the eight bytes that name its character set.
@@ -21,6 +20,7 @@ _ASCII: Final = b"ASCII\x00\x00\x00"
 # A JPEG segment holds 64 KiB; the rest is left to EXIF's own structure.
 _JPEG_BYTES: Final = 60_000
 _QUALITY: Final = 95
+_FORMATS: Final = ("PNG", "JPEG", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Provenance:
     neighbors: Sequence[Source] = ()
     generation: str = ""
     guidance: Mapping[str, Any] = field(default_factory=dict)
+    quality: Quality = "auto"
 
     def to_json(self) -> str:
         """Write as JSON in ASCII characters alone."""
@@ -64,8 +65,22 @@ class Provenance:
             raise ValueError(f"no provenance of a picture: {text[:80]!r}") from error
 
 
-def encode(pixels: UInt8[np.ndarray, "height width 3"], output_format: OutputFormat, provenance: Provenance) -> bytes:
-    """Write a picture file that carries its provenance: a PNG text chunk, or the EXIF block of a JPEG or WebP."""
+def encode(
+    pixels: UInt8[np.ndarray, "height width 3"],
+    output_format: OutputFormat,
+    provenance: Provenance,
+    compression: int | None = None,
+) -> bytes:
+    """Write a picture file that carries its provenance: a PNG text chunk, or the EXIF block of a JPEG or WebP.
+
+    Args:
+        pixels: The picture.
+        output_format: Of the file.
+        provenance: What the file says of itself.
+        compression: The quality of a JPEG or WebP, 0 to 100; None for 95.
+    """
+    # To libjpeg 0 is no quality.
+    quality = _QUALITY if compression is None else max(1, compression)
     picture = Image.fromarray(pixels)
     buffer = io.BytesIO()
     match output_format:
@@ -74,9 +89,9 @@ def encode(pixels: UInt8[np.ndarray, "height width 3"], output_format: OutputFor
             texts.add_itxt(KEYWORD, provenance.to_json())
             picture.save(buffer, "PNG", pnginfo=texts)
         case "jpeg":
-            picture.save(buffer, "JPEG", quality=_QUALITY, subsampling=0, exif=_exif(_shorten(provenance)))
+            picture.save(buffer, "JPEG", quality=quality, subsampling=0, exif=_exif(_shorten(provenance)))
         case "webp":
-            picture.save(buffer, "WEBP", quality=_QUALITY, exif=_exif(provenance))
+            picture.save(buffer, "WEBP", quality=quality, exif=_exif(provenance))
     return buffer.getvalue()
 
 
@@ -87,7 +102,7 @@ def read(path: Path) -> Provenance:
         InvalidArgument: when the file is no picture, or none that this service drew.
     """
     try:
-        with Image.open(path, formats=READABLE_FORMATS) as picture:
+        with Image.open(path, formats=_FORMATS) as picture:
             if picture.format == "PNG":
                 text = picture.info.get(KEYWORD, "")
             else:

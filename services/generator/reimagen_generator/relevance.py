@@ -5,12 +5,18 @@ unrelated one as well, and nothing but the texts tells which that is.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Final, Protocol, TypeVar
 
-_SHORTEST: Final = 3
-"""Letters of a word that counts, and that two forms of one word share at least."""
-_SMALL_WORDS: Final = {"and", "for", "from", "the", "with"}
+from reimagen_common.normalization import normalized
+
+_SHORT: Final = 3
+"""Words of so few letters are the same only if no more than a plural's ending differs."""
+_PLURAL_ENDINGS: Final = ("", "s", "es", "en")
+_SMALL_WORDS: Final = {
+    "a", "an", "and", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "with",
+}  # fmt: skip
 
 
 class HasText(Protocol):
@@ -49,10 +55,24 @@ def relevant(prompt: str, neighbors: Sequence[_Neighbor]) -> list[_Neighbor]:
 
 
 def _words(text: str) -> set[str]:
-    return {word for word in re.findall(r"\w+", text.lower()) if len(word) >= _SHORTEST} - _SMALL_WORDS
+    """The words of a text; of scripts without spaces, pairs of letters; of symbols such as emoji, each."""
+    text = normalized(text, "en").lower()
+    marked = (character if _belongs_to_a_word(character) else f" {character} " for character in text)
+    words = {word for word in "".join(marked).split() if word.isalnum() or not _is_punctuation(word)}
+    return words - _SMALL_WORDS
+
+
+def _belongs_to_a_word(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"
+
+
+def _is_punctuation(word: str) -> bool:
+    return re.fullmatch(r"[\W_]", word) is not None and unicodedata.category(word) != "So"
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether they may be forms of one word, as fox and foxes, cherry and cherries, wolf and wolves."""
+    """Whether they may be forms of one word, as fox and foxes, cherry and cherries, wolf and wolves, ox and oxen."""
     short, long = sorted((one, other), key=len)
-    return len(long) - len(short) <= 2 and long.startswith(short[: max(_SHORTEST, len(short) - 1)])
+    if len(short) <= _SHORT:
+        return long.startswith(short) and long[len(short) :] in _PLURAL_ENDINGS
+    return len(long) - len(short) <= 2 and long.startswith(short[: max(_SHORT, len(short) - 1)])

@@ -4,18 +4,21 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common import request_id, tracing
 from reimagen_common.errors import DeadlineExceeded, InvalidArgument, ReimagenError, Unavailable, from_rpc_error
+from reimagen_generator.requests import Relevance
 
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
 # The rest of a call's time belongs to the drawing.
 _SHARE: Final = 0.25
 _LONGEST_SECONDS: Final = 10.0
+_HEALTH_SECONDS: Final = 0.5
 # Where the address stands for several retrievers, each search goes to the next one that is there, and so does a retry.
 # gRPC spreads each pause by ±20 % itself, and stops retrying at the deadline.
 _SERVICE: Final = json.dumps(
@@ -35,6 +38,12 @@ _SERVICE: Final = json.dumps(
         ],
     }
 )
+_RELEVANCES: Final = {
+    None: retrieval_pb2.RELEVANCE_UNSPECIFIED,
+    "any": retrieval_pb2.RELEVANCE_ANY,
+    "entity": retrieval_pb2.RELEVANCE_ENTITY,
+    "phrase": retrieval_pb2.RELEVANCE_PHRASE,
+}
 _METHODS: Final = {
     "bm25": retrieval_pb2.METHOD_BM25,
     "dense": retrieval_pb2.METHOD_DENSE,
@@ -56,6 +65,8 @@ class Neighbor:
     license: str = ""
     rank: int = 0
     score: float = 0.0
+    explanation: retrieval_pb2.Explanation | None = None
+    """Why it was found, where that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,8 @@ class Neighbors:
 
     neighbors: Sequence[Neighbor] = ()
     generation: str = ""
+    nothing_found: retrieval_pb2.NothingFound | None = None
+    """Why there are no neighbors; its field is named as a request for pictures has it."""
 
     @property
     def text_only(self) -> bool:
@@ -106,6 +119,7 @@ class Retriever:
             ],
         )
         self._stub = retrieval_pb2_grpc.RetrievalStub(self._channel)
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     def close(self) -> None:
         """Hang up; searches under way fail."""
@@ -118,6 +132,9 @@ class Retriever:
         k: int,
         method: str,
         per_entity: bool = False,
+        minimum_score: float | None = None,
+        relevance: Relevance | None = None,
+        explain: bool = False,
         filters: Filters = EVERYTHING,
         remaining: float,
     ) -> Neighbors:
@@ -135,6 +152,9 @@ class Retriever:
             k=k,
             method=_METHODS[method],
             per_entity=per_entity,
+            minimum_score=minimum_score,
+            relevance=_RELEVANCES[relevance],
+            explain=explain,
             filters=retrieval_pb2.Filters(**asdict(filters)),
         )
         timeout = min(_LONGEST_SECONDS, _SHARE * remaining)
@@ -153,10 +173,12 @@ class Retriever:
                     license=found.pair.license,
                     rank=found.rank,
                     score=found.score,
+                    explanation=found.explanation if found.HasField("explanation") else None,
                 )
                 for found in response.neighbors
             ),
             generation=response.generation,
+            nothing_found=_in_our_terms(response.nothing_found) if response.HasField("nothing_found") else None,
         )
 
     def pair_image(self, pair_id: str) -> tuple[bytes, str]:
@@ -170,6 +192,18 @@ class Retriever:
         with self._calling("get pair"):
             pair = self._stub.GetPair(request, timeout=_LONGEST_SECONDS, metadata=_metadata())
         return pair.image, pair.media_type
+
+    def complaint(self) -> str | None:
+        """Say what keeps the retriever from answering, within half a second; None where all is well."""
+        try:
+            answer = self._health.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:  # It answers, which is what was asked.
+                return None
+            return f"the retriever at {self._address} does not answer: only requests that retrieve nothing are served"
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            return f"the retriever at {self._address} is starting or stopping"
+        return None
 
     @contextmanager
     def _calling(self, what: str) -> Iterator[None]:
@@ -188,9 +222,19 @@ class Retriever:
                 retry_after=explained.retry_after or 5,
             )
         if isinstance(explained, InvalidArgument) and explained.field:
-            field = "prompt" if explained.field == "query" else f"retrieval.{explained.field}"
-            return InvalidArgument(explained.message.removeprefix(f"{explained.field}: "), field=field)
+            message = explained.message.removeprefix(f"{explained.field}: ")
+            return InvalidArgument(message, field=_our_field(explained.field))
         return explained
+
+
+def _in_our_terms(nothing: retrieval_pb2.NothingFound) -> retrieval_pb2.NothingFound:
+    nothing.field = _our_field(nothing.field) if nothing.field else ""
+    return nothing
+
+
+def _our_field(field: str) -> str:
+    """The field of a request for pictures that a field of a search was made of."""
+    return "prompt" if field == "query" else f"retrieval.{field}"
 
 
 def _metadata() -> tuple[tuple[str, str | bytes], ...]:

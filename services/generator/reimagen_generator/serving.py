@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import jax
-
 from reimagen.v1 import generation_pb2_grpc
+from reimagen_common.addresses import hosts_of
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.grpc_server import GrpcServer
 from reimagen_common.http_server import HttpServer, listen
@@ -19,6 +18,7 @@ from reimagen_generator.api.http.app import create_app
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation import Generator
+from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.retrieval import Retriever
 from reimagen_generator.settings import Settings
 
@@ -55,7 +55,14 @@ class Service:
         )
         self.grpc_port = self._grpc.port
         self.http_port: int = listening.getsockname()[1]
-        self._http = HttpServer(create_app(generator, deadline=settings.deadline_seconds), listening)
+        app = create_app(
+            generator,
+            deadline=settings.deadline_seconds,
+            body_seconds=settings.body_seconds,
+            base_url=settings.base_url,
+        )
+        allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
+        self._http = HttpServer(app, listening, allowed_hosts=allowed)
 
     def start(self) -> None:
         """Answer at once that the service is starting; return when the cascade is compiled and requests are welcome."""
@@ -92,9 +99,8 @@ def run(settings: Settings) -> None:
     """
     configure_logging("generator", settings.log_level)
     start_tracing("reimagen-generator")
-    jax.config.update("jax_compilation_cache_dir", str(settings.compile_cache))  # type: ignore[no-untyped-call]
-    # By default only what took a second to compile is kept; a stage is many small functions.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # type: ignore[no-untyped-call]
+    keep_compiled(settings.compile_cache)
+    leave_out_missing_tpus()
     try:
         cascade = Cascade.load(settings.weights, settings.text_encoder)
     except ValueError as error:

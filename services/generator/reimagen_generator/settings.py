@@ -5,15 +5,22 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from reimagen_common.command_line import Address
+from reimagen_common.addresses import Address, split_address
+from reimagen_common.http_settings import HttpSettings
 from reimagen_common.logs import Level
 
-Replicas = Annotated[
-    str, Field(pattern=r"^([^:/\s]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}$|^ipv4:[0-9.]+:[0-9]{1,5}(,[0-9.]+:[0-9]{1,5})*$")
-]
+
+def _check_replicas(target: str) -> str:
+    addresses = target.removeprefix("ipv4:").split(",") if target.startswith("ipv4:") else [target]
+    for address in addresses:
+        split_address(address)
+    return target
+
+
+Replicas = Annotated[str, AfterValidator(_check_replicas)]
 """host:port, or as gRPC names several addresses."""
 
 SHIPPED_WEIGHTS: Final = Path(__file__).resolve().parents[1] / "weights" / "demo"
@@ -25,7 +32,7 @@ def user_cache(name: str) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "reimagen" / name
 
 
-class Settings(BaseSettings):
+class Settings(HttpSettings):
     """How `reimagen-generator serve` runs. REIMAGEN_GENERATOR_QUEUE_CAPACITY=2 sets queue_capacity, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True, extra="forbid")
@@ -75,6 +82,8 @@ class Hosts(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.coordinator not in (None, "auto"):
+            split_address(self.coordinator)
         given = self.processes is not None and self.process is not None
         if self.coordinator not in (None, "auto") and not given:
             raise ValueError("processes, process: must both be set beside an address as coordinator")

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_common.errors import Damaged, InvalidArgument
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.dense_search import DenseSearcher
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.integrity import FinishedFile, checked_files, damages, lucene_files
 from reimagen_retriever.knowledge_base.manifest import (
     Changes,
     Manifest,
@@ -19,6 +21,7 @@ from reimagen_retriever.knowledge_base.manifest import (
 )
 from reimagen_retriever.knowledge_base.shards import Images, ImageStore
 from reimagen_retriever.knowledge_base.union import UnionImages, united
+from reimagen_retriever.neighbors.kept import FOLDER
 
 
 class KnowledgeBase:
@@ -31,7 +34,7 @@ class KnowledgeBase:
         index: BM25Index,
         images: Images,
         dense: DenseSearcher | None = None,
-        parts: Sequence[Manifest] = (),
+        members: Sequence["KnowledgeBase"] = (),
     ) -> None:
         self._folder = folder
         self.built = built
@@ -44,8 +47,10 @@ class KnowledgeBase:
         self.images = images
         self.dense = dense
         """None where no vectors were made, or they are not wanted."""
-        self.parts = parts
-        """Of a union, what the bases are that it is of."""
+        self.members = members
+        """Of a union, the bases that it is of."""
+        self.parts = [member.manifest for member in members]
+        """What those are."""
 
     @classmethod
     def open(cls, folder: Path, encoder: Path | None = None, *, dense: bool = True) -> Self:
@@ -57,9 +62,9 @@ class KnowledgeBase:
             dense: Whether it is to be searched by vectors, where it has some; a base alone can do without.
 
         Raises:
-            NotFound: there is no finished knowledge base in the folder.
+            NotFound: there is no complete knowledge base in the folder.
             InvalidArgument: its manifest is broken or of another version; the parts of a union don't fit together.
-            ReimagenError: it is damaged.
+            Damaged: it is damaged.
         """
         while True:
             stamp = manifest_stamp(folder)
@@ -73,7 +78,7 @@ class KnowledgeBase:
             except DamagedError as error:
                 # Unless a build replaced the base while it was being opened.
                 if manifest_stamp(folder) == stamp:
-                    raise ReimagenError(f"{folder} is damaged, build it again: {error}") from error
+                    raise Damaged(f"{folder} is damaged, build it again: {error}") from error
 
     @classmethod
     def _open(cls, folder: Path, manifest: Manifest, encoder: Path | None, with_vectors: bool) -> Self:
@@ -119,8 +124,8 @@ class KnowledgeBase:
 
         Raises:
             InvalidArgument: two of them have a pair of the same id, or other options of BM25.
-            NotFound: one is no finished knowledge base.
-            ReimagenError: one is damaged.
+            NotFound: one is no complete knowledge base.
+            Damaged: one is damaged.
         """
         with ExitStack() as opened:
             bases = []
@@ -150,7 +155,7 @@ class KnowledgeBase:
             searcher = dense[0].united(dense[1:], index) if manifest.vectors else None
             opened.pop_all()
             images = UnionImages([base.images for base in bases])
-            return cls(folder, manifest, index, images, searcher, manifests)
+            return cls(folder, manifest, index, images, searcher, bases)
 
     @classmethod
     def _open_part(cls, folder: Path, encoder: Path | None) -> Self:
@@ -181,6 +186,36 @@ class KnowledgeBase:
             index.close()
             raise
 
+    @cached_property
+    def index_files(self) -> list[FinishedFile]:
+        """The files of the index, of a union those of all its bases."""
+        if self.members:
+            return [file for member in self.members for file in member.index_files]
+        return lucene_files(self._folder / self.built.lucene_folder, self.index.files())
+
+    @cached_property
+    def vector_files(self) -> list[FinishedFile]:
+        """The files of the vectors that have checksums."""
+        if self.members:
+            return [file for member in self.members for file in member.vector_files]
+        return vector_files(self._folder, self.built)
+
+    @cached_property
+    def fingerprint_files(self) -> list[FinishedFile]:
+        """The files of the fingerprints."""
+        if self.members:
+            return [file for member in self.members for file in member.fingerprint_files]
+        return fingerprint_files(self._folder, self.built)
+
+    def refuse_damage(self, *, vectors: bool = False) -> None:
+        """Reads the files that searches are answered from, the vectors' too if they are wanted, to their ends.
+
+        Raises:
+            Damaged: naming the first that is not as it was written.
+        """
+        for damage in damages([*self.index_files, *(self.vector_files if vectors else ())]):
+            raise Damaged(f"{self._folder} is damaged: {damage}")
+
     def commit_mark(self) -> int:
         """Changes with every live write; costs one system call."""
         return commit_mark(self._folder / self.built.folder)
@@ -189,6 +224,19 @@ class KnowledgeBase:
         """Lets go of all files."""
         self.index.close()
         self.images.close()
+
+
+def vector_files(folder: Path, built: Manifest) -> list[FinishedFile]:
+    """The files of a base's vectors that have checksums."""
+    if not built.vectors:
+        return []
+    made = folder / built.folder / built.vectors.folder
+    return checked_files(made, built.vectors.sha256, "make the vectors anew")
+
+
+def fingerprint_files(folder: Path, built: Manifest) -> list[FinishedFile]:
+    """The files of a base's fingerprints."""
+    return checked_files(folder / built.folder / FOLDER, built.fingerprints, "`compact` makes the fingerprints anew")
 
 
 def _appended(index: BM25Index) -> Mapping[str, int]:

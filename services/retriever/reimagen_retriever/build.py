@@ -44,7 +44,7 @@ from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError
 from reimagen_retriever.knowledge_base.shards import PAIRS_PER_SHARD, Shard, ShardWriter
 from reimagen_retriever.knowledge_base.sources import Source
 from reimagen_retriever.knowledge_base.sources.webdataset import WebDatasetSource
-from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
 from reimagen_retriever.neighbors.kept import FingerprintWriter
 
 
@@ -97,7 +97,7 @@ def build(
         raise InvalidArgument("spreads over shards: SOURCE must be WebDataset shards (*.tar)", field="ray")
     refuse_foreign_folder(knowledge_base)
     knowledge_base.mkdir(parents=True, exist_ok=True)
-    with locked(knowledge_base, Holder(work="build"), LOCK_WAIT_SECONDS):
+    with writing_to(knowledge_base), locked(knowledge_base, Holder(work="build"), LOCK_WAIT_SECONDS):
         origin = _origin(source, options, "as the source's" if ray is not None else "full")
         folder = Journal.find(knowledge_base, origin) or knowledge_base / f"data-{secrets.token_hex(8)}"
         remove_leftovers(knowledge_base, folder.name)
@@ -180,6 +180,7 @@ def _take_in_here(
             if writer.full:
                 journal.append(part.record(entries, writer.finish_shard(), complete=False))
                 part = Part()
+        _report_left_over(source, part, told)
         journal.append(part.record(entries, writer.finish_shard(), complete=True))
 
 
@@ -225,8 +226,16 @@ def _take_in_spread(
             entries += written.record.entries
             told.progress.update(written.record.entries)
             last = item.number == len(source.shards) - 1
+            if last:
+                _report_left_over(source, part, told)
             journal.append(part.record(entries, written.record.shard, complete=last))
     shutil.rmtree(unfinished)
+
+
+def _report_left_over(source: Source, part: Part, told: "_Told") -> None:
+    for left in source.left_over():
+        part.reject(left.reason)
+        told.reject(left)
 
 
 def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: list[Rejected]) -> BuildReport:

@@ -12,6 +12,7 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import BuildOptions
 from reimagen_retriever.build import build as build_knowledge_base
 from reimagen_retriever.index.analysis import Analysis, Language
+from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, Relevance
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.intake.filters import SourceFilters
 from reimagen_retriever.knowledge_base.manifest import Manifest
@@ -21,8 +22,9 @@ from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
 from reimagen_retriever.neighbors.shards import Options
-from reimagen_retriever.search import DEFAULT_K, Method, Minima, Search, explain, find
-from reimagen_retriever.settings import DEFAULT_MINIMUM_OVERLAP, Settings
+from reimagen_retriever.nothing_found import why
+from reimagen_retriever.search import DEFAULT_K, Defaults, Method, Search, explain, find
+from reimagen_retriever.settings import Settings
 from reimagen_retriever.upkeep.commands import compact, restore, snapshot, union, verify
 from reimagen_retriever.vectors.make import make_vectors
 from reimagen_retriever.vectors.precomputed import Of
@@ -97,7 +99,7 @@ def build(
 
     SOURCE is a local path, or an address that fsspec reaches (s3://, gs://...), of one of
 
-    - a folder of pictures (PNG, JPEG, WebP) with captions: `name.jpg` and `name.txt`, in subfolders if you like;
+    - a folder of pictures with captions: `name.jpg` and `name.txt`, in subfolders if you like;
 
     - a folder with lists of captions, `captions.csv`, `.jsonl` or `.parquet` (or `metadata.*`, as Hugging Face's
     imagefolder has it, in each split's folder too), or one such list: columns `image` or `file_name` (a path relative
@@ -110,12 +112,11 @@ def build(
 
     - COCO's folder: `annotations/captions_*.json` and the pictures, each of which is one pair with all its captions.
 
-    Entries that can't be taken (a broken picture, an empty caption...) are reported and counted, and so is what a
-    filter leaves out; a pair that does not say what a filter asks for is left out too.
+    Everything in SOURCE that is no pair (a broken picture, another file, what a filter leaves out...) is reported and
+    counted; a pair that does not say what a filter asks for is left out too.
 
     Interrupted, a build goes on after its last full shard (10,000 pairs) when the same command is given again. The base
     in KB_DIR is replaced in one step at the end; a service that serves it goes over to the new one by itself.
-
     --ray builds the same base from WebDataset shards, each of which a worker reads and checks.
     """
     with told():
@@ -170,10 +171,13 @@ def search(
     query: Annotated[str, typer.Argument(help="Free text, usually a prompt.")],
     k: Annotated[int, typer.Option("-k", min=1, max=16, help="How many pairs at most.")] = DEFAULT_K,
     method: Annotated[Method, typer.Option(help="By words, by meaning (what `vectors` has made), or both.")] = "bm25",
-    minimum_overlap: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Leave out pairs that have less in common with the query; 0 shows them all."),
-    ] = DEFAULT_MINIMUM_OVERLAP,
+    relevance: Annotated[
+        Relevance | None,
+        typer.Option(help="What a caption must have of the query [default: entity, or any with --minimum-score]."),
+    ] = None,
+    minimum_score: Annotated[
+        float | None, typer.Option(help="Leave out pairs of a lower score, by the method's score.")
+    ] = None,
     minimum_cosine: Annotated[
         float | None,
         typer.Option(min=-1, max=1, help="The same by vectors; -1 shows them all [default: as `describe` tells]."),
@@ -210,16 +214,25 @@ def search(
             exclude_ids=tuple(exclude_ids or ()),
             keep_duplicates=keep_duplicates,
         )
-        asked = Search(query, k, method=method, per_entity=per_entity, filters=filters)
-        asked.check()
-        base = KnowledgeBase.open(knowledge_base, encoder)
-        hits = find(base, asked, Minima(minimum_overlap, minimum_cosine))
-        console = Console()
-        console.print(
-            tables.of_hits(hits, lambda text: base.index.overlap(query, text))
-            if hits
-            else "no neighbor: nothing in the knowledge base has enough in common with this"
+        asked = Search(
+            query,
+            k,
+            method=method,
+            minimum_score=minimum_score,
+            relevance=relevance,
+            per_entity=per_entity,
+            filters=filters,
         )
+        asked.check()
+        base = KnowledgeBase.open(knowledge_base, encoder, dense=method != "bm25")
+        base.refuse_damage(vectors=method != "bm25")
+        defaults = Defaults(DEFAULT_RELEVANCE, minimum_cosine)
+        hits = find(base, asked, defaults)
+        console = Console()
+        if hits:
+            console.print(tables.of_hits(hits))
+        else:
+            console.print(f"no neighbor: {why(base, asked, defaults).reason}", soft_wrap=True, markup=False)
         if show_why and hits:
             console.print(tables.of_explanations([explain(base, asked, hit) for hit in hits]))
 
@@ -229,9 +242,9 @@ def neighbors(
     knowledge_base: KnowledgeBaseFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the shards; those already there are kept.")],
     k: Annotated[int, typer.Option("-k", min=1, max=10, help="How many neighbors of a pair at most.")] = 2,
-    minimum_overlap: Annotated[
-        float, typer.Option(min=0, max=1, help="As the service that will be drawn with has it.")
-    ] = DEFAULT_MINIMUM_OVERLAP,
+    relevance: Annotated[
+        Relevance, typer.Option(help="As the service that will be drawn with has it.")
+    ] = DEFAULT_RELEVANCE,
     size: Annotated[
         int | None,
         typer.Option(
@@ -255,7 +268,7 @@ def neighbors(
     it was when it is called again. --ray writes the same files.
     """
     with told():
-        options = Options(k, minimum_overlap, size)
+        options = Options(k, relevance, size)
         stats = export(knowledge_base, out, options, [read_evaluation_set(path) for path in exclude or ()], ray)
         typer.echo(f"{out}: {stats.count:,} pairs, {stats.with_all_neighbors:,} of them with {k} neighbors")
         typer.echo(f"  {stats.without_neighbors:,} without any neighbor")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from reimagen_common.addresses import split_address
 from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
 
 LOCAL = "local"
@@ -90,12 +91,13 @@ def keeping_javas_signals() -> Iterator[None]:
 
 def _refuse_silent(address: str) -> None:
     """Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise InvalidArgument(f"{address!r} is neither host:port nor {LOCAL}", field="ray")
     try:
-        socket.create_connection((host, int(port)), _ANSWER_SECONDS).close()
-    except (OSError, OverflowError) as error:
+        host, port = split_address(address)
+    except ValueError as error:
+        raise InvalidArgument(f"{error}, or be {LOCAL}", field="ray") from error
+    try:
+        socket.create_connection((host, port), _ANSWER_SECONDS).close()
+    except OSError as error:
         raise Unavailable(f"no Ray cluster answers at {address}: {error}", field="ray") from error
 
 

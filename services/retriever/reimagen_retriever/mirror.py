@@ -44,7 +44,7 @@ def mirror(store: PictureStore, folder: Path) -> None:
     does not answer, what was brought before is kept.
 
     Raises:
-        NotFound: there is no finished knowledge base at the address.
+        NotFound: there is no complete knowledge base at the address.
         InvalidArgument: it is broken, or of another version, or a union that doesn't tell where in the store its
             parts are.
         Unavailable: the store does not answer, and nothing was brought before; or there is no room here.
@@ -125,7 +125,7 @@ def _manifest(address: str) -> Manifest | Union:
         return parse_manifest(Store(address).read(MANIFEST, _SECONDS), f"{address}/{MANIFEST}")
     except FileNotFoundError as error:
         raise NotFound(
-            f"{address} is no finished knowledge base: it has no {MANIFEST}", field="knowledge_base"
+            f"{address} is not a complete knowledge base: it has no {MANIFEST}", field="knowledge_base"
         ) from error
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.dense_search import DenseSearcher
 from reimagen_retriever.index.filters import EVERYTHING, Filters
 from reimagen_retriever.index.hits import Hit, TermScore
@@ -28,7 +29,10 @@ class Search:
     omit_images: bool = False
     method: Method = "bm25"
     minimum_score: float | None = None
-    """The least score, of the method; None leaves it to the service's minima to say what is no neighbor."""
+    """The least score, of the method."""
+    relevance: Relevance | None = None
+    """What a caption must have of the query, see `bm25.Relevance`; None leaves it to the service's default, or stands
+    for "any" where a minimum score is named."""
     per_entity: bool = False
     """Pairs for each of the things that the query names, see `BM25Index.search_per_entity`."""
     filters: Filters = EVERYTHING
@@ -51,25 +55,28 @@ class Search:
             )
         if not 1 <= self.k <= MAXIMUM_K:
             raise InvalidArgument(f"must be 1 to {MAXIMUM_K}, got {self.k:,}", field=f"{within}k")
-        least = -1 if self.method == "dense" else 0
-        if self.minimum_score is not None and not (math.isfinite(self.minimum_score) and self.minimum_score >= least):
+        if self.minimum_score is not None and not (math.isfinite(self.minimum_score) and self.minimum_score >= -1):
             raise InvalidArgument(
-                f"must be a number from {least} up, got {self.minimum_score}", field=f"{within}minimum_score"
+                f"must be a number from -1 up, got {self.minimum_score}", field=f"{within}minimum_score"
             )
         if self.per_entity and self.method != "bm25":
             raise InvalidArgument(
                 f"goes with method bm25, not {self.method}: a thing is told by the words of the query",
                 field=f"{within}per_entity",
             )
+        if self.relevance is not None and self.method == "dense":
+            raise InvalidArgument(
+                "goes with method bm25 or hybrid: by vectors, minimum_score says what is a neighbor",
+                field=f"{within}relevance",
+            )
         self.filters.check(within)
 
 
 @dataclass(frozen=True)
-class Minima:
-    """What makes a pair a neighbor where a search names no minimum score."""
+class Defaults:
+    """What makes a pair a neighbor where a search does not say."""
 
-    overlap: float
-    """0 to 1, see `BM25Index.search`."""
+    relevance: Relevance
     cosine: float | None = None
     """-1 to 1, see `DenseSearcher.search`; None leaves it to what was measured when the vectors were made."""
 
@@ -79,45 +86,53 @@ class Explanation:
     """Why a pair was found: the hit, and by BM25 what each term of the query adds to the score, the most first."""
 
     hit: Hit
-    overlap: float
-    """How much of the shorter of query and text the other one says too, see `BM25Index.search`."""
+    named: Sequence[str]
+    """The things of the query that the caption names, as the query has them."""
     terms: Sequence[TermScore] = ()
 
 
-def find(base: KnowledgeBase, search: Search, minima: Minima) -> list[Hit]:
+def find(base: KnowledgeBase, search: Search, defaults: Defaults) -> list[Hit]:
     """The hits of a search that has been checked, best first.
 
     Raises:
         InvalidArgument: the base has no vectors, or not their encoder.
     """
-    overlap, cosine = _relevance(base, search, minima)
+    relevance, cosine = in_force(base, search, defaults)
     score = search.minimum_score or 0.0
     match search.method:
         case "bm25":
             by = base.index.search_per_entity if search.per_entity else base.index.search
-            return by(search.query, search.k, score, overlap, search.filters)
+            return by(search.query, search.k, score, relevance, search.filters)
         case "dense":
             least = cosine if search.minimum_score is None else search.minimum_score
-            return _dense(base).search(search.query, search.k, least, search.filters)
+            return dense(base).search(search.query, search.k, least, search.filters)
         case "hybrid":
-            return _dense(base).search_hybrid(search.query, search.k, score, overlap, cosine, search.filters)
+            return dense(base).search_hybrid(search.query, search.k, score, relevance, cosine, search.filters)
 
 
 def explain(base: KnowledgeBase, search: Search, hit: Hit) -> Explanation:
     """Why a hit of a search was found."""
     terms = () if search.method == "dense" else base.index.explain(search.query, hit.pair.id)
-    return Explanation(hit, base.index.overlap(search.query, hit.pair.contents), terms)
+    said = base.index.terms(hit.pair.contents)
+    things = base.index.things(search.query)
+    named = [thing.text for thing in (*things.named, *things.others) if thing.is_named_by(said)]
+    return Explanation(hit, named, terms)
 
 
-def key(base: KnowledgeBase, search: Search, minima: Minima) -> str:
+def key(base: KnowledgeBase, search: Search, defaults: Defaults) -> str:
     """Names everything that the answer depends on.
 
-    To BM25 a query is its terms: their order, case and stop words are nothing. An encoder reads all of it.
+    To plain BM25 a query is its terms: their order, case and stop words are nothing. An encoder reads all of it.
     """
-    overlap, cosine = _relevance(base, search, minima)
-    asked = [search.method, f"{search.per_entity}", f"{search.k}", f"{search.minimum_score!r}", f"{overlap!r}"]
+    relevance, cosine = in_force(base, search, defaults)
+    asked = [search.method, f"{search.per_entity}", f"{search.k}", f"{search.minimum_score!r}", relevance]
     if search.method == "bm25":
         asked += sorted(base.index.terms(search.query))
+        things = base.index.things(search.query)
+        if search.per_entity:
+            asked += [f"{[(thing.heads, thing.terms) for thing in group]}" for group in (things.named, things.others)]
+        elif relevance != "any":
+            asked += sorted({f"{(thing.heads, sorted(thing.terms))}" for thing in things.named})
     else:
         asked += [f"{cosine!r}", base.manifest.vectors.folder if base.manifest.vectors else "", search.query.strip()]
     asked.append(repr(search.filters.canonical()))
@@ -125,15 +140,20 @@ def key(base: KnowledgeBase, search: Search, minima: Minima) -> str:
     return f"reimagen:{base.manifest.generation}:{digest}"
 
 
-def _relevance(base: KnowledgeBase, search: Search, minima: Minima) -> tuple[float, float]:
-    """The least overlap and cosine; a search that names its own minimum takes what reaches that."""
+def in_force(base: KnowledgeBase, search: Search, defaults: Defaults) -> tuple[Relevance, float]:
+    """The relevance and least cosine; a search that names its own minimum score takes all that reaches it."""
     if search.minimum_score is not None:
-        return 0.0, -1.0
+        return search.relevance or "any", -1.0
     measured = base.manifest.vectors.minimum_cosine if base.manifest.vectors else -1.0
-    return minima.overlap, measured if minima.cosine is None else minima.cosine
+    return search.relevance or defaults.relevance, measured if defaults.cosine is None else defaults.cosine
 
 
-def _dense(base: KnowledgeBase) -> DenseSearcher:
+def dense(base: KnowledgeBase) -> DenseSearcher:
+    """The searcher of a base's vectors.
+
+    Raises:
+        InvalidArgument: it has none.
+    """
     if base.dense is None:
         raise InvalidArgument(
             "this knowledge base has no vectors; make them by `reimagen-retriever vectors KB_DIR --encoder FOLDER`",

@@ -7,16 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
+from reimagen_common.errors import Damaged, InvalidArgument, ReimagenError, Unavailable
 from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.integrity import Damage, IntegrityWatch
 from reimagen_retriever.knowledge_base.manifest import manifest_stamp
 from reimagen_retriever.search import DEFAULT_K
 
 # What another process has added or removed is looked for so often, even if it was killed before it could tell.
 _REFRESH_SECONDS = 0.25
 _DAMAGED_SECONDS = 10.0
+# So long is waited for files to be checked, at the start and when health is asked for; of large bases it goes on after.
+_CHECK_SECONDS = 2.0
+_HEALTH_SECONDS = 0.5
 
 _WARMING = "a picture of a red panda in the snow"
 _logger = logging.getLogger(__name__)
@@ -44,6 +49,7 @@ class ServedBase:
         self._commit_mark = -1
         self._unreadable_build: str | None = None
         self._unreadable_writes: str | None = None
+        self._watch = IntegrityWatch()
 
     @property
     def unreadable(self) -> str | None:
@@ -54,11 +60,11 @@ class ServedBase:
         """Opens the base and warms it up; until then it is `Unavailable`.
 
         Raises:
-            NotFound: there is no finished knowledge base in the folder.
+            NotFound: there is no complete knowledge base in the folder.
             ReimagenError: it is broken or damaged.
         """
         stamp = manifest_stamp(self._folder)
-        base = _opened_warm(self._folder, self._encoder)
+        base = self._opened_warm()
         with self._lock:
             self._shared, self._stamp = _Shared(base), stamp
 
@@ -68,6 +74,7 @@ class ServedBase:
 
         Raises:
             Unavailable: it is not open.
+            Damaged: in place of whatever is raised while it is in use, if a file of the base is damaged.
         """
         serving = self._shared
         if serving is not None:
@@ -82,8 +89,32 @@ class ServedBase:
             shared.take()
         try:
             yield shared.base
+        except ReimagenError:
+            raise
+        except DamagedError as error:
+            raise Damaged(f"the knowledge base is damaged, `verify` tells more: {error}") from error
+        except Exception as error:
+            files = [*shared.base.index_files, *shared.base.vector_files]
+            for damage in self._watch.look_again(files, _CHECK_SECONDS):
+                raise Damaged(f"the knowledge base is damaged: {damage}") from error
+            raise
         finally:
             shared.give_back()
+
+    def damage(self, base: KnowledgeBase) -> str | None:
+        """What is damaged of the files that never change; None where nothing is known to be."""
+        files = [*base.index_files, *base.vector_files, *base.fingerprint_files]
+        found = self._watch.look(files, _HEALTH_SECONDS)
+        return f"the knowledge base is damaged: {'; '.join(map(str, found))}" if found else None
+
+    def refuse_damaged_vectors(self, base: KnowledgeBase) -> None:
+        """FAISS may crash on a damaged index.
+
+        Raises:
+            Damaged: the vectors are known to be.
+        """
+        for damage in self._damaged_vectors(base, 0.0):
+            raise Damaged(f"the vectors of the knowledge base are damaged: {damage}")
 
     def refresh(self, mark: int | None = None) -> None:
         """Goes over to what live writes, of this process or another, have made of the base.
@@ -137,7 +168,7 @@ class ServedBase:
             return
         self._stamp = stamp
         try:
-            base = _opened_warm(self._folder, self._encoder)
+            base = self._opened_warm()
         except ReimagenError as error:
             _logger.error("the knowledge base has changed and can't be opened: serving the old one", exc_info=error)
             self._unreadable_build = f"the knowledge base has changed and can't be opened: {error.message}"
@@ -145,6 +176,31 @@ class ServedBase:
         self._unreadable_build = self._unreadable_writes = None
         self._shared.retire()
         self._shared = _Shared(base)
+
+    def _damaged_vectors(self, base: KnowledgeBase, seconds: float) -> list[Damage]:
+        vectors = {file.place for file in base.vector_files}
+        files = [*base.index_files, *base.vector_files, *base.fingerprint_files]
+        return [damage for damage in self._watch.look(files, seconds) if damage.place in vectors]
+
+    def _opened_warm(self) -> KnowledgeBase:
+        base = KnowledgeBase.open(self._folder, self._encoder)
+        damaged_vectors = self._damaged_vectors(base, _CHECK_SECONDS)
+        try:
+            # Java compiles as it runs: without this the first callers would wait for it.
+            for _ in range(20):
+                base.index.search(_WARMING, DEFAULT_K, 0.0, DEFAULT_RELEVANCE)
+            if base.dense and not damaged_vectors:
+                base.dense.search(_WARMING, DEFAULT_K, -1.0)
+        except InvalidArgument as error:
+            _logger.warning("searches by BM25 alone", extra={"error": error.message})
+        except Exception as error:
+            if not self.damage(base):
+                base.close()
+                raise
+            _logger.error("serving what can be read of a damaged base", exc_info=error)
+        _measure(base)
+        _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
+        return base
 
 
 class _Shared:
@@ -167,21 +223,6 @@ class _Shared:
             self.base.close()
 
     retire = give_back
-
-
-def _opened_warm(folder: Path, encoder: Path | None) -> KnowledgeBase:
-    base = KnowledgeBase.open(folder, encoder)
-    # Java compiles as it runs: without this the first callers would wait for it.
-    for _ in range(20):
-        base.index.search(_WARMING, DEFAULT_K, 0.0, 0.0)
-    if base.dense:
-        try:
-            base.dense.search(_WARMING, DEFAULT_K, -1.0)
-        except InvalidArgument as error:
-            _logger.warning("searches by BM25 alone", extra={"error": error.message})
-    _measure(base)
-    _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
-    return base
 
 
 def _measure(base: KnowledgeBase) -> None:

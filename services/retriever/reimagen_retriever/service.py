@@ -14,6 +14,7 @@ from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cache import AnswerCache, CacheState, SingleFlight
+from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.checks import refuse_bad_id
 from reimagen_retriever.knowledge_base.manifest import Manifest
@@ -22,7 +23,8 @@ from reimagen_retriever.live.groups import Rejections, checked_groups
 from reimagen_retriever.live.queue import WriteQueue
 from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import Outcome, Remove
-from reimagen_retriever.search import Explanation, Minima, Search, explain, find
+from reimagen_retriever.nothing_found import NothingFound, why
+from reimagen_retriever.search import Defaults, Explanation, Search, explain, find
 from reimagen_retriever.search import key as search_key
 from reimagen_retriever.served_base import ServedBase, not_open
 
@@ -51,6 +53,8 @@ class Answer:
     neighbors: Sequence[FoundPair]
     generation: str
     cached: bool
+    nothing_found: NothingFound | None = None
+    """Why there are no neighbors, where there are none."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Description:
     """What is being served, and how the service is doing."""
 
     manifest: Manifest
-    minima: Minima
+    defaults: Defaults
     cache: CacheState
 
 
@@ -97,8 +101,8 @@ class Retriever:
     Args:
         folder: The knowledge base.
         cache: Where answers are kept.
-        minimum_overlap: 0 to 1, see `Minima`.
-        minimum_cosine: -1 to 1, see `Minima`.
+        relevance: See `Defaults`.
+        minimum_cosine: -1 to 1, see `Defaults`.
         encoder: See `KnowledgeBase.open`.
     """
 
@@ -106,14 +110,14 @@ class Retriever:
         self,
         folder: Path,
         cache: AnswerCache,
-        minimum_overlap: float,
+        relevance: Relevance,
         minimum_cosine: float | None = None,
         encoder: Path | None = None,
     ) -> None:
         self._folder = folder
         self._served = ServedBase(folder, encoder)
         self._cache = cache
-        self._minima = Minima(minimum_overlap, minimum_cosine)
+        self._defaults = Defaults(relevance, minimum_cosine)
         self._flights = SingleFlight[tuple[list[Hit], bool]]()
         self._writes: WriteQueue | None = None
         # Never shut down, for a search under way when this is closed: its threads end when nobody has it any longer.
@@ -126,7 +130,7 @@ class Retriever:
             address: host:port where this service can be asked for changes, for those who find the base locked by it.
 
         Raises:
-            NotFound: there is no finished knowledge base in the folder.
+            NotFound: there is no complete knowledge base in the folder.
             ReimagenError: it is broken or damaged.
         """
         self._served.open()
@@ -233,16 +237,23 @@ class Retriever:
             Unavailable: the base is not open yet.
         """
         with self._served.current() as base:
-            return Description(base.manifest, self._minima, self._cache.state())
+            return Description(base.manifest, self._defaults, self._cache.state())
 
     def complaints(self) -> list[str]:
-        """What is missing although it serves: Redis, a readable base, its pictures. Asks Redis, looks for a new build.
+        """What is missing although it serves: Redis, a base that is readable and undamaged, its pictures.
+
+        Asks Redis, looks for a new build, and reads files that have changed.
 
         Raises:
             Unavailable: the base is not open.
         """
         with self._served.current() as base:
-            complaints = self._cache.complaint(), self._served.unreadable, base.images.complaint()
+            complaints = (
+                self._cache.complaint(),
+                self._served.unreadable,
+                self._served.damage(base),
+                base.images.complaint(),
+            )
         return [complaint for complaint in complaints if complaint]
 
     def close(self) -> None:
@@ -280,11 +291,12 @@ class Retriever:
                 )
                 for hit in hits
             ]
-            answers.append(Answer(neighbors, base.manifest.generation, cached))
+            reason = None if hits else why(base, search, self._defaults)
+            answers.append(Answer(neighbors, base.manifest.generation, cached, reason))
         return answers
 
     def _found(self, base: KnowledgeBase, search: Search) -> tuple[list[Hit], bool]:
-        key = search_key(base, search, self._minima)
+        key = search_key(base, search, self._defaults)
         return self._flights.do(key, lambda: self._hits(base, search, key))
 
     def _hits(self, base: KnowledgeBase, search: Search, key: str) -> tuple[list[Hit], bool]:
@@ -294,9 +306,11 @@ class Retriever:
                 return _HITS.validate_json(kept), True
             except ValidationError:
                 _logger.warning("the cache holds something that is no answer", extra={"key": key})
+        if search.method != "bm25":
+            self._served.refuse_damaged_vectors(base)
         metrics.INDEX_SEARCHES.inc()
         with tracing.span("index"):
-            hits = find(base, search, self._minima)
+            hits = find(base, search, self._defaults)
         self._cache.put(key, _HITS.dump_json(hits))
         return hits, False
 

@@ -9,6 +9,7 @@ from typing import Literal
 from fastapi import FastAPI
 
 from reimagen.v1 import retrieval_pb2_grpc
+from reimagen_common.addresses import hosts_of
 from reimagen_common.errors import InvalidArgument, Unavailable
 from reimagen_common.grpc_server import GrpcServer
 from reimagen_common.http_server import HttpServer, listen
@@ -58,9 +59,7 @@ class Service:
                 cache_megabytes=settings.picture_cache_megabytes,
                 seconds=settings.store_seconds,
             )
-        self._retriever = Retriever(
-            self._folder, cache, settings.minimum_overlap, settings.minimum_cosine, settings.encoder
-        )
+        self._retriever = Retriever(self._folder, cache, settings.relevance, settings.minimum_cosine, settings.encoder)
         self._grpc: GrpcServer | None = None
         self._https: list[HttpServer] = []
         self.addresses: dict[str, str] = {}
@@ -131,7 +130,15 @@ class Service:
                 operations = operations_router(self._siblings.health, self._siblings.metrics)
             else:
                 operations = operations_router(self.health)
-            self._start(HttpServer(create_app(self._retriever, operations, workers=settings.workers), opened))
+            app = create_app(
+                self._retriever,
+                operations,
+                workers=settings.workers,
+                body_seconds=settings.body_seconds,
+                base_url=settings.base_url,
+            )
+            allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
+            self._start(HttpServer(app, opened, allowed_hosts=allowed))
         self._grpc.start()
 
     def _start(self, server: HttpServer) -> None:
@@ -158,7 +165,7 @@ def serve(settings: Settings) -> None:
 
     Raises:
         InvalidArgument: an address or the Redis URL is of no use.
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
     """
     configure_logging("retriever", settings.log_level)
     start_tracing("reimagen-retriever")

@@ -4,16 +4,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from reimagen_common.command_line import Address
-
-# Over the demonstration's texts no prompt for an unknown thing in a known scene finds a neighbor from 0.6 up; at 0.5
-# a third do, by a word of the scene, without a minimum three quarters. Prompts for known things keep theirs.
-DEFAULT_MINIMUM_OVERLAP = 0.6
+from reimagen_common.addresses import Address
+from reimagen_common.http_settings import HttpSettings
+from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, Relevance
 
 
-class Settings(BaseSettings):
+class Settings(HttpSettings):
     """Settings of `reimagen-retriever serve`."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_RETRIEVER_", frozen=True)
@@ -22,7 +20,7 @@ class Settings(BaseSettings):
         description="Folder of the knowledge base to serve, or the address of one in an object store, such as "
         "s3://bucket/kb, for reading alone."
     )
-    address: str = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
+    address: Address = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
     http: Address | None = Field(
         default=None, description="host:port of REST, health and metrics, such as 127.0.0.1:8001; port 0 takes any."
     )
@@ -31,12 +29,10 @@ class Settings(BaseSettings):
     )
     workers: int = Field(default=8, ge=1, le=256, description="How many calls a process answers at once.")
     heap_megabytes: int = Field(default=512, ge=64, description="The most memory that Lucene's Java heap may take.")
-    minimum_overlap: float = Field(
-        default=DEFAULT_MINIMUM_OVERLAP,
-        ge=0,
-        le=1,
-        description="How much of the shorter of query and text both must say for the pair to be a neighbor. "
-        "The default suits texts that name a thing; where they are long captions, try 0.3 to 0.5.",
+    relevance: Relevance = Field(
+        default=DEFAULT_RELEVANCE,
+        description="What a caption must have of a query where a search does not say: any of its words, the main word "
+        "of what it asks for (entity), or all words of the phrase that names it.",
     )
     encoder: Path | None = Field(
         default=None,

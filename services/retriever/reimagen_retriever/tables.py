@@ -1,6 +1,6 @@
 """What the command line shows of hits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.table import Table
 
@@ -8,15 +8,14 @@ from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.search import Explanation
 
 
-def of_hits(hits: Sequence[Hit], overlap: Callable[[str], float]) -> Table:
-    """The hits, best first, and what their texts have in common with the query."""
-    table = Table("rank", "score", "overlap", "id", "text", "source", "license")
+def of_hits(hits: Sequence[Hit]) -> Table:
+    """The hits, best first."""
+    table = Table("rank", "score", "id", "text", "source", "license")
     for rank, hit in enumerate(hits, start=1):
         pair = hit.pair
         table.add_row(
             f"{rank}",
             f"{hit.score:.3f}",
-            f"{overlap(pair.contents):.2f}",
             pair.id,
             pair.contents,
             pair.source,
@@ -27,7 +26,7 @@ def of_hits(hits: Sequence[Hit], overlap: Callable[[str], float]) -> Table:
 
 def of_explanations(explanations: Sequence[Explanation]) -> Table:
     """Why each was found: a row a term, and what the vectors say."""
-    table = Table("rank", "id", "found by", "term", "times", "idf", "tf", "score")
+    table = Table("rank", "id", "found by", "names", "term", "times", "idf", "tf", "score")
     for rank, explanation in enumerate(explanations, start=1):
         hit = explanation.hit
         found_by = [f"rank {hit.bm25_rank} by words"] if hit.bm25_rank else []
@@ -35,7 +34,7 @@ def of_explanations(explanations: Sequence[Explanation]) -> Table:
             found_by.append(f"rank {hit.dense_rank} by vectors")
         if hit.cosine is not None:
             found_by.append(f"cosine {hit.cosine:.3f}")
-        heading = (f"{rank}", hit.pair.id, ", ".join(found_by) or "words")
+        heading = (f"{rank}", hit.pair.id, ", ".join(found_by) or "words", ", ".join(explanation.named))
         terms = [
             (term.term, f"{term.times}", f"{term.idf:.3f}", f"{term.tf:.3f}", f"{term.score:.3f}")
             for term in explanation.terms

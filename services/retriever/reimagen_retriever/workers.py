@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
 
     Raises:
         InvalidArgument: an address or the Redis URL is of no use.
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
     """
     if settings.processes == 1:
         serve(settings)

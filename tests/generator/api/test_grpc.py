@@ -85,6 +85,12 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"references": [pb.Reference(image=png())] * 17}, "references"),
     ({"previews": 4}, "previews"),
     ({"output_format": 99}, "output_format"),
+    ({"quality": 99}, "quality"),
+    ({"output_compression": 40}, "output_compression"),
+    (
+        {"guidance": pb.Guidance(strategy=pb.Guidance.STRATEGY_JOINT, neighbor_weight=2)},
+        "guidance.neighbor_weight",
+    ),
 ]
 
 
@@ -99,11 +105,32 @@ def test_bad_input_is_named(served: Any, fields: dict[str, Any], field: str) -> 
     assert draw(served, size=16)[-1].HasField("picture")
 
 
+def test_unknown_values_are_told_in_three_words(served: Any) -> None:
+    for fields, told in (
+        ({"quality": 99}, "quality: unknown quality 99"),
+        ({"output_format": 7}, "output_format: unknown output format 7"),
+        (
+            {"retrieval": pb.GenerateRequest.Retrieval(method=retrieval_pb2.Method.ValueType(99))},
+            "retrieval.method: unknown method 99",
+        ),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            draw(served, **fields)
+        assert refused.value.details() == told
+
+
 def test_a_retriever_that_is_down_is_unavailable_and_says_what_to_do(served: Any) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         list(served.generation.Generate(pb.GenerateRequest(prompt="a red panda"), timeout=SECONDS))
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "reimagen-retriever serve" in str(refused.value.details())
+
+
+def test_quality_and_compression_are_taken(served: Any) -> None:
+    options = {"size": 16, "seed": 7, "output_format": pb.OUTPUT_FORMAT_JPEG, "user": "customer-4711"}
+    low = draw(served, **options, quality=pb.QUALITY_LOW, output_compression=10)
+    assert [event.progress.steps for event in low if event.HasField("progress")] == [1]
+    assert len(low[-1].picture.image) < len(draw(served, **options, quality=pb.QUALITY_LOW)[-1].picture.image)
 
 
 def test_the_cascade_is_described(served: Any) -> None:

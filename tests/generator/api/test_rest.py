@@ -1,6 +1,7 @@
 """The REST face over a socket, without a retriever."""
 
 import base64
+import hashlib
 import io
 import itertools
 import json
@@ -140,6 +141,17 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({"partial_images": 1}, "partial_images"),
     ({"partial_images": 4, "stream": True}, "partial_images"),
     ({"previews": 1}, "previews"),
+    ({"prompt": None}, "prompt"),
+    ({"colour": None}, "colour"),
+    ({"quality": "best"}, "quality"),
+    ({"background": "transparent"}, "background"),
+    ({"style": "natural"}, "style"),
+    ({"moderation": "high"}, "moderation"),
+    ({"output_compression": 101}, "output_compression"),
+    ({"output_compression": 80}, "output_compression"),
+    ({"output_compression": 80, "output_format": "png"}, "output_compression"),
+    ({"guidance": {"strategy": "joint", "neighbor_weight": 2}}, "guidance.neighbor_weight"),
+    ({"guidance": {"strategy": "joint", "interleave_ratio": 0.5}}, "guidance.interleave_ratio"),
 ]
 
 
@@ -153,6 +165,70 @@ def test_bad_input_is_named(served: Any, body: dict[str, Any], field: str) -> No
     assert problem["detail"].startswith(f"{field}: ")
     assert problem["error"]["param"] == field
     assert served.rest.get("/readyz").status_code == 200
+
+
+def test_what_cannot_be_done_is_refused_with_advice(served: Any) -> None:
+    for body, advice in (
+        ({"background": "transparent"}, "must be auto or opaque, or left out: pictures have no transparent parts"),
+        ({"style": "natural"}, "must be vivid, or left out: say in the prompt"),
+        ({"references": [{"image": base64_png(), "text": ""}] * 17}, "references: at most 16, got 17"),
+        ({"retrieval": {"per_entity": True, "method": "dense"}}, "retrieval.per_entity: goes with method bm25"),
+        ({"output_compression": 5}, "must be 100 with PNG, which loses nothing; set output_format to jpeg or webp"),
+        ({"guidance": {"strategy": "joint", "neighbor_weight": 3}}, "set guidance.strategy to weighted or interleaved"),
+    ):
+        detail = served.rest.post(URL, json={"prompt": "a red panda", **body}).json()["detail"]
+        assert advice in detail
+
+
+def test_null_is_as_good_as_left_out(served: Any) -> None:
+    fields: dict[str, Any] = {field.alias or name: None for name, field in ImagesRequest.model_fields.items()}
+    nested = {"k": 0, "method": None, "licenses": None}
+    fields |= {"prompt": "a red panda", "size": "16x16", "seed": 7, "retrieval": nested}
+    assert (
+        draw(served, **fields)["data"]
+        == (draw(served, size="16x16", seed=7, guidance={"strategy": None, "text_weight": None})["data"])
+    )
+
+
+def test_the_defaults_that_openais_clients_send_change_nothing(served: Any) -> None:
+    sent = {"quality": "auto", "background": "auto", "moderation": "low", "style": "vivid", "output_compression": 100}
+    assert draw(served, size="16x16", seed=7, **sent)["data"] == draw(served, size="16x16", seed=7)["data"]
+
+
+@pytest.mark.parametrize(
+    ("quality", "steps"), [("low", 1), ("medium", 2), ("standard", 2), ("auto", 2), ("high", 4), ("hd", 4)]
+)
+def test_quality_is_a_number_of_steps(served: Any, quality: str, steps: int, tmp_path: Path) -> None:
+    body = {"prompt": "a red panda", "size": "32x32", "stream": True, "partial_images": 1, "quality": quality, **ALONE}
+    events = events_of(served.rest.post(URL, json=body).text)
+    progress = [data for name, data in events if name.endswith("progress")]
+    assert [(told["stage"], told["step"], told["steps"]) for told in progress] == [
+        (stage, step, steps) for stage in range(2) for step in range(1, steps + 1)
+    ]
+    assert sum(name.endswith("partial_image") for name, _ in events) == 1
+    path = tmp_path / "picture.png"
+    path.write_bytes(base64.b64decode(events[-1][1]["b64_json"]))
+    assert provenance.read(path).quality == quality
+
+
+@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
+def test_a_smaller_output_compression_makes_a_smaller_file(served: Any, output_format: str) -> None:
+    sizes = []
+    for compression in (0, 40, None, 100):
+        answer = draw(served, seed=7, output_format=output_format, output_compression=compression)
+        file = base64.b64decode(answer["data"][0]["b64_json"])
+        assert shape(file)[1] == (64, 64)
+        sizes.append(len(file))
+    assert sizes == sorted(set(sizes))
+
+
+def test_a_user_is_logged_by_a_digest(served: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "reimagen_generator.generation"):
+        draw(served, size="16x16", user="customer-4711")
+        draw(served, size="16x16")
+    users = [vars(record).get("user") for record in caplog.records if record.getMessage() == "accepted"]
+    assert users == [hashlib.sha256(b"customer-4711").hexdigest()[:16], None]
+    assert "4711" not in caplog.text
 
 
 NOT_JSON_OBJECTS = {
@@ -180,7 +256,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
-FIELDS = st.sampled_from([*ImagesRequest.model_json_schema()["properties"], "image", "quality"])
+FIELDS = st.sampled_from([*ImagesRequest.model_json_schema()["properties"], "image"])
 
 
 @settings(deadline=None, max_examples=60)
@@ -259,7 +335,10 @@ def test_the_documentation_shows_every_field_and_error(served: Any) -> None:
     assert undescribed == []
 
 
-def test_it_is_alive_and_ready(served: Any) -> None:
+def test_it_is_alive_and_tells_that_it_has_no_retriever(served: Any) -> None:
     assert served.rest.get("/livez").json() == {"status": "alive"}
     for path in ("/readyz", "/healthz"):
-        assert served.rest.get(path).json() == {"status": "ready", "reasons": []}
+        answer = served.rest.get(path)
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        (reason,) = answer.json()["reasons"]
+        assert reason.startswith("the retriever at 127.0.0.1:1 does not answer")

@@ -71,6 +71,22 @@ def test_outside_the_interval_a_step_makes_one_evaluation() -> None:
     assert np.abs(banded - nowhere).max() > 1e-3
 
 
+def test_more_and_fewer_steps_are_taken_by_the_step_that_is_compiled() -> None:
+    rows: list[int] = []
+    stage = Stage(config(), Counting(config(), rows), None)
+    taken = [len(list(stage.sample(conditions(len(KEYS)), WEIGHTED, KEYS, factor))) for factor in (1, 0.5, 2, 0.01)]
+    assert taken == [9, 4, 18, 1]
+    assert rows == [3 * len(KEYS)]
+
+
+def test_sections_are_scaled_each_within_its_timesteps() -> None:
+    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=107, sections=(7, 0, 0, 0, 100))
+    for factor, sections in ((0.5, (4, 0, 0, 0, 50)), (0.01, (1, 0, 0, 0, 1)), (3, (21, 0, 0, 0, 200))):
+        scaled = stage.with_steps(factor)
+        assert (scaled.sections, scaled.steps) == (sections, sum(sections))
+        assert StageConfig.model_validate(scaled.model_dump()) == scaled
+
+
 LEARNED = POINTS.model_copy(update={"learned_variance": True})
 
 
@@ -86,6 +102,23 @@ class ReadsTokens(ExactNetwork):
 
     def __call__(self, x: Images, time: Any, text: Text, neighbors: Any = None, low_resolution: Any = None) -> Images:
         return super().__call__(x, time, Text(text.tokens, text.tokens[..., 0] > 0), neighbors, low_resolution)
+
+
+def test_what_is_redrawn_keeps_to_the_picture_the_less_noise_it_is_given() -> None:
+    fits = jnp.ones(2, bool)
+    mixture = Mixture(jnp.asarray([[0.4] * 3, [-0.4] * 3]), jnp.full(2, 0.05), fits, fits)
+    stage = Stage(config(), ExactNetwork(config(), mixture), None)
+    pictures = jnp.full((len(KEYS), 1, 1, 3), 0.4)
+
+    def moved(time: float) -> float:
+        return float(jnp.abs(stage.redraw(pictures, time, conditions(len(KEYS)), Guidance(), KEYS) - pictures).mean())
+
+    assert moved(0.12) < 0.1
+    assert moved(1.0) > 0.2
+    *_, last = stage.sample(conditions(len(KEYS)), Guidance(), KEYS)
+    np.testing.assert_allclose(stage.redraw(pictures, 1.0, conditions(len(KEYS)), Guidance(), KEYS), last.x, atol=1e-2)
+    with pytest.raises(ValueError, match=r"^time: must be at least 0\.111, the last step's, got 0\.1"):
+        moved(0.1)
 
 
 def test_a_text_dropped_by_an_embedding_is_as_good_as_one_masked() -> None:

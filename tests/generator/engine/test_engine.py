@@ -279,6 +279,7 @@ class Brittle(Cascade):
         seeds: Sequence[int],
         size: int,
         guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008  (frozen)
+        steps_factor: float = 1.0,
     ) -> Generator[StepDone | Drawn, None, None]:
         for event in super().draw(prompt, neighbors, seeds=seeds, size=size, guidance=guidance):
             yield event
@@ -299,6 +300,7 @@ class Recording(Cascade):
         seeds: Sequence[int],
         size: int,
         guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008  (frozen)
+        steps_factor: float = 1.0,
     ) -> Generator[StepDone | Drawn, None, None]:
         self.drawn.append((prompt, neighbors))
         yield from super().draw(prompt, neighbors, seeds=seeds, size=size, guidance=guidance)

@@ -14,7 +14,7 @@ from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.resize import enlarge, shrink
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Text
-from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.training.config import TrainingConfig, X0Loss
 from reimagen_generator.training.loss import Batch, Draws, draw, loss_by_row
 
 PICTURES, DRAWS, K, SIDE = 2, 3, 2, 4
@@ -115,6 +115,16 @@ def test_the_error_of_x0_is_weighted_by_its_noise_up_to_a_limit(
     np.testing.assert_allclose(loss(Known(answer), stage(Prediction.X0), batch, draws), expected, rtol=1e-4)
 
 
+def test_charbonniers_loss_is_the_square_of_small_differences_and_the_size_of_large_ones(
+    batch: Batch, draws: Draws
+) -> None:
+    x_0, _, _, _ = parts(batch, draws)
+    for difference, expected in ((0.5, 0.5001), (0.001, 0.01005)):
+        given = stage(Prediction.X0), None, batch, draws, X0Loss.CHARBONNIER
+        losses = loss_by_row(Known(x_0 - difference), *given)  # type: ignore[arg-type]
+        np.testing.assert_allclose(losses, np.full(ROWS, expected), rtol=1e-4)
+
+
 def test_the_same_prediction_has_the_same_loss_as_x0_and_as_v(
     batch: Batch, draws: Draws, rng: np.random.Generator
 ) -> None:
@@ -168,6 +178,27 @@ def test_a_super_resolution_stage_sees_the_smaller_picture_augmented(batch: Batc
     assert network.low_resolution is not None
     np.testing.assert_allclose(network.low_resolution.image, expected, atol=1e-4)
     np.testing.assert_allclose(network.low_resolution.augmentation, level)
+
+
+def test_a_smaller_picture_that_is_given_is_what_is_enlarged(batch: Batch, draws: Draws) -> None:
+    network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
+    given = dataclasses.replace(batch, smaller=jnp.full((PICTURES, SIDE // 2, SIDE // 2, 3), 51, jnp.uint8))
+    clean = dataclasses.replace(draws, augmentation=jnp.zeros(ROWS))
+    loss(network, stage(Prediction.X0, index=1), given, clean, factor=2)
+    assert network.low_resolution is not None
+    np.testing.assert_allclose(network.low_resolution.image, 51 / 127.5 - 1, atol=4e-3)
+
+
+def test_noise_before_enlarging_is_as_strong_and_keeps_the_contrast(batch: Batch, draws: Draws) -> None:
+    network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
+    noising = stage(Prediction.X0, index=1).model_copy(update={"augment_before_enlarging": True})
+    loss(network, noising, batch, draws, factor=2)
+    x_0, _, _, _ = parts(batch, draws)
+    level = np.pi / 2 * np.linspace(0.0, 0.5, ROWS)[:, None, None, None]
+    squares = np.asarray(draws.augmentation_noise).reshape(ROWS, SIDE // 2, 2, SIDE // 2, 2, 3)
+    noised = shrink(jnp.asarray(x_0), 2) + np.tan(level) * squares.sum(axis=(2, 4)) / 2
+    assert network.low_resolution is not None
+    np.testing.assert_allclose(network.low_resolution.image, enlarge(noised, 2), atol=2e-3)
 
 
 def config(**changed: Any) -> TrainingConfig:

@@ -57,6 +57,8 @@ BAD: dict[str, tuple[Changes, str]] = {
     "cut picture": ({"neighbor0.png": picture((1, 2, 3))[:50]}, "neighbor0.png: must be a whole PNG"),
     "not UTF-8": ({"txt": b"a k\xe9a"}, "utf-8"),
     "another size": ({"png": picture((1, 2, 3), 24)}, "png: 24 × 24 pixels, and the stage takes 16 × 16; .*--size 16"),
+    "smaller of another size": ({"low.png": picture((1, 2, 3), 4)}, "low.png: must have 8 × 8 pixels, .* got 4 × 4"),
+    "broken smaller": ({"low.png": b"a kea"}, "low.png: must be a whole PNG"),
 }
 
 
@@ -64,7 +66,7 @@ BAD: dict[str, tuple[Changes, str]] = {
 def test_a_bad_record_is_named_with_its_shard_and_key(tmp_path: Path, kind: str) -> None:
     changes, reason = BAD[kind]
     shard = write(tmp_path / "00000.tar", {"folder/good": {}, "folder/bad": changes})
-    source = ShardSource(tmp_path, SIDE)
+    source = ShardSource(tmp_path, SIDE, SIDE // 2)
     assert source[0].text == "a kea"
     with pytest.raises(BadRecord, match=f"^{re.escape(str(shard))}, folder/bad: .*{reason}"):
         source[1]
@@ -82,7 +84,7 @@ def test_a_photograph_is_turned_upright_and_flattened(tmp_path: Path) -> None:
     sample = ShardSource(tmp_path, SIDE)[0]
     np.testing.assert_array_equal(sample.picture[: SIDE // 2], 255)
     np.testing.assert_array_equal(sample.picture[SIDE // 2 :], 0)
-    np.testing.assert_array_equal(sample.neighbors[0][0], 255)
+    np.testing.assert_array_equal(sample.neighbors[0].picture, 255)
 
 
 def stream(folder: Path) -> Any:

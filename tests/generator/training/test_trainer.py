@@ -41,8 +41,8 @@ def test_samples_are_read_with_their_neighbors_in_order(data: Path) -> None:
     sample = source[5]  # number 2 of the second shard
     assert sample.text == "a kea number 2"
     assert sample.picture[3, 4].tolist() == [2, 100, 200]
-    assert [text for _, text in sample.neighbors] == ["a kea", "another kea"]
-    assert [image[0, 0].tolist() for image, _ in sample.neighbors] == [[2, 0, 0], [0, 2, 0]]
+    assert [one.text for one in sample.neighbors] == ["a kea", "another kea"]
+    assert [one.picture[0, 0].tolist() for one in sample.neighbors] == [[2, 0, 0], [0, 2, 0]]
 
 
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
@@ -60,6 +60,11 @@ def test_a_warm_up_longer_than_the_run_is_refused(tmp_path: Path) -> None:
 def test_a_side_that_the_network_cannot_take_is_refused(data: Path, tmp_path: Path, field: str, side: int) -> None:
     with pytest.raises(ValueError, match=f"^{field}: must be a multiple of 4, at most 16, got {side}"):
         Trainer(config(data, tmp_path, **{field: side}))
+
+
+def test_a_loss_of_x0_for_a_network_that_predicts_v_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^x0_loss: must be weighted-squares, since the stage predicts v and not x0"):
+        Trainer(config(data, tmp_path, x0_loss="charbonnier"))
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(
@@ -92,7 +97,7 @@ def checkpoints(output: Path) -> list[int]:
 def learn(monkeypatch: pytest.MonkeyPatch, loss_of: Callable[[jax.Array], jax.Array]) -> None:
     """Puts a function of all weights in the place of the loss, which would take long to compile."""
 
-    def loss(network: Network, stage: object, factor: object, batch: Batch, draws: Draws) -> jax.Array:
+    def loss(network: Network, stage: object, factor: object, batch: Batch, draws: Draws, _: object) -> jax.Array:
         weights = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))])
         return jnp.full_like(draws.time, loss_of(weights))
 

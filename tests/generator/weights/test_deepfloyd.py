@@ -260,7 +260,9 @@ def test_retrieval_starts_as_the_identity(tmp_path: Path) -> None:
     for name, fields in (("I", SMALL_I), ("II", SMALL_II)):
         write(tmp_path / name, made_up(tmp_path / name, fields))
     config = import_deepfloyd(tmp_path / "I", tmp_path / "out", stage_ii=tmp_path / "II", retrieval=True)
-    assert [stage.network.neighbor_attention for stage in config.stages] == [(False, True)] * 2
+    networks = [stage.network for stage in config.stages]
+    assert all(isinstance(network, ImagenUNetConfig) for network in networks)
+    assert [network.model_dump()["neighbor_attention"] for network in networks] == [(False, True)] * 2
     with StoredTensors(tmp_path / "out" / "stage-256.safetensors") as stored:
         assert np.abs(stored.read("neighbor_attention.1.key.kernel")).max() > 0
         for name in ("out.kernel", "out.bias", "fine_out.kernel", "fine_out.bias"):

@@ -28,4 +28,43 @@ def test_terms_are_those_of_the_whole_text_whatever_is_kept_of_its_words(languag
     text = " ".join(words)
     ours = analyzer(language).terms(text)
     analyze = java_class("io.anserini.analysis.AnalyzerUtils").analyze
-    assert ours == list(analyze(java_analyzer(language), text).toArray())
+    normalized = Analysis(language=language).normalized(text)
+    assert ours == list(analyze(java_analyzer(language), normalized).toArray())
+
+
+@pytest.mark.parametrize(
+    ("language", "query", "caption"),
+    [
+        ("en", "jalapeno", "two jalape\u0303n\u0303os"),
+        ("en", "Malmo", "MALMÖ"),
+        ("en", "rain\u200bcoat", "a rain\u00adcoat"),
+        ("en", "ＴＶ", "a tv"),
+        ("en", "five loaves", "a loaf of bread"),
+        ("en", "two walruses", "a walrus"),
+        ("en", "🐙", "🐙\ufe0f"),
+        ("en", "steam engine", "steam_engine"),
+        ("en", "새", "나무 위의 새"),
+        ("de", "müdes Kätzchen", "mu\u0308des Ka\u0308tzchen"),
+        ("fr", "tele", "une télé"),
+        ("pt", "pães", "pão"),
+        ("zh", "虎", "一只老虎在睡觉"),
+        ("zh", "老虎", "一只老虎在睡觉"),
+        ("ko", "개", "흰개가 잔다"),
+        ("ko", "고양이", "고양이는 잔다"),
+        ("th", "เสือ", "รูปเสือสีขาว"),
+        ("en", "เสือ", "รูปเสือสีขาว"),
+        ("ja", "犬", "白い犬が寝る"),
+        ("ru", "ежик", "ёжик"),
+    ],
+)
+def test_a_word_is_found_in_a_text_that_has_it_in_another_form(language: Language, query: str, caption: str) -> None:
+    asked, said = analyzer(language).terms(query), analyzer(language).terms(caption)
+    assert asked
+    assert set(asked) - {"five", "two"} <= set(said)
+
+
+@pytest.mark.parametrize(
+    ("language", "one", "other"), [("es", "año", "ano"), ("fi", "sää", "saa"), ("tr", "açı", "acı"), ("ja", "が", "か")]
+)
+def test_letters_of_their_own_stay_apart(language: Language, one: str, other: str) -> None:
+    assert Analysis(language=language).normalized(one) != Analysis(language=language).normalized(other)

@@ -79,7 +79,7 @@ def test_pyserinis_own_searcher_and_ours_rank_alike(folder: Path, index: BM25Ind
     theirs = json.loads(answer.stdout)
     assert sum(bool(hits) for hits in theirs) > 200
     for query, hits in zip(asked, theirs, strict=True):
-        ours = [(hit.pair.id, hit.score) for hit in index.search(query, 16, 0, 0)]
+        ours = [(hit.pair.id, hit.score) for hit in index.search(query, 16, 0, "any")]
         assert [identifier for identifier, _ in ours] == [identifier for identifier, _ in hits], query
         # Pyserini rounds to four decimals, and takes a millionth off for each tie.
         assert [score for _, score in ours] == pytest.approx([score for _, score in hits], abs=1e-4), query
@@ -102,18 +102,18 @@ def test_scores_are_bm25(index: BM25Index) -> None:
 
     query = "a golden kea in the snow"
     best = sorted((score(index.terms(query), document) for document in documents), reverse=True)[:8]
-    assert [hit.score for hit in index.search(query, 8, 0, 0)] == pytest.approx(best, rel=1e-5)
+    assert [hit.score for hit in index.search(query, 8, 0, "any")] == pytest.approx(best, rel=1e-5)
 
 
 def test_equal_scores_come_in_the_order_of_the_ids(index: BM25Index) -> None:
-    hits = index.search("golden kea", STYLES, 0, 0)
+    hits = index.search("golden kea", STYLES, 0, "any")
     assert {hit.pair.contents for hit in hits} == {"a golden kea"}
     assert [hit.pair.id for hit in hits] == sorted(hit.pair.id for hit in hits)
     assert len({hit.score for hit in hits}) == 1
 
 
 def test_more_are_asked_for_than_there_are(index: BM25Index) -> None:
-    assert len(index.search("unicorn kea", 10_000, 0, 0)) == len([text for text in texts() if "kea" in text])
+    assert len(index.search("unicorn kea", 10_000, 0, "any")) == len([text for text in texts() if "kea" in text])
 
 
 @pytest.mark.parametrize(
@@ -131,21 +131,21 @@ def test_more_are_asked_for_than_there_are(index: BM25Index) -> None:
 )
 def test_a_query_is_words_and_nothing_else(index: BM25Index, query: str) -> None:
     assert {"golden", "kea"} <= set(index.terms(query))
-    assert any(hit.pair.contents == "a golden kea" for hit in index.search(query, 3, 0, 0))
+    assert any(hit.pair.contents == "a golden kea" for hit in index.search(query, 3, 0, "any"))
 
 
 @pytest.mark.parametrize("query", ["", "the of and", "?!*", "unicorn", "\x00", "\udcff", "\U0001f600", "词"])
 def test_a_query_with_no_known_word_finds_nothing(index: BM25Index, query: str) -> None:
-    assert index.search(query, 16, 0, 0) == []
+    assert index.search(query, 16, 0, "any") == []
 
 
 @settings(deadline=None)
 @given(st.text(max_size=200))
 def test_no_text_breaks_it(index: BM25Index, text: str) -> None:
-    hits = index.search(f"{text} golden kea", 4, 0, 0)
+    hits = index.search(f"{text} golden kea", 4, 0, "any")
     assert len(hits) == 4
-    overlaps = [index.overlap(f"{text} golden kea", hit.pair.contents) for hit in hits]
-    assert all(0 < overlap <= 1 + 1e-9 for overlap in overlaps)
+    named = index.search(f"{text} golden kea", 1_000, 0, "entity")
+    assert named == [hit for hit in index.search(f"{text} golden kea", 1_000, 0, "any") if hit in named]
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
@@ -153,55 +153,67 @@ def test_no_text_breaks_it(index: BM25Index, text: str) -> None:
 @given(st.lists(st.sampled_from([*COLORS, *THINGS, "the", "Pandas", "unicorn"]), min_size=1, max_size=8), st.randoms())
 def test_neither_order_nor_case_of_the_words_matters(index: BM25Index, words: list[str], rng: random.Random) -> None:
     shuffled = rng.sample(words, len(words))
-    assert index.search(" ".join(words), 8, 0, 0.3) == index.search(" ".join(shuffled).upper(), 8, 0, 0.3)
+    assert index.search(" ".join(words), 8, 0, "any") == index.search(" ".join(shuffled).upper(), 8, 0, "any")
 
 
 def test_a_thousand_characters_of_words_are_no_problem(index: BM25Index) -> None:
-    assert index.search(" ".join(chr(97 + i % 26) + chr(97 + i // 26) for i in range(333)), 2, 0, 0) == []
-    assert index.search("kea " * 250, 1, 0, 1)
+    assert index.search(" ".join(chr(97 + i % 26) + chr(97 + i // 26) for i in range(333)), 2, 0, "any") == []
+    assert index.search("kea " * 250, 1, 0, "phrase")
 
 
 def test_hits_below_the_minimum_score_are_left_out(index: BM25Index) -> None:
     query = "a golden kea in the snow"
-    scores = [hit.score for hit in index.search(query, 16, 0, 0)]
+    scores = [hit.score for hit in index.search(query, 16, 0, "any")]
     floor = scores[7]
     assert floor > scores[-1]
-    assert [hit.score for hit in index.search(query, 16, floor, 0)] == [score for score in scores if score >= floor]
+    assert [hit.score for hit in index.search(query, 16, floor, "any")] == [score for score in scores if score >= floor]
 
 
-class TestOverlap:
-    """Four things and a scene, in texts as a knowledge base has them."""
+class TestRelevance:
+    """Things and a scene, in texts of different length."""
 
     @pytest.fixture(scope="class")
     @classmethod
     def things(cls, tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
-        known = ["a red panda", "a snow leopard", "a leopard", "a hotel", "an empty snowy meadow under a grey sky"]
+        known = [
+            "a red panda",
+            "a snow leopard",
+            "a leopard",
+            "a hotel",
+            "an empty snowy meadow under a grey sky",
+            "a walrus that has slept on an ice floe for hours and looks at the photographer, winter in the north",
+        ]
         pairs = [stored(f"{number}", text) for number, text in enumerate(known + [f"a thing {i}" for i in range(40)])]
         return BM25Index(write(tmp_path_factory.mktemp("things") / "lucene", pairs))
 
-    def overlaps(self, things: BM25Index, query: str) -> dict[str, float]:
-        found = [hit.pair.contents for hit in things.search(query, 16, 0, 0)]
-        return {text: things.overlap(query, text) for text in found}
+    @pytest.mark.parametrize(
+        ("prompt", "first"),
+        [
+            ("an oil painting of a red panda that juggles lanterns in the snow", "a red panda"),
+            ("a leopard on a rock", "a leopard"),
+            ("meadow", "an empty snowy meadow"),
+            ("two walruses at sunset", "a walrus that has"),
+            # By the whole prompt, the meadow has most of it.
+            ("a hotel in a snowy meadow under the sky", "a hotel"),
+        ],
+    )
+    def test_neither_the_prompts_length_nor_the_captions_counts(
+        self, things: BM25Index, prompt: str, first: str
+    ) -> None:
+        assert things.search(prompt, 1, 0, "entity")[0].pair.contents.startswith(first)
 
-    def test_a_text_named_in_full_has_it_all_however_long_the_prompt(self, things: BM25Index) -> None:
-        prompt = "an oil painting of a red panda that juggles lanterns in the snow"
-        assert self.overlaps(things, prompt)["a red panda"] == pytest.approx(1)
+    @pytest.mark.parametrize("prompt", ["a unicorn in the snow", "a grey sky dragon", "a spaceship made of ice", "a !"])
+    def test_what_no_caption_names_is_not_found(self, things: BM25Index, prompt: str) -> None:
+        assert things.search(prompt, 16, 0, "entity") == []
 
-    def test_a_short_query_named_in_full_has_it_all_however_long_the_text(self, things: BM25Index) -> None:
-        assert self.overlaps(things, "meadow") == {"an empty snowy meadow under a grey sky": pytest.approx(1)}
+    def test_plain_top_k_takes_whatever_shares_a_word(self, things: BM25Index) -> None:
+        found = things.search("a hotel in a snowy meadow under the sky", 1, 0, "any")
+        assert [hit.pair.contents for hit in found] == ["an empty snowy meadow under a grey sky"]
 
-    def test_a_word_of_the_scene_is_little(self, things: BM25Index) -> None:
-        assert self.overlaps(things, "a unicorn in the snow")["a snow leopard"] < 0.6
-        assert self.overlaps(things, "a leopard in the snow")["a leopard"] == pytest.approx(1)
-
-    def test_a_better_named_pair_is_found_behind_pairs_with_little_in_common(self, things: BM25Index) -> None:
-        prompt = "a hotel in a snowy meadow under the sky"
-        plain = things.search(prompt, 1, 0, 0)
-        assert [hit.pair.contents for hit in plain] == ["an empty snowy meadow under a grey sky"]
-        assert [hit.pair.contents for hit in things.search(prompt, 1, 0, 0.9)] == ["a hotel"]
-
-    def test_unknown_words_find_nothing(self, things: BM25Index) -> None:
-        assert things.search("a spaceship made of zzz", 16, 0, 0) == []
+    def test_a_phrase_is_named_by_all_of_its_words(self, things: BM25Index) -> None:
+        found = things.search("a snow leopard on a rock", 16, 0, "phrase")
+        assert [hit.pair.contents for hit in found] == ["a snow leopard"]
+        assert len(things.search("a snow leopard on a rock", 16, 0, "entity")) == 2
 
 
 def test_a_pair_comes_back_as_it_went_in(tmp_path: Path) -> None:
@@ -221,7 +233,7 @@ def test_a_pair_comes_back_as_it_went_in(tmp_path: Path) -> None:
     index = BM25Index(write(tmp_path / "lucene", [pair, stored("other", "a café")]))
     assert index.get("an id/ü") == pair
     assert index.get("an id") is None
-    assert index.search("café json", 1, 0, 0)[0].pair == pair
+    assert index.search("café json", 1, 0, "any")[0].pair == pair
     index.close()
 
 
@@ -237,10 +249,10 @@ def test_what_is_no_index_is_told(tmp_path: Path) -> None:
 def test_few_pairs_are_kept_however_many_are_read(
     folder: Path, index: BM25Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = [index.search(query, 8, 0, 0.6) for query in queries()]
+    expected = [index.search(query, 8, 0, "entity") for query in queries()]
     monkeypatch.setattr("reimagen_retriever.index.pairs._KEPT_PAIRS", 5)
     small = BM25Index(folder)
-    assert [small.search(query, 8, 0, 0.6) for query in queries()] == expected
+    assert [small.search(query, 8, 0, "entity") for query in queries()] == expected
     assert [small.pair(document) for document in small.in_order()] == small.read(small.in_order())
     assert len(small._kept) <= 5
     small.close()
@@ -249,5 +261,5 @@ def test_few_pairs_are_kept_however_many_are_read(
 def test_a_text_that_looks_like_a_hit_is_a_text(tmp_path: Path) -> None:
     text = "a kea doc=7 score=NaN shardIndex=-1 fields=[9.0, {"
     index = BM25Index(write(tmp_path / "lucene", [stored("a", text), stored("b", f"{text} and more")]))
-    assert [hit.pair.contents for hit in index.search("kea", 2, 0, 0)] == [text, f"{text} and more"]
+    assert [hit.pair.contents for hit in index.search("kea", 2, 0, "any")] == [text, f"{text} and more"]
     index.close()

@@ -167,13 +167,13 @@ def test_hybrid_is_the_fusion_of_both_rankings(
 ) -> None:
     lists = [
         [filters.group(hit.pair) for hit in hits]
-        for hits in (bm25.search(query, 50, 0.0, 0.3, filters), searcher.search(query, 50, 0.4, filters))
+        for hits in (bm25.search(query, 50, 0.0, "entity", filters), searcher.search(query, 50, 0.4, filters))
     ]
     scores = {
         group: sum(1 / (60 + groups.index(group) + 1) for groups in lists if group in groups)
         for group in {*lists[0], *lists[1]}
     }
-    hits = searcher.search_hybrid(query, k, 0.0, 0.3, 0.4, filters)
+    hits = searcher.search_hybrid(query, k, 0.0, "entity", 0.4, filters)
     assert [hit.score for hit in hits] == pytest.approx(sorted(scores.values(), reverse=True)[:k])
     for hit in hits:
         group = filters.group(hit.pair)
@@ -182,7 +182,7 @@ def test_hybrid_is_the_fusion_of_both_rankings(
             assert rank == (groups.index(group) + 1 if group in groups else None)
         assert passes(hit.pair, filters)
     floor = hits[len(hits) // 2].score if hits else 0.0
-    kept = searcher.search_hybrid(query, k, floor, 0.3, 0.4, filters)
+    kept = searcher.search_hybrid(query, k, floor, "entity", 0.4, filters)
     assert kept == [hit for hit in hits if hit.score >= floor]
 
 
@@ -212,9 +212,9 @@ def test_words_and_meaning_each_find_what_the_other_does_not(tmp_path: Path, sen
     def ids(hits: list[Hit]) -> list[str]:
         return [hit.pair.id for hit in hits]
 
-    assert ids(bm25.search("a hound", 4, 0.0, 0.4)) == ["4"]
+    assert ids(bm25.search("a hound", 4, 0.0, "entity")) == ["4"]
     assert ids(searcher.search("a hound", 4, 0.8)) == ["1"]
-    hybrid = searcher.search_hybrid("a hound", 4, 0.0, 0.4, 0.8)
+    hybrid = searcher.search_hybrid("a hound", 4, 0.0, "entity", 0.8)
     assert sorted(ids(hybrid)) == ["1", "4"]
     assert {hit.pair.id: (hit.bm25_rank, hit.dense_rank) for hit in hybrid} == {"1": (None, 1), "4": (1, None)}
 

@@ -88,9 +88,9 @@ any_filters = st.builds(
 def test_what_is_found_is_what_passes_of_all_with_the_same_scores(
     index: BM25Index, words: list[str], filters: Filters, k: int
 ) -> None:
-    everything = index.search(" ".join(words), PAIRS, 0, 0, Filters(keep_duplicates=True))
+    everything = index.search(" ".join(words), PAIRS, 0, "any", Filters(keep_duplicates=True))
     expected = best_of_each([hit for hit in everything if passes(hit.pair, filters)], filters)[:k]
-    assert index.search(" ".join(words), k, 0, 0, filters) == expected
+    assert index.search(" ".join(words), k, 0, "any", filters) == expected
 
 
 @settings(deadline=None, max_examples=50)
@@ -106,15 +106,15 @@ def test_pairs_and_ids_are_those_that_pass(index: BM25Index, filters: Filters) -
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=6, unique=True), any_filters, st.integers(1, 16))
 def test_each_thing_is_found_among_what_passes(index: BM25Index, words: list[str], filters: Filters, k: int) -> None:
-    hits = index.search_per_entity(" and ".join(words), k, 0, 0, filters)
+    hits = index.search_per_entity(" and ".join(words), k, 0, "any", filters)
     assert all(passes(hit.pair, filters) for hit in hits)
     assert best_of_each(hits, filters) == hits
-    assert hits[:1] == index.search(" ".join(words), 1, 0, 0, filters)
+    assert hits[:1] == index.search(" ".join(words), 1, 0, "any", filters)
 
 
 def test_no_filter_is_everything_but_the_worse_of_near_duplicates(index: BM25Index) -> None:
-    everything = index.search("a golden kea", PAIRS, 0, 0, Filters(keep_duplicates=True))
-    assert index.search("a golden kea", PAIRS, 0, 0) == best_of_each(everything, EVERYTHING)
+    everything = index.search("a golden kea", PAIRS, 0, "any", Filters(keep_duplicates=True))
+    assert index.search("a golden kea", PAIRS, 0, "any") == best_of_each(everything, EVERYTHING)
     assert len(everything) > 2 * len(best_of_each(everything, EVERYTHING))
 
 
@@ -127,7 +127,7 @@ def test_a_long_row_of_near_duplicates_hides_nothing(tmp_path: Path) -> None:
         writer.add(base.model_copy(update={"id": "other", "contents": "a kea in the snow, tiny"}))
         writer.commit({})
     index = BM25Index(tmp_path / "lucene")
-    assert [hit.pair.id for hit in index.search("a kea", 2, 0, 0)] == ["0000", "other"]
+    assert [hit.pair.id for hit in index.search("a kea", 2, 0, "any")] == ["0000", "other"]
     index.close()
 
 
@@ -135,7 +135,7 @@ def test_a_long_row_of_near_duplicates_hides_nothing(tmp_path: Path) -> None:
 @given(st.lists(st.sampled_from([*WORDS, "the", "unicorn"]), min_size=1, max_size=8))
 def test_what_is_explained_adds_up_to_the_score(index: BM25Index, words: list[str]) -> None:
     query = " ".join(words)
-    for hit in index.search(query, 4, 0, 0):
+    for hit in index.search(query, 4, 0, "any"):
         terms = index.explain(query, hit.pair.id)
         assert sum(term.score for term in terms) == pytest.approx(hit.score, rel=1e-5)
         assert {term.term for term in terms} == set(index.terms(query)) & set(index.terms(hit.pair.contents))
@@ -165,5 +165,7 @@ def test_what_is_beyond_the_limits_is_refused(filters: Filters, message: str) ->
 def test_any_text_can_be_asked_for(index: BM25Index) -> None:
     odd = ("\udcff", "a\x00b", "词", "*", "https://a.example/1\\")
     filters = Filters(licenses=odd, sources=odd, exclude_ids=odd)
-    assert index.search("a golden kea", 2, 0, 0, filters) == []
-    assert index.search("a golden kea", 2, 0, 0, Filters(exclude_ids=odd)) == index.search("a golden kea", 2, 0, 0)
+    assert index.search("a golden kea", 2, 0, "any", filters) == []
+    assert index.search("a golden kea", 2, 0, "any", Filters(exclude_ids=odd)) == index.search(
+        "a golden kea", 2, 0, "any"
+    )

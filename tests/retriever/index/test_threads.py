@@ -31,10 +31,10 @@ def write(folder: Path) -> Path:
 def test_searches_of_many_threads_do_not_mix(tmp_path: Path) -> None:
     index = BM25Index(write(tmp_path / "lucene"))
     queries = [f"{WORDS[number % 8]} {WORDS[number // 8 % 8]} thing{number}" for number in range(200)]
-    expected = [index.search(query, 4, 0, 0) for query in queries]
+    expected = [index.search(query, 4, 0, "any") for query in queries]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
-            assert list(pool.map(lambda query: index.search(query, 4, 0, 0), queries)) == expected
+            assert list(pool.map(lambda query: index.search(query, 4, 0, "any"), queries)) == expected
         assert list(pool.map(lambda number: index.get(f"{number:03d}"), range(200))) == [
-            next(hit.pair for hit in index.search(f"thing{number}", 1, 0, 0)) for number in range(200)
+            next(hit.pair for hit in index.search(f"thing{number}", 1, 0, "any")) for number in range(200)
         ]

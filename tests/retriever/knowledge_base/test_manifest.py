@@ -9,7 +9,7 @@ from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp, read_manifest, write_manifest
 
 MANIFEST = Manifest(
-    format_version=4,
+    format_version=5,
     generation="g",
     folder="data-00",
     created=datetime(2026, 1, 2, tzinfo=UTC),
@@ -39,7 +39,7 @@ def test_the_stamp_changes_with_every_new_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nowhere", "file/kb", "."])
 def test_no_manifest_no_knowledge_base(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(NotFound, match=r"no finished knowledge base.*reimagen-retriever build"):
+    with pytest.raises(NotFound, match=r"not a complete knowledge base.*reimagen-retriever build"):
         read_manifest(tmp_path / name)
 
 
@@ -55,5 +55,8 @@ def test_a_broken_manifest_says_so(tmp_path: Path, text: str) -> None:
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format_version": 1, "pairs": 3}')
-    with pytest.raises(InvalidArgument, match="format version 1, this program knows 4"):
+    with pytest.raises(
+        InvalidArgument,
+        match=r"format version 1, this program reads 5: build it again with `reimagen-retriever build SOURCE /",
+    ):
         read_manifest(tmp_path)

@@ -55,10 +55,15 @@ def test_the_length_limits_are_exact() -> None:
         checked_id("é" * (MAXIMUM_ID_BYTES // 2) + "x")
 
 
-@pytest.mark.parametrize("identifier", ["", " ", "a\nb", " a", "a\x00", "\ud800"])
-def test_an_id_is_taken_as_it_stands_or_not_at_all(identifier: str) -> None:
+@pytest.mark.parametrize("identifier", ["", " ", "\u3000", "a\nb", "a\tb", "a\x00", "\x85", "\ud800"])
+def test_an_id_without_text_is_refused(identifier: str) -> None:
     with pytest.raises(RejectedError, match="bad"):
         checked_id(identifier)
+
+
+@pytest.mark.parametrize("identifier", ["3.15\u202fPM", "v\xa013", "猫\u3000写真", "my  cat", " a", "trailing "])
+def test_spaces_of_every_kind_are_legal_in_an_id(identifier: str) -> None:
+    assert checked_id(identifier) == identifier
 
 
 def test_an_empty_source_or_license_means_unknown() -> None:

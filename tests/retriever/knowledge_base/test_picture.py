@@ -10,20 +10,48 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, read_picture
 from reimagen_retriever.knowledge_base.pair import RejectedError
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES, PictureFacts, inspect_picture
+from reimagen_retriever.knowledge_base.picture import PictureFacts, picture_to_store
 from reimagen_retriever.neighbors.fingerprint import fingerprint
+
+
+def facts_of(data: bytes) -> PictureFacts:
+    """What a file is that is stored as it came."""
+    stored, facts = picture_to_store(data)
+    assert stored == data
+    return facts
 
 
 @pytest.mark.parametrize(("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")])
 def test_what_a_picture_is(picture: Callable[..., bytes], kind: str, media_type: str) -> None:
-    assert inspect_picture(picture(size=(8, 6), kind=kind)) == PictureFacts(media_type, 8, 6)  # type: ignore[arg-type]
+    assert facts_of(picture(size=(8, 6), kind=kind)) == PictureFacts(media_type, 8, 6)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])
-def test_other_formats_are_refused(picture: Callable[..., bytes], kind: str) -> None:
-    with pytest.raises(RejectedError, match="neither PNG, JPEG nor WebP"):
-        inspect_picture(picture(kind=kind))
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"])
+def test_other_types_are_stored_as_png(kind: str) -> None:
+    data = noisy(kind)
+    stored, facts = picture_to_store(data)
+    assert facts == PictureFacts("image/png", 64, 64)
+    assert read_picture(stored).format == "PNG"
+    assert read_picture(stored).rgb.tobytes() == read_picture(data).rgb.tobytes()
+    assert facts.fingerprint == fingerprint(stored).tobytes()
+
+
+def test_what_would_be_too_large_as_png_is_stored_as_jpeg() -> None:
+    file = io.BytesIO()
+    size = (1_600, 1_000)
+    Image.merge("RGB", [Image.effect_noise(size, 80) for _ in range(3)]).save(file, "AVIF", quality=60, speed=10)
+    stored, facts = picture_to_store(file.getvalue())
+    assert facts == PictureFacts("image/jpeg", *size)
+    assert len(stored) <= MAXIMUM_PICTURE_BYTES
+    assert read_picture(stored).format == "JPEG"
+
+
+def test_types_that_are_not_read_are_named() -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    with pytest.raises(RejectedError, match="unsupported picture type: HEIC; convert it"):
+        picture_to_store(heic)
 
 
 def noisy(kind: str) -> bytes:
@@ -37,14 +65,14 @@ def noisy(kind: str) -> bytes:
 def test_a_picture_that_is_cut_off_is_broken(kind: str, kept: float) -> None:
     data = noisy(kind)
     with pytest.raises(RejectedError, match="broken picture"):
-        inspect_picture(data[: int(len(data) * kept)])
+        facts_of(data[: int(len(data) * kept)])
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=2_000))
 def test_bytes_that_are_no_picture_are_refused_and_nothing_else_happens(data: bytes) -> None:
     with pytest.raises(RejectedError):
-        inspect_picture(data)
+        facts_of(data)
 
 
 @settings(deadline=None)
@@ -54,7 +82,7 @@ def test_a_damaged_png_is_taken_as_it_is_or_refused(place: int, damage: bytes) -
     place %= len(data)
     data[place : place + len(damage)] = damage
     try:
-        facts = inspect_picture(bytes(data))
+        facts = facts_of(bytes(data))
     except RejectedError:
         return
     assert facts.media_type == "image/png"
@@ -73,12 +101,12 @@ def bomb(side: int) -> bytes:
 @pytest.mark.parametrize("side", [8_001, 10_000, 100_000])
 def test_a_bomb_is_refused_before_it_is_decoded(side: int) -> None:
     with pytest.raises(RejectedError, match="too many pixels"):
-        inspect_picture(bomb(side))
+        facts_of(bomb(side))
 
 
 def test_a_large_file_is_refused() -> None:
     with pytest.raises(RejectedError, match="picture file too large"):
-        inspect_picture(b"x" * (MAXIMUM_PICTURE_BYTES + 1))
+        facts_of(b"x" * (MAXIMUM_PICTURE_BYTES + 1))
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
@@ -94,7 +122,7 @@ def test_a_bomb_in_what_a_png_says_of_itself_is_refused(kind: bytes) -> None:
     tracemalloc.start()
     try:
         with suppress(RejectedError):
-            assert inspect_picture(data).width == 64
+            assert facts_of(data).width == 64
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
@@ -102,4 +130,4 @@ def test_a_bomb_in_what_a_png_says_of_itself_is_refused(kind: bytes) -> None:
 
 def test_the_fingerprint_is_that_of_the_file(picture: Callable[..., bytes]) -> None:
     for data in (noisy("PNG"), noisy("JPEG"), noisy("WEBP"), picture(size=(700, 300), kind="JPEG")):
-        assert inspect_picture(data).fingerprint == fingerprint(data).tobytes()
+        assert facts_of(data).fingerprint == fingerprint(data).tobytes()

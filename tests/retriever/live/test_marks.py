@@ -196,7 +196,7 @@ def opened() -> Iterator[Callable[[Path], Retriever]]:
     with ExitStack() as closing:
 
         def make(folder: Path) -> Retriever:
-            retriever = Retriever(folder, AnswerCache(None, 1), 0.0)
+            retriever = Retriever(folder, AnswerCache(None, 1), "entity")
             closing.callback(retriever.close)
             retriever.open()
             return retriever

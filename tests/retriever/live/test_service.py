@@ -36,7 +36,7 @@ def opened(redis_server: LocalRedis) -> Iterator[Callable[[Path], Retriever]]:
     retrievers: list[Retriever] = []
 
     def make(folder: Path) -> Retriever:
-        retriever = Retriever(folder, AnswerCache(redis_server.url, 100), minimum_overlap=0.6)
+        retriever = Retriever(folder, AnswerCache(redis_server.url, 100), relevance="entity")
         retriever.open("127.0.0.1:7")
         retrievers.append(retriever)
         return retriever

@@ -24,7 +24,7 @@ from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.groups import Rejections
 from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
-from reimagen_retriever.search import Method, Minima, Search, find
+from reimagen_retriever.search import Defaults, Method, Search, find
 from reimagen_retriever.service import Retriever
 from reimagen_retriever.upkeep.compact import compact
 from reimagen_retriever.upkeep.snapshot import restore, snapshot
@@ -77,7 +77,7 @@ def found(folder: Path, queries: Sequence[str] = QUERIES, k: int = 16) -> list[l
     base = KnowledgeBase.open(folder)
     everything = Filters(keep_duplicates=True)
     hits = [
-        find(base, Search(query, k, method=method, minimum_score=least, filters=everything), Minima(0.0))
+        find(base, Search(query, k, method=method, minimum_score=least, filters=everything), Defaults("any"))
         for query in queries
         for method, least in MINIMA
     ]
@@ -144,7 +144,7 @@ def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(
 
 
 def opened(folder: Path, encoder: Path | None = None) -> Retriever:
-    retriever = Retriever(folder, AnswerCache(None, 1), 0.6, encoder=encoder)
+    retriever = Retriever(folder, AnswerCache(None, 1), "entity", encoder=encoder)
     retriever.open()
     return retriever
 
@@ -298,7 +298,7 @@ def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, picture: M
     else:
         path.write_bytes(whole[:-1] + (bytes([whole[-1] ^ 1]) if damage == "flipped" else b""))
     result = run("verify", folder)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     if damage == "flipped":
         assert f"{manifest.vectors.added}, r: its vector is not what was added" in result.stdout
     else:

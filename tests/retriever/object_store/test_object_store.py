@@ -111,7 +111,7 @@ def test_a_base_in_a_store_is_the_base_itself(kept: Path, http: Opened, tmp_path
         assert there.manifest.model_copy(update={"store": None}) == here.manifest
         assert pairs(there) == pairs(here)
         for word in WORDS:
-            (mine,), (theirs,) = (base.index.search(f"the {word}", 1, 0, 0) for base in (there, here))
+            (mine,), (theirs,) = (base.index.search(f"the {word}", 1, 0, "any") for base in (there, here))
             assert mine == theirs
             assert there.images.read(mine.pair) == here.images.read(theirs.pair)
     here.close()
@@ -138,7 +138,7 @@ def test_the_pictures_of_an_answer_and_of_a_batch_are_asked_for_at_once(
 ) -> None:
     server = http()
     mirror(store_of(f"{server.url}/kb"), tmp_path / "local")
-    serving = Retriever(tmp_path / "local", AnswerCache(None, 1), 0)
+    serving = Retriever(tmp_path / "local", AnswerCache(None, 1), "entity")
     serving.open()
     server.together = threading.Barrier(2, timeout=SECONDS)
     one = serving.search(Search("kea fox", k=2))
@@ -179,7 +179,7 @@ def test_a_picture_that_is_not_what_was_added_is_never_given(kept: Path, http: O
 def test_while_the_store_is_down_kept_pictures_go_on(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     mirror(store_of(f"{server.url}/kb", seconds=0.2), tmp_path / "local")
-    serving = Retriever(tmp_path / "local", AnswerCache(None, 1), 0)
+    serving = Retriever(tmp_path / "local", AnswerCache(None, 1), "entity")
     serving.open()
     before = serving.search(Search("kea"))
     assert serving.complaints() == []
@@ -239,7 +239,7 @@ def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
     server, local = http(), tmp_path / "local"
     store = store_of(f"{server.url}/kb")
     mirror(store, local)
-    serving = Retriever(local, AnswerCache(None, 1), 0)
+    serving = Retriever(local, AnswerCache(None, 1), "entity")
     serving.open()
     asked = len(server.asked)
     mirror(store, local)
@@ -332,7 +332,7 @@ def test_it_is_only_read(kept: Path, http: Opened, tmp_path: Path) -> None:
 
 def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path) -> None:
     url, local = http().url, tmp_path / "local"
-    with pytest.raises(NotFound, match=rf"{url}/nothing is no finished knowledge base"):
+    with pytest.raises(NotFound, match=rf"{url}/nothing is not a complete knowledge base"):
         mirror(store_of(f"{url}/nothing"), local)
     with pytest.raises(InvalidArgument, match=r"s3://bucket/kb can't be reached: Install s3fs"):
         mirror(store_of("s3://bucket/kb"), local)
@@ -342,7 +342,7 @@ def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path)
         mirror(store_of(f"{url}/union"), local)
     snapshot(tmp_path / "bucket" / "union", tmp_path / "bucket" / "whole")
     shutil.rmtree(tmp_path / "bucket" / "whole" / "parts" / "00001")
-    with pytest.raises(NotFound, match=rf"{url}/whole/parts/00001 is no finished knowledge base"):
+    with pytest.raises(NotFound, match=rf"{url}/whole/parts/00001 is not a complete knowledge base"):
         mirror(store_of(f"{url}/whole"), local)
     shutil.copytree(kept, tmp_path / "bucket" / "half")
     shutil.rmtree(next((tmp_path / "bucket" / "half").glob("data-*/lucene")))

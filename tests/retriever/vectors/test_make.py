@@ -16,7 +16,7 @@ from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Remove
-from reimagen_retriever.search import Minima, Search, find
+from reimagen_retriever.search import Defaults, Search, find
 from reimagen_retriever.upkeep.compact import compact
 from reimagen_retriever.upkeep.snapshot import snapshot
 from reimagen_retriever.upkeep.verify import Damage, verify
@@ -34,7 +34,9 @@ COLORS = {"red": [1.0, -1.0, -1.0], "blue": [-1.0, -1.0, 1.0], "thing": [0.01, 0
 def dense(folder: Path, query: str, k: int = 2) -> list[str]:
     base = KnowledgeBase.open(folder)
     try:
-        return [hit.pair.id for hit in find(base, Search(query, k, method="dense", minimum_score=-1), Minima(0.6))]
+        return [
+            hit.pair.id for hit in find(base, Search(query, k, method="dense", minimum_score=-1), Defaults("entity"))
+        ]
     finally:
         base.close()
 
@@ -103,7 +105,7 @@ def test_other_vectors_take_the_place_of_the_old_ones(
     assert second.vectors.dimension == 2
     assert [path.name for path in (colors / second.folder).glob("vectors-*")] == [second.vectors.folder]
     # Who has the old ones open goes on with them.
-    assert [hit.pair.id for hit in find(base, Search("red", method="dense", minimum_score=-1), Minima(0.6))] == [
+    assert [hit.pair.id for hit in find(base, Search("red", method="dense", minimum_score=-1), Defaults("entity"))] == [
         "red",
         "#ff2000",
     ]

@@ -11,7 +11,7 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.cascade import Strategy
 from reimagen_generator.engine.call import Call, Cancelled
 from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
-from reimagen_generator.requests import GenerationRequest, parse_request
+from reimagen_generator.requests import GenerationRequest, Relevance, parse_request
 from reimagen_generator.retrieval import Neighbors
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Generation"].full_name
@@ -26,6 +26,12 @@ _METHODS: Final = {
     retrieval_pb2.METHOD_DENSE: "dense",
     retrieval_pb2.METHOD_HYBRID: "hybrid",
 }
+_RELEVANCES: Final[Mapping[int, Relevance | None]] = {
+    retrieval_pb2.RELEVANCE_UNSPECIFIED: None,
+    retrieval_pb2.RELEVANCE_ANY: "any",
+    retrieval_pb2.RELEVANCE_ENTITY: "entity",
+    retrieval_pb2.RELEVANCE_PHRASE: "phrase",
+}
 _STRATEGIES: Final = {
     pb.Guidance.STRATEGY_UNSPECIFIED: None,
     pb.Guidance.STRATEGY_JOINT: Strategy.JOINT,
@@ -37,6 +43,12 @@ _FORMATS: Final = {
     pb.OUTPUT_FORMAT_PNG: "png",
     pb.OUTPUT_FORMAT_JPEG: "jpeg",
     pb.OUTPUT_FORMAT_WEBP: "webp",
+}
+_QUALITIES: Final = {
+    pb.QUALITY_UNSPECIFIED: "auto",
+    pb.QUALITY_LOW: "low",
+    pb.QUALITY_MEDIUM: "medium",
+    pb.QUALITY_HIGH: "high",
 }
 
 
@@ -87,7 +99,11 @@ def _read(message: pb.GenerateRequest) -> GenerationRequest:
         "minimum_side": message.retrieval.filters.minimum_side,
         "safe_only": message.retrieval.filters.safe_only,
         "exclude_ids": tuple(message.retrieval.filters.exclude_ids),
+        "relevance": _known(_RELEVANCES, message.retrieval.relevance, "retrieval.relevance"),
+        "explain": message.retrieval.explain,
     }
+    if message.retrieval.HasField("minimum_score"):
+        retrieval["minimum_score"] = message.retrieval.minimum_score
     if message.retrieval.HasField("k"):
         retrieval["k"] = message.retrieval.k
     guidance: dict[str, Any] = {
@@ -107,13 +123,16 @@ def _read(message: pb.GenerateRequest) -> GenerationRequest:
             "references": tuple({"image": given.image, "text": given.text} for given in message.references),
             "previews": message.previews,
             "output_format": _known(_FORMATS, message.output_format, "output_format"),
+            "output_compression": message.output_compression if message.HasField("output_compression") else None,
+            "quality": _known(_QUALITIES, message.quality, "quality"),
+            "user": message.user or None,
         }
     )
 
 
 def _known(names: Mapping[_Number, _Name], number: _Number, field: str) -> _Name:
     if number not in names:
-        raise InvalidArgument(f"there is no value {number}", field=field)
+        raise InvalidArgument(f"unknown {field.rpartition('.')[2].replace('_', ' ')} {number}", field=field)
     return names[number]
 
 
@@ -165,9 +184,11 @@ def _write_neighbors(event: Neighbors) -> pb.GenerateEvent.Neighbors:
                 ),
                 rank=neighbor.rank,
                 score=neighbor.score,
+                explanation=neighbor.explanation,
             )
             for neighbor in event.neighbors
         ],
         text_only=event.text_only,
         generation=event.generation,
+        nothing_found=event.nothing_found,
     )

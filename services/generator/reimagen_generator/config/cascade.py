@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reimagen_generator.config.mesh import MeshConfig
 from reimagen_generator.config.networks import AnyNetworkConfig
+from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.text import DroppedText, TextEncoderConfig
 
 
@@ -115,6 +116,11 @@ class StageConfig(_Frozen):
     thresholding: Thresholding = Thresholding()
     enlargement: Enlargement = Enlargement.BICUBIC
     augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller picture is noised.")
+    augment_before_enlarging: bool = Field(
+        False,
+        description="Noise is added to the smaller picture's own pixels, as the errors of the stage before are; False "
+        "adds it to the enlarged picture, as Imagen does.",
+    )
     consistent: bool = Field(
         False, description="Each predicted picture is corrected, so that shrunk it is nearly the smaller one."
     )
@@ -142,6 +148,15 @@ class StageConfig(_Frozen):
     def _guidance_suits_sampler(self) -> Self:
         self.check_guidance(self.guidance)
         return self
+
+    def with_steps(self, factor: float) -> Self:
+        """The same stage, sampled in so many times its own steps; at least one."""
+        if factor == 1:
+            return self
+        parts = self.sections or (self.steps,)
+        most = 1000 // len(parts)
+        scaled = tuple(min(most, max(1, round(steps * factor))) if steps else 0 for steps in parts)
+        return self.model_copy(update={"steps": sum(scaled), "sections": scaled if self.sections else None})
 
     def check_guidance(self, guidance: Guidance) -> None:
         """Refuses guidance that this stage's sampler cannot follow.
@@ -175,6 +190,9 @@ class CascadeConfig(_Frozen):
         description="Neighbors found whose texts name nothing of the prompt that a better one's has not named are left "
         "out.",
     )
+    placement: PlacementConfig | None = Field(
+        None, description="The network that places neighbors for the stages that take them placed; None for no such."
+    )
     side_by_side: bool = Field(
         False,
         description="Neighbors with different texts are set side by side before the networks see them, which draw what "
@@ -189,4 +207,6 @@ class CascadeConfig(_Frozen):
             raise ValueError("stages: sizes must grow from stage to stage")
         if [stage.network.low_resolution for stage in self.stages] != [False] + [True] * (len(sizes) - 1):
             raise ValueError("stages: each stage but the first, and no other, takes a smaller picture")
+        if self.placement is None and any(stage.network.placed for stage in self.stages):
+            raise ValueError("placement: needed, since a stage takes placed neighbors")
         return self

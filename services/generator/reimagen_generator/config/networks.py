@@ -19,24 +19,23 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    widths: tuple[int, ...] = Field(description="Channels of each level.")
-    blocks: tuple[int, ...] = Field(description="Residual blocks of each level, downwards and again upwards.")
-    neighbor_attention: tuple[bool, ...] = Field(description="Levels whose upward path attends to the neighbors.")
-    head_channels: int = Field(32, ge=8, description="Channels of an attention head.")
     text_channels: int = Field(256, description="Width of the text encoder's embeddings.")
     low_resolution: bool = Field(False, description="Takes the smaller picture and its augmentation level.")
     learned_variance: bool = Field(False, description="Puts out three further channels, for the variance of DDPM.")
+    placed: bool = Field(
+        False, description="Takes the neighbors' things at their places (networks/placement.py), and may copy them."
+    )
     dtype: ComputeType = ComputeType.FLOAT32
 
     @property
     def out_channels(self) -> int:
-        """Channels of the network's output."""
+        """Channels of the prediction, and of the variance where that is learned."""
         return 6 if self.learned_variance else 3
 
     @property
     def retrieval(self) -> bool:
         """Whether the network is conditioned on neighbors."""
-        return any(self.neighbor_attention)
+        return False
 
     @property
     @abstractmethod
@@ -44,18 +43,39 @@ class NetworkConfig(BaseModel):
         """A picture's side must be a multiple of this."""
 
 
-class UNetConfig(NetworkConfig):
+class LevelsConfig(NetworkConfig):
+    """What the configurations of networks with several levels share."""
+
+    widths: tuple[int, ...] = Field(description="Channels of each level.")
+    blocks: tuple[int, ...] = Field(description="Residual blocks of each level, downwards and again upwards.")
+    neighbor_attention: tuple[bool, ...] = Field(description="Levels whose upward path attends to the neighbors.")
+    head_channels: int = Field(32, ge=8, description="Channels of an attention head.")
+
+    @property
+    def retrieval(self) -> bool:
+        """Whether the network is conditioned on neighbors."""
+        return any(self.neighbor_attention)
+
+
+class UNetConfig(LevelsConfig):
     """A U-Net on folded pixels (`networks/unet.py`)."""
 
     kind: Literal["unet"] = "unet"
     patch: int = Field(ge=1, description="Side of the square of pixels folded into one position of the finest level.")
     attention: tuple[bool, ...] = Field(description="Levels with self-attention joined by the text's tokens.")
     warp_heads: int = Field(0, ge=0, description="Heads of the warp of neighbors (networks/warp.py); 0 for no warp.")
+    tail_channels: int = Field(
+        0, ge=0, description="Channels of residual blocks at the picture's full size, before the output; 0 for none."
+    )
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
         if self.warp_heads and not (self.retrieval and len(self.widths) > 1):
             raise ValueError("warp_heads: a warp needs neighbors and two levels")
+        if self.placed and not self.retrieval:
+            raise ValueError("placed: needs a level of neighbor_attention, since only such a network takes neighbors")
+        if self.placed and not self.tail_channels:
+            raise ValueError("tail_channels: must be above 0 with placed, since the tail says what is copied")
         _check_levels(self, ("blocks", "attention", "neighbor_attention"))
         _check_heads(self, [a or n for a, n in zip(self.attention, self.neighbor_attention, strict=True)])
         return self
@@ -74,7 +94,7 @@ class LevelAttention(StrEnum):
     SELF_AND_TEXT = "self-and-text"
 
 
-class EfficientUNetConfig(NetworkConfig):
+class EfficientUNetConfig(LevelsConfig):
     """Imagen's Efficient U-Net (`networks/efficient_unet.py`); its finest level has half the picture's side."""
 
     kind: Literal["efficient-unet"] = "efficient-unet"
@@ -108,7 +128,7 @@ class TextNorm(StrEnum):
     GROUP = "group"
 
 
-class ImagenUNetConfig(NetworkConfig):
+class ImagenUNetConfig(LevelsConfig):
     """Imagen's 64 × 64 base and DeepFloyd IF's stages (`networks/imagen_unet.py`)."""
 
     kind: Literal["imagen-unet"] = "imagen-unet"
@@ -146,16 +166,43 @@ class ImagenUNetConfig(NetworkConfig):
         return int(2 ** (len(self.widths) - 1))
 
 
-AnyNetworkConfig = Annotated[UNetConfig | EfficientUNetConfig | ImagenUNetConfig, Field(discriminator="kind")]
+class FoldedResNetConfig(NetworkConfig):
+    """A residual network for super-resolution on the smaller picture's grid (`networks/folded_resnet.py`)."""
+
+    kind: Literal["folded-resnet"] = "folded-resnet"
+    width: int = Field(ge=1, description="Channels of every block.")
+    blocks: int = Field(ge=1, description="Residual blocks.")
+    factor: int = Field(
+        4, ge=2, description="Side of the square of pixels folded into one position: this stage's size over the last's."
+    )
+    low_resolution: bool = Field(True, description="Takes the smaller picture and its augmentation level: always.")
+
+    @model_validator(mode="after")
+    def _enlarges_a_picture(self) -> Self:
+        if not self.low_resolution:
+            raise ValueError("low_resolution: must be true, since a folded-resnet enlarges a smaller picture")
+        if self.learned_variance:
+            raise ValueError("learned_variance: must be false, since a folded-resnet predicts no variance")
+        return self
+
+    @property
+    def divisor(self) -> int:
+        """A picture's side must be a multiple of this."""
+        return self.factor
 
 
-def _check_levels(config: NetworkConfig, names: tuple[str, ...]) -> None:
+AnyNetworkConfig = Annotated[
+    UNetConfig | EfficientUNetConfig | ImagenUNetConfig | FoldedResNetConfig, Field(discriminator="kind")
+]
+
+
+def _check_levels(config: LevelsConfig, names: tuple[str, ...]) -> None:
     for name in names:
         if len(getattr(config, name)) != len(config.widths):
             raise ValueError(f"{name}: must have one entry for each of the {len(config.widths)} levels of widths")
 
 
-def _check_heads(config: NetworkConfig, attends: list[bool]) -> None:
+def _check_heads(config: LevelsConfig, attends: list[bool]) -> None:
     for width, used in zip(config.widths, attends, strict=True):
         if used and width % config.head_channels:
             raise ValueError(f"widths: {width}, of a level with attention, is no multiple of head_channels")

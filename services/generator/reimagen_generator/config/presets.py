@@ -9,9 +9,11 @@ from reimagen_generator.config.cascade import (
     Strategy,
     Thresholding,
 )
-from reimagen_generator.config.networks import EfficientUNetConfig, LevelAttention, UNetConfig
+from reimagen_generator.config.networks import EfficientUNetConfig, FoldedResNetConfig, LevelAttention, UNetConfig
+from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.presets_deepfloyd import DEEPFLOYD_IF_L, DEEPFLOYD_IF_M, DEEPFLOYD_IF_XL
 from reimagen_generator.config.presets_reimagen import RE_IMAGEN, RE_IMAGEN_SMALL
+from reimagen_generator.config.text import MiniLmText
 
 CLIPPING = Thresholding(percentile=1.0, maximum=1.0)
 """Plain clipping of x_0, as DeepFloyd IF does in stage II."""
@@ -22,18 +24,21 @@ DEMO = CascadeConfig(
     default_k=1,
     # It draws whatever its references show.
     relevant_only=True,
-    side_by_side=True,
+    text_encoder=MiniLmText(),
+    placement=PlacementConfig(text_channels=384),
     stages=(
         StageConfig(
             size=64,
             network=UNetConfig(
                 patch=2,
                 widths=(48, 96, 192),
-                blocks=(1, 2, 2),
+                blocks=(2, 2, 2),
                 attention=(False, False, True),
-                neighbor_attention=(False, True, True),
+                neighbor_attention=(False, True, False),
                 head_channels=48,
-                warp_heads=2,
+                text_channels=384,
+                placed=True,
+                tail_channels=24,
             ),
             prediction=Prediction.V,
             # Chosen by looking at things of the training set; `make results` varies it.
@@ -42,38 +47,22 @@ DEMO = CascadeConfig(
         ),
         StageConfig(
             size=256,
-            network=EfficientUNetConfig(
-                widths=(16, 32, 64, 128),
-                blocks=(1, 1, 1, 2),
-                attention=(LevelAttention.NONE,) * 4,
-                neighbor_attention=(False, False, False, True),
-                low_resolution=True,
-                residual=True,
-            ),
+            network=FoldedResNetConfig(width=96, blocks=8, text_channels=384),
             prediction=Prediction.X0,
-            # Seen before the last 230 training steps: 2 to 16 steps draw alike; noise on the smaller leaves grain.
-            steps=4,
+            steps=2,
             guidance=Guidance(strategy=Strategy.JOINT, text_weight=1.0, neighbor_weight=1.0),
             thresholding=CLIPPING,
-            consistent=True,
+            augmentation=0.08,
+            augment_before_enlarging=True,
         ),
         StageConfig(
             size=1024,
-            network=EfficientUNetConfig(
-                widths=(16, 32, 48),
-                blocks=(1, 1, 1),
-                attention=(LevelAttention.NONE,) * 3,
-                neighbor_attention=(False,) * 3,
-                head_channels=16,
-                low_resolution=True,
-                residual=True,
-            ),
-            schedule=ScheduleKind.LINEAR,
+            network=FoldedResNetConfig(width=48, blocks=6, text_channels=384),
             prediction=Prediction.X0,
-            steps=4,
+            steps=2,
             guidance=Guidance(strategy=Strategy.JOINT, text_weight=1.0, neighbor_weight=1.0),
             thresholding=CLIPPING,
-            consistent=True,
+            augment_before_enlarging=True,
         ),
     ),
 )
@@ -87,7 +76,7 @@ DEMO_WITHOUT_NEIGHBORS = CascadeConfig(
         DEMO.stages[0].model_copy(
             update={
                 "network": DEMO.stages[0].network.model_copy(
-                    update={"neighbor_attention": (False, False, False), "warp_heads": 0}
+                    update={"neighbor_attention": (False, False, False), "placed": False}
                 )
             }
         ),

@@ -20,10 +20,12 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig, Strategy
 from reimagen_generator.config.text import DroppedText
+from reimagen_generator.diffusion.placing import Placer, layers
 from reimagen_generator.diffusion.references import ReferencePair, resized, side_by_side
 from reimagen_generator.diffusion.resize import to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Network, Text, parameter_count
+from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.parallel.mesh import available_mesh
 from reimagen_generator.text.encoder import TextEncoder
@@ -67,7 +69,12 @@ class Cascade:
     """Draws pictures. One call to `draw` at a time."""
 
     def __init__(
-        self, config: CascadeConfig, networks: Sequence[Network], text_encoder: TextEncoder, mesh: Mesh | None = None
+        self,
+        config: CascadeConfig,
+        networks: Sequence[Network],
+        text_encoder: TextEncoder,
+        mesh: Mesh | None = None,
+        placement: PlacementNetwork | None = None,
     ) -> None:
         """Takes its networks.
 
@@ -76,8 +83,10 @@ class Cascade:
             networks: one for each stage.
             text_encoder: the one that the configuration names.
             mesh: the devices to draw on; None for where the networks are.
+            placement: the placement network, where the configuration has one.
         """
         self.config = config
+        self._placer = None if placement is None else Placer(placement)
         self.parameters = tuple(parameter_count(network) for network in networks)
         self.text_encoder = text_encoder
         self._stages = tuple(
@@ -105,19 +114,22 @@ class Cascade:
             checkpoint.load_network(file, stage.network, on_host=mesh is not None)
             for file, stage in zip(files, config.stages, strict=True)
         ]
-        return cls(config, networks, encoder, mesh)
+        return cls(config, networks, encoder, mesh, load_placement(config, folder))
 
     @classmethod
     def random(cls, config: CascadeConfig, seed: int, text_encoder: Path | None = None) -> Self:
         """A cascade of random weights; a T5's, if the configuration asks for one, are those of the folder."""
         networks = [build_network(stage.network, nnx.Rngs(seed + i)) for i, stage in enumerate(config.stages)]
-        return cls(config, networks, load_text_encoder(config, text_encoder))
+        placement = None if config.placement is None else PlacementNetwork(config.placement, nnx.Rngs(seed))
+        return cls(config, networks, load_text_encoder(config, text_encoder), placement=placement)
 
     def save(self, folder: Path) -> None:
         """Writes configuration and weights."""
         checkpoint.save_config(self.config, folder)
         for stage in self._stages:
             checkpoint.save_network(stage.network, folder / checkpoint.stage_file(stage.config.size))
+        if self._placer is not None:
+            checkpoint.save_network(self._placer.network, folder / checkpoint.PLACEMENT_FILE)
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -135,9 +147,16 @@ class Cascade:
         Raises:
             ValueError: naming the field, as `guidance.strategy`.
         """
-        for stage in self.config.stages:
-            if stage.size <= size:
-                stage.check_guidance(_guidance(stage, options))
+        stages = [stage for stage in self.config.stages if stage.size <= size]
+        for stage in stages:
+            stage.check_guidance(_guidance(stage, options))
+        used = {_guidance(stage, options).strategy for stage in stages if stage.network.retrieval}
+        for name in ("neighbor_weight", "interleave_ratio"):
+            if used == {Strategy.JOINT} and getattr(options, name) is not None:
+                raise ValueError(
+                    f"guidance.{name}: joint guidance has text_weight alone, which guides text and neighbors together; "
+                    "leave this out, or set guidance.strategy to weighted or interleaved"
+                )
 
     def draw(
         self,
@@ -147,6 +166,7 @@ class Cascade:
         seeds: Sequence[int],
         size: int,
         guidance: GuidanceOptions = GuidanceOptions(),
+        steps_factor: float = 1.0,
     ) -> Generator[StepDone | Drawn, None, None]:
         """Draws one picture for each seed, all in one batch; stop iterating to cancel.
 
@@ -158,6 +178,7 @@ class Cascade:
             seeds: at least one.
             size: one of `sizes`.
             guidance: for the retrieval-conditioned stages.
+            steps_factor: how many times its own steps each stage takes.
 
         Yields:
             One `StepDone` a step, then one `Drawn`.
@@ -173,7 +194,7 @@ class Cascade:
         if len(neighbors) > self.config.maximum_k:
             raise ValueError(f"neighbors: at most {self.config.maximum_k}, got {len(neighbors)}")
         self.check_guidance(guidance, size)
-        yield from self._draw(prompt, neighbors, seeds, size, guidance, brief=False)
+        yield from self._draw(prompt, neighbors, seeds, size, guidance, steps_factor)
 
     def _draw(
         self,
@@ -182,7 +203,8 @@ class Cascade:
         seeds: Sequence[int],
         size: int,
         guidance: GuidanceOptions,
-        brief: bool,
+        steps_factor: float = 1.0,
+        brief: bool = False,
     ) -> Generator[StepDone | Drawn, None, None]:
         """Draws; `brief`ly with the first step alone of each stage whose steps are all compiled as one."""
         slots = _slots(len(neighbors), self.config)
@@ -192,23 +214,28 @@ class Cascade:
         neighbor_text = jax.tree.map(lambda a: jnp.tile(a, (len(seeds),) + (1,) * (a.ndim - 1)), neighbor_text)
         mask = jnp.tile(jnp.arange(slots) < len(neighbors), (len(seeds), 1))
         shown = side_by_side(neighbors) if self.config.side_by_side else neighbors
+        placing = None
+        if self._placer is not None and neighbors:
+            placing = self._placer.placing([shown] * len(seeds), slots, text, neighbor_text, seeds)
         previous: Float[Array, "n height width 3"] | None = None
         for index, stage in enumerate(self._stages[: self.sizes.index(size) + 1]):
             images = None
             if stage.config.network.retrieval:
                 images = jnp.tile(resized(shown, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
             keys = jnp.stack([stage_key(seed, index) for seed in seeds])
-            conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys, empty)
+            placed = layers(placing, stage.config.size) if placing and stage.config.network.placed else None
+            conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys, empty, placed)
             guided = _guidance(stage.config, guidance)
             last = 1 if brief and guided.interval is None else None
-            for sampled in islice(stage.sample(conditions, guided, keys), last):
+            steps = stage.config.with_steps(steps_factor).steps
+            for sampled in islice(stage.sample(conditions, guided, keys, steps_factor), last):
                 previous = sampled.x.block_until_ready()  # JAX runs ahead: what is told as done must be
                 x_0 = sampled.x_0
 
                 def preview(x_0: Float[Array, "n height width 3"] = x_0) -> _Picture:
                     return np.asarray(to_bytes(x_0[0]))
 
-                yield StepDone(index, stage.config.size, sampled.step, stage.config.steps, sampled.evaluations, preview)
+                yield StepDone(index, stage.config.size, sampled.step, steps, sampled.evaluations, preview)
             assert previous is not None  # a stage has at least one step
             # The next stage was trained on pictures of bytes.
             previous = to_float(to_bytes(previous))
@@ -229,6 +256,17 @@ class Cascade:
     def _encode(self, texts: list[str]) -> Text:
         embedding = self.text_encoder.encode(texts)
         return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
+
+
+def load_placement(config: CascadeConfig, folder: Path) -> PlacementNetwork | None:
+    """Return the placement network of a cascade's folder; None for a cascade that has none.
+
+    Raises:
+        ValueError: the weights are missing, or do not fit the configuration.
+    """
+    if config.placement is None:
+        return None
+    return checkpoint.load_placement(folder / checkpoint.PLACEMENT_FILE, config.placement)
 
 
 def size_factor(config: CascadeConfig, index: int) -> int | None:

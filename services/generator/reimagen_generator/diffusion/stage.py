@@ -19,12 +19,14 @@ from jaxtyping import Array, Bool, Float, Key
 from reimagen_generator.config.cascade import Enlargement, Guidance, StageConfig, Strategy
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
+from reimagen_generator.diffusion.copying import copied
 from reimagen_generator.diffusion.resize import consistent, enlarge, shrink
 from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.thresholding import threshold
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Network, Text, in_compute_type
+from reimagen_generator.networks.placement import PlacedReferences
 from reimagen_generator.parallel.placement import constrain_rows, place_parameters, place_rows, together
 
 _Images = Float[Array, "batch height width 3"]
@@ -93,6 +95,7 @@ class Stage:
         previous: _Images | None,
         keys: Key[Array, " batch"],
         empty_text: Text | None = None,
+        placed: PlacedReferences | None = None,
     ) -> Conditions:
         """Everything that does not change from step to step, neighbor maps among it.
 
@@ -104,8 +107,9 @@ class Stage:
             previous: the previous stage's pictures in [-1, 1]; None for the first stage.
             keys: one for each picture.
             empty_text: what stands for no text, for each picture; None where a text is dropped by its mask.
+            placed: the neighbors' things at their places, for a network that takes them.
         """
-        rows = (text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text)
+        rows = (text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text, placed)
         conditions: Conditions = self._conditions(self.parameters, *place_rows(rows, self._mesh))
         return conditions
 
@@ -120,6 +124,7 @@ class Stage:
         previous: _Images | None,
         keys: Key[Array, " batch"],
         empty_text: Text | None,
+        placed: PlacedReferences | None,
     ) -> Conditions:
         network: Network = nnx.merge(self._graph, together(parameters, self._mesh))
         neighbors = None
@@ -127,11 +132,12 @@ class Stage:
             neighbors = encode_neighbors(
                 network, neighbor_images, neighbor_text, neighbor_mask, self.factor, self.config.enlargement
             )
+            neighbors = replace(neighbors, placed=placed)
         low_resolution = None
         if previous is not None and self.factor is not None:
             level = jnp.full(previous.shape[0], self.config.augmentation)
-            enlarged = enlarge(previous, self.factor, self.config.enlargement)
-            low_resolution = augment(self.config, enlarged, level, _noise(keys, _AUGMENTATION, 0, enlarged.shape))
+            noise = _noise(keys, _AUGMENTATION, 0, (len(keys), self.config.size, self.config.size, _CHANNELS))
+            low_resolution = augment(self.config, previous, self.factor, level, noise)
         smaller = previous if self.config.consistent else None
         return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text, smaller), self._mesh)
 
@@ -151,9 +157,11 @@ class Stage:
         x, carry, conditions, keys = rows
         return Stage._step.lower(self, strategy, self.parameters, x, carry, step, times, conditions, weights, keys)
 
-    def sample(self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]) -> Iterator[Sampled]:
-        """Yields after each step; the last step's `x` is the result, in [-1, 1]."""
-        strategy, guided, steps = self._plan(conditions, guidance)
+    def sample(
+        self, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"], steps_factor: float = 1.0
+    ) -> Iterator[Sampled]:
+        """Yields after each of `steps_factor` times the stage's own steps; the last `x` is the result, in [-1, 1]."""
+        strategy, guided, steps = self._plan(conditions, guidance, steps_factor)
         weights = guiding.weights(guidance)
         keys = place_rows(keys, self._mesh)
         x = self._noise(keys)
@@ -172,13 +180,36 @@ class Stage:
         x: _Images = self._loop(strategy, self.parameters, mixed, steps, conditions, weights, keys)
         return x
 
+    def redraw(
+        self, pictures: _Images, time: float, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]
+    ) -> _Images:
+        """Return pictures in [-1, 1] noised to the first step that begins at `time` or later, and drawn from there.
+
+        They keep their composition and get the errors of this stage's own pictures.
+
+        Raises:
+            ValueError: no step begins at `time` or before.
+        """
+        strategy, guided, steps = self._plan(conditions, guidance)
+        left = [step for step in range(len(steps)) if steps[step, 0] <= time]
+        if not left:
+            raise ValueError(f"time: must be at least {steps[:, 0].min():.3f}, the last step's, got {time}")
+        weights = guiding.weights(guidance)
+        alpha, sigma = schedule.alpha_sigma(jnp.asarray(steps[left[0], 1]))
+        x = alpha * pictures + sigma * self._noise(keys)
+        carry = self._sampler.initialize(x)
+        for step in left:
+            used = strategy if guided[step] else None
+            x, _, carry = self._step(used, self.parameters, x, carry, step, steps[step], conditions, weights, keys)
+        return x
+
     def _plan(
-        self, conditions: Conditions, guidance: Guidance
+        self, conditions: Conditions, guidance: Guidance, steps_factor: float = 1.0
     ) -> tuple[Strategy | None, Bool[np.ndarray, " steps"], Float[np.ndarray, "steps 3"]]:
         """The strategy of the guided steps, which steps these are, and t, λ_t and λ_s of each."""
         self.config.check_guidance(guidance)
         any_neighbor = conditions.neighbors is not None and bool(conditions.neighbors.mask.any())
-        grid = schedule.grid(self.config)
+        grid = schedule.grid(self.config.with_steps(steps_factor))
         steps = np.stack([grid.time, grid.log_snr[:-1], grid.log_snr[1:]], axis=1)
         return guiding.strategy_of(guidance, neighbors=any_neighbor), guiding.guided(guidance, grid.log_snr[:-1]), steps
 
@@ -234,6 +265,8 @@ class Stage:
         stacked_x = jnp.concatenate([x] * rows)
         text, neighbors, stacked, stacked_x = constrain_rows((text, neighbors, stacked, stacked_x), self._mesh)
         output = network(stacked_x, jnp.tile(t, rows), text, neighbors, stacked.low_resolution).astype(x.dtype)
+        if self.config.network.placed:
+            output = copied(self.config.prediction, output, neighbors, stacked_x, jnp.tile(log_snr_t, rows))
         # The variance, where one is learned, is that of the rows that keep everything.
         output, variance = output[..., :_CHANNELS], output[: x.shape[0], ..., _CHANNELS:]
         epsilons = prediction.to_epsilon(self.config.prediction, output, stacked_x, jnp.tile(log_snr_t, rows))
@@ -261,12 +294,26 @@ class Stage:
         return _noise(keys, _INITIAL, 0, (len(keys), self.config.size, self.config.size, _CHANNELS))
 
 
-def augment(stage: StageConfig, enlarged: _Images, level: Float[Array, " batch"], noise: _Images) -> LowResolution:
-    """Noise conditioning augmentation: the enlarged smaller picture, noised to *time* `level` (Imagen, section 2.4)."""
+def augment(
+    stage: StageConfig, smaller: _Images, factor: int, level: Float[Array, " batch"], noise: _Images
+) -> LowResolution:
+    """Return the smaller picture enlarged, with noise conditioning augmentation (Imagen, section 2.4).
+
+    Args:
+        stage: which enlarges; it says whether the picture is noised before or after it is enlarged.
+        smaller: in [-1, 1].
+        factor: the stage's size over the smaller picture's.
+        level: the *time* to which it is noised.
+        noise: normal, of the stage's size.
+    """
     alpha, sigma = map(
         schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level, stage.log_snr_shift))
     )
-    return LowResolution(alpha * enlarged + sigma * noise, level)
+    if stage.augment_before_enlarging:
+        # The sum over a square of normal numbers, over its side, is normal again. The picture keeps its contrast.
+        noised = smaller + sigma / alpha * factor * shrink(noise, factor)
+        return LowResolution(enlarge(noised, factor, stage.enlargement), level)
+    return LowResolution(alpha * enlarge(smaller, factor, stage.enlargement) + sigma * noise, level)
 
 
 def encode_neighbors(

@@ -41,6 +41,7 @@ class Drawing:
     size: int
     guidance: GuidanceOptions
     previews: int
+    steps_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,12 @@ class Engine:
         seeds = drawing.seeds[index : index + self._batch_size]
         filled = [*seeds, *[seeds[-1]] * (self._batch_size - len(seeds))]
         events = self.cascade.draw(
-            drawing.prompt, drawing.neighbors, seeds=filled, size=drawing.size, guidance=drawing.guidance
+            drawing.prompt,
+            drawing.neighbors,
+            seeds=filled,
+            size=drawing.size,
+            guidance=drawing.guidance,
+            steps_factor=drawing.steps_factor,
         )
         progress.began = time.monotonic()
         for done, event in enumerate(events, start=1):
@@ -233,7 +239,8 @@ class Engine:
 
     def _steps(self, drawing: Drawing) -> int:
         """How many steps a batch of the drawing takes."""
-        return sum(stage.steps for stage in self.cascade.config.stages if stage.size <= drawing.size)
+        stages = [stage for stage in self.cascade.config.stages if stage.size <= drawing.size]
+        return sum(stage.with_steps(drawing.steps_factor).steps for stage in stages)
 
     def _preview_steps(self, drawing: Drawing) -> frozenset[int]:
         """At which of the first picture's steps, from 1, a preview is due: evenly spread, the end left out."""

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from reimagen_common.addresses import hosts_of, read_address
 from reimagen_common.command_line import told
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.evaluation.commands_metrics import distances
+from reimagen_generator.evaluation.commands_metrics import distances, super_resolution
 
 app = typer.Typer(
     help="""Measure a cascade: draw a benchmark under several settings, score the pictures, write a page of results.
@@ -30,6 +31,7 @@ One folder holds it all, and every step can be killed and run again:
 )
 
 app.command()(distances)
+app.command()(super_resolution)
 
 _Out = Annotated[Path, typer.Argument(help="Folder of this evaluation.")]
 
@@ -115,9 +117,9 @@ def sweep(
     with told(), _refused(), ExitStack() as closing:
         from reimagen_generator.evaluation import sweep as sweeps
         from reimagen_generator.evaluation.benches import items
-        from reimagen_generator.evaluation.drawing import keep_compiled
         from reimagen_generator.evaluation.grounding import Grounding
         from reimagen_generator.evaluation.presets import PRESETS
+        from reimagen_generator.jax_setup import keep_compiled
         from reimagen_generator.retrieval import Retriever
 
         if description in PRESETS:
@@ -127,6 +129,8 @@ def sweep(
         else:
             wanted = sweeps.load(Path(description))
         addresses = dict(_named(given, "retriever", "host:port") for given in retriever)
+        for address in addresses.values():
+            read_address(address, "retriever")
         connections = {name: Retriever(address) for name, address in addresses.items()}
         for connection in connections.values():
             closing.callback(connection.close)
@@ -204,17 +208,17 @@ def rate(
     with told():
         import uvicorn
 
+        from reimagen_common.http_hosts import HostGuard
         from reimagen_generator.evaluation import sweep as sweeps
         from reimagen_generator.evaluation.benches import items
         from reimagen_generator.evaluation.rating.app import Session, create_app, questions
 
-        host, _, port = address.rpartition(":")
-        if not port.isdigit():
-            raise InvalidArgument(f"must be host:port, got {address!r}", field="address")
+        host, port = read_address(address, "address")
         drawn = [name for name in sweeps.stored(out).folders() if (out / name).is_dir()]
         asked = questions(out, setting or drawn, items.read(out / items.ITEMS))
         typer.echo(f"{len(asked):,} pictures to rate at http://{address}, until Ctrl-C")
-        uvicorn.run(create_app(Session(out, asked)), host=host.strip("[]"), port=int(port), log_level="warning")
+        page = HostGuard(create_app(Session(out, asked)), allowed=hosts_of(address, None, ()))
+        uvicorn.run(page, host=host, port=port, log_level="warning")
 
 
 @app.command()

@@ -45,3 +45,33 @@ def distances(
                 typer.echo(f"| {row.folder} | {row.pictures:,} | {row.frechet:.4f} | {kernel} |")
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
+
+
+def super_resolution(
+    weights: Annotated[list[Path], typer.Argument(help="Folders of cascades, a row of the table each.")],
+    pictures: Annotated[Path, typer.Option(help="Folder of training shards (*.tar) of the stage's size of pictures.")],
+    stage: Annotated[int, typer.Option(min=1, help="Which stage, from 1, the first that enlarges.")] = 1,
+    count: Annotated[int, typer.Option(min=1, help="How many pictures, the first of the shards.")] = 50,
+) -> None:
+    """Print how well a stage enlarges true pictures that were shrunk: PSNR beside bicubic, grain and edge width."""
+    with told():
+        from reimagen_generator.evaluation.super_resolution import super_resolution as measure
+
+        try:
+            true = None
+            typer.echo(
+                f"| {count:,} pictures | PSNR, dB | over bicubic | worst | grain | of true | edge width, px | of true |"
+                "\n|---|---|---|---|---|---|---|---|"
+            )
+            for row in measure(weights, stage, pictures, count):
+                true = true or row
+                psnr = f"{row.psnr:.2f} | {row.gain:+.2f} | {row.worst_gain:+.2f}" if row is not true else "| |"
+                grain, width = _beside(row.grain, true.grain), _beside(row.edge_width, true.edge_width)
+                typer.echo(f"| {row.name} | {psnr} | {grain} | {width} |")
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+
+def _beside(value: float, true: float) -> str:
+    """Return two cells: a figure, and how many times the true pictures' it is, where they have one."""
+    return f"{value:.2f} | {f'{value / true:.2f}' if true > 0 else ''}"

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -19,14 +18,15 @@ from jaxtyping import Array, Float, UInt8
 
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig
 from reimagen_generator.config.text import DroppedText
-from reimagen_generator.diffusion.cascade import size_factor, stage_key
+from reimagen_generator.diffusion.cascade import load_placement, size_factor, stage_key
+from reimagen_generator.diffusion.placing import Placer, layers
 from reimagen_generator.diffusion.references import ReferencePair, resized, side_by_side
 from reimagen_generator.diffusion.resize import to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.evaluation.setting import Setting, StageChange
 from reimagen_generator.networks.network import Network, Text
+from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.parallel.mesh import available_mesh
-from reimagen_generator.settings import user_cache
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights import checkpoint
@@ -58,6 +58,7 @@ class BatchDrawer:
         text_encoder: TextEncoder,
         mesh: Mesh | None,
         digest: str,
+        placement: PlacementNetwork | None = None,
     ) -> None:
         """Take its networks.
 
@@ -67,7 +68,9 @@ class BatchDrawer:
             text_encoder: the one that the configuration names.
             mesh: the devices to draw on; None for where the networks are.
             digest: of the files that they are from.
+            placement: the placement network, where the configuration has one.
         """
+        self._placer = None if placement is None else Placer(placement)
         self.config = config
         self.digest = digest
         self._networks = networks
@@ -90,7 +93,7 @@ class BatchDrawer:
             for file, stage in zip(files, config.stages, strict=True)
         ]
         encoder = load_text_encoder(config, text_encoder or folder)
-        return cls(config, networks, encoder, mesh, checkpoint.digest(folder))
+        return cls(config, networks, encoder, mesh, checkpoint.digest(folder), load_placement(config, folder))
 
     def draw(self, rows: Sequence[Row], setting: Setting) -> tuple[Pictures, ...]:
         """Draws the rows, all of which have neighbors or none has; the pictures of each stage, the smallest first.
@@ -109,6 +112,10 @@ class BatchDrawer:
         filled = [[pair.text for pair in row.neighbors] + [""] * (slots - len(row.neighbors)) for row in rows]
         neighbor_text = self._encode([caption for captions in filled for caption in captions])
         mask = jnp.asarray([[place < len(row.neighbors) for place in range(slots)] for row in rows])
+        placing = None
+        if self._placer is not None and rows[0].neighbors:
+            seeds = [row.seed for row in rows]
+            placing = self._placer.placing([row.neighbors for row in rows], slots, text, neighbor_text, seeds)
         pictures: list[Pictures] = []
         previous: Float[Array, "rows height width 3"] | None = None
         for index, config in enumerate(setting.change(self.config)):
@@ -116,7 +123,8 @@ class BatchDrawer:
             keys = jnp.stack([stage_key(row.seed, index) for row in rows])
             images = self._images(rows, config, slots)
             stage = self._stage(index, config)
-            conditions = stage.conditions(text, images, neighbor_text, shown, previous, keys, empty)
+            placed = layers(placing, config.size) if placing and config.network.placed else None
+            conditions = stage.conditions(text, images, neighbor_text, shown, previous, keys, empty, placed)
             for sampled in stage.sample(conditions, config.guidance, keys):
                 last = sampled.x
             pictures.append(np.asarray(to_bytes(last)))
@@ -142,10 +150,3 @@ class BatchDrawer:
     def _encode(self, texts: list[str]) -> Text:
         embedding = self._text_encoder.encode(texts)
         return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
-
-
-def keep_compiled(folder: Path | None = None) -> None:
-    """Keeps compiled code in a folder, so that nothing is compiled twice; by default where the service keeps it."""
-    jax.config.update("jax_compilation_cache_dir", str(folder or user_cache("compiled")))  # type: ignore[no-untyped-call]
-    # By default only what took a second to compile is kept; a stage is many small functions.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # type: ignore[no-untyped-call]

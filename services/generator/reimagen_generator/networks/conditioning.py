@@ -3,7 +3,7 @@
 from flax import nnx
 from jaxtyping import Array, Float
 
-from reimagen_generator.config.networks import NetworkConfig
+from reimagen_generator.config.networks import LevelsConfig
 from reimagen_generator.networks.layers import AttentionPool, TimeEmbedding
 from reimagen_generator.networks.network import LowResolution, Text
 
@@ -11,7 +11,7 @@ from reimagen_generator.networks.network import LowResolution, Text
 class Conditioning(nnx.Module):
     """Adds up the embeddings of what a row is conditioned on."""
 
-    def __init__(self, channels: int, config: NetworkConfig, rngs: nnx.Rngs) -> None:
+    def __init__(self, channels: int, config: LevelsConfig, rngs: nnx.Rngs) -> None:
         self.time = TimeEmbedding(channels, rngs)
         self.pool = AttentionPool(config.text_channels, channels, channels // config.head_channels, rngs)
         self.augmentation = TimeEmbedding(channels, rngs) if config.low_resolution else None

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from reimagen_generator.networks.attention import attend, exclude
 from reimagen_generator.networks.layers import fold, unfold, zero_linear
+from reimagen_generator.networks.placement import PlacedReferences
 from reimagen_generator.networks.warp import WarpSources
 
 _Map = Float[Array, "batch h w channels"]
@@ -109,6 +110,8 @@ class Neighbors:
     mask: Bool[Array, "batch neighbors"]
     warp: WarpSources | None = None
     """What a network that has a warp fetches from."""
+    placed: PlacedReferences | None = None
+    """The neighbors' things at their places, for a network that takes them."""
 
 
 class NeighborAttentions(nnx.Dict[NeighborAttention]):

@@ -4,10 +4,19 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Key
 
-from reimagen_generator.config.networks import AnyNetworkConfig, EfficientUNetConfig, ImagenUNetConfig, UNetConfig
+from reimagen_generator.config.networks import (
+    AnyNetworkConfig,
+    EfficientUNetConfig,
+    FoldedResNetConfig,
+    ImagenUNetConfig,
+    UNetConfig,
+)
+from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.networks.efficient_unet import EfficientUNet
+from reimagen_generator.networks.folded_resnet import FoldedResNet
 from reimagen_generator.networks.imagen_unet import ImagenUNet
 from reimagen_generator.networks.network import Network
+from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.networks.unet import UNet
 
 
@@ -20,6 +29,8 @@ def build_network(config: AnyNetworkConfig, rngs: nnx.Rngs) -> Network:
             return EfficientUNet(config, rngs)
         case ImagenUNetConfig():
             return ImagenUNet(config, rngs)
+        case FoldedResNetConfig():
+            return FoldedResNet(config, rngs)
 
 
 class _OneKey(nnx.Rngs):
@@ -35,4 +46,10 @@ class _OneKey(nnx.Rngs):
 def network_shapes(config: AnyNetworkConfig) -> Network:
     """A network whose parameters are shapes alone: nothing is drawn or allocated, whatever its size."""
     network: Network = nnx.eval_shape(lambda: build_network(config, _OneKey()))
+    return network
+
+
+def placement_shapes(config: PlacementConfig) -> PlacementNetwork:
+    """Return a placement network whose parameters are shapes alone."""
+    network: PlacementNetwork = nnx.eval_shape(lambda: PlacementNetwork(config, _OneKey()))
     return network

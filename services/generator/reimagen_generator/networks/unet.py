@@ -2,6 +2,11 @@
 
     x_t, low resolution ─fold─▶ DStack ──maps──▶ UStack ─unfold─▶ prediction
     neighbors (t = 0) ─────────▶ DStack ──maps──▶ keys, values ──▲  attention, warp
+    canvases: placed neighbors ─fold─▶ + ─────────────────────────────── tail at full size, copy gates
+
+Beyond the paper, the neighbors' things come also as canvases, where the placement network wants them
+(`networks/placement.py`). They join the first convolution and the tail, and of each canvas a gate, for each pixel, says
+how much of it is copied into the prediction (`diffusion/copying.py`).
 
 The neighbors go through the same DStack as the picture, at t = 0 and with their own texts. Their keys and values are
 computed once a picture (`encode_neighbors`), not once a step.
@@ -28,6 +33,7 @@ from reimagen_generator.networks.layers import (
 )
 from reimagen_generator.networks.neighbors import NeighborAttentions, Neighbors
 from reimagen_generator.networks.network import IMAGE_CHANNELS, LowResolution, Network, Text, at_time_zero
+from reimagen_generator.networks.placement import CANVAS_CHANNELS, CANVASES, canvases
 from reimagen_generator.networks.warp import Warp
 
 _Map = Float[Array, "batch h w channels"]
@@ -51,6 +57,30 @@ class _Level(nnx.Module):
     def block(self, index: int, x: _Map, conditioning: Float[Array, "batch conditioning"], text: Text) -> _Map:
         x = self.residual[index](x, conditioning)
         return self.attention[index](x, text.tokens, text.mask) if self.attention else x
+
+
+class _Tail(nnx.Module):
+    """Residual blocks at the picture's full size, which see the input's pixels beside the finest map.
+
+    What it adds to the prediction starts as zero, and the copy gates start nearly closed.
+    """
+
+    def __init__(self, config: UNetConfig, seen: int, conditioning: int, rngs: nnx.Rngs) -> None:
+        dtype, width = jnp.dtype(config.dtype), config.tail_channels
+        self.patch = config.patch
+        self.gates = CANVASES if config.placed else 0
+        self.map_in = nnx.Linear(config.widths[0], width * config.patch**2, dtype=dtype, rngs=rngs)
+        self.pixels_in = conv3x3(seen, width, rngs, dtype=dtype)
+        self.block = ResidualBlock(width, width, conditioning, rngs, style=BlockStyle(dtype=dtype))
+        self.norm_out = GroupNorm(width, num_groups=8, rngs=rngs)
+        self.conv_out = conv3x3(width, config.out_channels + self.gates, rngs, zero=True)
+
+    def __call__(self, h: _Map, seen: _Map, conditioning: Float[Array, "batch conditioning"]) -> _Map:
+        h = unfold(self.map_in(h), self.patch) + self.pixels_in(seen)
+        h = self.conv_out(nnx.silu(self.norm_out(self.block(h, conditioning))))
+        if not self.gates:
+            return h
+        return jnp.concatenate([h[..., : -self.gates], nnx.sigmoid(4.0 * h[..., -self.gates :] - 1.0)], axis=-1)
 
 
 class UNet(Network):
@@ -88,8 +118,17 @@ class UNet(Network):
             if config.warp_heads
             else None
         )
+        canvas_channels = CANVAS_CHANNELS if config.placed else 0
+        self.placed_in = (
+            conv3x3(canvas_channels * config.patch**2, widths[0], rngs, zero=True, dtype=dtype)
+            if config.placed
+            else None
+        )
         self.norm_out = GroupNorm(widths[0], num_groups=8, rngs=rngs)
         self.conv_out = conv3x3(widths[0], config.out_channels * config.patch**2, rngs, zero=True)
+        self.tail = (
+            _Tail(config, image_channels + canvas_channels, conditioning, rngs) if config.tail_channels else None
+        )
 
     def __call__(
         self,
@@ -99,9 +138,10 @@ class UNet(Network):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
-        """The prediction for noised pictures `x` at times in [0, 1]."""
+        """The prediction for noised pictures `x` at times in [0, 1], and for each canvas a gate to copy from it."""
         conditioning = self.conditioning(time, text, low_resolution)
-        skips = self._encode(x, conditioning, text, low_resolution)
+        painted = self._canvases(x, neighbors)
+        skips = self._encode(x, conditioning, text, low_resolution, painted)
         h = skips[-1][-1]
         fine: _Map | None = None
         for level in reversed(range(len(self.up))):
@@ -114,7 +154,22 @@ class UNet(Network):
                 skips[0][-1] = skips[0][-1] + self.warp(h, neighbors.warp, neighbors.mask)
             if level:
                 h = upsample(h)
-        return unfold(self.conv_out(nnx.silu(self.norm_out(h))), self.config.patch)
+        h = nnx.silu(self.norm_out(h))
+        output = unfold(self.conv_out(h), self.config.patch)
+        if self.tail is None:
+            return output
+        seen = [x] if low_resolution is None else [x, low_resolution.image]
+        added = self.tail(h, jnp.concatenate(seen if painted is None else [*seen, painted], axis=-1), conditioning)
+        gates = added[..., output.shape[-1] :]
+        return jnp.concatenate([output + added[..., : output.shape[-1]], gates], axis=-1)
+
+    def _canvases(self, x: _Map, neighbors: Neighbors | None) -> _Map | None:
+        """Return the canvases of a network that takes them; empty ones where there is no neighbor."""
+        if not self.config.placed:
+            return None
+        if neighbors is None or neighbors.placed is None:
+            return jnp.zeros((*x.shape[:3], CANVAS_CHANNELS), x.dtype)
+        return canvases(neighbors.placed, neighbors.mask)
 
     def encode_neighbors(
         self,
@@ -140,11 +195,14 @@ class UNet(Network):
         conditioning: Float[Array, "batch conditioning"],
         text: Text,
         low_resolution: LowResolution | None,
+        painted: _Map | None = None,
     ) -> list[list[_Map]]:
         """DStack: the outputs of each level's blocks."""
         if low_resolution is not None:
             x = jnp.concatenate([x, low_resolution.image], axis=-1)
         h = self.conv_in(fold(x, self.config.patch))
+        if self.placed_in is not None and painted is not None:
+            h = h + self.placed_in(fold(painted, self.config.patch))
         skips: list[list[_Map]] = []
         for level, blocks in enumerate(self.down):
             if level:

@@ -14,7 +14,8 @@ from reimagen_generator.parallel.mesh import FSDP, TENSOR
 _BY_COLUMNS = {
     *("query", "key", "value", "qkv", "text_kv", "score", "pointer"),  # attention
     *("mlp_in", "gate", "linear", "inner"),  # perceptrons and embeddings of scalars
-    *("conv_in", "modulation"),  # residual blocks
+    *("conv_in", "low_in", "modulation"),  # residual blocks
+    *("placed_in", "map_in", "pixels_in"),  # what joins a map
     "text",  # a network's projection of the text's tokens
 }
 _BY_ROWS = {

@@ -6,6 +6,7 @@ from typing import Any
 from flax import nnx
 from pydantic import ValidationError
 
+from reimagen_common.errors import first_fault
 from reimagen_generator.text.stored_network import fill
 from reimagen_generator.text.t5 import T5, T5Config
 from reimagen_generator.weights.importers.names import LINEAR, VECTOR, Source
@@ -31,7 +32,7 @@ def load_config(folder: Path) -> T5Config:
     except OSError as error:
         raise ValueError(f"text_encoder: cannot read {path}: {error}") from error
     except ValidationError as error:
-        raise ValueError(f"text_encoder: {path} is not the configuration of a T5 v1.1: {error}") from error
+        raise ValueError(f"text_encoder: {path} is not the configuration of a T5 v1.1: {first_fault(error)}") from error
 
 
 def load_t5(folder: Path, dtype: Any) -> T5:

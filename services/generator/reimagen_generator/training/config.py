@@ -3,11 +3,14 @@
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from reimagen_common.errors import first_fault
 from reimagen_generator.config.mesh import MeshConfig
+
+PLACEMENT: Final = "placement"
 
 
 class OptimizerKind(StrEnum):
@@ -15,6 +18,15 @@ class OptimizerKind(StrEnum):
 
     ADAM = "adam"
     ADAFACTOR = "adafactor"
+
+
+class X0Loss(StrEnum):
+    """The loss of a network that predicts x_0 (see `training/loss.py`)."""
+
+    WEIGHTED_SQUARES = "weighted-squares"
+    """Squared differences, weighted as v's."""
+    CHARBONNIER = "charbonnier"
+    """Smooth absolute differences, all with the same weight."""
 
 
 class TrainingConfig(BaseModel):
@@ -26,7 +38,9 @@ class TrainingConfig(BaseModel):
     cascade: Path | None = Field(
         None, description="Folder of a cascade, an imported one for example, with the weights to begin from."
     )
-    stage: int = Field(ge=0, description="Which stage of it, from 0.")
+    stage: Annotated[int, Field(ge=0)] | Literal["placement"] = Field(
+        description='Which stage of it, from 0; or "placement", its placement network.'
+    )
     data: Path = Field(description="Folder of training shards (*.tar) with the stage's size of pictures.")
     output: Path = Field(description="Folder for checkpoints, sample sheets and TensorBoard's files.")
     weights: Path = Field(description="Cascade folder that gets the stage's averaged weights when the run ends.")
@@ -40,6 +54,11 @@ class TrainingConfig(BaseModel):
     )
     resolution: int | None = Field(None, description="Train on pictures shrunk to this side; None for the stage's own.")
     initial: Path | None = Field(None, description="Cascade folder whose weights of this stage to begin from.")
+    initial_differs: bool = Field(
+        False,
+        description="The weights of `initial` are another network's: those of the same name and shape are taken, and "
+        "the other parameters begin at random.",
+    )
     text_encoder: Path | None = Field(
         None,
         description="Folder of the network that reads the texts; None where `cascade` or `initial` holds it, or where "
@@ -68,7 +87,13 @@ class TrainingConfig(BaseModel):
         le=1,
         description="Share of neighbors replaced by another picture's; one of each picture is, a tenth as often.",
     )
+    placement_error: float = Field(
+        0.3, ge=0, le=1, description="Share of pictures whose placed neighbors are shown well off their true places."
+    )
     neighbors: int = Field(2, ge=0, le=16, description="Neighbors of a picture; samples with more are cut.")
+    x0_loss: X0Loss = Field(
+        X0Loss.WEIGHTED_SQUARES, description="The loss, where the network predicts x0: weighted-squares or charbonnier."
+    )
     maximum_augmentation: float = Field(0.4, ge=0, le=1, description="aug_level is uniform from 0 to this.")
     time_exponent: float = Field(
         1.0, gt=0, description="Times are u to this power, u uniform; below 1 sees more of high noise."
@@ -91,6 +116,8 @@ class TrainingConfig(BaseModel):
             raise ValueError("cascade: name either a preset or the folder of a cascade")
         if self.cascade is not None and self.initial is not None:
             raise ValueError("initial: with a cascade's folder, the run begins from the weights there")
+        if self.initial_differs and self.initial is None:
+            raise ValueError("initial_differs: names what to do with the weights of `initial`, which is missing")
         if self.cascade is not None and self.cascade.resolve() == self.weights.resolve():
             raise ValueError("weights: must be another folder than cascade, whose weights the run begins from")
         return self
@@ -108,6 +135,15 @@ class TrainingConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _placement_is_whole(self) -> Self:
+        if self.stage == PLACEMENT:
+            if self.draws != 1 or self.crop is not None or self.resolution is not None:
+                raise ValueError("stage: the placement network is trained on whole pictures with one draw each")
+            if self.neighbors == 0:
+                raise ValueError("neighbors: must be at least 1 for the placement network")
+        return self
+
+    @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps: must be less than steps, {self.steps}, got {self.warmup_steps}")
@@ -118,7 +154,10 @@ def load_config(path: Path) -> TrainingConfig:
     """Reads a TOML file.
 
     Raises:
-        ValueError: a field is missing, unknown or out of range (a pydantic.ValidationError, which names it).
+        ValueError: a field is missing, unknown or out of range, and named; or the file is not TOML.
         OSError: the file cannot be read.
     """
-    return TrainingConfig.model_validate(tomllib.loads(path.read_text()))
+    try:
+        return TrainingConfig.model_validate(tomllib.loads(path.read_text()))
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from error

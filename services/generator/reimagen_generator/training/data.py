@@ -1,10 +1,13 @@
 """Reading training shards: WebDataset tars of a picture, its prompt and its neighbors.
 
 A record is the members KEY.png (or .webp, .jpg), KEY.txt, and KEY.neighbor0.png, KEY.neighbor0.txt, KEY.neighbor1.png …
+Composed records also tell where the thing of each neighbor is: KEY.neighbor0.matte.png, KEY.neighbor0.json.
+KEY.low.png is what a super-resolution stage enlarges, where that is not the picture shrunk (`training/redrawing.py`).
 Shards are indexed once by their headers and read at random, so that every epoch is shuffled anew over all of them and
 the position in the data is one number, which a checkpoint holds.
 """
 
+import io
 import os
 import posixpath
 import tarfile
@@ -16,28 +19,59 @@ import grain
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.hidden import is_hidden
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.networks.network import Text
+from reimagen_generator.networks.placement import COPIES, Placements, canvas_of
 from reimagen_generator.pictures import decode
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.loss import Batch
+from reimagen_generator.training.placement import ReferenceTruth
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
 _PICTURES = ("png", "webp", "jpg", "jpeg")
+_SMALLER = "low.png"
+
+
+class NeighborTruth(BaseModel):
+    """Where a neighbor's thing is in the neighbor and in the picture, as KEY.neighborN.json tells."""
+
+    model_config = ConfigDict(frozen=True)
+
+    box: tuple[float, float, float] = Field(description="Center and longest edge of the thing, in shares of the side.")
+    placements: tuple[tuple[float, float, float, float, float], ...] = Field(
+        max_length=COPIES,
+        description="Of each copy in the picture: center, longest edge, 1 if mirrored, angle in radians.",
+    )
+
+
+@dataclass(frozen=True)
+class SampleNeighbor:
+    """A neighbor of a sample; of composed samples, with the truth about its thing."""
+
+    picture: Picture
+    text: str
+    matte: UInt8[np.ndarray, "height width"] | None = None
+    """The opacity of the thing in each pixel."""
+    truth: NeighborTruth | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample, decoded; its pictures are all of one size."""
+    """One training sample, decoded. Its neighbors are all of one size, that of the picture or a multiple."""
 
     picture: Picture
     text: str
-    neighbors: tuple[tuple[Picture, str], ...]
+    neighbors: tuple[SampleNeighbor, ...]
     place: str = ""
     """The shard and the key in it."""
+    smaller: Picture | None = None
+    """What a super-resolution stage enlarges, where that is not the picture shrunk: KEY.low.png."""
 
 
 class BadRecord(ValueError):
@@ -68,21 +102,22 @@ class _Record:
 class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
     """Random access to the samples of all shards of a folder."""
 
-    def __init__(self, folder: Path, side: int | None = None) -> None:
+    def __init__(self, folder: Path, side: int | None = None, smaller_side: int | None = None) -> None:
         """Indexes the shards.
 
         Args:
             folder: of the shards.
             side: what the pictures, all of them squares, must have, in pixels; None for pictures of any size.
+            smaller_side: what the smaller pictures must have that come with some; None for any.
 
         Raises:
             ValueError: the folder holds no shard, or a shard is cut short, is no tar, or holds no record.
         """
-        paths = sorted(folder.glob("*.tar"))
+        paths = sorted(path for path in folder.glob("*.tar") if not is_hidden(path.name))
         if not paths:
             raise ValueError(f"data: no shard (*.tar) in {folder}")
         self.folder = folder
-        self._side = side
+        self._side, self._smaller_side = side, smaller_side
         shards = [_index(path) for path in paths]
         self._records = [record for shard in shards for record in shard]
         self._first = np.cumsum([0] + [len(shard) for shard in shards[:-1]]).tolist()
@@ -98,9 +133,14 @@ class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
         """
         record = self._records[index]
         try:
-            return _decode(record.read(lambda name: True), self._side, record.place)
+            return _decode(record.read(lambda name: True), self._side, self._smaller_side, record.place)
         except (ValueError, InvalidArgument) as error:
             raise BadRecord(f"{record.place}: {error}") from error
+
+    def members(self, index: int) -> tuple[str, dict[str, bytes]]:
+        """Return a record's key, and its members by what follows the key in their names."""
+        record = self._records[index]
+        return record.key, record.read(lambda name: True)
 
     def check(self) -> None:
         """Reads the first record of each shard, until one is a sample.
@@ -150,14 +190,46 @@ def _index(path: Path) -> list[_Record]:
     return list(records.values())
 
 
-def _decode(members: Mapping[str, bytes], side: int | None, place: str) -> Sample:
+def _decode(members: Mapping[str, bytes], side: int | None, smaller_side: int | None, place: str) -> Sample:
     names = {name.partition(".")[0] for name in members if name.startswith("neighbor")}
     ranked = sorted(names, key=lambda name: (len(name), name))
     picture, text = _pair(members, "", side)
-    return Sample(picture, text, tuple(_pair(members, f"{name}.", side) for name in ranked), place)
+    smaller = decode(members[_SMALLER], field=_SMALLER) if _SMALLER in members else None
+    if smaller is not None and smaller_side is not None and smaller.shape[:2] != (smaller_side, smaller_side):
+        height, width, _ = smaller.shape
+        wanted = f"{smaller_side} × {smaller_side} pixels, which the stage enlarges"
+        raise ValueError(f"{_SMALLER}: must have {wanted}, got {width} × {height}")
+    neighbors = tuple(_neighbor(members, f"{name}.", side) for name in ranked)
+    if any(neighbor.picture.shape != neighbors[0].picture.shape for neighbor in neighbors):
+        raise ValueError("the neighbors must all have one size")
+    return Sample(picture, text, neighbors, place, smaller)
 
 
-def _pair(members: Mapping[str, bytes], prefix: str, side: int | None) -> tuple[Picture, str]:
+def _neighbor(members: Mapping[str, bytes], prefix: str, side: int | None) -> SampleNeighbor:
+    picture, text = _pair(members, prefix, side, multiple=True)
+    if f"{prefix}json" not in members:
+        return SampleNeighbor(picture, text)
+    if f"{prefix}matte.png" not in members:
+        raise ValueError(f"there is {prefix}json, and no {prefix}matte.png")
+    truth = NeighborTruth.model_validate_json(members[f"{prefix}json"])
+    with Image.open(io.BytesIO(members[f"{prefix}matte.png"])) as opened:
+        matte = np.asarray(opened.convert("L"))
+    if matte.shape != picture.shape[:2]:
+        raise ValueError(f"{prefix}matte.png: must have the size of its neighbor")
+    return SampleNeighbor(picture, text, matte, truth)
+
+
+def _pair(
+    members: Mapping[str, bytes], prefix: str, side: int | None, *, multiple: bool = False
+) -> tuple[Picture, str]:
+    """Return a picture and its text.
+
+    Args:
+        members: Of the record.
+        prefix: Of the names of the two.
+        side: Which the picture must have, in pixels; None for any.
+        multiple: Accept multiples of the side too.
+    """
     found = [name for kind in _PICTURES if (name := f"{prefix}{kind}") in members]
     if not found:
         raise ValueError(f"there is no picture, {prefix}png, {prefix}webp or {prefix}jpg")
@@ -165,7 +237,7 @@ def _pair(members: Mapping[str, bytes], prefix: str, side: int | None) -> tuple[
         raise ValueError(f"there is no text, {prefix}txt")
     picture = decode(members[found[0]], field=found[0])
     height, width, _ = picture.shape
-    if side is not None and (height, width) != (side, side):
+    if side is not None and (height != width or (height % side if multiple else height - side)):
         raise ValueError(
             f"{found[0]}: {width} × {height} pixels, and the stage takes {side} × {side}; "
             f"`reimagen-retriever neighbors --size {side}` writes such shards"
@@ -177,11 +249,15 @@ def collate(
     samples: list[Sample], encoder: TextEncoder, neighbors: int, dropped_text: DroppedText = DroppedText.MASKED
 ) -> Batch:
     """A batch of samples; pictures with fewer neighbors than `neighbors` are filled up with masked ones."""
-    nothing = (np.zeros_like(samples[0].picture), "")
+    sizes = [neighbor.picture.shape for sample in samples for neighbor in sample.neighbors]
+    nothing = SampleNeighbor(np.zeros(sizes[0] if sizes else samples[0].picture.shape, np.uint8), "")
     filled = [(list(s.neighbors) + [nothing] * neighbors)[:neighbors] for s in samples]
     mask = [[i < len(s.neighbors) for i in range(neighbors)] for s in samples]
-    shape = (len(samples), neighbors, *samples[0].picture.shape)
-    pictures = np.array([[image for image, _ in row] for row in filled], np.uint8).reshape(shape)
+    shape = (len(samples), neighbors, *nothing.picture.shape)
+    pictures = np.array([[neighbor.picture for neighbor in row] for row in filled], np.uint8).reshape(shape)
+    told = neighbors > 0 and any(neighbor.truth for row in filled for neighbor in row)
+
+    smaller = [s.smaller for s in samples if s.smaller is not None]
 
     def encoded(texts: list[str]) -> Text:
         embedding = encoder.encode(texts)
@@ -191,7 +267,33 @@ def collate(
         picture=jnp.asarray(np.stack([s.picture for s in samples])),
         text=encoded([s.text for s in samples]),
         neighbor_pictures=jnp.asarray(pictures),
-        neighbor_text=encoded([text for row in filled for _, text in row]),
+        neighbor_text=encoded([neighbor.text for row in filled for neighbor in row]),
         neighbor_mask=jnp.asarray(mask, bool).reshape(len(samples), neighbors),
         empty_text=encoded([""] * len(samples)) if dropped_text is DroppedText.EMPTY_PROMPT else None,
+        truth=_reference_truth(filled) if told else None,
+        smaller=jnp.asarray(np.stack(smaller)) if len(smaller) == len(samples) else None,
     )
+
+
+def _reference_truth(rows: list[list[SampleNeighbor]]) -> ReferenceTruth:
+    """Return the truth about the neighbors of a batch; of those that tell none, that their things are nowhere."""
+    nowhere = NeighborTruth(box=(0.5, 0.5, 1.0), placements=())
+    truths = [[neighbor.truth or nowhere for neighbor in row] for row in rows]
+    copies = np.zeros((len(rows), len(rows[0]), COPIES, 6), np.float32)
+    copies[..., 2] = 0.5
+    for number, row in enumerate(truths):
+        for rank, truth in enumerate(row):
+            for copy, placement in enumerate(truth.placements):
+                copies[number, rank, copy] = (*placement, 1.0)
+    empty = np.zeros(rows[0][0].picture.shape[:2], np.uint8)
+    mattes = [[empty if neighbor.matte is None else neighbor.matte for neighbor in row] for row in rows]
+    placements = Placements(
+        box=jnp.asarray([[truth.box for truth in row] for row in truths], jnp.float32),
+        center=jnp.asarray(copies[..., :2]),
+        size=jnp.asarray(copies[..., 2]),
+        mirrored=jnp.asarray(copies[..., 3] > 0.5),
+        angle=jnp.asarray(copies[..., 4]),
+        present=jnp.asarray(copies[..., 5] > 0.5),
+    )
+    canvas = [canvas_of([neighbor.text for neighbor in row]) for row in rows]
+    return ReferenceTruth(jnp.asarray(np.array(mattes)), placements, jnp.asarray(canvas, jnp.int32))

@@ -6,6 +6,7 @@ from itertools import chain
 
 import grain
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
@@ -13,8 +14,11 @@ from reimagen_generator.config.text import DroppedText
 from reimagen_generator.parallel.hosts import leads
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.config import TrainingConfig
-from reimagen_generator.training.data import BadRecord, Picture, Sample, ShardSource, collate
+from reimagen_generator.training.data import BadRecord, Sample, ShardSource, collate
 from reimagen_generator.training.loss import Batch
+
+Image8 = UInt8[np.ndarray, "height width *channels"]
+_BOX = Image.Resampling.BOX
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ def samples(source: GoodSamples, config: TrainingConfig, grid: int) -> grain.Map
     data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
     if config.resolution is not None:
         data = data.map(_shrinking(config.resolution))
+    if grid > 1:
+        data = data.map(_with_smaller(grid))
     if config.crop is not None:
         data = data.random_map(_cropping(config.crop, grid))
     return data
@@ -102,20 +108,47 @@ def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], S
         height, width, _ = sample.picture.shape
         top = int(rng.integers((height - side) // grid + 1)) * grid
         left = int(rng.integers((width - side) // grid + 1)) * grid
-        return _changed(sample, lambda image: image[top : top + side, left : left + side])
+        cropped = _changed(sample, lambda image: image[top : top + side, left : left + side])
+        if sample.smaller is None:
+            return cropped
+        top, left, within = top // grid, left // grid, side // grid
+        return replace(cropped, smaller=sample.smaller[top : top + within, left : left + within])
 
     return crop
 
 
+def _with_smaller(factor: int) -> Callable[[Sample], Sample]:
+    """Gives the samples without a smaller picture one: their picture, shrunk."""
+
+    def add(sample: Sample) -> Sample:
+        if sample.smaller is not None:
+            return sample
+        height, width, _ = sample.picture.shape
+        shrunk = Image.fromarray(sample.picture).resize((width // factor, height // factor), Image.Resampling.BOX)
+        return replace(sample, smaller=np.asarray(shrunk))
+
+    return add
+
+
 def _shrinking(side: int) -> Callable[[Sample], Sample]:
-    """Shrinks the picture and its neighbors to a side."""
+    """Shrinks the picture to a side, and its neighbors by as much."""
 
-    def shrink(image: Picture) -> Picture:
-        return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX))
+    def shrink(sample: Sample) -> Sample:
+        scale = side / sample.picture.shape[0]
 
-    return lambda sample: _changed(sample, shrink)
+        def change(image: Image8) -> Image8:
+            height, width = (round(scale * length) for length in image.shape[:2])
+            return np.asarray(Image.fromarray(image).resize((width, height), _BOX))
+
+        shrunk = _changed(sample, change)
+        return shrunk if sample.smaller is None else replace(shrunk, smaller=change(sample.smaller))
+
+    return shrink
 
 
-def _changed(sample: Sample, change: Callable[[Picture], Picture]) -> Sample:
-    neighbors = tuple((change(image), text) for image, text in sample.neighbors)
+def _changed(sample: Sample, change: Callable[[Image8], Image8]) -> Sample:
+    neighbors = tuple(
+        replace(one, picture=change(one.picture), matte=None if one.matte is None else change(one.matte))
+        for one in sample.neighbors
+    )
     return replace(sample, picture=change(sample.picture), neighbors=neighbors)

@@ -2,6 +2,8 @@
 
 t is in [0, 1], stratified over the rows; the loss is the mean squared error of ε or v, whichever the network predicts.
 One that predicts x_0 has the loss of v, since v's error is x_0's over σ, with the weight 1/σ² limited where σ nears 0.
+Or it has the Charbonnier loss, a smooth absolute difference, which a sharp edge at one of several likely places
+minimizes where squared differences ask for the mean of all.
 
 Where a network also puts out a variance, the loss is Improved DDPM's hybrid one: the bound that teaches it is added.
 """
@@ -18,16 +20,22 @@ from jaxtyping import Array, Bool, Float, Key, UInt8
 from reimagen_generator.config.cascade import Prediction, StageConfig
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
-from reimagen_generator.diffusion.resize import enlarge, shrink, to_float
+from reimagen_generator.diffusion.copying import copied
+from reimagen_generator.diffusion.resize import shrink, to_float
 from reimagen_generator.diffusion.stage import augment, encode_neighbors
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Network, Text
-from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.networks.placement import Placements, place
+from reimagen_generator.networks.placement_network import PlacementNetwork
+from reimagen_generator.training.config import TrainingConfig, X0Loss
+from reimagen_generator.training.placement import ReferenceTruth, jittered, placement_loss
 from reimagen_generator.training.variance import variance_bound
 
 _Parameters = TypeVar("_Parameters")
 
 _X0_WEIGHT_LIMIT = 25.0
+_CHARBONNIER_WIDTH = 0.01
+"""Differences below this count as squares, larger ones as they are; pictures are in [-1, 1]."""
 
 
 @jax.tree_util.register_dataclass
@@ -44,6 +52,10 @@ class Batch:
     neighbor_text: Text
     neighbor_mask: Bool[Array, "batch neighbors"]
     empty_text: Text | None = None
+    truth: ReferenceTruth | None = None
+    """Where the things of the neighbors are, of shards that tell."""
+    smaller: UInt8[Array, "batch h w 3"] | None = None
+    """What a super-resolution stage enlarges; None for the pictures, shrunk."""
 
 
 @jax.tree_util.register_dataclass
@@ -59,6 +71,8 @@ class Draws:
     keep_neighbors: Bool[Array, "rows neighbors"]
     distracted: Bool[Array, "pictures neighbors"] | None = None
     """Neighbors whose places are taken by the next picture's, the same for all draws of a picture; None for none."""
+    placements: Placements | None = None
+    """Where the network is shown the neighbors' things, the same for all draws of a picture: near the truth."""
 
 
 def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
@@ -82,6 +96,9 @@ def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
         distracted=_distracted(jax.random.fold_in(key, 7), config, batch.neighbor_mask)
         if config.distractors and config.neighbors
         else None,
+        placements=None
+        if batch.truth is None
+        else jittered(jax.random.fold_in(key, 8), batch.truth.placements, config.placement_error),
     )
 
 
@@ -96,12 +113,22 @@ def _distracted(
 
 
 def loss_by_row(
-    network: Network, stage: StageConfig, factor: int | None, batch: Batch, draws: Draws
+    network: Network,
+    stage: StageConfig,
+    factor: int | None,
+    batch: Batch,
+    draws: Draws,
+    x0_loss: X0Loss = X0Loss.WEIGHTED_SQUARES,
 ) -> Float[Array, " rows"]:
-    """The loss of each row.
+    """Return the loss of each row.
 
     Args:
+        network: of the stage.
+        stage: its configuration.
         factor: this stage's size over the previous one's; None for the first stage.
+        batch: pictures.
+        draws: what is random.
+        x0_loss: the loss of a network that predicts x_0.
     """
     repeat = partial(jnp.repeat, repeats=draws.time.shape[0] // batch.picture.shape[0], axis=0)
     x_0 = to_float(batch.picture)
@@ -109,19 +136,26 @@ def loss_by_row(
     text = guiding.drop_text(text, draws.keep_text, empty_text)
     low_resolution = None
     if factor is not None:
-        smaller = repeat(enlarge(shrink(x_0, factor), factor, stage.enlargement))
+        smaller = shrink(x_0, factor) if batch.smaller is None else to_float(batch.smaller)
         level = schedule.nearest(stage.schedule, draws.augmentation)
-        low_resolution = augment(stage, smaller, level, draws.augmentation_noise)
+        low_resolution = augment(stage, repeat(smaller), factor, level, draws.augmentation_noise)
     neighbors = None
     if stage.network.retrieval and batch.neighbor_mask.shape[1]:
+        pictures = to_float(batch.neighbor_pictures)
         encoded = encode_neighbors(
             network,
-            to_float(batch.neighbor_pictures),
+            of_side(pictures, x_0.shape[1]),
             batch.neighbor_text,
             batch.neighbor_mask,
             factor,
             stage.enlargement,
         )
+        if stage.network.placed:
+            if batch.truth is None or draws.placements is None:
+                raise ValueError("data: a network that takes placed neighbors needs shards that tell their placements")
+            mattes = batch.truth.mattes.astype(jnp.float32) / 255.0
+            placed = place(pictures, mattes, draws.placements, batch.truth.canvas, x_0.shape[1])
+            encoded = replace(encoded, placed=placed)
         if draws.distracted is not None:
             encoded = distract(encoded, draws.distracted)
         neighbors = jax.tree.map(repeat, encoded)
@@ -132,14 +166,62 @@ def loss_by_row(
     alpha, sigma = schedule.alpha_sigma(log_snr)
     x_t = schedule.per_picture(alpha) * x_0 + schedule.per_picture(sigma) * draws.noise
     output = network(x_t, time, text, neighbors, low_resolution)
+    if stage.network.placed:
+        output = copied(stage.prediction, output, neighbors, x_t, log_snr)
     output, variance = output[..., : x_0.shape[-1]], output[..., x_0.shape[-1] :]
-    error = ((output - prediction.target(stage.prediction, x_0, draws.noise, log_snr)) ** 2).mean(axis=(1, 2, 3))
-    if stage.prediction is Prediction.X0:
-        error = error * jnp.minimum(1.0 / sigma**2, _X0_WEIGHT_LIMIT)
+    difference = output - prediction.target(stage.prediction, x_0, draws.noise, log_snr)
+    if stage.prediction is Prediction.X0 and x0_loss is X0Loss.CHARBONNIER:
+        error = jnp.sqrt(difference**2 + _CHARBONNIER_WIDTH**2).mean(axis=(1, 2, 3))
+    else:
+        error = (difference**2).mean(axis=(1, 2, 3))
+        if stage.prediction is Prediction.X0:
+            error = error * jnp.minimum(1.0 / sigma**2, _X0_WEIGHT_LIMIT)
     if stage.network.learned_variance:
         epsilon = prediction.to_epsilon(stage.prediction, output, x_t, log_snr)
         error = error + variance_bound(stage, time, epsilon - draws.noise, variance)
     return error
+
+
+def placement_loss_by_row(
+    network: PlacementNetwork, stage: StageConfig, batch: Batch, draws: Draws
+) -> Float[Array, " rows"]:
+    """Return the placement network's loss of each picture.
+
+    Every other picture is pure noise, as when a drawing begins; the others are noised to the time of the draw.
+
+    Args:
+        network: Is trained.
+        stage: The cascade's first, whose noised pictures it sees.
+        batch: Of shards that tell the true placements.
+        draws: What is random.
+
+    Raises:
+        ValueError: the shards tell no placements.
+    """
+    if batch.truth is None:
+        raise ValueError("data: the placement network is trained on shards that tell the placements of neighbors")
+    rows, side = batch.picture.shape[:2]
+    time = jnp.where(jnp.arange(rows) % 2 == 0, 1.0, draws.time)
+    alpha, sigma = map(
+        schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, time, stage.log_snr_shift))
+    )
+    x_t = alpha * to_float(batch.picture) + sigma * draws.noise
+    references = of_side(to_float(batch.neighbor_pictures), network.config.side)
+    noised = shrink(x_t, side // network.config.picture_side)
+    distribution = network(references, batch.text, batch.neighbor_text, noised, time)
+    return placement_loss(distribution, batch.truth, batch.neighbor_mask)
+
+
+def of_side(
+    images: Float[Array, "batch neighbors height width 3"], side: int
+) -> Float[Array, "batch neighbors side side 3"]:
+    """Return neighbors that are stored larger than the picture at its side."""
+    factor = images.shape[2] // side
+    return (
+        images
+        if factor == 1
+        else shrink(images.reshape(-1, *images.shape[2:]), factor).reshape(*images.shape[:2], side, side, 3)
+    )
 
 
 def distract(encoded: Neighbors, distracted: Bool[Array, "pictures neighbors"]) -> Neighbors:

@@ -20,10 +20,12 @@ from reimagen_generator.config.text import DroppedText
 from reimagen_generator.diffusion.resize import shrink, to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Network, in_compute_type
+from reimagen_generator.networks.placement import place
 from reimagen_generator.parallel.hosts import gathered
 from reimagen_generator.parallel.placement import place_parameters
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.data import Sample, collate
+from reimagen_generator.training.loss import of_side
 
 _SAMPLES = 8
 _PIXELS = _SAMPLES * 256**2
@@ -71,7 +73,9 @@ class Sheets:
         self._samples = samples
         self._batch = collate(list(samples), encoder, max(neighbors, 1), dropped_text)
         self._looks = stage.network.retrieval and neighbors > 0
-        self._smaller = None if factor is None else to_bytes(shrink(to_float(self._batch.picture), factor))
+        self._smaller = self._batch.smaller
+        if factor is not None and self._smaller is None:
+            self._smaller = to_bytes(shrink(to_float(self._batch.picture), factor))
         self._stage: Stage | None = None
 
     def draw(self, network: Network) -> Sheet:
@@ -97,14 +101,20 @@ class Sheets:
         batch = self._batch
         keys = jax.vmap(jax.random.key)(jnp.arange(len(self._samples)))
         previous: Float[jax.Array, "samples h w 3"] | None = None if self._smaller is None else to_float(self._smaller)
+        references = to_float(batch.neighbor_pictures)
+        placed = None
+        if stage.config.network.placed and batch.truth is not None:
+            mattes = batch.truth.mattes.astype(jnp.float32) / 255.0
+            placed = place(references, mattes, batch.truth.placements, batch.truth.canvas, stage.config.size)
         conditions = stage.conditions(
             batch.text,
-            to_float(batch.neighbor_pictures),
+            of_side(references, stage.config.size),
             batch.neighbor_text,
             batch.neighbor_mask & with_neighbors,
             previous,
             keys,
             batch.empty_text,
+            placed,
         )
         return np.asarray(gathered(to_bytes(stage.sample_at_once(conditions, stage.config.guidance, keys))))
 

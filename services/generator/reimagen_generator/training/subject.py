@@ -2,11 +2,18 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from reimagen_generator.config.cascade import CascadeConfig, StageConfig
+from flax import nnx
+from tqdm import tqdm
+
+from reimagen_generator.config.cascade import CascadeConfig, Prediction, StageConfig
+from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.presets import PRESETS
-from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.networks.placement_network import PlacementNetwork
+from reimagen_generator.networks.registry import build_network
+from reimagen_generator.training.config import PLACEMENT, TrainingConfig, X0Loss
 from reimagen_generator.weights import checkpoint
 
 
@@ -21,6 +28,65 @@ def configured_cascade(config: TrainingConfig) -> CascadeConfig:
     if config.preset not in PRESETS:
         raise ValueError(f"preset: {config.preset!r} is unknown; known are {', '.join(sorted(PRESETS))}")
     return PRESETS[config.preset]
+
+
+def new_network(config: TrainingConfig, cascade: CascadeConfig) -> nnx.Module:
+    """Return the network to be trained, of random weights.
+
+    Raises:
+        ValueError: the cascade has no such stage, or no placement network.
+    """
+    rngs = nnx.Rngs(config.seed)
+    if config.stage == PLACEMENT:
+        return PlacementNetwork(_placement(cascade), rngs)
+    return build_network(trained_stage(config, cascade).network, rngs)
+
+
+def stored_network(config: TrainingConfig, cascade: CascadeConfig, folder: Path) -> nnx.Module:
+    """Return the network to be trained with the weights of a cascade's folder.
+
+    Raises:
+        ValueError: the weights are missing, or do not fit.
+    """
+    path = folder / weights_file(config, cascade)
+    if config.initial_differs:
+        network = new_network(config, cascade)
+        taken, all_of_it = checkpoint.load_matching(path, network)
+        tqdm.write(f"{taken:,} of {all_of_it:,} parameters are those of {path}; the others begin at random")
+        return network
+    if config.stage == PLACEMENT:
+        return checkpoint.load_placement(path, _placement(cascade))
+    return checkpoint.load_network(path, trained_stage(config, cascade).network)
+
+
+def weights_file(config: TrainingConfig, cascade: CascadeConfig) -> str:
+    """Return the name of the file of the weights that are trained."""
+    if config.stage == PLACEMENT:
+        return checkpoint.PLACEMENT_FILE
+    return checkpoint.stage_file(trained_stage(config, cascade).size)
+
+
+def trained_stage(config: TrainingConfig, cascade: CascadeConfig) -> StageConfig:
+    """Return the stage that is trained; for the placement network, the first, whose noised pictures it sees.
+
+    Raises:
+        ValueError: the cascade has no such stage.
+    """
+    index = stage_index(config)
+    if index >= len(cascade.stages):
+        raise ValueError(f"stage: {cascade.name} has stages 0 to {len(cascade.stages) - 1}, got {index}")
+    return cascade.stages[index]
+
+
+def stage_index(config: TrainingConfig) -> int:
+    """Return the number of the stage of `trained_stage`."""
+    return 0 if isinstance(config.stage, str) else config.stage
+
+
+def _placement(cascade: CascadeConfig) -> PlacementConfig:
+    if cascade.placement is None:
+        raise ValueError(f"stage: the cascade {cascade.name} has no placement network")
+    return cascade.placement
 
 
 def check_sides(config: TrainingConfig, stage: StageConfig, grid: int) -> None:
@@ -38,6 +104,19 @@ def check_sides(config: TrainingConfig, stage: StageConfig, grid: int) -> None:
     for name, side in (("crop", config.crop), ("resolution", config.resolution)):
         if side is not None and (not 0 < side <= stage.size or side % multiple):
             raise ValueError(f"{name}: must be a multiple of {multiple}, at most {stage.size}, got {side}")
+
+
+def check_loss(config: TrainingConfig, stage: StageConfig) -> None:
+    """Refuse a loss of x_0 for a stage that predicts something else.
+
+    Raises:
+        ValueError: it predicts something else.
+    """
+    if config.x0_loss is not X0Loss.WEIGHTED_SQUARES and stage.prediction is not Prediction.X0:
+        raise ValueError(
+            f"x0_loss: must be {X0Loss.WEIGHTED_SQUARES}, since the stage predicts {stage.prediction} and not x0, "
+            f"got {config.x0_loss}"
+        )
 
 
 def is_trained(parts: tuple[str, ...]) -> Callable[[tuple[Any, ...], Any], bool]:

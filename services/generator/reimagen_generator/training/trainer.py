@@ -24,19 +24,36 @@ from tqdm import tqdm
 from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.networks.network import Network, in_compute_type
-from reimagen_generator.networks.registry import build_network
+from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.parallel.hosts import gathered, leads
 from reimagen_generator.parallel.mesh import available_mesh
 from reimagen_generator.parallel.placement import constrain_parameters, place_parameters, place_rows, together
 from reimagen_generator.parallel.rules import spec
-from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.training.config import PLACEMENT, TrainingConfig
 from reimagen_generator.training.data import ShardSource
 from reimagen_generator.training.loader import GoodSamples, batches, samples
-from reimagen_generator.training.loss import Batch, Draws, draw, loss_and_gradient, loss_by_row
+from reimagen_generator.training.loss import (
+    Batch,
+    Draws,
+    draw,
+    loss_and_gradient,
+    loss_by_row,
+    placement_loss_by_row,
+)
 from reimagen_generator.training.optimizer import build_optimizer
 from reimagen_generator.training.progress import Progress, StepReport
 from reimagen_generator.training.sheets import Sheets, sample_count
-from reimagen_generator.training.subject import check_sides, configured_cascade, is_trained
+from reimagen_generator.training.subject import (
+    check_loss,
+    check_sides,
+    configured_cascade,
+    is_trained,
+    new_network,
+    stage_index,
+    stored_network,
+    trained_stage,
+    weights_file,
+)
 from reimagen_generator.training.texts import training_text_encoder
 from reimagen_generator.weights import checkpoint
 
@@ -64,7 +81,7 @@ class TrainingTask:
     config: TrainingConfig
     stage: StageConfig
     factor: int | None
-    graph: nnx.GraphDef[Network]
+    graph: nnx.GraphDef[Any]
     mesh: Mesh | None
 
 
@@ -82,8 +99,11 @@ def training_step(
 
     def loss_of(parameters: Parameters, batch: Batch, draws: Draws) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
         # Copied, since what is merged is only for this trace, and parts may be computed in traces of their own.
-        network: Network = nnx.merge(task.graph, *together((parameters, frozen), task.mesh), copy=True)
-        losses = loss_by_row(network, task.stage, task.factor, batch, draws)
+        network = nnx.merge(task.graph, *together((parameters, frozen), task.mesh), copy=True)
+        if isinstance(network, PlacementNetwork):
+            losses = placement_loss_by_row(network, task.stage, batch, draws)
+        else:
+            losses = loss_by_row(network, task.stage, task.factor, batch, draws, config.x0_loss)
         return losses.mean(), losses
 
     draws = draw(key, config, batch)
@@ -111,21 +131,20 @@ class Trainer:
                 the network, or the data, weights or a text encoder cannot be read.
         """
         cascade = self._cascade = configured_cascade(config)
-        if config.stage >= len(cascade.stages):
-            raise ValueError(f"stage: {cascade.name} has stages 0 to {len(cascade.stages) - 1}, got {config.stage}")
         self.config = config
-        self.stage = cascade.stages[config.stage]
-        self.factor = size_factor(cascade, config.stage)
+        self.stage = trained_stage(config, cascade)
+        self.factor = size_factor(cascade, stage_index(config))
         check_sides(config, self.stage, self.factor or 1)
+        check_loss(config, self.stage)
         config.output.mkdir(parents=True, exist_ok=True)
-        source = ShardSource(config.data, self.stage.size)
+        source = ShardSource(config.data, self.stage.size, self.factor and self.stage.size // self.factor)
         source.check()
         self._encoder = training_text_encoder(cascade, config, source)
         self._good = GoodSamples(source)
         self._samples = samples(self._good, config, self.factor or 1)
         self._batches = batches(self._samples, config, self._encoder, cascade.dropped_text)
         self._mesh = available_mesh(config.mesh)
-        network, trained = self._beginning(), is_trained(config.trained)
+        network, trained = self._initial_network(), is_trained(config.trained)
         self._graph = nnx.graphdef(network)
         parameters, frozen = (nnx.state(network, which) for which in (trained, nnx.Not(trained)))
         if not jax.tree.leaves(parameters):
@@ -137,12 +156,12 @@ class Trainer:
         self._task = TrainingTask(config, self.stage, self.factor, self._graph, self._mesh)
         self._checkpoints = _checkpoint_manager(config.output)
 
-    def _beginning(self) -> Network:
-        """The network with the weights that the run begins from, which are all that it takes of how they came to be."""
+    def _initial_network(self) -> nnx.Module:
+        """Return the network with the weights that the run begins from."""
         folder = self.config.beginning
         if folder is None:
-            return build_network(self.stage.network, nnx.Rngs(self.config.seed))
-        return checkpoint.load_network(folder / checkpoint.stage_file(self.stage.size), self.stage.network)
+            return new_network(self.config, self._cascade)
+        return stored_network(self.config, self._cascade, folder)
 
     def _sheets(self) -> Sheets:
         config = self.config
@@ -157,9 +176,9 @@ class Trainer:
             self._mesh,
         )
 
-    def result(self) -> Network:
+    def result(self) -> nnx.Module:
         """The network with the averaged weights; what is not trained is exactly what the run began from."""
-        network = self._beginning()
+        network = self._initial_network()
         nnx.update(network, gathered(self.state.average))
         return network
 
@@ -178,7 +197,7 @@ class Trainer:
         told = f"{(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M of them trained"
         tqdm.write(f"{told}, from step {first} of {self.config.steps}")
         with closing(Progress(self.config, first)) as progress:
-            sheets = self._sheets() if self.config.sheet_minutes else None
+            sheets = self._sheets() if self.config.sheet_minutes and self.config.stage != PLACEMENT else None
             self._train(progress, sheets)
             self._save(progress)
             self._checkpoints.wait_until_finished()
@@ -220,9 +239,9 @@ class Trainer:
         if not leads():
             return
         checkpoint.save_config(self._cascade, self.config.weights)
-        checkpoint.save_network(result, self.config.weights / checkpoint.stage_file(self.stage.size))
+        checkpoint.save_network(result, self.config.weights / weights_file(self.config, self._cascade))
         if self.config.cascade is not None:
-            checkpoint.copy_missing_stages(self._cascade, self.config.cascade, self.config.weights)
+            checkpoint.copy_missing_weights(self._cascade, self.config.cascade, self.config.weights)
 
     @partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _step(
@@ -246,7 +265,8 @@ class Trainer:
     def _draw(self, sheets: Sheets, progress: Progress) -> None:
         """Draws a sheet of samples, of weights that were checked."""
         self._check(progress)
-        sheet = sheets.draw(nnx.merge(self._graph, *gathered((self.state.average, self._frozen))))
+        network: Network = nnx.merge(self._graph, *gathered((self.state.average, self._frozen)))
+        sheet = sheets.draw(network)
         if leads():
             path = self.config.output / "sheets" / f"{progress.step:08d}.png"
             path.parent.mkdir(exist_ok=True)

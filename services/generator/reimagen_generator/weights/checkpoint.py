@@ -8,20 +8,25 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from pydantic import ValidationError
 
+from reimagen_common.errors import first_fault
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.networks import AnyNetworkConfig
+from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.networks.network import Network
-from reimagen_generator.networks.registry import network_shapes
+from reimagen_generator.networks.placement_network import PlacementNetwork
+from reimagen_generator.networks.registry import network_shapes, placement_shapes
 from reimagen_generator.weights.shards import StoredTensors, TensorSpec, write_tensors
 
 CONFIG_FILE = "cascade.json"
+PLACEMENT_FILE = "placement.safetensors"
+_Module = TypeVar("_Module", bound=nnx.Module)
 
 
 def stage_file(size: int) -> str:
@@ -29,7 +34,7 @@ def stage_file(size: int) -> str:
     return f"stage-{size}.safetensors"
 
 
-def save_network(network: Network, path: Path, metadata: dict[str, str] | None = None) -> None:
+def save_network(network: nnx.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Writes a network's weights, complete or not at all, in place of those that are there.
 
     Raises:
@@ -42,11 +47,12 @@ def save_network(network: Network, path: Path, metadata: dict[str, str] | None =
         stale.unlink()
 
 
-def copy_missing_stages(config: CascadeConfig, source: Path, target: Path) -> None:
-    """Copies the weights of the stages that a cascade's folder lacks from another one's, so that it is whole."""
-    for stage in config.stages:
-        if not _files(target / stage_file(stage.size)):
-            for file in sorted(_files(source / stage_file(stage.size))):  # an index comes last
+def copy_missing_weights(config: CascadeConfig, source: Path, target: Path) -> None:
+    """Copies the weights that a cascade's folder lacks from another one's, so that it is whole."""
+    names = [stage_file(stage.size) for stage in config.stages] + [PLACEMENT_FILE] * (config.placement is not None)
+    for name in names:
+        if not _files(target / name):
+            for file in sorted(_files(source / name)):  # an index comes last
                 shutil.copyfile(file, target / file.name)
 
 
@@ -66,7 +72,41 @@ def load_network(path: Path, config: AnyNetworkConfig, *, on_host: bool = False)
     Raises:
         ValueError: the file is missing or damaged, or a tensor is missing, left over or of another shape, by its name.
     """
-    network = network_shapes(config)
+    return _loaded(path, network_shapes(config), on_host=on_host)
+
+
+def load_placement(path: Path, config: PlacementConfig, *, on_host: bool = False) -> PlacementNetwork:
+    """Return a placement network of stored weights, as `load_network` does.
+
+    Raises:
+        ValueError: the file is missing or damaged, or a tensor is missing, left over or of another shape, by its name.
+    """
+    return _loaded(path, placement_shapes(config), on_host=on_host)
+
+
+def load_matching(path: Path, network: nnx.Module) -> tuple[int, int]:
+    """Load the tensors that a network has by the same names and in the same shapes.
+
+    Returns:
+        How many numbers were loaded, and how many the network has.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    state = nnx.state(network, nnx.Param)
+    wanted, taken = named(state), 0
+    index = path.with_name(f"{path.name}.index.json")
+    with StoredTensors(index if index.is_file() else path) as stored:
+        for name, value in wanted.items():
+            if stored.shapes.get(name) == value.shape:
+                tensor = stored.read(name).astype(np.float32)
+                value.set_value(jnp.asarray(tensor))
+                taken += tensor.size
+    nnx.update(network, state)
+    return taken, sum(value.size for value in wanted.values())
+
+
+def _loaded(path: Path, network: _Module, *, on_host: bool) -> _Module:
     state = nnx.state(network, nnx.Param)
     wanted = named(state)
     index = path.with_name(f"{path.name}.index.json")
@@ -101,13 +141,13 @@ def load_config(folder: Path) -> CascadeConfig:
     try:
         return CascadeConfig.model_validate_json(path.read_text())
     except ValidationError as error:
-        raise ValueError(f"weights: {path} is not a cascade's configuration: {error}") from error
+        raise ValueError(f"weights: {path} is not a cascade's configuration: {first_fault(error)}") from error
 
 
 def digest(folder: Path) -> str:
     """SHA-256 of a cascade's configuration and weights, in hexadecimal digits: another one draws other pictures."""
     whole = hashlib.sha256()
-    for path in sorted([folder / CONFIG_FILE, *folder.glob("stage-*")]):
+    for path in sorted([folder / CONFIG_FILE, *folder.glob("stage-*"), *folder.glob(PLACEMENT_FILE)]):
         with path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()

@@ -7,10 +7,12 @@ import grpc
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1 import retrieval_pb2_grpc
 from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.knowledge_base.manifest import Vectors
 from reimagen_retriever.knowledge_base.pair import SourcePair
-from reimagen_retriever.search import DEFAULT_K, Explanation, Method, Minima, Search
+from reimagen_retriever.nothing_found import NothingFound
+from reimagen_retriever.search import DEFAULT_K, Defaults, Explanation, Method, Search
 from reimagen_retriever.service import MAXIMUM_ANSWER_BYTES, Answer, FoundPair, Retriever
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Retrieval"].full_name
@@ -23,6 +25,13 @@ _METHODS: dict[int, Method] = {
     pb.METHOD_DENSE: "dense",
     pb.METHOD_HYBRID: "hybrid",
 }
+_RELEVANCES: dict[int, Relevance | None] = {
+    pb.RELEVANCE_UNSPECIFIED: None,
+    pb.RELEVANCE_ANY: "any",
+    pb.RELEVANCE_ENTITY: "entity",
+    pb.RELEVANCE_PHRASE: "phrase",
+}
+_RELEVANCE_NUMBERS = {"any": pb.RELEVANCE_ANY, "entity": pb.RELEVANCE_ENTITY, "phrase": pb.RELEVANCE_PHRASE}
 _CACHE_STATES = {"up": pb.CACHE_STATE_UP, "down": pb.CACHE_STATE_DOWN, "off": pb.CACHE_STATE_OFF}
 
 
@@ -74,21 +83,24 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
             format_version=manifest.format_version,
             pairs=manifest.pairs,
             licenses=manifest.licenses,
-            minimum_overlap=description.minima.overlap,
+            relevance=_RELEVANCE_NUMBERS[description.defaults.relevance],
             cache=_CACHE_STATES[description.cache],
-            vectors=_vectors(manifest.vectors, description.minima) if manifest.vectors else None,
+            vectors=_vectors(manifest.vectors, description.defaults) if manifest.vectors else None,
         )
 
 
 def _search(request: pb.SearchRequest, within: str = "") -> Search:
     if request.method not in _METHODS:
-        raise InvalidArgument(f"{request.method} is none that this service knows", field=f"{within}method")
+        raise InvalidArgument(f"unknown method {request.method}", field=f"{within}method")
+    if request.relevance not in _RELEVANCES:
+        raise InvalidArgument(f"unknown relevance {request.relevance}", field=f"{within}relevance")
     return Search(
         query=request.query,
         k=request.k or DEFAULT_K,
         method=_METHODS[request.method],
         omit_images=request.omit_images,
         minimum_score=request.minimum_score if request.HasField("minimum_score") else None,
+        relevance=_RELEVANCES[request.relevance],
         per_entity=request.per_entity,
         filters=Filters(
             licenses=tuple(request.filters.licenses),
@@ -133,16 +145,30 @@ def _response(answer: Answer) -> pb.SearchResponse:
         )
         for rank, found in enumerate(answer.neighbors, start=1)
     )
-    return pb.SearchResponse(neighbors=neighbors, generation=answer.generation, cached=answer.cached)
+    return pb.SearchResponse(
+        neighbors=neighbors,
+        generation=answer.generation,
+        cached=answer.cached,
+        nothing_found=_nothing_found(answer.nothing_found) if answer.nothing_found else None,
+    )
 
 
-def _vectors(vectors: Vectors, minima: Minima) -> pb.Vectors:
+def _nothing_found(nothing: NothingFound) -> pb.NothingFound:
+    return pb.NothingFound(
+        reason=nothing.reason,
+        field=nothing.field,
+        nearest=_pair(FoundPair(nothing.nearest.pair, b"")) if nothing.nearest else None,
+        lacking=nothing.lacking,
+    )
+
+
+def _vectors(vectors: Vectors, defaults: Defaults) -> pb.Vectors:
     return pb.Vectors(
         of=vectors.of,
         kind=vectors.kind,
         dimension=vectors.dimension,
         encoder_digest=vectors.encoder_digest,
-        minimum_cosine=vectors.minimum_cosine if minima.cosine is None else minima.cosine,
+        minimum_cosine=vectors.minimum_cosine if defaults.cosine is None else defaults.cosine,
     )
 
 
@@ -153,7 +179,7 @@ def _explanation(explanation: Explanation) -> pb.Explanation:
             pb.Explanation.Term(term=term.term, times=term.times, idf=term.idf, tf=term.tf, score=term.score)
             for term in explanation.terms
         ],
-        overlap=explanation.overlap,
+        named=explanation.named,
         cosine=hit.cosine,
         bm25_rank=hit.bm25_rank,
         dense_rank=hit.dense_rank,

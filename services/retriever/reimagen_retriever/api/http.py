@@ -1,52 +1,94 @@
 """The REST face of the retriever."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlsplit
 
-from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_common.errors import NOT_BLANK, InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
-from reimagen_common.http_errors import Problem, register_error_handlers
-from reimagen_common.http_server import BodyLimit, Places
-from reimagen_retriever.index.filters import Filters
-from reimagen_retriever.knowledge_base.pair import SourcePair
+from reimagen_common.http_bodies import Bodies, BodyLimits, Places
+from reimagen_common.http_docs import add_docs
+from reimagen_common.http_errors import register_error_handlers
+from reimagen_common.http_hosts import link
+from reimagen_common.http_openapi import binary, describe_api
+from reimagen_common.models import WHOLE, NullIsUnset, when
+from reimagen_retriever.api.pair_bodies import AddResponse, DeleteResponse, PairsForm, Rejection
+from reimagen_retriever.index.bm25 import Relevance
+from reimagen_retriever.index.filters import (
+    LONGEST_SOURCE,
+    LONGEST_VALUE,
+    MAXIMUM_EXCLUDED,
+    MAXIMUM_SIDE,
+    MAXIMUM_VALUES,
+    Filters,
+)
+from reimagen_retriever.knowledge_base.pair import MAXIMUM_ID_BYTES
 from reimagen_retriever.search import DEFAULT_K, MAXIMUM_K, MAXIMUM_QUERY_CHARACTERS, Method, Search
-from reimagen_retriever.service import FoundPair, Retriever
+from reimagen_retriever.service import Answer, FoundPair, Retriever
 
-_BODY_BYTES: Final = 64 * 1024 * 1024
+_MIB: Final = 1024 * 1024
+_PAIRS_PATH: Final = "/v1/pairs"
+_TITLE: Final = "Re-Imagen's knowledge base"
 _DESCRIPTION: Final = "The (image, text) pairs of a knowledge base: found by texts, read, added and removed."
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"model": Problem, "description": "A field is wrong; `field` names it."},
-    429: {"model": Problem, "description": "Too many requests are waiting; `Retry-After` says when to come back."},
-    503: {"model": Problem, "description": "The service is starting or stopping."},
+_SERVING: Final[dict[int | str, dict[str, Any]]] = {
+    429: {"description": "Too many requests are waiting; `Retry-After` says when to come back."},
+    503: {"description": "The service is starting or stopping, or can't be written to now."},
 }
-_MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"model": Problem, "description": "No pair has the id."}}
+_CHANGING: Final[dict[int | str, dict[str, Any]]] = {403: {"description": "Pages of other sites may change nothing."}}
+_MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "No pair has the id."}}
+_PICTURE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The file.", "content": binary("image/png", "image/jpeg", "image/webp")},
+    304: {"description": "The picture is still the one of the given ETag."},
+}
+
+_BM25_ALONE: Final = when("per_entity", {"const": True}, {"method": {"enum": ["bm25", None]}})
+
+License = Annotated[str, Field(max_length=LONGEST_VALUE)]
+Source = Annotated[str, Field(min_length=1, max_length=LONGEST_SOURCE)]
+PairId = Annotated[str, Path(alias="id", min_length=1, max_length=MAXIMUM_ID_BYTES, description="The pair's id.")]
 
 
-class SearchRequest(BaseModel):
+class SearchRequest(NullIsUnset):
     """What is asked for."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"allOf": [_BM25_ALONE]})
 
-    query: str = Field(description=f"Free text, usually a prompt: 1 to {MAXIMUM_QUERY_CHARACTERS:,} characters.")
-    k: int = Field(DEFAULT_K, description=f"How many pairs at most, 1 to {MAXIMUM_K}.")
+    query: str = Field(
+        min_length=1,
+        max_length=MAXIMUM_QUERY_CHARACTERS,
+        pattern=NOT_BLANK,
+        description="Free text, usually a prompt: 1 to 1,000 characters, not all of them spaces.",
+    )
+    k: Annotated[int, Field(ge=1, le=MAXIMUM_K), WHOLE] = Field(DEFAULT_K, description="How many pairs at most.")
     method: Method = Field("bm25", description="By words, by meaning (where the base has vectors), or both.")
     minimum_score: float | None = Field(
-        None, description="Pairs that score below this are no neighbors; unset, the service tells by what texts share."
+        None,
+        ge=-1,
+        allow_inf_nan=False,
+        description="Pairs that score below this are no neighbors. Unless `relevance` is set, all others are.",
+    )
+    relevance: Relevance | None = Field(
+        None,
+        description="What a caption must have: any word of the query, the main word of what the query asks for "
+        "(`entity`), or every word of the phrase that names it; unset, the service's default.",
     )
     per_entity: bool = Field(
         False, description="Pairs for each of the things that the query names, in turn; with bm25 alone."
     )
-    licenses: list[str] = Field([], description="Pairs under one of these alone; an empty one means unknown.")
-    sources: list[str] = Field([], description="Pairs whose source begins with one of these alone.")
-    minimum_side: int = Field(0, description="Pixels that a picture's shorter side has at least.")
+    licenses: list[License] = Field(
+        [], max_length=MAXIMUM_VALUES, description="Pairs under one of these alone; an empty one means unknown."
+    )
+    sources: list[Source] = Field(
+        [], max_length=MAXIMUM_VALUES, description="Pairs whose source begins with one of these alone."
+    )
+    minimum_side: Annotated[int, Field(ge=0, le=MAXIMUM_SIDE), WHOLE] = Field(
+        0, description="Pixels that a picture's shorter side has at least."
+    )
     safe_only: bool = Field(False, description="Leave out what its source says is unsafe; of the unknown, none.")
-    exclude_ids: list[str] = Field([], description="Leave these out.")
+    exclude_ids: list[License] = Field([], max_length=MAXIMUM_EXCLUDED, description="Leave these out.")
     keep_duplicates: bool = Field(False, description="All of several nearly equal pictures, not the best alone.")
     explain: bool = Field(False, description="Tell why each pair was found.")
 
@@ -58,6 +100,7 @@ class SearchRequest(BaseModel):
             omit_images=True,
             method=self.method,
             minimum_score=self.minimum_score,
+            relevance=self.relevance,
             per_entity=self.per_entity,
             filters=Filters(
                 licenses=tuple(self.licenses),
@@ -69,6 +112,12 @@ class SearchRequest(BaseModel):
             ),
             explain=self.explain,
         )
+
+
+class SearchBody(SearchRequest):
+    """What is asked for, in JSON, whose types are told apart."""
+
+    model_config = ConfigDict(strict=True)
 
 
 class Pair(BaseModel):
@@ -99,7 +148,7 @@ class Reason(BaseModel):
     """Why a pair was found."""
 
     terms: list[Term] = Field(description="The most first; none where it was found by vectors alone.")
-    overlap: float = Field(description="How much query and text have in common, 0 to 1.")
+    named: list[str] = Field(description="The things of the query that the caption names.")
     cosine: float | None = Field(description="Of the vectors of query and pair, where they were compared.")
     bm25_rank: int | None = Field(description="Of a hybrid search, in BM25's ranking.")
     dense_rank: int | None = Field(description="Of a hybrid search, in the vectors' ranking.")
@@ -113,131 +162,95 @@ class Neighbor(Pair):
     explanation: Reason | None = Field(None, description="Where `explain` asked for it.")
 
 
+class NothingFound(BaseModel):
+    """Why a search found nothing."""
+
+    reason: str
+    field: str = Field(description="Of the request, to change.")
+    nearest: Pair | None = Field(description="What would be found first if all pairs were taken.")
+    lacking: list[str] = Field(description="Words of the query that the nearest pair's caption would need.")
+
+
 class SearchResponse(BaseModel):
     """What was found, best first."""
 
     neighbors: list[Neighbor] = Field(description="Fewer than k, or none, when no more pairs are relevant.")
     generation: str = Field(description="The generation of the knowledge base that answered.")
     cached: bool = Field(description="Whether the answer came from the cache.")
+    nothing_found: NothingFound | None = Field(description="Why there are no neighbors, where there are none.")
 
 
-class PairsForm(BaseModel):
-    """Pairs that are sent: the first picture belongs to the first text, and so on."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    image: list[UploadFile] = Field(min_length=1, description="Picture files (PNG, JPEG or WebP), at most 4 MiB each.")
-    text: list[str] = Field(description="What each picture shows.")
-    id: list[str] = Field([], description="The id of each pair; none: they are named after their pictures' SHA-256.")
-    source: list[str] = Field([""], description="Where each picture came from, or one for all.")
-    license: list[str] = Field([""], description="SPDX identifier or name for each picture, or one for all.")
-
-    def check(self) -> None:
-        """Refuses what does not fit together.
-
-        Raises:
-            InvalidArgument: naming the field.
-        """
-        count = len(self.image)
-        for name, fitting in (("text", {count}), ("id", {0, count}), ("source", {1, count}), ("license", {1, count})):
-            given = len(getattr(self, name))
-            if given not in fitting:
-                raise InvalidArgument(f"there are {count:,} pictures, got {given:,} of these", field=name)
-
-    def ids(self) -> list[str]:
-        """The id of each pair."""
-        return self.id or [hashlib.sha256(image.file.read()).hexdigest()[:32] for image in self.image]
-
-    def entries(self, ids: Sequence[str]) -> Iterator[SourcePair]:
-        """The pairs, each picture read only when it is its turn."""
-        for number, (identifier, image) in enumerate(zip(ids, self.image, strict=True)):
-            image.file.seek(0)
-            yield SourcePair(
-                place=f"image[{number}]",
-                id=identifier,
-                text=self.text[number],
-                image=image.file.read(),
-                source=self.source[number % len(self.source)],
-                license=self.license[number % len(self.license)],
-            )
-
-
-class Rejection(BaseModel):
-    """A pair that could not be taken, and why."""
-
-    place: str = Field(description="Which of those that were sent.", examples=["image[0]"])
-    reason: str
-    detail: str
-
-
-class AddResponse(BaseModel):
-    """What became of the pairs that were sent."""
-
-    ids: list[str] = Field(description="Of all pairs that were sent, in their order.")
-    added: int
-    updated: int = Field(description="Took the place of the pair that had their id.")
-    unchanged: int = Field(description="Were there already, just so.")
-    rejected: list[Rejection]
-    generation: str = Field(description="A generation of the knowledge base that has all this in it.")
-
-
-class DeleteResponse(BaseModel):
-    """What was removed."""
-
-    removed: int
-    generation: str = Field(description="A generation of the knowledge base that lacks it.")
-
-
-def create_app(retriever: Retriever, operations: APIRouter, *, workers: int) -> FastAPI:
+def create_app(
+    retriever: Retriever, operations: APIRouter, *, workers: int, body_seconds: float, base_url: str | None
+) -> FastAPI:
     """Make the application.
 
     Args:
         retriever: What answers.
         operations: The routes for operators.
-        workers: How many requests are answered at once; as many calls over gRPC are.
+        workers: How many requests are answered, and uploads held, at once; as many calls over gRPC are answered.
+        body_seconds: What a body may take to arrive, see `BodyLimits`.
+        base_url: What links begin with; None for the host that the client named.
     """
-    app = FastAPI(title="Re-Imagen's knowledge base", description=_DESCRIPTION, version="1")
-    app.add_middleware(BodyLimit, maximum_bytes=_BODY_BYTES, advice="send fewer pictures at once")
+    app = FastAPI(
+        title="Re-Imagen's knowledge base", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None
+    )
+    add_docs(app)
+    describe_api(app)
+    limits = BodyLimits(
+        maximum_bytes=4 * _MIB,
+        larger={_PAIRS_PATH: 64 * _MIB},
+        advice="send fewer pictures, or shorter lists, at once",
+        uploads=workers,
+        seconds=body_seconds,
+    )
     app.add_middleware(Places, places=workers * (1 + WAITING_PER_WORKER))
+    app.add_middleware(Bodies, limits=limits)
     register_error_handlers(app)
-    app.include_router(_knowledge_base_router(retriever))
+    app.include_router(_knowledge_base_router(retriever, base_url))
     app.include_router(operations)
     return app
 
 
-def _knowledge_base_router(retriever: Retriever) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["knowledge base"], responses=_ERRORS)
+def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["knowledge base"], responses=_SERVING)
 
     @router.get("/search")
     def search(asked: Annotated[SearchRequest, Query()], request: Request) -> SearchResponse:
         """Find the pairs that match a query best, best first."""
         answer = retriever.search(asked.search())
         neighbors = [
-            Neighbor(**_fields(found, request), rank=rank, score=found.score, explanation=_reason(found))
+            Neighbor(**_fields(found, request, base_url), rank=rank, score=found.score, explanation=_reason(found))
             for rank, found in enumerate(answer.neighbors, start=1)
         ]
-        return SearchResponse(neighbors=neighbors, generation=answer.generation, cached=answer.cached)
+        return SearchResponse(
+            neighbors=neighbors,
+            generation=answer.generation,
+            cached=answer.cached,
+            nothing_found=_nothing_found(answer, request, base_url),
+        )
 
     @router.post("/search")
-    def search_by_body(asked: SearchRequest, request: Request) -> SearchResponse:
+    def search_by_body(asked: SearchBody, request: Request) -> SearchResponse:
         """Find the pairs that match a query best, best first; for queries that are to be in no log of addresses."""
         return search(asked, request)
 
     # Ids may hold slashes: what ends with /image is the picture's address.
-    @router.get("/pairs/{pair_id:path}/image", name="pair_image", response_class=Response, responses=_MISSING)
-    def read_image(pair_id: str, request: Request) -> Response:
+    @router.get("/pairs/{id:path}/image", name="pair_image", response_class=Response, responses=_PICTURE | _MISSING)
+    def read_image(pair_id: PairId, if_none_match: Annotated[str, Header()] = "") -> Response:
         """Read a pair's picture, byte for byte as it was added; its ETag is the file's SHA-256."""
+        _refuse_too_long(pair_id)
         found = retriever.get_pair(pair_id, omit_image=True)
         tag = f'"{found.pair.sha256}"'
         # A pair of the same id may come to have another picture: it is to be asked for anew, if cheaply.
         headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-        if tag in (given.strip().removeprefix("W/") for given in request.headers.get("if-none-match", "").split(",")):
+        if tag in (given.strip().removeprefix("W/") for given in if_none_match.split(",")):
             return Response(status_code=304, headers=headers)
         found = retriever.get_pair(pair_id)
         headers["ETag"] = f'"{found.pair.sha256}"'
         return Response(found.image, media_type=found.pair.media_type, headers=headers)
 
-    @router.post("/pairs", dependencies=[Depends(_refuse_other_sites)])
+    @router.post("/pairs", responses=_CHANGING, dependencies=[Depends(_refuse_other_sites)])
     def add_pairs(sent: Annotated[PairsForm, Form(media_type="multipart/form-data")]) -> AddResponse:
         """Add pairs, or replace those that have their ids; when the answer comes they are safe on disk, and found.
 
@@ -259,20 +272,28 @@ def _knowledge_base_router(retriever: Retriever) -> APIRouter:
             generation=added.generation,
         )
 
-    @router.delete("/pairs/{pair_id:path}", responses=_MISSING, dependencies=[Depends(_refuse_other_sites)])
-    def delete_pair(pair_id: str) -> DeleteResponse:
+    @router.delete("/pairs/{id:path}", responses=_MISSING | _CHANGING, dependencies=[Depends(_refuse_other_sites)])
+    def delete_pair(pair_id: PairId) -> DeleteResponse:
         """Remove a pair; when the answer comes no search finds it, cached or not."""
+        _refuse_too_long(pair_id)
         deleted = retriever.delete_pairs([pair_id])
         if not deleted.removed:
             raise NotFound(f"no pair of the knowledge base has the id {pair_id!r}", field="id")
         return DeleteResponse(removed=deleted.removed, generation=deleted.generation)
 
-    @router.get("/pairs/{pair_id:path}", responses=_MISSING)
-    def read_pair(pair_id: str, request: Request) -> Pair:
+    @router.get("/pairs/{id:path}", responses=_MISSING)
+    def read_pair(pair_id: PairId, request: Request) -> Pair:
         """Read what is known of a pair."""
-        return Pair(**_fields(retriever.get_pair(pair_id, omit_image=True), request))
+        _refuse_too_long(pair_id)
+        return Pair(**_fields(retriever.get_pair(pair_id, omit_image=True), request, base_url))
 
     return router
+
+
+def _refuse_too_long(pair_id: str) -> None:
+    """An id of few characters may still have more bytes than any pair's."""
+    if len(pair_id.encode("utf-8", "replace")) > MAXIMUM_ID_BYTES:
+        raise NotFound(f"no pair's id has more than {MAXIMUM_ID_BYTES} bytes of UTF-8", field="id")
 
 
 def _refuse_other_sites(request: Request) -> None:
@@ -288,18 +309,26 @@ def _reason(found: FoundPair) -> Reason | None:
     hit = found.explanation.hit
     return Reason(
         terms=[Term(**asdict(term)) for term in found.explanation.terms],
-        overlap=found.explanation.overlap,
+        named=list(found.explanation.named),
         cosine=hit.cosine,
         bm25_rank=hit.bm25_rank,
         dense_rank=hit.dense_rank,
     )
 
 
-def _fields(found: FoundPair, request: Request) -> dict[str, Any]:
+def _nothing_found(answer: Answer, request: Request, base_url: str | None) -> NothingFound | None:
+    nothing = answer.nothing_found
+    if nothing is None:
+        return None
+    nearest = Pair(**_fields(FoundPair(nothing.nearest.pair, b""), request, base_url)) if nothing.nearest else None
+    return NothingFound(reason=nothing.reason, field=nothing.field, nearest=nearest, lacking=list(nothing.lacking))
+
+
+def _fields(found: FoundPair, request: Request, base_url: str | None) -> dict[str, Any]:
     pair = found.pair
     return {
         "id": pair.id,
         "text": pair.contents,
-        "url": str(request.url_for("pair_image", pair_id=quote(pair.id))),
+        "url": link(request, base_url, "pair_image", id=quote(pair.id)),
         **pair.model_dump(include={"sha256", "media_type", "width", "height", "source", "license"}),
     }

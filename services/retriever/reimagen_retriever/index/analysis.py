@@ -5,12 +5,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reimagen_common.normalization import normalized
 from reimagen_retriever.index.jvm import in_java, start_jvm
 
-# Not th: the Java that we bring has no Thai segmentation.
 Language = Literal[
     "ar", "bn", "da", "de", "en", "es", "fi", "fr", "hi", "hu", "id", "it", "ja", "ko", "nl", "no", "pt", "ru", "te",
-    "tr", "zh",
+    "th", "tr", "zh",
 ]  # fmt: skip
 
 # Their tokenizers look beyond white space; those of the others never do.
@@ -34,7 +34,14 @@ class Analysis(BaseModel):
         start_jvm()
         from pyserini.analysis import get_lucene_analyzer
 
+        if self.language == "th":
+            # Lucene's needs a Java that knows Thai words; `normalized` has made pairs of letters of them.
+            return get_lucene_analyzer(language="en", stemming=False, stopwords=False)
         return get_lucene_analyzer(language=self.language)
+
+    def normalized(self, text: str) -> str:
+        """Return a text as it is to be given to the analyzer."""
+        return normalized(for_java(text), self.language)
 
 
 class Analyzer:
@@ -47,6 +54,7 @@ class Analyzer:
 
     @in_java
     def __init__(self, analysis: Analysis) -> None:
+        self._analysis = analysis
         self._analyzer = analysis.analyzer()
         from pyserini.analysis import JAnalyzerUtils
 
@@ -56,6 +64,7 @@ class Analyzer:
 
     def terms(self, text: str) -> list[str]:
         """The terms of a text, in their order; all punctuation is harmless."""
+        text = self._analysis.normalized(text)
         if not (self._by_word and text.isascii()):
             return list(self._in_java(text))
         terms: list[str] = []
@@ -65,7 +74,7 @@ class Analyzer:
 
     @in_java
     def _in_java(self, text: str) -> tuple[str, ...]:
-        return tuple(self._analyze(self._analyzer, for_java(text)).toArray())
+        return tuple(self._analyze(self._analyzer, text).toArray())
 
 
 def for_java(text: str) -> str:

@@ -6,32 +6,27 @@ b = 0.4 unless the base was built with others, equal scores in the order of the 
 Lucene lays out its segments, unlike that of its document numbers.
 """
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from reimagen_retriever.index.analysis import Analysis, Analyzer
-from reimagen_retriever.index.filters import EVERYTHING, Filters, filtered
+from reimagen_retriever.index.entities import Thing, ThingReader, Things
+from reimagen_retriever.index.filters import EVERYTHING, Filters, filtered, naming
 from reimagen_retriever.index.hits import Hit, TermScore
 from reimagen_retriever.index.in_bulk import Ranking, document_frequencies
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.index.pairs import PairIndex
 
 _FIELD = "contents"
-_KEPT_TERMS = 10_000
-_MORE = 4  # than are asked for are ranked at first where a few may have too little in common
+_LEAST_DEPTH = 32
 
-
-@dataclass(frozen=True)
-class _Terms:
-    """A text's terms, and how much information they are together."""
-
-    terms: frozenset[str]
-    information: float
+Relevance = Literal["any", "entity", "phrase"]
+"""What a caption must have of a query: any of its words (the paper's plain top-k), the main word of a thing that it
+asks for, or all words of the phrase that names the thing."""
+DEFAULT_RELEVANCE: Relevance = "entity"
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,7 @@ class BM25Index(PairIndex):
         self._order = java_class("org.apache.lucene.search.Sort")(sort_field.FIELD_SCORE, by_id)
         self._queries = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
         self._analyzer = Analyzer(self.analysis)
+        self._prompts = ThingReader(self.analysis, self._analyzer)
         self._whitespace = java_class("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
         super().__init__(folder)
 
@@ -74,98 +70,82 @@ class BM25Index(PairIndex):
         """
         return self._analyzer.terms(text)
 
-    @in_java
-    def overlap(self, query: str, text: str) -> float:
-        """How much of the shorter of query and text the other one says too, 0 to 1, see `search`."""
-        asked = self._terms(query)
-        return self._overlap(asked.information, asked.terms, self._terms(text))
+    def things(self, query: str) -> Things:
+        """Return the things that a query names."""
+        return self._prompts.things(query)
 
     @in_java
     def search(
-        self, query: str, k: int, minimum_score: float, minimum_overlap: float, filters: Filters = EVERYTHING
+        self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = EVERYTHING
     ) -> list[Hit]:
-        """The pairs that share most with a query, best first.
+        """Return the relevant pairs that share most with a query, best first.
 
-        BM25 scores say which pair fits better, not whether one fits at all: their scale depends on the base and the
-        query, and "a dragon in the snow" scores the text "a snow leopard" as high as "a leopard" scores it. Overlap
-        says that: of query and text take the one that carries less information (the sum of the inverse document
-        frequencies of its terms; a term that the base lacks counts as the rarest of all); overlap is the share of it
-        that lies in the terms they have in common. A short text wholly named in a long prompt has 1, and so has a
-        short query wholly named in a long text; a pair that shares a scene's word with a prompt has little.
+        BM25 scores tell which pair fits better, not whether one fits at all: "a dragon in the snow" scores the text
+        "a snow leopard" as high as "a leopard" scores it. So a caption must name what the query asks for, see
+        `entities`; those that do are ranked by the whole query.
 
         Args:
             query: Free text; all punctuation is harmless.
             k: How many at most.
             minimum_score: Hits below this BM25 score are left out.
-            minimum_overlap: Hits below this overlap, 0 to 1, are left out.
+            relevance: What a caption must have of the query.
             filters: What pairs are looked at.
         """
-        terms = self.terms(query)
-        first = k + _MORE if minimum_overlap else k
-        ranked = self._ranked(terms, first, filters)
-        whole = len(ranked) < first
-        depth = 0
+        terms, things = self.terms(query), self.things(query).named
+        depth = k
         while True:
+            ranked = self._ranked(terms, depth, filters, things, relevance)
             hits: dict[str, Hit] = {}
-            looked_at = 0
-            for hit, _ in self._relevant(terms, terms, ranked, minimum_score, minimum_overlap):
-                looked_at += 1
-                hits.setdefault(filters.group(hit.pair), hit)
-                if len(hits) == k:
+            for number, score in ranked:
+                if len(hits) == k or score < minimum_score:
                     break
-            if len(hits) == k or whole or (depth and len(hits) == looked_at):
+                hit = Hit(self._pair(number), score)
+                hits.setdefault(filters.group(hit.pair), hit)
+            if len(hits) == k or len(ranked) < depth or ranked[-1][1] < minimum_score:
                 return list(hits.values())
             # Again if near-duplicates have taken the place of pairs that rank lower.
-            depth = 4 * depth or search_depth(k)
-            ranked = self._ranked(terms, depth, filters)
-            whole = len(ranked) < depth
+            depth = max(4 * depth, _LEAST_DEPTH)
 
     @in_java
     def search_per_entity(
-        self, query: str, k: int, minimum_score: float, minimum_overlap: float, filters: Filters = EVERYTHING
+        self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = EVERYTHING
     ) -> list[Hit]:
-        """Pairs that together show the things that a query names: "a poodle and a macaw in the snow".
+        """Return pairs that together show the things that a query names: "a poodle and a macaw in the snow".
 
-        The first hit is that of `search`. The words of its text are then crossed off the query, one mention of each:
-        "a bear and a polar bear" still asks for a bear after the polar bear. The next hit is the best for the words
-        that are left, and so on. When no pair is relevant to them, a new round begins with the whole query and the
-        pairs not taken yet, so that of four hits for two things each gets two. No round has the same text twice.
-
-        Relevance is the overlap of `search`, except that only words that are left count as common; query and text
-        still carry the information of all their words. So what a prompt's scene leaves over, "snow", does not find
-        "a field of snow under a pale sky": it is a small part of that text and of the prompt.
+        The things take turns in the order of mention, each with the best of its relevant pairs that was not taken
+        yet. In a round no two hits have the same words. What a thing stands beside, and a place, is a thing of its own
+        if a caption has no other word: "a cat on a skateboard" finds "a skateboard", "a cat in the snow" no snowstorm.
 
         Args:
             query: Free text; all punctuation is harmless.
             k: How many at most.
-            minimum_score: Hits below this BM25 score, for the words that were left, are left out.
-            minimum_overlap: Hits below this overlap, 0 to 1, are left out.
+            minimum_score: Hits below this BM25 score, for the words of their thing, are left out.
+            relevance: What a caption must have of a thing.
             filters: What pairs are looked at.
 
         Returns:
-            The hits in the order of their choice, with their scores for the words that were left.
+            The hits in the order of their choice, with their scores for the words of their thing.
         """
-        asked = self.terms(query)
-        ranked = cache(lambda terms: self._ranked(terms, search_depth(k), filters))
-        hits: list[Hit] = []
-        left, said = Counter(asked), set[frozenset[str]]()
+        things = self.things(query)
+        depth = max(4 * k, _LEAST_DEPTH)
+        found = [
+            self._hits_of(thing, depth, minimum_score, relevance, filters, whole=whole)
+            for whole, group in ((False, things.named), (True, things.others))
+            for thing in group
+        ]
+        hits: dict[str, Hit] = {}
         while len(hits) < k:
-            taken = {filters.group(hit.pair) for hit in hits}
-            terms = tuple(sorted(left.elements()))
-            relevant = self._relevant(asked, terms, ranked(terms), minimum_score, minimum_overlap)
-            terms_of = ((hit, self._terms_of(document).terms) for hit, document in relevant)
-            new = ((hit, its) for hit, its in terms_of if filters.group(hit.pair) not in taken and its not in said)
-            found = next(new, None)
-            if found:
-                hit, its_terms = found
-                hits.append(hit)
-                said.add(its_terms)
-                left = left - Counter(its_terms)
-            elif said:
-                left, said = Counter(asked), set()
-            else:
+            before, said = len(hits), set[frozenset[str]]()
+            for candidates in found:
+                for hit, terms in candidates:
+                    group = filters.group(hit.pair)
+                    if group not in hits and terms not in said:
+                        hits[group] = hit
+                        said.add(terms)
+                        break
+            if len(hits) == before:
                 break
-        return hits
+        return list(hits.values())[:k]
 
     @in_java
     def statistics(self, terms: Sequence[str]) -> Statistics:
@@ -180,13 +160,6 @@ class BM25Index(PairIndex):
             [small_float.byte4ToInt(norm - 256 if norm > 127 else norm) for norm in range(256)],
             document_frequencies(self._reader, _FIELD, terms),
         )
-
-    def information(self, frequency: int) -> float:
-        """Of a term that so many pairs have: its inverse document frequency.
-
-        A multiple of 2⁻³²: sums of ten thousand terms are exact, so the same in any order.
-        """
-        return round(math.log1p((self._counted - frequency + 0.5) / (frequency + 0.5)) * 2**32) / 2**32
 
     @in_java
     def explain(self, query: str, identifier: str) -> list[TermScore]:
@@ -215,52 +188,42 @@ class BM25Index(PairIndex):
         super()._use(commits)
         similarity = java_class("org.apache.lucene.search.similarities.BM25Similarity")
         self._searcher.setSimilarity(similarity(self.analysis.k1, self.analysis.b))
-        self._weight = lru_cache(maxsize=100_000)(self._information_of)
-        self._terms_of = lru_cache(maxsize=_KEPT_TERMS)(lambda document: self._terms(self._pair(document).contents))
         # Lucene's statistics count removed documents until their segments are merged.
         self._counted: int = self._reader.getDocCount(_FIELD)
 
-    def _ranked(self, terms: Sequence[str], depth: int, filters: Filters) -> Ranking:
-        """The first documents that share a term, by their numbers, and their scores."""
-        return self._found(self._searcher.search(self._query(terms, filters), depth, self._order)) if terms else []
+    def _hits_of(
+        self, thing: Thing, depth: int, minimum_score: float, relevance: Relevance, filters: Filters, *, whole: bool
+    ) -> list[tuple[Hit, frozenset[str]]]:
+        """Return the pairs of one thing, best first, and their terms; if `whole`, those of no other term."""
+        hits = []
+        for number, score in self._ranked(thing.terms, depth, filters, [thing], relevance):
+            if score < minimum_score:
+                break
+            pair = self._pair(number)
+            terms = frozenset(self.terms(pair.contents))
+            if not whole or terms <= set(thing.terms):
+                hits.append((Hit(pair, score), terms))
+        return hits
 
-    def _query(self, terms: Sequence[str], filters: Filters) -> Any:
+    def _ranked(
+        self, terms: Sequence[str], depth: int, filters: Filters, things: Sequence[Thing], relevance: Relevance
+    ) -> Ranking:
+        """Return the first documents that share a term and are relevant, by their numbers, and their scores."""
+        if not terms:
+            return []
         # Terms have no white space in them: they are not analyzed a second time.
         query = self._queries.buildQuery(_FIELD, self._whitespace, " ".join(terms))
-        return filtered(query, filters)
-
-    def _relevant(
-        self,
-        query: Iterable[str],
-        left: Iterable[str],
-        ranked: Ranking,
-        minimum_score: float,
-        minimum_overlap: float,
-    ) -> Iterator[tuple[Hit, int]]:
-        """Of ranked documents those that have enough in common with what is left of a query, and their numbers."""
-        left, information = frozenset(left), self._information(frozenset(query)) if minimum_overlap else 0.0
-        for number, score in ranked:
-            if score < minimum_score:
-                return
-            # The overlap takes longer than all else that is done for a pair.
-            if not minimum_overlap or self._overlap(information, left, self._terms_of(number)) >= minimum_overlap:
-                yield Hit(self._pair(number), score), number
-
-    def _overlap(self, information: float, left: frozenset[str], text: _Terms) -> float:
-        least = min(information, text.information)
-        return self._information(left & text.terms) / least if least else 0.0
-
-    def _terms(self, text: str) -> _Terms:
-        terms = frozenset(self.terms(text))
-        return _Terms(terms, self._information(terms))
-
-    def _information(self, terms: Iterable[str]) -> float:
-        return sum(map(self._weight, terms))
-
-    def _information_of(self, term: str) -> float:
-        return self.information(self._reader.docFreq(self._term(_FIELD, term)))
+        if relevance != "any":
+            query = naming(query, _FIELD, required_terms(things, relevance))
+        return self._found(self._searcher.search(filtered(query, filters), depth, self._order))
 
 
-def search_depth(k: int) -> int:
-    """How many documents to rank: more than k, because pairs of little overlap may stand before one named in full."""
-    return max(4 * k, 32)
+def required_terms(things: Sequence[Thing], relevance: Relevance) -> list[tuple[str, ...]]:
+    """Return the alternatives of what a caption must have of a query's things: all terms of one; none if "any"."""
+    match relevance:
+        case "any":
+            return []
+        case "entity":
+            return list(dict.fromkeys(head for thing in things for head in thing.heads))
+        case "phrase":
+            return list(dict.fromkeys(thing.terms for thing in things))

@@ -19,7 +19,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from reimagen_common.errors import Unavailable
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.syncing import allocated_array
 
 _faiss: Any = faiss  # What its types lack.
 Kind = Literal["flat", "hnsw", "ivf-pq"]
@@ -67,9 +69,7 @@ class DenseWriter:
         """How many are written."""
         path = folder / "vectors.npy"
         self._vectors: Any = (
-            np.load(path, mmap_mode="r+")
-            if self.done
-            else np.lib.format.open_memmap(path, "w+", dtype=np.float16, shape=(pairs, dimension))
+            np.load(path, mmap_mode="r+") if self.done else allocated_array(path, np.float16, (pairs, dimension))
         )
         self._kept_at = time.monotonic()
 
@@ -118,7 +118,10 @@ class DenseWriter:
             index.train(self._sample(pairs))
         for start in range(0, pairs, _BLOCK):
             index.add(self._vectors[start : start + _BLOCK].astype(np.float32))
-        faiss.write_index(index, str(self._folder / "index.faiss"))
+        try:
+            faiss.write_index(index, str(self._folder / "index.faiss"))
+        except RuntimeError as error:  # Its own words for a full disk.
+            raise Unavailable(f"cannot write to {self._folder}: {error}") from error
         self._progress.unlink(missing_ok=True)
         for path in self._folder.iterdir():
             with path.open("rb") as file:

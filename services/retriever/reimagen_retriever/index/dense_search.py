@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.bm25 import BM25Index, Relevance
 from reimagen_retriever.index.dense import Dense, DenseIndex, DenseUnion
 from reimagen_retriever.index.dense_added import DenseWithAdded
 from reimagen_retriever.index.encoder import Encoder
@@ -115,7 +115,7 @@ class DenseSearcher:
         query: str,
         k: int,
         minimum_score: float,
-        minimum_overlap: float,
+        relevance: Relevance,
         minimum_cosine: float,
         filters: Filters = EVERYTHING,
     ) -> list[Hit]:
@@ -127,12 +127,12 @@ class DenseSearcher:
             query: Free text.
             k: How many at most.
             minimum_score: Hits whose fused score, at most 2/61, is below this are left out.
-            minimum_overlap: See `BM25Index.search`.
+            relevance: See `BM25Index.search`.
             minimum_cosine: See `search`.
             filters: What pairs are looked at.
         """
         found = (
-            self._bm25.search(query, FUSED, 0.0, minimum_overlap, filters),
+            self._bm25.search(query, FUSED, 0.0, relevance, filters),
             self.search(query, FUSED, minimum_cosine, filters),
         )
         # A group of near-duplicates may have another best in either ranking: it is the group that is ranked.

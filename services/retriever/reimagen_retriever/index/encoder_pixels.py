@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_PIXELS
 from reimagen_retriever.neighbors.pixels import read_rgb
 
 _SIDES = tuple[int, int]
@@ -60,7 +59,7 @@ class PictureInput:
 
     def pixels(self, data: bytes) -> NDArray[np.float32]:
         """A picture's file as (3, height, width)."""
-        picture = read_rgb(data, MAXIMUM_PICTURE_PIXELS)
+        picture = read_rgb(data, None)
         if self.shortest_edge:
             shorter = min(picture.size)
             width, height = (int(self.shortest_edge * side / shorter) for side in picture.size)

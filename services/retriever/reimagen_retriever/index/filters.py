@@ -1,6 +1,6 @@
 """Which pairs a search may find at all; what it finds of them has the same scores as without."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Self
@@ -12,7 +12,9 @@ from reimagen_retriever.knowledge_base.pair import StoredPair
 MAXIMUM_VALUES = 64
 MAXIMUM_EXCLUDED = 500
 MAXIMUM_SIDE = 100_000
-_LONGEST_VALUE = 2_000
+LONGEST_VALUE = 2_000
+# Of UTF-8; Lucene refuses longer prefixes.
+LONGEST_SOURCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,10 @@ class Filters:
             values = getattr(self, name)
             if len(values) > most:
                 raise InvalidArgument(f"must be at most {most}, got {len(values):,}", field=f"{within}{name}")
-            if any(len(value) > _LONGEST_VALUE for value in values):
-                raise InvalidArgument(f"must have at most {_LONGEST_VALUE:,} characters each", field=f"{within}{name}")
+            if any(len(value) > LONGEST_VALUE for value in values):
+                raise InvalidArgument(f"must have at most {LONGEST_VALUE:,} characters each", field=f"{within}{name}")
+        if any(len(source.encode("utf-8", "surrogatepass")) > LONGEST_SOURCE for source in self.sources):
+            raise InvalidArgument(f"must have at most {LONGEST_SOURCE:,} bytes of UTF-8 each", field=f"{within}sources")
         if "" in self.sources:
             raise InvalidArgument("must not be empty: every source begins with that", field=f"{within}sources")
         if not 0 <= self.minimum_side <= MAXIMUM_SIDE:
@@ -76,6 +80,25 @@ def filtered(query: Any, filters: Filters) -> Any:
     builder.add(query, _occur("MUST"))
     for clause, occur in clauses:
         builder.add(clause, occur)
+    return builder.build()
+
+
+def naming(query: Any, field: str, alternatives: Iterable[Sequence[str]]) -> Any:
+    """A Lucene query that finds what another one does, with its scores, where all terms of an alternative are there."""
+    alternatives = list(alternatives)
+    if all(len(terms) == 1 for terms in alternatives):
+        named = any_of(field, {term for terms in alternatives for term in terms})
+    else:
+        choices = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
+        for terms in alternatives:
+            together = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
+            for term in terms:
+                together.add(any_of(field, [term]), _occur("MUST"))
+            choices.add(together.build(), _occur("SHOULD"))
+        named = choices.build()
+    builder = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
+    builder.add(query, _occur("MUST"))
+    builder.add(named, _occur("FILTER"))
     return builder.build()
 
 

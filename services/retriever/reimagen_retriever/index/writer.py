@@ -38,7 +38,8 @@ class IndexWriter:
     def __init__(self, folder: Path, analysis: Analysis | None = None) -> None:
         start_jvm()
         self._folder = folder
-        config = java_class("org.apache.lucene.index.IndexWriterConfig")((analysis or Analysis()).analyzer())
+        analysis = analysis or Analysis()
+        config = java_class("org.apache.lucene.index.IndexWriterConfig")(analysis.analyzer())
         config.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")())
         config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
         config.setCommitOnClose(False)
@@ -50,7 +51,7 @@ class IndexWriter:
             self._writer = java_class("org.apache.lucene.index.IndexWriter")(directory, config)
         self._term = java_class("org.apache.lucene.index.Term")
         self._term_query = java_class("org.apache.lucene.search.TermQuery")
-        self._document = _Document()
+        self._document = _Document(analysis)
 
     @in_java
     def add(self, pair: StoredPair) -> None:
@@ -131,7 +132,8 @@ class IndexWriter:
 class _Document:
     """The one Java document of a writer: to fill its fields anew takes a tenth of the time of making them."""
 
-    def __init__(self) -> None:
+    def __init__(self, analysis: Analysis) -> None:
+        self._analysis = analysis
         field, string_field = (java_class(f"org.apache.lucene.document.{name}") for name in ("Field", "StringField"))
         stored, not_stored = (java_class("org.apache.lucene.document.Field$Store").valueOf(it) for it in ("YES", "NO"))
         kind = java_class("org.apache.lucene.document.FieldType")()
@@ -155,7 +157,7 @@ class _Document:
         """The document, filled for the pair."""
         self._id.setStringValue(pair.id)
         self._id_for_order.setBytesValue(pair.id.encode())
-        self._contents.setStringValue(pair.contents)
+        self._contents.setStringValue(self._analysis.normalized(pair.contents))
         self._raw.setBytesValue(pair.model_dump_json(exclude_defaults=True).encode())
         self._side.setIntValue(min(pair.width, pair.height))
         unsafe = "1" if (pair.unsafe or 0) >= UNSAFE_FROM else ""

@@ -12,7 +12,7 @@ from reimagen_common.errors import Unavailable
 from reimagen_retriever.intake.checking import checked
 from reimagen_retriever.intake.filters import SourceFilters
 from reimagen_retriever.intake.journal import Part, Record
-from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError
+from reimagen_retriever.knowledge_base.pair import Rejected
 from reimagen_retriever.knowledge_base.shards import Shard, ShardWriter
 from reimagen_retriever.knowledge_base.sources.webdataset import WebDatasetSource
 from reimagen_retriever.knowledge_base.syncing import sync_folder
@@ -101,10 +101,7 @@ def _check_shared(work: ShardWork, item: NumberedShard) -> None:
     """A machine without the shared folders must not make the source's shards count as broken, nor write beside."""
     if not (work.folder / UNFINISHED).is_dir():
         raise Unavailable(f"{work.folder} is not there on {socket.gethostname()}: all machines need to share it")
-    try:
-        stamps = work.source.stamps(item.shard)
-    except RejectedError as error:
-        stamps = [str(error)]
+    stamps = work.source.stamps(item.shard)
     if stamps != item.stamps:
         raise Unavailable(
             f"{item.shard} is not the same on {socket.gethostname()} ({', '.join(stamps)}) as where the build was "

@@ -11,7 +11,7 @@ from reimagen_retriever.knowledge_base.pair import (
     checked_note,
     checked_text,
 )
-from reimagen_retriever.knowledge_base.picture import PictureFacts, inspect_picture
+from reimagen_retriever.knowledge_base.picture import PictureFacts, picture_to_store
 
 
 def checked_pair(entry: SourcePair) -> tuple[SourcePair, PictureFacts]:
@@ -29,7 +29,8 @@ def checked_pair(entry: SourcePair) -> tuple[SourcePair, PictureFacts]:
     )
     if pair.unsafe is not None and not 0 <= pair.unsafe <= 1:
         raise RejectedError("bad number", f"unsafe is {pair.unsafe}, not from 0 to 1")
-    return pair, inspect_picture(pair.image)
+    image, facts = picture_to_store(pair.image)
+    return replace(pair, image=image), facts
 
 
 def refuse_bad_id(identifier: str, field: str) -> None:

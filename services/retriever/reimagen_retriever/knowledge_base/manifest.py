@@ -20,12 +20,12 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_common.errors import InvalidArgument, NotFound, first_fault
 from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "manifest.json"
 _UNION_VERSION = 3
 _NOTE = "reimagen"
@@ -175,7 +175,7 @@ def read_manifest(knowledge_base: Path) -> Manifest:
     """The manifest of a finished knowledge base all of which is in its folder, so that it can be changed or copied.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         InvalidArgument: its pictures or all of it are elsewhere; the manifest is broken, or of a version that this
             program does not know.
     """
@@ -198,7 +198,7 @@ def read_any(knowledge_base: Path) -> Manifest | Union:
     """The manifest of a finished knowledge base, or of a union of them.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         InvalidArgument: the manifest is broken, or of a version that this program does not know.
     """
     path = knowledge_base / MANIFEST
@@ -206,7 +206,7 @@ def read_any(knowledge_base: Path) -> Manifest | Union:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
-            f"{knowledge_base} is no finished knowledge base: it has no {MANIFEST}. "
+            f"{knowledge_base} is not a complete knowledge base: it has no {MANIFEST}. "
             f"Build it with `reimagen-retriever build SOURCE {knowledge_base}`"
         ) from error
     return parse_manifest(text, str(path))
@@ -228,23 +228,28 @@ def parse_manifest(text: bytes, place: str) -> Manifest | Union:
             return Union.model_validate_json(text)
         if version != FORMAT_VERSION:
             raise InvalidArgument(
-                f"{place} has format version {version}, this program knows {FORMAT_VERSION}: "
-                "build the knowledge base again, or use the program that built it"
+                f"{place} has format version {version}, this program reads {FORMAT_VERSION}: build it again with "
+                f"`reimagen-retriever build SOURCE {place.removesuffix(MANIFEST).rstrip('/')}`, "
+                "or use the program that built it"
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidArgument(f"{place} is broken, build the knowledge base again: {error}") from error
+        raise InvalidArgument(f"{place} is broken, build the knowledge base again: {first_fault(error)}") from error
 
 
 def write_manifest(knowledge_base: Path, manifest: Manifest | Union) -> None:
     """Replaces the manifest in one step that survives a crash on either side of it."""
     path = knowledge_base / MANIFEST
     unfinished = path.with_suffix(".json.new")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(manifest.model_dump_json(indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(manifest.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     sync_folder(knowledge_base)
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reimagen_common.normalization import is_visible
+
 MAXIMUM_TEXT_CHARACTERS = 10_000
 MAXIMUM_ID_BYTES = 512
 MAXIMUM_NOTE_CHARACTERS = 2_000  # of a source or a license
@@ -90,7 +92,7 @@ def checked_text(text: str) -> str:
         RejectedError: it is empty, too long, or holds characters that are no text.
     """
     text = _printable("caption", text)
-    if not any(character.isalnum() for character in text):
+    if not is_visible(text):
         raise RejectedError("empty caption")
     if len(text) > MAXIMUM_TEXT_CHARACTERS:
         raise RejectedError("caption too long", f"{len(text):,} characters, at most {MAXIMUM_TEXT_CHARACTERS:,}")
@@ -98,12 +100,12 @@ def checked_text(text: str) -> str:
 
 
 def checked_id(identifier: str) -> str:
-    """The id as it stands.
+    """The id as it stands; all spaces that a file's name can have are legal.
 
     Raises:
         RejectedError: it is empty, too long, or holds characters that are no text.
     """
-    if _printable("id", identifier) != identifier or not identifier:
+    if has_control_characters(identifier) or not identifier.strip():
         raise RejectedError("bad id", f"{identifier[:80]!r}")
     if len(identifier.encode()) > MAXIMUM_ID_BYTES:
         raise RejectedError("bad id", f"longer than {MAXIMUM_ID_BYTES} bytes")
@@ -120,6 +122,11 @@ def checked_note(name: str, text: str) -> str:
     if len(text) > MAXIMUM_NOTE_CHARACTERS:
         raise RejectedError(f"{name} too long", f"{len(text):,} characters, at most {MAXIMUM_NOTE_CHARACTERS:,}")
     return text
+
+
+def has_control_characters(text: str) -> bool:
+    """Whether the text holds control characters or halves of surrogates."""
+    return _NO_TEXT.search(text) is not None
 
 
 def _printable(name: str, text: str) -> str:

@@ -1,18 +1,14 @@
 """Looking at a picture's file before it is taken in."""
 
 import io
-import warnings
 from dataclasses import dataclass, field
 
-from PIL import Image, UnidentifiedImageError
-
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, PictureError, read_picture
 from reimagen_retriever.knowledge_base.pair import MediaType, RejectedError
-from reimagen_retriever.neighbors.fingerprint import fingerprint_of
-
-MAXIMUM_PICTURE_BYTES = 4 * 1024 * 1024
-MAXIMUM_PICTURE_PIXELS = 64_000_000
+from reimagen_retriever.neighbors.fingerprint import DECODED_SIDE, fingerprint_of
 
 _MEDIA_TYPES: dict[str, MediaType] = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+"""Of the formats that are stored as they come; clients expect no others."""
 
 
 @dataclass(frozen=True)
@@ -26,31 +22,32 @@ class PictureFacts:
     """By which near-duplicates are told, see `neighbors.fingerprint`."""
 
 
-def inspect_picture(data: bytes) -> PictureFacts:
-    """Decodes a PNG, JPEG or WebP file to the end and tells what it is.
+def picture_to_store(data: bytes) -> tuple[bytes, PictureFacts]:
+    """Decode a picture's file to the end; return the file to store for it and what that is.
+
+    PNG, JPEG and WebP files are stored as they are. Of other types the first picture is stored, upright and over
+    white, as PNG without loss, or as JPEG where that would be too large.
 
     Raises:
-        RejectedError: it is larger than 4 MiB or 64 megapixels, of another format, or broken.
+        RejectedError: the file is larger than 4 MiB, or is no readable picture.
     """
-    if not data:
-        raise RejectedError("broken picture", "the file is empty")
     if len(data) > MAXIMUM_PICTURE_BYTES:
         raise RejectedError("picture file too large", f"{len(data):,} bytes, at most {MAXIMUM_PICTURE_BYTES:,}")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns about sizes that are refused below, and about harmless flaws in metadata.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=tuple(_MEDIA_TYPES)) as picture:
-                width, height = picture.size
-                if width * height > MAXIMUM_PICTURE_PIXELS:
-                    raise RejectedError("too many pixels", f"{width:,} x {height:,}")
-                media_type = _MEDIA_TYPES[picture.format or ""]
-                return PictureFacts(media_type, width, height, fingerprint_of(picture).tobytes())
-    except RejectedError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise RejectedError("too many pixels", str(error)) from error
-    except UnidentifiedImageError as error:
-        raise RejectedError("broken picture", "neither PNG, JPEG nor WebP") from error
-    except Exception as error:  # Pillow's decoders raise whatever they stumble upon.
-        raise RejectedError("broken picture", str(error) or type(error).__name__) from error
+        picture = read_picture(data, DECODED_SIDE)
+        media_type = _MEDIA_TYPES.get(picture.format)
+        if media_type is None:
+            return picture_to_store(_converted(data))
+    except PictureError as error:
+        raise RejectedError(error.reason, error.detail) from error
+    return data, PictureFacts(media_type, picture.width, picture.height, fingerprint_of(picture.rgb).tobytes())
+
+
+def _converted(data: bytes) -> bytes:
+    picture = read_picture(data).rgb
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    if file.tell() > MAXIMUM_PICTURE_BYTES:
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=95)
+    return file.getvalue()

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+from reimagen_common.addresses import read_address
 from reimagen_common.command_line import told
 from reimagen_common.errors import ReimagenError, from_rpc_error
 from reimagen_retriever.folder_lock import Holder
@@ -51,7 +53,8 @@ def add(
     """
     with told():
         rejections = Rejections(_tell)
-        groups = checked_groups(open_source(source).entries(), rejections)
+        pairs = open_source(source)
+        groups = checked_groups(chain(pairs.entries(), pairs.left_over()), rejections)
         if address:
             answer = _sent(address, groups)
             counts = {"added": answer.added, "updated": answer.updated, "unchanged": answer.unchanged}
@@ -109,6 +112,7 @@ def remove(
 
 @contextmanager
 def _service(address: str) -> Iterator[RetrievalStub]:
+    read_address(address, "address")
     with grpc.insecure_channel(address) as channel:
         try:
             yield RetrievalStub(channel)

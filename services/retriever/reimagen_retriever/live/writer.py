@@ -14,7 +14,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from reimagen_common.errors import ReimagenError, Unavailable
+from reimagen_common.errors import Damaged, Unavailable
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.dense_added import FLOAT16
@@ -90,7 +90,7 @@ class LiveWriter:
         known: Of a writer that was closed after a commit: what it has read of the base need not be read again.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         Unavailable: another one writes to it, or it cannot be written to.
         ReimagenError: the base is damaged.
     """
@@ -257,4 +257,4 @@ def _refusing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise Unavailable(f"cannot write to {folder}: {error.strerror}; nothing was changed") from error
     except DamagedError as error:
-        raise ReimagenError(f"{folder} is damaged, `verify` tells more: {error}") from error
+        raise Damaged(f"{folder} is damaged, `verify` tells more: {error}") from error

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
-from reimagen_common.errors import ReimagenError
+from reimagen_common.errors import Damaged
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.filters import EVERYTHING
 from reimagen_retriever.knowledge_base.damage import DamagedError
@@ -63,7 +63,7 @@ class _Part:
             self.kept = KeptFingerprints(added, built=bool(self._base.built.fingerprints) and here)
         except DamagedError as error:
             self._base.close()
-            raise ReimagenError(f"{folder} is damaged, `verify` tells more: {error}") from error
+            raise Damaged(f"{folder} is damaged, `verify` tells more: {error}") from error
 
     def in_groups(self) -> Iterator[list[StoredPair]]:
         """All pairs, in the order of their places."""

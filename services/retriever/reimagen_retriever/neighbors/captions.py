@@ -37,10 +37,6 @@ class Terms(NamedTuple):
     """Of a term in any caption."""
     idf: NDArray[np.float32]
     """A term's weight in a query that has it once."""
-    information: NDArray[np.float64]
-    """Of a term, see `BM25Index.information`."""
-    caption_information: NDArray[np.float64]
-    """Of all terms of a caption together."""
     places: NDArray[np.int32]
     """Of captions in the order of their ids' bytes, which is that of equal scores."""
 
@@ -54,8 +50,6 @@ class Captions:
     vocabulary: list[str]
     """The terms, by their numbers."""
     terms: Terms
-    information_of_unknown: float
-    """Of a term that no caption has."""
 
 
 def read_captions(index: BM25Index, documents: Sequence[int]) -> Captions:
@@ -92,7 +86,6 @@ def read_captions(index: BM25Index, documents: Sequence[int]) -> Captions:
             np.array(lengths, np.int64),
             ids,
         ),
-        index.information(0),
     )
 
 
@@ -109,8 +102,6 @@ def _terms(
     by_term = np.argsort(terms, kind="stable")
     term_starts = _starts(terms[by_term], len(frequencies))
     shares = (1 - 1 / divisors)[by_term]
-    distinct, of_term = np.unique(frequencies, return_inverse=True)
-    information = np.array([index.information(frequency) for frequency in distinct.tolist()])[of_term]
     places = np.empty(len(ids), np.int32)
     places[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
     return Terms(
@@ -120,8 +111,6 @@ def _terms(
         held=_table(caption=captions[by_term].astype(np.uint32), share=shares),
         greatest_share=np.maximum.reduceat(shares, term_starts[:-1]),
         idf=np.log(1 + (statistics.captions - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32),
-        information=information,
-        caption_information=np.bincount(captions, information[terms], len(lengths)).astype(np.float64),
         places=places,
     )
 

@@ -14,11 +14,12 @@ from typing import NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
-from reimagen_common.errors import InvalidArgument
+from reimagen_common.errors import InvalidArgument, first_fault
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cluster import connected, spread
 from reimagen_retriever.folder_lock import LOCK, Holder, locked
-from reimagen_retriever.knowledge_base.syncing import write_whole
+from reimagen_retriever.index.bm25 import Relevance
+from reimagen_retriever.knowledge_base.syncing import write_whole, writing_to
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.evaluation_sets import EvaluationSet, refuse_overlap
 from reimagen_retriever.neighbors.shards import (
@@ -45,7 +46,7 @@ class Origin(BaseModel):
     format_version: int = Field(default=1, description="Of the layout of the folder.")
     generation: str = Field(description="Of the knowledge base.")
     k: int = Field(description="Neighbors of a pair, at most.")
-    minimum_overlap: float = Field(description="Of query and text, for a pair to be a neighbor.")
+    relevance: Relevance = Field(description="What a neighbor's text must have of the query.")
     size: int | None = Field(description="Side of the pictures in pixels; null: their own files.")
     excluded: list[str] = Field(description="Digests of the evaluation sets that the base was compared with.")
 
@@ -69,17 +70,18 @@ def export(
     Raises:
         InvalidArgument: `out` holds other things, or shards of another base or of other options; the base overlaps an
             evaluation set; no pair has a picture that can be read; numba or Ray is not installed.
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         ReimagenError: the base is damaged, `out` cannot be written to, or another export does it; Ray does not answer.
     """
     if find_spec("numba") is None:
         raise InvalidArgument("numba is not installed here: pip install 'reimagen-retriever[neighbors]'")
     base = KnowledgeBase.open(knowledge_base)
     try:
+        base.refuse_damage()
         origin = Origin(
             generation=base.manifest.generation,
             k=options.k,
-            minimum_overlap=options.minimum_overlap,
+            relevance=options.relevance,
             size=options.size,
             excluded=sorted(each.digest for each in excluded),
         )
@@ -88,7 +90,7 @@ def export(
             for each in excluded:
                 refuse_overlap(base, each)
         out.mkdir(parents=True, exist_ok=True)
-        with locked(out, Holder(work="neighbors")):
+        with writing_to(out), locked(out, Holder(work="neighbors")):
             if not begun:
                 write_whole(out / _ORIGIN, origin.model_dump_json(indent=2).encode() + b"\n")
             return _shards(base, knowledge_base, out, options, ray)
@@ -105,7 +107,7 @@ def _check_out(out: Path, origin: Origin) -> bool:
         try:
             there = Origin.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise InvalidArgument(f"{path} is broken, name a new folder: {error}", field="OUT") from error
+            raise InvalidArgument(f"{path} is broken, name a new folder: {first_fault(error)}", field="OUT") from error
         if there != origin:
             pairs = zip(there, origin, strict=True)
             changed = ", ".join(f"{name} {old!r}, not {new!r}" for (name, old), (_, new) in pairs if old != new)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -57,19 +58,19 @@ class NeighborFinder:
         base: An open knowledge base.
         captions: Of the base.
         k: How many neighbors at most.
-        minimum_overlap: 0 to 1, see `BM25Index.search`.
+        relevance: See `BM25Index.search`.
         pool: What ranks captions and decodes pictures.
     """
 
     def __init__(
-        self, base: KnowledgeBase, captions: Captions, k: int, minimum_overlap: float, pool: ThreadPoolExecutor
+        self, base: KnowledgeBase, captions: Captions, k: int, relevance: Relevance, pool: ThreadPoolExecutor
     ) -> None:
         # The commands that serve need no compiler.
         from reimagen_retriever.neighbors.ranking import Ranking
 
         self._ranking = Ranking(captions, base.index, pool)
         self._k = k
-        self._minimum_overlap = minimum_overlap
+        self._relevance = relevance
         self._pool = pool
         self._fingerprints = Fingerprints(base)
 
@@ -79,7 +80,7 @@ class NeighborFinder:
         waiting, k = list(pairs), self._k + 2
         while waiting:
             queries = [pair.contents[:MAXIMUM_QUERY_CHARACTERS] for pair in waiting]
-            hits = self._ranking.search(queries, k, self._minimum_overlap)
+            hits = self._ranking.search(queries, k, self._relevance)
             chosen = list(self._pool.map(self._choose, waiting, hits))
             found |= {each.pair.id: each for each in chosen}
             waiting = [

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reimagen_retriever.neighbors.pixels import read_rgb, upright_rgb
+from reimagen_retriever.neighbors.pixels import read_rgb
 
 GRID = 8
 FARTHEST = 4.0
@@ -18,7 +18,8 @@ FARTHEST_OF_SPREAD = 0.25
 """And at most this share of either one's standard deviation: faint pictures differ little from one another."""
 ROUNDING = 0.5
 """Less than this is always near: rounding to whole colors makes as much."""
-_DECODED_SIDE = 64
+DECODED_SIDE = 64
+"""A picture is decoded no larger for its fingerprint."""
 
 Fingerprint = NDArray[np.uint8]
 """8 · 8 · 3 colors, 0 to 255."""
@@ -27,20 +28,14 @@ Fingerprint = NDArray[np.uint8]
 def fingerprint(data: bytes) -> Fingerprint:
     """The fingerprint of a picture's file.
 
-    Raises whatever Pillow's decoders raise on a broken file.
+    Raises:
+        PictureError: it is no readable picture.
     """
-    return _of_grid(read_rgb(data, _DECODED_SIDE))
+    return fingerprint_of(read_rgb(data, DECODED_SIDE))
 
 
 def fingerprint_of(picture: Image.Image) -> Fingerprint:
-    """The fingerprint of a picture whose file is open and not yet decoded; decodes all of it, to find what is broken.
-
-    Raises whatever Pillow's decoders raise on a broken file.
-    """
-    return _of_grid(upright_rgb(picture, _DECODED_SIDE))
-
-
-def _of_grid(picture: Image.Image) -> Fingerprint:
+    """The fingerprint of a picture that was decoded to DECODED_SIDE."""
     return np.asarray(picture.resize((GRID, GRID), Image.Resampling.BOX)).reshape(-1)
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from reimagen_retriever.knowledge_base.appended import Record, read_appended
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.syncing import allocated_array
 from reimagen_retriever.neighbors.duplicates import cells_around, cells_of
 from reimagen_retriever.neighbors.fingerprint import GRID, near_duplicates
 
@@ -53,9 +54,7 @@ class FingerprintWriter:
         # Without pairs there would be nothing to map into memory.
         shape = (pairs, _LENGTH)
         path = self._folder / "fingerprints.npy"
-        self._fingerprints: Any = (
-            np.lib.format.open_memmap(path, "w+", np.uint8, shape) if pairs else np.empty(shape, np.uint8)
-        )
+        self._fingerprints: Any = allocated_array(path, np.uint8, shape) if pairs else np.empty(shape, np.uint8)
         self._places, self._ids, self._offsets = array("q"), bytearray(), array("q", [0])
 
     def add(self, identifier: str, place: int, fingerprint: bytes) -> None:

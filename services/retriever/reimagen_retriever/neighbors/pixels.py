@@ -1,10 +1,11 @@
 """Pictures as pixels: read as the generator reads them, and cut or padded to squares."""
 
 import io
-import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from reimagen_common.pictures import read_picture
 
 LARGEST_SIDE = 1_024
 """The generator looks at no picture larger than this."""
@@ -12,29 +13,13 @@ LARGEST_PNG = 64
 """Side in pixels up to which squares are stored as PNG, larger ones as WebP."""
 
 
-def read_rgb(data: bytes, side: int = LARGEST_SIDE) -> Image.Image:
-    """A PNG, JPEG or WebP file as an upright RGB picture over white, at most `side` pixels a side.
+def read_rgb(data: bytes, side: int | None = LARGEST_SIDE) -> Image.Image:
+    """A picture's file as an upright RGB picture over white, at most `side` pixels a side.
 
-    Raises whatever Pillow's decoders raise on a broken file.
+    Raises:
+        PictureError: it is no readable picture.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of harmless flaws in metadata; the size was checked by the build.
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as picture:
-            return upright_rgb(picture, side)
-
-
-def upright_rgb(picture: Image.Image, side: int) -> Image.Image:
-    """What `read_rgb` makes of a file that is open and not yet decoded; a JPEG is decoded no larger than needed."""
-    picture.draft("RGB", (side, side))
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I"):
-        # Pillow would clip sixteen bits of gray to eight instead of scaling them.
-        return Image.fromarray((np.asarray(upright) // 256).astype(np.uint8)).convert("RGB")
-    if not upright.has_transparency_data:
-        return upright.convert("RGB")
-    with_alpha = upright.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", with_alpha.size, "white"), with_alpha).convert("RGB")
+    return read_picture(data, side).rgb
 
 
 def cropped(data: bytes, size: int) -> tuple[str, bytes]:

@@ -7,6 +7,9 @@ caption is looked at from there on. Of those that have been, the ones that can't
 and once it costs less to score the others one by one than to go through the captions of another term, that is done.
 Sums on the way are rounded as they come, so whatever is struck out misses by more than rounding; scores at the end are
 Lucene's to the bit: each term's in 32 bits, added up in 64, where no order of adding loses anything.
+
+Where captions must name what a query asks for, only those are looked at that have a term of the name: such terms come
+first of all.
 """
 
 import threading
@@ -19,7 +22,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from reimagen_retriever.index.bm25 import BM25Index, search_depth
+from reimagen_retriever.index.bm25 import BM25Index, Relevance, required_terms
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.neighbors.captions import Captions, Terms
 
@@ -45,8 +48,12 @@ class Queries(NamedTuple):
     """Of each query in order, the rarest first."""
     weights: NDArray[np.float32]
     """Of the terms: the times that the query has it, times its idf."""
-    information: NDArray[np.float64]
-    """Of a query's terms, those that no caption has among them."""
+    opens: NDArray[np.bool_]
+    """Of the terms: whether captions that have it are looked at."""
+    sure: NDArray[np.bool_]
+    """Of the queries: whether each caption that is looked at has what it must have."""
+    needed_by: NDArray[np.uint64]
+    """Of the terms: a bit for each alternative of what a caption must have that needs it; none is always fulfilled."""
 
 
 class _Ranked(NamedTuple):
@@ -73,33 +80,32 @@ class Ranking:
         self._numbers = {term: number for number, term in enumerate(captions.vocabulary)}
         self._of_thread = threading.local()
 
-    def search(self, queries: Sequence[str], k: int, minimum_overlap: float) -> list[list[Hit]]:
+    def search(self, queries: Sequence[str], k: int, relevance: Relevance) -> list[list[Hit]]:
         """What `BM25Index.search` finds for each of the queries, near-duplicates among it, many times faster.
 
         Args:
             queries: As `search` takes them.
             k: How many hits of each at most.
-            minimum_overlap: See `BM25Index.search`.
+            relevance: See `BM25Index.search`.
         """
         groups = (queries[first : first + _GROUP] for first in range(0, len(queries), _GROUP))
         ranked: _Ranked | None = None
         hits = []
         for group in groups:
             # While this group is ranked, the pairs of the last one are read.
-            begun = self._begin(group, k, minimum_overlap)
+            begun = self._begin(group, k, relevance)
             hits += self._hits(ranked) if ranked else []
             ranked = begun
         return hits + (self._hits(ranked) if ranked else [])
 
-    def _begin(self, queries: Sequence[str], k: int, minimum_overlap: float) -> _Ranked:
-        asked = self._queries(queries)
-        depth = search_depth(k) if minimum_overlap else k
+    def _begin(self, queries: Sequence[str], k: int, relevance: Relevance) -> _Ranked:
+        asked = self._queries(queries, relevance)
         found = np.full((len(queries), k), -1, np.int64)
         scores = np.zeros((len(queries), k), np.float32)
 
         def rank(first: int) -> None:
             last = min(first + _PIECE, len(queries))
-            _rank(self._captions.terms, asked, first, last, depth, minimum_overlap, *self._room(), found, scores)
+            _rank(self._captions.terms, asked, first, last, *self._room(), found, scores)
 
         return _Ranked(found, scores, self._pool.map(rank, range(0, len(queries), _PIECE)))
 
@@ -114,24 +120,40 @@ class Ranking:
             for row, its_scores in zip(documents, ranked.scores.tolist(), strict=True)
         ]
 
-    def _queries(self, texts: Sequence[str]) -> Queries:
-        asked = [Counter(self._index.terms(text)) for text in texts]
-        known = [
-            sorted((self._numbers[term], times) for term, times in terms.items() if term in self._numbers)
-            for terms in asked
-        ]
-        lengths = np.array([len(terms) for terms in known])
-        table = np.array([each for terms in known for each in terms], np.int32).reshape(-1, 2)
-        terms, times = table[:, 0].copy(), table[:, 1].astype(np.float32)
-        of_query = np.repeat(np.arange(len(known)), lengths)
-        unknown = np.array([len(terms) for terms in asked]) - lengths
-        information = np.bincount(of_query, self._captions.terms.information[terms], len(known))
+    def _queries(self, texts: Sequence[str], relevance: Relevance) -> Queries:
+        starts, terms, times, opens, needed_by = [0], list[int](), list[int](), list[bool](), list[int]()
+        sure = list[bool]()
+        for text in texts:
+            counted = Counter(self._index.terms(text))
+            known = sorted((self._numbers[term], count) for term, count in counted.items() if term in self._numbers)
+            needed, opening, all_of_one = self._needed(text, relevance)
+            sure.append(all_of_one)
+            terms += [number for number, _ in known]
+            times += [count for _, count in known]
+            opens += [relevance == "any" or number in opening for number, _ in known]
+            needed_by += [needed.get(number, 0) for number, _ in known]
+            starts.append(len(terms))
+        numbers = np.array(terms, np.int32)
         return Queries(
-            np.concatenate([[0], np.cumsum(lengths)]),
-            terms,
-            times * self._captions.terms.idf[terms],
-            information + unknown * self._captions.information_of_unknown,
+            np.array(starts),
+            numbers,
+            np.array(times, np.float32) * self._captions.terms.idf[numbers],
+            np.array(opens, np.bool_),
+            np.array(sure, np.bool_),
+            np.array(needed_by, np.uint64),
         )
+
+    def _needed(self, text: str, relevance: Relevance) -> tuple[dict[int, int], set[int], bool]:
+        """Return which alternatives need a term, as bits, each alternative's rarest term, and whether that is all."""
+        needed, opening, alone = dict[int, int](), set[int](), set[int]()
+        for bit, alternative in enumerate(required_terms(self._index.things(text).named, relevance)):
+            if all(term in self._numbers for term in alternative):
+                numbers = {self._numbers[term] for term in alternative}
+                opening.add(min(numbers))
+                alone |= numbers if len(numbers) == 1 else set()
+                for number in numbers:
+                    needed[number] = needed.get(number, 0) | 1 << bit
+        return needed, opening, opening <= alone
 
     def _room(self) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
         """A thread's sums, all unseen, and its list of captions seen."""
@@ -148,28 +170,26 @@ def _rank(
     queries: Queries,
     first: int,
     last: int,
-    depth: int,
-    minimum_overlap: float,
     sums: NDArray[np.float32],
     seen: NDArray[np.uint32],
     found: NDArray[np.int64],
     scores: NDArray[np.float32],
 ) -> None:
-    """Writes down for the queries first to last the captions found among the best `depth`, and their scores."""
+    """Writes down for the queries first to last the best captions, as many as there is room for, and their scores."""
+    depth = found.shape[1]
     best, best_scores, heap = np.empty(depth, np.uint32), np.empty(depth, np.float32), np.empty(depth, np.float32)
     for query in range(first, last):
         its = slice(queries.starts[query], queries.starts[query + 1])
-        asked, weights = queries.terms[its], queries.weights[its]
-        count = _best(terms, asked, weights, sums, seen, heap, best, best_scores)
-        kept = 0
+        asked, weights, opens, needed_by = (
+            queries.terms[its],
+            queries.weights[its],
+            queries.opens[its],
+            queries.needed_by[its],
+        )
+        sure = queries.sure[query]
+        count = _best(terms, asked, weights, opens, sure, needed_by, sums, seen, heap, best, best_scores)
         for place in range(count):
-            if kept == found.shape[1]:
-                break
-            _, common = _compare(terms, best[place], asked, weights)
-            least = min(queries.information[query], terms.caption_information[best[place]])
-            if common / least >= minimum_overlap:
-                found[query, kept], scores[query, kept] = best[place], best_scores[place]
-                kept += 1
+            found[query, place], scores[query, place] = best[place], best_scores[place]
 
 
 @_compiled
@@ -177,6 +197,9 @@ def _best(
     terms: Terms,
     asked: NDArray[np.int32],
     weights: NDArray[np.float32],
+    opens: NDArray[np.bool_],
+    sure: bool,
+    needed_by: NDArray[np.uint64],
     sums: NDArray[np.float32],
     seen: NDArray[np.uint32],
     heap: NDArray[np.float32],
@@ -184,7 +207,7 @@ def _best(
     best_scores: NDArray[np.float32],
 ) -> int:
     """Writes down the best captions, best first, and their scores; returns how many there are."""
-    count, least, rest = _gather(terms, asked, weights, sums, seen, heap)
+    count, least, rest = _gather(terms, asked, weights, opens, sure, sums, seen, heap)
     kept = 0
     # Those whose sums are best are scored first, so that few of the others need to be.
     for promising in (True, False):
@@ -193,8 +216,9 @@ def _best(
             if (sums[caption] >= least) == promising and (
                 kept < len(best) or sums[caption] + rest >= best_scores[kept - 1]
             ):
-                score, _ = _compare(terms, caption, asked, weights)
-                kept = _insert(terms.places, caption, score, best, best_scores, kept)
+                score, fulfilled = _compare(terms, caption, asked, weights, needed_by)
+                if sure or fulfilled:
+                    kept = _insert(terms.places, caption, score, best, best_scores, kept)
     _strike_out(sums, seen, count, np.inf)
     return kept
 
@@ -204,11 +228,23 @@ def _gather(
     terms: Terms,
     asked: NDArray[np.int32],
     weights: NDArray[np.float32],
+    opens: NDArray[np.bool_],
+    sure: bool,
     sums: NDArray[np.float32],
     seen: NDArray[np.uint32],
     heap: NDArray[np.float32],
 ) -> tuple[int, float, float]:
     """Lists captions, all of the best among them, with their sums by the first of the terms.
+
+    Args:
+        terms: Of the captions.
+        asked: The query's terms.
+        weights: Of these.
+        opens: Whether captions are listed for having the term.
+        sure: Whether all that are listed may be found.
+        sums: Room for a sum of each caption.
+        seen: Room for the list.
+        heap: As long as captions are wanted.
 
     Returns:
         How many they are, what sum is among the best of them, and how much more than its sum a score can be.
@@ -219,9 +255,12 @@ def _gather(
         rounding += weights[i] * len(asked) * 2.0**-22
     rest += rounding
     least, count = -1.0, 0
-    for i in range(len(asked)):
+    for turn in range(2 * len(asked)):
+        i = turn % len(asked)
+        if opens[i] != (turn < len(asked)):
+            continue
         holders = range(terms.term_starts[asked[i]], terms.term_starts[asked[i] + 1])
-        adding = rest >= least
+        adding = opens[i] and rest >= least
         if not adding:
             count = _strike_out(sums, seen, count, least - rest)
             if count * _SCORE_COST <= len(holders):
@@ -236,7 +275,7 @@ def _gather(
                 count += 1
         bound = weights[i] * terms.greatest_share[asked[i]]
         rest, done = rest - bound, done + bound
-        if done >= rest:
+        if sure and (done >= rest or not adding):
             least = max(least, _last_of_best(sums, seen, min(count, _SAMPLE + len(heap)), heap))
     return count, least, rest
 
@@ -275,18 +314,29 @@ def _last_of_best(sums: NDArray[np.float32], seen: NDArray[np.uint32], count: in
 
 @_compiled
 def _compare(
-    terms: Terms, caption: int, asked: NDArray[np.int32], weights: NDArray[np.float32]
-) -> tuple[np.float32, float]:
-    """Lucene's score of a caption, and the information that it has in common with the query."""
-    score, common, i = 0.0, 0.0, 0
+    terms: Terms,
+    caption: int,
+    asked: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    needed_by: NDArray[np.uint64],
+) -> tuple[np.float32, bool]:
+    """Lucene's score of a caption, and whether it has all that an alternative needs."""
+    score, i = 0.0, 0
+    alternatives, lacking = np.uint64(0), np.uint64(0)
     for at in range(terms.starts[caption], terms.starts[caption + 1]):
         term = terms.said[at].term
         while i < len(asked) and asked[i] < term:
+            lacking |= needed_by[i]
+            alternatives |= needed_by[i]
             i += 1
         if i < len(asked) and asked[i] == term:
             score += weights[i] - weights[i] / terms.said[at].divisor
-            common += terms.information[term]
-    return np.float32(score), common
+            alternatives |= needed_by[i]
+            i += 1
+    for rest in range(i, len(asked)):
+        lacking |= needed_by[rest]
+        alternatives |= needed_by[rest]
+    return np.float32(score), (alternatives & ~lacking) != 0
 
 
 @_compiled

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reimagen_common.errors import NotFound, Unavailable
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import EXTENSIONS
 from reimagen_retriever.knowledge_base.syncing import write_whole
@@ -54,7 +55,7 @@ class Options:
     """What the user decides."""
 
     k: int
-    minimum_overlap: float
+    relevance: Relevance
     size: int | None = None
     """Side of squares in pixels; None leaves the pictures as they are."""
 
@@ -103,7 +104,7 @@ class ShardWriter:
     ) -> None:
         self._base = base
         self._pool = ThreadPoolExecutor(threads)
-        self._finder = NeighborFinder(base, captions, options.k, options.minimum_overlap, self._pool)
+        self._finder = NeighborFinder(base, captions, options.k, options.relevance, self._pool)
         self._options = options
         self._advanced = advanced
         # Pairs that stand together have neighbors in common.

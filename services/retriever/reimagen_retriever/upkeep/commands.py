@@ -31,7 +31,7 @@ def compact(knowledge_base: KnowledgeBaseFolder) -> None:
 
 
 def verify(knowledge_base: KnowledgeBaseFolder) -> None:
-    """Check every pair against its checksum, and all counts; exit with 1 if anything is damaged.
+    """Check every pair against its checksum, and all counts; exit with 2 if anything is damaged.
 
     A service may go on serving and writing meanwhile. What is damaged is told by its place on standard output.
     """
@@ -42,7 +42,7 @@ def verify(knowledge_base: KnowledgeBaseFolder) -> None:
         end = f"{len(damages):,} damages" if damages else "all is as it was written"
         typer.echo(f"{knowledge_base}: {manifest.pairs:,} pairs of generation {manifest.generation}, {end}")
         if damages:
-            raise typer.Exit(1)
+            raise typer.Exit(2)
 
 
 def snapshot(

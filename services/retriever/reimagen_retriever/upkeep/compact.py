@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reimagen_common.errors import ReimagenError
+from reimagen_common.errors import Damaged
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import remove_leftovers
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
@@ -19,7 +19,7 @@ from reimagen_retriever.knowledge_base.manifest import FORMAT_VERSION, Manifest,
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import ShardWriter
-from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
 from reimagen_retriever.neighbors.duplicates import DuplicateFinder
 from reimagen_retriever.neighbors.fingerprint import fingerprint
 from reimagen_retriever.neighbors.kept import ADDED, FOLDER, AddedFingerprints, FingerprintWriter, KeptFingerprints
@@ -36,26 +36,27 @@ def compact(knowledge_base: Path) -> Manifest:
         What the base is now.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         Unavailable: another process writes to it, or it cannot be written to.
         ReimagenError: it is damaged, which must not be carried on.
     """
     read_manifest(knowledge_base)
-    with locked(knowledge_base, Holder(work="compact"), LOCK_WAIT_SECONDS):
+    with writing_to(knowledge_base), locked(knowledge_base, Holder(work="compact"), LOCK_WAIT_SECONDS):
         remove_leftovers(knowledge_base)
         folder = knowledge_base / f"data-{secrets.token_hex(8)}"
         base = KnowledgeBase.open(knowledge_base)
         try:
+            base.refuse_damage()
             manifest = _rewritten(base, knowledge_base / base.built.folder, folder)
+            write_manifest(knowledge_base, manifest)
         except DamagedError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise ReimagenError(f"{knowledge_base} is damaged, `verify` tells more: {error}") from error
+            raise Damaged(f"{knowledge_base} is damaged, `verify` tells more: {error}") from error
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
             base.close()
-        write_manifest(knowledge_base, manifest)
         remove_leftovers(knowledge_base)
         return manifest
 

@@ -7,6 +7,8 @@ import os
 import secrets
 import shutil
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from reimagen_common.errors import InvalidArgument, ReimagenError
@@ -20,7 +22,7 @@ from reimagen_retriever.knowledge_base.manifest import (
     read_manifest,
     write_manifest,
 )
-from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
 from reimagen_retriever.knowledge_base.union import united
 from reimagen_retriever.neighbors.across import duplicates_across
 from reimagen_retriever.neighbors.kept import ADDED, FOLDER
@@ -38,12 +40,17 @@ def snapshot(knowledge_base: Path, destination: Path) -> Manifest:
     Raises:
         InvalidArgument: the destination is not a new or empty folder; the base is what is kept here of one in a store;
             the parts of a union have come to share an id.
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         Unavailable: the destination cannot be written to.
         ReimagenError: the base is damaged.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise InvalidArgument(f"{destination} is not a new or empty folder", field="DEST")
+    with _made_or_removed(destination), writing_to(destination):
+        return _kept(knowledge_base, destination)
+
+
+def _kept(knowledge_base: Path, destination: Path) -> Manifest:
     union = read_any(knowledge_base)
     if isinstance(union, Manifest):
         return _copied(knowledge_base, destination, "snapshot")
@@ -68,7 +75,7 @@ def restore(snapshot: Path, knowledge_base: Path) -> Manifest:
 
     Raises:
         InvalidArgument: the folder holds other things than a base; the snapshot is of a union.
-        NotFound: the snapshot is no finished knowledge base.
+        NotFound: the snapshot is no complete knowledge base.
         Unavailable: another process writes to the base, or it cannot be written to.
         ReimagenError: the snapshot is damaged.
     """
@@ -78,7 +85,24 @@ def restore(snapshot: Path, knowledge_base: Path) -> Manifest:
             f"{snapshot} is a snapshot of a union: serve it where it lies, or restore its parts one by one",
             field="SNAPSHOT",
         )
-    return _copied(snapshot, knowledge_base, "restore")
+    with _made_or_removed(knowledge_base), writing_to(knowledge_base):
+        return _copied(snapshot, knowledge_base, "restore")
+
+
+@contextmanager
+def _made_or_removed(folder: Path) -> Iterator[None]:
+    """If what follows fails, a folder that was not there is removed, and what came into an empty one."""
+    existed = folder.exists()
+    empty = not existed or not any(folder.iterdir())
+    try:
+        yield
+    except BaseException:
+        if empty and folder.exists():
+            for path in folder.iterdir():
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        if not existed:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _copied(source: Path, destination: Path, work: str) -> Manifest:
@@ -92,6 +116,7 @@ def _copied(source: Path, destination: Path, work: str) -> Manifest:
             base = KnowledgeBase.open(source)
             try:
                 _link(base, source, folder)
+                write_manifest(destination, base.built.model_copy(update={"folder": folder.name}))
             except FileNotFoundError:
                 # A live write or a new build has replaced files of the index meanwhile.
                 shutil.rmtree(folder)
@@ -101,7 +126,6 @@ def _copied(source: Path, destination: Path, work: str) -> Manifest:
                 raise
             finally:
                 base.close()
-            write_manifest(destination, base.built.model_copy(update={"folder": folder.name}))
             remove_leftovers(destination)
             return base.manifest.model_copy(update={"folder": folder.name})
     raise ReimagenError(f"{source} changes faster than it can be copied")

@@ -9,6 +9,7 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.build import refuse_foreign_folder
 from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.knowledge_base.manifest import Manifest, Part, Union, read_any, write_manifest
+from reimagen_retriever.knowledge_base.syncing import writing_to
 from reimagen_retriever.knowledge_base.union import united
 from reimagen_retriever.neighbors.across import duplicates_across
 
@@ -28,7 +29,7 @@ def unite(folder: Path, parts: Sequence[Path], *, near_duplicates: bool = True) 
     Raises:
         InvalidArgument: there are fewer than two; they don't fit together, see `KnowledgeBase.open_together`; the
             folder holds other things than a union.
-        NotFound: a part is no finished knowledge base.
+        NotFound: a part is no complete knowledge base.
         Unavailable: the folder cannot be written to.
         ReimagenError: a part is damaged.
     """
@@ -40,7 +41,7 @@ def unite(folder: Path, parts: Sequence[Path], *, near_duplicates: bool = True) 
     duplicates = duplicates_across(parts) if near_duplicates else None
     named = [str(part) if part.is_absolute() else os.path.relpath(part, folder) for part in parts]
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, Holder(work="union"), LOCK_WAIT_SECONDS):
+    with writing_to(folder), locked(folder, Holder(work="union"), LOCK_WAIT_SECONDS):
         write_manifest(folder, union_of(named, base.parts, duplicates))
     return united(base.parts, duplicates or {})
 

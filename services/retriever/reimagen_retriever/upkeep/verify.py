@@ -3,31 +3,23 @@
 import hashlib
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import IO, cast
 
-from reimagen_common.errors import ReimagenError
-from reimagen_retriever.base import KnowledgeBase
+from reimagen_common.errors import Damaged
+from reimagen_retriever.base import KnowledgeBase, fingerprint_files, vector_files
 from reimagen_retriever.index.dense_added import FLOAT16
 from reimagen_retriever.knowledge_base.appended import read_appended
-from reimagen_retriever.knowledge_base.checksums import checksums
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_any, read_manifest
+from reimagen_retriever.knowledge_base.integrity import Damage, damages, lucene_files
+from reimagen_retriever.knowledge_base.manifest import Manifest, read_any, read_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import Shard
-from reimagen_retriever.neighbors.kept import ADDED, FOLDER, RECORD_BYTES
+from reimagen_retriever.knowledge_base.union import united
+from reimagen_retriever.neighbors.kept import ADDED, RECORD_BYTES
 from reimagen_retriever.upkeep.progress import progress_bar
-
-
-@dataclass(frozen=True)
-class Damage:
-    """Something that is not as it should be."""
-
-    place: str
-    what: str
 
 
 def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
@@ -37,54 +29,70 @@ def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
         What was checked, and all damage found. A service may go on writing: what it commits later is not looked at.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         InvalidArgument: it is what is kept here of a base in a store; parts of a union have an id in common.
-        ReimagenError: the base cannot even be opened.
+        Damaged: the base cannot even be opened, and no file says why.
     """
     union = read_any(knowledge_base)
     if isinstance(union, Manifest):
         return _verify_base(knowledge_base)
-    base = KnowledgeBase.open(knowledge_base)
-    base.close()
-    damages = []
+    manifests, found = list[Manifest](), list[Damage]()
     for part in union.parts:
-        found = _verify_base(knowledge_base / part.folder)[1]
-        damages += [Damage(f"{part.folder}, {damage.place}", damage.what) for damage in found]
-    return base.manifest, damages
+        manifest, of_part = _verify_base(knowledge_base / part.folder)
+        manifests.append(manifest)
+        found += [Damage(f"{part.folder}, {damage.place}", damage.what) for damage in of_part]
+    if not found:
+        KnowledgeBase.open(knowledge_base).close()
+    return united(manifests, union.duplicates or {}), found
 
 
 def _verify_base(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
-    read_manifest(knowledge_base)
-    base = KnowledgeBase.open(knowledge_base)
+    built = read_manifest(knowledge_base)
+    found = list(damages(vector_files(knowledge_base, built)))
     try:
-        manifest = base.manifest
-        damages: list[Damage] = []
-        if manifest.vectors:
-            damages += _vectors(knowledge_base / manifest.folder, manifest.vectors, base)
-        dense = None if damages else base.dense
-        damages += _fingerprints(knowledge_base / manifest.folder, manifest, base)
-        ids: Counter[bytes] = Counter()
-        licenses: Counter[str] = Counter()
-        with progress_bar("verifying", manifest.pairs) as progress:
-            pairs = (base.index.pair(document) for document in base.index.in_order())
-            for name, group in groupby(pairs, key=lambda pair: pair.shard):
-                members, unreadable = _members(
-                    knowledge_base / manifest.shards_folder, next((s for s in manifest.shards if s.name == name), None)
-                )
-                damages += [Damage(name, unreadable)] if unreadable else []
-                for pair in group:
-                    ids[hashlib.blake2b(pair.id.encode(), digest_size=12).digest()] += 1
-                    licenses[pair.license] += 1
-                    damages += [Damage(f"{pair.shard}, {pair.id}", what) for what in _damages(base, pair, members)]
-                    if dense and not dense.vectors_of([pair.id]):
-                        damages.append(Damage(f"{pair.shard}, {pair.id}", "it has no vector; make the vectors anew"))
-                    progress.update()
-        damages += _counts(manifest, ids, licenses)
-        return manifest, damages
+        base = KnowledgeBase.open(knowledge_base, dense=not found)
+    except Damaged:
+        found += damages(fingerprint_files(knowledge_base, built))
+        found += damages(lucene_files(knowledge_base / built.lucene_folder))
+        if found:
+            return built, found
+        raise
+    try:
+        found += damages(base.fingerprint_files)
+        if of_index := list(damages(base.index_files)):
+            # Nothing that it says of pairs is to be relied on.
+            return base.manifest, found + of_index
+        found += _appended(knowledge_base / built.folder, base)
+        found += _pairs(knowledge_base, base)
+        return base.manifest, found
     except DamagedError as error:
-        raise ReimagenError(f"{knowledge_base} is damaged, build it again: {error}") from error
+        raise Damaged(f"{knowledge_base} is damaged, build it again: {error}") from error
     finally:
         base.close()
+
+
+def _pairs(knowledge_base: Path, base: KnowledgeBase) -> Iterator[Damage]:
+    """Every pair, in the order of the shards, and the counts of all."""
+    manifest = base.manifest
+    ids: Counter[bytes] = Counter()
+    licenses: Counter[str] = Counter()
+    with progress_bar("verifying", manifest.pairs) as progress:
+        pairs = (base.index.pair(document) for document in base.index.in_order())
+        for name, group in groupby(pairs, key=lambda pair: pair.shard):
+            members, unreadable = _members(
+                knowledge_base / manifest.shards_folder, next((s for s in manifest.shards if s.name == name), None)
+            )
+            if unreadable:
+                yield Damage(name, unreadable)
+            for pair in group:
+                ids[hashlib.blake2b(pair.id.encode(), digest_size=12).digest()] += 1
+                licenses[pair.license] += 1
+                for what in _damages(base, pair, members):
+                    yield Damage(f"{pair.shard}, {pair.id}", what)
+                if base.dense and not base.dense.vectors_of([pair.id]):
+                    yield Damage(f"{pair.shard}, {pair.id}", "it has no vector; make the vectors anew")
+                progress.update()
+    yield from _counts(manifest, ids, licenses)
 
 
 def _damages(base: KnowledgeBase, pair: StoredPair, members: dict[int, int] | None) -> Iterator[str]:
@@ -102,28 +110,18 @@ def _damages(base: KnowledgeBase, pair: StoredPair, members: dict[int, int] | No
         yield "its picture is not what was added"
 
 
-def _vectors(folder: Path, vectors: Vectors, base: KnowledgeBase) -> Iterator[Damage]:
-    yield from _files(folder / vectors.folder, vectors.sha256, "make the vectors anew")
-    size = base.appended.get(vectors.added, 0)
-    for record in read_appended(folder / vectors.added, FLOAT16.itemsize * vectors.dimension, 0, size):
-        if not record.intact:
-            yield Damage(f"{vectors.added}, {record.id}", "its vector is not what was added; make the vectors anew")
-
-
-def _fingerprints(folder: Path, manifest: Manifest, base: KnowledgeBase) -> Iterator[Damage]:
-    if manifest.fingerprints:
-        yield from _files(folder / FOLDER, manifest.fingerprints, "`compact` makes the fingerprints anew")
+def _appended(folder: Path, base: KnowledgeBase) -> Iterator[Damage]:
+    """The vectors and fingerprints of pairs that were added since the build."""
+    if base.manifest.vectors:
+        added = base.manifest.vectors.added
+        size = FLOAT16.itemsize * base.manifest.vectors.dimension
+        for record in read_appended(folder / added, size, 0, base.appended.get(added, 0)):
+            if not record.intact:
+                yield Damage(f"{added}, {record.id}", "its vector is not what was added; make the vectors anew")
     for record in read_appended(folder / ADDED, RECORD_BYTES, 0, base.appended.get(ADDED, 0)):
         if not record.intact:
             what = "its picture's fingerprint is not what was added; `compact` makes the fingerprints anew"
             yield Damage(f"{ADDED}, {record.id}", what)
-
-
-def _files(folder: Path, sha256: Mapping[str, str], remedy: str) -> Iterator[Damage]:
-    there = checksums(folder)
-    for name, digest in sha256.items():
-        if there.get(name) != digest:
-            yield Damage(f"{folder.name}/{name}", f"is not as it was written; {remedy}")
 
 
 def _counts(manifest: Manifest, ids: Counter[bytes], licenses: Counter[str]) -> Iterator[Damage]:

@@ -16,7 +16,7 @@ from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.knowledge_base.checksums import checksums
 from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
-from reimagen_retriever.knowledge_base.syncing import sync_folder
+from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
 from reimagen_retriever.upkeep.progress import progress_bar
 from reimagen_retriever.vectors.precomputed import Of, Precomputed
 
@@ -42,7 +42,7 @@ def make_vectors(
         The base's new manifest.
 
     Raises:
-        NotFound: there is no finished knowledge base in the folder.
+        NotFound: there is no complete knowledge base in the folder.
         InvalidArgument: the encoder or the given vectors are of no use for this base, or it is a union.
         ReimagenError: the base is being written to, or is damaged.
     """
@@ -52,7 +52,7 @@ def make_vectors(
     if of == "pictures" and not encoder.pictures_too and given is None:
         raise InvalidArgument(f"{encoder_folder} has no vision_model.onnx: it encodes texts alone", field="of")
     precomputed = Precomputed(given, of, encoder.dimension) if given else None
-    with locked(knowledge_base, Holder(work="vectors"), LOCK_WAIT_SECONDS):
+    with writing_to(knowledge_base), locked(knowledge_base, Holder(work="vectors"), LOCK_WAIT_SECONDS):
         base = KnowledgeBase.open(knowledge_base)
         try:
             made_of = (base.manifest.generation, encoder.digest, of, precomputed.identity() if precomputed else "")

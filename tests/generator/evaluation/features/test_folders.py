@@ -21,6 +21,8 @@ def test_pictures_of_a_folder_and_its_folders(tmp_path: Path) -> None:
     (tmp_path / "b" / "2.png").write_bytes(png(2, (6, 9)))
     (tmp_path / "1.PNG").write_bytes(png(1))
     (tmp_path / "drawn.csv").write_text("no picture")
+    for hidden in (tmp_path / "._1.png", tmp_path / "b" / "._2.png", tmp_path / "._0.tar"):
+        hidden.write_bytes(b"\0\5\x16\7")
     pictures = PictureFolder(tmp_path)
     assert len(pictures) == 2
     assert [(picture.shape, picture[0, 0, 0]) for picture in pictures] == [((8, 8, 3), 1), ((9, 6, 3), 2)]
@@ -31,6 +33,7 @@ def test_pictures_of_shards_without_the_neighbors(tmp_path: Path) -> None:
         with tarfile.open(tmp_path / f"{number}.tar", "w") as shard:
             for name, data in (
                 (f"{number}.txt", b"a"),
+                (f"._{number}.png", b"\0\5\x16\7"),
                 (f"{number}.png", png(number)),
                 (f"{number}.neighbor0.png", png(9)),
             ):
@@ -53,7 +56,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds neither pictures"):
         PictureFolder(tmp_path)
     (tmp_path / "broken.png").write_bytes(png(1)[:30])
-    with pytest.raises(InvalidArgument, match="whole PNG"):
+    with pytest.raises(InvalidArgument, match="broken picture"):
         list(PictureFolder(tmp_path))
     (tmp_path / "0.tar").write_bytes(b"no tar")
     with pytest.raises(ValueError, match=r"0\.tar"):

@@ -58,6 +58,35 @@ def test_pictures_that_are_missing_or_elsewhere_are_told(coco: MakeCoco, tmp_pat
     ]
 
 
+def test_what_is_no_caption_of_a_picture_is_told(coco: MakeCoco) -> None:
+    folder = coco(CAPTIONS)
+    annotations = folder / "annotations" / "captions_val2017.json"
+    content = json.loads(annotations.read_text())
+    content["annotations"] += [{"image_id": 139}, {"image_id": 7, "id": 1, "caption": "a dog"}]
+    content["annotations"] += [{"image_id": 285, "id": 2 * 10**6, "caption": value} for value in (None, float("nan"))]
+    content["images"] += [{"id": 500}, {"id": 501, "file_name": "000000000139.jpg", "coco_url": float("nan")}]
+    annotations.write_text(json.dumps(content))
+    (annotations.parent / "captions_val2017_results.json").write_text('[{"image_id": 139, "caption": "a fox"}]')
+    (annotations.parent / "captions_test2017.json").write_text("{")
+    (annotations.parent / "instances_val2017.json").write_text("{}")
+    (folder / "val2017" / "000000000009.jpg").write_bytes(b"x")
+    source = open_source(folder)
+    assert [(entry.id, entry.text) for entry in source.entries() if isinstance(entry, SourcePair)] == [
+        ("139", "A fox in snow. the red fox. fox!"),
+        ("285", "A kea."),
+        ("501", ""),
+    ]
+    assert [(left.place, left.reason) for left in source.left_over()] == [
+        ("annotations/captions_test2017.json", "no caption file of COCO"),
+        ("captions_val2017.json/images/2", "broken picture entry"),
+        ("captions_val2017.json/annotations/4", "broken caption"),
+        ("captions_val2017.json/7", "no picture"),
+        ("annotations/captions_val2017_results.json", "no caption file of COCO"),
+        ("annotations/instances_val2017.json", "not in the captions"),
+        ("val2017/000000000009.jpg", "not in the captions"),
+    ]
+
+
 @pytest.mark.parametrize(
     "content", ["{", "[]", "{}", '{"images": [], "annotations": [{}]}', '{"images": 1, "annotations": []}']
 )

@@ -57,6 +57,7 @@ def test_every_source_gives_the_same_from_a_store(
         assert here.size() == there.size()
         assert list(there.entries()) == list(here.entries())
         assert list(there.entries(1)) == list(here.entries(1))
+        assert list(there.left_over()) == list(here.left_over())
         assert len(list(there.identity())) == len(list(here.identity()))
         memory.rm("/set", recursive=True)
 
@@ -65,6 +66,17 @@ def test_a_single_file_of_a_store(memory: MemoryFileSystem, img2dataset: Callabl
     upload(memory, img2dataset(ROWS))
     (pair, _) = open_source("memory://set/00000.tar").entries()
     assert isinstance(pair, SourcePair)
+
+
+def test_names_with_spaces_of_every_kind_are_read_and_hidden_ones_are_not(memory: MemoryFileSystem) -> None:
+    for name in ("3.15\u202fPM", "v\xa013", "my  cat", "trailing "):
+        memory.pipe_file(f"/set/{name}.png", b"a picture")
+        memory.pipe_file(f"/set/{name}.txt", b"a fox")
+    memory.pipe_file("/set/._my  cat.png", b"x")
+    taken = list(open_source("memory://set").entries())
+    names = ["3.15\u202fPM", "my  cat", "trailing ", "v\xa013"]
+    assert [entry.id for entry in taken if isinstance(entry, SourcePair)] == names
+    assert len(taken) == 4
 
 
 def test_file_addresses_are_local(folder: Callable[[Mapping[str, str]], Path]) -> None:

@@ -3,6 +3,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,15 +12,16 @@ from pyarrow import parquet
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
-from reimagen_retriever.knowledge_base.sources.folder import FolderSource
 
 MakeFolder = Callable[[Mapping[str, str]], Path]
 
 
 def entries(folder: Path) -> list[SourcePair | Rejected]:
-    source = open_source(folder)
-    assert isinstance(source, FolderSource)
-    return list(source.entries())
+    return list(open_source(folder).entries())
+
+
+def left_over(folder: Path) -> list[tuple[str, str]]:
+    return [(left.place, left.reason) for left in open_source(folder).left_over()]
 
 
 def test_pictures_with_texts_beside_them(folder: MakeFolder) -> None:
@@ -36,6 +38,92 @@ def test_a_missing_or_unreadable_caption_is_told(folder: MakeFolder) -> None:
     (root / "b.txt").write_bytes(b"\xff\xfe\x00")
     reasons = [entry.reason for entry in entries(root) if isinstance(entry, Rejected)]
     assert reasons == ["no caption", "bad characters"]
+
+
+def test_everything_else_in_a_folder_is_told(folder: MakeFolder, tmp_path: Path) -> None:
+    root = folder({"a": "a fox", "birds/b": "a kea"})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (root / "birds" / "gone.png").symlink_to("nothing.png")
+    (root / "birds" / "gone.txt").write_text("a gone kea")
+    (root / "more").symlink_to(elsewhere)
+    (root / "again").symlink_to(root / "birds")
+    hidden = (".hidden.png", "birds/._b.png", ".cache/c.png", "Thumbs.db")
+    for name in ("notes.pdf", "lost.txt", "birds/film.mp4", *hidden):
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    taken = [(entry.place, getattr(entry, "reason", "")) for entry in entries(root)]
+    assert taken == [("a.png", ""), ("birds/b.png", ""), ("birds/gone.png", "unreadable file")]
+    assert left_over(root) == [
+        ("again", "linked folder"),
+        ("more", "linked folder"),
+        ("birds/film.mp4", "not a picture"),
+        ("lost.txt", "caption without a picture"),
+        ("notes.pdf", "not a picture"),
+    ]
+    assert len(list(open_source(root).identity())) == 9
+
+
+def test_pictures_of_every_ending_in_any_case(folder: MakeFolder, picture: Callable[..., bytes]) -> None:
+    root = folder({})
+    root.mkdir()
+    endings = [".JPG", ".jpe", ".Jfif", ".tiff", ".gif", ".avif", ".bmp", ".jp2", ".heic", ".svg"]
+    for number, ending in enumerate(endings):
+        (root / f"{number}{ending}").write_bytes(picture())
+        (root / f"{number}{'.TXT' if number % 2 else '.txt'}").write_text("a fox")
+    assert [entry.id for entry in entries(root) if isinstance(entry, SourcePair)] == list(map(str, range(10)))
+    assert left_over(root) == []
+
+
+def test_a_folder_that_must_not_be_read_is_told(folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder({"a": "a fox", "locked/b": "a kea"})
+    scan = os.scandir
+
+    def refusing(path: str) -> Any:  # Tests may run as root, to whom no folder is locked.
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert list(open_source(root).left_over()) == [Rejected("locked", "unreadable folder", "Permission denied")]
+
+
+def test_a_caption_in_another_encoding_is_named(folder: MakeFolder) -> None:
+    root = folder({"a": "", "b": ""})
+    (root / "a.txt").write_text("a fox in the snow", encoding="utf-16")
+    (root / "b.txt").write_bytes("ein Fuchs".encode("utf-16-le"))
+    details = [entry.detail for entry in entries(root) if isinstance(entry, Rejected)]
+    assert details == ["a.txt is UTF-16; save it as UTF-8", "b.txt is UTF-16; save it as UTF-8"]
+
+
+def test_the_files_layout_of_img2dataset(folder: MakeFolder, parquet_file: Callable[..., Path]) -> None:
+    root = folder({"00000/000000000": "a fox", "00000/000000002": "", "00001/000010000": "a panda"})
+    (root / "00000" / "000000002.txt").unlink()
+    notes = {"url": "https://a", "LICENSE": "MIT", "punsafe": 0.25, "caption": "a red fox", "status": "success"}
+    (root / "00000" / "000000000.json").write_text(json.dumps(notes))
+    (root / "00000" / "000000002.json").write_text(json.dumps({"caption": "a kea", "url": "https://c"}))
+    (root / "00001" / "000010000.json").write_text("[")
+    (root / "00000_stats.json").write_text('{"count": 3}')
+    rows = [
+        {"key": "000000000", "status": "success", "pwatermark": 0.5},
+        {"key": "000000001", "status": "failed_to_download", "error_message": "404"},
+        {"key": "000000002", "status": "success", "punsafe": 0.75},
+        {"key": "000000003", "status": "success", "punsafe": 0.75},
+    ]
+    parquet_file(root / "00000.parquet", rows)
+    everything = fox, kea, failed, missing, broken = entries(root)
+    assert isinstance(fox, SourcePair)
+    assert (fox.id, fox.text, fox.source, fox.license) == ("00000/000000000", "a fox", "https://a", "MIT")
+    assert (fox.unsafe, fox.watermark) == (0.25, 0.5)
+    assert isinstance(kea, SourcePair)
+    assert (kea.text, kea.source, kea.unsafe) == ("a kea", "https://c", 0.75)
+    assert failed == Rejected("00000.parquet:2", "failed to download: 404")
+    assert (missing.place, broken.place) == ("00000/000000003", "00001/000010000.png")
+    assert isinstance(broken, Rejected)
+    assert broken.reason == "broken json"
+    assert [list(open_source(root).entries(skip)) for skip in range(6)] == [[*everything[skip:]] for skip in range(6)]
+    assert left_over(root) == []
 
 
 @pytest.mark.parametrize("name", ["captions.jsonl", "metadata.jsonl"])

@@ -149,10 +149,31 @@ def test_laion_5b_in_lower_case_and_as_one_file(
 
 
 def test_a_sample_id_goes_before_the_address(img2dataset: MakeShard, parquet_file: MakeParquet, tmp_path: Path) -> None:
-    folder = img2dataset([{"image": b"0", "caption": "a fox", "url": "https://elsewhere", "SAMPLE_ID": 8}])
+    folder = img2dataset([{"image": b"0", "caption": "another text", "url": "https://elsewhere", "SAMPLE_ID": 8}])
     (pair,) = pairs(folder, parquet_file(tmp_path / "laion.parquet", LAION_400M))
     assert pair.license == "CC0"
     assert pair.similarity == pytest.approx(0.1)
+
+
+def test_a_sample_id_of_another_collection_is_not_joined(
+    img2dataset: MakeShard, parquet_file: MakeParquet, tmp_path: Path
+) -> None:
+    samples = [
+        {"image": b"0", "caption": "a rude mural", "url": "https://d", "SAMPLE_ID": 7},
+        {"image": b"1", "caption": "a kind mural", "url": "https://e", "SAMPLE_ID": 8},
+        {"image": b"2", "caption": "a third mural", "url": "https://f", "SAMPLE_ID": 8},
+    ]
+    theirs = [
+        {"SAMPLE_ID": 40, "URL": "https://e", "TEXT": "a kind mural", "punsafe": 0.1},
+        {"SAMPLE_ID": 41, "URL": "https://d", "TEXT": "a rude mural", "punsafe": 0.9},
+        {"SAMPLE_ID": 7, "URL": "https://x", "TEXT": "a mug", "punsafe": 0.2},
+        {"SAMPLE_ID": 8, "URL": "https://y", "TEXT": "a jar", "punsafe": 0.3},
+    ]
+    rude, kind, third = entries(img2dataset(samples), metadata=parquet_file(tmp_path / "laion.parquet", theirs))
+    assert isinstance(rude, SourcePair)
+    assert isinstance(kind, SourcePair)
+    assert (rude.unsafe, kind.unsafe) == pytest.approx((0.9, 0.1))
+    assert third == Rejected("00000.tar/000000002", "not in the metadata", "https://f")
 
 
 def test_a_sample_that_the_metadata_lacks_is_told(

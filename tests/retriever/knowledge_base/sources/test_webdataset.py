@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.sources import open_source
 
 MakeTar = Callable[..., Path]
@@ -112,6 +112,81 @@ def test_a_file_that_is_no_tar_is_told_and_the_next_shard_read(tar: MakeTar) -> 
     assert isinstance(bad, Rejected)
     assert (bad.place, bad.reason) == ("00000.tar", "broken shard")
     assert isinstance(good, SourcePair)
+
+
+def test_joined_archives_are_read_to_their_end(tar: MakeTar) -> None:
+    parts = [tar(sample(str(number)), f"part{number}").read_bytes() for number in range(3)]
+    path = tar({}, "joined.tar")
+    path.write_bytes(path.read_bytes() + parts[0] + bytes(512 * 7) + parts[1] + parts[2] + bytes(10_240))
+    everything = entries(path)
+    assert [entry.id for entry in everything if isinstance(entry, SourcePair)] == ["0", "1", "2"]
+    assert [list(open_source(path).entries(skip)) for skip in range(4)] == [everything[skip:] for skip in range(4)]
+
+
+@pytest.mark.parametrize("garbage", [b"garbage", b"x" * 2_000, b"\0" * 700 + b"x" * 2_000])
+def test_what_follows_an_archive_and_is_none_is_told(tar: MakeTar, garbage: bytes) -> None:
+    path = tar(sample("1"))
+    path.write_bytes(path.read_bytes() + garbage)
+    good, bad = entries(path)
+    assert isinstance(good, SourcePair)
+    assert isinstance(bad, Rejected)
+    assert (bad.place, bad.reason) == ("00000.tar", "broken shard")
+
+
+def test_a_header_that_became_zeros_is_told(tar: MakeTar) -> None:
+    path = tar(sample("1") | sample("2"))
+    data = bytearray(path.read_bytes())
+    data[6 * 512 : 7 * 512] = bytes(512)
+    path.write_bytes(data)
+    *_, bad = entries(path)
+    assert isinstance(bad, Rejected)
+    assert bad.reason == "broken shard"
+
+
+def test_hidden_members_are_ignored(tar: MakeTar) -> None:
+    members: dict[str, bytes] = {}
+    for name, data in sample("1").items():
+        members |= {f"./._{name}": b"\0\5\x16\7", f"./{name}": data, f"__MACOSX/._{name}": b"\0\5\x16\7"}
+    entry = only(tar(members | {".DS_Store": b"x"}))
+    assert isinstance(entry, SourcePair)
+    assert entry.id == "1"
+
+
+def test_endings_in_capitals(tar: MakeTar, parquet_file: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    tar({"1.JPEG": b"one", "1.TXT": b"a fox", "1.JSON": b'{"url": "u"}'}, "shards/A.TAR")
+    parquet_file(folder / "A.PARQUET", [{"key": "1", "license": "MIT"}])
+    (folder / "A_STATS.JSON").write_text('{"count": 1}')
+    assert only(folder) == only(folder / "A.TAR") == SourcePair("A.TAR/1", "1", "a fox", b"one", "u", "MIT")
+    assert open_source(folder).size() == 1
+    assert list(open_source(folder).left_over()) == []
+
+
+def test_what_a_sample_has_besides_its_pair_is_told(tar: MakeTar) -> None:
+    path = tar(sample("1") | {"1.png": b"another", "1.cls": b"7"} | sample("2") | {"3.heic": b"x", "3.txt": b"a kea"})
+    first, surplus, second, heic = everything = entries(path)
+    assert (first.place, second.place, heic.place) == ("00000.tar/1", "00000.tar/2", "00000.tar/3")
+    assert isinstance(surplus, Rejected)
+    assert (surplus.place, surplus.reason) == ("00000.tar/1.png", "surplus member")
+    assert [list(open_source(path).entries(skip)) for skip in range(5)] == [everything[skip:] for skip in range(5)]
+
+
+def test_what_lies_beside_shards_is_told(tar: MakeTar, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    (folder / "more").mkdir(parents=True)
+    tar(sample("1"), "shards/00000.tar")
+    for name in ("a.jpg", "00007.parquet", "more/00001.tar", ".hidden"):
+        (folder / name).write_bytes(b"x")
+    (folder / "00002.tar").symlink_to("nothing.tar")
+    told = [(left.place, left.reason) for left in open_source(folder).left_over()]
+    assert told == [(name, "not in a shard") for name in ("00007.parquet", "a.jpg", "more/00001.tar")]
+    assert list(open_source(folder).identity())
+    assert [getattr(entry, "reason", "") for entry in entries(folder)] == ["", "unreadable file"]
+    for name in ("00000.tar", "00002.tar", "a.jpg", "00007.parquet"):
+        (folder / name).unlink()
+    tar(sample("5"), "shards/more/00001.tar")
+    assert only(folder).place == "more/00001.tar/5"
 
 
 def test_an_empty_shard_has_no_samples(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def test_pictures_with_the_captions_that_the_paper_keeps(webqa: MakeWebQA) -> No
     ]
     assert open_source(folder).size() == 5
     assert [entries(folder, skip) for skip in range(6)] == [everything[skip:] for skip in range(6)]
+
+
+def test_pictures_that_no_question_names_are_told(webqa: MakeWebQA) -> None:
+    folder = webqa(PICTURES)
+    questions = json.loads((folder / "WebQA_train_val.json").read_text())
+    questions["d5a1"]["img_negFacts"] = questions["d5a1"]["img_negFacts"][1:]
+    (folder / "WebQA_train_val.json").write_text(json.dumps(questions))
+    (folder / "WebQA_test.json").write_text("{}")
+    assert [(left.place, left.reason) for left in open_source(folder).left_over()] == [
+        ("imgs.tsv:2", "no caption"),
+        ("WebQA_test.json", "not in the questions"),
+    ]
 
 
 def test_an_index_that_leads_elsewhere_is_told(webqa: MakeWebQA) -> None:

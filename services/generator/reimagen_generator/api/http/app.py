@@ -6,12 +6,15 @@ from typing import Final
 from fastapi import FastAPI
 
 from reimagen_common.errors import NotFound
-from reimagen_common.http_errors import Problem, register_error_handlers
-from reimagen_common.http_server import BodyLimit
+from reimagen_common.http_bodies import Bodies, BodyLimits
+from reimagen_common.http_docs import add_docs
+from reimagen_common.http_errors import register_error_handlers
+from reimagen_common.http_openapi import Document, describe_api
 from reimagen_common.operations import Health, operations_router
 from reimagen_generator.api.http.images import images_router
 from reimagen_generator.api.http.limits import BODY_BYTES
-from reimagen_generator.api.http.schema import Model, Models
+from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
+from reimagen_generator.engine.engine import State
 from reimagen_generator.generation import Generator
 
 _DESCRIPTION: Final = """
@@ -21,13 +24,28 @@ does each picture's own file.
 """
 
 
-def create_app(generator: Generator, *, deadline: float) -> FastAPI:
-    """Make the application; a request may take `deadline` seconds."""
-    app = FastAPI(title="Re-Imagen", description=_DESCRIPTION, version="1")
-    app.add_middleware(BodyLimit, maximum_bytes=BODY_BYTES, advice="send fewer or smaller references")
+def create_app(generator: Generator, *, deadline: float, body_seconds: float, base_url: str | None) -> FastAPI:
+    """Make the application.
+
+    Args:
+        generator: What draws.
+        deadline: How many seconds a request may take.
+        body_seconds: What a body may take to arrive, see `BodyLimits`.
+        base_url: What links begin with; None for the host that the client named.
+    """
+    app = FastAPI(title="Re-Imagen", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
+    add_docs(app)
+    describe_api(app, models=STREAM_EVENTS, adapt=lambda document: _tell_the_cascade(document, generator))
+    limits = BodyLimits(
+        maximum_bytes=BODY_BYTES,
+        advice="send fewer or smaller references",
+        uploads=generator.engine.places,
+        seconds=body_seconds,
+    )
+    app.add_middleware(Bodies, limits=limits)
     register_error_handlers(app)
-    app.include_router(images_router(generator, deadline=deadline))
-    app.include_router(operations_router(lambda: Health(status=generator.engine.state.value)))
+    app.include_router(images_router(generator, deadline=deadline, base_url=base_url))
+    app.include_router(operations_router(lambda: _health(generator)))
     config = generator.config
     model = Model(
         id=config.name,
@@ -42,7 +60,7 @@ def create_app(generator: Generator, *, deadline: float) -> FastAPI:
         """List the loaded cascades."""
         return Models(data=[model])
 
-    @app.get("/v1/models/{name}", tags=["models"], responses={404: {"model": Problem}})
+    @app.get("/v1/models/{name}", tags=["models"], responses={404: {"description": "No such cascade is loaded."}})
     async def read_model(name: str) -> Model:
         """Describe one cascade."""
         if name != model.id:
@@ -50,3 +68,27 @@ def create_app(generator: Generator, *, deadline: float) -> FastAPI:
         return model
 
     return app
+
+
+def _health(generator: Generator) -> Health:
+    state = generator.engine.state
+    complaint = generator.retriever.complaint() if state is State.READY else None
+    if complaint is not None:
+        return Health(status="degraded", reasons=[complaint])
+    return Health(status=state.value)
+
+
+def _tell_the_cascade(document: Document, generator: Generator) -> None:
+    """Narrow the document of requests to what the loaded cascade draws."""
+    schemas = document["components"]["schemas"]
+    config, sizes = generator.config, generator.engine.cascade.sizes
+    size = schemas["ImagesRequest"]["properties"]["size"]
+    size["anyOf"] = [
+        {"type": "string", "enum": ["auto", *(f"{side}x{side}" for side in sizes)]},
+        {"type": "integer", "enum": list(sizes)},
+        {"type": "null"},
+    ]
+    schemas["ImagesRequest"]["properties"]["model"]["anyOf"] = [{"const": config.name}, {"type": "null"}]
+    references, _ = schemas["ImagesRequest"]["properties"]["references"]["anyOf"]
+    k, _ = schemas["Retrieval"]["properties"]["k"]["anyOf"]
+    references["maxItems"] = k["maximum"] = config.maximum_k

@@ -2,32 +2,40 @@
 
 import base64
 import contextlib
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any, Final
+from functools import partial
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from reimagen.v1 import retrieval_pb2
 from reimagen_common.errors import InvalidArgument, ReimagenError
-from reimagen_common.http_errors import Problem
+from reimagen_common.http_errors import openai_error
+from reimagen_common.http_hosts import link
+from reimagen_common.http_openapi import binary, event_stream
 from reimagen_generator.api.http.admission import admitting_route
 from reimagen_generator.api.http.files import FileStore
 from reimagen_generator.api.http.running import Runner, cancelled_with
 from reimagen_generator.api.http.schema import (
+    STREAM_EVENTS,
     CompletedEvent,
+    ErrorEvent,
+    ExplanationData,
     Grounds,
     ImageData,
     ImagesRequest,
     ImagesResponse,
     NeighborData,
     NeighborsEvent,
+    NothingFoundData,
     PartialImageEvent,
     ProgressEvent,
     StreamEvent,
+    TermData,
 )
 from reimagen_generator.engine.call import Call, Cancelled
 from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
@@ -38,33 +46,34 @@ _LINK_BYTES: Final = 256 * 1024 * 1024
 # nginx's name for a client that closed the connection; nobody reads it but the log.
 _CLIENT_GONE: Final = 499
 
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"model": Problem, "description": "A field is wrong; `field` names it."},
-    413: {"model": Problem, "description": "The body is too large."},
-    429: {"model": Problem, "description": "Too many requests are waiting; `Retry-After` says when to come back."},
-    503: {"model": Problem, "description": "The service is starting or stopping, or the retriever does not answer."},
-    504: {"model": Problem, "description": "The pictures were not finished in time."},
-}
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The pictures; with `stream`, server-sent events: one `image_generation.neighbors`, "
         "`image_generation.progress` for each step, `image_generation.partial_image` as often as asked, and one "
-        "`image_generation.completed` for each picture, as soon as it is done. An error in mid-stream is an event "
+        "`image_generation.completed` for each picture, as soon as it is done. What fails in mid-stream ends it with "
         "`error`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": event_stream(STREAM_EVENTS)},
     },
-    **_ERRORS,
+    503: {"description": "The service is starting or stopping, or the retriever does not answer."},
+    504: {"description": "The pictures were not finished in time."},
 }
+_PICTURE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The file.", "content": binary("image/png", "image/jpeg", "image/webp")}
+}
+_MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "There is none, or none any more."}}
+_RETRIEVER: Final[dict[int | str, dict[str, Any]]] = {503: {"description": "The retriever does not answer."}}
 
 
 class _Answer:
     """Writes the events of one request as REST shows them."""
 
-    def __init__(self, generator: Generator, files: FileStore, body: ImagesRequest, request: Request) -> None:
+    def __init__(
+        self, generator: Generator, files: FileStore, body: ImagesRequest, request: Request, base_url: str | None
+    ) -> None:
         self._cascade = generator.config.name
         self._files = files
         self._body = body
-        self._request = request
+        self._link = partial(link, request, base_url)
 
     def grounds(self, accepted: Accepted, neighbors: Neighbors) -> Grounds:
         return Grounds(
@@ -76,6 +85,7 @@ class _Answer:
                     license=neighbor.license,
                     rank=neighbor.rank,
                     score=neighbor.score,
+                    explanation=_explanation(neighbor.explanation) if neighbor.explanation else None,
                     **self._image_of(neighbor),
                 )
                 if neighbor.id
@@ -83,6 +93,7 @@ class _Answer:
                 for neighbor in neighbors.neighbors
             ],
             text_only=neighbors.text_only,
+            nothing_found=_nothing_found(neighbors.nothing_found) if neighbors.nothing_found else None,
             generation=neighbors.generation,
             cascade=self._cascade,
             seed=accepted.seed,
@@ -92,16 +103,16 @@ class _Answer:
         if self._body.response_format == "b64_json":
             return ImageData(b64_json=_base64(picture.image), seed=picture.seed)
         name = self._files.add(picture.image, picture.media_type)
-        return ImageData(url=str(self._request.url_for("file", name=name)), seed=picture.seed)
+        return ImageData(url=self._link("file", name=name), seed=picture.seed)
 
     def _image_of(self, neighbor: Neighbor) -> dict[str, str]:
         if self._body.response_format == "b64_json":
             return {"b64_json": _base64(neighbor.image)}
-        return {"url": str(self._request.url_for("pair_image", pair_id=quote(neighbor.id)))}
+        return {"url": self._link("pair_image", id=quote(neighbor.id))}
 
 
-def images_router(generator: Generator, *, deadline: float) -> APIRouter:
-    """Make the routes of the pictures; a request may take `deadline` seconds."""
+def images_router(generator: Generator, *, deadline: float, base_url: str | None) -> APIRouter:
+    """Make the routes of the pictures; a request may take `deadline` seconds, and links begin with `base_url`."""
     router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(generator.engine))
     files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
     runner = Runner(generator)
@@ -120,7 +131,7 @@ def images_router(generator: Generator, *, deadline: float) -> APIRouter:
         if body.previews and not body.stream:
             raise InvalidArgument("needs stream = true", field="partial_images")
         call = Call(timeout=deadline)
-        answer = _Answer(generator, files, body, request)
+        answer = _Answer(generator, files, body, request, base_url)
         events = runner.events(body, call)
         if body.stream:
             return await _stream(events, answer, body, request, call)
@@ -138,20 +149,22 @@ def images_router(generator: Generator, *, deadline: float) -> APIRouter:
             **grounds.model_dump(),
         )
 
-    @router.get("/images/files/{name}", name="file", response_class=Response, responses={404: {"model": Problem}})
+    @router.get("/images/files/{name}", name="file", response_class=Response, responses=_PICTURE | _MISSING)
     async def read_file(name: str) -> Response:
         """Read a picture that was answered as a link."""
         stored = files.get(name)
         return Response(stored.content, media_type=stored.media_type)
 
     @router.get(
-        "/pairs/{pair_id:path}/image",
+        "/pairs/{id:path}/image",
         name="pair_image",
         tags=["knowledge base"],
         response_class=Response,
-        responses={404: {"model": Problem}, 503: {"model": Problem}},
+        responses=_PICTURE | _MISSING | _RETRIEVER,
     )
-    async def read_pair_image(pair_id: str) -> Response:
+    async def read_pair_image(
+        pair_id: Annotated[str, Path(alias="id", min_length=1, description="The pair's id.")],
+    ) -> Response:
         """Read the picture of one pair of the knowledge base."""
         image, media_type = await run_in_threadpool(generator.retriever.pair_image, pair_id)
         return Response(image, media_type=media_type)
@@ -188,8 +201,7 @@ async def _stream(
             except Cancelled:
                 return
             except ReimagenError as error:
-                fault = {"message": error.message, "type": error.kind, "param": error.field, "code": error.kind}
-                yield f"event: error\ndata: {json.dumps({'type': 'error', 'error': fault})}\n\n"
+                yield _sse(ErrorEvent(error=openai_error(error)))
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
@@ -222,9 +234,32 @@ async def _shown(
                 )
 
 
-def _sse(event: StreamEvent) -> str:
+def _sse(event: StreamEvent | ErrorEvent) -> str:
     return f"event: {event.type}\ndata: {event.model_dump_json(exclude_none=True)}\n\n"
 
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+def _explanation(explanation: retrieval_pb2.Explanation) -> ExplanationData:
+    return ExplanationData(
+        named=list(explanation.named),
+        terms=[
+            TermData(term=term.term, times=term.times, idf=term.idf, tf=term.tf, score=term.score)
+            for term in explanation.terms
+        ],
+        cosine=explanation.cosine if explanation.HasField("cosine") else None,
+        bm25_rank=explanation.bm25_rank if explanation.HasField("bm25_rank") else None,
+        dense_rank=explanation.dense_rank if explanation.HasField("dense_rank") else None,
+    )
+
+
+def _nothing_found(nothing: retrieval_pb2.NothingFound) -> NothingFoundData:
+    return NothingFoundData(
+        reason=nothing.reason,
+        field=nothing.field or None,
+        nearest=nothing.nearest.text or None,
+        nearest_id=nothing.nearest.id or None,
+        lacking=list(nothing.lacking),
+    )

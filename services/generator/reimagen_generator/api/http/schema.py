@@ -1,10 +1,34 @@
 """The bodies of the REST face: OpenAI's names, with what grounding adds to them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from reimagen_common.http_errors import OpenAIError
+from reimagen_common.models import when
 from reimagen_generator.requests import PREVIEWS, GenerationRequest, OutputFormat, Previews
+
+
+def _only(*values: str, advice: str) -> BeforeValidator:
+    """Refuse values that OpenAI has and this service has not, and say what to do instead."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and value not in values:
+            raise ValueError(f"must be {' or '.join(values)}, or left out: {advice}")
+        return value
+
+    return BeforeValidator(check)
+
+
+_RULES: Final[list[Any]] = [
+    when("partial_images", {"type": "integer", "minimum": 1}, {"stream": {"const": True}}, required=("stream",)),
+    when(
+        "output_compression",
+        {"type": "integer", "maximum": 99},
+        {"output_format": {"enum": ["jpeg", "webp"]}},
+        required=("output_format",),
+    ),
+]
 
 
 class ImagesRequest(GenerationRequest):
@@ -12,6 +36,7 @@ class ImagesRequest(GenerationRequest):
 
     model_config = ConfigDict(
         json_schema_extra={
+            "allOf": _RULES,
             "examples": [
                 {"prompt": "a red panda in the snow"},
                 {
@@ -22,7 +47,7 @@ class ImagesRequest(GenerationRequest):
                     "retrieval": {"k": 2, "method": "bm25"},
                     "guidance": {"strategy": "interleaved", "text_weight": 2, "neighbor_weight": 2},
                 },
-            ]
+            ],
         }
     )
 
@@ -36,7 +61,14 @@ class ImagesRequest(GenerationRequest):
     )
     stream: bool = Field(False, strict=True, description="Answer with server-sent events while the pictures are drawn.")
     model: str | None = Field(None, description="The cascade, as /v1/models lists it; unset means the loaded one.")
-    user: Annotated[str | None, Field(max_length=256)] = Field(None, description="Your own user's id, for the log.")
+    background: Annotated[
+        Literal["auto", "opaque"],
+        _only("auto", "opaque", advice="pictures have no transparent parts; cut them out of the picture afterwards"),
+    ] = Field("auto", description="Pictures are opaque.")
+    style: Annotated[Literal["vivid"], _only("vivid", advice="say in the prompt how the picture is to look")] = Field(
+        "vivid", description="There is one style; the prompt says how a picture is to look."
+    )
+    moderation: Literal["auto", "low"] = Field("auto", description="Nothing is moderated either way.")
 
 
 class ImageData(BaseModel):
@@ -45,6 +77,36 @@ class ImageData(BaseModel):
     b64_json: str | None = Field(None, description="The file, as base64.")
     url: str | None = Field(None, description="Where the file is for an hour.")
     seed: int = Field(description="Draws this picture again.")
+
+
+class TermData(BaseModel):
+    """What a term of the prompt adds to a BM25 score: times * idf * tf."""
+
+    term: str = Field(description="As the index has it, such as a stem.")
+    times: int = Field(description="How often the prompt has it.")
+    idf: float = Field(description="The greater, the fewer pairs have the term.")
+    tf: float = Field(description="0 to 1: the greater, the oftener the caption has it and the shorter it is.")
+    score: float
+
+
+class ExplanationData(BaseModel):
+    """Why a neighbor was found."""
+
+    named: list[str] = Field(description="The things of the prompt that the caption names.")
+    terms: list[TermData] = Field(description="The most first; none where it was found by vectors alone.")
+    cosine: float | None = Field(None, description="Of the vectors of prompt and pair, where they were compared.")
+    bm25_rank: int | None = Field(None, description="Of a hybrid search, in BM25's ranking.")
+    dense_rank: int | None = Field(None, description="Of a hybrid search, in the vectors' ranking.")
+
+
+class NothingFoundData(BaseModel):
+    """Why the pictures are drawn from the text alone."""
+
+    reason: str
+    field: str | None = Field(None, description="Of the request, to change.", examples=["retrieval.relevance"])
+    nearest: str | None = Field(None, description="The caption that would be found first if all pairs were taken.")
+    nearest_id: str | None = Field(None, description="Its id in the knowledge base.")
+    lacking: list[str] = Field([], description="Words of the prompt that the nearest caption would need.")
 
 
 class NeighborData(BaseModel):
@@ -56,6 +118,7 @@ class NeighborData(BaseModel):
     license: str | None = Field(None, description="An SPDX identifier where there is one.")
     rank: int | None = Field(None, description="From 1, the best.")
     score: float | None = Field(None, description="Of the retrieval method; comparable within one answer.")
+    explanation: ExplanationData | None = Field(None, description="Why it was found, where that was asked for.")
     b64_json: str | None = Field(None, description="Its picture, as base64, where the pictures come that way.")
     url: str | None = Field(None, description="Its picture, where the pictures come as links.")
 
@@ -65,6 +128,9 @@ class Grounds(BaseModel):
 
     neighbors: list[NeighborData] = Field(description="Best first.")
     text_only: bool = Field(description="Nothing was asked for or nothing relevant found: drawn from the text alone.")
+    nothing_found: NothingFoundData | None = Field(
+        None, description="Why there are no neighbors, where there are none."
+    )
     generation: str = Field(description="Of the knowledge base; empty when nothing was retrieved.")
     cascade: str = Field(description="The cascade that draws.")
     seed: int = Field(description="Of the first picture.")
@@ -117,7 +183,15 @@ class CompletedEvent(ImageData):
     output_format: OutputFormat = Field(description="Of the file.")
 
 
+class ErrorEvent(BaseModel):
+    """What went wrong in mid-stream, which ends it."""
+
+    type: Literal["error"] = "error"
+    error: OpenAIError
+
+
 StreamEvent = NeighborsEvent | ProgressEvent | PartialImageEvent | CompletedEvent
+STREAM_EVENTS: Final = (NeighborsEvent, ProgressEvent, PartialImageEvent, CompletedEvent, ErrorEvent)
 
 
 class Model(BaseModel):

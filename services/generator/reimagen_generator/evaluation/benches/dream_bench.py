@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.hidden import is_hidden
 from reimagen_generator.evaluation.benches.item import Item, Reference
 
 FILE = "prompts_and_classes.txt"
@@ -59,7 +60,7 @@ def items(folder: Path, *, token: str = "") -> list[Item]:
     protocol = parse(file.read_text(encoding="utf-8"))
     made = []
     for subject, word in protocol.classes.items():
-        photographs = sorted((folder / subject).glob("*.jpg"))
+        photographs = sorted(path for path in (folder / subject).glob("*.jpg") if not is_hidden(path.name))
         if not photographs:
             raise InvalidArgument(f"there is no photograph (*.jpg) in {folder / subject}")
         live = word in LIVE_CLASSES

@@ -13,13 +13,14 @@ from random import Random
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.hidden import is_hidden
+from reimagen_common.pictures import PICTURE_ENDINGS
 from reimagen_generator.evaluation.benches.item import Item, Reference
 from reimagen_generator.evaluation.toml_file import read_toml
 
 OURS = Path(__file__).with_suffix(".toml")
 _ARTICLE = re.compile(r"\b([Aa]) \{\}")
 _ENTITY_FIRST = re.compile(r"^(?:(?:an?|the) )?\{\} ", re.IGNORECASE)
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class _Frozen(BaseModel):
@@ -139,7 +140,8 @@ def _add(made: dict[str, Item], item: Item) -> None:
 
 
 def _pictures(folder: Path) -> Sequence[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES)
+    files = (path for path in folder.iterdir() if not is_hidden(path.name))
+    return sorted(path for path in files if path.suffix.lower() in PICTURE_ENDINGS)
 
 
 def _more_frequent_half(bench: EntityDrawBench, frequencies: Mapping[str, int]) -> set[str]:

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reimagen_common.errors import first_fault
 from reimagen_generator.evaluation.features.clip_tokenizer import ClipTokenizer
 from reimagen_generator.evaluation.features.loading import load_network
 from reimagen_generator.evaluation.features.network import Features, Pictures
@@ -147,7 +148,7 @@ class ClipFeatures:
         except OSError as error:
             raise ValueError(f"features: cannot read {path}: {error}") from error
         except ValidationError as error:
-            raise ValueError(f"features: {path} is not the configuration of a CLIP: {error}") from error
+            raise ValueError(f"features: {path} is not the configuration of a CLIP: {first_fault(error)}") from error
         tokenizer = ClipTokenizer.load(folder, config.text_config.max_position_embeddings)
         preprocessing = Preprocessing.load(folder)
         weights = find_checkpoint(folder, "model")

@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from reimagen_common.errors import first_fault
 from reimagen_generator.evaluation.features.loading import load_network
 from reimagen_generator.evaluation.features.network import Features, Pictures
 from reimagen_generator.evaluation.features.preprocessing import Preprocessing
@@ -106,7 +107,7 @@ class DinoFeatures:
         except OSError as error:
             raise ValueError(f"features: cannot read {path}: {error}") from error
         except ValidationError as error:
-            raise ValueError(f"features: {path} is not the configuration of a DINO: {error}") from error
+            raise ValueError(f"features: {path} is not the configuration of a DINO: {first_fault(error)}") from error
         preprocessing = Preprocessing.load(folder)
         weights = find_checkpoint(folder, "model")
         network = load_network(lambda: ViT(config.vit, nnx.Rngs(0)), weights, partial(_sources, config), _unused)

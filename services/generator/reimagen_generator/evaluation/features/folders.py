@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from reimagen_common.hidden import is_hidden
+from reimagen_common.pictures import PICTURE_ENDINGS
 from reimagen_generator.evaluation.judges.judge import Picture
 from reimagen_generator.pictures import decode
 
-_SUFFIXES = ("png", "jpg", "jpeg", "webp")
-
 
 class PictureFolder:
-    """PNG, JPEG and WebP files in a folder and in the folders in it, or in its shards.
+    """Picture files in a folder and in the folders in it, or in its shards. Hidden files are ignored.
 
     Of a WebDataset shard's members it is those called `KEY.png` and such: a sample's own picture, not its neighbors.
     """
@@ -32,14 +32,15 @@ class PictureFolder:
         """
         self._folder = folder
         self._square = square
-        self._shards = sorted(folder.glob("*.tar"))
+        files = [path for path in folder.glob("*") if not is_hidden(path.name)]
+        self._shards = sorted(path for path in files if path.suffix.lower() == ".tar")
         if self._shards:
             self._names = [(shard, name) for shard in self._shards for name in _members(shard)]
         else:
-            files = sorted(path for path in folder.rglob("*") if _is_picture(path.name))
+            files = sorted(path for path in folder.rglob("*") if _is_picture(str(path.relative_to(folder))))
             self._names = [(path, path.name) for path in files]
         if not self._names:
-            raise ValueError(f"pictures: {folder} holds neither pictures ({', '.join(_SUFFIXES)}) nor shards (*.tar)")
+            raise ValueError(f"pictures: {folder} holds neither pictures (*.png, *.jpg...) nor shards (*.tar)")
 
     def __len__(self) -> int:
         return len(self._names)
@@ -85,7 +86,7 @@ def _members(shard: Path) -> list[str]:
 
 
 def _is_picture(name: str) -> bool:
-    return name.lower().endswith(tuple(f".{suffix}" for suffix in _SUFFIXES))
+    return name.lower().endswith(PICTURE_ENDINGS) and not is_hidden(name)
 
 
 def _is_picture_of_a_sample(name: str) -> bool:

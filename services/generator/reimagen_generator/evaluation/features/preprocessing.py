@@ -7,6 +7,7 @@ from jaxtyping import Float
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reimagen_common.errors import first_fault
 from reimagen_generator.evaluation.features.network import Pictures
 
 
@@ -44,7 +45,9 @@ class Preprocessing(BaseModel):
         except OSError as error:
             raise ValueError(f"features: cannot read {path}: {error}") from error
         except ValidationError as error:
-            raise ValueError(f"features: {path} does not say how pictures are prepared: {error}") from error
+            raise ValueError(
+                f"features: {path} does not say how pictures are prepared: {first_fault(error)}"
+            ) from error
 
     @property
     def side(self) -> int:

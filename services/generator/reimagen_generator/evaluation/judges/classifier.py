@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reimagen_common.errors import first_fault
 from reimagen_generator.diffusion.resize import to_float
 from reimagen_generator.evaluation.features.loading import load_network
 from reimagen_generator.evaluation.features.network import Features, Pictures
@@ -166,7 +167,7 @@ class TrainedClassifier:
         except OSError as error:
             raise ValueError(f"judge: cannot read {path}: {error}") from error
         except ValidationError as error:
-            raise ValueError(f"judge: {path} is not a judge's configuration: {error}") from error
+            raise ValueError(f"judge: {path} is not a judge's configuration: {first_fault(error)}") from error
         return cls(config, load_network(lambda: Classifier(config, nnx.Rngs(0)), folder / WEIGHTS_FILE))
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:

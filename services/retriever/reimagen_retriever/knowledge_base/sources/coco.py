@@ -14,9 +14,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES
-from reimagen_retriever.knowledge_base.sources.files import Files
+from reimagen_retriever.knowledge_base.sources.files import Files, Listing, stamp_of
+from reimagen_retriever.knowledge_base.sources.rows import as_row, first, joined
 
 
 @dataclass(frozen=True)
@@ -35,41 +36,55 @@ def caption_files(names: list[str]) -> list[str]:
     return [
         str(path)
         for path in paths
-        if str(path.parent) in {".", "annotations"} and path.name.startswith("captions_") and path.suffix == ".json"
+        if str(path.parent) in {".", "annotations"}
+        and path.name.startswith("captions_")
+        and path.suffix.lower() == ".json"
     ]
 
 
 class CocoSource:
     """Each picture of COCO's caption files once."""
 
-    def __init__(self, files: Files, names: list[str], annotations: list[str]) -> None:
+    def __init__(self, files: Files, listing: Listing, annotations: list[str]) -> None:
         """Reads the captions.
 
         Args:
             files: the folder.
-            names: all files in it.
-            annotations: those with captions.
+            listing: what it holds.
+            annotations: the files that should have captions. Others may lie among them, such as results for COCO's
+                evaluation, which are told.
 
         Raises:
-            InvalidArgument: one of them is none of COCO's.
+            InvalidArgument: none of them has captions of pictures.
         """
         self._files = files
         self._annotations = annotations
-        there = frozenset(names)
-        self._pictures: list[_Picture] = []
+        there = frozenset(listing.names)
+        self._pictures = list[_Picture]()
+        self._others = list[Rejected]()
         for name in annotations:
             try:
                 with files.open(name) as file:
-                    self._pictures += _pictures(json.load(file), PurePosixPath(name), there)
+                    for entry in _pictures(json.load(file), PurePosixPath(name), there):
+                        if isinstance(entry, Rejected):
+                            self._others.append(entry)
+                        else:
+                            self._pictures.append(entry)
             except RejectedError as error:
-                raise InvalidArgument(str(error), field="source") from error
+                self._others.append(Rejected(name, error.reason, error.detail))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise InvalidArgument(f"{name} is no caption file of COCO: {error!r}", field="source") from error
+                self._others.append(Rejected(name, "no caption file of COCO", repr(error)))
+        if not self._pictures:
+            why = f": {self._others[0].detail}" if self._others else ""
+            raise InvalidArgument(f"{annotations[0]} is no caption file of COCO{why}", field="source")
+        read = {*annotations, *(picture.path for picture in self._pictures)}
+        self._others += listing.left_over(read, "not in the captions")
 
     def identity(self) -> Iterator[str]:
-        """The caption files with their stamps."""
+        """The caption files with their stamps, and what else there is."""
         for name in self._annotations:
-            yield f"{name} {self._files.stamp(name)}"
+            yield stamp_of(self._files, name)
+        yield from (other.place for other in self._others)
 
     def size(self) -> int:
         """How many pictures the files name."""
@@ -84,25 +99,39 @@ class CocoSource:
             except RejectedError as error:
                 yield Rejected(picture.place, error.reason, error.detail)
 
+    def left_over(self) -> Iterator[Rejected]:
+        """Files without captions, captions without a picture, and pictures without captions."""
+        yield from self._others
 
-def _pictures(content: dict[str, Any], name: PurePosixPath, there: frozenset[str]) -> Iterator[_Picture]:
+
+def _pictures(content: Any, name: PurePosixPath, there: frozenset[str]) -> Iterator[_Picture | Rejected]:
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        raise RejectedError("no caption file of COCO", "it is no object with images and annotations")
     captions: dict[object, list[tuple[int, str]]] = defaultdict(list)
-    for caption in content["annotations"]:
-        captions[caption["image_id"]].append((int(caption["id"]), " ".join(str(caption["caption"]).split())))
-    licenses = {entry["id"]: str(entry["name"]) for entry in content.get("licenses", ())}
     split = name.stem.removeprefix("captions_")
-    for picture in content["images"]:
-        identifier, file_name = picture["id"], str(picture["file_name"])
-        places = (f"{split}/{file_name}", f"images/{split}/{file_name}", f"images/{file_name}", file_name)
-        yield _Picture(
-            place=f"{name.name}/{identifier}",
-            id=str(identifier),
-            text=" ".join(_sentence(text) for _, text in sorted(captions[identifier]) if text),
-            path=next((place for place in places if place in there), places[0]),
-            url=str(picture.get("coco_url") or picture.get("flickr_url") or ""),
-            license=licenses.get(picture.get("license"), ""),
-        )
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    broken = list[Rejected]()
+    for number, caption in enumerate(content["annotations"]):
+        try:
+            captions[caption["image_id"]].append((int(caption["id"]), first(as_row(caption.items()), ("caption",))))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            broken.append(Rejected(f"{name.name}/annotations/{number}", "broken caption", repr(error)))
+    licenses = {entry["id"]: str(entry["name"]) for entry in content.get("licenses") or ()}
+    for number, picture in enumerate(content["images"]):
+        try:
+            identifier, file_name = picture["id"], str(picture["file_name"])
+            places = (f"{split}/{file_name}", f"images/{split}/{file_name}", f"images/{file_name}", file_name)
+            texts = [text for _, text in sorted(captions.pop(identifier, ())) if text.strip()]
+            row = as_row(picture.items())
+            yield _Picture(
+                place=f"{name.name}/{identifier}",
+                id=str(identifier),
+                text=joined([*texts, ""]).strip(),
+                path=next((place for place in places if place in there), places[0]),
+                url=first(row, ("coco_url", "flickr_url")),
+                license=licenses.get(picture.get("license"), ""),
+            )
+        except (RejectedError, KeyError, TypeError, AttributeError) as error:
+            yield Rejected(f"{name.name}/images/{number}", "broken picture entry", repr(error))
+    yield from broken
+    for identifier in captions:
+        yield Rejected(f"{name.name}/{identifier}", "no picture", "the captions are of a picture that is not listed")

@@ -8,15 +8,38 @@ again: the pictures behind a broken line are not broken.
 import io
 import os
 import re
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
 import fsspec
 
 from reimagen_common.errors import InvalidArgument, Unavailable
-from reimagen_retriever.knowledge_base.pair import RejectedError
+from reimagen_common.hidden import is_hidden
+from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, has_control_characters
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+::?//|[a-z][a-z0-9+.-]+::", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds. Hidden files are in neither list."""
+
+    names: list[str]
+    """Every file in the folder and below, sorted."""
+    rejected: list[Rejected] = field(default_factory=list)
+    """Folders that were not looked into."""
+
+    def left_over(self, read: Container[str], why: str) -> Iterator[Rejected]:
+        """Everything that is not read, so that nothing is left out silently.
+
+        Args:
+            read: Names of the files that are read.
+            why: The reason against the others.
+        """
+        yield from self.rejected
+        yield from (Rejected(name, why) for name in self.names if name not in read)
 
 
 class Files(Protocol):
@@ -24,8 +47,8 @@ class Files(Protocol):
 
     address: str
 
-    def names(self) -> list[str]:
-        """Every file in the folder and below, sorted."""
+    def listing(self) -> Listing:
+        """What the folder holds."""
 
     def open(self, name: str) -> BinaryIO:
         """A file for reading, in which one can seek.
@@ -46,6 +69,14 @@ class Files(Protocol):
 
         Raises what `open` raises.
         """
+
+
+def stamp_of(files: Files, name: str) -> str:
+    """A file's name and stamp, or why it has none: a file that can't be read must not end a build."""
+    try:
+        return f"{name} {files.stamp(name)}"
+    except RejectedError as error:
+        return f"{name} {error}"
 
 
 def is_address(text: str) -> bool:
@@ -91,13 +122,22 @@ class LocalFiles:
         self._folder = folder.resolve()
         self.address = str(self._folder)
 
-    def names(self) -> list[str]:
+    def listing(self) -> Listing:
         """See `Files`."""
-        found = []
-        for folder, _, names in os.walk(self._folder):
-            inside = os.path.relpath(folder, self._folder)
-            found += names if inside == "." else [f"{inside}/{name}" for name in names]
-        return sorted(found)
+        found, rejected = list[str](), list[Rejected]()
+
+        def unreadable(error: OSError) -> None:
+            place = os.path.relpath(error.filename, self._folder)
+            rejected.append(Rejected(place, "unreadable folder", error.strerror or ""))
+
+        for folder, folders, names in os.walk(self._folder, onerror=unreadable):
+            within = "" if Path(folder) == self._folder else f"{os.path.relpath(folder, self._folder)}/"
+            hidden = [name for name in folders if is_hidden(name)]
+            linked = [name for name in folders if name not in hidden and Path(folder, name).is_symlink()]
+            rejected += [Rejected(within + name, "linked folder", "such links are not followed") for name in linked]
+            folders[:] = sorted({*folders} - {*hidden, *linked})
+            found += [within + name for name in names if not is_hidden(name)]
+        return Listing(sorted(found), sorted(rejected, key=lambda each: each.place))
 
     def open(self, name: str) -> BinaryIO:
         """See `Files`."""
@@ -145,10 +185,11 @@ class RemoteFiles:
         self._folder = folder.rstrip("/")
         self.address = store.unstrip_protocol(folder)
 
-    def names(self) -> list[str]:
+    def listing(self) -> Listing:
         """See `Files`."""
         found = _asked(self._store.find, "", self._folder)
-        return sorted(path.removeprefix(self._folder).lstrip("/") for path in found)
+        names = (path.removeprefix(self._folder).lstrip("/") for path in found)
+        return Listing(sorted(name for name in names if not is_hidden(name)))
 
     def open(self, name: str) -> BinaryIO:
         """See `Files`."""
@@ -166,7 +207,7 @@ class RemoteFiles:
         return f"{told.get('size')} {version}"
 
     def _path(self, name: str) -> str:
-        if "\0" in name or not name.isprintable():
+        if has_control_characters(name):
             raise RejectedError("bad characters", f"{name!r} is no file name")
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
             raise RejectedError("path outside the source", repr(name))

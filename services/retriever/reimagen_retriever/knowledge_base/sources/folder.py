@@ -1,102 +1,112 @@
-"""A folder of pictures: `name.jpg` with `name.txt` beside it, or lists of captions.
+"""A folder of pictures: `name.jpg` with `name.txt` beside it, or with img2dataset's `name.json`, or both.
 
-A list is `captions` or `metadata` as `.csv`, `.jsonl` or `.parquet`, with a column for the picture's path, relative to
-the list, one for its caption, and if you like its id, source, license and LAION's measures. Column names are read in
-any case. That is Hugging Face's imagefolder too: one list in the folder, or one in each split's subfolder.
+Of img2dataset's `files` layout the table of a folder, `00000.parquet` beside `00000/`, is joined too.
 """
 
+import posixpath
 from collections.abc import Iterator
-from itertools import islice
-from pathlib import PurePosixPath
+from itertools import groupby, islice
 
-from reimagen_common.errors import InvalidArgument
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, PICTURE_ENDINGS, UNREADABLE_ENDINGS
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES
-from reimagen_retriever.knowledge_base.sources import tables
-from reimagen_retriever.knowledge_base.sources.files import Files
-from reimagen_retriever.knowledge_base.sources.rows import Row, first, pair_of
+from reimagen_retriever.knowledge_base.sources.files import Files, Listing, stamp_of
+from reimagen_retriever.knowledge_base.sources.img2dataset import (
+    COUNTS,
+    MAXIMUM_NOTE_BYTES,
+    Table,
+    no_table,
+    read_table,
+    refuse_failed,
+)
+from reimagen_retriever.knowledge_base.sources.rows import TEXT_COLUMNS, Row, first, pair_of, row_of_json
+from reimagen_retriever.knowledge_base.sources.texts import decoded
 
-LIST_ENDINGS = (".csv", ".jsonl", ".parquet")
-_LISTS = frozenset(f"{stem}{ending}" for stem in ("captions", "metadata") for ending in LIST_ENDINGS)
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_PATH_COLUMNS = ("image", "file", "file_name", "filename", "path", "image_file_name")
-_MAXIMUM_CAPTION_BYTES = 1024 * 1024
+NOT_A_PICTURE = "not a picture"
+"""The reason against other files."""
 
 
 class FolderSource:
-    """Pairs of a folder; a pair's id is its picture's path without the suffix, unless a list gives one."""
+    """Pairs of a folder; a pair's id is its picture's path without the ending."""
 
-    def __init__(self, files: Files, names: list[str], only: str = "") -> None:
-        """Looks for lists, else for pictures.
+    def __init__(self, files: Files, listing: Listing) -> None:
+        """Sorts the files, and reads none yet.
 
         Args:
             files: the folder.
-            names: all files in it.
-            only: a list to read in place of those that are found.
-
-        Raises:
-            InvalidArgument: the folder holds neither.
+            listing: what it holds.
         """
         self._files = files
-        lists = [name for name in names if PurePosixPath(name).name in _LISTS]
-        at_root = [name for name in lists if "/" not in name]
-        self._lists = [only] if only else at_root[:1] or lists
-        self._pictures: list[str] = []
-        self._texts = frozenset(name for name in names if name.endswith(".txt"))
-        if not self._lists:
-            self._pictures = [name for name in names if name.lower().endswith(_PICTURE_SUFFIXES)]
-            if not self._pictures:
-                raise InvalidArgument(
-                    f"{files.address} holds no *.tar, no {' or '.join(sorted(_LISTS))}, no imgs.tsv, "
-                    "no annotations/captions_*.json, and no PNG, JPEG or WebP picture",
-                    field="source",
-                )
+        self._listing = listing
+        self._pictures = [name for name in listing.names if is_picture(name)]
+        beside = {posixpath.splitext(name)[0] for name in self._pictures}
+        folders = {posixpath.dirname(name) for name in self._pictures}
+        self._texts = _by_stem(listing.names, ".txt", beside)
+        self._notes = _by_stem(listing.names, ".json", beside)
+        self._tables = _by_stem(listing.names, ".parquet", folders)
+        counts = {f"{folder}{COUNTS}" for folder in folders}
+        self._read = {*self._pictures, *self._texts.values(), *self._notes.values(), *self._tables.values()} | counts
 
     def identity(self) -> Iterator[str]:
-        """The lists, or the pictures, with their stamps."""
-        for name in self._lists or self._pictures:
-            yield f"{name} {self._files.stamp(name)}"
+        """Every file's name, and the stamps of those that are read."""
+        for name in self._listing.names:
+            yield stamp_of(self._files, name) if name in self._read else name
 
     def size(self) -> int:
-        """How many pictures, or rows of the lists, there are."""
-        return len(self._pictures) or sum(tables.count(self._files, name) for name in self._lists)
+        """How many pictures there are."""
+        return len(self._pictures)
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every picture in the order of the names, or every row of the lists in their order."""
-        rows = self._listed() if self._lists else self._beside()
-        for place, row, folder in islice(rows, skip, None):
-            try:
-                yield self._pair(place, row, folder)
-            except RejectedError as error:
-                yield Rejected(place, error.reason, error.detail)
+        """Every picture in the order of the names, a folder at a time, with what its table says of failures."""
+        for entry in islice(self._entries(), skip, None):
+            yield entry if isinstance(entry, Rejected) else self._entry(*entry)
 
-    def _listed(self) -> Iterator[tuple[str, Row | RejectedError, str]]:
-        for name in self._lists:
-            folder = name.rpartition("/")[0]
-            for place, row in tables.rows(self._files, name):
-                yield place, row, folder
+    def _entries(self) -> Iterator[tuple[str, Row] | Rejected]:
+        """A picture and its row of a table, whose files are yet to be read; or what a table says of others."""
+        pictures = sorted((posixpath.dirname(name), name) for name in self._pictures)
+        for folder, group in groupby(pictures, key=lambda each: each[0]):
+            table = self._table(folder)
+            for _, name in group:
+                stem = posixpath.splitext(name)[0]
+                yield name, table.take(posixpath.basename(stem))
+            yield from table.rejected
+            yield from table.missing(folder)
 
-    def _beside(self) -> Iterator[tuple[str, Row | RejectedError, str]]:
-        for picture in self._pictures:
-            yield picture, {"image": picture}, ""
+    def left_over(self) -> Iterator[Rejected]:
+        """Captions without a picture, and files that are none."""
+        for left in self._listing.left_over(self._read, NOT_A_PICTURE):
+            caption = left.place.lower().endswith(".txt") and left.reason == NOT_A_PICTURE
+            yield Rejected(left.place, "caption without a picture") if caption else left
 
-    def _pair(self, place: str, row: Row | RejectedError, folder: str) -> SourcePair:
-        if isinstance(row, RejectedError):
-            raise row
-        name = first(row, _PATH_COLUMNS)
-        if not name:
-            raise RejectedError("no picture", f"none of the columns {', '.join(_PATH_COLUMNS)} is filled")
-        if folder and not name.startswith("/"):
-            name = f"{folder}/{name}"
-        text = "" if self._lists else self._text_beside(name)
-        image = self._files.read(name, MAXIMUM_PICTURE_BYTES)
-        return pair_of(row, place=place, identifier=str(PurePosixPath(name).with_suffix("")), image=image, text=text)
+    def _table(self, folder: str) -> Table:
+        return read_table(self._files, self._tables[folder]) if folder in self._tables else no_table()
 
-    def _text_beside(self, picture: str) -> str:
-        name = str(PurePosixPath(picture).with_suffix(".txt"))
-        if name not in self._texts:
-            raise RejectedError("no caption", f"there is no {PurePosixPath(name).name} beside it")
+    def _entry(self, name: str, row: Row) -> SourcePair | Rejected:
+        stem = posixpath.splitext(name)[0]
         try:
-            return self._files.read(name, _MAXIMUM_CAPTION_BYTES).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise RejectedError("bad characters", f"{name} is not UTF-8") from error
+            if stem in self._notes:
+                row = row | row_of_json(self._files.read(self._notes[stem], MAXIMUM_NOTE_BYTES), "broken json")
+            refuse_failed(row)
+            text = None
+            if stem in self._texts:
+                text = decoded(self._texts[stem], self._files.read(self._texts[stem], MAXIMUM_NOTE_BYTES))
+            elif not first(row, TEXT_COLUMNS):
+                raise RejectedError("no caption", f"there is no {posixpath.basename(stem)}.txt beside it")
+            image = self._files.read(name, MAXIMUM_PICTURE_BYTES)
+            return pair_of(row, place=name, identifier=stem, image=image, text=text)
+        except RejectedError as error:
+            return Rejected(name, error.reason, error.detail)
+
+
+def is_picture(name: str) -> bool:
+    """Whether the file's name says that it is a picture, readable or not."""
+    return name.lower().endswith(PICTURE_ENDINGS + UNREADABLE_ENDINGS)
+
+
+def _by_stem(names: list[str], ending: str, stems: set[str]) -> dict[str, str]:
+    """Of the files with this ending those that belong to one of the stems, each stem's first one."""
+    found = dict[str, str]()
+    for name in names:
+        stem = posixpath.splitext(name)[0]
+        if name.lower().endswith(ending) and stem in stems:
+            found.setdefault(stem, name)
+    return found

@@ -2,7 +2,8 @@
 
 Any of its vintages will do: `URL TEXT NSFW similarity LICENSE SAMPLE_ID` (LAION-400M), with `hash punsafe pwatermark
 aesthetic LANGUAGE` (LAION-5B's joined sets), in any case. A sample finds its row by `SAMPLE_ID` where img2dataset was
-told to keep that, else by its `url`, and where one address has several captions, by the caption too.
+told to keep that, unless the row has another address and another caption: then the id is another collection's. Else it
+finds its row by its `url`, and where one address has several captions, by the caption too.
 
 A row takes some 55 bytes of memory, and twice that while the files are read: digests of address and caption, the
 measures, and its places in order of address and of id.
@@ -40,7 +41,9 @@ class LaionMetadata:
             Unavailable: their store does not answer.
         """
         self._files, only = locate(address)
-        self._names = [only] if only else [name for name in self._files.names() if name.endswith(".parquet")]
+        self._names = (
+            [only] if only else [name for name in self._files.listing().names if name.lower().endswith(".parquet")]
+        )
         self._licenses: dict[str, int] = {"": 0}
         rows = np.fromiter((self._stored(row) for name in self._names for row in _rows(self._files, name)), _ROW)
         if not len(rows):
@@ -79,7 +82,9 @@ class LaionMetadata:
         if identifier != _UNKNOWN_ID:
             place = int(np.searchsorted(self._ids, identifier, sorter=self._by_id))
             if place < len(self._ids) and self._ids[self._by_id[place]] == identifier:
-                return int(self._by_id[place])
+                found = int(self._by_id[place])
+                if not self._contradicts(found, sample):
+                    return found
         url = _digest(first(sample, ("url",)))
         start, stop = (int(np.searchsorted(self._urls, url, side, self._by_url)) for side in ("left", "right"))
         if start == stop:
@@ -88,6 +93,13 @@ class LaionMetadata:
         candidates = self._by_url[start:stop]
         same = candidates[self._texts[candidates] == text]
         return int(same[0] if len(same) else candidates[0])
+
+    def _contradicts(self, found: int, sample: Row) -> bool:
+        """Whether a row with the sample's id is of another collection: it has another address, and another caption."""
+        known = ((first(sample, ("url",)), self._urls[found]), (first(sample, TEXT_COLUMNS), self._texts[found]))
+        different = [text for text, digest in known if text and digest != _NONE and _digest(text) != digest]
+        same = [text for text, digest in known if text and _digest(text) == digest]
+        return bool(different) and not same
 
     def _stored(self, row: Row) -> tuple[int, int, int, float, float, float, int]:
         name = first(row, ("license",))
@@ -132,3 +144,6 @@ def _sample_id(row: Row) -> int:
 def _digest(text: str) -> np.uint64:
     data = text.encode("utf-8", "surrogatepass")
     return np.uint64(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little"))
+
+
+_NONE = _digest("")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 
 from reimagen_retriever.knowledge_base.pair import RejectedError, SourcePair
 
@@ -19,11 +19,14 @@ MEASURES = ("punsafe", "nsfw", "pwatermark", "similarity")
 _NSFW = {"UNLIKELY": 0.0, "UNSURE": 0.5, "NSFW": 1.0}
 
 
-def as_row(values: Mapping[str | None, object]) -> Row:
-    """Values by the lower-case names of their columns; of two that differ in case alone, the first that is filled."""
+def as_row(values: Iterable[tuple[str | None, object]]) -> Row:
+    """Values by the lower-case names of their columns; of two that differ in case alone, the first that is filled.
+
+    NaN and Infinity stand for what is missing, as pandas writes it.
+    """
     row: Row = {}
-    for name, value in values.items():
-        if name and value is not None and value != "":
+    for name, value in values:
+        if name and value is not None and value != "" and not (isinstance(value, float) and not math.isfinite(value)):
             row.setdefault(name.strip().lower(), value)
     return row
 
@@ -40,16 +43,16 @@ def row_of_json(data: bytes | str, reason: str) -> Row:
         raise RejectedError(reason, str(error)) from error
     if not isinstance(values, dict):
         raise RejectedError(reason, "not a JSON object")
-    return as_row(values)
+    return as_row(values.items())
 
 
 def first(row: Row, columns: tuple[str, ...]) -> str:
-    """The value of the first of the columns that is filled, or ''.
+    """The value of the first of the columns that is filled, or ''. True and false are no text.
 
     Raises:
         RejectedError: it is neither text nor a number.
     """
-    column = next((column for column in columns if column in row), None)
+    column = next((column for column in columns if not isinstance(row.get(column), bool | None)), None)
     if column is None:
         return ""
     match row[column]:
@@ -81,7 +84,7 @@ def unsafe(row: Row) -> float | None:
     return _NSFW.get(str(row.get("nsfw", "")).strip().upper())
 
 
-def pair_of(row: Row, *, place: str, identifier: str, image: bytes, text: str = "") -> SourcePair:
+def pair_of(row: Row, *, place: str, identifier: str, image: bytes, text: str | None = None) -> SourcePair:
     """The pair that a row describes.
 
     Args:
@@ -89,15 +92,18 @@ def pair_of(row: Row, *, place: str, identifier: str, image: bytes, text: str = 
         place: where it stands in the source.
         identifier: its id where the row has none.
         image: its picture's file.
-        text: its caption, before that of the row.
+        text: its caption from a file of its own, before that of the row; None where there is no such file.
 
     Raises:
-        RejectedError: a column has a wrong type.
+        RejectedError: a column has a wrong type, or there is no caption.
     """
+    caption = text if text and text.strip() else first(row, TEXT_COLUMNS)
+    if not caption and text is None:
+        raise RejectedError("no caption", none_filled(TEXT_COLUMNS, row))
     return SourcePair(
         place=place,
         id=first(row, ID_COLUMNS) or identifier,
-        text=text if text.strip() else first(row, TEXT_COLUMNS),
+        text=caption,
         image=image,
         source=first(row, SOURCE_COLUMNS),
         license=first(row, LICENSE_COLUMNS),
@@ -105,3 +111,17 @@ def pair_of(row: Row, *, place: str, identifier: str, image: bytes, text: str = 
         watermark=number(row, "pwatermark"),
         similarity=number(row, "similarity"),
     )
+
+
+def joined(captions: Sequence[str]) -> str:
+    """Several captions of a picture as one text: each that does not end a sentence gets a full stop."""
+    if len(captions) == 1:
+        return captions[0]
+    texts = (" ".join(caption.split()) for caption in captions)
+    return " ".join(text if text.endswith((".", "!", "?")) else f"{text}." for text in texts if text)
+
+
+def none_filled(columns: Sequence[str], row: Row) -> str:
+    """Tells that a row has none of the columns, and which it has."""
+    there = f"; the row has {', '.join(row)}"[:200] if row else ""
+    return f"none of the columns {', '.join(columns)} is filled{there}"

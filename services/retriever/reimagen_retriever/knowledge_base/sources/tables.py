@@ -4,19 +4,20 @@ A row comes with its place, such as `captions.csv:7`; in its stead comes the err
 that are no UTF-8 become surrogates, which the check of the field refuses for that row alone.
 """
 
-import csv
-import io
 from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
 
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_retriever.knowledge_base.pair import RejectedError
+from reimagen_retriever.knowledge_base.sources.csv_records import csv_records
 from reimagen_retriever.knowledge_base.sources.files import Files
 from reimagen_retriever.knowledge_base.sources.rows import Row, as_row, row_of_json
+from reimagen_retriever.knowledge_base.sources.texts import refuse_utf16
 
 PARQUET_HINT = "pip install 'reimagen-retriever[parquet]'"
 _MAXIMUM_LINE_BYTES = 1024 * 1024
 _ROWS_AT_ONCE = 1_024
+_START_BYTES = 4_096
 
 Rows = Iterator[tuple[str, Row | RejectedError]]
 
@@ -53,19 +54,43 @@ def count(files: Files, name: str) -> int:
 
 
 def csv_rows(name: str, file: BinaryIO) -> Rows:
-    """The rows of a CSV file with a header."""
-    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        # A longer line is taken for several, so that a file without line ends is not read whole.
-        reader = csv.DictReader(iter(lambda: text.readline(_MAXIMUM_LINE_BYTES), ""), strict=True)
-        while True:
+    """The rows of a CSV file with a header; a row's place is the line on which it begins."""
+    header: list[str] | None = None
+    for number, fields in csv_records(file):
+        if isinstance(fields, RejectedError):
+            yield f"{name}:{number}", fields
+        elif header is None:
+            header = fields
+        elif any(field.strip() for field in fields[len(header) :]):
+            what = f"{len(fields)} fields, the header has {len(header)}; quote a caption with commas in it"
+            yield f"{name}:{number}", RejectedError("surplus fields", what)
+        else:
+            yield f"{name}:{number}", as_row(zip(header, fields, strict=False))
+
+
+def columns(files: Files, name: str) -> list[str] | None:
+    """The names of a table's columns as they stand; None where each row has its own (JSON lines).
+
+    Raises:
+        RejectedError: the file can't be read, or is no UTF-8, or no Parquet.
+        InvalidArgument: it is Parquet, and what reads that is not installed.
+    """
+    with files.open(name) as file:
+        if name.lower().endswith(".parquet"):
             try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield f"{name}:{reader.line_num}", RejectedError("broken line", str(error))
-            else:
-                yield f"{name}:{reader.line_num}", as_row(row)
+                return list(_parquet().ParquetFile(file).schema_arrow.names)
+            except ReimagenError:
+                raise
+            except Exception as error:  # Arrow's readers raise many kinds of errors.
+                raise RejectedError("broken parquet", str(error) or type(error).__name__) from error
+        refuse_utf16(name, file.read(_START_BYTES))
+        if not name.lower().endswith(".csv"):
+            return None
+        file.seek(0)
+        _, fields = next(csv_records(file), (1, list[str]()))
+        if isinstance(fields, RejectedError):
+            raise fields
+        return fields
 
 
 def json_rows(name: str, file: BinaryIO) -> Rows:
@@ -107,10 +132,7 @@ def parquet_rows(name: str, file: BinaryIO, columns: Collection[str] | None = No
             values = [_values(column) for column in batch.columns]
             for row in zip(*values, strict=True) if values else ():
                 number += 1
-                pairs = dict[str | None, object]()
-                for column, value in zip(batch.schema.names, row, strict=True):
-                    pairs.setdefault(column, value)
-                yield f"{name}:{number}", as_row(pairs)
+                yield f"{name}:{number}", as_row(zip(batch.schema.names, row, strict=True))
     except ReimagenError:
         raise
     except Exception as error:  # noqa: BLE001 - Arrow's readers raise whatever they stumble upon.

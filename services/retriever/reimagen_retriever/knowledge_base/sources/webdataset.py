@@ -5,6 +5,7 @@ by `key`, and the rows of pictures that could not be downloaded are told with it
 """
 
 import json
+import posixpath
 import tarfile
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -12,51 +13,50 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, Self
 
 from reimagen_common.errors import ReimagenError
+from reimagen_common.hidden import is_hidden
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, PICTURE_ENDINGS, UNREADABLE_ENDINGS
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES
-from reimagen_retriever.knowledge_base.sources.files import Files
+from reimagen_retriever.knowledge_base.sources.files import Files, Listing, stamp_of
+from reimagen_retriever.knowledge_base.sources.img2dataset import (
+    COUNTS,
+    MAXIMUM_NOTE_BYTES,
+    Table,
+    no_table,
+    read_table,
+    refuse_failed,
+)
 from reimagen_retriever.knowledge_base.sources.laion import LaionMetadata
-from reimagen_retriever.knowledge_base.sources.rows import (
-    ID_COLUMNS,
-    LICENSE_COLUMNS,
-    MEASURES,
-    SOURCE_COLUMNS,
-    TEXT_COLUMNS,
-    Row,
-    first,
-    pair_of,
-    row_of_json,
-)
-from reimagen_retriever.knowledge_base.sources.tables import PARQUET_HINT, parquet_installed, parquet_rows
+from reimagen_retriever.knowledge_base.sources.rows import TEXT_COLUMNS, Row, first, pair_of, row_of_json
+from reimagen_retriever.knowledge_base.sources.texts import decoded
 
-_PICTURES = ("png", "jpg", "jpeg", "webp")
+_PICTURES = tuple(ending[1:] for ending in PICTURE_ENDINGS + UNREADABLE_ENDINGS)
 _MEMBERS = frozenset({*_PICTURES, "txt", "json"})
-_MAXIMUM_NOTE_BYTES = 1024 * 1024  # of a .txt or .json member
-_COLUMNS = frozenset(
-    {"key", "status", "error_message", "sample_id", *MEASURES}
-    | {*ID_COLUMNS, *TEXT_COLUMNS, *SOURCE_COLUMNS, *LICENSE_COLUMNS}
-)
+_AT_ONCE = 1024 * 1024
 
 
 class WebDatasetSource:
     """Pairs of tar shards; a pair's id is its `id` column if there is one, else its key."""
 
     def __init__(
-        self, files: Files, names: Sequence[str], shards: Sequence[str], metadata: LaionMetadata | None = None
+        self, files: Files, listing: Listing, shards: Sequence[str], metadata: LaionMetadata | None = None
     ) -> None:
         """Reads nothing yet.
 
         Args:
             files: the folder.
-            names: all files in it.
+            listing: what it holds.
             shards: those to read.
             metadata: of the pictures that were downloaded, to join.
         """
         self._files = files
         self._shards = shards
         self._metadata = metadata
-        there = set(names)
-        self._tables = {shard: table for shard in shards if (table := shard.removesuffix(".tar") + ".parquet") in there}
+        there = {name.lower(): name for name in reversed(listing.names)}
+        beside = {shard: posixpath.splitext(shard)[0].lower() for shard in shards}
+        self._tables = {shard: there[f"{stem}.parquet"] for shard, stem in beside.items() if f"{stem}.parquet" in there}
+        self._counts = {shard: there[f"{stem}{COUNTS}"] for shard, stem in beside.items() if f"{stem}{COUNTS}" in there}
+        read = {*shards, *self._tables.values(), *self._counts.values()}
+        self._others = list(listing.left_over(read, "not in a shard"))
 
     @property
     def shards(self) -> Sequence[str]:
@@ -70,27 +70,23 @@ class WebDatasetSource:
         return one
 
     def stamps(self, shard: str) -> list[str]:
-        """What changes when a shard or its table does.
-
-        Raises:
-            RejectedError: it can't be read.
-        """
-        return [f"{name} {self._files.stamp(name)}" for name in (shard, self._tables.get(shard)) if name]
+        """What changes when a shard or its table does."""
+        return [stamp_of(self._files, name) for name in (shard, self._tables.get(shard)) if name]
 
     def identity(self) -> Iterator[str]:
-        """The shards, their tables and the metadata, with their stamps."""
+        """The shards, their tables and the metadata, with their stamps, and the names of other files."""
         for shard in self._shards:
             yield from self.stamps(shard)
         if self._metadata:
             yield from self._metadata.identity()
+        yield from (other.place for other in self._others)
 
     def size(self) -> int:
         """How many addresses img2dataset says it tried, or 0 where it left no statistics."""
         total = 0
         for shard in self._shards:
             try:
-                name = shard.removesuffix(".tar") + "_stats.json"
-                statistics = json.loads(self._files.read(name, _MAXIMUM_NOTE_BYTES))
+                statistics = json.loads(self._files.read(self._counts[shard], MAXIMUM_NOTE_BYTES))
                 total += int(statistics["count"])
             except (RejectedError, ValueError, KeyError, TypeError):
                 return 0
@@ -106,108 +102,153 @@ class WebDatasetSource:
                     assert entry is not None
                     yield entry
 
+    def left_over(self) -> Iterator[Rejected]:
+        """What lies beside the shards."""
+        yield from self._others
+
     def _shard(self, shard: str, skip: int) -> Iterator[SourcePair | Rejected | None]:
         """The entries of a shard, None in place of the first few, which are not read."""
-        rows = dict[str, Row]()
-        failed = list[Rejected]()
-        if shard in self._tables:
-            rows, failed = self._table(self._tables[shard])
+        table = read_table(self._files, self._tables[shard]) if shard in self._tables else no_table()
         try:
-            with self._files.open(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-                yield from self._samples(shard, tar, rows, skip)
-                yield from _how_it_ends(shard, file, tar.offset)
+            with self._files.open(shard) as file:
+                yield from self._samples(shard, file, table, skip)
         except RejectedError as error:
             yield Rejected(shard, error.reason, error.detail)
         except ReimagenError:
             raise
         except Exception as error:  # noqa: BLE001 - tarfile stumbles over broken headers in many ways.
             yield Rejected(shard, "broken shard", f"{error}; the rest of it is lost")
-        yield from failed
-        for row in rows.values():
-            yield Rejected(f"{shard}/{first(row, ('key',))}", "no picture", "the table says that it was downloaded")
+        yield from table.rejected
+        yield from table.missing(shard)
 
-    def _samples(
-        self, shard: str, tar: tarfile.TarFile, rows: dict[str, Row], skip: int
+    def _samples(self, shard: str, file: BinaryIO, table: Table, skip: int) -> Iterator[SourcePair | Rejected | None]:
+        """The samples of a shard, each with its row, which is taken out of the table."""
+        sample: _Sample | None = None
+        passed = 0
+        ending: RejectedError | None = None
+        try:
+            for tar, member in _members(file):
+                key, kind = _key_and_kind(member.name)
+                if sample is None or key != sample.key:
+                    for entry in self._entries(shard, sample, table, read=passed >= skip):
+                        yield entry
+                        passed += 1
+                    sample = _Sample(key)
+                sample.add(tar, member, kind, read=passed >= skip)
+        except RejectedError as error:
+            ending = error
+        yield from self._entries(shard, sample, table, read=passed >= skip)
+        if ending:
+            raise ending
+
+    def _entries(
+        self, shard: str, sample: "_Sample | None", table: Table, *, read: bool
     ) -> Iterator[SourcePair | Rejected | None]:
-        """The samples of a shard, each with its row, which is taken out of `rows`."""
-        key, members = "", dict[str, bytes]()
-        rejected: Rejected | None = None
-        last = -1
-        for member in tar:
-            # A long build would otherwise keep the header of every member it has passed.
-            tar.members = []  # type: ignore[attr-defined]
-            if tar.offset <= last:
-                raise tarfile.ReadError(f"the member at byte {member.offset:,} has a negative size")
-            last = tar.offset
-            if member.isdir():
-                continue
-            member_key, kind = _key_and_kind(member.name)
-            if member_key != key:
-                if key:
-                    row = rows.pop(_comparable(key), {})
-                    yield None if skip > 0 else rejected or self._pair(shard, key, members, row)
-                    skip -= 1
-                key, members, rejected = member_key, {}, None
-            if kind in _MEMBERS and skip <= 0:
-                try:
-                    members[kind] = _read(tar, member, kind)
-                except RejectedError as error:
-                    rejected = Rejected(f"{shard}/{member.name}", error.reason, error.detail)
-        if key:
-            row = rows.pop(_comparable(key), {})
-            yield None if skip > 0 else rejected or self._pair(shard, key, members, row)
+        """What a sample comes to: a pair or the reason against it, and members that it has besides."""
+        if sample is None:
+            return
+        row = table.take(sample.key)
+        yield self._pair(shard, sample, row) if read else None
+        for name in sample.surplus:
+            yield Rejected(f"{shard}/{name}", "surplus member", "the sample has another picture, or this one twice")
 
-    def _pair(self, shard: str, key: str, members: dict[str, bytes], row: Row) -> SourcePair | Rejected:
-        place = f"{shard}/{key}"
+    def _pair(self, shard: str, sample: "_Sample", row: Row) -> SourcePair | Rejected:
+        place, members = f"{shard}/{sample.key}", sample.members
+        if sample.rejected:
+            return Rejected(f"{shard}/{sample.rejected[0]}", sample.rejected[1].reason, sample.rejected[1].detail)
         try:
             row = row | row_of_json(members.get("json", b"{}"), "broken json")
+            text = decoded(f"{sample.key}.txt", members["txt"]) if "txt" in members else None
             if self._metadata:
-                row |= self._metadata.row_of(row)
-            _refuse_failed(row)
+                caption = {} if first(row, TEXT_COLUMNS) or text is None else {TEXT_COLUMNS[0]: text}
+                row |= self._metadata.row_of(row | caption)
+            refuse_failed(row)
             kind = next((kind for kind in _PICTURES if kind in members), None)
             if kind is None:
-                raise RejectedError("no picture", f"the sample has {', '.join(sorted(members)) or 'nothing known'}")
-            try:
-                text = members.get("txt", b"").decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise RejectedError("bad characters", f"{key}.txt is not UTF-8") from error
-            return pair_of(row, place=place, identifier=key, image=members[kind], text=text)
+                raise RejectedError("no picture", f"the sample has {', '.join(sorted(sample.kinds))}")
+            return pair_of(row, place=place, identifier=sample.key, image=members[kind], text=text)
         except RejectedError as error:
             return Rejected(place, error.reason, error.detail)
 
-    def _table(self, name: str) -> tuple[dict[str, Row], list[Rejected]]:
-        """The rows of what was downloaded, by key, and what the others say."""
-        if not parquet_installed():
-            return {}, [Rejected(name, "table not read", f"pyarrow is not installed: {PARQUET_HINT}")]
-        rows, failed = dict[str, Row](), list[Rejected]()
-        try:
-            with self._files.open(name) as file:
-                for place, row in parquet_rows(name, file, _COLUMNS):
-                    try:
-                        if isinstance(row, RejectedError):
-                            raise row
-                        key = first(row, ("key",))
-                        _refuse_failed(row)
-                        if not key:
-                            raise RejectedError("broken table", "the row has no key")
-                        rows[_comparable(key)] = row
-                    except RejectedError as error:
-                        failed.append(Rejected(place, error.reason, error.detail))
-        except RejectedError as error:
-            failed.append(Rejected(name, error.reason, error.detail))
-        return rows, failed
+
+class _Sample:
+    """The members of a shard that share a key."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.kinds: set[str] = set()
+        self.members: dict[str, bytes] = {}
+        """By kind."""
+        self.rejected: tuple[str, RejectedError] | None = None
+        """The member that spoils the sample."""
+        self.surplus: list[str] = []
+        """Names of members besides those that make the pair."""
+
+    def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str, *, read: bool) -> None:
+        """Adds a member; without `read` no more than its name."""
+        repeated = kind in _PICTURES and not self.kinds.isdisjoint(_PICTURES)
+        if kind in _MEMBERS and (repeated or kind in self.kinds):
+            self.surplus.append(member.name)
+            return
+        self.kinds.add(kind)
+        if kind in _MEMBERS and read:
+            try:
+                self.members[kind] = _read(tar, member, kind)
+            except RejectedError as error:
+                self.rejected = (member.name, error)
 
 
-def _refuse_failed(row: Row) -> None:
-    """Raises what img2dataset says of a picture that it did not download or could not resize."""
-    status = first(row, ("status",)) or "success"
-    if status != "success":
-        raise RejectedError(": ".join(filter(None, [status.replace("_", " "), first(row, ("error_message",))]))[:80])
+def _members(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The members of an archive, and of those that were joined to it (`cat 0.tar 1.tar`). Hidden ones are left out.
+
+    Raises:
+        RejectedError: the file does not end as an archive does; the rest of it is lost.
+    """
+    start: int | None = 0
+    while start is not None:
+        file.seek(start)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            last = -1
+            for member in tar:
+                # A long build would otherwise keep the header of every member it has passed.
+                tar.members = []  # type: ignore[attr-defined]
+                if tar.offset <= last:
+                    raise tarfile.ReadError(f"the member at byte {member.offset:,} has a negative size")
+                last = tar.offset
+                if not member.isdir() and not is_hidden(member.name):
+                    yield tar, member
+            end = tar.offset
+        start = _next_archive(file, end)
 
 
-def _comparable(key: str) -> str:
-    """Early versions of img2dataset write a table's keys as numbers, without the zeros of the tar's."""
-    return key.lstrip("0") if key.isdigit() else key
+def _next_archive(file: BinaryIO, end: int) -> int | None:
+    """Where another archive begins after the end of one, if any: tarfile takes a broken header for the end.
+
+    Raises:
+        RejectedError: there is no end, or something else than an archive follows.
+    """
+    file.seek(end)
+    block = file.read(tarfile.BLOCKSIZE)
+    if not block:
+        raise RejectedError("cut off shard", "the archive has no end; what followed is lost")
+    if any(block) or len(block) < tarfile.BLOCKSIZE:
+        raise RejectedError("broken shard", f"there is no header at byte {end:,}; the rest of it is lost")
+    place = end + tarfile.BLOCKSIZE
+    while chunk := file.read(_AT_ONCE):
+        zeros = len(chunk) - len(chunk.lstrip(b"\0"))
+        if zeros < len(chunk):
+            place += zeros // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+            break
+        place += len(chunk)
+    else:
+        return None
+    file.seek(place)
+    try:
+        tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError as error:
+        what = f"what follows the archive's end at byte {place:,} is no archive; it is lost"
+        raise RejectedError("broken shard", what) from error
+    return place
 
 
 def _key_and_kind(name: str) -> tuple[str, str]:
@@ -223,18 +264,8 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str) -> bytes:
     file = tar.extractfile(member) if member.isfile() else None
     if file is None:
         raise RejectedError("unreadable file", "it is a link or a device")
-    limit = MAXIMUM_PICTURE_BYTES if kind in _PICTURES else _MAXIMUM_NOTE_BYTES
+    limit = MAXIMUM_PICTURE_BYTES if kind in _PICTURES else MAXIMUM_NOTE_BYTES
     if member.size > limit:
         what = "picture" if kind in _PICTURES else "caption"
         raise RejectedError(f"{what} file too large", f"{member.size:,} bytes, at most {limit:,}")
     return file.read()
-
-
-def _how_it_ends(shard: str, file: BinaryIO, place: int) -> Iterator[Rejected]:
-    """What is wrong after the last sample: tarfile takes a broken header for the end, and so loses what follows."""
-    file.seek(place)
-    block = file.read(tarfile.BLOCKSIZE)
-    if not block:
-        yield Rejected(shard, "cut off shard", "the archive has no end; what followed is lost")
-    elif any(block) or len(block) < tarfile.BLOCKSIZE:
-        yield Rejected(shard, "broken shard", f"there is no header at byte {place:,}; the rest of it is lost")

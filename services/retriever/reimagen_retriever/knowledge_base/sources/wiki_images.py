@@ -15,9 +15,9 @@ from itertools import islice
 from typing import BinaryIO
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
-from reimagen_retriever.knowledge_base.picture import MAXIMUM_PICTURE_BYTES
-from reimagen_retriever.knowledge_base.sources.files import Files
+from reimagen_retriever.knowledge_base.sources.files import Files, Listing
 
 QUESTIONS = "WebQA_train_val.json"
 PICTURES = "imgs.tsv"
@@ -72,8 +72,12 @@ def reason_against(caption: str) -> str:
 class WikiImagesSource:
     """Each picture of WebQA once, in the order in which questions name them; a pair's id is the picture's."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, listing: Listing) -> None:
         """Reads the questions and the index.
+
+        Args:
+            files: the folder.
+            listing: what it holds.
 
         Raises:
             InvalidArgument: a file is missing, or none of WebQA's.
@@ -85,6 +89,7 @@ class WikiImagesSource:
             with files.open(INDEX) as file:
                 self._places = [int(line) for line in file.read().split()]
             files.stamp(PICTURES)
+            self._others = list(listing.left_over({QUESTIONS, INDEX, PICTURES}, "not in the questions"))
         except RejectedError as error:
             raise InvalidArgument(
                 f"{files.address} needs {QUESTIONS}, {PICTURES} and {INDEX} of WebQA: {error}", field="source"
@@ -109,6 +114,14 @@ class WikiImagesSource:
                     yield self._entry(file, fact)
         except RejectedError as error:
             yield Rejected(PICTURES, error.reason, error.detail)
+
+    def left_over(self) -> Iterator[Rejected]:
+        """Pictures that no question names, and other files."""
+        named = {fact.image_id % _LINES for fact in self._facts}
+        for line in range(len(self._places)):
+            if line not in named:
+                yield Rejected(f"{PICTURES}:{line + 1}", "no caption", "no question names the picture")
+        yield from self._others
 
     def _entry(self, file: BinaryIO, fact: _Fact) -> SourcePair | Rejected:
         try:
@@ -150,6 +163,6 @@ def _facts(questions: dict[str, dict[str, list[dict[str, object]]]]) -> Iterator
                 image_id = int(str(fact["image_id"]))
                 if image_id not in seen:
                     seen.add(image_id)
-                    caption = " ".join(str(fact["caption"]).split())
+                    caption = " ".join(fact["caption"].split()) if isinstance(fact["caption"], str) else ""
                     place = f"{QUESTIONS}/{question_id}/{part}/{position}"
                     yield _Fact(place, image_id, caption, str(fact.get("url") or ""))

@@ -1,0 +1,108 @@
+"""Settings that are addresses: where a service listens, which names it answers to, where its clients see it."""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
+
+from reimagen_common.errors import InvalidArgument
+
+LARGEST_PORT: Final = 65_535
+
+_ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.%]+)\]|(?P<host>[^:/\s\[\]@]+)):(?P<port>[0-9]+)", re.ASCII)
+_HOST: Final = re.compile(r"\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+", re.ASCII)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return the host, without the brackets of an IPv6 address, and the port of `host:port`.
+
+    Raises:
+        ValueError: it is something else, or the port is too large.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise ValueError(f"must be host:port, such as 127.0.0.1:8000, got {address!r}")
+    port = int(found["port"])
+    if port > LARGEST_PORT:
+        raise ValueError(f"must have a port from 0 to {LARGEST_PORT:,}, got {found['port']}")
+    return found["v6"] or found["host"], port
+
+
+def read_address(address: str, field: str) -> tuple[str, int]:
+    """Return host and port of an address that a command was given, see `split_address`.
+
+    Raises:
+        InvalidArgument: naming the field.
+    """
+    try:
+        return split_address(address)
+    except ValueError as error:
+        raise InvalidArgument(str(error), field=field) from error
+
+
+def _check_address(address: str) -> str:
+    split_address(address)
+    return address
+
+
+def _check_base_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be an http or https URL without a query, such as https://pictures.example.org/api")
+    return url.rstrip("/")
+
+
+def _split_names(names: object) -> object:
+    return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else names
+
+
+def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _HOST.fullmatch(name):
+            raise ValueError(f"must be host names without ports, separated by commas, got {name!r}")
+    return names
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+"""host:port, with a port from 0 to 65,535."""
+
+BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+"""The public address of a service, without a slash at the end."""
+
+HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names), AfterValidator(_check_names)]
+"""Names or IP addresses, separated by commas where they come from the environment."""
+
+
+def canonical_host(host: str) -> str:
+    """Return a host in the form in which hosts are compared: lower case, no brackets, no dot at the end."""
+    host = host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host
+
+
+def hosts_of(http: str | None, base_url: str | None, names: Iterable[str]) -> frozenset[str]:
+    """Return the hosts that a service answers to beside loopback: that of each address, and the names."""
+    hosts = list(names)
+    if http:
+        hosts.append(split_address(http)[0])
+    if base_url:
+        hosts.append(urlsplit(base_url).hostname or "")
+    return frozenset(map(canonical_host, hosts))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a canonical host is this machine's own, as only a client on this machine can reach it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

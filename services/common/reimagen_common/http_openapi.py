@@ -1,0 +1,105 @@
+"""The OpenAPI document of an application: what every answer of ours has, which FastAPI does not know of."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from reimagen_common.http_errors import Problem
+
+Document = dict[str, Any]
+
+_PROBLEM: Final = "application/problem+json"
+_REF: Final = "#/components/schemas/{model}"
+_METHODS: Final = frozenset({"get", "post", "put", "patch", "delete"})
+_FIRST_ERROR: Final = 400
+# FastAPI's own form of a request that does not validate, in place of which ours are 400.
+_NOT_OURS: Final = ("HTTPValidationError", "ValidationError")
+
+_COMMON: Final = {
+    "400": "A field is wrong; `field` names it.",
+    "421": "The `Host` is none that this service answers to.",
+    "431": "The address, or the headers, are too long.",
+    "500": "The service failed; its log says why.",
+}
+_WITH_BODY: Final = {
+    "408": "The body did not arrive in time.",
+    "413": "The body is too large.",
+    "429": "Too many requests are waiting, or too many uploads are under way; `Retry-After` says when to come back.",
+}
+_RETRY_AFTER: Final = {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
+_RETRIED: Final = ("429", "503")
+
+
+def describe_api(
+    app: FastAPI, *, models: Sequence[type[BaseModel]] = (), adapt: Callable[[Document], None] | None = None
+) -> None:
+    """Make the application's OpenAPI document tell all of its errors, in the form that they have.
+
+    Args:
+        app: The application; its routes may come later.
+        models: What is referred to by name and occurs in no route, such as the events of a stream.
+        adapt: Changes the document at last, such as to tell what was loaded.
+    """
+
+    def openapi() -> Document:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            _complete(document, models)
+            if adapt is not None:
+                adapt(document)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # (as FastAPI's documentation has it)
+
+
+def event_stream(events: Sequence[type[BaseModel]]) -> Document:
+    """Return the media type object of server-sent events, whose data are the models."""
+    either = [{"$ref": _REF.format(model=event.__name__)} for event in events]
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": {"oneOf": either}}
+    event = {"type": "string", "description": "The `type` of the data."}
+    return {
+        "itemSchema": {"type": "object", "properties": {"event": event, "data": data}, "required": ["event", "data"]}
+    }
+
+
+def binary(*media_types: str) -> dict[str, Document]:
+    """Return the content of an answer that is a file."""
+    return {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
+
+
+def operations(document: Document) -> Iterator[Document]:
+    """Yield each operation of a document."""
+    for path in document["paths"].values():
+        yield from (operation for method, operation in path.items() if method in _METHODS)
+
+
+def _complete(document: Document, models: Sequence[type[BaseModel]]) -> None:
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in _NOT_OURS:
+        schemas.pop(name, None)
+    answered: tuple[type[BaseModel], ...] = (Problem, *models)
+    _, ours = models_json_schema([(model, "serialization") for model in answered], ref_template=_REF)
+    for name, schema in ours["$defs"].items():
+        schemas.setdefault(name, schema)
+    for operation in operations(document):
+        responses = operation["responses"]
+        responses.pop("422", None)
+        for status, description in (_COMMON | (_WITH_BODY if "requestBody" in operation else {})).items():
+            responses.setdefault(status, {"description": description})
+        for status, response in responses.items():
+            if int(status) >= _FIRST_ERROR:
+                response["content"] = {_PROBLEM: {"schema": {"$ref": _REF.format(model=Problem.__name__)}}}
+            if status in _RETRIED:
+                response.setdefault("headers", {})["Retry-After"] = _RETRY_AFTER
+        operation["responses"] = dict(sorted(responses.items()))

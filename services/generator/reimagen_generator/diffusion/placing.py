@@ -1,0 +1,141 @@
+"""From prompt and neighbors to placed references: the placement network's part in drawing, once a picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key
+
+from reimagen_generator.diffusion.references import ReferencePair, resized
+from reimagen_generator.diffusion.resize import shrink
+from reimagen_generator.networks.network import Text
+from reimagen_generator.networks.placement import CANVASES, PlacedReferences, Placements, canvas_of, place
+from reimagen_generator.networks.placement_network import PlacementNetwork, leader_of, sample_placements
+
+REFERENCE_SIDE: Final = 256
+"""Side in pixels of the references that things are cut out of."""
+_PLACEMENT_KEY: Final = 1_000
+"""What the key of a picture's placements is folded with; stages have small numbers."""
+_FILTER_RADIUS: Final = 2
+_FILTER_EPSILON: Final = 1e-3
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Placing:
+    """The references of a batch of pictures, their things' mattes, and where these go."""
+
+    references: Float[Array, "batch neighbors side side 3"]
+    mattes: Float[Array, "batch neighbors side side"]
+    placements: Placements
+    canvas: Int[Array, "batch neighbors"]
+
+
+class Placer:
+    """Places the things of references by a placement network."""
+
+    def __init__(self, network: PlacementNetwork) -> None:
+        """Take the network."""
+        self.config = network.config
+        self._graph, self._parameters = nnx.split(network)
+
+    @property
+    def network(self) -> PlacementNetwork:
+        """The network."""
+        return nnx.merge(self._graph, self._parameters)
+
+    def placing(
+        self,
+        rows: Sequence[Sequence[ReferencePair]],
+        slots: int,
+        text: Text,
+        neighbor_text: Text,
+        seeds: Sequence[int],
+    ) -> Placing:
+        """Return where the things of each picture's references go; the seed decides what the prompt leaves open.
+
+        Args:
+            rows: The references of each picture, at most `slots`.
+            slots: Places for references.
+            text: The prompts.
+            neighbor_text: Of pictures × slots rows.
+            seeds: Of the pictures.
+        """
+        references = jnp.concatenate([resized(pairs, REFERENCE_SIDE, slots) for pairs in rows])
+        empty = list(range(slots))
+        leaders, canvas = [], []
+        for pairs in rows:
+            captions = [pair.text for pair in pairs]
+            leaders.append(leader_of(captions) + empty[len(captions) :])
+            canvas.append(canvas_of(captions) + [CANVASES] * (slots - len(captions)))
+        keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), _PLACEMENT_KEY) for seed in seeds])
+        placing: Placing = self._placing(
+            self._parameters, references, text, neighbor_text, jnp.array(leaders), jnp.array(canvas), keys
+        )
+        return placing
+
+    @partial(jax.jit, static_argnums=0)
+    def _placing(
+        self,
+        parameters: nnx.State[Any, Any],
+        references: Float[Array, "batch neighbors side side 3"],
+        text: Text,
+        neighbor_text: Text,
+        leaders: Int[Array, "batch neighbors"],
+        canvas: Int[Array, "batch neighbors"],
+        keys: Key[Array, " batch"],
+    ) -> Placing:
+        network: PlacementNetwork = nnx.merge(self._graph, parameters)
+        b, n = references.shape[:2]
+        flat = references.reshape(b * n, *references.shape[2:])
+        small = shrink(flat, REFERENCE_SIDE // self.config.side)
+        noise = jnp.zeros((b, self.config.picture_side, self.config.picture_side, 3))
+        distribution = network(small.reshape(b, n, *small.shape[1:]), text, neighbor_text, noise, jnp.ones(b))
+        coarse = jax.nn.sigmoid(distribution.matte).reshape(b * n, *small.shape[1:3])
+        mattes = refined(coarse, small, flat).reshape(references.shape[:4])
+        return Placing(references, mattes, sample_placements(distribution, leaders, keys), canvas)
+
+
+@partial(jax.jit, static_argnums=1)
+def layers(placing: Placing, size: int) -> PlacedReferences:
+    """Return the references as layers of a stage's size."""
+    return place(placing.references, placing.mattes, placing.placements, placing.canvas, size)
+
+
+def refined(
+    matte: Float[Array, "rows h w"], small: Float[Array, "rows h w 3"], large: Float[Array, "rows height width 3"]
+) -> Float[Array, "rows height width"]:
+    """Return a matte at the size of the larger picture, its edges where the picture's are.
+
+    That is the fast guided filter (arXiv 1505.00996): around each pixel the matte is fitted as an affine function of
+    the small picture's colors, and these functions, enlarged, are applied to the colors of the large one.
+    """
+    guide = jnp.moveaxis(small, -1, 1)
+    mean = _box(guide)
+    covariance = _box(guide[:, :, None] * guide[:, None]) - mean[:, :, None] * mean[:, None]
+    shared = _box(guide * matte[:, None]) - mean * _box(matte)[:, None]
+    covariance = jnp.moveaxis(covariance, (1, 2), (-2, -1)) + _FILTER_EPSILON * jnp.eye(3)
+    slope = jnp.linalg.solve(covariance, jnp.moveaxis(shared, 1, -1)[..., None])[..., 0]
+    offset = _box(matte) - (slope * jnp.moveaxis(mean, 1, -1)).sum(axis=-1)
+    fitted = jnp.concatenate([jnp.moveaxis(_box(jnp.moveaxis(slope, -1, 1)), 1, -1), _box(offset)[..., None]], axis=-1)
+    rows, height, width, _ = large.shape
+    fitted = jax.image.resize(fitted, (rows, height, width, 4), "linear")
+    return jnp.clip((fitted[..., :3] * large).sum(axis=-1) + fitted[..., 3], 0.0, 1.0)
+
+
+def _box(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:
+    """Return the mean over squares around each pixel, of what lies within the picture."""
+    h, w = maps.shape[-2:]
+
+    def window(side: int) -> Float[np.ndarray, "side side"]:
+        near = np.abs(np.arange(side)[:, None] - np.arange(side)) <= _FILTER_RADIUS
+        shares: Float[np.ndarray, "side side"] = (near / near.sum(axis=1, keepdims=True)).astype(np.float32)
+        return shares
+
+    mean: Array = jnp.einsum("Hh,...hw,Ww->...HW", window(h), maps, window(w))
+    return mean

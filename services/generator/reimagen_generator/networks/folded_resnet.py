@@ -1,0 +1,85 @@
+"""A residual network for super-resolution that works on the smaller picture's grid.
+
+    x_t ─────────────fold─▶ conv_in ─┐
+    smaller picture ─fold─▶ low_in ──┴▶ blocks ─conv_out─▶ unfold ─▶ + smaller picture, enlarged
+
+Each square of `factor` × `factor` pixels is folded into the channels of one position (as in ESPCN, arXiv 1609.05158),
+so a block costs as much as at the smaller picture's size. The network predicts what the enlarged smaller picture lacks,
+at first nothing. It has no norms, whose statistics would differ between a crop and a whole picture, and ignores the
+text and the neighbors: the smaller picture shows what they ask for.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from reimagen_generator.config.networks import FoldedResNetConfig
+from reimagen_generator.networks.layers import TimeEmbedding, conv3x3, fold, unfold, zero_linear
+from reimagen_generator.networks.neighbors import Neighbors
+from reimagen_generator.networks.network import IMAGE_CHANNELS, LowResolution, Network, Text
+
+_Map = Float[Array, "batch h w channels"]
+_Conditioning = Float[Array, "batch conditioning"]
+
+_CONDITIONING_CHANNELS = 64
+_SMALL = nnx.initializers.variance_scaling(0.1, "fan_in", "truncated_normal")
+"""Of what a block adds. From zero, Adam's first steps would all go one way, and training without norms diverges."""
+
+
+class _Block(nnx.Module):
+    """Two convolutions with scale-and-shift by the conditioning vector between them, added to the input."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs, dtype: jnp.dtype) -> None:
+        self.conv_in = conv3x3(width, width, rngs, dtype=dtype)
+        self.modulation = zero_linear(_CONDITIONING_CHANNELS, 2 * width, rngs, dtype=dtype)
+        self.conv_out = nnx.Conv(width, width, kernel_size=(3, 3), kernel_init=_SMALL, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: _Map, conditioning: _Conditioning) -> _Map:
+        scale, shift = jnp.split(self.modulation(conditioning)[:, None, None], 2, axis=-1)
+        return x + self.conv_out(nnx.silu(self.conv_in(x) * (1 + scale) + shift))
+
+
+class FoldedResNet(Network):
+    """The network of a super-resolution stage that is cheap on a CPU."""
+
+    def __init__(self, config: FoldedResNetConfig, rngs: nnx.Rngs) -> None:
+        width, dtype = config.width, jnp.dtype(config.dtype)
+        folded = IMAGE_CHANNELS * config.factor**2
+        self.config: FoldedResNetConfig = config
+        self.time = TimeEmbedding(_CONDITIONING_CHANNELS, rngs)
+        self.augmentation = TimeEmbedding(_CONDITIONING_CHANNELS, rngs)
+        self.conv_in = conv3x3(folded, width, rngs, dtype=dtype)
+        self.low_in = conv3x3(folded, width, rngs, dtype=dtype)
+        self.modulation = zero_linear(_CONDITIONING_CHANNELS, 3 * width, rngs, dtype=dtype)
+        self.blocks = nnx.List([_Block(width, rngs, dtype) for _ in range(config.blocks)])
+        self.conv_out = conv3x3(width, folded, rngs, zero=True)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch height width 3"],
+        time: Float[Array, " batch"],
+        text: Text,
+        neighbors: Neighbors | None = None,
+        low_resolution: LowResolution | None = None,
+    ) -> Float[Array, "batch height width 3"]:
+        """The prediction for noised pictures `x` at times in [0, 1]."""
+        assert low_resolution is not None
+        conditioning = nnx.silu(self.time(time) + self.augmentation(low_resolution.augmentation))
+        noised_scale, low_scale, shift = jnp.split(self.modulation(conditioning)[:, None, None], 3, axis=-1)
+        noised = self.conv_in(fold(x, self.config.factor))
+        low = self.low_in(fold(low_resolution.image, self.config.factor))
+        # Scaled apart, so that what x_t shows of the smaller picture can be subtracted at every noise level.
+        h = noised * (1 + noised_scale) + low * (1 + low_scale) + shift
+        for block in self.blocks:
+            h = block(h, conditioning)
+        return low_resolution.image + unfold(self.conv_out(h), self.config.factor)
+
+    def encode_neighbors(
+        self,
+        images: Float[Array, "batch neighbors height width 3"],
+        text: Text,
+        mask: Bool[Array, "batch neighbors"],
+        low_resolution: Float[Array, "batch neighbors height width 3"] | None = None,
+    ) -> Neighbors:
+        """Nothing of the neighbors but which of them are there (see `Network`)."""
+        return Neighbors({}, mask)

@@ -1,0 +1,100 @@
+"""Training of and with placements: the true ones of composed pictures, the loss of the placement network, and errors.
+
+A network that copies from placed references is shown them a little off their true places, since at drawing nobody
+knows the truth: mostly as little as a good placement is, sometimes so much that it must tell from x_t that they are not
+right.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+
+from reimagen_generator.networks.placement import Placements
+from reimagen_generator.networks.placement_network import PlacementDistribution
+
+_SMALL = {"center": 0.006, "log_size": 0.03, "angle": 0.03}
+"""Standard deviations of the errors of most placements."""
+_LARGE = {"center": 0.06, "log_size": 0.15, "angle": 0.12}
+"""Of the others."""
+_MIRRORED_WRONGLY = 0.1
+"""Share of the others that are mirrored the wrong way."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ReferenceTruth:
+    """What composed shards tell of each neighbor."""
+
+    mattes: UInt8[Array, "batch neighbors side side"]
+    """The opacity of the thing in each pixel."""
+    placements: Placements
+    canvas: Int[Array, "batch neighbors"]
+    """As `canvas_of` gives it."""
+
+
+def jittered(key: Key[Array, ""], true: Placements, share: float) -> Placements:
+    """Return placements with errors.
+
+    Args:
+        key: Of the randomness.
+        true: Without errors.
+        share: Of the pictures whose errors are large.
+    """
+    keys = jax.random.split(key, 5)
+    batch = true.size.shape[0]
+    large = jax.random.uniform(keys[0], (batch, 1, 1)) < share
+
+    def error(key: Key[Array, ""], shape: tuple[int, ...], kind: str) -> Float[Array, "..."]:
+        deviation = jnp.where(large, _LARGE[kind], _SMALL[kind]).reshape(batch, *[1] * (len(shape) - 1))
+        return deviation * jax.random.normal(key, shape)
+
+    flipped = large & (jax.random.uniform(keys[4], true.mirrored.shape) < _MIRRORED_WRONGLY)
+    return replace(
+        true,
+        center=true.center + error(keys[1], true.center.shape, "center"),
+        size=true.size * jnp.exp(error(keys[2], true.size.shape, "log_size")),
+        angle=true.angle + error(keys[3], true.angle.shape, "angle"),
+        mirrored=true.mirrored ^ flipped,
+    )
+
+
+def placement_loss(
+    distribution: PlacementDistribution, truth: ReferenceTruth, mask: Bool[Array, "batch neighbors"]
+) -> Float[Array, " batch"]:
+    """Return the loss of the placement network for each picture, the mean over its neighbors.
+
+    The matte has binary cross-entropy, the box an absolute error, presence and mirroring logistic losses, the sine and
+    cosine of the angle a squared error, and the rest the negative log-likelihood of its normal distribution.
+    """
+    true = truth.placements
+    side = distribution.matte.shape[-1]
+    factor = truth.mattes.shape[-1] // side
+    opacity = truth.mattes.astype(jnp.float32) / 255.0
+    opacity = opacity.reshape(*opacity.shape[:2], side, factor, side, factor).mean(axis=(3, 5))
+    matte = _cross_entropy(distribution.matte, opacity).mean(axis=(2, 3))
+    box = jnp.abs(distribution.box - true.box).sum(axis=-1)
+    presence = _cross_entropy(distribution.presence, true.present).sum(axis=-1)
+    apart = jnp.log(jnp.maximum(true.size, 1e-3)) - distribution.log_size
+    center = true.center - distribution.center - distribution.slope * apart[..., None]
+    turn = jnp.stack([jnp.cos(true.angle), jnp.sin(true.angle)], axis=-1)
+    # The mean angle is learned by its sine and cosine alone; its deviation from what is left.
+    mean = jax.lax.stop_gradient(jnp.arctan2(distribution.turn[..., 1], distribution.turn[..., 0]))
+    angle = (true.angle - mean + jnp.pi) % (2 * jnp.pi) - jnp.pi
+    errors = jnp.concatenate([apart[..., None], center, angle[..., None]], axis=-1)
+    likelihood = 0.5 * (errors * jnp.exp(-distribution.log_deviation)) ** 2 + distribution.log_deviation
+    copies = (
+        likelihood.sum(axis=-1)
+        + 5.0 * ((distribution.turn - turn) ** 2).sum(axis=-1)
+        + _cross_entropy(distribution.mirrored, true.mirrored)
+    )
+    placement = jnp.where(true.present, copies, 0.0).sum(axis=-1)
+    by_neighbor = 4.0 * matte + 4.0 * box + presence + placement
+    return jnp.where(mask, by_neighbor, 0.0).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)
+
+
+def _cross_entropy(logits: Float[Array, "*shape"], target: Float[Array, "*shape"] | Bool[Array, "*shape"]) -> Array:
+    """Return the binary cross-entropy of logits."""
+    loss: Array = jnp.logaddexp(0.0, logits) - logits * target
+    return loss

@@ -1,0 +1,57 @@
+"""Why a search found nothing, and which field to change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.hits import Hit
+from reimagen_retriever.search import Defaults, Search, find, in_force
+
+
+@dataclass(frozen=True)
+class NothingFound:
+    """Why a search found nothing."""
+
+    reason: str
+    field: str
+    """The field of the search, or of its filters, to change."""
+    nearest: Hit | None = None
+    """The pair that would be found first if all were taken."""
+    lacking: Sequence[str] = ()
+    """The main words of what the query asks for, which the nearest pair's caption lacks."""
+
+
+def why(base: KnowledgeBase, search: Search, defaults: Defaults) -> NothingFound:
+    """Return why a search that has been checked found nothing.
+
+    Raises:
+        InvalidArgument: see `find`.
+    """
+    if search.filters != EVERYTHING and find(base, replace(search, filters=EVERYTHING, k=1), defaults):
+        names = [each.name for each in fields(Filters) if getattr(search.filters, each.name) != each.default]
+        return NothingFound(f"every pair that fits the query is left out by {' and '.join(names)}", names[0])
+    least = -1.0 if search.method == "dense" else 0.0
+    everything = replace(search, minimum_score=least, relevance=None, per_entity=False, k=1)
+    nearest = next(iter(find(base, everything, defaults)), None)
+    if nearest is None:
+        return NothingFound("no caption has any word of the query", "query")
+    shown = f"the nearest is {nearest.pair.contents!r} ({nearest.pair.id})"
+    if search.minimum_score is not None and nearest.score < search.minimum_score:
+        reason = f"no pair scores {search.minimum_score:g}; {shown}, which scores {nearest.score:.3f}"
+        return NothingFound(f"{reason}: lower minimum_score to take it", "minimum_score", nearest)
+    relevance, cosine = in_force(base, search, defaults)
+    if search.method == "dense":
+        reason = f"no pair is as near as cosine {cosine:.3f}; {shown}, cosine {nearest.score:.3f}"
+        return NothingFound(f"{reason}: set minimum_score to take it", "minimum_score", nearest)
+    said = set(base.index.terms(nearest.pair.contents))
+    things = [thing for thing in base.index.things(search.query).named if not thing.is_named_by(said)]
+    if things:
+        lacking = tuple(dict.fromkeys(word for thing in things for word in thing.main_words))
+        wanted = " or ".join(map(repr, lacking))
+        reason = f"no caption names {wanted}; {shown}, which does not: set relevance to any to take it"
+        return NothingFound(reason, "relevance", nearest, lacking)
+    asked = " or ".join(repr(thing.text) for thing in base.index.things(search.query).named)
+    easier = "entity" if relevance == "phrase" else "any"
+    reason = f"no caption has every word of {asked}; {shown}: set relevance to {easier} to take it"
+    return NothingFound(reason, "relevance", nearest)

@@ -1,0 +1,66 @@
+"""Commands of the documentation, run as they are pasted."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.cascade import Cascade
+
+SECONDS = 300
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "knowledge-base.md"
+URL = "127.0.0.1:8000"
+
+
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_your_own_pictures_in_five_commands(tmp_path: Path) -> None:
+    commands = re.search(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert commands is not None
+    assert commands[1].count(URL) == 1
+    (tmp_path / "robots").mkdir()
+    for number, name in enumerate(("kiki", "momo")):
+        picture = Image.new("RGB", (64, 64), (200, 60 * number, 40))
+        picture.paste("white", (0, 0, 10 + 30 * number, 32))
+        picture.save(tmp_path / "robots" / f"{name}.png")
+        (tmp_path / "robots" / f"{name}.txt").write_text(f"{name.title()} the robot\n")
+    # A cascade that is drawn in a moment, of the size that the page asks for.
+    large = TINY.stages[-1].model_copy(update={"size": 256})
+    Cascade.random(TINY.model_copy(update={"stages": (*TINY.stages[:-1], large)}), seed=0).save(tmp_path / "weights")
+    retriever, rest = free_address(), free_address()
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "REIMAGEN_RETRIEVER_ADDRESS": retriever,
+        "REIMAGEN_GENERATOR_RETRIEVER": retriever,
+        "REIMAGEN_GENERATOR_GRPC": "127.0.0.1:0",
+        "REIMAGEN_GENERATOR_HTTP": rest,
+        "REIMAGEN_GENERATOR_WEIGHTS": str(tmp_path / "weights"),
+    }
+    with (tmp_path / "out").open("w") as out, (tmp_path / "log").open("w") as log:
+        shell = subprocess.Popen(
+            ["bash", "-c", commands[1].replace(URL, rest)],
+            cwd=tmp_path,
+            env=environment,
+            stdout=out,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            assert shell.wait(SECONDS) == 0, (tmp_path / "log").read_text()
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
+    printed = (tmp_path / "out").read_text()
+    assert re.match(r"kb: 2 pairs, .*\n  2 under an unknown license\n", printed)
+    told = json.loads(printed[printed.index("{") :])
+    assert (told["prompt"], told["size"]) == ("Momo the robot in the snow", 256)
+    assert told["neighbors"][0]["id"] == "momo"

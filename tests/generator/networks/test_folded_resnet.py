@@ -1,0 +1,89 @@
+"""The folded residual network: what it starts as, what it sees, and that crops are drawn as whole pictures are."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from pydantic import ValidationError
+
+from reimagen_generator.config.networks import FoldedResNetConfig
+from reimagen_generator.networks.network import LowResolution, Text
+from reimagen_generator.networks.registry import build_network
+
+CONFIG = FoldedResNetConfig(width=8, blocks=2, factor=4)
+TEXT = Text(jnp.zeros((2, 3, CONFIG.text_channels)), jnp.ones((2, 3), bool))
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def randomized(config: FoldedResNetConfig) -> Any:
+    """Return a network whose every weight is random: layers that start as zero would hide what they are fed."""
+    network = build_network(config, nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    state = nnx.state(network, nnx.Param)
+    nnx.update(network, jax.tree.map(lambda a: a + 0.1 * rng.standard_normal(a.shape, np.float32), state))
+    return network
+
+
+def predict(network: Any, x: jax.Array, low: jax.Array, time: float = 0.7, augmentation: float = 0.1) -> np.ndarray:
+    rows = len(x)
+    low_resolution = LowResolution(low, jnp.full(rows, augmentation))
+    return np.asarray(network(x, jnp.full(rows, time), TEXT, None, low_resolution))
+
+
+def test_it_starts_as_the_enlarged_smaller_picture() -> None:
+    low = normal(1, 2, 16, 24, 3)
+    np.testing.assert_array_equal(predict(build_network(CONFIG, nnx.Rngs(0)), normal(0, 2, 16, 24, 3), low), low)
+
+
+def test_every_input_reaches_the_prediction() -> None:
+    network, x, low = randomized(CONFIG), normal(0, 2, 16, 16, 3), normal(1, 2, 16, 16, 3)
+    drawn = predict(network, x, low)
+    assert drawn.shape == x.shape
+    assert (drawn != predict(network, x + 0.1, low)).any()
+    assert (drawn - low != predict(network, x, low + 0.1) - low - 0.1).any()
+    assert (drawn != predict(network, x, low, time=0.6)).any()
+    assert (drawn != predict(network, x, low, augmentation=0.0)).any()
+
+
+def test_each_parameter_learns_once_the_last_layers_are_no_longer_zero() -> None:
+    network, x, low = randomized(CONFIG), normal(0, 2, 16, 16, 3), normal(1, 2, 16, 16, 3)
+    graph, parameters = nnx.split(network)
+
+    def loss(parameters: Any) -> jax.Array:
+        low_resolution = LowResolution(low, jnp.full(2, 0.1))
+        output: jax.Array = nnx.merge(graph, parameters)(x, jnp.full(2, 0.7), TEXT, None, low_resolution)
+        return jnp.mean(output**2)
+
+    for path, gradient in nnx.to_flat_state(jax.grad(loss)(parameters)):
+        assert np.abs(np.asarray(gradient[...])).max() > 0, path
+
+
+def test_moving_the_picture_by_whole_squares_moves_the_prediction() -> None:
+    """Away from the border by more than the convolutions reach, a crop is drawn as the whole picture is."""
+    network, x, low = randomized(CONFIG), normal(0, 2, 80, 80, 3), normal(1, 2, 80, 80, 3)
+    reach = 4 * (2 + 2 * CONFIG.blocks)
+    crop = (slice(None), slice(8, 72), slice(12, 76))
+    whole, cropped = predict(network, x, low)[crop], predict(network, x[crop], low[crop])
+    inner = (slice(None), slice(reach, -reach), slice(reach, -reach))
+    np.testing.assert_allclose(cropped[inner], whole[inner], atol=1e-5)
+    assert cropped[inner].size
+    assert np.abs(cropped - whole).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"low_resolution": False}, "low_resolution: must be true"),
+        ({"learned_variance": True}, "learned_variance: must be false"),
+        ({"factor": 1}, "factor"),
+    ],
+)
+def test_what_the_network_cannot_be_is_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        FoldedResNetConfig.model_validate({"width": 8, "blocks": 1} | changed)

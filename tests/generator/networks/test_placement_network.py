@@ -1,0 +1,72 @@
+"""The placement network: samples have the moments of its distribution, and depend on the seed alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from reimagen_generator.config.placement import PlacementConfig
+from reimagen_generator.networks.network import Text
+from reimagen_generator.networks.placement import COPIES
+from reimagen_generator.networks.placement_network import (
+    PlacementDistribution,
+    PlacementNetwork,
+    leader_of,
+    sample_placements,
+)
+
+TINY = PlacementConfig(side=16, picture_side=8, widths=(8, 8, 8, 8), text_width=8, width=16, text_channels=12)
+
+
+def distribution(rows: int, neighbors: int = 1) -> PlacementDistribution:
+    """The same for all rows."""
+    shape = (rows, neighbors, COPIES)
+    return PlacementDistribution(
+        matte=jnp.zeros((rows, neighbors, 4, 4)),
+        box=jnp.broadcast_to(jnp.asarray([0.5, 0.4, 0.7]), (rows, neighbors, 3)),
+        presence=jnp.broadcast_to(jnp.asarray([1.0, 2.0, -2.0]), shape),
+        log_size=jnp.full(shape, -1.5),
+        center=jnp.broadcast_to(jnp.asarray([0.4, 0.6]), (*shape, 2)),
+        slope=jnp.broadcast_to(jnp.asarray([0.0, -0.3]), (*shape, 2)),
+        log_deviation=jnp.broadcast_to(jnp.log(jnp.asarray([0.1, 0.05, 0.02, 0.03])), (*shape, 4)),
+        turn=jnp.broadcast_to(jnp.asarray([0.0, 2.0]), (*shape, 2)),
+        mirrored=jnp.full(shape, jnp.log(0.25 / 0.75)),
+    )
+
+
+def test_samples_have_the_moments_of_the_distribution() -> None:
+    rows = 4_000
+    drawn = sample_placements(distribution(rows), jnp.zeros((rows, 1), int), jax.random.split(jax.random.key(0), rows))
+    size, center = np.log(drawn.size[:, 0, 0]), np.asarray(drawn.center[:, 0, 0])
+    cut = 0.88  # the standard deviation of a standard normal cut off at 2
+    assert abs(size.mean() + 1.5) < 0.01
+    assert abs(size.std() - 0.1 * cut) < 0.005
+    assert np.allclose(center.mean(axis=0), (0.4, 0.6), atol=0.01)
+    assert abs(np.polyfit(size, center[:, 1], 1)[0] + 0.3) < 0.03
+    assert abs(np.asarray(drawn.angle[:, 0, 0]).mean() - np.pi / 2) < 0.01
+    assert abs(np.asarray(drawn.mirrored[:, 0, 0]).mean() - 0.25) < 0.03
+    assert np.asarray(drawn.present).all(axis=0).tolist() == [[True, True, False]]
+
+
+def test_references_of_one_thing_share_a_placement_whatever_else_is_drawn() -> None:
+    leaders = jnp.asarray([leader_of(["a fox", "a kite", "a fox"])] * 2)
+    keys = jax.random.split(jax.random.key(3), 2)
+    both = sample_placements(distribution(2, 3), leaders, keys)
+    np.testing.assert_array_equal(both.center[:, 0], both.center[:, 2])
+    assert not np.allclose(both.center[:, 0], both.center[:, 1])
+    alone = sample_placements(distribution(1, 3), leaders[1:], keys[1:])
+    np.testing.assert_array_equal(both.size[1], alone.size[0])
+
+
+def test_the_network_answers_for_each_neighbor_with_its_own_caption() -> None:
+    network = PlacementNetwork(TINY, nnx.Rngs(0))
+    keys = jax.random.split(jax.random.key(0), 4)
+    prompt = Text(jax.random.normal(keys[0], (1, 5, 12)), jnp.ones((1, 5), bool))
+    captions = Text(jnp.stack([prompt.tokens[0, :2], prompt.tokens[0, 3:]]), jnp.ones((2, 2), bool))
+    reference = jax.random.uniform(keys[1], (1, 1, 16, 16, 3))
+    told = network(jnp.tile(reference, (1, 2, 1, 1, 1)), prompt, captions, jnp.zeros((1, 8, 8, 3)), jnp.ones(1))
+    swapped = Text(captions.tokens[::-1], captions.mask)
+    other = network(jnp.tile(reference, (1, 2, 1, 1, 1)), prompt, swapped, jnp.zeros((1, 8, 8, 3)), jnp.ones(1))
+    assert told.matte.shape == (1, 2, 16, 16)
+    assert not np.allclose(told.center[0, 0], told.center[0, 1])
+    np.testing.assert_allclose(told.center[0, 0], other.center[0, 1], atol=1e-5)

@@ -1,0 +1,114 @@
+"""Smaller pictures that come with the samples: read and cropped with them, and written by a stage that redraws."""
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+from typer.testing import CliRunner
+
+from reimagen_generator.cli import app
+from reimagen_generator.config.cascade import CascadeConfig, StageConfig
+from reimagen_generator.config.networks import UNetConfig
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.config.text import DroppedText
+from reimagen_generator.networks.registry import build_network
+from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
+from reimagen_generator.training.config import TrainingConfig
+from reimagen_generator.training.data import ShardSource
+from reimagen_generator.training.loader import GoodSamples, batches, samples
+from reimagen_generator.weights import checkpoint
+
+SIDE, COUNT = 32, 5
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pixels(number: int, side: int = SIDE) -> np.ndarray:
+    """Each pixel tells its place, in shares of the side, and the number of its picture."""
+    rows, columns = np.mgrid[:side, :side] * (256 // side)
+    return np.stack([rows, columns, np.full_like(rows, number)], axis=-1).astype(np.uint8)
+
+
+def write(folder: Path, smaller: dict[int, np.ndarray] | None = None) -> Path:
+    with tarfile.open(folder / "00000.tar", "w") as shard:
+        for number in range(COUNT):
+            members = {"png": png(pixels(number)), "txt": f"a kea number {number}".encode()}
+            if smaller and number in smaller:
+                members["low.png"] = png(smaller[number])
+            for suffix, content in members.items():
+                member = tarfile.TarInfo(f"{number:08d}.{suffix}")
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+    return folder
+
+
+def batch_of(folder: Path, **changed: Any) -> Any:
+    values = {"preset": "tiny", "stage": 1, "data": folder, "output": folder, "weights": folder, "steps": 9}
+    config = TrainingConfig.model_validate(
+        {**values, "warmup_steps": 1, "batch_size": COUNT, "neighbors": 0, **changed}
+    )
+    found = samples(GoodSamples(ShardSource(folder, SIDE, SIDE // 2)), config, 2)
+    return next(batches(found, config, HashedNgramEncoder(), DroppedText.MASKED)).rows
+
+
+@pytest.mark.parametrize("changed", [{}, {"crop": 8}, {"resolution": 16}, {"resolution": 16, "crop": 8}])
+def test_smaller_pictures_show_what_the_pictures_do(tmp_path: Path, changed: dict[str, int]) -> None:
+    """A picture that comes with none gets itself, shrunk; the others' blue is larger by 100."""
+    given = {number: pixels(number + 100, SIDE // 2) for number in (1, 3)}
+    batch = batch_of(write(tmp_path, given), **changed)
+    pictures, smaller = np.asarray(batch.picture, float), np.asarray(batch.smaller, float)
+    side = pictures.shape[1]
+    assert smaller.shape == (COUNT, side // 2, side // 2, 3)
+    shrunk = pictures.reshape(COUNT, side // 2, 2, side // 2, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(smaller[..., :2], shrunk[..., :2], atol=256 / side / 2 + 1)
+    told = {int(picture[0, 0, 2]): int(low[0, 0, 2]) for picture, low in zip(pictures, smaller, strict=True)}
+    assert told == {0: 0, 1: 101, 2: 2, 3: 103, 4: 4}
+
+
+def test_a_share_of_the_samples_is_redrawn_and_all_is_kept(tmp_path: Path) -> None:
+    data, out, weights = (tmp_path / name for name in ("data", "out", "weights"))
+    data.mkdir()
+    write(data)
+    network = UNetConfig(
+        patch=4, widths=(8,), blocks=(1,), attention=(False,), neighbor_attention=(False,), head_channels=8
+    )
+    stages = StageConfig(size=16, network=network, steps=2), TINY.stages[1]
+    checkpoint.save_config(CascadeConfig(name="two", stages=stages), weights)
+    checkpoint.save_network(build_network(network, nnx.Rngs(0)), weights / "stage-16.safetensors")
+    asked = ["redraw", str(data), str(out), "--weights", str(weights), "--time", "0.5", "--share", "0.6"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    before, after = ShardSource(data, SIDE), ShardSource(out, SIDE, SIDE // 2)
+    redrawn = []
+    for index in range(COUNT):
+        key, members = before.members(index)
+        kept_key, kept = after.members(index)
+        smaller = kept.pop("low.png", None)
+        assert (kept_key, kept) == (key, members)
+        if smaller is not None:
+            redrawn.append(index)
+            # Noised with α = 0.7, and drawn by a network that knows nothing: nothing like the picture is left.
+            drawn = after[index].smaller
+            assert drawn is not None
+            assert not np.array_equal(drawn, pixels(index, SIDE // 2))
+    assert 0 < len(redrawn) < COUNT
+    written = (out / "00000.tar").read_bytes()
+    CliRunner().invoke(app, [*asked[:-1], "0"])
+    assert (out / "00000.tar").read_bytes() == written
+
+
+def test_a_stage_that_enlarges_nothing_is_refused(tmp_path: Path) -> None:
+    checkpoint.save_config(TINY, tmp_path)
+    asked = ["redraw", str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path), "--stage", "3"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code != 0
+    assert "stage: tiny has super-resolution stages 1 to 2, got 3" in result.output
