@@ -45,6 +45,9 @@ class ListSource:
                 raise item
             yield item
 
+    def left_over(self) -> Iterator[Rejected]:
+        return iter(())
+
 
 @pytest.fixture
 def fox(picture: MakePicture) -> SourcePair:
