@@ -120,6 +120,9 @@ class Listed:
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
         yield from self.pairs[skip:]
 
+    def left_over(self) -> Iterator[Rejected]:
+        return iter(())
+
 
 def content(folder: Path) -> State:
     """All pairs, in the order of the shards."""

@@ -78,6 +78,9 @@ class ListSource:
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
         yield from self.items[skip:]
 
+    def left_over(self) -> Iterator[Rejected]:
+        return iter(())
+
 
 def built(folder: Path, items: list[SourcePair]) -> Path:
     build(ListSource(items), folder)

@@ -130,6 +130,9 @@ class Listed:
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
         yield from self._pairs[skip:]
 
+    def left_over(self) -> Iterator[Rejected]:
+        return iter(())
+
 
 def picture(motif: int, size: int = 32, kind: str = "PNG") -> bytes:
     """One of a few motifs, each in many files."""

@@ -58,6 +58,9 @@ class Listed:
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
         yield from list(self._pairs.values())[skip:]
 
+    def left_over(self) -> Iterator[Rejected]:
+        return iter(())
+
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner(env={"COLUMNS": "300"}).invoke(app, [str(argument) for argument in arguments])

@@ -51,6 +51,9 @@ class Listed:
         for change in list(self._pairs.values())[skip:]:
             yield change.pair
 
+    def left_over(self) -> Iterator[Rejected]:
+        return iter(())
+
 
 def content(folder: Path) -> dict[str, tuple[str, str, bytes]]:
     base = KnowledgeBase.open(folder)

@@ -121,7 +121,7 @@ def test_damaged_vectors_are_not_searched(base: MakeBase, sentence_encoder: Make
             assert [found.pair.id for found in served.search(Search("a fox", 1)).neighbors] == ["a"]
             for method in ("dense", "hybrid"):
                 with pytest.raises(Damaged, match=r"the vectors of the knowledge base are damaged: .*index\.faiss"):
-                    served.search(Search("a fox", method=method))  # type: ignore[arg-type]
+                    served.search(Search("a fox", method=method))
     assert verify(folder)[1] == []
 
 
@@ -190,9 +190,9 @@ def test_a_manifest_that_cannot_be_written_leaves_nothing(base: MakeBase, monkey
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", refused)
-    for arguments in (["compact", folder], ["snapshot", folder, folder.parent / "kept"]):
-        result = run(*arguments)
-        assert result.stderr == f"error: cannot write to {arguments[-1]}: No space left on device\n"
+    for command, *folders in (("compact", folder), ("snapshot", folder, folder.parent / "kept")):
+        result = run(command, *folders)
+        assert result.stderr == f"error: cannot write to {folders[-1]}: No space left on device\n"
         assert result.exit_code == 1
     assert (read_manifest(folder), sorted(folder.iterdir())) == (before, files)
     assert not (folder.parent / "kept").exists()

@@ -1,7 +1,7 @@
 """Lists of captions as spreadsheets, pandas and collections with several captions a picture write them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,6 @@ import pytest
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
-
-MakeFolder = Callable[[Mapping[str, str]], Path]
 
 
 @pytest.fixture
@@ -69,9 +67,7 @@ def test_a_line_that_is_too_long_is_told_once(root: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), True, False])
-def test_what_is_neither_text_nor_a_number_is_missing(
-    root: Path, parquet_file: Callable[..., Path], value: object
-) -> None:
+def test_what_is_neither_text_nor_a_number_is_missing(root: Path, value: object) -> None:
     rows = [
         {"file_name": "a.png", "text": "a fox", "id": value, "license": value, "url": value, "punsafe": value},
         {"file_name": "b.png", "text": value},
@@ -79,7 +75,8 @@ def test_what_is_neither_text_nor_a_number_is_missing(
     ]
     (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     pair, no_caption, no_picture = entries(root)
-    assert pair == SourcePair("metadata.jsonl:1", "a", "a fox", (root / "a.png").read_bytes(), unsafe=pair.unsafe)
+    assert isinstance(pair, SourcePair)
+    assert (pair.id, pair.text, pair.source, pair.license) == ("a", "a fox", "", "")
     assert isinstance(no_caption, Rejected)
     assert no_caption.reason == "no caption"
     assert isinstance(no_picture, Rejected)
