@@ -78,12 +78,12 @@ def serving(*, seconds: float = SECONDS) -> Iterator[Served]:
 
     @app.get("/named")
     async def named(request: Request) -> str:
-        return link(request, served.base_url[0], "named")
+        return link(request, running.base_url[0], "named")
 
     @app.post("/hold")
     def hold(sent: Text) -> str:
-        served.entered.release()
-        assert served.release.wait(SECONDS)
+        running.entered.release()
+        assert running.release.wait(SECONDS)
         return sent.text
 
     listening = listen("127.0.0.1:0")
@@ -91,11 +91,11 @@ def serving(*, seconds: float = SECONDS) -> Iterator[Served]:
     server.start()
     port: int = listening.getsockname()[1]
     with Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client:
-        served = Served(port, client)
+        running = Served(port, client)
         try:
-            yield served
+            yield running
         finally:
-            served.release.set()
+            running.release.set()
             server.stop()
 
 

@@ -33,10 +33,10 @@ def serve(
         str | None, typer.Option(help="host:port of the retriever [default: 127.0.0.1:50051].")
     ] = None,
     http: Annotated[
-        str | None, typer.Option(help="host:port of REST [default: 127.0.0.1:8000]; port 0 takes any.")
+        str | None, typer.Option(help="host:port of REST [default: 127.0.0.1:8000]; port 0 takes a free one.")
     ] = None,
     grpc: Annotated[
-        str | None, typer.Option(help="host:port of gRPC [default: 127.0.0.1:50052]; port 0 takes any.")
+        str | None, typer.Option(help="host:port of gRPC [default: 127.0.0.1:50052]; port 0 takes a free one.")
     ] = None,
 ) -> None:
     """Serve REST and gRPC until SIGTERM or Ctrl-C.
@@ -61,7 +61,9 @@ def inspect(picture: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP fi
 
 
 @app.command(epilog=variables_help(Hosts))
-def train(config: Annotated[Path, typer.Argument(help="TOML file, a field for each of TrainingConfig's.")]) -> None:
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file of the settings that docs/training.md lists.")],
+) -> None:
     """Train one stage of a cascade; stopped and started again, it goes on from its last checkpoint."""
     with told():
         from reimagen_generator.parallel.hosts import join

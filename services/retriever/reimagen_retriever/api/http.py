@@ -1,5 +1,6 @@
 """The REST face of the retriever."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlsplit
@@ -214,6 +215,7 @@ def create_app(
 
 def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["knowledge base"], responses=_SERVING)
+    own_site = Depends(_refusing_other_sites(base_url))
 
     @router.get("/search")
     def search(asked: Annotated[SearchRequest, Query()], request: Request) -> SearchResponse:
@@ -250,7 +252,7 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
         headers["ETag"] = f'"{found.pair.sha256}"'
         return Response(found.image, media_type=found.pair.media_type, headers=headers)
 
-    @router.post("/pairs", responses=_CHANGING, dependencies=[Depends(_refuse_other_sites)])
+    @router.post("/pairs", responses=_CHANGING, dependencies=[own_site])
     def add_pairs(sent: Annotated[PairsForm, Form(media_type="multipart/form-data")]) -> AddResponse:
         """Add pairs, or replace those that have their ids; when the answer comes they are safe on disk, and found.
 
@@ -272,7 +274,7 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
             generation=added.generation,
         )
 
-    @router.delete("/pairs/{id:path}", responses=_MISSING | _CHANGING, dependencies=[Depends(_refuse_other_sites)])
+    @router.delete("/pairs/{id:path}", responses=_MISSING | _CHANGING, dependencies=[own_site])
     def delete_pair(pair_id: PairId) -> DeleteResponse:
         """Remove a pair; when the answer comes no search finds it, cached or not."""
         _refuse_too_long(pair_id)
@@ -296,11 +298,16 @@ def _refuse_too_long(pair_id: str) -> None:
         raise NotFound(f"no pair's id has more than {MAXIMUM_ID_BYTES} bytes of UTF-8", field="id")
 
 
-def _refuse_other_sites(request: Request) -> None:
+def _refusing_other_sites(base_url: str | None) -> Callable[[Request], None]:
     """A page of any other site could have its visitors' browsers change the base of a service on their machine."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise HTTPException(403, f"pages of {origin} may not change this knowledge base")
+    public = urlsplit(base_url or "").netloc
+
+    def refuse(request: Request) -> None:
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc not in (request.headers.get("host"), public or None):
+            raise HTTPException(403, f"pages of {origin} may not change this knowledge base")
+
+    return refuse
 
 
 def _reason(found: FoundPair) -> Reason | None:
