@@ -171,10 +171,7 @@ def search(
     query: Annotated[str, typer.Argument(help="Free text, usually a prompt.")],
     k: Annotated[int, typer.Option("-k", min=1, max=16, help="How many pairs at most.")] = DEFAULT_K,
     method: Annotated[Method, typer.Option(help="By words, by meaning (what `vectors` has made), or both.")] = "bm25",
-    relevance: Annotated[
-        Relevance | None,
-        typer.Option(help="What a caption must have of the query [default: entity, or any with --minimum-score]."),
-    ] = None,
+    relevance: Annotated[Relevance | None, typer.Option(help="What a caption must have [default: entity].")] = None,
     minimum_score: Annotated[
         float | None, typer.Option(help="Leave out pairs of a lower score, by the method's score.")
     ] = None,
@@ -214,15 +211,7 @@ def search(
             exclude_ids=tuple(exclude_ids or ()),
             keep_duplicates=keep_duplicates,
         )
-        asked = Search(
-            query,
-            k,
-            method=method,
-            minimum_score=minimum_score,
-            relevance=relevance,
-            per_entity=per_entity,
-            filters=filters,
-        )
+        asked = Search(query, k, False, method, minimum_score, relevance, per_entity, filters)
         asked.check()
         base = KnowledgeBase.open(knowledge_base, encoder, dense=method != "bm25")
         base.refuse_damage(vectors=method != "bm25")
@@ -242,9 +231,7 @@ def neighbors(
     knowledge_base: KnowledgeBaseFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the shards; those already there are kept.")],
     k: Annotated[int, typer.Option("-k", min=1, max=10, help="How many neighbors of a pair at most.")] = 2,
-    relevance: Annotated[
-        Relevance, typer.Option(help="As the service that will be drawn with has it.")
-    ] = DEFAULT_RELEVANCE,
+    relevance: Annotated[Relevance, typer.Option(help="As the service has it.")] = DEFAULT_RELEVANCE,
     size: Annotated[
         int | None,
         typer.Option(

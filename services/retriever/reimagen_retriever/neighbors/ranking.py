@@ -180,13 +180,8 @@ def _rank(
     best, best_scores, heap = np.empty(depth, np.uint32), np.empty(depth, np.float32), np.empty(depth, np.float32)
     for query in range(first, last):
         its = slice(queries.starts[query], queries.starts[query + 1])
-        asked, weights, opens, needed_by = (
-            queries.terms[its],
-            queries.weights[its],
-            queries.opens[its],
-            queries.needed_by[its],
-        )
-        sure = queries.sure[query]
+        asked, weights, opens = queries.terms[its], queries.weights[its], queries.opens[its]
+        sure, needed_by = queries.sure[query], queries.needed_by[its]
         count = _best(terms, asked, weights, opens, sure, needed_by, sums, seen, heap, best, best_scores)
         for place in range(count):
             found[query, place], scores[query, place] = best[place], best_scores[place]
@@ -235,16 +230,6 @@ def _gather(
     heap: NDArray[np.float32],
 ) -> tuple[int, float, float]:
     """Lists captions, all of the best among them, with their sums by the first of the terms.
-
-    Args:
-        terms: Of the captions.
-        asked: The query's terms.
-        weights: Of these.
-        opens: Whether captions are listed for having the term.
-        sure: Whether all that are listed may be found.
-        sums: Room for a sum of each caption.
-        seen: Room for the list.
-        heap: As long as captions are wanted.
 
     Returns:
         How many they are, what sum is among the best of them, and how much more than its sum a score can be.
