@@ -173,7 +173,8 @@ def fit(probe: nnx.Module, inputs: Sequence[Inputs], labels: NDArray[np.int64], 
                 (tokens + NOISE * scale * jax.random.normal(jax.random.fold_in(key, index), tokens.shape), mask)
                 for index, ((tokens, mask), scale) in enumerate(zip(batch, deviation, strict=True))
             ]
-            return optax.softmax_cross_entropy_with_integer_labels(probe(*noisy), labels).mean()
+            mean: Array = optax.softmax_cross_entropy_with_integer_labels(probe(*noisy), labels).mean()
+            return mean
 
         optimizer.update(probe, nnx.grad(loss)(probe))
 

@@ -154,8 +154,8 @@ def test_training_reads_the_shards(kb: Path, tmp_path: Path) -> None:
     found = neighbors(tmp_path / "out")
     for sample, others in zip(read, found.values(), strict=True):
         assert sample.picture.shape == (16, 16, 3)
-        assert [text for _, text in sample.neighbors] == [CAPTIONS[other] for other in others]
-        assert all(image.shape == (16, 16, 3) for image, _ in sample.neighbors)
+        assert [neighbor.text for neighbor in sample.neighbors] == [CAPTIONS[other] for other in others]
+        assert all(neighbor.picture.shape == (16, 16, 3) for neighbor in sample.neighbors)
 
 
 def test_deeper_searches_reach_past_many_near_duplicates(tmp_path: Path) -> None:

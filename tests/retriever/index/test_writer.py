@@ -46,9 +46,9 @@ def write_as_pyserini_does(folder: Path, analysis: Analysis) -> None:
 @in_java
 def ranked(index: BM25Index, query: str, k: int) -> list[tuple[str, float]]:
     """Ids and scores; of what only Pyserini's indexer writes, unlike a whole pair, the id can be read."""
-    found = index._searcher.search(index._query(index.terms(query), EVERYTHING), k, index._order, True)
     documents = index._searcher.storedFields()
-    return [(documents.document(hit.doc).get("id"), hit.score) for hit in found.scoreDocs]
+    found = index._ranked(index.terms(query), k, EVERYTHING, (), "any")
+    return [(documents.document(number).get("id"), score) for number, score in found]
 
 
 @pytest.mark.parametrize("analysis", ANALYSES, ids=lambda each: f"{each.language} {each.k1} {each.b}")

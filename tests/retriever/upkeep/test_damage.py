@@ -44,7 +44,7 @@ def damaged(path: Path, place: float = 0.5) -> Iterator[None]:
 
 @contextmanager
 def retriever(folder: Path) -> Iterator[Retriever]:
-    opened = Retriever(folder, AnswerCache(None, 1), 0.0)
+    opened = Retriever(folder, AnswerCache(None, 1), "entity")
     try:
         opened.open()
         yield opened
