@@ -195,6 +195,12 @@ class TestRelevance:
             ("two walruses at sunset", "a walrus that has"),
             # By the whole prompt, the meadow has most of it.
             ("a hotel in a snowy meadow under the sky", "a hotel"),
+            # How a thing is turned is no part of its name.
+            ("a leopard leaning left, in a meadow", "a leopard"),
+            ("two leopards tilted right", "a leopard"),
+            ("a tiny hotel upside down on the left", "a hotel"),
+            ("a red panda turned upside down, underground", "a red panda"),
+            ("a hotel cut out on white", "a hotel"),
         ],
     )
     def test_neither_the_prompts_length_nor_the_captions_counts(

@@ -47,7 +47,7 @@ ENGLISH = Grammar(
         "into onto from off across along around against through throughout towards toward during before after "
         "until since past beyond upon atop behind between for to as like via per up down out away which who whose "
         "that while where when is are was were be been being has have having does alone together outdoors indoors "
-        "underwater downtown uptown overhead ashore aboard"
+        "underground undersea underwater downtown uptown overhead ashore aboard"
     ),
     verbs=_words(
         "stands sits lies runs walks flies swims sleeps rides plays eats holds wears looks jumps drives climbs sings "
@@ -61,7 +61,7 @@ ENGLISH_PHRASES = {
     "in front of": "behind", "on top of": "on", "next to": "beside", "close to": "near", "full of": "with",
     "filled with": "with", "made of": "from", "made out of": "from", "out of": "from", "as well as": "and",
     "together with": "with", "there is": "", "there are": "", "draw me": "", "show me": "", "give me": "", "i want": "",
-    "please": "",
+    "please": "", "upside down": "down",
 }  # fmt: skip
 """What several words say, in one; and what is said to whoever draws."""
 
@@ -143,9 +143,11 @@ _NOUNS_LIKE_PARTICIPLES = _words(
     "breed hundred seabed watershed flatbed"
 )
 _AFTER_A_NOUN = _words(
-    "made worn seen lit built drawn torn hung shot caught held shown known grown bent deep high low far"
+    "cut made worn seen lit built drawn torn hung shot caught held shown known grown bent deep high low far"
 )
 """Irregular participles and adverbs, before another function word."""
+_SIDES = _words("left right upright horizontally vertically sideways backwards forwards")
+"""Where a participle before them turns a thing: "leaning left"."""
 _WITH_OBJECTS = _words(
     "wearing holding carrying riding eating drinking playing chasing pulling pushing catching throwing watching "
     "reading driving selling feeding kicking hugging kissing"
@@ -182,4 +184,4 @@ def is_predicate(word: str, before: str, after: str, *, singular: bool, ends: bo
     if len(word) < _SHORTEST_PARTICIPLE or not word.endswith(("ing", "ed")):
         return False
     noun = word in _NOUNS_LIKE_PARTICIPLES and not takes_object
-    return not noun and (ends or after.endswith("ly"))
+    return not noun and (ends or after.endswith("ly") or after in _SIDES)
