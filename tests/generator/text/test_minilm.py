@@ -48,7 +48,7 @@ def tensors() -> Tensors:
         f"embeddings.{name}_embeddings.weight": (rows, channels)
         for name, rows in (("word", CONFIG.vocab_size), ("position", 24), ("token_type", 2))
     }
-    layers = {"embeddings.LayerNorm": (channels,), "pooler.dense": (channels, channels)}
+    layers: dict[str, tuple[int, ...]] = {"embeddings.LayerNorm": (channels,), "pooler.dense": (channels, channels)}
     for block in range(CONFIG.num_hidden_layers):
         layer = f"encoder.layer.{block}"
         layers |= {f"{layer}.attention.self.{name}": (channels, channels) for name in ("query", "key", "value")}
@@ -108,8 +108,8 @@ def expected(folder: Path, text: str, heads: int) -> NDArray[np.float64]:
     def norm(x: NDArray[np.float64], name: str) -> NDArray[np.float64]:
         centered = x - x.mean(-1, keepdims=True)
         scaled = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-12)
-        normed: NDArray[np.float64] = scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
-        return normed
+        result: NDArray[np.float64] = scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+        return result
 
     word, position, kind = (weights[f"embeddings.{n}_embeddings.weight"] for n in ("word", "position", "token_type"))
     x = norm(word[ids] + position[: len(ids)] + kind[0], "embeddings.LayerNorm")

@@ -235,3 +235,28 @@ def test_texts_are_encoded_once_and_again_when_they_or_the_encoder_change(
     fewer.mkdir()
     (fewer / "0.tar").write_bytes((data / "00000.tar").read_bytes())
     assert asked(fewer) == [text for text in everything if text != "a kea number 3"]
+
+
+def test_stored_texts_serve_where_the_encoders_files_are_absent(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(texts, "load_text_encoder", lambda *_: HashedNgramEncoder())
+    cascade = CascadeConfig.model_validate(TINY.model_dump() | {"text_encoder": T5Text(length=24)})
+    t5 = t5_folder(tmp_path / "t5")
+    run = config(data=data, output=tmp_path / "run", text_encoder=t5)
+    texts.training_text_encoder(cascade, run, ShardSource(data))
+    (t5 / "config.json").unlink()
+    fewer = tmp_path / "fewer"
+    fewer.mkdir()
+    (fewer / "0.tar").write_bytes((data / "00000.tar").read_bytes())
+    found = texts.training_text_encoder(cascade, run, ShardSource(fewer))
+    wanted = HashedNgramEncoder().encode(["a kea number 1", ""])
+    np.testing.assert_allclose(found.encode(["a kea number 1", ""]).tokens, wanted.tokens, atol=2e-3)
+
+    longer = cascade.model_copy(update={"text_encoder": T5Text(length=25)})
+    with pytest.raises(ValueError, match="there is no T5"):  # stored by another configuration
+        texts.training_text_encoder(longer, run, ShardSource(fewer))
+    index = run.output / "texts" / "texts.json"
+    index.write_text(index.read_text().replace("a kea number 1", "another"))
+    with pytest.raises(ValueError, match="there is no T5"):  # a text lacks
+        texts.training_text_encoder(cascade, run, ShardSource(fewer))
