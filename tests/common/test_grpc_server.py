@@ -328,7 +328,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 def call_with_bytes(channel: grpc.Channel, method: str, messages: list[bytes], *, streams: bool = False) -> Any:
     """Send bytes in place of messages, and return what the call raises."""
-    call = channel.stream_stream(method) if streams else channel.unary_stream(method)
+    call: Any = channel.stream_stream(method) if streams else channel.unary_stream(method)
     with pytest.raises(grpc.RpcError) as caught:
         list(call(iter(messages) if streams else messages[0], timeout=WAIT_S))
     return caught.value
@@ -354,7 +354,7 @@ def test_so_it_is_in_calls_about_the_server(caplog: pytest.LogCaptureFixture, me
     with serving(nothing) as (_server, channel):
         error = call_with_bytes(channel, f"/{method}", [b"\xff\xff"])
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-        reflected = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        reflected: Any = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
         with pytest.raises(grpc.RpcError) as caught:
             list(reflected(iter([b"\xff\xff"]), timeout=WAIT_S))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
