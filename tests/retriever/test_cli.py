@@ -129,7 +129,7 @@ def test_a_setting_that_makes_no_sense_is_refused_by_its_name(
     assert message in result.stderr
 
 
-@pytest.mark.parametrize("command", [("serve", "kb"), ("add", "kb", "source"), ("remove", "kb", "fox")])
+@pytest.mark.parametrize("command", [("serve", "kb"), ("remove", "kb", "fox")])
 def test_a_port_that_does_not_exist_is_refused(command: tuple[str, ...]) -> None:
     result = run(*command, "--address", "127.0.0.1:70000")
     assert result.exit_code == 2
