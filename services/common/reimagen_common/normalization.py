@@ -37,8 +37,8 @@ _HANGUL = "\uac00-\ud7a3\u1100-\u11ff\u3130-\u318f"
 _SOUTH_EAST_ASIAN = "\u0e00-\u0e4e\u0e80-\u0edf\u1000-\u103f\u1050-\u108f\u1780-\u17d3"
 _MARK = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ecd\u102b-\u103e\u1056-\u1059\u17b6-\u17d3"
 _RUN = re.compile(f"[{_EAST_ASIAN}{_HANGUL}]+|[{_SOUTH_EAST_ASIAN}]+")
-_RUN_OF_JAPANESE = re.compile(f"[{_HANGUL}]+|[{_SOUTH_EAST_ASIAN}]+")
-"""Japanese has an analyzer with a dictionary for its own script."""
+_RUN_BESIDE_CHINESE = re.compile(f"[{_HANGUL}]+|[{_SOUTH_EAST_ASIAN}]+")
+"""Japanese's analyzer has a dictionary for its own script; those of other languages take Chinese letters one by one."""
 _SYLLABLE = re.compile(f"[\u0e40-\u0e44\u0ec0-\u0ec4]?.[{_MARK}]*", re.DOTALL)
 _VISIBLE = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "So"}
 _IRREGULAR_PLURALS = {
@@ -73,7 +73,7 @@ def normalized(text: str, language: str) -> str:
         text = unicodedata.normalize("NFKC", text)
         text = _INVISIBLE.sub("", text)
         text = "".join(_folded(character, language) for character in text)
-        pattern = _RUN_OF_JAPANESE if language == "ja" else _RUN
+        pattern = _RUN if language in ("zh", "ko") else _RUN_BESIDE_CHINESE
         text = pattern.sub(lambda run: f" {' '.join(pieces(run[0]))} ", text)
     if language == "en":
         text = _ENGLISH_WORD.sub(_singular, text)

@@ -56,7 +56,7 @@ def relevant(prompt: str, neighbors: Sequence[_Neighbor]) -> list[_Neighbor]:
 
 def _words(text: str) -> set[str]:
     """The words of a text; of scripts without spaces, pairs of letters; of symbols such as emoji, each."""
-    text = normalized(text, "en").lower()
+    text = normalized(normalized(text, "en"), "zh").lower()
     marked = (character if _belongs_to_a_word(character) else f" {character} " for character in text)
     words = {word for word in "".join(marked).split() if word.isalnum() or not _is_punctuation(word)}
     return words - _SMALL_WORDS

@@ -6,7 +6,6 @@ import pytest
 from reimagen_common.errors import ReimagenError
 from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.bm25 import BM25Index
-from reimagen_retriever.index.filters import EVERYTHING
 from reimagen_retriever.index.jvm import in_java, start_jvm
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -39,6 +38,7 @@ def write_as_pyserini_does(folder: Path, analysis: Analysis) -> None:
     options = ["-index", str(folder), "-storeRaw", "-language", analysis.language]
     indexer = LuceneIndexer(str(folder), args=options, threads=1)
     for pair in pairs():
+        pair = pair.model_copy(update={"contents": analysis.normalized(pair.contents)})
         indexer.add_doc_raw(pair.model_dump_json())
     indexer.close()
 
@@ -46,9 +46,10 @@ def write_as_pyserini_does(folder: Path, analysis: Analysis) -> None:
 @in_java
 def ranked(index: BM25Index, query: str, k: int) -> list[tuple[str, float]]:
     """Ids and scores; of what only Pyserini's indexer writes, unlike a whole pair, the id can be read."""
+    asked = index._queries.buildQuery("contents", index._whitespace, " ".join(index.terms(query)))
+    found = index._searcher.search(asked, k, index._order, True)
     documents = index._searcher.storedFields()
-    found = index._ranked(index.terms(query), k, EVERYTHING, (), "any")
-    return [(documents.document(number).get("id"), score) for number, score in found]
+    return [(documents.document(hit.doc).get("id"), hit.score) for hit in found.scoreDocs]
 
 
 @pytest.mark.parametrize("analysis", ANALYSES, ids=lambda each: f"{each.language} {each.k1} {each.b}")

@@ -34,7 +34,12 @@ def test_words_survive_the_check(text: str) -> None:
         assert checked_text(text).split() == words
 
 
-@pytest.mark.parametrize("text", ["", "   \n\t", "!?...", "\u3000"])
+@pytest.mark.parametrize("text", ["\U0001f41d", "\u2602\ufe0f", "\U0001f469\u200d\U0001f33e", "\U0001f1f3\U0001f1ff"])
+def test_a_caption_may_be_an_emoji(text: str) -> None:
+    assert checked_text(f" {text} ") == text
+
+
+@pytest.mark.parametrize("text", ["", "   \n\t", "!?...", "\u3000", "\u200b\ufe0f", "\u3164"])
 def test_a_caption_without_a_word_is_empty(text: str) -> None:
     with pytest.raises(RejectedError, match="empty caption"):
         checked_text(text)

@@ -68,7 +68,10 @@ class ThingReader:
         # "a photo of a fox" asks for the fox.
         named = [phrase for phrase in named if not phrase.transparent] or named
         others = [phrase for phrase in phrases if phrase not in named and not phrase.transparent]
-        return Things(tuple(map(self._thing, named[:MAXIMUM_THINGS])), tuple(map(self._thing, others[:MAXIMUM_THINGS])))
+        return Things(self._of(named), self._of(others))
+
+    def _of(self, phrases: Sequence[Phrase]) -> tuple[Thing, ...]:
+        return tuple(thing for thing in map(self._thing, phrases[:MAXIMUM_THINGS]) if thing.heads)
 
     def _thing(self, phrase: Phrase) -> Thing:
         words = list(phrase.words)
@@ -90,9 +93,9 @@ class ThingReader:
     def _heads(self, word: str) -> tuple[Head, ...]:
         terms = self._analyzer.terms(word)
         kind = None if self._language == "ja" else script(word)
-        if kind is None or len(terms) == 1:
-            return ((terms[-1],),)
-        pairs = [term for term in terms if len(letters(term)) > 1]
+        pairs = [term for term in terms if len(letters(term)) > 1] if kind else []
+        if not pairs:
+            return ((terms[-1],),) if terms else ()
         match kind:
             case "chinese":
                 # The last word of a text without spaces has two letters, or one.
