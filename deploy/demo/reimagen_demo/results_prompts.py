@@ -22,6 +22,8 @@ OF_EACH_KIND: Final = 14
 """Prompts that state each combination of place, size, mirroring and turn."""
 SEEDS, SEEDED = 8, 20
 """Pictures of each prompt whose variety is measured, and how many prompts these are."""
+FIRST_SCENES: Final = SCENES[:16]
+"""Those that the first shipped cascade and its judge know too, so that later ones can be compared with them."""
 ATTRIBUTES: Final = ("place", "size", "mirrored", "turned")
 GEOMETRY_PROMPTS: Final = (2 ** len(ATTRIBUTES) - 1) * OF_EACH_KIND
 # fmt: off
@@ -75,7 +77,9 @@ def geometry_prompts() -> list[Prompt]:
     for _ in range(OF_EACH_KIND):
         for kind in kinds:
             thing = _thing(rng, pool[len(made) % len(pool)], kind)
-            made.append(_prompt(rng, f"geometry.{len(made):03d}", Composition((thing,), rng.choice(SCENES)), GEOMETRY))
+            made.append(
+                _prompt(rng, f"geometry.{len(made):03d}", Composition((thing,), rng.choice(FIRST_SCENES)), GEOMETRY)
+            )
     return made
 
 
@@ -84,7 +88,7 @@ def variety_prompts() -> list[Prompt]:
     rng, made = Random(f"results/{VARIETY}"), list[Prompt]()
     pool = [entity for entity in entities() if group(entity) == "held-out"]
     for number, entity in enumerate(rng.sample(pool, SEEDED)):
-        first = _prompt(rng, f"variety.{number:03d}", Composition.plain(entity, rng.choice(SCENES)), VARIETY)
+        first = _prompt(rng, f"variety.{number:03d}", Composition.plain(entity, rng.choice(FIRST_SCENES)), VARIETY)
         for seed in range(SEEDS):
             made.append(Prompt(replace(first.item, key=f"{first.item.key}.{seed}"), first.composition))
     return made
