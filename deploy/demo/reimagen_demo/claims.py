@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from reimagen_demo.results_sweep import ALONE, BM25, BOTH_WRONG, DENSE, ETAS, ONE_WRONG, PER_ENTITY, TWO, WITH
+from reimagen_demo.results_prompts import TWO
+from reimagen_demo.results_sweep import ALONE, BM25, BOTH_WRONG, DENSE, ETAS, ONE_WRONG, PER_ENTITY, WITH
 from reimagen_generator.evaluation.benches.item import Item
 from reimagen_generator.evaluation.copies import NEAR_COPY
 from reimagen_generator.evaluation.report import statistics

@@ -8,7 +8,7 @@ pictures are WebP.
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -103,16 +103,25 @@ def plan(out_folder: Path, count: int, source: Source, kind: Kind) -> list[Shard
 def write_shard(task: ShardTask) -> int:
     """Write one shard, under its final name only once it is whole; return its number of samples."""
     writer = _writer(task.source, task.kind.size)
-    partial = task.path.with_suffix(".part")
+
+    def sample(number: int) -> Iterator[tuple[str, bytes]]:
+        rng = Random(f"{task.kind.seed}/{task.kind.pool}/{number}/pixels")
+        return writer.sample(rng, task.kind.recipe(number))
+
+    write_samples(task.path, ((number, sample(number)) for number in task.numbers))
+    return len(task.numbers)
+
+
+def write_samples(path: Path, samples: Iterable[tuple[int, Iterable[tuple[str, bytes]]]]) -> None:
+    """Write samples, by their numbers, as one shard, under its final name only once it is whole."""
+    partial = path.with_suffix(".part")
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number in task.numbers:
-            rng = Random(f"{task.kind.seed}/{task.kind.pool}/{number}/pixels")
-            for suffix, content in writer.sample(rng, task.kind.recipe(number)):
+        for number, members in samples:
+            for suffix, content in members:
                 member = tarfile.TarInfo(f"{number:08d}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
-    partial.rename(task.path)
-    return len(task.numbers)
+    partial.rename(path)
 
 
 class Writer:

@@ -6,7 +6,7 @@ that training has none of.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,13 +20,15 @@ from tqdm import tqdm
 
 from reimagen_common.errors import ReimagenError
 from reimagen_common.local_redis import LocalRedis
-from reimagen_demo import compared_bases, knowledge_base, running
+from reimagen_demo import compared_bases, knowledge_base, results_shown, running
 from reimagen_demo.art import STYLES, Art, Style
 from reimagen_demo.claims import Distance, Evidence, claims
 from reimagen_demo.composer import Composer
 from reimagen_demo.judge import SHIPPED as SHIPPED_JUDGE
 from reimagen_demo.pictures import ArtPictures, PairPictures
-from reimagen_demo.results_sweep import BY_MEANING, GROUPS, IN_DOMAIN, OUT_OF_DOMAIN, SIZE, Prompt, prompts, sweep
+from reimagen_demo.results_prompts import GEOMETRY, GROUPS, Prompt, prompts
+from reimagen_demo.results_shown import REFERENCE_USE
+from reimagen_demo.results_sweep import BEFORE, BY_MEANING, IN_DOMAIN, NOW, OUT_OF_DOMAIN, SIZE, sweep
 from reimagen_demo.running import console
 from reimagen_generator.evaluation import records, scoring
 from reimagen_generator.evaluation import sweep as sweeps
@@ -38,6 +40,7 @@ from reimagen_generator.evaluation.grounding import Grounding
 from reimagen_generator.evaluation.judges.classifier import TrainedClassifier
 from reimagen_generator.evaluation.judges.entity import EntityJudge
 from reimagen_generator.evaluation.judges.judge import Picture, Scores
+from reimagen_generator.evaluation.reference_use import ReferenceUse
 from reimagen_generator.evaluation.report import page, scores, sheets
 from reimagen_generator.evaluation.runs import DRAWN
 from reimagen_generator.evaluation.sweep import Sweep
@@ -74,59 +77,132 @@ def main(
     weights: Annotated[Path, typer.Option(help="Folder of the cascade.")] = SHIPPED_WEIGHTS,
     alone: Annotated[Path, typer.Option(help="Folder of the one that was trained without neighbors.")] = TRAINED_ALONE,
     judge: Annotated[Path, typer.Option(help="Folder of the judge.")] = SHIPPED_JUDGE,
-    to: Annotated[Path, typer.Option(help="The page.")] = Path("docs/results.md"),
+    before: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier cascade to compare geometry, variety and losses with.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="The page [default: docs/results.md; with --only build/demo/results/page.md]."),
+    ] = None,
     work: Annotated[Path, typer.Option(help="Folder of what the demonstration builds.")] = Path("build/demo"),
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"A section to measure alone: geometry, variety, {REFERENCE_USE}, main ...; may be repeated."
+        ),
+    ] = None,
     prompts_at_most: Annotated[int | None, typer.Option(min=1, help="Of each row, for a trial.")] = None,
 ) -> None:
     """Measure the paper's claims on the demonstration's weights, and write docs/results.md."""
     with running.told():
         try:
-            _run(weights, alone, judge, to, work, prompts_at_most)
+            _run(weights, alone, before, judge, to, work, only, prompts_at_most)
         except (ValueError, ReimagenError) as error:
             raise RuntimeError(str(error)) from error
 
 
-def _run(weights: Path, alone: Path, judge_folder: Path, to: Path, work: Path, most: int | None) -> None:
+def _run(
+    weights: Path,
+    alone: Path,
+    before: Path | None,
+    judge_folder: Path,
+    to: Path | None,
+    work: Path,
+    only: Sequence[str] | None,
+    most: int | None,
+) -> None:
     began, out = time.monotonic(), work / "results"
+    page_file = to or (out / "page.md" if only else Path("docs/results.md"))
     there = alone if (alone / checkpoint.CONFIG_FILE).exists() else None
     if there is None:
         console.print(f"{alone} is not there yet: the page is written without what was trained without neighbors")
     asked = prompts()
     items = [prompt.item for prompt in asked]
-    drawn = sweep(weights, there, checkpoint.load_config(weights), most)
+    whole = sweep(weights, there, checkpoint.load_config(weights), most, before)
+    drawn = whole if not only else _restricted(whole, only)
     out.mkdir(parents=True, exist_ok=True)
     item_files.write(items, out / item_files.ITEMS)
     classifier = TrainedClassifier.load(judge_folder)  # before the hours of drawing: it may not be there
     keep_compiled(work / "compiled")
-    with retrievers(work) as connections:
+    art = Art(work)
+    art.install()
+    losses: Mapping[str, Sequence[ReferenceUse]] = {}
+    if not only or REFERENCE_USE in only:
+        cascades = ({BEFORE: before} if before else {}) | {NOW: weights}
+        stating = [prompt for prompt in asked if prompt.item.group == GEOMETRY]
+        losses = results_shown.measured_losses(cascades, out, stating, art, most)
+    if drawn.axes:
+        _draw_and_score(drawn, items, out, work, classifier)
+        results_shown.score_geometry(out, drawn, asked, art)
+    console.print(f"drawn and scored {time.monotonic() - began:.0f} s after the start")
+    shown = results_shown.measure(out, drawn, asked, art, classifier, losses)
+    parts = [results_shown.table(shown)]
+    if losses:
+        parts += ["Denoising losses of true pictures whose things are elsewhere than in their references:"]
+        parts += [results_shown.loss_table(losses)]
+    notes = {}
+    if not only:
+        evidence = measure_true(asked, drawn, classifier, work)
+        measured = distances(evidence, classifier, out)
+        notes["base"] = told_distances(measured)
+        parts.insert(0, claims(evidence, measured))
+    preface = "\n\n".join(part for part in parts if part)
+    if drawn.axes:
+        page.write(drawn, items, out, page_file, preface=preface, notes=notes)
+    else:
+        page_file.write_text(f"# {drawn.title}\n\n{preface}\n", encoding="utf-8")
+    if "large" in drawn.axes:
+        gallery(drawn, out, page_file.with_suffix("") / "gallery.webp")
+    console.print(f"{page_file} is written, {time.monotonic() - began:.0f} s after the start")
+
+
+def _restricted(whole: Sweep, only: Sequence[str]) -> Sweep:
+    """Return the sweep with these axes alone.
+
+    Raises:
+        ValueError: there is no such section.
+    """
+    known = (*whole.axes, REFERENCE_USE)
+    for name in only:
+        if name not in known:
+            raise ValueError(f"only: {name!r} is no section; known are {', '.join(known)}")
+    return whole.model_copy(update={"axes": {name: axis for name, axis in whole.axes.items() if name in only}})
+
+
+def _draw_and_score(drawn: Sweep, items: Sequence[Item], out: Path, work: Path, classifier: TrainedClassifier) -> None:
+    with retrievers(work, _named_bases(drawn)) as connections:
         sweeps.draw(drawn, items, out, grounding=Grounding(items, connections), batch_size=BATCH)
-    console.print(f"drawn {time.monotonic() - began:.0f} s after the start")
     judge = EntityJudge(classifier)
     scoring.score_copies(out, drawn, items)
     scoring.score(out, drawn, items, {"judge": judge})
     if "large" in drawn.axes:
         folders = [drawn.folder(setting) for setting in drawn.settings("large").values()]
         scoring.score(out, drawn, items, {"crop": CropJudge(judge)}, folders)
-    evidence = measure_true(asked, drawn, classifier, work)
-    measured = distances(evidence, classifier, out)
-    page.write(drawn, items, out, to, preface=claims(evidence, measured), notes={"base": told_distances(measured)})
-    if "large" in drawn.axes:
-        gallery(drawn, out, to.with_suffix("") / "gallery.webp")
-    console.print(f"{to} is written, {time.monotonic() - began:.0f} s after the start")
+
+
+def _named_bases(drawn: Sweep) -> set[str]:
+    """Return the knowledge bases that the sweep's settings take neighbors from."""
+    return {setting.neighbors for setting in drawn.folders().values()}
 
 
 @contextmanager
-def retrievers(folder: Path) -> Iterator[Mapping[str, Retriever]]:
+def retrievers(folder: Path, wanted: Collection[str]) -> Iterator[Mapping[str, Retriever]]:
     """Serves the demonstration's knowledge base and those that it is compared with, each by a real retriever.
+
+    Args:
+        folder: Of what the demonstration builds.
+        wanted: The names of the bases to serve.
 
     Raises:
         ChildError: one does not start.
     """
-    bases = {
-        IN_DOMAIN: knowledge_base.build(folder),
-        BY_MEANING: compared_bases.with_vectors(folder),
-        OUT_OF_DOMAIN: compared_bases.sketches(folder),
+    knowledge_base.build(folder)  # the others are made of it
+    builds = {
+        IN_DOMAIN: knowledge_base.build,
+        BY_MEANING: compared_bases.with_vectors,
+        OUT_OF_DOMAIN: compared_bases.sketches,
     }
+    bases = {name: build(folder) for name, build in builds.items() if name in wanted}
     with ExitStack() as started:
         redis = started.enter_context(LocalRedis())
         connections = {}

@@ -1,18 +1,23 @@
 """What `make results` draws: the demonstration's prompts, and what is varied about them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any, Final
 
-from reimagen_demo.compositions import Composition, draw_composition
-from reimagen_demo.entities import Entity, entities
-from reimagen_demo.frequency import group
-from reimagen_demo.prompts import prompt_of
-from reimagen_demo.scenes import SCENES
+from reimagen_demo.results_prompts import (
+    ATTRIBUTES,
+    GEOMETRY,
+    GEOMETRY_PROMPTS,
+    GROUPS,
+    LARGE,
+    MAIN,
+    SEEDED,
+    SEEDS,
+    TWO,
+    VARIED,
+    VARIETY,
+)
 from reimagen_generator.config.cascade import CascadeConfig, Strategy
-from reimagen_generator.evaluation.benches.item import Item
 from reimagen_generator.evaluation.copies import NEAR_COPY
 from reimagen_generator.evaluation.setting import NONE, Setting
 from reimagen_generator.evaluation.sweep import Axis, Sweep
@@ -22,10 +27,6 @@ OUT_OF_DOMAIN: Final = "sketches"
 BY_MEANING: Final = "icons with vectors"
 """Names of knowledge bases."""
 
-GROUPS: Final = ("frequent", "infrequent", "held-out")
-TWO: Final = "two entities"
-MAIN, VARIED, LARGE = 400, 100, 40
-"""Prompts of each group in the main table, in the others, and at 1024 pixels."""
 SIZE: Final = 64
 ETAS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS: Final = (10, 20, 40)
@@ -36,42 +37,15 @@ A_STEP: Final = {Strategy.INTERLEAVED: 2, Strategy.WEIGHTED: 3, Strategy.JOINT: 
 WITH, ALONE, OFF = "with retrieval", "trained without", "retrieval switched off"
 ONE_WRONG, BOTH_WRONG = "one of two unrelated", "both unrelated"
 PER_ENTITY: Final = "per entity"
+NOW, BEFORE = "these weights", "before"
+REGISTERED_SIZE: Final = 256
+"""Side in pixels of the pictures that references are registered to, where the cascade draws such."""
 BM25, DENSE = "BM25", "dense"
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt, and what a true picture of it shows."""
-
-    item: Item
-    composition: Composition
-
-
-def prompts() -> list[Prompt]:
-    """All prompts; their seeds are words that no seed of training has."""
-    made = []
-    for name in GROUPS:
-        rng = Random(f"results/{name}")
-        pool = [entity for entity in entities() if group(entity) == name]
-        rng.shuffle(pool)
-        for number in range(MAIN):
-            composition = Composition.plain(pool[number % len(pool)], rng.choice(SCENES))
-            made.append(_prompt(rng, f"{name}.{number:03d}", composition, name))
-    rng = Random(f"results/{TWO}")
-    while len(made) < len(GROUPS) * MAIN + VARIED:
-        composition = draw_composition(rng, "all", plain=False)
-        if len(composition.entities) == 2 and not (composition.time or composition.weather):
-            made.append(_prompt(rng, f"two.{len(made) - len(GROUPS) * MAIN:03d}", composition, TWO))
-    return made
-
-
-def _prompt(rng: Random, key: str, composition: Composition, name: str) -> Prompt:
-    shown: tuple[Entity, ...] = composition.entities
-    names = tuple(entity.name for entity in shown)
-    return Prompt(Item(key, prompt_of(rng, composition), names, composition.scene.phrase, name), composition)
-
-
-def sweep(weights: Path, alone: Path | None, config: CascadeConfig, most: int | None = None) -> Sweep:
+def sweep(
+    weights: Path, alone: Path | None, config: CascadeConfig, most: int | None = None, before: Path | None = None
+) -> Sweep:
     """Every table of the page.
 
     Args:
@@ -79,6 +53,7 @@ def sweep(weights: Path, alone: Path | None, config: CascadeConfig, most: int | 
         alone: folder of the cascade that was trained without neighbors; None where there is none yet.
         config: the cascade's.
         most: prompts of each row at most, for a trial.
+        before: folder of an earlier cascade that geometry and variety are compared with.
     """
     stage, k = config.stages[0], max(1, config.default_k)
     counts = {name: min(count, most or count) for name, count in (("main", MAIN), ("varied", VARIED), ("large", LARGE))}
@@ -177,6 +152,25 @@ def sweep(weights: Path, alone: Path | None, config: CascadeConfig, most: int | 
         ),
     }  # fmt: skip
     sizes = [stage.size for stage in config.stages]
+    registered = {"size": max(size for size in sizes if size <= max(SIZE, REGISTERED_SIZE))}
+    earlier = {"weights": str(before)}
+    axes["geometry"] = Axis(
+        title="Stated place, size, mirroring and turn",
+        note="Prompts of held-out entities, each contradicted by a copy of the reference in its own place. What is "
+        "drawn is told by registration: the pose in which the reference's drawing correlates best with the picture.",
+        count=most or GEOMETRY_PROMPTS,
+        groups=(GEOMETRY,),
+        scores=("obeyed", *ATTRIBUTES, "copied in place", "match", *judged),
+        values={NOW: registered} | ({BEFORE: registered | earlier} if before else {}),
+    )
+    axes["variety"] = Axis(
+        title="Variety of eight seeds",
+        note=f"Prompts of held-out entities, {SEEDS} pictures of each.",
+        count=SEEDS * min(SEEDED, most or SEEDED),
+        groups=(VARIETY,),
+        scores=judged,
+        values={NOW: {}} | ({BEFORE: earlier} if before else {}),
+    )
     if sizes[-1] > SIZE and len(sizes) > 1:
         axes["large"] = Axis(
             title="Detail in super-resolution",

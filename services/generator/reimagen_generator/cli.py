@@ -114,7 +114,7 @@ def reference_use(
         try:
             for row in measure(weights, stage, data, count, neighbors):
                 figures = f"{row.right:.4f} | {row.shuffled:.4f} | {row.none:.4f} | {row.right / row.shuffled:.3f}"
-                typer.echo(f"| {row.time:.1f} | {figures} |")
+                typer.echo(f"| {row.time:g} | {figures} |")
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
 

@@ -86,7 +86,8 @@ class Cascade:
             placement: the placement network, where the configuration has one.
         """
         self.config = config
-        self._placer = None if placement is None else Placer(placement)
+        self.placer = None if placement is None else Placer(placement)
+        """Places references, where the cascade has a placement network."""
         self.parameters = tuple(parameter_count(network) for network in networks)
         self.text_encoder = text_encoder
         self._stages = tuple(
@@ -128,8 +129,8 @@ class Cascade:
         checkpoint.save_config(self.config, folder)
         for stage in self._stages:
             checkpoint.save_network(stage.network, folder / checkpoint.stage_file(stage.config.size))
-        if self._placer is not None:
-            checkpoint.save_network(self._placer.network, folder / checkpoint.PLACEMENT_FILE)
+        if self.placer is not None:
+            checkpoint.save_network(self.placer.network, folder / checkpoint.PLACEMENT_FILE)
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -215,8 +216,8 @@ class Cascade:
         mask = jnp.tile(jnp.arange(slots) < len(neighbors), (len(seeds), 1))
         shown = side_by_side(neighbors) if self.config.side_by_side else neighbors
         placing = None
-        if self._placer is not None and neighbors:
-            placing = self._placer.placing([shown] * len(seeds), slots, text, neighbor_text, seeds)
+        if self.placer is not None and neighbors:
+            placing = self.placer.placing([shown] * len(seeds), slots, text, neighbor_text, seeds)
         previous: Float[Array, "n height width 3"] | None = None
         for index, stage in enumerate(self._stages[: self.sizes.index(size) + 1]):
             images = None

@@ -74,8 +74,43 @@ class Placer:
             leaders.append(leader_of(captions) + empty[len(captions) :])
             canvas.append(canvas_of(captions) + [CANVASES] * (slots - len(captions)))
         keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), _PLACEMENT_KEY) for seed in seeds])
+        return self.placing_at(
+            references,
+            text,
+            neighbor_text,
+            leaders=jnp.array(leaders),
+            canvas=jnp.array(canvas),
+            keys=keys,
+            picture=jnp.zeros((len(rows), self.config.picture_side, self.config.picture_side, 3)),
+            time=jnp.ones(len(rows)),
+        )
+
+    def placing_at(
+        self,
+        references: Float[Array, "batch neighbors side side 3"],
+        text: Text,
+        neighbor_text: Text,
+        *,
+        leaders: Int[Array, "batch neighbors"],
+        canvas: Int[Array, "batch neighbors"],
+        keys: Key[Array, " batch"],
+        picture: Float[Array, "batch h w 3"],
+        time: Float[Array, " batch"],
+    ) -> Placing:
+        """Return where the things of references go, as the network tells at a time of the diffusion.
+
+        Args:
+            references: In [-1, 1], of the configuration's side or a multiple.
+            text: The prompts.
+            neighbor_text: Of batch × neighbors rows.
+            leaders: For each neighbor, the first one of the same caption.
+            canvas: Of each neighbor.
+            keys: One for each picture.
+            picture: x_t, downsampled to the configuration's `picture_side`; anything where `time` is 1.
+            time: In [0, 1].
+        """
         placing: Placing = self._placing(
-            self._parameters, references, text, neighbor_text, jnp.array(leaders), jnp.array(canvas), keys
+            self._parameters, references, text, neighbor_text, leaders, canvas, keys, picture, time
         )
         return placing
 
@@ -89,13 +124,14 @@ class Placer:
         leaders: Int[Array, "batch neighbors"],
         canvas: Int[Array, "batch neighbors"],
         keys: Key[Array, " batch"],
+        picture: Float[Array, "batch h w 3"],
+        time: Float[Array, " batch"],
     ) -> Placing:
         network: PlacementNetwork = nnx.merge(self._graph, parameters)
         b, n = references.shape[:2]
         flat = references.reshape(b * n, *references.shape[2:])
-        small = shrink(flat, REFERENCE_SIDE // self.config.side)
-        noise = jnp.zeros((b, self.config.picture_side, self.config.picture_side, 3))
-        distribution = network(small.reshape(b, n, *small.shape[1:]), text, neighbor_text, noise, jnp.ones(b))
+        small = shrink(flat, references.shape[2] // self.config.side)
+        distribution = network(small.reshape(b, n, *small.shape[1:]), text, neighbor_text, picture, time)
         coarse = jax.nn.sigmoid(distribution.matte).reshape(b * n, *small.shape[1:3])
         mattes = refined(coarse, small, flat).reshape(references.shape[:4])
         return Placing(references, mattes, sample_placements(distribution, leaders, keys), canvas)

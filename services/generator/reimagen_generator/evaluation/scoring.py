@@ -4,7 +4,7 @@ OUT/SETTING/scores-JUDGE.csv    grows as the judge works, and is kept when it is
 OUT/scores.csv                  setting, key, group, sample, seed, drift, a column for each score and rating
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -54,18 +54,44 @@ def score(
 
 def score_copies(out: Path, sweep: Sweep, items: Sequence[Item]) -> None:
     """Measures how near each picture is to a copy of what it was grounded on, as `copies` has it."""
-    for name in _drawn_folders(out, sweep):
-        rows = _unscored(out / name, "copies")
-        for batch in tqdm(list(_batches(rows)), desc=f"copies: {name}", unit="batch", leave=False):
-            distances = [
-                copy_distance(picture, [out / "references" / reference for reference in row["neighbors"].split()])
-                for row, picture in zip(batch, read_pictures(out / name, batch), strict=True)
+
+    def measure(picture: Picture, _: Item, references: Sequence[Path]) -> Mapping[str, float]:
+        distance = copy_distance(picture, references)
+        near = float("nan") if np.isnan(distance) else float(distance < NEAR_COPY)
+        return {"copy distance": distance, "near copy": near}
+
+    score_by_references(out, sweep, items, "copies", measure)
+
+
+def score_by_references(
+    out: Path,
+    sweep: Sweep,
+    items: Sequence[Item],
+    name: str,
+    measure: Callable[[Picture, Item, Sequence[Path]], Mapping[str, float]],
+    groups: Collection[str] | None = None,
+) -> None:
+    """Score each picture by what it was grounded on, then write OUT/scores.csv anew.
+
+    Args:
+        out: folder of the sweep.
+        sweep: what was drawn.
+        items: the benchmark.
+        name: of the scores' file.
+        measure: from a picture, its item and the files of its references to its scores by name.
+        groups: of the items that are scored; None for all.
+    """
+    known = {item.key: item for item in items}
+    for folder in _drawn_folders(out, sweep):
+        unscored = _unscored(out / folder, name)
+        rows = [row for row in unscored if groups is None or known[row["key"]].group in groups]
+        for batch in tqdm(list(_batches(rows)), desc=f"{name}: {folder}", unit="batch", leave=False):
+            measured = [
+                measure(picture, known[row["key"]], [out / "references" / file for file in row["neighbors"].split()])
+                for row, picture in zip(batch, read_pictures(out / folder, batch), strict=True)
             ]
-            scores = {
-                "copy distance": np.array(distances),
-                "near copy": np.where(np.isnan(distances), np.nan, np.array(distances) < NEAR_COPY),
-            }
-            _keep(out / name, "copies", batch, scores)
+            columns = {column: np.array([scores[column] for scores in measured]) for column in measured[0]}
+            _keep(out / folder, name, batch, columns)
     write_scores(out, sweep, items)
 
 
