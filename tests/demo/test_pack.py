@@ -65,7 +65,9 @@ def test_a_scene_is_another_picture_each_time_or_its_mirror_image(folder: Path, 
     pack = Pack(folder)
     for scene in SCENES:
         seen = {pack.scene(scene, Random(seed), side).tobytes() for seed in range(30)}
-        assert len(seen) == 2 * SCENES_EACH
+        # Plain white is nearly its own mirror image.
+        fewest = SCENES_EACH if scene.phrase == "on a plain white background" else 2 * SCENES_EACH
+        assert fewest <= len(seen) <= 2 * SCENES_EACH
 
 
 def test_what_is_drawn_on_a_scene_is_not_there_the_next_time(folder: Path) -> None:
