@@ -151,7 +151,7 @@ def test_long_texts(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
     rng = random.Random(2)
     captions = [" ".join(rng.choices([f"w{n}x" for n in range(50)], k=10 ** rng.randint(0, 4))) for _ in range(40)]
     index = written(tmp_path, captions, Analysis())
-    assert_same(index, [caption[:1_000] for caption in captions], 10, "phrase", pool)
+    assert_same(index, [caption[:1_000] for caption in captions], 10, "entity", pool)
     index.close()
 
 

@@ -102,7 +102,7 @@ class ThingReader:
                 return ((pairs[-1],), (terms[-1],))
             case "hangul":
                 return (tuple(dict.fromkeys(pairs)),)
-            case "south east asian":
+            case _:
                 return ((pairs[0],),)
 
 
