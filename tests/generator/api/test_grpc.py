@@ -20,7 +20,8 @@ ALONE = pb.GenerateRequest.Retrieval(k=0)
 
 def png(side: int = 8) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (side, side), "red").save(buffer, "PNG")
+    # One bit a pixel, where it only is to be too large.
+    Image.new("RGB" if side < 1_000 else "1", (side, side), "red" if side < 1_000 else 1).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -80,7 +81,7 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"guidance": pb.Guidance(text_weight=float("nan"))}, "guidance.text_weight"),
     ({"guidance": pb.Guidance(interleave_ratio=2)}, "guidance.interleave_ratio"),
     ({"references": [pb.Reference(image=b"no picture")]}, "references.0.image"),
-    ({"references": [pb.Reference(image=png(5_000))]}, "references.0.image"),
+    ({"references": [pb.Reference(image=png(8_001))]}, "references.0.image"),
     ({"references": [pb.Reference(image=bytes(5 * 1024 * 1024))]}, "references.0.image"),
     ({"references": [pb.Reference(image=png())] * 17}, "references"),
     ({"previews": 4}, "previews"),

@@ -26,7 +26,8 @@ ALONE = {"retrieval": {"k": 0}}
 
 def base64_png(side: int = 8) -> str:
     buffer = io.BytesIO()
-    Image.new("RGB", (side, side), "red").save(buffer, "PNG")
+    # One bit a pixel, where it only is to be too large.
+    Image.new("RGB" if side < 1_000 else "1", (side, side), "red" if side < 1_000 else 1).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -135,7 +136,7 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({"guidance": {"strategy": "hope"}}, "guidance.strategy"),
     ({"references": [{"image": "bm8gcGljdHVyZQ==", "text": "x"}]}, "references.0.image"),
     ({"references": [{"image": "***", "text": "x"}]}, "references.0.image"),
-    ({"references": [{"image": base64_png(5_000), "text": "x"}]}, "references.0.image"),
+    ({"references": [{"image": base64_png(8_001), "text": "x"}]}, "references.0.image"),
     ({"references": [{"image": base64_png()[:-40] + "====", "text": "x"}]}, "references.0.image"),
     ({"model": "dall-e-3"}, "model"),
     ({"partial_images": 1}, "partial_images"),

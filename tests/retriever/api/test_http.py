@@ -351,7 +351,7 @@ def test_a_search_is_narrowed_and_explained_by_its_fields(rest: httpx.Client) ->
     assert neighbor["id"] == "birds/kea 2?#%"
     (term,) = neighbor["explanation"]["terms"]
     assert (term["term"], term["times"], term["score"]) == ("kea", 1, pytest.approx(neighbor["score"]))
-    assert neighbor["explanation"]["overlap"] == pytest.approx(1)
+    assert neighbor["explanation"]["named"] == ["kea"]
     assert rest.post("/v1/search", json={"query": "a kea"}).json()["neighbors"][0]["explanation"] is None
     for wrong, field in (
         ({"method": "dense"}, "method"),
