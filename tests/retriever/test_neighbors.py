@@ -296,7 +296,7 @@ def test_the_command_tells_what_it_wrote(kb: Path, tmp_path: Path) -> None:
         "  0 left out, their pictures being broken",
     ]
     assert run("neighbors", tmp_path / "nowhere", tmp_path / "out").exit_code == 2
-    for bad in (["-k", "0"], ["--size", "4"], ["--minimum-overlap", "2"]):
+    for bad in (["-k", "0"], ["--size", "4"], ["--relevance", "some"]):
         assert run("neighbors", kb, tmp_path / "out", *bad).exit_code == 2
 
 
