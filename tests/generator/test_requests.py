@@ -58,7 +58,7 @@ def test_references_come_as_bytes_base64_or_data_urls(written: object) -> None:
         ({"retrieval": {"method": "guess"}}, "retrieval.method"),
         ({"retrieval": {"kk": 1}}, "retrieval.kk"),
         ({"retrieval": {"per_entity": 1}}, "retrieval.per_entity"),
-        ({"retrieval": {"per_entity": True, "method": "dense"}}, "retrieval"),
+        ({"retrieval": {"per_entity": True, "method": "dense"}}, "retrieval.per_entity"),
         ({"retrieval": {"licenses": "MIT"}}, "retrieval.licenses"),
         ({"retrieval": {"licenses": ["MIT"] * 65}}, "retrieval.licenses"),
         ({"retrieval": {"sources": [1]}}, "retrieval.sources.0"),
