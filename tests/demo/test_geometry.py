@@ -81,7 +81,7 @@ def test_a_true_picture_obeys_and_a_copy_in_place_is_told(cutouts: CutOuts, art:
     with Image.open(PairPictures(art).file(thing.entity, style("noto"))) as reference:
         copied = scores_of(thing, [cutout], np.asarray(reference.convert("RGB")))
     assert (copied["obeyed"], copied["copied in place"]) == (0, 1)
-    assert copied["match"] > 0.95
+    assert copied["match"] > 0.9
 
 
 def test_the_drawings_of_the_references_are_registered(cutouts: CutOuts, art: Art) -> None:

@@ -35,7 +35,11 @@ _NEAR: Final = 0.06
 _OPAQUE: Final = 0.6
 """Alpha from which on a pixel is compared."""
 _LEAST_PIXELS: Final = 12
+_CHANCE: Final = 2.0
+"""The best correlation by chance, times the square root of the pixels at the fine side."""
 _LEAST_SCORE: Final = 0.1
+_UPRIGHT_SIZE: Final = 0.75
+"""Of things that are compared with themselves."""
 _CUTOUT_SIDE: Final = 192
 """Longest edge to which cut-outs are shrunk first."""
 
@@ -121,7 +125,7 @@ class Cutout:
         mask = (alpha > _OPAQUE).astype(np.float32)
         pixels = float(mask.sum()) * (_FINE / side) ** 2
         return _Template(
-            warped[..., :3] / np.maximum(alpha, 1e-3) * mask, mask[..., 0], 1 / math.sqrt(max(1.0, pixels))
+            warped[..., :3] / np.maximum(alpha, 1e-3) * mask, mask[..., 0], _CHANCE / math.sqrt(max(1.0, pixels))
         )
 
 
@@ -142,25 +146,22 @@ def register(cutouts: Sequence[Cutout], picture: UInt8[np.ndarray, "side side 3"
     return best
 
 
-def distinctness(cutout: Cutout, *, mirrored: bool, angle: float) -> float:
-    """Return how different a thing is from itself in another pose: 1 less the best correlation with it.
+def distinctness(cutout: Cutout) -> float:
+    """Return how different a thing is from itself when it is mirrored or turned by 45° or more.
 
-    Args:
-        cutout: The thing.
-        mirrored: Whether the other pose is mirrored.
-        angle: By how much it is turned.
+    That is 1 less the best correlation with any such pose: 0 for a ball, whose mirroring and turn nobody can tell.
     """
-    upright = cutout.template(Pose(0.5, 0.5, 0.75), _COARSE)
-    # On gray, so that a place where the other reaches out of the thing counts.
+    upright = cutout.template(Pose(0.5, 0.5, _UPRIGHT_SIZE), _COARSE)
+    # On gray, so that it counts where the other pose reaches out of the thing.
     ground = 0.5 * (1 - upright.mask[..., None]) + upright.colors
     picture = cv2.copyMakeBorder(ground, *[_COARSE // 2] * 4, cv2.BORDER_CONSTANT, value=(0.5, 0.5, 0.5))
-    best = max(
-        (
-            _best_place(picture, cutout.template(Pose(0.5, 0.5, size, mirrored, angle), _COARSE))[0]
-            for size in (0.7, 0.75, 0.8)
-        ),
-    )
-    return 1.0 - best
+    others = [
+        Pose(0.5, 0.5, _UPRIGHT_SIZE, mirrored, angle)
+        for mirrored in (False, True)
+        for angle in _ANGLES
+        if mirrored or abs(angle) > math.radians(44)
+    ]
+    return 1.0 - max(_best_place(picture, cutout.template(pose, _COARSE))[0] for pose in others)
 
 
 def _candidates(cutout: Cutout, picture: _Colors) -> list[Pose]:
