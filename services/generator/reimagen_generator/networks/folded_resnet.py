@@ -22,8 +22,9 @@ _Map = Float[Array, "batch h w channels"]
 _Conditioning = Float[Array, "batch conditioning"]
 
 _CONDITIONING_CHANNELS = 64
-_SMALL = nnx.initializers.variance_scaling(0.1, "fan_in", "truncated_normal")
-"""Of what a block adds. From zero, Adam's first steps would all go one way, and training without norms diverges."""
+_OUTPUT_SCALE = 0.1
+"""Of what is added to the enlarged picture, which is small. Without, Adam's steps in the last layer, which sums over
+hundreds of numbers, would be as large as what is to be predicted."""
 
 
 class _Block(nnx.Module):
@@ -32,7 +33,7 @@ class _Block(nnx.Module):
     def __init__(self, width: int, rngs: nnx.Rngs, dtype: jnp.dtype) -> None:
         self.conv_in = conv3x3(width, width, rngs, dtype=dtype)
         self.modulation = zero_linear(_CONDITIONING_CHANNELS, 2 * width, rngs, dtype=dtype)
-        self.conv_out = nnx.Conv(width, width, kernel_size=(3, 3), kernel_init=_SMALL, dtype=dtype, rngs=rngs)
+        self.conv_out = conv3x3(width, width, rngs, zero=True, dtype=dtype)
 
     def __call__(self, x: _Map, conditioning: _Conditioning) -> _Map:
         scale, shift = jnp.split(self.modulation(conditioning)[:, None, None], 2, axis=-1)
@@ -72,7 +73,7 @@ class FoldedResNet(Network):
         h = noised * (1 + noised_scale) + low * (1 + low_scale) + shift
         for block in self.blocks:
             h = block(h, conditioning)
-        return low_resolution.image + unfold(self.conv_out(h), self.config.factor)
+        return low_resolution.image + _OUTPUT_SCALE * unfold(self.conv_out(h), self.config.factor)
 
     def encode_neighbors(
         self,
