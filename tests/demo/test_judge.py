@@ -1,6 +1,7 @@
 """What the judge learns from, and what it is measured on."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -51,9 +52,10 @@ def test_the_shipped_judge_is_as_often_right_as_its_file_tells(art: Art) -> None
     judge = TrainedClassifier.load(SHIPPED)
     assert (judge.config.entities, judge.config.scenes) == (configuration().entities, configuration().scenes)
     told = json.loads((SHIPPED / "judge.json").read_text())["facts"]["accuracy"]
-    assert told["all"]["faithful"] >= 0.9
+    # What it judges are pictures of held-out things.
     assert told["split: held-out"]["faithful"] >= 0.9
     shown = plain()[::30]
     measured = accuracy(measure(judge, shown, compose(Composer(ArtPictures(art), judge.side), shown)))
     assert measured["pictures"] > 100
-    assert measured["faithful"] >= 0.9
+    share = told["all"]["faithful"]
+    assert abs(measured["faithful"] - share) < 3 * math.sqrt(share * (1 - share) / measured["pictures"])

@@ -211,7 +211,7 @@ def test_health_and_reflection(service: Service) -> None:
         (pb.SearchRequest(query="x", k=1_000), "k"),
         (pb.SearchRequest(query="x", k=2**32 - 1), "k"),
         (pb.SearchRequest(query="x", method=99), "method"),  # type: ignore[arg-type]
-        (pb.SearchRequest(query="x", minimum_score=-1), "minimum_score"),
+        (pb.SearchRequest(query="x", minimum_score=-1.5), "minimum_score"),
         (pb.SearchRequest(query="x", relevance=9), "relevance"),  # type: ignore[arg-type]
         (pb.SearchRequest(query="x", relevance=1, method=2), "relevance"),  # type: ignore[arg-type]
         (pb.SearchRequest(query="x", minimum_score=float("nan")), "minimum_score"),

@@ -310,9 +310,9 @@ def test_pairs_by_their_id(base: MakeBase, retriever: Opened) -> None:
         (Search("x" * 1_001), "query: must be 1 to 1,000 characters, got 1,001"),
         (Search("x", k=0), "k: must be 1 to 16, got 0"),
         (Search("x", k=1_000), "k: must be 1 to 16, got 1,000"),
-        (Search("x", minimum_score=-1), "minimum_score: must be a number from 0 up, got -1"),
-        (Search("x", minimum_score=float("nan")), "minimum_score: must be a number from 0 up, got nan"),
-        (Search("x", minimum_score=float("inf")), "minimum_score: must be a number from 0 up, got inf"),
+        (Search("x", minimum_score=-1.5), "minimum_score: must be a number from -1 up, got -1.5"),
+        (Search("x", minimum_score=float("nan")), "minimum_score: must be a number from -1 up, got nan"),
+        (Search("x", minimum_score=float("inf")), "minimum_score: must be a number from -1 up, got inf"),
         (
             Search("x", method="dense", minimum_score=-1.1),
             "minimum_score: must be a number from -1 up, got -1.1",
