@@ -235,7 +235,9 @@ def vector_files(folder: Path, built: Manifest) -> list[FinishedFile]:
 
 
 def fingerprint_files(folder: Path, built: Manifest) -> list[FinishedFile]:
-    """The files of a base's fingerprints."""
+    """The files of a base's fingerprints; a base whose pictures are in a store is served without them."""
+    if built.store:
+        return []
     return checked_files(folder / built.folder / FOLDER, built.fingerprints, "`compact` makes the fingerprints anew")
 
 

@@ -141,9 +141,9 @@ def test_the_pictures_of_an_answer_and_of_a_batch_are_asked_for_at_once(
     serving = Retriever(tmp_path / "local", AnswerCache(None, 1), "entity")
     serving.open()
     server.together = threading.Barrier(2, timeout=SECONDS)
-    one = serving.search(Search("kea fox", k=2))
+    one = serving.search(Search("kea and fox", k=2))
     server.together = threading.Barrier(3, timeout=SECONDS)
-    more = serving.batch_search([Search("hotel"), Search("train panda", k=2), Search("kea", omit_images=True)])
+    more = serving.batch_search([Search("hotel"), Search("train and panda", k=2), Search("kea", omit_images=True)])
     here = KnowledgeBase.open(kept)
     for answer, found in zip([one, *more], [{"kea", "fox"}, {"hotel"}, {"train", "panda"}, {"kea"}], strict=True):
         assert {neighbor.pair.id for neighbor in answer.neighbors} == found
