@@ -59,6 +59,9 @@ _IRREGULAR_PLURALS = {
 }  # fmt: skip
 """English plurals whose singular Porter's stemmer does not find."""
 _ENGLISH_WORD = re.compile(r"[A-Za-z]+")
+_SHORT_WORD = re.compile(r"\b\w{1,3}\b")
+_PORTUGUESE_STOP_WORDS = ("não", "são")
+"""Those of three letters that the analyzer knows only with their tilde."""
 
 
 def normalized(text: str, language: str) -> str:
@@ -77,6 +80,8 @@ def normalized(text: str, language: str) -> str:
         text = pattern.sub(lambda run: f" {' '.join(pieces(run[0]))} ", text)
     if language == "en":
         text = _ENGLISH_WORD.sub(_singular, text)
+    if language == "pt" and not text.isascii():
+        text = _SHORT_WORD.sub(_without_tilde, text)
     return text
 
 
@@ -126,3 +131,10 @@ def _folded(character: str, language: str) -> str:
 
 def _singular(word: re.Match[str]) -> str:
     return _IRREGULAR_PLURALS.get(word[0].lower(), word[0])
+
+
+def _without_tilde(word: re.Match[str]) -> str:
+    """Fold the marks of a short Portuguese word: its stemmer makes "mao" of "mãos" and leaves "mão" as it is."""
+    if word[0].lower() in _PORTUGUESE_STOP_WORDS:
+        return word[0]
+    return "".join(_folded(character, "") for character in word[0])

@@ -47,6 +47,8 @@ def test_terms_are_those_of_the_whole_text_whatever_is_kept_of_its_words(languag
         ("de", "müdes Kätzchen", "mu\u0308des Ka\u0308tzchen"),
         ("fr", "tele", "une télé"),
         ("pt", "leões", "leão"),
+        ("pt", "pães", "pão"),
+        ("pt", "CÃO", "dois ca\u0303es"),
         ("zh", "虎", "一只老虎在睡觉"),
         ("zh", "老虎", "一只老虎在睡觉"),
         ("ko", "개", "흰개가 잔다"),
@@ -68,3 +70,8 @@ def test_a_word_is_found_in_a_text_that_has_it_in_another_form(language: Languag
 )
 def test_letters_of_their_own_stay_apart(language: Language, one: str, other: str) -> None:
     assert Analysis(language=language).normalized(one) != Analysis(language=language).normalized(other)
+
+
+@pytest.mark.parametrize("word", ["não", "SÃO"])
+def test_short_portuguese_stop_words_stay_stop_words(word: str) -> None:
+    assert analyzer("pt").terms(f"{word} pão") == ["pao"]
