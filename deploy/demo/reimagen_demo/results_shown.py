@@ -109,9 +109,9 @@ def measure(
         items = drawn.axes["variety"].items([prompt.item for prompt in asked])
         keys = [item.key for item in items]
         for label, setting in drawn.settings("variety").items():
-            folder = out / drawn.folder(setting)
-            files = {row["key"]: row["file"] for row in records.read(folder / DRAWN)}
-            pictures = [scoring.read_picture(folder / files[key]) for key in keys]
+            run = out / drawn.folder(setting)
+            files = {row["key"]: row["file"] for row in records.read(run / DRAWN)}
+            pictures = [scoring.read_picture(run / files[key]) for key in keys]
             varieties[label] = variety(_by_prompt(pictures), classifier.features)
         true = true_variety([p for p in asked if p.item.key in set(keys)], art)
         varieties[TRUE] = variety(_by_prompt(true), classifier.features)
@@ -146,7 +146,8 @@ def measured_losses(
     cascades: Mapping[str, Path], out: Path, asked: Sequence[Prompt], art: Art, most: int | None
 ) -> dict[str, Sequence[ReferenceUse]]:
     """Return the denoising losses of each cascade's first stage, of true pictures of prompts that state geometry."""
-    count, measured = max(16, min(LOSS_SAMPLES, most or LOSS_SAMPLES)), {}
+    count = max(16, min(LOSS_SAMPLES, most or LOSS_SAMPLES))
+    measured: dict[str, Sequence[ReferenceUse]] = {}
     for label, weights in cascades.items():
         config = checkpoint.load_config(weights)
         size, k = config.stages[0].size, max(1, config.default_k)

@@ -149,7 +149,9 @@ def test_placed_neighbors_of_another_picture_that_are_the_same_help_as_much(
 
 
 def test_shards_that_are_too_small_for_the_placement_network_are_refused(placing_weights: Path, tmp_path: Path) -> None:
-    larger = PlacementConfig(**(load_config(placing_weights).placement.model_dump() | {"side": 64}))
+    placement = load_config(placing_weights).placement
+    assert placement
+    larger = PlacementConfig(**(placement.model_dump() | {"side": 64}))
     folder = saved(load_config(placing_weights).model_copy(update={"placement": larger}), tmp_path / "weights")
     with pytest.raises(ValueError, match="data: the placement network needs neighbors of a multiple of 64 pixels"):
         next(reference_use(folder, 0, write(tmp_path / "small", [[(1, "a kea")]]), COUNT, 2))

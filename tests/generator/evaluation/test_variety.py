@@ -8,7 +8,8 @@ from reimagen_generator.evaluation.variety import Pictures, variety
 
 def means(pictures: Pictures) -> np.ndarray:
     """The mean color, as features."""
-    return pictures.reshape(len(pictures), -1, 3).mean(axis=1)
+    mean: np.ndarray = pictures.reshape(len(pictures), -1, 3).mean(axis=1)
+    return mean
 
 
 def plain(*grays: int) -> Pictures:

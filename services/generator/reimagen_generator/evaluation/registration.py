@@ -154,7 +154,8 @@ def distinctness(cutout: Cutout) -> float:
     upright = cutout.template(Pose(0.5, 0.5, _UPRIGHT_SIZE), _COARSE)
     # On gray, so that it counts where the other pose reaches out of the thing.
     ground = 0.5 * (1 - upright.mask[..., None]) + upright.colors
-    picture = cv2.copyMakeBorder(ground, *[_COARSE // 2] * 4, cv2.BORDER_CONSTANT, value=(0.5, 0.5, 0.5))
+    edge = _COARSE // 2
+    picture = cv2.copyMakeBorder(ground, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(0.5, 0.5, 0.5))
     others = [
         Pose(0.5, 0.5, _UPRIGHT_SIZE, mirrored, angle)
         for mirrored in (False, True)
@@ -224,7 +225,8 @@ def _bordered(picture: UInt8[np.ndarray, "side side 3"], side: int) -> _Colors:
     smaller = side <= picture.shape[0]
     resized = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
     border = round(_BORDER * side)
-    bordered: _Colors = cv2.copyMakeBorder(resized, *[border] * 4, cv2.BORDER_REPLICATE).astype(np.float32) / 255.0
+    larger = cv2.copyMakeBorder(resized, border, border, border, border, cv2.BORDER_REPLICATE)
+    bordered: _Colors = larger.astype(np.float32) / 255.0
     return bordered
 
 
