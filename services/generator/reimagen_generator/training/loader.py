@@ -124,8 +124,8 @@ def _with_smaller(factor: int) -> Callable[[Sample], Sample]:
         if sample.smaller is not None:
             return sample
         height, width, _ = sample.picture.shape
-        shrunk = Image.fromarray(sample.picture).resize((width // factor, height // factor), Image.Resampling.BOX)
-        return replace(sample, smaller=np.asarray(shrunk))
+        squares = sample.picture.reshape(height // factor, factor, width // factor, factor, 3)
+        return replace(sample, smaller=np.rint(squares.mean(axis=(1, 3))).astype(np.uint8))
 
     return add
 
