@@ -62,7 +62,7 @@ def index_of(captions: Sequence[Caption], folder: Path) -> BM25Index:
 def measure(
     find: Callable[[str], list[str]], prompts: Sequence[Prompt], tell: Callable[[str], None] = lambda _: None
 ) -> Result:
-    """Ask for each prompt; each wrong answer is told."""
+    """Search for each prompt, and collect the wrong answers."""
     present, absent = [p for p in prompts if p.right], [p for p in prompts if not p.right]
     right = nothing = false = 0
     for prompt in present:

@@ -156,8 +156,8 @@ def sweep(
     earlier = {"weights": str(before)}
     axes["geometry"] = Axis(
         title="Stated place, size, mirroring and turn",
-        note="Prompts of held-out entities, each contradicted by a copy of the reference in its own place. What is "
-        "drawn is told by registration: the pose in which the reference's drawing correlates best with the picture.",
+        note="Prompts of held-out entities, each contradicted by a copy of the reference in its own place. The "
+        "pose in the picture is found by registration: the one in which the reference's drawing correlates best.",
         count=most or GEOMETRY_PROMPTS,
         groups=(GEOMETRY,),
         scores=("obeyed", *ATTRIBUTES, "copied in place", "match", *judged),

@@ -159,7 +159,7 @@ class _HouseCall:
         self._behavior = behavior
         self._reader = reader
         self._streams = streams
-        # How gRPC is to run a behavior is told by its attributes.
+        # gRPC reads from these attributes how to run a behavior.
         for name in ("experimental_non_blocking", "experimental_thread_pool"):
             if hasattr(behavior, name):
                 setattr(self, name, getattr(behavior, name))

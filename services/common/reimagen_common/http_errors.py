@@ -70,7 +70,7 @@ def _answer(
 
 
 def openai_error(error: ReimagenError) -> OpenAIError:
-    """The error as OpenAI's clients read it, where there is no answer of its own for it."""
+    """Return the error as OpenAI's clients read it, for a stream whose status was already sent."""
     return OpenAIError(message=error.message, type=error.kind, param=error.field, code=error.kind)
 
 

@@ -36,4 +36,4 @@ def allowed_methods(scope: Scope) -> list[str]:
 
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""The methods that are told apart in metrics."""
+"""The methods with a label of their own in metrics."""

@@ -8,12 +8,12 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """Read 2.0 as 2: to JSON they are one number, and some clients write all numbers so."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-WHOLE: Final = BeforeValidator(_whole)
+WHOLE: Final = BeforeValidator(whole)
 """For fields that are whole numbers, behind their limits: `Annotated[int, Field(ge=1), WHOLE]`."""
 
 _ABOUT: Final = frozenset({"title", "description", "default", "examples"})

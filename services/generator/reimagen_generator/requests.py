@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from reimagen_common.errors import NOT_BLANK, from_validation_error
-from reimagen_common.models import WHOLE, NullIsUnset, when
+from reimagen_common.models import WHOLE, NullIsUnset, when, whole
 from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, READABLE_NAMES
 from reimagen_generator.config.cascade import Strategy
 
@@ -56,7 +56,7 @@ def _parse_size(value: object) -> object:
         if sides is None or sides[1] != sides[2]:
             raise ValueError('must be a square such as "256x256", or "auto"')
         return int(sides[1])
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return whole(value)
 
 
 def _decode_base64(value: object) -> object:

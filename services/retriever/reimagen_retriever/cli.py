@@ -211,7 +211,15 @@ def search(
             exclude_ids=tuple(exclude_ids or ()),
             keep_duplicates=keep_duplicates,
         )
-        asked = Search(query, k, False, method, minimum_score, relevance, per_entity, filters)
+        asked = Search(
+            query,
+            k,
+            method=method,
+            minimum_score=minimum_score,
+            relevance=relevance,
+            per_entity=per_entity,
+            filters=filters,
+        )
         asked.check()
         base = KnowledgeBase.open(knowledge_base, encoder, dense=method != "bm25")
         base.refuse_damage(vectors=method != "bm25")

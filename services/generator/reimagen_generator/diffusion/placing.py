@@ -66,20 +66,17 @@ class Placer:
             neighbor_text: Of pictures × slots rows.
             seeds: Of the pictures.
         """
-        references = jnp.concatenate([resized(pairs, REFERENCE_SIDE, slots) for pairs in rows])
-        empty = list(range(slots))
-        leaders, canvas = [], []
-        for pairs in rows:
-            captions = [pair.text for pair in pairs]
-            leaders.append(leader_of(captions) + empty[len(captions) :])
-            canvas.append(canvas_of(captions) + [CANVASES] * (slots - len(captions)))
+        # The pictures of one request have the same references.
+        squares = {id(pairs): resized(pairs, REFERENCE_SIDE, slots) for pairs in rows}
+        references = jnp.concatenate([squares[id(pairs)] for pairs in rows])
+        leaders, canvas = groups([[pair.text for pair in pairs] for pairs in rows], slots)
         keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), _PLACEMENT_KEY) for seed in seeds])
         return self.placing_at(
             references,
             text,
             neighbor_text,
-            leaders=jnp.array(leaders),
-            canvas=jnp.array(canvas),
+            leaders=leaders,
+            canvas=canvas,
             keys=keys,
             picture=jnp.zeros((len(rows), self.config.picture_side, self.config.picture_side, 3)),
             time=jnp.ones(len(rows)),
@@ -135,6 +132,20 @@ class Placer:
         coarse = jax.nn.sigmoid(distribution.matte).reshape(b * n, *small.shape[1:3])
         mattes = refined(coarse, small, flat).reshape(references.shape[:4])
         return Placing(references, mattes, sample_placements(distribution, leaders, keys), canvas)
+
+
+def groups(
+    captions: Sequence[Sequence[str]], slots: int
+) -> tuple[Int[Array, "batch neighbors"], Int[Array, "batch neighbors"]]:
+    """Return the leaders and canvases of neighbors, see `leader_of` and `canvas_of`, in `slots` slots for each picture.
+
+    Args:
+        captions: Of each picture's neighbors, at most `slots`.
+        slots: For neighbors; those that are left over are on no canvas.
+    """
+    leaders = [leader_of(row) + list(range(len(row), slots)) for row in captions]
+    canvas = [canvas_of(row) + [CANVASES] * (slots - len(row)) for row in captions]
+    return jnp.asarray(leaders, jnp.int32), jnp.asarray(canvas, jnp.int32)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -20,11 +20,9 @@ from jaxtyping import Array, Float, Int, Key
 from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.diffusion import schedule
 from reimagen_generator.diffusion.cascade import Cascade, size_factor
-from reimagen_generator.diffusion.placing import Placer
+from reimagen_generator.diffusion.placing import Placer, groups
 from reimagen_generator.diffusion.resize import shrink, to_float
 from reimagen_generator.networks.network import Network
-from reimagen_generator.networks.placement import CANVASES, canvas_of
-from reimagen_generator.networks.placement_network import leader_of
 from reimagen_generator.training.data import Sample, ShardSource, collate
 from reimagen_generator.training.loss import Batch, Draws, loss_by_row
 from reimagen_generator.training.placement import ReferenceTruth
@@ -91,9 +89,7 @@ def reference_use(
 
 def _shown(samples: Sequence[Sample], batch: Batch, neighbors: int) -> _Shown:
     captions = [[neighbor.text for neighbor in sample.neighbors[:neighbors]] for sample in samples]
-    leaders = [leader_of(row) + list(range(len(row), neighbors)) for row in captions]
-    canvas = [canvas_of(row) + [CANVASES] * (neighbors - len(row)) for row in captions]
-    return _Shown(batch, jnp.asarray(leaders, jnp.int32), jnp.asarray(canvas, jnp.int32))
+    return _Shown(batch, *groups(captions, neighbors))
 
 
 def _kinds(shown: _Shown) -> tuple[_Shown, _Shown, _Shown]:

@@ -63,11 +63,13 @@ def check_width(config: CascadeConfig, channels: int) -> None:
     Raises:
         ValueError: it is of another width.
     """
-    for stage in config.stages:
-        if stage.network.text_channels != channels:
+    widths = {f"stage {stage.size}": stage.network.text_channels for stage in config.stages}
+    if config.placement is not None:
+        widths["the placement network"] = config.placement.text_channels
+    for part, width in widths.items():
+        if width != channels:
             raise ValueError(
-                f"text_encoder: gives {channels} channels, but stage {stage.size} of {config.name} expects "
-                f"text_channels of {stage.network.text_channels}"
+                f"text_encoder: gives {channels} channels, but {part} of {config.name} expects text_channels of {width}"
             )
 
 

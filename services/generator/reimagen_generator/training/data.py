@@ -7,7 +7,6 @@ Shards are indexed once by their headers and read at random, so that every epoch
 the position in the data is one number, which a checkpoint holds.
 """
 
-import io
 import os
 import posixpath
 import tarfile
@@ -19,7 +18,6 @@ import grain
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from reimagen_common.errors import InvalidArgument
@@ -39,7 +37,7 @@ _SMALLER = "low.png"
 
 
 class NeighborTruth(BaseModel):
-    """Where a neighbor's thing is in the neighbor and in the picture, as KEY.neighborN.json tells."""
+    """Where a neighbor's thing is in the neighbor and in the picture, as stated in KEY.neighborN.json."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -212,8 +210,7 @@ def _neighbor(members: Mapping[str, bytes], prefix: str, side: int | None) -> Sa
     if f"{prefix}matte.png" not in members:
         raise ValueError(f"there is {prefix}json, and no {prefix}matte.png")
     truth = NeighborTruth.model_validate_json(members[f"{prefix}json"])
-    with Image.open(io.BytesIO(members[f"{prefix}matte.png"])) as opened:
-        matte = np.asarray(opened.convert("L"))
+    matte = decode(members[f"{prefix}matte.png"], field=f"{prefix}matte.png")[..., 0]
     if matte.shape != picture.shape[:2]:
         raise ValueError(f"{prefix}matte.png: must have the size of its neighbor")
     return SampleNeighbor(picture, text, matte, truth)
@@ -255,7 +252,7 @@ def collate(
     mask = [[i < len(s.neighbors) for i in range(neighbors)] for s in samples]
     shape = (len(samples), neighbors, *nothing.picture.shape)
     pictures = np.array([[neighbor.picture for neighbor in row] for row in filled], np.uint8).reshape(shape)
-    told = neighbors > 0 and any(neighbor.truth for row in filled for neighbor in row)
+    has_truth = neighbors > 0 and any(neighbor.truth for row in filled for neighbor in row)
 
     smaller = [s.smaller for s in samples if s.smaller is not None]
 
@@ -270,13 +267,13 @@ def collate(
         neighbor_text=encoded([neighbor.text for row in filled for neighbor in row]),
         neighbor_mask=jnp.asarray(mask, bool).reshape(len(samples), neighbors),
         empty_text=encoded([""] * len(samples)) if dropped_text is DroppedText.EMPTY_PROMPT else None,
-        truth=_reference_truth(filled) if told else None,
+        truth=_reference_truth(filled) if has_truth else None,
         smaller=jnp.asarray(np.stack(smaller)) if len(smaller) == len(samples) else None,
     )
 
 
 def _reference_truth(rows: list[list[SampleNeighbor]]) -> ReferenceTruth:
-    """Return the truth about the neighbors of a batch; of those that tell none, that their things are nowhere."""
+    """Return the truth about the neighbors of a batch; those without any are placed nowhere."""
     nowhere = NeighborTruth(box=(0.5, 0.5, 1.0), placements=())
     truths = [[neighbor.truth or nowhere for neighbor in row] for row in rows]
     copies = np.zeros((len(rows), len(rows[0]), COPIES, 6), np.float32)

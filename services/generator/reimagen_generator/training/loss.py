@@ -53,7 +53,7 @@ class Batch:
     neighbor_mask: Bool[Array, "batch neighbors"]
     empty_text: Text | None = None
     truth: ReferenceTruth | None = None
-    """Where the things of the neighbors are, of shards that tell."""
+    """Where the things of the neighbors are; None for shards that do not state it."""
     smaller: UInt8[Array, "batch h w 3"] | None = None
     """What a super-resolution stage enlarges; None for the pictures, shrunk."""
 
@@ -217,11 +217,9 @@ def of_side(
 ) -> Float[Array, "batch neighbors side side 3"]:
     """Return neighbors that are stored larger than the picture at its side."""
     factor = images.shape[2] // side
-    return (
-        images
-        if factor == 1
-        else shrink(images.reshape(-1, *images.shape[2:]), factor).reshape(*images.shape[:2], side, side, 3)
-    )
+    if factor == 1:
+        return images
+    return shrink(images.reshape(-1, *images.shape[2:]), factor).reshape(*images.shape[:2], side, side, 3)
 
 
 def distract(encoded: Neighbors, distracted: Bool[Array, "pictures neighbors"]) -> Neighbors:

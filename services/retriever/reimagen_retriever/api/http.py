@@ -116,7 +116,7 @@ class SearchRequest(NullIsUnset):
 
 
 class SearchBody(SearchRequest):
-    """What is asked for, in JSON, whose types are told apart."""
+    """A search as a JSON body, whose types must match exactly: "1" is no number."""
 
     model_config = ConfigDict(strict=True)
 

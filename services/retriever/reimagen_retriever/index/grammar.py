@@ -63,7 +63,7 @@ ENGLISH_PHRASES = {
     "together with": "with", "there is": "", "there are": "", "draw me": "", "show me": "", "give me": "", "i want": "",
     "please": "", "upside down": "down",
 }  # fmt: skip
-"""What several words say, in one; and what is said to whoever draws."""
+"""Phrases of several words and the one word that they are replaced by; requests such as "draw me" are dropped."""
 
 GRAMMARS = {
     "en": ENGLISH,

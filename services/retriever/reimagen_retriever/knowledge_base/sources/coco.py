@@ -51,8 +51,8 @@ class CocoSource:
         Args:
             files: the folder.
             listing: what it holds.
-            annotations: the files that should have captions. Others may lie among them, such as results for COCO's
-                evaluation, which are told.
+            annotations: the files that should have captions. Others among them, such as results for COCO's
+                evaluation, are reported.
 
         Raises:
             InvalidArgument: none of them has captions of pictures.

@@ -17,7 +17,7 @@ _MAXIMUM_RECORD = 128 * 1024
 def csv_records(file: BinaryIO) -> Iterator[tuple[int, list[str] | RejectedError]]:
     """Each record with the number of its first line, the header too; bytes that are no UTF-8 become surrogates.
 
-    A line with a quote that is not closed is told, and the lines after it are read as records of their own.
+    A line with an unclosed quote is reported, and the lines after it are read as records of their own.
     """
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = _Lines(text)

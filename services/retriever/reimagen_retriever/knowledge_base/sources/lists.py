@@ -171,10 +171,10 @@ def _key(row: Row, path: str) -> bytes:
 
 
 def _check_columns(name: str, columns: list[str] | None) -> None:
-    """Name the cause where a list's columns are none that are read.
+    """Check that a list has a column of pictures and one of captions.
 
     Raises:
-        RejectedError: there is no column of pictures, or none of captions.
+        RejectedError: one of the two is missing.
     """
     if columns is None:
         return
