@@ -59,9 +59,15 @@ _IRREGULAR_PLURALS = {
 }  # fmt: skip
 """English plurals whose singular Porter's stemmer does not find."""
 _ENGLISH_WORD = re.compile(r"[A-Za-z]+")
+_WORD_OR_SPACE = re.compile(r"\w+|\W+")
 _SHORT_WORD = re.compile(r"\b\w{1,3}\b")
-_PORTUGUESE_STOP_WORDS = ("não", "são")
-"""Those of three letters that the analyzer knows only with their tilde."""
+_KEEP_ACCENTS = {
+    "es": "más sí también está están había será sería serán té",
+    "fr": "à même était étaient étant êtes sûr dés",
+    "it": "più perché sarà sarò avrà farà starà tè",
+    "pt": "não são até já só há você vocês também está estão será serão terá hão",
+}
+"""Stop words that the language's analyzer knows only with their accents, and nouns that are stop words without them."""
 
 
 def normalized(text: str, language: str) -> str:
@@ -75,7 +81,11 @@ def normalized(text: str, language: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
         text = _INVISIBLE.sub("", text)
-        text = "".join(_folded(character, language) for character in text)
+        accented = _KEEP_ACCENTS.get(language, "").split()
+        text = "".join(
+            word if word.lower() in accented else "".join(_folded(character, language) for character in word)
+            for word in _WORD_OR_SPACE.findall(text)
+        )
         pattern = _RUN if language in ("zh", "ko") else _RUN_BESIDE_CHINESE
         text = pattern.sub(lambda run: f" {' '.join(pieces(run[0]))} ", text)
     if language == "en":
@@ -135,6 +145,6 @@ def _singular(word: re.Match[str]) -> str:
 
 def _without_tilde(word: re.Match[str]) -> str:
     """Fold the marks of a short Portuguese word: its stemmer makes "mao" of "mãos" and leaves "mão" as it is."""
-    if word[0].lower() in _PORTUGUESE_STOP_WORDS:
+    if word[0].lower() in _KEEP_ACCENTS["pt"].split():
         return word[0]
     return "".join(_folded(character, "") for character in word[0])

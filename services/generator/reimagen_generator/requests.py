@@ -134,7 +134,7 @@ class Retrieval(_Model):
         description="Neighbors of each thing that the prompt names, in turn, instead of those that match it best as a "
         "whole, which are often all of one thing. With bm25 alone.",
     )
-    minimum_score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+    minimum_score: Annotated[float, Field(strict=True, ge=-1, allow_inf_nan=False)] | None = Field(
         None,
         description="Pairs that score less, by the method's score, are no neighbors. Unless `relevance` is set, all "
         "others are.",

@@ -72,6 +72,13 @@ def test_letters_of_their_own_stay_apart(language: Language, one: str, other: st
     assert Analysis(language=language).normalized(one) != Analysis(language=language).normalized(other)
 
 
-@pytest.mark.parametrize("word", ["não", "SÃO"])
-def test_short_portuguese_stop_words_stay_stop_words(word: str) -> None:
-    assert analyzer("pt").terms(f"{word} pão") == ["pao"]
+@pytest.mark.parametrize(
+    ("language", "word"), [("pt", "não"), ("pt", "SÃO"), ("pt", "até"), ("es", "más"), ("fr", "même"), ("it", "più")]
+)
+def test_stop_words_with_accents_stay_stop_words(language: Language, word: str) -> None:
+    assert analyzer(language).terms(f"{word} pan") == analyzer(language).terms("pan")
+
+
+@pytest.mark.parametrize(("language", "noun"), [("es", "té"), ("fr", "dés"), ("it", "tè"), ("pt", "pão")])
+def test_nouns_that_are_stop_words_without_their_accents_stay_nouns(language: Language, noun: str) -> None:
+    assert analyzer(language).terms(noun)

@@ -96,6 +96,8 @@ def test_a_prompt_finds_nothing_where_no_caption_names_what_it_asks_for(index: B
         ("a nurse pushing wheelchairs", ["nurse"], ["wheelchairs"]),
         ("a large old building near a canal", ["large old building"], ["canal"]),
         ("a jug full of milk on top of a shelf", ["jug"], ["milk", "shelf"]),
+        ("an otter -1", ["otter"], []),
+        ("otter #3 on a 16:9 screen", ["otter"], ["screen"]),
         ("under water", ["water"], []),
         ("the of and !", [], []),
     ],

@@ -88,7 +88,7 @@ class _Reading:
             elif word in self._grammar.of:
                 self._phrase.transparent = bool(self._phrase.words) and self._phrase.words[-1].lower() in TRANSPARENT
                 self._close(self._phrase.role, fresh=True)
-            elif word in self._grammar.articles or word.isdecimal():
+            elif word in self._grammar.articles or _is_number(word):
                 self._article(place)
             elif word in self._grammar.beside:
                 self._close("beside")
@@ -173,3 +173,8 @@ class _Reading:
 
 def _is_punctuation(token: str) -> bool:
     return _PUNCTUATION.fullmatch(token) is not None
+
+
+def _is_number(token: str) -> bool:
+    """Return whether a token has digits and no letters: "2", "-1", "#3", "16:9"."""
+    return any(map(str.isdecimal, token)) and not any(map(str.isalpha, token))
