@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.shared.machine import machine
+from reimagen_evaluation.drawing import BatchDrawer, Row
+from reimagen_evaluation.setting import Setting, StageChange
 from reimagen_generator.diffusion.references import ReferencePair
-from reimagen_generator.evaluation.drawing import BatchDrawer, Row
-from reimagen_generator.evaluation.setting import Setting, StageChange
 from reimagen_generator.jax_setup import keep_compiled
 from reimagen_generator.settings import SHIPPED_WEIGHTS
 

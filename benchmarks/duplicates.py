@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.shared.machine import machine, peak_megabytes
-from reimagen_retriever.intake.checking import checked
-from reimagen_retriever.intake.filters import SourceFilters
+from reimagen_retriever.dedup.duplicates import DuplicateFinder
+from reimagen_retriever.dedup.fingerprint_index import AddedFingerprints, FingerprintWriter, KeptFingerprints
+from reimagen_retriever.ingest.checking import checked
+from reimagen_retriever.ingest.filters import SourceFilters
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.shards import ShardWriter
-from reimagen_retriever.neighbors.duplicates import DuplicateFinder
-from reimagen_retriever.neighbors.kept import AddedFingerprints, FingerprintWriter, KeptFingerprints
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 FOUND = 1_000

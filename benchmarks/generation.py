@@ -21,9 +21,9 @@ from benchmarks.shared.machine import machine, peak_megabytes
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
 from reimagen_common.local_redis import LocalRedis
-from reimagen_demo import knowledge_base
-from reimagen_demo.running import Generator, Retriever
-from reimagen_demo.with_and_without import prompts
+from reimagen_demo.report.ablation_sheet import prompts
+from reimagen_demo.stack import knowledge_base
+from reimagen_demo.stack.running import Generator, Retriever
 from reimagen_generator.api.grpc import MESSAGE_BYTES
 from reimagen_generator.settings import Settings
 from reimagen_generator.weights.checkpoint import load_config

@@ -1,6 +1,6 @@
 """Training shards from the demonstration's knowledge base: which pictures count as near-duplicates, and how fast.
 
-    PYTHONPATH=deploy/demo python -m benchmarks.near_duplicates
+    python -m benchmarks.near_duplicates
 
 Every picture of the base is a drawing of its own, so that every two of them that count as near-duplicates are an error.
 """
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from benchmarks.shared.machine import machine
-from reimagen_demo.knowledge_base import build
+from reimagen_demo.stack.knowledge_base import build
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.dedup.fingerprint import fingerprint, near_duplicates
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.export import export
-from reimagen_retriever.neighbors.fingerprint import fingerprint, near_duplicates
 from reimagen_retriever.neighbors.ranking import Ranking
 from reimagen_retriever.neighbors.shards import Options
 

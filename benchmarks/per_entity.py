@@ -17,9 +17,9 @@ from itertools import permutations
 from pathlib import Path
 
 from benchmarks.shared.machine import machine
-from reimagen_demo import knowledge_base
-from reimagen_demo.entities import entities
-from reimagen_demo.scenes import SCENES
+from reimagen_demo.art.entities import entities
+from reimagen_demo.scenes.registry import SCENES
+from reimagen_demo.stack import knowledge_base
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, BM25Index, Relevance
 from reimagen_retriever.index.hits import Hit

@@ -25,7 +25,7 @@ from benchmarks.shared.machine import machine, peak_megabytes
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
-from reimagen_demo.running import Retriever
+from reimagen_demo.stack.running import Retriever
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 PAIRS = 3_000

@@ -25,8 +25,8 @@ from PIL import Image
 
 from benchmarks.bm25.texts import CAPTION_WORDS, texts
 from benchmarks.shared.machine import machine
-from reimagen_retriever.build import build
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.shards import Options
@@ -118,7 +118,7 @@ def main(pairs: int) -> None:
         size = sum(path.stat().st_size for path in source.iterdir()) / pairs / 1e3
         print(f"{pairs:,} pairs of {size:.0f} kB in {SHARDS} shards; {machine()}")
         build(open_source(folder / "0"), folder / "warm")  # Java starts, and compiles what is used often.
-        built = Apart("reimagen_retriever.build").measure(lambda: build(open_source(source), kb, ray="here"))
+        built = Apart("reimagen_retriever.ingest.build").measure(lambda: build(open_source(source), kb, ray="here"))
         found = Apart("reimagen_retriever.neighbors.export").measure(
             lambda: export(kb, folder / "apart", OPTIONS, ray="here")
         )

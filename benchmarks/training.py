@@ -1,6 +1,6 @@
 """How fast the stages of the demonstration train, beside what their operations take, and where the time goes.
 
-Takes steps as `deploy/demo/training/*.toml` set them, on random pictures and texts, and takes a step apart: its forward
+Takes steps as `demo/training/*.toml` set them, on random pictures and texts, and takes a step apart: its forward
 and backward pass, the rest of it, and each convolution and matrix product of both passes alone, in the shapes that it
 has there.
 
@@ -39,7 +39,7 @@ from reimagen_generator.training.loss import Batch, draw, loss_by_row
 from reimagen_generator.training.subject import configured_cascade
 from reimagen_generator.training.trainer import TrainingTask, initial_state, training_step
 
-CONFIGS = Path("deploy/demo/training")
+CONFIGS = Path("demo/training")
 STEPS = 7
 """How many are timed, after one that compiles."""
 REPETITIONS = 3

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 
 from parity.fidelity import torch_fidelity
-from reimagen_generator.evaluation.frechet import frechet_distance, moments
-from reimagen_generator.evaluation.kernel import kernel_distance
+from reimagen_evaluation.frechet import frechet_distance, moments
+from reimagen_evaluation.kernel import kernel_distance
 
 _Pair = tuple[Float[np.ndarray, "rows channels"], Float[np.ndarray, "rows channels"]]
 

@@ -26,11 +26,11 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from parity.compare import relative_error
 from parity.fidelity import torch_fidelity
-from reimagen_generator.evaluation.features.clip import ClipFeatures
-from reimagen_generator.evaluation.features.clip_tokenizer import ClipTokenizer
-from reimagen_generator.evaluation.features.dino import DinoFeatures
-from reimagen_generator.evaluation.features.inception import InceptionFeatures
-from reimagen_generator.evaluation.features.preprocessing import Preprocessing
+from reimagen_evaluation.features.clip import ClipFeatures
+from reimagen_evaluation.features.clip_tokenizer import ClipTokenizer
+from reimagen_evaluation.features.dino import DinoFeatures
+from reimagen_evaluation.features.inception import InceptionFeatures
+from reimagen_evaluation.features.preprocessing import Preprocessing
 
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3}
 VISION = {"image_size": 32, "patch_size": 8}
@@ -59,7 +59,7 @@ def prepare(processor: Any, folder: Path, batch: np.ndarray) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def clip_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A byte-level vocabulary with some merges, as CLIP's files have it."""
-    from reimagen_generator.evaluation.features.clip_tokenizer import _LETTERS
+    from reimagen_evaluation.features.clip_tokenizer import _LETTERS
 
     merges = [
         "t h",

@@ -18,12 +18,12 @@ from diffusers.schedulers import scheduling_ddpm
 from jaxtyping import Float
 
 from parity.compare import relative_error
+from reimagen_evaluation.mixture import POINTS, Mixture
 from reimagen_generator.config.cascade import Prediction, SamplerKind, ScheduleKind, StageConfig, Thresholding
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.thresholding import threshold
-from reimagen_generator.evaluation.mixture import POINTS, Mixture
 
 _Pictures = Float[np.ndarray, "batch height width channels"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks.relevance import BASES, Caption, Prompt, read
 from benchmarks.relevance.overlap import Overlap
-from reimagen_demo.entities import entities
-from reimagen_demo.recall import questions
+from reimagen_demo.art.entities import entities
+from reimagen_demo.report.recall import questions
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.bm25 import BM25Index, Relevance
 from reimagen_retriever.index.writer import IndexWriter

@@ -11,7 +11,7 @@ checked that, before the first byte of it was sent,
 
 Needs strace (a system package).
 
-    PYTHONPATH=deploy/demo python -m benchmarks.traces.acknowledgements [CALLS]
+    python -m benchmarks.traces.acknowledgements [CALLS]
 """
 
 import io
@@ -34,9 +34,9 @@ from PIL import Image
 from benchmarks.shared.service import ready_address
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
-from reimagen_demo import encoder
+from reimagen_demo.stack import encoder
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.vectors.make import make_vectors
 

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from reimagen_demo.__main__ import Sample, demonstrate
-from reimagen_demo.children import ChildError
-from reimagen_demo.drawing import draw
-from reimagen_demo.entities import entities
-from reimagen_demo.running import running
-from reimagen_demo.with_and_without import compare
-from reimagen_generator import provenance
+from reimagen_demo.art.entities import entities
+from reimagen_demo.report.ablation_sheet import compare
+from reimagen_demo.stack.client import draw
+from reimagen_demo.stack.processes import ChildError
+from reimagen_demo.stack.running import running
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.generation import provenance
 
 SECONDS = 300
 FEW = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
@@ -30,9 +30,9 @@ DRIVER = """
 import sys
 from pathlib import Path
 from reimagen_demo import __main__ as demo
-from reimagen_demo.drawing import draw
-from reimagen_demo.entities import entities
-from reimagen_demo.running import told
+from reimagen_demo.stack.client import draw
+from reimagen_demo.art.entities import entities
+from reimagen_demo.stack.running import told
 
 few = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
 samples = (demo.Sample("a panda in the snow", 16, seed=1),)

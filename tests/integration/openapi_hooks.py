@@ -11,8 +11,8 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 # Requests that are right by the document may still be refused with these words, and for no other reason.
 BEYOND_THE_DOCUMENT = re.compile(
-    r"method: this knowledge base has no vectors"  # what the base has
-    r"|per_entity: goes with method bm25"  # query parameters can't depend on each other
+    r"(retrieval\.)?method: this knowledge base has no vectors"  # what the base has
+    r"|(per_entity|relevance): goes with method bm25"  # query parameters can't depend on each other
     r"|address: it and the headers must be at most"  # parameters together
     r"|sources: must have at most 1,000 bytes"  # characters are counted there
     r"|(text|id|source|license): there are [\d,]+ pictures, got"  # lists of one length

@@ -14,11 +14,11 @@ from PIL import Image
 
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
-from reimagen_generator.serving import Service as GeneratorService
+from reimagen_generator.server import Service as GeneratorService
 from reimagen_generator.settings import Settings as GeneratorSettings
-from reimagen_retriever.build import build
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
-from reimagen_retriever.serving import Service as RetrieverService
+from reimagen_retriever.server import Service as RetrieverService
 from reimagen_retriever.settings import Settings as RetrieverSettings
 
 EXAMPLES = os.environ.get("REIMAGEN_API_EXAMPLES", "30")

@@ -28,16 +28,16 @@ from safetensors.numpy import load_file, save_file
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
 from reimagen.v1.generation_pb2_grpc import GenerationStub
-from reimagen_generator import provenance
+from reimagen_evaluation.benches.item import Item
+from reimagen_evaluation.drawing import BatchDrawer
+from reimagen_evaluation.grounding import Grounding
+from reimagen_evaluation.runs import Run
+from reimagen_evaluation.setting import Setting
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
-from reimagen_generator.evaluation.benches.item import Item
-from reimagen_generator.evaluation.drawing import BatchDrawer
-from reimagen_generator.evaluation.grounding import Grounding
-from reimagen_generator.evaluation.runs import Run
-from reimagen_generator.evaluation.setting import Setting
-from reimagen_generator.retrieval import Retriever
+from reimagen_generator.generation import provenance
+from reimagen_generator.generation.retriever_client import Retriever
 
 SECONDS = 240
 URL = "/v1/images/generations"

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from reimagen_generator.retrieval import Retriever
+from reimagen_generator.generation.retriever_client import Retriever
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 SECONDS = 240

@@ -23,7 +23,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
-from reimagen_retriever.build import build
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 
 MakePicture = Callable[..., bytes]

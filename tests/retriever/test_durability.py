@@ -24,12 +24,12 @@ from PIL import Image
 
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
 from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
-from reimagen_retriever.upkeep.compact import compact
-from reimagen_retriever.upkeep.snapshot import snapshot
-from reimagen_retriever.upkeep.verify import verify
+from reimagen_retriever.maintenance.compact import compact
+from reimagen_retriever.maintenance.snapshot import snapshot
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]

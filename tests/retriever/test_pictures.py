@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from reimagen_generator.diffusion.references import square as shown
-from reimagen_generator.pictures import decode
-from reimagen_retriever.neighbors.fingerprint import fingerprint, near_duplicates
-from reimagen_retriever.neighbors.pixels import cropped, padded
+from reimagen_generator.generation.images import decode
+from reimagen_retriever.dedup.fingerprint import fingerprint, near_duplicates
+from reimagen_retriever.dedup.pixels import cropped, padded
 
 
 def file(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:

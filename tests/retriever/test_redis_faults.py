@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
-from reimagen_retriever.serving import Service
+from reimagen_retriever.server import Service
 from reimagen_retriever.settings import Settings
 
 SECONDS = 60

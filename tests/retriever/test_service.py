@@ -11,9 +11,9 @@ from PIL import Image
 
 from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
 from reimagen_common.local_redis import LocalRedis
-from reimagen_retriever.build import build
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.search import Search
 from reimagen_retriever.service import Retriever

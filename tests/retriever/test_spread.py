@@ -22,24 +22,24 @@ from typer.testing import CliRunner
 
 from reimagen_common.errors import InvalidArgument, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import BuildOptions, BuildReport, build
 from reimagen_retriever.cli import app
-from reimagen_retriever.folder_lock import LOCK, Holder
 from reimagen_retriever.index.filters import Filters
-from reimagen_retriever.intake.filters import SourceFilters
-from reimagen_retriever.intake.journal import Journal, Record
-from reimagen_retriever.intake.shard_work import UNFINISHED, NumberedShard, ShardWork, write_shard
+from reimagen_retriever.ingest.build import BuildOptions, BuildReport, build
+from reimagen_retriever.ingest.filters import SourceFilters
+from reimagen_retriever.ingest.journal import Journal, Record
+from reimagen_retriever.ingest.shard_work import UNFINISHED, NumberedShard, ShardWork, write_shard
+from reimagen_retriever.knowledge_base.folder_lock import LOCK, Holder
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.picture import picture_to_store
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.knowledge_base.sources.webdataset import WebDatasetSource
 from reimagen_retriever.live.writer import LiveWriter, Put
+from reimagen_retriever.maintenance.snapshot import snapshot
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.neighbors import export as exporting
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.shards import Options
-from reimagen_retriever.upkeep.snapshot import snapshot
-from reimagen_retriever.upkeep.verify import verify
 
 OPTIONS = Options(k=2, relevance="entity")
 ALL = Filters(keep_duplicates=True)

@@ -19,24 +19,24 @@ from typer.testing import CliRunner, Result
 
 from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import BuildOptions, build
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.cli import app
-from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.hits import Hit
+from reimagen_retriever.ingest.build import BuildOptions, build
 from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.writer import LiveWriter, Put, Remove
+from reimagen_retriever.maintenance.snapshot import restore, snapshot
+from reimagen_retriever.maintenance.union import unite
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.ranking import Ranking
 from reimagen_retriever.search import Defaults, Search, explain, find
 from reimagen_retriever.service import Retriever
-from reimagen_retriever.upkeep.snapshot import restore, snapshot
-from reimagen_retriever.upkeep.union import unite
-from reimagen_retriever.upkeep.verify import verify
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]

@@ -10,9 +10,9 @@ import typer
 
 from reimagen_common.command_line import read_settings, told, variables_help
 from reimagen_common.errors import InvalidArgument, ReimagenError
-from reimagen_generator import provenance
+from reimagen_evaluation.cli import app as evaluation
 from reimagen_generator.config.cascade import CascadeConfig
-from reimagen_generator.evaluation.commands import app as evaluation
+from reimagen_generator.generation import provenance
 from reimagen_generator.settings import Hosts, Settings, user_cache
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ def serve(
     with told():
         settings = read_settings(Settings, given)
         # JAX takes seconds to import; --help and inspect do without it.
-        from reimagen_generator.serving import run
+        from reimagen_generator.server import run
 
         run(settings)
 
@@ -108,7 +108,7 @@ def reference_use(
 ) -> None:
     """Print a stage's loss with the right neighbors, with another picture's, and with none, by time."""
     with told():
-        from reimagen_generator.evaluation.reference_use import reference_use as measure
+        from reimagen_evaluation.reference_use import reference_use as measure
 
         typer.echo("| time | right | shuffled | none | right / shuffled |\n|---|---|---|---|---|")
         try:

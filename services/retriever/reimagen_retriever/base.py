@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from reimagen_common.errors import Damaged, InvalidArgument
+from reimagen_retriever.dedup.fingerprint_index import FOLDER
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.dense_search import DenseSearcher
 from reimagen_retriever.knowledge_base.damage import DamagedError
@@ -21,7 +22,6 @@ from reimagen_retriever.knowledge_base.manifest import (
 )
 from reimagen_retriever.knowledge_base.shards import Images, ImageStore
 from reimagen_retriever.knowledge_base.union import UnionImages, united
-from reimagen_retriever.neighbors.kept import FOLDER
 
 
 class KnowledgeBase:

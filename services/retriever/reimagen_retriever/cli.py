@@ -9,26 +9,26 @@ from rich.console import Console
 from reimagen_common.command_line import read_settings, told, variables_help
 from reimagen_retriever import tables
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import BuildOptions
-from reimagen_retriever.build import build as build_knowledge_base
+from reimagen_retriever.dedup.pixels import LARGEST_SIDE
 from reimagen_retriever.index.analysis import Analysis, Language
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, Relevance
 from reimagen_retriever.index.filters import Filters
-from reimagen_retriever.intake.filters import SourceFilters
+from reimagen_retriever.ingest.build import BuildOptions
+from reimagen_retriever.ingest.build import build as build_knowledge_base
+from reimagen_retriever.ingest.filters import SourceFilters
 from reimagen_retriever.knowledge_base.manifest import Manifest
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.commands import add, remove
+from reimagen_retriever.maintenance.commands import compact, restore, snapshot, union, verify
 from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
 from reimagen_retriever.neighbors.export import export
-from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
 from reimagen_retriever.neighbors.shards import Options
 from reimagen_retriever.nothing_found import why
 from reimagen_retriever.search import DEFAULT_K, Defaults, Method, Search, explain, find
 from reimagen_retriever.settings import Settings
-from reimagen_retriever.upkeep.commands import compact, restore, snapshot, union, verify
+from reimagen_retriever.supervisor import run
 from reimagen_retriever.vectors.make import make_vectors
 from reimagen_retriever.vectors.precomputed import Of
-from reimagen_retriever.workers import run
 
 app = typer.Typer(
     help="Knowledge bases of (image, text) pairs, found by Lucene's BM25 and served over gRPC.",

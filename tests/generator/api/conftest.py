@@ -13,7 +13,7 @@ from reimagen.v1.generation_pb2_grpc import GenerationStub
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
-from reimagen_generator.serving import Service
+from reimagen_generator.server import Service
 from reimagen_generator.settings import Settings
 
 

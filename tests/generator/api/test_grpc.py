@@ -12,7 +12,7 @@ from PIL import Image
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
-from reimagen_generator import provenance
+from reimagen_generator.generation import provenance
 
 SECONDS = 240
 ALONE = pb.GenerateRequest.Retrieval(k=0)

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reimagen_generator import provenance
 from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import ImagesRequest
-from reimagen_generator.requests import NEIGHBORS, PROMPT_CHARACTERS, REFERENCE_BYTES
+from reimagen_generator.generation import provenance
+from reimagen_generator.generation.request import NEIGHBORS, PROMPT_CHARACTERS, REFERENCE_BYTES
 
 URL = "/v1/images/generations"
 ALONE = {"retrieval": {"k": 0}}
@@ -224,7 +224,7 @@ def test_a_smaller_output_compression_makes_a_smaller_file(served: Any, output_f
 
 
 def test_a_user_is_logged_by_a_digest(served: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", "reimagen_generator.generation"):
+    with caplog.at_level("INFO", "reimagen_generator.generation.service"):
         draw(served, size="16x16", user="customer-4711")
         draw(served, size="16x16")
     users = [vars(record).get("user") for record in caplog.records if record.getMessage() == "accepted"]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from reimagen_evaluation.mixture import Mixture
 from reimagen_generator.config.cascade import SamplerKind, ScheduleKind
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Images, Step
-from reimagen_generator.evaluation.mixture import Mixture
 
 HIGH, LOW = 6.0, -6.0
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reimagen_evaluation.mixture import POINTS, ExactNetwork, Mixture, conditions
 from reimagen_generator.config.cascade import Guidance, SamplerKind, ScheduleKind, StageConfig, Strategy
 from reimagen_generator.diffusion.samplers.sampler import Images
 from reimagen_generator.diffusion.stage import Conditions, Stage
-from reimagen_generator.evaluation.mixture import POINTS, ExactNetwork, Mixture, conditions
 from reimagen_generator.networks.network import Text
 
 KEYS = jax.vmap(jax.random.key)(jnp.arange(6))

@@ -17,8 +17,8 @@ from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, 
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, StepDone
 from reimagen_generator.diffusion.references import ReferencePair
-from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
 from reimagen_generator.engine.engine import Drawing, Engine
+from reimagen_generator.engine.request_handle import Call, Cancelled, Finished, Step
 
 SECONDS = 240.0
 

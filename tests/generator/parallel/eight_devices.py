@@ -21,7 +21,7 @@ from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.parallel.hosts import gathered, join
 from reimagen_generator.parallel.mesh import build_mesh
-from reimagen_generator.parallel.placement import parameter_shardings, place_parameters, place_rows, together
+from reimagen_generator.parallel.sharding import parameter_shardings, place_parameters, place_rows, together
 from reimagen_generator.settings import Hosts
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.loss import Batch, draw, loss_by_row

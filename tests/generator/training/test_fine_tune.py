@@ -21,7 +21,7 @@ from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.parallel.mesh import AXES
-from reimagen_generator.parallel.placement import parameter_shardings
+from reimagen_generator.parallel.sharding import parameter_shardings
 from reimagen_generator.text.encoder import TextEmbedding
 from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
 from reimagen_generator.training import texts

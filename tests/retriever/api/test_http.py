@@ -15,9 +15,9 @@ from PIL import Image
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
-from reimagen_retriever.build import build
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
-from reimagen_retriever.serving import Service
+from reimagen_retriever.server import Service
 from reimagen_retriever.settings import Settings
 
 CAPTIONS = {"fox": "a red fox", "birds/kea.1": "a kea", "birds/kea 2?#%": "a kea", "../leopard": "a snow leopard"}
@@ -184,7 +184,7 @@ def test_a_pair_is_read_whatever_its_id_holds(rest: httpx.Client, pictures: dict
     assert rest.get(f"{address}/image", headers={"if-none-match": '"other"'}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["no-such-pair", "no-such-pair/image", "%ED%A0%80", "x" * 600, "%00"])
+@pytest.mark.parametrize("path", ["no-such-pair", "no-such-pair/image", "%ED%A0%80", "x" * 600, "%00", "%0A", "fox%0A"])
 def test_a_pair_that_is_not_there(rest: httpx.Client, path: str) -> None:
     answer = rest.get(f"/v1/pairs/{path}")
     assert answer.status_code == (400 if len(path) > 512 else 404)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from reimagen.v1 import retrieval_pb2 as pb
-from reimagen_retriever.upkeep.verify import verify
+from reimagen_retriever.maintenance.verify import verify
 
 MakeBase = Callable[..., Path]
 MakePicture = Callable[..., bytes]

@@ -11,8 +11,8 @@ import pytest
 from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
 from reimagen_common.local_redis import LocalRedis
 from reimagen_retriever.cache import AnswerCache
-from reimagen_retriever.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.queue import WriteQueue, _Asked

@@ -13,23 +13,23 @@ from typer.testing import CliRunner, Result
 
 from reimagen_common.errors import InvalidArgument, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.cli import app
-from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.groups import Rejections
 from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
+from reimagen_retriever.maintenance.compact import compact
+from reimagen_retriever.maintenance.snapshot import restore, snapshot
+from reimagen_retriever.maintenance.union import unite
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Defaults, Method, Search, find
 from reimagen_retriever.service import Retriever
-from reimagen_retriever.upkeep.compact import compact
-from reimagen_retriever.upkeep.snapshot import restore, snapshot
-from reimagen_retriever.upkeep.union import unite
-from reimagen_retriever.upkeep.verify import verify
 from reimagen_retriever.vectors.make import make_vectors
 from reimagen_retriever.vectors.precomputed import Of
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from reimagen_common.errors import NotFound, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
-from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.manifest import Changes, read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Put, Remove

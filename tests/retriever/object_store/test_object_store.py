@@ -20,21 +20,21 @@ from PIL import Image
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
 from reimagen_retriever.cache import AnswerCache
-from reimagen_retriever.folder_lock import Holder
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.manifest import PictureStore
+from reimagen_retriever.knowledge_base.mirror import mirror
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.writer import LiveWriter, Put
-from reimagen_retriever.mirror import mirror
+from reimagen_retriever.maintenance.snapshot import snapshot
+from reimagen_retriever.maintenance.union import unite
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Search
 from reimagen_retriever.service import Retriever
-from reimagen_retriever.upkeep.snapshot import snapshot
-from reimagen_retriever.upkeep.union import unite
-from reimagen_retriever.upkeep.verify import verify
 
 Serve = Callable[..., AbstractContextManager[Any]]
 MEGABYTE = 1024 * 1024

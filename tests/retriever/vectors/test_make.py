@@ -10,17 +10,17 @@ from pyarrow import parquet
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
-from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.encoder import Encoder
+from reimagen_retriever.ingest.build import build
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.integrity import Damage
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Remove
+from reimagen_retriever.maintenance.compact import compact
+from reimagen_retriever.maintenance.snapshot import snapshot
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Defaults, Search, find
-from reimagen_retriever.upkeep.compact import compact
-from reimagen_retriever.upkeep.snapshot import snapshot
-from reimagen_retriever.upkeep.verify import verify
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]

@@ -9,10 +9,10 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import generation_pb2_grpc, retrieval_pb2
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.cascade import Strategy
-from reimagen_generator.engine.call import Call, Cancelled
-from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
-from reimagen_generator.requests import GenerationRequest, Relevance, parse_request
-from reimagen_generator.retrieval import Neighbors
+from reimagen_generator.engine.request_handle import Call, Cancelled
+from reimagen_generator.generation.request import GenerationRequest, Relevance, parse_request
+from reimagen_generator.generation.retriever_client import Neighbors
+from reimagen_generator.generation.service import Accepted, Event, Generator, Picture, Progress
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Generation"].full_name
 MESSAGE_BYTES: Final = 96 * 1024 * 1024

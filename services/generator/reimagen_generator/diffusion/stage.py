@@ -27,7 +27,7 @@ from reimagen_generator.diffusion.thresholding import threshold
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Network, Text, in_compute_type
 from reimagen_generator.networks.placement import PlacedReferences
-from reimagen_generator.parallel.placement import constrain_rows, place_parameters, place_rows, together
+from reimagen_generator.parallel.sharding import constrain_rows, place_parameters, place_rows, together
 
 _Images = Float[Array, "batch height width 3"]
 _State = tuple[_Images, Any]  # x and the sampler's carry

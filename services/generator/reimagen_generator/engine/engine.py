@@ -18,7 +18,7 @@ from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, 
 from reimagen_generator import metrics
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, StepDone
 from reimagen_generator.diffusion.references import ReferencePair
-from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
+from reimagen_generator.engine.request_handle import Call, Cancelled, Finished, Step
 
 _logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.diffusion.stage import Conditions, Stage
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.registry import network_shapes
-from reimagen_generator.parallel.placement import place_parameters, place_rows
+from reimagen_generator.parallel.sharding import place_parameters, place_rows
 from reimagen_generator.text.registry import text_length
 from reimagen_generator.text.t5 import T5, T5_XXL
 

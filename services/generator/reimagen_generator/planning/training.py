@@ -13,7 +13,7 @@ from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.networks.registry import network_shapes
-from reimagen_generator.parallel.placement import place_parameters, place_rows
+from reimagen_generator.parallel.sharding import place_parameters, place_rows
 from reimagen_generator.planning.programs import Program, bytes_a_device, shape, texts
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.loss import Batch

@@ -22,7 +22,7 @@ from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Network, in_compute_type
 from reimagen_generator.networks.placement import place
 from reimagen_generator.parallel.hosts import gathered
-from reimagen_generator.parallel.placement import place_parameters
+from reimagen_generator.parallel.sharding import place_parameters
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.data import Sample, collate
 from reimagen_generator.training.loss import of_side

@@ -27,8 +27,8 @@ from reimagen_generator.networks.network import Network, in_compute_type
 from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.parallel.hosts import gathered, leads
 from reimagen_generator.parallel.mesh import available_mesh
-from reimagen_generator.parallel.placement import constrain_parameters, place_parameters, place_rows, together
 from reimagen_generator.parallel.rules import spec
+from reimagen_generator.parallel.sharding import constrain_parameters, place_parameters, place_rows, together
 from reimagen_generator.training.config import PLACEMENT, TrainingConfig
 from reimagen_generator.training.data import ShardSource
 from reimagen_generator.training.loader import GoodSamples, batches, samples

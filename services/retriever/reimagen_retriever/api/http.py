@@ -7,6 +7,7 @@ from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import Convertor, register_url_convertor
 
 from reimagen_common.errors import NOT_BLANK, InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
@@ -46,6 +47,22 @@ _PICTURE: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 _BM25_ALONE: Final = when("per_entity", {"const": True}, {"method": {"enum": ["bm25", None]}})
+_NOT_DENSE: Final = when("method", {"const": "dense"}, {"relevance": {"type": "null"}})
+
+
+class _AnyConvertor(Convertor[str]):
+    """A path parameter that may hold any character: Starlette's `path` takes `a%0A` for "a"."""
+
+    regex = r"(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", _AnyConvertor())
 
 License = Annotated[str, Field(max_length=LONGEST_VALUE)]
 Source = Annotated[str, Field(min_length=1, max_length=LONGEST_SOURCE)]
@@ -55,7 +72,7 @@ PairId = Annotated[str, Path(alias="id", min_length=1, max_length=MAXIMUM_ID_BYT
 class SearchRequest(NullIsUnset):
     """What is asked for."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"allOf": [_BM25_ALONE]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"allOf": [_BM25_ALONE, _NOT_DENSE]})
 
     query: str = Field(
         min_length=1,
@@ -238,7 +255,7 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
         return search(asked, request)
 
     # Ids may hold slashes: what ends with /image is the picture's address.
-    @router.get("/pairs/{id:path}/image", name="pair_image", response_class=Response, responses=_PICTURE | _MISSING)
+    @router.get("/pairs/{id:any}/image", name="pair_image", response_class=Response, responses=_PICTURE | _MISSING)
     def read_image(pair_id: PairId, if_none_match: Annotated[str, Header()] = "") -> Response:
         """Read a pair's picture, byte for byte as it was added; its ETag is the file's SHA-256."""
         _refuse_too_long(pair_id)
@@ -274,7 +291,7 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
             generation=added.generation,
         )
 
-    @router.delete("/pairs/{id:path}", responses=_MISSING | _CHANGING, dependencies=[own_site])
+    @router.delete("/pairs/{id:any}", responses=_MISSING | _CHANGING, dependencies=[own_site])
     def delete_pair(pair_id: PairId) -> DeleteResponse:
         """Remove a pair; when the answer comes no search finds it, cached or not."""
         _refuse_too_long(pair_id)
@@ -283,7 +300,7 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
             raise NotFound(f"no pair of the knowledge base has the id {pair_id!r}", field="id")
         return DeleteResponse(removed=deleted.removed, generation=deleted.generation)
 
-    @router.get("/pairs/{id:path}", responses=_MISSING)
+    @router.get("/pairs/{id:any}", responses=_MISSING)
     def read_pair(pair_id: PairId, request: Request) -> Pair:
         """Read what is known of a pair."""
         _refuse_too_long(pair_id)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.index.bm25 import BM25Index, Relevance
 from reimagen_retriever.index.dense import Dense, DenseIndex, DenseUnion
-from reimagen_retriever.index.dense_added import DenseWithAdded
+from reimagen_retriever.index.dense_delta import DenseWithAdded
 from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.index.filters import EVERYTHING, Filters
 from reimagen_retriever.index.fusion import reciprocal_rank_fusion

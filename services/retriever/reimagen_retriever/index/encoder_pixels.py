@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_retriever.neighbors.pixels import read_rgb
+from reimagen_retriever.dedup.pixels import read_rgb
 
 _SIDES = tuple[int, int]
 

@@ -4,8 +4,8 @@ import io
 from dataclasses import dataclass, field
 
 from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, PictureError, read_picture
+from reimagen_retriever.dedup.fingerprint import DECODED_SIDE, fingerprint_of
 from reimagen_retriever.knowledge_base.pair import MediaType, RejectedError
-from reimagen_retriever.neighbors.fingerprint import DECODED_SIDE, fingerprint_of
 
 _MEDIA_TYPES: dict[str, MediaType] = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 """Of the formats that are stored as they come; clients expect no others."""

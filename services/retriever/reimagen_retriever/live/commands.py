@@ -15,8 +15,8 @@ from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.addresses import read_address
 from reimagen_common.command_line import told
 from reimagen_common.errors import ReimagenError, from_rpc_error
-from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.knowledge_base.checks import refuse_bad_id
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.pair import Rejected
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.groups import Rejections, checked_groups

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.dedup.fingerprint import near_duplicates
 from reimagen_retriever.knowledge_base.pair import StoredPair
-from reimagen_retriever.neighbors.finding import Fingerprints
-from reimagen_retriever.neighbors.fingerprint import near_duplicates
+from reimagen_retriever.neighbors.knn import Fingerprints
 
 _SHOWN = 5
 _AT_ONCE = 256

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from reimagen_common.errors import InvalidArgument, first_fault
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cluster import connected, spread
-from reimagen_retriever.folder_lock import LOCK, Holder, locked
 from reimagen_retriever.index.bm25 import Relevance
+from reimagen_retriever.knowledge_base.folder_lock import LOCK, Holder, locked
 from reimagen_retriever.knowledge_base.syncing import write_whole, writing_to
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.evaluation_sets import EvaluationSet, refuse_overlap

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.dense import DenseWriter, kind_for
 from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.knowledge_base.checksums import checksums
+from reimagen_retriever.knowledge_base.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
-from reimagen_retriever.upkeep.progress import progress_bar
+from reimagen_retriever.maintenance.progress import progress_bar
 from reimagen_retriever.vectors.precomputed import Of, Precomputed
 
 _AT_ONCE = 256

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.evaluation.benches import wiki_images as evaluation
+from reimagen_evaluation.benches import wiki_images as evaluation
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source, wiki_images
 

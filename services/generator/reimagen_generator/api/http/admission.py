@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from reimagen_generator.engine.call import Call
 from reimagen_generator.engine.engine import Engine
+from reimagen_generator.engine.request_handle import Call
 
 
 def admitting_route(engine: Engine) -> type[APIRoute]:

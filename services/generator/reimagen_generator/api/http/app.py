@@ -15,7 +15,7 @@ from reimagen_generator.api.http.images import images_router
 from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
 from reimagen_generator.engine.engine import State
-from reimagen_generator.generation import Generator
+from reimagen_generator.generation.service import Generator
 
 _DESCRIPTION: Final = """
 Draws pictures that are grounded on the (image, text) pairs of a knowledge base. `POST /v1/images/generations` speaks

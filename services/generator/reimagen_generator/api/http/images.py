@@ -37,9 +37,9 @@ from reimagen_generator.api.http.schema import (
     StreamEvent,
     TermData,
 )
-from reimagen_generator.engine.call import Call, Cancelled
-from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
-from reimagen_generator.retrieval import Neighbor, Neighbors
+from reimagen_generator.engine.request_handle import Call, Cancelled
+from reimagen_generator.generation.retriever_client import Neighbor, Neighbors
+from reimagen_generator.generation.service import Accepted, Event, Generator, Picture, Progress
 
 _LINK_SECONDS: Final = 3_600
 _LINK_BYTES: Final = 256 * 1024 * 1024

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.requests import Request
 
-from reimagen_generator.engine.call import Call
-from reimagen_generator.generation import Event, Generator
-from reimagen_generator.requests import GenerationRequest
+from reimagen_generator.engine.request_handle import Call
+from reimagen_generator.generation.request import GenerationRequest
+from reimagen_generator.generation.service import Event, Generator
 
 
 class Runner:

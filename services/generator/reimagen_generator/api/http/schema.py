@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from reimagen_common.http_errors import OpenAIError
 from reimagen_common.models import when
-from reimagen_generator.requests import PREVIEWS, GenerationRequest, OutputFormat, Previews
+from reimagen_generator.generation.request import PREVIEWS, GenerationRequest, OutputFormat, Previews
 
 
 def _only(*values: str, advice: str) -> BeforeValidator:

@@ -1,0 +1,77 @@
+"""Commands that measure pictures that are there already."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reimagen_common.command_line import told
+from reimagen_common.errors import InvalidArgument
+
+
+def distances(
+    real: Annotated[Path, typer.Argument(help="Folder of real pictures, or of shards (*.tar).")],
+    generated: Annotated[
+        list[Path], typer.Argument(help="Folders of the pictures to measure, a row of the table each.")
+    ],
+    features: Annotated[
+        Path,
+        typer.Option(
+            help="The network: InceptionV3's safetensors file for FID and KID, or the folder of a CLIP, DINO, DINOv2 "
+            "or judge."
+        ),
+    ],
+    square: Annotated[
+        int | None,
+        typer.Option(min=32, help="Bring the middle square of every picture to this side first [default: as it is]."),
+    ] = None,
+    subset_size: Annotated[int, typer.Option(min=2, help="Pictures in each of the kernel distance's subsets.")] = 1_000,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
+) -> None:
+    """Print the Fréchet and the kernel distance of pictures to real ones: FID and KID, in Inception's features."""
+    with told():
+        from reimagen_evaluation import distances as measuring
+        from reimagen_evaluation.features.registry import load_features
+
+        try:
+            network = load_features(features)
+            typer.echo(
+                f"| features of {network.name} | pictures | Fréchet | kernel × 1000 | ± |\n|---|---|---|---|---|"
+            )
+            for row in measuring.distances(
+                real, generated, network, square=square, subset_size=subset_size, batch_size=batch
+            ):
+                kernel = f"{1000 * row.kernel.mean:.3f} | {1000 * row.kernel.deviation:.3f}"
+                typer.echo(f"| {row.folder} | {row.pictures:,} | {row.frechet:.4f} | {kernel} |")
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+
+def super_resolution(
+    weights: Annotated[list[Path], typer.Argument(help="Folders of cascades, a row of the table each.")],
+    pictures: Annotated[Path, typer.Option(help="Folder of training shards (*.tar) of the stage's size of pictures.")],
+    stage: Annotated[int, typer.Option(min=1, help="Which stage, from 1, the first that enlarges.")] = 1,
+    count: Annotated[int, typer.Option(min=1, help="How many pictures, the first of the shards.")] = 50,
+) -> None:
+    """Print how well a stage enlarges true pictures that were shrunk: PSNR beside bicubic, grain and edge width."""
+    with told():
+        from reimagen_evaluation.super_resolution import super_resolution as measure
+
+        try:
+            true = None
+            typer.echo(
+                f"| {count:,} pictures | PSNR, dB | over bicubic | worst | grain | of true | edge width, px | of true |"
+                "\n|---|---|---|---|---|---|---|---|"
+            )
+            for row in measure(weights, stage, pictures, count):
+                true = true or row
+                psnr = f"{row.psnr:.2f} | {row.gain:+.2f} | {row.worst_gain:+.2f}" if row is not true else "| |"
+                grain, width = _beside(row.grain, true.grain), _beside(row.edge_width, true.edge_width)
+                typer.echo(f"| {row.name} | {psnr} | {grain} | {width} |")
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+
+def _beside(value: float, true: float) -> str:
+    """Return two cells: a figure, and how many times the true pictures' it is, where they have one."""
+    return f"{value:.2f} | {f'{value / true:.2f}' if true > 0 else ''}"

@@ -1,0 +1,129 @@
+"""How well a super-resolution stage enlarges true pictures that were shrunk, beside bicubic enlargement."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from reimagen_evaluation.sharpness import edge_width, grain
+from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.diffusion.cascade import size_factor
+from reimagen_generator.diffusion.resize import enlarge, shrink, to_bytes, to_float
+from reimagen_generator.diffusion.stage import Stage
+from reimagen_generator.text.encoder import TextEncoder
+from reimagen_generator.text.registry import load_text_encoder
+from reimagen_generator.training.data import ShardSource, collate
+from reimagen_generator.weights import checkpoint
+
+_Pictures = UInt8[np.ndarray, "count size size 3"]
+_PIXELS = 8 * 256**2
+"""Of a batch."""
+
+
+@dataclass(frozen=True)
+class Enlarged:
+    """What one way of enlarging pictures makes of them; the true pictures themselves are the first."""
+
+    name: str
+    psnr: float
+    """Mean, in decibels; infinite for the true pictures."""
+    gain: float
+    """Mean difference of the PSNR to bicubic enlargement's."""
+    worst_gain: float
+    """Least difference of the PSNR to bicubic enlargement's, of all pictures."""
+    grain: float
+    """Mean of `sharpness.grain`."""
+    edge_width: float
+    """Mean of `sharpness.edge_width`, in pixels."""
+
+
+def super_resolution(weights: Sequence[Path], stage: int, data: Path, count: int) -> Iterator[Enlarged]:
+    """Measure true pictures, bicubic enlargement, and a stage of each cascade.
+
+    Args:
+        weights: folders of cascades, whose stages draw pictures of one size from pictures of one other size.
+        stage: which stage of each, from 1.
+        data: folder of training shards of that size of pictures.
+        count: how many pictures, the first of the shards.
+
+    Raises:
+        ValueError: weights or data cannot be read, there are too few pictures, or the stages differ in their sizes.
+    """
+    cascades = [checkpoint.load_config(folder) for folder in weights]
+    size, factor = _sizes(cascades, stage)
+    source = ShardSource(data, size)
+    if len(source) < count:
+        raise ValueError(f"count: {data} has only {len(source):,} pictures, got {count:,}")
+    true: _Pictures = np.stack([source[index].picture for index in range(count)])
+    bicubic = np.concatenate([_bytes(enlarge(_smaller(part, factor), factor)) for part in _batches(true)])
+    yield _measure("true", true, true, bicubic)
+    yield _measure("bicubic", bicubic, true, bicubic)
+    for folder, cascade in zip(weights, cascades, strict=True):
+        config = cascade.stages[stage]
+        drawn = Stage(config, checkpoint.load_network(folder / checkpoint.stage_file(size), config.network), factor)
+        yield _measure(str(folder), _draw(drawn, load_text_encoder(cascade, folder), source, true), true, bicubic)
+
+
+def _sizes(cascades: Sequence[CascadeConfig], stage: int) -> tuple[int, int]:
+    """Return the size that the stages draw, and by which factor they enlarge."""
+    found: set[tuple[int, int]] = set()
+    for cascade in cascades:
+        factor = size_factor(cascade, stage) if stage < len(cascade.stages) else None
+        if factor is None:
+            raise ValueError(f"stage: {cascade.name} has super-resolution stages 1 to {len(cascade.stages) - 1}")
+        found.add((cascade.stages[stage].size, factor))
+    if len(found) > 1:
+        told = " and ".join(f"{size // factor} to {size}" for size, factor in sorted(found))
+        raise ValueError(f"weights: stages must enlarge between the same sizes, got {told}")
+    return found.pop()
+
+
+def _draw(stage: Stage, encoder: TextEncoder, source: ShardSource, true: _Pictures) -> _Pictures:
+    """Return what the stage draws from the true pictures, shrunk, without neighbors, each with a seed of its own."""
+    assert stage.factor is not None
+    drawn: list[_Pictures] = []
+    for part in _batches(true):
+        first = sum(map(len, drawn))
+        batch = collate([source[first + row] for row in range(len(part))], encoder, 0)
+        keys = jax.vmap(jax.random.key)(jnp.arange(first, first + len(part)))
+        conditions = stage.conditions(
+            batch.text, None, batch.neighbor_text, batch.neighbor_mask, _smaller(part, stage.factor), keys
+        )
+        drawn.append(_bytes(stage.sample_at_once(conditions, stage.config.guidance, keys)))
+    return np.concatenate(drawn)
+
+
+def _smaller(pictures: _Pictures, factor: int) -> Float[jax.Array, "count h w 3"]:
+    """Return the pictures, shrunk and rounded to bytes, as a stage gets them from the one before."""
+    return to_float(to_bytes(shrink(to_float(jnp.asarray(pictures)), factor)))
+
+
+def _bytes(pictures: Float[jax.Array, "count size size 3"]) -> _Pictures:
+    return np.asarray(to_bytes(pictures))
+
+
+def _batches(pictures: _Pictures) -> Iterator[_Pictures]:
+    count = max(1, _PIXELS // pictures.shape[1] ** 2)
+    return (pictures[first : first + count] for first in range(0, len(pictures), count))
+
+
+def _measure(name: str, pictures: _Pictures, true: _Pictures, bicubic: _Pictures) -> Enlarged:
+    gains = _psnr(pictures, true) - _psnr(bicubic, true)
+    return Enlarged(
+        name=name,
+        psnr=float(_psnr(pictures, true).mean()),
+        gain=float(gains.mean()),
+        worst_gain=float(gains.min()),
+        grain=float(np.mean([grain(picture) for picture in pictures])),
+        edge_width=float(np.nanmean([edge_width(picture) for picture in pictures])),
+    )
+
+
+def _psnr(pictures: _Pictures, true: _Pictures) -> Float[np.ndarray, " count"]:
+    errors = [np.mean((a.astype(np.float64) - b) ** 2) for a, b in zip(pictures, true, strict=True)]
+    with np.errstate(divide="ignore"):
+        return 10.0 * np.log10(255.0**2 / np.array(errors))
