@@ -20,8 +20,8 @@ from PIL import Image, ImageEnhance
 from benchmarks.shared.machine import machine
 from reimagen_demo.stack.knowledge_base import build
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.dedup.fingerprint import fingerprint, near_duplicates
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE
+from reimagen_retriever.knowledge_base.fingerprint import fingerprint, near_duplicates
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.ranking import Ranking

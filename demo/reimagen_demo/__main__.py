@@ -11,7 +11,7 @@ import typer
 from reimagen_demo.art.entities import Entity, entities
 from reimagen_demo.report.contact_sheet import Row, contact_sheet
 from reimagen_demo.stack.client import draw
-from reimagen_demo.stack.running import console, running, told
+from reimagen_demo.stack.running import console, running, report_errors
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def main(
     oneshot: Annotated[bool, typer.Option("--oneshot", help="Exit after the pictures instead of serving on.")] = False,
 ) -> None:
     """Build the demonstration's knowledge base, start Redis, retriever and generator, and draw pictures into out/."""
-    with told():
+    with report_errors():
         demonstrate(Path("build/demo"), Path("out"), stay=not oneshot)
 
 

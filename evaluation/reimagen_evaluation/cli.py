@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from reimagen_common.addresses import hosts_of, read_address
-from reimagen_common.command_line import told
+from reimagen_common.command_line import report_errors
 from reimagen_common.errors import InvalidArgument
-from reimagen_evaluation.metric_commands import distances, super_resolution
+from reimagen_evaluation.metric_commands import distances, reference_use, super_resolution
 
 app = typer.Typer(
     help="""Measure a cascade: draw a benchmark under several settings, score the pictures, write a page of results.
@@ -32,6 +32,7 @@ One folder holds it all, and every step can be killed and run again:
 
 app.command()(distances)
 app.command()(super_resolution)
+app.command()(reference_use)
 
 _Out = Annotated[Path, typer.Argument(help="Folder of this evaluation.")]
 
@@ -71,7 +72,7 @@ def bench(
     seed: Annotated[int, typer.Option(help="Draws templates and captions.")] = 0,
 ) -> None:
     """Write a benchmark's prompts into OUT/items.jsonl."""
-    with told():
+    with report_errors():
         from reimagen_evaluation.benches import coco, dream_bench, entity_draw_bench, items, wiki_images
 
         match name:
@@ -114,7 +115,7 @@ def sweep(
     text_encoder: Annotated[Path | None, typer.Option(help="Folder of the T5 that the cascade asks for.")] = None,
 ) -> None:
     """Draw what a sweep asks for and is not there yet: killed and run again, it goes on."""
-    with told(), _refused(), ExitStack() as closing:
+    with report_errors(), _refused(), ExitStack() as closing:
         from reimagen_evaluation import sweep as sweeps
         from reimagen_evaluation.benches import items
         from reimagen_evaluation.grounding import Grounding
@@ -155,7 +156,7 @@ def score(
 
     Beside the judges' scores there is always one of pixels alone: how near a picture is to a copy of its references.
     """
-    with told(), _refused():
+    with report_errors(), _refused():
         from reimagen_evaluation import scoring
         from reimagen_evaluation import sweep as sweeps
         from reimagen_evaluation.benches import items
@@ -182,7 +183,7 @@ def fid(
     subset_size: Annotated[int, typer.Option(min=2, help="Pictures in each of the kernel distance's subsets.")] = 1_000,
 ) -> None:
     """Measure how far each setting's pictures are from real ones, for the report's tables; see also `distances`."""
-    with told(), _refused():
+    with report_errors(), _refused():
         from reimagen_evaluation import sets
         from reimagen_evaluation import sweep as sweeps
         from reimagen_evaluation.features.registry import load_features
@@ -205,7 +206,7 @@ def rate(
     Each rater has an order of their own. Every rating is on the disk, in OUT/ratings.csv, when the next picture shows;
     `evaluate score` takes them in.
     """
-    with told():
+    with report_errors():
         import uvicorn
 
         from reimagen_common.http_hosts import HostGuard
@@ -227,7 +228,7 @@ def report(
     page: Annotated[Path, typer.Argument(help="Markdown file to write; its pictures go into a folder of its name.")],
 ) -> None:
     """Write a page of tables with intervals, plots and sheets, from OUT/scores.csv."""
-    with told():
+    with report_errors():
         from reimagen_evaluation import sweep as sweeps
         from reimagen_evaluation.benches import items
         from reimagen_evaluation.report.page import write

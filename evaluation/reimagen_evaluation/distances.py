@@ -6,8 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from reimagen_common.progress import progress_bar
 from reimagen_evaluation.features.folders import PictureFolder
 from reimagen_evaluation.features.network import FeatureNetwork, Features, features_of
 from reimagen_evaluation.frechet import frechet_distance, moments
@@ -63,7 +63,7 @@ def distances(
 
 
 def _looked_at(network: FeatureNetwork, pictures: PictureFolder, batch_size: int, folder: Path) -> Features:
-    with tqdm(total=len(pictures), desc=f"{network.name}: {folder.name}", unit="picture") as bar:
+    with progress_bar(len(pictures), f"{network.name}: {folder.name}", "images") as bar:
         rows = []
         for batch in _batches(pictures, batch_size):
             rows.append(features_of(network, batch))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reimagen_common.command_line import told
+from reimagen_common.command_line import report_errors
 from reimagen_common.errors import InvalidArgument
 
 
@@ -29,7 +29,7 @@ def distances(
     batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
 ) -> None:
     """Print the Fréchet and the kernel distance of pictures to real ones: FID and KID, in Inception's features."""
-    with told():
+    with report_errors():
         from reimagen_evaluation import distances as measuring
         from reimagen_evaluation.features.registry import load_features
 
@@ -54,7 +54,7 @@ def super_resolution(
     count: Annotated[int, typer.Option(min=1, help="How many pictures, the first of the shards.")] = 50,
 ) -> None:
     """Print how well a stage enlarges true pictures that were shrunk: PSNR beside bicubic, grain and edge width."""
-    with told():
+    with report_errors():
         from reimagen_evaluation.super_resolution import super_resolution as measure
 
         try:
@@ -68,6 +68,26 @@ def super_resolution(
                 psnr = f"{row.psnr:.2f} | {row.gain:+.2f} | {row.worst_gain:+.2f}" if row is not true else "| |"
                 grain, width = _beside(row.grain, true.grain), _beside(row.edge_width, true.edge_width)
                 typer.echo(f"| {row.name} | {psnr} | {grain} | {width} |")
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+
+def reference_use(
+    weights: Annotated[Path, typer.Argument(help="Folder of a cascade.")],
+    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of pictures.")],
+    stage: Annotated[int, typer.Option(min=0, help="Which stage, from 0.")] = 0,
+    count: Annotated[int, typer.Option(min=16, help="How many samples.")] = 128,
+    neighbors: Annotated[int, typer.Option(min=1, max=16, help="Of each sample, the first of them.")] = 2,
+) -> None:
+    """Print a stage's loss with the right neighbors, with another picture's, and with none, by time."""
+    with report_errors():
+        from reimagen_evaluation.reference_use import reference_use as measure
+
+        typer.echo("| time | right | shuffled | none | right / shuffled |\n|---|---|---|---|---|")
+        try:
+            for row in measure(weights, stage, data, count, neighbors):
+                figures = f"{row.right:.4f} | {row.shuffled:.4f} | {row.none:.4f} | {row.right / row.shuffled:.3f}"
+                typer.echo(f"| {row.time:g} | {figures} |")
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
 

@@ -32,11 +32,11 @@ from pathlib import Path
 from reimagen_demo import __main__ as demo
 from reimagen_demo.stack.client import draw
 from reimagen_demo.art.entities import entities
-from reimagen_demo.stack.running import told
+from reimagen_demo.stack.running import report_errors
 
 few = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
 samples = (demo.Sample("a panda in the snow", 16, seed=1),)
-with told():
+with report_errors():
     demo.demonstrate(Path(sys.argv[1]), Path(sys.argv[2]), wanted=few, samples=samples, stay=True)
 """
 

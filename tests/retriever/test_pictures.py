@@ -7,8 +7,8 @@ from PIL import Image
 
 from reimagen_generator.diffusion.references import square as shown
 from reimagen_generator.generation.images import decode
-from reimagen_retriever.dedup.fingerprint import fingerprint, near_duplicates
-from reimagen_retriever.dedup.pixels import cropped, padded
+from reimagen_retriever.knowledge_base.fingerprint import fingerprint, near_duplicates
+from reimagen_retriever.neighbors.pixels import cropped, padded
 
 
 def file(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:

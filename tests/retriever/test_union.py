@@ -21,10 +21,10 @@ from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.cli import app
-from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.ingest.build import BuildOptions, build
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.pair import SourcePair

@@ -12,7 +12,7 @@ from reimagen_demo.art.entities import Entity, entities
 from reimagen_demo.report.contact_sheet import Row, contact_sheet, webp
 from reimagen_demo.scenes.registry import SCENES
 from reimagen_demo.stack.client import draw
-from reimagen_demo.stack.running import console, running, told
+from reimagen_demo.stack.running import console, running, report_errors
 
 SIZE = 256
 WEBP_BYTES = 300_000
@@ -55,7 +55,7 @@ def compare(url: str, drawn: Sequence[str], size: int = SIZE) -> list[Row]:
 def main() -> None:
     """Writes out/with-and-without.png, and the same as WebP for the documentation."""
     out = Path("out/with-and-without.png")
-    with told(), running(Path("build/demo")) as system:
+    with report_errors(), running(Path("build/demo")) as system:
         rows = compare(system.generator.url, prompts())
         sheet = contact_sheet(rows)
         out.parent.mkdir(exist_ok=True)

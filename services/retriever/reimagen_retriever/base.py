@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from reimagen_common.errors import Damaged, InvalidArgument
-from reimagen_retriever.dedup.fingerprint_index import FOLDER
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.dense_search import DenseSearcher
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.fingerprint import FOLDER
 from reimagen_retriever.knowledge_base.integrity import FinishedFile, checked_files, damages, lucene_files
 from reimagen_retriever.knowledge_base.manifest import (
     Changes,

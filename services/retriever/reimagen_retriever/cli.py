@@ -6,22 +6,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from reimagen_common.command_line import read_settings, told, variables_help
+from reimagen_common.command_line import read_settings, report_errors, variables_help
 from reimagen_retriever import tables
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.dedup.pixels import LARGEST_SIDE
-from reimagen_retriever.index.analysis import Analysis, Language
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, Relevance
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.ingest.build import BuildOptions
 from reimagen_retriever.ingest.build import build as build_knowledge_base
 from reimagen_retriever.ingest.filters import SourceFilters
+from reimagen_retriever.knowledge_base.analysis import Analysis, Language
 from reimagen_retriever.knowledge_base.manifest import Manifest
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.commands import add, remove
 from reimagen_retriever.maintenance.commands import compact, restore, snapshot, union, verify
 from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
 from reimagen_retriever.neighbors.export import export
+from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
 from reimagen_retriever.neighbors.shards import Options
 from reimagen_retriever.nothing_found import why
 from reimagen_retriever.search import DEFAULT_K, Defaults, Method, Search, explain, find
@@ -119,7 +119,7 @@ def build(
     in KB_DIR is replaced in one step at the end; a service that serves it goes over to the new one by itself.
     --ray builds the same base from WebDataset shards, each of which a worker reads and checks.
     """
-    with told():
+    with report_errors():
         options = BuildOptions(
             analysis=Analysis(language=language, k1=k1, b=b),
             filters=SourceFilters(
@@ -160,7 +160,7 @@ def vectors(
     Interrupted, it goes on where it was when it is called again. A service that serves the base goes over by itself.
     Building the base anew takes the vectors with it.
     """
-    with told():
+    with report_errors():
         manifest = make_vectors(knowledge_base, encoder, of, given)
         typer.echo(f"{knowledge_base}: {_vectors_summary(manifest)}")
 
@@ -202,7 +202,7 @@ def search(
     ] = None,
 ) -> None:
     """Search a knowledge base without a service."""
-    with told():
+    with report_errors():
         filters = Filters(
             licenses=tuple(licenses or ()),
             sources=tuple(sources or ()),
@@ -262,7 +262,7 @@ def neighbors(
     A pair's caption is the query; itself and near-duplicates of its picture are left out. Interrupted, it goes on where
     it was when it is called again. --ray writes the same files.
     """
-    with told():
+    with report_errors():
         options = Options(k, relevance, size)
         stats = export(knowledge_base, out, options, [read_evaluation_set(path) for path in exclude or ()], ray)
         typer.echo(f"{out}: {stats.count:,} pairs, {stats.with_all_neighbors:,} of them with {k} neighbors")
@@ -274,7 +274,7 @@ def neighbors(
 @app.command()
 def describe(knowledge_base: KnowledgeBaseFolder) -> None:
     """Tell what a knowledge base holds."""
-    with told():
+    with report_errors():
         base = KnowledgeBase.open(knowledge_base)
         manifest = base.manifest
         base.close()
@@ -327,7 +327,7 @@ def serve(
         "redis_url": redis_url,
         "processes": processes,
     }
-    with told():
+    with report_errors():
         run(read_settings(Settings, given))
 
 

@@ -11,9 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from reimagen_common import tracing
 from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_common.single_flight import SingleFlight
 from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.cache import AnswerCache, CacheState, SingleFlight
+from reimagen_retriever.cache import AnswerCache, CacheState
 from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.checks import refuse_bad_id

@@ -7,7 +7,7 @@ from PIL import Image
 from reimagen_demo.art.entities import entities
 from reimagen_demo.art.icons import STYLES, Art
 from reimagen_demo.art.pictures import PairPictures
-from reimagen_retriever.dedup.fingerprint import fingerprint, near_duplicates
+from reimagen_retriever.knowledge_base.fingerprint import fingerprint, near_duplicates
 
 # Books, bank notes, calendars, birds, drops, hats that differ in a color or a detail; the nearest of the whole art.
 ALIKE = ("1f4d5", "1f4d7", "1f4d8", "1f4b5", "1f4b6", "1f4c6", "1f5d3", "1f426", "1f426-200d-2b1b", "1f4a7", "1f94d")

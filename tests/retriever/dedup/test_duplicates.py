@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from reimagen_retriever.dedup.duplicates import DuplicateFinder
-from reimagen_retriever.dedup.fingerprint import near_duplicates
 from reimagen_retriever.dedup.fingerprint_index import AddedFingerprints, FingerprintWriter, KeptFingerprints
+from reimagen_retriever.knowledge_base.fingerprint import near_duplicates
 
 
 def one_by_one(fingerprints: NDArray[np.uint8]) -> list[str]:

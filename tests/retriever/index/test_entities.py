@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reimagen_retriever.index.analysis import Analysis, Analyzer, Language
+from reimagen_retriever.index.analysis import Analyzer
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.entities import ThingReader
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.analysis import Analysis, Language
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 CAPTIONS = (

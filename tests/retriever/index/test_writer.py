@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from reimagen_common.errors import ReimagenError
-from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.jvm import in_java, start_jvm
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 WORDS = [

@@ -14,9 +14,9 @@ from PIL import Image
 
 from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.ingest.build import BuildOptions, build
 from reimagen_retriever.ingest.filters import SourceFilters
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair

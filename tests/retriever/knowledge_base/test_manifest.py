@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reimagen_common.errors import InvalidArgument, NotFound
-from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp, read_manifest, write_manifest
 
 MANIFEST = Manifest(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, read_picture
-from reimagen_retriever.dedup.fingerprint import fingerprint
+from reimagen_retriever.knowledge_base.fingerprint import fingerprint
 from reimagen_retriever.knowledge_base.pair import RejectedError
 from reimagen_retriever.knowledge_base.picture import PictureFacts, picture_to_store
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.bm25 import BM25Index, Relevance
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.export import export

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from reimagen_common.progress import progress_bar
 from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.diffusion.resize import shrink, to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
@@ -54,7 +54,7 @@ def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, sha
     encoder = load_text_encoder(cascade, weights)
     chosen = np.random.default_rng(0).random(len(source)) < share
     out.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(source), unit="sample") as progress:
+    with progress_bar(len(source), "redrawing", "samples") as progress:
         for first in range(0, len(source), _SHARD_SAMPLES):
             indices = range(first, min(first + _SHARD_SAMPLES, len(source)))
             path = out / f"{first // _SHARD_SAMPLES:05d}.tar"

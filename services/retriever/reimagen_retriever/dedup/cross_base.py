@@ -6,12 +6,12 @@ from itertools import chain
 from pathlib import Path
 
 from reimagen_common.errors import Damaged
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.dedup.fingerprint_index import ADDED, AddedFingerprints, KeptFingerprints
 from reimagen_retriever.index.filters import EVERYTHING
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
-from reimagen_retriever.maintenance.progress import progress_bar
 
 _AT_ONCE = 1_000
 
@@ -36,7 +36,7 @@ def duplicates_across(parts: Sequence[Path]) -> dict[str, str]:
         for folder in parts:
             part = _Part(folder)
             opened.callback(part.close)
-            with progress_bar(f"comparing {folder}", part.pairs if earlier else 0) as progress:
+            with progress_bar(part.pairs if earlier else 0, f"comparing {folder}", "pairs") as progress:
                 for pairs in part.in_groups() if earlier else ():
                     for pair in pairs:
                         fingerprint = None if pair.duplicate_of else part.kept.of(pair.place)

@@ -17,7 +17,7 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from reimagen_retriever.dedup.fingerprint import (
+from reimagen_retriever.knowledge_base.fingerprint import (
     FARTHEST,
     FARTHEST_OF_SPREAD,
     GRID,

@@ -21,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reimagen_retriever.dedup.duplicates import cells_around, cells_of
-from reimagen_retriever.dedup.fingerprint import GRID, near_duplicates
 from reimagen_retriever.knowledge_base.appended import Record, read_appended
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.fingerprint import FOLDER, GRID, near_duplicates
 from reimagen_retriever.knowledge_base.syncing import allocated_array
 
-FOLDER = "fingerprints"
 ADDED = f"{FOLDER}/added"
 """See `Changes.appended`."""
 _LENGTH = GRID * GRID * 3

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from reimagen_retriever.index.analysis import Analysis, Analyzer
+from reimagen_retriever.index.analysis import Analyzer
 from reimagen_retriever.index.entities import Thing, ThingReader, Things
 from reimagen_retriever.index.filters import EVERYTHING, Filters, filtered, naming
 from reimagen_retriever.index.hits import Hit, TermScore
 from reimagen_retriever.index.in_bulk import Ranking, document_frequencies
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.index.pairs import PairIndex
+from reimagen_retriever.knowledge_base.analysis import Analysis
 
 _FIELD = "contents"
 _LEAST_DEPTH = 32

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_retriever.dedup.pixels import read_rgb
+from reimagen_common.pictures import read_picture
 
 _SIDES = tuple[int, int]
 
@@ -59,7 +59,7 @@ class PictureInput:
 
     def pixels(self, data: bytes) -> NDArray[np.float32]:
         """A picture's file as (3, height, width)."""
-        picture = read_rgb(data, None)
+        picture = read_picture(data, None).rgb
         if self.shortest_edge:
             shorter = min(picture.size)
             width, height = (int(self.shortest_edge * side / shorter) for side in picture.size)

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from reimagen_common.errors import Unavailable
-from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.index.analysis import lucene_analyzer
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 UNSAFE_FROM = 0.5
@@ -39,7 +40,7 @@ class IndexWriter:
         start_jvm()
         self._folder = folder
         analysis = analysis or Analysis()
-        config = java_class("org.apache.lucene.index.IndexWriterConfig")(analysis.analyzer())
+        config = java_class("org.apache.lucene.index.IndexWriterConfig")(lucene_analyzer(analysis.language))
         config.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")())
         config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
         config.setCommitOnClose(False)

@@ -15,10 +15,10 @@ from typing import NoReturn
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
-from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
+from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.cluster import connected, spread
 from reimagen_retriever.dedup.fingerprint_index import FingerprintWriter
-from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.ingest.checking import checked
 from reimagen_retriever.ingest.filters import SourceFilters
@@ -31,14 +31,14 @@ from reimagen_retriever.ingest.shard_work import (
     ShardWork,
     write_shard,
 )
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.checksums import checksums
 from reimagen_retriever.knowledge_base.folder_lock import LOCK, LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.knowledge_base.leftovers import remove_leftovers
 from reimagen_retriever.knowledge_base.manifest import (
     FORMAT_VERSION,
     Manifest,
-    Union,
     manifest_stamp,
-    read_any,
     write_manifest,
 )
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError
@@ -138,7 +138,7 @@ def _take_in(source: Source, folder: Path, journal: Journal, options: BuildOptio
         if record.complete:
             return []
     _remove_other_shards(folder, shards)
-    with _progress("building", source.size(), entries) as progress:
+    with progress_bar(source.size() or None, "building", "pairs", done=entries) as progress:
         told = _Told(progress)
         if ray is None:
             _take_in_here(source, folder, journal, options, selection, shards, entries, told)
@@ -255,7 +255,10 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
         raise InvalidArgument(f"nothing could be taken from it ({counts or 'it is empty'})", field="source")
     shutil.rmtree(folder / "lucene", ignore_errors=True)
     fingerprints = FingerprintWriter(folder, pairs)
-    with IndexWriter(folder / "lucene", options.analysis) as index, _progress("indexing", pairs) as progress:
+    with (
+        IndexWriter(folder / "lucene", options.analysis) as index,
+        progress_bar(pairs, "indexing", "pairs") as progress,
+    ):
         for record in journal.records():
             for stored, fingerprint in record.pairs_and_fingerprints():
                 index.add(stored)
@@ -298,18 +301,6 @@ class _Told:
             self.progress.write(_sentence(rejected), file=sys.stderr)
 
 
-def _progress(work: str, total: int, done: int = 0) -> "tqdm[NoReturn]":
-    return tqdm(
-        total=total or None,
-        initial=done,
-        desc=work,
-        unit=" pairs",
-        dynamic_ncols=True,
-        disable=None,
-        mininterval=0.5,
-    )
-
-
 def _sentence(rejected: Rejected) -> str:
     detail = f" ({rejected.detail})" if rejected.detail else ""
     return f"left out {rejected.place}: {rejected.reason}{detail}".encode("utf-8", "backslashreplace").decode()
@@ -332,17 +323,3 @@ def _remove_other_shards(folder: Path, shards: list[Shard]) -> None:
     for path in (folder / "shards").glob("*.tar"):
         if path.name not in {shard.name for shard in shards}:
             path.unlink()
-
-
-def remove_leftovers(knowledge_base: Path, unfinished: str = "") -> None:
-    """Removes what replaced bases and interrupted builds left, but for the one that goes on."""
-    try:
-        manifest = read_any(knowledge_base)
-        current = "" if isinstance(manifest, Union) else manifest.folder
-    except NotFound:
-        current = ""
-    except InvalidArgument:
-        return  # Nobody can tell what belongs to a base of another version; it stays until the new one is whole.
-    for leftover in knowledge_base.glob("data-*"):
-        if leftover.name not in {current, unfinished}:
-            shutil.rmtree(leftover)

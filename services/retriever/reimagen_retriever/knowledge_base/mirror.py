@@ -12,8 +12,8 @@ import shutil
 from pathlib import Path
 
 from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, Unavailable
-from reimagen_retriever.ingest.build import remove_leftovers
 from reimagen_retriever.knowledge_base.folder_lock import Holder, locked
+from reimagen_retriever.knowledge_base.leftovers import remove_leftovers
 from reimagen_retriever.knowledge_base.manifest import (
     MANIFEST,
     Manifest,

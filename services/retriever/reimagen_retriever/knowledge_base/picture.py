@@ -4,7 +4,7 @@ import io
 from dataclasses import dataclass, field
 
 from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, PictureError, read_picture
-from reimagen_retriever.dedup.fingerprint import DECODED_SIDE, fingerprint_of
+from reimagen_retriever.knowledge_base.fingerprint import DECODED_SIDE, fingerprint_of
 from reimagen_retriever.knowledge_base.pair import MediaType, RejectedError
 
 _MEDIA_TYPES: dict[str, MediaType] = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
@@ -19,7 +19,7 @@ class PictureFacts:
     width: int
     height: int
     fingerprint: bytes = field(default=b"", compare=False)
-    """By which near-duplicates are told, see `neighbors.fingerprint`."""
+    """By which near-duplicates are told, see `knowledge_base.fingerprint`."""
 
 
 def picture_to_store(data: bytes) -> tuple[bytes, PictureFacts]:

@@ -17,7 +17,7 @@ from typing import TypeVar
 import diskcache
 
 from reimagen_common.errors import Unavailable
-from reimagen_retriever.cache import SingleFlight
+from reimagen_common.single_flight import SingleFlight
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.manifest import MANIFEST, PictureStore
 from reimagen_retriever.knowledge_base.pair import StoredPair

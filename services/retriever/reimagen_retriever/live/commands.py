@@ -13,7 +13,7 @@ import typer
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.addresses import read_address
-from reimagen_common.command_line import told
+from reimagen_common.command_line import report_errors
 from reimagen_common.errors import ReimagenError, from_rpc_error
 from reimagen_retriever.knowledge_base.checks import refuse_bad_id
 from reimagen_retriever.knowledge_base.folder_lock import Holder
@@ -51,7 +51,7 @@ def add(
 
     Where the base has vectors, its encoder makes those of the new pairs.
     """
-    with told():
+    with report_errors():
         rejections = Rejections(_tell)
         pairs = open_source(source)
         groups = checked_groups(chain(pairs.entries(), pairs.left_over()), rejections)
@@ -91,7 +91,7 @@ def remove(
 
     When this command ends no search finds them: a service that serves KB_DIR goes over within a second.
     """
-    with told():
+    with report_errors():
         for number, identifier in enumerate(ids):
             refuse_bad_id(identifier, f"ids[{number}]")
         if address:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from reimagen_common.errors import Damaged, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.dedup.fingerprint_index import ADDED, FOLDER, AddedFingerprints, KeptFingerprints, record
+from reimagen_retriever.dedup.fingerprint_index import ADDED, AddedFingerprints, KeptFingerprints, record
 from reimagen_retriever.dedup.relabel import marked
 from reimagen_retriever.index.dense_delta import FLOAT16
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.appended import AppendedWriter
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.fingerprint import FOLDER
 from reimagen_retriever.knowledge_base.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.knowledge_base.manifest import Changes, Vectors, mark_commit, read_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reimagen_common.command_line import told
+from reimagen_common.command_line import report_errors
 from reimagen_retriever.knowledge_base.manifest import Union, read_any
 from reimagen_retriever.maintenance import compact as compacting
 from reimagen_retriever.maintenance import snapshot as snapshots
@@ -21,7 +21,7 @@ def compact(knowledge_base: KnowledgeBaseFolder) -> None:
     The base is written anew beside the old one, which needs as much room again, and replaced in one step. A service
     that serves it goes on meanwhile and then goes over to the new files by itself; until then it takes no changes.
     """
-    with told():
+    with report_errors():
         before = _bytes(knowledge_base)
         manifest = compacting.compact(knowledge_base)
         typer.echo(
@@ -35,7 +35,7 @@ def verify(knowledge_base: KnowledgeBaseFolder) -> None:
 
     A service may go on serving and writing meanwhile. What is damaged is told by its place on standard output.
     """
-    with told():
+    with report_errors():
         manifest, damages = verified(knowledge_base)
         for damage in damages:
             typer.echo(f"{damage.place}: {damage.what}")
@@ -54,7 +54,7 @@ def snapshot(
     On the same disk this takes next to no room: files that never change again are hard links. A snapshot is a
     knowledge base itself; `restore` puts it in the place of another. A snapshot of a union has its parts in it.
     """
-    with told():
+    with report_errors():
         manifest = snapshots.snapshot(knowledge_base, destination)
         typer.echo(f"{destination}: {manifest.pairs:,} pairs, generation {manifest.generation}")
 
@@ -69,7 +69,7 @@ def restore(
 
     What was added to KB_DIR since is lost. A service that serves it goes over to the snapshot by itself.
     """
-    with told():
+    with report_errors():
         manifest = snapshots.restore(snapshot, knowledge_base)
         typer.echo(f"{knowledge_base}: {manifest.pairs:,} pairs, generation {manifest.generation}")
 
@@ -89,7 +89,7 @@ def union(
 
     Changes go to the bases; a service takes them up when this command is called again, or at its next start.
     """
-    with told():
+    with report_errors():
         manifest = unite(folder, parts, near_duplicates=near_duplicates)
         typer.echo(
             f"{folder}: {len(parts)} knowledge bases, {manifest.pairs:,} pairs, generation {manifest.generation}"

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reimagen_common.errors import Damaged
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.dedup.duplicates import DuplicateFinder
-from reimagen_retriever.dedup.fingerprint import fingerprint
 from reimagen_retriever.dedup.fingerprint_index import (
     ADDED,
     FOLDER,
@@ -20,16 +20,16 @@ from reimagen_retriever.dedup.fingerprint_index import (
     KeptFingerprints,
 )
 from reimagen_retriever.index.writer import IndexWriter
-from reimagen_retriever.ingest.build import remove_leftovers
 from reimagen_retriever.knowledge_base.checksums import checksums
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.fingerprint import fingerprint
 from reimagen_retriever.knowledge_base.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.knowledge_base.leftovers import remove_leftovers
 from reimagen_retriever.knowledge_base.manifest import FORMAT_VERSION, Manifest, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import ShardWriter
 from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
-from reimagen_retriever.maintenance.progress import progress_bar
 from reimagen_retriever.vectors.carry import carry_vectors
 
 
@@ -78,7 +78,7 @@ def _rewritten(base: KnowledgeBase, old_folder: Path, folder: Path) -> Manifest:
     with (
         ShardWriter(folder / "shards") as shards,
         IndexWriter(folder / "lucene", analysis) as index,
-        progress_bar("compacting", base.manifest.pairs) as progress,
+        progress_bar(base.manifest.pairs, "compacting", "pairs") as progress,
     ):
         for document in base.index.in_order():
             old = base.index.pair(document)

@@ -14,9 +14,11 @@ from pathlib import Path
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.dedup.cross_base import duplicates_across
-from reimagen_retriever.dedup.fingerprint_index import ADDED, FOLDER
-from reimagen_retriever.ingest.build import refuse_foreign_folder, remove_leftovers
+from reimagen_retriever.dedup.fingerprint_index import ADDED
+from reimagen_retriever.ingest.build import refuse_foreign_folder
+from reimagen_retriever.knowledge_base.fingerprint import FOLDER
 from reimagen_retriever.knowledge_base.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.knowledge_base.leftovers import remove_leftovers
 from reimagen_retriever.knowledge_base.manifest import (
     Manifest,
     Union,

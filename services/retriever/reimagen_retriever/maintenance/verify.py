@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from reimagen_common.errors import Damaged
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.base import KnowledgeBase, fingerprint_files, vector_files
 from reimagen_retriever.dedup.fingerprint_index import ADDED, RECORD_BYTES
 from reimagen_retriever.index.dense_delta import FLOAT16
@@ -19,7 +20,6 @@ from reimagen_retriever.knowledge_base.manifest import Manifest, read_any, read_
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.knowledge_base.union import united
-from reimagen_retriever.maintenance.progress import progress_bar
 
 
 def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
@@ -76,7 +76,7 @@ def _pairs(knowledge_base: Path, base: KnowledgeBase) -> Iterator[Damage]:
     manifest = base.manifest
     ids: Counter[bytes] = Counter()
     licenses: Counter[str] = Counter()
-    with progress_bar("verifying", manifest.pairs) as progress:
+    with progress_bar(manifest.pairs, "verifying", "pairs") as progress:
         pairs = (base.index.pair(document) for document in base.index.in_order())
         for name, group in groupby(pairs, key=lambda pair: pair.shard):
             members, unreadable = _members(

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.dedup.fingerprint import near_duplicates
+from reimagen_retriever.knowledge_base.fingerprint import near_duplicates
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.neighbors.knn import Fingerprints
 
@@ -124,9 +124,7 @@ def _in_batches(
     fingerprints = Fingerprints(base)
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(
-            total=len(documents), desc=work, unit=" pairs", dynamic_ncols=True, disable=None, mininterval=0.5
-        ) as progress,
+        progress_bar(len(documents), work, "pairs") as progress,
     ):
         for first in range(0, len(documents), _AT_ONCE):
             pairs = [base.index.pair(document) for document in documents[first : first + _AT_ONCE]]

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from tqdm import tqdm
 
 from reimagen_common.errors import InvalidArgument, first_fault
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cluster import connected, spread
 from reimagen_retriever.index.bm25 import Relevance
@@ -148,7 +147,8 @@ def _write(
         if ray is not None:
             stack.enter_context(connected(ray))
         captions = read_captions(base.index, documents)
-        progress = stack.enter_context(_progress(len(documents), sum(len(shard.documents) for shard in missing)))
+        left = sum(len(shard.documents) for shard in missing)
+        progress = stack.enter_context(progress_bar(len(documents), "neighbors", "pairs", done=len(documents) - left))
         written: Iterator[WrittenShard]
         if ray is None:
             writer = stack.enter_context(ShardWriter(base, captions, os.cpu_count() or 1, options, progress.update))
@@ -162,15 +162,3 @@ def _write(
                 progress.write(broken, file=sys.stderr)
             if ray is not None:
                 progress.update(len(shard.documents))
-
-
-def _progress(total: int, missing: int) -> "tqdm[NoReturn]":
-    return tqdm(
-        total=total,
-        initial=total - missing,
-        desc="neighbors",
-        unit=" pairs",
-        dynamic_ncols=True,
-        disable=None,
-        mininterval=0.5,
-    )

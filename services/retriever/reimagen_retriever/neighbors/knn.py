@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.dedup.fingerprint import Fingerprint, fingerprint, near_duplicates
 from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.fingerprint import Fingerprint, fingerprint, near_duplicates
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.neighbors.captions import Captions
 from reimagen_retriever.search import MAXIMUM_QUERY_CHARACTERS

@@ -22,13 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reimagen_common.errors import NotFound, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.dedup.pixels import cropped, padded
 from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import EXTENSIONS
 from reimagen_retriever.knowledge_base.syncing import write_whole
 from reimagen_retriever.neighbors.captions import Captions
 from reimagen_retriever.neighbors.knn import Found, NeighborFinder
+from reimagen_retriever.neighbors.pixels import cropped, padded
 
 _BATCH = 64
 _KEPT_NEIGHBORS = 256

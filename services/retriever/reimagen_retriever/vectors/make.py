@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.dense import DenseWriter, kind_for
 from reimagen_retriever.index.encoder import Encoder
@@ -17,7 +18,6 @@ from reimagen_retriever.knowledge_base.folder_lock import LOCK_WAIT_SECONDS, Hol
 from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
-from reimagen_retriever.maintenance.progress import progress_bar
 from reimagen_retriever.vectors.precomputed import Of, Precomputed
 
 _AT_ONCE = 256
@@ -89,7 +89,7 @@ def _write(base: KnowledgeBase, encoder: Encoder, of: Of, precomputed: Precomput
     """Writes the vectors into a folder, and returns their minimum cosine."""
     documents = base.index.in_order()
     writer = DenseWriter(folder, len(documents), encoder.dimension)
-    with progress_bar("encoding", len(documents)) as progress:
+    with progress_bar(len(documents), "encoding", "pairs") as progress:
         progress.update(writer.done)
         while writer.done < len(documents):
             pairs = [base.index.pair(document) for document in documents[writer.done : writer.done + _AT_ONCE]]

@@ -13,21 +13,12 @@ LARGEST_PNG = 64
 """Side in pixels up to which squares are stored as PNG, larger ones as WebP."""
 
 
-def read_rgb(data: bytes, side: int | None = LARGEST_SIDE) -> Image.Image:
-    """A picture's file as an upright RGB picture over white, at most `side` pixels a side.
-
-    Raises:
-        PictureError: it is no readable picture.
-    """
-    return read_picture(data, side).rgb
-
-
 def cropped(data: bytes, size: int) -> tuple[str, bytes]:
     """The middle of a picture as a square file of `size` pixels, and its extension: what a network learns to draw.
 
     A padded picture would teach it to draw bars.
     """
-    picture = read_rgb(data)
+    picture = read_picture(data, LARGEST_SIDE).rgb
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     return _file(picture.crop((left, top, left + side, top + side)), size)
@@ -38,7 +29,7 @@ def padded(data: bytes, size: int) -> tuple[str, bytes]:
 
     The generator pads a neighbor with its border's mean color rather than lose what stands at its edge.
     """
-    picture = read_rgb(data)
+    picture = read_picture(data, LARGEST_SIDE).rgb
     side = max(picture.size)
     pixels = np.asarray(picture)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reimagen_retriever.dedup.pixels import read_rgb
+from reimagen_common.pictures import read_picture
 
 GRID = 8
 FARTHEST = 4.0
@@ -18,6 +18,8 @@ FARTHEST_OF_SPREAD = 0.25
 """And at most this share of either one's standard deviation: faint pictures differ little from one another."""
 ROUNDING = 0.5
 """Less than this is always near: rounding to whole colors makes as much."""
+FOLDER = "fingerprints"
+"""Of a base's fingerprints, within its data folder."""
 DECODED_SIDE = 64
 """A picture is decoded no larger for its fingerprint."""
 
@@ -31,7 +33,7 @@ def fingerprint(data: bytes) -> Fingerprint:
     Raises:
         PictureError: it is no readable picture.
     """
-    return fingerprint_of(read_rgb(data, DECODED_SIDE))
+    return fingerprint_of(read_picture(data, DECODED_SIDE).rgb)
 
 
 def fingerprint_of(picture: Image.Image) -> Fingerprint:
