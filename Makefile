@@ -16,7 +16,7 @@ export PIP_NO_INPUT := 1
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
 
-demo: install ## build the demo knowledge base, start everything, draw pictures into out/ (ONESHOT=1 exits after them)
+demo: install ## build the demo knowledge base, start everything, draw images into out/ (ONESHOT=1 exits after them)
 	@$(BIN)/python -m reimagen_demo $(if $(filter-out 0,$(ONESHOT)),--oneshot)
 
 kb: install ## build the demo knowledge base only, into build/demo/kb

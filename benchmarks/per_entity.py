@@ -69,7 +69,7 @@ def measure(find: Find, asked: Sequence[Question], of_each: int) -> tuple[float,
         started = time.perf_counter()
         hits = find(question.prompt, of_each * len(question.things), 0.0, DEFAULT_RELEVANCE)
         taken.append((time.perf_counter() - started) * 1e3)
-        right += Counter(hit.pair.contents for hit in hits) == dict.fromkeys(question.things, of_each)
+        right += Counter(hit.pair.caption for hit in hits) == dict.fromkeys(question.things, of_each)
     return right / len(asked), statistics.median(taken)
 
 

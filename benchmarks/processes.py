@@ -82,7 +82,7 @@ def measure(base: Path, log: Path, processes: int) -> tuple[float, float]:
 
 def main(pairs: int) -> None:
     """Measures, and prints the table."""
-    print(f"One service in several processes, {pairs:,} pairs, k = 2 with pictures, uncached; {machine()}")
+    print(f"One service in several processes, {pairs:,} pairs, k = 2 with images, uncached; {machine()}")
     with tempfile.TemporaryDirectory() as folder:
         source, base = Path(folder, "source"), Path(folder, "kb")
         source.mkdir()

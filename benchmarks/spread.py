@@ -1,6 +1,6 @@
 """What building and neighbors cost a pair, in one process, in two beside each other, and spread over a local Ray.
 
-Made-up captions and pictures of 256 pixels lie in WebDataset shards. Pairs a second depend on what else the machine
+Made-up captions and images of 256 pixels lie in WebDataset shards. Pairs a second depend on what else the machine
 does; the processor's time hardly does. It is told apart for the workers, of which there may be many, and for the
 process that was started, which is one. Needs Ray (`pip install 'reimagen-retriever[ray]'`).
 
@@ -37,7 +37,7 @@ OPTIONS = Options(2, DEFAULT_RELEVANCE, 64)
 
 
 def write_shards(folder: Path, pairs: int) -> Path:
-    """Shards of captions and noisy pictures of 256 pixels, in two folders of half of them, and in one of all."""
+    """Shards of captions and noisy images of 256 pixels, in two folders of half of them, and in one of all."""
     random = np.random.default_rng(0)
     captions = texts(pairs, CAPTION_WORDS, seed=1)
     for name in ("all", "0", "1"):

@@ -30,7 +30,7 @@ def features(rows: int, channels: int) -> _Pair:
     return first.astype(np.float32), second.astype(np.float32)
 
 
-@pytest.mark.parametrize(("rows", "channels"), [(1500, 96), (120, 192)], ids=["many pictures", "few pictures"])
+@pytest.mark.parametrize(("rows", "channels"), [(1500, 96), (120, 192)], ids=["many images", "few images"])
 def test_the_frechet_distance(fidelity: Any, rows: int, channels: int) -> None:
     pair = features(rows, channels)
     theirs = fidelity.metric_fid.fid_statistics_to_metric(

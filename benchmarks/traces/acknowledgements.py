@@ -77,7 +77,7 @@ class Call:
 class Answered:
     """A call of the client's: what the answer said, and what the commit behind it consists of."""
 
-    generation: str
+    revision: str
     files: frozenset[str]
 
 
@@ -108,10 +108,10 @@ def faults(made: list[Call], folder: Path, answered: Answered, seen: Counter[str
     sends = [
         call
         for call in made
-        if call.name in _SENDS and answered.generation in call.text and "TCP" in call.text.split(">")[0] + ">"
+        if call.name in _SENDS and answered.revision in call.text and "TCP" in call.text.split(">")[0] + ">"
     ]
     if not sends:
-        yield f"{answered.generation}: its answer is not in the trace"
+        yield f"{answered.revision}: its answer is not in the trace"
         return
     sent = min(call.began for call in sends)
     before = [call for call in made if call.began < sent and call.worked]
@@ -125,23 +125,23 @@ def faults(made: list[Call], folder: Path, answered: Answered, seen: Counter[str
         last = max(call.ended for call in writes)
         seen[_synced(Path(name).parent.name.partition("-")[0])] += 1
         if not any(call.path == written_as and call.began > last for call in synced):
-            yield f"{answered.generation}: {name} was not synced after its last write"
+            yield f"{answered.revision}: {name} was not synced after its last write"
         if written_as != path:
             renamed = [
                 call for call in before if call.name in _RENAMES and f'{path}"' in call.text and call.ended < sent
             ]
             seen["commits renamed, and their folder synced then"] += 1
             if not renamed:
-                yield f"{answered.generation}: {name} was not renamed"
+                yield f"{answered.revision}: {name} was not renamed"
             elif not any(call.path == str(Path(path).parent) and call.began > renamed[-1].ended for call in synced):
-                yield f"{answered.generation}: the folder of {name} was not synced after it was renamed"
+                yield f"{answered.revision}: the folder of {name} was not synced after it was renamed"
         made_new = [
             call for call in before if call.name == "openat" and f'"{path}"' in call.text and "O_CREAT" in call.text
         ]
         if path.endswith((".tar", "/added")) and made_new:
             seen["folders of new shards and of new files that are appended to synced"] += 1
             if not any(call.path == str(Path(path).parent) and call.began > made_new[-1].ended for call in synced):
-                yield f"{answered.generation}: the folder of the new file {name} was not synced"
+                yield f"{answered.revision}: the folder of the new file {name} was not synced"
 
 
 def _synced(kind: str) -> str:
@@ -150,22 +150,22 @@ def _synced(kind: str) -> str:
 
 
 def picture(rng: random.Random) -> bytes:
-    """A small picture's file."""
+    """A small image's file."""
     file = io.BytesIO()
     Image.frombytes("RGB", (48, 48), rng.randbytes(48 * 48 * 3)).save(file, "JPEG")
     return file.getvalue()
 
 
 def change(stub: RetrievalStub, rng: random.Random, number: int) -> str:
-    """Adds, replaces or removes some pairs; returns the generation that the answer names."""
+    """Adds, replaces or removes some pairs; returns the revision that the answer names."""
     ids = [f"{rng.randrange(12)}" for _ in range(rng.randint(1, 4))]
     if number % 4 == 3:
-        return stub.DeletePairs(pb.DeletePairsRequest(ids=dict.fromkeys([*ids, f"only {number - 1}"]))).generation
+        return stub.DeletePairs(pb.DeletePairsRequest(ids=dict.fromkeys([*ids, f"only {number - 1}"]))).revision
     requests = (
-        pb.AddPairsRequest(id=identifier, text=f"a kea {number}", image=picture(rng))
+        pb.AddPairsRequest(id=identifier, caption=f"a kea {number}", image=picture(rng))
         for identifier in dict.fromkeys([*ids, f"only {number}"])
     )
-    return stub.AddPairs(requests).generation
+    return stub.AddPairs(requests).revision
 
 
 def commit(folder: Path) -> frozenset[str]:

@@ -11,12 +11,12 @@ import typer
 from reimagen_demo.art.entities import Entity, entities
 from reimagen_demo.report.contact_sheet import Row, contact_sheet
 from reimagen_demo.stack.client import draw
-from reimagen_demo.stack.running import console, running, report_errors
+from reimagen_demo.stack.running import console, report_errors, running
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture to draw."""
+    """An image to draw."""
 
     prompt: str
     size: int
@@ -44,7 +44,7 @@ def demonstrate(
 
     Args:
         folder: Of what is built, kept for the next time.
-        out_folder: For the pictures and `contact-sheet.png`.
+        out_folder: For the images and `contact-sheet.png`.
         wanted: The entities in the knowledge base.
         samples: What is drawn.
         stay: Keep serving until Ctrl-C.
@@ -75,7 +75,7 @@ def _draw(url: str, samples: Sequence[Sample], out_folder: Path, known: dict[str
         path = out_folder / f"{number}-{sample.prompt.replace(' ', '-')}-{sample.size}.png"
         path.write_bytes(answer.file)
         console.print(f"  {path}  {answer.seconds:.1f} s")
-        entity = known.get(answer.neighbors[0].text) if answer.neighbors else None
+        entity = known.get(answer.neighbors[0].caption) if answer.neighbors else None
         unseen = ", held out of training" if entity and entity.split == "held-out" else ""
         rows.append(
             Row(
@@ -88,7 +88,7 @@ def _draw(url: str, samples: Sequence[Sample], out_folder: Path, known: dict[str
         )
     sheet = out_folder / "contact-sheet.png"
     contact_sheet(rows).save(sheet)
-    console.print(f"  {sheet}  neighbors and pictures side by side")
+    console.print(f"  {sheet}  neighbors and images side by side")
 
 
 def _tell(url: str) -> None:
@@ -105,9 +105,9 @@ def _tell(url: str) -> None:
 
 
 def main(
-    oneshot: Annotated[bool, typer.Option("--oneshot", help="Exit after the pictures instead of serving on.")] = False,
+    oneshot: Annotated[bool, typer.Option("--oneshot", help="Exit after the images instead of serving on.")] = False,
 ) -> None:
-    """Build the demonstration's knowledge base, start Redis, retriever and generator, and draw pictures into out/."""
+    """Build the demonstration's knowledge base, start Redis, retriever and generator, and draw images into out/."""
     with report_errors():
         demonstrate(Path("build/demo"), Path("out"), stay=not oneshot)
 

@@ -14,13 +14,13 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_evaluation.metric_commands import distances, reference_use, super_resolution
 
 app = typer.Typer(
-    help="""Measure a cascade: draw a benchmark under several settings, score the pictures, write a page of results.
+    help="""Measure a cascade: draw a benchmark under several settings, score the images, write a page of results.
 
 One folder holds it all, and every step can be killed and run again:
 
 \b
   evaluate bench entity-draw-bench OUT      the prompts, OUT/items.jsonl
-  evaluate sweep SWEEP.toml OUT             the pictures, OUT/SETTING/
+  evaluate sweep SWEEP.toml OUT             the images, OUT/SETTING/
   evaluate score OUT --judge entity=FOLDER  the scores, OUT/scores.csv
   evaluate fid OUT REAL --features FILE     OUT/distances.csv
   evaluate rate OUT                         a page on which people rate them, OUT/ratings.csv
@@ -59,14 +59,14 @@ def bench(
         ),
     ] = None,
     references: Annotated[
-        Path | None, typer.Option(help="entity-draw-bench: folder with a folder of pictures for each entity.")
+        Path | None, typer.Option(help="entity-draw-bench: folder with a folder of images for each entity.")
     ] = None,
     frequencies: Annotated[
         Path | None,
         typer.Option(help="entity-draw-bench: CSV of entity,count, to split into frequent and infrequent entities."),
     ] = None,
-    pictures: Annotated[
-        Path | None, typer.Option(help="wiki-images: folder to write the real pictures into, which FID needs.")
+    images: Annotated[
+        Path | None, typer.Option(help="wiki-images: folder to write the real images into, which FID needs.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="coco, wiki-images: how many captions are drawn.")] = 30_000,
     seed: Annotated[int, typer.Option(help="Draws templates and captions.")] = 0,
@@ -86,8 +86,8 @@ def bench(
                 made = coco.items(_needed(data), count=count, seed=seed)
             case Bench.WIKI_IMAGES:
                 made = wiki_images.items(_needed(data) / wiki_images.QUESTIONS, count=count, seed=seed)
-                if pictures is not None:
-                    wiki_images.write_pictures(_needed(data), pictures)
+                if images is not None:
+                    wiki_images.write_images(_needed(data), images)
         out.mkdir(parents=True, exist_ok=True)
         items.write(made, out / items.ITEMS)
         typer.echo(f"{out / items.ITEMS}: {len(made):,} prompts, the first {made[0].prompt!r}")
@@ -111,7 +111,7 @@ def sweep(
     retriever: Annotated[
         list[str], typer.Option(help="NAME=host:port of a knowledge base that the sweep names; may be given again.")
     ] = [],  # noqa: B006
-    batch: Annotated[int, typer.Option(min=1, help="Pictures drawn at once.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Images drawn at once.")] = 4,
     text_encoder: Annotated[Path | None, typer.Option(help="Folder of the T5 that the cascade asks for.")] = None,
 ) -> None:
     """Draw what a sweep asks for and is not there yet: killed and run again, it goes on."""
@@ -152,9 +152,9 @@ def score(
         ),
     ] = [],  # noqa: B006
 ) -> None:
-    """Score the pictures that are not scored yet, and write OUT/scores.csv.
+    """Score the images that are not scored yet, and write OUT/scores.csv.
 
-    Beside the judges' scores there is always one of pixels alone: how near a picture is to a copy of its references.
+    Beside the judges' scores there is always one of pixels alone: how near an image is to a copy of its references.
     """
     with report_errors(), _refused():
         from reimagen_evaluation import scoring
@@ -173,16 +173,16 @@ def score(
 @app.command()
 def fid(
     out: _Out,
-    real: Annotated[Path, typer.Argument(help="Folder of real pictures, or of shards (*.tar).")],
+    real: Annotated[Path, typer.Argument(help="Folder of real images, or of shards (*.tar).")],
     features: Annotated[
         Path, typer.Option(help="InceptionV3's safetensors file, or the folder of another feature network.")
     ],
     square: Annotated[
-        int | None, typer.Option(min=32, help="Bring the middle square of every picture to this side first.")
+        int | None, typer.Option(min=32, help="Bring the middle square of every image to this side first.")
     ] = None,
-    subset_size: Annotated[int, typer.Option(min=2, help="Pictures in each of the kernel distance's subsets.")] = 1_000,
+    subset_size: Annotated[int, typer.Option(min=2, help="Images in each of the kernel distance's subsets.")] = 1_000,
 ) -> None:
-    """Measure how far each setting's pictures are from real ones, for the report's tables; see also `distances`."""
+    """Measure how far each setting's images are from real ones, for the report's tables; see also `distances`."""
     with report_errors(), _refused():
         from reimagen_evaluation import sets
         from reimagen_evaluation import sweep as sweeps
@@ -197,13 +197,13 @@ def fid(
 def rate(
     out: _Out,
     setting: Annotated[
-        list[str], typer.Option(help="Folder name in OUT of pictures to rate; may be given again [default: all].")
+        list[str], typer.Option(help="Folder name in OUT of images to rate; may be given again [default: all].")
     ] = [],  # noqa: B006
     address: Annotated[str, typer.Option(help="host:port of the page.")] = "127.0.0.1:8010",
 ) -> None:
-    """Serve a page on which people rate the pictures, not knowing what drew them.
+    """Serve a page on which people rate the images, not knowing what drew them.
 
-    Each rater has an order of their own. Every rating is on the disk, in OUT/ratings.csv, when the next picture shows;
+    Each rater has an order of their own. Every rating is on the disk, in OUT/ratings.csv, when the next image shows;
     `evaluate score` takes them in.
     """
     with report_errors():
@@ -217,7 +217,7 @@ def rate(
         host, port = read_address(address, "address")
         drawn = [name for name in sweeps.stored(out).folders() if (out / name).is_dir()]
         asked = questions(out, setting or drawn, items.read(out / items.ITEMS))
-        typer.echo(f"{len(asked):,} pictures to rate at http://{address}, until Ctrl-C")
+        typer.echo(f"{len(asked):,} images to rate at http://{address}, until Ctrl-C")
         page = HostGuard(create_app(Session(out, asked)), allowed=hosts_of(address, None, ()))
         uvicorn.run(page, host=host, port=port, log_level="warning")
 
@@ -225,7 +225,7 @@ def rate(
 @app.command()
 def report(
     out: _Out,
-    page: Annotated[Path, typer.Argument(help="Markdown file to write; its pictures go into a folder of its name.")],
+    page: Annotated[Path, typer.Argument(help="Markdown file to write; its images go into a folder of its name.")],
 ) -> None:
     """Write a page of tables with intervals, plots and sheets, from OUT/scores.csv."""
     with report_errors():

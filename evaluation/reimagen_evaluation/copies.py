@@ -1,8 +1,8 @@
-"""Is a picture's subject a copy of a reference's? A measure of pixels alone, of which no network is part.
+"""Is an image's subject a copy of a reference's? A measure of pixels alone, of which no network is part.
 
-The reference's drawing is laid over the picture, at every place, in many sizes, as it is and mirrored. The distance is
+The reference's drawing is laid over the image, at every place, in many sizes, as it is and mirrored. The distance is
 the least root mean square difference, over the drawing's own pixels, of 255. The drawing is what differs from the
-median color of the reference's border, less its edge, which mixes with the ground: of pictures on a plain ground the
+median color of the reference's border, less its edge, which mixes with the ground: of images on a plain ground the
 thing, of photographs nearly all.
 """
 
@@ -16,21 +16,21 @@ from PIL import Image
 
 SIDE = 64
 SCALES = tuple(np.geomspace(0.3, 1.2, 36).tolist())
-"""Of the reference's square to the picture's side."""
+"""Of the reference's square to the image's side."""
 NEAR_COPY = 16.0
-"""Below this distance a picture nearly equals a reference. True pictures of the demonstration's art mostly are, of the
+"""Below this distance an image nearly equals a reference. True images of the demonstration's art mostly are, of the
 drawing that they show, and hardly ever of another drawing of the same thing; `make results` tells both rates."""
 _DRAWN = 20
 """By how much, of 255, in any channel, the drawing differs from its ground."""
 _LEAST = 60
 """Pixels that a drawing must have to be compared."""
 
-_Picture = UInt8[np.ndarray, "height width 3"]
+_Image = UInt8[np.ndarray, "height width 3"]
 
 
-def copy_distance(picture: _Picture, references: Sequence[Path]) -> float:
+def copy_distance(image: _Image, references: Sequence[Path]) -> float:
     """The distance to the nearest reference; NaN where there is none."""
-    canvas = np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
+    canvas = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
     spectra = _spectrum(canvas.transpose(2, 0, 1)), _spectrum(np.square(canvas).sum(axis=2))
     distances = [_distance(*spectra, *template) for path in references for template in _templates(path)]
     return min(distances, default=float("nan"))

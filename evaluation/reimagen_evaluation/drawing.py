@@ -1,7 +1,7 @@
-"""Draws batches of pictures of different prompts, under settings, with the cascade's own stages.
+"""Draws batches of images of different prompts, under settings, with the cascade's own stages.
 
 A cascade as it is served draws one prompt at a time. Here a batch is of many prompts, whose texts and neighbors are
-encoded once, and a stage that a setting does not change is not compiled again. What a row's picture looks like does not
+encoded once, and a stage that a setting does not change is not compiled again. What a row's image looks like does not
 depend on the other rows: it is what `Cascade.draw` draws of that prompt, those neighbors and that seed.
 """
 
@@ -31,12 +31,12 @@ from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights import checkpoint
 
-Pictures = UInt8[np.ndarray, "rows size size 3"]
+Images = UInt8[np.ndarray, "rows size size 3"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture to draw."""
+    """One image to draw."""
 
     prompt: str
     neighbors: Sequence[ReferencePair]
@@ -44,7 +44,7 @@ class Row:
 
 
 def seed_of(key: str, sample: int) -> int:
-    """The seed of an item's picture: of its key and number alone, so that all settings start from the same noise."""
+    """The seed of an item's image: of its key and number alone, so that all settings start from the same noise."""
     return int.from_bytes(hashlib.sha256(f"{key}/{sample}".encode()).digest()[:4], "big")
 
 
@@ -95,8 +95,8 @@ class BatchDrawer:
         encoder = load_text_encoder(config, text_encoder or folder)
         return cls(config, networks, encoder, mesh, checkpoint.digest(folder), load_placement(config, folder))
 
-    def draw(self, rows: Sequence[Row], setting: Setting) -> tuple[Pictures, ...]:
-        """Draws the rows, all of which have neighbors or none has; the pictures of each stage, the smallest first.
+    def draw(self, rows: Sequence[Row], setting: Setting) -> tuple[Images, ...]:
+        """Draws the rows, all of which have neighbors or none has; the images of each stage, the smallest first.
 
         Raises:
             ValueError: some rows have neighbors and others have none, or there are too many, or the cascade cannot be
@@ -109,14 +109,14 @@ class BatchDrawer:
             raise ValueError(f"neighbors: at most {slots} in this setting")
         text = self._encode([row.prompt for row in rows])
         empty = self._encode([""] * len(rows)) if self.config.dropped_text is DroppedText.EMPTY_PROMPT else None
-        filled = [[pair.text for pair in row.neighbors] + [""] * (slots - len(row.neighbors)) for row in rows]
+        filled = [[pair.caption for pair in row.neighbors] + [""] * (slots - len(row.neighbors)) for row in rows]
         neighbor_text = self._encode([caption for captions in filled for caption in captions])
         mask = jnp.asarray([[place < len(row.neighbors) for place in range(slots)] for row in rows])
         placing = None
         if self._placer is not None and rows[0].neighbors:
             seeds = [row.seed for row in rows]
             placing = self._placer.placing([row.neighbors for row in rows], slots, text, neighbor_text, seeds)
-        pictures: list[Pictures] = []
+        pictures: list[Images] = []
         previous: Float[Array, "rows height width 3"] | None = None
         for index, config in enumerate(setting.change(self.config)):
             shown = mask & setting.stages.get(config.size, StageChange()).grounded

@@ -47,7 +47,7 @@ class Moments:
             ValueError: there have been fewer than two rows.
         """
         if self.count < 2:
-            raise ValueError(f"features: a covariance needs at least two pictures, got {self.count}")
+            raise ValueError(f"features: a covariance needs at least two images, got {self.count}")
         return Gaussian(self._mean.copy(), self._scatter / (self.count - 1))
 
 
@@ -68,7 +68,7 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     """d², at least zero.
 
     Tr (Σ₁ Σ₂)^½ is the sum of the singular values of Σ₁^½ Σ₂^½, whose squares are the eigenvalues of Σ₁ Σ₂: real,
-    and exact to rounding also where there are fewer pictures than channels, and the covariances singular.
+    and exact to rounding also where there are fewer images than channels, and the covariances singular.
     """
     shared = float(np.linalg.norm(_root(first.covariance) @ _root(second.covariance), "nuc"))
     apart = first.mean - second.mean

@@ -1,4 +1,4 @@
-"""Which pairs each picture of an evaluation is grounded on."""
+"""Which pairs each image of an evaluation is grounded on."""
 
 from collections.abc import Mapping, Sequence
 

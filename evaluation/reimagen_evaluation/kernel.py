@@ -2,7 +2,7 @@
 
 The kernel is k(x, y) = (x·y / channels + 1)³. Subsets of both sets are drawn many times: the mean of their unbiased
 estimates is the distance, and their deviation says how far one subset's is to be trusted. Unlike the Fréchet distance
-it is not biased by how many pictures there are; it can be a little below zero where the sets are alike.
+it is not biased by how many images there are; it can be a little below zero where the sets are alike.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def kernel_distance(
     """
     for features in (first, second):
         if len(features) < subset_size:
-            raise ValueError(f"subset_size: must be at most the number of pictures, {len(features)}, got {subset_size}")
+            raise ValueError(f"subset_size: must be at most the number of images, {len(features)}, got {subset_size}")
     rng = np.random.RandomState(_SEED)
     estimates = []
     for _ in range(subsets):

@@ -1,4 +1,4 @@
-"""Commands that measure pictures that are there already."""
+"""Commands that measure images that are there already."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +10,8 @@ from reimagen_common.errors import InvalidArgument
 
 
 def distances(
-    real: Annotated[Path, typer.Argument(help="Folder of real pictures, or of shards (*.tar).")],
-    generated: Annotated[
-        list[Path], typer.Argument(help="Folders of the pictures to measure, a row of the table each.")
-    ],
+    real: Annotated[Path, typer.Argument(help="Folder of real images, or of shards (*.tar).")],
+    generated: Annotated[list[Path], typer.Argument(help="Folders of the images to measure, a row of the table each.")],
     features: Annotated[
         Path,
         typer.Option(
@@ -23,47 +21,45 @@ def distances(
     ],
     square: Annotated[
         int | None,
-        typer.Option(min=32, help="Bring the middle square of every picture to this side first [default: as it is]."),
+        typer.Option(min=32, help="Bring the middle square of every image to this side first [default: as it is]."),
     ] = None,
-    subset_size: Annotated[int, typer.Option(min=2, help="Pictures in each of the kernel distance's subsets.")] = 1_000,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
+    subset_size: Annotated[int, typer.Option(min=2, help="Images in each of the kernel distance's subsets.")] = 1_000,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
 ) -> None:
-    """Print the Fréchet and the kernel distance of pictures to real ones: FID and KID, in Inception's features."""
+    """Print the Fréchet and the kernel distance of images to real ones: FID and KID, in Inception's features."""
     with report_errors():
         from reimagen_evaluation import distances as measuring
         from reimagen_evaluation.features.registry import load_features
 
         try:
             network = load_features(features)
-            typer.echo(
-                f"| features of {network.name} | pictures | Fréchet | kernel × 1000 | ± |\n|---|---|---|---|---|"
-            )
+            typer.echo(f"| features of {network.name} | images | Fréchet | kernel × 1000 | ± |\n|---|---|---|---|---|")
             for row in measuring.distances(
                 real, generated, network, square=square, subset_size=subset_size, batch_size=batch
             ):
                 kernel = f"{1000 * row.kernel.mean:.3f} | {1000 * row.kernel.deviation:.3f}"
-                typer.echo(f"| {row.folder} | {row.pictures:,} | {row.frechet:.4f} | {kernel} |")
+                typer.echo(f"| {row.folder} | {row.images:,} | {row.frechet:.4f} | {kernel} |")
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
 
 
 def super_resolution(
     weights: Annotated[list[Path], typer.Argument(help="Folders of cascades, a row of the table each.")],
-    pictures: Annotated[Path, typer.Option(help="Folder of training shards (*.tar) of the stage's size of pictures.")],
+    images: Annotated[Path, typer.Option(help="Folder of training shards (*.tar) of the stage's size of images.")],
     stage: Annotated[int, typer.Option(min=1, help="Which stage, from 1, the first that enlarges.")] = 1,
-    count: Annotated[int, typer.Option(min=1, help="How many pictures, the first of the shards.")] = 50,
+    count: Annotated[int, typer.Option(min=1, help="How many images, the first of the shards.")] = 50,
 ) -> None:
-    """Print how well a stage enlarges true pictures that were shrunk: PSNR beside bicubic, grain and edge width."""
+    """Print how well a stage enlarges true images that were shrunk: PSNR beside bicubic, grain and edge width."""
     with report_errors():
         from reimagen_evaluation.super_resolution import super_resolution as measure
 
         try:
             true = None
             typer.echo(
-                f"| {count:,} pictures | PSNR, dB | over bicubic | worst | grain | of true | edge width, px | of true |"
+                f"| {count:,} images | PSNR, dB | over bicubic | worst | grain | of true | edge width, px | of true |"
                 "\n|---|---|---|---|---|---|---|---|"
             )
-            for row in measure(weights, stage, pictures, count):
+            for row in measure(weights, stage, images, count):
                 true = true or row
                 psnr = f"{row.psnr:.2f} | {row.gain:+.2f} | {row.worst_gain:+.2f}" if row is not true else "| |"
                 grain, width = _beside(row.grain, true.grain), _beside(row.edge_width, true.edge_width)
@@ -74,12 +70,12 @@ def super_resolution(
 
 def reference_use(
     weights: Annotated[Path, typer.Argument(help="Folder of a cascade.")],
-    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of pictures.")],
+    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of images.")],
     stage: Annotated[int, typer.Option(min=0, help="Which stage, from 0.")] = 0,
     count: Annotated[int, typer.Option(min=16, help="How many samples.")] = 128,
     neighbors: Annotated[int, typer.Option(min=1, max=16, help="Of each sample, the first of them.")] = 2,
 ) -> None:
-    """Print a stage's loss with the right neighbors, with another picture's, and with none, by time."""
+    """Print a stage's loss with the right neighbors, with another image's, and with none, by time."""
     with report_errors():
         from reimagen_evaluation.reference_use import reference_use as measure
 
@@ -93,5 +89,5 @@ def reference_use(
 
 
 def _beside(value: float, true: float) -> str:
-    """Return two cells: a figure, and how many times the true pictures' it is, where they have one."""
+    """Return two cells: a figure, and how many times the true images' it is, where they have one."""
     return f"{value:.2f} | {f'{value / true:.2f}' if true > 0 else ''}"

@@ -28,7 +28,7 @@ _Rows = Bool[Array, " batch"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Mixture:
-    """Components of equal weight and isotropic deviation, in as many dimensions as a picture has channels."""
+    """Components of equal weight and isotropic deviation, in as many dimensions as an image has channels."""
 
     means: Float[Array, "components channels"]
     deviations: Float[Array, " components"]
@@ -105,6 +105,6 @@ POINTS = UNetConfig(patch=1, widths=(8,), blocks=(1,), attention=(False,), neigh
 
 
 def conditions(batch: int) -> Conditions:
-    """A text and one neighbor for each picture, of which an `ExactNetwork` sees only whether they are there."""
+    """A text and one neighbor for each image, of which an `ExactNetwork` sees only whether they are there."""
     there = jnp.ones((batch, 1), bool)
     return Conditions(Text(jnp.zeros((batch, 1, 1)), there), Neighbors({}, there), None)

@@ -42,7 +42,7 @@ def fid(weights: Path, neighbors: str) -> Sweep:
 
 
 def entity_draw_bench(weights: Path, neighbors: str) -> Sweep:
-    """EntityDrawBench (section 4.2): interleaved guidance of weight 30, the best of four pictures of 1024 × 1024."""
+    """EntityDrawBench (section 4.2): interleaved guidance of weight 30, the best of four images of 1024 × 1024."""
     stages = {
         64: {"steps": 256, "strategy": "interleaved", "text_weight": 30.0, "neighbor_weight": 30.0},
         256: {"steps": 128, "text_weight": 5.0, "neighbor_weight": 5.0},
@@ -66,7 +66,7 @@ def entity_draw_bench(weights: Path, neighbors: str) -> Sweep:
 
 
 def dream_bench(weights: Path, neighbors: str) -> Sweep:
-    """DreamBench: the subjects' own photographs as neighbors, four pictures of each prompt."""
+    """DreamBench: the subjects' own photographs as neighbors, four images of each prompt."""
     return Sweep(
         title="DreamBench",
         samples=4,

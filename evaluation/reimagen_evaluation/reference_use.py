@@ -1,7 +1,7 @@
-"""Does a stage use its references? Its loss with the right neighbors, with another picture's, and with none.
+"""Does a stage use its references? Its loss with the right neighbors, with another image's, and with none.
 
-All three see the same pictures, noise and times. Neighbors that help only by being there would help as much when
-they are another picture's.
+All three see the same images, noise and times. Neighbors that help only by being there would help as much when
+they are another image's.
 
 In a cascade with a placement network that network places them, as in drawing; the first stage's are placed anew at each
 time, by x_t. What the shards tell of their true places is not used.
@@ -88,17 +88,17 @@ def reference_use(
 
 
 def _shown(samples: Sequence[Sample], batch: Batch, neighbors: int) -> _Shown:
-    captions = [[neighbor.text for neighbor in sample.neighbors[:neighbors]] for sample in samples]
+    captions = [[neighbor.caption for neighbor in sample.neighbors[:neighbors]] for sample in samples]
     return _Shown(batch, *groups(captions, neighbors))
 
 
 def _kinds(shown: _Shown) -> tuple[_Shown, _Shown, _Shown]:
-    """The batch with its own neighbors, with those of the next picture, and with none."""
+    """The batch with its own neighbors, with those of the next image, and with none."""
     batch = shown.batch
     k = batch.neighbor_mask.shape[1]
     shuffled = replace(
         batch,
-        neighbor_pictures=jnp.roll(batch.neighbor_pictures, 1, axis=0),
+        neighbor_images=jnp.roll(batch.neighbor_images, 1, axis=0),
         neighbor_text=jax.tree.map(lambda rows: jnp.roll(rows, k, axis=0), batch.neighbor_text),
         neighbor_mask=jnp.roll(batch.neighbor_mask, 1, axis=0),
     )
@@ -118,7 +118,7 @@ def _losses(
 ) -> Float[np.ndarray, " rows"]:
     batch = shown.batch
     keys = jax.random.split(jax.random.key(number))
-    rows, shape = batch.picture.shape[0], batch.picture.shape
+    rows, shape = batch.image.shape[0], batch.image.shape
     draws = Draws(
         time=jnp.full(rows, time),
         noise=jax.random.normal(keys[0], shape),
@@ -138,29 +138,29 @@ def _placed(
     """Return the batch and the draws with mattes and placements by the placement network.
 
     Raises:
-        ValueError: the shards' pictures are too small for the placement network.
+        ValueError: the shards' images are too small for the placement network.
     """
-    batch, side, picture_side = shown.batch, placer.config.side, placer.config.picture_side
-    rows, size = batch.picture.shape[:2]
-    if batch.neighbor_pictures.shape[2] % side or size % picture_side:
+    batch, side, image_side = shown.batch, placer.config.side, placer.config.image_side
+    rows, size = batch.image.shape[:2]
+    if batch.neighbor_images.shape[2] % side or size % image_side:
         raise ValueError(
-            f"data: the placement network needs neighbors of a multiple of {side} pixels and pictures of a multiple of "
-            f"{picture_side}, got {batch.neighbor_pictures.shape[2]} and {size}"
+            f"data: the placement network needs neighbors of a multiple of {side} pixels and images of a multiple of "
+            f"{image_side}, got {batch.neighbor_images.shape[2]} and {size}"
         )
-    time, picture = jnp.ones(rows), jnp.zeros((rows, picture_side, picture_side, 3))
+    time, image = jnp.ones(rows), jnp.zeros((rows, image_side, image_side, 3))
     if factor is None:
         time = schedule.nearest(config.schedule, draws.time)
         log_snr = schedule.log_snr(config.schedule, time, config.log_snr_shift)
-        alpha, sigma = map(schedule.per_picture, schedule.alpha_sigma(log_snr))
-        picture = shrink(alpha * to_float(batch.picture) + sigma * draws.noise, size // picture_side)
+        alpha, sigma = map(schedule.per_image, schedule.alpha_sigma(log_snr))
+        image = shrink(alpha * to_float(batch.image) + sigma * draws.noise, size // image_side)
     placing = placer.placing_at(
-        to_float(batch.neighbor_pictures),
+        to_float(batch.neighbor_images),
         batch.text,
         batch.neighbor_text,
         leaders=shown.leaders,
         canvas=shown.canvas,
         keys=jax.random.split(key, rows),
-        picture=picture,
+        image=image,
         time=time,
     )
     mattes = jnp.round(255.0 * placing.mattes).astype(jnp.uint8)

@@ -1,11 +1,11 @@
-"""Registration: where in a picture a reference's thing is, how large, mirrored and turned.
+"""Registration: where in an image a reference's thing is, how large, mirrored and turned.
 
-The thing, cut out, is laid over the picture in many sizes and turns, mirrored and as it is, at every place. Each match
+The thing, cut out, is laid over the image in many sizes and turns, mirrored and as it is, at every place. Each match
 is scored by OpenCV's masked normalized cross-correlation of the colors, which brightness and contrast do not change.
 No network is part of this, so what a generator learned cannot mislead it. Of poses that match about equally the larger
 counts, since few pixels match somewhere by chance.
 
-    picture at 64 px ── every pose of a grid ──▶ the best few ── a finer grid around each, at 128 px ──▶ pose and score
+    image at 64 px ── every pose of a grid ──▶ the best few ── a finer grid around each, at 128 px ──▶ pose and score
 
 A thing that is its own mirror image, or looks alike when turned, has several poses that are equally right: compare the
 mirroring and turn only of things whose `distinctness` is high.
@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 _COARSE, _FINE = 64, 128
-"""Sides in pixels to which pictures are brought."""
+"""Sides in pixels to which images are brought."""
 _SIZES: Final = tuple(np.geomspace(0.155, 1.0, 12).tolist())
 _ANGLES: Final = tuple(math.radians(degrees) for degrees in range(-180, 180, 15))
 _FINER_SIZES: Final = (0.88, 0.94, 1.0, 1.07, 1.14)
@@ -29,7 +29,7 @@ _FINER_SIZES: Final = (0.88, 0.94, 1.0, 1.07, 1.14)
 _FINER_ANGLES: Final = tuple(math.radians(degrees) for degrees in (-7, 0, 7))
 _CANDIDATES: Final = 5
 _BORDER: Final = 0.125
-"""How far a thing may reach out of the picture, as a share of its side."""
+"""How far a thing may reach out of the image, as a share of its side."""
 _NEAR: Final = 0.06
 """How far from a candidate the place is refined, as a share of the side."""
 _OPAQUE: Final = 0.6
@@ -49,7 +49,7 @@ _Mask = Float[np.ndarray, "h w"]
 
 @dataclass(frozen=True)
 class Pose:
-    """How a thing's bounding box lies in a picture; lengths are shares of the picture's side."""
+    """How a thing's bounding box lies in an image; lengths are shares of the image's side."""
 
     x: float
     """Of the box's center, to the right."""
@@ -69,7 +69,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Registration:
-    """The best match of a thing in a picture."""
+    """The best match of a thing in an image."""
 
     pose: Pose
     score: float
@@ -109,7 +109,7 @@ class Cutout:
         return self._grid
 
     def template(self, pose: Pose, side: int) -> _Template:
-        """Return the thing in a pose's size, mirroring and turn, for pictures of that side in pixels."""
+        """Return the thing in a pose's size, mirroring and turn, for images of that side in pixels."""
         longest = max(1, round(pose.size * side))
         source = _shrunk(self._premultiplied, 2 * longest)
         height, width = source.shape[:2]
@@ -129,14 +129,14 @@ class Cutout:
         )
 
 
-def register(cutouts: Sequence[Cutout], picture: UInt8[np.ndarray, "side side 3"]) -> Registration | None:
-    """Return the best match of any of the cut-outs; None where nothing matches, as in a picture of one color.
+def register(cutouts: Sequence[Cutout], image: UInt8[np.ndarray, "side side 3"]) -> Registration | None:
+    """Return the best match of any of the cut-outs; None where nothing matches, as in an image of one color.
 
     Args:
         cutouts: Of one thing, such as its drawings in several styles.
-        picture: Square, RGB, of any side.
+        image: Square, RGB, of any side.
     """
-    coarse, fine = _bordered(picture, _COARSE), _bordered(picture, _FINE)
+    coarse, fine = _bordered(image, _COARSE), _bordered(image, _FINE)
     best, surplus = None, -math.inf
     for number, cutout in enumerate(cutouts):
         for candidate in _candidates(cutout, coarse):
@@ -155,21 +155,21 @@ def distinctness(cutout: Cutout) -> float:
     # On gray, so that it counts where the other pose reaches out of the thing.
     ground = 0.5 * (1 - upright.mask[..., None]) + upright.colors
     edge = _COARSE // 2
-    picture = cv2.copyMakeBorder(ground, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(0.5, 0.5, 0.5))
+    image = cv2.copyMakeBorder(ground, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(0.5, 0.5, 0.5))
     others = [
         Pose(0.5, 0.5, _UPRIGHT_SIZE, mirrored, angle)
         for mirrored in (False, True)
         for angle in _ANGLES
         if mirrored or abs(angle) > math.radians(44)
     ]
-    return 1.0 - max(_best_place(picture, cutout.template(pose, _COARSE))[0] for pose in others)
+    return 1.0 - max(_best_place(image, cutout.template(pose, _COARSE))[0] for pose in others)
 
 
-def _candidates(cutout: Cutout, picture: _Colors) -> list[Pose]:
+def _candidates(cutout: Cutout, image: _Colors) -> list[Pose]:
     """Return the best poses of the coarse grid that are not near a better one."""
     found = []
     for pose, template in cutout.grid():
-        score, x, y = _best_place(picture, template)
+        score, x, y = _best_place(image, template)
         found.append(
             (
                 score - template.chance,
@@ -186,7 +186,7 @@ def _candidates(cutout: Cutout, picture: _Colors) -> list[Pose]:
     return kept
 
 
-def _refined(cutout: Cutout, picture: _Colors, near: Pose) -> Iterator[tuple[Pose, float, float]]:
+def _refined(cutout: Cutout, image: _Colors, near: Pose) -> Iterator[tuple[Pose, float, float]]:
     """Yield poses around a candidate, with their scores, and what these are about by chance."""
     border, margin = round(_BORDER * _FINE), round(_NEAR * _FINE)
     for relative in _FINER_SIZES:
@@ -196,19 +196,19 @@ def _refined(cutout: Cutout, picture: _Colors, near: Pose) -> Iterator[tuple[Pos
             height, width = template.mask.shape
             left = max(0, round(near.x * _FINE + border - width / 2) - margin)
             top = max(0, round(near.y * _FINE + border - height / 2) - margin)
-            window = picture[top : top + height + 2 * margin, left : left + width + 2 * margin]
+            window = image[top : top + height + 2 * margin, left : left + width + 2 * margin]
             score, x, y = _best_place(window, template)
             there = replace(pose, x=_share(left + x, _FINE), y=_share(top + y, _FINE))
             yield there, score, template.chance
 
 
-def _best_place(picture: _Colors, template: _Template) -> tuple[float, float, float]:
+def _best_place(image: _Colors, template: _Template) -> tuple[float, float, float]:
     """Return the best score over all places, and the column and row of the template's center there."""
     height, width = template.mask.shape
-    if height > picture.shape[0] or width > picture.shape[1] or template.mask.sum() < _LEAST_PIXELS:
+    if height > image.shape[0] or width > image.shape[1] or template.mask.sum() < _LEAST_PIXELS:
         return -1.0, 0.0, 0.0
     mask = np.repeat(template.mask[..., None], 3, axis=2)
-    scores = cv2.matchTemplate(picture, template.colors, cv2.TM_CCOEFF_NORMED, mask=mask)
+    scores = cv2.matchTemplate(image, template.colors, cv2.TM_CCOEFF_NORMED, mask=mask)
     # Windows or templates of a single color have no correlation: OpenCV gives infinity or noise for them.
     scores[~np.isfinite(scores) | (scores > 1.001)] = -1.0
     _, score, _, (column, row) = cv2.minMaxLoc(scores)
@@ -220,10 +220,10 @@ def _alike(a: Pose, b: Pose) -> bool:
     return near and a.mirrored == b.mirrored and a.turned_from(b) < math.radians(17)
 
 
-def _bordered(picture: UInt8[np.ndarray, "side side 3"], side: int) -> _Colors:
-    """Return the picture at a side in pixels, in [0, 1], with a border that repeats its outermost pixels."""
-    smaller = side <= picture.shape[0]
-    resized = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+def _bordered(image: UInt8[np.ndarray, "side side 3"], side: int) -> _Colors:
+    """Return the image at a side in pixels, in [0, 1], with a border that repeats its outermost pixels."""
+    smaller = side <= image.shape[0]
+    resized = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
     border = round(_BORDER * side)
     larger = cv2.copyMakeBorder(resized, border, border, border, border, cv2.BORDER_REPLICATE)
     bordered: _Colors = larger.astype(np.float32) / 255.0
@@ -231,7 +231,7 @@ def _bordered(picture: UInt8[np.ndarray, "side side 3"], side: int) -> _Colors:
 
 
 def _share(pixel: float, side: int) -> float:
-    """Return a pixel of a bordered picture as a share of the picture's side."""
+    """Return a pixel of a bordered image as a share of the image's side."""
     return (pixel - round(_BORDER * side)) / side
 
 

@@ -2,9 +2,9 @@
 
 OUT/SETTING/setting.json           the setting
 OUT/SETTING/weights.sha256         of the cascade that drew
-OUT/SETTING/drawn.csv              a line for each picture
-OUT/SETTING/pictures/KEY.0.png     (.webp above 256 pixels) with its provenance inside
-OUT/references/SHA256.png          what pictures were grounded on, each file once for all settings
+OUT/SETTING/drawn.csv              a line for each image
+OUT/SETTING/images/KEY.0.png     (.webp above 256 pixels) with its provenance inside
+OUT/references/SHA256.png          what images were grounded on, each file once for all settings
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from PIL import Image
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_evaluation import records
 from reimagen_evaluation.benches.item import Item
-from reimagen_evaluation.drawing import BatchDrawer, Pictures, Row, seed_of
+from reimagen_evaluation.drawing import BatchDrawer, Images, Row, seed_of
 from reimagen_evaluation.grounding import Grounding
 from reimagen_evaluation.setting import Setting
 from reimagen_generator.config.cascade import CascadeConfig
@@ -32,12 +32,12 @@ from reimagen_generator.generation.retriever_client import Neighbor
 
 DRAWN = "drawn.csv"
 _LARGEST_PNG = 256
-"""Side in pixels up to which pictures are stored without loss."""
+"""Side in pixels up to which images are stored without loss."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One picture that is to be drawn."""
+    """One image that is to be drawn."""
 
     item: Item
     sample: int
@@ -45,22 +45,22 @@ class Task:
 
     @property
     def seed(self) -> int:
-        """Of the picture."""
+        """Of the image."""
         return seed_of(self.item.key, self.sample)
 
 
 class Run:
-    """The pictures of one setting, in a folder."""
+    """The images of one setting, in a folder."""
 
     def __init__(self, folder: Path, setting: Setting) -> None:
         """Take the folder, or make it.
 
         Raises:
-            InvalidArgument: it holds pictures of another setting.
+            InvalidArgument: it holds images of another setting.
         """
         self.folder = folder
         self.setting = setting
-        (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        (folder / "images").mkdir(parents=True, exist_ok=True)
         self._note(
             "setting.json", setting.model_dump_json(indent=2), Setting.model_validate_json, "under another setting"
         )
@@ -75,7 +75,7 @@ class Run:
             )
 
     def missing(self, items: Sequence[Item], samples: int) -> list[tuple[Item, int]]:
-        """The pictures that are not drawn yet, by item and number, all first samples first."""
+        """The images that are not drawn yet, by item and number, all first samples first."""
         there = {(row["key"], int(row["sample"])) for row in records.read(self.folder / DRAWN)}
         wanted = [(item, sample) for sample in range(samples) for item in items]
         return [(item, sample) for item, sample in wanted if (item.key, sample) not in there]
@@ -94,15 +94,15 @@ class Run:
 
         Args:
             items: of the benchmark.
-            samples: pictures of each item.
+            samples: images of each item.
             drawer: the setting's cascade.
             grounding: finds the items' neighbors.
-            batch_size: pictures drawn at once; the last batch is filled up, since another size is compiled anew.
-            done: told how many pictures a batch had.
+            batch_size: images drawn at once; the last batch is filled up, since another size is compiled anew.
+            done: told how many images a batch had.
 
         Raises:
-            InvalidArgument: the folder holds pictures of other weights.
-            ReimagenError: the retriever failed, or what it found is no picture.
+            InvalidArgument: the folder holds images of other weights.
+            ReimagenError: the retriever failed, or what it found is no image.
         """
         grounding.check(self.setting)
         self._note("weights.sha256", drawer.digest, str, "with other weights or another cascade.json")
@@ -124,7 +124,7 @@ class Run:
         found = grounding.neighbors(item, self.setting, self.setting.neighbors_of(config))
         return tuple(relevant(item.prompt, found) if self.setting.judges_relevance(config) else found)
 
-    def _keep(self, batch: Sequence[Task], stages: Sequence[Pictures], cascade: str, seconds: float) -> None:
+    def _keep(self, batch: Sequence[Task], stages: Sequence[Images], cascade: str, seconds: float) -> None:
         rows = []
         for place, task in enumerate(batch):
             pictures = [stage[place] for stage in stages]
@@ -144,13 +144,13 @@ class Run:
 
     def _write(self, task: Task, pixels: np.ndarray, cascade: str) -> Path:
         suffix: OutputFormat = "png" if pixels.shape[0] <= _LARGEST_PNG else "webp"
-        file = self.folder / "pictures" / f"{task.item.key}.{task.sample}.{suffix}"
+        file = self.folder / "images" / f"{task.item.key}.{task.sample}.{suffix}"
         origin = provenance.Provenance(
             prompt=task.item.prompt,
             seed=task.seed,
             size=self.setting.size,
             cascade=cascade,
-            neighbors=tuple(provenance.Source(n.id, n.text, n.source, n.license) for n in task.neighbors),
+            neighbors=tuple(provenance.Source(n.id, n.caption, n.source, n.license) for n in task.neighbors),
             guidance={
                 str(size): change.model_dump(mode="json", exclude_defaults=True)
                 for size, change in self.setting.stages.items()
@@ -160,7 +160,7 @@ class Run:
         return file
 
     def _reference(self, neighbor: Neighbor) -> str:
-        """The name, in the folder beside the settings', of a file with what a picture was grounded on."""
+        """The name, in the folder beside the settings', of a file with what an image was grounded on."""
         name = hashlib.sha256(neighbor.image).hexdigest()[:16]
         folder = self.folder.parent / "references"
         folder.mkdir(exist_ok=True)
@@ -183,13 +183,13 @@ def _batches(tasks: Iterator[Task], size: int) -> Iterator[list[Task]]:
 
 def _pair(neighbor: Neighbor) -> ReferencePair:
     try:
-        return ReferencePair(decode(neighbor.image, field=neighbor.id or neighbor.text), neighbor.text)
+        return ReferencePair(decode(neighbor.image, field=neighbor.id or neighbor.caption), neighbor.caption)
     except InvalidArgument as error:
         raise ReimagenError(f"the reference {error.message}") from error
 
 
 def _drift(stages: Sequence[np.ndarray]) -> float:
-    """How far the last stage's picture, shrunk, is from an earlier stage's: the largest mean difference, of 255."""
+    """How far the last stage's image, shrunk, is from an earlier stage's: the largest mean difference, of 255."""
     last = Image.fromarray(stages[-1])
     shrunk = [np.asarray(last.resize(stage.shape[:2], Image.Resampling.BOX), np.float64) for stage in stages]
     return max(float(np.abs(a - b).mean()) for a, b in zip(shrunk, stages, strict=True))

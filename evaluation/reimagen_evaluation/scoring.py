@@ -1,4 +1,4 @@
-"""Scores the pictures of a sweep by judges, into one CSV from which every table is made.
+"""Scores the images of a sweep by judges, into one CSV from which every table is made.
 
 OUT/SETTING/scores-JUDGE.csv    grows as the judge works, and is kept when it is killed
 OUT/scores.csv                  setting, key, group, sample, seed, drift, a column for each score and rating
@@ -16,7 +16,7 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_evaluation import records
 from reimagen_evaluation.benches.item import Item
 from reimagen_evaluation.copies import NEAR_COPY, copy_distance
-from reimagen_evaluation.judges.judge import Judge, Picture, Scores
+from reimagen_evaluation.judges.judge import Judge, Pixels, Scores
 from reimagen_evaluation.rating import ratings
 from reimagen_evaluation.runs import DRAWN
 from reimagen_evaluation.sweep import Sweep
@@ -53,10 +53,10 @@ def score(
 
 
 def score_copies(out: Path, sweep: Sweep, items: Sequence[Item]) -> None:
-    """Measures how near each picture is to a copy of what it was grounded on, as `copies` has it."""
+    """Measures how near each image is to a copy of what it was grounded on, as `copies` has it."""
 
-    def measure(picture: Picture, _: Item, references: Sequence[Path]) -> Mapping[str, float]:
-        distance = copy_distance(picture, references)
+    def measure(image: Pixels, _: Item, references: Sequence[Path]) -> Mapping[str, float]:
+        distance = copy_distance(image, references)
         near = float("nan") if np.isnan(distance) else float(distance < NEAR_COPY)
         return {"copy distance": distance, "near copy": near}
 
@@ -68,17 +68,17 @@ def score_by_references(
     sweep: Sweep,
     items: Sequence[Item],
     name: str,
-    measure: Callable[[Picture, Item, Sequence[Path]], Mapping[str, float]],
+    measure: Callable[[Pixels, Item, Sequence[Path]], Mapping[str, float]],
     groups: Collection[str] | None = None,
 ) -> None:
-    """Score each picture by what it was grounded on, then write OUT/scores.csv anew.
+    """Score each image by what it was grounded on, then write OUT/scores.csv anew.
 
     Args:
         out: folder of the sweep.
         sweep: what was drawn.
         items: the benchmark.
         name: of the scores' file.
-        measure: from a picture, its item and the files of its references to its scores by name.
+        measure: from an image, its item and the files of its references to its scores by name.
         groups: of the items that are scored; None for all.
     """
     known = {item.key: item for item in items}
@@ -87,8 +87,8 @@ def score_by_references(
         rows = [row for row in unscored if groups is None or known[row["key"]].group in groups]
         for batch in tqdm(list(_batches(rows)), desc=f"{name}: {folder}", unit="batch", leave=False):
             measured = [
-                measure(picture, known[row["key"]], [out / "references" / file for file in row["neighbors"].split()])
-                for row, picture in zip(batch, read_pictures(out / folder, batch), strict=True)
+                measure(image, known[row["key"]], [out / "references" / file for file in row["neighbors"].split()])
+                for row, image in zip(batch, read_images(out / folder, batch), strict=True)
             ]
             columns = {column: np.array([scores[column] for scores in measured]) for column in measured[0]}
             _keep(out / folder, name, batch, columns)
@@ -100,15 +100,15 @@ def write_scores(out: Path, sweep: Sweep, items: Sequence[Item]) -> None:
     records.write(out / SCORES, _merged(out, sweep, {item.key: item for item in items}))
 
 
-def read_pictures(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[Picture]:
-    """The pictures of rows of a setting's drawn.csv."""
-    return [read_picture(folder / row["file"]) for row in rows]
+def read_images(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[Pixels]:
+    """The images of rows of a setting's drawn.csv."""
+    return [read_image(folder / row["file"]) for row in rows]
 
 
-def read_picture(file: Path) -> Picture:
-    """A picture file's pixels."""
-    with Image.open(file) as picture:
-        return np.asarray(picture.convert("RGB"))
+def read_image(file: Path) -> Pixels:
+    """An image file's pixels."""
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _drawn_folders(out: Path, sweep: Sweep) -> list[str]:
@@ -118,9 +118,9 @@ def _drawn_folders(out: Path, sweep: Sweep) -> list[str]:
 def _score(folder: Path, name: str, judge: Judge, items: Mapping[str, Item]) -> None:
     rows = _unscored(folder, name)
     if unknown := {row["key"] for row in rows} - items.keys():
-        raise InvalidArgument(f"{folder} has a picture of {min(unknown)!r}, which is none of the items")
+        raise InvalidArgument(f"{folder} has an image of {min(unknown)!r}, which is none of the items")
     for batch in tqdm(list(_batches(rows)), desc=f"{name}: {folder.name}", unit="batch", leave=False):
-        _keep(folder, name, batch, judge.scores(read_pictures(folder, batch), [items[row["key"]] for row in batch]))
+        _keep(folder, name, batch, judge.scores(read_images(folder, batch), [items[row["key"]] for row in batch]))
 
 
 def _unscored(folder: Path, name: str) -> list[dict[str, str]]:

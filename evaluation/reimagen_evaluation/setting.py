@@ -1,4 +1,4 @@
-"""A setting: all that decides, beside the prompt and the seed, what a picture of an evaluation looks like."""
+"""A setting: all that decides, beside the prompt and the seed, what an image of an evaluation looks like."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,16 +30,16 @@ class StageChange(_Frozen):
 
 
 class Setting(_Frozen):
-    """How pictures are drawn."""
+    """How images are drawn."""
 
     weights: Path = Field(description="Folder of the cascade.")
-    size: int = Field(description="Side of the pictures: the cascade is run up to that stage.")
+    size: int = Field(description="Side of the images: the cascade is run up to that stage.")
     neighbors: str = Field(
         NONE,
         description="Where neighbors come from: none, references (the item's own), or the name of a knowledge base, "
         "for which a run is given the address of a retriever.",
     )
-    k: int | None = Field(None, ge=0, le=16, description="Neighbors of a picture; None for the cascade's default.")
+    k: int | None = Field(None, ge=0, le=16, description="Neighbors of an image; None for the cascade's default.")
     method: Method = Field("bm25", description="How the knowledge base is searched.")
     per_entity: bool = Field(False, description="Search for each entity of the prompt, not for the whole prompt.")
     skip: int = Field(0, ge=0, le=15, description="The best neighbors to pass over, so that the next ones are shown.")
@@ -51,7 +51,7 @@ class Setting(_Frozen):
     stages: Mapping[int, StageChange] = Field({}, description="What is changed of the stage of a size.")
 
     def neighbors_of(self, config: CascadeConfig) -> int:
-        """How many neighbors a picture has at most."""
+        """How many neighbors an image has at most."""
         if self.neighbors == NONE:
             return 0
         return config.default_k if self.k is None else self.k

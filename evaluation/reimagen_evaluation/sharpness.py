@@ -1,4 +1,4 @@
-"""How grainy and how sharp pictures are: measures of pixels alone, of lightness from 0 to 255."""
+"""How grainy and how sharp images are: measures of pixels alone, of lightness from 0 to 255."""
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -13,26 +13,26 @@ _REACH = 8
 """How many pixels an edge may go on to each side of its steepest place."""
 
 
-def grain(picture: UInt8[np.ndarray, "height width 3"]) -> float:
+def grain(image: UInt8[np.ndarray, "height width 3"]) -> float:
     """Return the median size of the Laplacian: how much most pixels differ from the mean of their four neighbors."""
-    light = _lightness(picture)
+    light = _lightness(image)
     around = light[:-2, 1:-1] + light[2:, 1:-1] + light[1:-1, :-2] + light[1:-1, 2:]
     return float(np.median(np.abs(4.0 * light[1:-1, 1:-1] - around)))
 
 
-def edge_width(picture: UInt8[np.ndarray, "height width 3"]) -> float:
+def edge_width(image: UInt8[np.ndarray, "height width 3"]) -> float:
     """Return the median width of the edges, in pixels: over how many the lightness goes from 10 to 90 % of its change.
 
     Edges are looked for along rows and columns. A step from one pixel to the next has a width of 0.8. The width is NaN
     where there is no edge.
     """
-    light = _lightness(picture)
+    light = _lightness(image)
     widths = np.concatenate([_widths(light), _widths(light.T)])
     return float(np.median(widths)) if len(widths) else float("nan")
 
 
-def _lightness(picture: UInt8[np.ndarray, "height width 3"]) -> _Lightness:
-    light: _Lightness = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+def _lightness(image: UInt8[np.ndarray, "height width 3"]) -> _Lightness:
+    light: _Lightness = image.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
     return light
 
 

@@ -1,4 +1,4 @@
-"""How well a super-resolution stage enlarges true pictures that were shrunk, beside bicubic enlargement."""
+"""How well a super-resolution stage enlarges true images that were shrunk, beside bicubic enlargement."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.training.data import ShardSource, collate
 from reimagen_generator.weights import checkpoint
 
-_Pictures = UInt8[np.ndarray, "count size size 3"]
+_Images = UInt8[np.ndarray, "count size size 3"]
 _PIXELS = 8 * 256**2
 """Of a batch."""
 
 
 @dataclass(frozen=True)
 class Enlarged:
-    """What one way of enlarging pictures makes of them; the true pictures themselves are the first."""
+    """What one way of enlarging images makes of them; the true images themselves are the first."""
 
     name: str
     psnr: float
-    """Mean, in decibels; infinite for the true pictures."""
+    """Mean, in decibels; infinite for the true images."""
     gain: float
     """Mean difference of the PSNR to bicubic enlargement's."""
     worst_gain: float
-    """Least difference of the PSNR to bicubic enlargement's, of all pictures."""
+    """Least difference of the PSNR to bicubic enlargement's, of all images."""
     grain: float
     """Mean of `sharpness.grain`."""
     edge_width: float
@@ -42,23 +42,23 @@ class Enlarged:
 
 
 def super_resolution(weights: Sequence[Path], stage: int, data: Path, count: int) -> Iterator[Enlarged]:
-    """Measure true pictures, bicubic enlargement, and a stage of each cascade.
+    """Measure true images, bicubic enlargement, and a stage of each cascade.
 
     Args:
-        weights: folders of cascades, whose stages draw pictures of one size from pictures of one other size.
+        weights: folders of cascades, whose stages draw images of one size from images of one other size.
         stage: which stage of each, from 1.
-        data: folder of training shards of that size of pictures.
-        count: how many pictures, the first of the shards.
+        data: folder of training shards of that size of images.
+        count: how many images, the first of the shards.
 
     Raises:
-        ValueError: weights or data cannot be read, there are too few pictures, or the stages differ in their sizes.
+        ValueError: weights or data cannot be read, there are too few images, or the stages differ in their sizes.
     """
     cascades = [checkpoint.load_config(folder) for folder in weights]
     size, factor = _sizes(cascades, stage)
     source = ShardSource(data, size)
     if len(source) < count:
-        raise ValueError(f"count: {data} has only {len(source):,} pictures, got {count:,}")
-    true: _Pictures = np.stack([source[index].picture for index in range(count)])
+        raise ValueError(f"count: {data} has only {len(source):,} images, got {count:,}")
+    true: _Images = np.stack([source[index].image for index in range(count)])
     bicubic = np.concatenate([_bytes(enlarge(_smaller(part, factor), factor)) for part in _batches(true)])
     yield _measure("true", true, true, bicubic)
     yield _measure("bicubic", bicubic, true, bicubic)
@@ -82,10 +82,10 @@ def _sizes(cascades: Sequence[CascadeConfig], stage: int) -> tuple[int, int]:
     return found.pop()
 
 
-def _draw(stage: Stage, encoder: TextEncoder, source: ShardSource, true: _Pictures) -> _Pictures:
-    """Return what the stage draws from the true pictures, shrunk, without neighbors, each with a seed of its own."""
+def _draw(stage: Stage, encoder: TextEncoder, source: ShardSource, true: _Images) -> _Images:
+    """Return what the stage draws from the true images, shrunk, without neighbors, each with a seed of its own."""
     assert stage.factor is not None
-    drawn: list[_Pictures] = []
+    drawn: list[_Images] = []
     for part in _batches(true):
         first = sum(map(len, drawn))
         batch = collate([source[first + row] for row in range(len(part))], encoder, 0)
@@ -97,33 +97,33 @@ def _draw(stage: Stage, encoder: TextEncoder, source: ShardSource, true: _Pictur
     return np.concatenate(drawn)
 
 
-def _smaller(pictures: _Pictures, factor: int) -> Float[jax.Array, "count h w 3"]:
-    """Return the pictures, shrunk and rounded to bytes, as a stage gets them from the one before."""
-    return to_float(to_bytes(shrink(to_float(jnp.asarray(pictures)), factor)))
+def _smaller(images: _Images, factor: int) -> Float[jax.Array, "count h w 3"]:
+    """Return the images, shrunk and rounded to bytes, as a stage gets them from the one before."""
+    return to_float(to_bytes(shrink(to_float(jnp.asarray(images)), factor)))
 
 
-def _bytes(pictures: Float[jax.Array, "count size size 3"]) -> _Pictures:
-    return np.asarray(to_bytes(pictures))
+def _bytes(images: Float[jax.Array, "count size size 3"]) -> _Images:
+    return np.asarray(to_bytes(images))
 
 
-def _batches(pictures: _Pictures) -> Iterator[_Pictures]:
-    count = max(1, _PIXELS // pictures.shape[1] ** 2)
-    return (pictures[first : first + count] for first in range(0, len(pictures), count))
+def _batches(images: _Images) -> Iterator[_Images]:
+    count = max(1, _PIXELS // images.shape[1] ** 2)
+    return (images[first : first + count] for first in range(0, len(images), count))
 
 
-def _measure(name: str, pictures: _Pictures, true: _Pictures, bicubic: _Pictures) -> Enlarged:
-    gains = _psnr(pictures, true) - _psnr(bicubic, true)
+def _measure(name: str, images: _Images, true: _Images, bicubic: _Images) -> Enlarged:
+    gains = _psnr(images, true) - _psnr(bicubic, true)
     return Enlarged(
         name=name,
-        psnr=float(_psnr(pictures, true).mean()),
+        psnr=float(_psnr(images, true).mean()),
         gain=float(gains.mean()),
         worst_gain=float(gains.min()),
-        grain=float(np.mean([grain(picture) for picture in pictures])),
-        edge_width=float(np.nanmean([edge_width(picture) for picture in pictures])),
+        grain=float(np.mean([grain(image) for image in images])),
+        edge_width=float(np.nanmean([edge_width(image) for image in images])),
     )
 
 
-def _psnr(pictures: _Pictures, true: _Pictures) -> Float[np.ndarray, " count"]:
-    errors = [np.mean((a.astype(np.float64) - b) ** 2) for a, b in zip(pictures, true, strict=True)]
+def _psnr(images: _Images, true: _Images) -> Float[np.ndarray, " count"]:
+    errors = [np.mean((a.astype(np.float64) - b) ** 2) for a, b in zip(images, true, strict=True)]
     with np.errstate(divide="ignore"):
         return 10.0 * np.log10(255.0**2 / np.array(errors))

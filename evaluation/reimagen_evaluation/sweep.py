@@ -1,9 +1,9 @@
-"""A sweep: one base setting and what is varied about it, each picture paired with the base's of the same seed.
+"""A sweep: one base setting and what is varied about it, each image paired with the base's of the same seed.
 
 As a TOML file:
 
     title = "How much the text guides"
-    samples = 1                                  # pictures of each prompt; the best of them counts
+    samples = 1                                  # images of each prompt; the best of them counts
 
     [base]                                       # the fields of Setting
     weights = "services/generator/weights/demo"
@@ -80,7 +80,7 @@ class Sweep(_Frozen):
     """What is drawn to find out what."""
 
     title: str
-    samples: int = Field(1, ge=1, le=16, description="Pictures of each item; the best of them counts.")
+    samples: int = Field(1, ge=1, le=16, description="Images of each item; the best of them counts.")
     base: Setting
     axes: Mapping[str, Axis] = Field(description="By names that files have too.")
 
@@ -153,7 +153,7 @@ def draw(
     batch_size: int,
     text_encoder: Path | None = None,
 ) -> None:
-    """Draws every setting's pictures that are not there yet, with a bar that tells how long it will take.
+    """Draws every setting's images that are not there yet, with a bar that tells how long it will take.
 
     Raises:
         ValueError: a cascade cannot be loaded.
@@ -169,7 +169,7 @@ def draw(
     missing = {name: len(runs[name].missing(wanted, sweep.samples)) for name, wanted in work.items()}
     drawers: dict[Path, BatchDrawer] = {}
     with ExitStack() as closing:
-        bar = closing.enter_context(tqdm(total=sum(missing.values()), unit="picture", smoothing=0.05))
+        bar = closing.enter_context(tqdm(total=sum(missing.values()), unit="image", smoothing=0.05))
         for name, run in sorted(runs.items(), key=lambda named: str(named[1].setting.weights)):
             if not missing[name]:
                 continue

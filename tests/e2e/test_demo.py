@@ -69,15 +69,15 @@ def left_running(folder: Path) -> list[str]:
     return found
 
 
-def test_pictures_come_with_what_they_were_grounded_on(folder: Path, tmp_path: Path) -> None:
+def test_images_come_with_what_they_were_grounded_on(folder: Path, tmp_path: Path) -> None:
     demonstrate(folder, tmp_path, wanted=FEW, samples=SAMPLES, stay=False)
     for number, sample in enumerate(SAMPLES, start=1):
         path = tmp_path / f"{number}-{sample.prompt.replace(' ', '-')}-{sample.size}.png"
-        with Image.open(path) as picture:
-            assert picture.size == (sample.size, sample.size)
+        with Image.open(path) as image:
+            assert image.size == (sample.size, sample.size)
         origin = provenance.read(path)
         assert origin.prompt == sample.prompt
-        assert {neighbor.text for neighbor in origin.neighbors} == {sample.prompt.split(" in ")[0].split(" on ")[0]}
+        assert {neighbor.caption for neighbor in origin.neighbors} == {sample.prompt.split(" in ")[0].split(" on ")[0]}
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width > 3 * 256
         assert sheet.height > 2 * 256
@@ -92,7 +92,7 @@ def test_a_prompt_is_drawn_with_and_without_its_neighbors(folder: Path) -> None:
         with pytest.raises(RuntimeError, match="nothing was found"):
             compare(url, ["a submarine"], size=16)
     assert [text.split(" (")[0] for _, text in row.neighbors] == ["a panda", "a panda"]
-    assert [(picture.size, text.split("\n")[0]) for picture, text in row.drawn] == [
+    assert [(image.size, text.split("\n")[0]) for image, text in row.drawn] == [
         ((16, 16), "with retrieval"),
         ((16, 16), "without"),
     ]

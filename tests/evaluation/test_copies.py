@@ -27,18 +27,18 @@ def scene(seed: int) -> Image.Image:
 
 
 def placed(drawing: Image.Image, left: int, top: int) -> np.ndarray:
-    picture = scene(1)
-    picture.paste(drawing, (left, top), drawing)
-    return np.asarray(picture)
+    image = scene(1)
+    image.paste(drawing, (left, top), drawing)
+    return np.asarray(image)
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    picture = Image.new("RGB", (256, 256), "#eef2e0")
+    image = Image.new("RGB", (256, 256), "#eef2e0")
     drawing = thing(192)
-    picture.paste(drawing, (32, 32), drawing)
+    image.paste(drawing, (32, 32), drawing)
     path = tmp_path_factory.mktemp("references") / "reference"
-    picture.save(path, "PNG")
+    image.save(path, "PNG")
     return path
 
 
@@ -64,9 +64,9 @@ def test_what_is_not_the_drawing_is_no_copy(reference: Path) -> None:
 
 def test_the_nearest_of_several_counts_and_of_none_there_is_no_distance(reference: Path, tmp_path: Path) -> None:
     scene(5).save(tmp_path / "other", "PNG")
-    picture = placed(thing(48), 8, 8)
-    assert copy_distance(picture, [tmp_path / "other", reference]) == copy_distance(picture, [reference])
-    assert np.isnan(copy_distance(picture, []))
+    image = placed(thing(48), 8, 8)
+    assert copy_distance(image, [tmp_path / "other", reference]) == copy_distance(image, [reference])
+    assert np.isnan(copy_distance(image, []))
 
 
 def test_the_distance_is_the_least_over_all_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,12 +77,12 @@ def test_the_distance_is_the_least_over_all_places(tmp_path: Path, monkeypatch: 
     card = np.full((64, 64, 3), 250, np.uint8)
     card[12:52, 12:52] = drawing
     Image.fromarray(card).save(tmp_path / "card", "PNG")
-    picture = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    image = rng.integers(0, 256, (64, 64, 3), np.uint8)
     least = np.inf
     for pixels, mask in copies._templates(tmp_path / "card"):
         height, width = mask.shape
         for top in range(65 - height):
             for left in range(65 - width):
-                window = picture[top : top + height, left : left + width].astype(float)
+                window = image[top : top + height, left : left + width].astype(float)
                 least = min(least, float(np.square(window - pixels)[mask].mean()))
-    assert copy_distance(picture, [tmp_path / "card"]) == pytest.approx(np.sqrt(least), abs=1e-6)
+    assert copy_distance(image, [tmp_path / "card"]) == pytest.approx(np.sqrt(least), abs=1e-6)

@@ -27,11 +27,11 @@ def test_each_row_is_what_the_cascade_draws_of_it(learned: Path, drawer: BatchDr
     small, medium, large = drawer.draw(rows, setting)
     assert (small.shape, medium.shape, large.shape) == ((3, 16, 16, 3), (3, 32, 32, 3), (3, 64, 64, 3))
     cascade, guidance = Cascade.load(learned), GuidanceOptions(text_weight=3.0, interleave_ratio=0.25)
-    for row, picture in zip(rows, large, strict=True):
+    for row, image in zip(rows, large, strict=True):
         *_, alone = cascade.draw(row.prompt, row.neighbors, seeds=[row.seed], size=64, guidance=guidance)
         assert isinstance(alone, Drawn)
         # Batches of another size are compiled anew, and may round differently.
-        assert np.abs(alone.pictures[0].astype(int) - picture).max() <= 1
+        assert np.abs(alone.images[0].astype(int) - image).max() <= 1
     assert (large[0] != large[2]).any()
 
 

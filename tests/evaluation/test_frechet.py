@@ -35,7 +35,7 @@ def test_two_gaussians_of_the_plane() -> None:
     assert frechet_distance(second, first) == pytest.approx(known, rel=1e-12)
 
 
-def test_fewer_pictures_than_channels() -> None:
+def test_fewer_images_than_channels() -> None:
     """Singular covariances of one plane in 50 dimensions are as far apart as in the plane."""
     rng = np.random.default_rng(0)
     plane = rotation(50)[:, :2]
@@ -56,8 +56,8 @@ def test_batches_of_any_size_have_the_moments_of_the_whole(cuts: list[int], offs
     np.testing.assert_allclose(taken.gaussian().covariance, np.cov(exact, rowvar=False), rtol=1e-7, atol=1e-9)
 
 
-def test_one_picture_has_no_covariance() -> None:
-    with pytest.raises(ValueError, match="at least two pictures, got 1"):
+def test_one_image_has_no_covariance() -> None:
+    with pytest.raises(ValueError, match="at least two images, got 1"):
         moments([np.ones((1, 3), np.float32)])
     with pytest.raises(ValueError, match="got 0"):
         moments([])

@@ -39,6 +39,6 @@ def test_it_is_unbiased() -> None:
     assert kernel_distance(x, y, subset_size=50) == alike  # the same subsets each time
 
 
-def test_too_few_pictures_are_told() -> None:
-    with pytest.raises(ValueError, match="at most the number of pictures, 9, got 10"):
+def test_too_few_images_are_told() -> None:
+    with pytest.raises(ValueError, match="at most the number of images, 9, got 10"):
         kernel_distance(np.zeros((20, 2), np.float32), np.zeros((9, 2), np.float32), subset_size=10)

@@ -35,7 +35,7 @@ def placing_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stage = first.model_copy(update={"network": first.network.model_copy(update={"placed": True, "tail_channels": 8})})
     placement = PlacementConfig(
         side=16,
-        picture_side=8,
+        image_side=8,
         widths=(8, 8, 8, 8),
         text_width=16,
         queries=2,
@@ -57,11 +57,11 @@ def saved(config: CascadeConfig, folder: Path) -> Path:
 
 
 def write(folder: Path, neighbors: list[list[tuple[int, str]]], count: int = COUNT) -> Path:
-    """A shard of random pictures; each has the neighbors (seed of a picture, text) that are given for it."""
+    """A shard of random images; each has the neighbors (seed of an image, text) that are given for it."""
     folder.mkdir()
     with tarfile.open(folder / "00000.tar", "w") as shard:
         for number in range(count):
-            members = {"png": png(1000 + number), "txt": f"picture {number}".encode()}
+            members = {"png": png(1000 + number), "txt": f"image {number}".encode()}
             for rank, (seed, text) in enumerate(neighbors[number % len(neighbors)]):
                 members |= {f"neighbor{rank}.png": png(seed), f"neighbor{rank}.txt": text.encode()}
             for suffix, content in members.items():
@@ -83,7 +83,7 @@ def measured(weights: Path, data: Path) -> list[ReferenceUse]:
 
 
 def test_right_and_shuffled_differ_in_the_neighbors_alone(weights: Path, tmp_path: Path) -> None:
-    """Where all pictures have the same neighbors another picture's are one's own, and nothing is left to differ."""
+    """Where all images have the same neighbors another image's are one's own, and nothing is left to differ."""
     same = measured(weights, write(tmp_path / "same", [[(1, "a kea"), (2, "a fox")]]))
     assert [row.time for row in same] == list(TIMES)
     assert [row.shuffled for row in same] == [row.right for row in same]
@@ -94,8 +94,8 @@ def test_right_and_shuffled_differ_in_the_neighbors_alone(weights: Path, tmp_pat
     assert [row.none for row in own] == [row.none for row in same]
 
 
-def test_another_pictures_neighbors_come_as_many_as_it_has(weights: Path, tmp_path: Path) -> None:
-    """Even pictures have two, odd ones none: shuffled, each side sees what the other has."""
+def test_another_images_neighbors_come_as_many_as_it_has(weights: Path, tmp_path: Path) -> None:
+    """Even images have two, odd ones none: shuffled, each side sees what the other has."""
     pair = [(1, "a kea"), (2, "a fox")]
     as_they_are = measured(weights, write(tmp_path / "even", [pair, []]))
     the_other_way = measured(weights, write(tmp_path / "odd", [[], pair]))
@@ -113,7 +113,7 @@ def test_too_few_samples_are_refused(weights: Path, tmp_path: Path) -> None:
         next(reference_use(weights, 0, write(tmp_path / "few", [[]], count=15), COUNT, 2))
 
 
-def test_the_placement_network_places_by_the_noised_picture(
+def test_the_placement_network_places_by_the_noised_image(
     placing_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -130,7 +130,7 @@ def test_the_placement_network_places_by_the_noised_picture(
     assert all(row.shuffled != row.right != row.none for row in rows)
     assert len(seen) == 6
     shrunk = [np.asarray(Image.open(io.BytesIO(png(1000 + n))).reduce(2), float) / 127.5 - 1 for n in range(COUNT)]
-    nearly_clean, noised = seen[0][0]["picture"], seen[3][0]["picture"]
+    nearly_clean, noised = seen[0][0]["image"], seen[3][0]["image"]
     assert np.abs(nearly_clean - np.stack(shrunk)).mean() < 0.05
     assert np.abs(noised - np.stack(shrunk)).mean() > 0.2
     np.testing.assert_allclose(seen[3][0]["time"], 0.9, atol=0.01)
@@ -140,7 +140,7 @@ def test_the_placement_network_places_by_the_noised_picture(
         assert placing.canvas.tolist() == [[0, 1]] * COUNT
 
 
-def test_placed_neighbors_of_another_picture_that_are_the_same_help_as_much(
+def test_placed_neighbors_of_another_image_that_are_the_same_help_as_much(
     placing_weights: Path, tmp_path: Path
 ) -> None:
     same = write(tmp_path / "same", [[(1, "a kea"), (2, "a fox")]])

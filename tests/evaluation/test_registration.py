@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from reimagen_evaluation.judges.judge import Picture
+from reimagen_evaluation.judges.judge import Pixels
 from reimagen_evaluation.registration import Cutout, Pose, distinctness, register
 
 SIDE = 160
@@ -51,13 +51,13 @@ def composed(pose: Pose, ground: Image.Image) -> Image.Image:
     drawing = drawing.resize((round(longest), round(longest * 0.75)), Image.Resampling.LANCZOS)
     drawing = drawing.rotate(math.degrees(pose.angle), Image.Resampling.BICUBIC, expand=True)
     corner = round(pose.x * SIDE - drawing.width / 2), round(pose.y * SIDE - drawing.height / 2)
-    picture = ground.copy()
-    picture.paste(drawing, corner, drawing)
-    return picture
+    image = ground.copy()
+    image.paste(drawing, corner, drawing)
+    return image
 
 
-def assert_found(pose: Pose, picture: Picture, cutout: Cutout) -> None:
-    found = register([cutout], picture)
+def assert_found(pose: Pose, image: Pixels, cutout: Cutout) -> None:
+    found = register([cutout], image)
     assert found is not None
     assert found.score > 0.8
     assert abs(found.pose.x - pose.x) < 0.03
@@ -82,23 +82,23 @@ def test_the_pose_is_found(pose: Pose, ground: Image.Image, cutout: Cutout) -> N
 
 def test_blur_grain_and_dim_light_do_not_matter(ground: Image.Image, cutout: Cutout) -> None:
     pose = Pose(0.35, 0.6, 0.4, mirrored=True, angle=math.radians(24))
-    picture = composed(pose, ground)
-    assert_found(pose, np.asarray(picture.filter(ImageFilter.GaussianBlur(1.5))), cutout)
+    image = composed(pose, ground)
+    assert_found(pose, np.asarray(image.filter(ImageFilter.GaussianBlur(1.5))), cutout)
     grain = np.random.default_rng(0).normal(0, 12, (SIDE, SIDE, 3))
-    dim = 0.35 * np.asarray(picture) + 20
+    dim = 0.35 * np.asarray(image) + 20
     assert_found(pose, np.clip(dim + 0.35 * grain, 0, 255).astype(np.uint8), cutout)
 
 
 def test_the_cutout_that_is_there_is_told_from_another(ground: Image.Image, cutout: Cutout) -> None:
-    picture = np.asarray(composed(Pose(0.4, 0.6, 0.5), ground))
-    found = register([Cutout(np.asarray(ball())), cutout], picture)
+    image = np.asarray(composed(Pose(0.4, 0.6, 0.5), ground))
+    found = register([Cutout(np.asarray(ball())), cutout], image)
     assert found is not None
     assert found.cutout == 1
     absent = register([cutout], np.asarray(ground))
     assert absent is None or absent.score < found.score - 0.1
 
 
-def test_a_picture_of_one_color_matches_nothing(cutout: Cutout) -> None:
+def test_a_image_of_one_color_matches_nothing(cutout: Cutout) -> None:
     assert register([cutout], np.full((SIDE, SIDE, 3), 90, np.uint8)) is None
 
 

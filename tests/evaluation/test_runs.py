@@ -49,11 +49,11 @@ def draw(run: Run, items: list[Item], drawer: BatchDrawer, stop_after: int = 99)
     return sum(batches)
 
 
-def pictures(run: Run) -> dict[str, np.ndarray]:
-    return {path.name: np.asarray(Image.open(path)) for path in (run.folder / "pictures").iterdir()}
+def images(run: Run) -> dict[str, np.ndarray]:
+    return {path.name: np.asarray(Image.open(path)) for path in (run.folder / "images").iterdir()}
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_pictures(learned: Path, items: list[Item], tmp_path: Path) -> None:
+def test_a_run_that_is_killed_goes_on_to_the_same_images(learned: Path, items: list[Item], tmp_path: Path) -> None:
     setting = Setting(weights=learned, size=16, neighbors="references", k=1)
     drawer = BatchDrawer.load(learned)
     whole, killed = Run(tmp_path / "whole", setting), Run(tmp_path / "killed", setting)
@@ -62,18 +62,18 @@ def test_a_run_that_is_killed_goes_on_to_the_same_pictures(learned: Path, items:
         draw(killed, items, drawer, stop_after=2)
     table = killed.folder / "drawn.csv"
     text = table.read_text()
-    # Killed while it wrote: the last line has no end, and a picture is there that no line tells of.
+    # Killed while it wrote: the last line has no end, and an image is there that no line tells of.
     table.write_text(text[:-5])
     assert draw(Run(killed.folder, setting), items, drawer) == 5
     assert draw(Run(killed.folder, setting), items, drawer) == 0
-    drawn = pictures(whole)
+    drawn = images(whole)
     assert len(drawn) == 10
-    assert all((picture == pictures(killed)[name]).all() for name, picture in drawn.items())
+    assert all((image == images(killed)[name]).all() for name, image in drawn.items())
     assert min(table.read_text().splitlines()[1:]).startswith("item.0,0,")
     assert len({(row["key"], row["sample"]) for row in records.read(table)}) == len(records.read(table)) == 10
 
 
-def test_a_table_says_what_each_picture_was_drawn_from(learned: Path, items: list[Item], tmp_path: Path) -> None:
+def test_a_table_says_what_each_image_was_drawn_from(learned: Path, items: list[Item], tmp_path: Path) -> None:
     run = Run(tmp_path / "setting", Setting(weights=learned, size=32, neighbors="references", k=1))
     draw(run, items, BatchDrawer.load(learned))
     rows = {(row["key"], row["sample"]): row for row in records.read(run.folder / "drawn.csv")}
@@ -84,7 +84,7 @@ def test_a_table_says_what_each_picture_was_drawn_from(learned: Path, items: lis
         assert [file.read_bytes() for file in files] == [r.path.read_bytes() for r in item.references]
         origin = provenance.read(run.folder / row["file"])
         assert (origin.prompt, origin.seed, origin.size) == (item.prompt, int(row["seed"]), 32)
-        assert [source.text for source in origin.neighbors] == [r.caption for r in item.references]
+        assert [source.caption for source in origin.neighbors] == [r.caption for r in item.references]
         assert 0 <= float(row["drift"]) < 255
 
 
@@ -95,7 +95,7 @@ def test_a_folder_of_another_setting_is_refused(learned: Path, tmp_path: Path) -
         Run(tmp_path, Setting(weights=learned, size=32))
 
 
-def test_pictures_of_other_weights_are_not_mixed_with_those_that_are_there(
+def test_images_of_other_weights_are_not_mixed_with_those_that_are_there(
     learned: Path, items: list[Item], tmp_path: Path
 ) -> None:
     weights, folder = shutil.copytree(learned, tmp_path / "weights"), tmp_path / "setting"
@@ -112,7 +112,7 @@ def test_bad_references_are_another_items(learned: Path, items: list[Item]) -> N
     setting = Setting(weights=learned, size=16, neighbors="references", k=1)
     (right,) = grounding.neighbors(items[0], setting, 1)
     (wrong,) = grounding.neighbors(items[0], setting.model_copy(update={"unrelated": 1}), 1)
-    assert (right.text, wrong.text) == ("thing 0", "thing 2")
+    assert (right.caption, wrong.caption) == ("thing 0", "thing 2")
     assert grounding.neighbors(items[0], setting.model_copy(update={"skip": 1}), 1) == []
     with pytest.raises(InvalidArgument, match="no retriever of 'laion' was given"):
         grounding.check(Setting(weights=learned, size=16, neighbors="laion"))

@@ -1,4 +1,4 @@
-"""Grain and edge width, of pictures whose own are known."""
+"""Grain and edge width, of images whose own are known."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def gray(light: np.ndarray) -> np.ndarray:
 
 
 def ramp(pixels: int, rise: float, side: int = 40) -> np.ndarray:
-    """Return a picture that is dark on the left and lighter on the right, changing evenly over some pixels."""
+    """Return an image that is dark on the left and lighter on the right, changing evenly over some pixels."""
     return gray(np.tile(20 + rise * np.clip((np.arange(side) - 10) / pixels, 0, 1), (side, 1)))
 
 
@@ -23,9 +23,9 @@ def test_an_edge_is_as_wide_as_80_percent_of_its_change_take(pixels: int) -> Non
     assert edge_width(255 - ramp(pixels, 200)) == pytest.approx(0.8 * pixels)
 
 
-@pytest.mark.parametrize("picture", [ramp(30, 200), ramp(1, 60)], ids=["gradient", "faint"])
-def test_gradients_and_faint_changes_are_no_edges(picture: np.ndarray) -> None:
-    assert np.isnan(edge_width(picture))
+@pytest.mark.parametrize("image", [ramp(30, 200), ramp(1, 60)], ids=["gradient", "faint"])
+def test_gradients_and_faint_changes_are_no_edges(image: np.ndarray) -> None:
+    assert np.isnan(edge_width(image))
 
 
 def test_blur_widens_edges_as_its_normal_distribution_says() -> None:

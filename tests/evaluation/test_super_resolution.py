@@ -31,9 +31,9 @@ CASCADE = CascadeConfig(name="two", stages=(TINY.stages[0], LARGER))
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of squares, each elsewhere."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     with tarfile.open(folder / "00000.tar", "w") as shard:
         for number in range(COUNT):
             pixels = np.full((32, 32, 3), 30, np.uint8)
@@ -49,7 +49,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stage that draws the smaller picture, enlarged."""
+    """A stage that draws the smaller image, enlarged."""
     folder = tmp_path_factory.mktemp("untrained")
     checkpoint.save_config(CASCADE, folder)
     checkpoint.save_network(build_network(LARGER.network, nnx.Rngs(0)), folder / FILE)
@@ -67,8 +67,8 @@ def lighter(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_rows_are_of_true_pictures_bicubic_and_each_stage(untrained: Path, lighter: Path, pictures: Path) -> None:
-    true, bicubic, same, light = super_resolution([untrained, lighter], 1, pictures, COUNT)
+def test_rows_are_of_true_images_bicubic_and_each_stage(untrained: Path, lighter: Path, images: Path) -> None:
+    true, bicubic, same, light = super_resolution([untrained, lighter], 1, images, COUNT)
     assert [row.name for row in (true, bicubic)] == ["true", "bicubic"]
     assert true.psnr == np.inf
     assert true.edge_width < bicubic.edge_width
@@ -77,26 +77,26 @@ def test_rows_are_of_true_pictures_bicubic_and_each_stage(untrained: Path, light
     # Of the sampler's rounding errors a few turn into a level of 255.
     np.testing.assert_allclose([same.gain, same.worst_gain], 0.0, atol=0.01)
     np.testing.assert_allclose([same.grain, same.edge_width], [bicubic.grain, bicubic.edge_width], rtol=0.01)
-    # Where nothing is clipped the lighter pictures' mean squared error is larger by 16².
+    # Where nothing is clipped the lighter images' mean squared error is larger by 16².
     expected = 10 * np.log10(255**2 / (255**2 / 10 ** (bicubic.psnr / 10) + 16**2))
     assert light.psnr == pytest.approx(expected, abs=0.1)
     assert light.worst_gain <= light.gain < -1
 
 
-def test_the_command_prints_a_row_for_each(untrained: Path, pictures: Path) -> None:
-    asked = ["evaluate", "super-resolution", str(untrained), "--pictures", str(pictures), "--count", str(COUNT)]
+def test_the_command_prints_a_row_for_each(untrained: Path, images: Path) -> None:
+    asked = ["evaluate", "super-resolution", str(untrained), "--images", str(images), "--count", str(COUNT)]
     result = CliRunner().invoke(app, asked)
     rows = [line.split("|")[1].strip() for line in result.stdout.splitlines()]
-    assert rows == [f"{COUNT} pictures", "---", "true", "bicubic", str(untrained)]
+    assert rows == [f"{COUNT} images", "---", "true", "bicubic", str(untrained)]
     assert "+0.00 | +0.00" in result.stdout
 
 
-def test_what_cannot_be_measured_is_refused_by_name(untrained: Path, pictures: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_refused_by_name(untrained: Path, images: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^stage: two has super-resolution stages 1 to 1"):
-        next(super_resolution([untrained], 2, pictures, COUNT))
-    with pytest.raises(ValueError, match=r"^count: .* has only 3 pictures, got 4"):
-        next(super_resolution([untrained], 1, pictures, COUNT + 1))
+        next(super_resolution([untrained], 2, images, COUNT))
+    with pytest.raises(ValueError, match=r"^count: .* has only 3 images, got 4"):
+        next(super_resolution([untrained], 1, images, COUNT + 1))
     larger = LARGER.model_copy(update={"size": 48})
     checkpoint.save_config(CASCADE.model_copy(update={"stages": (TINY.stages[0], larger)}), tmp_path)
     with pytest.raises(ValueError, match=r"^weights: stages must enlarge between the same sizes, got 16 to 32 and 16"):
-        next(super_resolution([untrained, tmp_path], 1, pictures, COUNT))
+        next(super_resolution([untrained, tmp_path], 1, images, COUNT))

@@ -1,22 +1,22 @@
-"""Variety: distances between pictures whose differences are known."""
+"""Variety: distances between images whose differences are known."""
 
 import numpy as np
 import pytest
 
-from reimagen_evaluation.variety import Pictures, variety
+from reimagen_evaluation.variety import Images, variety
 
 
-def means(pictures: Pictures) -> np.ndarray:
+def means(images: Images) -> np.ndarray:
     """The mean color, as features."""
-    mean: np.ndarray = pictures.reshape(len(pictures), -1, 3).mean(axis=1)
+    mean: np.ndarray = images.reshape(len(images), -1, 3).mean(axis=1)
     return mean
 
 
-def plain(*grays: int) -> Pictures:
+def plain(*grays: int) -> Images:
     return np.stack([np.full((128, 128, 3), gray, np.uint8) for gray in grays])
 
 
-def test_identical_pictures_have_no_variety() -> None:
+def test_identical_images_have_no_variety() -> None:
     same = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), np.uint8), 8, axis=0)
     found = variety([same, same], means)
     assert found.features == found.pixels == 0
@@ -34,6 +34,6 @@ def test_pixels_are_compared_at_64_so_that_fine_grain_counts_little() -> None:
     assert variety([grain], means).pixels < 20
 
 
-def test_one_picture_of_a_prompt_has_no_distance() -> None:
-    with pytest.raises(ValueError, match="prompts: at least one is needed, with at least two pictures of each"):
+def test_one_image_of_a_prompt_has_no_distance() -> None:
+    with pytest.raises(ValueError, match="prompts: at least one is needed, with at least two images of each"):
         variety([plain(0, 1), plain(0)], means)

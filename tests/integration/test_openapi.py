@@ -31,9 +31,9 @@ CAPTIONS = {"fox": "a red fox", "kea": "a kea", "panda": "a red panda"}
 def retriever(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetrieverService]:
     source = tmp_path_factory.mktemp("source")
     for number, (name, caption) in enumerate(CAPTIONS.items()):
-        picture = Image.new("RGB", (24, 16), (80 * number, 120, 40))
-        picture.paste("white", (0, 0, 8 * number, 16))
-        picture.save(source / f"{name}.png")
+        image = Image.new("RGB", (24, 16), (80 * number, 120, 40))
+        image.paste("white", (0, 0, 8 * number, 16))
+        image.save(source / f"{name}.png")
         (source / f"{name}.txt").write_text(caption)
     base = tmp_path_factory.mktemp("base") / "kb"
     build(open_source(source), base)

@@ -74,7 +74,7 @@ def test_searches_go_to_all_replicas_and_none_fails_when_one_is_killed(snapshots
             if number == SEARCHES // 2:
                 one.process.kill()
             found = retriever.search(f"a kea {number}", k=1, method="bm25", remaining=60)
-            return found.neighbors[0].id, found.generation
+            return found.neighbors[0].id, found.revision
 
         # Once both are connected, each gets every other search.
         deadline = time.monotonic() + SECONDS
@@ -85,5 +85,5 @@ def test_searches_go_to_all_replicas_and_none_fails_when_one_is_killed(snapshots
             answers = list(pool.map(search, range(SEARCHES)))
         assert one.process.wait(SECONDS) == -9
         assert {identifier for identifier, _ in answers} == {"kea"}
-        assert len({generation for _, generation in answers}) == 1
+        assert len({revision for _, revision in answers}) == 1
         retriever.close()

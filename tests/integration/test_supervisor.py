@@ -94,7 +94,7 @@ def search(served: Served) -> str:
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(served.address, options=options) as channel:
         answer = RetrievalStub(channel).Search(pb.SearchRequest(query="kea"), timeout=SECONDS)
-        return answer.neighbors[0].pair.text
+        return answer.neighbors[0].pair.caption
 
 
 def calls_by_process(served: Served) -> dict[str, float]:
@@ -115,7 +115,7 @@ def test_both_answer_and_either_tells_of_both(served: Served) -> None:
         assert set(calls) == {"0", "1"}
         assert sum(calls.values()) == 40
     found = httpx.get(f"http://{served.http}/v1/search", params={"query": "kea"}).json()
-    assert found["neighbors"][0]["text"] == "a kea"
+    assert found["neighbors"][0]["caption"] == "a kea"
 
 
 def test_the_ports_are_taken_for_others(served: Served, base: Path) -> None:

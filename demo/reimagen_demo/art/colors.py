@@ -29,9 +29,9 @@ _SHADES: dict[Color, tuple[tuple[int, int, int], tuple[int, int, int], tuple[int
 def recolored(sprite: Image.Image, color: Color) -> Image.Image:
     """Return a drawing, RGBA, in the shades of one color."""
     gray = sprite.convert("RGB").convert("L")
-    picture = Image.merge("RGB", [gray.point(table) for table in _tables(color)])
-    picture.putalpha(sprite.getchannel("A"))
-    return picture
+    image = Image.merge("RGB", [gray.point(table) for table in _tables(color)])
+    image.putalpha(sprite.getchannel("A"))
+    return image
 
 
 @cache

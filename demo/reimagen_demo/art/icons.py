@@ -1,4 +1,4 @@
-"""The icon art: installed from npm's registry, rendered once, cached as transparent pictures."""
+"""The icon art: installed from npm's registry, rendered once, cached as transparent images."""
 
 import io
 import json
@@ -77,7 +77,7 @@ class Art:
         if result.returncode:
             raise RuntimeError(f"npm could not install the icon art:\n{result.stdout}{result.stderr}")
         # What other versions drew is not this art.
-        for cache_folder in ("sprites", "pictures"):
+        for cache_folder in ("sprites", "images"):
             shutil.rmtree(self.folder / cache_folder, ignore_errors=True)
         done.write_bytes(wanted)
 
@@ -86,7 +86,7 @@ class Art:
         return str(_read_json(self._package(style.names_from) / "chars.json")[entity.code])
 
     def source(self, entity: Entity, style: Style) -> str:
-        """Where that picture comes from: package, version and icon."""
+        """Where that image comes from: package, version and icon."""
         version = _read_json(self._package(style.name) / "package.json")["version"]
         return f"npm:@iconify-json/{style.name}@{version}#{self.icon_name(entity, style)}"
 
@@ -107,8 +107,8 @@ class Art:
         if side > SPRITE_SIDE:
             # Most drawings fill their canvas less than wholly: a larger canvas keeps them from being enlarged.
             return self.draw(entity, style, side, canvas=round(1.2 * side))
-        with Image.open(self.sprite_file(entity, style)) as picture:
-            return _fit(picture.convert("RGBA"), side)
+        with Image.open(self.sprite_file(entity, style)) as image:
+            return _fit(image.convert("RGBA"), side)
 
     def sprite_file(self, entity: Entity, style: Style) -> Path:
         """The cached drawing, drawn if it is missing."""
@@ -119,19 +119,19 @@ class Art:
         """The drawing, rendered from its vectors on a square of `canvas` pixels, trimmed and scaled to `side`."""
         png = resvg_py.svg_to_bytes(svg_string=self.svg(entity, style, canvas), dpi=96)
         with Image.open(io.BytesIO(bytes(png))) as rendered:
-            picture = rendered.convert("RGBA")
+            image = rendered.convert("RGBA")
         # The almost invisible rim of a 3D drawing's blur is no part of its outline.
-        outline = picture.getchannel("A").point([255 * (alpha > 8) for alpha in range(256)]).getbbox()
+        outline = image.getchannel("A").point([255 * (alpha > 8) for alpha in range(256)]).getbbox()
         if outline is None:
             raise RuntimeError(f"{style.name} draws nothing for {entity.phrase} ({entity.code})")
-        return _fit(picture.crop(outline), side)
+        return _fit(image.crop(outline), side)
 
     def _package(self, name: str) -> Path:
         return self.packages / "node_modules" / "@iconify-json" / name
 
 
 def cached(path: Path, draw: Callable[[], Image.Image]) -> Path:
-    """Gives the path back, after drawing the picture that belongs there if it is missing."""
+    """Gives the path back, after drawing the image that belongs there if it is missing."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.part")
@@ -164,9 +164,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _fit(picture: Image.Image, side: int) -> Image.Image:
+def _fit(image: Image.Image, side: int) -> Image.Image:
     """Scales so that the longer edge has `side` pixels; Pillow resizes RGBA premultiplied, without dark fringes."""
-    scale = side / max(picture.size)
-    return picture.resize(
-        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS
+    scale = side / max(image.size)
+    return image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
     )

@@ -67,17 +67,17 @@ def sprite(entity: Entity, side: int) -> Image.Image:
             [(0.5 - inner) * large, (0.5 - inner) * large, (0.5 + inner) * large, (0.5 + inner) * large], fill=0
         )
     colors = [_color(rng) for _ in range(4)]
-    picture = _textured(rng, texture, large, colors)
-    _decorate(rng, picture, colors[2])
+    image = _textured(rng, texture, large, colors)
+    _decorate(rng, image, colors[2])
     if rng.random() < 0.5:
         width = rng.uniform(0.012, 0.04) * large
         inside = Image.fromarray(np.where(_shrunk(mask, width), 255, 0).astype(np.uint8))
-        picture = Image.composite(picture, Image.new("RGB", picture.size, colors[3]), inside)
-    picture.putalpha(mask)
-    picture = picture.crop(mask.getbbox())
-    scale = side / max(picture.size)
-    width, height = (max(1, round(edge * scale)) for edge in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+        image = Image.composite(image, Image.new("RGB", image.size, colors[3]), inside)
+    image.putalpha(mask)
+    image = image.crop(mask.getbbox())
+    scale = side / max(image.size)
+    width, height = (max(1, round(edge * scale)) for edge in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _outlines(rng: Random, shape: str) -> list[list[tuple[float, float]]]:
@@ -119,9 +119,9 @@ def _outlines(rng: Random, shape: str) -> list[list[tuple[float, float]]]:
 
 
 def _textured(rng: Random, texture: str, side: int, colors: list[tuple[int, int, int]]) -> Image.Image:
-    picture = Image.new("RGB", (side, side), colors[0])
+    image = Image.new("RGB", (side, side), colors[0])
     if texture == "plain":
-        return picture
+        return image
     down, across = np.mgrid[0:side, 0:side] / side
     turn, period = rng.uniform(0, math.pi), rng.uniform(0.09, 0.25)
     along = (math.cos(turn) * across + math.sin(turn) * down) / period
@@ -134,13 +134,13 @@ def _textured(rng: Random, texture: str, side: int, colors: list[tuple[int, int,
         share = ((np.floor(along) + np.floor(sideways)) % 2 == 0).astype(float)
     else:
         share = np.clip(0.5 + (along - along.mean()) * period * 1.2, 0, 1)
-    picture.paste(colors[1], (0, 0), Image.fromarray((255 * share).astype(np.uint8)))
-    return picture
+    image.paste(colors[1], (0, 0), Image.fromarray((255 * share).astype(np.uint8)))
+    return image
 
 
-def _decorate(rng: Random, picture: Image.Image, color: tuple[int, int, int]) -> None:
+def _decorate(rng: Random, image: Image.Image, color: tuple[int, int, int]) -> None:
     """Add up to four patches of a third color."""
-    draw, side = ImageDraw.Draw(picture), picture.width
+    draw, side = ImageDraw.Draw(image), image.width
     for _ in range(rng.choice((0, 0, 1, 2, 4))):
         x, y, radius = rng.uniform(0.25, 0.75) * side, rng.uniform(0.25, 0.75) * side, rng.uniform(0.03, 0.1) * side
         box = [x - radius, y - radius, x + radius, y + radius]

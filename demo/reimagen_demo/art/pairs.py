@@ -1,4 +1,4 @@
-"""What the knowledge base's pictures look like, and what their ids say."""
+"""What the knowledge base's images look like, and what their ids say."""
 
 import colorsys
 import hashlib
@@ -13,9 +13,9 @@ from reimagen_demo.scenes.registry import Scene, by_phrase
 STYLE_NAMES = ("fluent-emoji", "noto", "twemoji", "fluent-emoji-flat")
 """The four icon sets, the best looking first."""
 PAIR_SIDE = 256
-"""Side in pixels of the knowledge base's pictures."""
+"""Side in pixels of the knowledge base's images."""
 PAIR_FILL = 0.75
-"""How much of such a picture's side the drawing takes."""
+"""How much of such an image's side the drawing takes."""
 _SCENE = "scene"
 
 
@@ -28,7 +28,7 @@ class PairId:
     style: str
     """The style's name, or the scene's phrase with hyphens."""
     number: int
-    """The style's place among the styles, or which of the scene's pictures."""
+    """The style's place among the styles, or which of the scene's images."""
 
     @classmethod
     def parse(cls, identifier: str) -> Self:
@@ -57,20 +57,20 @@ class PairId:
 
 
 def pair_hue(code: str, style: str) -> float:
-    """The hue, 0 to 1, of the background of an entity's picture."""
+    """The hue, 0 to 1, of the background of an entity's image."""
     return hashlib.sha256(f"{code} {style}".encode()).digest()[0] / 256
 
 
 def on_plain_ground(sprite: Image.Image, side: int, hue: float, left: int, top: int) -> Image.Image:
-    """A picture of that side in pixels: the drawing at a place on a plain pale background of that hue."""
+    """An image of that side in pixels: the drawing at a place on a plain pale background of that hue."""
     red, green, blue = (round(255 * channel) for channel in colorsys.hls_to_rgb(hue, 0.92, 0.5))
-    picture = Image.new("RGB", (side, side), (red, green, blue))
-    picture.paste(sprite, (left, top), sprite)
-    return picture
+    image = Image.new("RGB", (side, side), (red, green, blue))
+    image.paste(sprite, (left, top), sprite)
+    return image
 
 
-def pair_picture(sprite: Image.Image, code: str, style: str) -> Image.Image:
-    """The knowledge base's picture of an entity in a style.
+def pair_image(sprite: Image.Image, code: str, style: str) -> Image.Image:
+    """The knowledge base's image of an entity in a style.
 
     Args:
         sprite: The drawing, RGBA, `PAIR_FILL * PAIR_SIDE` pixels on its longer edge.
@@ -81,5 +81,5 @@ def pair_picture(sprite: Image.Image, code: str, style: str) -> Image.Image:
 
 
 def in_the_middle(sprite: Image.Image) -> tuple[int, int]:
-    """Return the upper left corner of a drawing in the middle of such a picture."""
+    """Return the upper left corner of a drawing in the middle of such an image."""
     return (PAIR_SIDE - sprite.width) // 2, (PAIR_SIDE - sprite.height) // 2

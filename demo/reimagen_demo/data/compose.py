@@ -1,8 +1,8 @@
-"""Write training shards: things on scenes, each with reference pictures and where they belong in the picture.
+"""Write training shards: things on scenes, each with reference images and where they belong in the image.
 
 A shard is a WebDataset tar; a sample is `KEY.png` with `KEY.txt` and `KEY.json`, and of each of its neighbors
 `KEY.neighbor0.webp`, `KEY.neighbor0.txt`, `KEY.neighbor0.matte.png` and `KEY.neighbor0.json`. Above 64 pixels the
-pictures are WebP.
+images are WebP.
 """
 
 import io
@@ -27,30 +27,30 @@ from reimagen_demo.data.frequency import Pool
 from reimagen_demo.data.pack import Pack
 from reimagen_demo.data.placing import Placement
 from reimagen_demo.data.recipes import Recipe, make_recipe
-from reimagen_demo.data.references import Reference, ReferencePicture, References
+from reimagen_demo.data.references import Reference, ReferenceImage, References
 
 SHARD_SAMPLES = 500
 LARGEST_PNG = 64
-"""Side in pixels up to which pictures are stored as PNG."""
+"""Side in pixels up to which images are stored as PNG."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where pictures come from."""
+    """Where images come from."""
 
     folder: Path
     """Of the icon art, or of a pack."""
     packed: bool
 
     def composer(self, size: int) -> Composer:
-        """Return what draws pictures of that side in pixels."""
+        """Return what draws images of that side in pixels."""
         if self.packed:
             return Composer(Pack(self.folder), size)
         # Imported here, because a machine that has a pack needs nothing that draws vectors.
         from reimagen_demo.art.icons import Art
-        from reimagen_demo.art.pictures import ArtPictures
+        from reimagen_demo.art.images import ArtImages
 
-        return Composer(ArtPictures(Art(self.folder)), size)
+        return Composer(ArtImages(Art(self.folder)), size)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Kind:
     """What is composed."""
 
     size: int
-    """Side of the pictures, in pixels."""
+    """Side of the images, in pixels."""
     seed: int
     pool: Pool
     plain: bool
@@ -137,13 +137,13 @@ class Writer:
     def sample(self, rng: Random, recipe: Recipe) -> Iterator[tuple[str, bytes]]:
         """Return the members of one sample: the suffix and the content of each."""
         composed = self._composer.compose(rng, recipe.composition, recipe.styles, recipe.flipped)
-        yield _suffix(composed.picture), _encode(composed.picture)
+        yield _suffix(composed.image), _encode(composed.image)
         yield "txt", recipe.prompt.encode()
         yield "json", json.dumps(_facts(recipe, composed)).encode()
         for rank, reference in enumerate(recipe.references):
             files = self._files(rng, reference)
             placements = () if reference.thing is None else composed.placements[reference.thing]
-            yield f"neighbor{rank}.{files.suffix}", files.picture
+            yield f"neighbor{rank}.{files.suffix}", files.image
             yield f"neighbor{rank}.txt", reference.entity.phrase.encode()
             yield f"neighbor{rank}.matte.png", files.matte
             told = {"box": _rounded(files.box), "placements": [_numbers(placement) for placement in placements]}
@@ -158,9 +158,9 @@ class Writer:
 class _Files:
     """A reference as it is stored."""
 
-    def __init__(self, reference: ReferencePicture) -> None:
-        self.suffix = _suffix(reference.picture)
-        self.picture = _encode(reference.picture)
+    def __init__(self, reference: ReferenceImage) -> None:
+        self.suffix = _suffix(reference.image)
+        self.image = _encode(reference.image)
         self.matte = _encode_png(reference.matte)
         self.box = reference.box
 
@@ -189,27 +189,27 @@ def _rounded(numbers: tuple[float, ...]) -> list[float]:
     return [round(number, 5) for number in numbers]
 
 
-def _suffix(picture: Image.Image) -> str:
-    return "png" if picture.width <= LARGEST_PNG else "webp"
+def _suffix(image: Image.Image) -> str:
+    return "png" if image.width <= LARGEST_PNG else "webp"
 
 
-def _encode(picture: Image.Image) -> bytes:
-    if picture.width <= LARGEST_PNG:
-        return _encode_png(picture)
+def _encode(image: Image.Image) -> bytes:
+    if image.width <= LARGEST_PNG:
+        return _encode_png(image)
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=95, method=1)
+    image.save(buffer, "WEBP", quality=95, method=1)
     return buffer.getvalue()
 
 
-def _encode_png(picture: Image.Image) -> bytes:
+def _encode_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=4)
+    image.save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
 
 
 def compose(
     out_folder: Annotated[Path, typer.Argument(help="Folder for the shards; those already there are kept.")],
-    size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the pictures, in pixels.")] = 64,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the images, in pixels.")] = 64,
     count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 60_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     split: Annotated[

@@ -1,4 +1,4 @@
-"""Draws training pictures: things warped to their places on an instance of a scene."""
+"""Draws training images: things warped to their places on an instance of a scene."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ _KEPT_MADE_UP = 8
 """How many of made-up things are: none comes again in another sample."""
 
 
-class Pictures(Protocol):
-    """Where a composer takes its pictures from."""
+class Images(Protocol):
+    """Where a composer takes its images from."""
 
     def sprite(self, entity: Entity, style: str, side: int) -> Image.Image:
         """A drawing, trimmed to its outline, RGBA, `side` pixels on its longer edge or fewer if there are no more."""
@@ -38,26 +38,26 @@ class Pictures(Protocol):
         """An instance of a scene, RGB, of that side in pixels."""
 
     def pair(self, pair: PairId) -> Image.Image:
-        """A picture of the knowledge base, RGB."""
+        """An image of the knowledge base, RGB."""
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A picture and where its things are."""
+    """An image and where its things are."""
 
-    picture: Image.Image
+    image: Image.Image
     """RGB."""
     placements: tuple[tuple[Placement, ...], ...]
     """Of each of the composition's things, from left to right."""
 
 
 class Composer:
-    """Draws pictures of one size, keeping the drawings in memory."""
+    """Draws images of one size, keeping the drawings in memory."""
 
-    def __init__(self, pictures: Pictures, size: int) -> None:
-        self.pictures = pictures
+    def __init__(self, images: Images, size: int) -> None:
+        self.images = images
         self.size = size
-        # Warping takes twice the picture's resolution.
+        # Warping takes twice the image's resolution.
         self._side = min(2 * size, LARGEST_DRAWING)
         self._of_the_art = lru_cache(None if self._side <= _KEPT else _KEPT)(self._draw)
         self._made_up = lru_cache(_KEPT_MADE_UP)(self._draw)
@@ -66,9 +66,9 @@ class Composer:
         """Return an entity's drawing, as large as it may be needed."""
         return self._made_up(entity, style) if is_made_up(entity) else self._of_the_art(entity, style)
 
-    def picture(self, rng: Random, composition: Composition, styles: Sequence[str]) -> Image.Image:
-        """Return the picture alone, RGB, of things that are drawn as they are."""
-        return self.compose(rng, composition, styles, [False] * len(styles)).picture
+    def image(self, rng: Random, composition: Composition, styles: Sequence[str]) -> Image.Image:
+        """Return the image alone, RGB, of things that are drawn as they are."""
+        return self.compose(rng, composition, styles, [False] * len(styles)).image
 
     def compose(
         self, rng: Random, composition: Composition, styles: Sequence[str], flipped: Sequence[bool]
@@ -87,22 +87,22 @@ class Composer:
             for thing, style, flip in zip(composition.things, styles, flipped, strict=True)
         ]
         placed = lay_out(rng, composition, drawings)
-        scene = self.pictures.scene(composition.scene, rng, self.size)
-        picture = light_scene(scene, composition.time, composition.weather)
+        scene = self.images.scene(composition.scene, rng, self.size)
+        image = light_scene(scene, composition.time, composition.weather)
         for one in placed:
-            self._put(picture, drawings[one.thing], one, composition)
-        fall(picture, rng, composition.weather)
+            self._put(image, drawings[one.thing], one, composition)
+        fall(image, rng, composition.weather)
         placements: list[list[Placement]] = [[] for _ in composition.things]
         for one in placed:
             placements[one.thing].append(one.placement)
-        return Composed(picture, tuple(tuple(sorted(of_thing, key=lambda p: p.x)) for of_thing in placements))
+        return Composed(image, tuple(tuple(sorted(of_thing, key=lambda p: p.x)) for of_thing in placements))
 
-    def _put(self, picture: Image.Image, drawing: Drawing, placed: Placed, composition: Composition) -> None:
+    def _put(self, image: Image.Image, drawing: Drawing, placed: Placed, composition: Composition) -> None:
         placement, size = placed.placement, self.size
         if placed.standing:
             extent = drawing.extent(mirrored=placement.mirrored, angle=placement.angle).scaled(placement.size)
             _cast_shadow(
-                picture,
+                image,
                 (placement.x + (extent.right - extent.left) / 2) * size,
                 (placement.y + extent.down) * size,
                 max(2, round(extent.width * size)),
@@ -111,20 +111,20 @@ class Composer:
         color = composition.things[placed.thing].color
         if color:
             thing = recolored(thing, color)
-        picture.paste(light_thing(thing, composition.time, composition.weather), (left, top), thing)
+        image.paste(light_thing(thing, composition.time, composition.weather), (left, top), thing)
 
     def _draw(self, entity: Entity, style: str) -> Drawing:
         if is_made_up(entity):
             return Drawing.padded(made_up_sprite(entity, self._side))
-        return Drawing.padded(self.pictures.sprite(entity, style, self._side))
+        return Drawing.padded(self.images.sprite(entity, style, self._side))
 
     def _flipped(self, drawing: Drawing, flip: bool) -> Drawing:
         return Drawing(drawing.sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)) if flip else drawing
 
 
-def _cast_shadow(picture: Image.Image, x: float, y: float, width: int) -> None:
+def _cast_shadow(image: Image.Image, x: float, y: float, width: int) -> None:
     mask = _shadow_mask().resize((round(1.15 * width), max(2, round(0.2 * width))), Image.Resampling.BILINEAR)
-    picture.paste((20, 16, 40), (round(x - mask.width / 2), round(y - 0.55 * mask.height)), mask)
+    image.paste((20, 16, 40), (round(x - mask.width / 2), round(y - 0.55 * mask.height)), mask)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a training picture shows: things with their size, place, mirroring, turn and number, in a scene."""
+"""What a training image shows: things with their size, place, mirroring, turn and number, in a scene."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -54,7 +54,7 @@ OPPOSITE: dict[Place, Place] = {
 
 @dataclass(frozen=True)
 class Thing:
-    """One entity of a picture, and what is stated of it."""
+    """One entity of an image, and what is stated of it."""
 
     entity: Entity
     count: int = 1
@@ -70,7 +70,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Composition:
-    """What a picture shows."""
+    """What an image shows."""
 
     things: tuple[Thing, ...]
     """One to three, from left to right unless `relation` or their places state otherwise."""
@@ -141,7 +141,7 @@ def _single(rng: Random, entity: Entity) -> Thing:
     size = rng.choice(get_args(Size)) if rng.random() < STATED["size"] else None
     place = rng.choice(get_args(Place)) if rng.random() < STATED["place"] else None
     if size in ("large", "huge") or (count == 2 and place not in ("left", "right")) or count == 3:
-        place = None  # it would fill the picture, or the row
+        place = None  # it would fill the image, or the row
     return Thing(
         entity,
         count,

@@ -50,12 +50,12 @@ TILT = (20, 40)
 UNSTATED_MIRRORED, SECOND_MIRRORED = 0.08, 0.3
 """How often a thing is mirrored of which that is not stated; the same of a second and third one of it."""
 MARGIN = 0.012
-"""What stays free at the picture's edges."""
+"""What stays free at the image's edges."""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """One drawing in a picture."""
+    """One drawing in an image."""
 
     thing: int
     """Which of the composition's things it shows."""
@@ -86,7 +86,7 @@ class _Item:
         self.size *= min(1.0, width / self.extent.width, height / self.extent.height)
 
     def at(self, x: float, y: float, *, standing: bool) -> Placed:
-        """Return it with its center there, or as near as it is wholly in the picture."""
+        """Return it with its center there, or as near as it is wholly in the image."""
         extent = self.extent
         x = min(max(x, extent.left + MARGIN), 1 - extent.right - MARGIN)
         y = min(max(y, extent.up + MARGIN), 1 - extent.down - MARGIN)
@@ -102,7 +102,7 @@ def lay_out(rng: Random, composition: Composition, drawings: Sequence[Drawing]) 
         drawings: The drawing of each of its things.
 
     Returns:
-        All drawings of the picture, from back to front. `mirrored` is relative to the drawings given.
+        All drawings of the image, from back to front. `mirrored` is relative to the drawings given.
     """
     items = [
         item

@@ -19,11 +19,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from reimagen_demo.art.entities import Entity, by_code, entities
-from reimagen_demo.art.pairs import PAIR_FILL, PAIR_SIDE, PairId, pair_picture
+from reimagen_demo.art.pairs import PAIR_FILL, PAIR_SIDE, PairId, pair_image
 from reimagen_demo.scenes.registry import SCENES, Scene, by_phrase
 
 SIDE = 256
-"""Of its pictures, in pixels; of drawings the longer edge."""
+"""Of its images, in pixels; of drawings the longer edge."""
 SPRITE_QUALITY, SCENE_QUALITY = 85, 90
 """Of WebP: with these all files together stay below the limits."""
 LARGEST_FILE, LARGEST_PACK = 15_000_000, 40_000_000
@@ -40,23 +40,23 @@ class Pack:
     def sprite(self, entity: Entity, style: str, side: int) -> Image.Image:
         """A drawing, trimmed to its outline, RGBA, `side` pixels on its longer edge, or `SIDE` if that is less."""
         with Image.open(io.BytesIO(self._sprites[style].read(f"{entity.code}.webp"))) as opened:
-            picture = opened.convert("RGBA")
-        scale = min(1.0, side / max(picture.size))
-        width, height = (max(1, round(edge * scale)) for edge in picture.size)
-        return picture.resize((width, height), Image.Resampling.LANCZOS)
+            image = opened.convert("RGBA")
+        scale = min(1.0, side / max(image.size))
+        width, height = (max(1, round(edge * scale)) for edge in image.size)
+        return image.resize((width, height), Image.Resampling.LANCZOS)
 
     def scene(self, scene: Scene, rng: Random, side: int) -> Image.Image:
-        """One of the scene's pictures, or its mirror image, RGB, of that side in pixels; the caller may draw on it."""
+        """One of the scene's images, or its mirror image, RGB, of that side in pixels; the caller may draw on it."""
         number = rng.randrange(len(self._scenes[scene.phrase].namelist()))
         read = self._small_scene if side <= 64 else self._read_scene
-        picture = read(scene.phrase, number, side)
-        return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else picture.copy()
+        image = read(scene.phrase, number, side)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image.copy()
 
     def pair(self, pair: PairId) -> Image.Image:
-        """A picture like the knowledge base's, RGB."""
+        """An image like the knowledge base's, RGB."""
         if pair.entity is None:
             return _decoded(self._pairs.read(f"{pair.style}.{pair.number}.webp"))
-        return pair_picture(self.sprite(pair.entity, pair.style, round(PAIR_FILL * PAIR_SIDE)), pair.code, pair.style)
+        return pair_image(self.sprite(pair.entity, pair.style, round(PAIR_FILL * PAIR_SIDE)), pair.code, pair.style)
 
     @cached_property
     def _sprites(self) -> dict[str, ZipFile]:
@@ -71,13 +71,13 @@ class Pack:
         return ZipFile(self._folder / "pairs.zip")
 
     def _read_scene(self, phrase: str, number: int, side: int) -> Image.Image:
-        picture = _decoded(self._scenes[phrase].read(f"{number}.webp"))
-        return picture if side == picture.width else picture.resize((side, side), Image.Resampling.LANCZOS)
+        image = _decoded(self._scenes[phrase].read(f"{number}.webp"))
+        return image if side == image.width else image.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def write(
     out_folder: Annotated[Path, typer.Argument(help="Folder of the pack.")],
-    scenes: Annotated[int, typer.Option(min=1, help="How many pictures of each scene.")] = 100,
+    scenes: Annotated[int, typer.Option(min=1, help="How many images of each scene.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed gives the same pack.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
@@ -88,25 +88,25 @@ def write(
 
     Art(art_folder).install()
     out_folder.mkdir(parents=True, exist_ok=True)
-    write_pictures(out_folder, art_folder, entities(), scenes, seed, processes)
+    write_images(out_folder, art_folder, entities(), scenes, seed, processes)
     _check(out_folder)
 
 
-def write_pictures(
+def write_images(
     out_folder: Path, art_folder: Path, wanted: Sequence[Entity], scenes: int, seed: int, processes: int
 ) -> None:
-    """Writes a pack's pictures, and where they come from.
+    """Writes a pack's images, and where they come from.
 
     Args:
         out_folder: Folder of the pack.
         art_folder: Where the icon art is installed.
         wanted: The entities whose drawings the pack shall hold.
-        scenes: How many pictures of each scene.
+        scenes: How many images of each scene.
         seed: Of the scenes.
         processes: How many to work with.
     """
     from reimagen_demo.art.icons import STYLES, Art
-    from reimagen_demo.stack.knowledge_base import SCENE_PICTURES
+    from reimagen_demo.stack.knowledge_base import SCENE_IMAGES
 
     art, sources = Art(art_folder), []
     for folder in (out_folder / "sprites", out_folder / "scenes"):
@@ -122,17 +122,17 @@ def write_pictures(
             draw = partial(_scene_file, scene.phrase, seed)
             path = out_folder / "scenes" / f"{scene.phrase.replace(' ', '-')}.zip"
             _write_zip(path, workers, draw, [str(number) for number in range(scenes)])
-        pairs = [f"{scene.phrase.replace(' ', '-')}.{number}" for scene in SCENES for number in range(SCENE_PICTURES)]
+        pairs = [f"{scene.phrase.replace(' ', '-')}.{number}" for scene in SCENES for number in range(SCENE_IMAGES)]
         _write_zip(out_folder / "pairs.zip", workers, partial(_pair_file, art_folder), pairs)
     sources.append("scenes/*.zip, pairs.zip: drawn by reimagen_demo.scenes.registry, Apache-2.0\n")
     (out_folder / "SOURCES.txt").write_text("".join(sources))
 
 
 def _write_zip(path: Path, workers: Executor, draw: Callable[[str], bytes], names: Sequence[str]) -> None:
-    """Writes `NAME.webp` for each of the names; the same pictures give the same bytes."""
+    """Writes `NAME.webp` for each of the names; the same images give the same bytes."""
     with ZipFile(path, "w") as zipped:
         drawn = workers.map(draw, names, chunksize=8)
-        for name, content in zip(names, tqdm(drawn, desc=path.name, total=len(names), unit="picture"), strict=True):
+        for name, content in zip(names, tqdm(drawn, desc=path.name, total=len(names), unit="image"), strict=True):
             zipped.writestr(ZipInfo(f"{name}.webp"), content)
 
 
@@ -150,9 +150,9 @@ def _check(folder: Path) -> None:
 
 def _sprite_file(art_folder: Path, style: str, code: str) -> bytes:
     from reimagen_demo.art.icons import Art
-    from reimagen_demo.art.pictures import ArtPictures
+    from reimagen_demo.art.images import ArtImages
 
-    return _encoded(ArtPictures(Art(art_folder)).sprite(by_code()[code], style, SIDE), SPRITE_QUALITY)
+    return _encoded(ArtImages(Art(art_folder)).sprite(by_code()[code], style, SIDE), SPRITE_QUALITY)
 
 
 def _scene_file(phrase: str, seed: int, number: str) -> bytes:
@@ -161,20 +161,20 @@ def _scene_file(phrase: str, seed: int, number: str) -> bytes:
 
 def _pair_file(art_folder: Path, name: str) -> bytes:
     from reimagen_demo.art.icons import Art
-    from reimagen_demo.art.pictures import ArtPictures
+    from reimagen_demo.art.images import ArtImages
 
-    return _encoded(ArtPictures(Art(art_folder)).pair(PairId.parse(f"scene.{name}")), SCENE_QUALITY)
+    return _encoded(ArtImages(Art(art_folder)).pair(PairId.parse(f"scene.{name}")), SCENE_QUALITY)
 
 
-def _encoded(picture: Image.Image, quality: int) -> bytes:
+def _encoded(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=quality, method=4)
+    image.save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue()
 
 
 def _decoded(content: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(content)) as picture:
-        return picture.convert("RGB")
+    with Image.open(io.BytesIO(content)) as image:
+        return image.convert("RGB")
 
 
 if __name__ == "__main__":

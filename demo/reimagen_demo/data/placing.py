@@ -1,4 +1,4 @@
-"""Where a thing goes in a picture, and its drawing warped to there."""
+"""Where a thing goes in an image, and its drawing warped to there."""
 
 import math
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from PIL import Image
 PAD = 2
 """Transparent pixels around a drawing, so that its outline is smooth when it is warped."""
 _SUPERSAMPLED = 2
-"""A drawing is warped at this many times the picture's resolution and then averaged."""
+"""A drawing is warped at this many times the image's resolution and then averaged."""
 _VISIBLE = 32
 """Alpha, of 255, from which on a pixel counts as part of the outline."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How a drawing's bounding box is moved into a picture; lengths are shares of the picture's side."""
+    """How a drawing's bounding box is moved into an image; lengths are shares of the image's side."""
 
     x: float
     """Where the box's center goes, to the right."""
@@ -105,10 +105,10 @@ class Drawing:
 
 
 def warped(drawing: Drawing, placement: Placement, side: int) -> tuple[Image.Image, int, int]:
-    """Warp a drawing to its place in a picture of that side in pixels.
+    """Warp a drawing to its place in an image of that side in pixels.
 
     Returns:
-        The part of the picture that it takes, RGBA, and the pixel column and row of that part's upper left corner.
+        The part of the image that it takes, RGBA, and the pixel column and row of that part's upper left corner.
     """
     scale = placement.size * side / max(drawing.width, drawing.height)
     cos, sin = math.cos(placement.angle), math.sin(placement.angle)

@@ -1,7 +1,7 @@
 """Trains the judge of what the demonstration draws, and measures how often it is right.
 
 `python -m reimagen_demo.judge.train` does both. The judge knows all entities, held-out ones too, and all scenes; the
-generator never sees the judge. It is measured on pictures composed as for training, from seeds of their own.
+generator never sees the judge. It is measured on images composed as for training, from seeds of their own.
 """
 
 import time
@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from reimagen_demo.art.entities import entities
 from reimagen_demo.art.icons import STYLES, Art, draw_all
-from reimagen_demo.art.pictures import ArtPictures
+from reimagen_demo.art.images import ArtImages
 from reimagen_demo.data.composer import Composer
 from reimagen_demo.data.compositions import Composition, draw_composition
-from reimagen_demo.judge.pictures import JudgePictures
+from reimagen_demo.judge.images import JudgeImages
 from reimagen_demo.scenes.registry import SCENES
 from reimagen_evaluation.benches.item import Item
 from reimagen_evaluation.judges.classifier import ClassifierConfig, TrainedClassifier
@@ -43,7 +43,7 @@ _Shown = tuple[Composition, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Measured:
-    """One picture of a single entity, what it shows and what the judge saw."""
+    """One image of a single entity, what it shows and what the judge saw."""
 
     composition: Composition
     style: str
@@ -81,42 +81,42 @@ def related(count: int) -> list[_Shown]:
 
 
 def compose(composer: Composer, shown: Sequence[_Shown], blur: float = 0.0) -> list[np.ndarray]:
-    """The pictures, blurred by so many pixels; each a function of what it shows and its place."""
-    pictures = []
-    for place, (composition, styles) in enumerate(tqdm(shown, desc="measuring", unit="picture")):
-        picture: Image.Image = composer.picture(Random(f"measured/{place}"), composition, styles)
-        pictures.append(np.asarray(picture.filter(ImageFilter.GaussianBlur(blur)) if blur else picture))
-    return pictures
+    """The images, blurred by so many pixels; each a function of what it shows and its place."""
+    images = []
+    for place, (composition, styles) in enumerate(tqdm(shown, desc="measuring", unit="image")):
+        image: Image.Image = composer.image(Random(f"measured/{place}"), composition, styles)
+        images.append(np.asarray(image.filter(ImageFilter.GaussianBlur(blur)) if blur else image))
+    return images
 
 
-def measure(judge: TrainedClassifier, shown: Sequence[_Shown], pictures: Sequence[np.ndarray]) -> list[Measured]:
-    """What the judge sees in pictures of single entities."""
-    verdicts = judge.verdicts(list(pictures))
+def measure(judge: TrainedClassifier, shown: Sequence[_Shown], images: Sequence[np.ndarray]) -> list[Measured]:
+    """What the judge sees in images of single entities."""
+    verdicts = judge.verdicts(list(images))
     return [
         Measured(composition, styles[0], verdict.entity, verdict.scene)
         for (composition, styles), verdict in zip(shown, verdicts, strict=True)
     ]
 
 
-def measure_two(judge: TrainedClassifier, shown: Sequence[_Shown], pictures: Sequence[np.ndarray]) -> dict[str, float]:
-    """The scores that true pictures of two entities get."""
+def measure_two(judge: TrainedClassifier, shown: Sequence[_Shown], images: Sequence[np.ndarray]) -> dict[str, float]:
+    """The scores that true images of two entities get."""
     items = [
         Item(str(place), "", tuple(entity.name for entity in composition.entities), composition.scene.phrase, "two")
         for place, (composition, _) in enumerate(shown)
     ]
-    scores = EntityJudge(judge).scores(pictures, items)
-    return {"pictures": len(shown)} | {name: _share(column) for name, column in scores.items()}
+    scores = EntityJudge(judge).scores(images, items)
+    return {"images": len(shown)} | {name: _share(column) for name, column in scores.items()}
 
 
 def accuracy(measured: Iterable[Measured]) -> dict[str, float]:
-    """Shares of pictures whose entity, scene, and both are told right."""
+    """Shares of images whose entity, scene, and both are told right."""
     right = np.array([m.right for m in measured], float)
     shares = {"entity": right[:, 0], "scene": right[:, 1], "faithful": right.prod(axis=1)}
-    return {"pictures": len(right)} | {name: _share(column) for name, column in shares.items()}
+    return {"images": len(right)} | {name: _share(column) for name, column in shares.items()}
 
 
 def by_group(measured: Sequence[Measured], groups: Callable[[Measured], Iterable[str]]) -> dict[str, dict[str, float]]:
-    """The accuracy of each group that pictures belong to."""
+    """The accuracy of each group that images belong to."""
     members: dict[str, list[Measured]] = {}
     for m in measured:
         for group in groups(m):
@@ -136,15 +136,15 @@ def confusions(measured: Sequence[Measured]) -> dict[str, list[tuple[str, str, i
 
 
 def report(judge: TrainedClassifier, art: Art) -> dict[str, Any]:
-    """What is told beside every figure of this judge: how often it is right on true pictures, and what it confuses."""
-    composer = Composer(ArtPictures(art), judge.side)
+    """What is told beside every figure of this judge: how often it is right on true images, and what it confuses."""
+    composer = Composer(ArtImages(art), judge.side)
     shown = plain()
     measured = measure(judge, shown, compose(composer, shown))
     more = related(RELATED)
-    pictures = compose(composer, more)
+    images = compose(composer, more)
     single = [place for place, (composition, _) in enumerate(more) if len(composition.entities) == 1]
     two = [place for place, (composition, _) in enumerate(more) if len(composition.entities) == 2]
-    named = measure(judge, [more[place] for place in single], [pictures[place] for place in single])
+    named = measure(judge, [more[place] for place in single], [images[place] for place in single])
     blurred = {
         f"blurred by {radius} px": accuracy(measure(judge, shown[::5], compose(composer, shown[::5], radius)))
         for radius in (1.0, 2.0)
@@ -152,7 +152,7 @@ def report(judge: TrainedClassifier, art: Art) -> dict[str, Any]:
     return {
         "accuracy": {"all": accuracy(measured)} | by_group(measured, _plain_groups) | blurred,
         "accuracy with relations": by_group(named, _relations),
-        "two entities": measure_two(judge, [more[place] for place in two], [pictures[place] for place in two]),
+        "two entities": measure_two(judge, [more[place] for place in two], [images[place] for place in two]),
     } | confusions(measured)
 
 
@@ -176,7 +176,7 @@ def _share(column: np.ndarray) -> float:
 def main(
     out: Annotated[Path, typer.Option(help="Folder for judge.safetensors and judge.json.")] = SHIPPED,
     work: Annotated[Path, typer.Option(help="Folder of what a run goes on from.")] = Path("build/demo/judge"),
-    steps: Annotated[int, typer.Option(min=10, help="How many, of 128 pictures each.")] = TRAINING.steps,
+    steps: Annotated[int, typer.Option(min=10, help="How many, of 128 images each.")] = TRAINING.steps,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
     processes: Annotated[int, typer.Option(min=1, help="How many draw the icon art, where that is missing.")] = 2,
 ) -> None:
@@ -185,9 +185,9 @@ def main(
     art.install()
     draw_all(art.sprite_file, entities(), processes)
     training, config = ClassifierTraining(steps=steps), configuration()
-    pictures = JudgePictures(art, entities(), config.side, training.batch_size, SEED)
+    images = JudgeImages(art, entities(), config.side, training.batch_size, SEED)
     began = time.process_time()
-    judge = train_classifier(config, training, pictures.batch, work)
+    judge = train_classifier(config, training, images.batch, work)
     minutes = round((time.process_time() - began) / 60, 1)
     facts = {"training": asdict(training) | {"core minutes of the last run": minutes}} | report(judge, art)
     judge.save(out, facts)
@@ -195,7 +195,7 @@ def main(
         facts["accuracy"] | facts["accuracy with relations"] | {"two": facts["two entities"]}
     ).items():
         told = "  ".join(f"{name} {shares[name]:6.1%}" for name in ("entity", "scene", "faithful"))
-        print(f"{group:32} {shares['pictures']:5}  {told}")
+        print(f"{group:32} {shares['images']:5}  {told}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the references do: things held out of training, drawn with retrieval and without it.
 
 `python -m reimagen_demo.report.ablation_sheet` starts all services as `make demo` does, draws each prompt of `prompts()`
-twice from the same seed, once as usual and once from the text alone, and lays the pictures out beside the references.
+twice from the same seed, once as usual and once from the text alone, and lays the images out beside the references.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from reimagen_demo.art.entities import Entity, entities
 from reimagen_demo.report.contact_sheet import Row, contact_sheet, webp
 from reimagen_demo.scenes.registry import SCENES
 from reimagen_demo.stack.client import draw
-from reimagen_demo.stack.running import console, running, report_errors
+from reimagen_demo.stack.running import console, report_errors, running
 
 SIZE = 256
 WEBP_BYTES = 300_000
-"""The most that a picture of documentation may take."""
+"""The most that an image of documentation may take."""
 
 
 def prompts(known: Sequence[Entity] = entities()) -> list[str]:
@@ -46,8 +46,8 @@ def compare(url: str, drawn: Sequence[str], size: int = SIZE) -> list[Row]:
         if not grounded.neighbors:
             raise RuntimeError(f"nothing was found for {prompt!r}, so there is nothing to compare")
         neighbors = [(found.image, found.told) for found in grounded.neighbors]
-        pictures = [(grounded.image, f"with retrieval\nseed {seed}"), (alone.image, f"without\nseed {seed}")]
-        rows.append(Row(f'"{prompt}"', neighbors, pictures))
+        images = [(grounded.image, f"with retrieval\nseed {seed}"), (alone.image, f"without\nseed {seed}")]
+        rows.append(Row(f'"{prompt}"', neighbors, images))
         console.print(f"  {prompt}  {grounded.seconds:.1f} s, without retrieval {alone.seconds:.1f} s")
     return rows
 

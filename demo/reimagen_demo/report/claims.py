@@ -18,7 +18,7 @@ from reimagen_evaluation.sweep import Sweep
 
 _Values = np.ndarray
 DRIFT: Final = 2.0
-"""The most that a 1024 picture, shrunk, may be from the smaller stages', of 255."""
+"""The most that a 1024 image, shrunk, may be from the smaller stages', of 255."""
 
 Verdict = tuple[str, bool | None]
 """What was measured, in words, and whether it meets the bar; None where there is none, or nothing to tell by."""
@@ -26,10 +26,10 @@ Verdict = tuple[str, bool | None]
 
 @dataclass(frozen=True)
 class Distance:
-    """A Fréchet distance to true pictures, with its interval."""
+    """A Fréchet distance to true images, with its interval."""
 
     knowledge_base: str
-    pictures: int
+    images: int
     value: float
     low: float
     high: float
@@ -48,11 +48,11 @@ class Evidence:
     items: Sequence[Item]
     scores: Scores
     true: np.ndarray
-    """A true picture of each prompt, items × side × side × 3 bytes."""
+    """A true image of each prompt, items × side × side × 3 bytes."""
     judged_true: Mapping[str, _Values]
-    """What the judge says of the true pictures."""
+    """What the judge says of the true images."""
     copied: Mapping[str, Sequence[float]]
-    """Copy distances of true pictures to the knowledge base's picture of the same drawing, and of another style."""
+    """Copy distances of true images to the knowledge base's image of the same drawing, and of another style."""
 
     def values(self, axis: str, label: str, name: str, group: str | None = None) -> _Values:
         """A score under an axis's label, of its items in a group; none where the axis has no such label."""
@@ -63,16 +63,16 @@ class Evidence:
         return self.scores.of(self.sweep.folder(setting), keys, name)
 
     def true_of(self, groups: Sequence[str]) -> np.ndarray:
-        """The true pictures of some groups' prompts."""
+        """The true images of some groups' prompts."""
         return self.true[[item.group in groups for item in self.items]]
 
     def judged(self, name: str, group: str) -> _Values:
-        """A score of the true pictures of a group."""
+        """A score of the true images of a group."""
         return self.judged_true[name][[item.group == group for item in self.items]]
 
 
 def claims(evidence: Evidence, distances: Sequence[Distance]) -> str:
-    """The table of claims in Markdown, with what the judge says of true pictures above it."""
+    """The table of claims in Markdown, with what the judge says of true images above it."""
     lines = ["| claim | bar | measured | met |", "|---|---|---|---|"]
     checked = [(claim, bar, check(evidence)) for claim, bar, check in CLAIMS]
     for claim, bar, (measured, met) in (*checked, ("retrieval helps FID", "the figure", _frechet(distances))):
@@ -89,7 +89,7 @@ def _judge(evidence: Evidence) -> str:
     ]
     return "\n".join(
         [
-            "The judge is a network that knows all entities and scenes, and errs. Of true pictures of these prompts:",
+            "The judge is a network that knows all entities and scenes, and errs. Of true images of these prompts:",
             "",
             "| prompts | faithful | entity | scene |",
             "|---|---|---|---|",
@@ -106,7 +106,7 @@ def _faithful(e: Evidence) -> Verdict:
     if drawn is None or true is None or true.value == 0:
         return NOT_THERE, None
     ratio = drawn.value / true.value
-    return f"{told(drawn)}, {100 * ratio:.0f} % of true pictures' {told(true)}", ratio >= 0.8
+    return f"{told(drawn)}, {100 * ratio:.0f} % of true images' {told(true)}", ratio >= 0.8
 
 
 def _against_alone(group: str, points: float) -> Callable[[Evidence], Verdict]:
@@ -138,7 +138,7 @@ def _drop_of(e: Evidence, label: str) -> Estimate | None:
 def _copies(e: Evidence) -> Verdict:
     parts = [f"{label}: {_rate(e, 'styles', label, 'near copy')}" for label in ("as found", "the next")]
     checked = {name: np.mean(np.array(distances) < NEAR_COPY) for name, distances in e.copied.items()}
-    parts.append("of true pictures: " + ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in checked.items()))
+    parts.append("of true images: " + ", ".join(f"{name} {100 * rate:.0f} %" for name, rate in checked.items()))
     return "near copies, " + "; ".join(parts), None
 
 
@@ -187,7 +187,7 @@ def _two(e: Evidence) -> Verdict:
     blended = _rate(e, "two", PER_ENTITY, "blended")
     met = None if both is None else both.value >= 0.5
     return (
-        f"both: {told(both)}; blended: {blended}; true pictures: {told(statistics.mean(e.judged('entity', TWO)))}",
+        f"both: {told(both)}; blended: {blended}; true images: {told(statistics.mean(e.judged('entity', TWO)))}",
         met,
     )
 
@@ -242,7 +242,7 @@ def _above(change: Estimate | None, points: float) -> bool | None:
 
 
 CLAIMS: Final[tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...]] = (
-    ("over 80 % of prompts faithful", "held-out: at least 80 % of the rate of true pictures", _faithful),
+    ("over 80 % of prompts faithful", "held-out: at least 80 % of the rate of true images", _faithful),
     ("+40 points over one trained without retrieval", "held-out: at least +50 points", _against_alone("held-out", 50)),
     ("the same", "infrequent: at least +10 points", _against_alone("infrequent", 10)),
     ("not a copy", "references in other styles only: the figure", _styles),
@@ -256,5 +256,5 @@ CLAIMS: Final[tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...]] = (
     ("the same", "both unrelated: the scene still follows the text, at most 10 points less", _both_wrong),
     ("*beyond:* two entities in a prompt", "both drawn in at least 50 %", _two),
     ("*beyond:* details lost in super-resolution", "the figure", _detail),
-    ("1024 pictures are true to their input", f"shrunk, within {DRIFT:.0f} of 255 of the smaller stages'", _large),
+    ("1024 images are true to their input", f"shrunk, within {DRIFT:.0f} of 255 of the smaller stages'", _large),
 )  # fmt: skip

@@ -50,7 +50,7 @@ def sketches(folder: Path) -> Path:
 
 
 def sketch(png: bytes) -> Image.Image:
-    """A picture as a pencil draws it: its outlines and shades, without color (a dodge of the picture by its blur)."""
+    """An image as a pencil draws it: its outlines and shades, without color (a dodge of the image by its blur)."""
     with Image.open(io.BytesIO(png)) as opened:
         gray = ImageOps.grayscale(opened.convert("RGB"))
     shades = np.asarray(gray, np.float64)

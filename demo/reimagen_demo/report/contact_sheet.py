@@ -1,4 +1,4 @@
-"""A sheet that shows pictures beside what they were grounded on."""
+"""A sheet that shows images beside what they were grounded on."""
 
 import io
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 CELL = 256
-"""Side in pixels of every picture on the sheet."""
+"""Side in pixels of every image on the sheet."""
 GAP = 16
 LINE = 20
 
 Cell = tuple[Image.Image, str]
-"""A picture, and the lines that stand below it."""
+"""An image, and the lines that stand below it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt, its neighbors and the pictures drawn from it."""
+    """One prompt, its neighbors and the images drawn from it."""
 
     title: str
     neighbors: Sequence[Cell]
@@ -37,9 +37,9 @@ def contact_sheet(rows: Sequence[Row]) -> Image.Image:
         draw.text((GAP, top), row.title, fill="black", font=title)
         # What was drawn stands in the same columns, however few neighbors there are.
         cells = [*enumerate(row.neighbors), *enumerate(row.drawn, start=first_drawn)]
-        for column, (picture, text) in cells:
+        for column, (image, text) in cells:
             place = (GAP + column * (CELL + GAP), top + LINE + GAP // 2)
-            sheet.paste(picture.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS), place)
+            sheet.paste(image.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS), place)
             lines = [_cut(line, small) for line in text.splitlines()]
             draw.multiline_text((place[0], place[1] + CELL + 4), "\n".join(lines), fill="#444444", font=small)
     return sheet
@@ -60,7 +60,7 @@ def webp(sheet: Image.Image, maximum_bytes: int) -> bytes:
 
 
 def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The line, or as much of its start as fits below a picture."""
+    """The line, or as much of its start as fits below an image."""
     if font.getlength(line) <= CELL:
         return line
     kept = line

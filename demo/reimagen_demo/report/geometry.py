@@ -1,6 +1,6 @@
-"""Whether pictures show things where, as large, mirrored and turned as their prompts state.
+"""Whether images show things where, as large, mirrored and turned as their prompts state.
 
-The reference's drawing is registered to the picture. The measure is tried on true pictures, whose placements are known:
+The reference's drawing is registered to the image. The measure is tried on true images, whose placements are known:
 `python -m reimagen_demo.report.geometry` prints how often it is right.
 """
 
@@ -19,13 +19,13 @@ from PIL import Image, ImageFilter
 
 from reimagen_demo.art.entities import Entity, of_split
 from reimagen_demo.art.icons import STYLES, Art
+from reimagen_demo.art.images import ArtImages, PairImages
 from reimagen_demo.art.pairs import PAIR_FILL
-from reimagen_demo.art.pictures import ArtPictures, PairPictures
 from reimagen_demo.data.composer import Composer
 from reimagen_demo.data.compositions import Place, Size, Thing, Turn, draw_composition
 from reimagen_demo.data.placing import Placement
 from reimagen_demo.report.prompts import ATTRIBUTES, DISTINCT
-from reimagen_evaluation.judges.judge import Picture
+from reimagen_evaluation.judges.judge import Pixels
 from reimagen_evaluation.registration import Cutout, Pose, distinctness, register
 
 CUTOUT_SIDE: Final = 192
@@ -88,9 +88,9 @@ def same(pose: Pose, other: Pose) -> dict[str, bool]:
     }
 
 
-def scores_of(thing: Thing, cutouts: Sequence[Cutout], picture: Picture) -> dict[str, float]:
-    """Return what is scored of a picture of one thing; NaN for attributes that its prompt does not state."""
-    found = register(cutouts, picture)
+def scores_of(thing: Thing, cutouts: Sequence[Cutout], image: Pixels) -> dict[str, float]:
+    """Return what is scored of an image of one thing; NaN for attributes that its prompt does not state."""
+    found = register(cutouts, image)
     match = 0.0 if found is None else found.score
     pose = found.pose if found is not None and match >= FOUND else None
     told = {name: pose is not None and right for name, right in obeyed(thing, pose or OWN).items()}
@@ -107,7 +107,7 @@ class CutOuts:
     def __init__(self, art: Art) -> None:
         """Take the art."""
         self._art = art
-        self._pictures = PairPictures(art)
+        self._images = PairImages(art)
         self._by_style = lru_cache(64)(self._all)
 
     def of(self, entity: Entity, style: str) -> Cutout:
@@ -120,15 +120,15 @@ class CutOuts:
         drawings = self._by_style(entity).values()
         return [cutout for name, cutout in drawings if name in shown] or [cutout for _, cutout in drawings]
 
-    def measure(self, thing: Thing, picture: Picture, references: Sequence[Path]) -> dict[str, float]:
-        """Return the scores of a picture that was grounded on these files, named by the hashes of their contents."""
-        return scores_of(thing, self.among(thing.entity, references), picture)
+    def measure(self, thing: Thing, image: Pixels, references: Sequence[Path]) -> dict[str, float]:
+        """Return the scores of an image that was grounded on these files, named by the hashes of their contents."""
+        return scores_of(thing, self.among(thing.entity, references), image)
 
     def _all(self, entity: Entity) -> dict[str, tuple[str, Cutout]]:
-        """Return by style the name of the knowledge base's picture as evaluations store it, and the drawing."""
+        """Return by style the name of the knowledge base's image as evaluations store it, and the drawing."""
         return {
             style.name: (
-                hashlib.sha256(self._pictures.file(entity, style).read_bytes()).hexdigest()[:16],
+                hashlib.sha256(self._images.file(entity, style).read_bytes()).hexdigest()[:16],
                 Cutout(np.asarray(self._art.sprite(entity, style, CUTOUT_SIDE).convert("RGBA"))),
             )
             for style in STYLES
@@ -151,15 +151,15 @@ def distinct(cutouts: CutOuts) -> list[str]:
 
 @dataclass(frozen=True)
 class TrueThing:
-    """A true picture of one thing, the thing's drawing, and where it is."""
+    """A true image of one thing, the thing's drawing, and where it is."""
 
-    picture: Image.Image
+    image: Image.Image
     cutout: Cutout
     pose: Pose
 
 
 def true_things(composer: Composer, cutouts: CutOuts, pool: Sequence[Entity], count: int) -> Iterator[TrueThing]:
-    """Yield true pictures of one thing each, with whatever size, place, turn, mirroring, scene and weather."""
+    """Yield true images of one thing each, with whatever size, place, turn, mirroring, scene and weather."""
     rng, names = Random("registration is measured"), set(pool)
     while count:
         composition = draw_composition(rng, "held-out", plain=False)
@@ -167,47 +167,47 @@ def true_things(composer: Composer, cutouts: CutOuts, pool: Sequence[Entity], co
         if len(composition.things) > 1 or thing.count > 1 or thing.color or thing.entity not in names:
             continue
         composed = composer.compose(rng, composition, [style], [False])
-        yield TrueThing(composed.picture, cutouts.of(thing.entity, style), pose_of(composed.placements[0][0]))
+        yield TrueThing(composed.image, cutouts.of(thing.entity, style), pose_of(composed.placements[0][0]))
         count -= 1
 
 
-def blurred(picture: Picture) -> Picture:
-    """Return a picture that lacks its finest details, as small networks draw it."""
-    radius = picture.shape[0] / 128
-    return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
+def blurred(image: Pixels) -> Pixels:
+    """Return an image that lacks its finest details, as small networks draw it."""
+    radius = image.shape[0] / 128
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
 
 
-def noisy(picture: Picture) -> Picture:
-    """Return a picture with grain."""
-    grain = np.random.default_rng(0).normal(0.0, 12.0, picture.shape)
-    noised: Picture = np.clip(picture + grain, 0, 255).astype(np.uint8)
+def noisy(image: Pixels) -> Pixels:
+    """Return an image with grain."""
+    grain = np.random.default_rng(0).normal(0.0, 12.0, image.shape)
+    noised: Pixels = np.clip(image + grain, 0, 255).astype(np.uint8)
     return noised
 
 
-def as_it_is(picture: Picture) -> Picture:
-    """Return the picture."""
-    return picture
+def as_it_is(image: Pixels) -> Pixels:
+    """Return the image."""
+    return image
 
 
-def accuracy(things: Sequence[TrueThing], change: Callable[[Picture], Picture]) -> dict[str, float]:
+def accuracy(things: Sequence[TrueThing], change: Callable[[Pixels], Pixels]) -> dict[str, float]:
     """Return how often registration is right: in each attribute, and in all of them."""
     rows = []
     for thing in things:
-        found = register([thing.cutout], change(np.asarray(thing.picture)))
+        found = register([thing.cutout], change(np.asarray(thing.image)))
         right = dict.fromkeys(ATTRIBUTES, False) if found is None else same(found.pose, thing.pose)
         rows.append([right[name] for name in ATTRIBUTES] + [all(right.values())])
     return dict(zip((*ATTRIBUTES, "all"), np.mean(rows, axis=0).tolist(), strict=True))
 
 
 def main(
-    count: Annotated[int, typer.Option(min=1, help="How many true pictures.")] = 100,
-    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of the pictures, in pixels.")] = 256,
+    count: Annotated[int, typer.Option(min=1, help="How many true images.")] = 100,
+    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of the images, in pixels.")] = 256,
     art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
     find_distinct: Annotated[
         bool, typer.Option("--distinct", help="Print instead which held-out entities can be told when turned.")
     ] = False,
 ) -> None:
-    """Print how often registration finds the pose of a thing in true pictures."""
+    """Print how often registration finds the pose of a thing in true images."""
     art = Art(art_folder)
     art.install()
     cutouts = CutOuts(art)
@@ -215,8 +215,8 @@ def main(
         print(*distinct(cutouts), sep="\n")
         return
     pool = [entity for entity in of_split("held-out") if entity.name in DISTINCT]
-    things = list(true_things(Composer(ArtPictures(art), size), cutouts, pool, count))
-    print(f"| {count} pictures | {' | '.join((*ATTRIBUTES, 'all'))} |")
+    things = list(true_things(Composer(ArtImages(art), size), cutouts, pool, count))
+    print(f"| {count} images | {' | '.join((*ATTRIBUTES, 'all'))} |")
     print("|---" * (2 + len(ATTRIBUTES)) + "|")
     for name, change in (("as composed", as_it_is), ("blurred", blurred), ("noisy", noisy)):
         shares = accuracy(things, change).values()

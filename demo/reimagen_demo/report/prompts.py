@@ -21,7 +21,7 @@ MAIN, VARIED, LARGE = 400, 100, 40
 OF_EACH_KIND: Final = 14
 """Prompts that state each combination of place, size, mirroring and turn."""
 SEEDS, SEEDED = 8, 20
-"""Pictures of each prompt whose variety is measured, and how many prompts these are."""
+"""Images of each prompt whose variety is measured, and how many prompts these are."""
 FIRST_SCENES: Final = SCENES[:16]
 """Those that the first shipped cascade and its judge know too, so that later ones can be compared with them."""
 ATTRIBUTES: Final = ("place", "size", "mirrored", "turned")
@@ -41,7 +41,7 @@ DISTINCT: Final = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, and what a true picture of it shows."""
+    """A prompt, and what a true image of it shows."""
 
     item: Item
     composition: Composition
@@ -101,7 +101,7 @@ def _thing(rng: Random, entity: Entity, kind: tuple[str, ...]) -> Thing:
         turned: Turn | None = rng.choice(get_args(Turn)) if "turned" in kind else None
         thing = Thing(entity, size=size, place=place, mirrored="mirrored" in kind, turned=turned)
         large = size in ("large", "huge")
-        # What is large fills the picture, whatever its place; what is huge does not fit in when it is tilted.
+        # What is large fills the image, whatever its place; what is huge does not fit in when it is tilted.
         fits = not (large and place) and not (size == "huge" and turned in ("left", "right"))
         contradicted = thing.mirrored or turned or (size and not large) or place not in (None, "center")
         if fits and contradicted:

@@ -83,7 +83,7 @@ def measure(address: str, asked: Sequence[Question], minimum_score: float | None
                 query=question.prompt, k=TOP, omit_images=True, minimum_score=minimum_score
             )
             answer = retriever.Search(request, timeout=SEARCH_SECONDS)
-            found = tuple(neighbor.pair.text for neighbor in answer.neighbors)
+            found = tuple(neighbor.pair.caption for neighbor in answer.neighbors)
             first += found[:1] == (question.entity.phrase,)
             if found == (question.entity.phrase,) * TOP:
                 both += 1

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from reimagen_common.errors import ReimagenError
 from reimagen_common.local_redis import LocalRedis
 from reimagen_demo.art.icons import STYLES, Art, Style
-from reimagen_demo.art.pictures import ArtPictures, PairPictures
+from reimagen_demo.art.images import ArtImages, PairImages
 from reimagen_demo.data.composer import Composer
 from reimagen_demo.judge.train import SHIPPED as SHIPPED_JUDGE
 from reimagen_demo.report import compared_bases
@@ -41,7 +41,7 @@ from reimagen_evaluation.frechet import frechet_distance, moments
 from reimagen_evaluation.grounding import Grounding
 from reimagen_evaluation.judges.classifier import TrainedClassifier
 from reimagen_evaluation.judges.entity import EntityJudge
-from reimagen_evaluation.judges.judge import Picture, Scores
+from reimagen_evaluation.judges.judge import Pixels, Scores
 from reimagen_evaluation.reference_use import ReferenceUse
 from reimagen_evaluation.report import page, scores, sheets
 from reimagen_evaluation.runs import DRAWN
@@ -56,22 +56,20 @@ BATCH: Final = 4
 RESAMPLES: Final = 50
 GALLERY_COLUMNS, GALLERY_CELL = 8, 192
 CALIBRATED: Final = 100
-"""True pictures that the measure of near copies is tried on."""
+"""True images that the measure of near copies is tried on."""
 
 
 class CropJudge:
-    """Judges the middle of a picture, where its detail is: what the other judge says, with `crop` before its names."""
+    """Judges the middle of an image, where its detail is: what the other judge says, with `crop` before its names."""
 
     def __init__(self, judge: EntityJudge) -> None:
         """Take the judge."""
         self._judge = judge
 
-    def scores(self, pictures: Sequence[Picture], items: Sequence[Item]) -> Scores:
+    def scores(self, images: Sequence[Pixels], items: Sequence[Item]) -> Scores:
         """Scores of the middle three quarters of each side."""
-        edges = [picture.shape[0] // 8 for picture in pictures]
-        middles = [
-            picture[e : len(picture) - e, e : len(picture) - e] for picture, e in zip(pictures, edges, strict=True)
-        ]
+        edges = [image.shape[0] // 8 for image in images]
+        middles = [image[e : len(image) - e, e : len(image) - e] for image, e in zip(images, edges, strict=True)]
         return {f"crop {name}": values for name, values in self._judge.scores(middles, items).items()}
 
 
@@ -96,7 +94,7 @@ def main(
     prompts_at_most: Annotated[int | None, typer.Option(min=1, help="Of each row, for a trial.")] = None,
 ) -> None:
     """Measure the paper's claims on the demonstration's weights, and write docs/results.md."""
-    with running.told():
+    with running.report_errors():
         try:
             _run(weights, alone, before, judge, to, work, only, prompts_at_most)
         except (ValueError, ReimagenError) as error:
@@ -140,7 +138,7 @@ def _run(
     shown = results_shown.measure(out, drawn, asked, art, classifier, losses)
     parts = [results_shown.table(shown)]
     if losses:
-        parts += ["Denoising losses of true pictures whose things are elsewhere than in their references:"]
+        parts += ["Denoising losses of true images whose things are elsewhere than in their references:"]
         parts += [results_shown.loss_table(losses)]
     notes = {}
     if not only:
@@ -217,19 +215,19 @@ def retrievers(folder: Path, wanted: Collection[str]) -> Iterator[Mapping[str, R
 
 
 def measure_true(asked: Sequence[Prompt], drawn: Sweep, classifier: TrainedClassifier, work: Path) -> Evidence:
-    """True pictures of the prompts, what the judge says of them, and how near a copy they are of a pair's drawing."""
+    """True images of the prompts, what the judge says of them, and how near a copy they are of a pair's drawing."""
     art, out = Art(work), work / "results"
     art.install()
-    pictures = ArtPictures(art)
-    composer = Composer(pictures, SIZE)
+    images = ArtImages(art)
+    composer = Composer(images, SIZE)
     real, copied = [], {"the same drawing": list[float](), "another style": list[float]()}
-    for prompt in tqdm(asked, desc="true pictures", unit="picture"):
+    for prompt in tqdm(asked, desc="true images", unit="image"):
         rng = Random(f"results/true/{prompt.item.key}")
         styles = [rng.choice(STYLES) for _ in prompt.composition.entities]
-        real.append(np.asarray(composer.picture(rng, prompt.composition, [style.name for style in styles])))
+        real.append(np.asarray(composer.image(rng, prompt.composition, [style.name for style in styles])))
         if len(copied["another style"]) < CALIBRATED and len(styles) == 1:
             for name, style in (("the same drawing", styles[0]), ("another style", _another(styles[0]))):
-                file = PairPictures(art).file(prompt.composition.entities[0], style)
+                file = PairImages(art).file(prompt.composition.entities[0], style)
                 copied[name].append(copy_distance(real[-1], [file]))
     items = [prompt.item for prompt in asked]
     judged = EntityJudge(classifier).scores(real, items)
@@ -238,9 +236,9 @@ def measure_true(asked: Sequence[Prompt], drawn: Sweep, classifier: TrainedClass
 
 
 def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> list[Distance]:
-    """Fréchet distances to the true pictures in the judge's features, by knowledge base; also OUT/distances.csv.
+    """Fréchet distances to the true images in the judge's features, by knowledge base; also OUT/distances.csv.
 
-    The interval is that of a normal distribution whose deviation is the bootstrap's, over the drawn pictures.
+    The interval is that of a normal distribution whose deviation is the bootstrap's, over the drawn images.
     """
     there = moments([classifier.features(evidence.true_of(GROUPS))])
     keys = {item.key for item in evidence.sweep.axes["base"].items(evidence.items)}
@@ -248,7 +246,7 @@ def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> l
     for label, setting in evidence.sweep.settings("base").items():
         folder = out / evidence.sweep.folder(setting)
         drawn = [row for row in records.read(folder / DRAWN) if row["key"] in keys]
-        features = classifier.features(np.stack(scoring.read_pictures(folder, drawn)))
+        features = classifier.features(np.stack(scoring.read_images(folder, drawn)))
         rng = np.random.default_rng(0)
         resampled = [
             frechet_distance(moments([features[rng.integers(0, len(features), len(features))]]), there)
@@ -262,20 +260,20 @@ def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> l
 
 def told_distances(measured: Sequence[Distance]) -> str:
     """The distances as a table."""
-    lines = [f"| {row.knowledge_base} | {row.pictures} | {row.told} |" for row in measured]
-    head = "Fréchet distance to true pictures of all prompts, in the judge's features (less is better):"
+    lines = [f"| {row.knowledge_base} | {row.images} | {row.told} |" for row in measured]
+    head = "Fréchet distance to true images of all prompts, in the judge's features (less is better):"
     return "\n".join([head, "", "| | n | distance |", "|---|---|---|", *lines])
 
 
 def gallery(drawn: Sweep, out: Path, to: Path) -> None:
-    """All pictures of the largest size on one sheet, in the order of the prompts: none is picked."""
+    """All images of the largest size on one sheet, in the order of the prompts: none is picked."""
     folder = out / drawn.folder(next(iter(drawn.settings("large").values())))
     files = [folder / row["file"] for row in records.read(folder / DRAWN)]
     rows = -(-len(files) // GALLERY_COLUMNS)
     sheet = Image.new("RGB", (GALLERY_COLUMNS * GALLERY_CELL, rows * GALLERY_CELL), "white")
     for place, file in enumerate(files):
-        with Image.open(file) as picture:
-            small = picture.convert("RGB").resize((GALLERY_CELL, GALLERY_CELL), Image.Resampling.LANCZOS)
+        with Image.open(file) as image:
+            small = image.convert("RGB").resize((GALLERY_CELL, GALLERY_CELL), Image.Resampling.LANCZOS)
         sheet.paste(small, (place % GALLERY_COLUMNS * GALLERY_CELL, place // GALLERY_COLUMNS * GALLERY_CELL))
     sheets.save(sheet, to)
 

@@ -1,6 +1,6 @@
 """What a copy of the reference in its own place cannot pass: stated geometry, variety, and the use of references.
 
-Every figure stands beside that of true pictures, and beside an earlier cascade's where one is given.
+Every figure stands beside that of true images, and beside an earlier cascade's where one is given.
 """
 
 import math
@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from reimagen_demo.art.icons import Art
+from reimagen_demo.art.images import ArtImages
 from reimagen_demo.art.pairs import STYLE_NAMES
-from reimagen_demo.art.pictures import ArtPictures
 from reimagen_demo.data.compose import Writer, write_samples
 from reimagen_demo.data.composer import Composer
 from reimagen_demo.data.recipes import Recipe
@@ -48,7 +48,7 @@ KINDS: Final = ("right", "shuffled", "none")
 
 Values = Mapping[str, np.ndarray]
 _Row = tuple[str, str, str, str, str, bool | None]
-"""Measure, bar, earlier weights', these weights', true pictures', and whether the bar is met."""
+"""Measure, bar, earlier weights', these weights', true images', and whether the bar is met."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Shown:
     """What was measured; None for what was not."""
 
     geometry: Mapping[str, Values]
-    """By label of the axis, and `true`, the scores of pictures of prompts that state geometry."""
+    """By label of the axis, and `true`, the scores of images of prompts that state geometry."""
     variety: Mapping[str, Variety]
     """By label of the axis, and `true`."""
     losses: Mapping[str, Sequence[ReferenceUse]]
@@ -64,7 +64,7 @@ class Shown:
 
 
 def score_geometry(out: Path, drawn: Sweep, asked: Sequence[Prompt], art: Art) -> None:
-    """Register the references of all pictures whose prompts state geometry."""
+    """Register the references of all images whose prompts state geometry."""
     cutouts = CutOuts(art)
     things = {prompt.item.key: prompt.composition.things[0] for prompt in asked}
     scoring.score_by_references(
@@ -72,7 +72,7 @@ def score_geometry(out: Path, drawn: Sweep, asked: Sequence[Prompt], art: Art) -
         drawn,
         [prompt.item for prompt in asked],
         "geometry",
-        lambda picture, item, references: cutouts.measure(things[item.key], picture, references),
+        lambda image, item, references: cutouts.measure(things[item.key], image, references),
         groups=(GEOMETRY,),
     )
 
@@ -85,13 +85,13 @@ def measure(
     classifier: TrainedClassifier,
     losses: Mapping[str, Sequence[ReferenceUse]],
 ) -> Shown:
-    """Measure what is drawn, and true pictures of the same prompts.
+    """Measure what is drawn, and true images of the same prompts.
 
     Args:
         out: folder of the sweep.
         drawn: what was drawn.
         asked: all prompts.
-        art: what true pictures are drawn of.
+        art: what true images are drawn of.
         classifier: the judge.
         losses: measured before.
     """
@@ -111,41 +111,41 @@ def measure(
         for label, setting in drawn.settings("variety").items():
             run = out / drawn.folder(setting)
             files = {row["key"]: row["file"] for row in records.read(run / DRAWN)}
-            pictures = [scoring.read_picture(run / files[key]) for key in keys]
-            varieties[label] = variety(_by_prompt(pictures), classifier.features)
+            images = [scoring.read_image(run / files[key]) for key in keys]
+            varieties[label] = variety(_by_prompt(images), classifier.features)
         true = true_variety([p for p in asked if p.item.key in set(keys)], art)
         varieties[TRUE] = variety(_by_prompt(true), classifier.features)
     return Shown(geometry, varieties, losses)
 
 
 def true_geometry(asked: Sequence[Prompt], art: Art, side: int, classifier: TrainedClassifier) -> Values:
-    """Return the scores of a true picture of each prompt."""
-    composer, cutouts, judge = Composer(ArtPictures(art), side), CutOuts(art), EntityJudge(classifier)
-    rows, pictures = [], []
-    for prompt in tqdm(asked, desc="true geometry", unit="picture"):
+    """Return the scores of a true image of each prompt."""
+    composer, cutouts, judge = Composer(ArtImages(art), side), CutOuts(art), EntityJudge(classifier)
+    rows, images = [], []
+    for prompt in tqdm(asked, desc="true geometry", unit="image"):
         rng = Random(f"results/true/{prompt.item.key}")
         style = rng.choice(STYLE_NAMES)
         thing = prompt.composition.things[0]
-        pictures.append(np.asarray(composer.picture(rng, prompt.composition, [style])))
-        rows.append(scores_of(thing, [cutouts.of(thing.entity, style)], pictures[-1]))
-    faithful = judge.scores(pictures, [prompt.item for prompt in asked])["faithful"]
+        images.append(np.asarray(composer.image(rng, prompt.composition, [style])))
+        rows.append(scores_of(thing, [cutouts.of(thing.entity, style)], images[-1]))
+    faithful = judge.scores(images, [prompt.item for prompt in asked])["faithful"]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]} | {"faithful": faithful}
 
 
 def true_variety(asked: Sequence[Prompt], art: Art) -> list[np.ndarray]:
-    """Return a true picture for each seed of each prompt, in one style for all seeds of a prompt."""
-    composer, pictures = Composer(ArtPictures(art), 64), []
-    for prompt in tqdm(asked, desc="true variety", unit="picture"):
+    """Return a true image for each seed of each prompt, in one style for all seeds of a prompt."""
+    composer, images = Composer(ArtImages(art), 64), []
+    for prompt in tqdm(asked, desc="true variety", unit="image"):
         style = Random(f"results/true/{prompt.item.prompt}").choice(STYLE_NAMES)
         rng = Random(f"results/true/{prompt.item.key}")
-        pictures.append(np.asarray(composer.picture(rng, prompt.composition, [style])))
-    return pictures
+        images.append(np.asarray(composer.image(rng, prompt.composition, [style])))
+    return images
 
 
 def measured_losses(
     cascades: Mapping[str, Path], out: Path, asked: Sequence[Prompt], art: Art, most: int | None
 ) -> dict[str, Sequence[ReferenceUse]]:
-    """Return the denoising losses of each cascade's first stage, of true pictures of prompts that state geometry."""
+    """Return the denoising losses of each cascade's first stage, of true images of prompts that state geometry."""
     count = max(16, min(LOSS_SAMPLES, most or LOSS_SAMPLES))
     measured: dict[str, Sequence[ReferenceUse]] = {}
     for label, weights in cascades.items():
@@ -155,7 +155,7 @@ def measured_losses(
         shard = folder / f"{count}.tar"
         if not shard.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            writer = Writer(Composer(ArtPictures(art), size))
+            writer = Writer(Composer(ArtImages(art), size))
             recipes = [_recipe(number, prompt, k) for number, prompt in enumerate(asked[:count])]
             samples = ((r.number, writer.sample(Random(f"results/true/{r.prompt}"), r)) for r in recipes)
             write_samples(shard, samples)
@@ -177,7 +177,7 @@ def table(shown: Shown) -> str:
     rows = [*_geometry_rows(shown), *_variety_rows(shown), *_loss_rows(shown)]
     if not rows:
         return ""
-    lines = ["| measure | bar | before | these weights | true pictures | met |", "|---|---|---|---|---|---|"]
+    lines = ["| measure | bar | before | these weights | true images | met |", "|---|---|---|---|---|---|"]
     for name, bar, before, now, true, met in rows:
         lines.append(
             f"| {name} | {bar} | {before} | {now} | {true} | {'' if met is None else 'yes' if met else '**no**'} |"
@@ -215,7 +215,7 @@ def _geometry_rows(shown: Shown) -> list[_Row]:
         row(
             "faithful",
             "faithful on the same prompts",
-            "≥ 85 % of true pictures'",
+            "≥ 85 % of true images'",
             None if true is None else _at_least(faithful, 0.85 * true.value),
         ),
         row(
@@ -241,7 +241,7 @@ def _variety_rows(shown: Shown) -> list[_Row]:
 
     return [
         row(
-            f"variety: distance between {SEEDS} seeds over true pictures', in the judge's features",
+            f"variety: distance between {SEEDS} seeds over true images', in the judge's features",
             "≥ 0.6",
             lambda one: one.features,
             0.6,
@@ -276,6 +276,6 @@ def _at_least(estimate: Estimate | None, bar: float) -> bool | None:
     return None if estimate is None else estimate.value >= bar
 
 
-def _by_prompt(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the pictures of each prompt, which follow each other."""
-    return [np.stack(pictures[first : first + SEEDS]) for first in range(0, len(pictures), SEEDS)]
+def _by_prompt(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the images of each prompt, which follow each other."""
+    return [np.stack(images[first : first + SEEDS]) for first in range(0, len(images), SEEDS)]

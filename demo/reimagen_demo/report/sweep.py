@@ -39,7 +39,7 @@ ONE_WRONG, BOTH_WRONG = "one of two unrelated", "both unrelated"
 PER_ENTITY: Final = "per entity"
 NOW, BEFORE = "these weights", "before"
 REGISTERED_SIZE: Final = 256
-"""Side in pixels of the pictures that references are registered to, where the cascade draws such."""
+"""Side in pixels of the images that references are registered to, where the cascade draws such."""
 BM25, DENSE = "BM25", "dense"
 
 
@@ -78,7 +78,7 @@ def sweep(
         "styles": Axis(
             title="References in other styles only",
             note="The knowledge base has each thing in four styles. `as found` shows the best pairs, `the next` those "
-            "that come after them: the same thing in the other styles. A *near copy* is a picture in which the "
+            "that come after them: the same thing in the other styles. A *near copy* is an image in which the "
             "reference's drawing lies, at some place, in some size, mirrored or not, with a root mean square "
             f"difference below {NEAR_COPY:.0f} of 255.",
             count=counts["varied"], groups=GROUPS[-1:], scores=(*judged, "near copy", "copy distance"),
@@ -93,7 +93,7 @@ def sweep(
         ),
         "k": Axis(
             title="Number of neighbors",
-            paper_says="more neighbors make pictures of entities much more faithful.",
+            paper_says="more neighbors make images of entities much more faithful.",
             count=counts["varied"], groups=GROUPS[-1:], scores=judged,
             values={str(number): {"k": number} if number != config.default_k else {} for number in (1, 2, 4)},
         ),
@@ -115,7 +115,7 @@ def sweep(
         ),
         "retriever": Axis(
             title="BM25 against dense retrieval",
-            note="Dense is by WordLlama's vectors of texts; the paper's was CLIP's, of texts and pictures. Hybrid "
+            note="Dense is by WordLlama's vectors of texts; the paper's was CLIP's, of texts and images. Hybrid "
             "fuses the ranks of both.",
             count=counts["varied"], groups=GROUPS[-1:], scores=judged,
             values={BM25: {}, DENSE: {"neighbors": BY_MEANING, "method": "dense"},
@@ -123,7 +123,7 @@ def sweep(
         ),
         "bad": Axis(
             title="Bad references",
-            paper_says="as a limitation, that bad references give bad pictures.",
+            paper_says="as a limitation, that bad references give bad images.",
             note="Two neighbors, of which the second, or both, are replaced by those of an unrelated prompt. "
             "Neighbors that name nothing of the prompt are left out (`relevant_only` in cascade.json), but in the last "
             "row.",
@@ -135,7 +135,7 @@ def sweep(
         "two": Axis(
             title="Two entities in a prompt",
             paper_says="as a limitation, that prompts of several entities often fail: they are blended into one.",
-            note="`entity`: both are there, each in its half of the picture.",
+            note="`entity`: both are there, each in its half of the image.",
             count=counts["varied"], groups=(TWO,), scores=("entity", "one_of_two", "blended", "scene"),
             values={PER_ENTITY: {"k": 2, "per_entity": True}, "of the whole prompt": {"k": 2},
                     "none": {"neighbors": NONE}},
@@ -144,7 +144,7 @@ def sweep(
             title="Knowledge bases",
             paper_says="on COCO an in-domain base gives the better FID (5.25 against 6.88), on WikiImages the larger, "
             "out-of-domain one.",
-            note="Out of domain are pencil sketches of the same things, a look that no training picture has.",
+            note="Out of domain are pencil sketches of the same things, a look that no training image has.",
             count=counts["varied"], groups=GROUPS, scores=judged,
             values={"in-domain": {}, "out-of-domain": {"neighbors": OUT_OF_DOMAIN}, "none": {"neighbors": NONE}},
             paper={"in-domain": "FID 5.25 on COCO", "out-of-domain": "FID 6.88 on COCO",
@@ -157,7 +157,7 @@ def sweep(
     axes["geometry"] = Axis(
         title="Stated place, size, mirroring and turn",
         note="Prompts of held-out entities, each contradicted by a copy of the reference in its own place. The "
-        "pose in the picture is found by registration: the one in which the reference's drawing correlates best.",
+        "pose in the image is found by registration: the one in which the reference's drawing correlates best.",
         count=most or GEOMETRY_PROMPTS,
         groups=(GEOMETRY,),
         scores=("obeyed", *ATTRIBUTES, "copied in place", "match", *judged),
@@ -165,7 +165,7 @@ def sweep(
     )
     axes["variety"] = Axis(
         title="Variety of eight seeds",
-        note=f"Prompts of held-out entities, {SEEDS} pictures of each.",
+        note=f"Prompts of held-out entities, {SEEDS} images of each.",
         count=SEEDS * min(SEEDED, most or SEEDED),
         groups=(VARIETY,),
         scores=judged,
@@ -175,8 +175,8 @@ def sweep(
         axes["large"] = Axis(
             title="Detail in super-resolution",
             paper_says="as a limitation, that super-resolution loses detail of the references.",
-            note="Pictures of all stages, with the references shown to the super-resolution stages or not. Judged on "
-            "the middle three quarters of the side. `drift` is how far, of 255, the picture, shrunk, is from the "
+            note="Images of all stages, with the references shown to the super-resolution stages or not. Judged on "
+            "the middle three quarters of the side. `drift` is how far, of 255, the image, shrunk, is from the "
             "smaller stages' own on average, at most.",
             count=counts["large"],
             groups=GROUPS[-1:],

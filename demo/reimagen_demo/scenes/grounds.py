@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
-from reimagen_demo.data.composer import Pictures
+from reimagen_demo.data.composer import Images
 from reimagen_demo.scenes.registry import SCENES, by_phrase
 
 PLAIN, BLENDS, TEXTURES, SCENES_SHARE = 40, 20, 18, 22
@@ -22,8 +22,8 @@ _SCENE_SIDE = 256
 class Grounds:
     """Draws grounds of one side in pixels."""
 
-    def __init__(self, pictures: Pictures, side: int) -> None:
-        self._pictures = pictures
+    def __init__(self, images: Images, side: int) -> None:
+        self._images = images
         self._side = side
         self._scene = lru_cache(None)(self._draw_scene)
 
@@ -63,9 +63,9 @@ class Grounds:
             noise = np.random.default_rng(rng.getrandbits(32))
             share = sum(_noise(noise, cells, side) / 2**octave for octave, cells in enumerate((4, 9, 20))) / 1.75
         mask = Image.fromarray((255 * share).astype(np.uint8))
-        picture = Image.new("RGB", (side, side), one)
-        picture.paste(other, (0, 0), mask)
-        return picture
+        image = Image.new("RGB", (side, side), one)
+        image.paste(other, (0, 0), mask)
+        return image
 
     def _part_of_a_scene(self, rng: Random) -> Image.Image:
         scene = self._scene(rng.choice(_PHRASES), rng.randrange(_INSTANCES))
@@ -77,7 +77,7 @@ class Grounds:
         return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
 
     def _draw_scene(self, phrase: str, number: int) -> Image.Image:
-        return self._pictures.scene(by_phrase()[phrase], Random(f"ground/{phrase}/{number}"), _SCENE_SIDE)
+        return self._images.scene(by_phrase()[phrase], Random(f"ground/{phrase}/{number}"), _SCENE_SIDE)
 
 
 _KINDS = (PLAIN, BLENDS, TEXTURES, SCENES_SHARE)

@@ -27,7 +27,7 @@ class Scene:
     phrase: str
     """What a prompt says after the entity: "in the snow"."""
     caption: str
-    """Of the scene alone, for its pictures in the knowledge base. It shares one word with a prompt's phrase at most:
+    """Of the scene alone, for its images in the knowledge base. It shares one word with a prompt's phrase at most:
     with more, BM25 would rank it above the entity that the prompt is about."""
     ground: float | None
     """How far down things stand, as a fraction of the height; None where they float."""
@@ -60,13 +60,13 @@ class Scene:
         )
 
     def render(self, rng: Random, side: int) -> Image.Image:
-        """One instance of the scene as an RGB picture of that side in pixels."""
-        # Imported here, because what is drawn from a pack of pictures does without it.
+        """One instance of the scene as an RGB image of that side in pixels."""
+        # Imported here, because what is drawn from a pack of images does without it.
         import resvg_py
 
         png = resvg_py.svg_to_bytes(svg_string=self.svg(rng, side), dpi=96)
-        with Image.open(io.BytesIO(bytes(png))) as picture:
-            return picture.convert("RGB")
+        with Image.open(io.BytesIO(bytes(png))) as image:
+            return image.convert("RGB")
 
 
 SCENES = (
@@ -199,7 +199,7 @@ SCENES = (
     ),
     Scene(
         "in a museum",
-        "a gallery with framed pictures behind a rope",
+        "a gallery with framed images behind a rope",
         0.87,
         rooms.museum,
     ),

@@ -42,15 +42,15 @@ _SPARE = 4
 _LARGEST = 1024
 
 
-def light_scene(picture: Image.Image, time: Time | None, weather: Weather | None) -> Image.Image:
+def light_scene(image: Image.Image, time: Time | None, weather: Weather | None) -> Image.Image:
     """The scene, RGB, at that time and in that weather, without what falls or drifts in front."""
     for named in (time, weather):
         if named:
             top, bottom = _LIGHT[named]
-            picture = ImageChops.multiply(picture, _ramp(top, bottom, picture.height))
+            image = ImageChops.multiply(image, _ramp(top, bottom, image.height))
             color, at_top, at_bottom = _HAZE[named]
-            picture.paste(color, (0, 0), _veil(at_top, at_bottom, picture.height))
-    return picture
+            image.paste(color, (0, 0), _veil(at_top, at_bottom, image.height))
+    return image
 
 
 def light_thing(sprite: Image.Image, time: Time | None, weather: Weather | None) -> Image.Image:
@@ -67,12 +67,12 @@ def light_thing(sprite: Image.Image, time: Time | None, weather: Weather | None)
     return sprite
 
 
-def fall(picture: Image.Image, rng: Random, weather: Weather | None) -> None:
+def fall(image: Image.Image, rng: Random, weather: Weather | None) -> None:
     """Draws what is in front of everything: flakes, streaks of rain or drifts of fog."""
     if weather:
-        side = picture.width
+        side = image.width
         mask = _PRECIPITATION[weather](rng, min(_SPARE * side, max(side, _LARGEST)))
-        picture.paste((255, 255, 255) if weather == "snow" else (226, 233, 240), (0, 0), _shrunk(mask, side))
+        image.paste((255, 255, 255) if weather == "snow" else (226, 233, 240), (0, 0), _shrunk(mask, side))
 
 
 def _flakes(rng: Random, side: int) -> Image.Image:

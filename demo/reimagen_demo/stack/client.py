@@ -1,4 +1,4 @@
-"""Asking the generator for pictures over REST, as any client does."""
+"""Asking the generator for images over REST, as any client does."""
 
 import base64
 import io
@@ -14,22 +14,22 @@ DRAW_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Found:
-    """A neighbor that a picture was grounded on."""
+    """A neighbor that an image was grounded on."""
 
     image: Image.Image
-    text: str
+    caption: str
     source: str
     license: str
 
     @property
     def told(self) -> str:
         """What it shows and where it is from, in two lines."""
-        return f"{self.text} ({self.license})\n{self.source.removeprefix('npm:@iconify-json/')}"
+        return f"{self.caption} ({self.license})\n{self.source.removeprefix('npm:@iconify-json/')}"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A picture and what it was grounded on."""
+    """An image and what it was grounded on."""
 
     file: bytes
     neighbors: tuple[Found, ...]
@@ -38,18 +38,18 @@ class Answer:
 
     @property
     def image(self) -> Image.Image:
-        """The picture, RGB."""
+        """The image, RGB."""
         return _open(self.file)
 
 
 def draw(url: str, prompt: str, size: int, seed: int, k: int | None = None) -> Answer:
-    """One picture.
+    """One image.
 
     Args:
         url: Of the generator.
         prompt: What to draw.
-        size: Side of the picture in pixels.
-        seed: The same draws the same picture.
+        size: Side of the image in pixels.
+        seed: The same draws the same image.
         k: How many neighbors; None for the cascade's default, 0 for none.
 
     Raises:
@@ -67,7 +67,7 @@ def draw(url: str, prompt: str, size: int, seed: int, k: int | None = None) -> A
     return Answer(
         file=base64.b64decode(answer["data"][0]["b64_json"]),
         neighbors=tuple(
-            Found(_open(base64.b64decode(found["b64_json"])), found["text"], found["source"], found["license"])
+            Found(_open(base64.b64decode(found["b64_json"])), found["caption"], found["source"], found["license"])
             for found in answer["neighbors"]
         ),
         seconds=time.monotonic() - start,

@@ -17,13 +17,13 @@ from random import Random
 
 from reimagen_demo.art.entities import Entity, entities
 from reimagen_demo.art.icons import STYLES, Art, Style, draw_all
-from reimagen_demo.art.pictures import PAIR_SIDE, PairPictures
+from reimagen_demo.art.images import PAIR_SIDE, PairImages
 from reimagen_demo.scenes.registry import SCENES
 from reimagen_retriever.knowledge_base.manifest import FORMAT_VERSION
 
 SHARD_PAIRS = 1000
-SCENE_PICTURES = 3
-"""How many pictures of each empty scene."""
+SCENE_IMAGES = 3
+"""How many images of each empty scene."""
 _DRAWN_BY = ("art/*.py", "scenes/*.py", "stack/knowledge_base.py")
 """The modules that decide what pairs there are and what they look like."""
 
@@ -47,7 +47,7 @@ class PairNote:
 
 
 def note(art: Art, entity: Entity, style: Style) -> PairNote:
-    """What is told of an entity's picture in one style."""
+    """What is told of an entity's image in one style."""
     return PairNote(
         id=f"{entity.code}.{STYLES.index(style)}-{style.name}",
         caption=entity.phrase,
@@ -59,18 +59,18 @@ def note(art: Art, entity: Entity, style: Style) -> PairNote:
 
 
 def pairs(art: Art, wanted: Iterable[Entity]) -> Iterator[tuple[PairNote, bytes]]:
-    """Every pair of these entities with its picture's PNG, then the scenes."""
-    pictures = PairPictures(art)
+    """Every pair of these entities with its image's PNG, then the scenes."""
+    images = PairImages(art)
     for entity in wanted:
         for style in STYLES:
-            yield note(art, entity, style), pictures.file(entity, style).read_bytes()
+            yield note(art, entity, style), images.file(entity, style).read_bytes()
     yield from scene_pairs()
 
 
 def scene_pairs() -> Iterator[tuple[PairNote, bytes]]:
-    """The pictures of empty scenes, with their PNGs."""
+    """The images of empty scenes, with their PNGs."""
     for scene in SCENES:
-        for number in range(SCENE_PICTURES):
+        for number in range(SCENE_IMAGES):
             buffer = io.BytesIO()
             scene.render(Random(f"{scene.phrase} {number}"), PAIR_SIDE).save(buffer, "PNG")
             told = PairNote(
@@ -124,7 +124,7 @@ def build(folder: Path, wanted: Sequence[Entity] = entities()) -> Path:
     built_from.unlink(missing_ok=True)
     art = Art(folder)
     art.install()
-    draw_all(PairPictures(art).file, wanted, processes=os.cpu_count() or 1)
+    draw_all(PairImages(art).file, wanted, processes=os.cpu_count() or 1)
     write_shards(pairs(art, wanted), folder / "pairs")
     index(folder / "pairs", knowledge_base)
     built_from.write_text(fingerprint)

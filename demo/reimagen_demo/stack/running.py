@@ -113,7 +113,7 @@ def running(folder: Path, wanted: Sequence[Entity] = entities()) -> Iterator[Sys
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """For a program's whole run: signals end it in good order, and what fails is told without a trace."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)

@@ -1,6 +1,6 @@
 """COCO's captions, as its annotation files have them, for the protocol of FID-30K (Re-Imagen, section 4.1).
 
-30,000 captions of the validation set are drawn at random; the pictures are compared with the whole validation set.
+30,000 captions of the validation set are drawn at random; the images are compared with the whole validation set.
 """
 
 import json
@@ -34,15 +34,15 @@ def items(annotations: Path, *, count: int = FID_PROMPTS, seed: int = 0) -> list
     return made
 
 
-def pictures(annotations: Path, folder: Path) -> list[Path]:
-    """The set's own pictures, which drawn ones are compared with.
+def images(annotations: Path, folder: Path) -> list[Path]:
+    """The set's own images, which drawn ones are compared with.
 
     Raises:
         InvalidArgument: one is missing from the folder.
     """
-    files = [folder / picture["file_name"] for picture in _read(annotations, "images", ("id", "file_name"))]
+    files = [folder / image["file_name"] for image in _read(annotations, "images", ("id", "file_name"))]
     if missing := [file for file in files if not file.exists()]:
-        raise InvalidArgument(f"{len(missing):,} of {len(files):,} pictures are missing, {missing[0].name} among them")
+        raise InvalidArgument(f"{len(missing):,} of {len(files):,} images are missing, {missing[0].name} among them")
     return files
 
 

@@ -1,7 +1,7 @@
 """EntityDrawBench (Re-Imagen, section 4.2 and appendix C): entities in scenes that nobody has photographed.
 
-Each entity is put into one of its category's templates, drawn by a seed; objects have a prompt of their own. A picture
-is grounded on the entity's own pictures, from a folder, or on what a retriever finds.
+Each entity is put into one of its category's templates, drawn by a seed; objects have a prompt of their own. An image
+is grounded on the entity's own images, from a folder, or on what a retriever finds.
 """
 
 import csv
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.hidden import is_hidden
-from reimagen_common.pictures import PICTURE_ENDINGS
+from reimagen_common.images import IMAGE_ENDINGS
 from reimagen_evaluation.benches.item import Item, Reference
 from reimagen_evaluation.toml_file import read_toml
 
@@ -77,7 +77,7 @@ def items(
     Args:
         bench: the entities and templates.
         seed: draws each entity's template.
-        references: folder with a folder of pictures for each entity, named as the entity is, or as its key; None for
+        references: folder with a folder of images for each entity, named as the entity is, or as its key; None for
             none. What an entity has no folder for has no references.
         frequencies: how often each entity is named in some corpus. The half that is named most is the group
             "frequent", the rest "infrequent", those missing in it among them. None: an item's group is its category.
@@ -129,8 +129,8 @@ def _scene(template: str) -> str:
 def _item(entity: str, prompt: str, scene: str, group: str, references: Path | None) -> Item:
     key = key_of(entity)
     folders = [] if references is None else [references / entity, references / key]
-    pictures = next((_pictures(folder) for folder in folders if folder.is_dir()), [])
-    return Item(key, prompt, (entity,), scene, group, tuple(Reference(path, entity) for path in pictures))
+    images = next((_images(folder) for folder in folders if folder.is_dir()), [])
+    return Item(key, prompt, (entity,), scene, group, tuple(Reference(path, entity) for path in images))
 
 
 def _add(made: dict[str, Item], item: Item) -> None:
@@ -139,9 +139,9 @@ def _add(made: dict[str, Item], item: Item) -> None:
     made[item.key] = item
 
 
-def _pictures(folder: Path) -> Sequence[Path]:
+def _images(folder: Path) -> Sequence[Path]:
     files = (path for path in folder.iterdir() if not is_hidden(path.name))
-    return sorted(path for path in files if path.suffix.lower() in PICTURE_ENDINGS)
+    return sorted(path for path in files if path.suffix.lower() in IMAGE_ENDINGS)
 
 
 def _more_frequent_half(bench: EntityDrawBench, frequencies: Mapping[str, int]) -> set[str]:

@@ -1,4 +1,4 @@
-"""An item of a benchmark: a prompt, what it should show, and pictures to ground the drawing on."""
+"""An item of a benchmark: a prompt, what it should show, and images to ground the drawing on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Reference:
-    """A pair that a picture may be grounded on, and be compared with.
+    """A pair that an image may be grounded on, and be compared with.
 
     Attributes:
-        path: a picture file, of any size.
+        path: an image file, of any size.
         caption: what it shows.
     """
 
@@ -24,7 +24,7 @@ class Item:
     Attributes:
         key: names it among the items of its benchmark; letters, digits, `-`, `_` and `.` alone, for files have it.
         prompt: what is to be drawn.
-        entities: what the picture should show; the first is the subject.
+        entities: what the image should show; the first is the subject.
         scene: what else it should show, empty where the prompt says no more.
         group: the row of a table that it belongs to: a category, "frequent", "held-out".
         references: its own pairs, where the benchmark has them.

@@ -1,7 +1,7 @@
-"""WikiImages (Re-Imagen, section 4.1 and appendix B): captions and pictures of WebQA, filtered.
+"""WikiImages (Re-Imagen, section 4.1 and appendix B): captions and images of WebQA, filtered.
 
-In WebQA's own files: `WebQA_train_val.json` holds questions whose facts name pictures and captions; `imgs.tsv` has a
-picture a line, its id and its file in base64; `imgs.lineidx` each line's place, picture i's at i % 10,000,000.
+In WebQA's own files: `WebQA_train_val.json` holds questions whose facts name images and captions; `imgs.tsv` has a
+image a line, its id and its file in base64; `imgs.lineidx` each line's place, image i's at i % 10,000,000.
 """
 
 import base64
@@ -43,10 +43,10 @@ _WIKI_ID = re.compile(
 
 @dataclass(frozen=True)
 class Caption:
-    """A picture's caption."""
+    """An image's caption."""
 
     image_id: int
-    text: str
+    caption: str
 
 
 def keeps(caption: str) -> bool:
@@ -55,7 +55,7 @@ def keeps(caption: str) -> bool:
 
 
 def captions(questions: Path, split: Literal["train", "val"]) -> list[Caption]:
-    """The kept captions of a split, each picture once, in the order of the file.
+    """The kept captions of a split, each image once, in the order of the file.
 
     Raises:
         InvalidArgument: the file is none of WebQA's.
@@ -70,7 +70,7 @@ def captions(questions: Path, split: Literal["train", "val"]) -> list[Caption]:
                     found.setdefault(int(fact["image_id"]), Caption(int(fact["image_id"]), text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArgument(f"{questions} is no WebQA_train_val.json: {error}") from error
-    return [caption for caption in found.values() if keeps(caption.text)]
+    return [caption for caption in found.values() if keeps(caption.caption)]
 
 
 def items(questions: Path, *, count: int = 30_000, seed: int = 0, split: Literal["train", "val"] = "val") -> list[Item]:
@@ -81,29 +81,29 @@ def items(questions: Path, *, count: int = 30_000, seed: int = 0, split: Literal
     """
     there = captions(questions, split)
     chosen = Random(seed).sample(there, min(count, len(there)))  # noqa: S311
-    return [Item(str(caption.image_id), caption.text, (), caption.text, "wiki-images") for caption in chosen]
+    return [Item(str(caption.image_id), caption.caption, (), caption.caption, "wiki-images") for caption in chosen]
 
 
-def pictures(folder: Path, wanted: list[int]) -> Iterator[tuple[int, bytes]]:
-    """The picture files of ids, read from imgs.tsv at the places of imgs.lineidx.
+def images(folder: Path, wanted: list[int]) -> Iterator[tuple[int, bytes]]:
+    """The image files of ids, read from imgs.tsv at the places of imgs.lineidx.
 
     Raises:
-        InvalidArgument: a line holds another picture than the index says.
+        InvalidArgument: a line holds another image than the index says.
     """
     places = [int(line) for line in (folder / "imgs.lineidx").read_text().split()]
     with (folder / "imgs.tsv").open("rb") as file:
         for image_id in wanted:
             if image_id % _LINES >= len(places):
-                raise InvalidArgument(f"imgs.lineidx has no line of picture {image_id}")
+                raise InvalidArgument(f"imgs.lineidx has no line of image {image_id}")
             file.seek(places[image_id % _LINES])
             name, _, content = file.readline().rstrip(b"\n").partition(b"\t")
             if name != str(image_id).encode():
-                raise InvalidArgument(f"imgs.tsv has picture {name.decode(errors='replace')} in place of {image_id}")
+                raise InvalidArgument(f"imgs.tsv has image {name.decode(errors='replace')} in place of {image_id}")
             yield image_id, base64.b64decode(content)
 
 
-def write_pictures(folder: Path, to: Path, split: Literal["train", "val"] = "val") -> None:
-    """Writes all kept pictures of a split as files of a folder; those that are there are kept.
+def write_images(folder: Path, to: Path, split: Literal["train", "val"] = "val") -> None:
+    """Writes all kept images of a split as files of a folder; those that are there are kept.
 
     Raises:
         InvalidArgument: the files are none of WebQA's.
@@ -111,5 +111,5 @@ def write_pictures(folder: Path, to: Path, split: Literal["train", "val"] = "val
     to.mkdir(parents=True, exist_ok=True)
     wanted = [caption.image_id for caption in captions(folder / QUESTIONS, split)]
     missing = [image_id for image_id in wanted if not (to / f"{image_id}.jpg").exists()]
-    for image_id, content in pictures(folder, missing):
+    for image_id, content in images(folder, missing):
         records.replace(to / f"{image_id}.jpg", content)

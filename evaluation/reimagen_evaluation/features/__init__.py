@@ -1,1 +1,1 @@
-"""Networks whose features pictures and texts are compared in, read from local safetensors."""
+"""Networks whose features images and texts are compared in, read from local safetensors."""

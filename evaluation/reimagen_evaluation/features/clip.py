@@ -1,4 +1,4 @@
-"""CLIP (arXiv 2103.00020): pictures and texts in one space, from a folder as transformers writes it."""
+"""CLIP (arXiv 2103.00020): images and texts in one space, from a folder as transformers writes it."""
 
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from reimagen_common.errors import first_fault
 from reimagen_evaluation.features.clip_tokenizer import ClipTokenizer
 from reimagen_evaluation.features.loading import load_network
-from reimagen_evaluation.features.network import Features, Pictures
+from reimagen_evaluation.features.network import Features, Images
 from reimagen_evaluation.features.preprocessing import Preprocessing
 from reimagen_evaluation.features.transformer import (
     Activation,
@@ -84,7 +84,7 @@ class ClipConfig(BaseModel):
 
     @property
     def vit(self) -> ViTConfig:
-        """The tower of pictures."""
+        """The tower of images."""
         vision = self.vision_config
         return ViTConfig(
             vision.transformer(causal=False),
@@ -123,7 +123,7 @@ class Clip(nnx.Module):
 
 
 class ClipFeatures:
-    """A CLIP of stored weights: features of pictures and of texts, not normalized."""
+    """A CLIP of stored weights: features of images and of texts, not normalized."""
 
     name = "clip"
 
@@ -155,20 +155,20 @@ class ClipFeatures:
         network = load_network(lambda: Clip(config, nnx.Rngs(0)), weights, partial(_sources, config), _unused)
         return cls(network, config, tokenizer, preprocessing)
 
-    def features(self, pictures: Pictures) -> Features:
-        """Of pictures of any size."""
-        return np.asarray(self._pictures(self._state, self._preprocessing(pictures)))
+    def features(self, images: Images) -> Features:
+        """Of images of any size."""
+        return np.asarray(self._images(self._state, self._preprocessing(images)))
 
     def text_features(self, texts: Sequence[str]) -> Features:
         """Of texts; what is beyond the model's length is cut off."""
         return np.asarray(self._texts(self._state, *self._tokenizer(texts)))
 
     @partial(jax.jit, static_argnums=0)
-    def _pictures(
-        self, state: nnx.State[Any, Any], pictures: Float[Array, "batch side side 3"]
+    def _images(
+        self, state: nnx.State[Any, Any], images: Float[Array, "batch side side 3"]
     ) -> Float[Array, "batch features"]:
         network: Clip = nnx.merge(self._graph, state)
-        return network.vision(pictures)
+        return network.vision(images)
 
     @partial(jax.jit, static_argnums=0)
     def _texts(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reimagen_common.errors import first_fault
 from reimagen_evaluation.features.loading import load_network
-from reimagen_evaluation.features.network import Features, Pictures
+from reimagen_evaluation.features.network import Features, Images
 from reimagen_evaluation.features.preprocessing import Preprocessing
 from reimagen_evaluation.features.transformer import TransformerConfig, ViT, ViTConfig
 from reimagen_generator.weights.importers.names import CONV, ROW, VECTOR, Layout, Source, layer, norm
@@ -85,7 +85,7 @@ _AnyConfig = Annotated[DinoConfig | Dinov2Config, Field(discriminator="model_typ
 
 
 class DinoFeatures:
-    """A DINO or DINOv2 of stored weights: the class token of pictures behind the last norm."""
+    """A DINO or DINOv2 of stored weights: the class token of images behind the last norm."""
 
     def __init__(self, network: ViT, config: DinoConfig | Dinov2Config, preprocessing: Preprocessing) -> None:
         self.name = "dino" if config.model_type == "vit" else "dinov2"
@@ -113,16 +113,16 @@ class DinoFeatures:
         network = load_network(lambda: ViT(config.vit, nnx.Rngs(0)), weights, partial(_sources, config), _unused)
         return cls(network, config, preprocessing)
 
-    def features(self, pictures: Pictures) -> Features:
-        """Of pictures of any size."""
-        return np.asarray(self._compiled(self._state, self._preprocessing(pictures)))
+    def features(self, images: Images) -> Features:
+        """Of images of any size."""
+        return np.asarray(self._compiled(self._state, self._preprocessing(images)))
 
     @partial(jax.jit, static_argnums=0)
     def _compiled(
-        self, state: nnx.State[Any, Any], pictures: Float[Array, "batch side side 3"]
+        self, state: nnx.State[Any, Any], images: Float[Array, "batch side side 3"]
     ) -> Float[Array, "batch features"]:
         network: ViT = nnx.merge(self._graph, state)
-        return network(pictures)
+        return network(images)
 
 
 def _unused(stored: Collection[str]) -> set[str]:

@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from reimagen_evaluation.features.loading import load_network
-from reimagen_evaluation.features.network import Features, Pictures
+from reimagen_evaluation.features.network import Features, Images
 from reimagen_generator.weights.checkpoint import named
 from reimagen_generator.weights.importers.names import CONV, VECTOR, Source
 
@@ -209,9 +209,9 @@ class InceptionV3(nnx.Module):
             ]
         )
 
-    def __call__(self, pictures: UInt8[Array, "batch height width 3"]) -> Float[Array, "batch 2048"]:
-        """The features of pictures of any size, which are brought to 299 pixels a side first."""
-        x = (resized(pictures.astype(jnp.float32), SIDE) - 128) / 128
+    def __call__(self, images: UInt8[Array, "batch height width 3"]) -> Float[Array, "batch 2048"]:
+        """The features of images of any size, which are brought to 299 pixels a side first."""
+        x = (resized(images.astype(jnp.float32), SIDE) - 128) / 128
         for place, layer in enumerate(self.stem):
             x = layer(x)
             if place in (2, 4):
@@ -252,16 +252,16 @@ class InceptionFeatures:
         """
         return cls(load_network(lambda: InceptionV3(nnx.Rngs(0)), path, _sources, _unused))
 
-    def features(self, pictures: Pictures) -> Features:
-        """The 2,048 features of each picture."""
-        return np.asarray(self._compiled(self._state, pictures))
+    def features(self, images: Images) -> Features:
+        """The 2,048 features of each image."""
+        return np.asarray(self._compiled(self._state, images))
 
     @partial(jax.jit, static_argnums=0)
     def _compiled(
-        self, state: nnx.State[Any, Any], pictures: UInt8[Array, "batch height width 3"]
+        self, state: nnx.State[Any, Any], images: UInt8[Array, "batch height width 3"]
     ) -> Float[Array, "batch 2048"]:
         network: InceptionV3 = nnx.merge(self._graph, state)
-        return network(pictures)
+        return network(images)
 
 
 def _unused(stored: Collection[str]) -> set[str]:

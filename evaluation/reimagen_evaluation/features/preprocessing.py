@@ -1,4 +1,4 @@
-"""How a model's pictures are prepared, as its `preprocessor_config.json` says."""
+"""How a model's images are prepared, as its `preprocessor_config.json` says."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reimagen_common.errors import first_fault
-from reimagen_evaluation.features.network import Pictures
+from reimagen_evaluation.features.network import Images
 
 
 class _Sides(BaseModel):
@@ -45,9 +45,7 @@ class Preprocessing(BaseModel):
         except OSError as error:
             raise ValueError(f"features: cannot read {path}: {error}") from error
         except ValidationError as error:
-            raise ValueError(
-                f"features: {path} does not say how pictures are prepared: {first_fault(error)}"
-            ) from error
+            raise ValueError(f"features: {path} does not say how images are prepared: {first_fault(error)}") from error
 
     @property
     def side(self) -> int:
@@ -59,20 +57,20 @@ class Preprocessing(BaseModel):
         size = self.crop_size if self.do_center_crop and self.crop_size is not None else self.size
         edges = {size} if isinstance(size, int) else {size.height, size.width}
         if len(edges) != 1 or None in edges:
-            raise ValueError(f"features: pictures must be prepared as squares, not as {size!r}")
+            raise ValueError(f"features: images must be prepared as squares, not as {size!r}")
         return int(edges.pop() or 0)
 
-    def __call__(self, pictures: Pictures) -> Float[np.ndarray, "batch side side 3"]:
+    def __call__(self, images: Images) -> Float[np.ndarray, "batch side side 3"]:
         """Resized, cropped in the middle, and each channel normalized."""
-        squares = [np.asarray(self._square(Image.fromarray(picture)), np.float32) for picture in pictures]
+        squares = [np.asarray(self._square(Image.fromarray(image)), np.float32) for image in images]
         mean, deviation = (np.array(channels, np.float32) for channels in (self.image_mean, self.image_std))
         prepared: Float[np.ndarray, "batch side side 3"] = (np.stack(squares) * self.rescale_factor - mean) / deviation
         return prepared
 
-    def _square(self, picture: Image.Image) -> Image.Image:
-        resized = picture.resize(self._resized(picture.size), Image.Resampling(self.resample))
+    def _square(self, image: Image.Image) -> Image.Image:
+        resized = image.resize(self._resized(image.size), Image.Resampling(self.resample))
         left, top = ((edge - self.side) // 2 for edge in resized.size)
-        # Beyond the edges, where a picture is smaller than the crop, all is black.
+        # Beyond the edges, where an image is smaller than the crop, all is black.
         return resized.crop((left, top, left + self.side, top + self.side))
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -115,7 +115,7 @@ class ViTConfig:
 
     transformer: TransformerConfig
     side: int
-    """Of the pictures that its places are for, in pixels."""
+    """Of the images that its places are for, in pixels."""
     patch: int
     patch_bias: bool = True
     norm_in: bool = False
@@ -125,12 +125,12 @@ class ViTConfig:
 
     @property
     def channels(self) -> int:
-        """Features of a picture."""
+        """Features of an image."""
         return self.projection or self.transformer.width
 
 
 class ViT(nnx.Module):
-    """Pictures to the class token behind the last norm."""
+    """Images to the class token behind the last norm."""
 
     def __init__(self, config: ViTConfig, rngs: nnx.Rngs) -> None:
         width, patch = config.transformer.width, (config.patch, config.patch)
@@ -144,9 +144,9 @@ class ViT(nnx.Module):
             None if config.projection is None else nnx.Linear(width, config.projection, use_bias=False, rngs=rngs)
         )
 
-    def __call__(self, pictures: Float[Array, "batch side side 3"]) -> Float[Array, "batch features"]:
-        """The features of pictures that have been normalized, of any square size."""
-        x = self.patches(pictures)
+    def __call__(self, images: Float[Array, "batch side side 3"]) -> Float[Array, "batch features"]:
+        """The features of images that have been normalized, of any square size."""
+        x = self.patches(images)
         batch, height, _, width = x.shape
         token = jnp.broadcast_to(self.class_token[...], (batch, 1, width))
         x = jnp.concatenate([token, x.reshape(batch, -1, width)], axis=1) + places_for(self.places[...], height)
@@ -157,7 +157,7 @@ class ViT(nnx.Module):
 
 
 def places_for(places: Float[Array, "places channels"], grid: int) -> Float[Array, "wanted channels"]:
-    """The class token's place, and those of patches for a picture of `grid` × `grid` of them.
+    """The class token's place, and those of patches for an image of `grid` × `grid` of them.
 
     Between the places that were learned, PyTorch's bicubic interpolation: Keys' with a = -0.75, without a wider
     window where it shrinks.

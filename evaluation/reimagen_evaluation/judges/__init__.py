@@ -1,1 +1,1 @@
-"""What scores the pictures that were drawn of a benchmark's items."""
+"""What scores the images that were drawn of a benchmark's items."""

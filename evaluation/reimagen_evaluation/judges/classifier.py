@@ -1,6 +1,6 @@
-"""A small network that tells which entity of a list a picture shows, and in which scene of another.
+"""A small network that tells which entity of a list an image shows, and in which scene of another.
 
-It is the judge of a knowledge base whose every entity can be had in any number of true pictures, such as the
+It is the judge of a knowledge base whose every entity can be had in any number of true images, such as the
 demonstration's, and no part of what it judges.
 """
 
@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reimagen_common.errors import first_fault
 from reimagen_evaluation.features.loading import load_network
-from reimagen_evaluation.features.network import Features, Pictures
-from reimagen_evaluation.judges.judge import Picture
+from reimagen_evaluation.features.network import Features, Images
+from reimagen_evaluation.judges.judge import Pixels
 from reimagen_evaluation.judges.squares import to_side
 from reimagen_generator.diffusion.resize import to_float
 from reimagen_generator.networks.layers import fold
@@ -40,10 +40,10 @@ class ClassifierConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    side: int = Field(64, ge=16, multiple_of=16, description="Of the pictures that it looks at, in pixels.")
+    side: int = Field(64, ge=16, multiple_of=16, description="Of the images that it looks at, in pixels.")
     patch: int = Field(4, ge=1, description="Side of the squares of pixels that become the channels of one position.")
     widths: tuple[int, ...] = Field((64, 128, 192), min_length=1, description="Channels, each at half the side before.")
-    entities: tuple[str, ...] = Field(description="What a picture can show; an item's entity is one of them.")
+    entities: tuple[str, ...] = Field(description="What an image can show; an item's entity is one of them.")
     scenes: tuple[str, ...] = Field(description="Where; an item's scene is one of them.")
     facts: dict[str, Any] = Field({}, description="How it was trained, and how often it is right, as measured.")
 
@@ -75,7 +75,7 @@ class ResidualBlock(nnx.Module):
 
 
 class CosineClassifier(nnx.Module):
-    """Logits by the angle between a picture's features and a direction for each class."""
+    """Logits by the angle between an image's features and a direction for each class."""
 
     def __init__(self, channels: int, classes: int, rngs: nnx.Rngs) -> None:
         # Only their angles count: short ones turn faster.
@@ -94,7 +94,7 @@ def _unit(vectors: Float[Array, "a b"], axis: int) -> Float[Array, "a b"]:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Logits:
-    """What the network says of pictures, and the features that it says it by."""
+    """What the network says of images, and the features that it says it by."""
 
     entity: Float[Array, "batch entities"]
     scene: Float[Array, "batch scenes"]
@@ -118,9 +118,9 @@ class Classifier(nnx.Module):
         self.entity = CosineClassifier(2 * widths[-1], len(config.entities), rngs)
         self.scene = CosineClassifier(2 * widths[-1], len(config.scenes), rngs)
 
-    def __call__(self, pictures: UInt8[Array, "batch side side 3"], *, training: bool = False) -> Logits:
-        """Of pictures of the network's side; `training` for norms by the batch's own statistics, which are noted."""
-        h = fold(to_float(pictures), self.patch)
+    def __call__(self, images: UInt8[Array, "batch side side 3"], *, training: bool = False) -> Logits:
+        """Of images of the network's side; `training` for norms by the batch's own statistics, which are noted."""
+        h = fold(to_float(images), self.patch)
         for convolution in self.convolutions:
             h = nnx.relu(convolution(h, training=training))
         h = self.block(h, training=training)
@@ -136,7 +136,7 @@ def _first(rows: Float[np.ndarray, "rows channels"], count: int) -> Float[np.nda
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a picture shows, most probably."""
+    """What an image shows, most probably."""
 
     entity: str
     entity_probability: float
@@ -179,27 +179,27 @@ class TrainedClassifier:
         config = self.config.model_copy(update={"facts": facts})
         (folder / CONFIG_FILE).write_text(json.dumps(config.model_dump(mode="json"), indent=1) + "\n")
 
-    def logits(self, pictures: UInt8[np.ndarray, "pictures side side 3"]) -> Logits:
-        """Of pictures of the network's side, as numpy arrays."""
+    def logits(self, images: UInt8[np.ndarray, "images side side 3"]) -> Logits:
+        """Of images of the network's side, as numpy arrays."""
         batches = []
-        for start in range(0, len(pictures), _BATCH):
-            batch = pictures[start : start + _BATCH]
+        for start in range(0, len(images), _BATCH):
+            batch = images[start : start + _BATCH]
             # Filled up, so that one shape is compiled.
             filled = np.concatenate([batch, np.zeros((_BATCH - len(batch), *batch.shape[1:]), np.uint8)])
             told = jax.device_get(self._compiled(self._state, filled))
             batches.append(jax.tree.map(partial(_first, count=len(batch)), told))
         if not batches:
-            raise ValueError("pictures: there are none")
+            raise ValueError("images: there are none")
         logits: Logits = jax.tree.map(lambda *rows: np.concatenate(rows), *batches)
         return logits
 
-    def features(self, pictures: Pictures) -> Features:
-        """The means and maxima over the last map, of pictures of any size."""
-        return np.asarray(self.logits(to_side(list(pictures), self.side)).features)
+    def features(self, images: Images) -> Features:
+        """The means and maxima over the last map, of images of any size."""
+        return np.asarray(self.logits(to_side(list(images), self.side)).features)
 
-    def verdicts(self, pictures: list[Picture]) -> list[Verdict]:
-        """What each picture shows, of any sizes."""
-        logits = self.logits(to_side(pictures, self.side))
+    def verdicts(self, images: list[Pixels]) -> list[Verdict]:
+        """What each image shows, of any sizes."""
+        logits = self.logits(to_side(images, self.side))
         entity, scene = (np.asarray(jax.nn.softmax(rows)) for rows in (logits.entity, logits.scene))
         names, places = self.config.entities, self.config.scenes
         return [
@@ -208,6 +208,6 @@ class TrainedClassifier:
         ]
 
     @partial(jax.jit, static_argnums=0)
-    def _compiled(self, state: nnx.State[Any, Any], pictures: UInt8[Array, "batch side side 3"]) -> Logits:
+    def _compiled(self, state: nnx.State[Any, Any], images: UInt8[Array, "batch side side 3"]) -> Logits:
         network: Classifier = nnx.merge(self._graph, state)
-        return network(pictures)
+        return network(images)

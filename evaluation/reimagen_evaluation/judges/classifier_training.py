@@ -26,9 +26,9 @@ _KINDS = (nnx.Param, nnx.BatchStat)
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures and what they show."""
+    """Images and what they show."""
 
-    pictures: UInt8[np.ndarray, "batch side side 3"]
+    images: UInt8[np.ndarray, "batch side side 3"]
     entities: Int[np.ndarray, " batch"]
     """Places in the configuration's entities."""
     scenes: Int[np.ndarray, " batch"]
@@ -113,7 +113,7 @@ def train_classifier(
     figures = []
     for step in range(first, training.steps):
         labelled = batch(step)
-        state, latest = advance(state, (labelled.pictures, labelled.entities, labelled.scenes))
+        state, latest = advance(state, (labelled.images, labelled.entities, labelled.scenes))
         figures.append(latest)
         bar.update()
         if (step + 1) % training.save_every == 0 or step + 1 == training.steps:

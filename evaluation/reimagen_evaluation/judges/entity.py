@@ -1,4 +1,4 @@
-"""The judge of entities: is what a picture shows the item's entity, among all that there are, and in its scene?"""
+"""The judge of entities: is what an image shows the item's entity, among all that there are, and in its scene?"""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,21 @@ from jaxtyping import Float
 
 from reimagen_evaluation.benches.item import Item
 from reimagen_evaluation.judges.classifier import TrainedClassifier
-from reimagen_evaluation.judges.judge import Picture, Scores
+from reimagen_evaluation.judges.judge import Pixels, Scores
 from reimagen_evaluation.judges.squares import halves, to_side
 
-_Probabilities = Float[np.ndarray, "pictures entities"]
+_Probabilities = Float[np.ndarray, "images entities"]
 
 
 class EntityJudge:
     """Scores by a classifier: 1 for right and 0 for wrong, where nothing else is said.
 
-    - `entity`: the most probable entity is the item's; of two entities, each half of the picture shows its own.
+    - `entity`: the most probable entity is the item's; of two entities, each half of the image shows its own.
     - `entity_probability`: of the item's entity; of two, the smaller of both, each in its half.
     - `scene`: the most probable scene is the item's; NaN where the item names none.
     - `faithful`: the entity, and the scene where one is named.
     - `one_of_two`: of two entities, the halves show but one; NaN for items of one entity, as the next.
-    - `blended`: of two entities, the halves do not show both, and the picture as a whole is most probably one of the
+    - `blended`: of two entities, the halves do not show both, and the image as a whole is most probably one of the
       two and next the other.
 
     Which of two entities stands left is not asked: the assignment that is more probable counts.
@@ -33,8 +33,8 @@ class EntityJudge:
         self._entities = {name: place for place, name in enumerate(classifier.config.entities)}
         self._scenes = {name: place for place, name in enumerate(classifier.config.scenes)}
 
-    def scores(self, pictures: Sequence[Picture], items: Sequence[Item]) -> Scores:
-        """Scores of each picture, by the names above.
+    def scores(self, images: Sequence[Pixels], items: Sequence[Item]) -> Scores:
+        """Scores of each image, by the names above.
 
         Raises:
             ValueError: an item has no entity or more than two, or one that the classifier does not know, or a scene.
@@ -42,7 +42,7 @@ class EntityJudge:
         wanted = [self._wanted(item) for item in items]
         scene = np.array([self._scene(item) for item in items], np.int64)
         side = self.classifier.side
-        logits = self.classifier.logits(to_side(pictures, side))
+        logits = self.classifier.logits(to_side(images, side))
         whole = np.asarray(jax.nn.softmax(logits.entity))
         rows = np.arange(len(items))
         subject = np.array([places[0] for places in wanted])
@@ -55,7 +55,7 @@ class EntityJudge:
         }
         twos = [row for row, places in enumerate(wanted) if len(places) == 2]
         if twos:
-            split = to_side([half for row in twos for half in halves(pictures[row])], side)
+            split = to_side([half for row in twos for half in halves(images[row])], side)
             of_halves = np.asarray(jax.nn.softmax(self.classifier.logits(split).entity))
             for number, row in enumerate(twos):
                 pair = of_halves[2 * number : 2 * number + 2]
@@ -81,7 +81,7 @@ class EntityJudge:
 def _two(
     of_halves: Float[np.ndarray, "2 entities"], whole: Float[np.ndarray, " entities"], wanted: tuple[int, ...]
 ) -> dict[str, float]:
-    """The scores of a picture that was to show two entities."""
+    """The scores of an image that was to show two entities."""
     left, right = max(
         (wanted, wanted[::-1]), key=lambda pair: float(np.log(of_halves[[0, 1], list(pair)] + 1e-12).sum())
     )

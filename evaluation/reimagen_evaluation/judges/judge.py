@@ -1,4 +1,4 @@
-"""What every judge has in common: pictures and what they were to show, to named scores."""
+"""What every judge has in common: images and what they were to show, to named scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -8,23 +8,23 @@ from jaxtyping import Float, UInt8
 
 from reimagen_evaluation.benches.item import Item
 
-Picture = UInt8[np.ndarray, "height width 3"]
-Scores = Mapping[str, Float[np.ndarray, " pictures"]]
-"""By its name, each picture's score; NaN where an item has nothing that the score could be measured on."""
+Pixels = UInt8[np.ndarray, "height width 3"]
+Scores = Mapping[str, Float[np.ndarray, " images"]]
+"""By its name, each image's score; NaN where an item has nothing that the score could be measured on."""
 
 
 class Judge(Protocol):
-    """Scores pictures, each against the item that it was drawn of.
+    """Scores images, each against the item that it was drawn of.
 
     Names end up as columns of tables: "entity", "scene", "CLIP-T". More is better, whatever the name.
     """
 
-    def scores(self, pictures: Sequence[Picture], items: Sequence[Item]) -> Scores:
-        """Scores of each picture; the same names whatever the pictures are.
+    def scores(self, images: Sequence[Pixels], items: Sequence[Item]) -> Scores:
+        """Scores of each image; the same names whatever the images are.
 
         Args:
-            pictures: RGB, of any size, not necessarily the same.
-            items: what each of them was to show, as many as there are pictures.
+            images: RGB, of any size, not necessarily the same.
+            items: what each of them was to show, as many as there are images.
 
         Raises:
             ValueError: an item asks for what this judge cannot tell, such as an entity that it does not know.

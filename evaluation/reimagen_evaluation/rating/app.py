@@ -1,4 +1,4 @@
-"""Serves the rating page: one picture at a time, with its prompt and references, and nothing of what drew it."""
+"""Serves the rating page: one image at a time, with its prompt and references, and nothing of what drew it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,24 +23,24 @@ _Rater = Annotated[str, Query(min_length=1, max_length=80)]
 
 @dataclass(frozen=True)
 class Question:
-    """A picture to rate."""
+    """An image to rate."""
 
     setting: str
     key: str
     sample: str
     prompt: str
-    picture: Path
+    image: Path
     references: tuple[Path, ...]
 
 
 def questions(out: Path, settings: Sequence[str], items: Sequence[Item], grounded: str | None = None) -> list[Question]:
-    """All pictures of the settings.
+    """All images of the settings.
 
-    Every setting's picture of a prompt is shown beside the same references, also where it was drawn without: those of
+    Every setting's image of a prompt is shown beside the same references, also where it was drawn without: those of
     the setting `grounded`, or of the first that has any.
 
     Raises:
-        InvalidArgument: a setting has no pictures.
+        InvalidArgument: a setting has no images.
     """
     drawn = {setting: records.read(out / setting / DRAWN) for setting in settings}
     if empty := [setting for setting, rows in drawn.items() if not rows]:
@@ -65,22 +65,22 @@ class Session:
     """The questions, and what was answered."""
 
     def __init__(self, out: Path, asked: Sequence[Question]) -> None:
-        """Take the sweep's folder, for ratings.csv, and the pictures."""
+        """Take the sweep's folder, for ratings.csv, and the images."""
         self._file = out / RATINGS
         self._asked = asked
 
     def question(self, rater: str, place: int) -> Question:
-        """The picture at a place of a rater's order, which is the rater's own and always the same.
+        """The image at a place of a rater's order, which is the rater's own and always the same.
 
         Raises:
             HTTPException: there is no such place.
         """
         if not 0 <= place < len(self._asked):
-            raise HTTPException(404, "there is no such picture")
+            raise HTTPException(404, "there is no such image")
         return self._order(rater)[place]
 
     def next(self, rater: str) -> dict[str, object]:
-        """The first picture that a rater has not rated: its place, its prompt, how many references it has."""
+        """The first image that a rater has not rated: its place, its prompt, how many references it has."""
         mine = [row for row in records.read(self._file) if row["rater"] == rater]
         rated = {(row["setting"], row["key"], row["sample"]) for row in mine}
         counts = {"rated": len(rated), "all": len(self._asked), "kinds": list(KINDS)}
@@ -112,9 +112,9 @@ def create_app(session: Session) -> FastAPI:
     def next_question(rater: _Rater) -> dict[str, object]:
         return session.next(rater)
 
-    @app.get("/picture")
-    def picture(rater: _Rater, place: int) -> FileResponse:
-        return FileResponse(session.question(rater, place).picture)
+    @app.get("/image")
+    def image(rater: _Rater, place: int) -> FileResponse:
+        return FileResponse(session.question(rater, place).image)
 
     @app.get("/reference")
     def reference(rater: _Rater, place: int, number: int) -> FileResponse:

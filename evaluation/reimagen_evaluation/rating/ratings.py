@@ -1,4 +1,4 @@
-"""Ratings: what a person said of a picture, a line each in OUT/ratings.csv."""
+"""Ratings: what a person said of an image, a line each in OUT/ratings.csv."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,14 +12,14 @@ RATINGS: Final = "ratings.csv"
 
 
 class Rating(BaseModel):
-    """One person's rating of one picture, as the paper asked it (section 4.2)."""
+    """One person's rating of one image, as the paper asked it (section 4.2)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rater: str = Field(pattern=r"^[^\r\n]{1,80}$", description="Who rates.")
-    place: int = Field(ge=0, description="Which picture, in this rater's order.")
+    place: int = Field(ge=0, description="Which image, in this rater's order.")
     entity: Literal[0, 1] = Field(description="1 if the entity looks as in the reference.")
-    text: Literal[0, 1] = Field(description="1 if the picture shows what the text says.")
+    text: Literal[0, 1] = Field(description="1 if the image shows what the text says.")
     photorealism: Literal[0, 1] = Field(description="1 if it is moderately realistic, without noticeable artifacts.")
     failure: str = Field("", pattern=r"^[^\r\n]{0,80}$", description="The kind of failure, if the rater names one.")
 

@@ -15,7 +15,7 @@ from reimagen_evaluation.sweep import Sweep
 
 _SHEET_ITEMS = 6
 _INTERVALS = (
-    "Each figure has its 95 % confidence interval in brackets: Wilson's for shares of pictures, the bootstrap's for "
+    "Each figure has its 95 % confidence interval in brackets: Wilson's for shares of images, the bootstrap's for "
     "means and differences. Differences are paired: the same prompts, from the same noise. n is the number of prompts"
 )
 
@@ -47,7 +47,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     if folder.resolve() != out.resolve():  # results beside their own page are there already
         shutil.copyfile(out / scoring.SCORES, folder / scoring.SCORES)
-    best = f"; of {sweep.samples} pictures of a prompt the best counts" if sweep.samples > 1 else ""
+    best = f"; of {sweep.samples} images of a prompt the best counts" if sweep.samples > 1 else ""
     parts = [f"# {sweep.title}", *([preface] if preface else []), f"{_INTERVALS}{best}."]
     for name in sweep.axes:
         parts += _section(sweep, name, items, out, folder, scores, (notes or {}).get(name, ""))
@@ -98,7 +98,7 @@ def _failures(sweep: Sweep, items: Sequence[Item], out: Path, folder: Path, scor
     sheets.save(sheets.sheet(failures.strips(found, 4)), folder / "failures.webp")
     return [
         "## Failures",
-        f"{len(found)} pictures that are not faithful, of those drawn without neighbors too or rated, by kinds:",
+        f"{len(found)} images that are not faithful, of those drawn without neighbors too or rated, by kinds:",
         "\n".join(["| kind | prompts | told by |", "|---|---|---|", *lines]),
         f"![The first of each kind]({folder.name}/failures.webp)",
     ]

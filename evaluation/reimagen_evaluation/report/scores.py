@@ -18,13 +18,13 @@ BEST_BY = "faithful"
 
 @dataclass(frozen=True)
 class Scores:
-    """By setting and item, the scores of its best picture."""
+    """By setting and item, the scores of its best image."""
 
     names: tuple[str, ...]
     """Of the scores, in the order of the CSV."""
     by_setting: Mapping[str, Mapping[str, Mapping[str, str]]]
     frechet: Mapping[str, float]
-    """By setting, its pictures' distance to real ones, where it was measured."""
+    """By setting, its images' distance to real ones, where it was measured."""
 
     def of(self, setting: str, keys: Sequence[str], name: str) -> Float[np.ndarray, " keys"]:
         """One score of these items under a setting; NaN where there is none."""
@@ -33,7 +33,7 @@ class Scores:
 
 
 def read(out: Path) -> Scores:
-    """Reads OUT/scores.csv; of several pictures of an item the best counts: the one that is faithful, if any is.
+    """Reads OUT/scores.csv; of several images of an item the best counts: the one that is faithful, if any is.
 
     Where no judge says so, the best is the one with the highest mean of its scores.
 

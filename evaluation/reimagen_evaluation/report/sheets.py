@@ -1,4 +1,4 @@
-"""Sheets of pictures: what each setting draws of the same prompts from the same seeds, beside the references."""
+"""Sheets of images: what each setting draws of the same prompts from the same seeds, beside the references."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from reimagen_evaluation.report.tables import Line
 from reimagen_evaluation.runs import DRAWN
 
 CELL = 128
-"""Side of every picture on a sheet, in pixels."""
+"""Side of every image on a sheet, in pixels."""
 MAXIMUM_BYTES = 300_000
 _GAP, _LINE = 6, 16
 _FONT = ImageFont.load_default(12)
@@ -21,7 +21,7 @@ _FONT = ImageFont.load_default(12)
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of a sheet: what stands above it, and the picture files in it, each with a word below; None for a gap."""
+    """A row of a sheet: what stands above it, and the image files in it, each with a word below; None for a gap."""
 
     title: str
     cells: Sequence[tuple[Path, str] | None]
@@ -65,7 +65,7 @@ def drawn_rows(folder: Path) -> dict[tuple[str, int], dict[str, str]]:
 
 
 def references(out: Path, rows: Iterable[Mapping[str, str] | None]) -> list[tuple[Path, str]]:
-    """What the first of an item's pictures that is grounded on anything is grounded on."""
+    """What the first of an item's images that is grounded on anything is grounded on."""
     for row in rows:
         if row and row["neighbors"]:
             return [(out / "references" / name, "reference") for name in row["neighbors"].split()]
@@ -89,20 +89,20 @@ def sheet(strips: Sequence[Strip]) -> Image.Image:
     return canvas
 
 
-def save(picture: Image.Image, path: Path) -> None:
+def save(image: Image.Image, path: Path) -> None:
     """Writes a WebP of at most 300 kB, as good as fits."""
     for quality in range(90, 0, -10):
         buffer = io.BytesIO()
-        picture.save(buffer, "WEBP", quality=quality, method=6)
+        image.save(buffer, "WEBP", quality=quality, method=6)
         if buffer.tell() <= MAXIMUM_BYTES:
             break
     path.write_bytes(buffer.getvalue())
 
 
 def _thumbnail(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        shown = picture.convert("RGB")
-    if max(shown.size) <= CELL // 2:  # small pictures are shown pixel by pixel
+    with Image.open(path) as image:
+        shown = image.convert("RGB")
+    if max(shown.size) <= CELL // 2:  # small images are shown pixel by pixel
         return shown.resize((CELL, CELL), Image.Resampling.NEAREST)
     shown.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     return shown

@@ -1,4 +1,4 @@
-"""Intervals: what a figure may be, given how few pictures it was measured on. All are of 95 %."""
+"""Intervals: what a figure may be, given how few images it was measured on. All are of 95 %."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -14,7 +14,7 @@ from reimagen_evaluation.sweep import Axis, Sweep
 
 NOT_THERE = "not there yet"
 NOTHING = "–"
-"""In the place of a figure where pictures are scored, and there is nothing in them that the score is of."""
+"""In the place of a figure where images are scored, and there is nothing in them that the score is of."""
 
 
 @dataclass(frozen=True)

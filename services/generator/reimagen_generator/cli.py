@@ -15,7 +15,7 @@ from reimagen_generator.generation import provenance
 from reimagen_generator.settings import Hosts, Settings, user_cache
 
 app = typer.Typer(
-    help="Draws pictures of a prompt, grounded on the pairs of a knowledge base.",
+    help="Draws images of a prompt, grounded on the pairs of a knowledge base.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -52,10 +52,10 @@ def serve(
 
 
 @app.command()
-def inspect(picture: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file that this service drew.")]) -> None:
-    """Print what a picture was grounded on, as its own file tells it."""
+def inspect(image: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file that this service drew.")]) -> None:
+    """Print what an image was grounded on, as its own file tells it."""
     with report_errors():
-        typer.echo(json.dumps(asdict(provenance.read(picture)), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(asdict(provenance.read(image)), indent=2, ensure_ascii=False))
 
 
 @app.command(epilog=variables_help(Hosts))
@@ -80,11 +80,11 @@ def train(
 
 @app.command()
 def redraw(
-    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of pictures.")],
+    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of images.")],
     out: Annotated[Path, typer.Argument(help="Folder for the shards with KEY.low.png; those already there are kept.")],
     weights: Annotated[Path, typer.Option(help="Folder of the cascade whose stage before draws.")],
     stage: Annotated[int, typer.Option(min=1, help="Which stage is to be trained, from 1.")] = 1,
-    time: Annotated[float, typer.Option(min=0, max=1, help="How far the smaller pictures are noised.")] = 0.3,
+    time: Annotated[float, typer.Option(min=0, max=1, help="How far the smaller images are noised.")] = 0.3,
     share: Annotated[float, typer.Option(min=0, max=1, help="Share of the samples that are redrawn.")] = 0.5,
 ) -> None:
     """Write training shards in which a stage learns to enlarge what the stage before it draws."""
@@ -114,10 +114,8 @@ def describe(
 def plan(
     preset: Annotated[str, typer.Argument(help="Name of a preset, or folder of a cascade.", show_default=False)],
     topology: Annotated[str, typer.Option(help="Slice of TPUs.")] = "v4:2x2x1",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 4,
-    neighbors: Annotated[
-        int | None, typer.Option(min=0, max=16, help="Of each picture [default: the preset's].")
-    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 4,
+    neighbors: Annotated[int | None, typer.Option(min=0, max=16, help="Of each image [default: the preset's].")] = None,
     train: Annotated[bool, typer.Option("--train", help="A training step of each stage, not a drawing.")] = False,
     data: Annotated[int | None, typer.Option(min=1, help="Devices that share out rows [default: the others].")] = None,
     fsdp: Annotated[
@@ -156,7 +154,7 @@ def import_deepfloyd(
     out: Annotated[Path, typer.Argument(help="Folder of the cascade to write, new or empty.")],
     stage_ii: Annotated[Path | None, typer.Option(help="Folder of IF-II-M or IF-II-L [default: none].")] = None,
     retrieval: Annotated[
-        bool, typer.Option(help="Add attention to neighbors, to be trained; it changes no picture before.")
+        bool, typer.Option(help="Add attention to neighbors, to be trained; it changes no image before.")
     ] = False,
     dtype: Annotated[str, typer.Option(help="What to store: float32, float16 or bfloat16.")] = "float16",
 ) -> None:

@@ -1,7 +1,7 @@
 """Answers kept in Redis, and no two searches for the same answer at once.
 
-A Redis that does not answer is a cache miss, never a failure. What is kept is the ranking and where its pictures lie,
-about a kilobyte; the pictures themselves come from the shards, whose pages the system caches already: through Redis
+A Redis that does not answer is a cache miss, never a failure. What is kept is the ranking and where its images lie,
+about a kilobyte; the images themselves come from the shards, whose pages the system caches already: through Redis
 they would take a hundred times its memory and longer to arrive.
 """
 

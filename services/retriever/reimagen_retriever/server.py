@@ -21,7 +21,7 @@ from reimagen_retriever.api.grpc import MAXIMUM_MESSAGE_BYTES, SERVICE_NAME, Ret
 from reimagen_retriever.api.http import create_app
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.index.jvm import start_jvm
-from reimagen_retriever.knowledge_base.manifest import PictureStore
+from reimagen_retriever.knowledge_base.manifest import ImageStore
 from reimagen_retriever.knowledge_base.mirror import mirror, mirror_folder
 from reimagen_retriever.knowledge_base.sources.files import is_address
 from reimagen_retriever.process_group import Siblings
@@ -51,12 +51,12 @@ class Service:
         except ValueError as error:
             raise InvalidArgument(str(error), field="redis_url") from error
         self._folder = Path(settings.knowledge_base)
-        self._store: PictureStore | None = None
+        self._store: ImageStore | None = None
         if is_address(settings.knowledge_base):
             self._folder = mirror_folder(settings.knowledge_base, settings.local_folder)
-            self._store = PictureStore(
+            self._store = ImageStore(
                 address=settings.knowledge_base,
-                cache_megabytes=settings.picture_cache_megabytes,
+                cache_megabytes=settings.image_cache_megabytes,
                 seconds=settings.store_seconds,
             )
         self._retriever = Retriever(self._folder, cache, settings.relevance, settings.minimum_cosine, settings.encoder)

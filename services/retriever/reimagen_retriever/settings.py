@@ -47,13 +47,13 @@ class Settings(HttpSettings):
     )
     local_folder: Path = Field(
         default=Path("~/.cache/reimagen-retriever"),
-        description="Where the index of a base in an object store is brought to, and its pictures are kept.",
+        description="Where the index of a base in an object store is brought to, and its images are kept.",
     )
-    picture_cache_megabytes: int = Field(
-        default=1024, ge=64, description="How much of such a base's pictures is kept on disk: the last used."
+    image_cache_megabytes: int = Field(
+        default=1024, ge=64, description="How much of such a base's images is kept on disk: the last used."
     )
     store_seconds: float = Field(
-        default=5, gt=0, description="How long the store may take for a picture before the search fails."
+        default=5, gt=0, description="How long the store may take for an image before the search fails."
     )
     redis_url: str | None = Field(default=None, description="Where answers are cached; none: they are not.")
     cache_seconds: int = Field(default=3600, ge=1, description="About how long an answer stays in the cache.")

@@ -19,25 +19,25 @@ def test_a_drawing_is_trimmed_and_the_same_each_time() -> None:
     for seed in SEEDS:
         thing = draw_thing(Random(seed))
         assert is_made_up(thing)
-        picture = sprite(thing, 48)
-        assert picture.mode == "RGBA"
-        assert max(picture.size) == 48
-        alpha = np.asarray(picture)[..., 3]
+        image = sprite(thing, 48)
+        assert image.mode == "RGBA"
+        assert max(image.size) == 48
+        alpha = np.asarray(image)[..., 3]
         assert min(edge.max() for edge in (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1])) > 0
-        assert sprite(thing, 48).tobytes() == picture.tobytes()
+        assert sprite(thing, 48).tobytes() == image.tobytes()
 
 
 def test_no_two_things_look_alike(things: list[tuple[str, np.ndarray]]) -> None:
-    looks = {picture.tobytes() for _, picture in things}
+    looks = {image.tobytes() for _, image in things}
     assert len(looks) == len(things)
-    solid = [picture[picture[..., 3] > 200][:, :3].astype(float) for _, picture in things]
+    solid = [image[image[..., 3] > 200][:, :3].astype(float) for _, image in things]
     assert np.std([colors.mean(axis=0) for colors in solid], axis=0).min() > 25
     assert sum(colors.std(axis=0).max() > 20 for colors in solid) > len(solid) / 2  # most have a texture
 
 
 def test_pale_things_and_thin_ones_are_among_them(things: list[tuple[str, np.ndarray]]) -> None:
-    assert any(picture[picture[..., 3] > 200][:, :3].min(axis=-1).mean() > 170 for _, picture in things)
-    assert any(min(picture.shape[:2]) < 24 for _, picture in things)
+    assert any(image[image[..., 3] > 200][:, :3].min(axis=-1).mean() > 170 for _, image in things)
+    assert any(min(image.shape[:2]) < 24 for _, image in things)
 
 
 def test_a_name_is_no_entitys(things: list[tuple[str, np.ndarray]]) -> None:

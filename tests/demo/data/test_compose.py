@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from reimagen_demo.art.colors import Color
 from reimagen_demo.art.entities import Entity, by_name
 from reimagen_demo.art.icons import STYLES, Art
-from reimagen_demo.art.pictures import ArtPictures, PairPictures
+from reimagen_demo.art.images import ArtImages, PairImages
 from reimagen_demo.data.compose import SHARD_SAMPLES, Kind, ShardTask, Source, Writer, compose, plan, write_shard
 from reimagen_demo.data.composer import Composer
 from reimagen_demo.data.compositions import Composition, Thing
@@ -66,11 +66,11 @@ def picture(content: bytes) -> Image.Image:
 
 def drawn(art: Art, recipe: Recipe, size: int, seed: int = 0) -> dict[str, bytes]:
     """The members of a sample."""
-    return dict(Writer(Composer(ArtPictures(art), size)).sample(Random(seed), recipe))
+    return dict(Writer(Composer(ArtImages(art), size)).sample(Random(seed), recipe))
 
 
 @pytest.mark.parametrize(("size", "suffix", "side"), [(64, "png", 128), (160, "webp", 160)])
-def test_a_sample_holds_a_picture_its_prompt_and_its_neighbors(
+def test_a_sample_holds_a_image_its_prompt_and_its_neighbors(
     art: Art, out_folder: Path, size: int, suffix: str, side: int
 ) -> None:
     written = samples(shard(art, out_folder, kind(size)))
@@ -119,7 +119,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("composition", "references"), CASES)
-def test_a_reference_moved_to_its_placements_is_the_pictures_thing(
+def test_a_reference_moved_to_its_placements_is_the_images_thing(
     art: Art, composition: Composition, references: list[Reference]
 ) -> None:
     """By its matte, box and placement alone; any other placement would be seen."""
@@ -156,7 +156,7 @@ def error(
     v = (math.sin(angle) * across + math.cos(angle) * down) * box[2] / length
     u = box[0] + (-u if mirrored else u)
     v = box[1] + v
-    # Made as coarse as it is in the picture, and without what the ground around it then adds.
+    # Made as coarse as it is in the image, and without what the ground around it then adds.
     coarser = max(1.0, box[2] * reference[0].width / (length * side))
     image = np.asarray(reference[0].filter(ImageFilter.GaussianBlur(0.4 * coarser))).astype(float)
     matte = np.asarray(reference[1].filter(ImageFilter.MinFilter(2 * math.ceil(coarser) + 1)))
@@ -256,14 +256,14 @@ def test_a_color_is_the_things_and_not_its_references(art: Art, color: Color) ->
 
 
 def test_references_that_are_not_varied_look_as_in_the_knowledge_base(art: Art) -> None:
-    with Image.open(PairPictures(art).file(FOX, STYLES[1])) as pair:
+    with Image.open(PairImages(art).file(FOX, STYLES[1])) as pair:
         expected = np.asarray(pair.resize((128, 128), Image.Resampling.LANCZOS)).astype(float)
     sample = drawn(art, recipe_of(Composition.plain(FOX, SNOW), Reference(FOX, NOTO, 0, False, False)), 64)
     assert np.abs(np.asarray(picture(sample["neighbor0.webp"])) - expected).mean() < 3
 
 
 def test_varied_references_are_on_grounds_of_every_lightness_and_off_center(art: Art) -> None:
-    writer = Writer(Composer(ArtPictures(art), 64))
+    writer = Writer(Composer(ArtImages(art), 64))
     recipe = recipe_of(Composition.plain(FOX, SNOW), *[Reference(FOX, NOTO, 0, False, True)] * 100)
     sample = dict(writer.sample(Random(0), recipe))
     lightness, boxes = [], []
@@ -297,11 +297,11 @@ def test_a_shard_that_fails_midway_never_looks_finished(art: Art, out_folder: Pa
     assert not broken.path.exists()
 
 
-def test_times_and_weather_change_the_whole_picture(art: Art) -> None:
-    composer = Composer(ArtPictures(art), 64)
+def test_times_and_weather_change_the_whole_image(art: Art) -> None:
+    composer = Composer(ArtImages(art), 64)
     meadow = Composition.plain(FOX, MEADOW)
     compositions = [meadow, *(replace(meadow, time=time) for time in get_args(Time)), replace(meadow, weather="fog")]
-    seen = [np.asarray(composer.picture(Random(1), shown, (NOTO,))).astype(float) for shown in compositions]
+    seen = [np.asarray(composer.image(Random(1), shown, (NOTO,))).astype(float) for shown in compositions]
     for number, one in enumerate(seen):
         for other in seen[:number]:
             assert np.abs(one - other).mean() > 12
@@ -310,8 +310,8 @@ def test_times_and_weather_change_the_whole_picture(art: Art) -> None:
 
 
 def test_what_stands_on_the_ground_has_a_shadow_on_it(art: Art) -> None:
-    """Right below a thing its picture is darker than where nothing stands."""
-    writer = Writer(Composer(ArtPictures(art), 64))
+    """Right below a thing its image is darker than where nothing stands."""
+    writer = Writer(Composer(ArtImages(art), 64))
     shown = Composition((Thing(CLOCK, size="small"),), SNOW)
     darker = []
     for seed in range(12):

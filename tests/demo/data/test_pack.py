@@ -13,10 +13,10 @@ from PIL import Image
 
 from reimagen_demo.art.entities import by_name
 from reimagen_demo.art.icons import STYLES, Art
+from reimagen_demo.art.images import ArtImages
 from reimagen_demo.art.pairs import PairId
-from reimagen_demo.art.pictures import ArtPictures
 from reimagen_demo.data.compose import Kind
-from reimagen_demo.data.pack import SIDE, Pack, write_pictures
+from reimagen_demo.data.pack import SIDE, Pack, write_images
 from reimagen_demo.scenes.registry import SCENES, by_phrase
 
 FOX = by_name()["fox"]
@@ -33,7 +33,7 @@ def folder(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipes = [Kind(64, 0, "held-out", plain=False, neighbors=True).recipe(number) for number in range(COUNT)]
     shown = {FOX} | {entity for recipe in recipes for entity in recipe.composition.entities}
     shown |= {reference.entity for recipe in recipes for reference in recipe.references}
-    write_pictures(folder, art.folder, list(shown), SCENES_EACH, seed=0, processes=1)
+    write_images(folder, art.folder, list(shown), SCENES_EACH, seed=0, processes=1)
     return folder
 
 
@@ -46,12 +46,12 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 @pytest.mark.parametrize("identifier", [f"{FOX.code}.1-noto", "scene.on-a-green-meadow.2"])
 def test_its_pairs_look_like_those_of_the_knowledge_base(art: Art, folder: Path, identifier: str) -> None:
     pair = PairId.parse(identifier)
-    assert difference(Pack(folder).pair(pair), ArtPictures(art).pair(pair)) < 2
+    assert difference(Pack(folder).pair(pair), ArtImages(art).pair(pair)) < 2
 
 
 def test_its_drawings_are_those_of_the_art_without_dark_fringes(art: Art, folder: Path) -> None:
     for style in STYLES:
-        ours, theirs = (each.sprite(FOX, style.name, SIDE) for each in (Pack(folder), ArtPictures(art)))
+        ours, theirs = (each.sprite(FOX, style.name, SIDE) for each in (Pack(folder), ArtImages(art)))
         on_white = [Image.alpha_composite(Image.new("RGBA", one.size, "white"), one) for one in (ours, theirs)]
         assert difference(*on_white) < 2
 
@@ -61,7 +61,7 @@ def test_a_drawing_is_never_enlarged(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [64, 128])
-def test_a_scene_is_another_picture_each_time_or_its_mirror_image(folder: Path, side: int) -> None:
+def test_a_scene_is_another_image_each_time_or_its_mirror_image(folder: Path, side: int) -> None:
     pack = Pack(folder)
     for scene in SCENES:
         seen = {pack.scene(scene, Random(seed), side).tobytes() for seed in range(30)}

@@ -19,17 +19,17 @@ def arrow() -> Drawing:
 
 def canvas(placement: Placement, side: int = 200) -> np.ndarray:
     layer, left, top = warped(arrow(), placement, side)
-    picture = Image.new("RGBA", (side, side))
-    picture.paste(layer, (left, top))
-    return np.asarray(picture).astype(float)
+    image = Image.new("RGBA", (side, side))
+    image.paste(layer, (left, top))
+    return np.asarray(image).astype(float)
 
 
-def center_of(picture: np.ndarray, *, blue: bool) -> np.ndarray:
+def center_of(image: np.ndarray, *, blue: bool) -> np.ndarray:
     """The mean place, as shares of the side, of the flag or of the arrow."""
-    solid = picture[..., 3] > 128
-    where = solid & ((picture[..., 2] > picture[..., 0]) == blue)
+    solid = image[..., 3] > 128
+    where = solid & ((image[..., 2] > image[..., 0]) == blue)
     rows, columns = np.nonzero(where)
-    return np.array([columns.mean() + 0.5, rows.mean() + 0.5]) / len(picture)
+    return np.array([columns.mean() + 0.5, rows.mean() + 0.5]) / len(image)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def center_of(picture: np.ndarray, *, blue: bool) -> np.ndarray:
 def test_a_drawing_is_mirrored_and_then_turned_counter_clockwise(
     mirrored: bool, angle: float, flag: tuple[int, int]
 ) -> None:
-    picture = canvas(Placement(0.4, 0.6, 0.5, mirrored, angle))
-    away = center_of(picture, blue=True) - (0.4, 0.6)
+    image = canvas(Placement(0.4, 0.6, 0.5, mirrored, angle))
+    away = center_of(image, blue=True) - (0.4, 0.6)
     assert tuple(np.sign(away)) == flag
 
 
@@ -70,7 +70,7 @@ def test_an_extent_is_how_far_the_warped_drawing_reaches(angle: float, mirrored:
 
 
 def test_a_warped_drawing_has_no_dark_fringe() -> None:
-    picture = canvas(Placement(0.5, 0.5, 0.6, angle=0.5))
-    edge = (picture[..., 3] > 20) & (picture[..., 3] < 235)
+    image = canvas(Placement(0.5, 0.5, 0.6, angle=0.5))
+    edge = (image[..., 3] > 20) & (image[..., 3] < 235)
     # Both colors, and so every mixture of them, have this sum.
-    assert picture[..., :3].sum(axis=-1)[edge].min() > 220
+    assert image[..., :3].sum(axis=-1)[edge].min() > 220

@@ -9,7 +9,7 @@ from reimagen_demo.art.icons import STYLES
 from reimagen_demo.art.pairs import PairId
 from reimagen_demo.data.plurals import plural
 from reimagen_demo.scenes.registry import SCENES, by_phrase
-from reimagen_demo.stack.knowledge_base import SCENE_PICTURES
+from reimagen_demo.stack.knowledge_base import SCENE_IMAGES
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -21,7 +21,7 @@ FOX, VIOLIN = by_name()["fox"], by_name()["violin"]
 def stored(identifier: str) -> StoredPair:
     return StoredPair(
         id=identifier,
-        contents=PairId.parse(identifier).caption,
+        caption=PairId.parse(identifier).caption,
         shard="00000.tar",
         offset=0,
         length=1,
@@ -40,7 +40,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BM25Index]:
             for number, style in enumerate(STYLES):
                 writer.add(stored(f"{entity.code}.{number}-{style.name}"))
         for scene in SCENES:
-            for number in range(SCENE_PICTURES):
+            for number in range(SCENE_IMAGES):
                 writer.add(stored(f"scene.{scene.phrase.replace(' ', '-')}.{number}"))
         writer.commit({})
     index = BM25Index(folder)

@@ -67,7 +67,7 @@ def prompts(composition: Composition) -> set[str]:
         (Composition((Thing(FOX), Thing(VIOLIN), Thing(OWL)), MEADOW), "a fox, a violin and an owl on a green meadow"),
     ],
 )
-def test_a_prompt_names_what_the_picture_shows(composition: Composition, prompt: str) -> None:
+def test_a_prompt_names_what_the_image_shows(composition: Composition, prompt: str) -> None:
     assert prompt in prompts(composition)
 
 

@@ -20,7 +20,7 @@ def columns_of(sheet: Image.Image, color: tuple[int, int, int]) -> set[int]:
     }
 
 
-def test_neighbors_stand_left_of_the_picture() -> None:
+def test_neighbors_stand_left_of_the_image() -> None:
     neighbors = [(plain("red"), "a lemon"), (plain("lime"), "a lemon")]
     sheet = contact_sheet(
         [Row('"a lemon in the rain"', neighbors, [(plain("blue"), "with"), (plain("aqua"), "without")])]
@@ -31,7 +31,7 @@ def test_neighbors_stand_left_of_the_picture() -> None:
     assert len(set(order)) == 4
 
 
-def test_pictures_form_a_column_however_many_neighbors_there_are() -> None:
+def test_images_form_a_column_however_many_neighbors_there_are() -> None:
     grounded = Row("grounded", [(plain("red"), ""), (plain("red"), "")], [(plain("blue"), "")])
     alone = Row("alone", [], [(plain("aqua", 1024), "")])
     sheet = contact_sheet([grounded, alone])
@@ -44,7 +44,7 @@ def test_all_cells_have_one_size() -> None:
         assert sum(pixel == (0, 0, 255) for pixel in sheet.get_flattened_data()) == CELL * CELL
 
 
-def test_long_lines_stay_below_their_own_picture() -> None:
+def test_long_lines_stay_below_their_own_image() -> None:
     row = Row("", [(plain("red"), "m" * 200)], [(plain("blue"), "")])
     sheet = contact_sheet([row])
     gap_between = sheet.crop((GAP + CELL, 0, 2 * GAP + CELL, sheet.height))
@@ -56,7 +56,7 @@ def test_a_sheet_for_documentation_is_as_good_as_fits() -> None:
     best = webp(noise, 1_000_000)
     fitting = webp(noise, len(best) - 1)
     assert len(best) > len(fitting) > len(webp(noise, len(fitting) - 1))
-    with Image.open(io.BytesIO(fitting)) as picture:
-        assert (picture.format, picture.size) == ("WEBP", noise.size)
+    with Image.open(io.BytesIO(fitting)) as image:
+        assert (image.format, image.size) == ("WEBP", noise.size)
     with pytest.raises(ValueError, match="more than 10 bytes"):
         webp(noise, 10)

@@ -1,4 +1,4 @@
-"""What counts as obeyed and as a copy, on poses and true pictures that are known."""
+"""What counts as obeyed and as a copy, on poses and true images that are known."""
 
 import hashlib
 import math
@@ -11,7 +11,7 @@ from PIL import Image
 
 from reimagen_demo.art.entities import Entity, entities
 from reimagen_demo.art.icons import STYLES, Art, Style
-from reimagen_demo.art.pictures import ArtPictures, PairPictures
+from reimagen_demo.art.images import ArtImages, PairImages
 from reimagen_demo.data.composer import Composer
 from reimagen_demo.data.compositions import Composition, Thing
 from reimagen_demo.data.layout import lay_out
@@ -54,8 +54,8 @@ def test_half_a_turn_is_one_from_either_side(degrees: float, right: bool) -> Non
     assert obeyed(upside_down, Pose(0.5, 0.5, 0.5, angle=math.radians(degrees))) == {"turned": right}
 
 
-def test_each_prompt_is_contradicted_by_a_copy_and_obeyed_by_true_pictures(art: Art) -> None:
-    composer = Composer(ArtPictures(art), 64)
+def test_each_prompt_is_contradicted_by_a_copy_and_obeyed_by_true_images(art: Art) -> None:
+    composer = Composer(ArtImages(art), 64)
     stated = set()
     for prompt in geometry_prompts()[:60]:
         thing = prompt.composition.things[0]
@@ -68,17 +68,17 @@ def test_each_prompt_is_contradicted_by_a_copy_and_obeyed_by_true_pictures(art: 
     assert len(stated) == 15
 
 
-def test_a_true_picture_obeys_and_a_copy_in_place_is_told(cutouts: CutOuts, art: Art) -> None:
+def test_a_true_image_obeys_and_a_copy_in_place_is_told(cutouts: CutOuts, art: Art) -> None:
     thing = Thing(entity("cow"), place="left", mirrored=True)
     composition = Composition((thing,), SCENES[0])
-    composed = Composer(ArtPictures(art), 128).compose(Random(1), composition, ["noto"], [False])
+    composed = Composer(ArtImages(art), 128).compose(Random(1), composition, ["noto"], [False])
     cutout = cutouts.of(thing.entity, "noto")
-    true = scores_of(thing, [cutout], np.asarray(composed.picture))
+    true = scores_of(thing, [cutout], np.asarray(composed.image))
     assert (true["obeyed"], true["place"], true["mirrored"], true["copied in place"]) == (1, 1, 1, 0)
     assert math.isnan(true["size"])
     assert math.isnan(true["turned"])
-    # The knowledge base's own picture is the purest copy in place.
-    with Image.open(PairPictures(art).file(thing.entity, style("noto"))) as reference:
+    # The knowledge base's own image is the purest copy in place.
+    with Image.open(PairImages(art).file(thing.entity, style("noto"))) as reference:
         copied = scores_of(thing, [cutout], np.asarray(reference.convert("RGB")))
     assert (copied["obeyed"], copied["copied in place"]) == (0, 1)
     assert copied["match"] > 0.9
@@ -86,7 +86,7 @@ def test_a_true_picture_obeys_and_a_copy_in_place_is_told(cutouts: CutOuts, art:
 
 def test_the_drawings_of_the_references_are_registered(cutouts: CutOuts, art: Art) -> None:
     cow = entity("cow")
-    shown = hashlib.sha256(PairPictures(art).file(cow, style("twemoji")).read_bytes()).hexdigest()[:16]
+    shown = hashlib.sha256(PairImages(art).file(cow, style("twemoji")).read_bytes()).hexdigest()[:16]
     assert cutouts.among(cow, [Path(shown), Path("another")]) == [cutouts.of(cow, "twemoji")]
     assert len(cutouts.among(cow, [])) == 4
 

@@ -128,7 +128,7 @@ def test_bars_that_are_met_and_bars_that_are_not(items: list[Item]) -> None:
             },
         )
     )
-    measured, met = found["held-out: at least 80 % of the rate of true pictures"]
+    measured, met = found["held-out: at least 80 % of the rate of true images"]
     assert measured.startswith("90.0 % [")
     assert met == "yes"
     measured, met = found["held-out: at least +50 points"]

@@ -19,7 +19,7 @@ def rates(obeyed: float, copied: float, faithful: float) -> dict[str, np.ndarray
 
 
 def cells(shown: Shown) -> dict[str, list[str]]:
-    """By measure: bar, before, these weights, true pictures, met."""
+    """By measure: bar, before, these weights, true images, met."""
     lines = [line.strip("|").split("|") for line in table(shown).splitlines()[2:]]
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
 

@@ -36,7 +36,7 @@ def test_two_wordings_are_kept_from_training_and_one_shares_no_word_with_it(scen
 
 
 @each_scene
-def test_the_same_seed_gives_the_same_picture(scene: Scene) -> None:
+def test_the_same_seed_gives_the_same_image(scene: Scene) -> None:
     assert scene.render(Random(1), 64).tobytes() == scene.render(Random(1), 64).tobytes()
     assert scene.render(Random(1), 64).tobytes() != scene.render(Random(2), 64).tobytes()
 
@@ -47,7 +47,7 @@ def test_a_scene_is_drawn_anew_at_any_size(scene: Scene) -> None:
     assert large.size == (512, 512)
     difference = np.asarray(large.resize((64, 64))).astype(float) - np.asarray(small).astype(float)
     assert np.abs(difference).mean() < 4
-    # Sharp: what the small picture lacks is more than an enlargement could have; but there is nothing on plain white.
+    # Sharp: what the small image lacks is more than an enlargement could have; but there is nothing on plain white.
     assert scene is WHITE or np.abs(np.asarray(small.resize((512, 512))).astype(float) - np.asarray(large)).mean() > 1
 
 
@@ -62,8 +62,8 @@ def test_scenes_look_different_from_each_other() -> None:
         (scene.phrase, np.asarray(scene.render(Random(seed), 64).resize((8, 8))).astype(float))
         for scene, seed in product(SCENES, range(6))
     ]
-    for phrase, picture in instances:
-        others = sorted((np.abs(picture - other).mean(), name) for name, other in instances if other is not picture)
+    for phrase, image in instances:
+        others = sorted((np.abs(image - other).mean(), name) for name, other in instances if other is not image)
         assert others[0][1] == phrase
 
 

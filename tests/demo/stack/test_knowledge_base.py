@@ -14,7 +14,7 @@ from PIL import Image
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_demo.art.entities import entities
 from reimagen_demo.art.icons import STYLES, Art
-from reimagen_demo.art.pictures import PAIR_SIDE, PairPictures
+from reimagen_demo.art.images import PAIR_SIDE, PairImages
 from reimagen_demo.report.recall import geometry_questions, measure, questions
 from reimagen_demo.scenes.registry import SCENES
 from reimagen_demo.stack import knowledge_base
@@ -44,8 +44,8 @@ def test_every_pair_says_what_it_is_and_whose(art: Art, shards: Path) -> None:
         assert note["caption"] == entity.phrase == content[f"{note['key']}.txt"].decode()
         assert note["source"].startswith(f"npm:@iconify-json/{note['style']}@")
         assert note["license"] in {"MIT", "Apache-2.0", "CC-BY-4.0"}
-        with Image.open(io.BytesIO(content[f"{note['key']}.png"])) as picture:
-            assert picture.size == (note["width"], note["height"]) == (PAIR_SIDE, PAIR_SIDE)
+        with Image.open(io.BytesIO(content[f"{note['key']}.png"])) as image:
+            assert image.size == (note["width"], note["height"]) == (PAIR_SIDE, PAIR_SIDE)
 
 
 def test_empty_scenes_are_in_it_too(shards: Path) -> None:
@@ -66,11 +66,11 @@ def test_shards_of_an_earlier_time_are_gone(shards: Path, tmp_path: Path) -> Non
 
 
 def test_a_drawing_stands_in_the_middle_of_a_plain_pale_background(art: Art) -> None:
-    picture = PairPictures(art).draw(FEW[0], STYLES[2])
-    corner = picture.getpixel((0, 0))
+    image = PairImages(art).draw(FEW[0], STYLES[2])
+    corner = image.getpixel((0, 0))
     assert isinstance(corner, tuple)
     assert min(corner) > 200
-    different = [(x, y) for x in range(PAIR_SIDE) for y in range(PAIR_SIDE) if picture.getpixel((x, y)) != corner]
+    different = [(x, y) for x in range(PAIR_SIDE) for y in range(PAIR_SIDE) if image.getpixel((x, y)) != corner]
     left, right = min(x for x, _ in different), max(x for x, _ in different)
     top, bottom = min(y for _, y in different), max(y for _, y in different)
     assert max(right - left, bottom - top) == pytest.approx(192, abs=2)
@@ -81,17 +81,17 @@ def test_a_drawing_stands_in_the_middle_of_a_plain_pale_background(art: Art) -> 
 def test_a_finished_base_is_kept_and_a_changed_one_built_anew(art: Art) -> None:
     base = knowledge_base.build(art.folder, FEW[:2])
     first = read_manifest(base)
-    assert first.pairs == 2 * len(STYLES) + len(SCENES) * knowledge_base.SCENE_PICTURES
+    assert first.pairs == 2 * len(STYLES) + len(SCENES) * knowledge_base.SCENE_IMAGES
     assert not first.rejected
     assert knowledge_base.build(art.folder, FEW[:2]) == base
-    assert read_manifest(base).generation == first.generation
+    assert read_manifest(base).revision == first.revision
     knowledge_base.build(art.folder, FEW[:3])
     assert read_manifest(base).pairs == first.pairs + len(STYLES)
 
 
 @pytest.fixture(scope="module")
 def retriever(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real retriever over all captions of the demonstration; the pictures, which don't matter, are noise."""
+    """A real retriever over all captions of the demonstration; the images, which don't matter, are noise."""
     folder = tmp_path_factory.mktemp("captions")
     rng = Random("noise")
 

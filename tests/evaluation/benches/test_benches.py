@@ -101,7 +101,7 @@ def test_entities_are_split_by_how_often_they_are_named(tmp_path: Path) -> None:
     assert groups == {"kea": "frequent", "emu": "frequent", "rhea": "infrequent", "dodo": "infrequent"}
 
 
-def test_entities_have_the_pictures_of_their_folders(tmp_path: Path) -> None:
+def test_entities_have_the_images_of_their_folders(tmp_path: Path) -> None:
     for name, file in (("Löwchen", "b.png"), ("Löwchen", "a.JPG"), ("Löwchen", "notes.txt"), ("cane-corso", "1.webp")):
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / file).write_bytes(b"")
@@ -117,11 +117,11 @@ def test_a_template_without_a_place_for_the_name_is_refused(tmp_path: Path) -> N
         entity_draw_bench.load(tmp_path / "own.toml")
 
 
-def test_coco_draws_captions_and_tells_its_pictures(tmp_path: Path) -> None:
-    pictures = [{"id": n, "file_name": f"COCO_val2014_{n:012d}.jpg", "height": 480, "width": 640} for n in (9, 25)]
+def test_coco_draws_captions_and_tells_its_images(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"COCO_val2014_{n:012d}.jpg", "height": 480, "width": 640} for n in (9, 25)]
     captions = [{"image_id": 9, "id": 100 + n, "caption": f"A dog,\n number {n}. "} for n in range(8)]
     annotations = tmp_path / "captions_val2014.json"
-    annotations.write_text(json.dumps({"info": {}, "licenses": [], "images": pictures, "annotations": captions}))
+    annotations.write_text(json.dumps({"info": {}, "licenses": [], "images": images, "annotations": captions}))
     drawn = coco.items(annotations, count=5)
     assert len({item.key for item in drawn}) == 5
     assert all(item.prompt == f"A dog, number {int(item.key) - 100}." for item in drawn)
@@ -129,8 +129,8 @@ def test_coco_draws_captions_and_tells_its_pictures(tmp_path: Path) -> None:
     assert drawn != coco.items(annotations, count=5, seed=1)
     assert len(coco.items(annotations)) == 8
     (tmp_path / "COCO_val2014_000000000009.jpg").write_bytes(b"")
-    with pytest.raises(InvalidArgument, match=r"1 of 2 pictures are missing, COCO_val2014_000000000025\.jpg among"):
-        coco.pictures(annotations, tmp_path)
+    with pytest.raises(InvalidArgument, match=r"1 of 2 images are missing, COCO_val2014_000000000025\.jpg among"):
+        coco.images(annotations, tmp_path)
     annotations.write_text('{"images": []}')
     with pytest.raises(InvalidArgument, match="no caption file of COCO"):
         coco.items(annotations)
@@ -154,7 +154,7 @@ def webqa(folder: Path) -> Path:
         "d5c3": {"Q": "?", "A": ["!"], "split": "val", "txt_posFacts": []},
     }
     (folder / "WebQA_train_val.json").write_text(json.dumps(questions))
-    lines = [f"{n}\t{base64.b64encode(f'picture {n}'.encode()).decode()}\n".encode() for n in CAPTIONS]
+    lines = [f"{n}\t{base64.b64encode(f'image {n}'.encode()).decode()}\n".encode() for n in CAPTIONS]
     (folder / "imgs.tsv").write_bytes(b"".join(lines))
     (folder / "imgs.lineidx").write_text("".join(f"{sum(map(len, lines[:n]))}\n" for n in range(len(lines))))
     return folder
@@ -167,24 +167,24 @@ def test_wiki_images_are_webqa_filtered_by_split(tmp_path: Path) -> None:
     assert drawn == [Item("30000005", CAPTIONS[30000005], (), CAPTIONS[30000005], "wiki-images")]
 
 
-def test_wiki_images_pictures_are_found_at_their_lines_and_verified(tmp_path: Path) -> None:
+def test_wiki_images_images_are_found_at_their_lines_and_verified(tmp_path: Path) -> None:
     webqa(tmp_path)
     wanted = [30000005, 30000000]
-    assert list(wiki_images.pictures(tmp_path, wanted)) == [(n, f"picture {n}".encode()) for n in wanted]
-    with pytest.raises(InvalidArgument, match="no line of picture 30000017"):
-        list(wiki_images.pictures(tmp_path, [30000017]))
-    with pytest.raises(InvalidArgument, match="has picture 30000001 in place of 40000001"):
-        list(wiki_images.pictures(tmp_path, [40000001]))
+    assert list(wiki_images.images(tmp_path, wanted)) == [(n, f"image {n}".encode()) for n in wanted]
+    with pytest.raises(InvalidArgument, match="no line of image 30000017"):
+        list(wiki_images.images(tmp_path, [30000017]))
+    with pytest.raises(InvalidArgument, match="has image 30000001 in place of 40000001"):
+        list(wiki_images.images(tmp_path, [40000001]))
 
 
-def test_the_kept_pictures_of_a_split_are_written_as_files(tmp_path: Path) -> None:
-    wiki_images.write_pictures(webqa(tmp_path), tmp_path / "val")
+def test_the_kept_images_of_a_split_are_written_as_files(tmp_path: Path) -> None:
+    wiki_images.write_images(webqa(tmp_path), tmp_path / "val")
     assert {path.name: path.read_bytes() for path in (tmp_path / "val").iterdir()} == {
-        "30000000.jpg": b"picture 30000000"
+        "30000000.jpg": b"image 30000000"
     }
     (tmp_path / "imgs.tsv").unlink()  # what is there is not read again
     (tmp_path / "imgs.tsv").write_bytes(b"")
-    wiki_images.write_pictures(tmp_path, tmp_path / "val")
+    wiki_images.write_images(tmp_path, tmp_path / "val")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_evaluation.features.folders import PictureFolder, middle_square
+from reimagen_evaluation.features.folders import ImageFolder, middle_square
 
 
 def png(gray: int, size: tuple[int, int] = (8, 8)) -> bytes:
@@ -16,19 +16,19 @@ def png(gray: int, size: tuple[int, int] = (8, 8)) -> bytes:
     return buffer.getvalue()
 
 
-def test_pictures_of_a_folder_and_its_folders(tmp_path: Path) -> None:
+def test_images_of_a_folder_and_its_folders(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "2.png").write_bytes(png(2, (6, 9)))
     (tmp_path / "1.PNG").write_bytes(png(1))
-    (tmp_path / "drawn.csv").write_text("no picture")
+    (tmp_path / "drawn.csv").write_text("no image")
     for hidden in (tmp_path / "._1.png", tmp_path / "b" / "._2.png", tmp_path / "._0.tar"):
         hidden.write_bytes(b"\0\5\x16\7")
-    pictures = PictureFolder(tmp_path)
-    assert len(pictures) == 2
-    assert [(picture.shape, picture[0, 0, 0]) for picture in pictures] == [((8, 8, 3), 1), ((9, 6, 3), 2)]
+    images = ImageFolder(tmp_path)
+    assert len(images) == 2
+    assert [(image.shape, image[0, 0, 0]) for image in images] == [((8, 8, 3), 1), ((9, 6, 3), 2)]
 
 
-def test_pictures_of_shards_without_the_neighbors(tmp_path: Path) -> None:
+def test_images_of_shards_without_the_neighbors(tmp_path: Path) -> None:
     for number in range(2):
         with tarfile.open(tmp_path / f"{number}.tar", "w") as shard:
             for name, data in (
@@ -40,24 +40,24 @@ def test_pictures_of_shards_without_the_neighbors(tmp_path: Path) -> None:
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 shard.addfile(member, io.BytesIO(data))
-    pictures = PictureFolder(tmp_path)
-    assert len(pictures) == 2
-    assert [picture[0, 0, 0] for picture in pictures] == [0, 1]
+    images = ImageFolder(tmp_path)
+    assert len(images) == 2
+    assert [image[0, 0, 0] for image in images] == [0, 1]
 
 
 def test_the_square_in_the_middle() -> None:
-    picture = np.zeros((20, 60, 3), np.uint8)
-    picture[:, 20:40] = 200
-    assert (middle_square(picture, 10) == 200).all()
-    assert middle_square(picture, 10).shape == (10, 10, 3)
+    image = np.zeros((20, 60, 3), np.uint8)
+    image[:, 20:40] = 200
+    assert (middle_square(image, 10) == 200).all()
+    assert middle_square(image, 10).shape == (10, 10, 3)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds neither pictures"):
-        PictureFolder(tmp_path)
+    with pytest.raises(ValueError, match="holds neither images"):
+        ImageFolder(tmp_path)
     (tmp_path / "broken.png").write_bytes(png(1)[:30])
-    with pytest.raises(InvalidArgument, match="broken picture"):
-        list(PictureFolder(tmp_path))
+    with pytest.raises(InvalidArgument, match="broken image"):
+        list(ImageFolder(tmp_path))
     (tmp_path / "0.tar").write_bytes(b"no tar")
     with pytest.raises(ValueError, match=r"0\.tar"):
-        PictureFolder(tmp_path)
+        ImageFolder(tmp_path)

@@ -30,11 +30,11 @@ GROUNDS = np.array([20, 235])
 def batch(number: int, size: int = 32) -> Labelled:
     rng = np.random.default_rng(number)
     entities, scenes = rng.integers(3, size=size), rng.integers(2, size=size)
-    pictures = np.zeros((size, 16, 16, 3)) + GROUNDS[scenes][:, None, None, None]
-    for picture, entity in zip(pictures, entities, strict=True):
+    images = np.zeros((size, 16, 16, 3)) + GROUNDS[scenes][:, None, None, None]
+    for image, entity in zip(images, entities, strict=True):
         top, left = rng.integers(1, 7, 2)
-        picture[top : top + 8, left : left + 8] = COLORS[entity]
-    noisy = np.clip(pictures + rng.normal(0, 8, pictures.shape), 0, 255)
+        image[top : top + 8, left : left + 8] = COLORS[entity]
+    noisy = np.clip(images + rng.normal(0, 8, images.shape), 0, 255)
     return Labelled(noisy.astype(np.uint8), entities.astype(np.int32), scenes.astype(np.int32))
 
 
@@ -49,16 +49,16 @@ def item(*entities: str, scene: str = "") -> Item:
 
 def test_it_learns_and_says_what_it_sees(trained: TrainedClassifier) -> None:
     unseen = batch(10_000, size=100)
-    verdicts = trained.verdicts(list(unseen.pictures))
+    verdicts = trained.verdicts(list(unseen.images))
     assert np.mean([v.entity == CONFIG.entities[e] for v, e in zip(verdicts, unseen.entities, strict=True)]) > 0.95
     assert np.mean([v.scene == CONFIG.scenes[s] for v, s in zip(verdicts, unseen.scenes, strict=True)]) > 0.95
     assert all(0.33 < verdict.entity_probability <= 1 for verdict in verdicts)
 
 
-def test_larger_pictures_are_judged_alike(trained: TrainedClassifier) -> None:
-    pictures = batch(20_000).pictures
-    large = pictures.repeat(4, axis=1).repeat(4, axis=2)
-    assert trained.verdicts(list(large)) == trained.verdicts(list(pictures))
+def test_larger_images_are_judged_alike(trained: TrainedClassifier) -> None:
+    images = batch(20_000).images
+    large = images.repeat(4, axis=1).repeat(4, axis=2)
+    assert trained.verdicts(list(large)) == trained.verdicts(list(images))
 
 
 class _Stopped(Exception):
@@ -81,8 +81,8 @@ def test_stopped_and_started_again_it_learns_the_same(tmp_path: Path, trained: T
 
     again = train_classifier(CONFIG, TRAINING, noted, tmp_path)
     assert seen[0] == 40  # the last step that was saved
-    pictures = batch(10_000).pictures
-    jax.tree.map(np.testing.assert_array_equal, again.logits(pictures), trained.logits(pictures))
+    images = batch(10_000).images
+    jax.tree.map(np.testing.assert_array_equal, again.logits(images), trained.logits(images))
 
 
 def test_the_state_of_another_configuration_is_refused(tmp_path: Path) -> None:
@@ -96,11 +96,11 @@ def test_stored_and_read_again(tmp_path: Path, trained: TrainedClassifier) -> No
     trained.save(tmp_path, {"accuracy": 0.97})
     again = TrainedClassifier.load(tmp_path)
     assert again.config.facts == {"accuracy": 0.97}
-    pictures = batch(10_000).pictures
+    images = batch(10_000).images
     # Stored in float16.
-    np.testing.assert_allclose(again.logits(pictures).entity, trained.logits(pictures).entity, atol=0.05)
+    np.testing.assert_allclose(again.logits(images).entity, trained.logits(images).entity, atol=0.05)
     network = load_features(tmp_path)
-    assert network.features(pictures).shape == (32, network.channels)
+    assert network.features(images).shape == (32, network.channels)
 
 
 def test_damaged_files_are_refused(tmp_path: Path, trained: TrainedClassifier) -> None:
@@ -119,19 +119,19 @@ def test_damaged_files_are_refused(tmp_path: Path, trained: TrainedClassifier) -
 
 def colored(left: int, right: int) -> np.ndarray:
     """Two squares side by side at night."""
-    picture = np.full((16, 32, 3), GROUNDS[0], np.uint8)
-    picture[4:12, 4:12], picture[4:12, 20:28] = COLORS[left], COLORS[right]
-    return picture
+    image = np.full((16, 32, 3), GROUNDS[0], np.uint8)
+    image[4:12, 4:12], image[4:12, 20:28] = COLORS[left], COLORS[right]
+    return image
 
 
 def test_scores_of_one_entity(trained: TrainedClassifier) -> None:
-    pictures = list(batch(30_000, size=4).pictures)
-    verdict = trained.verdicts(pictures)[0]
+    images = list(batch(30_000, size=4).images)
+    verdict = trained.verdicts(images)[0]
     other = next(name for name in CONFIG.entities if name != verdict.entity)
     wrong_place = next(name for name in CONFIG.scenes if name != verdict.scene)
     items = [item(verdict.entity, scene=verdict.scene), item(other, scene=verdict.scene)]
     items += [item(verdict.entity, scene=wrong_place), item(verdict.entity)]
-    scores = EntityJudge(trained).scores([pictures[0]] * 4, items)
+    scores = EntityJudge(trained).scores([images[0]] * 4, items)
     np.testing.assert_array_equal(scores["entity"], [1, 0, 1, 1])
     np.testing.assert_array_equal(scores["scene"], [1, 1, 0, np.nan])
     np.testing.assert_array_equal(scores["faithful"], [1, 0, 0, 1])

@@ -58,18 +58,18 @@ def rate(page: Page, rater: str, place: int, entity: int = 1) -> int:
     return page.post("/rating", json=said).status_code
 
 
-def test_a_rater_goes_through_all_pictures_blind_and_can_stop_between(out: Path) -> None:
+def test_a_rater_goes_through_all_images_blind_and_can_stop_between(out: Path) -> None:
     seen = []
     for number in range(12):
-        page = client(out)  # started anew for each picture
+        page = client(out)  # started anew for each image
         shown = page.get("/next", params={"rater": "ann"})
         asked = shown.json()
         assert (asked["rated"], asked["all"], asked["references"]) == (number, 12, 1)
         assert "secret" not in shown.text + page.get("/").text
         where = {"rater": "ann", "place": asked["place"]}
-        seen.append(page.get("/picture", params=where).text)
+        seen.append(page.get("/image", params=where).text)
         assert seen[-1].endswith(asked["prompt"].replace("prompt ", " i"))
-        # Also a picture that was drawn without is shown beside the reference.
+        # Also an image that was drawn without is shown beside the reference.
         assert page.get("/reference", params=where | {"number": 0}).text == "a reference"
         assert rate(page, "ann", asked["place"], entity=number % 2) == 204
     assert sorted(seen) == sorted(f"{setting} i{n}" for setting in ("without", "secret-arm") for n in range(6))
@@ -79,16 +79,14 @@ def test_a_rater_goes_through_all_pictures_blind_and_can_stop_between(out: Path)
     assert [row["entity"] for row in kept] == ["0", "1"] * 6
     # Settings come mixed, and for another rater in another order.
     assert seen != sorted(seen)
-    order = [client(out).get("/picture", params={"rater": "bob", "place": place}).text for place in range(12)]
+    order = [client(out).get("/image", params={"rater": "bob", "place": place}).text for place in range(12)]
     assert order != seen
     assert sorted(order) == sorted(seen)
 
 
 def test_ratings_of_several_raters_are_averaged(out: Path) -> None:
     page = client(out)
-    order = {
-        rater: [page.get("/picture", params={"rater": rater, "place": p}).text for p in range(12)] for rater in "ab"
-    }
+    order = {rater: [page.get("/image", params={"rater": rater, "place": p}).text for p in range(12)] for rater in "ab"}
     for rater, entity in (("a", 1), ("b", 0)):
         assert rate(page, rater, order[rater].index("without i3"), entity) == 204
     expected = {"rated entity": "0.5", "rated text": "1", "rated photorealism": "0", "rated faithful": "0.5"}

@@ -1,4 +1,4 @@
-"""A page of results from pictures and scores that were made up, and so are known."""
+"""A page of results from images and scores that were made up, and so are known."""
 
 import csv
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from PIL import Image
 from reimagen_common.errors import InvalidArgument
 from reimagen_evaluation import frechet, records, scoring, sets
 from reimagen_evaluation.benches.item import Item
-from reimagen_evaluation.features.network import Features, Pictures
-from reimagen_evaluation.judges.judge import Picture, Scores
+from reimagen_evaluation.features.network import Features, Images
+from reimagen_evaluation.judges.judge import Pixels, Scores
 from reimagen_evaluation.rating.ratings import RATINGS
 from reimagen_evaluation.report import failures, page, tables
 from reimagen_evaluation.report.scores import read
@@ -44,18 +44,18 @@ SWEEP = Sweep(
 
 
 class Brightness:
-    """A judge that sees in a picture's first two pixels what it should say."""
+    """A judge that sees in an image's first two pixels what it should say."""
 
-    def scores(self, pictures: Sequence[Picture], items: Sequence[Item]) -> Scores:
-        assert len(pictures) == len(items)
-        entity, scene = (np.array([float(picture[0, place, 0] > 127) for picture in pictures]) for place in (0, 1))
+    def scores(self, images: Sequence[Pixels], items: Sequence[Item]) -> Scores:
+        assert len(images) == len(items)
+        entity, scene = (np.array([float(image[0, place, 0] > 127) for image in images]) for place in (0, 1))
         return {"faithful": entity * scene, "entity": entity, "scene": scene}
 
 
 def draw(out: Path, setting: str, key: str, sample: int, entity: bool, scene: bool, tint: int = 0) -> None:
     pixels = np.full((16, 16, 3), tint, np.uint8)
     pixels[0, 0], pixels[0, 1] = 255 * entity, 255 * scene
-    file = out / setting / "pictures" / f"{key}.{sample}.png"
+    file = out / setting / "images" / f"{key}.{sample}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(file)
     row = {"key": key, "sample": sample, "seed": 1, "file": file.relative_to(out / setting)}
@@ -65,7 +65,7 @@ def draw(out: Path, setting: str, key: str, sample: int, entity: bool, scene: bo
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """With retrieval: of 8 items 6 faithful by their best picture; without: 1."""
+    """With retrieval: of 8 items 6 faithful by their best image; without: 1."""
     (tmp_path / "references").mkdir()
     Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "references" / "ref", "PNG")
     for n, item in enumerate(ITEMS):
@@ -82,7 +82,7 @@ def scored(out: Path) -> None:
     scoring.score(out, SWEEP, ITEMS, {"fake": Brightness()})
 
 
-def test_the_best_picture_of_an_item_counts_and_differences_are_paired(out: Path) -> None:
+def test_the_best_image_of_an_item_counts_and_differences_are_paired(out: Path) -> None:
     scored(out)
     lines = tables.table(SWEEP, "retrieval", ITEMS, read(out)).splitlines()
     assert lines[0] == "|  | n | faithful | entity | scene | faithful: less without | the paper |"
@@ -135,7 +135,7 @@ def test_failures_are_sorted_by_what_the_same_seed_gives_without_neighbors(out: 
     scored(out)
     found = list(failures.failures(out, "base", "retrieval-without", ITEMS, read(out)))
     kinds = {failure.item.key: failure.kind for failure in found}
-    # Item 6 has its entity but not its scene; of item 7 one picture is as without references.
+    # Item 6 has its entity but not its scene; of item 7 one image is as without references.
     assert kinds == {"i6": failures.SCENE_LOST, "i7": failures.PRIOR}
     assert len(failures.strips(found, 4)) == 2
 
@@ -183,8 +183,8 @@ class Colors:
 
     name, side, channels = "colors", 16, 3
 
-    def features(self, pictures: Pictures) -> Features:
-        means: Features = pictures.mean(axis=(1, 2)).astype(np.float32)
+    def features(self, images: Images) -> Features:
+        means: Features = images.mean(axis=(1, 2)).astype(np.float32)
         return means
 
 
@@ -198,11 +198,11 @@ def test_the_best_frechet_distance_of_an_axis_stands_out(out: Path) -> None:
     (out / "retrieval-without" / "drawn.csv").unlink()
     for _ in range(2):  # the second time there is nothing left to do
         sets.measure(out, SWEEP, real, Colors(), square=None, subset=4)
-    found = {row["setting"]: (row["pictures"], float(row["frechet"])) for row in records.read(out / sets.DISTANCES)}
-    assert {name: pictures for name, (pictures, _) in found.items()} == {"base": "16", "eta-0.25": "4"}
-    drawn = np.stack([np.asarray(Image.open(path)) for path in (out / "base" / "pictures").iterdir()])
+    found = {row["setting"]: (row["images"], float(row["frechet"])) for row in records.read(out / sets.DISTANCES)}
+    assert {name: images for name, (images, _) in found.items()} == {"base": "16", "eta-0.25": "4"}
+    drawn = np.stack([np.asarray(Image.open(path)) for path in (out / "base" / "images").iterdir()])
     true = np.stack([np.asarray(Image.open(path)) for path in real.iterdir()])
-    moments = [frechet.moments([Colors().features(pictures)]) for pictures in (true, drawn)]
+    moments = [frechet.moments([Colors().features(images)]) for images in (true, drawn)]
     assert found["base"][1] == pytest.approx(frechet.frechet_distance(*moments), rel=1e-4)
     lines = tables.table(SWEEP, "eta", ITEMS, read(out)).splitlines()
     best = min(found, key=lambda name: found[name][1])

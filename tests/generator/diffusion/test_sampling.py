@@ -54,7 +54,7 @@ def stage(**changes: Any) -> StageConfig:
 
 
 @pytest.mark.parametrize("kind", list(ScheduleKind))
-def test_a_grid_falls_to_the_clean_picture(kind: ScheduleKind) -> None:
+def test_a_grid_falls_to_the_clean_image(kind: ScheduleKind) -> None:
     grid = schedule.grid(stage(schedule=kind, steps=40))
     assert (np.diff(grid.time) < 0).all()
     assert (np.diff(grid.log_snr) > 0).all()
@@ -73,7 +73,7 @@ def test_sections_are_deepfloyd_ifs_respacing() -> None:
     assert schedule.timesteps((1000,)).tolist() == list(range(999, -1, -1))
 
 
-def test_a_larger_picture_is_noised_as_the_smaller_one_seen_by_averaging() -> None:
+def test_a_larger_image_is_noised_as_the_smaller_one_seen_by_averaging() -> None:
     """Simple diffusion, section 3.1: the mean of s² pixels has 1/s² of the noise's variance."""
     scale, t = 4, jnp.linspace(0.1, 0.9, 9)
     shifted = stage(size=64, schedule_size=16)
@@ -115,11 +115,11 @@ def test_schedules_fall_and_stay_finite(kind: ScheduleKind) -> None:
 
 
 @pytest.mark.parametrize("kind", list(Prediction))
-def test_a_perfect_prediction_gives_back_noise_and_picture(kind: Prediction) -> None:
+def test_a_perfect_prediction_gives_back_noise_and_image(kind: Prediction) -> None:
     rng = np.random.default_rng(0)
     x_0, noise = (jnp.asarray(rng.standard_normal((3, 4, 4, 3)), jnp.float32) for _ in range(2))
     log_snr = jnp.asarray([-4.0, 0.0, 4.0])
-    alpha, sigma = map(schedule.per_picture, schedule.alpha_sigma(log_snr))
+    alpha, sigma = map(schedule.per_image, schedule.alpha_sigma(log_snr))
     x_t = alpha * x_0 + sigma * noise
     epsilon = prediction.to_epsilon(kind, prediction.target(kind, x_0, noise, log_snr), x_t, log_snr)
     np.testing.assert_allclose(epsilon, noise, atol=2e-5)

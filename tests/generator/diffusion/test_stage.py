@@ -40,7 +40,7 @@ class Counting(ExactNetwork):
 
 @cache
 def drawn(stage: StageConfig, guidance: Guidance) -> tuple[np.ndarray, list[int]]:
-    """The pictures, and for how many rows each of the steps' functions was compiled."""
+    """The images, and for how many rows each of the steps' functions was compiled."""
     rows: list[int] = []
     *_, last = Stage(stage, Counting(stage, rows), None).sample(conditions(len(KEYS)), guidance, KEYS)
     return np.asarray(last.x), sorted(rows)
@@ -104,19 +104,19 @@ class ReadsTokens(ExactNetwork):
         return super().__call__(x, time, Text(text.tokens, text.tokens[..., 0] > 0), neighbors, low_resolution)
 
 
-def test_what_is_redrawn_keeps_to_the_picture_the_less_noise_it_is_given() -> None:
+def test_what_is_redrawn_keeps_to_the_image_the_less_noise_it_is_given() -> None:
     fits = jnp.ones(2, bool)
     mixture = Mixture(jnp.asarray([[0.4] * 3, [-0.4] * 3]), jnp.full(2, 0.05), fits, fits)
     stage = Stage(config(), ExactNetwork(config(), mixture), None)
-    pictures = jnp.full((len(KEYS), 1, 1, 3), 0.4)
+    images = jnp.full((len(KEYS), 1, 1, 3), 0.4)
 
     def moved(time: float) -> float:
-        return float(jnp.abs(stage.redraw(pictures, time, conditions(len(KEYS)), Guidance(), KEYS) - pictures).mean())
+        return float(jnp.abs(stage.redraw(images, time, conditions(len(KEYS)), Guidance(), KEYS) - images).mean())
 
     assert moved(0.12) < 0.1
     assert moved(1.0) > 0.2
     *_, last = stage.sample(conditions(len(KEYS)), Guidance(), KEYS)
-    np.testing.assert_allclose(stage.redraw(pictures, 1.0, conditions(len(KEYS)), Guidance(), KEYS), last.x, atol=1e-2)
+    np.testing.assert_allclose(stage.redraw(images, 1.0, conditions(len(KEYS)), Guidance(), KEYS), last.x, atol=1e-2)
     with pytest.raises(ValueError, match=r"^time: must be at least 0\.111, the last step's, got 0\.1"):
         moved(0.1)
 

@@ -40,7 +40,7 @@ def single() -> Cascade:
 
 @pytest.fixture(params=[1, 2], ids=["one by one", "two at once"])
 def batched(request: pytest.FixtureRequest, tiny: Cascade, single: Cascade) -> tuple[Cascade, int]:
-    """A cascade and how many pictures it is to draw at once."""
+    """A cascade and how many images it is to draw at once."""
     return (tiny, 1) if request.param == 1 else (single, 2)
 
 
@@ -105,13 +105,13 @@ class Background:
         return self
 
 
-def pictures(engine: Engine, drawing: Drawing) -> npt.NDArray[np.uint8]:
+def images(engine: Engine, drawing: Drawing) -> npt.NDArray[np.uint8]:
     """All that the call draws, in the order of the seeds."""
     background = Background(engine, drawing).end()
     assert background.error is None
     finished = [event for event in background.events if isinstance(event, Finished)]
-    drawn = np.concatenate([event.pictures for event in finished])
-    assert [event.index for event in finished] == list(range(0, len(drawn), len(finished[0].pictures)))
+    drawn = np.concatenate([event.images for event in finished])
+    assert [event.index for event in finished] == list(range(0, len(drawn), len(finished[0].images)))
     return drawn
 
 
@@ -124,7 +124,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
     return True
 
 
-def test_each_batch_tells_its_steps_in_order_and_then_its_pictures(
+def test_each_batch_tells_its_steps_in_order_and_then_its_images(
     make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: Drawing
 ) -> None:
     cascade, batch_size = batched
@@ -134,7 +134,7 @@ def test_each_batch_tells_its_steps_in_order_and_then_its_pictures(
     told = [
         (event.index, event.stage, event.size, event.step, event.steps)
         if isinstance(event, Step)
-        else (event.index, event.pictures.shape)
+        else (event.index, event.images.shape)
         for event in background.events
     ]
     expected: list[tuple[object, ...]] = []
@@ -150,19 +150,19 @@ def test_each_batch_tells_its_steps_in_order_and_then_its_pictures(
     assert (engine.counters.finished, engine.counters.steps) == (1, steps)
 
 
-def test_a_seed_gives_the_same_picture_alone_and_in_company(
+def test_a_seed_gives_the_same_image_alone_and_in_company(
     make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: Drawing
 ) -> None:
     cascade, batch_size = batched
     engine = make_engine(cascade, capacity=1, batch_size=batch_size)
     seeds = [7, 8, 9]
-    together = pictures(engine, replace(drawing, seeds=seeds))
-    alone = [pictures(engine, replace(drawing, seeds=[seed]))[0] for seed in seeds]
+    together = images(engine, replace(drawing, seeds=seeds))
+    alone = [images(engine, replace(drawing, seeds=[seed]))[0] for seed in seeds]
     assert np.array_equal(together, alone)
     assert not np.array_equal(together[0], together[1])
 
 
-def test_no_number_of_pictures_and_no_usual_neighbors_compile_anew(
+def test_no_number_of_images_and_no_usual_neighbors_compile_anew(
     make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: Drawing
 ) -> None:
     cascade, batch_size = batched
@@ -178,7 +178,7 @@ def test_no_number_of_pictures_and_no_usual_neighbors_compile_anew(
     try:
         for neighbors in ([], [red], [red] * cascade.config.default_k):
             for seeds in ([1], [1, 2], [1, 2, 3]):
-                pictures(engine, replace(drawing, seeds=seeds, neighbors=neighbors, size=cascade.sizes[-1], previews=1))
+                images(engine, replace(drawing, seeds=seeds, neighbors=neighbors, size=cascade.sizes[-1], previews=1))
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert compiled == []
@@ -194,10 +194,10 @@ def test_previews_are_as_many_as_asked(make_engine: MakeEngine, tiny: Cascade, d
     assert all(step.preview is not None and step.preview.shape == (step.size, step.size, 3) for step in shown)
 
 
-def test_the_same_seed_gives_the_same_picture(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing) -> None:
+def test_the_same_seed_gives_the_same_image(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing) -> None:
     engine = make_engine(tiny, capacity=1)
-    once, again = pictures(engine, drawing), pictures(engine, drawing)
-    other = pictures(engine, replace(drawing, seeds=[8]))
+    once, again = images(engine, drawing), images(engine, drawing)
+    other = images(engine, replace(drawing, seeds=[8]))
     assert np.array_equal(once, again)
     assert not np.array_equal(once, other)
 
@@ -327,7 +327,7 @@ def test_a_failing_drawing_fails_alone(make_engine: MakeEngine, drawing: Drawing
     failed = Background(engine, replace(drawing, prompt="fail")).end()
     assert type(failed.error) is ReimagenError
     assert failed.call.id in str(failed.error)
-    assert pictures(engine, drawing).shape == (1, 16, 16, 3)
+    assert images(engine, drawing).shape == (1, 16, 16, 3)
     assert (engine.counters.failed, engine.counters.finished) == (1, 1)
 
 

@@ -1,4 +1,4 @@
-"""Reading pictures that others made."""
+"""Reading images that others made."""
 
 import io
 import struct
@@ -14,14 +14,14 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_generator.generation.images import decode
 
 
-def write(picture: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+def write(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, file_format, **options)
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header promises a picture of this size."""
+    """A PNG of a few bytes whose header promises an image of this size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -62,7 +62,7 @@ def test_the_camera_may_have_been_turned() -> None:
     assert pixels.shape == (40, 20, 3)
 
 
-def test_large_pictures_shrink_to_what_stages_look_at() -> None:
+def test_large_images_shrink_to_what_stages_look_at() -> None:
     pixels = decode(write(Image.new("RGB", (4096, 1024), "red")), field="image")
     assert pixels.shape == (256, 1024, 3)
 
@@ -78,7 +78,7 @@ def test_bombs_are_refused_by_their_header(width: int, height: int) -> None:
 
 
 def test_other_formats_are_refused() -> None:
-    with pytest.raises(InvalidArgument, match=r"^image: broken picture: not PNG, JPEG, WebP, GIF"):
+    with pytest.raises(InvalidArgument, match=r"^image: broken image: not PNG, JPEG, WebP, GIF"):
         decode(write(Image.new("RGB", (8, 8)), "PCX"), field="image")
 
 
@@ -88,7 +88,7 @@ def test_other_formats_are_refused() -> None:
 def test_cut_off_files_are_refused(file_format: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     whole = write(Image.fromarray(noise), file_format)
-    with pytest.raises(InvalidArgument, match="broken picture"):
+    with pytest.raises(InvalidArgument, match="broken image"):
         decode(whole[: int(len(whole) * share)], field="image")
 
 

@@ -1,4 +1,4 @@
-"""What a picture's file says of its origin."""
+"""What an image's file says of its origin."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ ORIGIN = Provenance(
     size=16,
     cascade="tiny",
     neighbors=(Source("noto/red-panda", "a red panda", "noto@1.2/red-panda", "Apache-2.0"),),
-    generation="g1",
+    revision="g1",
     guidance={"strategy": "interleaved", "text_weight": 2.5},
 )
 FORMATS: tuple[OutputFormat, ...] = ("png", "jpeg", "webp")
@@ -30,19 +30,19 @@ FORMATS: tuple[OutputFormat, ...] = ("png", "jpeg", "webp")
 
 @pytest.mark.parametrize("output_format", FORMATS)
 def test_a_file_tells_all_of_it(output_format: OutputFormat, tmp_path: Path) -> None:
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     path.write_bytes(provenance.encode(PIXELS, output_format, ORIGIN))
     assert provenance.read(path) == ORIGIN
-    with Image.open(path) as picture:
-        assert picture.format == output_format.upper()
-        assert picture.size == (16, 16)
+    with Image.open(path) as image:
+        assert image.format == output_format.upper()
+        assert image.size == (16, 16)
 
 
 def test_png_keeps_every_pixel(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(provenance.encode(PIXELS, "png", ORIGIN))
-    with Image.open(path) as picture:
-        assert np.array_equal(np.asarray(picture), PIXELS)
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image), PIXELS)
 
 
 @settings(deadline=None)
@@ -50,7 +50,7 @@ def test_png_keeps_every_pixel(tmp_path: Path) -> None:
 def test_any_text_survives(
     tmp_path_factory: pytest.TempPathFactory, prompt: str, caption: str, output_format: OutputFormat
 ) -> None:
-    path = tmp_path_factory.mktemp("texts") / "picture"
+    path = tmp_path_factory.mktemp("texts") / "image"
     origin = Provenance(prompt, 1, 16, "tiny", (Source("id", caption, "", ""),))
     path.write_bytes(provenance.encode(PIXELS, output_format, origin))
     assert provenance.read(path) == origin
@@ -60,7 +60,7 @@ def test_a_jpeg_with_long_captions_still_names_every_neighbor(tmp_path: Path) ->
     neighbors = tuple(
         Source(f"pair-{index}", "熊" * 5_000, "https://example.org/" + "x" * 2_000, "MIT") for index in range(16)
     )
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(provenance.encode(PIXELS, "jpeg", Provenance("猫" * 1_000, 1, 16, "tiny", neighbors)))
     read = provenance.read(path)
     assert read.prompt == "猫" * 1_000
@@ -69,19 +69,19 @@ def test_a_jpeg_with_long_captions_still_names_every_neighbor(tmp_path: Path) ->
     ]
 
 
-def test_pictures_of_others_say_nothing(tmp_path: Path) -> None:
+def test_images_of_others_say_nothing(tmp_path: Path) -> None:
     for suffix in ("png", "jpg", "webp"):
         path = tmp_path / f"other.{suffix}"
         Image.fromarray(PIXELS).save(path)
         with pytest.raises(InvalidArgument, match="drawn by something else"):
             provenance.read(path)
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     with pytest.raises(InvalidArgument, match="cannot be read"):
         provenance.read(tmp_path / "text.png")
 
 
 def test_inspect_prints_it(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(provenance.encode(PIXELS, "png", ORIGIN))
     command: list[str | Path] = [Path(sys.executable).with_name("reimagen-generator"), "inspect"]
     shown = subprocess.run([*command, path], capture_output=True, text=True, check=True)

@@ -11,11 +11,11 @@ from reimagen_generator.generation.relevance import relevant
 
 @dataclass(frozen=True)
 class Found:
-    text: str
+    caption: str
 
 
 def kept(prompt: str, *texts: str) -> list[str]:
-    return [found.text for found in relevant(prompt, [Found(text) for text in texts])]
+    return [found.caption for found in relevant(prompt, [Found(text) for text in texts])]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_sizes(written: object, size: int | None) -> None:
 
 @pytest.mark.parametrize("written", [IMAGE, ENCODED, f"data:image/png;base64,{ENCODED}"])
 def test_references_come_as_bytes_base64_or_data_urls(written: object) -> None:
-    request = parse_request({"prompt": "x", "references": [{"image": written, "text": "y"}]})
+    request = parse_request({"prompt": "x", "references": [{"image": written, "caption": "y"}]})
     assert request.references[0].image == IMAGE
 
 
@@ -74,11 +74,11 @@ def test_references_come_as_bytes_base64_or_data_urls(written: object) -> None:
         ({"retrieval": {"minimum_score": False}}, "retrieval.minimum_score"),
         ({"retrieval": {"minimum_score": "0.5"}}, "retrieval.minimum_score"),
         ({"retrieval": {"minimum_score": -2}}, "retrieval.minimum_score"),
-        ({"references": [{"image": "not base64!", "text": ""}]}, "references.0.image"),
-        ({"references": [{"image": "", "text": ""}]}, "references.0.image"),
-        ({"references": [{"image": bytes(4 * 1024 * 1024 + 1), "text": ""}]}, "references.0.image"),
-        ({"references": [{"image": ENCODED}]}, "references.0.text"),
-        ({"references": [{"image": ENCODED, "text": "x"}] * 17}, "references"),
+        ({"references": [{"image": "not base64!", "caption": ""}]}, "references.0.image"),
+        ({"references": [{"image": "", "caption": ""}]}, "references.0.image"),
+        ({"references": [{"image": bytes(4 * 1024 * 1024 + 1), "caption": ""}]}, "references.0.image"),
+        ({"references": [{"image": ENCODED}]}, "references.0.caption"),
+        ({"references": [{"image": ENCODED, "caption": "x"}] * 17}, "references"),
         ({"previews": 4}, "previews"),
         ({"output_format": "gif"}, "output_format"),
         ({"negative_prompt": "y"}, "negative_prompt"),

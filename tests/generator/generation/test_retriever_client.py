@@ -38,9 +38,9 @@ class Faulty(retrieval_pb2_grpc.RetrievalServicer):
         self.last = request
         if self.errors:
             raise self.errors.pop(0)
-        pair = retrieval_pb2.Pair(id="1", text=request.query, image=b"x" * 5_000_000, license="MIT")
+        pair = retrieval_pb2.Pair(id="1", caption=request.query, image=b"x" * 5_000_000, license="MIT")
         return retrieval_pb2.SearchResponse(
-            neighbors=[retrieval_pb2.Neighbor(pair=pair, rank=1, score=2.5)] * request.k, generation="g1"
+            neighbors=[retrieval_pb2.Neighbor(pair=pair, rank=1, score=2.5)] * request.k, revision="g1"
         )
 
 
@@ -83,13 +83,13 @@ def search(retriever: Retriever, k: int = 2, remaining: float = 60) -> Neighbors
     return retriever.search("a red panda", k=k, method="bm25", remaining=remaining)
 
 
-def test_many_large_pictures_fit_an_answer() -> None:
+def test_many_large_images_fit_an_answer() -> None:
     with serving(Faulty()) as address, connected(address) as retriever:
         found = search(retriever, k=12)
-    assert [(neighbor.id, neighbor.text, neighbor.score) for neighbor in found.neighbors] == [
+    assert [(neighbor.id, neighbor.caption, neighbor.score) for neighbor in found.neighbors] == [
         ("1", "a red panda", 2.5)
     ] * 12
-    assert (found.generation, found.text_only) == ("g1", False)
+    assert (found.revision, found.text_only) == ("g1", False)
 
 
 def test_a_hiccup_is_not_noticed() -> None:

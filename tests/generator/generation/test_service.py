@@ -32,7 +32,7 @@ def generator() -> Iterator[Generator]:
     [
         ({"size": 64}, "size"),
         ({"retrieval": {"k": 5}}, "retrieval.k"),
-        ({"references": [{"image": b"x", "text": "x"}] * 5}, "references"),
+        ({"references": [{"image": b"x", "caption": "x"}] * 5}, "references"),
         ({"guidance": {"strategy": "interleaved"}}, "guidance.strategy"),
     ],
 )

@@ -59,7 +59,7 @@ def difference(tree: object, reference: object) -> float:
 
 
 class Drawing:
-    """One stage's pictures."""
+    """One stage's images."""
 
     def __init__(self, index: int) -> None:
         size = TINY.stages[index].size

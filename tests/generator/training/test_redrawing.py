@@ -1,4 +1,4 @@
-"""Smaller pictures that come with the samples: read and cropped with them, and written by a stage that redraws."""
+"""Smaller images that come with the samples: read and cropped with them, and written by a stage that redraws."""
 
 import io
 import tarfile
@@ -33,7 +33,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def pixels(number: int, side: int = SIDE) -> np.ndarray:
-    """Each pixel tells its place, in shares of the side, and the number of its picture."""
+    """Each pixel tells its place, in shares of the side, and the number of its image."""
     rows, columns = np.mgrid[:side, :side] * (256 // side)
     return np.stack([rows, columns, np.full_like(rows, number)], axis=-1).astype(np.uint8)
 
@@ -61,16 +61,16 @@ def batch_of(folder: Path, **changed: Any) -> Any:
 
 
 @pytest.mark.parametrize("changed", [{}, {"crop": 8}, {"resolution": 16}, {"resolution": 16, "crop": 8}])
-def test_smaller_pictures_show_what_the_pictures_do(tmp_path: Path, changed: dict[str, int]) -> None:
-    """A picture that comes with none gets itself, shrunk; the others' blue is larger by 100."""
+def test_smaller_images_show_what_the_images_do(tmp_path: Path, changed: dict[str, int]) -> None:
+    """An image that comes with none gets itself, shrunk; the others' blue is larger by 100."""
     given = {number: pixels(number + 100, SIDE // 2) for number in (1, 3)}
     batch = batch_of(write(tmp_path, given), **changed)
-    pictures, smaller = np.asarray(batch.picture, float), np.asarray(batch.smaller, float)
-    side = pictures.shape[1]
+    images, smaller = np.asarray(batch.image, float), np.asarray(batch.smaller, float)
+    side = images.shape[1]
     assert smaller.shape == (COUNT, side // 2, side // 2, 3)
-    shrunk = pictures.reshape(COUNT, side // 2, 2, side // 2, 2, 3).mean(axis=(2, 4))
+    shrunk = images.reshape(COUNT, side // 2, 2, side // 2, 2, 3).mean(axis=(2, 4))
     np.testing.assert_allclose(smaller[..., :2], shrunk[..., :2], atol=256 / side / 2 + 1)
-    told = {int(picture[0, 0, 2]): int(low[0, 0, 2]) for picture, low in zip(pictures, smaller, strict=True)}
+    told = {int(image[0, 0, 2]): int(low[0, 0, 2]) for image, low in zip(images, smaller, strict=True)}
     assert told == {0: 0, 1: 101, 2: 2, 3: 103, 4: 4}
 
 
@@ -96,7 +96,7 @@ def test_a_share_of_the_samples_is_redrawn_and_all_is_kept(tmp_path: Path) -> No
         assert (kept_key, kept) == (key, members)
         if smaller is not None:
             redrawn.append(index)
-            # Noised with α = 0.7, and drawn by a network that knows nothing: nothing like the picture is left.
+            # Noised with α = 0.7, and drawn by a network that knows nothing: nothing like the image is left.
             drawn = after[index].smaller
             assert drawn is not None
             assert not np.array_equal(drawn, pixels(index, SIDE // 2))

@@ -1,4 +1,4 @@
-"""Near-duplicates: the rule against its definition, and among many pictures against comparing each with all before."""
+"""Near-duplicates: the rule against its definition, and among many images against comparing each with all before."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def one_by_one(fingerprints: NDArray[np.uint8]) -> list[str]:
 
 
 def fields(random: np.random.Generator, count: int, spread: float) -> NDArray[np.uint8]:
-    """Pictures that vary slowly, as pictures do, around a brightness of their own."""
+    """Images that vary slowly, as images do, around a brightness of their own."""
     waves = np.cos(np.pi * np.outer(np.arange(8) + 0.5, np.arange(3)) / 8)
     grids = np.einsum("iu,nuvc,jv->nijc", waves, random.normal(size=(count, 3, 3, 3)), waves)
     grids = spread * grids + random.uniform(0, 255, (count, 1, 1, 1))
@@ -34,7 +34,7 @@ def fields(random: np.random.Generator, count: int, spread: float) -> NDArray[np
 
 
 def two_colors(random: np.random.Generator, count: int, apart: int) -> NDArray[np.uint8]:
-    """Pictures of half one color and half another, whose standard deviation is half of what they are apart."""
+    """Images of half one color and half another, whose standard deviation is half of what they are apart."""
     halves = np.tile(np.repeat([0, apart], 32)[:, None], (count, 1, 3))
     darker = random.choice([0, 255 - apart, *random.integers(0, 256 - apart, 3)], (count, 1, 3))
     return np.asarray((random.permuted(halves, axis=1) + darker).astype(np.uint8).reshape(count, 192))
@@ -128,7 +128,7 @@ def test_what_is_kept_of_a_base_finds_what_comparing_with_all_finds(
         assert kept.of(3 * number + 1) is None
 
 
-def test_more_pictures_than_it_had_room_for() -> None:
+def test_more_images_than_it_had_room_for() -> None:
     fingerprints = fields(np.random.default_rng(0), 3_000, 40.0)
     finder = DuplicateFinder()
     assert [finder.find(f"{number}", row.tobytes()) for number, row in enumerate(fingerprints)] == one_by_one(

@@ -61,7 +61,7 @@ class InMemory:
 def stored(identifier: str, place: int) -> StoredPair:
     return StoredPair(
         id=identifier,
-        contents="a",
+        caption="a",
         shard="00000.tar",
         offset=place,
         length=1,
@@ -74,8 +74,8 @@ def stored(identifier: str, place: int) -> StoredPair:
 
 def as_built(pairs: Sequence[StoredPair], fingerprints: dict[int, bytes]) -> dict[str, str]:
     finder = DuplicateFinder()
-    in_order = sorted(pairs, key=lambda pair: pair.place)
-    return {pair.id: finder.find(pair.id, fingerprints[pair.place]) for pair in in_order}
+    in_order = sorted(pairs, key=lambda pair: pair.position)
+    return {pair.id: finder.find(pair.id, fingerprints[pair.position]) for pair in in_order}
 
 
 @settings(deadline=None, max_examples=150)
@@ -134,7 +134,7 @@ class Listed:
         return iter(())
 
 
-def picture(motif: int, size: int = 32, kind: str = "PNG") -> bytes:
+def image(motif: int, size: int = 32, kind: str = "PNG") -> bytes:
     """One of a few motifs, each in many files."""
     cells = Image.frombytes("RGB", (4, 4), random.Random(motif).randbytes(48))
     file = io.BytesIO()
@@ -143,7 +143,7 @@ def picture(motif: int, size: int = 32, kind: str = "PNG") -> bytes:
 
 
 def pair(identifier: str, motif: int, size: int = 32, text: str = "a kea") -> SourcePair:
-    return SourcePair("here", identifier, text, picture(motif, size))
+    return SourcePair("here", identifier, text, image(motif, size))
 
 
 def put(given: SourcePair) -> Put:
@@ -154,7 +154,7 @@ def content(folder: Path) -> tuple[list[SourcePair], dict[str, str]]:
     """All pairs in the order of the shards, and their marks."""
     base = KnowledgeBase.open(folder)
     pairs = [base.index.pair(document) for document in base.index.in_order()]
-    found = [SourcePair("", each.id, each.contents, base.images.read(each)) for each in pairs]
+    found = [SourcePair("", each.id, each.caption, base.images.read(each)) for each in pairs]
     base.close()
     return found, {each.id: each.duplicate_of for each in pairs}
 
@@ -185,7 +185,7 @@ def test_a_base_is_marked_as_one_built_of_its_pairs(tmp_path: Path, seed: int) -
     assert any(marks.values())
     assert verify(folder)[1] == []
     snapshot(folder, tmp_path / "kept")
-    assert compact(tmp_path / "kept").generation == fresh.generation
+    assert compact(tmp_path / "kept").revision == fresh.revision
     assert verify(tmp_path / "kept")[1] == []
     # What was compacted goes on as what was not.
     for each in (folder, tmp_path / "kept"):
@@ -207,7 +207,7 @@ def opened() -> Iterator[Callable[[Path], Retriever]]:
         yield make
 
 
-def test_a_search_shows_one_of_the_same_pictures_whichever_of_them_goes(
+def test_a_search_shows_one_of_the_same_images_whichever_of_them_goes(
     tmp_path: Path, opened: Callable[[Path], Retriever]
 ) -> None:
     folder = tmp_path / "kb"
@@ -220,19 +220,19 @@ def test_a_search_shows_one_of_the_same_pictures_whichever_of_them_goes(
     assert found() == ["built", "other"]
     same = [pair("bigger", 0, 64, "a red kea"), pair("smaller", 0, 16, "a kea")]
     assert serving.add_pairs(same).added == 2
-    # Added or built: of the same picture the best is shown.
+    # Added or built: of the same image the best is shown.
     assert found() == ["bigger", "other"]
     assert serving.get_pair("bigger").pair.duplicate_of == "built"
     serving.delete_pairs(["built"])
     assert found() == ["bigger", "other"]
     assert serving.get_pair("bigger").pair.duplicate_of == ""
     assert serving.get_pair("smaller").pair.duplicate_of == "bigger"
-    # The id comes back with another picture, which must not hide those that were its duplicates, nor be hidden.
+    # The id comes back with another image, which must not hide those that were its duplicates, nor be hidden.
     assert serving.add_pairs([pair("built", 2, 32, "a red kea")]).added == 1
     assert found() == ["bigger", "built", "other"]
     serving.delete_pairs(["bigger"])
     assert set(found()) == {"smaller", "built", "other"}
-    # An original that gets another picture leaves its duplicates on their own.
+    # An original that gets another image leaves its duplicates on their own.
     serving.add_pairs([pair("twin", 2, 48, "a kea")])
     assert serving.get_pair("twin").pair.duplicate_of == "built"
     serving.add_pairs([pair("built", 3, 32, "a red kea")])
@@ -293,7 +293,7 @@ def test_damage_is_told_and_compacting_makes_fingerprints_anew(tmp_path: Path, d
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     (damage,) = verify(folder)[1]
-    assert damage.place.startswith(damaged)
+    assert damage.location.startswith(damaged)
     assert "`compact` makes the fingerprints anew" in damage.what
     compact(folder)
     assert verify(folder)[1] == []
@@ -309,7 +309,10 @@ def test_without_its_fingerprints_a_base_is_served_and_takes_no_changes_until_it
     KnowledgeBase.open(folder).close()
     with pytest.raises(ReimagenError, match=r"is damaged, .*`verify` tells more.*cannot read the fingerprints"):
         LiveWriter(folder, TEST)
-    assert {damage.place for damage in verify(folder)[1]} >= {"fingerprints/fingerprints.npy", "fingerprints/cells.npy"}
+    assert {damage.location for damage in verify(folder)[1]} >= {
+        "fingerprints/fingerprints.npy",
+        "fingerprints/cells.npy",
+    }
     compact(folder)
     assert verify(folder)[1] == []
     with LiveWriter(folder, TEST) as writer:
@@ -334,7 +337,7 @@ def test_a_base_built_before_fingerprints_were_kept_compares_what_is_added_until
     assert marks == {"built": "", "shown again": "", "new": "", "new again": "new", "and again": "shown again"}
     assert verify(folder)[1] == []
     fresh = build(Listed(pairs), tmp_path / "fresh").manifest
-    assert compact(folder).generation == fresh.generation
+    assert compact(folder).revision == fresh.revision
     assert content(folder) == content(tmp_path / "fresh")
     assert content(folder)[1] == {**marks, "shown again": "built", "and again": "built"}
     with LiveWriter(folder, TEST) as writer:

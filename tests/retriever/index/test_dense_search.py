@@ -32,7 +32,7 @@ def pairs() -> list[StoredPair]:
     return [
         StoredPair(
             id=f"{number:05d}",
-            contents=" ".join(rng.choice(THINGS, 4)),
+            caption=" ".join(rng.choice(THINGS, 4)),
             shard="00000.tar",
             offset=0,
             length=1,
@@ -70,7 +70,7 @@ def searcher(
     opened = Encoder(encoder)
     folder = tmp_path_factory.mktemp(request.param) / "vectors"
     writer = DenseWriter(folder, PAIRS, opened.dimension)
-    writer.add(opened.texts([pair.contents for pair in pairs()], "document"))
+    writer.add(opened.texts([pair.caption for pair in pairs()], "document"))
     writer.finish(request.param, [pair.id for pair in pairs()])
     vectors = Vectors(
         folder="vectors-0",
@@ -92,7 +92,7 @@ def opened(encoder: Path) -> Encoder:
 
 @pytest.fixture(scope="module")
 def all_vectors(opened: Encoder) -> np.ndarray:
-    return opened.texts([pair.contents for pair in pairs()], "document").astype(np.float16).astype(np.float32)
+    return opened.texts([pair.caption for pair in pairs()], "document").astype(np.float16).astype(np.float32)
 
 
 def passes(pair: StoredPair, filters: Filters) -> bool:

@@ -26,7 +26,7 @@ def pairs() -> list[StoredPair]:
         made.append(
             StoredPair(
                 id=f"{number:04d}",
-                contents=" ".join(rng.choices(WORDS, k=rng.randint(1, 6))),
+                caption=" ".join(rng.choices(WORDS, k=rng.randint(1, 6))),
                 shard="00000.tar",
                 offset=0,
                 length=1,
@@ -141,7 +141,7 @@ def test_what_is_explained_adds_up_to_the_score(index: BM25Index, words: list[st
     for hit in index.search(query, 4, 0, "any"):
         terms = index.explain(query, hit.pair.id)
         assert sum(term.score for term in terms) == pytest.approx(hit.score, rel=1e-5)
-        assert {term.term for term in terms} == set(index.terms(query)) & set(index.terms(hit.pair.contents))
+        assert {term.term for term in terms} == set(index.terms(query)) & set(index.terms(hit.pair.caption))
         for term in terms:
             assert term.score == pytest.approx(term.times * term.idf * term.tf, rel=1e-5)
             assert term.times == index.terms(query).count(term.term)

@@ -38,7 +38,7 @@ def write_as_pyserini_does(folder: Path, analysis: Analysis) -> None:
     options = ["-index", str(folder), "-storeRaw", "-language", analysis.language]
     indexer = LuceneIndexer(str(folder), args=options, threads=1)
     for pair in pairs():
-        pair = pair.model_copy(update={"contents": analysis.normalized(pair.contents)})
+        pair = pair.model_copy(update={"caption": analysis.normalized(pair.caption)})
         indexer.add_doc_raw(pair.model_dump_json())
     indexer.close()
 

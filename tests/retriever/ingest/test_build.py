@@ -23,7 +23,7 @@ from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
 
 MakeFolder = Callable[[Mapping[str, str]], Path]
-MakePicture = Callable[..., bytes]
+MakeImage = Callable[..., bytes]
 MakeBase = Callable[..., Path]
 
 
@@ -50,7 +50,7 @@ class ListSource:
 
 
 @pytest.fixture
-def fox(picture: MakePicture) -> SourcePair:
+def fox(picture: MakeImage) -> SourcePair:
     return SourcePair("here", "fox", "a fox", picture(), "pack@1", "MIT")
 
 
@@ -58,11 +58,11 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_every_pair_is_stored_and_found(tmp_path: Path, picture: MakePicture) -> None:
+def test_every_pair_is_stored_and_found(tmp_path: Path, picture: MakeImage) -> None:
     kinds = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
     images = {kind: picture("blue", size=(9, 7), kind=kind) for kind in kinds}
     pairs = [
-        SourcePair("here", f"id {kind}", f"  a {kind}\n picture ", image, " from here ", "MIT")
+        SourcePair("here", f"id {kind}", f"  a {kind}\n image ", image, " from here ", "MIT")
         for kind, image in images.items()
     ]
     report = build(ListSource([*pairs]), tmp_path / "kb")
@@ -72,7 +72,7 @@ def test_every_pair_is_stored_and_found(tmp_path: Path, picture: MakePicture) ->
     for kind, media_type in kinds.items():
         (hit,) = base.index.search(f"the {kind}", 1, 0, "any")
         pair = hit.pair
-        assert (pair.id, pair.contents) == (f"id {kind}", f"a {kind} picture")
+        assert (pair.id, pair.caption) == (f"id {kind}", f"a {kind} image")
         assert (pair.media_type, pair.width, pair.height) == (media_type, 9, 7)
         assert (pair.source, pair.license) == ("from here", "MIT")
         assert base.images.read(pair) == images[kind]
@@ -80,10 +80,10 @@ def test_every_pair_is_stored_and_found(tmp_path: Path, picture: MakePicture) ->
 
 
 def test_what_cannot_be_taken_is_reported_by_place_and_counted(
-    tmp_path: Path, fox: SourcePair, picture: MakePicture
+    tmp_path: Path, fox: SourcePair, picture: MakeImage
 ) -> None:
     bad: list[SourcePair | Rejected | BaseException] = [
-        Rejected("line 1", "no picture", "why"),
+        Rejected("line 1", "no image", "why"),
         SourcePair("line 2", "a", " \n", picture()),
         SourcePair("line 3", "b", "a kea", picture()[:40]),
         SourcePair("line 4", "c", "a kea", b"GIF89a"),
@@ -93,37 +93,37 @@ def test_what_cannot_be_taken_is_reported_by_place_and_counted(
         SourcePair("line 8", "e", "a kea", picture(), license="\ud800"),
     ]
     report = build(ListSource([fox, *bad]), tmp_path / "kb")
-    assert [entry.place for entry in report.rejected] == [f"line {number}" for number in range(1, 9)]
+    assert [entry.location for entry in report.rejected] == [f"line {number}" for number in range(1, 9)]
     assert report.manifest.pairs == 1
     assert report.manifest.rejected == {
-        "broken picture": 2,
+        "broken image": 2,
         "bad characters": 2,
-        "no picture": 1,
+        "no image": 1,
         "empty caption": 1,
         "duplicate id": 1,
         "bad id": 1,
     }
 
 
-def test_a_pair_that_was_refused_does_not_take_its_id(tmp_path: Path, fox: SourcePair, picture: MakePicture) -> None:
+def test_a_pair_that_was_refused_does_not_take_its_id(tmp_path: Path, fox: SourcePair, picture: MakeImage) -> None:
     report = build(ListSource([SourcePair("here", "fox", "a fox", b"broken"), fox]), tmp_path / "kb")
     assert report.manifest.pairs == 1
-    assert report.manifest.rejected == {"broken picture": 1}
+    assert report.manifest.rejected == {"broken image": 1}
 
 
-def test_the_generation_is_that_of_the_content(tmp_path: Path, fox: SourcePair, picture: MakePicture) -> None:
-    def generation(*pairs: SourcePair) -> str:
-        return build(ListSource([*pairs]), tmp_path / "kb").manifest.generation
+def test_the_generation_is_that_of_the_content(tmp_path: Path, fox: SourcePair, picture: MakeImage) -> None:
+    def revision(*pairs: SourcePair) -> str:
+        return build(ListSource([*pairs]), tmp_path / "kb").manifest.revision
 
     kea = SourcePair("there", "kea", "a kea", picture())
-    same = generation(fox, kea)
-    assert generation(fox, kea) == same
+    same = revision(fox, kea)
+    assert revision(fox, kea) == same
     others = [
-        generation(fox),
-        generation(kea, fox),
-        generation(fox, SourcePair("", "kea", "a kea", picture("blue"))),
-        generation(fox, SourcePair("", "kea", "the kea", picture())),
-        generation(fox, SourcePair("", "kea", "a kea", picture(), license="MIT")),
+        revision(fox),
+        revision(kea, fox),
+        revision(fox, SourcePair("", "kea", "a kea", picture("blue"))),
+        revision(fox, SourcePair("", "kea", "the kea", picture())),
+        revision(fox, SourcePair("", "kea", "a kea", picture(), license="MIT")),
     ]
     assert len({same, *others}) == 6
 
@@ -173,8 +173,8 @@ def test_a_build_that_fails_leaves_what_was_there(
 def test_nothing_taken_is_an_error_that_says_why(tmp_path: Path, base: MakeBase) -> None:
     folder = base({"a": "a kea"})
     before = read_manifest(folder)
-    with pytest.raises(InvalidArgument, match=r"source: nothing could be taken from it \(no picture: 2\)"):
-        build(ListSource([Rejected("1", "no picture"), Rejected("2", "no picture")]), folder)
+    with pytest.raises(InvalidArgument, match=r"source: nothing could be taken from it \(no image: 2\)"):
+        build(ListSource([Rejected("1", "no image"), Rejected("2", "no image")]), folder)
     with pytest.raises(InvalidArgument, match=r"source: nothing could be taken from it \(it is empty\)"):
         build(ListSource([]), folder)
     assert read_manifest(folder) == before
@@ -212,7 +212,7 @@ def test_the_shards_of_a_base_are_a_source_again(tmp_path: Path, base: MakeBase)
     folder = base({"a": "a fox", "b/c.d": "a kea"})
     manifest = read_manifest(folder)
     copy = build(open_source(folder / manifest.shards_folder), tmp_path / "copy").manifest
-    assert copy.generation == manifest.generation
+    assert copy.revision == manifest.revision
     assert copy.shards == manifest.shards
 
 
@@ -231,7 +231,7 @@ def test_the_analysis_is_kept_and_is_part_of_the_content(tmp_path: Path, fox: So
     ).manifest
     assert plain.analysis == Analysis()
     assert read_manifest(tmp_path / "german").analysis == Analysis(language="de", k1=1.2, b=0.75)
-    assert plain.generation != german.generation
+    assert plain.revision != german.revision
     base = KnowledgeBase.open(tmp_path / "german")
     assert base.index.terms("die Häuser") == ["haus"]
     base.close()
@@ -261,10 +261,10 @@ def test_near_duplicates_are_marked_or_dropped(tmp_path: Path) -> None:
     base.close()
     dropped = build(ListSource([*pairs]), tmp_path / "dropped", BuildOptions(drop_duplicates=True))
     assert (dropped.duplicates, dropped.manifest.pairs, dropped.manifest.rejected) == (0, 3, {"near-duplicate": 2})
-    assert [(rejected.place, rejected.detail) for rejected in dropped.rejected] == [("3", "of a"), ("4", "of a")]
+    assert [(rejected.location, rejected.detail) for rejected in dropped.rejected] == [("3", "of a"), ("4", "of a")]
 
 
-def test_filters_count_what_they_leave_out(tmp_path: Path, picture: MakePicture) -> None:
+def test_filters_count_what_they_leave_out(tmp_path: Path, picture: MakeImage) -> None:
     measures = [(0.1, 0.1, 0.3), (0.9, 0.1, 0.3), (0.1, 0.9, 0.3), (0.1, 0.1, 0.2), (None, 0.1, 0.3), (0.1, None, None)]
     pairs = [
         SourcePair("here", f"{number}", "a fox", picture(), "", "", unsafe, "", watermark, similarity)
@@ -305,7 +305,7 @@ class Counting(ListSource):
 
 
 def many() -> list[SourcePair | Rejected | BaseException]:
-    """Pairs with a near-duplicate, a duplicate id and a broken picture in each dozen."""
+    """Pairs with a near-duplicate, a duplicate id and a broken image in each dozen."""
     entries: list[SourcePair | Rejected | BaseException] = []
     for number in range(60):
         image = drawing(number - 5, "JPEG", quality=60) if number % 12 == 7 else drawing(number)
@@ -377,8 +377,8 @@ def test_builds_that_are_killed_go_on_and_make_the_same_base(tmp_path: Path) -> 
     rows = []
     for entry in many():
         assert isinstance(entry, SourcePair)
-        (source / f"{entry.place}.png").write_bytes(entry.image)
-        rows.append(json.dumps({"image": f"{entry.place}.png", "text": entry.text, "id": entry.id}))
+        (source / f"{entry.location}.png").write_bytes(entry.image)
+        rows.append(json.dumps({"image": f"{entry.location}.png", "text": entry.caption, "id": entry.id}))
     (source / "captions.jsonl").write_text("\n".join(rows))
     options = BuildOptions(pairs_per_shard=7)
     whole = build(open_source(source), tmp_path / "whole", options).manifest
@@ -392,7 +392,7 @@ def test_builds_that_are_killed_go_on_and_make_the_same_base(tmp_path: Path) -> 
         with pytest.raises(NotFound):
             read_manifest(tmp_path / "kb")
     resumed = build(open_source(source), tmp_path / "kb", options).manifest
-    assert (resumed.generation, resumed.shards, resumed.rejected) == (whole.generation, whole.shards, whole.rejected)
+    assert (resumed.revision, resumed.shards, resumed.rejected) == (whole.revision, whole.shards, whole.rejected)
 
 
 def wait_for_records(folder: Path, count: int, process: "subprocess.Popen[bytes]") -> None:

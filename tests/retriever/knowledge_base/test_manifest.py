@@ -10,7 +10,7 @@ from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp,
 
 MANIFEST = Manifest(
     format_version=5,
-    generation="g",
+    revision="g",
     folder="data-00",
     created=datetime(2026, 1, 2, tzinfo=UTC),
     analysis=Analysis(),

@@ -64,7 +64,7 @@ def test_verify_names_a_damaged_file_of_the_index_and_search_refuses_it(base: Ma
         for place in (0.1 * number, 1.0):
             with damaged(path, place):
                 (damage,) = verify(folder)[1]
-                assert damage.place == f"lucene/{path.name}"
+                assert damage.location == f"lucene/{path.name}"
                 assert damage.what.startswith("is not as it was written; restore a snapshot, or build")
     with damaged(files[1]):
         told = run("verify", folder)
@@ -113,7 +113,7 @@ def test_damaged_vectors_are_not_searched(base: MakeBase, sentence_encoder: Make
     index = next(path for path in files_of(folder, vectors.folder) if path.name == "index.faiss")
     with damaged(index, 1.0):
         (damage,) = verify(folder)[1]
-        assert damage.place == f"{vectors.folder}/index.faiss"
+        assert damage.location == f"{vectors.folder}/index.faiss"
         assert run("search", folder, "a fox", "--method", "dense").exit_code == 2
         assert "a fox" in run("search", folder, "a fox").stdout
         with retriever(folder) as served:
@@ -130,7 +130,7 @@ def test_damaged_fingerprints_are_named(base: MakeBase) -> None:
     for path in files_of(folder, "fingerprints"):
         with damaged(path):
             (damage,) = verify(folder)[1]
-            assert damage.place == f"fingerprints/{path.name}"
+            assert damage.location == f"fingerprints/{path.name}"
             with retriever(folder) as served:
                 assert f"fingerprints/{path.name}" in served.complaints()[0]
 
@@ -142,7 +142,7 @@ def test_damage_in_a_part_of_a_union_is_named(base: MakeBase, tmp_path: Path) ->
         (file,) = parts[1].glob(f"data-*/{name}")
         with damaged(file):
             (damage,) = verify(tmp_path / "both")[1]
-            assert damage.place == f"{parts[1]}, {name}"
+            assert damage.location == f"{parts[1]}, {name}"
     with damaged(file), retriever(tmp_path / "both") as served:
         assert name in served.complaints()[0]
     assert verify(tmp_path / "both")[1] == []

@@ -28,7 +28,7 @@ from reimagen_retriever.service import Retriever
 
 MakeBase = Callable[..., Path]
 MakeFolder = Callable[..., Path]
-MakePicture = Callable[..., bytes]
+MakeImage = Callable[..., bytes]
 Content = dict[str, tuple[str, bytes]]
 
 
@@ -39,7 +39,7 @@ def run(*arguments: str | Path) -> Result:
 def content(folder: Path) -> Content:
     base = KnowledgeBase.open(folder)
     pairs = [base.index.pair(document) for document in base.index.in_order()]
-    found = {pair.id: (pair.contents, base.images.read(pair)) for pair in pairs}
+    found = {pair.id: (pair.caption, base.images.read(pair)) for pair in pairs}
     assert len(found) == base.manifest.pairs
     base.close()
     return found
@@ -49,7 +49,7 @@ def answers(folder: Path) -> list[object]:
     base = KnowledgeBase.open(folder)
     found: list[object] = []
     for query in ("a kea", "a red fox in the snow", "kea fox hotel", "unicorn"):
-        found += [(hit.pair.id, hit.pair.contents, hit.score) for hit in base.index.search(query, 16, 0, "any")]
+        found += [(hit.pair.id, hit.pair.caption, hit.score) for hit in base.index.search(query, 16, 0, "any")]
     base.close()
     return found
 
@@ -62,7 +62,7 @@ def change(folder: Path, *pairs: tuple[str, str, bytes], removed: tuple[str, ...
 
 
 @pytest.fixture
-def changed(base: MakeBase, picture: MakePicture) -> Path:
+def changed(base: MakeBase, picture: MakeImage) -> Path:
     """A base that was built, then added to, updated and removed from."""
     folder = base({"a": "a fox", "b": "a red fox", "c": "a hotel"})
     images = [picture(color, size=(40, 30)) for color in ("teal", "navy", "olive")]
@@ -72,7 +72,7 @@ def changed(base: MakeBase, picture: MakePicture) -> Path:
 
 
 def test_a_compacted_base_is_one_built_of_the_pairs_that_are_left(changed: Path, tmp_path: Path) -> None:
-    before, generation = content(changed), KnowledgeBase.open(changed).manifest.generation
+    before, revision = content(changed), KnowledgeBase.open(changed).manifest.revision
     names = {path.name for path in changed.iterdir()}
     manifest = compact(changed)
     assert content(changed) == before
@@ -80,18 +80,18 @@ def test_a_compacted_base_is_one_built_of_the_pairs_that_are_left(changed: Path,
     assert manifest == read_manifest(changed)
     assert (manifest.pairs, manifest.licenses) == (4, {"MIT": 3, "": 1})
     assert [(shard.pairs, shard.live) for shard in manifest.shards] == [(4, False)]
-    assert manifest.generation != generation
+    assert manifest.revision != revision
     assert {path.name for path in changed.iterdir()} == names - {path for path in names if path.startswith("data-")} | {
         manifest.folder
     }
     fresh = build(open_source(changed / manifest.shards_folder), tmp_path / "fresh").manifest
-    assert fresh.generation == manifest.generation
+    assert fresh.revision == manifest.revision
     assert answers(changed) == answers(tmp_path / "fresh")
     change(changed, ("m", "a macaw", before["k"][1]))
     assert content(changed) == before | {"m": ("a macaw", before["k"][1])}
 
 
-def test_a_base_without_pairs_can_be_compacted_and_added_to(base: MakeBase, picture: MakePicture) -> None:
+def test_a_base_without_pairs_can_be_compacted_and_added_to(base: MakeBase, picture: MakeImage) -> None:
     folder = base({"a": "a fox"})
     change(folder, removed=("a",))
     assert compact(folder).pairs == 0
@@ -113,8 +113,8 @@ def test_searches_go_on_while_a_base_is_compacted_and_restored(changed: Path, tm
         before = serving.search(Search("a kea"))
         manifest = step()
         after = serving.search(Search("a kea"))
-        assert after.generation != before.generation
-        assert after.generation == KnowledgeBase.open(changed).manifest.generation
+        assert after.revision != before.revision
+        assert after.revision == KnowledgeBase.open(changed).manifest.revision
         assert manifest.pairs == 4
         assert [(found.pair.id, found.image) for found in after.neighbors] == [
             (found.pair.id, found.image) for found in before.neighbors
@@ -132,7 +132,7 @@ def test_a_damaged_base_is_not_carried_on(changed: Path) -> None:
     with shard.open("r+b") as file:
         file.seek(pair.offset + pair.length // 2)
         file.write(b"damage")
-    with pytest.raises(ReimagenError, match="the picture of k is not what was added"):
+    with pytest.raises(ReimagenError, match="the image of k is not what was added"):
         compact(changed)
     assert read_manifest(changed) == before
     assert [path.name for path in changed.glob("data-*")] == [before.folder]
@@ -153,7 +153,7 @@ def test_a_whole_base_is_verified(changed: Path) -> None:
     assert manifest.pairs == 4
     result = run("verify", changed)
     assert result.exit_code == 0
-    assert result.stdout == f"{changed}: 4 pairs of generation {manifest.generation}, all is as it was written\n"
+    assert result.stdout == f"{changed}: 4 pairs of revision {manifest.revision}, all is as it was written\n"
 
 
 def test_damage_is_found_at_its_place(changed: Path) -> None:
@@ -172,13 +172,13 @@ def test_damage_is_found_at_its_place(changed: Path) -> None:
         file.write(bytes([byte[0] ^ 1]))
     result = run("verify", changed)
     assert result.exit_code == 2
-    assert result.stdout.splitlines()[0] == f"{k.shard}, k: its picture is not what was added"
+    assert result.stdout.splitlines()[0] == f"{k.shard}, k: its image is not what was added"
     assert "1 damages" in result.stdout
     with (shards / c.shard).open("r+b") as file:  # A header of the built shard.
         file.seek(0)
         file.write(b"x" * 512)
     told = verify(changed)[1]
-    assert [damage.place for damage in told] == [c.shard, f"{k.shard}, k"]
+    assert [damage.location for damage in told] == [c.shard, f"{k.shard}, k"]
     assert "is no whole tar file" in told[0].what
 
 
@@ -204,11 +204,11 @@ def test_counts_that_are_not_those_of_the_commit_are_damage(changed: Path) -> No
     )
 
 
-def test_a_snapshot_stays_what_it_was_and_can_be_restored(changed: Path, tmp_path: Path, picture: MakePicture) -> None:
+def test_a_snapshot_stays_what_it_was_and_can_be_restored(changed: Path, tmp_path: Path, picture: MakeImage) -> None:
     before, kept = content(changed), tmp_path / "kept"
     manifest = snapshot(changed, kept)
     assert manifest == KnowledgeBase.open(kept).manifest
-    assert manifest.generation == KnowledgeBase.open(changed).manifest.generation
+    assert manifest.revision == KnowledgeBase.open(changed).manifest.revision
     shards = [next(folder.glob("data-*/shards/00000.tar")) for folder in (changed, kept)]
     assert shards[0].samefile(shards[1])
     change(changed, ("n", "a new kea", picture()), ("c", "a new hotel", picture()), removed=("k",))
@@ -227,7 +227,7 @@ def test_a_snapshot_stays_what_it_was_and_can_be_restored(changed: Path, tmp_pat
     assert content(tmp_path / "elsewhere") == before
 
 
-def test_a_snapshot_is_taken_while_pairs_are_added(changed: Path, tmp_path: Path, picture: MakePicture) -> None:
+def test_a_snapshot_is_taken_while_pairs_are_added(changed: Path, tmp_path: Path, picture: MakeImage) -> None:
     image = picture()
     with LiveWriter(changed, Holder(work="the service")) as writer:
         for number in range(12):
@@ -264,18 +264,18 @@ def test_from_the_command_line(folder: MakeFolder, tmp_path: Path) -> None:
     (source / "d.txt").write_text("a drum")
     added = run("add", kb, source)
     assert added.exit_code == 0
-    assert f"{kb}: 1 added, 1 updated, 1 unchanged, 1 left out, generation " in added.stdout
-    assert "left out d.png: broken picture (not PNG, JPEG, WebP, GIF, " in added.stderr
+    assert f"{kb}: 1 added, 1 updated, 1 unchanged, 1 left out, revision " in added.stdout
+    assert "left out d.png: broken image (not PNG, JPEG, WebP, GIF, " in added.stderr
     removed = run("remove", kb, "a", "nobody")
-    assert f"{kb}: 1 removed, generation " in removed.stdout
+    assert f"{kb}: 1 removed, revision " in removed.stdout
     assert removed.stderr == "no pair has the id 'nobody'\n"
     assert run("describe", kb).stdout.startswith(f"{kb}: 2 pairs, ")
     assert "another kea" in run("search", kb, "a kea").stdout
-    assert run("snapshot", kb, tmp_path / "kept").stdout.startswith(f"{tmp_path}/kept: 2 pairs, generation ")
+    assert run("snapshot", kb, tmp_path / "kept").stdout.startswith(f"{tmp_path}/kept: 2 pairs, revision ")
     compacted = run("compact", kb)
     assert compacted.stdout.startswith(f"{kb}: 2 pairs, ")
     assert "MB before" in compacted.stdout
-    assert run("restore", tmp_path / "kept", kb).stdout.startswith(f"{kb}: 2 pairs, generation ")
+    assert run("restore", tmp_path / "kept", kb).stdout.startswith(f"{kb}: 2 pairs, revision ")
     assert run("verify", kb).exit_code == 0
     for wrong in (("add", tmp_path / "nowhere", source), ("remove", tmp_path / "nowhere", "a"), ("verify", source)):
         assert run(*wrong).exit_code == 2

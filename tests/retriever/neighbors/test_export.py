@@ -55,10 +55,10 @@ def colors(seed: int, size: tuple[int, int] = (48, 32)) -> Image.Image:
 
 def pairs() -> list[SourcePair]:
     """fox-2 is fox-1 in another file and size; fox-4 comes last of the foxes, for its text is no shorter."""
-    pictures = {name: file(colors(seed)) for seed, name in enumerate(CAPTIONS)}
-    pictures["fox-2"] = file(colors(0).resize((96, 64)), "JPEG", quality=60)
+    images = {name: file(colors(seed)) for seed, name in enumerate(CAPTIONS)}
+    images["fox-2"] = file(colors(0).resize((96, 64)), "JPEG", quality=60)
     return [
-        SourcePair("here", name, text, pictures[name], f"pack#{name}", "MIT" if name < "k" else "CC-BY-4.0")
+        SourcePair("here", name, text, images[name], f"pack#{name}", "MIT" if name < "k" else "CC-BY-4.0")
         for name, text in CAPTIONS.items()
     ]
 
@@ -119,10 +119,10 @@ def test_neighbors_are_the_services_hits_without_the_pair_and_its_near_duplicate
     found = neighbors(tmp_path / "out")
     assert list(found) == list(CAPTIONS)
     base = KnowledgeBase.open(kb)
-    same_picture = {"fox-1": "fox-2", "fox-2": "fox-1"}
+    same_image = {"fox-1": "fox-2", "fox-2": "fox-1"}
     for name, text in CAPTIONS.items():
         hits = [hit.pair.id for hit in base.index.search(text, 16, 0, "entity", ALL)]
-        assert found[name] == [hit for hit in hits if hit not in {name, same_picture.get(name)}][:2]
+        assert found[name] == [hit for hit in hits if hit not in {name, same_image.get(name)}][:2]
     base.close()
     assert "fox-3" in found["fox-1"]
     assert found["kea-1"] == ["kea-2"]
@@ -141,7 +141,7 @@ def test_a_sample_holds_files_texts_and_where_they_are_from(kb: Path, tmp_path: 
             pair = given[told["id"]]
             extension = "jpg" if pair.id == "fox-2" else "png"
             assert sample[f"{prefix}{extension}"] == pair.image
-            assert sample[f"{prefix}txt"].decode() == pair.text
+            assert sample[f"{prefix}txt"].decode() == pair.caption
             assert (told["source"], told["license"]) == (pair.source, pair.license)
         assert len(sample) == 1 + 2 * len(shown), name
 
@@ -150,12 +150,12 @@ def test_training_reads_the_shards(kb: Path, tmp_path: Path) -> None:
     export(kb, tmp_path / "out", Options(k=2, relevance="entity", size=16))
     source = ShardSource(tmp_path / "out")
     read = [source[index] for index in range(len(source))]
-    assert [sample.text for sample in read] == list(CAPTIONS.values())
+    assert [sample.caption for sample in read] == list(CAPTIONS.values())
     found = neighbors(tmp_path / "out")
     for sample, others in zip(read, found.values(), strict=True):
-        assert sample.picture.shape == (16, 16, 3)
-        assert [neighbor.text for neighbor in sample.neighbors] == [CAPTIONS[other] for other in others]
-        assert all(neighbor.picture.shape == (16, 16, 3) for neighbor in sample.neighbors)
+        assert sample.image.shape == (16, 16, 3)
+        assert [neighbor.caption for neighbor in sample.neighbors] == [CAPTIONS[other] for other in others]
+        assert all(neighbor.image.shape == (16, 16, 3) for neighbor in sample.neighbors)
 
 
 def test_deeper_searches_reach_past_many_near_duplicates(tmp_path: Path) -> None:
@@ -214,9 +214,7 @@ def test_a_killed_export_goes_on_after_its_last_whole_shard(
     assert len(list((tmp_path / "out").glob("*.tar"))) == 3
 
 
-def test_a_broken_picture_is_told_and_counted_and_no_neighbor(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_image_is_told_and_counted_and_no_neighbor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = built(tmp_path / "kb", pairs())
     base = KnowledgeBase.open(folder)
     kea = base.index.get("kea-2")
@@ -224,9 +222,9 @@ def test_a_broken_picture_is_told_and_counted_and_no_neighbor(
     assert kea is not None
     with (folder / read_manifest(folder).shards_folder / kea.shard).open("r+b") as shard:
         shard.seek(kea.offset)
-        shard.write(b"no picture")
+        shard.write(b"no image")
     stats = export(folder, tmp_path / "out", OPTIONS)
-    assert "left out kea-2: broken picture (" in capsys.readouterr().err
+    assert "left out kea-2: broken image (" in capsys.readouterr().err
     assert "kea-2" not in samples(tmp_path / "out")
     assert neighbors(tmp_path / "out")["kea-1"] == []
     assert (stats.count, stats.broken, stats.without_neighbors) == (6, 1, 2)
@@ -243,7 +241,7 @@ def test_a_folder_of_something_else_is_not_touched(kb: Path, tmp_path: Path) -> 
     with pytest.raises(InvalidArgument, match=r"OUT: .* holds shards made from k 2, not 3; name a new folder"):
         export(kb, tmp_path / "shards", Options(k=3, relevance="entity"))
     other = built(tmp_path / "kb", pairs()[1:])
-    with pytest.raises(InvalidArgument, match="holds shards made from generation "):
+    with pytest.raises(InvalidArgument, match="holds shards made from revision "):
         export(other, tmp_path / "shards", OPTIONS)
 
 
@@ -252,7 +250,7 @@ def test_a_base_with_an_evaluation_sets_pairs_is_refused(kb: Path, tmp_path: Pat
     named = SourcePair("here", "kea-1", "other words", file(colors(100)))
     said = SourcePair("here", "y", "A Kea, on a ROCK!", file(colors(101)))
     cases = [
-        (copied, r"2 by picture \(fox-1 shows x, fox-2 shows x\)"),
+        (copied, r"2 by image \(fox-1 shows x, fox-2 shows x\)"),
         (named, r"1 by id \(kea-1\)"),
         (said, r"1 by caption \(kea-2: a kea on a rock\)"),
     ]
@@ -293,7 +291,7 @@ def test_the_command_tells_what_it_wrote(kb: Path, tmp_path: Path) -> None:
         f"{tmp_path}/out: 7 pairs, 6 of them with 1 neighbors",
         "  1 without any neighbor",
         "  2 near-duplicates that were no neighbors",
-        "  0 left out, their pictures being broken",
+        "  0 left out, their images being broken",
     ]
     assert run("neighbors", tmp_path / "nowhere", tmp_path / "out").exit_code == 2
     for bad in (["-k", "0"], ["--size", "4"], ["--relevance", "some"]):

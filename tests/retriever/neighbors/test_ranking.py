@@ -40,7 +40,7 @@ def written(folder: Path, texts: Sequence[str], analysis: Analysis, removed: Seq
             writer.add(
                 StoredPair(
                     id=name(number),
-                    contents=text,
+                    caption=text,
                     shard="00000.tar",
                     offset=number,
                     length=1,

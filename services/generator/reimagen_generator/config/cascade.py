@@ -88,7 +88,7 @@ class Thresholding(_Frozen):
 
 
 class Enlargement(StrEnum):
-    """How the smaller picture is brought to a stage's size (see `diffusion/resize.py`)."""
+    """How the smaller image is brought to a stage's size (see `diffusion/resize.py`)."""
 
     BICUBIC = "bicubic"
     BILINEAR_CORNERS = "bilinear-corners"
@@ -98,7 +98,7 @@ class Enlargement(StrEnum):
 class StageConfig(_Frozen):
     """One stage of the cascade."""
 
-    size: int = Field(description="Side of the pictures that this stage draws, in pixels.")
+    size: int = Field(description="Side of the images that this stage draws, in pixels.")
     network: AnyNetworkConfig
     schedule: ScheduleKind = ScheduleKind.COSINE
     prediction: Prediction = Prediction.V
@@ -115,14 +115,14 @@ class StageConfig(_Frozen):
     guidance: Guidance = Guidance()
     thresholding: Thresholding = Thresholding()
     enlargement: Enlargement = Enlargement.BICUBIC
-    augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller picture is noised.")
+    augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller image is noised.")
     augment_before_enlarging: bool = Field(
         False,
-        description="Noise is added to the smaller picture's own pixels, as the errors of the stage before are; False "
-        "adds it to the enlarged picture, as Imagen does.",
+        description="Noise is added to the smaller image's own pixels, as the errors of the stage before are; False "
+        "adds it to the enlarged image, as Imagen does.",
     )
     consistent: bool = Field(
-        False, description="Each predicted picture is corrected, so that shrunk it is nearly the smaller one."
+        False, description="Each predicted image is corrected, so that shrunk it is nearly the smaller one."
     )
 
     @model_validator(mode="after")
@@ -206,7 +206,7 @@ class CascadeConfig(_Frozen):
         if not sizes or sizes != sorted(set(sizes)):
             raise ValueError("stages: sizes must grow from stage to stage")
         if [stage.network.low_resolution for stage in self.stages] != [False] + [True] * (len(sizes) - 1):
-            raise ValueError("stages: each stage but the first, and no other, takes a smaller picture")
+            raise ValueError("stages: each stage but the first, and no other, takes a smaller image")
         if self.placement is None and any(stage.network.placed for stage in self.stages):
             raise ValueError("placement: needed, since a stage takes placed neighbors")
         return self

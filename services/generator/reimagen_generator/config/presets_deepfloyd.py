@@ -72,7 +72,7 @@ def with_retrieval(network: ImagenUNetConfig, size: int) -> ImagenUNetConfig:
     """The network with attention to neighbors wherever it attends to text on a map of at most 16 × 16.
 
     Args:
-        size: side of the pictures; where no map is that small, the coarsest level attends.
+        size: side of the images; where no map is that small, the coarsest level attends.
     """
     sides = [size // 2**level for level in range(len(network.widths))]
     largest = max(_FINEST_RETRIEVAL, sides[-1])

@@ -1,4 +1,4 @@
-"""Bringing pictures from one stage's size to another's."""
+"""Bringing images from one stage's size to another's."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def shrink(images: _Images, factor: int) -> Float[Array, "batch h w 3"]:
 
 
 def enlarge(images: Float[Array, "batch h w 3"], factor: int, kind: Enlargement = Enlargement.BICUBIC) -> _Images:
-    """The pictures at `factor` times their side."""
+    """The images at `factor` times their side."""
     b, h, w, c = images.shape
     if kind is Enlargement.BILINEAR_CORNERS:
         rows, columns = _between_corners(h, factor), _between_corners(w, factor)
@@ -37,9 +37,9 @@ def enlarge(images: Float[Array, "batch h w 3"], factor: int, kind: Enlargement 
 
 
 def consistent(x_0: _Images, smaller: Float[Array, "batch h w 3"], factor: int, kind: Enlargement) -> _Images:
-    """The picture with what it lacks of the smaller one, when shrunk, added to it.
+    """The image with what it lacks of the smaller one, when shrunk, added to it.
 
-    That is the projection onto the pictures that shrink to the smaller one (DDNM, arXiv 2212.00490, section 3.2), but
+    That is the projection onto the images that shrink to the smaller one (DDNM, arXiv 2212.00490, section 3.2), but
     for what is added being smoothly enlarged: spread evenly over squares it would show their edges.
     """
     return jnp.clip(x_0 + enlarge(smaller - shrink(x_0, factor), factor, kind), -1.0, 1.0)

@@ -2,7 +2,7 @@
 
 A schedule is its log-SNR λ(t) = log(α_t² / σ_t²); α_t² = sigmoid(λ), σ_t² = sigmoid(-λ).
 
-A stage may move its schedule to another size of pictures: λ + 2 log(size made for / size), since a larger picture keeps
+A stage may move its schedule to another size of images: λ + 2 log(size made for / size), since a larger image keeps
 more of what it shows under the same noise (simple diffusion, arXiv 2301.11093, section 3.1).
 """
 
@@ -63,7 +63,7 @@ def _cosine_betas() -> Float[np.ndarray, " timesteps"]:
 class Grid:
     """The times at which a stage evaluates its network, falling, and the log-SNRs between which its steps go.
 
-    Every schedule leads to the clean picture: the last log-SNR is infinite, so the last step gives x_0 itself.
+    Every schedule leads to the clean image: the last log-SNR is infinite, so the last step gives x_0 itself.
     """
 
     time: Float[np.ndarray, " steps"]
@@ -105,6 +105,6 @@ def alpha_sigma(value: _Any) -> tuple[_Any, _Any]:
     return jnp.sqrt(jax.nn.sigmoid(value)), jnp.sqrt(jax.nn.sigmoid(-value))
 
 
-def per_picture(value: Float[Array, " batch"]) -> Float[Array, "batch 1 1 1"]:
-    """A number a picture, shaped to meet NHWC arrays."""
+def per_image(value: Float[Array, " batch"]) -> Float[Array, "batch 1 1 1"]:
+    """A number an image, shaped to meet NHWC arrays."""
     return value[:, None, None, None]

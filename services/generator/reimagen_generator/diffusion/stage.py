@@ -40,10 +40,10 @@ _INITIAL, _AUGMENTATION, _STEP_NOISE, _INTERLEAVE = range(4)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Conditions:
-    """What a picture is drawn from, the same at every step.
+    """What an image is drawn from, the same at every step.
 
-    `empty_text`, for each picture, is what stands for no text where guidance drops it; None masks the text. `smaller`
-    is the picture that a consistent stage keeps to.
+    `empty_text`, for each image, is what stands for no text where guidance drops it; None masks the text. `smaller`
+    is the image that a consistent stage keeps to.
     """
 
     text: Text
@@ -61,11 +61,11 @@ class Sampled:
     x: _Images
     x_0: _Images
     evaluations: int
-    """How often the network was evaluated for each picture."""
+    """How often the network was evaluated for each image."""
 
 
 class Stage:
-    """Samples pictures of one size."""
+    """Samples images of one size."""
 
     def __init__(self, config: StageConfig, network: Network, factor: int | None, mesh: Mesh | None = None) -> None:
         """Takes a network.
@@ -104,9 +104,9 @@ class Stage:
             neighbor_images: in [-1, 1], of this stage's size; None for a network that looks at no neighbors.
             neighbor_text: of batch × neighbors rows.
             neighbor_mask: which neighbors are there.
-            previous: the previous stage's pictures in [-1, 1]; None for the first stage.
-            keys: one for each picture.
-            empty_text: what stands for no text, for each picture; None where a text is dropped by its mask.
+            previous: the previous stage's images in [-1, 1]; None for the first stage.
+            keys: one for each image.
+            empty_text: what stands for no text, for each image; None where a text is dropped by its mask.
             placed: the neighbors' things at their places, for a network that takes them.
         """
         rows = (text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text, placed)
@@ -183,9 +183,9 @@ class Stage:
     def redraw(
         self, pictures: _Images, time: float, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]
     ) -> _Images:
-        """Return pictures in [-1, 1] noised to the first step that begins at `time` or later, and drawn from there.
+        """Return images in [-1, 1] noised to the first step that begins at `time` or later, and drawn from there.
 
-        They keep their composition and get the errors of this stage's own pictures.
+        They keep their composition and get the errors of this stage's own images.
 
         Raises:
             ValueError: no step begins at `time` or before.
@@ -297,20 +297,20 @@ class Stage:
 def augment(
     stage: StageConfig, smaller: _Images, factor: int, level: Float[Array, " batch"], noise: _Images
 ) -> LowResolution:
-    """Return the smaller picture enlarged, with noise conditioning augmentation (Imagen, section 2.4).
+    """Return the smaller image enlarged, with noise conditioning augmentation (Imagen, section 2.4).
 
     Args:
-        stage: which enlarges; it says whether the picture is noised before or after it is enlarged.
+        stage: which enlarges; it says whether the image is noised before or after it is enlarged.
         smaller: in [-1, 1].
-        factor: the stage's size over the smaller picture's.
+        factor: the stage's size over the smaller image's.
         level: the *time* to which it is noised.
         noise: normal, of the stage's size.
     """
     alpha, sigma = map(
-        schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level, stage.log_snr_shift))
+        schedule.per_image, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level, stage.log_snr_shift))
     )
     if stage.augment_before_enlarging:
-        # The sum over a square of normal numbers, over its side, is normal again. The picture keeps its contrast.
+        # The sum over a square of normal numbers, over its side, is normal again. The image keeps its contrast.
         noised = smaller + sigma / alpha * factor * shrink(noise, factor)
         return LowResolution(enlarge(noised, factor, stage.enlargement), level)
     return LowResolution(alpha * enlarge(smaller, factor, stage.enlargement) + sigma * noise, level)
@@ -337,5 +337,5 @@ def _key(key: Key[Array, ""], purpose: int, step: Array | int) -> Key[Array, ""]
 
 
 def _noise(keys: Key[Array, " batch"], purpose: int, step: Array | int, shape: tuple[int, ...]) -> _Images:
-    """Normal noise, each picture's from its own key: it does not depend on what else is in the batch."""
+    """Normal noise, each image's from its own key: it does not depend on what else is in the batch."""
     return jax.vmap(lambda key: jax.random.normal(_key(key, purpose, step), shape[1:]))(keys)

@@ -33,7 +33,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is to be drawn, one picture for each seed."""
+    """What is to be drawn, one image for each seed."""
 
     prompt: str
     neighbors: Sequence[ReferencePair]
@@ -66,7 +66,7 @@ class Place:
         self._jobs = jobs
 
     def draw(self, drawing: Drawing) -> Iterator[Step | Finished]:
-        """Queue the drawing, then yield what is drawn: for each batch of pictures its `Step`s and one `Finished`.
+        """Queue the drawing, then yield what is drawn: for each batch of images its `Step`s and one `Finished`.
 
         The iterator raises:
             Cancelled: the caller has gone.
@@ -81,7 +81,7 @@ class Place:
         while missing:
             event = self._call.receive()
             if isinstance(event, Finished):
-                missing -= len(event.pictures)
+                missing -= len(event.images)
             yield event
 
 
@@ -94,7 +94,7 @@ class Engine:
         Args:
             cascade: What draws.
             capacity: How many calls may wait beside the one that is being drawn.
-            batch_size: How many pictures are drawn at once. It is what is compiled: a call for more is drawn in
+            batch_size: How many images are drawn at once. It is what is compiled: a call for more is drawn in
                 several batches, and the last one is filled up.
         """
         self.cascade = cascade
@@ -200,12 +200,12 @@ class Engine:
         try:
             for index in batches:
                 call.check()
-                pictures = self._draw_batch(call, drawing, index, progress)
-                metrics.PICTURES.labels(drawing.size).inc(len(pictures))
-                if index + len(pictures) == len(drawing.seeds):
+                images = self._draw_batch(call, drawing, index, progress)
+                metrics.IMAGES.labels(drawing.size).inc(len(images))
+                if index + len(images) == len(drawing.seeds):
                     self._seconds_a_call = time.monotonic() - started
                     self._count(finished=1)
-                call.post(Finished(index, pictures))
+                call.post(Finished(index, images))
         except (Cancelled, DeadlineExceeded):
             metrics.STEPS_CANCELLED.inc(progress.missing)
             raise
@@ -234,8 +234,8 @@ class Engine:
                     preview = event.preview() if done in due else None
                     call.post(Step(index, event.stage, event.size, event.step, event.steps, preview))
                 case Drawn():
-                    return event.pictures[: len(seeds)]
-        raise AssertionError("a drawing ends with its pictures")
+                    return event.images[: len(seeds)]
+        raise AssertionError("a drawing ends with its images")
 
     def _steps(self, drawing: Drawing) -> int:
         """How many steps a batch of the drawing takes."""
@@ -243,7 +243,7 @@ class Engine:
         return sum(stage.with_steps(drawing.steps_factor).steps for stage in stages)
 
     def _preview_steps(self, drawing: Drawing) -> frozenset[int]:
-        """At which of the first picture's steps, from 1, a preview is due: evenly spread, the end left out."""
+        """At which of the first image's steps, from 1, a preview is due: evenly spread, the end left out."""
         steps = self._steps(drawing)
         return frozenset(max(1, steps * (index + 1) // (drawing.previews + 1)) for index in range(drawing.previews))
 

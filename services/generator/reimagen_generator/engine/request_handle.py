@@ -18,7 +18,7 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One step of one stage is done, for the picture `index` and those that are drawn together with it."""
+    """One step of one stage is done, for the image `index` and those that are drawn together with it."""
 
     index: int
     stage: int
@@ -30,10 +30,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Finished:
-    """Pictures that are done, from the call's picture `index` on."""
+    """Images that are done, from the call's image `index` on."""
 
     index: int
-    pictures: UInt8[np.ndarray, "some size size 3"]
+    images: UInt8[np.ndarray, "some size size 3"]
 
 
 class Call:
@@ -95,4 +95,4 @@ class Call:
         return event
 
     def _too_late(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"the pictures were not finished within {self._timeout:.0f} seconds")
+        return DeadlineExceeded(f"the images were not finished within {self._timeout:.0f} seconds")

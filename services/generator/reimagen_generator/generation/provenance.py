@@ -1,4 +1,4 @@
-"""What a picture was grounded on, written into its own file and read back from it."""
+"""What an image was grounded on, written into its own file and read back from it."""
 
 import io
 import json
@@ -25,24 +25,24 @@ _FORMATS: Final = ("PNG", "JPEG", "WEBP")
 
 @dataclass(frozen=True)
 class Source:
-    """A neighbor as the picture's file names it."""
+    """A neighbor as the image's file names it."""
 
     id: str
-    text: str
+    caption: str
     source: str
     license: str
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """How one picture came to be: enough to draw it again, and to credit what it was drawn from."""
+    """How one image came to be: enough to draw it again, and to credit what it was drawn from."""
 
     prompt: str
     seed: int
     size: int
     cascade: str
     neighbors: Sequence[Source] = ()
-    generation: str = ""
+    revision: str = ""
     guidance: Mapping[str, Any] = field(default_factory=dict)
     quality: Quality = "auto"
 
@@ -62,7 +62,7 @@ class Provenance:
             values["neighbors"] = tuple(Source(**neighbor) for neighbor in values["neighbors"])
             return cls(**values)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no provenance of a picture: {text[:80]!r}") from error
+            raise ValueError(f"no provenance of an image: {text[:80]!r}") from error
 
 
 def encode(
@@ -71,46 +71,46 @@ def encode(
     provenance: Provenance,
     compression: int | None = None,
 ) -> bytes:
-    """Write a picture file that carries its provenance: a PNG text chunk, or the EXIF block of a JPEG or WebP.
+    """Write an image file that carries its provenance: a PNG text chunk, or the EXIF block of a JPEG or WebP.
 
     Args:
-        pixels: The picture.
+        pixels: The image.
         output_format: Of the file.
         provenance: What the file says of itself.
         compression: The quality of a JPEG or WebP, 0 to 100; None for 95.
     """
     # To libjpeg 0 is no quality.
     quality = _QUALITY if compression is None else max(1, compression)
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     buffer = io.BytesIO()
     match output_format:
         case "png":
             texts = PngImagePlugin.PngInfo()
             texts.add_itxt(KEYWORD, provenance.to_json())
-            picture.save(buffer, "PNG", pnginfo=texts)
+            image.save(buffer, "PNG", pnginfo=texts)
         case "jpeg":
-            picture.save(buffer, "JPEG", quality=quality, subsampling=0, exif=_exif(_shorten(provenance)))
+            image.save(buffer, "JPEG", quality=quality, subsampling=0, exif=_exif(_shorten(provenance)))
         case "webp":
-            picture.save(buffer, "WEBP", quality=quality, exif=_exif(provenance))
+            image.save(buffer, "WEBP", quality=quality, exif=_exif(provenance))
     return buffer.getvalue()
 
 
 def read(path: Path) -> Provenance:
-    """Read what a picture file says of its origin.
+    """Read what an image file says of its origin.
 
     Raises:
-        InvalidArgument: when the file is no picture, or none that this service drew.
+        InvalidArgument: when the file is no image, or none that this service drew.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
-            if picture.format == "PNG":
-                text = picture.info.get(KEYWORD, "")
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.format == "PNG":
+                text = image.info.get(KEYWORD, "")
             else:
-                comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
+                comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
                 text = comment.removeprefix(_ASCII).decode("ascii")
         return Provenance.from_json(text)
     except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read as a PNG, JPEG or WebP picture") from error
+        raise InvalidArgument(f"{path} cannot be read as a PNG, JPEG or WebP image") from error
     except (ValueError, AttributeError) as error:
         raise InvalidArgument(f"{path} does not say what it was grounded on: it was drawn by something else") from error
 

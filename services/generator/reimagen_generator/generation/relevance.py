@@ -19,16 +19,16 @@ _SMALL_WORDS: Final = {
 }  # fmt: skip
 
 
-class HasText(Protocol):
+class HasCaption(Protocol):
     """A neighbor, in whatever form."""
 
     @property
-    def text(self) -> str:
+    def caption(self) -> str:
         """Its caption."""
         ...
 
 
-_Neighbor = TypeVar("_Neighbor", bound=HasText)
+_Neighbor = TypeVar("_Neighbor", bound=HasCaption)
 
 
 def relevant(prompt: str, neighbors: Sequence[_Neighbor]) -> list[_Neighbor]:
@@ -44,14 +44,14 @@ def relevant(prompt: str, neighbors: Sequence[_Neighbor]) -> list[_Neighbor]:
     """
     named = _words(prompt)
     taken, kept = set[str](), set[str]()
-    for text in dict.fromkeys(neighbor.text for neighbor in neighbors):
+    for text in dict.fromkeys(neighbor.caption for neighbor in neighbors):
         said = _words(text)
         found = {word for word in named if any(_same(word, other) for other in said)}
         if found - taken:
             kept.add(text)
         taken |= found
-    kept = kept or {neighbor.text for neighbor in neighbors[:1]}
-    return [neighbor for neighbor in neighbors if neighbor.text in kept]
+    kept = kept or {neighbor.caption for neighbor in neighbors[:1]}
+    return [neighbor for neighbor in neighbors if neighbor.caption in kept]
 
 
 def _words(text: str) -> set[str]:

@@ -18,13 +18,13 @@ from pydantic import (
 )
 
 from reimagen_common.errors import NOT_BLANK, from_validation_error
+from reimagen_common.images import MAXIMUM_IMAGE_BYTES, READABLE_NAMES
 from reimagen_common.models import WHOLE, NullIsUnset, when, whole
-from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, READABLE_NAMES
 from reimagen_generator.config.cascade import Strategy
 
 PROMPT_CHARACTERS = 1_000
-PICTURES = 10
-REFERENCE_BYTES = MAXIMUM_PICTURE_BYTES
+IMAGES = 10
+REFERENCE_BYTES = MAXIMUM_IMAGE_BYTES
 NEIGHBORS = 16
 PREVIEWS = 3
 USER_CHARACTERS = 256
@@ -80,7 +80,7 @@ Prompt = Annotated[
         json_schema_extra={"pattern": NOT_BLANK},
     ),
 ]
-Count = Annotated[int, Field(strict=True, ge=1, le=PICTURES, description="How many pictures."), WHOLE]
+Count = Annotated[int, Field(strict=True, ge=1, le=IMAGES, description="How many images."), WHOLE]
 Size = Annotated[
     StrictInt | None,
     BeforeValidator(_parse_size),
@@ -95,7 +95,7 @@ Size = Annotated[
 Seed = Annotated[int, Field(strict=True, ge=0, lt=SEEDS), WHOLE]
 Previews = Annotated[
     int,
-    Field(strict=True, ge=0, le=PREVIEWS, description="How many previews of the unfinished first picture to send."),
+    Field(strict=True, ge=0, le=PREVIEWS, description="How many previews of the unfinished first image to send."),
     WHOLE,
 ]
 Weight = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
@@ -161,12 +161,12 @@ class Retrieval(_Model):
         (), max_length=FILTER_VALUES, description="Only pairs whose source begins with one of these, such as a host."
     )
     minimum_side: Annotated[int, Field(strict=True, ge=0, le=LARGEST_SIDE), WHOLE] = Field(
-        0, description="Only pictures whose shorter side has so many pixels."
+        0, description="Only images whose shorter side has so many pixels."
     )
     safe_only: bool = Field(
         False,
         strict=True,
-        description="Leave out pictures that their source says are not safe for work; those of which it says nothing "
+        description="Leave out images that their source says are not safe for work; those of which it says nothing "
         "stay.",
     )
     exclude_ids: tuple[_Value, ...] = Field(
@@ -205,7 +205,7 @@ class Guidance(_Model):
 
 
 class Reference(_Model):
-    """A picture given by the caller in place of a retrieved pair."""
+    """An image given by the caller in place of a retrieved pair."""
 
     image: Annotated[
         bytes,
@@ -215,13 +215,13 @@ class Reference(_Model):
             {
                 "type": "string",
                 "contentEncoding": "base64",
-                "format": "picture",
-                "description": "A picture file of at most 4 MiB and 64 megapixels, as base64 or as a data URL: "
+                "format": "image",
+                "description": "An image file of at most 4 MiB and 64 megapixels, as base64 or as a data URL: "
                 f"{READABLE_NAMES}.",
             }
         ),
     ]
-    text: str = Field(max_length=PROMPT_CHARACTERS, description="What it shows.", examples=["a red panda"])
+    caption: str = Field(max_length=PROMPT_CHARACTERS, description="What it shows.", examples=["a red panda"])
 
     @field_validator("image")
     @classmethod
@@ -232,14 +232,14 @@ class Reference(_Model):
 
 
 class GenerationRequest(_Model):
-    """One call: n pictures of a prompt, and what they are to be grounded on."""
+    """One call: n images of a prompt, and what they are to be grounded on."""
 
     prompt: Prompt
     n: Count = 1
     size: Size = None
     seed: Seed | None = Field(
         None,
-        description="Picture i is drawn from seed + i, and the same seed gives the same picture. Unset: a random one.",
+        description="Image i is drawn from seed + i, and the same seed gives the same image. Unset: a random one.",
         examples=[7],
     )
     retrieval: Retrieval = Field(Retrieval(), description="Which pairs of the knowledge base to draw from.")
@@ -250,7 +250,7 @@ class GenerationRequest(_Model):
         description="When there are any, they are the neighbors and nothing is retrieved.",
     )
     previews: Previews = 0
-    output_format: OutputFormat = Field("png", description="The file format of the pictures.")
+    output_format: OutputFormat = Field("png", description="The file format of the images.")
     output_compression: Annotated[int, Field(strict=True, ge=0, le=100), WHOLE] | None = Field(
         None,
         description="The quality of JPEG and WebP files, 0 to 100, the best and largest; unset means 95. PNG loses "

@@ -53,10 +53,10 @@ _METHODS: Final = {
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A pair that a picture is grounded on, or a reference that the caller gave, which has but an image and a text."""
+    """A pair that an image is grounded on, or a reference that the caller gave, which has but an image and a text."""
 
     image: bytes
-    text: str
+    caption: str
     id: str = ""
     media_type: str = ""
     width: int = 0
@@ -71,12 +71,12 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Neighbors:
-    """What pictures are grounded on, best first, and the generation of the knowledge base that it came from."""
+    """What images are grounded on, best first, and the generation of the knowledge base that it came from."""
 
     neighbors: Sequence[Neighbor] = ()
-    generation: str = ""
+    revision: str = ""
     nothing_found: retrieval_pb2.NothingFound | None = None
-    """Why there are no neighbors; its field is named as a request for pictures has it."""
+    """Why there are no neighbors; its field is named as a request for images has it."""
 
     @property
     def text_only(self) -> bool:
@@ -164,7 +164,7 @@ class Retriever:
             neighbors=tuple(
                 Neighbor(
                     id=found.pair.id,
-                    text=found.pair.text,
+                    caption=found.pair.caption,
                     image=found.pair.image,
                     media_type=found.pair.media_type,
                     width=found.pair.width,
@@ -177,12 +177,12 @@ class Retriever:
                 )
                 for found in response.neighbors
             ),
-            generation=response.generation,
+            revision=response.revision,
             nothing_found=_in_our_terms(response.nothing_found) if response.HasField("nothing_found") else None,
         )
 
     def pair_image(self, pair_id: str) -> tuple[bytes, str]:
-        """Get the picture file of one pair of the knowledge base, and its media type.
+        """Get the image file of one pair of the knowledge base, and its media type.
 
         Raises:
             NotFound: the knowledge base has no such pair.
@@ -233,7 +233,7 @@ def _in_our_terms(nothing: retrieval_pb2.NothingFound) -> retrieval_pb2.NothingF
 
 
 def _our_field(field: str) -> str:
-    """The field of a request for pictures that a field of a search was made of."""
+    """The field of a request for images that a field of a search was made of."""
     return "prompt" if field == "query" else f"retrieval.{field}"
 
 

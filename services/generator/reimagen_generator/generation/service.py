@@ -41,7 +41,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Progress:
-    """So many steps of a stage are done for a picture; now and then with a PNG of what it predicts."""
+    """So many steps of a stage are done for an image; now and then with a PNG of what it predicts."""
 
     index: int
     stage: int
@@ -52,8 +52,8 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One finished picture file."""
+class Image:
+    """One finished image file."""
 
     index: int
     seed: int
@@ -62,7 +62,7 @@ class Picture:
     size: int
 
 
-Event = Accepted | Neighbors | Progress | Picture
+Event = Accepted | Neighbors | Progress | Image
 
 
 class Generator:
@@ -79,7 +79,7 @@ class Generator:
         return self.engine.cascade.config
 
     def generate(self, request: GenerationRequest, call: Call) -> Iterator[Event]:
-        """Yield one `Accepted`, one `Neighbors`, then `Progress` and one `Picture` for each picture as it is done.
+        """Yield one `Accepted`, one `Neighbors`, then `Progress` and one `Image` for each image as it is done.
 
         Raises:
             InvalidArgument: naming the field that this cascade can't serve, or the reference that can't be read.
@@ -157,7 +157,7 @@ class Generator:
 
     def _find(self, request: GenerationRequest, k: int, call: Call) -> Neighbors:
         if request.references:
-            return Neighbors([Neighbor(reference.image, reference.text) for reference in request.references])
+            return Neighbors([Neighbor(reference.image, reference.caption) for reference in request.references])
         if k == 0:
             return Neighbors(nothing_found=_NONE_WANTED)
         found = self.retriever.search(
@@ -183,8 +183,8 @@ class Generator:
 
     def _write(
         self, request: GenerationRequest, drawing: Drawing, grounds: Neighbors, finished: Finished
-    ) -> Iterator[Picture]:
-        for index, pixels in enumerate(finished.pictures, start=finished.index):
+    ) -> Iterator[Image]:
+        for index, pixels in enumerate(finished.images, start=finished.index):
             seed = drawing.seeds[index]
             origin = provenance.Provenance(
                 prompt=request.prompt,
@@ -192,16 +192,16 @@ class Generator:
                 size=drawing.size,
                 cascade=self.config.name,
                 neighbors=tuple(
-                    provenance.Source(neighbor.id, neighbor.text, neighbor.source, neighbor.license)
+                    provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license)
                     for neighbor in grounds.neighbors
                 ),
-                generation=grounds.generation,
+                revision=grounds.revision,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
                 quality=request.quality,
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
-            yield Picture(
+            yield Image(
                 index=index,
                 seed=seed,
                 image=image,
@@ -217,14 +217,14 @@ def _hashed(user: str) -> str:
 
 def _read_references(request: GenerationRequest) -> list[ReferencePair]:
     return [
-        ReferencePair(decode(reference.image, field=f"references.{index}.image"), reference.text)
+        ReferencePair(decode(reference.image, field=f"references.{index}.image"), reference.caption)
         for index, reference in enumerate(request.references)
     ]
 
 
 def _read_neighbor(neighbor: Neighbor) -> ReferencePair:
     try:
-        return ReferencePair(decode(neighbor.image, field=neighbor.id), neighbor.text)
+        return ReferencePair(decode(neighbor.image, field=neighbor.id), neighbor.caption)
     except InvalidArgument as error:
         # The caller's request is not at fault.
         raise ReimagenError(f"the knowledge base's pair {error.message}") from error

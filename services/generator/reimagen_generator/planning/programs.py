@@ -37,7 +37,7 @@ class Program:
 
 
 def drawing(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> Iterator[Program]:
-    """What draws a batch of pictures, each with its own prompt and neighbors."""
+    """What draws a batch of images, each with its own prompt and neighbors."""
     text = texts(config, batch)
     neighbor_text = texts(config, batch * neighbors)
     if isinstance(config.text_encoder, T5Text):

@@ -29,9 +29,9 @@ def training(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> I
     for index, stage in enumerate(config.stages):
         side = min(stage.size, LARGEST_CROP)
         rows = Batch(
-            picture=shape((batch, side, side, 3), jnp.uint8),
+            image=shape((batch, side, side, 3), jnp.uint8),
             text=text,
-            neighbor_pictures=shape((batch, neighbors, side, side, 3), jnp.uint8),
+            neighbor_images=shape((batch, neighbors, side, side, 3), jnp.uint8),
             neighbor_text=texts(config, batch * neighbors),
             neighbor_mask=shape((batch, neighbors), jnp.bool_),
             empty_text=text if config.dropped_text is DroppedText.EMPTY_PROMPT else None,

@@ -23,7 +23,7 @@ _BOX = Image.Resampling.BOX
 
 @dataclass(frozen=True)
 class LoadedBatch:
-    """A batch, and where each of its pictures came from."""
+    """A batch, and where each of its images came from."""
 
     rows: Batch
     places: tuple[str, ...]
@@ -69,7 +69,7 @@ def samples(source: GoodSamples, config: TrainingConfig, grid: int) -> grain.Map
     Args:
         source: of the samples.
         config: names the crop, the resolution and the seed.
-        grid: crops begin at multiples of this, so that the smaller picture can be computed from a crop.
+        grid: crops begin at multiples of this, so that the smaller image can be computed from a crop.
     """
     data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
     if config.resolution is not None:
@@ -102,10 +102,10 @@ def batches(
 
 
 def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], Sample]:
-    """Cuts the same random square out of the picture and its neighbors, at multiples of `grid` pixels."""
+    """Cuts the same random square out of the image and its neighbors, at multiples of `grid` pixels."""
 
     def crop(sample: Sample, rng: np.random.Generator) -> Sample:
-        height, width, _ = sample.picture.shape
+        height, width, _ = sample.image.shape
         top = int(rng.integers((height - side) // grid + 1)) * grid
         left = int(rng.integers((width - side) // grid + 1)) * grid
         cropped = _changed(sample, lambda image: image[top : top + side, left : left + side])
@@ -118,23 +118,23 @@ def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], S
 
 
 def _with_smaller(factor: int) -> Callable[[Sample], Sample]:
-    """Gives the samples without a smaller picture one: their picture, shrunk."""
+    """Gives the samples without a smaller image one: their image, shrunk."""
 
     def add(sample: Sample) -> Sample:
         if sample.smaller is not None:
             return sample
-        height, width, _ = sample.picture.shape
-        squares = sample.picture.reshape(height // factor, factor, width // factor, factor, 3)
+        height, width, _ = sample.image.shape
+        squares = sample.image.reshape(height // factor, factor, width // factor, factor, 3)
         return replace(sample, smaller=np.rint(squares.mean(axis=(1, 3))).astype(np.uint8))
 
     return add
 
 
 def _shrinking(side: int) -> Callable[[Sample], Sample]:
-    """Shrinks the picture to a side, and its neighbors by as much."""
+    """Shrinks the image to a side, and its neighbors by as much."""
 
     def shrink(sample: Sample) -> Sample:
-        scale = side / sample.picture.shape[0]
+        scale = side / sample.image.shape[0]
 
         def change(image: Image8) -> Image8:
             height, width = (round(scale * length) for length in image.shape[:2])
@@ -148,7 +148,7 @@ def _shrinking(side: int) -> Callable[[Sample], Sample]:
 
 def _changed(sample: Sample, change: Callable[[Image8], Image8]) -> Sample:
     neighbors = tuple(
-        replace(one, picture=change(one.picture), matte=None if one.matte is None else change(one.matte))
+        replace(one, image=change(one.image), matte=None if one.matte is None else change(one.matte))
         for one in sample.neighbors
     )
-    return replace(sample, picture=change(sample.picture), neighbors=neighbors)
+    return replace(sample, image=change(sample.image), neighbors=neighbors)

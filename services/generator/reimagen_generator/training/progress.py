@@ -22,7 +22,7 @@ _PLACES_TOLD = 8
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StepReport:
-    """What a step tells: the loss and the time of each row, a picture's draws in succession, and the gradient's norm.
+    """What a step tells: the loss and the time of each row, an image's draws in succession, and the gradient's norm.
 
     The norm is taken before the gradient is clipped.
     """
@@ -52,7 +52,7 @@ class Progress:
         self._writer = SummaryWriter(str(config.output), purge_step=first + 1) if leads() else None
 
     def add(self, report: StepReport, places: Sequence[str]) -> None:
-        """Takes a step's report, and where the pictures of its batch came from."""
+        """Takes a step's report, and where the images of its batch came from."""
         self._steps.append((report, places))
         self.step += 1
         self.bar.update()

@@ -41,9 +41,9 @@ _SERVING: Final[dict[int | str, dict[str, Any]]] = {
 }
 _CHANGING: Final[dict[int | str, dict[str, Any]]] = {403: {"description": "Pages of other sites may change nothing."}}
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "No pair has the id."}}
-_PICTURE: Final[dict[int | str, dict[str, Any]]] = {
+_IMAGE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The file.", "content": binary("image/png", "image/jpeg", "image/webp")},
-    304: {"description": "The picture is still the one of the given ETag."},
+    304: {"description": "The image is still the one of the given ETag."},
 }
 
 _BM25_ALONE: Final = when("per_entity", {"const": True}, {"method": {"enum": ["bm25", None]}})
@@ -103,11 +103,11 @@ class SearchRequest(NullIsUnset):
         [], max_length=MAXIMUM_VALUES, description="Pairs whose source begins with one of these alone."
     )
     minimum_side: Annotated[int, Field(ge=0, le=MAXIMUM_SIDE), WHOLE] = Field(
-        0, description="Pixels that a picture's shorter side has at least."
+        0, description="Pixels that an image's shorter side has at least."
     )
     safe_only: bool = Field(False, description="Leave out what its source says is unsafe; of the unknown, none.")
     exclude_ids: list[License] = Field([], max_length=MAXIMUM_EXCLUDED, description="Leave these out.")
-    keep_duplicates: bool = Field(False, description="All of several nearly equal pictures, not the best alone.")
+    keep_duplicates: bool = Field(False, description="All of several nearly equal images, not the best alone.")
     explain: bool = Field(False, description="Tell why each pair was found.")
 
     def search(self) -> Search:
@@ -142,13 +142,13 @@ class Pair(BaseModel):
     """One entry of the knowledge base."""
 
     id: str
-    text: str = Field(description="What the picture shows.")
-    url: str = Field(description="Of the picture.")
-    sha256: str = Field(description="Of the picture's file.")
+    caption: str = Field(description="What the image shows.")
+    url: str = Field(description="Of the image.")
+    sha256: str = Field(description="Of the image's file.")
     media_type: str
     width: int = Field(description="In pixels.")
     height: int = Field(description="In pixels.")
-    source: str = Field(description="Where the picture came from; empty when unknown.")
+    source: str = Field(description="Where the image came from; empty when unknown.")
     license: str = Field(description="SPDX identifier or name; empty when unknown.")
 
 
@@ -193,7 +193,7 @@ class SearchResponse(BaseModel):
     """What was found, best first."""
 
     neighbors: list[Neighbor] = Field(description="Fewer than k, or none, when no more pairs are relevant.")
-    generation: str = Field(description="The generation of the knowledge base that answered.")
+    revision: str = Field(description="The revision of the knowledge base that answered.")
     cached: bool = Field(description="Whether the answer came from the cache.")
     nothing_found: NothingFound | None = Field(description="Why there are no neighbors, where there are none.")
 
@@ -218,7 +218,7 @@ def create_app(
     limits = BodyLimits(
         maximum_bytes=4 * _MIB,
         larger={_PAIRS_PATH: 64 * _MIB},
-        advice="send fewer pictures, or shorter lists, at once",
+        advice="send fewer images, or shorter lists, at once",
         uploads=workers,
         seconds=body_seconds,
     )
@@ -244,7 +244,7 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
         ]
         return SearchResponse(
             neighbors=neighbors,
-            generation=answer.generation,
+            revision=answer.revision,
             cached=answer.cached,
             nothing_found=_nothing_found(answer, request, base_url),
         )
@@ -254,14 +254,14 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
         """Find the pairs that match a query best, best first; for queries that are to be in no log of addresses."""
         return search(asked, request)
 
-    # Ids may hold slashes: what ends with /image is the picture's address.
-    @router.get("/pairs/{id:any}/image", name="pair_image", response_class=Response, responses=_PICTURE | _MISSING)
+    # Ids may hold slashes: what ends with /image is the image's address.
+    @router.get("/pairs/{id:any}/image", name="pair_image", response_class=Response, responses=_IMAGE | _MISSING)
     def read_image(pair_id: PairId, if_none_match: Annotated[str, Header()] = "") -> Response:
-        """Read a pair's picture, byte for byte as it was added; its ETag is the file's SHA-256."""
+        """Read a pair's image, byte for byte as it was added; its ETag is the file's SHA-256."""
         _refuse_too_long(pair_id)
         found = retriever.get_pair(pair_id, omit_image=True)
         tag = f'"{found.pair.sha256}"'
-        # A pair of the same id may come to have another picture: it is to be asked for anew, if cheaply.
+        # A pair of the same id may come to have another image: it is to be asked for anew, if cheaply.
         headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
         if tag in (given.strip().removeprefix("W/") for given in if_none_match.split(",")):
             return Response(status_code=304, headers=headers)
@@ -279,16 +279,16 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
         sent.check()
         ids = sent.ids()
         added = retriever.add_pairs(sent.entries(ids))
-        rejected = [Rejection(place=one.place, reason=one.reason, detail=one.detail) for one in added.rejected]
+        rejected = [Rejection(location=one.location, reason=one.reason, detail=one.detail) for one in added.rejected]
         if len(rejected) == len(ids):
-            raise InvalidArgument(f"{rejected[0].reason} {rejected[0].detail}".strip(), field=rejected[0].place)
+            raise InvalidArgument(f"{rejected[0].reason} {rejected[0].detail}".strip(), field=rejected[0].location)
         return AddResponse(
             ids=ids,
             added=added.added,
             updated=added.updated,
             unchanged=added.unchanged,
             rejected=rejected,
-            generation=added.generation,
+            revision=added.revision,
         )
 
     @router.delete("/pairs/{id:any}", responses=_MISSING | _CHANGING, dependencies=[own_site])
@@ -298,7 +298,7 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
         deleted = retriever.delete_pairs([pair_id])
         if not deleted.removed:
             raise NotFound(f"no pair of the knowledge base has the id {pair_id!r}", field="id")
-        return DeleteResponse(removed=deleted.removed, generation=deleted.generation)
+        return DeleteResponse(removed=deleted.removed, revision=deleted.revision)
 
     @router.get("/pairs/{id:any}", responses=_MISSING)
     def read_pair(pair_id: PairId, request: Request) -> Pair:
@@ -352,7 +352,7 @@ def _fields(found: FoundPair, request: Request, base_url: str | None) -> dict[st
     pair = found.pair
     return {
         "id": pair.id,
-        "text": pair.contents,
+        "caption": pair.caption,
         "url": link(request, base_url, "pair_image", id=quote(pair.id)),
         **pair.model_dump(include={"sha256", "media_type", "width", "height", "source", "license"}),
     }

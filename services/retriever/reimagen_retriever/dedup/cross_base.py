@@ -1,4 +1,4 @@
-"""Near-duplicates in different bases: each base has marks for its own pictures alone."""
+"""Near-duplicates in different bases: each base has marks for its own images alone."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,10 +17,10 @@ _AT_ONCE = 1_000
 
 
 def duplicates_across(parts: Sequence[Path]) -> dict[str, str]:
-    """Of pairs that are no near-duplicates in their own base, those whose pictures nearly show one of an earlier base.
+    """Of pairs that are no near-duplicates in their own base, those whose images nearly show one of an earlier base.
 
     As within a base, what is a near-duplicate itself stands for nothing. A base that was built before fingerprints were
-    kept, or whose pictures are in an object store, is as good as empty.
+    kept, or whose images are in an object store, is as good as empty.
 
     Args:
         parts: Knowledge bases, of which no two have an id in common.
@@ -39,7 +39,7 @@ def duplicates_across(parts: Sequence[Path]) -> dict[str, str]:
             with progress_bar(part.pairs if earlier else 0, f"comparing {folder}", "pairs") as progress:
                 for pairs in part.in_groups() if earlier else ():
                     for pair in pairs:
-                        fingerprint = None if pair.duplicate_of else part.kept.of(pair.place)
+                        fingerprint = None if pair.duplicate_of else part.kept.of(pair.position)
                         if fingerprint:
                             originals = chain.from_iterable(each.originals(fingerprint, found) for each in earlier)
                             original = next(originals, None)
@@ -66,16 +66,16 @@ class _Part:
             raise Damaged(f"{folder} is damaged, `verify` tells more: {error}") from error
 
     def in_groups(self) -> Iterator[list[StoredPair]]:
-        """All pairs, in the order of their places."""
+        """All pairs, in the order of their positions."""
         documents = self._base.index.in_order()
         for start in range(0, len(documents), _AT_ONCE):
             yield self._base.index.read(documents[start : start + _AT_ONCE])
 
     def originals(self, fingerprint: bytes, duplicates: dict[str, str]) -> Iterator[str]:
-        """The ids of pairs whose pictures one nearly shows, and that are near-duplicates of none, in their order."""
+        """The ids of pairs whose images one nearly shows, and that are near-duplicates of none, in their order."""
         for near in self.kept.near(fingerprint):
             pairs = self._base.index.pairs_of([identifier for _, identifier in near], EVERYTHING) if near else {}
-            for place, identifier in near:
+            for position, identifier in near:
                 pair = pairs.get(identifier)
-                if pair and pair.place == place and not pair.duplicate_of and identifier not in duplicates:
+                if pair and pair.position == position and not pair.duplicate_of and identifier not in duplicates:
                     yield identifier

@@ -1,12 +1,12 @@
-"""The fingerprints of a base's pictures, kept so that what is added live is compared with them.
+"""The fingerprints of a base's images, kept so that what is added live is compared with them.
 
 `fingerprints/` in the base's folder holds those of a build, in arrays that are read through the system's page cache:
-nothing is loaded before a picture is added, and of a million a few hundred are looked at. They lie in the order of the
-pictures' places; their cells (see `duplicates`) are sorted, with the row of each. `added` has those that have come
+nothing is loaded before an image is added, and of a million a few hundred are looked at. They lie in the order of the
+images' positions; their cells (see `duplicates`) are sorted, with the row of each. `added` has those that have come
 since, see `knowledge_base.appended`.
 
-Nothing is taken out of the files: who finds a picture there asks the index whether its pair is still there, with that
-place.
+Nothing is taken out of the files: who finds an image there asks the index whether its pair is still there, with that
+position.
 """
 
 import os
@@ -29,14 +29,14 @@ from reimagen_retriever.knowledge_base.syncing import allocated_array
 ADDED = f"{FOLDER}/added"
 """See `Changes.appended`."""
 _LENGTH = GRID * GRID * 3
-_PLACE = struct.Struct("<q")
-RECORD_BYTES = _PLACE.size + _LENGTH
+_POSITION = struct.Struct("<q")
+RECORD_BYTES = _POSITION.size + _LENGTH
 _FIRST, _MOST_AT_ONCE = 256, 8_192
-"""Of pictures that are compared at once: who wants the first that is near often has it among few."""
-_ARRAYS = ("fingerprints", "places", "ids", "offsets", "cells", "rows")
+"""Of images that are compared at once: who wants the first that is near often has it among few."""
+_ARRAYS = ("fingerprints", "positions", "ids", "offsets", "cells", "rows")
 
 Near = tuple[int, str]
-"""The place of a picture and the id of its pair."""
+"""The position of an image and the id of its pair."""
 
 
 class FingerprintWriter:
@@ -54,28 +54,28 @@ class FingerprintWriter:
         shape = (pairs, _LENGTH)
         path = self._folder / "fingerprints.npy"
         self._fingerprints: Any = allocated_array(path, np.uint8, shape) if pairs else np.empty(shape, np.uint8)
-        self._places, self._ids, self._offsets = array("q"), bytearray(), array("q", [0])
+        self._positions, self._ids, self._offsets = array("q"), bytearray(), array("q", [0])
 
-    def add(self, identifier: str, place: int, fingerprint: bytes) -> None:
-        """Appends a picture's, whose place comes after those before it."""
-        self._fingerprints[len(self._places)] = np.frombuffer(fingerprint, np.uint8)
-        self._places.append(place)
+    def add(self, identifier: str, position: int, fingerprint: bytes) -> None:
+        """Appends an image's, whose position comes after those before it."""
+        self._fingerprints[len(self._positions)] = np.frombuffer(fingerprint, np.uint8)
+        self._positions.append(position)
         self._ids += identifier.encode()
         self._offsets.append(len(self._ids))
 
     def finish(self) -> Path:
         """Writes the rest; returns the folder of the files."""
-        blocks = range(0, len(self._places), 65_536)
+        blocks = range(0, len(self._positions), 65_536)
         cells = np.concatenate(
             [np.empty(0, np.int64), *(cells_of(self._fingerprints[start : start + 65_536]) for start in blocks)]
         )
         rows = np.argsort(cells, kind="stable")
-        if len(self._places):
+        if len(self._positions):
             self._fingerprints.flush()
         else:
             np.save(self._folder / "fingerprints.npy", self._fingerprints)
         kept: tuple[NDArray[Any], ...] = (
-            np.array(self._places, np.int64),
+            np.array(self._positions, np.int64),
             np.frombuffer(self._ids, np.uint8),
             np.array(self._offsets, np.int64),
         )
@@ -101,7 +101,7 @@ class AddedFingerprints:
         self.all: list[tuple[int, str, bytes]] = []
         """Place, id and fingerprint of each."""
         self.row_of: dict[int, int] = {}
-        """By their places."""
+        """By their positions."""
         self.cells: dict[int, list[int]] = defaultdict(list)
         """The rows in each cell, see `duplicates`."""
 
@@ -117,7 +117,7 @@ class AddedFingerprints:
         return self
 
     def take(self, added: list[tuple[int, str, bytes]]) -> None:
-        """Takes in more, whose places come after all others."""
+        """Takes in more, whose positions come after all others."""
         if not added:
             return
         fingerprints = np.frombuffer(b"".join(fingerprint for _, _, fingerprint in added), np.uint8)
@@ -128,7 +128,7 @@ class AddedFingerprints:
 
 
 class KeptFingerprints:
-    """Finds near-duplicates among all pictures that were ever taken into a base; used by one thread.
+    """Finds near-duplicates among all images that were ever taken into a base; used by one thread.
 
     Args:
         added: Those that have come since the build.
@@ -150,39 +150,41 @@ class KeptFingerprints:
         self._added = added
         self._last: tuple[list[int], NDArray[np.int64]] = ([], np.empty(0, np.int64))
 
-    def of(self, place: int) -> bytes | None:
-        """The fingerprint of the picture at a place, if it is kept."""
-        if place in self._added.row_of:
-            return self._added.all[self._added.row_of[place]][2]
+    def of(self, position: int) -> bytes | None:
+        """The fingerprint of the image at a position, if it is kept."""
+        if position in self._added.row_of:
+            return self._added.all[self._added.row_of[position]][2]
         if not self._built:
             return None
-        row = int(np.searchsorted(self._built["places"], place))
-        known = row < len(self._built["places"]) and self._built["places"][row] == place
+        row = int(np.searchsorted(self._built["positions"], position))
+        known = row < len(self._built["positions"]) and self._built["positions"][row] == position
         return self._built["fingerprints"][row].tobytes() if known else None
 
-    def add(self, identifier: str, place: int, fingerprint: bytes) -> None:
-        """Keeps one more, whose place comes after all others; who wants it to last writes the `record` of it."""
-        self._added.take([(place, identifier, fingerprint)])
+    def add(self, identifier: str, position: int, fingerprint: bytes) -> None:
+        """Keeps one more, whose position comes after all others; who wants it to last writes the `record` of it."""
+        self._added.take([(position, identifier, fingerprint)])
 
     def near(self, fingerprint: bytes, after: int = -1) -> Iterator[list[Near]]:
-        """The pictures that one nearly shows, in the order of their places; a few at a time.
+        """The images that one nearly shows, in the order of their positions; a few at a time.
 
         Args:
             fingerprint: Of the one.
-            after: The place after which they are wanted.
+            after: The position after which they are wanted.
         """
         row = np.frombuffer(fingerprint, np.uint8)[None]
         cells = cells_around(fingerprint)
         for rows in self._built_rows(cells, after):
             near = rows[near_duplicates(row, self._built["fingerprints"][rows])[0]]
-            yield [(int(self._built["places"][each]), self._identifier(each)) for each in near]
+            yield [(int(self._built["positions"][each]), self._identifier(each)) for each in near]
         added = sorted(number for cell in cells for number in self._added.cells.get(cell, ()))
         for part in _parts(0, len(added)):
             some = [self._added.all[number] for number in added[part]]
             others = np.frombuffer(b"".join(each for _, _, each in some), np.uint8).reshape(-1, _LENGTH)
             near = near_duplicates(row, others)[0]
             pairs = zip(some, near, strict=True)
-            yield [(place, identifier) for (place, identifier, _), is_near in pairs if is_near and place > after]
+            yield [
+                (position, identifier) for (position, identifier, _), is_near in pairs if is_near and position > after
+            ]
 
     def _built_rows(self, cells: list[int], after: int) -> Iterator[NDArray[np.int64]]:
         if not self._built:
@@ -193,7 +195,7 @@ class KeptFingerprints:
             parts = [self._built["rows"][a:b] for a, b in zip(first, last, strict=True) if a < b]
             self._last = (cells, np.sort(np.concatenate([np.empty(0, np.int64), *parts])))
         rows = self._last[1]
-        start = int(np.searchsorted(self._built["places"], after, "right"))
+        start = int(np.searchsorted(self._built["positions"], after, "right"))
         for part in _parts(int(np.searchsorted(rows, start)), len(rows)):
             yield rows[part]
 
@@ -210,11 +212,11 @@ def _parts(start: int, stop: int) -> Iterator[slice]:
         start, size = start + size, min(2 * size, _MOST_AT_ONCE)
 
 
-def record(place: int, fingerprint: bytes) -> bytes:
-    """What is appended to the file for a picture."""
-    return _PLACE.pack(place) + fingerprint
+def record(position: int, fingerprint: bytes) -> bytes:
+    """What is appended to the file for an image."""
+    return _POSITION.pack(position) + fingerprint
 
 
 def _parsed(kept: Record) -> tuple[int, str, bytes]:
-    (place,) = _PLACE.unpack_from(kept.data)
-    return place, kept.id, kept.data[_PLACE.size :]
+    (position,) = _POSITION.unpack_from(kept.data)
+    return position, kept.id, kept.data[_POSITION.size :]

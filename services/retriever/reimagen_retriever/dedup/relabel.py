@@ -1,7 +1,7 @@
 """Which pairs are near-duplicates of which, after pairs were added, replaced or removed.
 
 The marks are those that a build makes of the same pairs in the order in which they were taken in: a pair is marked that
-nearly shows the picture of an earlier one which is not marked itself. A pair that is added comes last, and so does one
+nearly shows the image of an earlier one which is not marked itself. A pair that is added comes last, and so does one
 that is replaced. Where an original goes, the first of those that showed it again becomes one, and so on: whatever this
 may change comes later, so pairs are looked at in their order, each once.
 """
@@ -35,30 +35,30 @@ def marked(
 
     Args:
         index: Of the base as it was.
-        kept: Fingerprints of all pictures, those of `after` too.
+        kept: Fingerprints of all images, those of `after` too.
         before: What changes, by ids; None stands for no pair.
         after: What it becomes, with no marks.
     """
     now = _Now(index, after)
-    waiting: list[Near] = [(pair.place, pair.id) for pair in after.values() if pair]
+    waiting: list[Near] = [(pair.position, pair.id) for pair in after.values() if pair]
     for identifier, pair in before.items():
         if pair and not pair.duplicate_of:
             waiting += now.duplicates_of(identifier)
     heapq.heapify(waiting)
     looked_at = set[str]()
     while waiting:
-        place, identifier = heapq.heappop(waiting)
-        pair = now.at(place, identifier)
+        position, identifier = heapq.heappop(waiting)
+        pair = now.at(position, identifier)
         if pair is None or identifier in looked_at:
             continue
         looked_at.add(identifier)
         new = after.get(identifier) is not None
-        fingerprint = kept.of(place)
-        original = now.first_original(kept.near(fingerprint), place) if fingerprint else ""
+        fingerprint = kept.of(position)
+        original = now.first_original(kept.near(fingerprint), position) if fingerprint else ""
         if original != pair.duplicate_of:
             now.put(pair.model_copy(update={"duplicate_of": original}))
         if fingerprint and not original and (new or pair.duplicate_of):
-            for other in now.whose_first_original_is_later(kept.near(fingerprint, place), place):
+            for other in now.whose_first_original_is_later(kept.near(fingerprint, position), position):
                 heapq.heappush(waiting, other)
         if original and not new and not pair.duplicate_of:
             for other in now.duplicates_of(identifier):
@@ -77,28 +77,28 @@ class _Now:
     def put(self, pair: StoredPair) -> None:
         self.changed[pair.id] = pair
 
-    def at(self, place: int, identifier: str) -> StoredPair | None:
-        """The pair of that id, if it is the one whose picture is there."""
+    def at(self, position: int, identifier: str) -> StoredPair | None:
+        """The pair of that id, if it is the one whose image is there."""
         pair = self._get([identifier])[identifier]
-        return pair if pair and pair.place == place else None
+        return pair if pair and pair.position == position else None
 
     def duplicates_of(self, identifier: str) -> list[Near]:
         unchanged = (pair for pair in self._index.duplicates_of(identifier) if pair.id not in self.changed)
         changed = (pair for pair in self.changed.values() if pair and pair.duplicate_of == identifier)
-        return [(pair.place, pair.id) for each in (unchanged, changed) for pair in each]
+        return [(pair.position, pair.id) for each in (unchanged, changed) for pair in each]
 
     def first_original(self, near: Iterable[list[Near]], before: int) -> str:
         for some in near:
             pairs = self._get([identifier for _, identifier in some])
-            for place, identifier in some:
-                if place >= before:
+            for position, identifier in some:
+                if position >= before:
                     return ""
                 pair = pairs[identifier]
-                if pair and pair.place == place and not pair.duplicate_of:
+                if pair and pair.position == position and not pair.duplicate_of:
                     return identifier
         return ""
 
-    def whose_first_original_is_later(self, near: Iterable[list[Near]], place: int) -> list[Near]:
+    def whose_first_original_is_later(self, near: Iterable[list[Near]], position: int) -> list[Near]:
         """Of what is near a pair that is an original now, what it may be the first original of."""
         found = []
         for some in near:
@@ -106,10 +106,10 @@ class _Now:
             originals = self._get([pair.duplicate_of for pair in pairs.values() if pair and pair.duplicate_of])
             for its_place, identifier in some:
                 pair = pairs[identifier]
-                if pair is None or pair.place != its_place:
+                if pair is None or pair.position != its_place:
                     continue
                 original = originals[pair.duplicate_of] if pair.duplicate_of else pair
-                if original and original.place > place:
+                if original and original.position > position:
                     found.append((its_place, identifier))
         return found
 

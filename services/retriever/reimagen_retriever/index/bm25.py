@@ -201,7 +201,7 @@ class BM25Index(PairIndex):
             if score < minimum_score:
                 break
             pair = self._pair(number)
-            terms = frozenset(self.terms(pair.contents))
+            terms = frozenset(self.terms(pair.caption))
             if not whole or terms <= set(thing.terms):
                 hits.append((Hit(pair, score), terms))
         return hits

@@ -27,7 +27,7 @@ class Phrase:
     role: Role
     words: list[str] = field(default_factory=list)
     transparent: bool = False
-    """Whether it is a picture or an amount of what follows: "a photo of"."""
+    """Whether it is an image or an amount of what follows: "a photo of"."""
     joined: bool = False
     """Whether it came after a word such as "and"."""
     singular: bool = False

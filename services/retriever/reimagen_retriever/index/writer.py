@@ -17,7 +17,7 @@ from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 UNSAFE_FROM = 0.5
-"""A picture is left out of safe searches from this probability of being unsafe up."""
+"""An image is left out of safe searches from this probability of being unsafe up."""
 _BUFFER_MEGABYTES = 64.0
 _EXACT = ("license", "source", "duplicate_of", "unsafe")
 
@@ -158,7 +158,7 @@ class _Document:
         """The document, filled for the pair."""
         self._id.setStringValue(pair.id)
         self._id_for_order.setBytesValue(pair.id.encode())
-        self._contents.setStringValue(self._analysis.normalized(pair.contents))
+        self._contents.setStringValue(self._analysis.normalized(pair.caption))
         self._raw.setBytesValue(pair.model_dump_json(exclude_defaults=True).encode())
         self._side.setIntValue(min(pair.width, pair.height))
         unsafe = "1" if (pair.unsafe or 0) >= UNSAFE_FROM else ""

@@ -171,7 +171,7 @@ def _take_in_here(
                 told.reject(result)
                 continue
             pair, facts = result
-            original = selection.choose(pair.place, pair.id, facts.fingerprint)
+            original = selection.choose(pair.location, pair.id, facts.fingerprint)
             if isinstance(original, Rejected):
                 part.reject(original.reason)
                 told.reject(original)
@@ -262,7 +262,7 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
         for record in journal.records():
             for stored, fingerprint in record.pairs_and_fingerprints():
                 index.add(stored)
-                fingerprints.add(stored.id, stored.place, fingerprint)
+                fingerprints.add(stored.id, stored.position, fingerprint)
                 licenses[stored.license] += 1
                 duplicates += bool(stored.duplicate_of)
                 content.update(stored.model_dump_json().encode())
@@ -275,7 +275,7 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
         sync_folder(made)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
-        generation=content.hexdigest()[:16],
+        revision=content.hexdigest()[:16],
         folder=folder.name,
         created=datetime.now(UTC),
         analysis=options.analysis,
@@ -303,11 +303,11 @@ class _Told:
 
 def _sentence(rejected: Rejected) -> str:
     detail = f" ({rejected.detail})" if rejected.detail else ""
-    return f"left out {rejected.place}: {rejected.reason}{detail}".encode("utf-8", "backslashreplace").decode()
+    return f"left out {rejected.location}: {rejected.reason}{detail}".encode("utf-8", "backslashreplace").decode()
 
 
 def refuse_foreign_folder(knowledge_base: Path) -> None:
-    """A mistyped path must not mix a knowledge base into somebody's pictures."""
+    """A mistyped path must not mix a knowledge base into somebody's images."""
     if knowledge_base.exists() and not knowledge_base.is_dir():
         raise InvalidArgument(f"{knowledge_base} is not a folder", field="KB_DIR")
     if manifest_stamp(knowledge_base) or not knowledge_base.exists() or (knowledge_base / LOCK).exists():

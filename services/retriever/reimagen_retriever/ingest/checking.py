@@ -7,17 +7,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from reimagen_retriever.ingest.filters import SourceFilters
 from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.image import ImageFacts
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
-from reimagen_retriever.knowledge_base.picture import PictureFacts
 
-Checked = tuple[SourcePair, PictureFacts] | Rejected
+Checked = tuple[SourcePair, ImageFacts] | Rejected
 _WAITING_FOR_EACH_CORE = 8
 
 
 def checked(
     entries: Iterable[SourcePair | Rejected], filters: SourceFilters, cores: int = os.cpu_count() or 1
 ) -> Generator[Checked]:
-    """The entries in their order, each with what its picture is, or why it can't be taken."""
+    """The entries in their order, each with what its image is, or why it can't be taken."""
     waiting = deque[Future[Checked]]()
     with ThreadPoolExecutor(cores, "check") as pool:
         try:
@@ -37,7 +37,7 @@ def _check(entry: SourcePair | Rejected, filters: SourceFilters) -> Checked:
     try:
         filters.check(entry)
         pair, facts = checked_pair(entry)
-        filters.check_picture(facts)
+        filters.check_image(facts)
     except RejectedError as error:
-        return Rejected(entry.place, error.reason, error.detail)
+        return Rejected(entry.location, error.reason, error.detail)
     return pair, facts

@@ -1,9 +1,9 @@
-"""SourceFilters of what a source offers, by LAION's measures and the picture's size."""
+"""SourceFilters of what a source offers, by LAION's measures and the image's size."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reimagen_retriever.knowledge_base.image import ImageFacts
 from reimagen_retriever.knowledge_base.pair import RejectedError, SourcePair
-from reimagen_retriever.knowledge_base.picture import PictureFacts
 
 
 class SourceFilters(BaseModel):
@@ -13,7 +13,7 @@ class SourceFilters(BaseModel):
 
     max_unsafe: float | None = Field(default=None, ge=0, le=1, description="Most probability of being unsafe.")
     max_watermark: float | None = Field(default=None, ge=0, le=1, description="Most probability of a watermark.")
-    min_similarity: float | None = Field(default=None, ge=-1, le=1, description="Least cosine of picture and text.")
+    min_similarity: float | None = Field(default=None, ge=-1, le=1, description="Least cosine of image and text.")
     min_size: int = Field(default=0, ge=0, description="Least width and height, in pixels.")
 
     def check(self, pair: SourcePair) -> None:
@@ -26,8 +26,8 @@ class SourceFilters(BaseModel):
         _check("watermark", pair.watermark, most=self.max_watermark)
         _check("similarity", pair.similarity, least=self.min_similarity)
 
-    def check_picture(self, facts: PictureFacts) -> None:
-        """Checks the picture itself, whatever the source says of it.
+    def check_image(self, facts: ImageFacts) -> None:
+        """Checks the image itself, whatever the source says of it.
 
         Raises:
             RejectedError: it is too small.

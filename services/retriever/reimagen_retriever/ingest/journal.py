@@ -32,11 +32,11 @@ class Record(BaseModel):
     complete: bool = Field(description="Whether that was all of the source.")
     shard: Shard | None = Field(description="Where its pairs are; None where there is none.")
     pairs: list[StoredPair] = Field(description="Those that were taken in.")
-    fingerprints: bytes = Field(description="Of their pictures, one after the other.")
+    fingerprints: bytes = Field(description="Of their images, one after the other.")
     rejected: dict[str, int] = Field(description="Reason to the number of entries that were left out.")
 
     def pairs_and_fingerprints(self) -> Iterator[tuple[StoredPair, bytes]]:
-        """Each pair with its picture's fingerprint."""
+        """Each pair with its image's fingerprint."""
         for number, pair in enumerate(self.pairs):
             yield pair, self.fingerprints[number * FINGERPRINT_BYTES : (number + 1) * FINGERPRINT_BYTES]
 

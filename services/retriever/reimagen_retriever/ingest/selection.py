@@ -27,14 +27,14 @@ class Selection:
             if not pair.duplicate_of:
                 self._duplicates.remember(pair.id, fingerprint)
 
-    def choose(self, place: str, identifier: str, fingerprint: bytes) -> str | Rejected:
-        """Takes the pair, telling which one its picture nearly shows again ('': none); or why it is left out."""
+    def choose(self, location: str, identifier: str, fingerprint: bytes) -> str | Rejected:
+        """Takes the pair, telling which one its image nearly shows again ('': none); or why it is left out."""
         digest = _digest(identifier)
         if digest in self._seen:
-            return Rejected(place, "duplicate id", identifier)
+            return Rejected(location, "duplicate id", identifier)
         original = self._duplicates.find(identifier, fingerprint)
         if original and self._drop_duplicates:
-            return Rejected(place, "near-duplicate", f"of {original}")
+            return Rejected(location, "near-duplicate", f"of {original}")
         self._seen.add(digest)
         return original
 

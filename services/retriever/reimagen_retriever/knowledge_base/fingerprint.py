@@ -1,6 +1,6 @@
-"""Near-duplicates: the same picture in another file, size or quality, told by its colors on a coarse grid.
+"""Near-duplicates: the same image in another file, size or quality, told by its colors on a coarse grid.
 
-A fingerprint is the picture's mean color in each of 8 × 8 cells, squashed to a square. Hashes of a bit per cell (dHash,
+A fingerprint is the image's mean color in each of 8 × 8 cells, squashed to a square. Hashes of a bit per cell (dHash,
 pHash) keep neither colors nor contrast, and icons differ in just those: a blue book and an orange one have the same
 bits. docs/training-data.md has the measurements.
 """
@@ -9,40 +9,40 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reimagen_common.pictures import read_picture
+from reimagen_common.images import read_image
 
 GRID = 8
 FARTHEST = 4.0
 """Root mean square difference of two near-duplicates' fingerprints, at most, in 255ths."""
 FARTHEST_OF_SPREAD = 0.25
-"""And at most this share of either one's standard deviation: faint pictures differ little from one another."""
+"""And at most this share of either one's standard deviation: faint images differ little from one another."""
 ROUNDING = 0.5
 """Less than this is always near: rounding to whole colors makes as much."""
 FOLDER = "fingerprints"
 """Of a base's fingerprints, within its data folder."""
 DECODED_SIDE = 64
-"""A picture is decoded no larger for its fingerprint."""
+"""An image is decoded no larger for its fingerprint."""
 
 Fingerprint = NDArray[np.uint8]
 """8 · 8 · 3 colors, 0 to 255."""
 
 
 def fingerprint(data: bytes) -> Fingerprint:
-    """The fingerprint of a picture's file.
+    """The fingerprint of an image's file.
 
     Raises:
-        PictureError: it is no readable picture.
+        ImageError: it is no readable image.
     """
-    return fingerprint_of(read_picture(data, DECODED_SIDE).rgb)
+    return fingerprint_of(read_image(data, DECODED_SIDE).rgb)
 
 
-def fingerprint_of(picture: Image.Image) -> Fingerprint:
-    """The fingerprint of a picture that was decoded to DECODED_SIDE."""
-    return np.asarray(picture.resize((GRID, GRID), Image.Resampling.BOX)).reshape(-1)
+def fingerprint_of(image: Image.Image) -> Fingerprint:
+    """The fingerprint of an image that was decoded to DECODED_SIDE."""
+    return np.asarray(image.resize((GRID, GRID), Image.Resampling.BOX)).reshape(-1)
 
 
 def near_duplicates(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which pictures are near-duplicates of which.
+    """Which images are near-duplicates of which.
 
     Args:
         some: fingerprints, (n, 192).
@@ -66,6 +66,6 @@ def near_duplicates(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArr
 
 
 def spread(fingerprints: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much the cells of fingerprints differ from their picture's mean color: (n, 192) to (n)."""
+    """How much the cells of fingerprints differ from their image's mean color: (n, 192) to (n)."""
     cells = fingerprints.reshape(len(fingerprints), GRID * GRID, 3)
     return np.asarray(np.sqrt(cells.var(axis=1).mean(axis=1)))

@@ -31,9 +31,9 @@ class Holder(BaseModel):
     since: datetime = Field(default_factory=lambda: datetime.now(UTC), description="When it began, UTC.")
 
     def __str__(self) -> str:
-        place = f"pid {self.pid} on {self.host} since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+        location = f"pid {self.pid} on {self.host} since {self.since:%Y-%m-%d %H:%M:%S} UTC"
         hint = f"; it takes changes from others: --address {self.address}" if self.address else ""
-        return f"{self.work} ({place}{hint})"
+        return f"{self.work} ({location}{hint})"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What of a base in an object store is brought to this machine before it is served: all but the pictures.
+"""What of a base in an object store is brought to this machine before it is served: all but the images.
 
 Lucene and FAISS read their files through the system's page cache, at random: a store can't stand in for a disk.
 """
@@ -16,8 +16,8 @@ from reimagen_retriever.knowledge_base.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.leftovers import remove_leftovers
 from reimagen_retriever.knowledge_base.manifest import (
     MANIFEST,
+    ImageStore,
     Manifest,
-    PictureStore,
     Union,
     parse_manifest,
     read_any,
@@ -37,8 +37,8 @@ def mirror_folder(address: str, folder: Path) -> Path:
     return folder.expanduser() / hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
-def mirror(store: PictureStore, folder: Path) -> None:
-    """Makes a folder a knowledge base whose pictures are in a store; what is there already is not brought again.
+def mirror(store: ImageStore, folder: Path) -> None:
+    """Makes a folder a knowledge base whose images are in a store; what is there already is not brought again.
 
     A union becomes a union of what is brought of its parts. Processes that do this at once take turns. If the store
     does not answer, what was brought before is kept.
@@ -61,7 +61,7 @@ def mirror(store: PictureStore, folder: Path) -> None:
         raise Unavailable(f"cannot write to {folder}: {error.strerror}") from error
 
 
-def _bring(store: PictureStore, folder: Path) -> None:
+def _bring(store: ImageStore, folder: Path) -> None:
     manifest = _manifest(store.address)
     if isinstance(manifest, Manifest):
         _bring_base(store, manifest, folder)
@@ -84,7 +84,7 @@ def _bring(store: PictureStore, folder: Path) -> None:
             shutil.rmtree(leftover)
 
 
-def _bring_base(store: PictureStore, manifest: Manifest, folder: Path) -> None:
+def _bring_base(store: ImageStore, manifest: Manifest, folder: Path) -> None:
     manifest = manifest.model_copy(update={"store": store})
     if manifest != _there(folder):
         try:
@@ -100,7 +100,7 @@ def _make(folder: Path, manifest: Manifest | Union) -> None:
         remove_leftovers(folder)
 
 
-def _go_on_with_what_is_there(store: PictureStore, folder: Path, error: Unavailable) -> None:
+def _go_on_with_what_is_there(store: ImageStore, folder: Path, error: Unavailable) -> None:
     there = _there(folder)
     if there is None:
         raise error

@@ -57,9 +57,9 @@ def _encoder(base: KnowledgeBase, made: Vectors) -> Encoder:
         raise InvalidArgument(
             f"this knowledge base has vectors, and each pair that is added needs one: {error.message}", field="pairs"
         ) from error
-    if made.of == "pictures" and not encoder.pictures_too:
+    if made.of == "images" and not encoder.images_too:
         raise InvalidArgument(
-            f"this knowledge base has vectors of pictures that were given, and {made.encoder} has no vision_model.onnx "
+            f"this knowledge base has vectors of images that were given, and {made.encoder} has no vision_model.onnx "
             "to make more: build it anew with the pairs, and give the vectors of all (`vectors --given`)",
             field="pairs",
         )
@@ -75,14 +75,14 @@ def _encoded_each(encoder: Encoder, made: Vectors, puts: Sequence[Put], rejectio
     except RejectedError as error:
         if len(puts) > 1:
             return [vector for put in puts for vector in _encoded_each(encoder, made, [put], rejections)]
-        rejections.add(Rejected(puts[0].pair.place, error.reason, error.detail))
+        rejections.add(Rejected(puts[0].pair.location, error.reason, error.detail))
         return [None]
 
 
 def _encoded(encoder: Encoder, made: Vectors, puts: Sequence[Put]) -> Encoded:
     try:
         if made.of == "texts":
-            return encoder.texts([put.pair.text for put in puts], "document")
-        return encoder.pictures([put.pair.image for put in puts])
+            return encoder.texts([put.pair.caption for put in puts], "document")
+        return encoder.images([put.pair.image for put in puts])
     except Exception as error:  # Pillow's decoders and onnxruntime raise whatever they stumble upon.
         raise RejectedError("cannot be encoded", str(error) or type(error).__name__) from error

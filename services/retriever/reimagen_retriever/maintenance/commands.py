@@ -26,21 +26,21 @@ def compact(knowledge_base: KnowledgeBaseFolder) -> None:
         manifest = compacting.compact(knowledge_base)
         typer.echo(
             f"{knowledge_base}: {manifest.pairs:,} pairs, {before / 1e6:,.1f} MB before, "
-            f"{_bytes(knowledge_base) / 1e6:,.1f} MB now, generation {manifest.generation}"
+            f"{_bytes(knowledge_base) / 1e6:,.1f} MB now, revision {manifest.revision}"
         )
 
 
 def verify(knowledge_base: KnowledgeBaseFolder) -> None:
     """Check every pair against its checksum, and all counts; exit with 2 if anything is damaged.
 
-    A service may go on serving and writing meanwhile. What is damaged is told by its place on standard output.
+    A service may go on serving and writing meanwhile. What is damaged is told by its location on standard output.
     """
     with report_errors():
         manifest, damages = verified(knowledge_base)
         for damage in damages:
-            typer.echo(f"{damage.place}: {damage.what}")
+            typer.echo(f"{damage.location}: {damage.what}")
         end = f"{len(damages):,} damages" if damages else "all is as it was written"
-        typer.echo(f"{knowledge_base}: {manifest.pairs:,} pairs of generation {manifest.generation}, {end}")
+        typer.echo(f"{knowledge_base}: {manifest.pairs:,} pairs of revision {manifest.revision}, {end}")
         if damages:
             raise typer.Exit(2)
 
@@ -56,7 +56,7 @@ def snapshot(
     """
     with report_errors():
         manifest = snapshots.snapshot(knowledge_base, destination)
-        typer.echo(f"{destination}: {manifest.pairs:,} pairs, generation {manifest.generation}")
+        typer.echo(f"{destination}: {manifest.pairs:,} pairs, revision {manifest.revision}")
 
 
 def restore(
@@ -71,14 +71,14 @@ def restore(
     """
     with report_errors():
         manifest = snapshots.restore(snapshot, knowledge_base)
-        typer.echo(f"{knowledge_base}: {manifest.pairs:,} pairs, generation {manifest.generation}")
+        typer.echo(f"{knowledge_base}: {manifest.pairs:,} pairs, revision {manifest.revision}")
 
 
 def union(
     folder: Annotated[Path, typer.Argument(metavar="UNION_DIR", help="Where to: a new folder, or a union to replace.")],
     parts: Annotated[list[Path], typer.Argument(metavar="KB_DIR...", help="The knowledge bases, two or more.")],
     near_duplicates: Annotated[
-        bool, typer.Option(help="Look for nearly the same pictures in different bases, of which the best is shown.")
+        bool, typer.Option(help="Look for nearly the same images in different bases, of which the best is shown.")
     ] = True,
 ) -> None:
     """Make several knowledge bases one, for reading: `serve UNION_DIR`, `search`, `describe`, `neighbors`.
@@ -91,9 +91,7 @@ def union(
     """
     with report_errors():
         manifest = unite(folder, parts, near_duplicates=near_duplicates)
-        typer.echo(
-            f"{folder}: {len(parts)} knowledge bases, {manifest.pairs:,} pairs, generation {manifest.generation}"
-        )
+        typer.echo(f"{folder}: {len(parts)} knowledge bases, {manifest.pairs:,} pairs, revision {manifest.revision}")
         made = read_any(folder)
         if isinstance(made, Union) and made.duplicates:
             typer.echo(f"  {len(made.duplicates):,} near-duplicates of pairs of other bases, marked as such")

@@ -1,4 +1,4 @@
-"""Writing a base anew without the pictures of pairs that were removed or replaced."""
+"""Writing a base anew without the images of pairs that were removed or replaced."""
 
 import hashlib
 import secrets
@@ -14,7 +14,6 @@ from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.dedup.duplicates import DuplicateFinder
 from reimagen_retriever.dedup.fingerprint_index import (
     ADDED,
-    FOLDER,
     AddedFingerprints,
     FingerprintWriter,
     KeptFingerprints,
@@ -22,12 +21,12 @@ from reimagen_retriever.dedup.fingerprint_index import (
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.checksums import checksums
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.fingerprint import fingerprint
+from reimagen_retriever.knowledge_base.fingerprint import FOLDER, fingerprint
 from reimagen_retriever.knowledge_base.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.knowledge_base.image import ImageFacts
 from reimagen_retriever.knowledge_base.leftovers import remove_leftovers
 from reimagen_retriever.knowledge_base.manifest import FORMAT_VERSION, Manifest, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
-from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import ShardWriter
 from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
 from reimagen_retriever.vectors.carry import carry_vectors
@@ -70,7 +69,7 @@ def compact(knowledge_base: Path) -> Manifest:
 def _rewritten(base: KnowledgeBase, old_folder: Path, folder: Path) -> Manifest:
     analysis = base.manifest.analysis
     licenses: Counter[str] = Counter()
-    # As a build has it, so that the same pairs in the same order give the same generation.
+    # As a build has it, so that the same pairs in the same order give the same revision.
     content = hashlib.sha256(f"format {FORMAT_VERSION}\n{analysis.model_dump_json()}\n".encode())
     finder, known = DuplicateFinder(), _known_fingerprints(base, old_folder)
     folder.mkdir()
@@ -83,12 +82,12 @@ def _rewritten(base: KnowledgeBase, old_folder: Path, folder: Path) -> Manifest:
         for document in base.index.in_order():
             old = base.index.pair(document)
             pair = _read(base, old)
-            its_fingerprint = known.of(old.place) or fingerprint(pair.image).tobytes()
+            its_fingerprint = known.of(old.position) or fingerprint(pair.image).tobytes()
             pair = replace(pair, duplicate_of=finder.find(pair.id, its_fingerprint))
-            stored = shards.add(pair, PictureFacts(old.media_type, old.width, old.height))
-            fingerprints.add(stored.id, stored.place, its_fingerprint)
+            stored = shards.add(pair, ImageFacts(old.media_type, old.width, old.height))
+            fingerprints.add(stored.id, stored.position, its_fingerprint)
             if stored.sha256 != old.sha256:
-                raise DamagedError(f"the picture of {old.id} is not what was added")
+                raise DamagedError(f"the image of {old.id} is not what was added")
             index.add(stored)
             licenses[stored.license] += 1
             content.update(stored.model_dump_json().encode())
@@ -99,7 +98,7 @@ def _rewritten(base: KnowledgeBase, old_folder: Path, folder: Path) -> Manifest:
     for made in (folder / "shards", folder / "lucene", kept, folder):
         sync_folder(made)
     now = {
-        "generation": content.hexdigest()[:16],
+        "revision": content.hexdigest()[:16],
         "folder": folder.name,
         "created": datetime.now(UTC),
         "pairs": licenses.total(),
@@ -119,9 +118,9 @@ def _known_fingerprints(base: KnowledgeBase, folder: Path) -> KeptFingerprints:
 
 def _read(base: KnowledgeBase, pair: StoredPair) -> SourcePair:
     return SourcePair(
-        place=pair.id,
+        location=pair.id,
         id=pair.id,
-        text=pair.contents,
+        caption=pair.caption,
         image=base.images.read(pair),
         source=pair.source,
         license=pair.license,

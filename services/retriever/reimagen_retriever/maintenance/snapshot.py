@@ -63,7 +63,7 @@ def _kept(knowledge_base: Path, destination: Path) -> Manifest:
     base = KnowledgeBase.open_together(destination, kept)
     base.close()
     duplicates = union.duplicates
-    if duplicates is not None and [part.generation for part in union.parts] != [part.generation for part in base.parts]:
+    if duplicates is not None and [part.revision for part in union.parts] != [part.revision for part in base.parts]:
         duplicates = duplicates_across(kept)
     write_manifest(destination, union_of(names, base.parts, duplicates))
     return united(base.parts, duplicates or {})

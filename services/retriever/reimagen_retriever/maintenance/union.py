@@ -20,7 +20,7 @@ def unite(folder: Path, parts: Sequence[Path], *, near_duplicates: bool = True) 
     Args:
         folder: A new one, or a union to be replaced.
         parts: The bases, which stay where they are. Relative ones may be moved together with the folder.
-        near_duplicates: Whether to look for nearly the same pictures in different bases, of which searches then show
+        near_duplicates: Whether to look for nearly the same images in different bases, of which searches then show
             the best alone; each pair is looked for in each base before its own.
 
     Returns:
@@ -55,7 +55,7 @@ def union_of(folders: Sequence[str], parts: Sequence[Manifest], duplicates: dict
         duplicates: See `Union`.
     """
     known = zip(folders, parts, strict=True)
-    named = [Part(folder=name, generation=manifest.generation) for name, manifest in known]
+    named = [Part(folder=name, revision=manifest.revision) for name, manifest in known]
     return Union(parts=named, duplicates=duplicates)
 
 

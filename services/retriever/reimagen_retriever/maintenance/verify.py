@@ -40,7 +40,7 @@ def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
     for part in union.parts:
         manifest, of_part = _verify_base(knowledge_base / part.folder)
         manifests.append(manifest)
-        found += [Damage(f"{part.folder}, {damage.place}", damage.what) for damage in of_part]
+        found += [Damage(f"{part.folder}, {damage.location}", damage.what) for damage in of_part]
     if not found:
         KnowledgeBase.open(knowledge_base).close()
     return united(manifests, union.duplicates or {}), found
@@ -97,17 +97,17 @@ def _pairs(knowledge_base: Path, base: KnowledgeBase) -> Iterator[Damage]:
 
 def _damages(base: KnowledgeBase, pair: StoredPair, members: dict[int, int] | None) -> Iterator[str]:
     if members is not None and members.get(pair.offset) != pair.length:
-        yield "no member of the tar is where its picture should be"
+        yield "no member of the tar is where its image should be"
     try:
         digest = hashlib.sha256(base.images.read(pair)).hexdigest()
     except (DamagedError, OSError) as error:
-        yield f"its picture can't be read: {error}"
+        yield f"its image can't be read: {error}"
         return
     except KeyError:
         yield "its shard is none of the base's"
         return
     if digest != pair.sha256:
-        yield "its picture is not what was added"
+        yield "its image is not what was added"
 
 
 def _appended(folder: Path, base: KnowledgeBase) -> Iterator[Damage]:
@@ -120,7 +120,7 @@ def _appended(folder: Path, base: KnowledgeBase) -> Iterator[Damage]:
                 yield Damage(f"{added}, {record.id}", "its vector is not what was added; make the vectors anew")
     for record in read_appended(folder / ADDED, RECORD_BYTES, 0, base.appended.get(ADDED, 0)):
         if not record.intact:
-            what = "its picture's fingerprint is not what was added; `compact` makes the fingerprints anew"
+            what = "its image's fingerprint is not what was added; `compact` makes the fingerprints anew"
             yield Damage(f"{ADDED}, {record.id}", what)
 
 

@@ -64,7 +64,7 @@ def read_captions(index: BM25Index, documents: Sequence[int]) -> Captions:
     with progress_bar(len(documents), "reading captions", "pairs") as progress:
         for first in range(0, len(documents), _AT_ONCE):
             for pair in index.read(documents[first : first + _AT_ONCE]):
-                terms = index.terms(pair.contents)
+                terms = index.terms(pair.caption)
                 said.extend([numbers.setdefault(term, len(numbers)) for term in terms])
                 lengths.append(len(terms))
                 ids.append(pair.id.encode())

@@ -26,20 +26,20 @@ class Found:
     pair: StoredPair
     neighbors: tuple[StoredPair, ...]
     near_duplicates: int
-    """How many pairs were left out because they show the same picture."""
+    """How many pairs were left out because they show the same image."""
     broken: str = ""
-    """Why the pair's own picture can't be read; such a pair has no neighbors."""
+    """Why the pair's own image can't be read; such a pair has no neighbors."""
 
 
 class Fingerprints:
-    """The fingerprints of a knowledge base's pictures, kept as long as memory allows; safe to use from many threads."""
+    """The fingerprints of a knowledge base's images, kept as long as memory allows; safe to use from many threads."""
 
     def __init__(self, base: KnowledgeBase) -> None:
         self._base = base
         self._kept = lru_cache(_KEPT_FINGERPRINTS)(self._read)
 
     def of(self, pair: StoredPair) -> Fingerprint | str:
-        """The fingerprint of the pair's picture, or what is wrong with the picture."""
+        """The fingerprint of the pair's image, or what is wrong with the image."""
         return self._kept(pair)
 
     def _read(self, pair: StoredPair) -> Fingerprint | str:
@@ -59,7 +59,7 @@ class NeighborFinder:
         captions: Of the base.
         k: How many neighbors at most.
         relevance: See `BM25Index.search`.
-        pool: What ranks captions and decodes pictures.
+        pool: What ranks captions and decodes images.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class NeighborFinder:
         found: dict[str, Found] = {}
         waiting, k = list(pairs), self._k + 2
         while waiting:
-            queries = [pair.contents[:MAXIMUM_QUERY_CHARACTERS] for pair in waiting]
+            queries = [pair.caption[:MAXIMUM_QUERY_CHARACTERS] for pair in waiting]
             hits = self._ranking.search(queries, k, self._relevance)
             chosen = list(self._pool.map(self._choose, waiting, hits))
             found |= {each.pair.id: each for each in chosen}

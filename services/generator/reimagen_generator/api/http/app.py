@@ -18,9 +18,9 @@ from reimagen_generator.engine.engine import State
 from reimagen_generator.generation.service import Generator
 
 _DESCRIPTION: Final = """
-Draws pictures that are grounded on the (image, text) pairs of a knowledge base. `POST /v1/images/generations` speaks
-OpenAI's dialect, so that OpenAI's clients work against `/v1`; the answer carries the pairs beside the pictures, and so
-does each picture's own file.
+Draws images that are grounded on the (image, text) pairs of a knowledge base. `POST /v1/images/generations` speaks
+OpenAI's dialect, so that OpenAI's clients work against `/v1`; the answer carries the pairs beside the images, and so
+does each image's own file.
 """
 
 

@@ -46,7 +46,7 @@ def test_a_pairs_own_square_is_its_middle_without_bars(size: tuple[int, int]) ->
     assert cropped(file(picture), 65)[0] == "webp"
 
 
-def test_transparent_and_turned_pictures_are_read_as_they_are_seen() -> None:
+def test_transparent_and_turned_images_are_read_as_they_are_seen() -> None:
     clear = Image.new("RGBA", (10, 10), (0, 0, 0, 0))
     assert (pixels(cropped(file(clear), 8)[1]) == 255).all()
     lying = Image.new("RGB", (40, 20), "red")
@@ -69,7 +69,7 @@ RECODED: dict[str, Callable[[Image.Image], bytes]] = {
 
 
 @pytest.mark.parametrize("recode", RECODED.values(), ids=RECODED)
-def test_a_near_duplicate_is_the_same_picture_in_another_file(recode: Callable[[Image.Image], bytes]) -> None:
+def test_a_near_duplicate_is_the_same_image_in_another_file(recode: Callable[[Image.Image], bytes]) -> None:
     pictures = [colors(seed, (120, 90)) for seed in range(12)]
     prints = np.stack([fingerprint(file(picture)) for picture in pictures])
     again = np.stack([fingerprint(recode(picture)) for picture in pictures])

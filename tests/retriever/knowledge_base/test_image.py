@@ -10,31 +10,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, read_picture
+from reimagen_common.images import MAXIMUM_IMAGE_BYTES, read_image
 from reimagen_retriever.knowledge_base.fingerprint import fingerprint
+from reimagen_retriever.knowledge_base.image import ImageFacts, image_to_store
 from reimagen_retriever.knowledge_base.pair import RejectedError
-from reimagen_retriever.knowledge_base.picture import PictureFacts, picture_to_store
 
 
-def facts_of(data: bytes) -> PictureFacts:
+def facts_of(data: bytes) -> ImageFacts:
     """What a file is that is stored as it came."""
-    stored, facts = picture_to_store(data)
+    stored, facts = image_to_store(data)
     assert stored == data
     return facts
 
 
 @pytest.mark.parametrize(("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")])
-def test_what_a_picture_is(picture: Callable[..., bytes], kind: str, media_type: str) -> None:
-    assert facts_of(picture(size=(8, 6), kind=kind)) == PictureFacts(media_type, 8, 6)  # type: ignore[arg-type]
+def test_what_a_image_is(image: Callable[..., bytes], kind: str, media_type: str) -> None:
+    assert facts_of(image(size=(8, 6), kind=kind)) == ImageFacts(media_type, 8, 6)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"])
 def test_other_types_are_stored_as_png(kind: str) -> None:
     data = noisy(kind)
-    stored, facts = picture_to_store(data)
-    assert facts == PictureFacts("image/png", 64, 64)
-    assert read_picture(stored).format == "PNG"
-    assert read_picture(stored).rgb.tobytes() == read_picture(data).rgb.tobytes()
+    stored, facts = image_to_store(data)
+    assert facts == ImageFacts("image/png", 64, 64)
+    assert read_image(stored).format == "PNG"
+    assert read_image(stored).rgb.tobytes() == read_image(data).rgb.tobytes()
     assert facts.fingerprint == fingerprint(stored).tobytes()
 
 
@@ -42,16 +42,16 @@ def test_what_would_be_too_large_as_png_is_stored_as_jpeg() -> None:
     file = io.BytesIO()
     size = (1_600, 1_000)
     Image.merge("RGB", [Image.effect_noise(size, 80) for _ in range(3)]).save(file, "AVIF", quality=60, speed=10)
-    stored, facts = picture_to_store(file.getvalue())
-    assert facts == PictureFacts("image/jpeg", *size)
-    assert len(stored) <= MAXIMUM_PICTURE_BYTES
-    assert read_picture(stored).format == "JPEG"
+    stored, facts = image_to_store(file.getvalue())
+    assert facts == ImageFacts("image/jpeg", *size)
+    assert len(stored) <= MAXIMUM_IMAGE_BYTES
+    assert read_image(stored).format == "JPEG"
 
 
 def test_types_that_are_not_read_are_named() -> None:
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
-    with pytest.raises(RejectedError, match="unsupported picture type: HEIC; convert it"):
-        picture_to_store(heic)
+    with pytest.raises(RejectedError, match="unsupported image type: HEIC; convert it"):
+        image_to_store(heic)
 
 
 def noisy(kind: str) -> bytes:
@@ -62,15 +62,15 @@ def noisy(kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.9])
-def test_a_picture_that_is_cut_off_is_broken(kind: str, kept: float) -> None:
+def test_a_image_that_is_cut_off_is_broken(kind: str, kept: float) -> None:
     data = noisy(kind)
-    with pytest.raises(RejectedError, match="broken picture"):
+    with pytest.raises(RejectedError, match="broken image"):
         facts_of(data[: int(len(data) * kept)])
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=2_000))
-def test_bytes_that_are_no_picture_are_refused_and_nothing_else_happens(data: bytes) -> None:
+def test_bytes_that_are_no_image_are_refused_and_nothing_else_happens(data: bytes) -> None:
     with pytest.raises(RejectedError):
         facts_of(data)
 
@@ -105,8 +105,8 @@ def test_a_bomb_is_refused_before_it_is_decoded(side: int) -> None:
 
 
 def test_a_large_file_is_refused() -> None:
-    with pytest.raises(RejectedError, match="picture file too large"):
-        facts_of(b"x" * (MAXIMUM_PICTURE_BYTES + 1))
+    with pytest.raises(RejectedError, match="image file too large"):
+        facts_of(b"x" * (MAXIMUM_IMAGE_BYTES + 1))
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
@@ -128,6 +128,6 @@ def test_a_bomb_in_what_a_png_says_of_itself_is_refused(kind: bytes) -> None:
         tracemalloc.stop()
 
 
-def test_the_fingerprint_is_that_of_the_file(picture: Callable[..., bytes]) -> None:
-    for data in (noisy("PNG"), noisy("JPEG"), noisy("WEBP"), picture(size=(700, 300), kind="JPEG")):
+def test_the_fingerprint_is_that_of_the_file(image: Callable[..., bytes]) -> None:
+    for data in (noisy("PNG"), noisy("JPEG"), noisy("WEBP"), image(size=(700, 300), kind="JPEG")):
         assert facts_of(data).fingerprint == fingerprint(data).tobytes()

@@ -1,7 +1,7 @@
 """What the judge learns from: every entity in every style on every scene, and what a generator makes of it.
 
-Unlike training pictures, these are made as varied as can be: of all sizes, anywhere, turned, of another color, blurred,
-noisy, off in color, one half of two entities. Pictures as they are composed for the generator are kept for measuring.
+Unlike training images, these are made as varied as can be: of all sizes, anywhere, turned, of another color, blurred,
+noisy, off in color, one half of two entities. Images as they are composed for the generator are kept for measuring.
 """
 
 import io
@@ -18,31 +18,31 @@ from reimagen_demo.art.entities import Entity
 from reimagen_demo.art.icons import STYLES, Art
 from reimagen_demo.scenes.registry import SCENES, Scene, Time, Weather
 from reimagen_demo.scenes.weather import fall, light_scene, light_thing
-from reimagen_evaluation.features.network import Pictures
+from reimagen_evaluation.features.network import Images
 from reimagen_evaluation.judges.classifier_training import Labelled
-from reimagen_evaluation.judges.judge import Picture
+from reimagen_evaluation.judges.judge import Pixels
 from reimagen_evaluation.judges.squares import halves, to_side
 
 _SCENES_KEPT = 150
 """Instances of each scene; the measured ones are others."""
 _VARIED = 0.65
-"""Share of pictures that are as varied as can be; the others show an entity plainly."""
+"""Share of images that are as varied as can be; the others show an entity plainly."""
 _RECOLORED = 0.08
-"""Share of things in varied pictures that have another color."""
+"""Share of things in varied images that have another color."""
 _PLAIN_BEFORE = 600
 """Batches over which that share rises from nothing: what is easy is learned first."""
 
 
 @dataclass(frozen=True)
 class Light:
-    """The time of day and the weather, where a picture has one."""
+    """The time of day and the weather, where an image has one."""
 
     time: Time | None = None
     weather: Weather | None = None
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:
-        """Of a fifth of the pictures, one that the scene takes."""
+        """Of a fifth of the images, one that the scene takes."""
         kind = rng.random()
         if kind < 0.1 and scene.times:
             return cls(time=scene.times[rng.integers(len(scene.times))])
@@ -51,7 +51,7 @@ class Light:
         return cls()
 
 
-class JudgePictures:
+class JudgeImages:
     """Batches by their number, each a function of the seed and that number alone."""
 
     def __init__(self, art: Art, known: tuple[Entity, ...], side: int, batch_size: int, seed: int) -> None:
@@ -76,20 +76,20 @@ class JudgePictures:
         scenes = rng.integers(len(SCENES), size=self.batch_size)
         varied = rng.random(self.batch_size) < _VARIED * min(1.0, number / _PLAIN_BEFORE)
         draw = {False: self._plain, True: self._varied}
-        pictures = [draw[bool(v)](rng, int(e), int(s)) for v, e, s in zip(varied, entities, scenes, strict=True)]
-        off_color = np.where(varied[:, None, None, None], _off_color(rng, np.stack(pictures)), pictures)
+        images = [draw[bool(v)](rng, int(e), int(s)) for v, e, s in zip(varied, entities, scenes, strict=True)]
+        off_color = np.where(varied[:, None, None, None], _off_color(rng, np.stack(images)), images)
         return Labelled(off_color, entities.astype(np.int32), scenes.astype(np.int32))
 
-    def _plain(self, rng: np.random.Generator, entity: int, place: int) -> Picture:
-        picture = self._scenes[place][rng.integers(_SCENES_KEPT)].copy()
+    def _plain(self, rng: np.random.Generator, entity: int, place: int) -> Pixels:
+        image = self._scenes[place][rng.integers(_SCENES_KEPT)].copy()
         sprite = self._sprites[entity][rng.integers(len(STYLES))]
         x, scale = 0.5 + rng.uniform(-0.15, 0.15), rng.uniform(0.4, 0.8)
-        self._put(rng, picture, sprite, SCENES[place], Light(), x, scale, tilted=0.0)
-        return np.asarray(picture)
+        self._put(rng, image, sprite, SCENES[place], Light(), x, scale, tilted=0.0)
+        return np.asarray(image)
 
-    def _varied(self, rng: np.random.Generator, entity: int, place: int) -> Picture:
+    def _varied(self, rng: np.random.Generator, entity: int, place: int) -> Pixels:
         scene, light = SCENES[place], Light.draw(rng, SCENES[place])
-        picture = light_scene(self._scenes[place][rng.integers(_SCENES_KEPT)].copy(), light.time, light.weather)
+        image = light_scene(self._scenes[place][rng.integers(_SCENES_KEPT)].copy(), light.time, light.weather)
         is_right, kind = int(rng.integers(2)), rng.random()
         if kind < 0.7:
             x = 0.5 + rng.uniform(-0.15, 0.15) if rng.random() < 0.6 else rng.uniform(0.22, 0.78)
@@ -103,16 +103,16 @@ class JudgePictures:
                 for e, x in zip((entity, other), xs, strict=True)
             ]
         for number, x, scale in shown:
-            self._put(rng, picture, self._sprites[number][rng.integers(len(STYLES))], scene, light, x, scale)
-        fall(picture, Random(int(rng.integers(2**32))), light.weather)
+            self._put(rng, image, self._sprites[number][rng.integers(len(STYLES))], scene, light, x, scale)
+        fall(image, Random(int(rng.integers(2**32))), light.weather)
         if kind >= 0.78:
-            picture = Image.fromarray(to_side([halves(np.asarray(picture))[is_right]], self.side)[0])
-        return np.asarray(_worn(rng, picture))
+            image = Image.fromarray(to_side([halves(np.asarray(image))[is_right]], self.side)[0])
+        return np.asarray(_worn(rng, image))
 
     def _put(
         self,
         rng: np.random.Generator,
-        picture: Image.Image,
+        image: Image.Image,
         sprite: Image.Image,
         scene: Scene,
         light: Light,
@@ -137,34 +137,34 @@ class JudgePictures:
         left, top = round(x * self.side - sprite.width / 2), round(y * self.side - sprite.height / 2)
         if scene.ground is not None and rng.random() < 0.7:
             shadow = _SHADOW.resize((round(1.15 * sprite.width), max(2, round(0.2 * sprite.width))))
-            picture.paste((20, 16, 40), (left - sprite.width // 13, top + sprite.height - shadow.height // 2), shadow)
-        picture.paste(sprite, (left, top), sprite)
+            image.paste((20, 16, 40), (left - sprite.width // 13, top + sprite.height - shadow.height // 2), shadow)
+        image.paste(sprite, (left, top), sprite)
 
 
-def _worn(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
-    """Less sharp, now and then, as small networks, enlargement and JPEG leave pictures."""
+def _worn(rng: np.random.Generator, image: Image.Image) -> Image.Image:
+    """Less sharp, now and then, as small networks, enlargement and JPEG leave images."""
     if rng.random() < 0.2:
-        side = int(rng.integers(picture.width // 3, picture.width))
-        small = picture.resize((side, side), Image.Resampling.BOX)
-        picture = small.resize(picture.size, Image.Resampling.BICUBIC)
+        side = int(rng.integers(image.width // 3, image.width))
+        small = image.resize((side, side), Image.Resampling.BOX)
+        image = small.resize(image.size, Image.Resampling.BICUBIC)
     if rng.random() < 0.25:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.3)))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.3)))
     if rng.random() < 0.15:
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=int(rng.integers(30, 90)))
-        picture = Image.open(buffer).convert("RGB")
-    return picture
+        image.save(buffer, "JPEG", quality=int(rng.integers(30, 90)))
+        image = Image.open(buffer).convert("RGB")
+    return image
 
 
-def _off_color(rng: np.random.Generator, pictures: Pictures) -> Pictures:
-    """Each picture with its channels scaled and shifted, some under a colored haze, some noisy."""
-    one, each = (len(pictures), 1, 1, 1), (len(pictures), 1, 1, 3)
+def _off_color(rng: np.random.Generator, images: Images) -> Images:
+    """Each image with its channels scaled and shifted, some under a colored haze, some noisy."""
+    one, each = (len(images), 1, 1, 1), (len(images), 1, 1, 3)
     gain = rng.uniform(0.88, 1.12, each) * rng.uniform(0.75, 1.15, one)
     shift = rng.uniform(-12, 12, each)
     haze = np.where(rng.random(one) < 0.1, rng.uniform(0, 0.4, one), 0)
     noise = np.where(rng.random(one) < 0.35, rng.uniform(0, 14, one), 0)
-    off = (pictures * gain + shift) * (1 - haze) + haze * rng.uniform(0, 255, each)
-    off += noise * rng.standard_normal(pictures.shape, np.float32)
+    off = (images * gain + shift) * (1 - haze) + haze * rng.uniform(0, 255, each)
+    off += noise * rng.standard_normal(images.shape, np.float32)
     return np.asarray(np.clip(np.round(off), 0, 255), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Pictures made of the art: plain ones for the knowledge base, and what training pictures are composed of."""
+"""Images made of the art: plain ones for the knowledge base, and what training images are composed of."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,35 +8,35 @@ from PIL import Image
 
 from reimagen_demo.art.entities import Entity, by_code
 from reimagen_demo.art.icons import STYLES, Art, Style, cached
-from reimagen_demo.art.pairs import PAIR_FILL, PAIR_SIDE, PairId, pair_picture
+from reimagen_demo.art.pairs import PAIR_FILL, PAIR_SIDE, PairId, pair_image
 from reimagen_demo.scenes.registry import Scene
 
-__all__ = ["PAIR_SIDE", "ArtPictures", "PairPictures"]
+__all__ = ["PAIR_SIDE", "ArtImages", "PairImages"]
 
 
 @dataclass(frozen=True)
-class PairPictures:
-    """The knowledge base's pictures: a drawing in the middle of a plain pale background, `PAIR_SIDE` square."""
+class PairImages:
+    """The knowledge base's images: a drawing in the middle of a plain pale background, `PAIR_SIDE` square."""
 
     art: Art
 
     def file(self, entity: Entity, style: Style) -> Path:
         """The cached PNG, drawn if it is missing."""
-        path = self.art.folder / "pictures" / style.name / f"{entity.code}.png"
+        path = self.art.folder / "images" / style.name / f"{entity.code}.png"
         return cached(path, lambda: self.draw(entity, style))
 
     def draw(self, entity: Entity, style: Style) -> Image.Image:
-        """The picture, RGB, drawn anew."""
+        """The image, RGB, drawn anew."""
         sprite = self.art.draw(entity, style, round(PAIR_FILL * PAIR_SIDE), canvas=PAIR_SIDE)
-        return pair_picture(sprite, entity.code, style.name)
+        return pair_image(sprite, entity.code, style.name)
 
 
-class ArtPictures:
+class ArtImages:
     """What a composer takes from the art itself: every drawing at any size, every scene anew."""
 
     def __init__(self, art: Art) -> None:
         self._art = art
-        self._pairs = PairPictures(art)
+        self._pairs = PairImages(art)
         self._styles = {style.name: style for style in STYLES}
 
     def sprite(self, entity: Entity, style: str, side: int) -> Image.Image:
@@ -48,8 +48,8 @@ class ArtPictures:
         return scene.render(rng, side)
 
     def pair(self, pair: PairId) -> Image.Image:
-        """A picture of the knowledge base, RGB."""
+        """An image of the knowledge base, RGB."""
         if pair.scene:
             return pair.scene.render(Random(f"{pair.scene.phrase} {pair.number}"), PAIR_SIDE)
-        with Image.open(self._pairs.file(by_code()[pair.code], self._styles[pair.style])) as picture:
-            return picture.convert("RGB")
+        with Image.open(self._pairs.file(by_code()[pair.code], self._styles[pair.style])) as image:
+            return image.convert("RGB")

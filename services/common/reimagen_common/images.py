@@ -1,4 +1,4 @@
-"""What a readable picture is, for both services: which files are decoded, their limits, and how they become RGB."""
+"""What a readable image is, for both services: which files are decoded, their limits, and how they become RGB."""
 
 import io
 import warnings
@@ -10,17 +10,17 @@ from typing import Final
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, UnidentifiedImageError
 
-MAXIMUM_PICTURE_BYTES: Final = 4 * 1024 * 1024
-MAXIMUM_PICTURE_PIXELS: Final = 64_000_000
+MAXIMUM_IMAGE_BYTES: Final = 4 * 1024 * 1024
+MAXIMUM_IMAGE_PIXELS: Final = 64_000_000
 READABLE_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 READABLE_NAMES: Final = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 or PPM"
-PICTURE_ENDINGS: Final = (
+IMAGE_ENDINGS: Final = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".webp", ".gif", ".bmp", ".dib"),
     *(".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
-"""Lower-case endings of files that are expected to be readable pictures."""
+"""Lower-case endings of files that are expected to be readable images."""
 UNREADABLE_ENDINGS: Final = (".heic", ".heif", ".hif", ".jxl", ".svg", ".psd")
-"""Of pictures that are not decoded, but reported as such."""
+"""Of images that are not decoded, but reported as such."""
 
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
@@ -38,8 +38,8 @@ _TURNS: Final = {
 }
 
 
-class PictureError(ValueError):
-    """A file that is no readable picture.
+class ImageError(ValueError):
+    """A file that is no readable image.
 
     Args:
         reason: A short phrase, by which such files are counted.
@@ -54,47 +54,47 @@ class PictureError(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture file."""
+    """A decoded image file."""
 
     format: str
     """One of READABLE_FORMATS."""
     width: int
-    """As the file has it, before the picture is turned upright."""
+    """As the file has it, before the image is turned upright."""
     height: int
     rgb: Image.Image
-    """The first picture of the file, upright, over white."""
+    """The first image of the file, upright, over white."""
 
 
-def read_picture(data: bytes, side: int | None = None) -> Picture:
-    """Decode a whole picture file, reduced to at most `side` pixels a side.
+def read_image(data: bytes, side: int | None = None) -> Picture:
+    """Decode a whole image file, reduced to at most `side` pixels a side.
 
-    A JPEG file may hold further pictures after the first (MPO); the first one counts, as of animations.
+    A JPEG file may hold further images after the first (MPO); the first one counts, as of animations.
 
     Raises:
-        PictureError: the file is of another type, is broken, or has more than 64 megapixels.
+        ImageError: the file is of another type, is broken, or has more than 64 megapixels.
     """
     try:
         with warnings.catch_warnings():
             # Pillow warns of sizes that are refused below, and of harmless flaws in metadata.
             warnings.simplefilter("ignore")
-            with _opened(data) as picture:
-                width, height = picture.size
-                if width * height > MAXIMUM_PICTURE_PIXELS:
+            with _opened(data) as image:
+                width, height = image.size
+                if width * height > MAXIMUM_IMAGE_PIXELS:
                     raise _too_many_pixels(f"{width:,} x {height:,} pixels")
-                return Picture(picture.format or "", width, height, _upright_rgb(picture, side))
-    except PictureError:
+                return Picture(image.format or "", width, height, _upright_rgb(image, side))
+    except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(str(error)) from error
     except UnidentifiedImageError as error:
-        raise PictureError(*_unknown(data)) from error
+        raise ImageError(*_unknown(data)) from error
     except Exception as error:  # Pillow's decoders raise many kinds of errors on broken files.
-        raise PictureError("broken picture", str(error) or type(error).__name__) from error
+        raise ImageError("broken image", str(error) or type(error).__name__) from error
 
 
 def _opened(data: bytes) -> Image.Image:
     if data.startswith(b"\xff\xd8\xff"):
-        # Not by Image.open, which takes a JPEG file of several pictures (MPO) for another format.
+        # Not by Image.open, which takes a JPEG file of several images (MPO) for another format.
         return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     if data.startswith(_PNG_START):
         data = b"".join([_PNG_START, *_pixel_chunks(data)])
@@ -102,7 +102,7 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _pixel_chunks(data: bytes) -> Iterator[bytes]:
-    """The chunks of a PNG file that its picture depends on: texts and profiles may inflate beyond any limit."""
+    """The chunks of a PNG file that its image depends on: texts and profiles may inflate beyond any limit."""
     place = len(_PNG_START)
     while place < len(data):
         length = int.from_bytes(data[place : place + 4], "big")
@@ -129,12 +129,12 @@ def _tells_orientation(kind: bytes, content: bytes) -> bool:
     return not inflating.unconsumed_tail
 
 
-def _upright_rgb(picture: Image.Image, side: int | None) -> Image.Image:
+def _upright_rgb(image: Image.Image, side: int | None) -> Image.Image:
     if side is not None:
-        picture.draft("RGB", (side, side))  # A JPEG is decoded no larger than needed.
-    picture.load()
-    turn = _TURNS.get(_orientation(picture))
-    pixels = _eight_bits(picture)
+        image.draft("RGB", (side, side))  # A JPEG is decoded no larger than needed.
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    pixels = _eight_bits(image)
     if side is not None:
         pixels.thumbnail((side, side), Image.Resampling.LANCZOS)
     if turn is not None:
@@ -145,40 +145,40 @@ def _upright_rgb(picture: Image.Image, side: int | None) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", with_alpha.size, "white"), with_alpha).convert("RGB")
 
 
-def _orientation(picture: Image.Image) -> int:
-    if picture.format == "TIFF":  # Pillow has turned it already.
+def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":  # Pillow has turned it already.
         return 1
     try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - broken metadata does not make the pixels unreadable.
         return 1
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """The picture in a mode in which it can be resized: L, LA, RGB or RGBA."""
-    if picture.mode.startswith(("I", "F")):
-        return _from_deep_gray(picture)
-    if picture.mode in {"RGBA", "LA"}:
-        return picture
-    if picture.has_transparency_data:
-        return picture.convert("RGBA")
-    return picture if picture.mode in {"L", "RGB"} else picture.convert("L" if picture.mode == "1" else "RGB")
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image in a mode in which it can be resized: L, LA, RGB or RGBA."""
+    if image.mode.startswith(("I", "F")):
+        return _from_deep_gray(image)
+    if image.mode in {"RGBA", "LA"}:
+        return image
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    return image if image.mode in {"L", "RGB"} else image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _from_deep_gray(picture: Image.Image) -> Image.Image:
+def _from_deep_gray(image: Image.Image) -> Image.Image:
     """Sixteen bits of gray scaled to eight, which Pillow itself would clip."""
-    pixels = np.asarray(picture)
-    if picture.mode == "F" or pixels.min() < 0 or pixels.max() > 0xFFFF:
-        raise PictureError("unsupported picture type", "32 bits a pixel, of which nobody can tell what is white")
+    pixels = np.asarray(image)
+    if image.mode == "F" or pixels.min() < 0 or pixels.max() > 0xFFFF:
+        raise ImageError("unsupported image type", "32 bits a pixel, of which nobody can tell what is white")
     gray = Image.fromarray((pixels // 256).astype(np.uint8))
-    transparent = picture.info.get("transparency")
+    transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         gray.putalpha(Image.fromarray(np.where(pixels == transparent, 0, 255).astype(np.uint8)))
     return gray
 
 
-def _too_many_pixels(what: str) -> PictureError:
-    return PictureError("too many pixels", f"{what}, at most {MAXIMUM_PICTURE_PIXELS:,}")
+def _too_many_pixels(what: str) -> ImageError:
+    return ImageError("too many pixels", f"{what}, at most {MAXIMUM_IMAGE_PIXELS:,}")
 
 
 def _unknown(data: bytes) -> tuple[str, str]:
@@ -193,7 +193,7 @@ def _unknown(data: bytes) -> tuple[str, str]:
     }
     found = next((name for name, matches in named.items() if matches), "")
     if not data:
-        return "broken picture", "the file is empty"
+        return "broken image", "the file is empty"
     if not found:
-        return "broken picture", f"not {READABLE_NAMES}"
-    return "unsupported picture type", f"{found}; convert it to PNG, JPEG or WebP"
+        return "broken image", f"not {READABLE_NAMES}"
+    return "unsupported image type", f"{found}; convert it to PNG, JPEG or WebP"
