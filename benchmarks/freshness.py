@@ -82,7 +82,7 @@ def write_source(folder: Path, pairs: int) -> None:
 
 def serve(folder: Path, log: Path, started: ExitStack) -> RetrievalStub:
     """A service of the base, as its client sees it once it is ready."""
-    process = subprocess.Popen([PROGRAM, "serve", folder, "--address", "127.0.0.1:0"], stderr=log.open("w"))
+    process = subprocess.Popen([PROGRAM, "serve", folder, "--grpc", "127.0.0.1:0"], stderr=log.open("w"))
     started.callback(lambda: stop_child(process, 10))
     return RetrievalStub(started.enter_context(grpc.insecure_channel(ready_address(process, log))))
 

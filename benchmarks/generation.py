@@ -1,4 +1,4 @@
-"""Drawing, by the services as they are run: time to ready, seconds an image, evaluations a second, peak memory.
+"""GenerationTask, by the services as they are run: time to ready, seconds an image, evaluations a second, peak memory.
 
 Serves the demonstration's knowledge base (built into build/demo/kb where `make demo` has not done so) by a real
 retriever with a Redis, and starts the generator twice: with nothing compiled, and with what the first start has kept.
@@ -23,7 +23,7 @@ from reimagen.v1.generation_pb2_grpc import GenerationStub
 from reimagen_common.local_redis import LocalRedis
 from reimagen_demo.report.ablation_sheet import prompts
 from reimagen_demo.stack import knowledge_base
-from reimagen_demo.stack.running import Generator, Retriever
+from reimagen_demo.stack.running import GeneratorProcess, RetrieverProcess
 from reimagen_generator.api.grpc import MESSAGE_BYTES
 from reimagen_generator.settings import Settings
 from reimagen_generator.weights.checkpoint import load_config
@@ -86,12 +86,12 @@ def main() -> None:
     print(f"Drawing over gRPC, cascade {config.name!r}, {config.default_k} neighbors; {machine()}", flush=True)
     with tempfile.TemporaryDirectory() as name, LocalRedis() as redis:
         folder = Path(name)
-        with Retriever(base, redis.url, folder) as retriever:
+        with RetrieverProcess(base, redis.url, folder) as retriever:
             retriever.wait()
             ready, peak = {}, {}
             for state in ("nothing compiled", "compiled code kept"):
                 started = time.perf_counter()
-                with Generator(retriever.address, folder / "compiled", folder) as generator:
+                with GeneratorProcess(retriever.address, folder / "compiled", folder) as generator:
                     generator.wait()
                     ready[state] = time.perf_counter() - started
                     if state == "compiled code kept":

@@ -25,7 +25,7 @@ from benchmarks.shared.machine import machine, peak_megabytes
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
-from reimagen_demo.stack.running import Retriever
+from reimagen_demo.stack.running import RetrieverProcess
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 PAIRS = 3_000
@@ -112,7 +112,7 @@ def main(pairs: int) -> None:
         subprocess.run([PROGRAM, "build", source, Path(folder, "kb")], check=True, capture_output=True)
         print(f"built in {time.perf_counter() - started:.1f} s")
         with (
-            Retriever(Path(folder, "kb"), redis_server.url, Path(folder)) as retriever,
+            RetrieverProcess(Path(folder, "kb"), redis_server.url, Path(folder)) as retriever,
             grpc.insecure_channel(retriever.address) as channel,
         ):
             retriever.wait()

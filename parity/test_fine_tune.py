@@ -32,7 +32,7 @@ def commands(ports: list[int]) -> str:
         script, found = re.subn(rf"^{name} = \d+", f"{name} = {value}", script, flags=re.MULTILINE)
         assert found, name
     retriever, http, grpc = ports
-    serving = {"REIMAGEN_RETRIEVER_ADDRESS": retriever, "REIMAGEN_GENERATOR_RETRIEVER": retriever}
+    serving = {"REIMAGEN_RETRIEVER_GRPC": retriever, "REIMAGEN_GENERATOR_RETRIEVER": retriever}
     serving |= {"REIMAGEN_GENERATOR_HTTP": http, "REIMAGEN_GENERATOR_GRPC": grpc}
     exports = [f"export {name}=127.0.0.1:{port}" for name, port in serving.items()]
     fewer = rf"""sed -i -E 's/"steps": [0-9]+/"steps": {DRAWN_IN}/' imported/cascade.json"""

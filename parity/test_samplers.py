@@ -84,9 +84,9 @@ def test_a_trajectory_is_deepfloyd_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = scheduler(case)
     theirs.set_timesteps(timesteps=published.smart27_timesteps)
     stage = StageConfig(
-        size=1, network=POINTS, schedule=ScheduleKind.COSINE_BETAS, steps=27, sections=SECTIONS["smart27"]
+        size=1, network=POINTS, schedule=ScheduleKind.COSINE_BETAS, steps=27, timestep_respacing=SECTIONS["smart27"]
     )
-    compare(case, theirs, schedule.grid(stage).log_snr, monkeypatch)
+    compare(case, theirs, schedule.sampling_schedule(stage).log_snr, monkeypatch)
 
 
 @pytest.mark.parametrize("name", SECTIONS)

@@ -84,7 +84,7 @@ def evaluations_a_step(stage: StageConfig) -> int:
 
 def _evaluations(stage: StageConfig, guided_step: int) -> int:
     """Of all steps: those outside of the guidance's interval make one evaluation."""
-    guided = guidance.guided(stage.guidance, schedule.grid(stage).log_snr[:-1])
+    guided = guidance.guided(stage.guidance, schedule.sampling_schedule(stage).log_snr[:-1])
     return int(np.where(guided, guided_step, 1).sum())
 
 

@@ -53,7 +53,7 @@ _RESUMED = re.compile(r"<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)")
 
 
 @dataclass(frozen=True)
-class Call:
+class RequestHandle:
     """A system call: between which lines of the trace it was made."""
 
     name: str
@@ -81,7 +81,7 @@ class Answered:
     files: frozenset[str]
 
 
-def calls(trace: Path) -> list[Call]:
+def calls(trace: Path) -> list[RequestHandle]:
     """The calls of a trace, those that another thread's came into put together."""
     begun: dict[str, tuple[str, str, int]] = {}
     made = []
@@ -93,17 +93,17 @@ def calls(trace: Path) -> list[Call]:
         resumed = _RESUMED.match(rest)
         if resumed:
             name, text, start = begun.pop(pid)
-            made.append(Call(name, text + resumed["rest"], start, number))
+            made.append(RequestHandle(name, text + resumed["rest"], start, number))
         elif "(" in rest and not rest.startswith(("+++", "---")):
             name, _, text = rest.partition("(")
             if text.endswith("<unfinished ...>"):
                 begun[pid] = (name, text.removesuffix("<unfinished ...>"), number)
             else:
-                made.append(Call(name, text, number, number))
+                made.append(RequestHandle(name, text, number, number))
     return made
 
 
-def faults(made: list[Call], folder: Path, answered: Answered, seen: Counter[str]) -> Iterator[str]:
+def faults(made: list[RequestHandle], folder: Path, answered: Answered, seen: Counter[str]) -> Iterator[str]:
     """What was not safe when an answer was sent; counts what was checked."""
     sends = [
         call
@@ -195,7 +195,7 @@ def main(count: int) -> None:
         options = ["-f", "-yy", "-s", "2000", "-e", f"trace={traced}", "-e", "signal=none", "-o", str(trace)]
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [strace, *options, PROGRAM, "serve", folder, "--address", "127.0.0.1:0"], stderr=stderr
+                [strace, *options, PROGRAM, "serve", folder, "--grpc", "127.0.0.1:0"], stderr=stderr
             )
         try:
             with grpc.insecure_channel(ready_address(process, log)) as channel:

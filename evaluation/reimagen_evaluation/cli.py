@@ -12,6 +12,7 @@ from reimagen_common.addresses import hosts_of, read_address
 from reimagen_common.command_line import report_errors
 from reimagen_common.errors import InvalidArgument
 from reimagen_evaluation.metric_commands import distances, reference_use, super_resolution
+from reimagen_generator.generation.retriever_client import RetrieverClient
 
 app = typer.Typer(
     help="""Measure a cascade: draw a benchmark under several settings, score the images, write a page of results.
@@ -120,7 +121,6 @@ def sweep(
         from reimagen_evaluation.benches import items
         from reimagen_evaluation.grounding import Grounding
         from reimagen_evaluation.presets import PRESETS
-        from reimagen_generator.generation.retriever_client import Retriever
         from reimagen_generator.jax_setup import keep_compiled
 
         if description in PRESETS:
@@ -132,7 +132,7 @@ def sweep(
         addresses = dict(_named(given, "retriever", "host:port") for given in retriever)
         for address in addresses.values():
             read_address(address, "retriever")
-        connections = {name: Retriever(address) for name, address in addresses.items()}
+        connections = {name: RetrieverClient(address) for name, address in addresses.items()}
         for connection in connections.values():
             closing.callback(connection.close)
         known = items.read(out / items.ITEMS)

@@ -6,7 +6,7 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_evaluation.benches.item import Item
 from reimagen_evaluation.setting import NONE, REFERENCES, Setting
 from reimagen_generator.generation.request import NEIGHBORS
-from reimagen_generator.generation.retriever_client import Neighbor, Retriever
+from reimagen_generator.generation.retriever_client import Neighbor, RetrieverClient
 
 # The client allows a search a quarter of what remains of a call.
 _SECONDS = 40.0
@@ -15,7 +15,7 @@ _SECONDS = 40.0
 class Grounding:
     """Finds the neighbors of a benchmark's items."""
 
-    def __init__(self, items: Sequence[Item], retrievers: Mapping[str, Retriever]) -> None:
+    def __init__(self, items: Sequence[Item], retrievers: Mapping[str, RetrieverClient]) -> None:
         """Take what neighbors are found by.
 
         Args:

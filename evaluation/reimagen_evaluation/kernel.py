@@ -24,7 +24,7 @@ class KernelDistance:
 
     mean: float
     deviation: float
-    """Of one subset's estimate; that of the mean is smaller, by how much depends on how subsets overlap."""
+    """Of one subset's estimate; that of the mean is low_res, by how much depends on how subsets overlap."""
 
 
 def kernel_distance(

@@ -21,7 +21,7 @@ from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.diffusion import schedule
 from reimagen_generator.diffusion.cascade import Cascade, size_factor
 from reimagen_generator.diffusion.placing import Placer, groups
-from reimagen_generator.diffusion.resize import shrink, to_float
+from reimagen_generator.diffusion.resize import downsample, to_float
 from reimagen_generator.networks.network import Network
 from reimagen_generator.training.data import Sample, ShardSource, collate
 from reimagen_generator.training.loss import Batch, Draws, loss_by_row
@@ -152,7 +152,7 @@ def _placed(
         time = schedule.nearest(config.schedule, draws.time)
         log_snr = schedule.log_snr(config.schedule, time, config.log_snr_shift)
         alpha, sigma = map(schedule.per_image, schedule.alpha_sigma(log_snr))
-        image = shrink(alpha * to_float(batch.image) + sigma * draws.noise, size // image_side)
+        image = downsample(alpha * to_float(batch.image) + sigma * draws.noise, size // image_side)
     placing = placer.placing_at(
         to_float(batch.neighbor_images),
         batch.text,

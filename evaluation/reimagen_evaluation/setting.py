@@ -80,7 +80,7 @@ class Setting(_Frozen):
         given.pop("grounded")
         whole: dict[str, object] = {name: given.pop(name) for name in ("steps", "sampler") if name in given}
         if "steps" in whole:
-            whole["sections"] = None  # they add up to the steps that the cascade had
+            whole["timestep_respacing"] = None  # they add up to the steps that the cascade had
         guidance = stage.guidance.model_dump() | given
         try:
             return StageConfig.model_validate(stage.model_dump() | whole | {"guidance": guidance})

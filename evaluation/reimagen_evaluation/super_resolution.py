@@ -1,4 +1,4 @@
-"""How well a super-resolution stage enlarges true images that were shrunk, beside bicubic enlargement."""
+"""How well a super-resolution stage enlarges true images that were shrunk, beside bicubic upsampling."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from reimagen_evaluation.sharpness import edge_width, grain
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.diffusion.cascade import size_factor
-from reimagen_generator.diffusion.resize import enlarge, shrink, to_bytes, to_float
+from reimagen_generator.diffusion.resize import downsample, to_bytes, to_float, upsample
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
@@ -32,9 +32,9 @@ class Enlarged:
     psnr: float
     """Mean, in decibels; infinite for the true images."""
     gain: float
-    """Mean difference of the PSNR to bicubic enlargement's."""
+    """Mean difference of the PSNR to bicubic upsampling's."""
     worst_gain: float
-    """Least difference of the PSNR to bicubic enlargement's, of all images."""
+    """Least difference of the PSNR to bicubic upsampling's, of all images."""
     grain: float
     """Mean of `sharpness.grain`."""
     edge_width: float
@@ -42,7 +42,7 @@ class Enlarged:
 
 
 def super_resolution(weights: Sequence[Path], stage: int, data: Path, count: int) -> Iterator[Enlarged]:
-    """Measure true images, bicubic enlargement, and a stage of each cascade.
+    """Measure true images, bicubic upsampling, and a stage of each cascade.
 
     Args:
         weights: folders of cascades, whose stages draw images of one size from images of one other size.
@@ -59,7 +59,7 @@ def super_resolution(weights: Sequence[Path], stage: int, data: Path, count: int
     if len(source) < count:
         raise ValueError(f"count: {data} has only {len(source):,} images, got {count:,}")
     true: _Images = np.stack([source[index].image for index in range(count)])
-    bicubic = np.concatenate([_bytes(enlarge(_smaller(part, factor), factor)) for part in _batches(true)])
+    bicubic = np.concatenate([_bytes(upsample(_smaller(part, factor), factor)) for part in _batches(true)])
     yield _measure("true", true, true, bicubic)
     yield _measure("bicubic", bicubic, true, bicubic)
     for folder, cascade in zip(weights, cascades, strict=True):
@@ -99,7 +99,7 @@ def _draw(stage: Stage, encoder: TextEncoder, source: ShardSource, true: _Images
 
 def _smaller(images: _Images, factor: int) -> Float[jax.Array, "count h w 3"]:
     """Return the images, shrunk and rounded to bytes, as a stage gets them from the one before."""
-    return to_float(to_bytes(shrink(to_float(jnp.asarray(images)), factor)))
+    return to_float(to_bytes(downsample(to_float(jnp.asarray(images)), factor)))
 
 
 def _bytes(images: Float[jax.Array, "count size size 3"]) -> _Images:

@@ -40,7 +40,7 @@ def test_your_own_images_in_five_commands(tmp_path: Path) -> None:
     retriever, rest = free_address(), free_address()
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "REIMAGEN_RETRIEVER_ADDRESS": retriever,
+        "REIMAGEN_RETRIEVER_GRPC": retriever,
         "REIMAGEN_GENERATOR_RETRIEVER": retriever,
         "REIMAGEN_GENERATOR_GRPC": "127.0.0.1:0",
         "REIMAGEN_GENERATOR_HTTP": rest,

@@ -37,7 +37,7 @@ from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.generation import provenance
-from reimagen_generator.generation.retriever_client import Retriever
+from reimagen_generator.generation.retriever_client import RetrieverClient
 
 SECONDS = 240
 URL = "/v1/images/generations"
@@ -135,7 +135,7 @@ def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[R
             return process
 
         def start_retriever(address: str) -> Process:
-            return start("retriever.log", "reimagen-retriever", "serve", base, "--address", address)
+            return start("retriever.log", "reimagen-retriever", "serve", base, "--grpc", address)
 
         retriever = start_retriever("127.0.0.1:0")
         address = retriever.ready()["address"]
@@ -209,7 +209,7 @@ def test_each_thing_that_a_prompt_names_has_a_neighbor_where_that_is_asked_for(p
 
 
 def test_a_neighbor_that_has_nothing_of_the_prompt_but_what_a_better_one_has_is_left_out(path: Running) -> None:
-    with contextlib.closing(Retriever(path.retriever_address)) as retriever:
+    with contextlib.closing(RetrieverClient(path.retriever_address)) as retriever:
         found = retriever.search("a red panda in the snow", k=4, method="bm25", remaining=SECONDS)
     assert [neighbor.caption for neighbor in found.neighbors] == ["a red panda"] * 2 + ["a panda"] * 2
     assert [neighbor["caption"] for neighbor in draw(path, retrieval={"k": 4})["neighbors"]] == ["a red panda"] * 2
@@ -219,7 +219,7 @@ def test_an_evaluation_leaves_out_what_the_service_leaves_out(path: Running, tmp
     items = [Item(key, f"a {name}", (name,), "", "things") for key, name in (("1", "lemon"), ("2", "red panda"))]
     weights = save(TINY.model_copy(update={"relevant_only": True}), tmp_path / "weights")
     asked = {"as served": None, "all": False}
-    with contextlib.closing(Retriever(path.retriever_address)) as retriever:
+    with contextlib.closing(RetrieverClient(path.retriever_address)) as retriever:
         grounding = Grounding(items, {"base": retriever})
         for name, only in asked.items():
             setting = Setting(weights=weights, size=16, neighbors="base", k=2, unrelated=1, relevant_only=only)

@@ -78,10 +78,10 @@ class Service:
 def serving(base: Path, log: Path, redis_url: str | None = None) -> Iterator[Service]:
     options = ["--redis-url", redis_url] if redis_url else []
     with log.open("w") as stderr:
-        process = subprocess.Popen([PROGRAM, "serve", base, "--address", "127.0.0.1:0", *options], stderr=stderr)
+        process = subprocess.Popen([PROGRAM, "serve", base, "--grpc", "127.0.0.1:0", *options], stderr=stderr)
     try:
         eventually(lambda: "msg=ready" in log.read_text() or process.poll() is not None)
-        ready = re.search(r"msg=ready .*address=(\S+)", log.read_text())
+        ready = re.search(r"msg=ready .*grpc=(\S+)", log.read_text())
         assert ready, log.read_text()
         with grpc.insecure_channel(ready[1], options=LARGE) as channel:
             yield Service(process, log, ready[1], channel, RetrievalStub(channel))
@@ -320,7 +320,7 @@ def test_it_tells_that_it_is_starting_before_it_is_ready(base: Path, tmp_path: P
             told.append(httpx.get(f"http://{address}/healthz", timeout=SECONDS).json()["status"])
         return told[-1:] == ["ready"]
 
-    command = [str(PROGRAM), "serve", str(base), "--address", "127.0.0.1:0", "--http", address]
+    command = [str(PROGRAM), "serve", str(base), "--grpc", "127.0.0.1:0", "--http", address]
     with (tmp_path / "log").open("w") as stderr:
         process = subprocess.Popen(command, stderr=stderr)
     try:
@@ -370,7 +370,7 @@ def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Pat
         found = subprocess.run([PROGRAM, "search", kb, "kea"], check=True, capture_output=True, text=True)
         assert "a kea" in found.stdout
     else:
-        for command in (["describe"], ["search", "kea"], ["serve", "--address", "127.0.0.1:0"]):
+        for command in (["describe"], ["search", "kea"], ["serve", "--grpc", "127.0.0.1:0"]):
             refused = subprocess.run(
                 [PROGRAM, command[0], kb, *command[1:]], check=False, capture_output=True, text=True
             )
@@ -382,8 +382,8 @@ def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Pat
 
 def test_what_serve_cannot_use_is_said_in_a_sentence(base: Path, service: Service) -> None:
     for options, message in (
-        (["--address", service.address], "error: address: cannot listen on"),
-        (["--address", "127.0.0.1:0", "--redis-url", "http://127.0.0.1"], "error: redis_url: Redis URL must specify"),
+        (["--grpc", service.address], "error: grpc: cannot listen on"),
+        (["--grpc", "127.0.0.1:0", "--redis-url", "http://127.0.0.1"], "error: redis_url: Redis URL must specify"),
     ):
         refused = subprocess.run([PROGRAM, "serve", base, *options], check=False, capture_output=True, text=True)
         assert refused.returncode == 2

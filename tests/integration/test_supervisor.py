@@ -22,7 +22,7 @@ from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 SECONDS = 240
-ADDRESSES = ("--address", "127.0.0.1:0", "--http", "127.0.0.1:0")
+ADDRESSES = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
 
 @dataclass
@@ -79,7 +79,7 @@ def served(base: Path) -> Iterator[Served]:
     with log.open("w") as stderr:
         process = subprocess.Popen([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"], stderr=stderr)
     try:
-        pattern = re.compile(r"service=retriever .*msg=ready address=(\S+) http=(\S+)")
+        pattern = re.compile(r"service=retriever .*msg=ready grpc=(\S+) http=(\S+)")
         eventually(lambda: pattern.search(log.read_text()) is not None or process.poll() is not None)
         ready = pattern.search(log.read_text())
         assert ready, log.read_text()
@@ -119,7 +119,7 @@ def test_both_answer_and_either_tells_of_both(served: Served) -> None:
 
 
 def test_the_ports_are_taken_for_others(served: Served, base: Path) -> None:
-    address, http = ("--address", served.address), ("--http", served.http)
+    address, http = ("--grpc", served.address), ("--http", served.http)
     for processes, (option, taken) in (("1", address), ("2", address), ("2", http)):
         command = [str(PROGRAM), "serve", str(base), *ADDRESSES, option, taken, "--processes", processes]
         refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)

@@ -247,12 +247,12 @@ def serve(tmp_path: Path) -> Serve:
         program = Path(sys.executable).with_name("reimagen-retriever")
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [*before, program, "serve", folder, "--address", "127.0.0.1:0"],
+                [*before, program, "serve", folder, "--grpc", "127.0.0.1:0"],
                 stderr=stderr,
             )
         try:
             deadline = time.monotonic() + 240
-            while not (ready := re.search(r"msg=ready .*address=(\S+)", log.read_text())):
+            while not (ready := re.search(r"msg=ready .*grpc=(\S+)", log.read_text())):
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.02)

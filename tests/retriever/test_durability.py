@@ -24,7 +24,7 @@ from PIL import Image
 
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.maintenance.compact import compact
@@ -141,7 +141,7 @@ def marks(folder: Path) -> dict[str, str]:
     return {pair.id: pair.duplicate_of for pair in pairs}
 
 
-def found(folder: Path, filters: Filters = EVERYTHING) -> list[list[tuple[str, float]]]:
+def found(folder: Path, filters: Filters = NO_FILTER) -> list[list[tuple[str, float]]]:
     """By words for each of the queries, then by meaning."""
     base = KnowledgeBase.open(folder)
     assert base.dense

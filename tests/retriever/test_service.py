@@ -16,11 +16,11 @@ from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.search import Search
-from reimagen_retriever.service import Retriever
+from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]
-Opened = Callable[..., Retriever]
+Opened = Callable[..., RetrievalService]
 MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
 
 CAPTIONS = {
@@ -44,10 +44,10 @@ def retriever(server: LocalRedis) -> Iterator[Opened]:
     """Opens a retriever over a knowledge base, with Redis unless told otherwise: `retriever(folder, cached=False)`."""
     if server.process.poll() is not None:
         server.start()
-    opened: list[Retriever] = []
+    opened: list[RetrievalService] = []
 
-    def make(folder: Path, *, cached: bool = True) -> Retriever:
-        made = Retriever(folder, AnswerCache(server.url if cached else None, 100), relevance="entity")
+    def make(folder: Path, *, cached: bool = True) -> RetrievalService:
+        made = RetrievalService(folder, AnswerCache(server.url if cached else None, 100), relevance="entity")
         made.open()
         opened.append(made)
         return made
@@ -258,8 +258,8 @@ def test_a_base_that_is_lost_or_broken_is_served_on(
         (folder / "manifest.json").write_text(manifest)
     for _ in range(3):
         assert serving.search(Search("a kea")).neighbors[0].pair.id == "kea"
-    complaints = [record for record in caplog.records if "serving the old one" in record.message]
-    assert len(complaints) == 1
+    degraded_reasons = [record for record in caplog.records if "serving the old one" in record.message]
+    assert len(degraded_reasons) == 1
     base({"b": "a kea"})
     assert serving.search(Search("a kea")).neighbors[0].pair.id == "b"
 
@@ -361,7 +361,7 @@ def test_a_batch_too_large_to_send_is_refused(tmp_path: Path, retriever: Opened)
 
 
 def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBase) -> None:
-    serving = Retriever(base({"a": "a fox"}), AnswerCache(None, 1), "entity")
+    serving = RetrievalService(base({"a": "a fox"}), AnswerCache(None, 1), "entity")
     calls: list[Callable[[], object]] = [
         lambda: serving.search(Search("a fox")),
         lambda: serving.batch_search([Search("a fox")]),
@@ -380,4 +380,4 @@ def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBa
 
 def test_no_base_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="not a complete knowledge base"):
-        Retriever(tmp_path, AnswerCache(None, 1), "entity").open()
+        RetrievalService(tmp_path, AnswerCache(None, 1), "entity").open()

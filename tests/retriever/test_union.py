@@ -36,7 +36,7 @@ from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.ranking import Ranking
 from reimagen_retriever.search import Defaults, Search, explain, find
-from reimagen_retriever.service import Retriever
+from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]
@@ -47,7 +47,7 @@ Row = dict[str, str]
 WORDS = ("red", "green", "golden", "tiny", "snow", "panda", "fox", "leopard", "train", "hotel", "kea", "rocket")
 PAIRS = 300
 PARTS = 3
-EVERYTHING = Defaults("any", -1)
+NO_FILTER = Defaults("any", -1)
 
 
 def rows() -> list[Row]:
@@ -187,7 +187,7 @@ def put(identifier: str, text: str, image: bytes) -> Put:
 
 def ids(base: Path, query: str) -> list[str]:
     opened = KnowledgeBase.open(base)
-    found = [hit.pair.id for hit in find(opened, Search(query, 16), EVERYTHING)]
+    found = [hit.pair.id for hit in find(opened, Search(query, 16), NO_FILTER)]
     opened.close()
     return found
 
@@ -206,7 +206,7 @@ def test_a_service_goes_over_when_the_union_is_made_again(base: MakeBase, tmp_pa
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
-    serving = Retriever(union, AnswerCache(None, 1), "entity")
+    serving = RetrievalService(union, AnswerCache(None, 1), "entity")
     serving.open()
     first = serving.search(Search("kea"))
     assert [found.pair.id for found in first.neighbors] == ["k"]
@@ -219,7 +219,7 @@ def test_a_service_goes_over_when_the_union_is_made_again(base: MakeBase, tmp_pa
     assert second.revision != first.revision
     # The same parts in another order are the same pairs in other places.
     assert unite(union, parts[::-1]).revision != second.revision
-    assert serving.complaints() == []
+    assert serving.degraded_reasons() == []
     serving.close()
 
 
@@ -227,7 +227,7 @@ def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, picture: MakeImage
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
-    serving = Retriever(union, AnswerCache(None, 1), "entity")
+    serving = RetrievalService(union, AnswerCache(None, 1), "entity")
     serving.open()
     said = rf"is a union, which is only read.*{parts[0]}.*reimagen-retriever union {union} {parts[0]} {parts[1]}"
     with pytest.raises(InvalidArgument, match=said):
@@ -382,7 +382,7 @@ def test_vectors_of_some_parts_or_of_two_encoders_are_none(
         assert unite(tmp_path / "union", parts).vectors is None
         opened = KnowledgeBase.open(tmp_path / "union")
         with pytest.raises(InvalidArgument, match="method: this knowledge base has no vectors"):
-            find(opened, Search("fox", method="dense"), EVERYTHING)
+            find(opened, Search("fox", method="dense"), NO_FILTER)
         opened.close()
     make_vectors(parts[1], encoders[0])
     assert unite(tmp_path / "union", parts).vectors

@@ -1,7 +1,7 @@
 """A pack: all that shards are written from in one folder, for a machine without Java, Node and a vector renderer.
 
-`python -m reimagen_demo.data.pack OUT` writes it from the art and the knowledge base. `reimagen_demo.data.compose --pack
-OUT` draws from it with Pillow, NumPy, tqdm and typer alone.
+`python -m reimagen_demo.data.pack OUT` writes it from the art and the knowledge base.
+`reimagen_demo.data.compose --pack OUT` draws from it with Pillow, NumPy, tqdm and typer alone.
 """
 
 import io

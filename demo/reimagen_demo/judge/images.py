@@ -142,7 +142,7 @@ class JudgeImages:
 
 
 def _worn(rng: np.random.Generator, image: Image.Image) -> Image.Image:
-    """Less sharp, now and then, as small networks, enlargement and JPEG leave images."""
+    """Less sharp, now and then, as small networks, upsampling and JPEG leave images."""
     if rng.random() < 0.2:
         side = int(rng.integers(image.width // 3, image.width))
         small = image.resize((side, side), Image.Resampling.BOX)

@@ -1,6 +1,6 @@
 """What the references do: things held out of training, drawn with retrieval and without it.
 
-`python -m reimagen_demo.report.ablation_sheet` starts all services as `make demo` does, draws each prompt of `prompts()`
+`python -m reimagen_demo.report.ablation_sheet` starts all services as `make demo` does and draws each prompt
 twice from the same seed, once as usual and once from the text alone, and lays the images out beside the references.
 """
 

@@ -19,7 +19,7 @@ from reimagen_demo.data.compositions import Composition, draw_composition
 from reimagen_demo.data.prompts import prompt_of
 from reimagen_demo.scenes.registry import SCENES
 from reimagen_demo.stack import knowledge_base
-from reimagen_demo.stack.running import Retriever, console
+from reimagen_demo.stack.running import RetrieverProcess, console
 
 PROMPTS = 400
 TOP = 2
@@ -103,7 +103,7 @@ def main() -> None:
     }
     judgements = {"the service's default": None, "plain BM25 (minimum_score 0)": 0.0}
     table, misses = Table("prompts", "judgement", "number", f"recall@{TOP}", "best is right"), []
-    with LocalRedis() as redis, Retriever(base, redis.url, folder / "logs") as retriever:
+    with LocalRedis() as redis, RetrieverProcess(base, redis.url, folder / "logs") as retriever:
         retriever.wait()
         for kind, of_kind in asked.items():
             for judgement, minimum_score in judgements.items():

@@ -46,7 +46,7 @@ from reimagen_evaluation.reference_use import ReferenceUse
 from reimagen_evaluation.report import page, scores, sheets
 from reimagen_evaluation.runs import DRAWN
 from reimagen_evaluation.sweep import Sweep
-from reimagen_generator.generation.retriever_client import Retriever
+from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.jax_setup import keep_compiled
 from reimagen_generator.settings import SHIPPED_WEIGHTS
 from reimagen_generator.weights import checkpoint
@@ -186,7 +186,7 @@ def _named_bases(drawn: Sweep) -> set[str]:
 
 
 @contextmanager
-def retrievers(folder: Path, wanted: Collection[str]) -> Iterator[Mapping[str, Retriever]]:
+def retrievers(folder: Path, wanted: Collection[str]) -> Iterator[Mapping[str, RetrieverClient]]:
     """Serves the demonstration's knowledge base and those that it is compared with, each by a real retriever.
 
     Args:
@@ -207,9 +207,9 @@ def retrievers(folder: Path, wanted: Collection[str]) -> Iterator[Mapping[str, R
         redis = started.enter_context(LocalRedis())
         connections = {}
         for name, base in bases.items():
-            child = started.enter_context(running.Retriever(base, redis.url, folder / "logs" / name))
+            child = started.enter_context(running.RetrieverProcess(base, redis.url, folder / "logs" / name))
             child.wait()
-            connections[name] = Retriever(child.address)
+            connections[name] = RetrieverClient(child.address)
             started.callback(connections[name].close)
         yield connections
 

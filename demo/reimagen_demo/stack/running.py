@@ -24,13 +24,13 @@ GENERATOR_SECONDS = 420.0
 console = Console(highlight=False)
 
 
-class Retriever(Child):
+class RetrieverProcess(Child):
     """A retriever that has been started; `wait` until it answers."""
 
     def __init__(self, base: Path, redis_url: str, logs: Path) -> None:
         """Serve that knowledge base, on the usual port where it is free."""
         self.address = free_address(50051)
-        command = ["reimagen-retriever", "serve", str(base), "--address", self.address, "--redis-url", redis_url]
+        command = ["reimagen-retriever", "serve", str(base), "--grpc", self.address, "--redis-url", redis_url]
         super().__init__(command, logs / "retriever.log")
 
     def wait(self) -> None:
@@ -42,7 +42,7 @@ class Retriever(Child):
         self.wait_until(lambda: serving_grpc(self.address), RETRIEVER_SECONDS)
 
 
-class Generator(Child):
+class GeneratorProcess(Child):
     """A generator that has been started; `wait` until its cascade is compiled."""
 
     def __init__(self, retriever: str, compiled: Path, logs: Path) -> None:
@@ -71,8 +71,8 @@ class Generator(Child):
 class System:
     """Everything, ready."""
 
-    retriever: Retriever
-    generator: Generator
+    retriever: RetrieverProcess
+    generator: GeneratorProcess
 
     def check(self) -> None:
         """Returns while both run.
@@ -102,9 +102,9 @@ def running(folder: Path, wanted: Sequence[Entity] = entities()) -> Iterator[Sys
     with ExitStack() as started:
         with _timed("Redis"):
             redis = started.enter_context(LocalRedis())
-        retriever = started.enter_context(Retriever(base, redis.url, logs))
+        retriever = started.enter_context(RetrieverProcess(base, redis.url, logs))
         # The compiled code is kept beside what else is built here, so that nothing is left outside of the checkout.
-        generator = started.enter_context(Generator(retriever.address, folder / "compiled", logs))
+        generator = started.enter_context(GeneratorProcess(retriever.address, folder / "compiled", logs))
         with _timed("the retriever"):
             retriever.wait()
         with _timed("the generator"), console.status("compiling the cascade (the first time takes minutes)"):

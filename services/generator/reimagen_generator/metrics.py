@@ -15,7 +15,7 @@ QUEUE_SECONDS: Final = Histogram(
 )
 CALLS: Final = Counter(
     "reimagen_generator_calls_total",
-    "Calls by their end: finished, failed, cancelled, too_late, or refused as every place was taken.",
+    "Calls by their end: finished, failed, cancelled, deadline_exceeded, or refused as every place was taken.",
     ["outcome"],
 )
 IMAGES: Final = Counter("reimagen_generator_images_total", "Images drawn, by their side in pixels.", ["size"])

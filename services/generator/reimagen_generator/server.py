@@ -17,7 +17,7 @@ from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, GenerationS
 from reimagen_generator.api.http.app import create_app
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
-from reimagen_generator.generation.retriever_client import Retriever
+from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import Generator
 from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.settings import Settings
@@ -30,7 +30,7 @@ _CLOSING_SECONDS: Final = 5
 _logger = logging.getLogger(__name__)
 
 
-class Service:
+class GeneratorServer:
     """Both faces over one cascade. Port 0 in the settings takes a free port; see `grpc_port` and `http_port`."""
 
     def __init__(self, cascade: Cascade, settings: Settings) -> None:
@@ -40,7 +40,7 @@ class Service:
             InvalidArgument: an address can't be listened on.
         """
         self._stop_seconds = settings.stop_seconds
-        self._retriever = Retriever(settings.retriever)
+        self._retriever = RetrieverClient(settings.retriever)
         self.engine = Engine(cascade, capacity=settings.queue_capacity, batch_size=settings.batch_size)
         generator = Generator(self.engine, self._retriever)
         with _listening("http", settings.http):
@@ -105,7 +105,7 @@ def run(settings: Settings) -> None:
         cascade = Cascade.load(settings.weights, settings.text_encoder)
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
-    service = Service(cascade, settings)
+    service = GeneratorServer(cascade, settings)
     try:
         service.start()
     except BaseException:

@@ -84,7 +84,7 @@ class AnswerCache:
         _, outcome = self._ask(lambda client: client.ping())
         return "up" if outcome == "answered" else "down"
 
-    def complaint(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """What is wrong with the cache, for an operator; asks Redis. None where all is well or none is configured."""
         if self.state() == "down":
             return "Redis does not answer: every search goes to the index"

@@ -298,7 +298,7 @@ def serve(
             "$REIMAGEN_RETRIEVER_KNOWLEDGE_BASE.",
         ),
     ] = None,
-    address: Annotated[
+    grpc: Annotated[
         str | None, typer.Option(help="host:port of the gRPC service [default: 127.0.0.1:50051]; port 0 takes any.")
     ] = None,
     http: Annotated[
@@ -322,7 +322,7 @@ def serve(
     """
     given = {
         "knowledge_base": knowledge_base,
-        "address": address,
+        "grpc": grpc,
         "http": http,
         "redis_url": redis_url,
         "processes": processes,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.search import Defaults, Search, find, in_force
 
@@ -28,7 +28,7 @@ def why(base: KnowledgeBase, search: Search, defaults: Defaults) -> NothingFound
     Raises:
         InvalidArgument: see `find`.
     """
-    if search.filters != EVERYTHING and find(base, replace(search, filters=EVERYTHING, k=1), defaults):
+    if search.filters != NO_FILTER and find(base, replace(search, filters=NO_FILTER, k=1), defaults):
         names = [each.name for each in fields(Filters) if getattr(search.filters, each.name) != each.default]
         return NothingFound(f"every pair that fits the query is left out by {' and '.join(names)}", names[0])
     least = -1.0 if search.method == "dense" else 0.0

@@ -10,7 +10,7 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.dense_search import DenseSearcher
-from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.hits import Hit, TermScore
 
 DEFAULT_K = 2
@@ -35,7 +35,7 @@ class Search:
     for "any" where a minimum score is named."""
     per_entity: bool = False
     """Pairs for each of the things that the query names, see `BM25Index.search_per_entity`."""
-    filters: Filters = EVERYTHING
+    filters: Filters = NO_FILTER
     explain: bool = False
     """Whether to tell why each pair was found."""
 

@@ -25,13 +25,13 @@ from reimagen_retriever.knowledge_base.manifest import ImageStore
 from reimagen_retriever.knowledge_base.mirror import mirror, mirror_folder
 from reimagen_retriever.knowledge_base.sources.files import is_address
 from reimagen_retriever.process_group import Siblings
-from reimagen_retriever.service import Retriever
+from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.settings import Settings
 
 _logger = logging.getLogger(__name__)
 
 
-class Service:
+class RetrieverServer:
     """Both faces over one knowledge base.
 
     Args:
@@ -59,7 +59,9 @@ class Service:
                 cache_megabytes=settings.image_cache_megabytes,
                 seconds=settings.store_seconds,
             )
-        self._retriever = Retriever(self._folder, cache, settings.relevance, settings.minimum_cosine, settings.encoder)
+        self._retriever = RetrievalService(
+            self._folder, cache, settings.relevance, settings.minimum_cosine, settings.encoder
+        )
         self._grpc: GrpcServer | None = None
         self._https: list[HttpServer] = []
         self.addresses: dict[str, str] = {}
@@ -80,7 +82,7 @@ class Service:
         if self._store:
             mirror(self._store, self._folder)
         start_jvm(self._settings.heap_megabytes)
-        self._retriever.open(self.addresses.get("address", self._settings.address))
+        self._retriever.open(self.addresses.get("grpc", self._settings.grpc))
         if self._siblings:
             self._listen()
         assert self._grpc
@@ -93,10 +95,10 @@ class Service:
         if self._state != "ready":
             return Health(status=self._state)
         try:
-            complaints = self._retriever.complaints()
+            degraded_reasons = self._retriever.degraded_reasons()
         except Unavailable:  # It has been closed meanwhile.
             return Health(status="stopping")
-        return Health(status="degraded" if complaints else "ready", reasons=complaints)
+        return Health(status="degraded" if degraded_reasons else "ready", reasons=degraded_reasons)
 
     def stop(self, grace: float) -> None:
         """Refuses new calls, gives those under way so many seconds to end, then closes; harmless the second time."""
@@ -110,14 +112,14 @@ class Service:
     def _listen(self) -> None:
         settings = self._settings
         shared = self._siblings is not None
-        with listening("address", settings.address):
+        with listening("grpc", settings.grpc):
             self._grpc = GrpcServer(
-                address=settings.address,
-                workers=settings.workers,
+                address=settings.grpc,
+                workers=settings.concurrent_calls,
                 max_message_bytes=MAXIMUM_MESSAGE_BYTES,
                 reuse_port=shared,
             )
-        self.addresses["address"] = with_port(settings.address, self._grpc.port)
+        self.addresses["grpc"] = with_port(settings.grpc, self._grpc.port)
         servicer = RetrievalServicer(self._retriever)
         self._grpc.add(
             lambda server: retrieval_pb2_grpc.add_RetrievalServicer_to_server(servicer, server), SERVICE_NAME
@@ -133,7 +135,7 @@ class Service:
             app = create_app(
                 self._retriever,
                 operations,
-                workers=settings.workers,
+                workers=settings.concurrent_calls,
                 body_seconds=settings.body_seconds,
                 base_url=settings.base_url,
             )
@@ -169,7 +171,7 @@ def serve(settings: Settings) -> None:
     """
     configure_logging("retriever", settings.log_level)
     start_tracing("reimagen-retriever")
-    service = Service(settings)
+    service = RetrieverServer(settings)
     try:
         service.start()
         run_until_signal(lambda: service.stop(settings.stop_seconds))

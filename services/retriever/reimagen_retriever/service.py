@@ -94,7 +94,7 @@ class Description:
     cache: CacheState
 
 
-class Retriever:
+class RetrievalService:
     """Searches a knowledge base; safe to use from many threads.
 
     What it adds and removes is found before the caller is told; what others change, see `ServedBase`.
@@ -240,7 +240,7 @@ class Retriever:
         with self._served.current() as base:
             return Description(base.manifest, self._defaults, self._cache.state())
 
-    def complaints(self) -> list[str]:
+    def degraded_reasons(self) -> list[str]:
         """What is missing although it serves: Redis, a base that is readable and undamaged, its images.
 
         Asks Redis, looks for a new build, and reads files that have changed.
@@ -249,13 +249,13 @@ class Retriever:
             Unavailable: the base is not open.
         """
         with self._served.current() as base:
-            complaints = (
-                self._cache.complaint(),
+            degraded_reasons = (
+                self._cache.degraded_reason(),
                 self._served.unreadable,
                 self._served.damage(base),
-                base.images.complaint(),
+                base.images.degraded_reason(),
             )
-        return [complaint for complaint in complaints if complaint]
+        return [degraded_reason for degraded_reason in degraded_reasons if degraded_reason]
 
     def close(self) -> None:
         """Closes the base and the cache; changes and calls under way end first."""

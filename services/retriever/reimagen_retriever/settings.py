@@ -20,14 +20,16 @@ class Settings(HttpSettings):
         description="Folder of the knowledge base to serve, or the address of one in an object store, such as "
         "s3://bucket/kb, for reading alone."
     )
-    address: Address = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
+    grpc: Address = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
     http: Address | None = Field(
         default=None, description="host:port of REST, health and metrics, such as 127.0.0.1:8001; port 0 takes any."
     )
     processes: int = Field(
         default=1, ge=1, le=64, description="Processes that serve, on the same ports; each has a Java heap of its own."
     )
-    workers: int = Field(default=8, ge=1, le=256, description="How many calls a process answers at once.")
+    concurrent_calls: int = Field(
+        default=8, ge=1, le=256, description="How many calls each process answers at the same time."
+    )
     heap_megabytes: int = Field(default=512, ge=64, description="The most memory that Lucene's Java heap may take.")
     relevance: Relevance = Field(
         default=DEFAULT_RELEVANCE,

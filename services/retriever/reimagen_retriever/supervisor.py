@@ -26,7 +26,7 @@ from reimagen_common.logs import configure_logging
 from reimagen_common.processes import run_until_signal
 from reimagen_common.tracing import start_tracing, stop_tracing
 from reimagen_retriever.process_group import Siblings
-from reimagen_retriever.server import Service, listening, serve, with_port
+from reimagen_retriever.server import RetrieverServer, listening, serve, with_port
 from reimagen_retriever.settings import Settings
 
 # What keeps on dying is not to keep the machine busy.
@@ -50,7 +50,7 @@ def run(settings: Settings) -> None:
     configure_logging("retriever", settings.log_level)
     with ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="reimagen-retriever-")))
-        addresses = {"address": held.enter_context(_held("address", settings.address))}
+        addresses = {"grpc": held.enter_context(_held("grpc", settings.grpc))}
         if settings.http:
             addresses["http"] = held.enter_context(_held("http", settings.http))
         workers = _Workers(settings.model_copy(update=addresses), folder)
@@ -135,7 +135,7 @@ class _Workers:
                 worker.ready = True
         if not self._all_were_ready and all(each.ready for each in self._workers.values()):
             self._all_were_ready = True
-            fields = {"address": self._settings.address, "http": self._settings.http or "none"}
+            fields = {"grpc": self._settings.grpc, "http": self._settings.http or "none"}
             _logger.info("ready", extra={**fields, "processes": self._settings.processes})
         if worker.process.exitcode is not None:
             _logger.error(
@@ -153,7 +153,7 @@ def _serve(settings: Settings, folder: Path, number: int, news: Connection) -> N
     start_tracing("reimagen-retriever")
     threading.Thread(target=_stop_with_the_parent, name="parent", daemon=True).start()
     try:
-        service = Service(settings, Siblings(folder, number, settings.processes))
+        service = RetrieverServer(settings, Siblings(folder, number, settings.processes))
         try:
             service.start()
             news.send(None)

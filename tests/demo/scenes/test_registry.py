@@ -47,7 +47,7 @@ def test_a_scene_is_drawn_anew_at_any_size(scene: Scene) -> None:
     assert large.size == (512, 512)
     difference = np.asarray(large.resize((64, 64))).astype(float) - np.asarray(small).astype(float)
     assert np.abs(difference).mean() < 4
-    # Sharp: what the small image lacks is more than an enlargement could have; but there is nothing on plain white.
+    # Sharp: what the small image lacks is more than an upsampling could have; but there is nothing on plain white.
     assert scene is WHITE or np.abs(np.asarray(small.resize((512, 512))).astype(float) - np.asarray(large)).mean() > 1
 
 

@@ -110,7 +110,7 @@ def retriever(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     knowledge_base.write_shards(captions(), folder / "pairs")
     knowledge_base.index(folder / "pairs", folder / "kb")
     address = free_address(0)
-    with Child(["reimagen-retriever", "serve", str(folder / "kb"), "--address", address], folder / "log") as child:
+    with Child(["reimagen-retriever", "serve", str(folder / "kb"), "--grpc", address], folder / "log") as child:
         child.wait_until(lambda: serving_grpc(address), SECONDS)
         yield address
 

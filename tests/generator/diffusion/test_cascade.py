@@ -76,7 +76,7 @@ def test_neighbors_and_their_texts_matter(cascade: Cascade) -> None:
 
 
 def test_a_consistent_stage_keeps_to_the_smaller_image(cascade: Cascade) -> None:
-    larger = TINY.stages[1].model_copy(update={"consistent": True})
+    larger = TINY.stages[1].model_copy(update={"low_res_consistency": True})
     keeping = awakened(0, TINY.model_copy(update={"stages": (TINY.stages[0], larger)}))
     small = draw(keeping, PAIRS, [5, 6], size=16).astype(float)
     assert (small == draw(cascade, PAIRS, [5, 6], size=16)).all()

@@ -8,6 +8,7 @@ import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -57,7 +58,7 @@ def stage(**changes: object) -> CascadeConfig:
 
 
 def images(
-    config: CascadeConfig, *, size: int = 16, k: int = 2, seeds: tuple[int, ...] = (7, 8), **guidance: object
+    config: CascadeConfig, *, size: int = 16, k: int = 2, seeds: tuple[int, ...] = (7, 8), **guidance: Any
 ) -> np.ndarray:
     *_, drawn = awakened(config).draw(
         "a kea in the snow", PAIRS[:k], seeds=seeds, size=size, guidance=GuidanceOptions(**guidance)
@@ -108,4 +109,4 @@ if __name__ == "__main__":
     for case, drawn in all_drawn.items():
         print(hashlib.sha256(drawn.tobytes()).hexdigest()[:16], case)  # noqa: T201
     if "--record" in sys.argv:
-        np.savez_compressed(RECORDED, **all_drawn)
+        np.savez_compressed(RECORDED, allow_pickle=False, **all_drawn)

@@ -80,10 +80,10 @@ def test_more_and_fewer_steps_are_taken_by_the_step_that_is_compiled() -> None:
 
 
 def test_sections_are_scaled_each_within_its_timesteps() -> None:
-    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=107, sections=(7, 0, 0, 0, 100))
+    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=107, timestep_respacing=(7, 0, 0, 0, 100))
     for factor, sections in ((0.5, (4, 0, 0, 0, 50)), (0.01, (1, 0, 0, 0, 1)), (3, (21, 0, 0, 0, 200))):
         scaled = stage.with_steps(factor)
-        assert (scaled.sections, scaled.steps) == (sections, sum(sections))
+        assert (scaled.timestep_respacing, scaled.steps) == (sections, sum(sections))
         assert StageConfig.model_validate(scaled.model_dump()) == scaled
 
 
@@ -142,7 +142,9 @@ def test_a_multi_step_sampler_refuses_to_interleave_before_it_draws() -> None:
 
 def test_integer_timesteps_reach_the_data_too() -> None:
     """50 points of the components that fit both conditions: each near the mean of one of them."""
-    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=27, sections=(7, 4, 2, 1, 2, 4, 7), sampler="ddpm")
+    stage = config(
+        schedule=ScheduleKind.COSINE_BETAS, steps=27, timestep_respacing=(7, 4, 2, 1, 2, 4, 7), sampler="ddpm"
+    )
     mixture = Mixture.example()
     keys = jax.vmap(jax.random.key)(jnp.arange(50))
     points = Stage(stage, ExactNetwork(stage, mixture), None).sample_at_once(conditions(50), Guidance(), keys)

@@ -12,7 +12,7 @@ import pytest
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
 from reimagen_common.grpc_server import GrpcServer
-from reimagen_generator.generation.retriever_client import Filters, Neighbors, Retriever
+from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
 
 
 class Faulty(retrieval_pb2_grpc.RetrievalServicer):
@@ -71,15 +71,15 @@ def serving(servicer: Faulty, address: str = "127.0.0.1:0") -> Iterator[str]:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Retriever]:
-    retriever = Retriever(address)
+def connected(address: str) -> Iterator[RetrieverClient]:
+    retriever = RetrieverClient(address)
     try:
         yield retriever
     finally:
         retriever.close()
 
 
-def search(retriever: Retriever, k: int = 2, remaining: float = 60) -> Neighbors:
+def search(retriever: RetrieverClient, k: int = 2, remaining: float = 60) -> Neighbors:
     return retriever.search("a red panda", k=k, method="bm25", remaining=remaining)
 
 
@@ -170,7 +170,7 @@ def test_a_retriever_that_comes_back_is_found_again() -> None:
             assert search_again_until_found(retriever).neighbors
 
 
-def search_again_until_found(retriever: Retriever) -> Neighbors:
+def search_again_until_found(retriever: RetrieverClient) -> Neighbors:
     deadline = time.monotonic() + 30
     while True:
         try:

@@ -10,9 +10,9 @@ from reimagen_generator.config.cascade import Guidance, SamplerKind, Strategy
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
-from reimagen_generator.engine.request_handle import Call
+from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.generation.request import parse_request
-from reimagen_generator.generation.retriever_client import Retriever
+from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import Generator
 
 
@@ -23,7 +23,7 @@ def generator() -> Iterator[Generator]:
         update={"sampler": SamplerKind.UNIPC, "guidance": Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0)}
     )
     config = TINY.model_copy(update={"stages": (stage,), "maximum_k": 4})
-    with contextlib.closing(Retriever("127.0.0.1:1")) as retriever:
+    with contextlib.closing(RetrieverClient("127.0.0.1:1")) as retriever:
         yield Generator(Engine(Cascade.random(config, seed=0), capacity=1), retriever)
 
 
@@ -41,6 +41,6 @@ def test_what_the_cascade_cannot_do_is_refused_by_name(
 ) -> None:
     request = parse_request({"prompt": "a kea", **fields})
     with pytest.raises(InvalidArgument) as refused:
-        next(generator.generate(request, Call(timeout=20)))
+        next(generator.generate(request, RequestHandle(timeout=20)))
     assert refused.value.field == field
     assert str(refused.value).startswith(f"{field}: ")

@@ -11,7 +11,7 @@ import pytest
 
 from reimagen_generator.config.cascade import Prediction, StageConfig
 from reimagen_generator.config.presets import TINY
-from reimagen_generator.diffusion.resize import enlarge, shrink
+from reimagen_generator.diffusion.resize import downsample, upsample
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Text
 from reimagen_generator.training.config import TrainingConfig, X0Loss
@@ -173,8 +173,8 @@ def test_a_super_resolution_stage_sees_the_smaller_image_augmented(batch: Batch,
     level = np.asarray(draws.augmentation)
     # The schedule's log-SNR is clipped to 15: a level of 0 is not quite free of noise.
     alpha, sigma = np.cos(np.pi / 2 * level), np.maximum(np.sin(np.pi / 2 * level), np.exp(-7.5))
-    smaller = np.asarray(enlarge(shrink(jnp.asarray(x_0), 2), 2))
-    expected = alpha[:, None, None, None] * smaller + sigma[:, None, None, None] * np.asarray(draws.augmentation_noise)
+    low_res = np.asarray(upsample(downsample(jnp.asarray(x_0), 2), 2))
+    expected = alpha[:, None, None, None] * low_res + sigma[:, None, None, None] * np.asarray(draws.augmentation_noise)
     assert network.low_resolution is not None
     np.testing.assert_allclose(network.low_resolution.image, expected, atol=1e-4)
     np.testing.assert_allclose(network.low_resolution.augmentation, level)
@@ -182,7 +182,7 @@ def test_a_super_resolution_stage_sees_the_smaller_image_augmented(batch: Batch,
 
 def test_a_smaller_image_that_is_given_is_what_is_enlarged(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
-    given = dataclasses.replace(batch, smaller=jnp.full((IMAGES, SIDE // 2, SIDE // 2, 3), 51, jnp.uint8))
+    given = dataclasses.replace(batch, low_res=jnp.full((IMAGES, SIDE // 2, SIDE // 2, 3), 51, jnp.uint8))
     clean = dataclasses.replace(draws, augmentation=jnp.zeros(ROWS))
     loss(network, stage(Prediction.X0, index=1), given, clean, factor=2)
     assert network.low_resolution is not None
@@ -191,14 +191,14 @@ def test_a_smaller_image_that_is_given_is_what_is_enlarged(batch: Batch, draws: 
 
 def test_noise_before_enlarging_is_as_strong_and_keeps_the_contrast(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
-    noising = stage(Prediction.X0, index=1).model_copy(update={"augment_before_enlarging": True})
+    noising = stage(Prediction.X0, index=1).model_copy(update={"augment_before_upsampling": True})
     loss(network, noising, batch, draws, factor=2)
     x_0, _, _, _ = parts(batch, draws)
     level = np.pi / 2 * np.linspace(0.0, 0.5, ROWS)[:, None, None, None]
     squares = np.asarray(draws.augmentation_noise).reshape(ROWS, SIDE // 2, 2, SIDE // 2, 2, 3)
-    noised = shrink(jnp.asarray(x_0), 2) + np.tan(level) * squares.sum(axis=(2, 4)) / 2
+    noised = downsample(jnp.asarray(x_0), 2) + np.tan(level) * squares.sum(axis=(2, 4)) / 2
     assert network.low_resolution is not None
-    np.testing.assert_allclose(network.low_resolution.image, enlarge(noised, 2), atol=2e-3)
+    np.testing.assert_allclose(network.low_resolution.image, upsample(noised, 2), atol=2e-3)
 
 
 def config(**changed: Any) -> TrainingConfig:

@@ -57,8 +57,8 @@ BAD: dict[str, tuple[Changes, str]] = {
     "cut image": ({"neighbor0.png": image((1, 2, 3))[:50]}, "neighbor0.png: broken image"),
     "not UTF-8": ({"txt": b"a k\xe9a"}, "utf-8"),
     "another size": ({"png": image((1, 2, 3), 24)}, "png: 24 × 24 pixels, and the stage takes 16 × 16; .*--size 16"),
-    "smaller of another size": ({"low.png": image((1, 2, 3), 4)}, "low.png: must have 8 × 8 pixels, .* got 4 × 4"),
-    "broken smaller": ({"low.png": b"a kea"}, "low.png: broken image"),
+    "low_res of another size": ({"low.png": image((1, 2, 3), 4)}, "low.png: must have 8 × 8 pixels, .* got 4 × 4"),
+    "broken low_res": ({"low.png": b"a kea"}, "low.png: broken image"),
 }
 
 

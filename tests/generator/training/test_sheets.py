@@ -136,10 +136,10 @@ def test_super_resolution_draws_from_the_true_smaller_image(
     assert pixels(sheet).shape == (LINE + 7 * (CELL + LINE + GAP), columns * (CELL + GAP) - GAP, 3)
     side = config.crop or 32
     for row in range(7):
-        target, smaller, drawn = (cell(sheet, row, column) for column in (0, 1, columns - 1))
+        target, low_res, drawn = (cell(sheet, row, column) for column in (0, 1, columns - 1))
         scale = CELL // side
         target = target[::scale, ::scale].astype(float)
         means = target.reshape(side // 2, 2, side // 2, 2, 3).mean(axis=(1, 3))
-        np.testing.assert_allclose(smaller[:: 2 * scale, :: 2 * scale], means, atol=0.51)
+        np.testing.assert_allclose(low_res[:: 2 * scale, :: 2 * scale], means, atol=0.51)
         # What begins as zero predicts the smaller image, enlarged: after four steps it is still near.
-        np.testing.assert_allclose(drawn.mean(axis=(0, 1)), smaller.mean(axis=(0, 1)), atol=16)
+        np.testing.assert_allclose(drawn.mean(axis=(0, 1)), low_res.mean(axis=(0, 1)), atol=16)

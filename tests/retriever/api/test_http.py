@@ -17,7 +17,7 @@ from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
 from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
-from reimagen_retriever.server import Service
+from reimagen_retriever.server import RetrieverServer
 from reimagen_retriever.settings import Settings
 
 CAPTIONS = {"fox": "a red fox", "birds/kea.1": "a kea", "birds/kea 2?#%": "a kea", "../leopard": "a snow leopard"}
@@ -54,22 +54,22 @@ def redis_server() -> Iterator[LocalRedis]:
 
 
 @pytest.fixture(scope="module")
-def service(base: Path, redis_server: LocalRedis) -> Iterator[Service]:
+def service(base: Path, redis_server: LocalRedis) -> Iterator[RetrieverServer]:
     settings = Settings(
         knowledge_base=base,
-        address="127.0.0.1:0",
+        grpc="127.0.0.1:0",
         http="127.0.0.1:0",
         redis_url=redis_server.url,
-        workers=1,
+        concurrent_calls=1,
     )
-    service = Service(settings)
+    service = RetrieverServer(settings)
     service.start()
     yield service
     service.stop(0)
 
 
 @pytest.fixture(scope="module")
-def rest(service: Service) -> Iterator[httpx.Client]:
+def rest(service: RetrieverServer) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"http://{service.addresses['http']}", timeout=60) as client:
         yield client
 
@@ -363,8 +363,8 @@ def test_a_search_is_narrowed_and_explained_by_its_fields(rest: httpx.Client) ->
         assert (refused.status_code, refused.json()["field"]) == (400, field)
 
 
-def test_a_search_over_grpc_is_too(service: Service) -> None:
-    with grpc.insecure_channel(service.addresses["address"]) as channel:
+def test_a_search_over_grpc_is_too(service: RetrieverServer) -> None:
+    with grpc.insecure_channel(service.addresses["grpc"]) as channel:
         stub = RetrievalStub(channel)
         filters = pb.Filters(exclude_ids=["birds/kea.1"], licenses=["MIT"], minimum_side=10)
         asked = pb.SearchRequest(query="kea, kea", k=4, filters=filters, explain=True)

@@ -31,7 +31,7 @@ from reimagen_retriever.maintenance.compact import compact
 from reimagen_retriever.maintenance.snapshot import snapshot
 from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Search
-from reimagen_retriever.service import Retriever
+from reimagen_retriever.service import RetrievalService
 
 TEST = Holder(work="test")
 FLAT = 128
@@ -195,11 +195,11 @@ def test_a_base_is_marked_as_one_built_of_its_pairs(tmp_path: Path, seed: int) -
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[[Path], Retriever]]:
+def opened() -> Iterator[Callable[[Path], RetrievalService]]:
     with ExitStack() as closing:
 
-        def make(folder: Path) -> Retriever:
-            retriever = Retriever(folder, AnswerCache(None, 1), "entity")
+        def make(folder: Path) -> RetrievalService:
+            retriever = RetrievalService(folder, AnswerCache(None, 1), "entity")
             closing.callback(retriever.close)
             retriever.open()
             return retriever
@@ -208,7 +208,7 @@ def opened() -> Iterator[Callable[[Path], Retriever]]:
 
 
 def test_a_search_shows_one_of_the_same_images_whichever_of_them_goes(
-    tmp_path: Path, opened: Callable[[Path], Retriever]
+    tmp_path: Path, opened: Callable[[Path], RetrievalService]
 ) -> None:
     folder = tmp_path / "kb"
     build(Listed([pair("built", 0, 32, "a red kea"), pair("other", 1, 32, "a kea far away")]), folder)
@@ -241,7 +241,7 @@ def test_a_search_shows_one_of_the_same_images_whichever_of_them_goes(
 
 
 def test_a_service_reads_no_more_than_has_come_since_its_last_write(
-    tmp_path: Path, opened: Callable[[Path], Retriever], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, opened: Callable[[Path], RetrievalService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "kb"
     build(Listed([pair("built", 0)]), folder)

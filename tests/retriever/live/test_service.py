@@ -18,7 +18,7 @@ from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.queue import WriteQueue, _Asked
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated, Put, Remove
 from reimagen_retriever.search import Search
-from reimagen_retriever.service import Added, Retriever
+from reimagen_retriever.service import Added, RetrievalService
 
 MakeBase = Callable[..., Path]
 MakeImage = Callable[..., bytes]
@@ -32,11 +32,11 @@ def redis_server() -> Iterator[LocalRedis]:
 
 
 @pytest.fixture
-def opened(redis_server: LocalRedis) -> Iterator[Callable[[Path], Retriever]]:
-    retrievers: list[Retriever] = []
+def opened(redis_server: LocalRedis) -> Iterator[Callable[[Path], RetrievalService]]:
+    retrievers: list[RetrievalService] = []
 
-    def make(folder: Path) -> Retriever:
-        retriever = Retriever(folder, AnswerCache(redis_server.url, 100), relevance="entity")
+    def make(folder: Path) -> RetrievalService:
+        retriever = RetrievalService(folder, AnswerCache(redis_server.url, 100), relevance="entity")
         retriever.open("127.0.0.1:7")
         retrievers.append(retriever)
         return retriever
@@ -46,7 +46,7 @@ def opened(redis_server: LocalRedis) -> Iterator[Callable[[Path], Retriever]]:
         retriever.close()
 
 
-Opened = Callable[[Path], Retriever]
+Opened = Callable[[Path], RetrievalService]
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -56,7 +56,7 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ids(retriever: Retriever, query: str, k: int = 16) -> list[str]:
+def ids(retriever: RetrievalService, query: str, k: int = 16) -> list[str]:
     return [found.pair.id for found in retriever.search(Search(query, k)).neighbors]
 
 
@@ -195,10 +195,10 @@ def test_a_change_that_cannot_be_read_is_complained_of_until_it_can(
         with LiveWriter(folder, Holder(work="test")) as writer:
             writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", picture())))])
         (shards / "00001.tar").rename(shards / "elsewhere")
-    eventually(lambda: any("can't be read" in complaint for complaint in serving.complaints()))
+    eventually(lambda: any("can't be read" in degraded_reason for degraded_reason in serving.degraded_reasons()))
     assert (ids(serving, "a fox"), ids(serving, "a kea")) == (["a"], [])
     (shards / "elsewhere").rename(shards / "00001.tar")
-    eventually(lambda: serving.complaints() == [])
+    eventually(lambda: serving.degraded_reasons() == [])
     assert ids(serving, "a kea") == ["k"]
 
 

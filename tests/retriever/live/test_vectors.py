@@ -29,7 +29,7 @@ from reimagen_retriever.maintenance.snapshot import restore, snapshot
 from reimagen_retriever.maintenance.union import unite
 from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Defaults, Method, Search, find
-from reimagen_retriever.service import Retriever
+from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.vectors.make import make_vectors
 from reimagen_retriever.vectors.precomputed import Of
 
@@ -88,7 +88,7 @@ def found(folder: Path, queries: Sequence[str] = QUERIES, k: int = 16) -> list[l
     return [[(hit.pair.id, pytest.approx(hit.score, abs=1e-6)) for hit in each] for each in hits]
 
 
-def ids(retriever: Retriever, query: str, method: Method = "dense", least: float | None = -1.0) -> list[str]:
+def ids(retriever: RetrievalService, query: str, method: Method = "dense", least: float | None = -1.0) -> list[str]:
     search = Search(query, 16, method=method, minimum_score=least)
     return [neighbor.pair.id for neighbor in retriever.search(search).neighbors]
 
@@ -146,8 +146,8 @@ def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(
     assert verify(folder)[1] == []
 
 
-def opened(folder: Path, encoder: Path | None = None) -> Retriever:
-    retriever = Retriever(folder, AnswerCache(None, 1), "entity", encoder=encoder)
+def opened(folder: Path, encoder: Path | None = None) -> RetrievalService:
+    retriever = RetrievalService(folder, AnswerCache(None, 1), "entity", encoder=encoder)
     retriever.open()
     return retriever
 

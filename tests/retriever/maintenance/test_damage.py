@@ -18,7 +18,7 @@ from reimagen_retriever.maintenance.snapshot import restore, snapshot
 from reimagen_retriever.maintenance.union import unite
 from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Search
-from reimagen_retriever.service import Retriever
+from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]
@@ -43,8 +43,8 @@ def damaged(path: Path, place: float = 0.5) -> Iterator[None]:
 
 
 @contextmanager
-def retriever(folder: Path) -> Iterator[Retriever]:
-    opened = Retriever(folder, AnswerCache(None, 1), "entity")
+def retriever(folder: Path) -> Iterator[RetrievalService]:
+    opened = RetrievalService(folder, AnswerCache(None, 1), "entity")
     try:
         opened.open()
         yield opened
@@ -86,7 +86,7 @@ def test_a_service_over_a_damaged_index_says_so_and_fails_clearly(base: MakeBase
         with damaged(index, place / 8):
             try:
                 with retriever(folder) as served:
-                    told += served.complaints()
+                    told += served.degraded_reasons()
                     for query in ("a fox", "7 keas"):
                         served.search(Search(query))
             except Damaged as error:
@@ -99,10 +99,10 @@ def test_damage_that_comes_while_a_base_is_served_is_noticed(base: MakeBase) -> 
     folder = base({"a": "a fox", "b": "a kea"})
     (index,) = folder.glob("data-*/lucene/*.cfs")
     with retriever(folder) as served:
-        assert served.complaints() == []
+        assert served.degraded_reasons() == []
         with damaged(index, 1.0):
-            assert served.complaints()
-        assert served.complaints() == []
+            assert served.degraded_reasons()
+        assert served.degraded_reasons() == []
 
 
 def test_damaged_vectors_are_not_searched(base: MakeBase, sentence_encoder: MakeEncoder) -> None:
@@ -117,7 +117,7 @@ def test_damaged_vectors_are_not_searched(base: MakeBase, sentence_encoder: Make
         assert run("search", folder, "a fox", "--method", "dense").exit_code == 2
         assert "a fox" in run("search", folder, "a fox").stdout
         with retriever(folder) as served:
-            assert "index.faiss is not as it was written" in served.complaints()[0]
+            assert "index.faiss is not as it was written" in served.degraded_reasons()[0]
             assert [found.pair.id for found in served.search(Search("a fox", 1)).neighbors] == ["a"]
             for method in ("dense", "hybrid"):
                 with pytest.raises(Damaged, match=r"the vectors of the knowledge base are damaged: .*index\.faiss"):
@@ -132,7 +132,7 @@ def test_damaged_fingerprints_are_named(base: MakeBase) -> None:
             (damage,) = verify(folder)[1]
             assert damage.location == f"fingerprints/{path.name}"
             with retriever(folder) as served:
-                assert f"fingerprints/{path.name}" in served.complaints()[0]
+                assert f"fingerprints/{path.name}" in served.degraded_reasons()[0]
 
 
 def test_damage_in_a_part_of_a_union_is_named(base: MakeBase, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_damage_in_a_part_of_a_union_is_named(base: MakeBase, tmp_path: Path) ->
             (damage,) = verify(tmp_path / "both")[1]
             assert damage.location == f"{parts[1]}, {name}"
     with damaged(file), retriever(tmp_path / "both") as served:
-        assert name in served.complaints()[0]
+        assert name in served.degraded_reasons()[0]
     assert verify(tmp_path / "both")[1] == []
 
 

@@ -24,7 +24,7 @@ from reimagen_retriever.maintenance.compact import compact
 from reimagen_retriever.maintenance.snapshot import restore, snapshot
 from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Search
-from reimagen_retriever.service import Retriever
+from reimagen_retriever.service import RetrievalService
 
 MakeBase = Callable[..., Path]
 MakeFolder = Callable[..., Path]
@@ -102,7 +102,7 @@ def test_a_base_without_pairs_can_be_compacted_and_added_to(base: MakeBase, pict
 
 
 def test_searches_go_on_while_a_base_is_compacted_and_restored(changed: Path, tmp_path: Path) -> None:
-    serving = Retriever(changed, AnswerCache(None, 1), "entity")
+    serving = RetrievalService(changed, AnswerCache(None, 1), "entity")
     serving.open()
     snapshot(changed, tmp_path / "kept")
     steps: tuple[Callable[[], Manifest], ...] = (

@@ -34,7 +34,7 @@ from reimagen_retriever.maintenance.snapshot import snapshot
 from reimagen_retriever.maintenance.union import unite
 from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Search
-from reimagen_retriever.service import Retriever
+from reimagen_retriever.service import RetrievalService
 
 Serve = Callable[..., AbstractContextManager[Any]]
 MEGABYTE = 1024 * 1024
@@ -136,7 +136,7 @@ def test_a_image_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_pa
 def test_the_images_of_an_answer_and_of_a_batch_are_asked_for_at_once(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     mirror(store_of(f"{server.url}/kb"), tmp_path / "local")
-    serving = Retriever(tmp_path / "local", AnswerCache(None, 1), "entity")
+    serving = RetrievalService(tmp_path / "local", AnswerCache(None, 1), "entity")
     serving.open()
     server.together = threading.Barrier(2, timeout=SECONDS)
     one = serving.search(Search("kea and fox", k=2))
@@ -177,18 +177,18 @@ def test_a_image_that_is_not_what_was_added_is_never_given(kept: Path, http: Ope
 def test_while_the_store_is_down_kept_images_go_on(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     mirror(store_of(f"{server.url}/kb", seconds=0.2), tmp_path / "local")
-    serving = Retriever(tmp_path / "local", AnswerCache(None, 1), "entity")
+    serving = RetrievalService(tmp_path / "local", AnswerCache(None, 1), "entity")
     serving.open()
     before = serving.search(Search("kea"))
-    assert serving.complaints() == []
+    assert serving.degraded_reasons() == []
 
     def is_down() -> None:
         assert serving.search(Search("kea")) == before
         with pytest.raises(Unavailable, match=rf"the image of 'fox' can't be had: {server.url}/kb does not answer"):
             serving.search(Search("fox"))
         assert serving.search(Search("fox", omit_images=True)).neighbors[0].pair.id == "fox"
-        (complaint,) = serving.complaints()
-        assert "images that are not kept here can't be had" in complaint
+        (degraded_reason,) = serving.degraded_reasons()
+        assert "images that are not kept here can't be had" in degraded_reason
 
     server.hanging = True
     is_down()
@@ -202,11 +202,11 @@ def test_while_the_store_is_down_kept_images_go_on(kept: Path, http: Opened, tmp
     again = http(server.port)
     eventually(lambda: answers(serving, "fox"))
     assert again.images()
-    assert serving.complaints() == []
+    assert serving.degraded_reasons() == []
     serving.close()
 
 
-def answers(serving: Retriever, query: str) -> bool:
+def answers(serving: RetrievalService, query: str) -> bool:
     try:
         return serving.search(Search(query)).neighbors[0].image.startswith(b"\x89PNG")
     except Unavailable:
@@ -237,7 +237,7 @@ def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
     server, local = http(), tmp_path / "local"
     store = store_of(f"{server.url}/kb")
     mirror(store, local)
-    serving = Retriever(local, AnswerCache(None, 1), "entity")
+    serving = RetrievalService(local, AnswerCache(None, 1), "entity")
     serving.open()
     asked = len(server.asked)
     mirror(store, local)
@@ -303,7 +303,7 @@ def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_pa
         assert base.images.read(olm) == image
         with pytest.raises(Unavailable):
             base.images.read(pairs(base)["fox"].model_copy(update={"sha256": "0" * 64}))
-        assert "images that are not kept here can't be had" in str(base.images.complaint())
+        assert "images that are not kept here can't be had" in str(base.images.degraded_reason())
 
     # Where there was a union there may be a base.
     again = http(server.port)

@@ -9,7 +9,7 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import generation_pb2_grpc, retrieval_pb2
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.cascade import Strategy
-from reimagen_generator.engine.request_handle import Call, Cancelled
+from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.generation.request import GenerationRequest, Relevance, parse_request
 from reimagen_generator.generation.retriever_client import Neighbors
 from reimagen_generator.generation.service import Accepted, Event, Generator, Image, Progress
@@ -62,7 +62,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateEvent]:
         """Draw n images; ending the call stops the work at the next step."""
-        call = Call(timeout=min(context.time_remaining(), self._deadline))
+        call = RequestHandle(timeout=min(context.time_remaining(), self._deadline))
         if not context.add_callback(call.cancel):
             return
         try:

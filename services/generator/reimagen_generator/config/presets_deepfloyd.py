@@ -9,7 +9,6 @@ was chosen. Importing takes the network from the folder's own file, not from her
 
 from reimagen_generator.config.cascade import (
     CascadeConfig,
-    Enlargement,
     Guidance,
     Prediction,
     SamplerKind,
@@ -17,6 +16,7 @@ from reimagen_generator.config.cascade import (
     StageConfig,
     Strategy,
     Thresholding,
+    Upsampling,
 )
 from reimagen_generator.config.networks import Activation, ImagenUNetConfig, LevelAttention, TextNorm
 from reimagen_generator.config.text import DroppedText, T5Text
@@ -108,7 +108,7 @@ def deepfloyd_cascade(name: str, stage_i: ImagenUNetConfig, stage_ii: ImagenUNet
                 steps=50,
                 guidance=Guidance(strategy=Strategy.JOINT, text_weight=4.0, neighbor_weight=4.0),
                 thresholding=Thresholding(percentile=0.95, maximum=1.0),
-                enlargement=Enlargement.BILINEAR_CORNERS,
+                upsampling=Upsampling.BILINEAR_CORNERS,
                 augmentation=0.25,
             )
         )

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from reimagen_generator.diffusion.references import ReferencePair, resized
-from reimagen_generator.diffusion.resize import shrink
+from reimagen_generator.diffusion.resize import downsample
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.placement import CANVASES, PlacedReferences, Placements, canvas_of, place
 from reimagen_generator.networks.placement_network import PlacementNetwork, leader_of, sample_placements
@@ -127,7 +127,7 @@ class Placer:
         network: PlacementNetwork = nnx.merge(self._graph, parameters)
         b, n = references.shape[:2]
         flat = references.reshape(b * n, *references.shape[2:])
-        small = shrink(flat, references.shape[2] // self.config.side)
+        small = downsample(flat, references.shape[2] // self.config.side)
         distribution = network(small.reshape(b, n, *small.shape[1:]), text, neighbor_text, image, time)
         coarse = jax.nn.sigmoid(distribution.matte).reshape(b * n, *small.shape[1:3])
         mattes = refined(coarse, small, flat).reshape(references.shape[:4])

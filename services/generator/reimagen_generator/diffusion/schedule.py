@@ -60,7 +60,7 @@ def _cosine_betas() -> Float[np.ndarray, " timesteps"]:
 
 
 @dataclass(frozen=True)
-class Grid:
+class SamplingSchedule:
     """The times at which a stage evaluates its network, falling, and the log-SNRs between which its steps go.
 
     Every schedule leads to the clean image: the last log-SNR is infinite, so the last step gives x_0 itself.
@@ -70,14 +70,14 @@ class Grid:
     log_snr: Float[np.ndarray, " steps+1"]
 
 
-def grid(stage: StageConfig) -> Grid:
+def sampling_schedule(stage: StageConfig) -> SamplingSchedule:
     """A stage's steps: uniform in t, or over the integer timesteps of its sections."""
     if stage.schedule is ScheduleKind.COSINE_BETAS:
-        time = timesteps(stage.sections or (stage.steps,)) / TIMESTEPS
+        time = timesteps(stage.timestep_respacing or (stage.steps,)) / TIMESTEPS
     else:
         time = 1.0 - np.arange(stage.steps) / stage.steps
     noisy = np.asarray(_compiled_log_snr(stage.schedule, jnp.asarray(time), stage.log_snr_shift))
-    return Grid(time.astype(noisy.dtype), np.append(noisy, np.asarray(np.inf, noisy.dtype)))
+    return SamplingSchedule(time.astype(noisy.dtype), np.append(noisy, np.asarray(np.inf, noisy.dtype)))
 
 
 # Compiled, as training has it: uncompiled, it rounds differently.

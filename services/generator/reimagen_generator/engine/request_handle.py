@@ -36,7 +36,7 @@ class Finished:
     images: UInt8[np.ndarray, "some size size 3"]
 
 
-class Call:
+class RequestHandle:
     """Until when the answer is wanted, whether it still is, and the mailbox that the answer comes through.
 
     Any thread may cancel it, at any time and more than once.
@@ -72,7 +72,7 @@ class Call:
         if self._cancelled:
             raise Cancelled
         if self.remaining() == 0:
-            raise self._too_late()
+            raise self._deadline_exceeded()
 
     def post(self, event: Step | Finished | Exception) -> None:
         """Put an event, or the error that ends the call, into the mailbox."""
@@ -89,10 +89,10 @@ class Call:
         try:
             event = self._mailbox.get(timeout=self.remaining())
         except queue.Empty:
-            raise self._too_late() from None
+            raise self._deadline_exceeded() from None
         if isinstance(event, Exception):
             raise event
         return event
 
-    def _too_late(self) -> DeadlineExceeded:
+    def _deadline_exceeded(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"the images were not finished within {self._timeout:.0f} seconds")

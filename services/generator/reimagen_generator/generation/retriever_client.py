@@ -95,10 +95,10 @@ class Filters:
     exclude_ids: Sequence[str] = ()
 
 
-EVERYTHING: Final = Filters()
+NO_FILTER: Final = Filters()
 
 
-class Retriever:
+class RetrieverClient:
     """A connection to each replica of a retriever, shared by all threads; it is made anew when it breaks."""
 
     def __init__(self, address: str) -> None:
@@ -135,7 +135,7 @@ class Retriever:
         minimum_score: float | None = None,
         relevance: Relevance | None = None,
         explain: bool = False,
-        filters: Filters = EVERYTHING,
+        filters: Filters = NO_FILTER,
         remaining: float,
     ) -> Neighbors:
         """Find the k pairs that match the query best, or in turn each thing that it names.
@@ -193,7 +193,7 @@ class Retriever:
             pair = self._stub.GetPair(request, timeout=_LONGEST_SECONDS, metadata=_metadata())
         return pair.image, pair.media_type
 
-    def complaint(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """Say what keeps the retriever from answering, within half a second; None where all is well."""
         try:
             answer = self._health.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)

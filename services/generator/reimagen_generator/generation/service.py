@@ -15,13 +15,13 @@ from reimagen_generator import metrics
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.diffusion.cascade import GuidanceOptions
 from reimagen_generator.diffusion.references import ReferencePair
-from reimagen_generator.engine.engine import Drawing, Engine
-from reimagen_generator.engine.request_handle import Call, Finished, Step
+from reimagen_generator.engine.engine import Engine, GenerationTask
+from reimagen_generator.engine.request_handle import Finished, RequestHandle, Step
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.images import MEDIA_TYPES, decode, encode_preview
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, STEPS_FACTORS, GenerationRequest
-from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, Retriever
+from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient
 
 _DEFAULT_SIZE: Final = 256
 _NONE_WANTED: Final = retrieval_pb2.NothingFound(reason="no neighbor was asked for", field="retrieval.k")
@@ -68,7 +68,7 @@ Event = Accepted | Neighbors | Progress | Image
 class Generator:
     """What both faces of the service stand on."""
 
-    def __init__(self, engine: Engine, retriever: Retriever) -> None:
+    def __init__(self, engine: Engine, retriever: RetrieverClient) -> None:
         """Take the engine that draws and the retriever that finds."""
         self.engine = engine
         self.retriever = retriever
@@ -78,7 +78,7 @@ class Generator:
         """The loaded cascade."""
         return self.engine.cascade.config
 
-    def generate(self, request: GenerationRequest, call: Call) -> Iterator[Event]:
+    def generate(self, request: GenerationRequest, call: RequestHandle) -> Iterator[Event]:
         """Yield one `Accepted`, one `Neighbors`, then `Progress` and one `Image` for each image as it is done.
 
         Raises:
@@ -100,7 +100,7 @@ class Generator:
             yield Accepted(id=call.id, seed=first, size=size, queued=place.ahead)
             grounds = self._find(request, k, call)
             yield grounds
-            drawing = Drawing(
+            task = GenerationTask(
                 prompt=request.prompt,
                 neighbors=references or [_read_neighbor(neighbor) for neighbor in grounds.neighbors],
                 seeds=[(first + index) % SEEDS for index in range(request.n)],
@@ -109,13 +109,13 @@ class Generator:
                 previews=request.previews,
                 steps_factor=STEPS_FACTORS[request.quality],
             )
-            for event in place.draw(drawing):
+            for event in place.draw(task):
                 match event:
                     case Step():
                         preview = None if event.preview is None else encode_preview(event.preview)
                         yield Progress(event.index, event.stage, event.size, event.step, event.steps, preview)
                     case Finished():
-                        yield from self._write(request, drawing, grounds, event)
+                        yield from self._write(request, task, grounds, event)
             _logger.info("drawn", extra={"call": call.id, "seconds": time.monotonic() - started})
 
     def _size(self, request: GenerationRequest) -> int:
@@ -155,7 +155,7 @@ class Generator:
             raise InvalidArgument(message, field=field) from error
         return options
 
-    def _find(self, request: GenerationRequest, k: int, call: Call) -> Neighbors:
+    def _find(self, request: GenerationRequest, k: int, call: RequestHandle) -> Neighbors:
         if request.references:
             return Neighbors([Neighbor(reference.image, reference.caption) for reference in request.references])
         if k == 0:
@@ -182,14 +182,14 @@ class Generator:
         return replace(found, neighbors=tuple(relevant(request.prompt, found.neighbors)))
 
     def _write(
-        self, request: GenerationRequest, drawing: Drawing, grounds: Neighbors, finished: Finished
+        self, request: GenerationRequest, task: GenerationTask, grounds: Neighbors, finished: Finished
     ) -> Iterator[Image]:
         for index, pixels in enumerate(finished.images, start=finished.index):
-            seed = drawing.seeds[index]
+            seed = task.seeds[index]
             origin = provenance.Provenance(
                 prompt=request.prompt,
                 seed=seed,
-                size=drawing.size,
+                size=task.size,
                 cascade=self.config.name,
                 neighbors=tuple(
                     provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license)
@@ -206,7 +206,7 @@ class Generator:
                 seed=seed,
                 image=image,
                 media_type=MEDIA_TYPES[request.output_format],
-                size=drawing.size,
+                size=task.size,
             )
 
 

@@ -41,7 +41,7 @@ def constrain_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
     return tree if mesh is None else _constrain(tree, parameter_shardings(tree, mesh))
 
 
-def together(tree: Tree, mesh: Mesh | None) -> Tree:
+def unshard(tree: Tree, mesh: Mesh | None) -> Tree:
     """In compiled code, parameters as they are used: what `fsdp` has shared out is brought together.
 
     Were that left to the compiler, it would share out maps as the parameters are, which rows already are by `fsdp`, and

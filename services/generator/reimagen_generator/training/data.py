@@ -68,7 +68,7 @@ class Sample:
     neighbors: tuple[SampleNeighbor, ...]
     place: str = ""
     """The shard and the key in it."""
-    smaller: Pixels | None = None
+    low_res: Pixels | None = None
     """What a super-resolution stage enlarges, where that is not the image shrunk: KEY.low.png."""
 
 
@@ -192,15 +192,15 @@ def _decode(members: Mapping[str, bytes], side: int | None, smaller_side: int | 
     names = {name.partition(".")[0] for name in members if name.startswith("neighbor")}
     ranked = sorted(names, key=lambda name: (len(name), name))
     image, text = _pair(members, "", side)
-    smaller = decode(members[_SMALLER], field=_SMALLER) if _SMALLER in members else None
-    if smaller is not None and smaller_side is not None and smaller.shape[:2] != (smaller_side, smaller_side):
-        height, width, _ = smaller.shape
+    low_res = decode(members[_SMALLER], field=_SMALLER) if _SMALLER in members else None
+    if low_res is not None and smaller_side is not None and low_res.shape[:2] != (smaller_side, smaller_side):
+        height, width, _ = low_res.shape
         wanted = f"{smaller_side} × {smaller_side} pixels, which the stage enlarges"
         raise ValueError(f"{_SMALLER}: must have {wanted}, got {width} × {height}")
     neighbors = tuple(_neighbor(members, f"{name}.", side) for name in ranked)
     if any(neighbor.image.shape != neighbors[0].image.shape for neighbor in neighbors):
         raise ValueError("the neighbors must all have one size")
-    return Sample(image, text, neighbors, place, smaller)
+    return Sample(image, text, neighbors, place, low_res)
 
 
 def _neighbor(members: Mapping[str, bytes], prefix: str, side: int | None) -> SampleNeighbor:
@@ -252,7 +252,7 @@ def collate(
     pictures = np.array([[neighbor.image for neighbor in row] for row in filled], np.uint8).reshape(shape)
     has_truth = neighbors > 0 and any(neighbor.truth for row in filled for neighbor in row)
 
-    smaller = [s.smaller for s in samples if s.smaller is not None]
+    low_res = [s.low_res for s in samples if s.low_res is not None]
 
     def encoded(texts: list[str]) -> Text:
         embedding = encoder.encode(texts)
@@ -266,7 +266,7 @@ def collate(
         neighbor_mask=jnp.asarray(mask, bool).reshape(len(samples), neighbors),
         empty_text=encoded([""] * len(samples)) if dropped_text is DroppedText.EMPTY_PROMPT else None,
         truth=_reference_truth(filled) if has_truth else None,
-        smaller=jnp.asarray(np.stack(smaller)) if len(smaller) == len(samples) else None,
+        low_res=jnp.asarray(np.stack(low_res)) if len(low_res) == len(samples) else None,
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from reimagen_generator.config.text import DroppedText
-from reimagen_generator.parallel.hosts import leads
+from reimagen_generator.parallel.hosts import is_primary
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.data import BadRecord, Sample, ShardSource, collate
@@ -59,7 +59,7 @@ class GoodSamples:
 
     def _tell(self, place: int, error: BadRecord) -> None:
         self.bad[place] = error
-        if leads():
+        if is_primary():
             tqdm.write(f"bad record, skipped ({len(self.bad):,} of {len(self):,}): {error}")
 
 
@@ -109,10 +109,10 @@ def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], S
         top = int(rng.integers((height - side) // grid + 1)) * grid
         left = int(rng.integers((width - side) // grid + 1)) * grid
         cropped = _changed(sample, lambda image: image[top : top + side, left : left + side])
-        if sample.smaller is None:
+        if sample.low_res is None:
             return cropped
         top, left, within = top // grid, left // grid, side // grid
-        return replace(cropped, smaller=sample.smaller[top : top + within, left : left + within])
+        return replace(cropped, low_res=sample.low_res[top : top + within, left : left + within])
 
     return crop
 
@@ -121,11 +121,11 @@ def _with_smaller(factor: int) -> Callable[[Sample], Sample]:
     """Gives the samples without a smaller image one: their image, shrunk."""
 
     def add(sample: Sample) -> Sample:
-        if sample.smaller is not None:
+        if sample.low_res is not None:
             return sample
         height, width, _ = sample.image.shape
         squares = sample.image.reshape(height // factor, factor, width // factor, factor, 3)
-        return replace(sample, smaller=np.rint(squares.mean(axis=(1, 3))).astype(np.uint8))
+        return replace(sample, low_res=np.rint(squares.mean(axis=(1, 3))).astype(np.uint8))
 
     return add
 
@@ -133,7 +133,7 @@ def _with_smaller(factor: int) -> Callable[[Sample], Sample]:
 def _shrinking(side: int) -> Callable[[Sample], Sample]:
     """Shrinks the image to a side, and its neighbors by as much."""
 
-    def shrink(sample: Sample) -> Sample:
+    def downsample(sample: Sample) -> Sample:
         scale = side / sample.image.shape[0]
 
         def change(image: Image8) -> Image8:
@@ -141,9 +141,9 @@ def _shrinking(side: int) -> Callable[[Sample], Sample]:
             return np.asarray(Image.fromarray(image).resize((width, height), _BOX))
 
         shrunk = _changed(sample, change)
-        return shrunk if sample.smaller is None else replace(shrunk, smaller=change(sample.smaller))
+        return shrunk if sample.low_res is None else replace(shrunk, low_res=change(sample.low_res))
 
-    return shrink
+    return downsample
 
 
 def _changed(sample: Sample, change: Callable[[Image8], Image8]) -> Sample:

@@ -21,7 +21,7 @@ from reimagen_generator.config.cascade import Prediction, StageConfig
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.copying import copied
-from reimagen_generator.diffusion.resize import shrink, to_float
+from reimagen_generator.diffusion.resize import downsample, to_float
 from reimagen_generator.diffusion.stage import augment, encode_neighbors
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Network, Text
@@ -54,7 +54,7 @@ class Batch:
     empty_text: Text | None = None
     truth: ReferenceTruth | None = None
     """Where the things of the neighbors are; None for shards that do not state it."""
-    smaller: UInt8[Array, "batch h w 3"] | None = None
+    low_res: UInt8[Array, "batch h w 3"] | None = None
     """What a super-resolution stage enlarges; None for the images, shrunk."""
 
 
@@ -136,9 +136,9 @@ def loss_by_row(
     text = guiding.drop_text(text, draws.keep_text, empty_text)
     low_resolution = None
     if factor is not None:
-        smaller = shrink(x_0, factor) if batch.smaller is None else to_float(batch.smaller)
+        low_res = downsample(x_0, factor) if batch.low_res is None else to_float(batch.low_res)
         level = schedule.nearest(stage.schedule, draws.augmentation)
-        low_resolution = augment(stage, repeat(smaller), factor, level, draws.augmentation_noise)
+        low_resolution = augment(stage, repeat(low_res), factor, level, draws.augmentation_noise)
     neighbors = None
     if stage.network.retrieval and batch.neighbor_mask.shape[1]:
         pictures = to_float(batch.neighbor_images)
@@ -148,7 +148,7 @@ def loss_by_row(
             batch.neighbor_text,
             batch.neighbor_mask,
             factor,
-            stage.enlargement,
+            stage.upsampling,
         )
         if stage.network.placed:
             if batch.truth is None or draws.placements is None:
@@ -207,7 +207,7 @@ def placement_loss_by_row(
     )
     x_t = alpha * to_float(batch.image) + sigma * draws.noise
     references = of_side(to_float(batch.neighbor_images), network.config.side)
-    noised = shrink(x_t, side // network.config.image_side)
+    noised = downsample(x_t, side // network.config.image_side)
     distribution = network(references, batch.text, batch.neighbor_text, noised, time)
     return placement_loss(distribution, batch.truth, batch.neighbor_mask)
 
@@ -219,7 +219,7 @@ def of_side(
     factor = images.shape[2] // side
     if factor == 1:
         return images
-    return shrink(images.reshape(-1, *images.shape[2:]), factor).reshape(*images.shape[:2], side, side, 3)
+    return downsample(images.reshape(-1, *images.shape[2:]), factor).reshape(*images.shape[:2], side, side, 3)
 
 
 def distract(encoded: Neighbors, distracted: Bool[Array, "images neighbors"]) -> Neighbors:

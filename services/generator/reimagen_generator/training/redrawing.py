@@ -16,7 +16,7 @@ from PIL import Image
 
 from reimagen_common.progress import progress_bar
 from reimagen_generator.diffusion.cascade import size_factor
-from reimagen_generator.diffusion.resize import shrink, to_bytes, to_float
+from reimagen_generator.diffusion.resize import downsample, to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
@@ -80,22 +80,22 @@ def _draw(
     stage: Stage, encoder: TextEncoder, samples: list[Sample], seeds: list[int], factor: int, time: float
 ) -> Pixels:
     batch = collate(samples, encoder, 0)
-    smaller = shrink(to_float(batch.image), factor)
-    previous = None if stage.factor is None else to_float(to_bytes(shrink(smaller, stage.factor)))
+    low_res = downsample(to_float(batch.image), factor)
+    previous = None if stage.factor is None else to_float(to_bytes(downsample(low_res, stage.factor)))
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     conditions = stage.conditions(batch.text, None, batch.neighbor_text, batch.neighbor_mask, previous, keys)
-    return np.asarray(to_bytes(stage.redraw(smaller, time, conditions, stage.config.guidance, keys)))
+    return np.asarray(to_bytes(stage.redraw(low_res, time, conditions, stage.config.guidance, keys)))
 
 
-def _write(path: Path, source: ShardSource, indices: range, smaller: dict[int, Pixels]) -> None:
+def _write(path: Path, source: ShardSource, indices: range, low_res: dict[int, Pixels]) -> None:
     """Write one shard, under its name only once it is whole."""
     partial = path.with_suffix(".part")
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as shard:
         for index in indices:
             key, members = source.members(index)
-            if index in smaller:
+            if index in low_res:
                 buffer = io.BytesIO()
-                Image.fromarray(smaller[index]).save(buffer, "PNG")
+                Image.fromarray(low_res[index]).save(buffer, "PNG")
                 members["low.png"] = buffer.getvalue()
             for suffix, content in members.items():
                 member = tarfile.TarInfo(f"{key}.{suffix}")

@@ -17,11 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.config.text import DroppedText
-from reimagen_generator.diffusion.resize import shrink, to_bytes, to_float
+from reimagen_generator.diffusion.resize import downsample, to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Network, in_compute_type
 from reimagen_generator.networks.placement import place
-from reimagen_generator.parallel.hosts import gathered
+from reimagen_generator.parallel.hosts import all_gather
 from reimagen_generator.parallel.sharding import place_parameters
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.data import Sample, collate
@@ -73,9 +73,9 @@ class Sheets:
         self._samples = samples
         self._batch = collate(list(samples), encoder, max(neighbors, 1), dropped_text)
         self._looks = stage.network.retrieval and neighbors > 0
-        self._smaller = self._batch.smaller
+        self._smaller = self._batch.low_res
         if factor is not None and self._smaller is None:
-            self._smaller = to_bytes(shrink(to_float(self._batch.image), factor))
+            self._smaller = to_bytes(downsample(to_float(self._batch.image), factor))
         self._stage: Stage | None = None
 
     def draw(self, network: Network) -> Sheet:
@@ -116,7 +116,7 @@ class Sheets:
             batch.empty_text,
             placed,
         )
-        return np.asarray(gathered(to_bytes(stage.sample_at_once(conditions, stage.config.guidance, keys))))
+        return np.asarray(all_gather(to_bytes(stage.sample_at_once(conditions, stage.config.guidance, keys))))
 
 
 def _sheet(columns: dict[str, UInt8[np.ndarray, "samples h w 3"]], texts: Sequence[str]) -> Sheet:

@@ -13,7 +13,7 @@ from reimagen_retriever.knowledge_base.manifest import Vectors
 from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.nothing_found import NothingFound
 from reimagen_retriever.search import DEFAULT_K, Defaults, Explanation, Method, Search
-from reimagen_retriever.service import MAXIMUM_ANSWER_BYTES, Answer, FoundPair, Retriever
+from reimagen_retriever.service import MAXIMUM_ANSWER_BYTES, Answer, FoundPair, RetrievalService
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Retrieval"].full_name
 # The images of a full answer, and room for what is said about them.
@@ -38,7 +38,7 @@ _CACHE_STATES = {"up": pb.CACHE_STATE_UP, "down": pb.CACHE_STATE_DOWN, "off": pb
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
     """Answers calls of `reimagen.v1.Retrieval` from a retriever."""
 
-    def __init__(self, retriever: Retriever) -> None:
+    def __init__(self, retriever: RetrievalService) -> None:
         self._retriever = retriever
 
     def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:

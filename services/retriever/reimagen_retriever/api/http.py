@@ -29,7 +29,7 @@ from reimagen_retriever.index.filters import (
 )
 from reimagen_retriever.knowledge_base.pair import MAXIMUM_ID_BYTES
 from reimagen_retriever.search import DEFAULT_K, MAXIMUM_K, MAXIMUM_QUERY_CHARACTERS, Method, Search
-from reimagen_retriever.service import Answer, FoundPair, Retriever
+from reimagen_retriever.service import Answer, FoundPair, RetrievalService
 
 _MIB: Final = 1024 * 1024
 _PAIRS_PATH: Final = "/v1/pairs"
@@ -199,7 +199,7 @@ class SearchResponse(BaseModel):
 
 
 def create_app(
-    retriever: Retriever, operations: APIRouter, *, workers: int, body_seconds: float, base_url: str | None
+    retriever: RetrievalService, operations: APIRouter, *, workers: int, body_seconds: float, base_url: str | None
 ) -> FastAPI:
     """Make the application.
 
@@ -230,7 +230,7 @@ def create_app(
     return app
 
 
-def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRouter:
+def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["knowledge base"], responses=_SERVING)
     own_site = Depends(_refusing_other_sites(base_url))
 

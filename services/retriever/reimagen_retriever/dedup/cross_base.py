@@ -9,7 +9,7 @@ from reimagen_common.errors import Damaged
 from reimagen_common.progress import progress_bar
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.dedup.fingerprint_index import ADDED, AddedFingerprints, KeptFingerprints
-from reimagen_retriever.index.filters import EVERYTHING
+from reimagen_retriever.index.filters import NO_FILTER
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
@@ -74,7 +74,7 @@ class _Part:
     def originals(self, fingerprint: bytes, duplicates: dict[str, str]) -> Iterator[str]:
         """The ids of pairs whose images one nearly shows, and that are near-duplicates of none, in their order."""
         for near in self.kept.near(fingerprint):
-            pairs = self._base.index.pairs_of([identifier for _, identifier in near], EVERYTHING) if near else {}
+            pairs = self._base.index.pairs_of([identifier for _, identifier in near], NO_FILTER) if near else {}
             for position, identifier in near:
                 pair = pairs.get(identifier)
                 if pair and pair.position == position and not pair.duplicate_of and identifier not in duplicates:

@@ -147,7 +147,7 @@ def _width(its_spread: float) -> float:
 
 
 def _cell(kind: int, position: list[float]) -> int:
-    """The number of a cell: its class, then its position in the class's grid, whose cells are as wide as near is far."""
+    """Return the number of a cell: its class, then its position in the class's grid of cells one threshold wide."""
     width = _width(_LEAST_SPREAD * _RATIO**kind)
     cell = kind
     for coordinate in reversed(position):

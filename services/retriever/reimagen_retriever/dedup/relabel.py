@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from reimagen_retriever.dedup.fingerprint_index import KeptFingerprints, Near
-from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 
@@ -117,6 +117,6 @@ class _Now:
         wanted = dict.fromkeys(ids)
         unknown = [each for each in wanted if each not in self.changed and each not in self._read]
         if unknown:  # Often there is nothing near, and Java has searches to do.
-            there = self._index.pairs_of(unknown, EVERYTHING)
+            there = self._index.pairs_of(unknown, NO_FILTER)
             self._read.update((each, there.get(each)) for each in unknown)
         return {each: self.changed[each] if each in self.changed else self._read[each] for each in wanted}

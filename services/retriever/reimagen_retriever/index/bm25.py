@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from reimagen_retriever.index.analysis import Analyzer
 from reimagen_retriever.index.entities import Thing, ThingReader, Things
-from reimagen_retriever.index.filters import EVERYTHING, Filters, filtered, naming
+from reimagen_retriever.index.filters import NO_FILTER, Filters, filtered, naming
 from reimagen_retriever.index.hits import Hit, TermScore
 from reimagen_retriever.index.in_bulk import Ranking, document_frequencies
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
@@ -77,7 +77,7 @@ class BM25Index(PairIndex):
 
     @in_java
     def search(
-        self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = EVERYTHING
+        self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = NO_FILTER
     ) -> list[Hit]:
         """Return the relevant pairs that share most with a query, best first.
 
@@ -109,7 +109,7 @@ class BM25Index(PairIndex):
 
     @in_java
     def search_per_entity(
-        self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = EVERYTHING
+        self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = NO_FILTER
     ) -> list[Hit]:
         """Return pairs that together show the things that a query names: "a poodle and a macaw in the snow".
 

@@ -68,7 +68,7 @@ class Filters:
         return pair.id if self.keep_duplicates else pair.duplicate_of or pair.id
 
 
-EVERYTHING = Filters()
+NO_FILTER = Filters()
 
 
 def filtered(query: Any, filters: Filters) -> Any:

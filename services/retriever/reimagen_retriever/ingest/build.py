@@ -139,7 +139,7 @@ def _take_in(source: Source, folder: Path, journal: Journal, options: BuildOptio
             return []
     _remove_other_shards(folder, shards)
     with progress_bar(source.size() or None, "building", "pairs", done=entries) as progress:
-        told = _Told(progress)
+        told = RejectionLog(progress)
         if ray is None:
             _take_in_here(source, folder, journal, options, selection, shards, entries, told)
         else:
@@ -156,7 +156,7 @@ def _take_in_here(
     selection: Selection,
     shards: Sequence[Shard],
     entries: int,
-    told: "_Told",
+    told: "RejectionLog",
 ) -> None:
     part = Part()
     with (
@@ -191,7 +191,7 @@ def _take_in_spread(
     options: BuildOptions,
     selection: Selection,
     entries: int,
-    told: "_Told",
+    told: "RejectionLog",
     ray: str,
 ) -> None:
     """Workers check and write, each a shard of the source; here is chosen what is taken of it, shard after shard."""
@@ -232,7 +232,7 @@ def _take_in_spread(
     shutil.rmtree(unfinished)
 
 
-def _report_left_over(source: Source, part: Part, told: "_Told") -> None:
+def _report_left_over(source: Source, part: Part, told: "RejectionLog") -> None:
     for left in source.left_over():
         part.reject(left.reason)
         told.reject(left)
@@ -288,7 +288,7 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
     return BuildReport(manifest, rejected, duplicates)
 
 
-class _Told:
+class RejectionLog:
     """What was left out, told as it comes, but no more than a few."""
 
     def __init__(self, progress: "tqdm[NoReturn]") -> None:
@@ -296,6 +296,7 @@ class _Told:
         self.rejected: list[Rejected] = []
 
     def reject(self, rejected: Rejected) -> None:
+        """Count a rejected pair, and print the first few."""
         if len(self.rejected) < REPORTED_ONE_BY_ONE:
             self.rejected.append(rejected)
             self.progress.write(_sentence(rejected), file=sys.stderr)

@@ -61,7 +61,7 @@ class RemoteImages:
             return kept
         return self._flights.do(pair.sha256, lambda: self._fetch(pair))
 
-    def complaint(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """See `Images`; asks the store if it was down."""
         if self._down is None:
             return None

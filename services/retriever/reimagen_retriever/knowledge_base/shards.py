@@ -262,7 +262,7 @@ class Images(Protocol):
             Unavailable: it is elsewhere, and can't be had now.
         """
 
-    def complaint(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """Why images can't be had now, for an operator; None where they can."""
 
     def close(self) -> None:
@@ -311,7 +311,7 @@ class ImageStore:
             raise DamagedError(f"{pair.shard} ends within the image of {pair.id}")
         return data
 
-    def complaint(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """See `Images`."""
         return None
 

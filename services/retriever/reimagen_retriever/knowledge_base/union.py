@@ -58,9 +58,9 @@ class UnionImages:
         part, _, shard = pair.shard.partition("/")
         return self._parts[int(part)].read(pair.model_copy(update={"shard": shard}))
 
-    def complaint(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """See `Images`."""
-        return next(filter(None, (part.complaint() for part in self._parts)), None)
+        return next(filter(None, (part.degraded_reason() for part in self._parts)), None)
 
     def close(self) -> None:
         """See `Images`."""

@@ -10,7 +10,7 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.index.encoder import Vectors as Encoded
-from reimagen_retriever.index.filters import EVERYTHING
+from reimagen_retriever.index.filters import NO_FILTER
 from reimagen_retriever.knowledge_base.manifest import Vectors
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError
 from reimagen_retriever.live.groups import Rejections
@@ -39,7 +39,7 @@ def with_vectors(base: KnowledgeBase, puts: Sequence[Put], rejections: Rejection
     if not base.dense or not made:
         return list(puts)
     encoder = _encoder(base, made)
-    there = base.index.pairs_of([put.pair.id for put in puts], EVERYTHING)
+    there = base.index.pairs_of([put.pair.id for put in puts], NO_FILTER)
     new = [put for put in puts if put.pair.id not in there or not is_same(there[put.pair.id], put.pair)]
     vectors = dict[str, Vector]()
     for put, values in zip(new, _encoded_each(encoder, made, new, rejections), strict=True):

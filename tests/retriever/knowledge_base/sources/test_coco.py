@@ -37,11 +37,11 @@ def test_both_splits_are_read(coco: MakeCoco) -> None:
 
 
 @pytest.mark.parametrize("location", ["images/val2017", "images", "."])
-def test_where_else_people_keep_the_images(coco: MakeCoco, place: str) -> None:
+def test_where_else_people_keep_the_images(coco: MakeCoco, location: str) -> None:
     folder = coco(CAPTIONS)
-    (folder / place).mkdir(parents=True, exist_ok=True)
+    (folder / location).mkdir(parents=True, exist_ok=True)
     for path in (folder / "val2017").iterdir():
-        path.rename(folder / place / path.name)
+        path.rename(folder / location / path.name)
     assert len([entry for entry in entries(folder) if isinstance(entry, SourcePair)]) == 2
 
 

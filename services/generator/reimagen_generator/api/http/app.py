@@ -72,9 +72,9 @@ def create_app(generator: Generator, *, deadline: float, body_seconds: float, ba
 
 def _health(generator: Generator) -> Health:
     state = generator.engine.state
-    complaint = generator.retriever.complaint() if state is State.READY else None
-    if complaint is not None:
-        return Health(status="degraded", reasons=[complaint])
+    degraded_reason = generator.retriever.degraded_reason() if state is State.READY else None
+    if degraded_reason is not None:
+        return Health(status="degraded", reasons=[degraded_reason])
     return Health(status=state.value)
 
 

@@ -37,7 +37,7 @@ from reimagen_generator.api.http.schema import (
     StreamEvent,
     TermData,
 )
-from reimagen_generator.engine.request_handle import Call, Cancelled
+from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.generation.retriever_client import Neighbor, Neighbors
 from reimagen_generator.generation.service import Accepted, Event, Generator, Image, Progress
 
@@ -130,7 +130,7 @@ def images_router(generator: Generator, *, deadline: float, base_url: str | None
             raise InvalidArgument(f"this service draws with {generator.config.name!r} only", field="model")
         if body.previews and not body.stream:
             raise InvalidArgument("needs stream = true", field="partial_images")
-        call = Call(timeout=deadline)
+        call = RequestHandle(timeout=deadline)
         answer = _Answer(generator, files, body, request, base_url)
         events = runner.events(body, call)
         if body.stream:
@@ -180,7 +180,7 @@ async def _grounds(events: AsyncGenerator[Event, None], answer: _Answer) -> tupl
 
 
 async def _stream(
-    events: AsyncGenerator[Event, None], answer: _Answer, body: ImagesRequest, request: Request, call: Call
+    events: AsyncGenerator[Event, None], answer: _Answer, body: ImagesRequest, request: Request, call: RequestHandle
 ) -> Response:
     """Answer with server-sent events; what fails before the first of them is still answered by its status."""
     async with contextlib.AsyncExitStack() as opening:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from reimagen_generator.diffusion.samplers.dpm_solver import Before, extrapolate
+from reimagen_generator.diffusion.samplers.dpm_solver import PreviousPrediction, extrapolate
 from reimagen_generator.diffusion.samplers.sampler import Batch, Images, Step
 from reimagen_generator.diffusion.schedule import alpha_sigma, per_image
 
@@ -17,8 +17,8 @@ class History:
     """The corrected images from which the step before went out, and the predictions of the two steps before."""
 
     x: Images
-    last: Before
-    last_but_one: Before
+    last: PreviousPrediction
+    last_but_one: PreviousPrediction
 
 
 class UniPC:
@@ -30,13 +30,13 @@ class UniPC:
 
     def initialize(self, x: Images) -> History:
         """No steps before."""
-        nothing = Before(jnp.zeros_like(x), jnp.full(x.shape[0], -jnp.inf, x.dtype))
+        nothing = PreviousPrediction(jnp.zeros_like(x), jnp.full(x.shape[0], -jnp.inf, x.dtype))
         return History(x, nothing, nothing)
 
     def step(self, carry: History, step: Step) -> tuple[Images, History]:
         """x_s."""
         x_t = _correct(carry, step)
-        here = Before(step.x_0, step.log_snr_t)
+        here = PreviousPrediction(step.x_0, step.log_snr_t)
         return extrapolate(x_t, step, carry.last), History(x_t, here, carry.last)
 
 
