@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := proto services/common services/retriever services/generator
-CODE := proto/setup.py services deploy/demo tests parity $(wildcard benchmarks)
+PACKAGES := proto services/common services/retriever services/generator evaluation demo
+CODE := proto/setup.py services evaluation demo tests parity $(wildcard benchmarks)
 
 # No nagging about newer versions of pip, and no need for a home folder.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -16,11 +16,11 @@ export PIP_NO_INPUT := 1
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
 
-demo: install ## build the demo knowledge base, start everything, draw pictures into out/ (ONESHOT=1 exits after them)
-	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo $(if $(filter-out 0,$(ONESHOT)),--oneshot)
+demo: install ## build the demo knowledge base, start everything, draw images into out/ (ONESHOT=1 exits after them)
+	@$(BIN)/python -m reimagen_demo $(if $(filter-out 0,$(ONESHOT)),--oneshot)
 
 kb: install ## build the demo knowledge base only, into build/demo/kb
-	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo.knowledge_base
+	@$(BIN)/python -m reimagen_demo.stack.knowledge_base
 
 test: install ## run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -32,10 +32,10 @@ torture: install ## what CI runs short, long: training and a base's service kill
 	@REIMAGEN_KILLS=25 $(BIN)/python -m pytest tests/generator/training/test_killed.py
 	@REIMAGEN_KILLS=100 $(BIN)/python -m pytest tests/retriever/test_durability.py
 	@REIMAGEN_EXAMPLES=10000 $(BIN)/python -m pytest tests/retriever/knowledge_base/sources/test_bad_input.py
-	@PYTHONPATH=deploy/demo $(BIN)/python -m benchmarks.traces.acknowledgements
+	@$(BIN)/python -m benchmarks.traces.acknowledgements
 
 results: install ## check the paper's claims on the demonstration's weights, into docs/results.md (goes on where it was ended)
-	@PYTHONPATH=deploy/demo $(BIN)/python -m reimagen_demo.results
+	@$(BIN)/python -m reimagen_demo.report.results
 
 parity: install .venv/.reference ## compare the networks with diffusers and transformers (installs Torch)
 	@$(BIN)/python -m pytest parity
@@ -53,7 +53,7 @@ lint: install ## check style and types
 
 bench: install ## measure, one table for each benchmark
 	@for script in benchmarks/*.py; do \
-		PYTHONPATH=deploy/demo $(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; \
+		$(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; \
 	done
 
 bench-retrieval: install .venv/.peers ## measure search beside pyserini, bm25s and tantivy, and how it grows (CAPTIONS=1000000)
@@ -69,10 +69,10 @@ proto: .venv/.dependencies ## generate the gRPC stubs anew
 
 # Local packages are left out of a lock: each environment installs them from this checkout.
 LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --upgrade \
-	$(foreach name,proto common retriever generator,--no-emit-package reimagen-$(name))
+	$(foreach name,proto common retriever generator evaluation demo,--no-emit-package reimagen-$(name))
 
 lock: install ## resolve the locks anew, to the newest versions that the packages allow
-	@$(LOCK) --all-extras --no-emit-package libtpu --group demo --group test --group lint --group lock --group build \
+	@$(LOCK) --all-extras --no-emit-package libtpu --group test --group lint --group lock --group build \
 		$(PACKAGES:=/pyproject.toml) -o requirements.lock
 	@$(LOCK) --constraint requirements.lock --group build -o requirements-build.lock
 	@for service in retriever generator; do \
@@ -87,7 +87,7 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 clean: ## remove whatever make has made
 	rm -rf .venv build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f proto/reimagen/v1/*_pb2*.py proto/reimagen/v1/*_pb2*.pyi
-	find $(wildcard proto services deploy tests parity benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+	find $(wildcard proto services evaluation demo tests parity benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 
 .venv/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \

@@ -1,4 +1,4 @@
-"""How many pictures of an evaluation are best drawn at once: a picture's cost by the size of its batch.
+"""How many images of an evaluation are best drawn at once: an image's cost by the size of its batch.
 
 CPU time is what the work takes, whatever else the machine does; seconds are what one waits.
 
@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.shared.machine import machine
+from reimagen_evaluation.drawing import BatchDrawer, Row
+from reimagen_evaluation.setting import Setting, StageChange
 from reimagen_generator.diffusion.references import ReferencePair
-from reimagen_generator.evaluation.drawing import BatchDrawer, Row
-from reimagen_generator.evaluation.setting import Setting, StageChange
 from reimagen_generator.jax_setup import keep_compiled
 from reimagen_generator.settings import SHIPPED_WEIGHTS
 
 SIZE = 64
 STEPS = 6
 BATCHES = (1, 4, 8, 16)
-PICTURES = 16
+IMAGES = 16
 REFERENCE = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
 
 
@@ -31,14 +31,14 @@ def main() -> None:
     changes = {SIZE: StageChange(steps=STEPS)}
     setting = Setting(weights=SHIPPED_WEIGHTS, size=SIZE, neighbors="references", k=1, stages=changes)
     print(f"{STEPS} steps of the {SIZE} stage of cascade {drawer.config.name!r}, one neighbor; {machine()}")
-    print(f"{'batch':>5}  {'s a picture':>11}  {'CPU s a picture':>15}")
+    print(f"{'batch':>5}  {'s an image':>11}  {'CPU s an image':>15}")
     for batch in BATCHES:
         rows = [Row("a fox in the snow", [ReferencePair(REFERENCE, "a fox")], seed) for seed in range(batch)]
         drawer.draw(rows, setting)  # compiles
         wall, cpu = time.monotonic(), time.process_time()
-        for _ in range(PICTURES // batch):
+        for _ in range(IMAGES // batch):
             drawer.draw(rows, setting)
-        spent = (time.monotonic() - wall) / PICTURES, (time.process_time() - cpu) / PICTURES
+        spent = (time.monotonic() - wall) / IMAGES, (time.process_time() - cpu) / IMAGES
         print(f"{batch:>5}  {spent[0]:>11.3f}  {spent[1]:>15.3f}", flush=True)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reimagen_retriever.index.dense import Dense, DenseIndex, DenseWriter, Kind
-from reimagen_retriever.index.dense_added import FLOAT16, DenseWithAdded
+from reimagen_retriever.index.dense_delta import FLOAT16, DenseWithAdded
 from reimagen_retriever.knowledge_base.appended import AppendedWriter
 
 QUERIES, K = 200, 10

@@ -1,8 +1,8 @@
-"""What it costs a build to tell near-duplicates, with so many pictures before, and a live add.
+"""What it costs a build to tell near-duplicates, with so many images before, and a live add.
 
     python -m benchmarks.duplicates
 
-Pictures are made up: fields of low frequencies, with brightness and contrast as far apart as those of photographs. A
+Images are made up: fields of low frequencies, with brightness and contrast as far apart as those of photographs. A
 live add looks at what the build kept on disk, without loading it. Then a build's rate, with files of 256 pixels:
 decoded, checked, fingerprinted, compared and written into shards.
 """
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.shared.machine import machine, peak_megabytes
-from reimagen_retriever.intake.checking import checked
-from reimagen_retriever.intake.filters import SourceFilters
+from reimagen_retriever.dedup.duplicates import DuplicateFinder
+from reimagen_retriever.dedup.fingerprint_index import AddedFingerprints, FingerprintWriter, KeptFingerprints
+from reimagen_retriever.ingest.checking import checked
+from reimagen_retriever.ingest.filters import SourceFilters
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.shards import ShardWriter
-from reimagen_retriever.neighbors.duplicates import DuplicateFinder
-from reimagen_retriever.neighbors.kept import AddedFingerprints, FingerprintWriter, KeptFingerprints
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 FOUND = 1_000
-PICTURES = 1_500
+IMAGES = 1_500
 
 
 def fingerprints(random: np.random.Generator, count: int) -> NDArray[np.uint8]:
@@ -44,8 +44,8 @@ def fingerprints(random: np.random.Generator, count: int) -> NDArray[np.uint8]:
 
 
 def pairs(random: np.random.Generator) -> Iterator[SourcePair | Rejected]:
-    """Pairs with noisy pictures of 256 pixels, some 12 kB each."""
-    for number in range(PICTURES):
+    """Pairs with noisy images of 256 pixels, some 12 kB each."""
+    for number in range(IMAGES):
         cells = Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
         blots = np.asarray(cells.resize((256, 256), Image.Resampling.BICUBIC)) + random.normal(0, 8, (256, 256, 3))
         file = io.BytesIO()
@@ -54,7 +54,7 @@ def pairs(random: np.random.Generator) -> Iterator[SourcePair | Rejected]:
 
 
 def added(size: int, rows: Sequence[bytes]) -> float:
-    """Seconds of CPU time that it takes to compare one of the rows with what a build of so many pictures has kept."""
+    """Seconds of CPU time that it takes to compare one of the rows with what a build of so many images has kept."""
     random = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
         writer = FingerprintWriter(Path(folder), size)
@@ -73,7 +73,7 @@ def added(size: int, rows: Sequence[bytes]) -> float:
 def main() -> None:
     """Measures and prints."""
     print(machine())
-    print("\n| pictures before | µs of CPU time a picture, built | added | peak memory, MB |\n|---|---|---|---|")
+    print("\n| images before | µs of CPU time an image, built | added | peak memory, MB |\n|---|---|---|---|")
     random = np.random.default_rng(0)
     finder = DuplicateFinder()
     there = 0
@@ -98,7 +98,7 @@ def main() -> None:
             finder.find(entry[0].id, entry[1].fingerprint)
             writer.add(*entry)
         seconds, cpu = time.perf_counter() - started, time.process_time() - used
-    print(f"\nshards: {PICTURES / seconds:,.0f} pictures a second, {PICTURES / cpu:,.0f} a second of CPU time")
+    print(f"\nshards: {IMAGES / seconds:,.0f} images a second, {IMAGES / cpu:,.0f} a second of CPU time")
 
 
 if __name__ == "__main__":

@@ -64,25 +64,25 @@ def words() -> list[str]:
 
 
 def picture() -> bytes:
-    """A small picture's file, different from every other."""
+    """A small image's file, different from every other."""
     file = io.BytesIO()
     Image.frombytes("RGB", (64, 64), random.randbytes(64 * 64 * 3)).save(file, "JPEG")  # noqa: S311
     return file.getvalue()
 
 
 def write_source(folder: Path, pairs: int) -> None:
-    """One picture under many captions."""
-    (folder / "picture.jpg").write_bytes(picture())
+    """One image under many captions."""
+    (folder / "image.jpg").write_bytes(picture())
     vocabulary, rng = words(), random.Random(1)  # noqa: S311
     with (folder / "captions.jsonl").open("w") as lines:
         for number in range(pairs):
             caption = "a " + " ".join(rng.choices(vocabulary, k=rng.randint(1, 3)))
-            lines.write(json.dumps({"image": "picture.jpg", "text": caption, "id": f"{number:09d}"}) + "\n")
+            lines.write(json.dumps({"image": "image.jpg", "text": caption, "id": f"{number:09d}"}) + "\n")
 
 
 def serve(folder: Path, log: Path, started: ExitStack) -> RetrievalStub:
     """A service of the base, as its client sees it once it is ready."""
-    process = subprocess.Popen([PROGRAM, "serve", folder, "--address", "127.0.0.1:0"], stderr=log.open("w"))
+    process = subprocess.Popen([PROGRAM, "serve", folder, "--grpc", "127.0.0.1:0"], stderr=log.open("w"))
     started.callback(lambda: stop_child(process, 10))
     return RetrievalStub(started.enter_context(grpc.insecure_channel(ready_address(process, log))))
 
@@ -97,14 +97,14 @@ class Adding:
 
     def add(self, number: int) -> None:
         """Adds a pair with a word of its own."""
-        request = pb.AddPairsRequest(id=f"new {number}", text=f"a new{number}thing", image=picture(), license="MIT")
+        request = pb.AddPairsRequest(id=f"new {number}", caption=f"a new{number}thing", image=picture(), license="MIT")
         began = time.perf_counter()
         added = self._stubs[0].AddPairs(iter([request]))
         self.milliseconds.append((time.perf_counter() - began) * 1e3)
         for stub in self._stubs:
             answer = stub.Search(pb.SearchRequest(query=f"one new{number}thing", k=1))
             found = [(neighbor.pair.id, neighbor.pair.image) for neighbor in answer.neighbors]
-            if found != [(request.id, request.image)] or answer.generation != added.generation:
+            if found != [(request.id, request.image)] or answer.revision != added.revision:
                 self.stale += 1
 
 

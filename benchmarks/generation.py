@@ -1,4 +1,4 @@
-"""Drawing, by the services as they are run: time to ready, seconds a picture, evaluations a second, peak memory.
+"""GenerationTask, by the services as they are run: time to ready, seconds an image, evaluations a second, peak memory.
 
 Serves the demonstration's knowledge base (built into build/demo/kb where `make demo` has not done so) by a real
 retriever with a Redis, and starts the generator twice: with nothing compiled, and with what the first start has kept.
@@ -21,26 +21,26 @@ from benchmarks.shared.machine import machine, peak_megabytes
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
 from reimagen_common.local_redis import LocalRedis
-from reimagen_demo import knowledge_base
-from reimagen_demo.running import Generator, Retriever
-from reimagen_demo.with_and_without import prompts
+from reimagen_demo.report.ablation_sheet import prompts
+from reimagen_demo.stack import knowledge_base
+from reimagen_demo.stack.running import GeneratorProcess, RetrieverProcess
 from reimagen_generator.api.grpc import MESSAGE_BYTES
 from reimagen_generator.settings import Settings
 from reimagen_generator.weights.checkpoint import load_config
 
-PICTURES = 3
+IMAGES = 3
 """How many of each size."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """How long the parts of one picture took, in seconds."""
+    """How long the parts of one image took, in seconds."""
 
     size: int
     stages: dict[int, float]
     """By the size that the stage draws; encoding the neighbors is in it."""
     other: float
-    """From the request to the neighbors, and from the last step to the picture's file."""
+    """From the request to the neighbors, and from the last step to the image's file."""
 
     @property
     def total(self) -> float:
@@ -49,7 +49,7 @@ class Drawn:
 
 
 def draw(generator: GenerationStub, prompt: str, size: int, seed: int) -> Drawn:
-    """Draws one picture; the time between two events goes to the second of them."""
+    """Draws one image; the time between two events goes to the second of them."""
     stages: defaultdict[int, float] = defaultdict(float)
     other, last = 0.0, time.perf_counter()
     for event in generator.Generate(pb.GenerateRequest(prompt=prompt, size=size, seed=seed)):
@@ -63,21 +63,19 @@ def draw(generator: GenerationStub, prompt: str, size: int, seed: int) -> Drawn:
 
 
 def print_stages(stages: list[Work], drawn: list[Drawn], rate: float) -> None:
-    """A line for each stage, then one for each size of picture."""
+    """A line for each stage, then one for each size of image."""
     print(f"{'stage':>5}{'parameters':>12}{'evaluations':>13}{'GFLOP each':>12}", end="")
-    print(f"{'s a picture':>13}{'evaluations/s':>15}{'floor, s':>10}{'of the floor':>14}")
+    print(f"{'s an image':>13}{'evaluations/s':>15}{'floor, s':>10}{'of the floor':>14}")
     for stage in stages:
-        seconds = statistics.median(picture.stages[stage.size] for picture in drawn if stage.size in picture.stages)
+        seconds = statistics.median(image.stages[stage.size] for image in drawn if stage.size in image.stages)
         floor = stage.flops / rate
         print(f"{stage.size:5}{stage.parameters / 1e6:11.1f}M{stage.evaluations:13}", end="")
         print(f"{stage.flops_an_evaluation / 1e9:12.2f}{seconds:13.2f}", end="")
         print(f"{stage.evaluations / seconds:15.1f}{floor:10.2f}{seconds / floor:13.1f}x")
-    for size in sorted({picture.size for picture in drawn}):
-        pictures = [picture for picture in drawn if picture.size == size]
-        total, other = (
-            statistics.median(getattr(picture, part) for picture in pictures) for part in ("total", "other")
-        )
-        print(f"a picture of {size} px: {total:.2f} s, of which {other:.2f} s outside of the stages")
+    for size in sorted({image.size for image in drawn}):
+        images = [image for image in drawn if image.size == size]
+        total, other = (statistics.median(getattr(image, part) for image in images) for part in ("total", "other"))
+        print(f"an image of {size} px: {total:.2f} s, of which {other:.2f} s outside of the stages")
 
 
 def main() -> None:
@@ -88,12 +86,12 @@ def main() -> None:
     print(f"Drawing over gRPC, cascade {config.name!r}, {config.default_k} neighbors; {machine()}", flush=True)
     with tempfile.TemporaryDirectory() as name, LocalRedis() as redis:
         folder = Path(name)
-        with Retriever(base, redis.url, folder) as retriever:
+        with RetrieverProcess(base, redis.url, folder) as retriever:
             retriever.wait()
             ready, peak = {}, {}
             for state in ("nothing compiled", "compiled code kept"):
                 started = time.perf_counter()
-                with Generator(retriever.address, folder / "compiled", folder) as generator:
+                with GeneratorProcess(retriever.address, folder / "compiled", folder) as generator:
                     generator.wait()
                     ready[state] = time.perf_counter() - started
                     if state == "compiled code kept":
@@ -102,7 +100,7 @@ def main() -> None:
             peak_retriever, peak_redis = peak_megabytes(retriever.process), peak_megabytes(redis.process)
     print("ready after " + ", ".join(f"{seconds:.1f} s with {state}" for state, seconds in ready.items()))
     print_stages(stages, drawn, rate)
-    print(f"floor: float32 matrix products at {rate / 1e9:.0f} GFLOP/s; medians of {PICTURES} pictures of each size")
+    print(f"floor: float32 matrix products at {rate / 1e9:.0f} GFLOP/s; medians of {IMAGES} images of each size")
     print(
         f"peak memory: generator {peak['compiled code kept']:,.0f} MiB ({peak['nothing compiled']:,.0f} "
         f"where it compiled), retriever {peak_retriever:,.0f} MiB, Redis {peak_redis:,.0f} MiB"
@@ -110,11 +108,11 @@ def main() -> None:
 
 
 def measure(address: str, sizes: list[int]) -> tuple[list[Drawn], float]:
-    """Draws pictures of each size; also gives the machine's best rate of products, taken between the pictures."""
+    """Draws images of each size; also gives the machine's best rate of products, taken between the images."""
     drawn, rates = [], []
     with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", MESSAGE_BYTES)]) as channel:
         generator = GenerationStub(channel)
-        for seed in range(PICTURES):
+        for seed in range(IMAGES):
             for size in sizes:
                 rates.append(flops_a_second())
                 drawn.append(draw(generator, prompts()[seed], size, seed))

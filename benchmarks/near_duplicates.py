@@ -1,8 +1,8 @@
-"""Training shards from the demonstration's knowledge base: which pictures count as near-duplicates, and how fast.
+"""Training shards from the demonstration's knowledge base: which images count as near-duplicates, and how fast.
 
-    PYTHONPATH=deploy/demo python -m benchmarks.near_duplicates
+    python -m benchmarks.near_duplicates
 
-Every picture of the base is a drawing of its own, so that every two of them that count as near-duplicates are an error.
+Every image of the base is a drawing of its own, so that every two of them that count as near-duplicates are an error.
 """
 
 import io
@@ -18,53 +18,53 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from benchmarks.shared.machine import machine
-from reimagen_demo.knowledge_base import build
+from reimagen_demo.stack.knowledge_base import build
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE
+from reimagen_retriever.knowledge_base.fingerprint import fingerprint, near_duplicates
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.export import export
-from reimagen_retriever.neighbors.fingerprint import fingerprint, near_duplicates
 from reimagen_retriever.neighbors.ranking import Ranking
 from reimagen_retriever.neighbors.shards import Options
 
 SAMPLED = 200
 
 
-def encoded(picture: Image.Image, kind: str, quality: int = 100) -> bytes:
-    """The picture's file."""
+def encoded(image: Image.Image, kind: str, quality: int = 100) -> bytes:
+    """The image's file."""
     buffer = io.BytesIO()
-    picture.save(buffer, kind, quality=quality)
+    image.save(buffer, kind, quality=quality)
     return buffer.getvalue()
 
 
-def resized(picture: Image.Image, side: int) -> Image.Image:
-    """The picture, squashed to a square."""
-    return picture.resize((side, side), Image.Resampling.LANCZOS)
+def resized(image: Image.Image, side: int) -> Image.Image:
+    """The image, squashed to a square."""
+    return image.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def middle(picture: Image.Image, share: float) -> Image.Image:
-    """The picture without a share of its width at each edge."""
-    cut = round(picture.width * share)
-    return picture.crop((cut, cut, picture.width - cut, picture.height - cut))
+def middle(image: Image.Image, share: float) -> Image.Image:
+    """The image without a share of its width at each edge."""
+    cut = round(image.width * share)
+    return image.crop((cut, cut, image.width - cut, image.height - cut))
 
 
 CHANGES: dict[str, Callable[[Image.Image], bytes]] = {
-    "JPEG, quality 75": lambda picture: encoded(picture, "JPEG", 75),
-    "JPEG, quality 50": lambda picture: encoded(picture, "JPEG", 50),
-    "JPEG, quality 25": lambda picture: encoded(picture, "JPEG", 25),
-    "WebP, quality 60": lambda picture: encoded(picture, "WEBP", 60),
-    "100 pixels": lambda picture: encoded(resized(picture, 100), "PNG"),
-    "512 pixels": lambda picture: encoded(resized(picture, 512), "PNG"),
-    "128 pixels, JPEG, quality 50": lambda picture: encoded(resized(picture, 128), "JPEG", 50),
-    "64 pixels, JPEG, quality 50": lambda picture: encoded(resized(picture, 64), "JPEG", 50),
-    "cut by 1 % at each edge": lambda picture: encoded(middle(picture, 0.01), "PNG"),
-    "cut by 3 % at each edge": lambda picture: encoded(middle(picture, 0.03), "PNG"),
-    "10 % brighter": lambda picture: encoded(ImageEnhance.Brightness(picture).enhance(1.1), "PNG"),
+    "JPEG, quality 75": lambda image: encoded(image, "JPEG", 75),
+    "JPEG, quality 50": lambda image: encoded(image, "JPEG", 50),
+    "JPEG, quality 25": lambda image: encoded(image, "JPEG", 25),
+    "WebP, quality 60": lambda image: encoded(image, "WEBP", 60),
+    "100 pixels": lambda image: encoded(resized(image, 100), "PNG"),
+    "512 pixels": lambda image: encoded(resized(image, 512), "PNG"),
+    "128 pixels, JPEG, quality 50": lambda image: encoded(resized(image, 128), "JPEG", 50),
+    "64 pixels, JPEG, quality 50": lambda image: encoded(resized(image, 64), "JPEG", 50),
+    "cut by 1 % at each edge": lambda image: encoded(middle(image, 0.01), "PNG"),
+    "cut by 3 % at each edge": lambda image: encoded(middle(image, 0.03), "PNG"),
+    "10 % brighter": lambda image: encoded(ImageEnhance.Brightness(image).enhance(1.1), "PNG"),
 }
 
 
 def of_change(files: list[bytes], prints: NDArray[np.uint8], change: Callable[[Image.Image], bytes]) -> tuple[int, int]:
-    """How many changed pictures are near-duplicates of their own, and of how many others they are, in all."""
+    """How many changed images are near-duplicates of their own, and of how many others they are, in all."""
     sampled = random.Random(0).sample(range(len(files)), SAMPLED)  # noqa: S311
 
     def changed(index: int) -> NDArray[np.uint8]:
@@ -88,19 +88,19 @@ def main() -> None:
     print(f"\nfingerprints: {_rate(len(files), started, used)}")
     with ThreadPoolExecutor() as pool:
         ranking = Ranking(read_captions(base.index, base.index.in_order()), base.index, pool)
-        ranking.search(["a picture"], 8, DEFAULT_RELEVANCE)  # Compiles.
+        ranking.search(["an image"], 8, DEFAULT_RELEVANCE)  # Compiles.
         started, used = time.perf_counter(), time.process_time()
         for first in range(0, len(pairs), 64):
-            ranking.search([pair.contents for pair in pairs[first : first + 64]], 8, DEFAULT_RELEVANCE)
+            ranking.search([pair.caption for pair in pairs[first : first + 64]], 8, DEFAULT_RELEVANCE)
     print(f"searches in batches of 64: {_rate(len(files), started, used)}")
     base.close()
     near = near_duplicates(prints, prints)
     np.fill_diagonal(near, val=False)
-    print(f"\n{len(files):,} pictures, {len(files) * (len(files) - 1) // 2:,} couples of different ones")
+    print(f"\n{len(files):,} images, {len(files) * (len(files) - 1) // 2:,} couples of different ones")
     print(f"near-duplicates among them: {int(near.sum()) // 2}")
     for one, other in np.argwhere(np.triu(near))[:10]:
         print(f"    {pairs[one].id}  {pairs[other].id}")
-    print(f"\n| change, of {SAMPLED} pictures | found | of another picture |\n|---|---|---|")
+    print(f"\n| change, of {SAMPLED} images | found | of another image |\n|---|---|---|")
     for name, change in CHANGES.items():
         own, other = of_change(files, prints, change)
         print(f"| {name} | {own / SAMPLED:.1%} | {other} |", flush=True)

@@ -1,6 +1,6 @@
 """What neighbors cost a step of drawing: keys and values kept for all steps, beside encoding the neighbors at each.
 
-Draws by the stages of the cascade that look at neighbors, one picture for each number of neighbors, step by step in
+Draws by the stages of the cascade that look at neighbors, one image for each number of neighbors, step by step in
 turns, so that whatever else the machine does falls on all of them alike.
 
     python -m benchmarks.neighbors
@@ -50,7 +50,7 @@ def stage_of(config: CascadeConfig, index: int) -> Stage:
 
 
 def drawing(stage: Stage, text: Text, variant: Variant) -> tuple[Conditions, Callable[[], object]]:
-    """What one picture is drawn from, and what encodes its neighbors."""
+    """What one image is drawn from, and what encodes its neighbors."""
     count, size = max(variant.neighbors, 1), stage.config.size
     images = jax.random.uniform(jax.random.key(1), (1, count, size, size, 3), minval=-1, maxval=1)
     neighbor_text, mask = jax.tree.map(lambda a: jnp.repeat(a, count, axis=0), text), jnp.ones((1, count), bool)
@@ -94,7 +94,7 @@ def print_steps(size: int, taken: dict[Variant, list[float]]) -> None:
     """A line for each number of neighbors and way to take a step."""
     cached = {v.neighbors: seconds for v, seconds in taken.items() if not v.encoded}
     for variant, seconds in taken.items():
-        how = {0: "once a picture", 1: "once a step"}.get(variant.encoded, "each evaluation")
+        how = {0: "once an image", 1: "once a step"}.get(variant.encoded, "each evaluation")
         print(f"{size:5}{variant.neighbors:4}  {how if variant.neighbors else '':16}", end="")
         for f in (statistics.median, min):
             print(f"{f(seconds) * 1e3:8.1f}", end="")

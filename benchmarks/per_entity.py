@@ -17,9 +17,9 @@ from itertools import permutations
 from pathlib import Path
 
 from benchmarks.shared.machine import machine
-from reimagen_demo import knowledge_base
-from reimagen_demo.entities import entities
-from reimagen_demo.scenes import SCENES
+from reimagen_demo.art.entities import entities
+from reimagen_demo.scenes.registry import SCENES
+from reimagen_demo.stack import knowledge_base
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, BM25Index, Relevance
 from reimagen_retriever.index.hits import Hit
@@ -69,7 +69,7 @@ def measure(find: Find, asked: Sequence[Question], of_each: int) -> tuple[float,
         started = time.perf_counter()
         hits = find(question.prompt, of_each * len(question.things), 0.0, DEFAULT_RELEVANCE)
         taken.append((time.perf_counter() - started) * 1e3)
-        right += Counter(hit.pair.contents for hit in hits) == dict.fromkeys(question.things, of_each)
+        right += Counter(hit.pair.caption for hit in hits) == dict.fromkeys(question.things, of_each)
     return right / len(asked), statistics.median(taken)
 
 

@@ -61,7 +61,7 @@ def processor_seconds(pid: int) -> float:
 
 def measure(base: Path, log: Path, processes: int) -> tuple[float, float]:
     """Searches a second, and milliseconds of the service's processor time for each."""
-    command = [PROGRAM, "serve", base, "--address", "127.0.0.1:0", "--processes", str(processes)]
+    command = [PROGRAM, "serve", base, "--grpc", "127.0.0.1:0", "--processes", str(processes)]
     with log.open("w") as stderr:
         service = subprocess.Popen([str(part) for part in command], stderr=stderr)
     try:
@@ -82,7 +82,7 @@ def measure(base: Path, log: Path, processes: int) -> tuple[float, float]:
 
 def main(pairs: int) -> None:
     """Measures, and prints the table."""
-    print(f"One service in several processes, {pairs:,} pairs, k = 2 with pictures, uncached; {machine()}")
+    print(f"One service in several processes, {pairs:,} pairs, k = 2 with images, uncached; {machine()}")
     with tempfile.TemporaryDirectory() as folder:
         source, base = Path(folder, "source"), Path(folder, "kb")
         source.mkdir()

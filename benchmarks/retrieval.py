@@ -25,7 +25,7 @@ from benchmarks.shared.machine import machine, peak_megabytes
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
-from reimagen_demo.running import Retriever
+from reimagen_demo.stack.running import RetrieverProcess
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 PAIRS = 3_000
@@ -43,14 +43,14 @@ def words() -> list[str]:
 
 
 def write_source(folder: Path, pairs: int) -> None:
-    """A picture of about 60 KiB, as an icon of 256 pixels a side takes, under many captions."""
+    """An image of about 60 KiB, as an icon of 256 pixels a side takes, under many captions."""
     noise = np.random.default_rng(0).integers(0, 256, (144, 144, 3), dtype=np.uint8)
-    Image.fromarray(noise).resize((256, 256), Image.Resampling.NEAREST).save(folder / "picture.png")
+    Image.fromarray(noise).resize((256, 256), Image.Resampling.NEAREST).save(folder / "image.png")
     vocabulary, rng = words(), random.Random(1)  # noqa: S311
     with (folder / "captions.jsonl").open("w") as lines:
         for number in range(pairs):
             caption = "a " + " ".join(rng.choices(vocabulary, k=rng.randint(1, 3)))
-            lines.write(json.dumps({"image": "picture.png", "text": caption, "id": f"{number:09d}"}) + "\n")
+            lines.write(json.dumps({"image": "image.png", "text": caption, "id": f"{number:09d}"}) + "\n")
 
 
 def milliseconds(
@@ -75,7 +75,7 @@ def calls_a_second(call: Callable[[pb.SearchRequest], pb.SearchResponse], reques
 
 
 def beside_an_empty_call(search: Callable[[pb.SearchRequest], pb.SearchResponse], folder: Path) -> None:
-    """Prints what a search with pictures takes over a call that does nothing, of the same messages, in turns."""
+    """Prints what a search with images takes over a call that does nothing, of the same messages, in turns."""
     requests = [pb.SearchRequest(query=query, minimum_score=0) for query in queries(QUERIES, seed=3)]
     message = folder / "response"
     message.write_bytes(search(pb.SearchRequest(query=queries(1, seed=4)[0], minimum_score=0)).SerializeToString())
@@ -112,14 +112,14 @@ def main(pairs: int) -> None:
         subprocess.run([PROGRAM, "build", source, Path(folder, "kb")], check=True, capture_output=True)
         print(f"built in {time.perf_counter() - started:.1f} s")
         with (
-            Retriever(Path(folder, "kb"), redis_server.url, Path(folder)) as retriever,
+            RetrieverProcess(Path(folder, "kb"), redis_server.url, Path(folder)) as retriever,
             grpc.insecure_channel(retriever.address) as channel,
         ):
             retriever.wait()
             call = RetrievalStub(channel).Search
             print(f"{'':32}{'p50 ms':>10}{'p95 ms':>10}{f'{CALLERS} callers, /s':>18}")
-            for seed, (name, omit) in enumerate((("with pictures", False), ("without pictures", True)), start=1):
-                # minimum_score 0: nearly every prompt finds two. The pictures' prompts are others, new to the cache.
+            for seed, (name, omit) in enumerate((("with images", False), ("without images", True)), start=1):
+                # minimum_score 0: nearly every prompt finds two. The images' prompts are others, new to the cache.
                 one = [pb.SearchRequest(query=q, omit_images=omit, minimum_score=0) for q in queries(QUERIES, seed)]
                 many = [pb.SearchRequest(query=q, omit_images=omit, minimum_score=0) for q in queries(QUERIES, -seed)]
                 for state in ("uncached", "cached"):

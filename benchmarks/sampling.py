@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.shared.machine import machine
+from reimagen_evaluation.mixture import POINTS, ExactNetwork, Mixture, conditions
 from reimagen_generator.config.cascade import (
     Guidance,
     Prediction,
@@ -24,7 +25,6 @@ from reimagen_generator.config.cascade import (
     Thresholding,
 )
 from reimagen_generator.diffusion.stage import Stage
-from reimagen_generator.evaluation.mixture import POINTS, ExactNetwork, Mixture, conditions
 
 COUNT = 2000
 LIMIT = 1000

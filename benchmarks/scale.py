@@ -17,7 +17,7 @@ class Inputs:
 
     pairs: float = 400e6
     """LAION-400M's, of which many no longer download."""
-    picture_bytes: float = 25e3
+    image_bytes: float = 25e3
     """LAION's own figure for 256 pixels: 10 TB."""
     group_pairs: float = 1e6
     """Of the bases that are built apart and united: 100 of img2dataset's shards."""
@@ -34,9 +34,9 @@ class Inputs:
     index_bytes: float = 460
     """A pair, by benchmarks.spread."""
     build_core_ms: float = 1.0
-    """A pair of a group: 0.58 + 0.25 by benchmarks.spread, and what near-duplicates cost more in a million pictures."""
+    """A pair of a group: 0.58 + 0.25 by benchmarks.spread, and what near-duplicates cost more in a million images."""
     neighbors_core_ms: float = 2.4
-    """A pair in a small base, by benchmarks.spread, with pictures of 64 pixels."""
+    """A pair in a small base, by benchmarks.spread, with images of 64 pixels."""
     neighbors_alone_ms: float = 0.16
     """A pair, in the process that was started, by benchmarks.spread."""
     ranking_ms_a_million: float = 0.46
@@ -60,7 +60,7 @@ class Inputs:
 
 def table(given: Inputs) -> list[tuple[str, str, str]]:
     """What, how much, and how it was reckoned."""
-    pictures = given.pairs * given.picture_bytes
+    images = given.pairs * given.image_bytes
     index = given.pairs * given.index_bytes
     build = given.pairs * given.build_core_ms / 3.6e6
     search_ms = given.call_core_ms + given.search_ms_a_million * given.pairs / 1e6
@@ -72,12 +72,12 @@ def table(given: Inputs) -> list[tuple[str, str, str]]:
     memory = index / 1e9 + given.replica_cores * given.process_megabytes / 1e3
     serving_cores = replicas * max(given.replica_cores, memory / given.memory_gigabytes_a_core)
     compute = serving_cores * given.price_core_hour * HOURS_A_MONTH
-    store = (pictures + index) / 1e9 * given.price_store_gigabyte_month
+    store = (images + index) / 1e9 * given.price_store_gigabyte_month
     disk = replicas * index / 1e9 * given.price_disk_gigabyte_month
-    bandwidth = pictures / (build / given.cores * 3600) / 1e9
+    bandwidth = images / (build / given.cores * 3600) / 1e9
     return [
         ("bases", f"{-(-given.pairs // given.group_pairs):,.0f}", "pairs / group_pairs"),
-        ("pictures", f"{pictures / 1e12:,.1f} TB", "pairs x picture_bytes"),
+        ("images", f"{images / 1e12:,.1f} TB", "pairs x image_bytes"),
         ("index", f"{index / 1e9:,.0f} GB", "pairs x index_bytes"),
         ("build", f"{build:,.0f} core hours", "pairs x build_core_ms"),
         ("", f"{build / given.cores:,.1f} hours on {given.cores:,.0f} cores", "if the store keeps up with them:"),

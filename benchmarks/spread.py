@@ -1,6 +1,6 @@
 """What building and neighbors cost a pair, in one process, in two beside each other, and spread over a local Ray.
 
-Made-up captions and pictures of 256 pixels lie in WebDataset shards. Pairs a second depend on what else the machine
+Made-up captions and images of 256 pixels lie in WebDataset shards. Pairs a second depend on what else the machine
 does; the processor's time hardly does. It is told apart for the workers, of which there may be many, and for the
 process that was started, which is one. Needs Ray (`pip install 'reimagen-retriever[ray]'`).
 
@@ -25,8 +25,8 @@ from PIL import Image
 
 from benchmarks.bm25.texts import CAPTION_WORDS, texts
 from benchmarks.shared.machine import machine
-from reimagen_retriever.build import build
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.shards import Options
@@ -37,7 +37,7 @@ OPTIONS = Options(2, DEFAULT_RELEVANCE, 64)
 
 
 def write_shards(folder: Path, pairs: int) -> Path:
-    """Shards of captions and noisy pictures of 256 pixels, in two folders of half of them, and in one of all."""
+    """Shards of captions and noisy images of 256 pixels, in two folders of half of them, and in one of all."""
     random = np.random.default_rng(0)
     captions = texts(pairs, CAPTION_WORDS, seed=1)
     for name in ("all", "0", "1"):
@@ -118,7 +118,7 @@ def main(pairs: int) -> None:
         size = sum(path.stat().st_size for path in source.iterdir()) / pairs / 1e3
         print(f"{pairs:,} pairs of {size:.0f} kB in {SHARDS} shards; {machine()}")
         build(open_source(folder / "0"), folder / "warm")  # Java starts, and compiles what is used often.
-        built = Apart("reimagen_retriever.build").measure(lambda: build(open_source(source), kb, ray="here"))
+        built = Apart("reimagen_retriever.ingest.build").measure(lambda: build(open_source(source), kb, ray="here"))
         found = Apart("reimagen_retriever.neighbors.export").measure(
             lambda: export(kb, folder / "apart", OPTIONS, ray="here")
         )

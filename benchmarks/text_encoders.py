@@ -30,11 +30,11 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from benchmarks.shared.machine import machine
-from reimagen_demo.compositions import OPPOSITE, Composition, draw_composition
-from reimagen_demo.encoder import TOKENIZER, WEIGHTS
-from reimagen_demo.frequency import Pool
-from reimagen_demo.prompts import prompt_of
-from reimagen_demo.scenes import SCENES
+from reimagen_demo.data.compositions import OPPOSITE, Composition, draw_composition
+from reimagen_demo.data.frequency import Pool
+from reimagen_demo.data.prompts import prompt_of
+from reimagen_demo.scenes.registry import SCENES
+from reimagen_demo.stack.encoder import TOKENIZER, WEIGHTS
 from reimagen_generator.networks.layers import AttentionPool
 from reimagen_generator.text.encoder import TextEmbedding, TextEncoder
 from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder

@@ -1,6 +1,6 @@
 """How fast the stages of the demonstration train, beside what their operations take, and where the time goes.
 
-Takes steps as `deploy/demo/training/*.toml` set them, on random pictures and texts, and takes a step apart: its forward
+Takes steps as `demo/training/*.toml` set them, on random images and texts, and takes a step apart: its forward
 and backward pass, the rest of it, and each convolution and matrix product of both passes alone, in the shapes that it
 has there.
 
@@ -39,13 +39,13 @@ from reimagen_generator.training.loss import Batch, draw, loss_by_row
 from reimagen_generator.training.subject import configured_cascade
 from reimagen_generator.training.trainer import TrainingTask, initial_state, training_step
 
-CONFIGS = Path("deploy/demo/training")
+CONFIGS = Path("demo/training")
 STEPS = 7
 """How many are timed, after one that compiles."""
 REPETITIONS = 3
 BATCHES = 20
 NEIGHBOR_SIDE = 128
-"""Side in pixels at which placed neighbors of small pictures are stored."""
+"""Side in pixels at which placed neighbors of small images are stored."""
 TEXT = "a red panda in the snow"
 
 
@@ -60,7 +60,7 @@ class Stage:
 
     @property
     def rows(self) -> int:
-        """Pictures a step, times the draws of each."""
+        """Images a step, times the draws of each."""
         return self.config.batch_size * self.config.draws
 
 
@@ -238,7 +238,7 @@ def main() -> None:
     named = [CONFIGS / name for name in sys.argv[1:]] or sorted(CONFIGS.glob("*.toml"))
     rate = flops_a_second()
     print(f"Training as {CONFIGS} sets it; {machine()}; float32 matrix products at {rate / 1e9:.0f} GFLOP/s")
-    print(f"{'run':>10}{'side':>6}{'pictures':>10}{'draws':>7}{'s a step':>10}{'pictures/s':>12}{'rows/s':>8}", end="")
+    print(f"{'run':>10}{'side':>6}{'images':>10}{'draws':>7}{'s a step':>10}{'images/s':>12}{'rows/s':>8}", end="")
     print(f"{'GFLOP/row':>12}{'floor, s':>9}{'of the floor':>12}", flush=True)
     for path in named:
         print_stage(path.stem, read(path), rate)

@@ -59,11 +59,11 @@ def write_photographs(folder: Path) -> None:
     for thing, color in _THINGS.items():
         for place in _PLACES:
             coarse = Image.fromarray(random.integers(60, 200, (6, 9, 3), np.uint8))
-            picture = coarse.resize((360, 240), Image.Resampling.BICUBIC)
+            image = coarse.resize((360, 240), Image.Resampling.BICUBIC)
             x, y, side = (int(random.integers(*bounds)) for bounds in ((90, 250), (70, 150), (80, 140)))
-            ImageDraw.Draw(picture).regular_polygon((x, y, side // 2), 3 + len(thing) % 5, 0, color)
+            ImageDraw.Draw(image).regular_polygon((x, y, side // 2), 3 + len(thing) % 5, 0, color)
             name = f"{thing} {place}".lower().replace(" ", "-")
-            picture.filter(ImageFilter.GaussianBlur(1)).save(folder / f"{name}.jpg", quality=90)
+            image.filter(ImageFilter.GaussianBlur(1)).save(folder / f"{name}.jpg", quality=90)
             (folder / f"{name}.txt").write_text(f"{thing} {place}\n")
 
 

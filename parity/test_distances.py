@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 
 from parity.fidelity import torch_fidelity
-from reimagen_generator.evaluation.frechet import frechet_distance, moments
-from reimagen_generator.evaluation.kernel import kernel_distance
+from reimagen_evaluation.frechet import frechet_distance, moments
+from reimagen_evaluation.kernel import kernel_distance
 
 _Pair = tuple[Float[np.ndarray, "rows channels"], Float[np.ndarray, "rows channels"]]
 
@@ -30,7 +30,7 @@ def features(rows: int, channels: int) -> _Pair:
     return first.astype(np.float32), second.astype(np.float32)
 
 
-@pytest.mark.parametrize(("rows", "channels"), [(1500, 96), (120, 192)], ids=["many pictures", "few pictures"])
+@pytest.mark.parametrize(("rows", "channels"), [(1500, 96), (120, 192)], ids=["many images", "few images"])
 def test_the_frechet_distance(fidelity: Any, rows: int, channels: int) -> None:
     pair = features(rows, channels)
     theirs = fidelity.metric_fid.fid_statistics_to_metric(

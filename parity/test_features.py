@@ -26,11 +26,11 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from parity.compare import relative_error
 from parity.fidelity import torch_fidelity
-from reimagen_generator.evaluation.features.clip import ClipFeatures
-from reimagen_generator.evaluation.features.clip_tokenizer import ClipTokenizer
-from reimagen_generator.evaluation.features.dino import DinoFeatures
-from reimagen_generator.evaluation.features.inception import InceptionFeatures
-from reimagen_generator.evaluation.features.preprocessing import Preprocessing
+from reimagen_evaluation.features.clip import ClipFeatures
+from reimagen_evaluation.features.clip_tokenizer import ClipTokenizer
+from reimagen_evaluation.features.dino import DinoFeatures
+from reimagen_evaluation.features.inception import InceptionFeatures
+from reimagen_evaluation.features.preprocessing import Preprocessing
 
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3}
 VISION = {"image_size": 32, "patch_size": 8}
@@ -47,19 +47,19 @@ def randomized(model: Any) -> Any:
     return model.eval()
 
 
-def pictures(height: int = 32, width: int = 32) -> np.ndarray:
+def images(height: int = 32, width: int = 32) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
 
 
 def prepare(processor: Any, folder: Path, batch: np.ndarray) -> torch.Tensor:
     processor.save_pretrained(folder)
-    return processor([Image.fromarray(picture) for picture in batch], return_tensors="pt")["pixel_values"]
+    return processor([Image.fromarray(image) for image in batch], return_tensors="pt")["pixel_values"]
 
 
 @pytest.fixture(scope="module")
 def clip_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A byte-level vocabulary with some merges, as CLIP's files have it."""
-    from reimagen_generator.evaluation.features.clip_tokenizer import _LETTERS
+    from reimagen_evaluation.features.clip_tokenizer import _LETTERS
 
     merges = [
         "t h",
@@ -102,7 +102,7 @@ def test_clip(clip_tokens: Path, tmp_path: Path, activation: str) -> None:
     model = randomized(CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)))
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    batch = pictures(45, 60)
+    batch = images(45, 60)
     pixels = prepare(CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32), tmp_path, batch)
     tokens = tokenizer(TEXTS, padding="max_length", max_length=20, truncation=True, return_tensors="pt")
     with torch.no_grad():
@@ -120,7 +120,7 @@ def class_token(model: Any, pixels: torch.Tensor, **options: Any) -> Float[np.nd
 def test_dino(tmp_path: Path) -> None:
     model = randomized(ViTModel(ViTConfig(**SIZES, **VISION)))
     model.save_pretrained(tmp_path)
-    batch = pictures(45, 60)
+    batch = images(45, 60)
     pixels = prepare(ViTImageProcessorPil(size={"height": 32, "width": 32}), tmp_path, batch)
     assert relative_error(DinoFeatures.load(tmp_path).features(batch), class_token(model, pixels)) <= 1e-4
 
@@ -131,14 +131,14 @@ def test_dinov2(tmp_path: Path, gated: bool, side: int) -> None:
     sizes = {name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
     model = randomized(Dinov2Model(Dinov2Config(**sizes, **VISION, use_swiglu_ffn=gated)))
     model.save_pretrained(tmp_path)
-    batch = pictures(71, 64)
+    batch = images(71, 64)
     pixels = prepare(BitImageProcessorPil(size={"shortest_edge": side + 8}, crop_size=side), tmp_path, batch)
     assert relative_error(DinoFeatures.load(tmp_path).features(batch), class_token(model, pixels)) <= 1e-4
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (64, 64), (33, 20)])
-def test_prepared_pictures(tmp_path: Path, shape: tuple[int, int]) -> None:
-    batch = pictures(*shape)
+def test_prepared_images(tmp_path: Path, shape: tuple[int, int]) -> None:
+    batch = images(*shape)
     for processor in (
         CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32),
         BitImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}),
@@ -165,7 +165,7 @@ def test_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, tmp_path / "i.safetensors"
         )
         ours = InceptionFeatures.load(tmp_path / "i.safetensors")
-        for batch in (pictures(32, 32), pictures(350, 301)):
+        for batch in (images(32, 32), images(350, 301)):
             with torch.no_grad():
                 (theirs,) = model(torch.tensor(batch).permute(0, 3, 1, 2))
             assert relative_error(ours.features(batch), theirs.numpy()) <= 1e-4

@@ -32,7 +32,7 @@ def commands(ports: list[int]) -> str:
         script, found = re.subn(rf"^{name} = \d+", f"{name} = {value}", script, flags=re.MULTILINE)
         assert found, name
     retriever, http, grpc = ports
-    serving = {"REIMAGEN_RETRIEVER_ADDRESS": retriever, "REIMAGEN_GENERATOR_RETRIEVER": retriever}
+    serving = {"REIMAGEN_RETRIEVER_GRPC": retriever, "REIMAGEN_GENERATOR_RETRIEVER": retriever}
     serving |= {"REIMAGEN_GENERATOR_HTTP": http, "REIMAGEN_GENERATOR_GRPC": grpc}
     exports = [f"export {name}=127.0.0.1:{port}" for name, port in serving.items()]
     fewer = rf"""sed -i -E 's/"steps": [0-9]+/"steps": {DRAWN_IN}/' imported/cascade.json"""
@@ -49,7 +49,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def test_the_page_leads_from_published_folders_to_a_grounded_picture(tmp_path: Path) -> None:
+def test_the_page_leads_from_published_folders_to_a_grounded_image(tmp_path: Path) -> None:
     write_checkpoints(tmp_path)
     write_photographs(tmp_path / "photographs")
     programs = str(Path(sys.executable).parent)
@@ -83,6 +83,6 @@ def test_the_page_leads_from_published_folders_to_a_grounded_picture(tmp_path: P
     answer = json.loads((tmp_path / "answer.json").read_text())
     assert all("Marmalade glass lamp" in neighbor["text"] for neighbor in answer["neighbors"])
     assert not answer["text_only"]
-    with Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"]))) as picture:
-        assert picture.size == (256, 256)
+    with Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"]))) as image:
+        assert image.size == (256, 256)
     assert (tmp_path / "lamp.png").is_file()

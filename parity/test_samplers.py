@@ -18,14 +18,14 @@ from diffusers.schedulers import scheduling_ddpm
 from jaxtyping import Float
 
 from parity.compare import relative_error
+from reimagen_evaluation.mixture import POINTS, Mixture
 from reimagen_generator.config.cascade import Prediction, SamplerKind, ScheduleKind, StageConfig, Thresholding
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.thresholding import threshold
-from reimagen_generator.evaluation.mixture import POINTS, Mixture
 
-_Pictures = Float[np.ndarray, "batch height width channels"]
+_Images = Float[np.ndarray, "batch height width channels"]
 
 SHAPE = (2, 8, 8, 3)
 NAMES = {Prediction.EPSILON: "epsilon", Prediction.V: "v_prediction", Prediction.X0: "sample"}
@@ -79,14 +79,14 @@ def test_a_trajectory_is_diffusers(case: Case, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_trajectory_is_deepfloyd_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through our own schedule and respacing, from pure noise, where one β is 0.999, to the clean picture."""
+    """Through our own schedule and respacing, from pure noise, where one β is 0.999, to the clean image."""
     case = CASES[0]
     theirs = scheduler(case)
     theirs.set_timesteps(timesteps=published.smart27_timesteps)
     stage = StageConfig(
-        size=1, network=POINTS, schedule=ScheduleKind.COSINE_BETAS, steps=27, sections=SECTIONS["smart27"]
+        size=1, network=POINTS, schedule=ScheduleKind.COSINE_BETAS, steps=27, timestep_respacing=SECTIONS["smart27"]
     )
-    compare(case, theirs, schedule.grid(stage).log_snr, monkeypatch)
+    compare(case, theirs, schedule.sampling_schedule(stage).log_snr, monkeypatch)
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -152,12 +152,12 @@ def advance(
     return build_sampler(sampler).step(carry, Step(x, x_0, epsilon, log_snr_t, log_snr_s, noise, variance))
 
 
-def to_torch(x: _Pictures) -> torch.Tensor:
+def to_torch(x: _Images) -> torch.Tensor:
     """NHWC to NCHW."""
     return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
 
 
-def from_torch(x: torch.Tensor) -> _Pictures:
+def from_torch(x: torch.Tensor) -> _Images:
     """NCHW to NHWC."""
-    pictures: _Pictures = x.numpy().transpose(0, 2, 3, 1)
-    return pictures
+    images: _Images = x.numpy().transpose(0, 2, 3, 1)
+    return images

@@ -12,10 +12,10 @@ from typing import Any
 
 from typing_extensions import override
 
-from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 K = 10
@@ -207,7 +207,7 @@ class Tantivy(Engine):
         writer = tantivy.Index(schema.build(), path=str(folder)).writer(num_threads=2)
         with captions.open() as lines:
             for number, line in enumerate(lines):
-                writer.add_document(tantivy.Document(number=number, contents=line.rstrip("\n")))
+                writer.add_document(tantivy.Document(number=number, caption=line.rstrip("\n")))
         writer.commit()
         writer.wait_merging_threads()
 
@@ -237,10 +237,10 @@ ENGINES = PEERS | {"united": United}
 
 
 def pair(number: int, caption: str) -> StoredPair:
-    """A pair of that caption, with a picture that is nowhere."""
+    """A pair of that caption, with an image that is nowhere."""
     return StoredPair(
         id=f"{number:09d}",
-        contents=caption,
+        caption=caption,
         shard=f"{number // 10_000:05d}.tar",
         offset=512 + number % 10_000 * 61_440,
         length=60_000,

@@ -1,6 +1,6 @@
 """How many pairs a second get their two neighbors, as `reimagen-retriever neighbors` finds them: by their captions.
 
-The neighbors' pictures are not looked at, which is another measurement (`benchmarks.near_duplicates`). A sample of the
+The neighbors' images are not looked at, which is another measurement (`benchmarks.near_duplicates`). A sample of the
 pairs is searched one by one through Lucene besides, and must find the same, with the same scores.
 
     python -m benchmarks.bm25.top_neighbors [CAPTIONS [PAIRS]]

@@ -49,13 +49,13 @@ class Figures:
 
     evaluations: list[float] = field(default_factory=list)
     """Seconds each."""
-    pictures: list[float] = field(default_factory=list)
+    images: list[float] = field(default_factory=list)
     memory: float = 0.0
     """The most while evaluating, in MiB."""
 
 
 def measure(folder: Path, batch: int, rounds: int, environment: Mapping[str, str]) -> dict[str, Figures]:
-    """Lets the peers take turns: first at evaluations, then at whole pictures."""
+    """Lets the peers take turns: first at evaluations, then at whole images."""
     figures = {name: Figures() for name in PEERS}
     with ExitStack() as stack:
         workers = {
@@ -69,7 +69,7 @@ def measure(folder: Path, batch: int, rounds: int, environment: Mapping[str, str
                 worker.seconds(work)
             for _ in range(count):
                 for name, worker in workers.items():
-                    taken = figures[name].evaluations if work == "evaluate" else figures[name].pictures
+                    taken = figures[name].evaluations if work == "evaluate" else figures[name].images
                     taken.append(worker.seconds(work))
             if work == "evaluate":
                 for name, worker in workers.items():
@@ -81,13 +81,13 @@ def print_figures(batch: int, figures: dict[str, Figures]) -> None:
     """A line for each peer, and ours over each of the others."""
     for name, its in figures.items():
         evaluations, least = batch / statistics.median(its.evaluations), batch / min(its.evaluations)
-        picture, quickest = statistics.median(its.pictures) / batch, min(its.pictures) / batch
-        print(f"{batch:5}  {name:28}{evaluations:8.2f}{least:8.2f}{its.memory:9,.0f}{picture:10.2f}{quickest:8.2f}")
+        image, quickest = statistics.median(its.images) / batch, min(its.images) / batch
+        print(f"{batch:5}  {name:28}{evaluations:8.2f}{least:8.2f}{its.memory:9,.0f}{image:10.2f}{quickest:8.2f}")
     ours = figures["ours"]
     for name, its in figures.items():
         if name != "ours":
             rates = [f(its.evaluations) / f(ours.evaluations) for f in (statistics.median, min)]
-            drawn = [f(its.pictures) / f(ours.pictures) for f in (statistics.median, min)]
+            drawn = [f(its.images) / f(ours.images) for f in (statistics.median, min)]
             print(f"{batch:5}  {'ours over ' + name:28}{rates[0]:7.2f}x{rates[1]:7.2f}x", end="")
             print(f"{ours.memory / its.memory:8.2f}x{drawn[0]:9.2f}x{drawn[1]:7.2f}x", flush=True)
 
@@ -105,14 +105,14 @@ def main(rounds: int, cpu_time: bool) -> None:
         subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "benchmarks.peers.weights", folder], check=True, env=ENVIRONMENT
         )
-        print(f"{machine()}; medians and bests of {rounds} evaluations and {max(rounds // 4, 1)} pictures", flush=True)
+        print(f"{machine()}; medians and bests of {rounds} evaluations and {max(rounds // 4, 1)} images", flush=True)
         if cpu_time:
             print("seconds are those of the processor, on one core")
-        print(f"{'':35}{'evaluations/s':>16}{'peak':>9}{'s a picture':>18}")
+        print(f"{'':35}{'evaluations/s':>16}{'peak':>9}{'s an image':>18}")
         print(f"{'batch':>5}  {'':28}{'median':>8}{'best':>8}{'MiB':>9}{'median':>10}{'best':>8}", flush=True)
         for batch in BATCHES:
             print_figures(batch, measure(folder, batch, rounds, environment))
-    print(f"a picture: {STEPS} guided steps of DDPM, so {2 * STEPS} evaluations; over 1: ours is faster, or larger")
+    print(f"an image: {STEPS} guided steps of DDPM, so {2 * STEPS} evaluations; over 1: ours is faster, or larger")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Diffusers:
             self._unet(self._x, torch.tensor(500), self._text.expand(self._batch, -1, -1))
 
     def draw(self) -> None:
-        """Pictures; the pipeline loads with the first, as only it needs Transformers."""
+        """Images; the pipeline loads with the first, as only it needs Transformers."""
         from diffusers import DDPMScheduler, IFPipeline
 
         scheduler = DDPMScheduler(

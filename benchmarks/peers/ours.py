@@ -43,7 +43,7 @@ class Ours:
         self._evaluate(self._parameters, self._x, time, self._text).block_until_ready()
 
     def draw(self) -> None:
-        """Pictures."""
+        """Images."""
         no_neighbors = jnp.zeros((len(self._x), 1), bool)
         conditions = self._stage.conditions(self._text, None, self._text, no_neighbors, None, self._keys, self._empty)
         np.asarray(self._stage.sample_at_once(conditions, self._guidance, self._keys))

@@ -20,7 +20,7 @@ class Peer(Protocol):
         """One evaluation of the network, to its end."""
 
     def draw(self) -> None:
-        """Whole pictures, a batch of them, as numbers in this process."""
+        """Whole images, a batch of them, as numbers in this process."""
 
 
 class Worker:

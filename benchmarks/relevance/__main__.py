@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks.relevance import BASES, Caption, Prompt, read
 from benchmarks.relevance.overlap import Overlap
-from reimagen_demo.entities import entities
-from reimagen_demo.recall import questions
+from reimagen_demo.art.entities import entities
+from reimagen_demo.report.recall import questions
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.bm25 import BM25Index, Relevance
 from reimagen_retriever.index.writer import IndexWriter
@@ -45,7 +45,7 @@ def index_of(captions: Sequence[Caption], folder: Path) -> BM25Index:
             writer.add(
                 StoredPair(
                     id=caption.id,
-                    contents=caption.text,
+                    caption=caption.text,
                     shard="00000.tar",
                     offset=number,
                     length=1,
@@ -93,7 +93,7 @@ def demonstration() -> str:
     """Return how often both of the first two pairs show the entity of the demonstration's own prompts."""
     base = KnowledgeBase.open(DEMONSTRATION)
     asked = questions(entities(), PROMPTS, seed=0)
-    found = [[hit.pair.contents for hit in base.index.search(one.prompt, K, 0.0, "entity")] for one in asked]
+    found = [[hit.pair.caption for hit in base.index.search(one.prompt, K, 0.0, "entity")] for one in asked]
     right = sum(texts == [one.entity.phrase] * K for texts, one in zip(found, asked, strict=True))
     base.close()
     return f"the demonstration's base, {PROMPTS} prompts: both of the first two right in {right / PROMPTS:.1%}"

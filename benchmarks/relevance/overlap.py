@@ -25,7 +25,7 @@ class Overlap:
         asked = set(self._index.terms(prompt))
         found = []
         for hit in self._index.search(prompt, _DEPTH, 0.0, "any"):
-            said = set(self._index.terms(hit.pair.contents))
+            said = set(self._index.terms(hit.pair.caption))
             least = min(self._information(asked), self._information(said))
             if self._information(asked & said) >= LEAST * least:
                 found.append(hit.pair.id)

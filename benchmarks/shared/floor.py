@@ -23,7 +23,7 @@ _REPETITIONS = 5
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage computes for one picture that has the default number of neighbors."""
+    """What a stage computes for one image that has the default number of neighbors."""
 
     size: int
     parameters: int
@@ -32,7 +32,7 @@ class Work:
     """Of the network in all steps: a guided one makes two or three."""
     flops_an_evaluation: float
     flops_of_neighbors: float
-    """Once a picture."""
+    """Once an image."""
 
     @property
     def flops(self) -> float:
@@ -59,13 +59,13 @@ def _work(stage: StageConfig, factor: int | None, k: int, words: int) -> Work:
         return nnx.merge(graph, parameters)(*arguments)
 
     def neighbors(rows: int) -> tuple[Any, ...]:
-        return parameters, _pictures(stage, rows, k), _text(stage, rows * k, words), _array(rows, k, kind=bool)
+        return parameters, _images(stage, rows, k), _text(stage, rows * k, words), _array(rows, k, kind=bool)
 
     rows = evaluations_a_step(stage)
-    low_resolution = LowResolution(_pictures(stage, rows), _array(rows)) if stage.network.low_resolution else None
+    low_resolution = LowResolution(_images(stage, rows), _array(rows)) if stage.network.low_resolution else None
     encoded = jax.eval_shape(encode, *neighbors(rows)) if stage.network.retrieval else None
     conditions = (_text(stage, rows, words), encoded, low_resolution)
-    flops = _flops(evaluate, parameters, _pictures(stage, rows), _array(rows), *conditions)
+    flops = _flops(evaluate, parameters, _images(stage, rows), _array(rows), *conditions)
     return Work(
         size=stage.size,
         parameters=parameter_count(network),
@@ -77,14 +77,14 @@ def _work(stage: StageConfig, factor: int | None, k: int, words: int) -> Work:
 
 
 def evaluations_a_step(stage: StageConfig) -> int:
-    """How often a guided step evaluates the network for one picture."""
+    """How often a guided step evaluates the network for one image."""
     strategy = guidance.strategy_of(stage.guidance, neighbors=stage.network.retrieval)
     return len(guidance.evaluations(strategy, jnp.zeros(()), jnp.zeros(1)).text)
 
 
 def _evaluations(stage: StageConfig, guided_step: int) -> int:
     """Of all steps: those outside of the guidance's interval make one evaluation."""
-    guided = guidance.guided(stage.guidance, schedule.grid(stage).log_snr[:-1])
+    guided = guidance.guided(stage.guidance, schedule.sampling_schedule(stage).log_snr[:-1])
     return int(np.where(guided, guided_step, 1).sum())
 
 
@@ -92,7 +92,7 @@ def _array(*shape: int, kind: Any = jnp.float32) -> Any:
     return jax.ShapeDtypeStruct(shape, kind)  # type: ignore[no-untyped-call]
 
 
-def _pictures(stage: StageConfig, *count: int) -> Any:
+def _images(stage: StageConfig, *count: int) -> Any:
     return _array(*count, stage.size, stage.size, 3)
 
 

@@ -15,7 +15,7 @@ def ready_address(process: subprocess.Popen[bytes], log: Path) -> str:
         RuntimeError: it has ended, or says nothing of the kind for two minutes.
     """
     deadline = time.monotonic() + READY_SECONDS
-    while not (ready := re.search(r"service=retriever .*msg=ready .*?address=(\S+)", log.read_text())):
+    while not (ready := re.search(r"service=retriever .*msg=ready .*?grpc=(\S+)", log.read_text())):
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"the service is not ready: {log.read_text()}")
         time.sleep(0.05)

@@ -11,7 +11,7 @@ checked that, before the first byte of it was sent,
 
 Needs strace (a system package).
 
-    PYTHONPATH=deploy/demo python -m benchmarks.traces.acknowledgements [CALLS]
+    python -m benchmarks.traces.acknowledgements [CALLS]
 """
 
 import io
@@ -34,9 +34,9 @@ from PIL import Image
 from benchmarks.shared.service import ready_address
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
-from reimagen_demo import encoder
+from reimagen_demo.stack import encoder
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.vectors.make import make_vectors
 
@@ -53,7 +53,7 @@ _RESUMED = re.compile(r"<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)")
 
 
 @dataclass(frozen=True)
-class Call:
+class RequestHandle:
     """A system call: between which lines of the trace it was made."""
 
     name: str
@@ -77,11 +77,11 @@ class Call:
 class Answered:
     """A call of the client's: what the answer said, and what the commit behind it consists of."""
 
-    generation: str
+    revision: str
     files: frozenset[str]
 
 
-def calls(trace: Path) -> list[Call]:
+def calls(trace: Path) -> list[RequestHandle]:
     """The calls of a trace, those that another thread's came into put together."""
     begun: dict[str, tuple[str, str, int]] = {}
     made = []
@@ -93,25 +93,25 @@ def calls(trace: Path) -> list[Call]:
         resumed = _RESUMED.match(rest)
         if resumed:
             name, text, start = begun.pop(pid)
-            made.append(Call(name, text + resumed["rest"], start, number))
+            made.append(RequestHandle(name, text + resumed["rest"], start, number))
         elif "(" in rest and not rest.startswith(("+++", "---")):
             name, _, text = rest.partition("(")
             if text.endswith("<unfinished ...>"):
                 begun[pid] = (name, text.removesuffix("<unfinished ...>"), number)
             else:
-                made.append(Call(name, text, number, number))
+                made.append(RequestHandle(name, text, number, number))
     return made
 
 
-def faults(made: list[Call], folder: Path, answered: Answered, seen: Counter[str]) -> Iterator[str]:
+def faults(made: list[RequestHandle], folder: Path, answered: Answered, seen: Counter[str]) -> Iterator[str]:
     """What was not safe when an answer was sent; counts what was checked."""
     sends = [
         call
         for call in made
-        if call.name in _SENDS and answered.generation in call.text and "TCP" in call.text.split(">")[0] + ">"
+        if call.name in _SENDS and answered.revision in call.text and "TCP" in call.text.split(">")[0] + ">"
     ]
     if not sends:
-        yield f"{answered.generation}: its answer is not in the trace"
+        yield f"{answered.revision}: its answer is not in the trace"
         return
     sent = min(call.began for call in sends)
     before = [call for call in made if call.began < sent and call.worked]
@@ -125,23 +125,23 @@ def faults(made: list[Call], folder: Path, answered: Answered, seen: Counter[str
         last = max(call.ended for call in writes)
         seen[_synced(Path(name).parent.name.partition("-")[0])] += 1
         if not any(call.path == written_as and call.began > last for call in synced):
-            yield f"{answered.generation}: {name} was not synced after its last write"
+            yield f"{answered.revision}: {name} was not synced after its last write"
         if written_as != path:
             renamed = [
                 call for call in before if call.name in _RENAMES and f'{path}"' in call.text and call.ended < sent
             ]
             seen["commits renamed, and their folder synced then"] += 1
             if not renamed:
-                yield f"{answered.generation}: {name} was not renamed"
+                yield f"{answered.revision}: {name} was not renamed"
             elif not any(call.path == str(Path(path).parent) and call.began > renamed[-1].ended for call in synced):
-                yield f"{answered.generation}: the folder of {name} was not synced after it was renamed"
+                yield f"{answered.revision}: the folder of {name} was not synced after it was renamed"
         made_new = [
             call for call in before if call.name == "openat" and f'"{path}"' in call.text and "O_CREAT" in call.text
         ]
         if path.endswith((".tar", "/added")) and made_new:
             seen["folders of new shards and of new files that are appended to synced"] += 1
             if not any(call.path == str(Path(path).parent) and call.began > made_new[-1].ended for call in synced):
-                yield f"{answered.generation}: the folder of the new file {name} was not synced"
+                yield f"{answered.revision}: the folder of the new file {name} was not synced"
 
 
 def _synced(kind: str) -> str:
@@ -150,22 +150,22 @@ def _synced(kind: str) -> str:
 
 
 def picture(rng: random.Random) -> bytes:
-    """A small picture's file."""
+    """A small image's file."""
     file = io.BytesIO()
     Image.frombytes("RGB", (48, 48), rng.randbytes(48 * 48 * 3)).save(file, "JPEG")
     return file.getvalue()
 
 
 def change(stub: RetrievalStub, rng: random.Random, number: int) -> str:
-    """Adds, replaces or removes some pairs; returns the generation that the answer names."""
+    """Adds, replaces or removes some pairs; returns the revision that the answer names."""
     ids = [f"{rng.randrange(12)}" for _ in range(rng.randint(1, 4))]
     if number % 4 == 3:
-        return stub.DeletePairs(pb.DeletePairsRequest(ids=dict.fromkeys([*ids, f"only {number - 1}"]))).generation
+        return stub.DeletePairs(pb.DeletePairsRequest(ids=dict.fromkeys([*ids, f"only {number - 1}"]))).revision
     requests = (
-        pb.AddPairsRequest(id=identifier, text=f"a kea {number}", image=picture(rng))
+        pb.AddPairsRequest(id=identifier, caption=f"a kea {number}", image=picture(rng))
         for identifier in dict.fromkeys([*ids, f"only {number}"])
     )
-    return stub.AddPairs(requests).generation
+    return stub.AddPairs(requests).revision
 
 
 def commit(folder: Path) -> frozenset[str]:
@@ -195,7 +195,7 @@ def main(count: int) -> None:
         options = ["-f", "-yy", "-s", "2000", "-e", f"trace={traced}", "-e", "signal=none", "-o", str(trace)]
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [strace, *options, PROGRAM, "serve", folder, "--address", "127.0.0.1:0"], stderr=stderr
+                [strace, *options, PROGRAM, "serve", folder, "--grpc", "127.0.0.1:0"], stderr=stderr
             )
         try:
             with grpc.insecure_channel(ready_address(process, log)) as channel:

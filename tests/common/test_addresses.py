@@ -44,10 +44,10 @@ def test_what_is_no_address_is_told_with_an_example(address: str) -> None:
 
 def test_hosts_come_from_the_addresses_and_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLOWED_HOSTS", "Generator, [FD00::1],10.0.0.7")
-    settings = HttpSettings(base_url="https://Pictures.example.org:8443/api/")
-    assert settings.base_url == "https://Pictures.example.org:8443/api"
+    settings = HttpSettings(base_url="https://Images.example.org:8443/api/")
+    assert settings.base_url == "https://Images.example.org:8443/api"
     found = hosts_of("machine.example:8000", settings.base_url, settings.allowed_hosts)
-    assert found == {"generator", "fd00::1", "10.0.0.7", "machine.example", "pictures.example.org"}
+    assert found == {"generator", "fd00::1", "10.0.0.7", "machine.example", "images.example.org"}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_hosts_come_from_the_addresses_and_the_setting(monkeypatch: pytest.Monke
     [
         ({"allowed_hosts": "a.example:80"}, "must be host names without ports"),
         ({"allowed_hosts": "https://a.example"}, "must be host names without ports"),
-        ({"base_url": "pictures.example.org"}, "must be an http or https URL"),
+        ({"base_url": "images.example.org"}, "must be an http or https URL"),
         ({"base_url": "ftp://a.example"}, "must be an http or https URL"),
         ({"base_url": "https://a.example/?b=c"}, "must be an http or https URL"),
         ({"base_url": "https://a.example:99999"}, "must be an http or https URL"),

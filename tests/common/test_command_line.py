@@ -5,7 +5,7 @@ import typer
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from reimagen_common.command_line import read_settings, told, variables_help
+from reimagen_common.command_line import read_settings, report_errors, variables_help
 from reimagen_common.errors import Damaged, InvalidArgument, NotFound, Unavailable
 
 
@@ -57,12 +57,12 @@ def test_a_setting_that_is_wrong_is_named() -> None:
 def test_errors_end_in_a_sentence_and_a_status(
     error: BaseException, status: int, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(typer.Exit) as ended, told():
+    with pytest.raises(typer.Exit) as ended, report_errors():
         raise error
     assert ended.value.exit_code == status
     assert capsys.readouterr() == ("", says)
 
 
 def test_a_fault_of_the_program_keeps_its_trace() -> None:
-    with pytest.raises(ZeroDivisionError), told():
+    with pytest.raises(ZeroDivisionError), report_errors():
         raise ZeroDivisionError

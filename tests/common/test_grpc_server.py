@@ -42,7 +42,7 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServicer):
         self, request: retrieval_pb2.SearchRequest, context: grpc.ServicerContext
     ) -> retrieval_pb2.SearchResponse:
         self.act(context)
-        return retrieval_pb2.SearchResponse(generation="g1")
+        return retrieval_pb2.SearchResponse(revision="g1")
 
     def BatchSearch(self, request: Any, context: grpc.ServicerContext) -> retrieval_pb2.BatchSearchResponse:
         raise AssertionError("not called")
@@ -229,7 +229,7 @@ def test_a_busy_service_refuses_at_once_and_stays_healthy() -> None:
         refusals = REGISTRY.get_sample_value("reimagen_overload_refusals_total", {"face": "grpc"}) or 0
         assert refusals >= 15
         # What was refused has freed its place: the service takes calls again.
-        assert search(channel).generation == "g1"
+        assert search(channel).revision == "g1"
 
 
 def test_stopping_refuses_new_calls_and_finishes_those_under_way() -> None:
@@ -250,7 +250,7 @@ def test_stopping_refuses_new_calls_and_finishes_those_under_way() -> None:
         assert next(watch).status == NOT_SERVING
         watch.cancel()
         release.set()
-        assert call.result().generation == "g1"
+        assert call.result().revision == "g1"
         stopping.join(WAIT_S)
         assert not stopping.is_alive()
 
@@ -345,7 +345,7 @@ def test_what_is_no_message_is_the_callers_fault(caplog: pytest.LogCaptureFixtur
         error = call_with_bytes(channel, f"/{method}", [message], streams=method.endswith("AddPairs"))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert error.details() == f"the message is not a request of {method}"
-        assert search(channel).generation == "g1"
+        assert search(channel).revision == "g1"
     assert not [record for record in caplog.records if record.exc_info]
 
 

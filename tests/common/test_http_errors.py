@@ -33,11 +33,11 @@ class Request(BaseModel):
 
 RAISED: dict[str, Exception] = {
     "invalid": InvalidArgument("must be 1 to 16, got 1,000", field="retrieval.k"),
-    "missing": NotFound("there is no such picture"),
+    "missing": NotFound("there is no such image"),
     "busy": Overloaded("the queue is full", retry_after=1.2),
     "down": Unavailable("the retriever does not answer", retry_after=5),
     "late": DeadlineExceeded("the time is up"),
-    "fault": ReimagenError("the picture could not be drawn"),
+    "fault": ReimagenError("the image could not be drawn"),
     "bug": ValueError("the secret path"),
 }
 

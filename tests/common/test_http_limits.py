@@ -87,7 +87,7 @@ def serving(*, seconds: float = SECONDS) -> Iterator[Served]:
         return sent.text
 
     listening = listen("127.0.0.1:0")
-    server = HttpServer(app, listening, allowed_hosts=frozenset({"pictures.example.org", "fd00::1"}))
+    server = HttpServer(app, listening, allowed_hosts=frozenset({"images.example.org", "fd00::1"}))
     server.start()
     port: int = listening.getsockname()[1]
     with Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client:
@@ -112,8 +112,8 @@ def ask(served: Served, host: str, path: str = "/named") -> Response:
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1", "127.1.2.3:80", "localhost:8000", "LOCALHOST", "localhost.", "[::1]:9", "pictures.example.org",
-        "Pictures.Example.ORG:443", "[fd00:0::1]",
+        "127.0.0.1", "127.1.2.3:80", "localhost:8000", "LOCALHOST", "localhost.", "[::1]:9", "images.example.org",
+        "Images.Example.ORG:443", "[fd00:0::1]",
     ],
 )  # fmt: skip
 def test_loopback_and_allowed_hosts_are_answered(served: Served, host: str) -> None:
@@ -124,7 +124,7 @@ def test_loopback_and_allowed_hosts_are_answered(served: Served, host: str) -> N
     "host",
     [
         "rebound.example", "rebound.example:8000", "127.0.0.1.rebound.example", "localhost.rebound.example", "10.0.0.7",
-        "pictures.example.org.rebound.example", "localhost@rebound.example", "[::2]", "", "rebound.example, localhost",
+        "images.example.org.rebound.example", "localhost@rebound.example", "[::2]", "", "rebound.example, localhost",
     ],
 )  # fmt: skip
 def test_other_hosts_are_told_apart_from_ours(served: Served, host: str) -> None:
@@ -144,8 +144,8 @@ def test_links_begin_with_the_public_address_where_it_is_set(served: Served) -> 
     forged = {"x-forwarded-host": "rebound.example", "x-forwarded-proto": "https"}
     own = served.client.get("/named", headers=forged).json()
     assert own == f"http://127.0.0.1:{served.port}/named"
-    served.base_url[0] = "https://pictures.example.org/api"
-    assert served.client.get("/named").json() == "https://pictures.example.org/api/named"
+    served.base_url[0] = "https://images.example.org/api"
+    assert served.client.get("/named").json() == "https://images.example.org/api/named"
 
 
 def test_two_statements_of_a_bodys_length_are_refused(served: Served) -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 import typer
 
-from reimagen_common.command_line import told
+from reimagen_common.command_line import report_errors
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.operations import Health
 from reimagen_common.secrets import masked
@@ -39,7 +39,7 @@ def test_errors_health_and_commands_show_none(capsys: pytest.CaptureFixture[str]
     secret = "redis://me:pass@cache"
     assert InvalidArgument(f"{secret} is down", field="redis_url").message == "redis_url: redis://***@cache is down"
     assert Health(status="degraded", reasons=[secret]).reasons == ["redis://***@cache"]
-    with pytest.raises(typer.Exit), told():
+    with pytest.raises(typer.Exit), report_errors():
         raise OSError(f"cannot reach {secret}")
     assert capsys.readouterr().err == "error: cannot reach redis://***@cache\n"
 

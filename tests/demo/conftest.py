@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from reimagen_demo.art import Art
+from reimagen_demo.art.icons import Art
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from reimagen_demo.__main__ import Sample, demonstrate
-from reimagen_demo.children import ChildError
-from reimagen_demo.drawing import draw
-from reimagen_demo.entities import entities
-from reimagen_demo.running import running
-from reimagen_demo.with_and_without import compare
-from reimagen_generator import provenance
+from reimagen_demo.art.entities import entities
+from reimagen_demo.report.ablation_sheet import compare
+from reimagen_demo.stack.client import draw
+from reimagen_demo.stack.processes import ChildError
+from reimagen_demo.stack.running import running
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.generation import provenance
 
 SECONDS = 300
 FEW = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
@@ -30,13 +30,13 @@ DRIVER = """
 import sys
 from pathlib import Path
 from reimagen_demo import __main__ as demo
-from reimagen_demo.drawing import draw
-from reimagen_demo.entities import entities
-from reimagen_demo.running import told
+from reimagen_demo.stack.client import draw
+from reimagen_demo.art.entities import entities
+from reimagen_demo.stack.running import report_errors
 
 few = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
 samples = (demo.Sample("a panda in the snow", 16, seed=1),)
-with told():
+with report_errors():
     demo.demonstrate(Path(sys.argv[1]), Path(sys.argv[2]), wanted=few, samples=samples, stay=True)
 """
 
@@ -69,15 +69,15 @@ def left_running(folder: Path) -> list[str]:
     return found
 
 
-def test_pictures_come_with_what_they_were_grounded_on(folder: Path, tmp_path: Path) -> None:
+def test_images_come_with_what_they_were_grounded_on(folder: Path, tmp_path: Path) -> None:
     demonstrate(folder, tmp_path, wanted=FEW, samples=SAMPLES, stay=False)
     for number, sample in enumerate(SAMPLES, start=1):
         path = tmp_path / f"{number}-{sample.prompt.replace(' ', '-')}-{sample.size}.png"
-        with Image.open(path) as picture:
-            assert picture.size == (sample.size, sample.size)
+        with Image.open(path) as image:
+            assert image.size == (sample.size, sample.size)
         origin = provenance.read(path)
         assert origin.prompt == sample.prompt
-        assert {neighbor.text for neighbor in origin.neighbors} == {sample.prompt.split(" in ")[0].split(" on ")[0]}
+        assert {neighbor.caption for neighbor in origin.neighbors} == {sample.prompt.split(" in ")[0].split(" on ")[0]}
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width > 3 * 256
         assert sheet.height > 2 * 256
@@ -92,7 +92,7 @@ def test_a_prompt_is_drawn_with_and_without_its_neighbors(folder: Path) -> None:
         with pytest.raises(RuntimeError, match="nothing was found"):
             compare(url, ["a submarine"], size=16)
     assert [text.split(" (")[0] for _, text in row.neighbors] == ["a panda", "a panda"]
-    assert [(picture.size, text.split("\n")[0]) for picture, text in row.drawn] == [
+    assert [(image.size, text.split("\n")[0]) for image, text in row.drawn] == [
         ((16, 16), "with retrieval"),
         ((16, 16), "without"),
     ]

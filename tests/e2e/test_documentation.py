@@ -24,15 +24,15 @@ def free_address() -> str:
         return f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_your_own_pictures_in_five_commands(tmp_path: Path) -> None:
+def test_your_own_images_in_five_commands(tmp_path: Path) -> None:
     commands = re.search(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert commands is not None
     assert commands[1].count(URL) == 1
     (tmp_path / "robots").mkdir()
     for number, name in enumerate(("kiki", "momo")):
-        picture = Image.new("RGB", (64, 64), (200, 60 * number, 40))
-        picture.paste("white", (0, 0, 10 + 30 * number, 32))
-        picture.save(tmp_path / "robots" / f"{name}.png")
+        image = Image.new("RGB", (64, 64), (200, 60 * number, 40))
+        image.paste("white", (0, 0, 10 + 30 * number, 32))
+        image.save(tmp_path / "robots" / f"{name}.png")
         (tmp_path / "robots" / f"{name}.txt").write_text(f"{name.title()} the robot\n")
     # A cascade that is drawn in a moment, of the size that the page asks for.
     large = TINY.stages[-1].model_copy(update={"size": 256})
@@ -40,7 +40,7 @@ def test_your_own_pictures_in_five_commands(tmp_path: Path) -> None:
     retriever, rest = free_address(), free_address()
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "REIMAGEN_RETRIEVER_ADDRESS": retriever,
+        "REIMAGEN_RETRIEVER_GRPC": retriever,
         "REIMAGEN_GENERATOR_RETRIEVER": retriever,
         "REIMAGEN_GENERATOR_GRPC": "127.0.0.1:0",
         "REIMAGEN_GENERATOR_HTTP": rest,

@@ -48,7 +48,7 @@ def test_a_retriever_may_be_several_replicas(address: str, weights: Path) -> Non
         ("retriever", "ipv4:10.0.0.4:50051,10.0.0.5:70000"),
         ("http", "127.0.0.1:65536"),
         ("grpc", "127.0.0.1:65536"),
-        ("base_url", "pictures.example.org"),
+        ("base_url", "images.example.org"),
         ("body_seconds", 0),
         ("log_level", "loud"),
         ("weights", "/no/such/folder"),

@@ -1,4 +1,4 @@
-"""What schemathesis is told: pictures to send, and what no OpenAPI document can say of requests."""
+"""What schemathesis is told: images to send, and what no OpenAPI document can say of requests."""
 
 import base64
 import io
@@ -11,25 +11,25 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 # Requests that are right by the document may still be refused with these words, and for no other reason.
 BEYOND_THE_DOCUMENT = re.compile(
-    r"method: this knowledge base has no vectors"  # what the base has
-    r"|per_entity: goes with method bm25"  # query parameters can't depend on each other
+    r"(retrieval\.)?method: this knowledge base has no vectors"  # what the base has
+    r"|(per_entity|relevance): goes with method bm25"  # query parameters can't depend on each other
     r"|address: it and the headers must be at most"  # parameters together
     r"|sources: must have at most 1,000 bytes"  # characters are counted there
-    r"|(text|id|source|license): there are [\d,]+ pictures, got"  # lists of one length
+    r"|(caption|id|source|license): there are [\d,]+ images, got"  # lists of one length
     r"|image\[\d+\]: "  # all pairs were refused, the first for this reason
     r"|references\.\d+\.image: must be a whole PNG"  # what is in a file
 )
 
 
-def _picture(color: tuple[int, int, int]) -> bytes:
+def _image(color: tuple[int, int, int]) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (12, 8), color).save(file, "PNG")
     return file.getvalue()
 
 
-_PICTURES = st.builds(_picture, st.tuples(*[st.integers(0, 255)] * 3))
-schemathesis.openapi.media_type("image/png", _PICTURES)
-schemathesis.openapi.format("picture", _PICTURES.map(lambda file: base64.b64encode(file).decode()))
+_IMAGES = st.builds(_image, st.tuples(*[st.integers(0, 255)] * 3))
+schemathesis.openapi.media_type("image/png", _IMAGES)
+schemathesis.openapi.format("image", _IMAGES.map(lambda file: base64.b64encode(file).decode()))
 
 
 @schemathesis.hook  # type: ignore[untyped-decorator]

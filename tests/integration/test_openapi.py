@@ -14,11 +14,11 @@ from PIL import Image
 
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
-from reimagen_generator.serving import Service as GeneratorService
+from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings as GeneratorSettings
-from reimagen_retriever.build import build
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
-from reimagen_retriever.serving import Service as RetrieverService
+from reimagen_retriever.server import RetrieverServer
 from reimagen_retriever.settings import Settings as RetrieverSettings
 
 EXAMPLES = os.environ.get("REIMAGEN_API_EXAMPLES", "30")
@@ -28,35 +28,35 @@ CAPTIONS = {"fox": "a red fox", "kea": "a kea", "panda": "a red panda"}
 
 
 @pytest.fixture(scope="module")
-def retriever(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetrieverService]:
+def retriever(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetrieverServer]:
     source = tmp_path_factory.mktemp("source")
     for number, (name, caption) in enumerate(CAPTIONS.items()):
-        picture = Image.new("RGB", (24, 16), (80 * number, 120, 40))
-        picture.paste("white", (0, 0, 8 * number, 16))
-        picture.save(source / f"{name}.png")
+        image = Image.new("RGB", (24, 16), (80 * number, 120, 40))
+        image.paste("white", (0, 0, 8 * number, 16))
+        image.save(source / f"{name}.png")
         (source / f"{name}.txt").write_text(caption)
     base = tmp_path_factory.mktemp("base") / "kb"
     build(open_source(source), base)
-    service = RetrieverService(RetrieverSettings(knowledge_base=base, address="127.0.0.1:0", http="127.0.0.1:0"))
+    service = RetrieverServer(RetrieverSettings(knowledge_base=base, grpc="127.0.0.1:0", http="127.0.0.1:0"))
     service.start()
     yield service
     service.stop(0)
 
 
 @pytest.fixture(scope="module")
-def generator(retriever: RetrieverService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def generator(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("tiny")
     # Every request is drawn in a moment: one stage of two steps, and few numbers of neighbors to compile for.
     cascade = Cascade.random(TINY.model_copy(update={"stages": TINY.stages[:1], "maximum_k": 2}), seed=0)
     cascade.save(folder)
     settings = GeneratorSettings(
         weights=folder,
-        retriever=retriever.addresses["address"],
+        retriever=retriever.addresses["grpc"],
         grpc="127.0.0.1:0",
         http="127.0.0.1:0",
         stop_seconds=0,
     )
-    service = GeneratorService(cascade, settings)
+    service = GeneratorServer(cascade, settings)
     service.start()
     yield f"127.0.0.1:{service.http_port}"
     service.stop()
@@ -74,7 +74,7 @@ def keeps_its_document(address: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_retriever_keeps_its_document(retriever: RetrieverService, tmp_path: Path) -> None:
+def test_the_retriever_keeps_its_document(retriever: RetrieverServer, tmp_path: Path) -> None:
     keeps_its_document(retriever.addresses["http"], tmp_path)
 
 

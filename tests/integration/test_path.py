@@ -1,4 +1,4 @@
-"""The whole path between real processes: prompt, Lucene, gRPC, cascade, REST, a picture that names its neighbors."""
+"""The whole path between real processes: prompt, Lucene, gRPC, cascade, REST, an image that names its neighbors."""
 
 import base64
 import contextlib
@@ -28,16 +28,16 @@ from safetensors.numpy import load_file, save_file
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
 from reimagen.v1.generation_pb2_grpc import GenerationStub
-from reimagen_generator import provenance
+from reimagen_evaluation.benches.item import Item
+from reimagen_evaluation.drawing import BatchDrawer
+from reimagen_evaluation.grounding import Grounding
+from reimagen_evaluation.runs import Run
+from reimagen_evaluation.setting import Setting
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
-from reimagen_generator.evaluation.benches.item import Item
-from reimagen_generator.evaluation.drawing import BatchDrawer
-from reimagen_generator.evaluation.grounding import Grounding
-from reimagen_generator.evaluation.runs import Run
-from reimagen_generator.evaluation.setting import Setting
-from reimagen_generator.retrieval import Retriever
+from reimagen_generator.generation import provenance
+from reimagen_generator.generation.retriever_client import RetrieverClient
 
 SECONDS = 240
 URL = "/v1/images/generations"
@@ -85,13 +85,13 @@ class Running:
     retriever: Process
     retriever_address: str
     restart_retriever: Callable[[], Process]
-    pictures: dict[str, bytes]
+    images: dict[str, bytes]
     generator_log: Path
 
 
 def write_pairs(folder: Path) -> dict[str, bytes]:
-    """Write a source of pairs, and return its pictures by their ids."""
-    pictures = {}
+    """Write a source of pairs, and return its images by their ids."""
+    images = {}
     with (folder / "captions.jsonl").open("w") as captions:
         for entity, color in ENTITIES.items():
             for number, style in enumerate(STYLES):
@@ -99,10 +99,10 @@ def write_pairs(folder: Path) -> dict[str, bytes]:
                 picture = Image.new("RGB", (48, 40), color)
                 picture.paste("white", (0, 0, 24 * number, 20))  # else all but the first are near-duplicates
                 picture.save(file)
-                pictures[key] = file.read_bytes()
+                images[key] = file.read_bytes()
                 row = {"image": file.name, "caption": f"a {entity}", "id": key, "license": "MIT", "source": style}
                 captions.write(json.dumps(row) + "\n")
-    return pictures
+    return images
 
 
 def save(config: CascadeConfig, folder: Path) -> Path:
@@ -122,7 +122,7 @@ def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[R
     folder = tmp_path_factory.mktemp("path")
     source = folder / "source"
     source.mkdir()
-    pictures = write_pairs(source)
+    images = write_pairs(source)
     base = folder / "base"
     build = Path(sys.executable).with_name("reimagen-retriever")
     subprocess.run([build, "build", source, base], check=True, capture_output=True)
@@ -135,7 +135,7 @@ def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[R
             return process
 
         def start_retriever(address: str) -> Process:
-            return start("retriever.log", "reimagen-retriever", "serve", base, "--address", address)
+            return start("retriever.log", "reimagen-retriever", "serve", base, "--grpc", address)
 
         retriever = start_retriever("127.0.0.1:0")
         address = retriever.ready()["address"]
@@ -147,7 +147,7 @@ def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[R
         channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{ports['grpc_port']}"))
         rest = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports['http_port']}", timeout=SECONDS))
         restart = partial(start_retriever, address)
-        path = Running(rest, GenerationStub(channel), retriever, address, restart, pictures, generator.log)
+        path = Running(rest, GenerationStub(channel), retriever, address, restart, images, generator.log)
         yield path
         assert generator.stop() == 0
         assert path.retriever.stop() == 0
@@ -165,32 +165,32 @@ def pixels(answer: dict[str, Any]) -> npt.NDArray[np.uint8]:
         return np.asarray(picture)
 
 
-def test_a_prompt_becomes_a_picture_that_names_its_neighbors(path: Running, tmp_path: Path) -> None:
+def test_a_prompt_becomes_a_image_that_names_its_neighbors(path: Running, tmp_path: Path) -> None:
     answer = draw(path)
     assert not answer["text_only"]
-    assert answer["generation"]
+    assert answer["revision"]
     neighbors = answer["neighbors"]
-    assert [neighbor["text"] for neighbor in neighbors] == ["a red panda"] * 2
+    assert [neighbor["caption"] for neighbor in neighbors] == ["a red panda"] * 2
     assert [(neighbor["rank"], neighbor["license"]) for neighbor in neighbors] == [(1, "MIT"), (2, "MIT")]
     assert {neighbor["id"] for neighbor in neighbors} == {"red panda/#flat?", "red panda/#round?"}
-    assert all(base64.b64decode(neighbor["b64_json"]) == path.pictures[neighbor["id"]] for neighbor in neighbors)
+    assert all(base64.b64decode(neighbor["b64_json"]) == path.images[neighbor["id"]] for neighbor in neighbors)
 
-    file = tmp_path / "picture.png"
+    file = tmp_path / "image.png"
     file.write_bytes(base64.b64decode(answer["data"][0]["b64_json"]))
     origin = provenance.read(file)
     assert (origin.prompt, origin.seed, origin.cascade) == ("a red panda in the snow", 7, "tiny")
-    assert origin.generation == answer["generation"]
-    assert [(source.id, source.text, source.source, source.license) for source in origin.neighbors] == [
-        (neighbor["id"], neighbor["text"], neighbor["source"], neighbor["license"]) for neighbor in neighbors
+    assert origin.revision == answer["revision"]
+    assert [(source.id, source.caption, source.source, source.license) for source in origin.neighbors] == [
+        (neighbor["id"], neighbor["caption"], neighbor["source"], neighbor["license"]) for neighbor in neighbors
     ]
 
 
-def test_the_same_seed_gives_the_same_picture_over_both_faces(path: Running) -> None:
+def test_the_same_seed_gives_the_same_image_over_both_faces(path: Running) -> None:
     once, again = draw(path), draw(path)
     request = pb.GenerateRequest(prompt="a red panda in the snow", size=64, seed=7)
     events = list(path.generation.Generate(request, timeout=SECONDS))
     assert once["data"] == again["data"]
-    assert base64.b64encode(events[-1].picture.image).decode() == once["data"][0]["b64_json"]
+    assert base64.b64encode(events[-1].image.image).decode() == once["data"][0]["b64_json"]
     assert [neighbor.pair.id for neighbor in events[1].neighbors.neighbors] == [
         neighbor["id"] for neighbor in once["neighbors"]
     ]
@@ -198,35 +198,35 @@ def test_the_same_seed_gives_the_same_picture_over_both_faces(path: Running) -> 
 
 def test_each_thing_that_a_prompt_names_has_a_neighbor_where_that_is_asked_for(path: Running) -> None:
     prompt = "a lemon and a red panda in the snow"
-    assert len({neighbor["text"] for neighbor in draw(path, prompt=prompt)["neighbors"]}) == 1
+    assert len({neighbor["caption"] for neighbor in draw(path, prompt=prompt)["neighbors"]}) == 1
     answer = draw(path, prompt=prompt, retrieval={"k": 2, "per_entity": True})
-    assert {neighbor["text"] for neighbor in answer["neighbors"]} == {"a lemon", "a red panda"}
+    assert {neighbor["caption"] for neighbor in answer["neighbors"]} == {"a lemon", "a red panda"}
     retrieval = pb.GenerateRequest.Retrieval(k=2, per_entity=True)
     request = pb.GenerateRequest(prompt=prompt, size=64, seed=7, retrieval=retrieval)
     events = list(path.generation.Generate(request, timeout=SECONDS))
     assert [found.pair.id for found in events[1].neighbors.neighbors] == [found["id"] for found in answer["neighbors"]]
-    assert base64.b64encode(events[-1].picture.image).decode() == answer["data"][0]["b64_json"]
+    assert base64.b64encode(events[-1].image.image).decode() == answer["data"][0]["b64_json"]
 
 
 def test_a_neighbor_that_has_nothing_of_the_prompt_but_what_a_better_one_has_is_left_out(path: Running) -> None:
-    with contextlib.closing(Retriever(path.retriever_address)) as retriever:
+    with contextlib.closing(RetrieverClient(path.retriever_address)) as retriever:
         found = retriever.search("a red panda in the snow", k=4, method="bm25", remaining=SECONDS)
-    assert [neighbor.text for neighbor in found.neighbors] == ["a red panda"] * 2 + ["a panda"] * 2
-    assert [neighbor["text"] for neighbor in draw(path, retrieval={"k": 4})["neighbors"]] == ["a red panda"] * 2
+    assert [neighbor.caption for neighbor in found.neighbors] == ["a red panda"] * 2 + ["a panda"] * 2
+    assert [neighbor["caption"] for neighbor in draw(path, retrieval={"k": 4})["neighbors"]] == ["a red panda"] * 2
 
 
 def test_an_evaluation_leaves_out_what_the_service_leaves_out(path: Running, tmp_path: Path) -> None:
     items = [Item(key, f"a {name}", (name,), "", "things") for key, name in (("1", "lemon"), ("2", "red panda"))]
     weights = save(TINY.model_copy(update={"relevant_only": True}), tmp_path / "weights")
     asked = {"as served": None, "all": False}
-    with contextlib.closing(Retriever(path.retriever_address)) as retriever:
+    with contextlib.closing(RetrieverClient(path.retriever_address)) as retriever:
         grounding = Grounding(items, {"base": retriever})
         for name, only in asked.items():
             setting = Setting(weights=weights, size=16, neighbors="base", k=2, unrelated=1, relevant_only=only)
             run, drawer = Run(tmp_path / name, setting), BatchDrawer.load(weights)
             run.draw(items, samples=1, drawer=drawer, grounding=grounding, batch_size=2, done=lambda _: None)
-    origins = {name: provenance.read(tmp_path / name / "pictures" / "1.0.png") for name in asked}
-    texts = {name: [source.text for source in origin.neighbors] for name, origin in origins.items()}
+    origins = {name: provenance.read(tmp_path / name / "images" / "1.0.png") for name in asked}
+    texts = {name: [source.caption for source in origin.neighbors] for name, origin in origins.items()}
     assert texts == {"as served": ["a lemon"], "all": ["a lemon", "a red panda"]}
 
 
@@ -235,7 +235,7 @@ def test_the_neighbors_make_a_difference(path: Running) -> None:
     assert (alone["text_only"], alone["neighbors"]) == (True, [])
     assert not np.array_equal(pixels(grounded), pixels(alone))
     references = [
-        {"image": base64.b64encode(image).decode(), "text": "a red panda"} for image in path.pictures.values()
+        {"image": base64.b64encode(image).decode(), "caption": "a red panda"} for image in path.images.values()
     ]
     assert not np.array_equal(pixels(grounded), pixels(draw(path, references=references)))
 
@@ -243,7 +243,7 @@ def test_the_neighbors_make_a_difference(path: Running) -> None:
 def test_what_the_knowledge_base_does_not_know_is_drawn_from_the_text_alone(path: Running) -> None:
     answer = draw(path, prompt="zyzzyva quux")
     assert (answer["text_only"], answer["neighbors"]) == (True, [])
-    assert answer["generation"]
+    assert answer["revision"]
     assert answer["nothing_found"] == {
         "reason": "no caption has any word of the query",
         "field": "prompt",
@@ -252,7 +252,7 @@ def test_what_the_knowledge_base_does_not_know_is_drawn_from_the_text_alone(path
     assert draw(path, retrieval={"k": 0})["nothing_found"]["field"] == "retrieval.k"
 
 
-def test_a_picture_from_the_text_alone_says_why_and_the_field_it_names_helps(path: Running) -> None:
+def test_a_image_from_the_text_alone_says_why_and_the_field_it_names_helps(path: Running) -> None:
     asked: dict[str, Any] = {"prompt": "a unicorn with a lemon", "size": "16x16", "retrieval": {"explain": True}}
     nothing = draw(path, **asked)["nothing_found"]
     assert (nothing["field"], nothing["nearest"], nothing["lacking"]) == ("retrieval.relevance", "a lemon", ["unicorn"])
@@ -260,7 +260,7 @@ def test_a_picture_from_the_text_alone_says_why_and_the_field_it_names_helps(pat
     answer = draw(path, **asked)
     assert "nothing_found" not in answer
     (neighbor,) = answer["neighbors"]
-    assert (neighbor["text"], neighbor["explanation"]["named"]) == ("a lemon", ["lemon"])
+    assert (neighbor["caption"], neighbor["explanation"]["named"]) == ("a lemon", ["lemon"])
     retrieval = pb.GenerateRequest.Retrieval(k=1, relevance=retrieval_pb2.RELEVANCE_ANY, explain=True)
     request = pb.GenerateRequest(prompt="a unicorn with a lemon", size=16, retrieval=retrieval)
     events = list(path.generation.Generate(request, timeout=SECONDS))
@@ -270,14 +270,14 @@ def test_a_picture_from_the_text_alone_says_why_and_the_field_it_names_helps(pat
     assert events[1].neighbors.nothing_found.field == "retrieval.minimum_score"
 
 
-def test_links_lead_to_pictures_and_neighbors(path: Running) -> None:
+def test_links_lead_to_images_and_neighbors(path: Running) -> None:
     answer = draw(path, response_format="url")
     with Image.open(io.BytesIO(httpx.get(answer["data"][0]["url"]).content)) as picture:
         assert picture.size == (64, 64)
     for neighbor in answer["neighbors"]:
         assert "b64_json" not in neighbor
         shown = httpx.get(neighbor["url"])
-        assert (shown.content, shown.headers["content-type"]) == (path.pictures[neighbor["id"]], "image/png")
+        assert (shown.content, shown.headers["content-type"]) == (path.images[neighbor["id"]], "image/png")
     missing = path.rest.get("/v1/pairs/no-such-pair/image")
     assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
 
@@ -296,7 +296,7 @@ def test_a_request_is_one_trace_and_has_one_name_in_both_services(path: Running,
         "search": ("reimagen-generator", request),
         search: ("reimagen-retriever", "search"),
         "index": ("reimagen-retriever", search),
-        "pictures": ("reimagen-retriever", search),
+        "images": ("reimagen-retriever", search),
         "queue": ("reimagen-generator", request),
         "stage": ("reimagen-generator", request),
         "encode": ("reimagen-generator", request),
@@ -324,7 +324,7 @@ def test_what_is_drawn_is_measured(path: Running) -> None:
     draw(path, n=2)
     after = counted()
     steps = {stage.size: 2 * stage.steps for stage in TINY.stages if stage.size <= 64}
-    expected = {"reimagen_generator_pictures_total|64": 2, "reimagen_generator_calls_total|finished": 1}
+    expected = {"reimagen_generator_images_total|64": 2, "reimagen_generator_calls_total|finished": 1}
     expected |= {f"reimagen_generator_steps_total|{size}": count for size, count in steps.items()}
     # The tiny cascade guides no step: each evaluates its network once.
     expected |= {f"reimagen_generator_evaluations_total|{size}": count for size, count in steps.items()}

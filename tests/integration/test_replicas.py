@@ -14,7 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from reimagen_generator.retrieval import Retriever
+from reimagen_generator.generation.retriever_client import RetrieverClient
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 SECONDS = 240
@@ -36,12 +36,12 @@ class Replica:
 
 @contextmanager
 def serving(base: Path, log: Path) -> Iterator[Replica]:
-    options = ["--address", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+    options = ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]
     with log.open("w") as stderr:
         process = subprocess.Popen([PROGRAM, "serve", base, *options], stderr=stderr)
     try:
         deadline = time.monotonic() + SECONDS
-        while not (ready := re.search(r"msg=ready .*address=(\S+).* http=(\S+)", log.read_text())):
+        while not (ready := re.search(r"msg=ready .*grpc=(\S+).* http=(\S+)", log.read_text())):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -68,13 +68,13 @@ def snapshots(tmp_path: Path) -> list[Path]:
 
 def test_searches_go_to_all_replicas_and_none_fails_when_one_is_killed(snapshots: list[Path], tmp_path: Path) -> None:
     with serving(snapshots[0], tmp_path / "1.log") as one, serving(snapshots[1], tmp_path / "2.log") as two:
-        retriever = Retriever(f"ipv4:{one.address},{two.address}")
+        retriever = RetrieverClient(f"ipv4:{one.address},{two.address}")
 
         def search(number: int) -> tuple[str, str]:
             if number == SEARCHES // 2:
                 one.process.kill()
             found = retriever.search(f"a kea {number}", k=1, method="bm25", remaining=60)
-            return found.neighbors[0].id, found.generation
+            return found.neighbors[0].id, found.revision
 
         # Once both are connected, each gets every other search.
         deadline = time.monotonic() + SECONDS
@@ -85,5 +85,5 @@ def test_searches_go_to_all_replicas_and_none_fails_when_one_is_killed(snapshots
             answers = list(pool.map(search, range(SEARCHES)))
         assert one.process.wait(SECONDS) == -9
         assert {identifier for identifier, _ in answers} == {"kea"}
-        assert len({generation for _, generation in answers}) == 1
+        assert len({revision for _, revision in answers}) == 1
         retriever.close()

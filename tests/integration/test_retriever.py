@@ -78,10 +78,10 @@ class Service:
 def serving(base: Path, log: Path, redis_url: str | None = None) -> Iterator[Service]:
     options = ["--redis-url", redis_url] if redis_url else []
     with log.open("w") as stderr:
-        process = subprocess.Popen([PROGRAM, "serve", base, "--address", "127.0.0.1:0", *options], stderr=stderr)
+        process = subprocess.Popen([PROGRAM, "serve", base, "--grpc", "127.0.0.1:0", *options], stderr=stderr)
     try:
         eventually(lambda: "msg=ready" in log.read_text() or process.poll() is not None)
-        ready = re.search(r"msg=ready .*address=(\S+)", log.read_text())
+        ready = re.search(r"msg=ready .*grpc=(\S+)", log.read_text())
         assert ready, log.read_text()
         with grpc.insecure_channel(ready[1], options=LARGE) as channel:
             yield Service(process, log, ready[1], channel, RetrievalStub(channel))
@@ -119,7 +119,7 @@ def test_a_search_brings_the_pairs_as_they_were_put_in(service: Service, source:
     assert answer.neighbors[0].score == answer.neighbors[1].score > 0
     pair = answer.neighbors[1].pair
     assert pair.image == (source / "kea-2.png").read_bytes()
-    assert (pair.text, pair.media_type, pair.width, pair.height) == ("a kea", "image/png", 20, 13)
+    assert (pair.caption, pair.media_type, pair.width, pair.height) == ("a kea", "image/png", 20, 13)
     assert (pair.source, pair.license) == ("pack@3", "MIT")
     assert service.stub.GetPair(pb.GetPairRequest(id="kea-2")) == pair
 
@@ -175,7 +175,7 @@ def test_a_cached_answer_equals_the_first_one(service: Service) -> None:
 def test_a_batch_is_answered_in_order(service: Service) -> None:
     searches = [pb.SearchRequest(query=query, omit_images=True) for query in ("a kea", "a unicorn", "a fox")]
     answers = service.stub.BatchSearch(pb.BatchSearchRequest(searches=searches)).responses
-    assert [[neighbor.pair.text for neighbor in answer.neighbors] for answer in answers] == [
+    assert [[neighbor.pair.caption for neighbor in answer.neighbors] for answer in answers] == [
         ["a kea", "a kea"],
         [],
         ["a red fox", "a red fox"],
@@ -188,7 +188,7 @@ def test_it_describes_itself(service: Service) -> None:
     assert (description.pairs, description.format_version, dict(description.licenses)) == (6, 5, {"MIT": 6})
     assert description.cache == pb.CACHE_STATE_UP
     assert description.relevance == pb.RELEVANCE_ENTITY
-    assert description.generation == service.stub.Search(pb.SearchRequest(query="kea")).generation
+    assert description.revision == service.stub.Search(pb.SearchRequest(query="kea")).revision
 
 
 def test_health_and_reflection(service: Service) -> None:
@@ -235,7 +235,7 @@ def test_bad_input_is_refused_by_its_name(service: Service, request_: pb.SearchR
     "query", ['"kea', "kea AND (", "+*:?^~[", "kea\x00kea", "k" * 1_000, "kea " * 250, "\U0001f98a"]
 )
 def test_no_query_is_an_operator_or_breaks_it(service: Service, query: str) -> None:
-    found = [neighbor.pair.text for neighbor in service.stub.Search(pb.SearchRequest(query=query)).neighbors]
+    found = [neighbor.pair.caption for neighbor in service.stub.Search(pb.SearchRequest(query=query)).neighbors]
     assert found in ([], ["a kea", "a kea"])
 
 
@@ -254,7 +254,7 @@ def test_many_callers_at_once_get_their_own_answers(service: Service) -> None:
         # Callers before and after ask the same, at the same time.
         request = pb.SearchRequest(query=f"a {word} number {number // 12}", k=1, minimum_score=0)
         answer = service.stub.Search(request, timeout=SECONDS)
-        return [neighbor.pair.text for neighbor in answer.neighbors] == [expected[word]]
+        return [neighbor.pair.caption for neighbor in answer.neighbors] == [expected[word]]
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(ask, range(400)))
@@ -271,7 +271,7 @@ def test_a_new_build_is_served_and_no_answer_of_the_old_one(
         build(write_source(tmp_path / "new", {"other-kea": "a kea"}), tmp_path / "kb")
         after = service.stub.Search(request)
         assert not after.cached
-        assert after.generation != before.generation
+        assert after.revision != before.revision
         assert [neighbor.pair.id for neighbor in after.neighbors] == ["other-kea"]
         assert service.stub.Describe(pb.DescribeRequest()).pairs == 1
 
@@ -320,7 +320,7 @@ def test_it_tells_that_it_is_starting_before_it_is_ready(base: Path, tmp_path: P
             told.append(httpx.get(f"http://{address}/healthz", timeout=SECONDS).json()["status"])
         return told[-1:] == ["ready"]
 
-    command = [str(PROGRAM), "serve", str(base), "--address", "127.0.0.1:0", "--http", address]
+    command = [str(PROGRAM), "serve", str(base), "--grpc", "127.0.0.1:0", "--http", address]
     with (tmp_path / "log").open("w") as stderr:
         process = subprocess.Popen(command, stderr=stderr)
     try:
@@ -331,7 +331,7 @@ def test_it_tells_that_it_is_starting_before_it_is_ready(base: Path, tmp_path: P
     assert list(dict.fromkeys(told)) == ["starting", "ready"]
 
 
-def test_an_answer_of_sixteen_large_pictures_arrives(tmp_path: Path) -> None:
+def test_an_answer_of_sixteen_large_images_arrives(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     noise = Image.frombytes("RGB", (1_150, 1_150), os.urandom(1_150 * 1_150 * 3))
@@ -370,7 +370,7 @@ def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Pat
         found = subprocess.run([PROGRAM, "search", kb, "kea"], check=True, capture_output=True, text=True)
         assert "a kea" in found.stdout
     else:
-        for command in (["describe"], ["search", "kea"], ["serve", "--address", "127.0.0.1:0"]):
+        for command in (["describe"], ["search", "kea"], ["serve", "--grpc", "127.0.0.1:0"]):
             refused = subprocess.run(
                 [PROGRAM, command[0], kb, *command[1:]], check=False, capture_output=True, text=True
             )
@@ -382,8 +382,8 @@ def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Pat
 
 def test_what_serve_cannot_use_is_said_in_a_sentence(base: Path, service: Service) -> None:
     for options, message in (
-        (["--address", service.address], "error: address: cannot listen on"),
-        (["--address", "127.0.0.1:0", "--redis-url", "http://127.0.0.1"], "error: redis_url: Redis URL must specify"),
+        (["--grpc", service.address], "error: grpc: cannot listen on"),
+        (["--grpc", "127.0.0.1:0", "--redis-url", "http://127.0.0.1"], "error: redis_url: Redis URL must specify"),
     ):
         refused = subprocess.run([PROGRAM, "serve", base, *options], check=False, capture_output=True, text=True)
         assert refused.returncode == 2

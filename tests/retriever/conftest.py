@@ -1,4 +1,4 @@
-"""Pictures, sources and encoders, made for tests."""
+"""Images, sources and encoders, made for tests."""
 
 import hashlib
 import io
@@ -23,10 +23,10 @@ from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
-from reimagen_retriever.build import build
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 
-MakePicture = Callable[..., bytes]
+MakeImage = Callable[..., bytes]
 MakeFolder = Callable[[Mapping[str, str]], Path]
 MakeTar = Callable[..., Path]
 MakeBase = Callable[..., Path]
@@ -34,8 +34,8 @@ MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
 
 
 @pytest.fixture(scope="session")
-def picture() -> MakePicture:
-    """Draws a picture's file: `picture("red", size=(8, 6), kind="JPEG")`."""
+def image() -> MakeImage:
+    """Draws an image's file: `image("red", size=(8, 6), kind="JPEG")`."""
 
     def make(color: str = "red", *, size: tuple[int, int] = (8, 6), kind: str = "PNG") -> bytes:
         file = io.BytesIO()
@@ -46,7 +46,7 @@ def picture() -> MakePicture:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, picture: MakePicture) -> MakeFolder:
+def folder(tmp_path: Path, image: MakeImage) -> MakeFolder:
     """Writes a source folder from captions by name: `folder({"a": "a red panda"})` gives a.png and a.txt."""
 
     def make(captions: Mapping[str, str]) -> Path:
@@ -54,8 +54,8 @@ def folder(tmp_path: Path, picture: MakePicture) -> MakeFolder:
         for name, caption in captions.items():
             path = root / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Of a color of its own: pairs with the same picture are near-duplicates.
-            path.write_bytes(picture(f"#{hashlib.sha256(name.encode()).hexdigest()[:6]}"))
+            # Of a color of its own: pairs with the same image are near-duplicates.
+            path.write_bytes(image(f"#{hashlib.sha256(name.encode()).hexdigest()[:6]}"))
             path.with_suffix(".txt").write_text(caption)
         return root
 
@@ -100,7 +100,7 @@ def sentence_encoder(tmp_path_factory: pytest.TempPathFactory) -> MakeEncoder:
 
 @pytest.fixture(scope="session")
 def clip_encoder(tmp_path_factory: pytest.TempPathFactory) -> MakeEncoder:
-    """Writes one of two towers, whose picture vector is the mean color: `clip_encoder({"red": [1, -1, -1]})`."""
+    """Writes one of two towers, whose image vector is the mean color: `clip_encoder({"red": [1, -1, -1]})`."""
     return lambda words: _clip_encoder(tmp_path_factory.mktemp("encoders") / "clip", words)
 
 
@@ -188,7 +188,7 @@ def _sentence_encoder(folder: Path, words: Mapping[str, Sequence[float]]) -> Pat
 
 
 def _clip_encoder(folder: Path, words: Mapping[str, Sequence[float]], side: int = 4) -> Path:
-    """Two towers: a text's vector is the sum of its words', a picture's is its mean color from -1 to 1."""
+    """Two towers: a text's vector is the sum of its words', an image's is its mean color from -1 to 1."""
     (folder / "onnx").mkdir(parents=True)
     table = np.array([[0.0] * 3, [0.01] * 3, *words.values()], np.float32)
     (folder / "onnx" / "text_model.onnx").write_bytes(
@@ -247,12 +247,12 @@ def serve(tmp_path: Path) -> Serve:
         program = Path(sys.executable).with_name("reimagen-retriever")
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [*before, program, "serve", folder, "--address", "127.0.0.1:0"],
+                [*before, program, "serve", folder, "--grpc", "127.0.0.1:0"],
                 stderr=stderr,
             )
         try:
             deadline = time.monotonic() + 240
-            while not (ready := re.search(r"msg=ready .*address=(\S+)", log.read_text())):
+            while not (ready := re.search(r"msg=ready .*grpc=(\S+)", log.read_text())):
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.02)

@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from reimagen_common.local_redis import LocalRedis
-from reimagen_retriever.cache import AnswerCache, SingleFlight
+from reimagen_common.single_flight import SingleFlight
+from reimagen_retriever.cache import AnswerCache
 
 
 @pytest.fixture(scope="module")

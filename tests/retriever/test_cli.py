@@ -113,8 +113,8 @@ def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"REIMAGEN_RETRIEVER_WORKERS": "0"}, "error: workers: should be greater than or equal to 1"),
-        ({"REIMAGEN_RETRIEVER_WORKERS": "many"}, "error: workers: should be a valid integer"),
+        ({"REIMAGEN_RETRIEVER_CONCURRENT_CALLS": "0"}, "error: concurrent_calls: should be greater than or equal to 1"),
+        ({"REIMAGEN_RETRIEVER_CONCURRENT_CALLS": "many"}, "error: concurrent_calls: should be a valid integer"),
         ({"REIMAGEN_RETRIEVER_HTTP": "127.0.0.1:99999"}, "error: http: must have a port from 0 to 65,535, got 99999"),
         ({"REIMAGEN_RETRIEVER_ALLOWED_HOSTS": "a:1"}, "error: allowed_hosts: must be host names without ports"),
         ({"REIMAGEN_RETRIEVER_RELEVANCE": "some"}, "error: relevance: should be 'any', 'entity' or 'phrase'"),
@@ -124,16 +124,16 @@ def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -
 def test_a_setting_that_makes_no_sense_is_refused_by_its_name(
     kb: Path, environment: dict[str, str], message: str
 ) -> None:
-    result = run("serve", kb, "--address", "127.0.0.1:0", **environment)
+    result = run("serve", kb, "--grpc", "127.0.0.1:0", **environment)
     assert result.exit_code == 2
     assert message in result.stderr
 
 
-@pytest.mark.parametrize("command", [("serve", "kb"), ("remove", "kb", "fox")])
-def test_a_port_that_does_not_exist_is_refused(command: tuple[str, ...]) -> None:
-    result = run(*command, "--address", "127.0.0.1:70000")
+@pytest.mark.parametrize(("command", "option"), [(("serve", "kb"), "grpc"), (("remove", "kb", "fox"), "address")])
+def test_a_port_that_does_not_exist_is_refused(command: tuple[str, ...], option: str) -> None:
+    result = run(*command, f"--{option}", "127.0.0.1:70000")
     assert result.exit_code == 2
-    assert "error: address: must have a port from 0 to 65,535, got 70000" in result.stderr
+    assert f"error: {option}: must have a port from 0 to 65,535, got 70000" in result.stderr
 
 
 def test_serve_needs_a_knowledge_base() -> None:

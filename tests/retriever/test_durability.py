@@ -24,12 +24,12 @@ from PIL import Image
 
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
-from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.filters import NO_FILTER, Filters
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
-from reimagen_retriever.upkeep.compact import compact
-from reimagen_retriever.upkeep.snapshot import snapshot
-from reimagen_retriever.upkeep.verify import verify
+from reimagen_retriever.maintenance.compact import compact
+from reimagen_retriever.maintenance.snapshot import snapshot
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
@@ -45,7 +45,7 @@ WORDS = ("kea", "fox", "red", "snow", "hotel", "leopard", "train", "apple")
 QUERIES = ("a kea", "a red fox in the snow", "hotel leopard", "train apple kea snow", "unicorn")
 
 Pair = tuple[str, str, bytes]
-"""Text, license and picture."""
+"""Text, license and image."""
 State = dict[str, Pair]
 
 
@@ -87,7 +87,7 @@ class Writer:
                     asked |= {identifier: self._pair() for identifier in ids}
                     self.asked = asked
                     added = stub.AddPairs(
-                        pb.AddPairsRequest(id=identifier, text=text, license=license_, image=image)
+                        pb.AddPairsRequest(id=identifier, caption=text, license=license_, image=image)
                         for identifier, (text, license_, image) in asked.items()
                         if identifier in ids
                     )
@@ -128,7 +128,7 @@ def content(folder: Path) -> State:
     """All pairs, in the order of the shards."""
     base = KnowledgeBase.open(folder)
     pairs = [base.index.pair(document) for document in base.index.in_order()]
-    found = {pair.id: (pair.contents, pair.license, base.images.read(pair)) for pair in pairs}
+    found = {pair.id: (pair.caption, pair.license, base.images.read(pair)) for pair in pairs}
     base.close()
     return found
 
@@ -141,7 +141,7 @@ def marks(folder: Path) -> dict[str, str]:
     return {pair.id: pair.duplicate_of for pair in pairs}
 
 
-def found(folder: Path, filters: Filters = EVERYTHING) -> list[list[tuple[str, float]]]:
+def found(folder: Path, filters: Filters = NO_FILTER) -> list[list[tuple[str, float]]]:
     """By words for each of the queries, then by meaning."""
     base = KnowledgeBase.open(folder)
     assert base.dense
@@ -167,7 +167,7 @@ def check_equals_a_fresh_base(folder: Path, state: Mapping[str, Pair], encoder: 
         # FAISS and NumPy round differently, and each as the processor has it.
         assert dict(hits) == pytest.approx(dict(there), abs=1e-6)
     snapshot(folder, scratch / "compacted")
-    assert compact(scratch / "compacted").generation == fresh.generation
+    assert compact(scratch / "compacted").revision == fresh.revision
     assert found(scratch / "compacted") == expected
     assert any(expected)
 

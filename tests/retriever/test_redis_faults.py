@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
-from reimagen_retriever.serving import Service
+from reimagen_retriever.server import RetrieverServer
 from reimagen_retriever.settings import Settings
 
 SECONDS = 60
@@ -62,17 +62,17 @@ def served(base: Callable[..., Path]) -> Iterator[Callable[[str], Served]]:
     def serve(redis_url: str) -> Served:
         settings = Settings(
             knowledge_base=base({"kea": "a kea"}),
-            address="127.0.0.1:0",
+            grpc="127.0.0.1:0",
             http="127.0.0.1:0",
             redis_url=redis_url,
-            workers=CLIENTS // 5,  # Four times as many may wait.
+            concurrent_calls=CLIENTS // 5,  # Four times as many may wait.
         )
-        service = Service(settings)
+        service = RetrieverServer(settings)
         service.start()
-        channel = grpc.insecure_channel(service.addresses["address"])
+        channel = grpc.insecure_channel(service.addresses["grpc"])
         rest = httpx.Client(base_url=f"http://{service.addresses['http']}", timeout=SECONDS)
         running.extend([rest.close, channel.close, lambda: service.stop(0)])
-        return Served(service.addresses["address"], rest, RetrievalStub(channel))
+        return Served(service.addresses["grpc"], rest, RetrievalStub(channel))
 
     yield serve
     for end in running:

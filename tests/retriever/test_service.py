@@ -11,16 +11,16 @@ from PIL import Image
 
 from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
 from reimagen_common.local_redis import LocalRedis
-from reimagen_retriever.build import build
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.search import Search
-from reimagen_retriever.service import Retriever
+from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]
-Opened = Callable[..., Retriever]
+Opened = Callable[..., RetrievalService]
 MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
 
 CAPTIONS = {
@@ -44,10 +44,10 @@ def retriever(server: LocalRedis) -> Iterator[Opened]:
     """Opens a retriever over a knowledge base, with Redis unless told otherwise: `retriever(folder, cached=False)`."""
     if server.process.poll() is not None:
         server.start()
-    opened: list[Retriever] = []
+    opened: list[RetrievalService] = []
 
-    def make(folder: Path, *, cached: bool = True) -> Retriever:
-        made = Retriever(folder, AnswerCache(server.url if cached else None, 100), relevance="entity")
+    def make(folder: Path, *, cached: bool = True) -> RetrievalService:
+        made = RetrievalService(folder, AnswerCache(server.url if cached else None, 100), relevance="entity")
         made.open()
         opened.append(made)
         return made
@@ -66,10 +66,10 @@ def test_a_cached_answer_equals_the_uncached_one(base: MakeBase, retriever: Open
             first, second, reference = cached.search(search), cached.search(search), uncached.search(search)
             assert (first.cached, second.cached, reference.cached) == (False, True, False)
             assert list(first.neighbors) == list(second.neighbors) == list(reference.neighbors)
-            assert first.generation == second.generation == reference.generation
+            assert first.revision == second.revision == reference.revision
 
 
-def test_the_answer_has_the_picture_unless_it_is_not_wanted(base: MakeBase, retriever: Opened) -> None:
+def test_the_answer_has_the_image_unless_it_is_not_wanted(base: MakeBase, retriever: Opened) -> None:
     serving = retriever(base(CAPTIONS))
     with_images = serving.search(Search("a kea"))
     without = serving.search(Search("a kea", omit_images=True))
@@ -141,7 +141,7 @@ def test_new_vectors_have_answers_of_their_own(
     for thing in ("kea", "leopard", "kea"):
         make_vectors(folder, sentence_encoder({"plumage": [1.0, 0.0], thing: [1.0, 0.0], "a": [0.0, 1.0]}))
         answer = serving.search(search)
-        assert [found.pair.contents.split()[-1] for found in answer.neighbors] == [thing]
+        assert [found.pair.caption.split()[-1] for found in answer.neighbors] == [thing]
     assert serving.search(search).cached
 
 
@@ -194,7 +194,7 @@ def test_an_answer_is_not_served_after_the_base_has_changed(base: MakeBase, retr
     base({"new kea": "a kea", "another kea": "a kea"})
     after = serving.search(search)
     assert not after.cached
-    assert after.generation != before.generation
+    assert after.revision != before.revision
     assert [found.pair.id for found in after.neighbors] == ["another kea", "new kea"]
     assert serving.describe().manifest.pairs == 2
     with pytest.raises(NotFound):
@@ -230,7 +230,7 @@ def test_searches_while_the_base_is_replaced_are_whole(base: MakeBase, retriever
             for number in range(1, 5):
                 base({"a": f"a fox of build {number}"})
                 answer = serving.search(Search("a fox", minimum_score=0))
-                assert answer.neighbors[0].pair.contents == f"a fox of build {number}"
+                assert answer.neighbors[0].pair.caption == f"a fox of build {number}"
         finally:
             over.set()
         assert all(future.result() > 0 for future in searching)
@@ -258,8 +258,8 @@ def test_a_base_that_is_lost_or_broken_is_served_on(
         (folder / "manifest.json").write_text(manifest)
     for _ in range(3):
         assert serving.search(Search("a kea")).neighbors[0].pair.id == "kea"
-    complaints = [record for record in caplog.records if "serving the old one" in record.message]
-    assert len(complaints) == 1
+    degraded_reasons = [record for record in caplog.records if "serving the old one" in record.message]
+    assert len(degraded_reasons) == 1
     base({"b": "a kea"})
     assert serving.search(Search("a kea")).neighbors[0].pair.id == "b"
 
@@ -293,7 +293,7 @@ def test_what_is_no_answer_in_the_cache_is_replaced(base: MakeBase, retriever: O
 def test_pairs_by_their_id(base: MakeBase, retriever: Opened) -> None:
     serving = retriever(base(CAPTIONS))
     found = serving.get_pair("fox 2")
-    assert (found.pair.id, found.pair.contents) == ("fox 2", "a red fox")
+    assert (found.pair.id, found.pair.caption) == ("fox 2", "a red fox")
     assert found.image.startswith(b"\x89PNG")
     with pytest.raises(NotFound, match="id: no pair of the knowledge base has the id 'fox'"):
         serving.get_pair("fox")
@@ -355,13 +355,13 @@ def test_a_batch_too_large_to_send_is_refused(tmp_path: Path, retriever: Opened)
     enough = 64 * 1024 * 1024 // size
     serving = retriever(tmp_path / "kb", cached=False)
     assert len(serving.batch_search([Search("noise", 1)] * enough)) == enough
-    with pytest.raises(InvalidArgument, match="searches: their pictures are too large for one answer"):
+    with pytest.raises(InvalidArgument, match="searches: their images are too large for one answer"):
         serving.batch_search([Search("noise", 1)] * (enough + 1))
     assert serving.batch_search([Search("noise", 1, omit_images=True)] * (enough + 1))
 
 
 def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBase) -> None:
-    serving = Retriever(base({"a": "a fox"}), AnswerCache(None, 1), "entity")
+    serving = RetrievalService(base({"a": "a fox"}), AnswerCache(None, 1), "entity")
     calls: list[Callable[[], object]] = [
         lambda: serving.search(Search("a fox")),
         lambda: serving.batch_search([Search("a fox")]),
@@ -380,4 +380,4 @@ def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBa
 
 def test_no_base_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="not a complete knowledge base"):
-        Retriever(tmp_path, AnswerCache(None, 1), "entity").open()
+        RetrievalService(tmp_path, AnswerCache(None, 1), "entity").open()

@@ -22,24 +22,24 @@ from typer.testing import CliRunner
 
 from reimagen_common.errors import InvalidArgument, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import BuildOptions, BuildReport, build
 from reimagen_retriever.cli import app
-from reimagen_retriever.folder_lock import LOCK, Holder
 from reimagen_retriever.index.filters import Filters
-from reimagen_retriever.intake.filters import SourceFilters
-from reimagen_retriever.intake.journal import Journal, Record
-from reimagen_retriever.intake.shard_work import UNFINISHED, NumberedShard, ShardWork, write_shard
+from reimagen_retriever.ingest.build import BuildOptions, BuildReport, build
+from reimagen_retriever.ingest.filters import SourceFilters
+from reimagen_retriever.ingest.journal import Journal, Record
+from reimagen_retriever.ingest.shard_work import UNFINISHED, NumberedShard, ShardWork, write_shard
+from reimagen_retriever.knowledge_base.folder_lock import LOCK, Holder
+from reimagen_retriever.knowledge_base.image import image_to_store
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
-from reimagen_retriever.knowledge_base.picture import picture_to_store
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.knowledge_base.sources.webdataset import WebDatasetSource
 from reimagen_retriever.live.writer import LiveWriter, Put
+from reimagen_retriever.maintenance.snapshot import snapshot
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.neighbors import export as exporting
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.shards import Options
-from reimagen_retriever.upkeep.snapshot import snapshot
-from reimagen_retriever.upkeep.verify import verify
 
 OPTIONS = Options(k=2, relevance="entity")
 ALL = Filters(keep_duplicates=True)
@@ -83,7 +83,7 @@ def picture(seed: int) -> bytes:
 
 
 def write_source(folder: Path, shards: Sequence[Sequence[tuple[str, bytes, str]]]) -> Path:
-    """WebDataset shards of (caption, picture, id)."""
+    """WebDataset shards of (caption, image, id)."""
     folder.mkdir()
     for number, samples in enumerate(shards):
         with tarfile.open(folder / f"{number:05d}.tar", "w") as tar:
@@ -98,7 +98,7 @@ def write_source(folder: Path, shards: Sequence[Sequence[tuple[str, bytes, str]]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five shards: one of nothing that can be taken; pictures and an id that another shard has already."""
+    """Five shards: one of nothing that can be taken; images and an id that another shard has already."""
     whole = [
         [(f"a {thing} number {shard}", picture(10 * shard + n), f"{thing}-{shard}") for n, thing in enumerate(THINGS)]
         for shard in range(4)
@@ -107,7 +107,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = io.BytesIO()
     again.save(file, "PNG")
     whole[2] += [("the kea of the first shard", file.getvalue(), "kea-again"), ("a fox", picture(99), "fox-0")]
-    whole[3].append(("a broken picture", b"GIF89a", "broken"))
+    whole[3].append(("a broken image", b"GIF89a", "broken"))
     return write_source(
         tmp_path_factory.mktemp("spread") / "source", [*whole[:1], [(" ", picture(98), "e")], *whole[1:]]
     )
@@ -174,7 +174,7 @@ def test_a_spread_build_makes_the_base_that_one_process_makes(
     assert [shard.name for shard in report.manifest.shards] == ["00000.tar", "00002.tar", "00003.tar", "00004.tar"]
     for facts in ("pairs", "licenses", "rejected"):
         assert getattr(report.manifest, facts) == getattr(one.manifest, facts)
-    assert report.manifest.rejected == {"duplicate id": 1, "broken picture": 1, "empty caption": 1}
+    assert report.manifest.rejected == {"duplicate id": 1, "broken image": 1, "empty caption": 1}
     assert {(r.reason, r.detail) for r in report.rejected} == {(r.reason, r.detail) for r in one.rejected}
     assert report.duplicates == one.duplicates == 1
     assert verify(kb)[1] == []
@@ -190,7 +190,7 @@ def test_a_spread_build_can_be_added_to(spread: tuple[Path, BuildReport], tmp_pa
     snapshot(spread[0], tmp_path / "kb")
     with LiveWriter(tmp_path / "kb", Holder(work="add")) as writer:
         image = picture(500)
-        writer.apply([Put(SourcePair("here", "new", "a new pair", image), picture_to_store(image)[1])])
+        writer.apply([Put(SourcePair("here", "new", "a new pair", image), image_to_store(image)[1])])
     assert pairs_of(tmp_path / "kb")[-1].shard == "00005.tar"
     assert verify(tmp_path / "kb")[1] == []
 
@@ -225,7 +225,7 @@ def test_an_interrupted_build_goes_on(
     before = first.stat().st_ino
     report = build_of(source, tmp_path / "kb", cluster)
     assert first.stat().st_ino == before
-    assert report.manifest.generation == spread[1].manifest.generation
+    assert report.manifest.revision == spread[1].manifest.revision
     assert report.manifest.shards == spread[1].manifest.shards
 
 
@@ -294,7 +294,7 @@ def test_what_no_cluster_answers_at_is_told_soon(source: Path, tmp_path: Path) -
 
 def test_a_source_without_shards_is_not_spread(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(picture(1))
-    (tmp_path / "a.txt").write_text("a picture")
+    (tmp_path / "a.txt").write_text("an image")
     with pytest.raises(InvalidArgument, match=r"ray: spreads over shards"):
         build_of(tmp_path, tmp_path / "kb", "local")
 

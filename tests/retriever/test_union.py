@@ -19,35 +19,35 @@ from typer.testing import CliRunner, Result
 
 from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import BuildOptions, build
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.cli import app
-from reimagen_retriever.folder_lock import Holder
-from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.hits import Hit
+from reimagen_retriever.ingest.build import BuildOptions, build
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.writer import LiveWriter, Put, Remove
+from reimagen_retriever.maintenance.snapshot import restore, snapshot
+from reimagen_retriever.maintenance.union import unite
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.ranking import Ranking
 from reimagen_retriever.search import Defaults, Search, explain, find
-from reimagen_retriever.service import Retriever
-from reimagen_retriever.upkeep.snapshot import restore, snapshot
-from reimagen_retriever.upkeep.union import unite
-from reimagen_retriever.upkeep.verify import verify
+from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]
-MakePicture = Callable[..., bytes]
+MakeImage = Callable[..., bytes]
 MakeEncoder = Callable[..., Path]
 Row = dict[str, str]
 
 WORDS = ("red", "green", "golden", "tiny", "snow", "panda", "fox", "leopard", "train", "hotel", "kea", "rocket")
 PAIRS = 300
 PARTS = 3
-EVERYTHING = Defaults("any", -1)
+NO_FILTER = Defaults("any", -1)
 
 
 def rows() -> list[Row]:
@@ -118,7 +118,7 @@ any_filters = st.builds(
 
 
 def same(mine: Hit, theirs: Hit) -> None:
-    """Equal in all but the place of the picture."""
+    """Equal in all but the place of the image."""
     place = {"shard": theirs.pair.shard, "offset": theirs.pair.offset}
     assert mine.pair.model_copy(update=place) == theirs.pair
     assert mine.score == pytest.approx(theirs.score, rel=1e-6)
@@ -187,7 +187,7 @@ def put(identifier: str, text: str, image: bytes) -> Put:
 
 def ids(base: Path, query: str) -> list[str]:
     opened = KnowledgeBase.open(base)
-    found = [hit.pair.id for hit in find(opened, Search(query, 16), EVERYTHING)]
+    found = [hit.pair.id for hit in find(opened, Search(query, 16), NO_FILTER)]
     opened.close()
     return found
 
@@ -197,16 +197,16 @@ def test_parts_that_were_named_relatively_move_with_the_union(base: MakeBase, tm
     base({"k": "a kea"}, "one/k")
     union, *parts = (Path(os.path.relpath(tmp_path / "one" / name)) for name in ("both", "f", "k"))
     result = run("union", union, *parts)
-    assert (result.exit_code, result.output.partition(", generation")[0]) == (0, f"{union}: 2 knowledge bases, 2 pairs")
+    assert (result.exit_code, result.output.partition(", revision")[0]) == (0, f"{union}: 2 knowledge bases, 2 pairs")
     (tmp_path / "one").rename(tmp_path / "elsewhere")
     assert ids(tmp_path / "elsewhere" / "both", "a kea and a fox") == ["f", "k"]
 
 
-def test_a_service_goes_over_when_the_union_is_made_again(base: MakeBase, tmp_path: Path, picture: MakePicture) -> None:
+def test_a_service_goes_over_when_the_union_is_made_again(base: MakeBase, tmp_path: Path, picture: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
-    serving = Retriever(union, AnswerCache(None, 1), "entity")
+    serving = RetrievalService(union, AnswerCache(None, 1), "entity")
     serving.open()
     first = serving.search(Search("kea"))
     assert [found.pair.id for found in first.neighbors] == ["k"]
@@ -216,18 +216,18 @@ def test_a_service_goes_over_when_the_union_is_made_again(base: MakeBase, tmp_pa
     unite(union, parts)
     second = serving.search(Search("kea"))
     assert [found.pair.id for found in second.neighbors] == ["k", "l"]
-    assert second.generation != first.generation
+    assert second.revision != first.revision
     # The same parts in another order are the same pairs in other places.
-    assert unite(union, parts[::-1]).generation != second.generation
-    assert serving.complaints() == []
+    assert unite(union, parts[::-1]).revision != second.revision
+    assert serving.degraded_reasons() == []
     serving.close()
 
 
-def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, picture: MakePicture) -> None:
+def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, picture: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
-    serving = Retriever(union, AnswerCache(None, 1), "entity")
+    serving = RetrievalService(union, AnswerCache(None, 1), "entity")
     serving.open()
     said = rf"is a union, which is only read.*{parts[0]}.*reimagen-retriever union {union} {parts[0]} {parts[1]}"
     with pytest.raises(InvalidArgument, match=said):
@@ -245,7 +245,7 @@ def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, picture: MakePictu
 
 
 def with_motifs(folder: Path, motifs: Mapping[str, int]) -> Path:
-    """A base of pictures of a few motifs, each in one of a few sizes."""
+    """A base of images of a few motifs, each in one of a few sizes."""
     source = folder.with_name(f"{folder.name}-source")
     source.mkdir()
     for name, motif in motifs.items():
@@ -264,7 +264,7 @@ def marks(folder: Path) -> dict[str, str]:
     return {pair.id: pair.duplicate_of for pair in pairs}
 
 
-def test_nearly_the_same_picture_in_several_bases_is_shown_once(tmp_path: Path) -> None:
+def test_nearly_the_same_image_in_several_bases_is_shown_once(tmp_path: Path) -> None:
     rng = random.Random(3)
     motifs = [{f"{part}-{number}": rng.randrange(9) for number in range(8)} for part in range(PARTS)]
     parts = [with_motifs(tmp_path / f"part-{part}", each) for part, each in enumerate(motifs)]
@@ -279,11 +279,11 @@ def test_nearly_the_same_picture_in_several_bases_is_shown_once(tmp_path: Path) 
     assert len(ids(union, "a kea")) == len({motif for each in motifs for motif in each.values()})
     result = run("union", apart, *parts, "--no-near-duplicates")
     assert result.exit_code == 0
-    assert manifest.generation not in result.output
+    assert manifest.revision not in result.output
     assert "near-duplicates" not in result.output
     result = run("union", tmp_path / "told", *parts)
     across = sum(not within and bool(now) for within, now in zip(within.values(), marks(whole).values(), strict=True))
-    assert f"generation {manifest.generation}\n  {across:,} near-duplicates of pairs of other bases" in result.output
+    assert f"revision {manifest.revision}\n  {across:,} near-duplicates of pairs of other bases" in result.output
     assert marks(apart) == within != marks(union)
 
     # A snapshot has the same marks, or those of what the parts have become since; so has the union, made again.
@@ -302,11 +302,11 @@ def test_nearly_the_same_picture_in_several_bases_is_shown_once(tmp_path: Path) 
 def test_a_union_is_verified_part_by_part(base: MakeBase, tmp_path: Path) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
-    generation = unite(union, parts).generation
+    revision = unite(union, parts).revision
     result = run("verify", union)
     assert (result.exit_code, result.stdout) == (
         0,
-        f"{union}: 2 pairs of generation {generation}, all is as it was written\n",
+        f"{union}: 2 pairs of revision {revision}, all is as it was written\n",
     )
     (shard,) = parts[1].glob("data-*/shards/00000.tar")
     with shard.open("r+b") as file:
@@ -316,7 +316,7 @@ def test_a_union_is_verified_part_by_part(base: MakeBase, tmp_path: Path) -> Non
     assert result.stdout.startswith(f"{parts[1]}, 00000.tar: is no whole tar file")
 
 
-def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: Path, picture: MakePicture) -> None:
+def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: Path, picture: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union, kept = tmp_path / "union", tmp_path / "kept"
     unite(union, parts)
@@ -333,7 +333,7 @@ def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: P
     assert not (tmp_path / "kb").exists()
 
 
-def test_an_id_in_two_parts_is_refused_by_its_name(base: MakeBase, tmp_path: Path, picture: MakePicture) -> None:
+def test_an_id_in_two_parts_is_refused_by_its_name(base: MakeBase, tmp_path: Path, picture: MakeImage) -> None:
     parts = [base(dict.fromkeys("abc", "a fox"), "abc"), base(dict.fromkeys("def", "a fox"), "def")]
     union = tmp_path / "union"
     unite(union, parts)
@@ -382,7 +382,7 @@ def test_vectors_of_some_parts_or_of_two_encoders_are_none(
         assert unite(tmp_path / "union", parts).vectors is None
         opened = KnowledgeBase.open(tmp_path / "union")
         with pytest.raises(InvalidArgument, match="method: this knowledge base has no vectors"):
-            find(opened, Search("fox", method="dense"), EVERYTHING)
+            find(opened, Search("fox", method="dense"), NO_FILTER)
         opened.close()
     make_vectors(parts[1], encoders[0])
     assert unite(tmp_path / "union", parts).vectors

@@ -56,7 +56,7 @@ def _check_base_url(url: str) -> str:
     except ValueError:
         known = False
     if not known or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError("must be an http or https URL without a query, such as https://pictures.example.org/api")
+        raise ValueError("must be an http or https URL without a query, such as https://images.example.org/api")
     return url.rstrip("/")
 
 

@@ -17,8 +17,8 @@ _Settings = TypeVar("_Settings", bound=BaseSettings)
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Tell errors that the user can do something about in a sentence, without a trace.
+def report_errors() -> Iterator[None]:
+    """Print an error that the user can act on as one sentence, without a traceback, and exit.
 
     The exit status is 2 for what the user has to change: bad arguments, missing or damaged inputs. It is 1 for what
     failed, such as a service that does not answer or a full disk.
@@ -34,6 +34,26 @@ def told() -> Iterator[None]:
     except KeyboardInterrupt as error:
         typer.echo("stopped", err=True)
         raise typer.Exit(130) from error
+
+
+@contextmanager
+def optional_dependencies(package: str, extra: str) -> Iterator[None]:
+    """Name the extra to install where an import inside the context fails.
+
+    Args:
+        package: The distribution, such as `reimagen-generator`.
+        extra: Its extra that has the packages.
+
+    Raises:
+        InvalidArgument: a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InvalidArgument(
+            f"this command needs the package {error.name!r}, which is not installed: "
+            f"run `pip install '{package}[{extra}]'`"
+        ) from error
 
 
 def variables_help(settings: type[BaseSettings]) -> str:

@@ -1,4 +1,4 @@
-"""Hidden files, which programs leave in folders and archives: they are ignored wherever pictures are read."""
+"""Hidden files, which programs leave in folders and archives: they are ignored wherever images are read."""
 
 from pathlib import PurePosixPath
 from typing import Final

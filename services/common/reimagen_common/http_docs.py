@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from reimagen_common.errors import NotFound
 
 _HEADERS: Final = {
-    # Swagger UI writes style attributes, and shows downloaded pictures from blobs.
+    # Swagger UI writes style attributes, and shows downloaded images from blobs.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",

@@ -16,7 +16,7 @@ class HttpSettings(BaseSettings):
     )
     base_url: BaseUrl | None = Field(
         None,
-        description="The public address of REST, such as https://pictures.example.org/api, which links in answers "
+        description="The public address of REST, such as https://images.example.org/api, which links in answers "
         "begin with; unset, they begin with the host that the client used.",
     )
     body_seconds: float = Field(

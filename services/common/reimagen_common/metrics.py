@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 # When each series began would be half as many series again.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# A cached search takes a millisecond, a picture at full size minutes.
+# A cached search takes a millisecond, an image at full size minutes.
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 GRPC_SECONDS: Final = Histogram(

@@ -8,20 +8,18 @@ from typing import Annotated
 
 import typer
 
-from reimagen_common.command_line import read_settings, told, variables_help
+from reimagen_common.command_line import optional_dependencies, read_settings, report_errors, variables_help
 from reimagen_common.errors import InvalidArgument, ReimagenError
-from reimagen_generator import provenance
 from reimagen_generator.config.cascade import CascadeConfig
-from reimagen_generator.evaluation.commands import app as evaluation
+from reimagen_generator.generation import provenance
 from reimagen_generator.settings import Hosts, Settings, user_cache
 
 app = typer.Typer(
-    help="Draws pictures of a prompt, grounded on the pairs of a knowledge base.",
+    help="Draws images of a prompt, grounded on the pairs of a knowledge base.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(evaluation, name="evaluate")
 
 
 @app.command(epilog=variables_help(Settings))
@@ -45,19 +43,19 @@ def serve(
     compiled, which the first start takes a while for.
     """
     given = {"weights": weights, "retriever": retriever, "http": http, "grpc": grpc}
-    with told():
+    with report_errors():
         settings = read_settings(Settings, given)
         # JAX takes seconds to import; --help and inspect do without it.
-        from reimagen_generator.serving import run
+        from reimagen_generator.server import run
 
         run(settings)
 
 
 @app.command()
-def inspect(picture: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file that this service drew.")]) -> None:
-    """Print what a picture was grounded on, as its own file tells it."""
-    with told():
-        typer.echo(json.dumps(asdict(provenance.read(picture)), indent=2, ensure_ascii=False))
+def inspect(image: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file that this service drew.")]) -> None:
+    """Print what an image was grounded on, as its own file tells it."""
+    with report_errors():
+        typer.echo(json.dumps(asdict(provenance.read(image)), indent=2, ensure_ascii=False))
 
 
 @app.command(epilog=variables_help(Hosts))
@@ -65,10 +63,11 @@ def train(
     config: Annotated[Path, typer.Argument(help="TOML file of the settings that docs/training.md lists.")],
 ) -> None:
     """Train one stage of a cascade; stopped and started again, it goes on from its last checkpoint."""
-    with told():
-        from reimagen_generator.parallel.hosts import join
-        from reimagen_generator.training.config import load_config
-        from reimagen_generator.training.trainer import Trainer
+    with report_errors():
+        with optional_dependencies("reimagen-generator", "training"):
+            from reimagen_generator.parallel.hosts import join
+            from reimagen_generator.training.config import load_config
+            from reimagen_generator.training.trainer import Trainer
 
         join(read_settings(Hosts, {}))
         try:
@@ -81,40 +80,20 @@ def train(
 
 @app.command()
 def redraw(
-    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of pictures.")],
+    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of images.")],
     out: Annotated[Path, typer.Argument(help="Folder for the shards with KEY.low.png; those already there are kept.")],
     weights: Annotated[Path, typer.Option(help="Folder of the cascade whose stage before draws.")],
     stage: Annotated[int, typer.Option(min=1, help="Which stage is to be trained, from 1.")] = 1,
-    time: Annotated[float, typer.Option(min=0, max=1, help="How far the smaller pictures are noised.")] = 0.3,
+    time: Annotated[float, typer.Option(min=0, max=1, help="How far the smaller images are noised.")] = 0.3,
     share: Annotated[float, typer.Option(min=0, max=1, help="Share of the samples that are redrawn.")] = 0.5,
 ) -> None:
     """Write training shards in which a stage learns to enlarge what the stage before it draws."""
-    with told():
-        from reimagen_generator.training.redrawing import redraw as write
+    with report_errors():
+        with optional_dependencies("reimagen-generator", "training"):
+            from reimagen_generator.training.redrawing import redraw as write
 
         try:
             write(data, out, weights, stage, time=time, share=share)
-        except ValueError as error:
-            raise InvalidArgument(str(error)) from error
-
-
-@app.command()
-def reference_use(
-    weights: Annotated[Path, typer.Argument(help="Folder of a cascade.")],
-    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of pictures.")],
-    stage: Annotated[int, typer.Option(min=0, help="Which stage, from 0.")] = 0,
-    count: Annotated[int, typer.Option(min=16, help="How many samples.")] = 128,
-    neighbors: Annotated[int, typer.Option(min=1, max=16, help="Of each sample, the first of them.")] = 2,
-) -> None:
-    """Print a stage's loss with the right neighbors, with another picture's, and with none, by time."""
-    with told():
-        from reimagen_generator.evaluation.reference_use import reference_use as measure
-
-        typer.echo("| time | right | shuffled | none | right / shuffled |\n|---|---|---|---|---|")
-        try:
-            for row in measure(weights, stage, data, count, neighbors):
-                figures = f"{row.right:.4f} | {row.shuffled:.4f} | {row.none:.4f} | {row.right / row.shuffled:.3f}"
-                typer.echo(f"| {row.time:g} | {figures} |")
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
 
@@ -124,7 +103,7 @@ def describe(
     preset: Annotated[str, typer.Argument(help="Name of a preset, or folder of a cascade.", show_default=False)],
 ) -> None:
     """Print a cascade as a tree of parts, with parameters and floating-point operations of an evaluation."""
-    with told():
+    with report_errors():
         from reimagen_generator.describe import describe as lines
 
         for line in lines(_configuration(preset)):
@@ -135,10 +114,8 @@ def describe(
 def plan(
     preset: Annotated[str, typer.Argument(help="Name of a preset, or folder of a cascade.", show_default=False)],
     topology: Annotated[str, typer.Option(help="Slice of TPUs.")] = "v4:2x2x1",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 4,
-    neighbors: Annotated[
-        int | None, typer.Option(min=0, max=16, help="Of each picture [default: the preset's].")
-    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 4,
+    neighbors: Annotated[int | None, typer.Option(min=0, max=16, help="Of each image [default: the preset's].")] = None,
     train: Annotated[bool, typer.Option("--train", help="A training step of each stage, not a drawing.")] = False,
     data: Annotated[int | None, typer.Option(min=1, help="Devices that share out rows [default: the others].")] = None,
     fsdp: Annotated[
@@ -153,10 +130,11 @@ def plan(
 
     The compiler of TPUs optimizes every program for the slice: minutes for a network of billions of parameters.
     """
-    with told():
+    with report_errors():
         os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU or GPU that is there is not needed
-        from reimagen_generator.planning.plan import Request
-        from reimagen_generator.planning.plan import plan as lines
+        with optional_dependencies("reimagen-generator", "training,plan"):
+            from reimagen_generator.planning.plan import Request
+            from reimagen_generator.planning.plan import plan as lines
 
         config = _configuration(preset)
         given = {name: size for name, size in (("data", data), ("fsdp", fsdp), ("tensor", tensor)) if size is not None}
@@ -176,12 +154,12 @@ def import_deepfloyd(
     out: Annotated[Path, typer.Argument(help="Folder of the cascade to write, new or empty.")],
     stage_ii: Annotated[Path | None, typer.Option(help="Folder of IF-II-M or IF-II-L [default: none].")] = None,
     retrieval: Annotated[
-        bool, typer.Option(help="Add attention to neighbors, to be trained; it changes no picture before.")
+        bool, typer.Option(help="Add attention to neighbors, to be trained; it changes no image before.")
     ] = False,
     dtype: Annotated[str, typer.Option(help="What to store: float32, float16 or bfloat16.")] = "float16",
 ) -> None:
     """Write a cascade of DeepFloyd IF's weights from the folders that people download."""
-    with told():
+    with report_errors():
         from reimagen_generator.weights.importers.deepfloyd import import_deepfloyd as run
 
         try:

@@ -34,9 +34,9 @@ class PartCost:
     name: str
     parameters: int
     flops: int
-    """Floating-point operations of an evaluation for one picture."""
+    """Floating-point operations of an evaluation for one image."""
     neighbor_flops: int
-    """Those spent on one neighbor, once a picture."""
+    """Those spent on one neighbor, once an image."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class StageCost:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of an evaluation for one picture, its neighbors' keys and values at hand."""
+        """Floating-point operations of an evaluation for one image, its neighbors' keys and values at hand."""
         return sum(part.flops for part in self.parts)
 
     @property
     def neighbor_flops(self) -> int:
-        """Floating-point operations that encoding one neighbor takes, once a picture."""
+        """Floating-point operations that encoding one neighbor takes, once an image."""
         return sum(part.neighbor_flops for part in self.parts)
 
 
@@ -68,7 +68,7 @@ def stage_cost(stage: StageConfig, tokens: int, neighbors: int) -> StageCost:
     Args:
         stage: what to look at.
         tokens: length of a text.
-        neighbors: of a picture; none where the stage is not conditioned on them.
+        neighbors: of an image; none where the stage is not conditioned on them.
     """
     network = network_shapes(stage.network)
     graph, state = nnx.split(network, nnx.Param)
@@ -177,7 +177,7 @@ def describe(config: CascadeConfig) -> Iterator[str]:
     yield f"{config.name}: {_count(total)} parameters, {tokens} tokens a text, {config.default_k} neighbors"
     for cost in costs:
         stage, last_stage = cost.stage, cost is costs[-1]
-        once = f", and {_flop(cost.neighbor_flops)} a neighbor once a picture" if cost.neighbor_flops else ""
+        once = f", and {_flop(cost.neighbor_flops)} a neighbor once an image" if cost.neighbor_flops else ""
         yield (
             f"{'└─' if last_stage else '├─'} {stage.size} × {stage.size}, {stage.network.kind}: "
             f"{_count(cost.parameters)} parameters, {_flop(cost.flops)} an evaluation{once}"

@@ -15,14 +15,14 @@ QUEUE_SECONDS: Final = Histogram(
 )
 CALLS: Final = Counter(
     "reimagen_generator_calls_total",
-    "Calls by their end: finished, failed, cancelled, too_late, or refused as every place was taken.",
+    "Calls by their end: finished, failed, cancelled, deadline_exceeded, or refused as every place was taken.",
     ["outcome"],
 )
-PICTURES: Final = Counter("reimagen_generator_pictures_total", "Pictures drawn, by their side in pixels.", ["size"])
-STEPS: Final = Counter("reimagen_generator_steps_total", "Steps done, by the side of their stage's pictures.", ["size"])
+IMAGES: Final = Counter("reimagen_generator_images_total", "Images drawn, by their side in pixels.", ["size"])
+STEPS: Final = Counter("reimagen_generator_steps_total", "Steps done, by the side of their stage's images.", ["size"])
 EVALUATIONS: Final = Counter(
     "reimagen_generator_evaluations_total",
-    "Pictures that a stage's network was evaluated for: as many a step as the batch has pictures, times one, two or "
+    "Images that a stage's network was evaluated for: as many a step as the batch has images, times one, two or "
     "three as the guidance says.",
     ["size"],
 )
@@ -31,10 +31,10 @@ STEPS_CANCELLED: Final = Counter(
 )
 STAGE_SECONDS: Final = Histogram(
     "reimagen_generator_stage_seconds",
-    "Seconds that a stage took for a batch of pictures; the first one's include the encoding of the texts.",
+    "Seconds that a stage took for a batch of images; the first one's include the encoding of the texts.",
     ["size"],
     buckets=_SECONDS,
 )
 ENCODE_SECONDS: Final = Histogram(
-    "reimagen_generator_encode_seconds", "Seconds that writing a picture's file took.", buckets=_SECONDS
+    "reimagen_generator_encode_seconds", "Seconds that writing an image's file took.", buckets=_SECONDS
 )

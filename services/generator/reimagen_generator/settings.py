@@ -51,7 +51,7 @@ class Settings(HttpSettings):
     http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 takes a free one.")
     queue_capacity: int = Field(8, ge=0, le=64, description="Requests that may wait beside the one being drawn.")
     batch_size: int = Field(
-        1, ge=1, le=10, description="Pictures drawn at once; a request for more is drawn in several batches."
+        1, ge=1, le=10, description="Images drawn at once; a request for more is drawn in several batches."
     )
     deadline_seconds: float = Field(300, gt=0, le=3600, description="How long a request may take, unless it says.")
     stop_seconds: float = Field(30, ge=0, le=600, description="How long requests may take once a stop is asked.")

@@ -10,6 +10,7 @@ from reimagen_common.errors import Damaged, InvalidArgument
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.dense_search import DenseSearcher
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.fingerprint import FOLDER
 from reimagen_retriever.knowledge_base.integrity import FinishedFile, checked_files, damages, lucene_files
 from reimagen_retriever.knowledge_base.manifest import (
     Changes,
@@ -21,11 +22,10 @@ from reimagen_retriever.knowledge_base.manifest import (
 )
 from reimagen_retriever.knowledge_base.shards import Images, ImageStore
 from reimagen_retriever.knowledge_base.union import UnionImages, united
-from reimagen_retriever.neighbors.kept import FOLDER
 
 
 class KnowledgeBase:
-    """One generation of a knowledge base: its manifest, its index and its pictures."""
+    """One revision of a knowledge base: its manifest, its index and its images."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class KnowledgeBase:
             manifest = read_any(folder)
             try:
                 if isinstance(manifest, Union):
-                    known = [part.generation for part in manifest.parts]
+                    known = [part.revision for part in manifest.parts]
                     parts = [folder / part.folder for part in manifest.parts]
                     return cls.open_together(folder, parts, known, encoder, manifest.duplicates)
                 return cls._open(folder, manifest, encoder, dense)
@@ -116,11 +116,11 @@ class KnowledgeBase:
         Args:
             folder: Of the union.
             parts: Of the bases, two or more.
-            known: Their generations when it was found that no two of their pairs have the same id; if they have
+            known: Their revisions when it was found that no two of their pairs have the same id; if they have
                 others now, all ids are compared, which takes about a second for a million pairs.
             encoder: See `open`.
-            duplicates: Near-duplicates in different bases, see `Union`, when they had the generations that are known;
-                if they have others now, they are taken for different pictures.
+            duplicates: Near-duplicates in different bases, see `Union`, when they had the revisions that are known;
+                if they have others now, they are taken for different images.
 
         Raises:
             InvalidArgument: two of them have a pair of the same id, or other options of BM25.
@@ -139,7 +139,7 @@ class KnowledgeBase:
                         f"{parts[0]} and {part} can't be searched as one: they were built with other options "
                         f"({bases[0].manifest.analysis} and {base.manifest.analysis})"
                     )
-            unchanged = [base.manifest.generation for base in bases] == list(known)
+            unchanged = [base.manifest.revision for base in bases] == list(known)
             duplicates = (duplicates or {}) if unchanged else {}
             index = bases[0].index.united([base.index for base in bases[1:]], duplicates)
             if not unchanged:
@@ -235,7 +235,7 @@ def vector_files(folder: Path, built: Manifest) -> list[FinishedFile]:
 
 
 def fingerprint_files(folder: Path, built: Manifest) -> list[FinishedFile]:
-    """The files of a base's fingerprints; a base whose pictures are in a store is served without them."""
+    """The files of a base's fingerprints; a base whose images are in a store is served without them."""
     if built.store:
         return []
     return checked_files(folder / built.folder / FOLDER, built.fingerprints, "`compact` makes the fingerprints anew")

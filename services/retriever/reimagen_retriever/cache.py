@@ -1,7 +1,7 @@
 """Answers kept in Redis, and no two searches for the same answer at once.
 
-A Redis that does not answer is a cache miss, never a failure. What is kept is the ranking and where its pictures lie,
-about a kilobyte; the pictures themselves come from the shards, whose pages the system caches already: through Redis
+A Redis that does not answer is a cache miss, never a failure. What is kept is the ranking and where its images lie,
+about a kilobyte; the images themselves come from the shards, whose pages the system caches already: through Redis
 they would take a hundred times its memory and longer to arrive.
 """
 
@@ -9,9 +9,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Hashable
-from concurrent.futures import Future
-from typing import Generic, Literal, TypeVar
+from collections.abc import Callable
+from typing import Literal
 
 import redis
 from redis.backoff import NoBackoff
@@ -20,7 +19,6 @@ from redis.retry import Retry
 from reimagen_common import tracing
 from reimagen_retriever import metrics
 
-Answer = TypeVar("Answer")
 CacheState = Literal["up", "down", "off"]
 _Outcome = Literal["answered", "error", "skipped"]
 
@@ -86,7 +84,7 @@ class AnswerCache:
         _, outcome = self._ask(lambda client: client.ping())
         return "up" if outcome == "answered" else "down"
 
-    def complaint(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """What is wrong with the cache, for an operator; asks Redis. None where all is well or none is configured."""
         if self.state() == "down":
             return "Redis does not answer: every search goes to the index"
@@ -141,29 +139,3 @@ class AnswerCache:
         if mended:
             metrics.CACHE_BREAKER.set(0)
             _logger.info("Redis answers again: searches are cached")
-
-
-class SingleFlight(Generic[Answer]):
-    """Of several callers who want the same at the same time, one works and all get its answer or its error."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._flights: dict[Hashable, Future[Answer]] = {}
-
-    def do(self, key: Hashable, work: Callable[[], Answer]) -> Answer:
-        """The answer of `work`, the caller's own or that of the one who is at it already."""
-        with self._lock:
-            flight = self._flights.get(key)
-            if flight is None:
-                mine = self._flights[key] = Future()
-        if flight is not None:
-            return flight.result()
-        try:
-            mine.set_result(work())
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
-        finally:
-            with self._lock:
-                del self._flights[key]
-        return mine.result()

@@ -6,18 +6,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from reimagen_common.command_line import read_settings, told, variables_help
+from reimagen_common.command_line import read_settings, report_errors, variables_help
 from reimagen_retriever import tables
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import BuildOptions
-from reimagen_retriever.build import build as build_knowledge_base
-from reimagen_retriever.index.analysis import Analysis, Language
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, Relevance
 from reimagen_retriever.index.filters import Filters
-from reimagen_retriever.intake.filters import SourceFilters
+from reimagen_retriever.ingest.build import BuildOptions
+from reimagen_retriever.ingest.build import build as build_knowledge_base
+from reimagen_retriever.ingest.filters import SourceFilters
+from reimagen_retriever.knowledge_base.analysis import Analysis, Language
 from reimagen_retriever.knowledge_base.manifest import Manifest
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.commands import add, remove
+from reimagen_retriever.maintenance.commands import compact, restore, snapshot, union, verify
 from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
@@ -25,10 +26,9 @@ from reimagen_retriever.neighbors.shards import Options
 from reimagen_retriever.nothing_found import why
 from reimagen_retriever.search import DEFAULT_K, Defaults, Method, Search, explain, find
 from reimagen_retriever.settings import Settings
-from reimagen_retriever.upkeep.commands import compact, restore, snapshot, union, verify
+from reimagen_retriever.supervisor import run
 from reimagen_retriever.vectors.make import make_vectors
 from reimagen_retriever.vectors.precomputed import Of
-from reimagen_retriever.workers import run
 
 app = typer.Typer(
     help="Knowledge bases of (image, text) pairs, found by Lucene's BM25 and served over gRPC.",
@@ -78,13 +78,13 @@ def build(
     ] = None,
     min_similarity: Annotated[
         float | None,
-        typer.Option(min=-1, max=1, help="Leave out pairs whose picture and text agree less, by similarity."),
+        typer.Option(min=-1, max=1, help="Leave out pairs whose image and text agree less, by similarity."),
     ] = None,
     min_size: Annotated[
-        int, typer.Option(min=0, help="Leave out pictures that are less wide or less high, in pixels.")
+        int, typer.Option(min=0, help="Leave out images that are less wide or less high, in pixels.")
     ] = 0,
     drop_duplicates: Annotated[
-        bool, typer.Option("--drop-duplicates", help="Leave out near-duplicates of earlier pictures, else marked.")
+        bool, typer.Option("--drop-duplicates", help="Leave out near-duplicates of earlier images, else marked.")
     ] = False,
     language: Annotated[
         Language, typer.Option(help="Of the captions, for their stems and stop words; zh and ko: pairs of characters.")
@@ -99,7 +99,7 @@ def build(
 
     SOURCE is a local path, or an address that fsspec reaches (s3://, gs://...), of one of
 
-    - a folder of pictures with captions: `name.jpg` and `name.txt`, in subfolders if you like;
+    - a folder of images with captions: `name.jpg` and `name.txt`, in subfolders if you like;
 
     - a folder with lists of captions, `captions.csv`, `.jsonl` or `.parquet` (or `metadata.*`, as Hugging Face's
     imagefolder has it, in each split's folder too), or one such list: columns `image` or `file_name` (a path relative
@@ -110,16 +110,16 @@ def build(
 
     - WebQA's `imgs.tsv`, `imgs.lineidx` and `WebQA_train_val.json`: WikiImages, filtered as the paper has it;
 
-    - COCO's folder: `annotations/captions_*.json` and the pictures, each of which is one pair with all its captions.
+    - COCO's folder: `annotations/captions_*.json` and the images, each of which is one pair with all its captions.
 
-    Everything in SOURCE that is no pair (a broken picture, another file, what a filter leaves out...) is reported and
+    Everything in SOURCE that is no pair (a broken image, another file, what a filter leaves out...) is reported and
     counted; a pair that does not say what a filter asks for is left out too.
 
     Interrupted, a build goes on after its last full shard (10,000 pairs) when the same command is given again. The base
     in KB_DIR is replaced in one step at the end; a service that serves it goes over to the new one by itself.
     --ray builds the same base from WebDataset shards, each of which a worker reads and checks.
     """
-    with told():
+    with report_errors():
         options = BuildOptions(
             analysis=Analysis(language=language, k1=k1, b=b),
             filters=SourceFilters(
@@ -140,7 +140,7 @@ def vectors(
         Path, typer.Option(metavar="FOLDER", help="The encoder, see above; queries will be encoded with it too.")
     ],
     of: Annotated[
-        Of | None, typer.Option(help="What of a pair to encode [default: pictures, if the encoder can].")
+        Of | None, typer.Option(help="What of a pair to encode [default: images, if the encoder can].")
     ] = None,
     given: Annotated[
         Path | None,
@@ -160,7 +160,7 @@ def vectors(
     Interrupted, it goes on where it was when it is called again. A service that serves the base goes over by itself.
     Building the base anew takes the vectors with it.
     """
-    with told():
+    with report_errors():
         manifest = make_vectors(knowledge_base, encoder, of, given)
         typer.echo(f"{knowledge_base}: {_vectors_summary(manifest)}")
 
@@ -188,13 +188,13 @@ def search(
     sources: Annotated[
         list[str] | None, typer.Option("--source", help="Pairs whose source begins with this alone. Repeatable.")
     ] = None,
-    minimum_side: Annotated[int, typer.Option(min=0, help="Pixels that a picture's shorter side has at least.")] = 0,
+    minimum_side: Annotated[int, typer.Option(min=0, help="Pixels that an image's shorter side has at least.")] = 0,
     safe_only: Annotated[bool, typer.Option("--safe-only", help="Leave out what its source says is unsafe.")] = False,
     exclude_ids: Annotated[
         list[str] | None, typer.Option("--exclude-id", help="Leave this pair out. Repeatable.")
     ] = None,
     keep_duplicates: Annotated[
-        bool, typer.Option("--keep-duplicates", help="Show all of nearly the same pictures, not the best alone.")
+        bool, typer.Option("--keep-duplicates", help="Show all of nearly the same images, not the best alone.")
     ] = False,
     show_why: Annotated[bool, typer.Option("--explain", help="Tell what each term of the query adds.")] = False,
     encoder: Annotated[
@@ -202,7 +202,7 @@ def search(
     ] = None,
 ) -> None:
     """Search a knowledge base without a service."""
-    with told():
+    with report_errors():
         filters = Filters(
             licenses=tuple(licenses or ()),
             sources=tuple(sources or ()),
@@ -245,7 +245,7 @@ def neighbors(
         typer.Option(
             min=8,
             max=LARGEST_SIDE,
-            help="Store squares of so many pixels a side: the picture's middle, neighbors whole [default: the files].",
+            help="Store squares of so many pixels a side: the image's middle, neighbors whole [default: the files].",
         ),
     ] = None,
     exclude: Annotated[
@@ -259,22 +259,22 @@ def neighbors(
 ) -> None:
     """Write training shards: every pair of KB_DIR with its neighbors in it.
 
-    A pair's caption is the query; itself and near-duplicates of its picture are left out. Interrupted, it goes on where
+    A pair's caption is the query; itself and near-duplicates of its image are left out. Interrupted, it goes on where
     it was when it is called again. --ray writes the same files.
     """
-    with told():
+    with report_errors():
         options = Options(k, relevance, size)
         stats = export(knowledge_base, out, options, [read_evaluation_set(path) for path in exclude or ()], ray)
         typer.echo(f"{out}: {stats.count:,} pairs, {stats.with_all_neighbors:,} of them with {k} neighbors")
         typer.echo(f"  {stats.without_neighbors:,} without any neighbor")
         typer.echo(f"  {stats.near_duplicates:,} near-duplicates that were no neighbors")
-        typer.echo(f"  {stats.broken:,} left out, their pictures being broken")
+        typer.echo(f"  {stats.broken:,} left out, their images being broken")
 
 
 @app.command()
 def describe(knowledge_base: KnowledgeBaseFolder) -> None:
     """Tell what a knowledge base holds."""
-    with told():
+    with report_errors():
         base = KnowledgeBase.open(knowledge_base)
         manifest = base.manifest
         base.close()
@@ -298,7 +298,7 @@ def serve(
             "$REIMAGEN_RETRIEVER_KNOWLEDGE_BASE.",
         ),
     ] = None,
-    address: Annotated[
+    grpc: Annotated[
         str | None, typer.Option(help="host:port of the gRPC service [default: 127.0.0.1:50051]; port 0 takes any.")
     ] = None,
     http: Annotated[
@@ -315,19 +315,19 @@ def serve(
     """Serve a knowledge base over gRPC, and over REST if --http is given, until SIGTERM or Ctrl-C.
 
     At an address that fsspec reaches (s3://, gs://, http://...) lies a snapshot, or a copy of one. Its index is brought
-    to local disk at the start; pictures are read when they are found, and the last used are kept. It can't be changed.
+    to local disk at the start; images are read when they are found, and the last used are kept. It can't be changed.
 
     Over --http, /docs lists the requests, /readyz answers 200 once searches are welcome, /healthz tells how the service
     is doing, and /metrics is for Prometheus. There is no authentication: put a proxy in front of what others can reach.
     """
     given = {
         "knowledge_base": knowledge_base,
-        "address": address,
+        "grpc": grpc,
         "http": http,
         "redis_url": redis_url,
         "processes": processes,
     }
-    with told():
+    with report_errors():
         run(read_settings(Settings, given))
 
 
@@ -346,7 +346,7 @@ def _vectors_summary(manifest: Manifest) -> str:
 
 def _summary(manifest: Manifest) -> str:
     size = sum(shard.size for shard in manifest.shards) / 1e6
-    lines = [f"{manifest.pairs:,} pairs, shards of {size:,.1f} MB, generation {manifest.generation}"]
+    lines = [f"{manifest.pairs:,} pairs, shards of {size:,.1f} MB, revision {manifest.revision}"]
     lines += [f"  {count:,} under {name or 'an unknown license'}" for name, count in manifest.licenses.items()]
     if manifest.rejected:
         lines.append(f"  {sum(manifest.rejected.values()):,} entries of the source left out:")

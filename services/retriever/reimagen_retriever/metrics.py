@@ -21,5 +21,5 @@ INDEX_SEARCHES: Final = Counter("reimagen_retriever_index_searches_total", "Sear
 PAIRS: Final = Gauge("reimagen_retriever_pairs", "Pairs in the knowledge base that is served.")
 GENERATIONS: Final = Counter("reimagen_retriever_generations_total", "Generations that were opened since the start.")
 GENERATION_SINCE: Final = Gauge(
-    "reimagen_retriever_generation_timestamp_seconds", "When the generation that is served was opened, in Unix time."
+    "reimagen_retriever_generation_timestamp_seconds", "When the revision that is served was opened, in Unix time."
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.search import Defaults, Search, find, in_force
 
@@ -28,7 +28,7 @@ def why(base: KnowledgeBase, search: Search, defaults: Defaults) -> NothingFound
     Raises:
         InvalidArgument: see `find`.
     """
-    if search.filters != EVERYTHING and find(base, replace(search, filters=EVERYTHING, k=1), defaults):
+    if search.filters != NO_FILTER and find(base, replace(search, filters=NO_FILTER, k=1), defaults):
         names = [each.name for each in fields(Filters) if getattr(search.filters, each.name) != each.default]
         return NothingFound(f"every pair that fits the query is left out by {' and '.join(names)}", names[0])
     least = -1.0 if search.method == "dense" else 0.0
@@ -36,7 +36,7 @@ def why(base: KnowledgeBase, search: Search, defaults: Defaults) -> NothingFound
     nearest = next(iter(find(base, everything, defaults)), None)
     if nearest is None:
         return NothingFound("no caption has any word of the query", "query")
-    shown = f"the nearest is {nearest.pair.contents!r} ({nearest.pair.id})"
+    shown = f"the nearest is {nearest.pair.caption!r} ({nearest.pair.id})"
     if search.minimum_score is not None and nearest.score < search.minimum_score:
         reason = f"no pair scores {search.minimum_score:g}; {shown}, which scores {nearest.score:.3f}"
         return NothingFound(f"{reason}: lower minimum_score to take it", "minimum_score", nearest)
@@ -44,7 +44,7 @@ def why(base: KnowledgeBase, search: Search, defaults: Defaults) -> NothingFound
     if search.method == "dense":
         reason = f"no pair is as near as cosine {cosine:.3f}; {shown}, cosine {nearest.score:.3f}"
         return NothingFound(f"{reason}: set minimum_score to take it", "minimum_score", nearest)
-    said = set(base.index.terms(nearest.pair.contents))
+    said = set(base.index.terms(nearest.pair.caption))
     things = [thing for thing in base.index.things(search.query).named if not thing.is_named_by(said)]
     if things:
         lacking = tuple(dict.fromkeys(word for thing in things for word in thing.main_words))

@@ -10,7 +10,7 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.dense_search import DenseSearcher
-from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.hits import Hit, TermScore
 
 DEFAULT_K = 2
@@ -35,7 +35,7 @@ class Search:
     for "any" where a minimum score is named."""
     per_entity: bool = False
     """Pairs for each of the things that the query names, see `BM25Index.search_per_entity`."""
-    filters: Filters = EVERYTHING
+    filters: Filters = NO_FILTER
     explain: bool = False
     """Whether to tell why each pair was found."""
 
@@ -113,7 +113,7 @@ def find(base: KnowledgeBase, search: Search, defaults: Defaults) -> list[Hit]:
 def explain(base: KnowledgeBase, search: Search, hit: Hit) -> Explanation:
     """Why a hit of a search was found."""
     terms = () if search.method == "dense" else base.index.explain(search.query, hit.pair.id)
-    said = base.index.terms(hit.pair.contents)
+    said = base.index.terms(hit.pair.caption)
     things = base.index.things(search.query)
     named = [thing.text for thing in (*things.named, *things.others) if thing.is_named_by(said)]
     return Explanation(hit, named, terms)
@@ -137,7 +137,7 @@ def key(base: KnowledgeBase, search: Search, defaults: Defaults) -> str:
         asked += [f"{cosine!r}", base.manifest.vectors.folder if base.manifest.vectors else "", search.query.strip()]
     asked.append(repr(search.filters.canonical()))
     digest = hashlib.sha256("\n".join(asked).encode(errors="surrogatepass")).hexdigest()[:32]
-    return f"reimagen:{base.manifest.generation}:{digest}"
+    return f"reimagen:{base.manifest.revision}:{digest}"
 
 
 def in_force(base: KnowledgeBase, search: Search, defaults: Defaults) -> tuple[Relevance, float]:

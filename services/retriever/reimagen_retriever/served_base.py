@@ -23,7 +23,7 @@ _DAMAGED_SECONDS = 10.0
 _CHECK_SECONDS = 2.0
 _HEALTH_SECONDS = 0.5
 
-_WARMING = "a picture of a red panda in the snow"
+_WARMING = "an image of a red panda in the snow"
 _logger = logging.getLogger(__name__)
 
 
@@ -178,9 +178,9 @@ class ServedBase:
         self._shared = _Shared(base)
 
     def _damaged_vectors(self, base: KnowledgeBase, seconds: float) -> list[Damage]:
-        vectors = {file.place for file in base.vector_files}
+        vectors = {file.location for file in base.vector_files}
         files = [*base.index_files, *base.vector_files, *base.fingerprint_files]
-        return [damage for damage in self._watch.look(files, seconds) if damage.place in vectors]
+        return [damage for damage in self._watch.look(files, seconds) if damage.location in vectors]
 
     def _opened_warm(self) -> KnowledgeBase:
         base = KnowledgeBase.open(self._folder, self._encoder)
@@ -199,7 +199,7 @@ class ServedBase:
                 raise
             _logger.error("serving what can be read of a damaged base", exc_info=error)
         _measure(base)
-        _logger.info("serving", extra={"generation": base.manifest.generation, "pairs": base.manifest.pairs})
+        _logger.info("serving", extra={"revision": base.manifest.revision, "pairs": base.manifest.pairs})
         return base
 
 

@@ -1,4 +1,4 @@
-"""From a query to its neighbors: checks, cache, index, pictures; and changes of the base."""
+"""From a query to its neighbors: checks, cache, index, images; and changes of the base."""
 
 import logging
 from collections import Counter
@@ -11,9 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from reimagen_common import tracing
 from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_common.single_flight import SingleFlight
 from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.cache import AnswerCache, CacheState, SingleFlight
+from reimagen_retriever.cache import AnswerCache, CacheState
 from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.checks import refuse_bad_id
@@ -29,16 +30,16 @@ from reimagen_retriever.search import key as search_key
 from reimagen_retriever.served_base import ServedBase, not_open
 
 MAXIMUM_SEARCHES = 64
-MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # of the pictures in one answer
+MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # of the images in one answer
 MAXIMUM_DELETED = 10_000
-_PICTURES_AT_ONCE = 32  # are asked for of an object store, whose pictures take as long one by one as many at once
+_IMAGES_AT_ONCE = 32  # are asked for of an object store, whose images take as long one by one as many at once
 _logger = logging.getLogger(__name__)
 _HITS = TypeAdapter(list[Hit])
 
 
 @dataclass(frozen=True)
 class FoundPair:
-    """A pair with its picture, or with b'' where the picture was not asked for."""
+    """A pair with its image, or with b'' where the image was not asked for."""
 
     pair: StoredPair
     image: bytes
@@ -51,7 +52,7 @@ class Answer:
     """What a search found."""
 
     neighbors: Sequence[FoundPair]
-    generation: str
+    revision: str
     cached: bool
     nothing_found: NothingFound | None = None
     """Why there are no neighbors, where there are none."""
@@ -69,7 +70,7 @@ class Added:
     rejected: Sequence[Rejected]
     """Those that could not be taken, the first 1,000 of them."""
     rejected_count: int
-    generation: str
+    revision: str
     """One in which all of this is seen."""
 
 
@@ -80,7 +81,7 @@ class Deleted:
     removed: int
     unknown: Sequence[str]
     """No pair had these."""
-    generation: str
+    revision: str
     """One in which all of this is seen."""
 
 
@@ -93,7 +94,7 @@ class Description:
     cache: CacheState
 
 
-class Retriever:
+class RetrievalService:
     """Searches a knowledge base; safe to use from many threads.
 
     What it adds and removes is found before the caller is told; what others change, see `ServedBase`.
@@ -121,7 +122,7 @@ class Retriever:
         self._flights = SingleFlight[tuple[list[Hit], bool]]()
         self._writes: WriteQueue | None = None
         # Never shut down, for a search under way when this is closed: its threads end when nobody has it any longer.
-        self._pictures = ThreadPoolExecutor(_PICTURES_AT_ONCE, thread_name_prefix="pictures")
+        self._images = ThreadPoolExecutor(_IMAGES_AT_ONCE, thread_name_prefix="images")
 
     def open(self, address: str = "") -> None:
         """Opens the base and warms it up; until then every call is answered Unavailable.
@@ -150,10 +151,10 @@ class Retriever:
             return self._answers(base, [search])[0]
 
     def batch_search(self, searches: Sequence[Search]) -> list[Answer]:
-        """The answers to several searches, all from the same generation.
+        """The answers to several searches, all from the same revision.
 
         Raises:
-            InvalidArgument: a search is beyond its limits, or the pictures are too much for one answer.
+            InvalidArgument: a search is beyond its limits, or the images are too much for one answer.
             Unavailable: the base is not open yet.
         """
         if not 1 <= len(searches) <= MAXIMUM_SEARCHES:
@@ -207,7 +208,7 @@ class Retriever:
             unchanged=outcomes[Outcome.UNCHANGED],
             rejected=rejections.first,
             rejected_count=rejections.count,
-            generation=self._generation(),
+            revision=self._revision(),
         )
 
     def delete_pairs(self, ids: Sequence[str]) -> Deleted:
@@ -228,7 +229,7 @@ class Retriever:
             for identifier, outcome in zip(dict.fromkeys(ids), outcomes, strict=True)
             if outcome is Outcome.UNKNOWN
         ]
-        return Deleted(removed=len(outcomes) - len(unknown), unknown=unknown, generation=self._generation())
+        return Deleted(removed=len(outcomes) - len(unknown), unknown=unknown, revision=self._revision())
 
     def describe(self) -> Description:
         """What is being served.
@@ -239,8 +240,8 @@ class Retriever:
         with self._served.current() as base:
             return Description(base.manifest, self._defaults, self._cache.state())
 
-    def complaints(self) -> list[str]:
-        """What is missing although it serves: Redis, a base that is readable and undamaged, its pictures.
+    def degraded_reasons(self) -> list[str]:
+        """What is missing although it serves: Redis, a base that is readable and undamaged, its images.
 
         Asks Redis, looks for a new build, and reads files that have changed.
 
@@ -248,13 +249,13 @@ class Retriever:
             Unavailable: the base is not open.
         """
         with self._served.current() as base:
-            complaints = (
-                self._cache.complaint(),
+            degraded_reasons = (
+                self._cache.degraded_reason(),
                 self._served.unreadable,
                 self._served.damage(base),
-                base.images.complaint(),
+                base.images.degraded_reason(),
             )
-        return [complaint for complaint in complaints if complaint]
+        return [degraded_reason for degraded_reason in degraded_reasons if degraded_reason]
 
     def close(self) -> None:
         """Closes the base and the cache; changes and calls under way end first."""
@@ -273,11 +274,11 @@ class Retriever:
         ]
         if sum(pair.length for pair in wanted) > MAXIMUM_ANSWER_BYTES:
             raise InvalidArgument(
-                "their pictures are too large for one answer; send fewer at once, or set omit_images", field="searches"
+                "their images are too large for one answer; send fewer at once, or set omit_images", field="searches"
             )
-        with tracing.span("pictures", {"count": len(wanted)}):
+        with tracing.span("images", {"count": len(wanted)}):
             if base.images.remote and len(wanted) > 1:
-                images = iter(list(self._pictures.map(base.images.read, wanted)))
+                images = iter(list(self._images.map(base.images.read, wanted)))
             else:
                 images = iter([base.images.read(pair) for pair in wanted])
         answers = []
@@ -292,7 +293,7 @@ class Retriever:
                 for hit in hits
             ]
             reason = None if hits else why(base, search, self._defaults)
-            answers.append(Answer(neighbors, base.manifest.generation, cached, reason))
+            answers.append(Answer(neighbors, base.manifest.revision, cached, reason))
         return answers
 
     def _found(self, base: KnowledgeBase, search: Search) -> tuple[list[Hit], bool]:
@@ -319,6 +320,6 @@ class Retriever:
             raise not_open()
         return self._writes
 
-    def _generation(self) -> str:
+    def _revision(self) -> str:
         with self._served.current() as base:
-            return base.manifest.generation
+            return base.manifest.revision

@@ -20,14 +20,16 @@ class Settings(HttpSettings):
         description="Folder of the knowledge base to serve, or the address of one in an object store, such as "
         "s3://bucket/kb, for reading alone."
     )
-    address: Address = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
+    grpc: Address = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
     http: Address | None = Field(
         default=None, description="host:port of REST, health and metrics, such as 127.0.0.1:8001; port 0 takes any."
     )
     processes: int = Field(
         default=1, ge=1, le=64, description="Processes that serve, on the same ports; each has a Java heap of its own."
     )
-    workers: int = Field(default=8, ge=1, le=256, description="How many calls a process answers at once.")
+    concurrent_calls: int = Field(
+        default=8, ge=1, le=256, description="How many calls each process answers at the same time."
+    )
     heap_megabytes: int = Field(default=512, ge=64, description="The most memory that Lucene's Java heap may take.")
     relevance: Relevance = Field(
         default=DEFAULT_RELEVANCE,
@@ -47,13 +49,13 @@ class Settings(HttpSettings):
     )
     local_folder: Path = Field(
         default=Path("~/.cache/reimagen-retriever"),
-        description="Where the index of a base in an object store is brought to, and its pictures are kept.",
+        description="Where the index of a base in an object store is brought to, and its images are kept.",
     )
-    picture_cache_megabytes: int = Field(
-        default=1024, ge=64, description="How much of such a base's pictures is kept on disk: the last used."
+    image_cache_megabytes: int = Field(
+        default=1024, ge=64, description="How much of such a base's images is kept on disk: the last used."
     )
     store_seconds: float = Field(
-        default=5, gt=0, description="How long the store may take for a picture before the search fails."
+        default=5, gt=0, description="How long the store may take for an image before the search fails."
     )
     redis_url: str | None = Field(default=None, description="Where answers are cached; none: they are not.")
     cache_seconds: int = Field(default=3600, ge=1, description="About how long an answer stays in the cache.")

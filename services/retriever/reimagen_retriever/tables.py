@@ -17,7 +17,7 @@ def of_hits(hits: Sequence[Hit]) -> Table:
             f"{rank}",
             f"{hit.score:.3f}",
             pair.id,
-            pair.contents,
+            pair.caption,
             pair.source,
             pair.license,
         )

@@ -13,7 +13,7 @@ from reimagen.v1.generation_pb2_grpc import GenerationStub
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
-from reimagen_generator.serving import Service
+from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings
 
 
@@ -39,7 +39,7 @@ def serve(cascade: Cascade, folder: Path, *, queue_capacity: int) -> Iterator[Se
         queue_capacity=queue_capacity,
         stop_seconds=0,
     )
-    service = Service(cascade, settings)
+    service = GeneratorServer(cascade, settings)
     service.start()
     address = f"127.0.0.1:{service.grpc_port}"
     try:

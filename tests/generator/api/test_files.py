@@ -1,4 +1,4 @@
-"""The pictures that are answered as links."""
+"""The images that are answered as links."""
 
 import pytest
 
@@ -29,5 +29,5 @@ def test_one_file_is_kept_however_large() -> None:
 
 def test_what_is_too_old_is_gone() -> None:
     files = FileStore(seconds=0, maximum_bytes=10)
-    with pytest.raises(NotFound, match="no such picture"):
+    with pytest.raises(NotFound, match="no such image"):
         files.get(files.add(b"1", "image/png"))

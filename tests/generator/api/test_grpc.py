@@ -12,7 +12,7 @@ from PIL import Image
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
-from reimagen_generator import provenance
+from reimagen_generator.generation import provenance
 
 SECONDS = 240
 ALONE = pb.GenerateRequest.Retrieval(k=0)
@@ -33,7 +33,7 @@ def draw(served: Any, **fields: Any) -> list[pb.GenerateEvent]:
 def test_events_come_in_order(served: Any, tmp_path: Path) -> None:
     events = draw(served, n=2, seed=7, size=64, previews=1, output_format=pb.OUTPUT_FORMAT_WEBP)
     assert [event.WhichOneof("event") for event in events] == (
-        ["accepted", "neighbors"] + (["progress"] * 6 + ["picture"]) * 2
+        ["accepted", "neighbors"] + (["progress"] * 6 + ["image"]) * 2
     )
     assert (events[0].accepted.seed, events[0].accepted.queued) == (7, 0)
     assert events[0].accepted.id
@@ -44,12 +44,12 @@ def test_events_come_in_order(served: Any, tmp_path: Path) -> None:
         (index, *step) for index in range(2) for step in steps
     ]
     assert [told.index for told in progress if told.HasField("preview")] == [0]
-    pictures = [event.picture for event in events if event.HasField("picture")]
-    assert [(picture.index, picture.seed, picture.width, picture.height) for picture in pictures] == [
+    images = [event.image for event in events if event.HasField("image")]
+    assert [(picture.index, picture.seed, picture.width, picture.height) for picture in images] == [
         (0, 7, 64, 64),
         (1, 8, 64, 64),
     ]
-    for picture in pictures:
+    for picture in images:
         assert picture.media_type == "image/webp"
         path = tmp_path / str(picture.index)
         path.write_bytes(picture.image)
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_file(served: Any) -> None:
 
 
 def test_references_take_the_place_of_retrieval(served: Any) -> None:
-    reference = pb.Reference(image=png(), text="a red square")
+    reference = pb.Reference(image=png(), caption="a red square")
     request = pb.GenerateRequest(prompt="a square", references=[reference])
     events = list(served.generation.Generate(request, timeout=SECONDS))
     assert not events[1].neighbors.text_only
@@ -80,7 +80,7 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"guidance": pb.Guidance(strategy=pb.Guidance.Strategy.ValueType(99))}, "guidance.strategy"),
     ({"guidance": pb.Guidance(text_weight=float("nan"))}, "guidance.text_weight"),
     ({"guidance": pb.Guidance(interleave_ratio=2)}, "guidance.interleave_ratio"),
-    ({"references": [pb.Reference(image=b"no picture")]}, "references.0.image"),
+    ({"references": [pb.Reference(image=b"no image")]}, "references.0.image"),
     ({"references": [pb.Reference(image=png(8_001))]}, "references.0.image"),
     ({"references": [pb.Reference(image=bytes(5 * 1024 * 1024))]}, "references.0.image"),
     ({"references": [pb.Reference(image=png())] * 17}, "references"),
@@ -103,7 +103,7 @@ def test_bad_input_is_named(served: Any, fields: dict[str, Any], field: str) -> 
         draw(served, **fields)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert str(refused.value.details()).startswith(f"{field}: ")
-    assert draw(served, size=16)[-1].HasField("picture")
+    assert draw(served, size=16)[-1].HasField("image")
 
 
 def test_unknown_values_are_told_in_three_words(served: Any) -> None:
@@ -131,7 +131,7 @@ def test_quality_and_compression_are_taken(served: Any) -> None:
     options = {"size": 16, "seed": 7, "output_format": pb.OUTPUT_FORMAT_JPEG, "user": "customer-4711"}
     low = draw(served, **options, quality=pb.QUALITY_LOW, output_compression=10)
     assert [event.progress.steps for event in low if event.HasField("progress")] == [1]
-    assert len(low[-1].picture.image) < len(draw(served, **options, quality=pb.QUALITY_LOW)[-1].picture.image)
+    assert len(low[-1].image.image) < len(draw(served, **options, quality=pb.QUALITY_LOW)[-1].image.image)
 
 
 def test_the_cascade_is_described(served: Any) -> None:

@@ -77,8 +77,8 @@ def test_a_grpc_deadline_stops_the_work(endless: Any) -> None:
     assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert eventually(
         lambda: (
-            endless.engine.counters.too_late + endless.engine.counters.cancelled
-            == before.too_late + before.cancelled + 1
+            endless.engine.counters.deadline_exceeded + endless.engine.counters.cancelled
+            == before.deadline_exceeded + before.cancelled + 1
         )
     )
 

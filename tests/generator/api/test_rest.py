@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reimagen_generator import provenance
 from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import ImagesRequest
-from reimagen_generator.requests import NEIGHBORS, PROMPT_CHARACTERS, REFERENCE_BYTES
+from reimagen_generator.generation import provenance
+from reimagen_generator.generation.request import NEIGHBORS, PROMPT_CHARACTERS, REFERENCE_BYTES
 
 URL = "/v1/images/generations"
 ALONE = {"retrieval": {"k": 0}}
@@ -43,11 +43,11 @@ def draw(served: Any, **body: Any) -> dict[str, Any]:
     return answer
 
 
-def test_a_prompt_alone_becomes_a_picture_that_says_so(served: Any, tmp_path: Path) -> None:
+def test_a_prompt_alone_becomes_a_image_that_says_so(served: Any, tmp_path: Path) -> None:
     answer = draw(served, seed=7, size="64x64")
-    assert (answer["text_only"], answer["neighbors"], answer["generation"]) == (True, [], "")
+    assert (answer["text_only"], answer["neighbors"], answer["revision"]) == (True, [], "")
     assert (answer["seed"], answer["cascade"], answer["size"]) == (7, "tiny", "64x64")
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(base64.b64decode(answer["data"][0]["b64_json"]))
     assert shape(path.read_bytes()) == ("PNG", (64, 64))
     origin = provenance.read(path)
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_file(served: Any) -> None:
     assert draw(served, seed=7)["data"] != draw(served, seed=8)["data"]
 
 
-def test_picture_i_is_drawn_from_seed_plus_i(served: Any) -> None:
+def test_image_i_is_drawn_from_seed_plus_i(served: Any) -> None:
     both = draw(served, n=2, seed=2**32 - 1, size="16x16")
     assert [image["seed"] for image in both["data"]] == [2**32 - 1, 0]
 
@@ -75,7 +75,7 @@ def test_links_lead_to_the_file(served: Any, output_format: str, tmp_path: Path)
     answer = draw(served, response_format="url", output_format=output_format, size="16x16")
     file = httpx.get(answer["data"][0]["url"])
     assert file.headers["content-type"] == f"image/{output_format}"
-    path = tmp_path / "picture"
+    path = tmp_path / "image"
     path.write_bytes(file.content)
     assert provenance.read(path).seed == answer["seed"]
     assert shape(file.content) == (output_format.upper(), (16, 16))
@@ -88,10 +88,10 @@ def test_an_unknown_link_is_not_found(served: Any) -> None:
 
 
 def test_references_take_the_place_of_retrieval(served: Any) -> None:
-    references = [{"image": f"data:image/png;base64,{base64_png()}", "text": "a red square"}]
+    references = [{"image": f"data:image/png;base64,{base64_png()}", "caption": "a red square"}]
     response = served.rest.post(URL, json={"prompt": "a square", "references": references, "seed": 1})
     answer = response.json()
-    assert (answer["text_only"], answer["neighbors"]) == (False, [{"text": "a red square"}])
+    assert (answer["text_only"], answer["neighbors"]) == (False, [{"caption": "a red square"}])
 
 
 def events_of(lines: str) -> list[tuple[str, dict[str, Any]]]:
@@ -99,7 +99,7 @@ def events_of(lines: str) -> list[tuple[str, dict[str, Any]]]:
     return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
 
 
-def test_a_stream_shows_the_picture_growing(served: Any) -> None:
+def test_a_stream_shows_the_image_growing(served: Any) -> None:
     body = {"prompt": "a red panda", "n": 2, "seed": 7, "size": "64x64", "stream": True, "partial_images": 2, **ALONE}
     response = served.rest.post(URL, json=body)
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -134,10 +134,10 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({"retrieval": {"k": 1_000}}, "retrieval.k"),
     ({"retrieval": {"depth": 1}}, "retrieval.depth"),
     ({"guidance": {"strategy": "hope"}}, "guidance.strategy"),
-    ({"references": [{"image": "bm8gcGljdHVyZQ==", "text": "x"}]}, "references.0.image"),
-    ({"references": [{"image": "***", "text": "x"}]}, "references.0.image"),
-    ({"references": [{"image": base64_png(8_001), "text": "x"}]}, "references.0.image"),
-    ({"references": [{"image": base64_png()[:-40] + "====", "text": "x"}]}, "references.0.image"),
+    ({"references": [{"image": "bm8gcGljdHVyZQ==", "caption": "x"}]}, "references.0.image"),
+    ({"references": [{"image": "***", "caption": "x"}]}, "references.0.image"),
+    ({"references": [{"image": base64_png(8_001), "caption": "x"}]}, "references.0.image"),
+    ({"references": [{"image": base64_png()[:-40] + "====", "caption": "x"}]}, "references.0.image"),
     ({"model": "dall-e-3"}, "model"),
     ({"partial_images": 1}, "partial_images"),
     ({"partial_images": 4, "stream": True}, "partial_images"),
@@ -170,9 +170,9 @@ def test_bad_input_is_named(served: Any, body: dict[str, Any], field: str) -> No
 
 def test_what_cannot_be_done_is_refused_with_advice(served: Any) -> None:
     for body, advice in (
-        ({"background": "transparent"}, "must be auto or opaque, or left out: pictures have no transparent parts"),
+        ({"background": "transparent"}, "must be auto or opaque, or left out: images have no transparent parts"),
         ({"style": "natural"}, "must be vivid, or left out: say in the prompt"),
-        ({"references": [{"image": base64_png(), "text": ""}] * 17}, "references: at most 16, got 17"),
+        ({"references": [{"image": base64_png(), "caption": ""}] * 17}, "references: at most 16, got 17"),
         ({"retrieval": {"per_entity": True, "method": "dense"}}, "retrieval.per_entity: goes with method bm25"),
         ({"output_compression": 5}, "must be 100 with PNG, which loses nothing; set output_format to jpeg or webp"),
         ({"guidance": {"strategy": "joint", "neighbor_weight": 3}}, "set guidance.strategy to weighted or interleaved"),
@@ -207,7 +207,7 @@ def test_quality_is_a_number_of_steps(served: Any, quality: str, steps: int, tmp
         (stage, step, steps) for stage in range(2) for step in range(1, steps + 1)
     ]
     assert sum(name.endswith("partial_image") for name, _ in events) == 1
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(base64.b64decode(events[-1][1]["b64_json"]))
     assert provenance.read(path).quality == quality
 
@@ -224,7 +224,7 @@ def test_a_smaller_output_compression_makes_a_smaller_file(served: Any, output_f
 
 
 def test_a_user_is_logged_by_a_digest(served: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", "reimagen_generator.generation"):
+    with caplog.at_level("INFO", "reimagen_generator.generation.service"):
         draw(served, size="16x16", user="customer-4711")
         draw(served, size="16x16")
     users = [vars(record).get("user") for record in caplog.records if record.getMessage() == "accepted"]
@@ -285,7 +285,7 @@ def test_a_body_too_large_is_refused_before_it_is_parsed(served: Any) -> None:
 
 def test_the_largest_request_that_the_fields_allow_is_not_too_large(served: Any) -> None:
     picture = base64.b64encode(bytes(REFERENCE_BYTES)).decode()
-    reference = {"image": f"data:image/png;base64,{picture}", "text": "\U0001f98a" * PROMPT_CHARACTERS}
+    reference = {"image": f"data:image/png;base64,{picture}", "caption": "\U0001f98a" * PROMPT_CHARACTERS}
     body = {"prompt": "\U0001f98a" * PROMPT_CHARACTERS, "references": [reference] * NEIGHBORS, "size": "17x17"}
     answer = post(served, json.dumps(body).encode())
     # Every other field is sound: what is refused is the one that needs the cascade to be judged.

@@ -41,7 +41,7 @@ def draw(cascade: Cascade, pairs: list[ReferencePair], seeds: list[int], size: i
     )
     assert all(isinstance(step, StepDone) for step in steps)
     assert isinstance(drawn, Drawn)
-    return drawn.pictures
+    return drawn.images
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,10 @@ def test_stages_report_each_step_and_preview(cascade: Cascade) -> None:
     assert isinstance(steps[0], StepDone)
     assert steps[0].preview().shape == (16, 16, 3)
     assert isinstance(drawn, Drawn)
-    assert drawn.pictures.shape == (1, 64, 64, 3)
+    assert drawn.images.shape == (1, 64, 64, 3)
 
 
-def test_a_seed_gives_the_same_picture_alone_and_in_company(cascade: Cascade) -> None:
+def test_a_seed_gives_the_same_image_alone_and_in_company(cascade: Cascade) -> None:
     together = draw(cascade, PAIRS, [7, 8])
     assert (together[0] != together[1]).any()
     assert (draw(cascade, PAIRS, [8]) == draw(cascade, PAIRS, [8])).all()
@@ -75,8 +75,8 @@ def test_neighbors_and_their_texts_matter(cascade: Cascade) -> None:
     assert (drawn != draw(cascade, renamed, [1])).any()
 
 
-def test_a_consistent_stage_keeps_to_the_smaller_picture(cascade: Cascade) -> None:
-    larger = TINY.stages[1].model_copy(update={"consistent": True})
+def test_a_consistent_stage_keeps_to_the_smaller_image(cascade: Cascade) -> None:
+    larger = TINY.stages[1].model_copy(update={"low_res_consistency": True})
     keeping = awakened(0, TINY.model_copy(update={"stages": (TINY.stages[0], larger)}))
     small = draw(keeping, PAIRS, [5, 6], size=16).astype(float)
     assert (small == draw(cascade, PAIRS, [5, 6], size=16)).all()
@@ -87,7 +87,7 @@ def test_a_consistent_stage_keeps_to_the_smaller_picture(cascade: Cascade) -> No
     assert drift(draw(keeping, PAIRS, [5, 6])) < 0.5 * drift(draw(cascade, PAIRS, [5, 6]))
 
 
-def test_neighbor_maps_are_computed_once_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbor_maps_are_computed_once_a_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted as the compiled code runs: a call from inside the loop over steps would count once a step."""
     counted: list[int] = []
     encode = UNet.encode_neighbors

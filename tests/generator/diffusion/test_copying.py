@@ -27,7 +27,7 @@ def neighbors(opacity: jax.Array, color: jax.Array) -> Neighbors:
 
 
 @pytest.mark.parametrize("kind", Prediction)
-def test_the_gate_mixes_the_canvas_and_the_networks_own_picture(kind: Prediction) -> None:
+def test_the_gate_mixes_the_canvas_and_the_networks_own_image(kind: Prediction) -> None:
     x_t, own, color = some(0, *SHAPE), some(1, *SHAPE), some(2, *SHAPE)
     opacity, gate = jnp.abs(some(3, *SHAPE[:3], 1)), jnp.abs(some(4, *SHAPE[:3], 1))
     epsilon = prediction.x0_to_epsilon(own, x_t, LOG_SNR)

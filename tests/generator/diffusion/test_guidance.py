@@ -15,11 +15,11 @@ WEIGHTS = st.floats(0, 100, width=32)
 RATIOS = st.floats(0, 1, width=32)
 
 
-def predictions(seed: int, pictures: int) -> dict[tuple[bool, bool], np.ndarray]:
-    """ε for each (text kept, neighbors kept), of each picture."""
+def predictions(seed: int, images: int) -> dict[tuple[bool, bool], np.ndarray]:
+    """ε for each (text kept, neighbors kept), of each image."""
     rng = np.random.default_rng(seed)
     return {
-        (text, neighbors): rng.standard_normal((pictures, 2, 2, 3)).astype(np.float32)
+        (text, neighbors): rng.standard_normal((images, 2, 2, 3)).astype(np.float32)
         for text in (False, True)
         for neighbors in (False, True)
     }

@@ -1,4 +1,4 @@
-"""Pictures that earlier versions drew, recorded: refactoring must not change what a seed gives.
+"""Images that earlier versions drew, recorded: refactoring must not change what a seed gives.
 
 Run as a script, this file prints a digest of each case, to be compared between two versions on one machine, where they
 must be equal. Another processor rounds differently, so the test allows for two levels of 255.
@@ -8,6 +8,7 @@ import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -56,14 +57,14 @@ def stage(**changes: object) -> CascadeConfig:
     return TINY.model_copy(update={"stages": (TINY.stages[0].model_copy(update={"steps": 4, **changes}),)})
 
 
-def pictures(
-    config: CascadeConfig, *, size: int = 16, k: int = 2, seeds: tuple[int, ...] = (7, 8), **guidance: object
+def images(
+    config: CascadeConfig, *, size: int = 16, k: int = 2, seeds: tuple[int, ...] = (7, 8), **guidance: Any
 ) -> np.ndarray:
     *_, drawn = awakened(config).draw(
         "a kea in the snow", PAIRS[:k], seeds=seeds, size=size, guidance=GuidanceOptions(**guidance)
     )
     assert isinstance(drawn, Drawn)
-    return drawn.pictures
+    return drawn.images
 
 
 def placed() -> CascadeConfig:
@@ -78,27 +79,27 @@ def placed() -> CascadeConfig:
 
 
 CASES: dict[str, Callable[[], np.ndarray]] = {
-    "cascade": lambda: pictures(TINY, size=64),
-    "one seed": lambda: pictures(TINY, size=32, seeds=(3,), k=1),
-    "no neighbors": lambda: pictures(TINY, size=32, k=0),
-    "weighted": lambda: pictures(TINY, strategy=Strategy.WEIGHTED, neighbor_weight=3.0, interleave_ratio=0.3),
-    "joint": lambda: pictures(TINY, strategy=Strategy.JOINT, text_weight=3.0),
-    "unguided": lambda: pictures(TINY, strategy=Strategy.JOINT, text_weight=1.0),
-    "ddpm": lambda: pictures(stage(sampler=SamplerKind.DDPM)),
-    "interval": lambda: pictures(stage(guidance=Guidance(text_weight=3.0, neighbor_weight=2.0, interval=(-1.0, 1.0)))),
-    "dpm-solver": lambda: pictures(
+    "cascade": lambda: images(TINY, size=64),
+    "one seed": lambda: images(TINY, size=32, seeds=(3,), k=1),
+    "no neighbors": lambda: images(TINY, size=32, k=0),
+    "weighted": lambda: images(TINY, strategy=Strategy.WEIGHTED, neighbor_weight=3.0, interleave_ratio=0.3),
+    "joint": lambda: images(TINY, strategy=Strategy.JOINT, text_weight=3.0),
+    "unguided": lambda: images(TINY, strategy=Strategy.JOINT, text_weight=1.0),
+    "ddpm": lambda: images(stage(sampler=SamplerKind.DDPM)),
+    "interval": lambda: images(stage(guidance=Guidance(text_weight=3.0, neighbor_weight=2.0, interval=(-1.0, 1.0)))),
+    "dpm-solver": lambda: images(
         stage(sampler=SamplerKind.DPM_SOLVER, guidance=Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0))
     ),
-    "unipc": lambda: pictures(
+    "unipc": lambda: images(
         stage(sampler=SamplerKind.UNIPC, guidance=Guidance(strategy=Strategy.JOINT, text_weight=2.0))
     ),
-    "cosine betas": lambda: pictures(stage(schedule=ScheduleKind.COSINE_BETAS)),
-    "placed": lambda: pictures(placed()),
+    "cosine betas": lambda: images(stage(schedule=ScheduleKind.COSINE_BETAS)),
+    "placed": lambda: images(placed()),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_seed_gives_the_picture_that_it_gave(case: str) -> None:
+def test_a_seed_gives_the_image_that_it_gave(case: str) -> None:
     drawn = CASES[case]().astype(int)
     assert np.abs(drawn - np.load(RECORDED)[case]).max() <= LEVELS
 
@@ -108,4 +109,4 @@ if __name__ == "__main__":
     for case, drawn in all_drawn.items():
         print(hashlib.sha256(drawn.tobytes()).hexdigest()[:16], case)  # noqa: T201
     if "--record" in sys.argv:
-        np.savez_compressed(RECORDED, **all_drawn)
+        np.savez_compressed(RECORDED, allow_pickle=False, **all_drawn)

@@ -30,7 +30,7 @@ def test_neighbors_of_one_text_stay_as_they_are(texts: tuple[str, ...]) -> None:
 
 def test_neighbors_of_two_texts_are_put_into_the_two_halves() -> None:
     fox, violin, other_fox = side_by_side([block("a fox"), block("a violin"), block("a fox", 40, 80)])
-    assert [pair.text for pair in (fox, violin, other_fox)] == ["a fox", "a violin", "a fox"]
+    assert [pair.caption for pair in (fox, violin, other_fox)] == ["a fox", "a violin", "a fox"]
     (left, top, share), (right, _, _) = ink(fox.image), ink(violin.image)
     assert (left, right) == pytest.approx((0.25, 0.75), abs=0.01)
     assert top == pytest.approx(0.56, abs=0.01)
@@ -39,12 +39,12 @@ def test_neighbors_of_two_texts_are_put_into_the_two_halves() -> None:
     assert (fox.image[:, -1] == GROUND).all()
 
 
-def test_all_of_several_things_are_within_the_picture() -> None:
+def test_all_of_several_things_are_within_the_image() -> None:
     middles = [ink(pair.image)[0] for pair in side_by_side([block(text) for text in "abcd"])]
     assert middles == pytest.approx([0.125, 0.375, 0.625, 0.875], abs=0.02)
 
 
-def test_a_picture_is_padded_with_its_border_and_not_stretched() -> None:
+def test_a_image_is_padded_with_its_border_and_not_stretched() -> None:
     shown = np.asarray(resized([block("a fox", 64, 32)], 64, 2))
     assert shown.shape == (1, 2, 64, 64, 3)
     first = np.round(255 * (shown[0, 0] + 1) / 2).astype(np.uint8)

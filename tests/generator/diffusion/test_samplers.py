@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from reimagen_evaluation.mixture import Mixture
 from reimagen_generator.config.cascade import SamplerKind, ScheduleKind
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Images, Step
-from reimagen_generator.evaluation.mixture import Mixture
 
 HIGH, LOW = 6.0, -6.0
 
 
 def solve(kind: SamplerKind, x: Images, steps: int | Array) -> Images:
-    """The picture at the log-SNR 6 from `x` at -6, in steps of uneven length."""
+    """The image at the log-SNR 6 from `x` at -6, in steps of uneven length."""
     sampler, mixture = build_sampler(kind), Mixture.example()
     keep = jnp.ones(x.shape[0], bool)
 
@@ -49,17 +49,17 @@ def test_deterministic_samplers_converge_at_their_order(kind: SamplerKind, order
     assert -slope == pytest.approx(order, abs=0.15)
 
 
-def pictures(seed: int, shape: tuple[int, ...] = (2, 4, 4, 3)) -> Images:
+def images(seed: int, shape: tuple[int, ...] = (2, 4, 4, 3)) -> Images:
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
 @pytest.mark.parametrize("kind", list(SamplerKind))
-def test_the_step_to_the_clean_picture_gives_x_0_itself(kind: SamplerKind) -> None:
+def test_the_step_to_the_clean_image_gives_x_0_itself(kind: SamplerKind) -> None:
     """As the first step, the second and the third, whatever a learned variance says."""
     sampler = build_sampler(kind)
-    carry, advance = sampler.initialize(pictures(0)), jax.jit(sampler.step)
+    carry, advance = sampler.initialize(images(0)), jax.jit(sampler.step)
     for number, low in enumerate((-4.0, -1.0, 2.0)):
-        x_t, x_0, epsilon, noise = (pictures(4 * number + i) for i in range(4))
+        x_t, x_0, epsilon, noise = (images(4 * number + i) for i in range(4))
         log_snr = jnp.full(2, low)
 
         def step(log_snr_s: float, variance: Images | None = None) -> Step:
@@ -73,7 +73,7 @@ def test_the_step_to_the_clean_picture_gives_x_0_itself(kind: SamplerKind) -> No
 
 def ancestral(log_snr_t: float, log_snr_s: float, variance: Images | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of DDPM's step, from what it does with two noises."""
-    x_t, x_0 = pictures(0), pictures(1)
+    x_t, x_0 = images(0), images(1)
     results = [
         build_sampler(SamplerKind.DDPM).step(
             None, Step(x_t, x_0, x_t, jnp.full(2, log_snr_t), jnp.full(2, log_snr_s), jnp.full_like(x_t, n), variance)
@@ -89,9 +89,9 @@ def test_ancestral_steps_are_ddpms_posterior() -> None:
     bar_t, bar_s = 1 / (1 + np.exp(-log_snr_t)), 1 / (1 + np.exp(-log_snr_s))
     beta = 1 - bar_t / bar_s
     posterior = (1 - bar_s) / (1 - bar_t) * beta
-    mean = (np.sqrt(bar_s) * beta * pictures(1) + np.sqrt(1 - beta) * (1 - bar_s) * pictures(0)) / (1 - bar_t)
+    mean = (np.sqrt(bar_s) * beta * images(1) + np.sqrt(1 - beta) * (1 - bar_s) * images(0)) / (1 - bar_t)
     for variance, expected in ((None, posterior), (-1.0, posterior), (1.0, beta), (0.0, np.sqrt(beta * posterior))):
-        learned = None if variance is None else jnp.full_like(pictures(0), variance)
+        learned = None if variance is None else jnp.full_like(images(0), variance)
         drawn_mean, deviation = ancestral(log_snr_t, log_snr_s, learned)
         np.testing.assert_allclose(drawn_mean, mean, atol=1e-6)
         np.testing.assert_allclose(deviation, np.sqrt(expected), rtol=1e-5)

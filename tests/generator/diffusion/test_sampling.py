@@ -54,8 +54,8 @@ def stage(**changes: Any) -> StageConfig:
 
 
 @pytest.mark.parametrize("kind", list(ScheduleKind))
-def test_a_grid_falls_to_the_clean_picture(kind: ScheduleKind) -> None:
-    grid = schedule.grid(stage(schedule=kind, steps=40))
+def test_a_grid_falls_to_the_clean_image(kind: ScheduleKind) -> None:
+    grid = schedule.sampling_schedule(stage(schedule=kind, steps=40))
     assert (np.diff(grid.time) < 0).all()
     assert (np.diff(grid.log_snr) > 0).all()
     assert np.isposinf(grid.log_snr[-1])
@@ -68,12 +68,14 @@ def test_sections_are_deepfloyd_ifs_respacing() -> None:
     published = [999, 976, 952, 928, 905, 882, 858, 857, 810, 762, 715, 714, 572, 429, 428, 286, 285, 238, 190, 143]
     published += [142, 118, 95, 71, 47, 24, 0]
     assert schedule.timesteps((7, 4, 2, 1, 2, 4, 7)).tolist() == published
-    grid = schedule.grid(stage(schedule=ScheduleKind.COSINE_BETAS, steps=27, sections=(7, 4, 2, 1, 2, 4, 7)))
+    grid = schedule.sampling_schedule(
+        stage(schedule=ScheduleKind.COSINE_BETAS, steps=27, timestep_respacing=(7, 4, 2, 1, 2, 4, 7))
+    )
     np.testing.assert_allclose(grid.time * 1000, published, rtol=1e-6)
     assert schedule.timesteps((1000,)).tolist() == list(range(999, -1, -1))
 
 
-def test_a_larger_picture_is_noised_as_the_smaller_one_seen_by_averaging() -> None:
+def test_a_larger_image_is_noised_as_the_smaller_one_seen_by_averaging() -> None:
     """Simple diffusion, section 3.1: the mean of s² pixels has 1/s² of the noise's variance."""
     scale, t = 4, jnp.linspace(0.1, 0.9, 9)
     shifted = stage(size=64, schedule_size=16)
@@ -87,9 +89,15 @@ def test_a_larger_picture_is_noised_as_the_smaller_one_seen_by_averaging() -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sections": (1, 1)}, "sections: only the schedule cosine-betas"),
-        ({"schedule": "cosine-betas", "steps": 3, "sections": (1, 1)}, "sections: must add up to steps, 3, got 2"),
-        ({"schedule": "cosine-betas", "steps": 501, "sections": (501, 0)}, "sections: each of 2 parts has 500"),
+        ({"timestep_respacing": (1, 1)}, "sections: only the schedule cosine-betas"),
+        (
+            {"schedule": "cosine-betas", "steps": 3, "timestep_respacing": (1, 1)},
+            "sections: must add up to steps, 3, got 2",
+        ),
+        (
+            {"schedule": "cosine-betas", "steps": 501, "timestep_respacing": (501, 0)},
+            "sections: each of 2 parts has 500",
+        ),
         ({"sampler": "unipc", "guidance": {"text_weight": 2.0}}, r"guidance\.strategy: interleaved changes"),
         ({"steps": 1001}, "steps"),
     ],
@@ -115,11 +123,11 @@ def test_schedules_fall_and_stay_finite(kind: ScheduleKind) -> None:
 
 
 @pytest.mark.parametrize("kind", list(Prediction))
-def test_a_perfect_prediction_gives_back_noise_and_picture(kind: Prediction) -> None:
+def test_a_perfect_prediction_gives_back_noise_and_image(kind: Prediction) -> None:
     rng = np.random.default_rng(0)
     x_0, noise = (jnp.asarray(rng.standard_normal((3, 4, 4, 3)), jnp.float32) for _ in range(2))
     log_snr = jnp.asarray([-4.0, 0.0, 4.0])
-    alpha, sigma = map(schedule.per_picture, schedule.alpha_sigma(log_snr))
+    alpha, sigma = map(schedule.per_image, schedule.alpha_sigma(log_snr))
     x_t = alpha * x_0 + sigma * noise
     epsilon = prediction.to_epsilon(kind, prediction.target(kind, x_0, noise, log_snr), x_t, log_snr)
     np.testing.assert_allclose(epsilon, noise, atol=2e-5)

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reimagen_evaluation.mixture import POINTS, ExactNetwork, Mixture, conditions
 from reimagen_generator.config.cascade import Guidance, SamplerKind, ScheduleKind, StageConfig, Strategy
 from reimagen_generator.diffusion.samplers.sampler import Images
 from reimagen_generator.diffusion.stage import Conditions, Stage
-from reimagen_generator.evaluation.mixture import POINTS, ExactNetwork, Mixture, conditions
 from reimagen_generator.networks.network import Text
 
 KEYS = jax.vmap(jax.random.key)(jnp.arange(6))
@@ -40,7 +40,7 @@ class Counting(ExactNetwork):
 
 @cache
 def drawn(stage: StageConfig, guidance: Guidance) -> tuple[np.ndarray, list[int]]:
-    """The pictures, and for how many rows each of the steps' functions was compiled."""
+    """The images, and for how many rows each of the steps' functions was compiled."""
     rows: list[int] = []
     *_, last = Stage(stage, Counting(stage, rows), None).sample(conditions(len(KEYS)), guidance, KEYS)
     return np.asarray(last.x), sorted(rows)
@@ -80,10 +80,10 @@ def test_more_and_fewer_steps_are_taken_by_the_step_that_is_compiled() -> None:
 
 
 def test_sections_are_scaled_each_within_its_timesteps() -> None:
-    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=107, sections=(7, 0, 0, 0, 100))
+    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=107, timestep_respacing=(7, 0, 0, 0, 100))
     for factor, sections in ((0.5, (4, 0, 0, 0, 50)), (0.01, (1, 0, 0, 0, 1)), (3, (21, 0, 0, 0, 200))):
         scaled = stage.with_steps(factor)
-        assert (scaled.sections, scaled.steps) == (sections, sum(sections))
+        assert (scaled.timestep_respacing, scaled.steps) == (sections, sum(sections))
         assert StageConfig.model_validate(scaled.model_dump()) == scaled
 
 
@@ -104,19 +104,19 @@ class ReadsTokens(ExactNetwork):
         return super().__call__(x, time, Text(text.tokens, text.tokens[..., 0] > 0), neighbors, low_resolution)
 
 
-def test_what_is_redrawn_keeps_to_the_picture_the_less_noise_it_is_given() -> None:
+def test_what_is_redrawn_keeps_to_the_image_the_less_noise_it_is_given() -> None:
     fits = jnp.ones(2, bool)
     mixture = Mixture(jnp.asarray([[0.4] * 3, [-0.4] * 3]), jnp.full(2, 0.05), fits, fits)
     stage = Stage(config(), ExactNetwork(config(), mixture), None)
-    pictures = jnp.full((len(KEYS), 1, 1, 3), 0.4)
+    images = jnp.full((len(KEYS), 1, 1, 3), 0.4)
 
     def moved(time: float) -> float:
-        return float(jnp.abs(stage.redraw(pictures, time, conditions(len(KEYS)), Guidance(), KEYS) - pictures).mean())
+        return float(jnp.abs(stage.redraw(images, time, conditions(len(KEYS)), Guidance(), KEYS) - images).mean())
 
     assert moved(0.12) < 0.1
     assert moved(1.0) > 0.2
     *_, last = stage.sample(conditions(len(KEYS)), Guidance(), KEYS)
-    np.testing.assert_allclose(stage.redraw(pictures, 1.0, conditions(len(KEYS)), Guidance(), KEYS), last.x, atol=1e-2)
+    np.testing.assert_allclose(stage.redraw(images, 1.0, conditions(len(KEYS)), Guidance(), KEYS), last.x, atol=1e-2)
     with pytest.raises(ValueError, match=r"^time: must be at least 0\.111, the last step's, got 0\.1"):
         moved(0.1)
 
@@ -142,7 +142,9 @@ def test_a_multi_step_sampler_refuses_to_interleave_before_it_draws() -> None:
 
 def test_integer_timesteps_reach_the_data_too() -> None:
     """50 points of the components that fit both conditions: each near the mean of one of them."""
-    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=27, sections=(7, 4, 2, 1, 2, 4, 7), sampler="ddpm")
+    stage = config(
+        schedule=ScheduleKind.COSINE_BETAS, steps=27, timestep_respacing=(7, 4, 2, 1, 2, 4, 7), sampler="ddpm"
+    )
     mixture = Mixture.example()
     keys = jax.vmap(jax.random.key)(jnp.arange(50))
     points = Stage(stage, ExactNetwork(stage, mixture), None).sample_at_once(conditions(50), Guidance(), keys)

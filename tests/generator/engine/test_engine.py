@@ -17,8 +17,8 @@ from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, 
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, StepDone
 from reimagen_generator.diffusion.references import ReferencePair
-from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
-from reimagen_generator.engine.engine import Drawing, Engine
+from reimagen_generator.engine.engine import Engine, GenerationTask
+from reimagen_generator.engine.request_handle import Cancelled, Finished, RequestHandle, Step
 
 SECONDS = 240.0
 
@@ -40,7 +40,7 @@ def single() -> Cascade:
 
 @pytest.fixture(params=[1, 2], ids=["one by one", "two at once"])
 def batched(request: pytest.FixtureRequest, tiny: Cascade, single: Cascade) -> tuple[Cascade, int]:
-    """A cascade and how many pictures it is to draw at once."""
+    """A cascade and how many images it is to draw at once."""
     return (tiny, 1) if request.param == 1 else (single, 2)
 
 
@@ -68,15 +68,17 @@ def make_engine() -> Iterator[MakeEngine]:
 
 
 @pytest.fixture
-def drawing() -> Drawing:
-    return Drawing(prompt="a red panda", neighbors=[], seeds=[7], size=16, guidance=GuidanceOptions(), previews=0)
+def drawing() -> GenerationTask:
+    return GenerationTask(
+        prompt="a red panda", neighbors=[], seeds=[7], size=16, guidance=GuidanceOptions(), previews=0
+    )
 
 
 class Background:
     """A call on a thread of its own, as each face makes it."""
 
-    def __init__(self, engine: Engine, drawing: Drawing, *, timeout: float = SECONDS) -> None:
-        self.call = Call(timeout=timeout)
+    def __init__(self, engine: Engine, drawing: GenerationTask, *, timeout: float = SECONDS) -> None:
+        self.call = RequestHandle(timeout=timeout)
         self.admitted = threading.Event()
         self.stepped = threading.Event()
         self.ahead = -1
@@ -85,7 +87,7 @@ class Background:
         self._thread = threading.Thread(target=self._run, args=(engine, drawing))
         self._thread.start()
 
-    def _run(self, engine: Engine, drawing: Drawing) -> None:
+    def _run(self, engine: Engine, drawing: GenerationTask) -> None:
         try:
             with engine.admit(self.call) as place:
                 self.ahead = place.ahead
@@ -105,13 +107,13 @@ class Background:
         return self
 
 
-def pictures(engine: Engine, drawing: Drawing) -> npt.NDArray[np.uint8]:
+def images(engine: Engine, drawing: GenerationTask) -> npt.NDArray[np.uint8]:
     """All that the call draws, in the order of the seeds."""
     background = Background(engine, drawing).end()
     assert background.error is None
     finished = [event for event in background.events if isinstance(event, Finished)]
-    drawn = np.concatenate([event.pictures for event in finished])
-    assert [event.index for event in finished] == list(range(0, len(drawn), len(finished[0].pictures)))
+    drawn = np.concatenate([event.images for event in finished])
+    assert [event.index for event in finished] == list(range(0, len(drawn), len(finished[0].images)))
     return drawn
 
 
@@ -124,8 +126,8 @@ def eventually(condition: Callable[[], bool]) -> bool:
     return True
 
 
-def test_each_batch_tells_its_steps_in_order_and_then_its_pictures(
-    make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: Drawing
+def test_each_batch_tells_its_steps_in_order_and_then_its_images(
+    make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: GenerationTask
 ) -> None:
     cascade, batch_size = batched
     engine = make_engine(cascade, capacity=1, batch_size=batch_size)
@@ -134,7 +136,7 @@ def test_each_batch_tells_its_steps_in_order_and_then_its_pictures(
     told = [
         (event.index, event.stage, event.size, event.step, event.steps)
         if isinstance(event, Step)
-        else (event.index, event.pictures.shape)
+        else (event.index, event.images.shape)
         for event in background.events
     ]
     expected: list[tuple[object, ...]] = []
@@ -150,20 +152,20 @@ def test_each_batch_tells_its_steps_in_order_and_then_its_pictures(
     assert (engine.counters.finished, engine.counters.steps) == (1, steps)
 
 
-def test_a_seed_gives_the_same_picture_alone_and_in_company(
-    make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: Drawing
+def test_a_seed_gives_the_same_image_alone_and_in_company(
+    make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: GenerationTask
 ) -> None:
     cascade, batch_size = batched
     engine = make_engine(cascade, capacity=1, batch_size=batch_size)
     seeds = [7, 8, 9]
-    together = pictures(engine, replace(drawing, seeds=seeds))
-    alone = [pictures(engine, replace(drawing, seeds=[seed]))[0] for seed in seeds]
+    together = images(engine, replace(drawing, seeds=seeds))
+    alone = [images(engine, replace(drawing, seeds=[seed]))[0] for seed in seeds]
     assert np.array_equal(together, alone)
     assert not np.array_equal(together[0], together[1])
 
 
-def test_no_number_of_pictures_and_no_usual_neighbors_compile_anew(
-    make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: Drawing
+def test_no_number_of_images_and_no_usual_neighbors_compile_anew(
+    make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: GenerationTask
 ) -> None:
     cascade, batch_size = batched
     engine = make_engine(cascade, capacity=1, batch_size=batch_size)
@@ -178,14 +180,16 @@ def test_no_number_of_pictures_and_no_usual_neighbors_compile_anew(
     try:
         for neighbors in ([], [red], [red] * cascade.config.default_k):
             for seeds in ([1], [1, 2], [1, 2, 3]):
-                pictures(engine, replace(drawing, seeds=seeds, neighbors=neighbors, size=cascade.sizes[-1], previews=1))
+                images(engine, replace(drawing, seeds=seeds, neighbors=neighbors, size=cascade.sizes[-1], previews=1))
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert compiled == []
 
 
 @pytest.mark.parametrize("previews", [0, 1, 2, 3])
-def test_previews_are_as_many_as_asked(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing, previews: int) -> None:
+def test_previews_are_as_many_as_asked(
+    make_engine: MakeEngine, tiny: Cascade, drawing: GenerationTask, previews: int
+) -> None:
     background = Background(
         make_engine(tiny, capacity=1), replace(drawing, seeds=[1, 2], size=64, previews=previews)
     ).end()
@@ -194,22 +198,22 @@ def test_previews_are_as_many_as_asked(make_engine: MakeEngine, tiny: Cascade, d
     assert all(step.preview is not None and step.preview.shape == (step.size, step.size, 3) for step in shown)
 
 
-def test_the_same_seed_gives_the_same_picture(make_engine: MakeEngine, tiny: Cascade, drawing: Drawing) -> None:
+def test_the_same_seed_gives_the_same_image(make_engine: MakeEngine, tiny: Cascade, drawing: GenerationTask) -> None:
     engine = make_engine(tiny, capacity=1)
-    once, again = pictures(engine, drawing), pictures(engine, drawing)
-    other = pictures(engine, replace(drawing, seeds=[8]))
+    once, again = images(engine, drawing), images(engine, drawing)
+    other = images(engine, replace(drawing, seeds=[8]))
     assert np.array_equal(once, again)
     assert not np.array_equal(once, other)
 
 
-def test_a_full_engine_refuses_at_once(make_engine: MakeEngine, endless: Cascade, drawing: Drawing) -> None:
+def test_a_full_engine_refuses_at_once(make_engine: MakeEngine, endless: Cascade, drawing: GenerationTask) -> None:
     engine = make_engine(endless, capacity=1)
     drawn, waiting = Background(engine, drawing), None
     assert drawn.stepped.wait(SECONDS)
     waiting = Background(engine, drawing)
     assert waiting.admitted.wait(SECONDS)
     assert (drawn.ahead, waiting.ahead) == (0, 1)
-    with pytest.raises(Overloaded) as refused, engine.admit(Call(timeout=SECONDS)):
+    with pytest.raises(Overloaded) as refused, engine.admit(RequestHandle(timeout=SECONDS)):
         pass
     assert refused.value.retry_after is not None
     assert refused.value.retry_after >= 1
@@ -218,11 +222,11 @@ def test_a_full_engine_refuses_at_once(make_engine: MakeEngine, endless: Cascade
     waiting.call.cancel()
     assert isinstance(drawn.end().error, Cancelled)
     assert isinstance(waiting.end().error, Cancelled)
-    with engine.admit(Call(timeout=SECONDS)) as place:
+    with engine.admit(RequestHandle(timeout=SECONDS)) as place:
         assert place.ahead == 0
 
 
-def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, drawing: Drawing) -> None:
+def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, drawing: GenerationTask) -> None:
     def spared() -> float:
         return REGISTRY.get_sample_value("reimagen_generator_steps_cancelled_total") or 0
 
@@ -244,7 +248,7 @@ def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, dr
 
 
 def test_who_is_cancelled_in_the_queue_is_never_drawn(
-    make_engine: MakeEngine, endless: Cascade, drawing: Drawing
+    make_engine: MakeEngine, endless: Cascade, drawing: GenerationTask
 ) -> None:
     engine = make_engine(endless, capacity=2)
     first = Background(engine, drawing)
@@ -260,11 +264,11 @@ def test_who_is_cancelled_in_the_queue_is_never_drawn(
     assert second.events == []
 
 
-def test_a_deadline_ends_the_drawing(make_engine: MakeEngine, endless: Cascade, drawing: Drawing) -> None:
+def test_a_deadline_ends_the_drawing(make_engine: MakeEngine, endless: Cascade, drawing: GenerationTask) -> None:
     engine = make_engine(endless, capacity=1)
     late = Background(engine, drawing, timeout=1.0).end()
     assert isinstance(late.error, DeadlineExceeded)
-    assert eventually(lambda: engine.counters.too_late + engine.counters.cancelled == 1)
+    assert eventually(lambda: engine.counters.deadline_exceeded + engine.counters.cancelled == 1)
     assert engine.counters.steps < 50_000
 
 
@@ -306,13 +310,13 @@ class Recording(Cascade):
         yield from super().draw(prompt, neighbors, seeds=seeds, size=size, guidance=guidance)
 
 
-def test_calls_are_drawn_in_the_order_of_arrival(make_engine: MakeEngine, drawing: Drawing) -> None:
+def test_calls_are_drawn_in_the_order_of_arrival(make_engine: MakeEngine, drawing: GenerationTask) -> None:
     prompts = ["first", "second", "third", "fourth"]
     engine = make_engine(Recording.random(TINY, seed=0), capacity=len(prompts))
     red = ReferencePair(np.full((20, 30, 3), (255, 0, 0), np.uint8), "red")
     Recording.drawn.clear()
     with contextlib.ExitStack() as stack:
-        places = [stack.enter_context(engine.admit(Call(timeout=SECONDS))) for _ in prompts]
+        places = [stack.enter_context(engine.admit(RequestHandle(timeout=SECONDS))) for _ in prompts]
         streams = [
             place.draw(replace(drawing, prompt=prompt, neighbors=[red]))
             for place, prompt in zip(places, prompts, strict=True)
@@ -322,34 +326,34 @@ def test_calls_are_drawn_in_the_order_of_arrival(make_engine: MakeEngine, drawin
     assert Recording.drawn == [(prompt, [red]) for prompt in prompts]
 
 
-def test_a_failing_drawing_fails_alone(make_engine: MakeEngine, drawing: Drawing) -> None:
+def test_a_failing_drawing_fails_alone(make_engine: MakeEngine, drawing: GenerationTask) -> None:
     engine = make_engine(Brittle.random(TINY, seed=0), capacity=2)
     failed = Background(engine, replace(drawing, prompt="fail")).end()
     assert type(failed.error) is ReimagenError
     assert failed.call.id in str(failed.error)
-    assert pictures(engine, drawing).shape == (1, 16, 16, 3)
+    assert images(engine, drawing).shape == (1, 16, 16, 3)
     assert (engine.counters.failed, engine.counters.finished) == (1, 1)
 
 
 def test_before_the_start_nobody_is_admitted(tiny: Cascade) -> None:
     engine = Engine(tiny, capacity=1)
-    with pytest.raises(Unavailable, match="starting"), engine.admit(Call(timeout=SECONDS)):
+    with pytest.raises(Unavailable, match="starting"), engine.admit(RequestHandle(timeout=SECONDS)):
         pass
     engine.stop(grace=0)
 
 
-def test_stopping_waits_for_those_admitted(tiny: Cascade, drawing: Drawing) -> None:
+def test_stopping_waits_for_those_admitted(tiny: Cascade, drawing: GenerationTask) -> None:
     engine = Engine(tiny, capacity=1)
     engine.start()
     background = Background(engine, replace(drawing, size=64))
     assert background.admitted.wait(SECONDS)
     engine.stop(grace=SECONDS)
     assert isinstance(background.end().events[-1], Finished)
-    with pytest.raises(Unavailable, match="stopping"), engine.admit(Call(timeout=SECONDS)):
+    with pytest.raises(Unavailable, match="stopping"), engine.admit(RequestHandle(timeout=SECONDS)):
         pass
 
 
-def test_stopping_cuts_off_what_takes_too_long(endless: Cascade, drawing: Drawing) -> None:
+def test_stopping_cuts_off_what_takes_too_long(endless: Cascade, drawing: GenerationTask) -> None:
     engine = Engine(endless, capacity=1)
     engine.start()
     background = Background(engine, drawing)

@@ -1,4 +1,4 @@
-"""The folded residual network: what it starts as, what it sees, and that crops are drawn as whole pictures are."""
+"""The folded residual network: what it starts as, what it sees, and that crops are drawn as whole images are."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def predict(network: Any, x: jax.Array, low: jax.Array, time: float = 0.7, augme
     return np.asarray(network(x, jnp.full(rows, time), TEXT, None, low_resolution))
 
 
-def test_it_starts_as_the_enlarged_smaller_picture() -> None:
+def test_it_starts_as_the_enlarged_smaller_image() -> None:
     low = normal(1, 2, 16, 24, 3)
     np.testing.assert_array_equal(predict(build_network(CONFIG, nnx.Rngs(0)), normal(0, 2, 16, 24, 3), low), low)
 
@@ -64,8 +64,8 @@ def test_each_parameter_learns_once_the_last_layers_are_no_longer_zero() -> None
         assert np.abs(np.asarray(gradient[...])).max() > 0, path
 
 
-def test_moving_the_picture_by_whole_squares_moves_the_prediction() -> None:
-    """Away from the border by more than the convolutions reach, a crop is drawn as the whole picture is."""
+def test_moving_the_image_by_whole_squares_moves_the_prediction() -> None:
+    """Away from the border by more than the convolutions reach, a crop is drawn as the whole image is."""
     network, x, low = randomized(CONFIG), normal(0, 2, 80, 80, 3), normal(1, 2, 80, 80, 3)
     reach = 4 * (2 + 2 * CONFIG.blocks)
     crop = (slice(None), slice(8, 72), slice(12, 76))

@@ -52,7 +52,7 @@ def text(rows: int) -> Text:
 
 
 def evaluate(network: Network, *, neighbors: bool) -> np.ndarray[Any, Any]:
-    """Two pictures, the first of which has one neighbor and the second two."""
+    """Two images, the first of which has one neighbor and the second two."""
     graph, state = nnx.split(network)
 
     @jax.jit

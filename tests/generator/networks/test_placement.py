@@ -28,7 +28,7 @@ BOX = (0.45, 0.55, 0.5)
 def a_placement(
     center: tuple[float, float], size: float, mirrored: bool, degrees: float, box: tuple[float, float, float] = BOX
 ) -> Placements:
-    """One picture with one reference at one place."""
+    """One image with one reference at one place."""
 
     def copies(value: float | tuple[float, float]) -> jax.Array:
         return jnp.broadcast_to(jnp.asarray(value), (1, 1, COPIES, *np.shape(value)))

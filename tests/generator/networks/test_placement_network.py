@@ -15,7 +15,7 @@ from reimagen_generator.networks.placement_network import (
     sample_placements,
 )
 
-TINY = PlacementConfig(side=16, picture_side=8, widths=(8, 8, 8, 8), text_width=8, width=16, text_channels=12)
+TINY = PlacementConfig(side=16, image_side=8, widths=(8, 8, 8, 8), text_width=8, width=16, text_channels=12)
 
 
 def distribution(rows: int, neighbors: int = 1) -> PlacementDistribution:

@@ -89,7 +89,7 @@ def test_fold_keeps_each_square_together() -> None:
     np.testing.assert_array_equal(unfold(folded, 4), x)
 
 
-def test_a_residual_network_starts_as_its_smaller_picture() -> None:
+def test_a_residual_network_starts_as_its_smaller_image() -> None:
     config = next(stage.network for stage in TINY.stages if stage.network.low_resolution)
     network = build_network(config, nnx.Rngs(0))
     text = Text(random(0, 2, 3, config.text_channels), jnp.ones((2, 3), bool))
@@ -97,7 +97,7 @@ def test_a_residual_network_starts_as_its_smaller_picture() -> None:
     np.testing.assert_array_equal(network(random(2, 2, 16, 16, 3), jnp.zeros(2), text, None, low), low.image)
 
 
-def test_attention_to_the_text_alone_does_not_look_at_the_picture() -> None:
+def test_attention_to_the_text_alone_does_not_look_at_the_image() -> None:
     block = AttentionBlock(16, 8, 8, nnx.Rngs(0), to_text_only=True)
     nnx.update(block, jax.tree.map(lambda a: a + 0.3, nnx.state(block, nnx.Param)))
     tokens, mask = random(0, 1, 3, 8), jnp.ones((1, 3), bool)

@@ -37,7 +37,7 @@ def fetching(heads: int) -> Warp:
 
 
 def fetched(warp: Warp, pixels: jax.Array, mask: list[bool]) -> jax.Array:
-    """What the warp fetches of neighbors for one picture; its first channels are the first neighbor pixels, folded."""
+    """What the warp fetches of neighbors for one image; its first channels are the first neighbor pixels, folded."""
     n = len(pixels)
     coarse = jnp.asarray(RNG.standard_normal((1, n, CELLS, CELLS, CHANNELS)), jnp.float32)
     maps = jnp.zeros((1, n, SIDE // PATCH, SIDE // PATCH, FINE))

@@ -19,9 +19,9 @@ from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.networks.registry import build_network
-from reimagen_generator.parallel.hosts import gathered, join
+from reimagen_generator.parallel.hosts import all_gather, join
 from reimagen_generator.parallel.mesh import build_mesh
-from reimagen_generator.parallel.placement import parameter_shardings, place_parameters, place_rows, together
+from reimagen_generator.parallel.sharding import parameter_shardings, place_parameters, place_rows, unshard
 from reimagen_generator.settings import Hosts
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.loss import Batch, draw, loss_by_row
@@ -53,13 +53,13 @@ def network(stage: StageConfig, seed: int) -> Network:
 def difference(tree: object, reference: object) -> float:
     """The length of the difference over that of the reference, both taken as one long vector."""
     found, wanted = (
-        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gathered(t))]) for t in (tree, reference)
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(all_gather(t))]) for t in (tree, reference)
     )
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
-class Drawing:
-    """One stage's pictures."""
+class GenerationTask:
+    """One stage's images."""
 
     def __init__(self, index: int) -> None:
         size = TINY.stages[index].size
@@ -95,7 +95,7 @@ class Gradient:
 
     def __call__(self, mesh: Mesh | None) -> object:
         def loss(parameters: Parameters, batch: Batch) -> jax.Array:
-            built = nnx.merge(self.graph, together(parameters, mesh))
+            built = nnx.merge(self.graph, unshard(parameters, mesh))
             draws = draw(jax.random.key(5), self.config, batch)
             return loss_by_row(built, TINY.stages[0], None, batch, draws).mean()
 
@@ -121,7 +121,7 @@ class Warped:
 
     def __call__(self, mesh: Mesh | None) -> jax.Array:
         def evaluate(parameters: Parameters, rows: tuple[jax.Array, Text, jax.Array, Text, jax.Array]) -> jax.Array:
-            built: Network = nnx.merge(self.graph, together(parameters, mesh))
+            built: Network = nnx.merge(self.graph, unshard(parameters, mesh))
             x, prompt, pictures, captions, mask = rows
             neighbors = built.encode_neighbors(pictures, captions, mask)
             return built(x, jnp.full(BATCH, 0.5), prompt, neighbors)
@@ -137,7 +137,7 @@ def main() -> None:
     assert jax.device_count() == 8
     wanted: dict[str, list[Callable[[], Callable[[Mesh | None], object]]]] = {
         # Both kinds of networks; the third stage has nothing that the second one lacks.
-        "drawing": [partial(Drawing, 0), partial(Drawing, 1)],
+        "drawing": [partial(GenerationTask, 0), partial(GenerationTask, 1)],
         "gradient": [Gradient],
         "warp": [Warped],
     }

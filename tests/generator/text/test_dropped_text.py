@@ -66,8 +66,8 @@ def test_guidance_points_away_from_it(dropped: DroppedText, level: float) -> Non
     config = CascadeConfig(name="gray", stages=(STAGE,), default_k=0, dropped_text=dropped)
     *_, drawn = Cascade(config, [Gray()], Levels()).draw("something", [], seeds=[0], size=SIDE)
     assert isinstance(drawn, Drawn)
-    # At t = 1 the picture is found through the little of it that is left in the noise.
-    np.testing.assert_allclose(drawn.pictures.astype(int), round((level + 1) * 127.5), atol=2)
+    # At t = 1 the image is found through the little of it that is left in the noise.
+    np.testing.assert_allclose(drawn.images.astype(int), round((level + 1) * 127.5), atol=2)
 
 
 @pytest.mark.parametrize(("dropped", "level"), [(DroppedText.MASKED, 0.0), (DroppedText.EMPTY_PROMPT, EMPTY)])

@@ -14,7 +14,7 @@ from reimagen_generator.diffusion.cascade import Cascade
 
 
 def write_shard(path: Path, samples: int) -> None:
-    """Pictures of one color, each with two neighbors, the second of them without red."""
+    """Images of one color, each with two neighbors, the second of them without red."""
     with tarfile.open(path, "w") as shard:
         for number in range(samples):
             members = {

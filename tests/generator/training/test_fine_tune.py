@@ -21,7 +21,7 @@ from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.parallel.mesh import AXES
-from reimagen_generator.parallel.placement import parameter_shardings
+from reimagen_generator.parallel.sharding import parameter_shardings
 from reimagen_generator.text.encoder import TextEmbedding
 from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
 from reimagen_generator.training import texts
@@ -49,7 +49,7 @@ def config(**changed: Any) -> TrainingConfig:
         ({"preset": None, "cascade": "folder", "initial": "other"}, "initial: with a cascade's folder"),
         ({"preset": None, "cascade": "weights"}, "weights: must be another folder than cascade"),
         ({"accumulation": 3}, "accumulation: must divide batch_size, 2"),
-        ({"accumulation": 2, "distractors": 0.1}, "distractors: come from another picture"),
+        ({"accumulation": 2, "distractors": 0.1}, "distractors: come from another image"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: str) -> None:
@@ -58,8 +58,8 @@ def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: 
 
 
 def test_accumulated_parts_have_the_gradient_of_the_whole() -> None:
-    """Of a loss in which every row meets the other rows of its own picture."""
-    pictures, k, draws_each = 6, 2, 2
+    """Of a loss in which every row meets the other rows of its own image."""
+    images, k, draws_each = 6, 2, 2
     rng = np.random.default_rng(0)
 
     def text(rows: int) -> Text:
@@ -68,21 +68,21 @@ def test_accumulated_parts_have_the_gradient_of_the_whole() -> None:
     def rows(count: int) -> jax.Array:
         return jnp.asarray(rng.standard_normal((count, 2, 2, 3)))
 
-    image = rng.integers(0, 256, (pictures, 2, 2, 3), np.uint8)
-    near = rng.integers(0, 256, (pictures, k, 2, 2, 3), np.uint8)
-    mask = jnp.asarray(rng.random((pictures, k)) < 0.5)
-    batch = Batch(jnp.asarray(image), text(pictures), jnp.asarray(near), text(pictures * k), mask, text(pictures))
-    total = pictures * draws_each
+    image = rng.integers(0, 256, (images, 2, 2, 3), np.uint8)
+    near = rng.integers(0, 256, (images, k, 2, 2, 3), np.uint8)
+    mask = jnp.asarray(rng.random((images, k)) < 0.5)
+    batch = Batch(jnp.asarray(image), text(images), jnp.asarray(near), text(images * k), mask, text(images))
+    total = images * draws_each
     level = jnp.asarray(rng.random(total))
     draws = Draws(level, rows(total), level, rows(total), jnp.ones(total, bool), jnp.ones((total, k), bool))
 
     def loss_of(p: jax.Array, batch: Batch, draws: Draws) -> tuple[jax.Array, jax.Array]:
         def each(rows: jax.Array) -> jax.Array:
-            return rows.reshape(batch.picture.shape[0], -1).mean(axis=1)
+            return rows.reshape(batch.image.shape[0], -1).mean(axis=1)
 
-        own = each(batch.picture / 255) * each(batch.neighbor_text.tokens) * each(batch.neighbor_mask)
-        of_pictures = p[0] * own + p[1] * each(draws.noise) * each(batch.text.tokens)
-        losses = (jnp.repeat(of_pictures, draws_each) - p[2] * draws.time) ** 2
+        own = each(batch.image / 255) * each(batch.neighbor_text.tokens) * each(batch.neighbor_mask)
+        of_images = p[0] * own + p[1] * each(draws.noise) * each(batch.text.tokens)
+        losses = (jnp.repeat(of_images, draws_each) - p[2] * draws.time) ** 2
         return losses.mean(), losses
 
     parameters = jnp.asarray([0.3, -1.2, 0.7])

@@ -39,7 +39,7 @@ CASES = [("tiny", stage) for stage in range(3)] if "REIMAGEN_KILLS" in os.enviro
 
 
 def write_shards(folder: Path, side: int) -> None:
-    """Five pictures of noise with two neighbors each."""
+    """Five images of noise with two neighbors each."""
     folder.mkdir()
     pixels = np.random.default_rng(0)
     with tarfile.open(folder / "00000.tar", "w") as shard:

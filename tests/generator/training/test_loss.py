@@ -11,14 +11,14 @@ import pytest
 
 from reimagen_generator.config.cascade import Prediction, StageConfig
 from reimagen_generator.config.presets import TINY
-from reimagen_generator.diffusion.resize import enlarge, shrink
+from reimagen_generator.diffusion.resize import downsample, upsample
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Text
 from reimagen_generator.training.config import TrainingConfig, X0Loss
 from reimagen_generator.training.loss import Batch, Draws, draw, loss_by_row
 
-PICTURES, DRAWS, K, SIDE = 2, 3, 2, 4
-ROWS = PICTURES * DRAWS
+IMAGES, DRAWS, K, SIDE = 2, 3, 2, 4
+ROWS = IMAGES * DRAWS
 # The last rows' noise is so weak that the weight of x_0's error, 1/σ², reaches its limit.
 TIMES = np.array([0.9, 0.6, 0.5, 0.3, 0.1, 0.05], np.float32)
 
@@ -26,7 +26,7 @@ Pixels = npt.NDArray[np.float32]
 
 
 class Known:
-    """Answers with a picture that is given, and remembers what it was asked."""
+    """Answers with an image that is given, and remembers what it was asked."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -62,7 +62,7 @@ def batch(rng: np.random.Generator) -> Batch:
         return jnp.asarray(rng.integers(0, 256, (*shape, SIDE, SIDE, 3)), jnp.uint8)
 
     mask = jnp.asarray([[True, True], [True, False]])
-    return Batch(pictures(PICTURES), texts(PICTURES), pictures(PICTURES, K), texts(PICTURES * K), mask)
+    return Batch(pictures(IMAGES), texts(IMAGES), pictures(IMAGES, K), texts(IMAGES * K), mask)
 
 
 @pytest.fixture
@@ -74,13 +74,13 @@ def draws(rng: np.random.Generator) -> Draws:
         augmentation=jnp.linspace(0.0, 0.5, ROWS),
         augmentation_noise=jnp.asarray(rng.standard_normal(shape), jnp.float32),
         keep_text=jnp.asarray([True, False] * DRAWS),
-        keep_neighbors=jnp.asarray([[True, True], [False, True], [False, False]] * PICTURES),
+        keep_neighbors=jnp.asarray([[True, True], [False, True], [False, False]] * IMAGES),
     )
 
 
 def parts(batch: Batch, draws: Draws) -> tuple[Pixels, Pixels, Pixels, Pixels]:
     """x_0 of each row, ε, α and σ: the cosine schedule is α = cos(πt/2)."""
-    x_0 = np.repeat(np.asarray(batch.picture, np.float32) / 127.5 - 1, DRAWS, axis=0)
+    x_0 = np.repeat(np.asarray(batch.image, np.float32) / 127.5 - 1, DRAWS, axis=0)
     angle = (np.pi / 2 * TIMES)[:, None, None, None]
     return x_0, np.asarray(draws.noise), np.cos(angle), np.sin(angle)
 
@@ -89,7 +89,7 @@ def loss(network: Known, config: StageConfig, batch: Batch, draws: Draws, factor
     return np.asarray(loss_by_row(network, config, factor, batch, draws))  # type: ignore[arg-type]
 
 
-def test_the_network_sees_the_picture_noised(batch: Batch, draws: Draws) -> None:
+def test_the_network_sees_the_image_noised(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     loss(network, stage(Prediction.V), batch, draws)
     x_0, noise, alpha, sigma = parts(batch, draws)
@@ -128,7 +128,7 @@ def test_charbonniers_loss_is_the_square_of_small_differences_and_the_size_of_la
 def test_the_same_prediction_has_the_same_loss_as_x0_and_as_v(
     batch: Batch, draws: Draws, rng: np.random.Generator
 ) -> None:
-    """Both say the same picture: v = (α x_t - x_0) / σ. Below the weight's limit the losses agree."""
+    """Both say the same image: v = (α x_t - x_0) / σ. Below the weight's limit the losses agree."""
     answer = rng.standard_normal((ROWS, SIDE, SIDE, 3)).astype(np.float32)
     _, _, alpha, sigma = parts(batch, draws)
     as_x0 = loss(Known(answer), stage(Prediction.X0), batch, draws)
@@ -147,18 +147,18 @@ def test_what_is_dropped_is_masked_and_the_rest_is_seen(batch: Batch, draws: Dra
         np.testing.assert_array_equal(network.text.mask[row], text)
         neighbors = np.asarray(batch.neighbor_mask)[picture] & np.asarray(draws.keep_neighbors)[row]
         np.testing.assert_array_equal(network.neighbors.mask[row], neighbors)
-        mean = np.asarray(batch.neighbor_pictures, np.float32)[picture].mean(axis=(1, 2, 3)) / 127.5 - 1
+        mean = np.asarray(batch.neighbor_images, np.float32)[picture].mean(axis=(1, 2, 3)) / 127.5 - 1
         np.testing.assert_allclose(network.neighbors.levels["1"][row], mean, atol=1e-5)
-    # Neighbors are encoded once a picture, not once a draw.
-    assert network.encoded == PICTURES * K
+    # Neighbors are encoded once an image, not once a draw.
+    assert network.encoded == IMAGES * K
 
 
-def test_a_distractor_is_the_next_pictures_neighbor_where_both_have_one(batch: Batch, draws: Draws) -> None:
-    """The first picture has two neighbors, the second the first of them alone; what replaces it is the first's."""
+def test_a_distractor_is_the_next_images_neighbor_where_both_have_one(batch: Batch, draws: Draws) -> None:
+    """The first image has two neighbors, the second the first of them alone; what replaces it is the first's."""
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     distracted = dataclasses.replace(draws, distracted=jnp.asarray([[True, True], [True, True]]))
     loss(network, stage(Prediction.V), batch, distracted)
-    mean = np.asarray(batch.neighbor_pictures, np.float32).mean(axis=(2, 3, 4)) / 127.5 - 1
+    mean = np.asarray(batch.neighbor_images, np.float32).mean(axis=(2, 3, 4)) / 127.5 - 1
     seen = np.array([[mean[1, 0], mean[0, 1]], [mean[0, 0], mean[1, 1]]])
     np.testing.assert_allclose(network.neighbors.levels["1"], np.repeat(seen, DRAWS, axis=0), atol=1e-5)
     plain = Known(network.answer)
@@ -166,23 +166,23 @@ def test_a_distractor_is_the_next_pictures_neighbor_where_both_have_one(batch: B
     np.testing.assert_array_equal(network.neighbors.mask, plain.neighbors.mask)
 
 
-def test_a_super_resolution_stage_sees_the_smaller_picture_augmented(batch: Batch, draws: Draws) -> None:
+def test_a_super_resolution_stage_sees_the_smaller_image_augmented(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     loss(network, stage(Prediction.V, index=1), batch, draws, factor=2)
     x_0, _, _, _ = parts(batch, draws)
     level = np.asarray(draws.augmentation)
     # The schedule's log-SNR is clipped to 15: a level of 0 is not quite free of noise.
     alpha, sigma = np.cos(np.pi / 2 * level), np.maximum(np.sin(np.pi / 2 * level), np.exp(-7.5))
-    smaller = np.asarray(enlarge(shrink(jnp.asarray(x_0), 2), 2))
-    expected = alpha[:, None, None, None] * smaller + sigma[:, None, None, None] * np.asarray(draws.augmentation_noise)
+    low_res = np.asarray(upsample(downsample(jnp.asarray(x_0), 2), 2))
+    expected = alpha[:, None, None, None] * low_res + sigma[:, None, None, None] * np.asarray(draws.augmentation_noise)
     assert network.low_resolution is not None
     np.testing.assert_allclose(network.low_resolution.image, expected, atol=1e-4)
     np.testing.assert_allclose(network.low_resolution.augmentation, level)
 
 
-def test_a_smaller_picture_that_is_given_is_what_is_enlarged(batch: Batch, draws: Draws) -> None:
+def test_a_smaller_image_that_is_given_is_what_is_enlarged(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
-    given = dataclasses.replace(batch, smaller=jnp.full((PICTURES, SIDE // 2, SIDE // 2, 3), 51, jnp.uint8))
+    given = dataclasses.replace(batch, low_res=jnp.full((IMAGES, SIDE // 2, SIDE // 2, 3), 51, jnp.uint8))
     clean = dataclasses.replace(draws, augmentation=jnp.zeros(ROWS))
     loss(network, stage(Prediction.X0, index=1), given, clean, factor=2)
     assert network.low_resolution is not None
@@ -191,24 +191,24 @@ def test_a_smaller_picture_that_is_given_is_what_is_enlarged(batch: Batch, draws
 
 def test_noise_before_enlarging_is_as_strong_and_keeps_the_contrast(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
-    noising = stage(Prediction.X0, index=1).model_copy(update={"augment_before_enlarging": True})
+    noising = stage(Prediction.X0, index=1).model_copy(update={"augment_before_upsampling": True})
     loss(network, noising, batch, draws, factor=2)
     x_0, _, _, _ = parts(batch, draws)
     level = np.pi / 2 * np.linspace(0.0, 0.5, ROWS)[:, None, None, None]
     squares = np.asarray(draws.augmentation_noise).reshape(ROWS, SIDE // 2, 2, SIDE // 2, 2, 3)
-    noised = shrink(jnp.asarray(x_0), 2) + np.tan(level) * squares.sum(axis=(2, 4)) / 2
+    noised = downsample(jnp.asarray(x_0), 2) + np.tan(level) * squares.sum(axis=(2, 4)) / 2
     assert network.low_resolution is not None
-    np.testing.assert_allclose(network.low_resolution.image, enlarge(noised, 2), atol=2e-3)
+    np.testing.assert_allclose(network.low_resolution.image, upsample(noised, 2), atol=2e-3)
 
 
 def config(**changed: Any) -> TrainingConfig:
     nothing = dict.fromkeys(["drop_text", "drop_neighbors", "drop_both", "drop_each_neighbor"], 0.0)
     values = {"preset": "tiny", "stage": 0, "data": ".", "output": ".", "weights": ".", "steps": 2, "warmup_steps": 1}
-    return TrainingConfig.model_validate({**values, "batch_size": PICTURES, "draws": 5000, **nothing, **changed})
+    return TrainingConfig.model_validate({**values, "batch_size": IMAGES, "draws": 5000, **nothing, **changed})
 
 
 def drawn(batch: Batch, **changed: Any) -> Draws:
-    small = dataclasses.replace(batch, picture=batch.picture[:, :1, :1])
+    small = dataclasses.replace(batch, image=batch.image[:, :1, :1])
     return draw(jax.random.key(0), config(**changed), small)
 
 
@@ -255,12 +255,10 @@ def test_every_number_of_neighbors_occurs(batch: Batch) -> None:
     assert set(kept.sum(axis=1)) == {0, 1, 2, 3, 4}
 
 
-def test_one_neighbor_of_each_picture_is_rarely_distracted(batch: Batch) -> None:
+def test_one_neighbor_of_each_image_is_rarely_distracted(batch: Batch) -> None:
     pictures = 20_000
     mask = np.tile([[True, True, True], [False, True, False]], (pictures // 2, 1))
-    many = dataclasses.replace(
-        batch, picture=jnp.zeros((pictures, 1, 1, 3), jnp.uint8), neighbor_mask=jnp.asarray(mask)
-    )
+    many = dataclasses.replace(batch, image=jnp.zeros((pictures, 1, 1, 3), jnp.uint8), neighbor_mask=jnp.asarray(mask))
     draws = draw(jax.random.key(0), config(batch_size=pictures, draws=1, neighbors=3, distractors=0.4), many)
     assert draws.distracted is not None
     distracted = np.asarray(draws.distracted)

@@ -23,7 +23,7 @@ Members = dict[str, bytes]
 Changes = Mapping[str, bytes | None]
 
 
-def picture(color: tuple[int, ...], side: int = SIDE, **saved: Any) -> bytes:
+def image(color: tuple[int, ...], side: int = SIDE, **saved: Any) -> bytes:
     """A PNG of one color, with an alpha channel where that has four numbers."""
     buffer = io.BytesIO()
     Image.fromarray(np.full((side, side, len(color)), color, np.uint8)).save(buffer, "PNG", **saved)
@@ -31,7 +31,7 @@ def picture(color: tuple[int, ...], side: int = SIDE, **saved: Any) -> bytes:
 
 
 def record(number: int) -> Members:
-    gray = picture((number, number, number))
+    gray = image((number, number, number))
     return {"png": gray, "txt": b"a kea", "json": b"{}", "neighbor0.png": gray, "neighbor0.txt": b"another kea"}
 
 
@@ -48,17 +48,17 @@ def write(path: Path, records: Mapping[str, Changes]) -> Path:
 
 
 BAD: dict[str, tuple[Changes, str]] = {
-    "no picture": ({"png": None}, "there is no picture"),
+    "no image": ({"png": None}, "there is no image"),
     "no text": ({"txt": None}, "there is no text, txt"),
-    "nothing": ({name: None for name in record(0) if name != "json"}, "there is no picture"),
+    "nothing": ({name: None for name in record(0) if name != "json"}, "there is no image"),
     "neighbor without text": ({"neighbor0.txt": None}, "there is no text, neighbor0.txt"),
-    "neighbor without picture": ({"neighbor0.png": None}, "there is no picture, neighbor0.png"),
-    "no picture at all": ({"png": b"a kea"}, "png: broken picture: not PNG"),
-    "cut picture": ({"neighbor0.png": picture((1, 2, 3))[:50]}, "neighbor0.png: broken picture"),
+    "neighbor without image": ({"neighbor0.png": None}, "there is no image, neighbor0.png"),
+    "no image at all": ({"png": b"a kea"}, "png: broken image: not PNG"),
+    "cut image": ({"neighbor0.png": image((1, 2, 3))[:50]}, "neighbor0.png: broken image"),
     "not UTF-8": ({"txt": b"a k\xe9a"}, "utf-8"),
-    "another size": ({"png": picture((1, 2, 3), 24)}, "png: 24 × 24 pixels, and the stage takes 16 × 16; .*--size 16"),
-    "smaller of another size": ({"low.png": picture((1, 2, 3), 4)}, "low.png: must have 8 × 8 pixels, .* got 4 × 4"),
-    "broken smaller": ({"low.png": b"a kea"}, "low.png: broken picture"),
+    "another size": ({"png": image((1, 2, 3), 24)}, "png: 24 × 24 pixels, and the stage takes 16 × 16; .*--size 16"),
+    "low_res of another size": ({"low.png": image((1, 2, 3), 4)}, "low.png: must have 8 × 8 pixels, .* got 4 × 4"),
+    "broken low_res": ({"low.png": b"a kea"}, "low.png: broken image"),
 }
 
 
@@ -67,7 +67,7 @@ def test_a_bad_record_is_named_with_its_shard_and_key(tmp_path: Path, kind: str)
     changes, reason = BAD[kind]
     shard = write(tmp_path / "00000.tar", {"folder/good": {}, "folder/bad": changes})
     source = ShardSource(tmp_path, SIDE, SIDE // 2)
-    assert source[0].text == "a kea"
+    assert source[0].caption == "a kea"
     with pytest.raises(BadRecord, match=f"^{re.escape(str(shard))}, folder/bad: .*{reason}"):
         source[1]
 
@@ -79,12 +79,12 @@ def test_a_photograph_is_turned_upright_and_flattened(tmp_path: Path) -> None:
     exif[0x0112] = 6  # shown turned by a quarter to the right
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
-    seen_through = picture((255, 0, 0, 0))
+    seen_through = image((255, 0, 0, 0))
     write(tmp_path / "00000.tar", {"0": {"png": buffer.getvalue(), "neighbor0.png": seen_through}})
     sample = ShardSource(tmp_path, SIDE)[0]
-    np.testing.assert_array_equal(sample.picture[: SIDE // 2], 255)
-    np.testing.assert_array_equal(sample.picture[SIDE // 2 :], 0)
-    np.testing.assert_array_equal(sample.neighbors[0].picture, 255)
+    np.testing.assert_array_equal(sample.image[: SIDE // 2], 255)
+    np.testing.assert_array_equal(sample.image[SIDE // 2 :], 0)
+    np.testing.assert_array_equal(sample.neighbors[0].image, 255)
 
 
 def stream(folder: Path) -> Any:
@@ -95,7 +95,7 @@ def stream(folder: Path) -> Any:
 
 
 def seen(batch: LoadedBatch) -> list[tuple[int, str]]:
-    grays = np.asarray(batch.rows.picture)[:, 0, 0, 0].tolist()
+    grays = np.asarray(batch.rows.image)[:, 0, 0, 0].tolist()
     return list(zip(grays, (place.rpartition(", ")[2] for place in batch.places), strict=True))
 
 
@@ -124,7 +124,7 @@ def test_a_run_of_bad_records_alone_ends_and_tells_the_folder(tmp_path: Path) ->
 
 
 def test_shards_of_another_size_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
-    shard = write(tmp_path / "00000.tar", {"0": {"png": picture((1, 2, 3), 24)}})
+    shard = write(tmp_path / "00000.tar", {"0": {"png": image((1, 2, 3), 24)}})
     nowhere = {"preset": "tiny", "stage": 0, "data": tmp_path, "output": tmp_path / "run", "weights": tmp_path}
     config = TrainingConfig.model_validate({**nowhere, "steps": 9, "warmup_steps": 1, "batch_size": 2})
     with pytest.raises(ValueError, match=rf"^data: no shard begins with .*{re.escape(str(shard))}, 0: .*--size 16"):

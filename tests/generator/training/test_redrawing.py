@@ -1,4 +1,4 @@
-"""Smaller pictures that come with the samples: read and cropped with them, and written by a stage that redraws."""
+"""Smaller images that come with the samples: read and cropped with them, and written by a stage that redraws."""
 
 import io
 import tarfile
@@ -33,17 +33,17 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def pixels(number: int, side: int = SIDE) -> np.ndarray:
-    """Each pixel tells its place, in shares of the side, and the number of its picture."""
+    """Each pixel tells its place, in shares of the side, and the number of its image."""
     rows, columns = np.mgrid[:side, :side] * (256 // side)
     return np.stack([rows, columns, np.full_like(rows, number)], axis=-1).astype(np.uint8)
 
 
-def write(folder: Path, smaller: dict[int, np.ndarray] | None = None) -> Path:
+def write(folder: Path, low_res: dict[int, np.ndarray] | None = None) -> Path:
     with tarfile.open(folder / "00000.tar", "w") as shard:
         for number in range(COUNT):
             members = {"png": png(pixels(number)), "txt": f"a kea number {number}".encode()}
-            if smaller and number in smaller:
-                members["low.png"] = png(smaller[number])
+            if low_res and number in low_res:
+                members["low.png"] = png(low_res[number])
             for suffix, content in members.items():
                 member = tarfile.TarInfo(f"{number:08d}.{suffix}")
                 member.size = len(content)
@@ -61,16 +61,16 @@ def batch_of(folder: Path, **changed: Any) -> Any:
 
 
 @pytest.mark.parametrize("changed", [{}, {"crop": 8}, {"resolution": 16}, {"resolution": 16, "crop": 8}])
-def test_smaller_pictures_show_what_the_pictures_do(tmp_path: Path, changed: dict[str, int]) -> None:
-    """A picture that comes with none gets itself, shrunk; the others' blue is larger by 100."""
+def test_smaller_images_show_what_the_images_do(tmp_path: Path, changed: dict[str, int]) -> None:
+    """An image that comes with none gets itself, shrunk; the others' blue is larger by 100."""
     given = {number: pixels(number + 100, SIDE // 2) for number in (1, 3)}
     batch = batch_of(write(tmp_path, given), **changed)
-    pictures, smaller = np.asarray(batch.picture, float), np.asarray(batch.smaller, float)
-    side = pictures.shape[1]
-    assert smaller.shape == (COUNT, side // 2, side // 2, 3)
-    shrunk = pictures.reshape(COUNT, side // 2, 2, side // 2, 2, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(smaller[..., :2], shrunk[..., :2], atol=256 / side / 2 + 1)
-    told = {int(picture[0, 0, 2]): int(low[0, 0, 2]) for picture, low in zip(pictures, smaller, strict=True)}
+    images, low_res = np.asarray(batch.image, float), np.asarray(batch.low_res, float)
+    side = images.shape[1]
+    assert low_res.shape == (COUNT, side // 2, side // 2, 3)
+    shrunk = images.reshape(COUNT, side // 2, 2, side // 2, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(low_res[..., :2], shrunk[..., :2], atol=256 / side / 2 + 1)
+    told = {int(image[0, 0, 2]): int(low[0, 0, 2]) for image, low in zip(images, low_res, strict=True)}
     assert told == {0: 0, 1: 101, 2: 2, 3: 103, 4: 4}
 
 
@@ -92,12 +92,12 @@ def test_a_share_of_the_samples_is_redrawn_and_all_is_kept(tmp_path: Path) -> No
     for index in range(COUNT):
         key, members = before.members(index)
         kept_key, kept = after.members(index)
-        smaller = kept.pop("low.png", None)
+        low_res = kept.pop("low.png", None)
         assert (kept_key, kept) == (key, members)
-        if smaller is not None:
+        if low_res is not None:
             redrawn.append(index)
-            # Noised with α = 0.7, and drawn by a network that knows nothing: nothing like the picture is left.
-            drawn = after[index].smaller
+            # Noised with α = 0.7, and drawn by a network that knows nothing: nothing like the image is left.
+            drawn = after[index].low_res
             assert drawn is not None
             assert not np.array_equal(drawn, pixels(index, SIDE // 2))
     assert 0 < len(redrawn) < COUNT

@@ -21,7 +21,7 @@ LINE, GAP, CELL = 20, 4, 128
 
 @pytest.fixture(scope="module")
 def large(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shards with pictures of 32 pixels, noise in the place of their colors."""
+    """The shards with images of 32 pixels, noise in the place of their colors."""
     folder, random = tmp_path_factory.mktemp("large"), np.random.default_rng(0)
     for path in data.iterdir():
         with tarfile.open(path) as small, tarfile.open(folder / path.name, "w") as shard:
@@ -127,7 +127,7 @@ def test_curves_go_on_where_a_run_that_is_killed_goes_on(
 
 
 @pytest.mark.parametrize(("changed", "columns"), [({}, 6), ({"crop": 16, "neighbors": 0}, 3)])
-def test_super_resolution_draws_from_the_true_smaller_picture(
+def test_super_resolution_draws_from_the_true_smaller_image(
     small: Path, large: Path, tmp_path: Path, changed: dict[str, Any], columns: int
 ) -> None:
     """Whole, with two neighbors and without; and as crops, by a run that is given no neighbors."""
@@ -136,10 +136,10 @@ def test_super_resolution_draws_from_the_true_smaller_picture(
     assert pixels(sheet).shape == (LINE + 7 * (CELL + LINE + GAP), columns * (CELL + GAP) - GAP, 3)
     side = config.crop or 32
     for row in range(7):
-        target, smaller, drawn = (cell(sheet, row, column) for column in (0, 1, columns - 1))
+        target, low_res, drawn = (cell(sheet, row, column) for column in (0, 1, columns - 1))
         scale = CELL // side
         target = target[::scale, ::scale].astype(float)
         means = target.reshape(side // 2, 2, side // 2, 2, 3).mean(axis=(1, 3))
-        np.testing.assert_allclose(smaller[:: 2 * scale, :: 2 * scale], means, atol=0.51)
-        # What begins as zero predicts the smaller picture, enlarged: after four steps it is still near.
-        np.testing.assert_allclose(drawn.mean(axis=(0, 1)), smaller.mean(axis=(0, 1)), atol=16)
+        np.testing.assert_allclose(low_res[:: 2 * scale, :: 2 * scale], means, atol=0.51)
+        # What begins as zero predicts the smaller image, enlarged: after four steps it is still near.
+        np.testing.assert_allclose(drawn.mean(axis=(0, 1)), low_res.mean(axis=(0, 1)), atol=16)

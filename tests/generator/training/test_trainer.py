@@ -39,10 +39,10 @@ def test_samples_are_read_with_their_neighbors_in_order(data: Path) -> None:
     source = ShardSource(data)
     assert len(source) == 7
     sample = source[5]  # number 2 of the second shard
-    assert sample.text == "a kea number 2"
-    assert sample.picture[3, 4].tolist() == [2, 100, 200]
-    assert [one.text for one in sample.neighbors] == ["a kea", "another kea"]
-    assert [one.picture[0, 0].tolist() for one in sample.neighbors] == [[2, 0, 0], [0, 2, 0]]
+    assert sample.caption == "a kea number 2"
+    assert sample.image[3, 4].tolist() == [2, 100, 200]
+    assert [one.caption for one in sample.neighbors] == ["a kea", "another kea"]
+    assert [one.image[0, 0].tolist() for one in sample.neighbors] == [[2, 0, 0], [0, 2, 0]]
 
 
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:

@@ -270,12 +270,12 @@ def test_retrieval_starts_as_the_identity(tmp_path: Path) -> None:
 
 
 def test_a_run_begins_by_scoring_and_drawing_what_the_imported_network_does(tmp_path: Path) -> None:
-    """With neighbors that are there, bit for bit; on smaller pictures than its own."""
+    """With neighbors that are there, bit for bit; on smaller images than its own."""
     write(tmp_path / "I", made_up(tmp_path / "I", SMALL_I))
     rows, k, side = 2, 2, 8
     random = np.random.default_rng(0)
 
-    def pictures(*shape: int) -> jax.Array:
+    def images(*shape: int) -> jax.Array:
         return jnp.asarray(random.standard_normal((*shape, side, side, 3)), jnp.float32)
 
     def text(count: int) -> Text:
@@ -288,7 +288,7 @@ def test_a_run_begins_by_scoring_and_drawing_what_the_imported_network_does(tmp_
     )
     batch = Batch(seen, prompts, near, neighbor_text, there, empty)
     level = jnp.asarray([0.2, 0.9])
-    draws = Draws(level, pictures(rows), level, pictures(rows), jnp.asarray([True, False]), there)
+    draws = Draws(level, images(rows), level, images(rows), jnp.asarray([True, False]), there)
     keys = jax.random.split(jax.random.key(0), rows)
     results = []
     for retrieval in (False, True):

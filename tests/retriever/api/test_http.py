@@ -15,32 +15,32 @@ from PIL import Image
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
-from reimagen_retriever.build import build
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
-from reimagen_retriever.serving import Service
+from reimagen_retriever.server import RetrieverServer
 from reimagen_retriever.settings import Settings
 
 CAPTIONS = {"fox": "a red fox", "birds/kea.1": "a kea", "birds/kea 2?#%": "a kea", "../leopard": "a snow leopard"}
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The pictures by their ids, in a source beside the base."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The images by their ids, in a source beside the base."""
     folder = tmp_path_factory.mktemp("source")
-    return {identifier: _picture(folder / f"{number}.png", number) for number, identifier in enumerate(CAPTIONS)}
+    return {identifier: _image(folder / f"{number}.png", number) for number, identifier in enumerate(CAPTIONS)}
 
 
-def _picture(file: Path, number: int) -> bytes:
+def _image(file: Path, number: int) -> bytes:
     Image.new("RGB", (20, 10 + number), (0, 60 * number % 256, 128)).save(file)
     return file.read_bytes()
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, pictures: dict[str, bytes]) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, images: dict[str, bytes]) -> Path:
     folder = tmp_path_factory.mktemp("base")
     rows = ["image,caption,id,license"]
     for number, (identifier, caption) in enumerate(CAPTIONS.items()):
-        (folder / f"{number}.png").write_bytes(pictures[identifier])
+        (folder / f"{number}.png").write_bytes(images[identifier])
         rows.append(f"{number}.png,{caption},{identifier},MIT")
     (folder / "captions.csv").write_text("\n".join(rows))
     build(open_source(folder), folder / "kb")
@@ -54,36 +54,36 @@ def redis_server() -> Iterator[LocalRedis]:
 
 
 @pytest.fixture(scope="module")
-def service(base: Path, redis_server: LocalRedis) -> Iterator[Service]:
+def service(base: Path, redis_server: LocalRedis) -> Iterator[RetrieverServer]:
     settings = Settings(
         knowledge_base=base,
-        address="127.0.0.1:0",
+        grpc="127.0.0.1:0",
         http="127.0.0.1:0",
         redis_url=redis_server.url,
-        workers=1,
+        concurrent_calls=1,
     )
-    service = Service(settings)
+    service = RetrieverServer(settings)
     service.start()
     yield service
     service.stop(0)
 
 
 @pytest.fixture(scope="module")
-def rest(service: Service) -> Iterator[httpx.Client]:
+def rest(service: RetrieverServer) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"http://{service.addresses['http']}", timeout=60) as client:
         yield client
 
 
-def test_a_search_answers_with_links_that_lead_to_the_pictures(rest: httpx.Client, pictures: dict[str, bytes]) -> None:
+def test_a_search_answers_with_links_that_lead_to_the_images(rest: httpx.Client, images: dict[str, bytes]) -> None:
     answer = rest.get("/v1/search", params={"query": "a kea on a roof", "k": 16}).json()
     found = answer["neighbors"]
-    assert {(one["id"], one["text"], one["license"]) for one in found} == {
+    assert {(one["id"], one["caption"], one["license"]) for one in found} == {
         ("birds/kea.1", "a kea", "MIT"),
         ("birds/kea 2?#%", "a kea", "MIT"),
     }
     assert [one["rank"] for one in found] == [1, 2]
     for one in found:
-        assert httpx.get(one["url"]).content == pictures[one["id"]]
+        assert httpx.get(one["url"]).content == images[one["id"]]
     again = rest.post("/v1/search", json={"query": "a kea on a roof", "k": 16}).json()
     assert (again.pop("cached"), answer.pop("cached")) == (True, False)
     assert again == answer
@@ -91,10 +91,10 @@ def test_a_search_answers_with_links_that_lead_to_the_pictures(rest: httpx.Clien
 
 def test_per_entity_and_minimum_score_are_passed_on(rest: httpx.Client) -> None:
     both = rest.get("/v1/search", params={"query": "a red fox and a kea", "k": 2, "per_entity": True}).json()
-    assert {one["text"] for one in both["neighbors"]} == {"a red fox", "a kea"}
+    assert {one["caption"] for one in both["neighbors"]} == {"a red fox", "a kea"}
     missed = rest.post("/v1/search", json={"query": "a kea", "minimum_score": 1000}).json()
     assert (missed["neighbors"], missed["nothing_found"]["field"]) == ([], "minimum_score")
-    assert missed["nothing_found"]["nearest"]["text"] == "a kea"
+    assert missed["nothing_found"]["nearest"]["caption"] == "a kea"
 
 
 def test_relevance_is_a_field_and_explained(rest: httpx.Client) -> None:
@@ -166,25 +166,25 @@ def test_head_is_answered_as_get_without_the_body(rest: httpx.Client, path: str)
 
 
 @pytest.mark.parametrize("identifier", CAPTIONS)
-def test_a_pair_is_read_whatever_its_id_holds(rest: httpx.Client, pictures: dict[str, bytes], identifier: str) -> None:
+def test_a_pair_is_read_whatever_its_id_holds(rest: httpx.Client, images: dict[str, bytes], identifier: str) -> None:
     address = f"/v1/pairs/{quote(identifier, safe='')}"
     pair = rest.get(address).json()
-    assert (pair["id"], pair["text"], pair["media_type"], pair["width"]) == (
+    assert (pair["id"], pair["caption"], pair["media_type"], pair["width"]) == (
         identifier,
         CAPTIONS[identifier],
         "image/png",
         20,
     )
-    picture = rest.get(f"{address}/image")
-    assert (picture.content, picture.headers["content-type"]) == (pictures[identifier], "image/png")
-    digest = hashlib.sha256(picture.content).hexdigest()
-    assert (pair["sha256"], picture.headers["etag"]) == (digest, f'"{digest}"')
+    image = rest.get(f"{address}/image")
+    assert (image.content, image.headers["content-type"]) == (images[identifier], "image/png")
+    digest = hashlib.sha256(image.content).hexdigest()
+    assert (pair["sha256"], image.headers["etag"]) == (digest, f'"{digest}"')
     for tags in (f'"{digest}"', f'"other", W/"{digest}"'):
         assert rest.get(f"{address}/image", headers={"if-none-match": tags}).status_code == 304
     assert rest.get(f"{address}/image", headers={"if-none-match": '"other"'}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["no-such-pair", "no-such-pair/image", "%ED%A0%80", "x" * 600, "%00"])
+@pytest.mark.parametrize("path", ["no-such-pair", "no-such-pair/image", "%ED%A0%80", "x" * 600, "%00", "%0A", "fox%0A"])
 def test_a_pair_that_is_not_there(rest: httpx.Client, path: str) -> None:
     answer = rest.get(f"/v1/pairs/{path}")
     assert answer.status_code == (400 if len(path) > 512 else 404)
@@ -227,24 +227,24 @@ def test_a_body_too_large_is_refused_before_it_is_read(rest: httpx.Client) -> No
     connection.close()
 
 
-def files(*pictures: bytes) -> list[tuple[str, tuple[str, bytes]]]:
-    return [("image", ("picture.png", picture)) for picture in pictures]
+def files(*images: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("image", ("image.png", image)) for image in images]
 
 
 def test_pairs_are_added_replaced_and_removed(rest: httpx.Client, tmp_path: Path) -> None:
-    one, two = (_picture(tmp_path / "picture.png", number) for number in (100, 101))
+    one, two = (_image(tmp_path / "image.png", number) for number in (100, 101))
     query = {"query": "an okapi", "k": "16"}
     assert rest.get("/v1/search", params=query).json()["neighbors"] == []
-    data = {"text": ["an okapi", "a second okapi"], "id": ["zoo/okapi.1", "zoo/okapi.2"], "license": "MIT"}
+    data = {"caption": ["an okapi", "a second okapi"], "id": ["zoo/okapi.1", "zoo/okapi.2"], "license": "MIT"}
     first = rest.post("/v1/pairs", files=files(one, two), data=data).json()
     assert (first["ids"], first["added"], first["rejected"]) == (data["id"], 2, [])
     found = rest.get("/v1/search", params=query).json()
-    assert found["generation"] == first["generation"]
+    assert found["revision"] == first["revision"]
     assert [pair["id"] for pair in found["neighbors"]] == data["id"]
     assert {pair["license"] for pair in found["neighbors"]} == {"MIT"}
     again = rest.post("/v1/pairs", files=files(one, two), data=data).json()
     assert (again["added"], again["unchanged"]) == (0, 2)
-    swapped = rest.post("/v1/pairs", files=files(two), data={"text": "an okapi", "id": "zoo/okapi.1"}).json()
+    swapped = rest.post("/v1/pairs", files=files(two), data={"caption": "an okapi", "id": "zoo/okapi.1"}).json()
     assert (swapped["updated"], rest.get("/v1/pairs/zoo/okapi.1/image").content) == (1, two)
     for identifier in data["id"]:
         assert rest.delete(f"/v1/pairs/{identifier}").json()["removed"] == 1
@@ -254,35 +254,35 @@ def test_pairs_are_added_replaced_and_removed(rest: httpx.Client, tmp_path: Path
     assert rest.get("/v1/pairs/zoo/okapi.1").status_code == 404
 
 
-def test_a_pair_without_an_id_is_named_after_its_picture(rest: httpx.Client, tmp_path: Path) -> None:
-    picture = _picture(tmp_path / "picture.png", 102)
-    name = hashlib.sha256(picture).hexdigest()[:32]
-    assert rest.post("/v1/pairs", files=files(picture), data={"text": "a tapir"}).json()["ids"] == [name]
-    assert rest.get(f"/v1/pairs/{name}").json()["text"] == "a tapir"
+def test_a_pair_without_an_id_is_named_after_its_image(rest: httpx.Client, tmp_path: Path) -> None:
+    image = _image(tmp_path / "image.png", 102)
+    name = hashlib.sha256(image).hexdigest()[:32]
+    assert rest.post("/v1/pairs", files=files(image), data={"caption": "a tapir"}).json()["ids"] == [name]
+    assert rest.get(f"/v1/pairs/{name}").json()["caption"] == "a tapir"
     assert rest.delete(f"/v1/pairs/{name}").status_code == 200
 
 
 def test_of_several_pairs_those_that_can_be_are_taken(rest: httpx.Client, tmp_path: Path) -> None:
-    picture = _picture(tmp_path / "picture.png", 103)
-    data = {"text": ["a dik-dik", "a broken one"], "id": ["dik-dik", "broken"]}
-    answer = rest.post("/v1/pairs", files=files(picture, b"no picture"), data=data)
+    image = _image(tmp_path / "image.png", 103)
+    data = {"caption": ["a dik-dik", "a broken one"], "id": ["dik-dik", "broken"]}
+    answer = rest.post("/v1/pairs", files=files(image, b"no image"), data=data)
     assert (answer.status_code, answer.json()["added"]) == (200, 1)
     (rejected,) = answer.json()["rejected"]
-    assert (rejected["place"], rejected["reason"]) == ("image[1]", "broken picture")
+    assert (rejected["location"], rejected["reason"]) == ("image[1]", "broken image")
     assert rest.delete("/v1/pairs/dik-dik").status_code == 200
 
 
 @pytest.mark.parametrize(
     ("data", "content", "field"),
     [
-        ({"text": "a kudu"}, [], "image"),
-        ({}, [b"x"], "text"),
-        ({"text": ["a kudu", "another"]}, [b"x"], "text"),
-        ({"text": "a kudu", "id": ["a", "b"]}, [b"x"], "id"),
-        ({"text": "a kudu", "tag": "x"}, [b"x"], "tag"),
-        ({"text": "a kudu"}, [b"x"], "image[0]"),
-        ({"text": "a kudu"}, [b""], "image[0]"),
-        ({"text": "a kudu", "id": "a\x00b"}, [b"x"], "image[0]"),
+        ({"caption": "a kudu"}, [], "image"),
+        ({}, [b"x"], "caption"),
+        ({"caption": ["a kudu", "another"]}, [b"x"], "caption"),
+        ({"caption": "a kudu", "id": ["a", "b"]}, [b"x"], "id"),
+        ({"caption": "a kudu", "tag": "x"}, [b"x"], "tag"),
+        ({"caption": "a kudu"}, [b"x"], "image[0]"),
+        ({"caption": "a kudu"}, [b""], "image[0]"),
+        ({"caption": "a kudu", "id": "a\x00b"}, [b"x"], "image[0]"),
     ],
 )
 def test_pairs_that_cannot_be_added_are_refused_by_their_field(
@@ -293,13 +293,13 @@ def test_pairs_that_cannot_be_added_are_refused_by_their_field(
 
 
 def test_pages_of_other_sites_change_nothing(rest: httpx.Client, tmp_path: Path) -> None:
-    picture = _picture(tmp_path / "picture.png", 104)
+    image = _image(tmp_path / "image.png", 104)
     evil = {"origin": "https://example.org"}
-    assert rest.post("/v1/pairs", files=files(picture), data={"text": "an ibex"}, headers=evil).status_code == 403
+    assert rest.post("/v1/pairs", files=files(image), data={"caption": "an ibex"}, headers=evil).status_code == 403
     assert rest.delete("/v1/pairs/fox", headers=evil).status_code == 403
     assert rest.get("/v1/pairs/fox", headers=evil).status_code == 200
     own = {"origin": str(rest.base_url).rstrip("/")}
-    added = rest.post("/v1/pairs", files=files(picture), data={"text": "an ibex", "id": "ibex"}, headers=own)
+    added = rest.post("/v1/pairs", files=files(image), data={"caption": "an ibex", "id": "ibex"}, headers=own)
     assert added.status_code == 200
     assert rest.delete("/v1/pairs/ibex", headers=own).status_code == 200
 
@@ -363,8 +363,8 @@ def test_a_search_is_narrowed_and_explained_by_its_fields(rest: httpx.Client) ->
         assert (refused.status_code, refused.json()["field"]) == (400, field)
 
 
-def test_a_search_over_grpc_is_too(service: Service) -> None:
-    with grpc.insecure_channel(service.addresses["address"]) as channel:
+def test_a_search_over_grpc_is_too(service: RetrieverServer) -> None:
+    with grpc.insecure_channel(service.addresses["grpc"]) as channel:
         stub = RetrievalStub(channel)
         filters = pb.Filters(exclude_ids=["birds/kea.1"], licenses=["MIT"], minimum_side=10)
         asked = pb.SearchRequest(query="kea, kea", k=4, filters=filters, explain=True)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reimagen_retriever.index.analysis import Analysis, Analyzer, Language
+from reimagen_retriever.index.analysis import Analyzer, lucene_analyzer
 from reimagen_retriever.index.jvm import java_class
+from reimagen_retriever.knowledge_base.analysis import Analysis, Language
 
 WORDS = ["the panda's", "l'ours", "3.14,15", "Foxes", "can't", "a_b.c:d", "x" * 300, "running", "\x1f", "été"]
 
@@ -18,7 +19,7 @@ def analyzer(language: Language) -> Analyzer:
 
 @cache
 def java_analyzer(language: Language) -> object:
-    return Analysis(language=language).analyzer()
+    return lucene_analyzer(language)
 
 
 @pytest.mark.parametrize("language", get_args(Language))

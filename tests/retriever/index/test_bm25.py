@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
@@ -32,7 +32,7 @@ def texts() -> list[str]:
 def stored(identifier: str, text: str) -> StoredPair:
     return StoredPair(
         id=identifier,
-        contents=text,
+        caption=text,
         shard="00000.tar",
         offset=0,
         length=1,
@@ -107,7 +107,7 @@ def test_scores_are_bm25(index: BM25Index) -> None:
 
 def test_equal_scores_come_in_the_order_of_the_ids(index: BM25Index) -> None:
     hits = index.search("golden kea", STYLES, 0, "any")
-    assert {hit.pair.contents for hit in hits} == {"a golden kea"}
+    assert {hit.pair.caption for hit in hits} == {"a golden kea"}
     assert [hit.pair.id for hit in hits] == sorted(hit.pair.id for hit in hits)
     assert len({hit.score for hit in hits}) == 1
 
@@ -131,7 +131,7 @@ def test_more_are_asked_for_than_there_are(index: BM25Index) -> None:
 )
 def test_a_query_is_words_and_nothing_else(index: BM25Index, query: str) -> None:
     assert {"golden", "kea"} <= set(index.terms(query))
-    assert any(hit.pair.contents == "a golden kea" for hit in index.search(query, 3, 0, "any"))
+    assert any(hit.pair.caption == "a golden kea" for hit in index.search(query, 3, 0, "any"))
 
 
 @pytest.mark.parametrize("query", ["", "the of and", "?!*", "unicorn", "\x00", "\udcff", "\U0001f600", "词"])
@@ -206,7 +206,7 @@ class TestRelevance:
     def test_neither_the_prompts_length_nor_the_captions_counts(
         self, things: BM25Index, prompt: str, first: str
     ) -> None:
-        assert things.search(prompt, 1, 0, "entity")[0].pair.contents.startswith(first)
+        assert things.search(prompt, 1, 0, "entity")[0].pair.caption.startswith(first)
 
     @pytest.mark.parametrize("prompt", ["a unicorn in the snow", "a grey sky dragon", "a spaceship made of ice", "a !"])
     def test_what_no_caption_names_is_not_found(self, things: BM25Index, prompt: str) -> None:
@@ -214,18 +214,18 @@ class TestRelevance:
 
     def test_plain_top_k_takes_whatever_shares_a_word(self, things: BM25Index) -> None:
         found = things.search("a hotel in a snowy meadow under the sky", 1, 0, "any")
-        assert [hit.pair.contents for hit in found] == ["an empty snowy meadow under a grey sky"]
+        assert [hit.pair.caption for hit in found] == ["an empty snowy meadow under a grey sky"]
 
     def test_a_phrase_is_named_by_all_of_its_words(self, things: BM25Index) -> None:
         found = things.search("a snow leopard on a rock", 16, 0, "phrase")
-        assert [hit.pair.contents for hit in found] == ["a snow leopard"]
+        assert [hit.pair.caption for hit in found] == ["a snow leopard"]
         assert len(things.search("a snow leopard on a rock", 16, 0, "entity")) == 2
 
 
 def test_a_pair_comes_back_as_it_went_in(tmp_path: Path) -> None:
     pair = StoredPair(
         id="an id/ü",
-        contents='a "café" \\ \U0001f600 词 with {"json": [1]}',
+        caption='a "café" \\ \U0001f600 词 with {"json": [1]}',
         shard="00007.tar",
         offset=2**40,
         length=2**22,
@@ -267,5 +267,5 @@ def test_few_pairs_are_kept_however_many_are_read(
 def test_a_text_that_looks_like_a_hit_is_a_text(tmp_path: Path) -> None:
     text = "a kea doc=7 score=NaN shardIndex=-1 fields=[9.0, {"
     index = BM25Index(write(tmp_path / "lucene", [stored("a", text), stored("b", f"{text} and more")]))
-    assert [hit.pair.contents for hit in index.search("kea", 2, 0, "any")] == [text, f"{text} and more"]
+    assert [hit.pair.caption for hit in index.search("kea", 2, 0, "any")] == [text, f"{text} and more"]
     index.close()

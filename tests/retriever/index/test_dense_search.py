@@ -22,7 +22,7 @@ MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
 
 PAIRS = 2_400
 THINGS = tuple(f"thing{number}" for number in range(40))
-EVERYTHING = Filters(keep_duplicates=True)
+NO_FILTER = Filters(keep_duplicates=True)
 
 
 @cache
@@ -32,7 +32,7 @@ def pairs() -> list[StoredPair]:
     return [
         StoredPair(
             id=f"{number:05d}",
-            contents=" ".join(rng.choice(THINGS, 4)),
+            caption=" ".join(rng.choice(THINGS, 4)),
             shard="00000.tar",
             offset=0,
             length=1,
@@ -70,7 +70,7 @@ def searcher(
     opened = Encoder(encoder)
     folder = tmp_path_factory.mktemp(request.param) / "vectors"
     writer = DenseWriter(folder, PAIRS, opened.dimension)
-    writer.add(opened.texts([pair.contents for pair in pairs()], "document"))
+    writer.add(opened.texts([pair.caption for pair in pairs()], "document"))
     writer.finish(request.param, [pair.id for pair in pairs()])
     vectors = Vectors(
         folder="vectors-0",
@@ -92,7 +92,7 @@ def opened(encoder: Path) -> Encoder:
 
 @pytest.fixture(scope="module")
 def all_vectors(opened: Encoder) -> np.ndarray:
-    return opened.texts([pair.contents for pair in pairs()], "document").astype(np.float16).astype(np.float32)
+    return opened.texts([pair.caption for pair in pairs()], "document").astype(np.float16).astype(np.float32)
 
 
 def passes(pair: StoredPair, filters: Filters) -> bool:
@@ -139,7 +139,7 @@ def test_it_finds_what_comparing_with_all_that_pass_does(
 
 
 def test_a_filter_that_nothing_near_passes_is_looked_for_among_all(searcher: DenseSearcher, bm25: BM25Index) -> None:
-    nearest = searcher.search("thing3", 500, -1.0, EVERYTHING)
+    nearest = searcher.search("thing3", 500, -1.0, NO_FILTER)
     rare = searcher.search("thing3", 16, -1.0, Filters(licenses=("RARE",), keep_duplicates=True))
     assert {hit.pair.id for hit in rare} == {pair.id for pair in pairs() if pair.license == "RARE"}
     assert rare[-1].score < nearest[-1].score
@@ -152,12 +152,12 @@ def test_a_filter_that_nothing_near_passes_is_looked_for_among_all(searcher: Den
 
 
 def test_hits_below_the_minimum_cosine_are_left_out(searcher: DenseSearcher) -> None:
-    cosines = [hit.score for hit in searcher.search("thing3 thing4", 16, -1.0, EVERYTHING)]
+    cosines = [hit.score for hit in searcher.search("thing3 thing4", 16, -1.0, NO_FILTER)]
     floor = cosines[7]
-    assert [hit.score for hit in searcher.search("thing3 thing4", 16, floor, EVERYTHING)] == [
+    assert [hit.score for hit in searcher.search("thing3 thing4", 16, floor, NO_FILTER)] == [
         cosine for cosine in cosines if cosine >= floor
     ]
-    assert searcher.search("thing3 thing4", 16, 1.01, EVERYTHING) == []
+    assert searcher.search("thing3 thing4", 16, 1.01, NO_FILTER) == []
 
 
 @settings(deadline=None, max_examples=20)

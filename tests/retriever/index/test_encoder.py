@@ -11,9 +11,9 @@ from PIL import Image
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.index.encoder import Encoder
-from reimagen_retriever.index.encoder_pixels import PictureInput
+from reimagen_retriever.index.encoder_pixels import ImageInput
 
-MakePicture = Callable[..., bytes]
+MakeImage = Callable[..., bytes]
 MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
 
 WORDS = {"dog": [1.0, 0.0, 0.0], "cat": [0.0, 1.0, 0.0], "red": [0.0, 0.0, 2.0]}
@@ -84,14 +84,14 @@ def test_any_texts_have_vectors_of_length_one(encoder: Encoder, texts: list[str]
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
 
 
-def test_the_two_towers_meet(clip_encoder: MakeEncoder, picture: MakePicture) -> None:
+def test_the_two_towers_meet(clip_encoder: MakeEncoder, image: MakeImage) -> None:
     encoder = Encoder(clip_encoder(COLORS))
-    assert encoder.pictures_too
+    assert encoder.images_too
     texts = encoder.texts(["red", "blue"], "query")
-    pictures = encoder.pictures([picture("red"), picture("blue", size=(90, 5), kind="JPEG"), picture("#0000ff")])
+    images = encoder.images([image("red"), image("blue", size=(90, 5), kind="JPEG"), image("#0000ff")])
     expected = np.array([[1, -1 / 3, -1 / 3], [-1 / 3, 1, 1]])
     # JPEG's blue is not quite blue.
-    assert texts @ pictures.T == pytest.approx(expected, abs=0.01)
+    assert texts @ images.T == pytest.approx(expected, abs=0.01)
 
 
 def test_the_digest_names_what_vectors_depend_on(sentence_encoder: MakeEncoder) -> None:
@@ -105,8 +105,8 @@ def test_the_digest_names_what_vectors_depend_on(sentence_encoder: MakeEncoder) 
     assert Encoder(one).digest != before
 
 
-class TestPictures:
-    def test_a_picture_is_resized_cut_and_scaled(self, picture: MakePicture) -> None:
+class TestImages:
+    def test_a_image_is_resized_cut_and_scaled(self, image: MakeImage) -> None:
         settings = {
             "size": 4,
             "do_center_crop": True,
@@ -114,7 +114,7 @@ class TestPictures:
             "image_mean": [0.5, 0, 0],
             "image_std": [0.5, 1, 2],
         }
-        pixels = PictureInput.of(settings, Path("settings")).pixels(picture("#ff8040", size=(40, 20)))
+        pixels = ImageInput.of(settings, Path("settings")).pixels(image("#ff8040", size=(40, 20)))
         assert pixels.shape == (3, 4, 4)
         assert pixels.reshape(3, -1).max(1).tolist() == pixels.reshape(3, -1).min(1).tolist()
         assert pixels[:, 0, 0].tolist() == pytest.approx([1, 128 / 255, 64 / 255 / 2])
@@ -130,12 +130,12 @@ class TestPictures:
             "do_normalize": False,
             "do_rescale": False,
         }
-        pixels = PictureInput.of(settings, Path("settings")).pixels(file.getvalue())
+        pixels = ImageInput.of(settings, Path("settings")).pixels(file.getvalue())
         assert pixels[0].tolist() == [[60, 90, 120, 150]] * 2
 
-    def test_without_a_cut_both_sides_are_as_told(self, picture: MakePicture) -> None:
+    def test_without_a_cut_both_sides_are_as_told(self, image: MakeImage) -> None:
         settings = {"size": {"height": 3, "width": 5}, "do_normalize": False}
-        assert PictureInput.of(settings, Path("settings")).pixels(picture()).shape == (3, 3, 5)
+        assert ImageInput.of(settings, Path("settings")).pixels(image()).shape == (3, 3, 5)
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -148,7 +148,7 @@ class TestPictures:
     )
     def test_settings_that_make_no_sense_are_refused(self, settings: dict[str, object], message: str) -> None:
         with pytest.raises(InvalidArgument) as caught:
-            PictureInput.of(settings, Path("here.json"))
+            ImageInput.of(settings, Path("here.json"))
         assert caught.value.message.startswith(message)
 
 
@@ -186,10 +186,10 @@ def test_a_model_of_both_in_one_is_refused(clip_encoder: MakeEncoder, folder: Pa
         Encoder(folder)
 
 
-def test_pictures_need_a_model_of_pictures(folder: Path, picture: MakePicture) -> None:
+def test_images_need_a_model_of_images(folder: Path, image: MakeImage) -> None:
     encoder = Encoder(folder)
-    assert not encoder.pictures_too
+    assert not encoder.images_too
     with pytest.raises(InvalidArgument, match=r"has no vision_model\.onnx"):
-        encoder.pictures([picture()])
+        encoder.images([image()])
     with pytest.raises(InvalidArgument, match="is not a folder"):
         Encoder(folder / "nowhere")

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reimagen_retriever.index.analysis import Analysis, Analyzer, Language
+from reimagen_retriever.index.analysis import Analyzer
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.entities import ThingReader
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.analysis import Analysis, Language
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 CAPTIONS = (
@@ -39,7 +40,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BM25Index]:
             writer.add(
                 StoredPair(
                     id=f"{number}",
-                    contents=caption,
+                    caption=caption,
                     shard="00000.tar",
                     offset=0,
                     length=1,
@@ -67,7 +68,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BM25Index]:
     ],
 )
 def test_a_prompt_finds_what_it_asks_for_and_not_its_place(index: BM25Index, prompt: str, caption: str) -> None:
-    assert [hit.pair.contents for hit in index.search(prompt, 8, 0, "entity")] == [caption]
+    assert [hit.pair.caption for hit in index.search(prompt, 8, 0, "entity")] == [caption]
 
 
 @pytest.mark.parametrize("prompt", ["a dragon on a hill at sunset", "a snow globe", "an old walrus", "a cat scarer"])

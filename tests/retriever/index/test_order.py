@@ -24,7 +24,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
                 writer.put(
                     StoredPair(
                         id=identifier,
-                        contents=text,
+                        caption=text,
                         shard="00000.tar",
                         offset=0,
                         length=1,
@@ -45,7 +45,7 @@ def test_the_first_hits_are_those_of_a_long_sorted_search(index: BM25Index, word
     order = [(-hit.score, hit.pair.id.encode()) for hit in everything]
     assert order == sorted(order)
     assert index.search(" ".join(words), k, 0, "any") == everything[:k]
-    named = [hit for hit in everything if words[-1] in hit.pair.contents.split()]
+    named = [hit for hit in everything if words[-1] in hit.pair.caption.split()]
     assert index.search(" ".join(words), k, 0, "entity") == named[:k]
 
 

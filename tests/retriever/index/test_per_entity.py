@@ -35,7 +35,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
             writer.add(
                 StoredPair(
                     id=f"{number:03d}",
-                    contents=text,
+                    caption=text,
                     shard="00000.tar",
                     offset=0,
                     length=1,
@@ -51,7 +51,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
 
 @pytest.fixture(scope="module")
 def find(index: BM25Index) -> Find:
-    return lambda query, k: [hit.pair.contents for hit in index.search_per_entity(query, k, 0, "entity")]
+    return lambda query, k: [hit.pair.caption for hit in index.search_per_entity(query, k, 0, "entity")]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_each_of_two_things_is_found_once_and_then_twice(find: Find, query: str,
 
 def test_a_plain_search_finds_one_of_them_only(index: BM25Index) -> None:
     hits = index.search("a poodle and a macaw in the snow", 2, 0, "entity")
-    assert len({hit.pair.contents for hit in hits}) == 1
+    assert len({hit.pair.caption for hit in hits}) == 1
 
 
 def test_three_things_take_turns_until_there_are_no_more(find: Find) -> None:

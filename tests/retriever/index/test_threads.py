@@ -14,7 +14,7 @@ def write(folder: Path) -> Path:
             writer.add(
                 StoredPair(
                     id=f"{number:03d}",
-                    contents=" ".join(WORDS[(number * step) % len(WORDS)] for step in (1, 3, 5)) + f" thing{number}",
+                    caption=" ".join(WORDS[(number * step) % len(WORDS)] for step in (1, 3, 5)) + f" thing{number}",
                     shard="00000.tar",
                     offset=0,
                     length=1,

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from reimagen_common.errors import ReimagenError
-from reimagen_retriever.index.analysis import Analysis
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.jvm import in_java, start_jvm
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 WORDS = [
@@ -38,7 +38,7 @@ def write_as_pyserini_does(folder: Path, analysis: Analysis) -> None:
     options = ["-index", str(folder), "-storeRaw", "-language", analysis.language]
     indexer = LuceneIndexer(str(folder), args=options, threads=1)
     for pair in pairs():
-        pair = pair.model_copy(update={"contents": analysis.normalized(pair.contents)})
+        pair = pair.model_copy(update={"caption": analysis.normalized(pair.caption)})
         indexer.add_doc_raw(pair.model_dump_json())
     indexer.close()
 

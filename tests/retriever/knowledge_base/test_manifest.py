@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from reimagen_common.errors import InvalidArgument, NotFound
-from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp, read_manifest, write_manifest
 
 MANIFEST = Manifest(
     format_version=5,
-    generation="g",
+    revision="g",
     folder="data-00",
     created=datetime(2026, 1, 2, tzinfo=UTC),
     analysis=Analysis(),

@@ -7,23 +7,23 @@ from reimagen_retriever.knowledge_base.pair import (
     MAXIMUM_TEXT_CHARACTERS,
     RejectedError,
     StoredPair,
+    checked_caption,
     checked_id,
     checked_note,
-    checked_text,
 )
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_a_checked_text_is_one_clean_line_or_refused(text: str) -> None:
+def test_a_checked_caption_is_one_clean_line_or_refused(text: str) -> None:
     try:
-        checked = checked_text(text)
+        checked = checked_caption(text)
     except RejectedError:
         return
     assert checked == " ".join(text.split())
     assert checked.encode()
     assert checked.isprintable() or all(ord(character) > 127 for character in checked if not character.isprintable())
-    assert checked_text(checked) == checked
+    assert checked_caption(checked) == checked
 
 
 @settings(deadline=None)
@@ -31,30 +31,30 @@ def test_a_checked_text_is_one_clean_line_or_refused(text: str) -> None:
 def test_words_survive_the_check(text: str) -> None:
     words = text.split()
     if any(character.isalnum() for character in text):
-        assert checked_text(text).split() == words
+        assert checked_caption(text).split() == words
 
 
 @pytest.mark.parametrize("text", ["\U0001f41d", "\u2602\ufe0f", "\U0001f469\u200d\U0001f33e", "\U0001f1f3\U0001f1ff"])
 def test_a_caption_may_be_an_emoji(text: str) -> None:
-    assert checked_text(f" {text} ") == text
+    assert checked_caption(f" {text} ") == text
 
 
 @pytest.mark.parametrize("text", ["", "   \n\t", "!?...", "\u3000", "\u200b\ufe0f", "\u3164"])
 def test_a_caption_without_a_word_is_empty(text: str) -> None:
     with pytest.raises(RejectedError, match="empty caption"):
-        checked_text(text)
+        checked_caption(text)
 
 
 @pytest.mark.parametrize("text", ["a red\x00panda", "a red \ud83d panda", "a\x7fb"])
 def test_characters_that_are_no_text_are_refused_by_their_number(text: str) -> None:
     with pytest.raises(RejectedError, match=r"caption holds U\+(0000|D83D|007F)"):
-        checked_text(text)
+        checked_caption(text)
 
 
 def test_the_length_limits_are_exact() -> None:
-    assert checked_text("x" * MAXIMUM_TEXT_CHARACTERS)
+    assert checked_caption("x" * MAXIMUM_TEXT_CHARACTERS)
     with pytest.raises(RejectedError, match="10,001 characters, at most 10,000"):
-        checked_text("x" * (MAXIMUM_TEXT_CHARACTERS + 1))
+        checked_caption("x" * (MAXIMUM_TEXT_CHARACTERS + 1))
     assert checked_id("é" * (MAXIMUM_ID_BYTES // 2))
     with pytest.raises(RejectedError, match="bad id"):
         checked_id("é" * (MAXIMUM_ID_BYTES // 2) + "x")
@@ -86,7 +86,7 @@ def test_an_empty_source_or_license_means_unknown() -> None:
 def test_a_stored_pair_survives_json(text: str, offset: int, length: int) -> None:
     pair = StoredPair(
         id=text,
-        contents=text,
+        caption=text,
         shard="00000.tar",
         offset=offset,
         length=length,

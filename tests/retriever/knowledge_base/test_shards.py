@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.image import ImageFacts
 from reimagen_retriever.knowledge_base.pair import SourcePair
-from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import ImageStore, Shard, ShardWriter
 
-FACTS = PictureFacts("image/webp", 3, 2)
+FACTS = ImageFacts("image/webp", 3, 2)
 
 
 def pair(number: int, image: bytes) -> SourcePair:
@@ -82,7 +82,7 @@ def test_a_shard_cut_off_after_it_was_opened_is_told(tmp_path: Path) -> None:
         stored = writer.add(pair(0, b"first"), FACTS)
     store = ImageStore(tmp_path / "shards", writer.shards)
     (tmp_path / "shards" / "00000.tar").write_bytes(b"")
-    with pytest.raises(DamagedError, match="ends within the picture of id 0"):
+    with pytest.raises(DamagedError, match="ends within the image of id 0"):
         store.read(stored)
     store.close()
 

@@ -13,23 +13,23 @@ import pytest
 from PIL import Image
 
 from reimagen.v1 import retrieval_pb2 as pb
-from reimagen_retriever.upkeep.verify import verify
+from reimagen_retriever.maintenance.verify import verify
 
 MakeBase = Callable[..., Path]
-MakePicture = Callable[..., bytes]
+MakeImage = Callable[..., bytes]
 Serve = Callable[..., AbstractContextManager[Any]]
 
 MEGABYTE = 1024 * 1024
 
 
 def noise(tmp_path: Path) -> bytes:
-    """A picture's file of about 3 MB."""
+    """An image's file of about 3 MB."""
     Image.frombytes("RGB", (1_000, 1_000), os.urandom(3_000_000)).save(tmp_path / "noise.png")
     return (tmp_path / "noise.png").read_bytes()
 
 
 def add(service: Any, identifier: str, text: str, image: bytes) -> Any:
-    return service.stub.AddPairs(iter([pb.AddPairsRequest(id=identifier, text=text, image=image)]))
+    return service.stub.AddPairs(iter([pb.AddPairsRequest(id=identifier, caption=text, image=image)]))
 
 
 def ids(service: Any, query: str) -> list[str]:
@@ -58,18 +58,18 @@ def files_of_at_most(service: Any, size: int) -> Iterator[None]:
 
 
 def test_without_room_changes_are_refused_until_there_is_room(
-    tmp_path: Path, base: MakeBase, picture: MakePicture, serve: Serve
+    tmp_path: Path, base: MakeBase, picture: MakeImage, serve: Serve
 ) -> None:
     folder, image = base({"a": "a fox"}), noise(tmp_path)
     with serve(folder) as service:
         add(service, "small", "a kea", picture())
-        generation = service.stub.Describe(pb.DescribeRequest()).generation
+        revision = service.stub.Describe(pb.DescribeRequest()).revision
         with files_of_at_most(service, MEGABYTE):
             for _ in range(2):
                 told = refusal(service, "large", "a large hotel", image)
                 assert told == f"cannot write to {folder}: File too large; nothing was changed"
                 assert (ids(service, "a hotel"), ids(service, "a kea"), ids(service, "a fox")) == ([], ["small"], ["a"])
-            assert service.stub.Describe(pb.DescribeRequest()).generation == generation
+            assert service.stub.Describe(pb.DescribeRequest()).revision == revision
             assert verify(folder)[1] == []
             # What there is room for is taken.
             assert service.stub.DeletePairs(pb.DeletePairsRequest(ids=["small"])).removed == 1
@@ -97,7 +97,7 @@ OBEYING_WRITE_BITS = (
 
 @pytest.mark.parametrize("files_too", [True, False])
 def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
-    base: MakeBase, picture: MakePicture, serve: Serve, files_too: bool
+    base: MakeBase, picture: MakeImage, serve: Serve, files_too: bool
 ) -> None:
     folder = base({"a": "a fox"})
     paths = [folder, *folder.rglob("*")]
@@ -120,9 +120,9 @@ def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
     assert verify(folder)[1] == []
 
 
-def test_a_stream_that_breaks_off_can_be_sent_again(base: MakeBase, picture: MakePicture, serve: Serve) -> None:
+def test_a_stream_that_breaks_off_can_be_sent_again(base: MakeBase, picture: MakeImage, serve: Serve) -> None:
     folder = base({"a": "a fox"})
-    requests = [pb.AddPairsRequest(id=f"{number}", text="a kea", image=picture()) for number in range(600)]
+    requests = [pb.AddPairsRequest(id=f"{number}", caption="a kea", image=picture()) for number in range(600)]
 
     def broken_off() -> Iterator[pb.AddPairsRequest]:
         yield from requests[:400]
@@ -135,9 +135,9 @@ def test_a_stream_that_breaks_off_can_be_sent_again(base: MakeBase, picture: Mak
         assert answer.added + answer.unchanged == 600
         assert answer.updated == 0
         again = service.stub.AddPairs(iter(requests))
-        assert (again.added, again.unchanged, again.generation) == (0, 600, answer.generation)
-        rejecting = service.stub.AddPairs(iter([pb.AddPairsRequest(id="x", text="a kea", image=b"GIF89a")]))
-        assert [(each.place, each.reason) for each in rejecting.rejections] == [("pairs[0]", "broken picture")]
+        assert (again.added, again.unchanged, again.revision) == (0, 600, answer.revision)
+        rejecting = service.stub.AddPairs(iter([pb.AddPairsRequest(id="x", caption="a kea", image=b"GIF89a")]))
+        assert [(each.location, each.reason) for each in rejecting.rejections] == [("pairs[0]", "broken image")]
         assert rejecting.rejected == 1
         assert "unexpected failure" not in service.log.read_text()
     assert verify(folder)[1] == []

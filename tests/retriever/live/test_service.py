@@ -11,17 +11,17 @@ import pytest
 from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
 from reimagen_common.local_redis import LocalRedis
 from reimagen_retriever.cache import AnswerCache
-from reimagen_retriever.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.queue import WriteQueue, _Asked
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated, Put, Remove
 from reimagen_retriever.search import Search
-from reimagen_retriever.service import Added, Retriever
+from reimagen_retriever.service import Added, RetrievalService
 
 MakeBase = Callable[..., Path]
-MakePicture = Callable[..., bytes]
+MakeImage = Callable[..., bytes]
 SECONDS = 60
 
 
@@ -32,11 +32,11 @@ def redis_server() -> Iterator[LocalRedis]:
 
 
 @pytest.fixture
-def opened(redis_server: LocalRedis) -> Iterator[Callable[[Path], Retriever]]:
-    retrievers: list[Retriever] = []
+def opened(redis_server: LocalRedis) -> Iterator[Callable[[Path], RetrievalService]]:
+    retrievers: list[RetrievalService] = []
 
-    def make(folder: Path) -> Retriever:
-        retriever = Retriever(folder, AnswerCache(redis_server.url, 100), relevance="entity")
+    def make(folder: Path) -> RetrievalService:
+        retriever = RetrievalService(folder, AnswerCache(redis_server.url, 100), relevance="entity")
         retriever.open("127.0.0.1:7")
         retrievers.append(retriever)
         return retriever
@@ -46,7 +46,7 @@ def opened(redis_server: LocalRedis) -> Iterator[Callable[[Path], Retriever]]:
         retriever.close()
 
 
-Opened = Callable[[Path], Retriever]
+Opened = Callable[[Path], RetrievalService]
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -56,12 +56,12 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ids(retriever: Retriever, query: str, k: int = 16) -> list[str]:
+def ids(retriever: RetrievalService, query: str, k: int = 16) -> list[str]:
     return [found.pair.id for found in retriever.search(Search(query, k)).neighbors]
 
 
 def test_what_was_acknowledged_is_found_and_what_was_removed_is_not(
-    base: MakeBase, opened: Opened, picture: MakePicture
+    base: MakeBase, opened: Opened, picture: MakeImage
 ) -> None:
     serving = opened(base({"a": "a fox"}))
     before = serving.search(Search("a kea"))
@@ -71,24 +71,24 @@ def test_what_was_acknowledged_is_found_and_what_was_removed_is_not(
     assert (added.added, added.updated, added.unchanged, added.rejected_count) == (1, 0, 0, 0)
     answer = serving.search(Search("a kea"))
     assert not answer.cached
-    assert answer.generation == added.generation != before.generation
+    assert answer.revision == added.revision != before.revision
     (found,) = answer.neighbors
     assert (found.pair.id, found.pair.source, found.pair.license, found.image) == ("k", "me", "MIT", image)
     assert serving.describe().manifest.licenses == {"": 1, "MIT": 1}
     updated = serving.add_pairs([SourcePair("pairs[0]", "k", "a hotel", image)])
     assert (updated.added, updated.updated) == (0, 1)
     assert (ids(serving, "a kea"), ids(serving, "a hotel")) == ([], ["k"])
-    assert serving.get_pair("k").pair.contents == "a hotel"
+    assert serving.get_pair("k").pair.caption == "a hotel"
     deleted = serving.delete_pairs(["k", "nobody", "k"])
     assert (deleted.removed, deleted.unknown) == (1, ["nobody"])
-    assert serving.search(Search("a hotel")).generation == deleted.generation
+    assert serving.search(Search("a hotel")).revision == deleted.revision
     assert ids(serving, "a hotel") == []
     with pytest.raises(NotFound):
         serving.get_pair("k")
 
 
 def test_what_cannot_be_taken_is_told_by_place_and_the_rest_is_taken(
-    base: MakeBase, opened: Opened, picture: MakePicture
+    base: MakeBase, opened: Opened, picture: MakeImage
 ) -> None:
     serving = opened(base({"a": "a fox"}))
     image = picture()
@@ -100,27 +100,27 @@ def test_what_cannot_be_taken_is_told_by_place_and_the_rest_is_taken(
             SourcePair("pairs[3]", "d", "a kea", image),
             SourcePair("pairs[4]", "d", "another kea", image),
             SourcePair("pairs[5]", "e", "a kea", image, unsafe=1.5),
-            Rejected("pairs[6]", "no picture"),
+            Rejected("pairs[6]", "no image"),
         ]
     )
     assert added.added == 1
-    assert [(each.place, each.reason) for each in added.rejected] == [
+    assert [(each.location, each.reason) for each in added.rejected] == [
         ("pairs[0]", "bad id"),
         ("pairs[1]", "bad characters"),
-        ("pairs[2]", "broken picture"),
+        ("pairs[2]", "broken image"),
         ("pairs[4]", "duplicate id"),
         ("pairs[5]", "bad number"),
-        ("pairs[6]", "no picture"),
+        ("pairs[6]", "no image"),
     ]
     assert added.rejected_count == 6
     assert ids(serving, "a kea") == ["d"]
 
 
-def test_nothing_to_add_is_no_error_and_no_new_generation(base: MakeBase, opened: Opened) -> None:
+def test_nothing_to_add_is_no_error_and_no_new_revision(base: MakeBase, opened: Opened) -> None:
     serving = opened(base({"a": "a fox"}))
-    generation = serving.describe().manifest.generation
-    assert serving.add_pairs([]) == Added(0, 0, 0, [], 0, generation)
-    assert serving.delete_pairs(["b"]).generation == generation
+    revision = serving.describe().manifest.revision
+    assert serving.add_pairs([]) == Added(0, 0, 0, [], 0, revision)
+    assert serving.delete_pairs(["b"]).revision == revision
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_ids_that_cannot_be_are_refused(base: MakeBase, opened: Opened, wrong: l
 
 
 def test_another_process_serving_the_same_folder_sees_it_too(
-    base: MakeBase, opened: Opened, picture: MakePicture
+    base: MakeBase, opened: Opened, picture: MakeImage
 ) -> None:
     folder = base({"a": "a fox"})
     writing, following = opened(folder), opened(folder)
@@ -148,7 +148,7 @@ def test_another_process_serving_the_same_folder_sees_it_too(
 
 
 def test_a_commit_whose_writer_was_killed_at_once_is_seen_too(
-    base: MakeBase, opened: Opened, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, opened: Opened, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = base({"a": "a fox"})
     following = opened(folder)
@@ -159,7 +159,7 @@ def test_a_commit_whose_writer_was_killed_at_once_is_seen_too(
 
 
 def test_while_the_service_writes_others_are_told_where_to_ask(
-    base: MakeBase, opened: Opened, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, opened: Opened, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reimagen_retriever.live.queue._IDLE_SECONDS", SECONDS)
     folder = base({"a": "a fox"})
@@ -168,7 +168,7 @@ def test_while_the_service_writes_others_are_told_where_to_ask(
         LiveWriter(folder, Holder(work="x"), wait_seconds=0)
 
 
-def test_the_service_lets_go_of_the_base_for_others(base: MakeBase, opened: Opened, picture: MakePicture) -> None:
+def test_the_service_lets_go_of_the_base_for_others(base: MakeBase, opened: Opened, picture: MakeImage) -> None:
     folder = base({"a": "a fox"})
     serving = opened(folder)
     serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
@@ -183,7 +183,7 @@ def test_the_service_lets_go_of_the_base_for_others(base: MakeBase, opened: Open
 
 
 def test_a_change_that_cannot_be_read_is_complained_of_until_it_can(
-    base: MakeBase, opened: Opened, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, opened: Opened, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reimagen_retriever.served_base._DAMAGED_SECONDS", 0)
     folder = base({"a": "a fox"})
@@ -195,15 +195,15 @@ def test_a_change_that_cannot_be_read_is_complained_of_until_it_can(
         with LiveWriter(folder, Holder(work="test")) as writer:
             writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", picture())))])
         (shards / "00001.tar").rename(shards / "elsewhere")
-    eventually(lambda: any("can't be read" in complaint for complaint in serving.complaints()))
+    eventually(lambda: any("can't be read" in degraded_reason for degraded_reason in serving.degraded_reasons()))
     assert (ids(serving, "a fox"), ids(serving, "a kea")) == (["a"], [])
     (shards / "elsewhere").rename(shards / "00001.tar")
-    eventually(lambda: serving.complaints() == [])
+    eventually(lambda: serving.degraded_reasons() == [])
     assert ids(serving, "a kea") == ["k"]
 
 
 def test_while_another_writes_changes_are_refused_and_searches_go_on(
-    base: MakeBase, opened: Opened, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, opened: Opened, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reimagen_retriever.live.queue.LOCK_WAIT_SECONDS", 0)
     folder = base({"a": "a fox"})
@@ -216,7 +216,7 @@ def test_while_another_writes_changes_are_refused_and_searches_go_on(
 
 
 def test_many_writers_share_commits_and_readers_never_see_half(
-    base: MakeBase, opened: Opened, picture: MakePicture
+    base: MakeBase, opened: Opened, picture: MakeImage
 ) -> None:
     """Writers add a pair, look for it, remove it and look again, each its own, while readers search."""
     serving = opened(base({"a": "a fox"}))
@@ -236,7 +236,7 @@ def test_many_writers_share_commits_and_readers_never_see_half(
         while not over.is_set() or not count:
             for word in words:
                 for found in serving.search(Search(f"one {word}", 16)).neighbors:
-                    assert found.pair.contents == f"a {word}"
+                    assert found.pair.caption == f"a {word}"
                     assert found.image == image
                 count += 1
         return count
@@ -252,7 +252,7 @@ def test_many_writers_share_commits_and_readers_never_see_half(
 
 
 def test_what_one_caller_must_make_again_is_not_that_of_others_in_its_commit(
-    base: MakeBase, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = LiveWriter.apply
 
@@ -271,7 +271,7 @@ def test_what_one_caller_must_make_again_is_not_that_of_others_in_its_commit(
     queue._let_go()
 
 
-def test_after_it_is_closed_nothing_can_be_written(base: MakeBase, opened: Opened, picture: MakePicture) -> None:
+def test_after_it_is_closed_nothing_can_be_written(base: MakeBase, opened: Opened, picture: MakeImage) -> None:
     serving = opened(base({"a": "a fox"}))
     serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
     serving.close()

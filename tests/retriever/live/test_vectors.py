@@ -13,29 +13,29 @@ from typer.testing import CliRunner, Result
 
 from reimagen_common.errors import InvalidArgument, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.cli import app
-from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.filters import Filters
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.groups import Rejections
 from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
+from reimagen_retriever.maintenance.compact import compact
+from reimagen_retriever.maintenance.snapshot import restore, snapshot
+from reimagen_retriever.maintenance.union import unite
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Defaults, Method, Search, find
-from reimagen_retriever.service import Retriever
-from reimagen_retriever.upkeep.compact import compact
-from reimagen_retriever.upkeep.snapshot import restore, snapshot
-from reimagen_retriever.upkeep.union import unite
-from reimagen_retriever.upkeep.verify import verify
+from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.vectors.make import make_vectors
 from reimagen_retriever.vectors.precomputed import Of
 
 MakeBase = Callable[..., Path]
 MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
-MakePicture = Callable[..., bytes]
+MakeImage = Callable[..., bytes]
 
 TEST = Holder(work="test")
 COLORS = {"red": [1.0, -1.0, -1.0], "blue": [-1.0, -1.0, 1.0], "thing": [0.1, 0.2, 0.3], "pink": [1.0, 0.5, 0.6]}
@@ -88,7 +88,7 @@ def found(folder: Path, queries: Sequence[str] = QUERIES, k: int = 16) -> list[l
     return [[(hit.pair.id, pytest.approx(hit.score, abs=1e-6)) for hit in each] for each in hits]
 
 
-def ids(retriever: Retriever, query: str, method: Method = "dense", least: float | None = -1.0) -> list[str]:
+def ids(retriever: RetrievalService, query: str, method: Method = "dense", least: float | None = -1.0) -> list[str]:
     search = Search(query, 16, method=method, minimum_score=least)
     return [neighbor.pair.id for neighbor in retriever.search(search).neighbors]
 
@@ -104,9 +104,9 @@ def words(sentence_encoder: MakeEncoder) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("of", ["pictures", "texts"])
+@pytest.mark.parametrize("of", ["images", "texts"])
 def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(
-    tmp_path: Path, picture: MakePicture, clip: Path, of: Of, seed: int
+    tmp_path: Path, picture: MakeImage, clip: Path, of: Of, seed: int
 ) -> None:
     """Adds, updates and removals in groups, by writers that come and go; then compacted, too."""
     rng = random.Random(seed)
@@ -146,14 +146,14 @@ def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(
     assert verify(folder)[1] == []
 
 
-def opened(folder: Path, encoder: Path | None = None) -> Retriever:
-    retriever = Retriever(folder, AnswerCache(None, 1), "entity", encoder=encoder)
+def opened(folder: Path, encoder: Path | None = None) -> RetrievalService:
+    retriever = RetrievalService(folder, AnswerCache(None, 1), "entity", encoder=encoder)
     retriever.open()
     return retriever
 
 
-def test_a_picture_that_is_added_is_found_by_what_it_shows_at_once(
-    base: MakeBase, clip: Path, picture: MakePicture
+def test_a_image_that_is_added_is_found_by_what_it_shows_at_once(
+    base: MakeBase, clip: Path, picture: MakeImage
 ) -> None:
     folder = base({"built": "thing"})
     made = make_vectors(folder, clip)
@@ -166,14 +166,14 @@ def test_a_picture_that_is_added_is_found_by_what_it_shows_at_once(
         ]
     )
     assert (added.added, added.rejected_count) == (2, 0)
-    assert added.generation != made.generation
+    assert added.revision != made.revision
     for each in (serving, following):
         assert ids(each, "red")[0] == "r"
         assert set(ids(each, "red")) == {"r", "b", *before}
         assert ids(each, "red", "hybrid", 0.0)[0] == "r"
         assert ids(each, "blue")[0] == "b"
     again = serving.add_pairs([SourcePair("pairs[0]", "r", "unnamed", picture("red"))])
-    assert (again.unchanged, again.generation) == (1, added.generation)
+    assert (again.unchanged, again.revision) == (1, added.revision)
     updated = serving.add_pairs([SourcePair("pairs[0]", "r", "unnamed", picture("#0000f0"))])
     assert updated.updated == 1
     for each in (serving, following):
@@ -186,9 +186,7 @@ def test_a_picture_that_is_added_is_found_by_what_it_shows_at_once(
     assert verify(folder)[1] == []
 
 
-def test_vectors_made_anew_take_in_what_was_added(
-    base: MakeBase, clip: Path, words: Path, picture: MakePicture
-) -> None:
+def test_vectors_made_anew_take_in_what_was_added(base: MakeBase, clip: Path, words: Path, picture: MakeImage) -> None:
     folder = base({"built": "a cat"})
     make_vectors(folder, clip)
     serving = opened(folder)
@@ -207,7 +205,7 @@ def test_vectors_made_anew_take_in_what_was_added(
 
 
 def test_pairs_wait_for_the_vectors_of_the_base_as_it_is_now(
-    base: MakeBase, clip: Path, words: Path, picture: MakePicture
+    base: MakeBase, clip: Path, words: Path, picture: MakeImage
 ) -> None:
     folder = base({"built": "a cat"})
     make_vectors(folder, clip)
@@ -222,7 +220,7 @@ def test_pairs_wait_for_the_vectors_of_the_base_as_it_is_now(
 
 
 def test_what_the_encoder_can_make_nothing_of_is_told_by_its_place(
-    base: MakeBase, words: Path, picture: MakePicture
+    base: MakeBase, words: Path, picture: MakeImage
 ) -> None:
     folder = base({"built": "a cat"})
     make_vectors(folder, words)
@@ -231,14 +229,14 @@ def test_what_the_encoder_can_make_nothing_of_is_told_by_its_place(
     pairs = [SourcePair(f"pairs[{n}]", text, text, picture(f"#{n}00000")) for n, text in enumerate(texts)]
     added = serving.add_pairs(pairs)
     assert added.added == 2
-    assert [(each.place, each.reason) for each in added.rejected] == [("pairs[1]", "cannot be encoded")]
+    assert [(each.location, each.reason) for each in added.rejected] == [("pairs[1]", "cannot be encoded")]
     assert "not finite, or 0" in added.rejected[0].detail
     assert set(ids(serving, "dog")) == {"dog", "hound", "built"}
     serving.close()
 
 
 def test_without_its_encoder_nothing_is_added_and_nothing_begun(
-    base: MakeBase, clip: Path, picture: MakePicture, tmp_path: Path
+    base: MakeBase, clip: Path, picture: MakeImage, tmp_path: Path
 ) -> None:
     folder = base({"a": "thing", "b": "thing"})
     moved = clip.rename(tmp_path / "moved")
@@ -274,21 +272,21 @@ def test_without_its_encoder_nothing_is_added_and_nothing_begun(
     serving.close()
 
 
-def test_vectors_of_pictures_that_no_encoder_here_makes_cannot_be_added_to(
-    base: MakeBase, words: Path, picture: MakePicture, tmp_path: Path
+def test_vectors_of_images_that_no_encoder_here_makes_cannot_be_added_to(
+    base: MakeBase, words: Path, picture: MakeImage, tmp_path: Path
 ) -> None:
     folder = base({"a": "a dog"})
     (tmp_path / "given").mkdir()
     np.save(tmp_path / "given" / "img_emb_0.npy", np.ones((1, 3), np.float16))
-    make_vectors(folder, words, "pictures", tmp_path / "given")
+    make_vectors(folder, words, "images", tmp_path / "given")
     kb = KnowledgeBase.open(folder)
-    with pytest.raises(InvalidArgument, match=r"pictures that were given, .* no vision_model\.onnx .*--given"):
+    with pytest.raises(InvalidArgument, match=r"images that were given, .* no vision_model\.onnx .*--given"):
         refuse_without_encoder(kb)
     kb.close()
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
-def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, picture: MakePicture, damage: str) -> None:
+def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, picture: MakeImage, damage: str) -> None:
     folder = base({"a": "thing"})
     manifest = make_vectors(folder, clip)
     with LiveWriter(folder, TEST) as writer:
@@ -309,7 +307,7 @@ def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, picture: M
         assert path.name in result.stderr
 
 
-def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, picture: MakePicture) -> None:
+def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, picture: MakeImage) -> None:
     folder = base({"a": "thing"})
     with LiveWriter(folder, TEST) as writer:
         add(folder, writer, SourcePair("", "r", "thing", picture("red")))
@@ -323,10 +321,10 @@ def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, picture: Ma
     (folder / "manifest.json").write_text(json.dumps(text))
     (damage,) = verify(folder)[1]
     assert damage.what == "it has no vector; make the vectors anew"
-    assert damage.place.endswith(", r")
+    assert damage.location.endswith(", r")
 
 
-def test_a_union_finds_what_was_added_to_its_parts(base: MakeBase, clip: Path, picture: MakePicture) -> None:
+def test_a_union_finds_what_was_added_to_its_parts(base: MakeBase, clip: Path, picture: MakeImage) -> None:
     parts = [base({"a": "thing"}, "one"), base({"b": "thing"}, "two")]
     for part, color in zip(parts, ("red", "blue"), strict=True):
         make_vectors(part, clip)
@@ -337,7 +335,7 @@ def test_a_union_finds_what_was_added_to_its_parts(base: MakeBase, clip: Path, p
     assert (together[0][0][0], together[2][0][0]) == ("red", "blue")
 
 
-def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: Path, picture: MakePicture) -> None:
+def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: Path, picture: MakeImage) -> None:
     folder = base({"a": "thing"})
     manifest = make_vectors(folder, clip)
     with LiveWriter(folder, TEST) as writer:
@@ -356,7 +354,7 @@ def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: 
 
 
 def test_another_process_that_serves_goes_over_by_itself(
-    base: MakeBase, clip: Path, picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, clip: Path, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = base({"a": "thing"})
     make_vectors(folder, clip)

@@ -13,23 +13,23 @@ from hypothesis import strategies as st
 
 from reimagen_common.errors import NotFound, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
-from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.writer import IndexWriter
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.checks import checked_pair
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.manifest import Changes, read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Put, Remove
 
 MakeBase = Callable[..., Path]
-MakePicture = Callable[..., bytes]
+MakeImage = Callable[..., bytes]
 
 SERVICE = Holder(work="test")
 TEXTS = ("a kea", "a red fox", "a snow leopard", "a fox in the snow")
 
 
 @pytest.fixture(scope="module")
-def pictures(picture: MakePicture) -> list[bytes]:
+def pictures(picture: MakeImage) -> list[bytes]:
     return [picture(color, size=(4 + number, 4)) for number, color in enumerate(("red", "blue", "green"))]
 
 
@@ -61,13 +61,13 @@ def content(folder: Path) -> dict[str, tuple[str, str, bytes]]:
         pairs = [base.index.pair(document) for document in base.index.in_order()]
         assert Counter(pair.license for pair in pairs) == base.manifest.licenses
         assert len(pairs) == base.manifest.pairs == base.index.pairs
-        return {pair.id: (pair.contents, pair.license, base.images.read(pair)) for pair in pairs}
+        return {pair.id: (pair.caption, pair.license, base.images.read(pair)) for pair in pairs}
     finally:
         base.close()
 
 
 def expected(pairs: Mapping[str, Put]) -> dict[str, tuple[str, str, bytes]]:
-    return {name: (change.pair.text, change.pair.license, change.pair.image) for name, change in pairs.items()}
+    return {name: (change.pair.caption, change.pair.license, change.pair.image) for name, change in pairs.items()}
 
 
 @settings(deadline=None, max_examples=10)
@@ -82,7 +82,7 @@ def test_a_base_is_what_its_changes_made_of_it(
     folder = tmp_path_factory.mktemp("base") / "kb"
     there = {"0": put("0", "a kea", pictures[0], "MIT")}
     build(Listed(there), folder)
-    generations = [read_manifest(folder).generation]
+    revisions = [read_manifest(folder).revision]
     for removals in groups:
         changes: list[Change] = []
         outcomes = []
@@ -104,8 +104,8 @@ def test_a_base_is_what_its_changes_made_of_it(
             assert writer.apply(changes[:some]) + writer.apply(changes[some:]) == outcomes
             assert content(folder) == expected(there)
             if before != there:
-                generations.append(writer.generation)
-    assert len(set(generations)) == len(generations)
+                revisions.append(writer.revision)
+    assert len(set(revisions)) == len(revisions)
 
 
 def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(tmp_path: Path, pictures: list[bytes]) -> None:
@@ -130,15 +130,15 @@ def test_the_same_pair_again_changes_nothing(base: MakeBase, pictures: list[byte
     folder = base({"a": "a fox"})
     with LiveWriter(folder, SERVICE) as writer:
         assert writer.apply([put("b", "a kea", pictures[0], "MIT")]) == [Outcome.ADDED]
-        generation = writer.generation
+        revision = writer.revision
         assert writer.apply([put("b", " a  kea", pictures[0], "MIT"), Remove("x")]) == [
             Outcome.UNCHANGED,
             Outcome.UNKNOWN,
         ]
-        assert writer.generation == generation
+        assert writer.revision == revision
         for other in (put("b", "a kea", pictures[1], "MIT"), put("b", "a kea", pictures[1], "CC0-1.0")):
             assert writer.apply([other]) == [Outcome.UPDATED]
-            assert writer.generation != generation
+            assert writer.revision != revision
 
 
 def test_live_shards_are_tar_files_as_a_build_writes_them(base: MakeBase, pictures: list[bytes]) -> None:
@@ -189,21 +189,21 @@ def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, pictur
     assert content(folder) == before | {"c": ("a kea", "", pictures[1])}
 
 
-@pytest.mark.parametrize("failing", ["pictures", "texts", "commit"])
+@pytest.mark.parametrize("failing", ["images", "texts", "commit"])
 def test_a_write_that_fails_changes_nothing_and_the_next_works(
     base: MakeBase, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    """A failed fsync of the pictures, or of what Lucene writes, which no healthy disk gives."""
+    """A failed fsync of the images, or of what Lucene writes, which no healthy disk gives."""
     folder = base({"a": "a fox"})
     before = content(folder)
 
     def fail(*_: object) -> None:
-        if failing == "pictures":
+        if failing == "images":
             raise OSError(5, "Input/output error")
         raise Unavailable("Lucene cannot write to it: Input/output error")
 
     targets: dict[str, tuple[object, str]] = {
-        "pictures": (os, "fsync"),
+        "images": (os, "fsync"),
         "texts": (IndexWriter, "put"),
         "commit": (IndexWriter, "commit"),
     }
@@ -245,7 +245,7 @@ def test_every_pair_can_be_removed(base: MakeBase, pictures: list[bytes]) -> Non
     kb.close()
 
 
-def test_a_pair_keeps_the_digest_of_its_picture(base: MakeBase, picture: MakePicture) -> None:
+def test_a_pair_keeps_the_digest_of_its_image(base: MakeBase, picture: MakeImage) -> None:
     folder = base({"a": "a fox"})
     image = picture("teal", kind="JPEG")
     with LiveWriter(folder, SERVICE) as writer:

@@ -18,7 +18,7 @@ class HttpStore:
         """Paths of GETs, and their ranges."""
         self.hanging = False
         self.together: threading.Barrier | None = None
-        """Where GETs of pictures wait for one another."""
+        """Where GETs of images wait for one another."""
         self.closing = threading.Event()
         handler = partial(_Handler, self, directory=str(folder))
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
@@ -33,7 +33,7 @@ class HttpStore:
         self._server.server_close()
         self._thread.join()
 
-    def pictures(self) -> list[str]:
+    def images(self) -> list[str]:
         return [given for path, given in self.asked if path.endswith(".tar")]
 
 

@@ -20,21 +20,21 @@ from PIL import Image
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen_common.errors import InvalidArgument, NotFound, ReimagenError, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
 from reimagen_retriever.cache import AnswerCache
-from reimagen_retriever.folder_lock import Holder
+from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import PictureStore
+from reimagen_retriever.knowledge_base.folder_lock import Holder
+from reimagen_retriever.knowledge_base.manifest import ImageStore
+from reimagen_retriever.knowledge_base.mirror import mirror
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.writer import LiveWriter, Put
-from reimagen_retriever.mirror import mirror
+from reimagen_retriever.maintenance.snapshot import snapshot
+from reimagen_retriever.maintenance.union import unite
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Search
-from reimagen_retriever.service import Retriever
-from reimagen_retriever.upkeep.snapshot import snapshot
-from reimagen_retriever.upkeep.union import unite
-from reimagen_retriever.upkeep.verify import verify
+from reimagen_retriever.service import RetrievalService
 
 Serve = Callable[..., AbstractContextManager[Any]]
 MEGABYTE = 1024 * 1024
@@ -45,7 +45,7 @@ Opened = Callable[..., Any]
 
 
 def noise(side: int = 64) -> bytes:
-    """A picture's file of about three bytes a pixel."""
+    """An image's file of about three bytes a pixel."""
     file = Path(f"/proc/self/fd/{os.memfd_create('picture')}")
     Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)).save(file, "PNG")
     try:
@@ -72,12 +72,12 @@ def write(source: Path, images: Mapping[str, bytes]) -> None:
         (source / f"{name}.txt").write_text(f"a {name}")
 
 
-def store_of(address: str, seconds: float = SECONDS, megabytes: int = 16) -> PictureStore:
-    return PictureStore(address=address, cache_megabytes=megabytes, seconds=seconds)
+def store_of(address: str, seconds: float = SECONDS, megabytes: int = 16) -> ImageStore:
+    return ImageStore(address=address, cache_megabytes=megabytes, seconds=seconds)
 
 
 @contextmanager
-def mirrored(folder: Path, store: PictureStore) -> Iterator[KnowledgeBase]:
+def mirrored(folder: Path, store: ImageStore) -> Iterator[KnowledgeBase]:
     mirror(store, folder)
     base = KnowledgeBase.open(folder)
     try:
@@ -118,27 +118,25 @@ def test_a_base_in_a_store_is_the_base_itself(kept: Path, http: Opened, tmp_path
     assert not list((tmp_path / "local").rglob("*.tar"))
 
 
-def test_a_picture_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_a_image_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
         found = pairs(base)
-        assert server.pictures() == []
+        assert server.images() == []
         kea = found["kea"]
         with ThreadPoolExecutor(8) as pool:
             assert len(set(pool.map(base.images.read, [kea] * 40))) == 1
-        assert server.pictures() == [f"bytes={kea.offset}-{kea.offset + kea.length - 1}"]
+        assert server.images() == [f"bytes={kea.offset}-{kea.offset + kea.length - 1}"]
     with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
         base.images.read(kea)
         base.images.read(found["fox"])
-    assert len(server.pictures()) == 2
+    assert len(server.images()) == 2
 
 
-def test_the_pictures_of_an_answer_and_of_a_batch_are_asked_for_at_once(
-    kept: Path, http: Opened, tmp_path: Path
-) -> None:
+def test_the_images_of_an_answer_and_of_a_batch_are_asked_for_at_once(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     mirror(store_of(f"{server.url}/kb"), tmp_path / "local")
-    serving = Retriever(tmp_path / "local", AnswerCache(None, 1), "entity")
+    serving = RetrievalService(tmp_path / "local", AnswerCache(None, 1), "entity")
     serving.open()
     server.together = threading.Barrier(2, timeout=SECONDS)
     one = serving.search(Search("kea and fox", k=2))
@@ -153,7 +151,7 @@ def test_the_pictures_of_an_answer_and_of_a_batch_are_asked_for_at_once(
     serving.close()
 
 
-def test_a_picture_that_is_not_what_was_added_is_never_given(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_a_image_that_is_not_what_was_added_is_never_given(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
         found = pairs(base)
@@ -167,30 +165,30 @@ def test_a_picture_that_is_not_what_was_added_is_never_given(kept: Path, http: O
             file.seek(fox.offset + fox.length // 2)
             file.write(b"damage")
         with pytest.raises(
-            DamagedError, match=rf"{server.url}/kb: what .*{fox.shard} has at .* is not the picture of fox"
+            DamagedError, match=rf"{server.url}/kb: what .*{fox.shard} has at .* is not the image of fox"
         ):
             base.images.read(fox)
         shard.unlink()
-        with pytest.raises(DamagedError, match=f"has no .*{fox.shard}, where the picture of fox is"):
+        with pytest.raises(DamagedError, match=f"has no .*{fox.shard}, where the image of fox is"):
             base.images.read(fox)
         assert base.images.read(found["kea"]) == image
 
 
-def test_while_the_store_is_down_kept_pictures_go_on(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_while_the_store_is_down_kept_images_go_on(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     mirror(store_of(f"{server.url}/kb", seconds=0.2), tmp_path / "local")
-    serving = Retriever(tmp_path / "local", AnswerCache(None, 1), "entity")
+    serving = RetrievalService(tmp_path / "local", AnswerCache(None, 1), "entity")
     serving.open()
     before = serving.search(Search("kea"))
-    assert serving.complaints() == []
+    assert serving.degraded_reasons() == []
 
     def is_down() -> None:
         assert serving.search(Search("kea")) == before
-        with pytest.raises(Unavailable, match=rf"the picture of 'fox' can't be had: {server.url}/kb does not answer"):
+        with pytest.raises(Unavailable, match=rf"the image of 'fox' can't be had: {server.url}/kb does not answer"):
             serving.search(Search("fox"))
         assert serving.search(Search("fox", omit_images=True)).neighbors[0].pair.id == "fox"
-        (complaint,) = serving.complaints()
-        assert "pictures that are not kept here can't be had" in complaint
+        (degraded_reason,) = serving.degraded_reasons()
+        assert "images that are not kept here can't be had" in degraded_reason
 
     server.hanging = True
     is_down()
@@ -203,19 +201,19 @@ def test_while_the_store_is_down_kept_pictures_go_on(kept: Path, http: Opened, t
     is_down()
     again = http(server.port)
     eventually(lambda: answers(serving, "fox"))
-    assert again.pictures()
-    assert serving.complaints() == []
+    assert again.images()
+    assert serving.degraded_reasons() == []
     serving.close()
 
 
-def answers(serving: Retriever, query: str) -> bool:
+def answers(serving: RetrievalService, query: str) -> bool:
     try:
         return serving.search(Search(query)).neighbors[0].image.startswith(b"\x89PNG")
     except Unavailable:
         return False
 
 
-def test_what_is_kept_of_the_pictures_keeps_to_its_bound(http: Opened, tmp_path: Path) -> None:
+def test_what_is_kept_of_the_images_keeps_to_its_bound(http: Opened, tmp_path: Path) -> None:
     write(tmp_path / "source", {f"{number:03d}": noise(120) for number in range(140)})
     build(open_source(tmp_path / "source"), tmp_path / "bucket" / "kb")
     server = http()
@@ -225,12 +223,12 @@ def test_what_is_kept_of_the_pictures_keeps_to_its_bound(http: Opened, tmp_path:
         for pair in found:
             base.images.read(pair)
             base.images.read(found[0])
-            size = sum(file.stat().st_size for file in (tmp_path / "local" / "pictures").rglob("*.val"))
+            size = sum(file.stat().st_size for file in (tmp_path / "local" / "images").rglob("*.val"))
             assert size <= 2 * MEGABYTE + pair.length
         # The first was used all the time, and is there still; the second is long gone.
-        assert len(server.pictures()) == len(found)
+        assert len(server.images()) == len(found)
         base.images.read(found[1])
-        assert len(server.pictures()) == len(found) + 1
+        assert len(server.images()) == len(found) + 1
 
 
 def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
@@ -239,7 +237,7 @@ def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
     server, local = http(), tmp_path / "local"
     store = store_of(f"{server.url}/kb")
     mirror(store, local)
-    serving = Retriever(local, AnswerCache(None, 1), "entity")
+    serving = RetrievalService(local, AnswerCache(None, 1), "entity")
     serving.open()
     asked = len(server.asked)
     mirror(store, local)
@@ -253,7 +251,7 @@ def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
     assert len(list(local.glob("data-*"))) == 1
     serving.close()
     server.close()
-    # Without the store it begins with what it has; pictures that it has not are refused, see above.
+    # Without the store it begins with what it has; images that it has not are refused, see above.
     with mirrored(local, store) as base:
         assert base.images.read(pairs(base)["new"]).startswith(b"\x89PNG")
     with pytest.raises(Unavailable, match=r"does not answer for manifest\.json"):
@@ -281,8 +279,8 @@ def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_pa
         for pair in pairs(base).values():
             assert base.images.read(pair) == here.images.read(pair)
     assert not list(local.rglob("*.tar"))
-    # All parts share what is kept of the pictures.
-    assert [path.parent for path in local.rglob("cache.db")] == [local / "pictures"]
+    # All parts share what is kept of the images.
+    assert [path.parent for path in local.rglob("cache.db")] == [local / "images"]
     here.close()
     asked = len(server.asked)
     mirror(store, local)
@@ -305,7 +303,7 @@ def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_pa
         assert base.images.read(olm) == image
         with pytest.raises(Unavailable):
             base.images.read(pairs(base)["fox"].model_copy(update={"sha256": "0" * 64}))
-        assert "pictures that are not kept here can't be had" in str(base.images.complaint())
+        assert "images that are not kept here can't be had" in str(base.images.degraded_reason())
 
     # Where there was a union there may be a base.
     again = http(server.port)

@@ -10,22 +10,22 @@ from pyarrow import parquet
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.build import build
-from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.index.encoder import Encoder
+from reimagen_retriever.ingest.build import build
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.integrity import Damage
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Remove
+from reimagen_retriever.maintenance.compact import compact
+from reimagen_retriever.maintenance.snapshot import snapshot
+from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Defaults, Search, find
-from reimagen_retriever.upkeep.compact import compact
-from reimagen_retriever.upkeep.snapshot import snapshot
-from reimagen_retriever.upkeep.verify import verify
 from reimagen_retriever.vectors.make import make_vectors
 
 MakeBase = Callable[..., Path]
 MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
-MakePicture = Callable[..., bytes]
+MakeImage = Callable[..., bytes]
 
 WORDS = {"dog": [1.0, 0.0, 0.0], "hound": [0.9, 0.1, 0.0], "cat": [0.0, 1.0, 0.0], "a": [0.01, 0.01, 0.01]}
 CAPTIONS = {"1": "a dog", "2": "a cat", "3": "a dog, a cat", "4": "a cat cat"}
@@ -48,13 +48,13 @@ def encoder(sentence_encoder: MakeEncoder) -> Path:
 
 
 @pytest.fixture
-def colors(tmp_path: Path, picture: MakePicture) -> Path:
-    """A base of a red and a blue picture, with captions that say nothing of it."""
+def colors(tmp_path: Path, image: MakeImage) -> Path:
+    """A base of a red and a blue image, with captions that say nothing of it."""
     source = tmp_path / "colors"
     source.mkdir()
     rows = []
     for number, color in enumerate(("red", "blue", "#ff2000")):
-        (source / f"{number}.png").write_bytes(picture(color))
+        (source / f"{number}.png").write_bytes(image(color))
         rows.append({"image": f"{number}.png", "caption": "thing", "id": color, "url": f"https://x.example/{number}"})
     (source / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     build(open_source(source), tmp_path / "colors-kb")
@@ -87,10 +87,10 @@ def test_the_minimum_is_what_one_in_a_thousand_unrelated_pairs_reaches(base: Mak
     assert manifest.vectors.minimum_cosine == pytest.approx(np.quantile(unrelated, 0.999), abs=1e-3)
 
 
-def test_pictures_are_found_by_what_they_show(colors: Path, clip_encoder: MakeEncoder) -> None:
+def test_images_are_found_by_what_they_show(colors: Path, clip_encoder: MakeEncoder) -> None:
     manifest = make_vectors(colors, clip_encoder(COLORS))
     assert manifest.vectors
-    assert manifest.vectors.of == "pictures"
+    assert manifest.vectors.of == "images"
     assert dense(colors, "a red thing") == ["red", "#ff2000"]
     assert dense(colors, "a blue thing", 1) == ["blue"]
 
@@ -138,7 +138,7 @@ def test_an_interrupted_making_goes_on_where_it_was(
 
 
 class TestGiven:
-    """Vectors of pictures as LAION and clip-retrieval publish them."""
+    """Vectors of images as LAION and clip-retrieval publish them."""
 
     def write(self, folder: Path, number: int, vectors: np.ndarray, **columns: list[str]) -> None:
         for name in ("img_emb", "metadata"):
@@ -233,9 +233,9 @@ def vectors_of(folder: Path) -> Path:
     return folder / manifest.folder / manifest.vectors.folder
 
 
-def test_texts_alone_cannot_be_pictures(base: MakeBase, encoder: Path) -> None:
+def test_texts_alone_cannot_be_images(base: MakeBase, encoder: Path) -> None:
     with pytest.raises(InvalidArgument, match=r"of: .* has no vision_model"):
-        make_vectors(base(CAPTIONS), encoder, "pictures")
+        make_vectors(base(CAPTIONS), encoder, "images")
 
 
 @pytest.mark.parametrize("compacted", [False, True])

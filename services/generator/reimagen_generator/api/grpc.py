@@ -9,10 +9,10 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import generation_pb2_grpc, retrieval_pb2
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.cascade import Strategy
-from reimagen_generator.engine.call import Call, Cancelled
-from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
-from reimagen_generator.requests import GenerationRequest, Relevance, parse_request
-from reimagen_generator.retrieval import Neighbors
+from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.generation.request import GenerationRequest, Relevance, parse_request
+from reimagen_generator.generation.retriever_client import Neighbors
+from reimagen_generator.generation.service import Accepted, Event, Generator, Image, Progress
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Generation"].full_name
 MESSAGE_BYTES: Final = 96 * 1024 * 1024
@@ -61,8 +61,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         self._deadline = deadline
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateEvent]:
-        """Draw n pictures; ending the call stops the work at the next step."""
-        call = Call(timeout=min(context.time_remaining(), self._deadline))
+        """Draw n images; ending the call stops the work at the next step."""
+        call = RequestHandle(timeout=min(context.time_remaining(), self._deadline))
         if not context.add_callback(call.cancel):
             return
         try:
@@ -120,7 +120,7 @@ def _read(message: pb.GenerateRequest) -> GenerationRequest:
             "seed": message.seed if message.HasField("seed") else None,
             "retrieval": retrieval,
             "guidance": guidance,
-            "references": tuple({"image": given.image, "text": given.text} for given in message.references),
+            "references": tuple({"image": given.image, "text": given.caption} for given in message.references),
             "previews": message.previews,
             "output_format": _known(_FORMATS, message.output_format, "output_format"),
             "output_compression": message.output_compression if message.HasField("output_compression") else None,
@@ -155,9 +155,9 @@ def _write(event: Event) -> pb.GenerateEvent:
                     preview=event.preview,
                 )
             )
-        case Picture():
+        case Image():
             return pb.GenerateEvent(
-                picture=pb.GenerateEvent.Picture(
+                image=pb.GenerateEvent.Image(
                     index=event.index,
                     seed=event.seed,
                     image=event.image,
@@ -174,7 +174,7 @@ def _write_neighbors(event: Neighbors) -> pb.GenerateEvent.Neighbors:
             retrieval_pb2.Neighbor(
                 pair=retrieval_pb2.Pair(
                     id=neighbor.id,
-                    text=neighbor.text,
+                    caption=neighbor.caption,
                     image=neighbor.image,
                     media_type=neighbor.media_type,
                     width=neighbor.width,
@@ -189,6 +189,6 @@ def _write_neighbors(event: Neighbors) -> pb.GenerateEvent.Neighbors:
             for neighbor in event.neighbors
         ],
         text_only=event.text_only,
-        generation=event.generation,
+        revision=event.revision,
         nothing_found=event.nothing_found,
     )

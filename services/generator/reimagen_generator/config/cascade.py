@@ -87,8 +87,8 @@ class Thresholding(_Frozen):
     maximum: float | None = Field(None, ge=1, description="The largest divisor; 1 makes it plain clipping.")
 
 
-class Enlargement(StrEnum):
-    """How the smaller picture is brought to a stage's size (see `diffusion/resize.py`)."""
+class Upsampling(StrEnum):
+    """How the smaller image is brought to a stage's size (see `diffusion/resize.py`)."""
 
     BICUBIC = "bicubic"
     BILINEAR_CORNERS = "bilinear-corners"
@@ -98,13 +98,13 @@ class Enlargement(StrEnum):
 class StageConfig(_Frozen):
     """One stage of the cascade."""
 
-    size: int = Field(description="Side of the pictures that this stage draws, in pixels.")
+    size: int = Field(description="Side of the images that this stage draws, in pixels.")
     network: AnyNetworkConfig
     schedule: ScheduleKind = ScheduleKind.COSINE
     prediction: Prediction = Prediction.V
     sampler: SamplerKind = SamplerKind.DDIM
     steps: int = Field(ge=1, le=1000, description="Sampling steps.")
-    sections: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+    timestep_respacing: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None,
         description="Steps in each of as many equal parts of the thousand integer timesteps of cosine-betas, the "
         "cleanest part first; None spreads all evenly.",
@@ -114,15 +114,15 @@ class StageConfig(_Frozen):
     )
     guidance: Guidance = Guidance()
     thresholding: Thresholding = Thresholding()
-    enlargement: Enlargement = Enlargement.BICUBIC
-    augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller picture is noised.")
-    augment_before_enlarging: bool = Field(
+    upsampling: Upsampling = Upsampling.BICUBIC
+    augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller image is noised.")
+    augment_before_upsampling: bool = Field(
         False,
-        description="Noise is added to the smaller picture's own pixels, as the errors of the stage before are; False "
-        "adds it to the enlarged picture, as Imagen does.",
+        description="Noise is added to the smaller image's own pixels, as the errors of the stage before are; False "
+        "adds it to the enlarged image, as Imagen does.",
     )
-    consistent: bool = Field(
-        False, description="Each predicted picture is corrected, so that shrunk it is nearly the smaller one."
+    low_res_consistency: bool = Field(
+        False, description="Each predicted image is corrected, so that shrunk it is nearly the smaller one."
     )
 
     @model_validator(mode="after")
@@ -134,14 +134,18 @@ class StageConfig(_Frozen):
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
         if self.schedule is not ScheduleKind.COSINE_BETAS:
-            if self.sections is not None:
-                raise ValueError(f"sections: only the schedule cosine-betas has integer timesteps, not {self.schedule}")
+            if self.timestep_respacing is not None:
+                raise ValueError(
+                    f"timestep_respacing: only the schedule cosine-betas has integer timesteps, not {self.schedule}"
+                )
             return self
-        sections = self.sections or (self.steps,)
+        sections = self.timestep_respacing or (self.steps,)
         if sum(sections) != self.steps:
-            raise ValueError(f"sections: must add up to steps, {self.steps}, got {sum(sections)}")
+            raise ValueError(f"timestep_respacing: must add up to steps, {self.steps}, got {sum(sections)}")
         if max(sections) > 1000 // len(sections):
-            raise ValueError(f"sections: each of {len(sections)} parts has {1000 // len(sections)} timesteps at most")
+            raise ValueError(
+                f"timestep_respacing: each of {len(sections)} parts has {1000 // len(sections)} timesteps at most"
+            )
         return self
 
     @model_validator(mode="after")
@@ -153,10 +157,12 @@ class StageConfig(_Frozen):
         """The same stage, sampled in so many times its own steps; at least one."""
         if factor == 1:
             return self
-        parts = self.sections or (self.steps,)
+        parts = self.timestep_respacing or (self.steps,)
         most = 1000 // len(parts)
         scaled = tuple(min(most, max(1, round(steps * factor))) if steps else 0 for steps in parts)
-        return self.model_copy(update={"steps": sum(scaled), "sections": scaled if self.sections else None})
+        return self.model_copy(
+            update={"steps": sum(scaled), "timestep_respacing": scaled if self.timestep_respacing else None}
+        )
 
     def check_guidance(self, guidance: Guidance) -> None:
         """Refuses guidance that this stage's sampler cannot follow.
@@ -206,7 +212,7 @@ class CascadeConfig(_Frozen):
         if not sizes or sizes != sorted(set(sizes)):
             raise ValueError("stages: sizes must grow from stage to stage")
         if [stage.network.low_resolution for stage in self.stages] != [False] + [True] * (len(sizes) - 1):
-            raise ValueError("stages: each stage but the first, and no other, takes a smaller picture")
+            raise ValueError("stages: each stage but the first, and no other, takes a smaller image")
         if self.placement is None and any(stage.network.placed for stage in self.stages):
             raise ValueError("placement: needed, since a stage takes placed neighbors")
         return self

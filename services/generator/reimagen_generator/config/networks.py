@@ -20,7 +20,7 @@ class NetworkConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     text_channels: int = Field(256, description="Width of the text encoder's embeddings.")
-    low_resolution: bool = Field(False, description="Takes the smaller picture and its augmentation level.")
+    low_resolution: bool = Field(False, description="Takes the smaller image and its augmentation level.")
     learned_variance: bool = Field(False, description="Puts out three further channels, for the variance of DDPM.")
     placed: bool = Field(
         False, description="Takes the neighbors' things at their places (networks/placement.py), and may copy them."
@@ -40,7 +40,7 @@ class NetworkConfig(BaseModel):
     @property
     @abstractmethod
     def divisor(self) -> int:
-        """A picture's side must be a multiple of this."""
+        """An image's side must be a multiple of this."""
 
 
 class LevelsConfig(NetworkConfig):
@@ -65,7 +65,7 @@ class UNetConfig(LevelsConfig):
     attention: tuple[bool, ...] = Field(description="Levels with self-attention joined by the text's tokens.")
     warp_heads: int = Field(0, ge=0, description="Heads of the warp of neighbors (networks/warp.py); 0 for no warp.")
     tail_channels: int = Field(
-        0, ge=0, description="Channels of residual blocks at the picture's full size, before the output; 0 for none."
+        0, ge=0, description="Channels of residual blocks at the image's full size, before the output; 0 for none."
     )
 
     @model_validator(mode="after")
@@ -82,7 +82,7 @@ class UNetConfig(LevelsConfig):
 
     @property
     def divisor(self) -> int:
-        """A picture's side must be a multiple of this."""
+        """An image's side must be a multiple of this."""
         return int(self.patch * 2 ** (len(self.widths) - 1))
 
 
@@ -95,11 +95,11 @@ class LevelAttention(StrEnum):
 
 
 class EfficientUNetConfig(LevelsConfig):
-    """Imagen's Efficient U-Net (`networks/efficient_unet.py`); its finest level has half the picture's side."""
+    """Imagen's Efficient U-Net (`networks/efficient_unet.py`); its finest level has half the image's side."""
 
     kind: Literal["efficient-unet"] = "efficient-unet"
     attention: tuple[LevelAttention, ...] = Field(description="What each level attends to.")
-    residual: bool = Field(False, description="Predicts x_0 as a difference to the smaller picture, enlarged.")
+    residual: bool = Field(False, description="Predicts x_0 as a difference to the smaller image, enlarged.")
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
@@ -110,7 +110,7 @@ class EfficientUNetConfig(LevelsConfig):
 
     @property
     def divisor(self) -> int:
-        """A picture's side must be a multiple of this."""
+        """An image's side must be a multiple of this."""
         return int(2 ** len(self.widths))
 
 
@@ -162,12 +162,12 @@ class ImagenUNetConfig(LevelsConfig):
 
     @property
     def divisor(self) -> int:
-        """A picture's side must be a multiple of this."""
+        """An image's side must be a multiple of this."""
         return int(2 ** (len(self.widths) - 1))
 
 
 class FoldedResNetConfig(NetworkConfig):
-    """A residual network for super-resolution on the smaller picture's grid (`networks/folded_resnet.py`)."""
+    """A residual network for super-resolution on the smaller image's grid (`networks/folded_resnet.py`)."""
 
     kind: Literal["folded-resnet"] = "folded-resnet"
     width: int = Field(ge=1, description="Channels of every block.")
@@ -175,19 +175,19 @@ class FoldedResNetConfig(NetworkConfig):
     factor: int = Field(
         4, ge=2, description="Side of the square of pixels folded into one position: this stage's size over the last's."
     )
-    low_resolution: bool = Field(True, description="Takes the smaller picture and its augmentation level: always.")
+    low_resolution: bool = Field(True, description="Takes the smaller image and its augmentation level: always.")
 
     @model_validator(mode="after")
-    def _enlarges_a_picture(self) -> Self:
+    def _enlarges_a_image(self) -> Self:
         if not self.low_resolution:
-            raise ValueError("low_resolution: must be true, since a folded-resnet enlarges a smaller picture")
+            raise ValueError("low_resolution: must be true, since a folded-resnet enlarges a smaller image")
         if self.learned_variance:
             raise ValueError("learned_variance: must be false, since a folded-resnet predicts no variance")
         return self
 
     @property
     def divisor(self) -> int:
-        """A picture's side must be a multiple of this."""
+        """An image's side must be a multiple of this."""
         return self.factor
 
 

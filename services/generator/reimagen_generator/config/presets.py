@@ -53,7 +53,7 @@ DEMO = CascadeConfig(
             guidance=Guidance(strategy=Strategy.JOINT, text_weight=1.0, neighbor_weight=1.0),
             thresholding=CLIPPING,
             augmentation=0.08,
-            augment_before_enlarging=True,
+            augment_before_upsampling=True,
         ),
         StageConfig(
             size=1024,
@@ -62,7 +62,7 @@ DEMO = CascadeConfig(
             steps=2,
             guidance=Guidance(strategy=Strategy.JOINT, text_weight=1.0, neighbor_weight=1.0),
             thresholding=CLIPPING,
-            augment_before_enlarging=True,
+            augment_before_upsampling=True,
         ),
     ),
 )

@@ -9,7 +9,6 @@ was chosen. Importing takes the network from the folder's own file, not from her
 
 from reimagen_generator.config.cascade import (
     CascadeConfig,
-    Enlargement,
     Guidance,
     Prediction,
     SamplerKind,
@@ -17,6 +16,7 @@ from reimagen_generator.config.cascade import (
     StageConfig,
     Strategy,
     Thresholding,
+    Upsampling,
 )
 from reimagen_generator.config.networks import Activation, ImagenUNetConfig, LevelAttention, TextNorm
 from reimagen_generator.config.text import DroppedText, T5Text
@@ -72,7 +72,7 @@ def with_retrieval(network: ImagenUNetConfig, size: int) -> ImagenUNetConfig:
     """The network with attention to neighbors wherever it attends to text on a map of at most 16 × 16.
 
     Args:
-        size: side of the pictures; where no map is that small, the coarsest level attends.
+        size: side of the images; where no map is that small, the coarsest level attends.
     """
     sides = [size // 2**level for level in range(len(network.widths))]
     largest = max(_FINEST_RETRIEVAL, sides[-1])
@@ -108,7 +108,7 @@ def deepfloyd_cascade(name: str, stage_i: ImagenUNetConfig, stage_ii: ImagenUNet
                 steps=50,
                 guidance=Guidance(strategy=Strategy.JOINT, text_weight=4.0, neighbor_weight=4.0),
                 thresholding=Thresholding(percentile=0.95, maximum=1.0),
-                enlargement=Enlargement.BILINEAR_CORNERS,
+                upsampling=Upsampling.BILINEAR_CORNERS,
                 augmentation=0.25,
             )
         )

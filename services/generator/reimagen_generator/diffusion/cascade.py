@@ -1,4 +1,4 @@
-"""The cascade: a list of stages, each drawing a larger picture from the one before.
+"""The cascade: a list of stages, each drawing a larger image from the one before.
 
 prompt ──────────┬──────────────┬──────────────┐
 neighbors ───────┤              ┤              │
@@ -32,7 +32,7 @@ from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights import checkpoint
 
-_Picture = UInt8[np.ndarray, "height width 3"]
+_Image = UInt8[np.ndarray, "height width 3"]
 
 
 @dataclass(frozen=True)
@@ -47,26 +47,26 @@ class GuidanceOptions:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step of one stage is done. `preview` gives the first picture as the stage now predicts it."""
+    """One step of one stage is done. `preview` gives the first image as the stage now predicts it."""
 
     stage: int
     size: int
     step: int
     steps: int
     evaluations: int
-    """How often the network was evaluated for each picture."""
-    preview: Callable[[], _Picture]
+    """How often the network was evaluated for each image."""
+    preview: Callable[[], _Image]
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The pictures."""
+    """The images."""
 
-    pictures: UInt8[np.ndarray, "n size size 3"]
+    images: UInt8[np.ndarray, "n size size 3"]
 
 
 class Cascade:
-    """Draws pictures. One call to `draw` at a time."""
+    """Draws images. One call to `draw` at a time."""
 
     def __init__(
         self,
@@ -169,9 +169,9 @@ class Cascade:
         guidance: GuidanceOptions = GuidanceOptions(),
         steps_factor: float = 1.0,
     ) -> Generator[StepDone | Drawn, None, None]:
-        """Draws one picture for each seed, all in one batch; stop iterating to cancel.
+        """Draws one image for each seed, all in one batch; stop iterating to cancel.
 
-        A seed gives the same picture on the same machine, and its noise does not depend on the other seeds.
+        A seed gives the same image on the same machine, and its noise does not depend on the other seeds.
 
         Args:
             prompt: what to draw.
@@ -211,7 +211,7 @@ class Cascade:
         slots = _slots(len(neighbors), self.config)
         text = self._encode([prompt] * len(seeds))
         empty = self._encode([""] * len(seeds)) if self.config.dropped_text is DroppedText.EMPTY_PROMPT else None
-        neighbor_text = self._encode([pair.text for pair in neighbors] + [""] * (slots - len(neighbors)))
+        neighbor_text = self._encode([pair.caption for pair in neighbors] + [""] * (slots - len(neighbors)))
         neighbor_text = jax.tree.map(lambda a: jnp.tile(a, (len(seeds),) + (1,) * (a.ndim - 1)), neighbor_text)
         mask = jnp.tile(jnp.arange(slots) < len(neighbors), (len(seeds), 1))
         shown = side_by_side(neighbors) if self.config.side_by_side else neighbors
@@ -233,12 +233,12 @@ class Cascade:
                 previous = sampled.x.block_until_ready()  # JAX runs ahead: what is told as done must be
                 x_0 = sampled.x_0
 
-                def preview(x_0: Float[Array, "n height width 3"] = x_0) -> _Picture:
+                def preview(x_0: Float[Array, "n height width 3"] = x_0) -> _Image:
                     return np.asarray(to_bytes(x_0[0]))
 
                 yield StepDone(index, stage.config.size, sampled.step, steps, sampled.evaluations, preview)
             assert previous is not None  # a stage has at least one step
-            # The next stage was trained on pictures of bytes.
+            # The next stage was trained on images of bytes.
             previous = to_float(to_bytes(previous))
         yield Drawn(np.asarray(to_bytes(jnp.asarray(previous))))
 
@@ -284,7 +284,7 @@ def _slots(neighbors: int, config: CascadeConfig) -> int:
 
 
 def stage_key(seed: int, index: int) -> Key[Array, ""]:
-    """Of all that is random in a picture's stage."""
+    """Of all that is random in an image's stage."""
     return jax.random.fold_in(jax.random.key(seed), index)
 
 

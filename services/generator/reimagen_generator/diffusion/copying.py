@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from reimagen_generator.config.cascade import Prediction
-from reimagen_generator.diffusion.schedule import alpha_sigma, per_picture
+from reimagen_generator.diffusion.schedule import alpha_sigma, per_image
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.placement import CANVASES, canvases
 
@@ -29,14 +29,14 @@ def copied(
         kind: What the network predicts.
         output: Three channels of the prediction, others such as the variance, and at last one gate for each canvas.
         neighbors: What the network was given; the output has gates whether or not there are any.
-        x_t: The noised pictures.
+        x_t: The noised images.
         log_snr: Of each.
     """
     gates, output = output[..., -CANVASES:], output[..., :-CANVASES]
     if neighbors is None or neighbors.placed is None:
         return output
     painted = canvases(neighbors.placed, neighbors.mask)
-    alpha, sigma = map(per_picture, alpha_sigma(log_snr))
+    alpha, sigma = map(per_image, alpha_sigma(log_snr))
     floor = jnp.maximum(sigma, _LEAST_SIGMA)
     prediction = output[..., :3]
     for canvas in reversed(range(CANVASES)):

@@ -5,9 +5,9 @@
 
     joint        w_p ε(x_t, c_p, c_n) - (w_p - 1) ε(x_t)
     weighted     η ε_p + (1 - η) ε_n
-    interleaved  ε_p if R < η, else ε_n, with R uniform in [0, 1), drawn once a picture and step
+    interleaved  ε_p if R < η, else ε_n, with R uniform in [0, 1), drawn once an image and step
 
-A step evaluates the network once, on rows stacked evaluation by evaluation: row j of picture i keeps or drops the text
+A step evaluates the network once, on rows stacked evaluation by evaluation: row j of image i keeps or drops the text
 and the neighbors as `evaluations` says.
 
 Outside the interval of log-SNRs of a `Guidance` that has one, a step is not guided (arXiv 2404.07724) and makes one
@@ -42,7 +42,7 @@ class Weights:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Keep:
-    """For each evaluation and picture, whether the text and the neighbors are kept."""
+    """For each evaluation and image, whether the text and the neighbors are kept."""
 
     text: Bool[Array, "evaluations batch"]
     neighbors: Bool[Array, "evaluations batch"]
@@ -90,7 +90,7 @@ EVALUATIONS: Final[Mapping[Strategy | None, int]] = {
     Strategy.WEIGHTED: 3,
     Strategy.INTERLEAVED: 2,
 }
-"""How many evaluations a step makes for each picture; None is no guidance."""
+"""How many evaluations a step makes for each image; None is no guidance."""
 
 
 def evaluations(strategy: Strategy | None, interleave_ratio: Float[Array, ""], r: Float[Array, " batch"]) -> Keep:
@@ -99,7 +99,7 @@ def evaluations(strategy: Strategy | None, interleave_ratio: Float[Array, ""], r
     Args:
         strategy: None for no guidance, one evaluation.
         interleave_ratio: η.
-        r: R of each picture.
+        r: R of each image.
     """
     yes, no = jnp.ones_like(r, bool), jnp.zeros_like(r, bool)
     match strategy:

@@ -1,4 +1,4 @@
-"""From prompt and neighbors to placed references: the placement network's part in drawing, once a picture."""
+"""From prompt and neighbors to placed references: the placement network's part in drawing, once an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from reimagen_generator.diffusion.references import ReferencePair, resized
-from reimagen_generator.diffusion.resize import shrink
+from reimagen_generator.diffusion.resize import downsample
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.placement import CANVASES, PlacedReferences, Placements, canvas_of, place
 from reimagen_generator.networks.placement_network import PlacementNetwork, leader_of, sample_placements
@@ -20,7 +20,7 @@ from reimagen_generator.networks.placement_network import PlacementNetwork, lead
 REFERENCE_SIDE: Final = 256
 """Side in pixels of the references that things are cut out of."""
 _PLACEMENT_KEY: Final = 1_000
-"""What the key of a picture's placements is folded with; stages have small numbers."""
+"""What the key of an image's placements is folded with; stages have small numbers."""
 _FILTER_RADIUS: Final = 2
 _FILTER_EPSILON: Final = 1e-3
 
@@ -28,7 +28,7 @@ _FILTER_EPSILON: Final = 1e-3
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Placing:
-    """The references of a batch of pictures, their things' mattes, and where these go."""
+    """The references of a batch of images, their things' mattes, and where these go."""
 
     references: Float[Array, "batch neighbors side side 3"]
     mattes: Float[Array, "batch neighbors side side"]
@@ -57,19 +57,19 @@ class Placer:
         neighbor_text: Text,
         seeds: Sequence[int],
     ) -> Placing:
-        """Return where the things of each picture's references go; the seed decides what the prompt leaves open.
+        """Return where the things of each image's references go; the seed decides what the prompt leaves open.
 
         Args:
-            rows: The references of each picture, at most `slots`.
+            rows: The references of each image, at most `slots`.
             slots: Places for references.
             text: The prompts.
-            neighbor_text: Of pictures × slots rows.
-            seeds: Of the pictures.
+            neighbor_text: Of images × slots rows.
+            seeds: Of the images.
         """
-        # The pictures of one request have the same references.
+        # The images of one request have the same references.
         squares = {id(pairs): resized(pairs, REFERENCE_SIDE, slots) for pairs in rows}
         references = jnp.concatenate([squares[id(pairs)] for pairs in rows])
-        leaders, canvas = groups([[pair.text for pair in pairs] for pairs in rows], slots)
+        leaders, canvas = groups([[pair.caption for pair in pairs] for pairs in rows], slots)
         keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), _PLACEMENT_KEY) for seed in seeds])
         return self.placing_at(
             references,
@@ -78,7 +78,7 @@ class Placer:
             leaders=leaders,
             canvas=canvas,
             keys=keys,
-            picture=jnp.zeros((len(rows), self.config.picture_side, self.config.picture_side, 3)),
+            image=jnp.zeros((len(rows), self.config.image_side, self.config.image_side, 3)),
             time=jnp.ones(len(rows)),
         )
 
@@ -91,7 +91,7 @@ class Placer:
         leaders: Int[Array, "batch neighbors"],
         canvas: Int[Array, "batch neighbors"],
         keys: Key[Array, " batch"],
-        picture: Float[Array, "batch h w 3"],
+        image: Float[Array, "batch h w 3"],
         time: Float[Array, " batch"],
     ) -> Placing:
         """Return where the things of references go, as the network tells at a time of the diffusion.
@@ -102,12 +102,12 @@ class Placer:
             neighbor_text: Of batch × neighbors rows.
             leaders: For each neighbor, the first one of the same caption.
             canvas: Of each neighbor.
-            keys: One for each picture.
-            picture: x_t, downsampled to the configuration's `picture_side`; anything where `time` is 1.
+            keys: One for each image.
+            image: x_t, downsampled to the configuration's `image_side`; anything where `time` is 1.
             time: In [0, 1].
         """
         placing: Placing = self._placing(
-            self._parameters, references, text, neighbor_text, leaders, canvas, keys, picture, time
+            self._parameters, references, text, neighbor_text, leaders, canvas, keys, image, time
         )
         return placing
 
@@ -121,14 +121,14 @@ class Placer:
         leaders: Int[Array, "batch neighbors"],
         canvas: Int[Array, "batch neighbors"],
         keys: Key[Array, " batch"],
-        picture: Float[Array, "batch h w 3"],
+        image: Float[Array, "batch h w 3"],
         time: Float[Array, " batch"],
     ) -> Placing:
         network: PlacementNetwork = nnx.merge(self._graph, parameters)
         b, n = references.shape[:2]
         flat = references.reshape(b * n, *references.shape[2:])
-        small = shrink(flat, references.shape[2] // self.config.side)
-        distribution = network(small.reshape(b, n, *small.shape[1:]), text, neighbor_text, picture, time)
+        small = downsample(flat, references.shape[2] // self.config.side)
+        distribution = network(small.reshape(b, n, *small.shape[1:]), text, neighbor_text, image, time)
         coarse = jax.nn.sigmoid(distribution.matte).reshape(b * n, *small.shape[1:3])
         mattes = refined(coarse, small, flat).reshape(references.shape[:4])
         return Placing(references, mattes, sample_placements(distribution, leaders, keys), canvas)
@@ -137,10 +137,10 @@ class Placer:
 def groups(
     captions: Sequence[Sequence[str]], slots: int
 ) -> tuple[Int[Array, "batch neighbors"], Int[Array, "batch neighbors"]]:
-    """Return the leaders and canvases of neighbors, see `leader_of` and `canvas_of`, in `slots` slots for each picture.
+    """Return the leaders and canvases of neighbors, see `leader_of` and `canvas_of`, in `slots` slots for each image.
 
     Args:
-        captions: Of each picture's neighbors, at most `slots`.
+        captions: Of each image's neighbors, at most `slots`.
         slots: For neighbors; those that are left over are on no canvas.
     """
     leaders = [leader_of(row) + list(range(len(row), slots)) for row in captions]
@@ -157,10 +157,10 @@ def layers(placing: Placing, size: int) -> PlacedReferences:
 def refined(
     matte: Float[Array, "rows h w"], small: Float[Array, "rows h w 3"], large: Float[Array, "rows height width 3"]
 ) -> Float[Array, "rows height width"]:
-    """Return a matte at the size of the larger picture, its edges where the picture's are.
+    """Return a matte at the size of the larger image, its edges where the image's are.
 
     That is the fast guided filter (arXiv 1505.00996): around each pixel the matte is fitted as an affine function of
-    the small picture's colors, and these functions, enlarged, are applied to the colors of the large one.
+    the small image's colors, and these functions, enlarged, are applied to the colors of the large one.
     """
     guide = jnp.moveaxis(small, -1, 1)
     mean = _box(guide)
@@ -176,7 +176,7 @@ def refined(
 
 
 def _box(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:
-    """Return the mean over squares around each pixel, of what lies within the picture."""
+    """Return the mean over squares around each pixel, of what lies within the image."""
     h, w = maps.shape[-2:]
 
     def window(side: int) -> Float[np.ndarray, "side side"]:

@@ -3,14 +3,14 @@
 from jaxtyping import Array, Float
 
 from reimagen_generator.config.cascade import Prediction
-from reimagen_generator.diffusion.schedule import alpha_sigma, per_picture
+from reimagen_generator.diffusion.schedule import alpha_sigma, per_image
 
 _Images = Float[Array, "batch height width channels"]
 
 
 def to_epsilon(kind: Prediction, output: _Images, x_t: _Images, log_snr: Float[Array, " batch"]) -> _Images:
     """ε of a network's output."""
-    alpha, sigma = map(per_picture, alpha_sigma(log_snr))
+    alpha, sigma = map(per_image, alpha_sigma(log_snr))
     match kind:
         case Prediction.EPSILON:
             return output
@@ -22,7 +22,7 @@ def to_epsilon(kind: Prediction, output: _Images, x_t: _Images, log_snr: Float[A
 
 def target(kind: Prediction, x_0: _Images, epsilon: _Images, log_snr: Float[Array, " batch"]) -> _Images:
     """What a perfect network would put out."""
-    alpha, sigma = map(per_picture, alpha_sigma(log_snr))
+    alpha, sigma = map(per_image, alpha_sigma(log_snr))
     match kind:
         case Prediction.EPSILON:
             return epsilon
@@ -34,11 +34,11 @@ def target(kind: Prediction, x_0: _Images, epsilon: _Images, log_snr: Float[Arra
 
 def epsilon_to_x0(epsilon: _Images, x_t: _Images, log_snr: Float[Array, " batch"]) -> _Images:
     """x_0 = (x_t - σ ε) / α."""
-    alpha, sigma = map(per_picture, alpha_sigma(log_snr))
+    alpha, sigma = map(per_image, alpha_sigma(log_snr))
     return (x_t - sigma * epsilon) / alpha
 
 
 def x0_to_epsilon(x_0: _Images, x_t: _Images, log_snr: Float[Array, " batch"]) -> _Images:
     """ε = (x_t - α x_0) / σ."""
-    alpha, sigma = map(per_picture, alpha_sigma(log_snr))
+    alpha, sigma = map(per_image, alpha_sigma(log_snr))
     return (x_t - alpha * x_0) / sigma

@@ -10,20 +10,20 @@ from PIL import Image
 
 from reimagen_generator.diffusion.resize import to_float
 
-_Picture = UInt8[np.ndarray, "height width 3"]
+_Image = UInt8[np.ndarray, "height width 3"]
 
 _OVERLAP = 1.35
-"""Pictures side by side are so much wider than their share: what they show has room around it."""
+"""Images side by side are so much wider than their share: what they show has room around it."""
 _MIDDLE = 0.56
 """Where the middles of these are, from the top, in shares of the side: things stand on some ground."""
 
 
 @dataclass(frozen=True)
 class ReferencePair:
-    """A neighbor as the cascade takes it: a picture of any size and what it shows."""
+    """A neighbor as the cascade takes it: an image of any size and what it shows."""
 
-    image: _Picture
-    text: str
+    image: _Image
+    caption: str
 
 
 def side_by_side(pairs: Sequence[ReferencePair]) -> list[ReferencePair]:
@@ -32,11 +32,13 @@ def side_by_side(pairs: Sequence[ReferencePair]) -> list[ReferencePair]:
     For networks that draw what a neighbor shows where the neighbor shows it: of two things in full size they would draw
     one over the other.
     """
-    texts = list(dict.fromkeys(pair.text for pair in pairs))
+    texts = list(dict.fromkeys(pair.caption for pair in pairs))
     if len(texts) < 2:
         return list(pairs)
     places = {text: (number + 0.5) / len(texts) for number, text in enumerate(texts)}
-    return [ReferencePair(_placed(pair.image, places[pair.text], _OVERLAP / len(texts)), pair.text) for pair in pairs]
+    return [
+        ReferencePair(_placed(pair.image, places[pair.caption], _OVERLAP / len(texts)), pair.caption) for pair in pairs
+    ]
 
 
 def resized(pairs: Sequence[ReferencePair], size: int, slots: int) -> Float[Array, "1 slots size size 3"]:
@@ -46,13 +48,13 @@ def resized(pairs: Sequence[ReferencePair], size: int, slots: int) -> Float[Arra
     return to_float(jnp.asarray(np.stack(squares)))[None]
 
 
-def square(image: _Picture, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """A square of `size` with the whole picture, padded with its border's mean color, not stretched."""
+def square(image: _Image, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """A square of `size` with the whole image, padded with its border's mean color, not stretched."""
     return np.asarray(_padded(image).resize((size, size), Image.Resampling.LANCZOS))
 
 
-def _placed(image: _Picture, middle: float, scale: float) -> _Picture:
-    """A square with the picture in it, its middle so far from the left, on the ground that its border has."""
+def _placed(image: _Image, middle: float, scale: float) -> _Image:
+    """A square with the image in it, its middle so far from the left, on the ground that its border has."""
     side = max(image.shape[:2])
     small = max(1, round(scale * side))
     corner = round(middle * side - small / 2), round(_MIDDLE * side - small / 2)
@@ -61,7 +63,7 @@ def _placed(image: _Picture, middle: float, scale: float) -> _Picture:
     return np.asarray(canvas)
 
 
-def _padded(image: _Picture) -> Image.Image:
+def _padded(image: _Image) -> Image.Image:
     height, width, _ = image.shape
     side = max(height, width)
     canvas = Image.new("RGB", (side, side), _ground(image))
@@ -69,8 +71,8 @@ def _padded(image: _Picture) -> Image.Image:
     return canvas
 
 
-def _ground(image: _Picture) -> tuple[int, int, int]:
-    """The mean color of the picture's border."""
+def _ground(image: _Image) -> tuple[int, int, int]:
+    """The mean color of the image's border."""
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     red, green, blue = (int(channel) for channel in border.mean(axis=0).round())
     return red, green, blue

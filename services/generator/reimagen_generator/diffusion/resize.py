@@ -1,11 +1,11 @@
-"""Bringing pictures from one stage's size to another's."""
+"""Bringing images from one stage's size to another's."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from reimagen_generator.config.cascade import Enlargement
+from reimagen_generator.config.cascade import Upsampling
 
 _Images = Float[Array, "batch height width 3"]
 
@@ -20,29 +20,29 @@ def to_bytes(picture: Float[Array, "*any"]) -> UInt8[Array, "*any"]:
     return jnp.round((jnp.clip(picture, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
 
 
-def shrink(images: _Images, factor: int) -> Float[Array, "batch h w 3"]:
+def downsample(images: _Images, factor: int) -> Float[Array, "batch h w 3"]:
     """The mean of each square of `factor` × `factor` pixels."""
     b, h, w, c = images.shape
     return images.reshape(b, h // factor, factor, w // factor, factor, c).mean(axis=(2, 4))
 
 
-def enlarge(images: Float[Array, "batch h w 3"], factor: int, kind: Enlargement = Enlargement.BICUBIC) -> _Images:
-    """The pictures at `factor` times their side."""
+def upsample(images: Float[Array, "batch h w 3"], factor: int, kind: Upsampling = Upsampling.BICUBIC) -> _Images:
+    """The images at `factor` times their side."""
     b, h, w, c = images.shape
-    if kind is Enlargement.BILINEAR_CORNERS:
+    if kind is Upsampling.BILINEAR_CORNERS:
         rows, columns = _between_corners(h, factor), _between_corners(w, factor)
         return jnp.einsum("Hh,Ww,bhwc->bHWc", rows, columns, images)
-    enlarged: _Images = jax.image.resize(images, (b, h * factor, w * factor, c), "cubic")
-    return enlarged
+    upsampled: _Images = jax.image.resize(images, (b, h * factor, w * factor, c), "cubic")
+    return upsampled
 
 
-def consistent(x_0: _Images, smaller: Float[Array, "batch h w 3"], factor: int, kind: Enlargement) -> _Images:
-    """The picture with what it lacks of the smaller one, when shrunk, added to it.
+def low_res_consistent(x_0: _Images, low_res: Float[Array, "batch h w 3"], factor: int, kind: Upsampling) -> _Images:
+    """The image with what it lacks of the low-resolution one, when downsampled, added to it.
 
-    That is the projection onto the pictures that shrink to the smaller one (DDNM, arXiv 2212.00490, section 3.2), but
-    for what is added being smoothly enlarged: spread evenly over squares it would show their edges.
+    That is the projection onto the images that downsample to it (DDNM, arXiv 2212.00490, section 3.2), but
+    for what is added being smoothly upsampled: spread evenly over squares it would show their edges.
     """
-    return jnp.clip(x_0 + enlarge(smaller - shrink(x_0, factor), factor, kind), -1.0, 1.0)
+    return jnp.clip(x_0 + upsample(low_res - downsample(x_0, factor), factor, kind), -1.0, 1.0)
 
 
 def _between_corners(side: int, factor: int) -> Float[np.ndarray, "large small"]:

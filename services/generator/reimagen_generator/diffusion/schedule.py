@@ -2,7 +2,7 @@
 
 A schedule is its log-SNR λ(t) = log(α_t² / σ_t²); α_t² = sigmoid(λ), σ_t² = sigmoid(-λ).
 
-A stage may move its schedule to another size of pictures: λ + 2 log(size made for / size), since a larger picture keeps
+A stage may move its schedule to another size of images: λ + 2 log(size made for / size), since a larger image keeps
 more of what it shows under the same noise (simple diffusion, arXiv 2301.11093, section 3.1).
 """
 
@@ -60,24 +60,24 @@ def _cosine_betas() -> Float[np.ndarray, " timesteps"]:
 
 
 @dataclass(frozen=True)
-class Grid:
+class SamplingSchedule:
     """The times at which a stage evaluates its network, falling, and the log-SNRs between which its steps go.
 
-    Every schedule leads to the clean picture: the last log-SNR is infinite, so the last step gives x_0 itself.
+    Every schedule leads to the clean image: the last log-SNR is infinite, so the last step gives x_0 itself.
     """
 
     time: Float[np.ndarray, " steps"]
     log_snr: Float[np.ndarray, " steps+1"]
 
 
-def grid(stage: StageConfig) -> Grid:
+def sampling_schedule(stage: StageConfig) -> SamplingSchedule:
     """A stage's steps: uniform in t, or over the integer timesteps of its sections."""
     if stage.schedule is ScheduleKind.COSINE_BETAS:
-        time = timesteps(stage.sections or (stage.steps,)) / TIMESTEPS
+        time = timesteps(stage.timestep_respacing or (stage.steps,)) / TIMESTEPS
     else:
         time = 1.0 - np.arange(stage.steps) / stage.steps
     noisy = np.asarray(_compiled_log_snr(stage.schedule, jnp.asarray(time), stage.log_snr_shift))
-    return Grid(time.astype(noisy.dtype), np.append(noisy, np.asarray(np.inf, noisy.dtype)))
+    return SamplingSchedule(time.astype(noisy.dtype), np.append(noisy, np.asarray(np.inf, noisy.dtype)))
 
 
 # Compiled, as training has it: uncompiled, it rounds differently.
@@ -105,6 +105,6 @@ def alpha_sigma(value: _Any) -> tuple[_Any, _Any]:
     return jnp.sqrt(jax.nn.sigmoid(value)), jnp.sqrt(jax.nn.sigmoid(-value))
 
 
-def per_picture(value: Float[Array, " batch"]) -> Float[Array, "batch 1 1 1"]:
-    """A number a picture, shaped to meet NHWC arrays."""
+def per_image(value: Float[Array, " batch"]) -> Float[Array, "batch 1 1 1"]:
+    """A number an image, shaped to meet NHWC arrays."""
     return value[:, None, None, None]

@@ -16,18 +16,18 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Key
 
-from reimagen_generator.config.cascade import Enlargement, Guidance, StageConfig, Strategy
+from reimagen_generator.config.cascade import Guidance, StageConfig, Strategy, Upsampling
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.copying import copied
-from reimagen_generator.diffusion.resize import consistent, enlarge, shrink
+from reimagen_generator.diffusion.resize import downsample, low_res_consistent, upsample
 from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.thresholding import threshold
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Network, Text, in_compute_type
 from reimagen_generator.networks.placement import PlacedReferences
-from reimagen_generator.parallel.placement import constrain_rows, place_parameters, place_rows, together
+from reimagen_generator.parallel.sharding import constrain_rows, place_parameters, place_rows, unshard
 
 _Images = Float[Array, "batch height width 3"]
 _State = tuple[_Images, Any]  # x and the sampler's carry
@@ -40,17 +40,17 @@ _INITIAL, _AUGMENTATION, _STEP_NOISE, _INTERLEAVE = range(4)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Conditions:
-    """What a picture is drawn from, the same at every step.
+    """What an image is drawn from, the same at every step.
 
-    `empty_text`, for each picture, is what stands for no text where guidance drops it; None masks the text. `smaller`
-    is the picture that a consistent stage keeps to.
+    `empty_text`, for each image, is what stands for no text where guidance drops it; None masks the text. `low_res`
+    is the image that a consistent stage keeps to.
     """
 
     text: Text
     neighbors: Neighbors | None
     low_resolution: LowResolution | None
     empty_text: Text | None = None
-    smaller: Float[Array, "batch h w 3"] | None = None
+    low_res: Float[Array, "batch h w 3"] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Sampled:
     x: _Images
     x_0: _Images
     evaluations: int
-    """How often the network was evaluated for each picture."""
+    """How often the network was evaluated for each image."""
 
 
 class Stage:
-    """Samples pictures of one size."""
+    """Samples images of one size."""
 
     def __init__(self, config: StageConfig, network: Network, factor: int | None, mesh: Mesh | None = None) -> None:
         """Takes a network.
@@ -104,9 +104,9 @@ class Stage:
             neighbor_images: in [-1, 1], of this stage's size; None for a network that looks at no neighbors.
             neighbor_text: of batch × neighbors rows.
             neighbor_mask: which neighbors are there.
-            previous: the previous stage's pictures in [-1, 1]; None for the first stage.
-            keys: one for each picture.
-            empty_text: what stands for no text, for each picture; None where a text is dropped by its mask.
+            previous: the previous stage's images in [-1, 1]; None for the first stage.
+            keys: one for each image.
+            empty_text: what stands for no text, for each image; None where a text is dropped by its mask.
             placed: the neighbors' things at their places, for a network that takes them.
         """
         rows = (text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text, placed)
@@ -126,11 +126,11 @@ class Stage:
         empty_text: Text | None,
         placed: PlacedReferences | None,
     ) -> Conditions:
-        network: Network = nnx.merge(self._graph, together(parameters, self._mesh))
+        network: Network = nnx.merge(self._graph, unshard(parameters, self._mesh))
         neighbors = None
         if neighbor_images is not None and self.config.network.retrieval:
             neighbors = encode_neighbors(
-                network, neighbor_images, neighbor_text, neighbor_mask, self.factor, self.config.enlargement
+                network, neighbor_images, neighbor_text, neighbor_mask, self.factor, self.config.upsampling
             )
             neighbors = replace(neighbors, placed=placed)
         low_resolution = None
@@ -138,8 +138,8 @@ class Stage:
             level = jnp.full(previous.shape[0], self.config.augmentation)
             noise = _noise(keys, _AUGMENTATION, 0, (len(keys), self.config.size, self.config.size, _CHANNELS))
             low_resolution = augment(self.config, previous, self.factor, level, noise)
-        smaller = previous if self.config.consistent else None
-        return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text, smaller), self._mesh)
+        low_res = previous if self.config.low_res_consistency else None
+        return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text, low_res), self._mesh)
 
     def lower_conditions(self, *rows: Any) -> jax.stages.Lowered:
         """`conditions`, ready to be compiled, for shapes of its arguments and of parameters."""
@@ -183,9 +183,9 @@ class Stage:
     def redraw(
         self, pictures: _Images, time: float, conditions: Conditions, guidance: Guidance, keys: Key[Array, " batch"]
     ) -> _Images:
-        """Return pictures in [-1, 1] noised to the first step that begins at `time` or later, and drawn from there.
+        """Return images in [-1, 1] noised to the first step that begins at `time` or later, and drawn from there.
 
-        They keep their composition and get the errors of this stage's own pictures.
+        They keep their composition and get the errors of this stage's own images.
 
         Raises:
             ValueError: no step begins at `time` or before.
@@ -209,7 +209,7 @@ class Stage:
         """The strategy of the guided steps, which steps these are, and t, λ_t and λ_s of each."""
         self.config.check_guidance(guidance)
         any_neighbor = conditions.neighbors is not None and bool(conditions.neighbors.mask.any())
-        grid = schedule.grid(self.config.with_steps(steps_factor))
+        grid = schedule.sampling_schedule(self.config.with_steps(steps_factor))
         steps = np.stack([grid.time, grid.log_snr[:-1], grid.log_snr[1:]], axis=1)
         return guiding.strategy_of(guidance, neighbors=any_neighbor), guiding.guided(guidance, grid.log_snr[:-1]), steps
 
@@ -252,7 +252,7 @@ class Stage:
         keys: Key[Array, " batch"],
     ) -> tuple[_Images, _Images, Any]:
         """One step: x_s, the predicted x_0 and the sampler's carry."""
-        network: Network = nnx.merge(self._graph, together(parameters, self._mesh))
+        network: Network = nnx.merge(self._graph, unshard(parameters, self._mesh))
         t, log_snr_t, log_snr_s = (jnp.full(x.shape[0], times[i]) for i in range(3))
         r = jax.vmap(lambda key: jax.random.uniform(_key(key, _INTERLEAVE, step)))(keys)
         keep = guiding.evaluations(strategy, weights.interleave_ratio, r)
@@ -272,8 +272,8 @@ class Stage:
         epsilons = prediction.to_epsilon(self.config.prediction, output, stacked_x, jnp.tile(log_snr_t, rows))
         epsilon = guiding.combine(strategy, epsilons.reshape(rows, *x.shape), weights, r)
         x_0 = threshold(prediction.epsilon_to_x0(epsilon, x, log_snr_t), self.config.thresholding)
-        if conditions.smaller is not None and self.factor is not None:
-            x_0 = consistent(x_0, conditions.smaller, self.factor, self.config.enlargement)
+        if conditions.low_res is not None and self.factor is not None:
+            x_0 = low_res_consistent(x_0, conditions.low_res, self.factor, self.config.upsampling)
         x, carry = self._sampler.step(
             carry,
             Step(
@@ -295,25 +295,25 @@ class Stage:
 
 
 def augment(
-    stage: StageConfig, smaller: _Images, factor: int, level: Float[Array, " batch"], noise: _Images
+    stage: StageConfig, low_res: _Images, factor: int, level: Float[Array, " batch"], noise: _Images
 ) -> LowResolution:
-    """Return the smaller picture enlarged, with noise conditioning augmentation (Imagen, section 2.4).
+    """Return the smaller image enlarged, with noise conditioning augmentation (Imagen, section 2.4).
 
     Args:
-        stage: which enlarges; it says whether the picture is noised before or after it is enlarged.
-        smaller: in [-1, 1].
-        factor: the stage's size over the smaller picture's.
+        stage: which enlarges; it says whether the image is noised before or after it is enlarged.
+        low_res: in [-1, 1].
+        factor: the stage's size over the smaller image's.
         level: the *time* to which it is noised.
         noise: normal, of the stage's size.
     """
     alpha, sigma = map(
-        schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level, stage.log_snr_shift))
+        schedule.per_image, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level, stage.log_snr_shift))
     )
-    if stage.augment_before_enlarging:
-        # The sum over a square of normal numbers, over its side, is normal again. The picture keeps its contrast.
-        noised = smaller + sigma / alpha * factor * shrink(noise, factor)
-        return LowResolution(enlarge(noised, factor, stage.enlargement), level)
-    return LowResolution(alpha * enlarge(smaller, factor, stage.enlargement) + sigma * noise, level)
+    if stage.augment_before_upsampling:
+        # The sum over a square of normal numbers, over its side, is normal again. The image keeps its contrast.
+        noised = low_res + sigma / alpha * factor * downsample(noise, factor)
+        return LowResolution(upsample(noised, factor, stage.upsampling), level)
+    return LowResolution(alpha * upsample(low_res, factor, stage.upsampling) + sigma * noise, level)
 
 
 def encode_neighbors(
@@ -322,14 +322,14 @@ def encode_neighbors(
     text: Text,
     mask: Array,
     factor: int | None,
-    enlargement: Enlargement = Enlargement.BICUBIC,
+    upsampling: Upsampling = Upsampling.BICUBIC,
 ) -> Neighbors:
     """The neighbors' keys and values; a super-resolution network sees each beside its own smaller version."""
-    smaller = None
+    low_res = None
     if factor is not None:
         flat = images.reshape(-1, *images.shape[2:])
-        smaller = enlarge(shrink(flat, factor), factor, enlargement).reshape(images.shape)
-    return network.encode_neighbors(images, text, mask, smaller)
+        low_res = upsample(downsample(flat, factor), factor, upsampling).reshape(images.shape)
+    return network.encode_neighbors(images, text, mask, low_res)
 
 
 def _key(key: Key[Array, ""], purpose: int, step: Array | int) -> Key[Array, ""]:
@@ -337,5 +337,5 @@ def _key(key: Key[Array, ""], purpose: int, step: Array | int) -> Key[Array, ""]
 
 
 def _noise(keys: Key[Array, " batch"], purpose: int, step: Array | int, shape: tuple[int, ...]) -> _Images:
-    """Normal noise, each picture's from its own key: it does not depend on what else is in the batch."""
+    """Normal noise, each image's from its own key: it does not depend on what else is in the batch."""
     return jax.vmap(lambda key: jax.random.normal(_key(key, purpose, step), shape[1:]))(keys)

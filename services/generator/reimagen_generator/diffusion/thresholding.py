@@ -1,10 +1,10 @@
-"""Keeping a guided x_0 within the range of pictures."""
+"""Keeping a guided x_0 within the range of images."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from reimagen_generator.config.cascade import Thresholding
-from reimagen_generator.diffusion.schedule import per_picture
+from reimagen_generator.diffusion.schedule import per_image
 
 _Images = Float[Array, "batch height width channels"]
 
@@ -14,9 +14,9 @@ def threshold(x_0: _Images, thresholding: Thresholding) -> _Images:
 
     s is at most `thresholding.maximum`; at 1 this is static thresholding, plain clipping.
     """
-    if thresholding.maximum == 1.0:  # plain clipping needs no quantile, a sort of the whole picture
+    if thresholding.maximum == 1.0:  # plain clipping needs no quantile, a sort of the whole image
         return jnp.clip(x_0, -1.0, 1.0)
     flat = jnp.abs(x_0).reshape(x_0.shape[0], -1)
     quantile = jnp.quantile(flat, thresholding.percentile, axis=1)
-    divisor = per_picture(jnp.clip(quantile, 1.0, thresholding.maximum))
+    divisor = per_image(jnp.clip(quantile, 1.0, thresholding.maximum))
     return jnp.clip(x_0, -divisor, divisor) / divisor

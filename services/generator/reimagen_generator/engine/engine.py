@@ -18,7 +18,7 @@ from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, 
 from reimagen_generator import metrics
 from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, StepDone
 from reimagen_generator.diffusion.references import ReferencePair
-from reimagen_generator.engine.call import Call, Cancelled, Finished, Step
+from reimagen_generator.engine.request_handle import Cancelled, Finished, RequestHandle, Step
 
 _logger = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What is to be drawn, one picture for each seed."""
+class GenerationTask:
+    """What is to be drawn, one image for each seed."""
 
     prompt: str
     neighbors: Sequence[ReferencePair]
@@ -51,7 +51,7 @@ class Counters:
     finished: int = 0
     failed: int = 0
     cancelled: int = 0
-    too_late: int = 0
+    deadline_exceeded: int = 0
     refused: int = 0
     steps: int = 0
 
@@ -59,14 +59,16 @@ class Counters:
 class Place:
     """A call's place in the engine, held from its admission to its end."""
 
-    def __init__(self, call: Call, *, ahead: int, jobs: "queue.SimpleQueue[tuple[Call, Drawing] | None]") -> None:
+    def __init__(
+        self, call: RequestHandle, *, ahead: int, jobs: "queue.SimpleQueue[tuple[RequestHandle, GenerationTask] | None]"
+    ) -> None:
         """Made by `Engine.admit`."""
         self.ahead = ahead
         self._call = call
         self._jobs = jobs
 
-    def draw(self, drawing: Drawing) -> Iterator[Step | Finished]:
-        """Queue the drawing, then yield what is drawn: for each batch of pictures its `Step`s and one `Finished`.
+    def draw(self, task: GenerationTask) -> Iterator[Step | Finished]:
+        """Queue the task, then yield what is drawn: for each batch of images its `Step`s and one `Finished`.
 
         The iterator raises:
             Cancelled: the caller has gone.
@@ -74,14 +76,14 @@ class Place:
             ReimagenError: the drawing failed; other calls are not touched.
         """
         self._call.queued_at = time.monotonic()
-        self._jobs.put((self._call, drawing))
-        return self._events(len(drawing.seeds))
+        self._jobs.put((self._call, task))
+        return self._events(len(task.seeds))
 
     def _events(self, missing: int) -> Iterator[Step | Finished]:
         while missing:
             event = self._call.receive()
             if isinstance(event, Finished):
-                missing -= len(event.pictures)
+                missing -= len(event.images)
             yield event
 
 
@@ -94,7 +96,7 @@ class Engine:
         Args:
             cascade: What draws.
             capacity: How many calls may wait beside the one that is being drawn.
-            batch_size: How many pictures are drawn at once. It is what is compiled: a call for more is drawn in
+            batch_size: How many images are drawn at once. It is what is compiled: a call for more is drawn in
                 several batches, and the last one is filled up.
         """
         self.cascade = cascade
@@ -104,8 +106,8 @@ class Engine:
         self._counters = Counters()
         self._seconds_a_call = 1.0
         self._changed = threading.Condition()
-        self._calls: set[Call] = set()
-        self._jobs: queue.SimpleQueue[tuple[Call, Drawing] | None] = queue.SimpleQueue()
+        self._calls: set[RequestHandle] = set()
+        self._jobs: queue.SimpleQueue[tuple[RequestHandle, GenerationTask] | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._work, name="engine")
 
     @property
@@ -145,7 +147,7 @@ class Engine:
             self._worker.join()
 
     @contextmanager
-    def admit(self, call: Call) -> Iterator[Place]:
+    def admit(self, call: RequestHandle) -> Iterator[Place]:
         """Hold a place for the call, or refuse it at once; leaving the context ends the call's work.
 
         Raises:
@@ -175,14 +177,14 @@ class Engine:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            call, drawing = job
+            call, task = job
             try:
-                call.context.run(self._draw, call, drawing)
+                call.context.run(self._draw, call, task)
             except Cancelled as error:
                 self._count(cancelled=1)
                 call.post(error)
             except DeadlineExceeded as error:
-                self._count(too_late=1)
+                self._count(deadline_exceeded=1)
                 call.post(error)
             except Exception:
                 # The worker outlives whatever a drawing raises: the next call is not to pay for this one.
@@ -190,39 +192,39 @@ class Engine:
                 self._count(failed=1)
                 call.post(ReimagenError(f"the drawing failed; the service's log says why under {call.id}"))
 
-    def _draw(self, call: Call, drawing: Drawing) -> None:
+    def _draw(self, call: RequestHandle, task: GenerationTask) -> None:
         started = time.monotonic()
         waited = started - call.queued_at
         metrics.QUEUE_SECONDS.observe(waited)
         tracing.record("queue", waited)
-        batches = range(0, len(drawing.seeds), self._batch_size)
-        progress = _Progress(self._batch_size, missing=len(batches) * self._steps(drawing))
+        batches = range(0, len(task.seeds), self._batch_size)
+        progress = _Progress(self._batch_size, missing=len(batches) * self._steps(task))
         try:
             for index in batches:
                 call.check()
-                pictures = self._draw_batch(call, drawing, index, progress)
-                metrics.PICTURES.labels(drawing.size).inc(len(pictures))
-                if index + len(pictures) == len(drawing.seeds):
+                images = self._draw_batch(call, task, index, progress)
+                metrics.IMAGES.labels(task.size).inc(len(images))
+                if index + len(images) == len(task.seeds):
                     self._seconds_a_call = time.monotonic() - started
                     self._count(finished=1)
-                call.post(Finished(index, pictures))
+                call.post(Finished(index, images))
         except (Cancelled, DeadlineExceeded):
             metrics.STEPS_CANCELLED.inc(progress.missing)
             raise
 
     def _draw_batch(
-        self, call: Call, drawing: Drawing, index: int, progress: "_Progress"
+        self, call: RequestHandle, task: GenerationTask, index: int, progress: "_Progress"
     ) -> UInt8[np.ndarray, "some size size 3"]:
-        due = self._preview_steps(drawing) if index == 0 else frozenset()
-        seeds = drawing.seeds[index : index + self._batch_size]
+        due = self._preview_steps(task) if index == 0 else frozenset()
+        seeds = task.seeds[index : index + self._batch_size]
         filled = [*seeds, *[seeds[-1]] * (self._batch_size - len(seeds))]
         events = self.cascade.draw(
-            drawing.prompt,
-            drawing.neighbors,
+            task.prompt,
+            task.neighbors,
             seeds=filled,
-            size=drawing.size,
-            guidance=drawing.guidance,
-            steps_factor=drawing.steps_factor,
+            size=task.size,
+            guidance=task.guidance,
+            steps_factor=task.steps_factor,
         )
         progress.began = time.monotonic()
         for done, event in enumerate(events, start=1):
@@ -234,18 +236,18 @@ class Engine:
                     preview = event.preview() if done in due else None
                     call.post(Step(index, event.stage, event.size, event.step, event.steps, preview))
                 case Drawn():
-                    return event.pictures[: len(seeds)]
-        raise AssertionError("a drawing ends with its pictures")
+                    return event.images[: len(seeds)]
+        raise AssertionError("a drawing ends with its images")
 
-    def _steps(self, drawing: Drawing) -> int:
+    def _steps(self, task: GenerationTask) -> int:
         """How many steps a batch of the drawing takes."""
-        stages = [stage for stage in self.cascade.config.stages if stage.size <= drawing.size]
-        return sum(stage.with_steps(drawing.steps_factor).steps for stage in stages)
+        stages = [stage for stage in self.cascade.config.stages if stage.size <= task.size]
+        return sum(stage.with_steps(task.steps_factor).steps for stage in stages)
 
-    def _preview_steps(self, drawing: Drawing) -> frozenset[int]:
-        """At which of the first picture's steps, from 1, a preview is due: evenly spread, the end left out."""
-        steps = self._steps(drawing)
-        return frozenset(max(1, steps * (index + 1) // (drawing.previews + 1)) for index in range(drawing.previews))
+    def _preview_steps(self, task: GenerationTask) -> frozenset[int]:
+        """At which of the first image's steps, from 1, a preview is due: evenly spread, the end left out."""
+        steps = self._steps(task)
+        return frozenset(max(1, steps * (index + 1) // (task.previews + 1)) for index in range(task.previews))
 
     def _count(self, **more: int) -> None:
         with self._changed:

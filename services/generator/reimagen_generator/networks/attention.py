@@ -1,4 +1,4 @@
-"""Attention within the picture and to the text."""
+"""Attention within the image and to the text."""
 
 import jax
 import jax.numpy as jnp

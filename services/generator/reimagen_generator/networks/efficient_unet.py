@@ -97,7 +97,7 @@ class EfficientUNet(Network):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
-        """The prediction for noised pictures `x` at times in [0, 1]."""
+        """The prediction for noised images `x` at times in [0, 1]."""
         conditioning = self.conditioning(time, text, low_resolution)
         stem, skips = self._encode(x, conditioning, text, low_resolution)
         h = skips[-1][-1]

@@ -175,7 +175,7 @@ class ImagenUNet(Network):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
-        """The prediction for noised pictures `x` at times in [0, 1]; DeepFloyd IF's timestep n is time n / 1000."""
+        """The prediction for noised images `x` at times in [0, 1]; DeepFloyd IF's timestep n is time n / 1000."""
         context = self.conditioning(time, text, low_resolution)
         skips, _ = self._encode(x, context, low_resolution)
         h = self._run(self.middle_in, skips[-1], context)

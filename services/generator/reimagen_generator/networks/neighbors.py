@@ -1,4 +1,4 @@
-"""Neighbors: attention from the picture's maps to its neighbors' maps, a part that any network can carry."""
+"""Neighbors: attention from the image's maps to its neighbors' maps, a part that any network can carry."""
 
 import math
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ _Map = Float[Array, "batch h w channels"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NeighborKeysValues:
-    """The keys and values of a picture's neighbors for one attention; they depend on neither x_t nor the prompt."""
+    """The keys and values of an image's neighbors for one attention; they depend on neither x_t nor the prompt."""
 
     key: Float[Array, "batch keys heads channels"]
     value: Float[Array, "batch keys heads values"]
 
 
 class NeighborAttention(nnx.Module):
-    """Attention from the picture's map to its neighbors' maps (Re-Imagen, section 3.2).
+    """Attention from the image's map to its neighbors' maps (Re-Imagen, section 3.2).
 
     The values carry the neighbors' map of this level and that of the next finer one, folded: the correspondence is
     found on the coarse grid, where attention is cheap, and fine detail follows it. Each head starts with its attention
     centred on the query's own place, at a width of its own, by a bias of -p·|query place - key place - offset|² with p
-    and offset learned, places counted in shares of the picture.
+    and offset learned, places counted in shares of the image.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class NeighborAttention(nnx.Module):
         maps: Float[Array, "batch neighbors h w channels"],
         fine_maps: Float[Array, "batch neighbors height width fine"] | None,
     ) -> NeighborKeysValues:
-        """What of the neighbors this attention needs, once a picture."""
+        """What of the neighbors this attention needs, once an image."""
         b, k, h, w, _ = maps.shape
         normed = self.key_norm(maps)
         carried = normed

@@ -27,7 +27,7 @@ class Text:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LowResolution:
-    """The smaller picture, resized to this stage's size, and the augmentation level at which it was noised."""
+    """The smaller image, resized to this stage's size, and the augmentation level at which it was noised."""
 
     image: Float[Array, "batch height width 3"]
     augmentation: Float[Array, " batch"]
@@ -58,7 +58,7 @@ class Network(nnx.Module):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
-        """The prediction for noised pictures `x` at times in [0, 1]."""
+        """The prediction for noised images `x` at times in [0, 1]."""
 
     @abstractmethod
     def encode_neighbors(
@@ -68,10 +68,10 @@ class Network(nnx.Module):
         mask: Bool[Array, "batch neighbors"],
         low_resolution: Float[Array, "batch neighbors height width 3"] | None = None,
     ) -> Neighbors:
-        """What of the neighbors is the same at every step, computed once a picture.
+        """What of the neighbors is the same at every step, computed once an image.
 
         Args:
-            images: the neighbors' pictures in [-1, 1].
+            images: the neighbors' images in [-1, 1].
             text: of batch × neighbors rows, the neighbors' own texts.
             mask: which of the neighbors are there.
             low_resolution: for a super-resolution network, the neighbors' smaller versions, resized.

@@ -1,4 +1,4 @@
-"""Placing references: the thing of each reference is cut out and moved to where the picture shall have it.
+"""Placing references: the thing of each reference is cut out and moved to where the image shall have it.
 
     reference, matte ──┐
     box, placement ────┴─ inverse affine map, sampled ──▶ layer ──┐
@@ -6,7 +6,7 @@
 
 This goes beyond the paper, whose network has to find by attention where to copy to. A placement says where the center
 of the thing's box goes, how long its longest edge becomes, and whether it is mirrored and by how much it is turned.
-Coordinates are shares of a picture's side, x to the right and y down; angles are counter-clockwise as seen.
+Coordinates are shares of an image's side, x to the right and y down; angles are counter-clockwise as seen.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ _Points = Float[Array, "*shape 2"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Placements:
-    """Where the things of a picture's references go, each to up to `copies` places."""
+    """Where the things of an image's references go, each to up to `copies` places."""
 
     box: Float[Array, "batch neighbors 3"]
     """Of the thing in its reference: the center's x and y, and the longest edge."""
@@ -46,7 +46,7 @@ class Placements:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PlacedReferences:
-    """A picture's references as layers that a network can copy from."""
+    """An image's references as layers that a network can copy from."""
 
     layers: Float[Array, "batch neighbors height width 4"]
     """Premultiplied RGBA, colors in [-1, 1]; all zero where nothing is."""
@@ -89,7 +89,7 @@ def canvases(
 ) -> Float[Array, "batch height width canvases*4"]:
     """Return the canvases side by side in the channels, with the layers that the mask holds.
 
-    What reaches further down in the picture is nearer, and covers what is behind it.
+    What reaches further down in the image is nearer, and covers what is behind it.
     """
     order = jnp.argsort(placed.depth, axis=1)
     layers = jnp.take_along_axis(placed.layers, order[:, :, None, None, None], axis=1)
@@ -110,10 +110,10 @@ def over(front: Float[Array, "*shape 4"], back: Float[Array, "*shape 4"]) -> Flo
 
 
 def source_points(points: _Points, box: Float[Array, "3"], one: Placements) -> _Points:
-    """Return the points of the reference that come to these points of the picture.
+    """Return the points of the reference that come to these points of the image.
 
     Args:
-        points: Of the picture.
+        points: Of the image.
         box: Of the thing in the reference.
         one: A single placement, all of its fields without leading axes.
     """

@@ -8,7 +8,7 @@
 
 The center is normal given the size, since what is larger reaches further up from the ground that it stands on. At t = 1
 x_t says nothing, and the placement comes from the texts and the reference alone; at smaller t it shows where the thing
-is. It is trained with the true placements of composed pictures.
+is. It is trained with the true placements of composed images.
 """
 
 import math
@@ -80,7 +80,7 @@ class PlacementNetwork(nnx.Module):
         self.matting = _MattingUNet(config, self.text.width, rngs)
         grid = config.side // 16
         self.reference = nnx.Linear(config.widths[-1] * grid * grid, config.width // 4, rngs=rngs)
-        self.picture = _PictureEncoder(config, rngs)
+        self.image = _ImageEncoder(config, rngs)
         inner = self.text.width + 2 * (config.width // 4)
         self.norm = nnx.LayerNorm(inner, rngs=rngs)
         self.hidden = nnx.Linear(inner, config.width, rngs=rngs)
@@ -97,20 +97,20 @@ class PlacementNetwork(nnx.Module):
         picture: Float[Array, "batch h w 3"],
         time: Float[Array, " batch"],
     ) -> PlacementDistribution:
-        """Return the distribution of each picture's placements.
+        """Return the distribution of each image's placements.
 
         Args:
             references: In [-1, 1], of the configuration's side.
             text: The prompts.
             neighbor_text: Of batch × neighbors rows, the captions.
-            picture: x_t, downsampled to the configuration's `picture_side`; anything where `time` is 1.
+            image: x_t, downsampled to the configuration's `image_side`; anything where `time` is 1.
             time: In [0, 1].
         """
         b, n = references.shape[:2]
         mention = self.text(text, neighbor_text, n)
         matte, coarse = self.matting(references.reshape(b * n, *references.shape[2:]), mention)
         seen = nnx.gelu(self.reference(coarse.reshape(b * n, -1)))
-        drawn = jnp.repeat(self.picture(picture, time), n, axis=0)
+        drawn = jnp.repeat(self.image(picture, time), n, axis=0)
         h = nnx.gelu(self.hidden(self.norm(jnp.concatenate([mention, seen, drawn], axis=-1))))
         h = h + nnx.gelu(self.hidden_2(h))
         out = self.out(h).reshape(b, n, COPIES, _OUTPUTS)
@@ -207,11 +207,11 @@ class _MattingUNet(nnx.Module):
         return logits[..., 0], coarse
 
 
-class _PictureEncoder(nnx.Module):
-    """A vector of what a noised picture shows."""
+class _ImageEncoder(nnx.Module):
+    """A vector of what a noised image shows."""
 
     def __init__(self, config: PlacementConfig, rngs: nnx.Rngs) -> None:
-        widths, side = (16, 32, 48), config.picture_side // 8
+        widths, side = (16, 32, 48), config.image_side // 8
         self.time = TimeEmbedding(widths[-1], rngs)
         self.convolutions = nnx.List(
             [conv3x3(before, width, rngs, stride=2) for before, width in zip((3, *widths), widths, strict=False)]
@@ -240,7 +240,7 @@ def sample_placements(
     Args:
         distribution: Of the placements.
         leaders: For each neighbor, the first one of the same caption.
-        keys: One for each picture.
+        keys: One for each image.
     """
     b, n, copies = distribution.presence.shape
     normal, uniform = jax.vmap(
@@ -252,7 +252,7 @@ def sample_placements(
     moved = normal * jnp.exp(distribution.log_deviation)
     size = jnp.exp(distribution.log_size + moved[..., 0])
     center = distribution.center + distribution.slope * moved[..., :1] + moved[..., 1:3]
-    # A tenth of the thing may reach out of the picture.
+    # A tenth of the thing may reach out of the image.
     margin = jnp.minimum(0.4 * size, 0.5)[..., None]
     center = jnp.clip(center, margin, 1.0 - margin)
     angle = jnp.arctan2(distribution.turn[..., 1], distribution.turn[..., 0]) + moved[..., 3]

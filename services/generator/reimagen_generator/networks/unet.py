@@ -8,8 +8,8 @@ Beyond the paper, the neighbors' things come also as canvases, where the placeme
 (`networks/placement.py`). They join the first convolution and the tail, and of each canvas a gate, for each pixel, says
 how much of it is copied into the prediction (`diffusion/copying.py`).
 
-The neighbors go through the same DStack as the picture, at t = 0 and with their own texts. Their keys and values are
-computed once a picture (`encode_neighbors`), not once a step.
+The neighbors go through the same DStack as the image, at t = 0 and with their own texts. Their keys and values are
+computed once an image (`encode_neighbors`), not once a step.
 """
 
 from dataclasses import replace
@@ -60,7 +60,7 @@ class _Level(nnx.Module):
 
 
 class _Tail(nnx.Module):
-    """Residual blocks at the picture's full size, which see the input's pixels beside the finest map.
+    """Residual blocks at the image's full size, which see the input's pixels beside the finest map.
 
     What it adds to the prediction starts as zero, and the copy gates start nearly closed.
     """
@@ -138,7 +138,7 @@ class UNet(Network):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
-        """The prediction for noised pictures `x` at times in [0, 1], and for each canvas a gate to copy from it."""
+        """The prediction for noised images `x` at times in [0, 1], and for each canvas a gate to copy from it."""
         conditioning = self.conditioning(time, text, low_resolution)
         painted = self._canvases(x, neighbors)
         skips = self._encode(x, conditioning, text, low_resolution, painted)

@@ -1,4 +1,4 @@
-"""Fetching what neighbors show, in full detail, from the places that the picture's map points to.
+"""Fetching what neighbors show, in full detail, from the places that the image's map points to.
 
 Attention averages what it attends to, cell by cell of a coarse grid. Here it only tells *where* to look: the mean place
 under its weights, finer than a cell. What the neighbor shows there is sampled from its pixels and from its finest map.
@@ -17,13 +17,13 @@ from reimagen_generator.networks.layers import fold, zero_linear
 
 _KEY_CHANNELS = 24
 _FIRST_WIDTH = 0.08
-"""How far around the query's own place a head looks before it has learned anything, in shares of the picture."""
+"""How far around the query's own place a head looks before it has learned anything, in shares of the image."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class WarpSources:
-    """A picture's neighbors as they are fetched from, the same at every step."""
+    """An image's neighbors as they are fetched from, the same at every step."""
 
     key: Float[Array, "batch keys heads channels"]
     place: Float[Array, "batch keys 3*neighbors"]
@@ -62,7 +62,7 @@ class Warp(nnx.Module):
         maps: Float[Array, "batch neighbors h0 w0 fine"],
         pixels: Float[Array, "batch neighbors height width 3"],
     ) -> WarpSources:
-        """What of the neighbors is needed, once a picture: their encoder's maps and they themselves."""
+        """What of the neighbors is needed, once an image: their encoder's maps and they themselves."""
         b, n, h, w, _ = coarse.shape
         key = self.key(self.key_norm(coarse)).reshape(b, n * h * w, self.heads, -1)
         told = jnp.concatenate([jnp.ones((h, w, 1)), places(h, w)], axis=-1).reshape(h * w, 3)
@@ -98,7 +98,7 @@ class Warp(nnx.Module):
 
 
 def places(h: int, w: int) -> Float[Array, "h w 2"]:
-    """The middle of each cell of a grid, row and column, in shares of the picture."""
+    """The middle of each cell of a grid, row and column, in shares of the image."""
     return jnp.stack(jnp.meshgrid((jnp.arange(h) + 0.5) / h, (jnp.arange(w) + 0.5) / w, indexing="ij"), axis=-1)
 
 
@@ -111,7 +111,7 @@ def fetch(
 
     Args:
         images: the neighbors, or maps of them.
-        offset: how far from its own place each cell of a coarser grid looks, in shares of the picture.
+        offset: how far from its own place each cell of a coarser grid looks, in shares of the image.
         share: how much each neighbor counts there.
     """
     b, n, height, width, c = images.shape

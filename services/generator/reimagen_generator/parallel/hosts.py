@@ -22,12 +22,12 @@ def join(hosts: Hosts) -> None:
             jax.distributed.initialize(address, hosts.processes, hosts.process)
 
 
-def leads() -> bool:
+def is_primary() -> bool:
     """Whether this host is the one that writes and tells."""
     return jax.process_index() == 0
 
 
-def gathered(tree: Tree) -> Tree:
+def all_gather(tree: Tree) -> Tree:
     """The whole of each array on each host, as NumPy's where it was spread over several."""
 
     def whole(leaf: Any) -> Any:

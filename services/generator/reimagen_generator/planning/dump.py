@@ -7,7 +7,7 @@ import jax
 # JAX has no public names for an HLO module and XLA's count of it.
 from jaxlib import _hlo, _jax  # type: ignore[attr-defined]
 
-from reimagen_generator.planning.exchange import exchanged_bytes
+from reimagen_generator.planning.collectives import exchanged_bytes
 from reimagen_generator.planning.hlo import read_hlo
 from reimagen_generator.planning.roofline import Figures
 

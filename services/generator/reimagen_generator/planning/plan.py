@@ -27,9 +27,9 @@ class Request:
     mesh: MeshConfig
     """How its devices share out the work."""
     batch: int
-    """Pictures at once."""
+    """Images at once."""
     neighbors: int
-    """Of each picture."""
+    """Of each image."""
     train: bool
     """A training step of each stage, instead of a drawing."""
 
@@ -71,7 +71,7 @@ def plan(request: Request, cache: Path) -> Iterator[str]:
     sizes = ", ".join(f"{axis} {size}" for axis, size in request.devices().shape.items())
     what = "a training step of" if request.train else "drawing"
     yield (
-        f"{request.config.name} on {there.name} ({sizes}): {what} {request.batch} pictures, "
+        f"{request.config.name} on {there.name} ({sizes}): {what} {request.batch} images, "
         f"{request.neighbors} neighbors each"
     )
     yield ""

@@ -19,7 +19,7 @@ from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.diffusion.stage import Conditions, Stage
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.registry import network_shapes
-from reimagen_generator.parallel.placement import place_parameters, place_rows
+from reimagen_generator.parallel.sharding import place_parameters, place_rows
 from reimagen_generator.text.registry import text_length
 from reimagen_generator.text.t5 import T5, T5_XXL
 
@@ -37,7 +37,7 @@ class Program:
 
 
 def drawing(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> Iterator[Program]:
-    """What draws a batch of pictures, each with its own prompt and neighbors."""
+    """What draws a batch of images, each with its own prompt and neighbors."""
     text = texts(config, batch)
     neighbor_text = texts(config, batch * neighbors)
     if isinstance(config.text_encoder, T5Text):
@@ -50,8 +50,8 @@ def drawing(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> It
         images = None
         if stage_config.network.retrieval:
             images = shape((batch, neighbors, size, size, 3), jnp.float32)
-        smaller = None if not index else shape((batch, *(config.stages[index - 1].size,) * 2, 3), jnp.float32)
-        rows = (text, images, neighbor_text, shape((batch, neighbors), jnp.bool_), smaller, keys, empty)
+        low_res = None if not index else shape((batch, *(config.stages[index - 1].size,) * 2, 3), jnp.float32)
+        rows = (text, images, neighbor_text, shape((batch, neighbors), jnp.bool_), low_res, keys, empty)
         yield from _stage(stage, stage_config, rows)
 
 
@@ -62,7 +62,7 @@ def _stage(stage: Stage, config: StageConfig, rows: tuple[Any, ...]) -> Iterator
     yield Program(part, "conditions", 1, parameters, lambda: lowered)
     conditions: Conditions = jax.tree.map(lambda a: shape(a.shape, a.dtype), lowered.out_info)
     strategy = guiding.strategy_of(config.guidance, neighbors=config.network.retrieval)
-    guided = int(guiding.guided(config.guidance, schedule.grid(config).log_snr[:-1]).sum())
+    guided = int(guiding.guided(config.guidance, schedule.sampling_schedule(config).log_snr[:-1]).sum())
     for name, runs, used in (("step", guided, strategy), ("unguided step", config.steps - guided, None)):
         if runs:
             yield Program(part, name, runs, parameters, partial(stage.lower_step, conditions, used, keys))

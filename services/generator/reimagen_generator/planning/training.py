@@ -13,7 +13,7 @@ from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.networks.registry import network_shapes
-from reimagen_generator.parallel.placement import place_parameters, place_rows
+from reimagen_generator.parallel.sharding import place_parameters, place_rows
 from reimagen_generator.planning.programs import Program, bytes_a_device, shape, texts
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.loss import Batch
@@ -29,9 +29,9 @@ def training(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> I
     for index, stage in enumerate(config.stages):
         side = min(stage.size, LARGEST_CROP)
         rows = Batch(
-            picture=shape((batch, side, side, 3), jnp.uint8),
+            image=shape((batch, side, side, 3), jnp.uint8),
             text=text,
-            neighbor_pictures=shape((batch, neighbors, side, side, 3), jnp.uint8),
+            neighbor_images=shape((batch, neighbors, side, side, 3), jnp.uint8),
             neighbor_text=texts(config, batch * neighbors),
             neighbor_mask=shape((batch, neighbors), jnp.bool_),
             empty_text=text if config.dropped_text is DroppedText.EMPTY_PROMPT else None,

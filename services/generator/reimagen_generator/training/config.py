@@ -41,18 +41,16 @@ class TrainingConfig(BaseModel):
     stage: Annotated[int, Field(ge=0)] | Literal["placement"] = Field(
         description='Which stage of it, from 0; or "placement", its placement network.'
     )
-    data: Path = Field(description="Folder of training shards (*.tar) with the stage's size of pictures.")
+    data: Path = Field(description="Folder of training shards (*.tar) with the stage's size of images.")
     output: Path = Field(description="Folder for checkpoints, sample sheets and TensorBoard's files.")
     weights: Path = Field(description="Cascade folder that gets the stage's averaged weights when the run ends.")
     steps: int = Field(ge=1, description="Optimiser steps.")
-    batch_size: int = Field(ge=1, description="Pictures a step.")
+    batch_size: int = Field(ge=1, description="Images a step.")
     accumulation: int = Field(
         1, ge=1, description="Parts of a batch, one computed after the other: less memory, the same gradient."
     )
-    draws: int = Field(
-        1, ge=1, description="Noise draws of each picture a step: its neighbors are encoded once for all."
-    )
-    resolution: int | None = Field(None, description="Train on pictures shrunk to this side; None for the stage's own.")
+    draws: int = Field(1, ge=1, description="Noise draws of each image a step: its neighbors are encoded once for all.")
+    resolution: int | None = Field(None, description="Train on images shrunk to this side; None for the stage's own.")
     initial: Path | None = Field(None, description="Cascade folder whose weights of this stage to begin from.")
     initial_differs: bool = Field(
         False,
@@ -64,7 +62,7 @@ class TrainingConfig(BaseModel):
         description="Folder of the network that reads the texts; None where `cascade` or `initial` holds it, or where "
         "MiniLM is installed.",
     )
-    crop: int | None = Field(None, description="Train on random crops of this side; None for whole pictures.")
+    crop: int | None = Field(None, description="Train on random crops of this side; None for whole images.")
     trained: tuple[str, ...] = Field(
         (), description="Parts that are trained, such as neighbor_attention, and no others; none for all."
     )
@@ -85,12 +83,12 @@ class TrainingConfig(BaseModel):
         0.0,
         ge=0,
         le=1,
-        description="Share of neighbors replaced by another picture's; one of each picture is, a tenth as often.",
+        description="Share of neighbors replaced by another image's; one of each image is, a tenth as often.",
     )
     placement_error: float = Field(
-        0.3, ge=0, le=1, description="Share of pictures whose placed neighbors are shown well off their true places."
+        0.3, ge=0, le=1, description="Share of images whose placed neighbors are shown well off their true places."
     )
-    neighbors: int = Field(2, ge=0, le=16, description="Neighbors of a picture; samples with more are cut.")
+    neighbors: int = Field(2, ge=0, le=16, description="Neighbors of an image; samples with more are cut.")
     x0_loss: X0Loss = Field(
         X0Loss.WEIGHTED_SQUARES, description="The loss, where the network predicts x0: weighted-squares or charbonnier."
     )
@@ -129,16 +127,16 @@ class TrainingConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _another_picture_distracts(self) -> Self:
+    def _another_image_distracts(self) -> Self:
         if self.distractors and self.batch_size // self.accumulation < 2:
-            raise ValueError("distractors: come from another picture of the batch, or part of one, which has only one")
+            raise ValueError("distractors: come from another image of the batch, or part of one, which has only one")
         return self
 
     @model_validator(mode="after")
     def _placement_is_whole(self) -> Self:
         if self.stage == PLACEMENT:
             if self.draws != 1 or self.crop is not None or self.resolution is not None:
-                raise ValueError("stage: the placement network is trained on whole pictures with one draw each")
+                raise ValueError("stage: the placement network is trained on whole images with one draw each")
             if self.neighbors == 0:
                 raise ValueError("neighbors: must be at least 1 for the placement network")
         return self

@@ -1,8 +1,8 @@
-"""Reading training shards: WebDataset tars of a picture, its prompt and its neighbors.
+"""Reading training shards: WebDataset tars of an image, its prompt and its neighbors.
 
 A record is the members KEY.png (or .webp, .jpg), KEY.txt, and KEY.neighbor0.png, KEY.neighbor0.txt, KEY.neighbor1.png …
 Composed records also tell where the thing of each neighbor is: KEY.neighbor0.matte.png, KEY.neighbor0.json.
-KEY.low.png is what a super-resolution stage enlarges, where that is not the picture shrunk (`training/redrawing.py`).
+KEY.low.png is what a super-resolution stage enlarges, where that is not the image shrunk (`training/redrawing.py`).
 Shards are indexed once by their headers and read at random, so that every epoch is shuffled anew over all of them and
 the position in the data is one number, which a checkpoint holds.
 """
@@ -23,28 +23,28 @@ from pydantic import BaseModel, ConfigDict, Field
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.hidden import is_hidden
 from reimagen_generator.config.text import DroppedText
+from reimagen_generator.generation.images import decode
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.placement import COPIES, Placements, canvas_of
-from reimagen_generator.pictures import decode
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.loss import Batch
 from reimagen_generator.training.placement import ReferenceTruth
 
-Picture = UInt8[np.ndarray, "height width 3"]
+Pixels = UInt8[np.ndarray, "height width 3"]
 
-_PICTURES = ("png", "webp", "jpg", "jpeg")
+_IMAGES = ("png", "webp", "jpg", "jpeg")
 _SMALLER = "low.png"
 
 
 class NeighborTruth(BaseModel):
-    """Where a neighbor's thing is in the neighbor and in the picture, as stated in KEY.neighborN.json."""
+    """Where a neighbor's thing is in the neighbor and in the image, as stated in KEY.neighborN.json."""
 
     model_config = ConfigDict(frozen=True)
 
     box: tuple[float, float, float] = Field(description="Center and longest edge of the thing, in shares of the side.")
     placements: tuple[tuple[float, float, float, float, float], ...] = Field(
         max_length=COPIES,
-        description="Of each copy in the picture: center, longest edge, 1 if mirrored, angle in radians.",
+        description="Of each copy in the image: center, longest edge, 1 if mirrored, angle in radians.",
     )
 
 
@@ -52,8 +52,8 @@ class NeighborTruth(BaseModel):
 class SampleNeighbor:
     """A neighbor of a sample; of composed samples, with the truth about its thing."""
 
-    picture: Picture
-    text: str
+    image: Pixels
+    caption: str
     matte: UInt8[np.ndarray, "height width"] | None = None
     """The opacity of the thing in each pixel."""
     truth: NeighborTruth | None = None
@@ -61,15 +61,15 @@ class SampleNeighbor:
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample, decoded. Its neighbors are all of one size, that of the picture or a multiple."""
+    """One training sample, decoded. Its neighbors are all of one size, that of the image or a multiple."""
 
-    picture: Picture
-    text: str
+    image: Pixels
+    caption: str
     neighbors: tuple[SampleNeighbor, ...]
     place: str = ""
     """The shard and the key in it."""
-    smaller: Picture | None = None
-    """What a super-resolution stage enlarges, where that is not the picture shrunk: KEY.low.png."""
+    low_res: Pixels | None = None
+    """What a super-resolution stage enlarges, where that is not the image shrunk: KEY.low.png."""
 
 
 class BadRecord(ValueError):
@@ -105,8 +105,8 @@ class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
 
         Args:
             folder: of the shards.
-            side: what the pictures, all of them squares, must have, in pixels; None for pictures of any size.
-            smaller_side: what the smaller pictures must have that come with some; None for any.
+            side: what the images, all of them squares, must have, in pixels; None for images of any size.
+            smaller_side: what the smaller images must have that come with some; None for any.
 
         Raises:
             ValueError: the folder holds no shard, or a shard is cut short, is no tar, or holds no record.
@@ -191,84 +191,82 @@ def _index(path: Path) -> list[_Record]:
 def _decode(members: Mapping[str, bytes], side: int | None, smaller_side: int | None, place: str) -> Sample:
     names = {name.partition(".")[0] for name in members if name.startswith("neighbor")}
     ranked = sorted(names, key=lambda name: (len(name), name))
-    picture, text = _pair(members, "", side)
-    smaller = decode(members[_SMALLER], field=_SMALLER) if _SMALLER in members else None
-    if smaller is not None and smaller_side is not None and smaller.shape[:2] != (smaller_side, smaller_side):
-        height, width, _ = smaller.shape
+    image, text = _pair(members, "", side)
+    low_res = decode(members[_SMALLER], field=_SMALLER) if _SMALLER in members else None
+    if low_res is not None and smaller_side is not None and low_res.shape[:2] != (smaller_side, smaller_side):
+        height, width, _ = low_res.shape
         wanted = f"{smaller_side} × {smaller_side} pixels, which the stage enlarges"
         raise ValueError(f"{_SMALLER}: must have {wanted}, got {width} × {height}")
     neighbors = tuple(_neighbor(members, f"{name}.", side) for name in ranked)
-    if any(neighbor.picture.shape != neighbors[0].picture.shape for neighbor in neighbors):
+    if any(neighbor.image.shape != neighbors[0].image.shape for neighbor in neighbors):
         raise ValueError("the neighbors must all have one size")
-    return Sample(picture, text, neighbors, place, smaller)
+    return Sample(image, text, neighbors, place, low_res)
 
 
 def _neighbor(members: Mapping[str, bytes], prefix: str, side: int | None) -> SampleNeighbor:
-    picture, text = _pair(members, prefix, side, multiple=True)
+    image, text = _pair(members, prefix, side, multiple=True)
     if f"{prefix}json" not in members:
-        return SampleNeighbor(picture, text)
+        return SampleNeighbor(image, text)
     if f"{prefix}matte.png" not in members:
         raise ValueError(f"there is {prefix}json, and no {prefix}matte.png")
     truth = NeighborTruth.model_validate_json(members[f"{prefix}json"])
     matte = decode(members[f"{prefix}matte.png"], field=f"{prefix}matte.png")[..., 0]
-    if matte.shape != picture.shape[:2]:
+    if matte.shape != image.shape[:2]:
         raise ValueError(f"{prefix}matte.png: must have the size of its neighbor")
-    return SampleNeighbor(picture, text, matte, truth)
+    return SampleNeighbor(image, text, matte, truth)
 
 
-def _pair(
-    members: Mapping[str, bytes], prefix: str, side: int | None, *, multiple: bool = False
-) -> tuple[Picture, str]:
-    """Return a picture and its text.
+def _pair(members: Mapping[str, bytes], prefix: str, side: int | None, *, multiple: bool = False) -> tuple[Pixels, str]:
+    """Return an image and its text.
 
     Args:
         members: Of the record.
         prefix: Of the names of the two.
-        side: Which the picture must have, in pixels; None for any.
+        side: Which the image must have, in pixels; None for any.
         multiple: Accept multiples of the side too.
     """
-    found = [name for kind in _PICTURES if (name := f"{prefix}{kind}") in members]
+    found = [name for kind in _IMAGES if (name := f"{prefix}{kind}") in members]
     if not found:
-        raise ValueError(f"there is no picture, {prefix}png, {prefix}webp or {prefix}jpg")
+        raise ValueError(f"there is no image, {prefix}png, {prefix}webp or {prefix}jpg")
     if f"{prefix}txt" not in members:
         raise ValueError(f"there is no text, {prefix}txt")
-    picture = decode(members[found[0]], field=found[0])
-    height, width, _ = picture.shape
+    image = decode(members[found[0]], field=found[0])
+    height, width, _ = image.shape
     if side is not None and (height != width or (height % side if multiple else height - side)):
         raise ValueError(
             f"{found[0]}: {width} × {height} pixels, and the stage takes {side} × {side}; "
             f"`reimagen-retriever neighbors --size {side}` writes such shards"
         )
-    return picture, members[f"{prefix}txt"].decode()
+    return image, members[f"{prefix}txt"].decode()
 
 
 def collate(
     samples: list[Sample], encoder: TextEncoder, neighbors: int, dropped_text: DroppedText = DroppedText.MASKED
 ) -> Batch:
-    """A batch of samples; pictures with fewer neighbors than `neighbors` are filled up with masked ones."""
-    sizes = [neighbor.picture.shape for sample in samples for neighbor in sample.neighbors]
-    nothing = SampleNeighbor(np.zeros(sizes[0] if sizes else samples[0].picture.shape, np.uint8), "")
+    """A batch of samples; images with fewer neighbors than `neighbors` are filled up with masked ones."""
+    sizes = [neighbor.image.shape for sample in samples for neighbor in sample.neighbors]
+    nothing = SampleNeighbor(np.zeros(sizes[0] if sizes else samples[0].image.shape, np.uint8), "")
     filled = [(list(s.neighbors) + [nothing] * neighbors)[:neighbors] for s in samples]
     mask = [[i < len(s.neighbors) for i in range(neighbors)] for s in samples]
-    shape = (len(samples), neighbors, *nothing.picture.shape)
-    pictures = np.array([[neighbor.picture for neighbor in row] for row in filled], np.uint8).reshape(shape)
+    shape = (len(samples), neighbors, *nothing.image.shape)
+    pictures = np.array([[neighbor.image for neighbor in row] for row in filled], np.uint8).reshape(shape)
     has_truth = neighbors > 0 and any(neighbor.truth for row in filled for neighbor in row)
 
-    smaller = [s.smaller for s in samples if s.smaller is not None]
+    low_res = [s.low_res for s in samples if s.low_res is not None]
 
     def encoded(texts: list[str]) -> Text:
         embedding = encoder.encode(texts)
         return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
 
     return Batch(
-        picture=jnp.asarray(np.stack([s.picture for s in samples])),
-        text=encoded([s.text for s in samples]),
-        neighbor_pictures=jnp.asarray(pictures),
-        neighbor_text=encoded([neighbor.text for row in filled for neighbor in row]),
+        image=jnp.asarray(np.stack([s.image for s in samples])),
+        text=encoded([s.caption for s in samples]),
+        neighbor_images=jnp.asarray(pictures),
+        neighbor_text=encoded([neighbor.caption for row in filled for neighbor in row]),
         neighbor_mask=jnp.asarray(mask, bool).reshape(len(samples), neighbors),
         empty_text=encoded([""] * len(samples)) if dropped_text is DroppedText.EMPTY_PROMPT else None,
         truth=_reference_truth(filled) if has_truth else None,
-        smaller=jnp.asarray(np.stack(smaller)) if len(smaller) == len(samples) else None,
+        low_res=jnp.asarray(np.stack(low_res)) if len(low_res) == len(samples) else None,
     )
 
 
@@ -282,7 +280,7 @@ def _reference_truth(rows: list[list[SampleNeighbor]]) -> ReferenceTruth:
         for rank, truth in enumerate(row):
             for copy, placement in enumerate(truth.placements):
                 copies[number, rank, copy] = (*placement, 1.0)
-    empty = np.zeros(rows[0][0].picture.shape[:2], np.uint8)
+    empty = np.zeros(rows[0][0].image.shape[:2], np.uint8)
     mattes = [[empty if neighbor.matte is None else neighbor.matte for neighbor in row] for row in rows]
     placements = Placements(
         box=jnp.asarray([[truth.box for truth in row] for row in truths], jnp.float32),
@@ -292,5 +290,5 @@ def _reference_truth(rows: list[list[SampleNeighbor]]) -> ReferenceTruth:
         angle=jnp.asarray(copies[..., 4]),
         present=jnp.asarray(copies[..., 5] > 0.5),
     )
-    canvas = [canvas_of([neighbor.text for neighbor in row]) for row in rows]
+    canvas = [canvas_of([neighbor.caption for neighbor in row]) for row in rows]
     return ReferenceTruth(jnp.asarray(np.array(mattes)), placements, jnp.asarray(canvas, jnp.int32))

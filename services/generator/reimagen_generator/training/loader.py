@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from reimagen_generator.config.text import DroppedText
-from reimagen_generator.parallel.hosts import leads
+from reimagen_generator.parallel.hosts import is_primary
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.data import BadRecord, Sample, ShardSource, collate
@@ -23,7 +23,7 @@ _BOX = Image.Resampling.BOX
 
 @dataclass(frozen=True)
 class LoadedBatch:
-    """A batch, and where each of its pictures came from."""
+    """A batch, and where each of its images came from."""
 
     rows: Batch
     places: tuple[str, ...]
@@ -59,7 +59,7 @@ class GoodSamples:
 
     def _tell(self, place: int, error: BadRecord) -> None:
         self.bad[place] = error
-        if leads():
+        if is_primary():
             tqdm.write(f"bad record, skipped ({len(self.bad):,} of {len(self):,}): {error}")
 
 
@@ -69,7 +69,7 @@ def samples(source: GoodSamples, config: TrainingConfig, grid: int) -> grain.Map
     Args:
         source: of the samples.
         config: names the crop, the resolution and the seed.
-        grid: crops begin at multiples of this, so that the smaller picture can be computed from a crop.
+        grid: crops begin at multiples of this, so that the smaller image can be computed from a crop.
     """
     data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
     if config.resolution is not None:
@@ -102,53 +102,53 @@ def batches(
 
 
 def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], Sample]:
-    """Cuts the same random square out of the picture and its neighbors, at multiples of `grid` pixels."""
+    """Cuts the same random square out of the image and its neighbors, at multiples of `grid` pixels."""
 
     def crop(sample: Sample, rng: np.random.Generator) -> Sample:
-        height, width, _ = sample.picture.shape
+        height, width, _ = sample.image.shape
         top = int(rng.integers((height - side) // grid + 1)) * grid
         left = int(rng.integers((width - side) // grid + 1)) * grid
         cropped = _changed(sample, lambda image: image[top : top + side, left : left + side])
-        if sample.smaller is None:
+        if sample.low_res is None:
             return cropped
         top, left, within = top // grid, left // grid, side // grid
-        return replace(cropped, smaller=sample.smaller[top : top + within, left : left + within])
+        return replace(cropped, low_res=sample.low_res[top : top + within, left : left + within])
 
     return crop
 
 
 def _with_smaller(factor: int) -> Callable[[Sample], Sample]:
-    """Gives the samples without a smaller picture one: their picture, shrunk."""
+    """Gives the samples without a smaller image one: their image, shrunk."""
 
     def add(sample: Sample) -> Sample:
-        if sample.smaller is not None:
+        if sample.low_res is not None:
             return sample
-        height, width, _ = sample.picture.shape
-        squares = sample.picture.reshape(height // factor, factor, width // factor, factor, 3)
-        return replace(sample, smaller=np.rint(squares.mean(axis=(1, 3))).astype(np.uint8))
+        height, width, _ = sample.image.shape
+        squares = sample.image.reshape(height // factor, factor, width // factor, factor, 3)
+        return replace(sample, low_res=np.rint(squares.mean(axis=(1, 3))).astype(np.uint8))
 
     return add
 
 
 def _shrinking(side: int) -> Callable[[Sample], Sample]:
-    """Shrinks the picture to a side, and its neighbors by as much."""
+    """Shrinks the image to a side, and its neighbors by as much."""
 
-    def shrink(sample: Sample) -> Sample:
-        scale = side / sample.picture.shape[0]
+    def downsample(sample: Sample) -> Sample:
+        scale = side / sample.image.shape[0]
 
         def change(image: Image8) -> Image8:
             height, width = (round(scale * length) for length in image.shape[:2])
             return np.asarray(Image.fromarray(image).resize((width, height), _BOX))
 
         shrunk = _changed(sample, change)
-        return shrunk if sample.smaller is None else replace(shrunk, smaller=change(sample.smaller))
+        return shrunk if sample.low_res is None else replace(shrunk, low_res=change(sample.low_res))
 
-    return shrink
+    return downsample
 
 
 def _changed(sample: Sample, change: Callable[[Image8], Image8]) -> Sample:
     neighbors = tuple(
-        replace(one, picture=change(one.picture), matte=None if one.matte is None else change(one.matte))
+        replace(one, image=change(one.image), matte=None if one.matte is None else change(one.matte))
         for one in sample.neighbors
     )
-    return replace(sample, picture=change(sample.picture), neighbors=neighbors)
+    return replace(sample, image=change(sample.image), neighbors=neighbors)

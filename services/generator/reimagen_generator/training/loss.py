@@ -21,7 +21,7 @@ from reimagen_generator.config.cascade import Prediction, StageConfig
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.copying import copied
-from reimagen_generator.diffusion.resize import shrink, to_float
+from reimagen_generator.diffusion.resize import downsample, to_float
 from reimagen_generator.diffusion.stage import augment, encode_neighbors
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Network, Text
@@ -35,33 +35,33 @@ _Parameters = TypeVar("_Parameters")
 
 _X0_WEIGHT_LIMIT = 25.0
 _CHARBONNIER_WIDTH = 0.01
-"""Differences below this count as squares, larger ones as they are; pictures are in [-1, 1]."""
+"""Differences below this count as squares, larger ones as they are; images are in [-1, 1]."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Batch:
-    """Training pictures with their neighbors; `neighbor_text` has batch × neighbors rows.
+    """Training images with their neighbors; `neighbor_text` has batch × neighbors rows.
 
-    `empty_text`, for each picture, is what stands for a text that is dropped; None masks the text.
+    `empty_text`, for each image, is what stands for a text that is dropped; None masks the text.
     """
 
-    picture: UInt8[Array, "batch height width 3"]
+    image: UInt8[Array, "batch height width 3"]
     text: Text
-    neighbor_pictures: UInt8[Array, "batch neighbors height width 3"]
+    neighbor_images: UInt8[Array, "batch neighbors height width 3"]
     neighbor_text: Text
     neighbor_mask: Bool[Array, "batch neighbors"]
     empty_text: Text | None = None
     truth: ReferenceTruth | None = None
     """Where the things of the neighbors are; None for shards that do not state it."""
-    smaller: UInt8[Array, "batch h w 3"] | None = None
-    """What a super-resolution stage enlarges; None for the pictures, shrunk."""
+    low_res: UInt8[Array, "batch h w 3"] | None = None
+    """What a super-resolution stage enlarges; None for the images, shrunk."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Draws:
-    """What is random in the loss of a batch: one entry for each row, a picture's draws in succession."""
+    """What is random in the loss of a batch: one entry for each row, an image's draws in succession."""
 
     time: Float[Array, " rows"]
     noise: Float[Array, "rows height width 3"]
@@ -69,15 +69,15 @@ class Draws:
     augmentation_noise: Float[Array, "rows height width 3"]
     keep_text: Bool[Array, " rows"]
     keep_neighbors: Bool[Array, "rows neighbors"]
-    distracted: Bool[Array, "pictures neighbors"] | None = None
-    """Neighbors whose places are taken by the next picture's, the same for all draws of a picture; None for none."""
+    distracted: Bool[Array, "images neighbors"] | None = None
+    """Neighbors whose places are taken by the next image's, the same for all draws of an image; None for none."""
     placements: Placements | None = None
-    """Where the network is shown the neighbors' things, the same for all draws of a picture: near the truth."""
+    """Where the network is shown the neighbors' things, the same for all draws of an image: near the truth."""
 
 
 def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
     """The random part of a training step."""
-    pictures, height, width, _ = batch.picture.shape
+    pictures, height, width, _ = batch.image.shape
     rows = pictures * config.draws
     keys = jax.random.split(key, 7)
     uniform = jax.random.uniform
@@ -103,9 +103,9 @@ def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
 
 
 def _distracted(
-    key: Key[Array, ""], config: TrainingConfig, mask: Bool[Array, "pictures neighbors"]
-) -> Bool[Array, "pictures neighbors"]:
-    """Which neighbors are replaced: of each picture's one, chosen at random, a tenth as often as the others."""
+    key: Key[Array, ""], config: TrainingConfig, mask: Bool[Array, "images neighbors"]
+) -> Bool[Array, "images neighbors"]:
+    """Which neighbors are replaced: of each image's one, chosen at random, a tenth as often as the others."""
     which, replaced = jax.random.uniform(key, (2, *mask.shape))
     right = jnp.argmax(jnp.where(mask, which, -1.0), axis=1)[:, None] == jnp.arange(mask.shape[1])
     share = jnp.where(right, 0.1 * config.distractors, config.distractors)
@@ -126,29 +126,29 @@ def loss_by_row(
         network: of the stage.
         stage: its configuration.
         factor: this stage's size over the previous one's; None for the first stage.
-        batch: pictures.
+        batch: images.
         draws: what is random.
         x0_loss: the loss of a network that predicts x_0.
     """
-    repeat = partial(jnp.repeat, repeats=draws.time.shape[0] // batch.picture.shape[0], axis=0)
-    x_0 = to_float(batch.picture)
+    repeat = partial(jnp.repeat, repeats=draws.time.shape[0] // batch.image.shape[0], axis=0)
+    x_0 = to_float(batch.image)
     text, empty_text = jax.tree.map(repeat, (batch.text, batch.empty_text))
     text = guiding.drop_text(text, draws.keep_text, empty_text)
     low_resolution = None
     if factor is not None:
-        smaller = shrink(x_0, factor) if batch.smaller is None else to_float(batch.smaller)
+        low_res = downsample(x_0, factor) if batch.low_res is None else to_float(batch.low_res)
         level = schedule.nearest(stage.schedule, draws.augmentation)
-        low_resolution = augment(stage, repeat(smaller), factor, level, draws.augmentation_noise)
+        low_resolution = augment(stage, repeat(low_res), factor, level, draws.augmentation_noise)
     neighbors = None
     if stage.network.retrieval and batch.neighbor_mask.shape[1]:
-        pictures = to_float(batch.neighbor_pictures)
+        pictures = to_float(batch.neighbor_images)
         encoded = encode_neighbors(
             network,
             of_side(pictures, x_0.shape[1]),
             batch.neighbor_text,
             batch.neighbor_mask,
             factor,
-            stage.enlargement,
+            stage.upsampling,
         )
         if stage.network.placed:
             if batch.truth is None or draws.placements is None:
@@ -164,7 +164,7 @@ def loss_by_row(
     time = schedule.nearest(stage.schedule, draws.time)
     log_snr = schedule.log_snr(stage.schedule, time, stage.log_snr_shift)
     alpha, sigma = schedule.alpha_sigma(log_snr)
-    x_t = schedule.per_picture(alpha) * x_0 + schedule.per_picture(sigma) * draws.noise
+    x_t = schedule.per_image(alpha) * x_0 + schedule.per_image(sigma) * draws.noise
     output = network(x_t, time, text, neighbors, low_resolution)
     if stage.network.placed:
         output = copied(stage.prediction, output, neighbors, x_t, log_snr)
@@ -185,13 +185,13 @@ def loss_by_row(
 def placement_loss_by_row(
     network: PlacementNetwork, stage: StageConfig, batch: Batch, draws: Draws
 ) -> Float[Array, " rows"]:
-    """Return the placement network's loss of each picture.
+    """Return the placement network's loss of each image.
 
-    Every other picture is pure noise, as when a drawing begins; the others are noised to the time of the draw.
+    Every other image is pure noise, as when a drawing begins; the others are noised to the time of the draw.
 
     Args:
         network: Is trained.
-        stage: The cascade's first, whose noised pictures it sees.
+        stage: The cascade's first, whose noised images it sees.
         batch: Of shards that tell the true placements.
         draws: What is random.
 
@@ -200,14 +200,14 @@ def placement_loss_by_row(
     """
     if batch.truth is None:
         raise ValueError("data: the placement network is trained on shards that tell the placements of neighbors")
-    rows, side = batch.picture.shape[:2]
+    rows, side = batch.image.shape[:2]
     time = jnp.where(jnp.arange(rows) % 2 == 0, 1.0, draws.time)
     alpha, sigma = map(
-        schedule.per_picture, schedule.alpha_sigma(schedule.log_snr(stage.schedule, time, stage.log_snr_shift))
+        schedule.per_image, schedule.alpha_sigma(schedule.log_snr(stage.schedule, time, stage.log_snr_shift))
     )
-    x_t = alpha * to_float(batch.picture) + sigma * draws.noise
-    references = of_side(to_float(batch.neighbor_pictures), network.config.side)
-    noised = shrink(x_t, side // network.config.picture_side)
+    x_t = alpha * to_float(batch.image) + sigma * draws.noise
+    references = of_side(to_float(batch.neighbor_images), network.config.side)
+    noised = downsample(x_t, side // network.config.image_side)
     distribution = network(references, batch.text, batch.neighbor_text, noised, time)
     return placement_loss(distribution, batch.truth, batch.neighbor_mask)
 
@@ -215,17 +215,17 @@ def placement_loss_by_row(
 def of_side(
     images: Float[Array, "batch neighbors height width 3"], side: int
 ) -> Float[Array, "batch neighbors side side 3"]:
-    """Return neighbors that are stored larger than the picture at its side."""
+    """Return neighbors that are stored larger than the image at its side."""
     factor = images.shape[2] // side
     if factor == 1:
         return images
-    return shrink(images.reshape(-1, *images.shape[2:]), factor).reshape(*images.shape[:2], side, side, 3)
+    return downsample(images.reshape(-1, *images.shape[2:]), factor).reshape(*images.shape[:2], side, side, 3)
 
 
-def distract(encoded: Neighbors, distracted: Bool[Array, "pictures neighbors"]) -> Neighbors:
-    """The neighbors with the next picture's in the places of some, where both pictures have one.
+def distract(encoded: Neighbors, distracted: Bool[Array, "images neighbors"]) -> Neighbors:
+    """The neighbors with the next image's in the places of some, where both images have one.
 
-    Batches are shuffled, so the next picture is any other one. To shift all rows by one is cheaper than to gather rows
+    Batches are shuffled, so the next image is any other one. To shift all rows by one is cheaper than to gather rows
     by number, and so is its gradient.
     """
     distracted = distracted & encoded.mask & jnp.roll(encoded.mask, -1, axis=0)
@@ -249,20 +249,20 @@ def loss_and_gradient(
     """The loss of each row and the gradient of their mean, with no more than one part of the batch in memory.
 
     Args:
-        loss_of: the mean loss of some pictures, and that of each of their rows.
+        loss_of: the mean loss of some images, and that of each of their rows.
         parameters: what the gradient is of.
-        batch: pictures.
+        batch: images.
         draws: what is random.
-        parts: as many equal parts of the pictures are computed, one after the other.
+        parts: as many equal parts of the images are computed, one after the other.
     """
     of = jax.grad(loss_of, has_aux=True)
     if parts == 1:
         gradient, losses = of(parameters, batch, draws)
         return losses, gradient
-    pictures = batch.picture.shape[0]
+    pictures = batch.image.shape[0]
 
     def split(rows: Array) -> Array:
-        # Every parts-th picture: where devices share out the rows, each has its share of every part.
+        # Every parts-th image: where devices share out the rows, each has its share of every part.
         apart = rows.reshape(pictures // parts, parts, rows.shape[0] // pictures, *rows.shape[1:]).swapaxes(0, 1)
         return apart.reshape(parts, rows.shape[0] // parts, *rows.shape[1:])
 

@@ -1,4 +1,4 @@
-"""Training of and with placements: the true ones of composed pictures, the loss of the placement network, and errors.
+"""Training of and with placements: the true ones of composed images, the loss of the placement network, and errors.
 
 A network that copies from placed references is shown them a little off their true places, since at drawing nobody
 knows the truth: mostly as little as a good placement is, sometimes so much that it must tell from x_t that they are not
@@ -40,7 +40,7 @@ def jittered(key: Key[Array, ""], true: Placements, share: float) -> Placements:
     Args:
         key: Of the randomness.
         true: Without errors.
-        share: Of the pictures whose errors are large.
+        share: Of the images whose errors are large.
     """
     keys = jax.random.split(key, 5)
     batch = true.size.shape[0]
@@ -63,7 +63,7 @@ def jittered(key: Key[Array, ""], true: Placements, share: float) -> Placements:
 def placement_loss(
     distribution: PlacementDistribution, truth: ReferenceTruth, mask: Bool[Array, "batch neighbors"]
 ) -> Float[Array, " batch"]:
-    """Return the loss of the placement network for each picture, the mean over its neighbors.
+    """Return the loss of the placement network for each image, the mean over its neighbors.
 
     The matte has binary cross-entropy, the box an absolute error, presence and mirroring logistic losses, the sine and
     cosine of the angle a squared error, and the rest the negative log-likelihood of its normal distribution.

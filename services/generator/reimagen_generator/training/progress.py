@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, UInt8
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from reimagen_generator.parallel.hosts import leads
+from reimagen_generator.parallel.hosts import is_primary
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.optimizer import learning_rate
 
@@ -22,7 +22,7 @@ _PLACES_TOLD = 8
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StepReport:
-    """What a step tells: the loss and the time of each row, a picture's draws in succession, and the gradient's norm.
+    """What a step tells: the loss and the time of each row, an image's draws in succession, and the gradient's norm.
 
     The norm is taken before the gradient is clipped.
     """
@@ -49,10 +49,10 @@ class Progress:
         self.step = first
         self.bar: tqdm[NoReturn] = tqdm(total=config.steps, initial=first, unit="step", smoothing=0.05)
         # What a run that was killed told of later steps is not shown beside what is told of them now.
-        self._writer = SummaryWriter(str(config.output), purge_step=first + 1) if leads() else None
+        self._writer = SummaryWriter(str(config.output), purge_step=first + 1) if is_primary() else None
 
     def add(self, report: StepReport, places: Sequence[str]) -> None:
-        """Takes a step's report, and where the pictures of its batch came from."""
+        """Takes a step's report, and where the images of its batch came from."""
         self._steps.append((report, places))
         self.step += 1
         self.bar.update()

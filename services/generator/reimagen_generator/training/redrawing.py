@@ -1,7 +1,7 @@
-"""Smaller pictures as the stage before draws them, for a super-resolution stage to be trained on.
+"""Smaller images as the stage before draws them, for a super-resolution stage to be trained on.
 
-A stage that has only seen true pictures shrunk takes the errors of the stage before for detail, and sharpens them. So a
-share of its smaller pictures are noised and drawn again by that stage, and keep the true picture as what is wanted.
+A stage that has only seen true images shrunk takes the errors of the stage before for detail, and sharpens them. So a
+share of its smaller images are noised and drawn again by that stage, and keep the true image as what is wanted.
 """
 
 import io
@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from reimagen_common.progress import progress_bar
 from reimagen_generator.diffusion.cascade import size_factor
-from reimagen_generator.diffusion.resize import shrink, to_bytes, to_float
+from reimagen_generator.diffusion.resize import downsample, to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
-from reimagen_generator.training.data import Picture, Sample, ShardSource, collate
+from reimagen_generator.training.data import Pixels, Sample, ShardSource, collate
 from reimagen_generator.weights import checkpoint
 
 _BATCH = 16
@@ -28,14 +28,14 @@ _SHARD_SAMPLES = 500
 
 
 def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, share: float) -> None:
-    """Write the samples of shards again, a share of them with a redrawn smaller picture, KEY.low.png.
+    """Write the samples of shards again, a share of them with a redrawn smaller image, KEY.low.png.
 
     Args:
-        data: folder of training shards of the stage's size of pictures.
+        data: folder of training shards of the stage's size of images.
         out: folder for the new shards; those already there are kept.
         weights: folder of the cascade whose stage before draws, without neighbors.
         stage: which is to be trained, from 1.
-        time: how far the smaller pictures are noised, in [0, 1].
+        time: how far the smaller images are noised, in [0, 1].
         share: of the samples.
 
     Raises:
@@ -54,48 +54,48 @@ def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, sha
     encoder = load_text_encoder(cascade, weights)
     chosen = np.random.default_rng(0).random(len(source)) < share
     out.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(source), unit="sample") as progress:
+    with progress_bar(len(source), "redrawing", "samples") as progress:
         for first in range(0, len(source), _SHARD_SAMPLES):
             indices = range(first, min(first + _SHARD_SAMPLES, len(source)))
             path = out / f"{first // _SHARD_SAMPLES:05d}.tar"
             if not path.exists():
                 redrawn = [index for index in indices if chosen[index]]
-                pictures = _redrawn(drawing, encoder, source, redrawn, factor, time)
-                _write(path, source, indices, dict(zip(redrawn, pictures, strict=True)))
+                images = _redrawn(drawing, encoder, source, redrawn, factor, time)
+                _write(path, source, indices, dict(zip(redrawn, images, strict=True)))
             progress.update(len(indices))
 
 
 def _redrawn(
     stage: Stage, encoder: TextEncoder, source: ShardSource, indices: list[int], factor: int, time: float
-) -> Iterator[Picture]:
-    """Yield what the stage draws of each of these samples' pictures, shrunk."""
+) -> Iterator[Pixels]:
+    """Yield what the stage draws of each of these samples' images, shrunk."""
     for part in (indices[first : first + _BATCH] for first in range(0, len(indices), _BATCH)):
         # Always as many rows, so that the steps are compiled once.
         rows = [*part, *part[-1:] * (_BATCH - len(part))]
-        pictures = _draw(stage, encoder, [source[index] for index in rows], rows, factor, time)
-        yield from pictures[: len(part)]
+        images = _draw(stage, encoder, [source[index] for index in rows], rows, factor, time)
+        yield from images[: len(part)]
 
 
 def _draw(
     stage: Stage, encoder: TextEncoder, samples: list[Sample], seeds: list[int], factor: int, time: float
-) -> Picture:
+) -> Pixels:
     batch = collate(samples, encoder, 0)
-    smaller = shrink(to_float(batch.picture), factor)
-    previous = None if stage.factor is None else to_float(to_bytes(shrink(smaller, stage.factor)))
+    low_res = downsample(to_float(batch.image), factor)
+    previous = None if stage.factor is None else to_float(to_bytes(downsample(low_res, stage.factor)))
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     conditions = stage.conditions(batch.text, None, batch.neighbor_text, batch.neighbor_mask, previous, keys)
-    return np.asarray(to_bytes(stage.redraw(smaller, time, conditions, stage.config.guidance, keys)))
+    return np.asarray(to_bytes(stage.redraw(low_res, time, conditions, stage.config.guidance, keys)))
 
 
-def _write(path: Path, source: ShardSource, indices: range, smaller: dict[int, Picture]) -> None:
+def _write(path: Path, source: ShardSource, indices: range, low_res: dict[int, Pixels]) -> None:
     """Write one shard, under its name only once it is whole."""
     partial = path.with_suffix(".part")
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as shard:
         for index in indices:
             key, members = source.members(index)
-            if index in smaller:
+            if index in low_res:
                 buffer = io.BytesIO()
-                Image.fromarray(smaller[index]).save(buffer, "PNG")
+                Image.fromarray(low_res[index]).save(buffer, "PNG")
                 members["low.png"] = buffer.getvalue()
             for suffix, content in members.items():
                 member = tarfile.TarInfo(f"{key}.{suffix}")

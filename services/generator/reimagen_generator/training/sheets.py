@@ -1,6 +1,6 @@
 """Sample sheets: a few fixed samples of the data, and what the averaged weights draw in their place.
 
-A row is the picture that training wants, for super-resolution the smaller picture, the neighbors, and what is drawn
+A row is the image that training wants, for super-resolution the smaller image, the neighbors, and what is drawn
 from these; where the stage looks at neighbors, also what it draws without them. The stage's own sampler and guidance
 draw, each sample from noise of its own that is the same on every sheet, so that sheets can be compared.
 """
@@ -17,12 +17,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.config.text import DroppedText
-from reimagen_generator.diffusion.resize import shrink, to_bytes, to_float
+from reimagen_generator.diffusion.resize import downsample, to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Network, in_compute_type
 from reimagen_generator.networks.placement import place
-from reimagen_generator.parallel.hosts import gathered
-from reimagen_generator.parallel.placement import place_parameters
+from reimagen_generator.parallel.hosts import all_gather
+from reimagen_generator.parallel.sharding import place_parameters
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.training.data import Sample, collate
 from reimagen_generator.training.loss import of_side
@@ -64,8 +64,8 @@ class Sheets:
             dropped_text: what stands for a text that is dropped.
             mesh: the devices to draw on; None for where the network is.
         """
-        side = samples[0].picture.shape[0]
-        # Smaller pictures are trained with the noise of the stage's own size.
+        side = samples[0].image.shape[0]
+        # Smaller images are trained with the noise of the stage's own size.
         schedule_size = stage.schedule_size and stage.schedule_size * side / stage.size
         self._config = stage.model_copy(update={"size": side, "schedule_size": schedule_size})
         self._factor = factor
@@ -73,9 +73,9 @@ class Sheets:
         self._samples = samples
         self._batch = collate(list(samples), encoder, max(neighbors, 1), dropped_text)
         self._looks = stage.network.retrieval and neighbors > 0
-        self._smaller = self._batch.smaller
+        self._smaller = self._batch.low_res
         if factor is not None and self._smaller is None:
-            self._smaller = to_bytes(shrink(to_float(self._batch.picture), factor))
+            self._smaller = to_bytes(downsample(to_float(self._batch.image), factor))
         self._stage: Stage | None = None
 
     def draw(self, network: Network) -> Sheet:
@@ -85,23 +85,23 @@ class Sheets:
         else:  # what is compiled stays
             parameters = in_compute_type(nnx.state(network), self._config.network.dtype)
             self._stage.parameters = place_parameters(parameters, self._mesh)
-        columns = {"target": np.asarray(self._batch.picture)}
+        columns = {"target": np.asarray(self._batch.image)}
         if self._smaller is not None:
-            columns["smaller picture"] = np.asarray(self._smaller)
+            columns["smaller image"] = np.asarray(self._smaller)
         if self._looks:
             for number in range(self._batch.neighbor_mask.shape[1]):
-                columns[f"neighbor {number + 1}"] = np.asarray(self._batch.neighbor_pictures[:, number])
+                columns[f"neighbor {number + 1}"] = np.asarray(self._batch.neighbor_images[:, number])
             columns["drawn"] = self._drawn(self._stage, with_neighbors=True)
             columns["without neighbors"] = self._drawn(self._stage, with_neighbors=False)
         else:
             columns["drawn"] = self._drawn(self._stage, with_neighbors=False)
-        return _sheet(columns, [sample.text for sample in self._samples])
+        return _sheet(columns, [sample.caption for sample in self._samples])
 
     def _drawn(self, stage: Stage, *, with_neighbors: bool) -> UInt8[np.ndarray, "samples side side 3"]:
         batch = self._batch
         keys = jax.vmap(jax.random.key)(jnp.arange(len(self._samples)))
         previous: Float[jax.Array, "samples h w 3"] | None = None if self._smaller is None else to_float(self._smaller)
-        references = to_float(batch.neighbor_pictures)
+        references = to_float(batch.neighbor_images)
         placed = None
         if stage.config.network.placed and batch.truth is not None:
             mattes = batch.truth.mattes.astype(jnp.float32) / 255.0
@@ -116,20 +116,20 @@ class Sheets:
             batch.empty_text,
             placed,
         )
-        return np.asarray(gathered(to_bytes(stage.sample_at_once(conditions, stage.config.guidance, keys))))
+        return np.asarray(all_gather(to_bytes(stage.sample_at_once(conditions, stage.config.guidance, keys))))
 
 
 def _sheet(columns: dict[str, UInt8[np.ndarray, "samples h w 3"]], texts: Sequence[str]) -> Sheet:
     """A row for each sample, its text above it."""
-    side = max(_LEAST_CELL, *(pictures.shape[1] for pictures in columns.values()))
+    side = max(_LEAST_CELL, *(images.shape[1] for images in columns.values()))
     height = side + _LINE + _GAP
     sheet = Image.new("RGB", (len(columns) * (side + _GAP) - _GAP, _LINE + len(texts) * height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for number, (title, pictures) in enumerate(columns.items()):
+    for number, (title, images) in enumerate(columns.items()):
         left = number * (side + _GAP)
         draw.text((left + 2, 0), title, fill="gray", font=font)
-        for row, picture in enumerate(pictures):
-            enlarged = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+        for row, image in enumerate(images):
+            enlarged = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(enlarged, (left, 2 * _LINE + row * height))
     for row, text in enumerate(texts):
         draw.text((2, _LINE + row * height), text, fill="black", font=font)

@@ -1,4 +1,4 @@
-"""What a run trains, as its configuration says: of which cascade, which parts, on pictures of which side."""
+"""What a run trains, as its configuration says: of which cascade, which parts, on images of which side."""
 
 import math
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def weights_file(config: TrainingConfig, cascade: CascadeConfig) -> str:
 
 
 def trained_stage(config: TrainingConfig, cascade: CascadeConfig) -> StageConfig:
-    """Return the stage that is trained; for the placement network, the first, whose noised pictures it sees.
+    """Return the stage that is trained; for the placement network, the first, whose noised images it sees.
 
     Raises:
         ValueError: the cascade has no such stage.
@@ -95,7 +95,7 @@ def check_sides(config: TrainingConfig, stage: StageConfig, grid: int) -> None:
     Args:
         config: names them.
         stage: which is trained.
-        grid: the side must be a multiple of this, so that the smaller picture can be computed.
+        grid: the side must be a multiple of this, so that the smaller image can be computed.
 
     Raises:
         ValueError: it cannot.

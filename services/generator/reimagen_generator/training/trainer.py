@@ -25,10 +25,10 @@ from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.networks.network import Network, in_compute_type
 from reimagen_generator.networks.placement_network import PlacementNetwork
-from reimagen_generator.parallel.hosts import gathered, leads
+from reimagen_generator.parallel.hosts import all_gather, is_primary
 from reimagen_generator.parallel.mesh import available_mesh
-from reimagen_generator.parallel.placement import constrain_parameters, place_parameters, place_rows, together
 from reimagen_generator.parallel.rules import spec
+from reimagen_generator.parallel.sharding import constrain_parameters, place_parameters, place_rows, unshard
 from reimagen_generator.training.config import PLACEMENT, TrainingConfig
 from reimagen_generator.training.data import ShardSource
 from reimagen_generator.training.loader import GoodSamples, batches, samples
@@ -99,7 +99,7 @@ def training_step(
 
     def loss_of(parameters: Parameters, batch: Batch, draws: Draws) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
         # Copied, since what is merged is only for this trace, and parts may be computed in traces of their own.
-        network = nnx.merge(task.graph, *together((parameters, frozen), task.mesh), copy=True)
+        network = nnx.merge(task.graph, *unshard((parameters, frozen), task.mesh), copy=True)
         if isinstance(network, PlacementNetwork):
             losses = placement_loss_by_row(network, task.stage, batch, draws)
         else:
@@ -179,7 +179,7 @@ class Trainer:
     def result(self) -> nnx.Module:
         """The network with the averaged weights; what is not trained is exactly what the run began from."""
         network = self._initial_network()
-        nnx.update(network, gathered(self.state.average))
+        nnx.update(network, all_gather(self.state.average))
         return network
 
     def run(self) -> None:
@@ -236,7 +236,7 @@ class Trainer:
 
     def _write_weights(self) -> None:
         result = self.result()
-        if not leads():
+        if not is_primary():
             return
         checkpoint.save_config(self._cascade, self.config.weights)
         checkpoint.save_network(result, self.config.weights / weights_file(self.config, self._cascade))
@@ -265,9 +265,9 @@ class Trainer:
     def _draw(self, sheets: Sheets, progress: Progress) -> None:
         """Draws a sheet of samples, of weights that were checked."""
         self._check(progress)
-        network: Network = nnx.merge(self._graph, *gathered((self.state.average, self._frozen)))
+        network: Network = nnx.merge(self._graph, *all_gather((self.state.average, self._frozen)))
         sheet = sheets.draw(network)
-        if leads():
+        if is_primary():
             path = self.config.output / "sheets" / f"{progress.step:08d}.png"
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(sheet).save(path)

@@ -18,7 +18,7 @@ def variance_bound(
     A term is KL(q(x_s | x_t, x_0) ‖ p(x_s | x_t)), in bits a number, of the step from t to s, one timestep cleaner.
     With r = log(σ_p² / σ_q²), which is the network's share of log(σ_t² / σ_s²), and the difference of the means, which
     is that of the predictions, it is ½ (r + e^-r - 1 + e^-r (e^(λ_s - λ_t) - 1) (ε - ε')²). The first timestep's term
-    is left out: no step to a clean picture draws any noise.
+    is left out: no step to a clean image draws any noise.
 
     Args:
         time: t, one that the schedule knows.
@@ -31,7 +31,7 @@ def variance_bound(
         schedule.log_snr(stage.schedule, jnp.maximum(t, 0.0), stage.log_snr_shift) for t in (time, cleaner)
     )
     widest = jax.nn.softplus(log_snr_s) - jax.nn.softplus(log_snr_t)
-    ratio = (variance + 1.0) / 2.0 * schedule.per_picture(widest)
-    means = schedule.per_picture(jnp.expm1(log_snr_s - log_snr_t)) * jax.lax.stop_gradient(error) ** 2
+    ratio = (variance + 1.0) / 2.0 * schedule.per_image(widest)
+    means = schedule.per_image(jnp.expm1(log_snr_s - log_snr_t)) * jax.lax.stop_gradient(error) ** 2
     divergence = 0.5 * (ratio + jnp.expm1(-ratio) + jnp.exp(-ratio) * means)
     return jnp.where(first, 0.0, divergence.mean(axis=(1, 2, 3)) / jnp.log(2.0))

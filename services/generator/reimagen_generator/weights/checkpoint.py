@@ -145,7 +145,7 @@ def load_config(folder: Path) -> CascadeConfig:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 of a cascade's configuration and weights, in hexadecimal digits: another one draws other pictures."""
+    """SHA-256 of a cascade's configuration and weights, in hexadecimal digits: another one draws other images."""
     whole = hashlib.sha256()
     for path in sorted([folder / CONFIG_FILE, *folder.glob("stage-*"), *folder.glob(PLACEMENT_FILE)]):
         with path.open("rb") as file:

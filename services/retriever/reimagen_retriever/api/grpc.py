@@ -13,10 +13,10 @@ from reimagen_retriever.knowledge_base.manifest import Vectors
 from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.nothing_found import NothingFound
 from reimagen_retriever.search import DEFAULT_K, Defaults, Explanation, Method, Search
-from reimagen_retriever.service import MAXIMUM_ANSWER_BYTES, Answer, FoundPair, Retriever
+from reimagen_retriever.service import MAXIMUM_ANSWER_BYTES, Answer, FoundPair, RetrievalService
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Retrieval"].full_name
-# The pictures of a full answer, and room for what is said about them.
+# The images of a full answer, and room for what is said about them.
 MAXIMUM_MESSAGE_BYTES = MAXIMUM_ANSWER_BYTES + 4 * 1024 * 1024
 
 _METHODS: dict[int, Method] = {
@@ -38,7 +38,7 @@ _CACHE_STATES = {"up": pb.CACHE_STATE_UP, "down": pb.CACHE_STATE_DOWN, "off": pb
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
     """Answers calls of `reimagen.v1.Retrieval` from a retriever."""
 
-    def __init__(self, retriever: Retriever) -> None:
+    def __init__(self, retriever: RetrievalService) -> None:
         self._retriever = retriever
 
     def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
@@ -58,7 +58,8 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
         """Adds pairs, or replaces those that have their ids."""
         added = self._retriever.add_pairs(_entries(requests))
         rejections = (
-            pb.Rejection(place=each.place, reason=each.reason, detail=_text(each.detail)) for each in added.rejected
+            pb.Rejection(location=each.location, reason=each.reason, detail=_text(each.detail))
+            for each in added.rejected
         )
         return pb.AddPairsResponse(
             added=added.added,
@@ -66,20 +67,20 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
             unchanged=added.unchanged,
             rejected=added.rejected_count,
             rejections=rejections,
-            generation=added.generation,
+            revision=added.revision,
         )
 
     def DeletePairs(self, request: pb.DeletePairsRequest, context: grpc.ServicerContext) -> pb.DeletePairsResponse:
         """Removes pairs by their ids."""
         deleted = self._retriever.delete_pairs(request.ids)
-        return pb.DeletePairsResponse(removed=deleted.removed, unknown=deleted.unknown, generation=deleted.generation)
+        return pb.DeletePairsResponse(removed=deleted.removed, unknown=deleted.unknown, revision=deleted.revision)
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
         """What is being served."""
         description = self._retriever.describe()
         manifest = description.manifest
         return pb.DescribeResponse(
-            generation=manifest.generation,
+            revision=manifest.revision,
             format_version=manifest.format_version,
             pairs=manifest.pairs,
             licenses=manifest.licenses,
@@ -118,9 +119,9 @@ def _entries(requests: Iterator[pb.AddPairsRequest]) -> Iterator[SourcePair]:
     try:
         for number, request in enumerate(requests):
             yield SourcePair(
-                place=f"pairs[{number}]",
+                location=f"pairs[{number}]",
                 id=request.id,
-                text=request.text,
+                caption=request.caption,
                 image=request.image,
                 source=request.source,
                 license=request.license,
@@ -147,7 +148,7 @@ def _response(answer: Answer) -> pb.SearchResponse:
     )
     return pb.SearchResponse(
         neighbors=neighbors,
-        generation=answer.generation,
+        revision=answer.revision,
         cached=answer.cached,
         nothing_found=_nothing_found(answer.nothing_found) if answer.nothing_found else None,
     )
@@ -190,7 +191,7 @@ def _pair(found: FoundPair) -> pb.Pair:
     pair = found.pair
     return pb.Pair(
         id=pair.id,
-        text=pair.contents,
+        caption=pair.caption,
         image=found.image,
         media_type=pair.media_type,
         width=pair.width,

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import Convertor, register_url_convertor
 
 from reimagen_common.errors import NOT_BLANK, InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
@@ -28,7 +29,7 @@ from reimagen_retriever.index.filters import (
 )
 from reimagen_retriever.knowledge_base.pair import MAXIMUM_ID_BYTES
 from reimagen_retriever.search import DEFAULT_K, MAXIMUM_K, MAXIMUM_QUERY_CHARACTERS, Method, Search
-from reimagen_retriever.service import Answer, FoundPair, Retriever
+from reimagen_retriever.service import Answer, FoundPair, RetrievalService
 
 _MIB: Final = 1024 * 1024
 _PAIRS_PATH: Final = "/v1/pairs"
@@ -40,12 +41,28 @@ _SERVING: Final[dict[int | str, dict[str, Any]]] = {
 }
 _CHANGING: Final[dict[int | str, dict[str, Any]]] = {403: {"description": "Pages of other sites may change nothing."}}
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "No pair has the id."}}
-_PICTURE: Final[dict[int | str, dict[str, Any]]] = {
+_IMAGE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The file.", "content": binary("image/png", "image/jpeg", "image/webp")},
-    304: {"description": "The picture is still the one of the given ETag."},
+    304: {"description": "The image is still the one of the given ETag."},
 }
 
 _BM25_ALONE: Final = when("per_entity", {"const": True}, {"method": {"enum": ["bm25", None]}})
+_NOT_DENSE: Final = when("method", {"const": "dense"}, {"relevance": {"type": "null"}})
+
+
+class _AnyConvertor(Convertor[str]):
+    """A path parameter that may hold any character: Starlette's `path` takes `a%0A` for "a"."""
+
+    regex = r"(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", _AnyConvertor())
 
 License = Annotated[str, Field(max_length=LONGEST_VALUE)]
 Source = Annotated[str, Field(min_length=1, max_length=LONGEST_SOURCE)]
@@ -55,7 +72,7 @@ PairId = Annotated[str, Path(alias="id", min_length=1, max_length=MAXIMUM_ID_BYT
 class SearchRequest(NullIsUnset):
     """What is asked for."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"allOf": [_BM25_ALONE]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"allOf": [_BM25_ALONE, _NOT_DENSE]})
 
     query: str = Field(
         min_length=1,
@@ -86,11 +103,11 @@ class SearchRequest(NullIsUnset):
         [], max_length=MAXIMUM_VALUES, description="Pairs whose source begins with one of these alone."
     )
     minimum_side: Annotated[int, Field(ge=0, le=MAXIMUM_SIDE), WHOLE] = Field(
-        0, description="Pixels that a picture's shorter side has at least."
+        0, description="Pixels that an image's shorter side has at least."
     )
     safe_only: bool = Field(False, description="Leave out what its source says is unsafe; of the unknown, none.")
     exclude_ids: list[License] = Field([], max_length=MAXIMUM_EXCLUDED, description="Leave these out.")
-    keep_duplicates: bool = Field(False, description="All of several nearly equal pictures, not the best alone.")
+    keep_duplicates: bool = Field(False, description="All of several nearly equal images, not the best alone.")
     explain: bool = Field(False, description="Tell why each pair was found.")
 
     def search(self) -> Search:
@@ -125,13 +142,13 @@ class Pair(BaseModel):
     """One entry of the knowledge base."""
 
     id: str
-    text: str = Field(description="What the picture shows.")
-    url: str = Field(description="Of the picture.")
-    sha256: str = Field(description="Of the picture's file.")
+    caption: str = Field(description="What the image shows.")
+    url: str = Field(description="Of the image.")
+    sha256: str = Field(description="Of the image's file.")
     media_type: str
     width: int = Field(description="In pixels.")
     height: int = Field(description="In pixels.")
-    source: str = Field(description="Where the picture came from; empty when unknown.")
+    source: str = Field(description="Where the image came from; empty when unknown.")
     license: str = Field(description="SPDX identifier or name; empty when unknown.")
 
 
@@ -176,13 +193,13 @@ class SearchResponse(BaseModel):
     """What was found, best first."""
 
     neighbors: list[Neighbor] = Field(description="Fewer than k, or none, when no more pairs are relevant.")
-    generation: str = Field(description="The generation of the knowledge base that answered.")
+    revision: str = Field(description="The revision of the knowledge base that answered.")
     cached: bool = Field(description="Whether the answer came from the cache.")
     nothing_found: NothingFound | None = Field(description="Why there are no neighbors, where there are none.")
 
 
 def create_app(
-    retriever: Retriever, operations: APIRouter, *, workers: int, body_seconds: float, base_url: str | None
+    retriever: RetrievalService, operations: APIRouter, *, workers: int, body_seconds: float, base_url: str | None
 ) -> FastAPI:
     """Make the application.
 
@@ -201,7 +218,7 @@ def create_app(
     limits = BodyLimits(
         maximum_bytes=4 * _MIB,
         larger={_PAIRS_PATH: 64 * _MIB},
-        advice="send fewer pictures, or shorter lists, at once",
+        advice="send fewer images, or shorter lists, at once",
         uploads=workers,
         seconds=body_seconds,
     )
@@ -213,7 +230,7 @@ def create_app(
     return app
 
 
-def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRouter:
+def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["knowledge base"], responses=_SERVING)
     own_site = Depends(_refusing_other_sites(base_url))
 
@@ -227,7 +244,7 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
         ]
         return SearchResponse(
             neighbors=neighbors,
-            generation=answer.generation,
+            revision=answer.revision,
             cached=answer.cached,
             nothing_found=_nothing_found(answer, request, base_url),
         )
@@ -237,14 +254,14 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
         """Find the pairs that match a query best, best first; for queries that are to be in no log of addresses."""
         return search(asked, request)
 
-    # Ids may hold slashes: what ends with /image is the picture's address.
-    @router.get("/pairs/{id:path}/image", name="pair_image", response_class=Response, responses=_PICTURE | _MISSING)
+    # Ids may hold slashes: what ends with /image is the image's address.
+    @router.get("/pairs/{id:any}/image", name="pair_image", response_class=Response, responses=_IMAGE | _MISSING)
     def read_image(pair_id: PairId, if_none_match: Annotated[str, Header()] = "") -> Response:
-        """Read a pair's picture, byte for byte as it was added; its ETag is the file's SHA-256."""
+        """Read a pair's image, byte for byte as it was added; its ETag is the file's SHA-256."""
         _refuse_too_long(pair_id)
         found = retriever.get_pair(pair_id, omit_image=True)
         tag = f'"{found.pair.sha256}"'
-        # A pair of the same id may come to have another picture: it is to be asked for anew, if cheaply.
+        # A pair of the same id may come to have another image: it is to be asked for anew, if cheaply.
         headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
         if tag in (given.strip().removeprefix("W/") for given in if_none_match.split(",")):
             return Response(status_code=304, headers=headers)
@@ -262,28 +279,28 @@ def _knowledge_base_router(retriever: Retriever, base_url: str | None) -> APIRou
         sent.check()
         ids = sent.ids()
         added = retriever.add_pairs(sent.entries(ids))
-        rejected = [Rejection(place=one.place, reason=one.reason, detail=one.detail) for one in added.rejected]
+        rejected = [Rejection(location=one.location, reason=one.reason, detail=one.detail) for one in added.rejected]
         if len(rejected) == len(ids):
-            raise InvalidArgument(f"{rejected[0].reason} {rejected[0].detail}".strip(), field=rejected[0].place)
+            raise InvalidArgument(f"{rejected[0].reason} {rejected[0].detail}".strip(), field=rejected[0].location)
         return AddResponse(
             ids=ids,
             added=added.added,
             updated=added.updated,
             unchanged=added.unchanged,
             rejected=rejected,
-            generation=added.generation,
+            revision=added.revision,
         )
 
-    @router.delete("/pairs/{id:path}", responses=_MISSING | _CHANGING, dependencies=[own_site])
+    @router.delete("/pairs/{id:any}", responses=_MISSING | _CHANGING, dependencies=[own_site])
     def delete_pair(pair_id: PairId) -> DeleteResponse:
         """Remove a pair; when the answer comes no search finds it, cached or not."""
         _refuse_too_long(pair_id)
         deleted = retriever.delete_pairs([pair_id])
         if not deleted.removed:
             raise NotFound(f"no pair of the knowledge base has the id {pair_id!r}", field="id")
-        return DeleteResponse(removed=deleted.removed, generation=deleted.generation)
+        return DeleteResponse(removed=deleted.removed, revision=deleted.revision)
 
-    @router.get("/pairs/{id:path}", responses=_MISSING)
+    @router.get("/pairs/{id:any}", responses=_MISSING)
     def read_pair(pair_id: PairId, request: Request) -> Pair:
         """Read what is known of a pair."""
         _refuse_too_long(pair_id)
@@ -335,7 +352,7 @@ def _fields(found: FoundPair, request: Request, base_url: str | None) -> dict[st
     pair = found.pair
     return {
         "id": pair.id,
-        "text": pair.contents,
+        "caption": pair.caption,
         "url": link(request, base_url, "pair_image", id=quote(pair.id)),
         **pair.model_dump(include={"sha256", "media_type", "width", "height", "source", "license"}),
     }

@@ -11,15 +11,15 @@ from reimagen_retriever.knowledge_base.pair import SourcePair
 
 
 class PairsForm(BaseModel):
-    """Pairs that are sent: the first picture belongs to the first text, and so on."""
+    """Pairs that are sent: the first image belongs to the first text, and so on."""
 
     model_config = ConfigDict(extra="forbid")
 
-    image: list[UploadFile] = Field(min_length=1, description="Picture files, at most 4 MiB and 64 megapixels each.")
-    text: list[str] = Field(min_length=1, description="What each picture shows.")
-    id: list[str] = Field([], description="The id of each pair; none: they are named after their pictures' SHA-256.")
-    source: list[str] = Field([""], description="Where each picture came from, or one for all.")
-    license: list[str] = Field([""], description="SPDX identifier or name for each picture, or one for all.")
+    image: list[UploadFile] = Field(min_length=1, description="Image files, at most 4 MiB and 64 megapixels each.")
+    caption: list[str] = Field(min_length=1, description="What each image shows.")
+    id: list[str] = Field([], description="The id of each pair; none: they are named after their images' SHA-256.")
+    source: list[str] = Field([""], description="Where each image came from, or one for all.")
+    license: list[str] = Field([""], description="SPDX identifier or name for each image, or one for all.")
 
     def check(self) -> None:
         """Refuses what does not fit together.
@@ -28,23 +28,28 @@ class PairsForm(BaseModel):
             InvalidArgument: naming the field.
         """
         count = len(self.image)
-        for name, fitting in (("text", {count}), ("id", {0, count}), ("source", {1, count}), ("license", {1, count})):
+        for name, fitting in (
+            ("caption", {count}),
+            ("id", {0, count}),
+            ("source", {1, count}),
+            ("license", {1, count}),
+        ):
             given = len(getattr(self, name))
             if given not in fitting:
-                raise InvalidArgument(f"there are {count:,} pictures, got {given:,} of these", field=name)
+                raise InvalidArgument(f"there are {count:,} images, got {given:,} of these", field=name)
 
     def ids(self) -> list[str]:
         """The id of each pair."""
         return self.id or [hashlib.sha256(image.file.read()).hexdigest()[:32] for image in self.image]
 
     def entries(self, ids: Sequence[str]) -> Iterator[SourcePair]:
-        """The pairs, each picture read only when it is its turn."""
+        """The pairs, each image read only when it is its turn."""
         for number, (identifier, image) in enumerate(zip(ids, self.image, strict=True)):
             image.file.seek(0)
             yield SourcePair(
-                place=f"image[{number}]",
+                location=f"image[{number}]",
                 id=identifier,
-                text=self.text[number],
+                caption=self.caption[number],
                 image=image.file.read(),
                 source=self.source[number % len(self.source)],
                 license=self.license[number % len(self.license)],
@@ -54,7 +59,7 @@ class PairsForm(BaseModel):
 class Rejection(BaseModel):
     """A pair that could not be taken, and why."""
 
-    place: str = Field(description="Which of those that were sent.", examples=["image[0]"])
+    location: str = Field(description="Which of those that were sent.", examples=["image[0]"])
     reason: str
     detail: str
 
@@ -67,11 +72,11 @@ class AddResponse(BaseModel):
     updated: int = Field(description="Took the place of the pair that had their id.")
     unchanged: int = Field(description="Were there already, just so.")
     rejected: list[Rejection]
-    generation: str = Field(description="A generation of the knowledge base that has all this in it.")
+    revision: str = Field(description="A revision of the knowledge base that has all this in it.")
 
 
 class DeleteResponse(BaseModel):
     """What was removed."""
 
     removed: int
-    generation: str = Field(description="A generation of the knowledge base that lacks it.")
+    revision: str = Field(description="A revision of the knowledge base that lacks it.")

@@ -1,17 +1,10 @@
-"""How texts become terms, and terms scores: chosen when a base is built, the same for all that is in it."""
+"""Turning texts into terms with Lucene's analyzers."""
 
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from reimagen_common.normalization import normalized
 from reimagen_retriever.index.jvm import in_java, start_jvm
-
-Language = Literal[
-    "ar", "bn", "da", "de", "en", "es", "fi", "fr", "hi", "hu", "id", "it", "ja", "ko", "nl", "no", "pt", "ru", "te",
-    "th", "tr", "zh",
-]  # fmt: skip
+from reimagen_retriever.knowledge_base.analysis import Analysis, Language
 
 # Their tokenizers look beyond white space; those of the others never do.
 _WORDS_NEED_CONTEXT = ("ja", "ko")
@@ -19,29 +12,16 @@ _KEPT_WORDS = 100_000
 _LONGEST_KEPT_WORD = 64
 
 
-class Analysis(BaseModel):
-    """The analyzer of a base, and the parameters of its BM25."""
+@in_java
+def lucene_analyzer(language: Language) -> Any:
+    """Pyserini's Lucene analyzer for the language."""
+    start_jvm()
+    from pyserini.analysis import get_lucene_analyzer
 
-    model_config = ConfigDict(frozen=True)
-
-    language: Language = Field(default="en", description="Of the texts: whose stop words and stems; en is Porter's.")
-    k1: float = Field(default=0.9, ge=0, allow_inf_nan=False, description="How much repeating a word counts.")
-    b: float = Field(default=0.4, ge=0, le=1, description="How much long texts are held back, 0 to 1.")
-
-    @in_java
-    def analyzer(self) -> Any:
-        """Pyserini's Lucene analyzer for the language."""
-        start_jvm()
-        from pyserini.analysis import get_lucene_analyzer
-
-        if self.language == "th":
-            # Lucene's needs a Java that knows Thai words; `normalized` has made pairs of letters of them.
-            return get_lucene_analyzer(language="en", stemming=False, stopwords=False)
-        return get_lucene_analyzer(language=self.language)
-
-    def normalized(self, text: str) -> str:
-        """Return a text as it is to be given to the analyzer."""
-        return normalized(for_java(text), self.language)
+    if language == "th":
+        # Lucene's needs a Java that knows Thai words; `normalized` has made pairs of letters of them.
+        return get_lucene_analyzer(language="en", stemming=False, stopwords=False)
+    return get_lucene_analyzer(language=language)
 
 
 class Analyzer:
@@ -55,7 +35,7 @@ class Analyzer:
     @in_java
     def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis
-        self._analyzer = analysis.analyzer()
+        self._analyzer = lucene_analyzer(analysis.language)
         from pyserini.analysis import JAnalyzerUtils
 
         self._analyze = JAnalyzerUtils.analyze
@@ -75,8 +55,3 @@ class Analyzer:
     @in_java
     def _in_java(self, text: str) -> tuple[str, ...]:
         return tuple(self._analyze(self._analyzer, text).toArray())
-
-
-def for_java(text: str) -> str:
-    """The text with `?` for lone surrogates, such as stand for bytes of a command line that are no UTF-8."""
-    return text.encode(errors="replace").decode()

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from reimagen_retriever.index.analysis import Analysis, Analyzer
+from reimagen_retriever.index.analysis import Analyzer
 from reimagen_retriever.index.entities import Thing, ThingReader, Things
-from reimagen_retriever.index.filters import EVERYTHING, Filters, filtered, naming
+from reimagen_retriever.index.filters import NO_FILTER, Filters, filtered, naming
 from reimagen_retriever.index.hits import Hit, TermScore
 from reimagen_retriever.index.in_bulk import Ranking, document_frequencies
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.index.pairs import PairIndex
+from reimagen_retriever.knowledge_base.analysis import Analysis
 
 _FIELD = "contents"
 _LEAST_DEPTH = 32
@@ -76,7 +77,7 @@ class BM25Index(PairIndex):
 
     @in_java
     def search(
-        self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = EVERYTHING
+        self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = NO_FILTER
     ) -> list[Hit]:
         """Return the relevant pairs that share most with a query, best first.
 
@@ -108,7 +109,7 @@ class BM25Index(PairIndex):
 
     @in_java
     def search_per_entity(
-        self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = EVERYTHING
+        self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = NO_FILTER
     ) -> list[Hit]:
         """Return pairs that together show the things that a query names: "a poodle and a macaw in the snow".
 
@@ -200,7 +201,7 @@ class BM25Index(PairIndex):
             if score < minimum_score:
                 break
             pair = self._pair(number)
-            terms = frozenset(self.terms(pair.contents))
+            terms = frozenset(self.terms(pair.caption))
             if not whole or terms <= set(thing.terms):
                 hits.append((Hit(pair, score), terms))
         return hits

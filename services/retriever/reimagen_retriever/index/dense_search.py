@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.index.bm25 import BM25Index, Relevance
 from reimagen_retriever.index.dense import Dense, DenseIndex, DenseUnion
-from reimagen_retriever.index.dense_added import DenseWithAdded
+from reimagen_retriever.index.dense_delta import DenseWithAdded
 from reimagen_retriever.index.encoder import Encoder
-from reimagen_retriever.index.filters import EVERYTHING, Filters
+from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.fusion import reciprocal_rank_fusion
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.manifest import Vectors
@@ -79,7 +79,7 @@ class DenseSearcher:
         """How many pairs have come since the vectors were made."""
         return self._own.added
 
-    def search(self, query: str, k: int, minimum_cosine: float, filters: Filters = EVERYTHING) -> list[Hit]:
+    def search(self, query: str, k: int, minimum_cosine: float, filters: Filters = NO_FILTER) -> list[Hit]:
         """The pairs whose vectors are nearest to the query's, best first, equal ones in the order of the ids' bytes.
 
         Where k pairs pass, k are found: what the nearest lack is looked for among ever more, in the end among all.
@@ -117,7 +117,7 @@ class DenseSearcher:
         minimum_score: float,
         relevance: Relevance,
         minimum_cosine: float,
-        filters: Filters = EVERYTHING,
+        filters: Filters = NO_FILTER,
     ) -> list[Hit]:
         """The pairs that BM25 and the vectors together rank best, by reciprocal rank fusion.
 

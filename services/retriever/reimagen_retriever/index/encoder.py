@@ -1,4 +1,4 @@
-"""Vectors of texts and pictures, by any ONNX encoder in a local folder: sentence encoders, CLIP and its like.
+"""Vectors of texts and images, by any ONNX encoder in a local folder: sentence encoders, CLIP and its like.
 
 All vectors have length 1, so that a product of two is their cosine.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.index.encoder_files import EncoderFiles
-from reimagen_retriever.index.encoder_pixels import PictureInput
+from reimagen_retriever.index.encoder_pixels import ImageInput
 
 Vectors = NDArray[np.float32]
 """(n, dimension), rows of length 1."""
@@ -24,14 +24,14 @@ _LONGEST_TEXT = 512
 """Tokens of a text that are read, where nothing in the folder says how many the encoder can take."""
 _TEXT_OUTPUTS = ("text_embeds", "sentence_embedding")
 _TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
-_PICTURE_OUTPUTS = ("image_embeds",)
+_IMAGE_OUTPUTS = ("image_embeds",)
 # SigLIP's projected vectors have the name that BERT's unprojected, hardly useful ones have.
 _SIGLIP_OUTPUT = "pooler_output"
 _POOLINGS = ("mean_tokens", "cls_token", "max_tokens", "lasttoken")
 
 
 class Encoder:
-    """An encoder of texts, and of pictures where its folder has a model for them; safe to use from many threads.
+    """An encoder of texts, and of images where its folder has a model for them; safe to use from many threads.
 
     Args:
         folder: See `EncoderFiles`.
@@ -43,14 +43,14 @@ class Encoder:
     def __init__(self, folder: Path) -> None:
         files = EncoderFiles(folder)
         self._text = _TextTower(files)
-        self._picture = _PictureTower(files, files.picture_model) if files.picture_model else None
+        self._image = _ImageTower(files, files.image_model) if files.image_model else None
         self._files = files
         self.dimension: int = self.texts(["a"], "query").shape[1]
 
     @property
-    def pictures_too(self) -> bool:
-        """Whether it can encode pictures."""
-        return self._picture is not None
+    def images_too(self) -> bool:
+        """Whether it can encode images."""
+        return self._image is not None
 
     @cached_property
     def digest(self) -> str:
@@ -66,16 +66,16 @@ class Encoder:
         """
         return self._in_batches(texts, lambda batch: self._text.encode(batch, kind))
 
-    def pictures(self, pictures: Sequence[bytes]) -> Vectors:
-        """The vectors of pictures' files, one at least.
+    def images(self, images: Sequence[bytes]) -> Vectors:
+        """The vectors of images' files, one at least.
 
         Raises:
-            InvalidArgument: the encoder has no model for pictures.
+            InvalidArgument: the encoder has no model for images.
             Whatever Pillow's decoders raise on a broken file.
         """
-        if self._picture is None:
+        if self._image is None:
             raise InvalidArgument(f"{self._files.folder} has no vision_model.onnx", field="encoder")
-        return self._in_batches(pictures, self._picture.encode)
+        return self._in_batches(images, self._image.encode)
 
     def _in_batches(self, inputs: Sequence[Any], encode: Any) -> Vectors:
         found = [encode(inputs[start : start + BATCH]) for start in range(0, len(inputs), BATCH)]
@@ -111,7 +111,7 @@ class _Model:
         if unknown or known[0] not in self.inputs:
             raise InvalidArgument(
                 f"{path} has the inputs {', '.join(self.inputs)}; {', '.join(known)} are known and {known[0]} is "
-                "needed. Export a model of texts and pictures as two, text_model.onnx and vision_model.onnx",
+                "needed. Export a model of texts and images as two, text_model.onnx and vision_model.onnx",
                 field="encoder",
             )
 
@@ -187,20 +187,20 @@ class _TextTower:
         return tokenizer
 
 
-class _PictureTower:
+class _ImageTower:
     def __init__(self, files: EncoderFiles, path: Path) -> None:
         self._model = _Model(path, ("pixel_values",))
         siglip = str(files.settings("config.json").get("model_type", "")).startswith("siglip")
-        wanted = (*_PICTURE_OUTPUTS, _SIGLIP_OUTPUT) if siglip else _PICTURE_OUTPUTS
+        wanted = (*_IMAGE_OUTPUTS, _SIGLIP_OUTPUT) if siglip else _IMAGE_OUTPUTS
         output = self._model.output(wanted)
         if output is None:
             raise self._model.no_output(wanted)
         self._output = output
         settings = files.require("preprocessor_config.json")
-        self._input = PictureInput.of(files.settings(settings.name), settings)
+        self._input = ImageInput.of(files.settings(settings.name), settings)
 
-    def encode(self, pictures: Sequence[bytes]) -> NDArray[Any]:
-        pixels = np.stack([self._input.pixels(picture) for picture in pictures])
+    def encode(self, images: Sequence[bytes]) -> NDArray[Any]:
+        pixels = np.stack([self._input.pixels(image) for image in images])
         return self._model.run(self._output, {"pixel_values": pixels})
 
 

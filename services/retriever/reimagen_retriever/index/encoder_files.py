@@ -9,7 +9,7 @@ from typing import Any
 from reimagen_common.errors import InvalidArgument
 
 _TEXT_MODELS = ("text_model.onnx", "onnx/text_model.onnx", "model.onnx", "onnx/model.onnx")
-_PICTURE_MODELS = ("vision_model.onnx", "onnx/vision_model.onnx")
+_IMAGE_MODELS = ("vision_model.onnx", "onnx/vision_model.onnx")
 _BESIDE_THE_MODELS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -26,7 +26,7 @@ class EncoderFiles:
 
     Args:
         folder: With `tokenizer.json` and `model.onnx` or `text_model.onnx` in it; `vision_model.onnx` if it encodes
-            pictures too. The models may be in a subfolder `onnx`.
+            images too. The models may be in a subfolder `onnx`.
 
     Raises:
         InvalidArgument: it is no folder, or has no model of texts.
@@ -40,12 +40,12 @@ class EncoderFiles:
         if text_model is None:
             raise InvalidArgument(f"{folder} has none of {', '.join(_TEXT_MODELS)}", field="encoder")
         self.text_model = text_model
-        self.picture_model = self._first(_PICTURE_MODELS)
+        self.image_model = self._first(_IMAGE_MODELS)
 
     def digest(self) -> str:
         """Names what the vectors depend on: two encoders of the same digest make the same vectors."""
         digest = hashlib.sha256()
-        models = [path for path in (self.text_model, self.picture_model) if path]
+        models = [path for path in (self.text_model, self.image_model) if path]
         # Weights of more than 2 GB lie beside their model, as model.onnx_data or model.onnx.data.
         weights = [path for model in models for path in model.parent.glob(f"{model.name}[._]data*")]
         pooling = sorted(self.folder.glob("*_Pooling/config.json"))

@@ -1,4 +1,4 @@
-"""A picture as its encoder wants it: what preprocessor_config.json says, done as Hugging Face's processors do it."""
+"""An image as its encoder wants it: what preprocessor_config.json says, done as Hugging Face's processors do it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_retriever.neighbors.pixels import read_rgb
+from reimagen_common.images import read_image
 
 _SIDES = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class PictureInput:
-    """What is done to a picture before it is encoded."""
+class ImageInput:
+    """What is done to an image before it is encoded."""
 
     shortest_edge: int | None
     """Resized so that its shorter side has so many pixels..."""
@@ -58,19 +58,19 @@ class PictureInput:
             raise InvalidArgument(f"{path}: {what}", field="encoder") from error
 
     def pixels(self, data: bytes) -> NDArray[np.float32]:
-        """A picture's file as (3, height, width)."""
-        picture = read_rgb(data, None)
+        """An image's file as (3, height, width)."""
+        image = read_image(data, None).rgb
         if self.shortest_edge:
-            shorter = min(picture.size)
-            width, height = (int(self.shortest_edge * side / shorter) for side in picture.size)
-            picture = picture.resize((width, height), self.resample)
+            shorter = min(image.size)
+            width, height = (int(self.shortest_edge * side / shorter) for side in image.size)
+            image = image.resize((width, height), self.resample)
         elif self.resized:
-            picture = picture.resize((self.resized[1], self.resized[0]), self.resample)
+            image = image.resize((self.resized[1], self.resized[0]), self.resample)
         if self.cropped:
             height, width = self.cropped
-            left, top = (picture.width - width) // 2, (picture.height - height) // 2
-            picture = picture.crop((left, top, left + width, top + height))
-        channels = np.asarray(picture, np.float32).transpose(2, 0, 1)
+            left, top = (image.width - width) // 2, (image.height - height) // 2
+            image = image.crop((left, top, left + width, top + height))
+        channels = np.asarray(image, np.float32).transpose(2, 0, 1)
         return np.asarray((channels * np.float32(self.scale) - self.mean) / self.deviation)
 
 

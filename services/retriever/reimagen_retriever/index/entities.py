@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from reimagen_common.normalization import letters, script
-from reimagen_retriever.index.analysis import Analysis, Analyzer
+from reimagen_retriever.index.analysis import Analyzer
 from reimagen_retriever.index.grammar import GRAMMARS, TRANSPARENT, Grammar, is_adjective
 from reimagen_retriever.index.phrases import Phrase, PhraseReader
+from reimagen_retriever.knowledge_base.analysis import Analysis
 
 MAXIMUM_THINGS = 32
 """Of a prompt; what it names after them is not looked at."""

@@ -32,7 +32,7 @@ class Filters:
     exclude_ids: tuple[str, ...] = ()
     """The id is none of these."""
     keep_duplicates: bool = False
-    """All of several pairs with nearly the same picture (`StoredPair.duplicate_of`), not the best of them alone."""
+    """All of several pairs with nearly the same image (`StoredPair.duplicate_of`), not the best of them alone."""
 
     def check(self, within: str = "") -> None:
         """Refuses what is beyond the limits.
@@ -68,7 +68,7 @@ class Filters:
         return pair.id if self.keep_duplicates else pair.duplicate_of or pair.id
 
 
-EVERYTHING = Filters()
+NO_FILTER = Filters()
 
 
 def filtered(query: Any, filters: Filters) -> Any:

@@ -53,7 +53,7 @@ class Documents:
         """What Lucene's `TopDocs` lists that are sorted by score first, and the field of each document."""
         told: str = self._found.apply(top_docs)
         hits = told.split(_BETWEEN) if told else []
-        # A text may look like a hit, so that each is looked for at its place.
+        # A text may look like a hit, so that each is looked for at its offset.
         return _ranking(filter(None, map(_HIT.match, hits))), [hit[hit.index("{") :] for hit in hits]
 
 

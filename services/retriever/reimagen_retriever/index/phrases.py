@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from reimagen_retriever.index.analysis import Language
 from reimagen_retriever.index.grammar import ENGLISH, ENGLISH_PHRASES, TRANSPARENT, Grammar, is_adjective, is_predicate
+from reimagen_retriever.knowledge_base.analysis import Language
 
 Role = Literal["named", "beside", "place"]
 """What is asked for, what stands beside it, or where that is and what else is said of it."""
@@ -27,7 +27,7 @@ class Phrase:
     role: Role
     words: list[str] = field(default_factory=list)
     transparent: bool = False
-    """Whether it is a picture or an amount of what follows: "a photo of"."""
+    """Whether it is an image or an amount of what follows: "a photo of"."""
     joined: bool = False
     """Whether it came after a word such as "and"."""
     singular: bool = False

@@ -11,12 +11,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from reimagen_common.errors import Unavailable
-from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.index.analysis import lucene_analyzer
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 UNSAFE_FROM = 0.5
-"""A picture is left out of safe searches from this probability of being unsafe up."""
+"""An image is left out of safe searches from this probability of being unsafe up."""
 _BUFFER_MEGABYTES = 64.0
 _EXACT = ("license", "source", "duplicate_of", "unsafe")
 
@@ -39,7 +40,7 @@ class IndexWriter:
         start_jvm()
         self._folder = folder
         analysis = analysis or Analysis()
-        config = java_class("org.apache.lucene.index.IndexWriterConfig")(analysis.analyzer())
+        config = java_class("org.apache.lucene.index.IndexWriterConfig")(lucene_analyzer(analysis.language))
         config.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")())
         config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
         config.setCommitOnClose(False)
@@ -157,7 +158,7 @@ class _Document:
         """The document, filled for the pair."""
         self._id.setStringValue(pair.id)
         self._id_for_order.setBytesValue(pair.id.encode())
-        self._contents.setStringValue(self._analysis.normalized(pair.contents))
+        self._contents.setStringValue(self._analysis.normalized(pair.caption))
         self._raw.setBytesValue(pair.model_dump_json(exclude_defaults=True).encode())
         self._side.setIntValue(min(pair.width, pair.height))
         unsafe = "1" if (pair.unsafe or 0) >= UNSAFE_FROM else ""

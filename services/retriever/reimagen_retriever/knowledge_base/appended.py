@@ -84,17 +84,20 @@ def read_appended(path: Path, length: int, start: int, end: int) -> list[Record]
     except OSError as error:
         raise DamagedError(f"cannot read {path}: {error.strerror}") from error
     records = []
-    place = 0
+    position = 0
     try:
-        while place < end - start:
-            id_length, checksum = _HEAD.unpack_from(data, place)
-            place += _HEAD.size
-            encoded, rest = data[place : place + id_length], data[place + id_length : place + id_length + length]
-            place += id_length + length
+        while position < end - start:
+            id_length, checksum = _HEAD.unpack_from(data, position)
+            position += _HEAD.size
+            encoded, rest = (
+                data[position : position + id_length],
+                data[position + id_length : position + id_length + length],
+            )
+            position += id_length + length
             intact = zlib.crc32(rest, zlib.crc32(encoded)) == checksum
             records.append(Record(encoded.decode(), rest, intact))
     except (struct.error, UnicodeDecodeError):
-        place = -1
-    if place != end - start or len(data) < place:
+        position = -1
+    if position != end - start or len(data) < position:
         raise DamagedError(f"{path} does not have the records up to {end:,} bytes that the last commit tells of")
     return records

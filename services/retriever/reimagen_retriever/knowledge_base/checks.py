@@ -3,19 +3,19 @@
 from dataclasses import replace
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_retriever.knowledge_base.image import ImageFacts, image_to_store
 from reimagen_retriever.knowledge_base.pair import (
     MAXIMUM_ID_BYTES,
     RejectedError,
     SourcePair,
+    checked_caption,
     checked_id,
     checked_note,
-    checked_text,
 )
-from reimagen_retriever.knowledge_base.picture import PictureFacts, picture_to_store
 
 
-def checked_pair(entry: SourcePair) -> tuple[SourcePair, PictureFacts]:
-    """The pair as it will be stored, and what its picture is.
+def checked_pair(entry: SourcePair) -> tuple[SourcePair, ImageFacts]:
+    """The pair as it will be stored, and what its image is.
 
     Raises:
         RejectedError: something about it can't be taken.
@@ -23,13 +23,13 @@ def checked_pair(entry: SourcePair) -> tuple[SourcePair, PictureFacts]:
     pair = replace(
         entry,
         id=checked_id(entry.id),
-        text=checked_text(entry.text),
+        caption=checked_caption(entry.caption),
         source=checked_note("source", entry.source),
         license=checked_note("license", entry.license),
     )
     if pair.unsafe is not None and not 0 <= pair.unsafe <= 1:
         raise RejectedError("bad number", f"unsafe is {pair.unsafe}, not from 0 to 1")
-    image, facts = picture_to_store(pair.image)
+    image, facts = image_to_store(pair.image)
     return replace(pair, image=image), facts
 
 

@@ -21,11 +21,11 @@ _AGAIN_SECONDS = 60.0
 class Damage:
     """Something that is not as it should be."""
 
-    place: str
+    location: str
     what: str
 
     def __str__(self) -> str:
-        return f"{self.place} {self.what}"
+        return f"{self.location} {self.what}"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FinishedFile:
     """A file that does not change any more, and how to tell that it has."""
 
     path: Path
-    place: str
+    location: str
     """Of the file in the base, for messages."""
     remedy: str
     sha256: str | None = None
@@ -48,10 +48,10 @@ class FinishedFile:
                 else:
                     whole = hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
         except FileNotFoundError:
-            return Damage(self.place, f"is missing; {self.remedy}") if self.sha256 else None
+            return Damage(self.location, f"is missing; {self.remedy}") if self.sha256 else None
         except OSError as error:
-            return Damage(self.place, f"can't be read ({error.strerror}); {self.remedy}")
-        return None if whole else Damage(self.place, f"is not as it was written; {self.remedy}")
+            return Damage(self.location, f"can't be read ({error.strerror}); {self.remedy}")
+        return None if whole else Damage(self.location, f"is not as it was written; {self.remedy}")
 
     def stamp(self) -> tuple[int, int] | None:
         """Changes when the file is written to; costs one system call."""

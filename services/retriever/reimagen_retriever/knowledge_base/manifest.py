@@ -7,7 +7,7 @@ the old base or the new one, and an interrupted build is never seen.
 A union has no such folder: its manifest names other knowledge bases, its parts, which are searched as one.
 
 The manifest stays what the build wrote. What live writes have changed since is a `Changes` in the notes of Lucene's
-last commit, so that one step makes texts, places of pictures and counts seen.
+last commit, so that one step makes texts, places of images and counts seen.
 """
 
 import os
@@ -21,7 +21,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reimagen_common.errors import InvalidArgument, NotFound, first_fault
-from reimagen_retriever.index.analysis import Analysis
+from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
@@ -43,12 +43,12 @@ class Vectors(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     folder: str = Field(pattern=r"^vectors-[0-9a-f]+$", description="Where they are, beside shards/ and lucene/.")
-    of: Literal["texts", "pictures"] = Field(description="What of a pair was encoded.")
+    of: Literal["texts", "images"] = Field(description="What of a pair was encoded.")
     kind: Literal["flat", "hnsw", "ivf-pq"] = Field(description="Of FAISS's index.")
     pairs: int = Field(gt=0, description="How many there are.")
     dimension: int = Field(gt=0, description="Of each.")
     encoder: str = Field(description="Folder of the encoder, which queries are encoded with too.")
-    encoder_digest: str = Field(description="Of the encoder's files, so that no other one takes its place.")
+    encoder_digest: str = Field(description="Of the encoder's files, so that no other one takes its location.")
     minimum_cosine: float = Field(description="What makes a neighbor: one in a thousand of unrelated pairs has more.")
     sha256: dict[str, str] = Field(default={}, description="Of each file, by its name; older bases have none.")
 
@@ -58,16 +58,16 @@ class Vectors(BaseModel):
         return f"{self.folder}/added"
 
 
-class PictureStore(BaseModel):
-    """An object store that has a base's pictures."""
+class ImageStore(BaseModel):
+    """An object store that has a base's images."""
 
     model_config = ConfigDict(frozen=True)
 
     address: str = Field(description="Of the base there, as fsspec takes it, such as s3://bucket/kb.")
-    cache_megabytes: int = Field(gt=0, description="How much of the pictures is kept here: the last used.")
-    seconds: float = Field(gt=0, description="How long the store may take for a picture.")
+    cache_megabytes: int = Field(gt=0, description="How much of the images is kept here: the last used.")
+    seconds: float = Field(gt=0, description="How long the store may take for an image.")
     kept: str = Field(
-        default="pictures", description="Where pictures are kept here, in the base's folder; a union's parts share one."
+        default="images", description="Where images are kept here, in the base's folder; a union's parts share one."
     )
 
 
@@ -76,7 +76,7 @@ class Manifest(_Version):
 
     model_config = ConfigDict(frozen=True)
 
-    generation: str = Field(description="Changes whenever the content does; of a build, a digest of the content.")
+    revision: str = Field(description="Changes whenever the content does; of a build, a digest of the content.")
     folder: str = Field(pattern=r"^data-[0-9a-f]+$", description="Where shards/ and lucene/ are, beside the manifest.")
     created: datetime = Field(description="When the build ended, UTC.")
     analysis: Analysis = Field(description="How texts are searched.")
@@ -88,8 +88,8 @@ class Manifest(_Version):
     fingerprints: dict[str, str] = Field(
         default={}, description="SHA-256 of the files of fingerprints/, by their names; see neighbors.kept."
     )
-    store: PictureStore | None = Field(
-        default=None, description="What has the pictures, if this is what is kept here of a base in an object store."
+    store: ImageStore | None = Field(
+        default=None, description="What has the images, if this is what is kept here of a base in an object store."
     )
 
     @property
@@ -106,7 +106,7 @@ class Manifest(_Version):
         """The base as it is after live writes; None stands for none."""
         if changes is None:
             return self
-        now = {name: getattr(changes, name) for name in ("generation", "pairs", "licenses")}
+        now = {name: getattr(changes, name) for name in ("revision", "pairs", "licenses")}
         return self.model_copy(update={**now, "shards": [*self.shards, *changes.shards]})
 
 
@@ -116,7 +116,7 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     folder: str = Field(description="Of the knowledge base: absolute, or relative to the union's.")
-    generation: str = Field(description="What it was when its ids were compared with those of the other parts.")
+    revision: str = Field(description="What it was when its ids were compared with those of the other parts.")
 
 
 class Union(_Version):
@@ -153,12 +153,13 @@ class Changes(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     sequence: int = Field(description="Number of the commit since the build, from 1.")
-    generation: str = Field(description="Of the content now.")
+    revision: str = Field(description="Of the content now.")
     pairs: int = Field(description="How many pairs there are now.")
     licenses: dict[str, int] = Field(description="License to the number of pairs under it now.")
     shards: list[Shard] = Field(description="Those that have come since the build.")
     appended: dict[str, int] = Field(
-        default={}, description="Bytes that count of each file that is appended to, by its place in the base's folder."
+        default={},
+        description="Bytes that count of each file that is appended to, by its location in the base's folder.",
     )
 
     @classmethod
@@ -176,7 +177,7 @@ def read_manifest(knowledge_base: Path) -> Manifest:
 
     Raises:
         NotFound: there is no complete knowledge base in the folder.
-        InvalidArgument: its pictures or all of it are elsewhere; the manifest is broken, or of a version that this
+        InvalidArgument: its images or all of it are elsewhere; the manifest is broken, or of a version that this
             program does not know.
     """
     manifest = read_any(knowledge_base)
@@ -212,12 +213,12 @@ def read_any(knowledge_base: Path) -> Manifest | Union:
     return parse_manifest(text, str(path))
 
 
-def parse_manifest(text: bytes, place: str) -> Manifest | Union:
+def parse_manifest(text: bytes, location: str) -> Manifest | Union:
     """A manifest from its file.
 
     Args:
         text: The file.
-        place: Where it lies, for messages.
+        location: Where it lies, for messages.
 
     Raises:
         InvalidArgument: it is broken, or of a version that this program does not know.
@@ -228,13 +229,13 @@ def parse_manifest(text: bytes, place: str) -> Manifest | Union:
             return Union.model_validate_json(text)
         if version != FORMAT_VERSION:
             raise InvalidArgument(
-                f"{place} has format version {version}, this program reads {FORMAT_VERSION}: build it again with "
-                f"`reimagen-retriever build SOURCE {place.removesuffix(MANIFEST).rstrip('/')}`, "
+                f"{location} has format version {version}, this program reads {FORMAT_VERSION}: build it again with "
+                f"`reimagen-retriever build SOURCE {location.removesuffix(MANIFEST).rstrip('/')}`, "
                 "or use the program that built it"
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidArgument(f"{place} is broken, build the knowledge base again: {first_fault(error)}") from error
+        raise InvalidArgument(f"{location} is broken, build the knowledge base again: {first_fault(error)}") from error
 
 
 def write_manifest(knowledge_base: Path, manifest: Manifest | Union) -> None:

@@ -1,4 +1,4 @@
-"""What a knowledge base keeps of one pair besides its picture's bytes."""
+"""What a knowledge base keeps of one pair besides its image's bytes."""
 
 import re
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 
 
 class StoredPair(BaseModel):
-    """A pair as the index stores it: its text, and where its picture lies in the shards."""
+    """A pair as the index stores it: its text, and where its image lies in the shards."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str = Field(description="Unique within the knowledge base.")
-    contents: str = Field(description="The text that is searched; Anserini gives the field its name.")
-    shard: str = Field(description="File name of the tar shard that holds the picture.")
-    offset: int = Field(ge=0, description="Of the picture's first byte in the shard.")
-    length: int = Field(gt=0, description="Of the picture's file, in bytes.")
-    sha256: str = Field(description="Of the picture's file, in hexadecimal.")
-    media_type: MediaType = Field(description="Of the picture's file.")
+    caption: str = Field(description="What the image shows; the text that is searched.")
+    shard: str = Field(description="File name of the tar shard that holds the image.")
+    offset: int = Field(ge=0, description="Of the image's first byte in the shard.")
+    length: int = Field(gt=0, description="Of the image's file, in bytes.")
+    sha256: str = Field(description="Of the image's file, in hexadecimal.")
+    media_type: MediaType = Field(description="Of the image's file.")
     width: int = Field(gt=0, description="In pixels.")
     height: int = Field(gt=0, description="In pixels.")
-    source: str = Field(default="", description="Where the picture came from; empty when unknown.")
+    source: str = Field(default="", description="Where the image came from; empty when unknown.")
     license: str = Field(default="", description="SPDX identifier or name; empty when unknown.")
     unsafe: float | None = Field(
         default=None, ge=0, le=1, description="Probability of being not safe for work, as the source tells it."
     )
-    duplicate_of: str = Field(default="", description="Id of an earlier pair with nearly the same picture, if any.")
+    duplicate_of: str = Field(default="", description="Id of an earlier pair with nearly the same image, if any.")
 
     @property
-    def place(self) -> int:
+    def position(self) -> int:
         """A number by which pairs come in the order in which they were taken in: of the shard, then of the byte."""
         return int(self.shard.removesuffix(".tar")) << 40 | self.offset
 
@@ -49,28 +49,28 @@ class StoredPair(BaseModel):
 class SourcePair:
     """A pair as a source offers it, before anything about it has been checked."""
 
-    place: str
+    location: str
     """Where it stands in the source, for messages."""
     id: str
-    text: str
+    caption: str
     image: bytes
     source: str = ""
     license: str = ""
     unsafe: float | None = None
     """Probability of being not safe for work, 0 to 1."""
     duplicate_of: str = ""
-    """Id of an earlier pair with nearly the same picture."""
+    """Id of an earlier pair with nearly the same image."""
     watermark: float | None = None
     """Probability of having a watermark, 0 to 1."""
     similarity: float | None = None
-    """Of picture and text, as CLIP's cosine."""
+    """Of image and text, as CLIP's cosine."""
 
 
 @dataclass(frozen=True)
 class Rejected:
     """An entry of a source that cannot become a pair, and why."""
 
-    place: str
+    location: str
     reason: str
     """One of a few short phrases, so that rejections can be counted by reason."""
     detail: str = ""
@@ -85,7 +85,7 @@ class RejectedError(ValueError):
         self.detail = detail
 
 
-def checked_text(text: str) -> str:
+def checked_caption(text: str) -> str:
     """The caption with its white space collapsed.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Pictures in an object store, of which the last used are kept on disk.
+"""Images in an object store, of which the last used are kept on disk.
 
 fsspec's own caches on disk (`blockcache`, `filecache`, `simplecache`) grow without a bound. What is kept here are whole
-pictures rather than blocks of shards, by their checksums: a picture is read whole or not at all, and its neighbors in a
+images rather than blocks of shards, by their checksums: an image is read whole or not at all, and its neighbors in a
 shard have nothing to do with it.
 """
 
@@ -17,9 +17,9 @@ from typing import TypeVar
 import diskcache
 
 from reimagen_common.errors import Unavailable
-from reimagen_retriever.cache import SingleFlight
+from reimagen_common.single_flight import SingleFlight
 from reimagen_retriever.knowledge_base.damage import DamagedError
-from reimagen_retriever.knowledge_base.manifest import MANIFEST, PictureStore
+from reimagen_retriever.knowledge_base.manifest import MANIFEST, ImageStore
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.store import Store
 
@@ -31,9 +31,9 @@ Answer = TypeVar("Answer")
 
 
 class RemoteImages:
-    """Reads pictures by byte range out of the shards of a base in an object store; safe to use from many threads.
+    """Reads images by byte range out of the shards of a base in an object store; safe to use from many threads.
 
-    Processes that serve the same base share what is kept. A picture that is kept is found while the store is down.
+    Processes that serve the same base share what is kept. An image that is kept is found while the store is down.
 
     Args:
         store: What has them.
@@ -43,7 +43,7 @@ class RemoteImages:
 
     remote = True
 
-    def __init__(self, store: PictureStore, shards: str, kept: Path) -> None:
+    def __init__(self, store: ImageStore, shards: str, kept: Path) -> None:
         self._store = Store(store.address)
         self._seconds = store.seconds
         self._shards = shards
@@ -61,14 +61,14 @@ class RemoteImages:
             return kept
         return self._flights.do(pair.sha256, lambda: self._fetch(pair))
 
-    def complaint(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """See `Images`; asks the store if it was down."""
         if self._down is None:
             return None
         try:
             self._asked(lambda: self._store.size(MANIFEST, self._seconds))
         except Unavailable as error:
-            return f"pictures that are not kept here can't be had: {error.message}"
+            return f"images that are not kept here can't be had: {error.message}"
         return None
 
     def close(self) -> None:
@@ -81,12 +81,12 @@ class RemoteImages:
         try:
             data = self._asked(lambda: self._store.read(name, self._seconds, start, start + pair.length))
         except FileNotFoundError as error:
-            raise DamagedError(f"{self._store.address} has no {name}, where the picture of {pair.id} is") from error
+            raise DamagedError(f"{self._store.address} has no {name}, where the image of {pair.id} is") from error
         except Unavailable as error:
-            raise Unavailable(f"the picture of {pair.id!r} can't be had: {error.message}", retry_after=1.0) from error
+            raise Unavailable(f"the image of {pair.id!r} can't be had: {error.message}", retry_after=1.0) from error
         if _digest(data) != pair.sha256:
             raise DamagedError(
-                f"{self._store.address}: what {name} has at {pair.offset} ({len(data):,} bytes) is not the picture of "
+                f"{self._store.address}: what {name} has at {pair.offset} ({len(data):,} bytes) is not the image of "
                 f"{pair.id} ({pair.length:,} bytes)"
             )
         self._put(pair.sha256, data)
@@ -118,7 +118,7 @@ class RemoteImages:
         try:
             self._kept.set(digest, data)
         except (diskcache.Timeout, sqlite3.Error, OSError):
-            return  # The disk is full, say; the store has the picture still.
+            return  # The disk is full, say; the store has the image still.
 
 
 @functools.cache

@@ -18,8 +18,8 @@ from typing import Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.image import ImageFacts
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
-from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
@@ -51,7 +51,7 @@ class Shard(BaseModel):
 
 
 class ShardWriter:
-    """Writes pairs into tar shards, pictures byte for byte.
+    """Writes pairs into tar shards, images byte for byte.
 
     Args:
         folder: of the shards; made if it is not there.
@@ -75,7 +75,7 @@ class ShardWriter:
         """Whether the next pair begins a new shard."""
         return self._tar is not None and self._tar.pairs == self._pairs_per_shard
 
-    def add(self, pair: SourcePair, facts: PictureFacts) -> StoredPair:
+    def add(self, pair: SourcePair, facts: ImageFacts) -> StoredPair:
         """Appends a pair and returns where it went."""
         if self.full:
             self.finish_shard()
@@ -129,7 +129,7 @@ class LiveShardWriter:
             last = self._shards.pop()
             self._tar = _GrowingTar(folder, last.number, last)
 
-    def add(self, pair: SourcePair, facts: PictureFacts) -> StoredPair:
+    def add(self, pair: SourcePair, facts: ImageFacts) -> StoredPair:
         """Appends a pair and returns where it went; `sync` makes it last."""
         if self._tar is not None and _full(self._tar.pairs, self._tar.size):
             self._shards.append(self._synced(self._tar))
@@ -182,12 +182,12 @@ class _GrowingTar:
         self._file.truncate(self.size)
         self._file.seek(self.size)
 
-    def add(self, pair: SourcePair, facts: PictureFacts) -> StoredPair:
+    def add(self, pair: SourcePair, facts: ImageFacts) -> StoredPair:
         """Appends a pair and returns where it went."""
         key = f"{self._number:05d}{self.pairs:04d}"
         stored = StoredPair(
             id=pair.id,
-            contents=pair.text,
+            caption=pair.caption,
             shard=self.path.name,
             offset=self._append(f"{key}.{EXTENSIONS[facts.media_type]}", pair.image),
             length=len(pair.image),
@@ -204,7 +204,7 @@ class _GrowingTar:
             "key": key,
             "status": "success",
             "id": pair.id,
-            "caption": pair.text,
+            "caption": pair.caption,
             "url": pair.source,
             "license": pair.license,
             "width": facts.width,
@@ -215,7 +215,7 @@ class _GrowingTar:
             columns["punsafe"] = pair.unsafe
         if pair.duplicate_of:
             columns["duplicate_of"] = pair.duplicate_of
-        self._append(f"{key}.txt", pair.text.encode())
+        self._append(f"{key}.txt", pair.caption.encode())
         self._append(f"{key}.json", json.dumps(columns, ensure_ascii=False).encode())
         self.pairs += 1
         return stored
@@ -248,29 +248,29 @@ class _GrowingTar:
 
 
 class Images(Protocol):
-    """Where the pictures of a base are; safe to use from many threads."""
+    """Where the images of a base are; safe to use from many threads."""
 
     @property
     def remote(self) -> bool:
         """Whether one may take a while to come, so that who wants several had better ask for all at once."""
 
     def read(self, pair: StoredPair) -> bytes:
-        """The picture's file, byte for byte as it was added.
+        """The image's file, byte for byte as it was added.
 
         Raises:
             DamagedError: it is not there as it should be.
             Unavailable: it is elsewhere, and can't be had now.
         """
 
-    def complaint(self) -> str | None:
-        """Why pictures can't be had now, for an operator; None where they can."""
+    def degraded_reason(self) -> str | None:
+        """Why images can't be had now, for an operator; None where they can."""
 
     def close(self) -> None:
         """Lets go of all files; nothing can be read afterwards."""
 
 
 class ImageStore:
-    """Reads pictures out of the shards of one data folder; safe to use from many threads.
+    """Reads images out of the shards of one data folder; safe to use from many threads.
 
     Views of the base before and after a live write share the store: each closes it once.
     """
@@ -305,13 +305,13 @@ class ImageStore:
         return self
 
     def read(self, pair: StoredPair) -> bytes:
-        """The picture's file, byte for byte as it was added."""
+        """The image's file, byte for byte as it was added."""
         data = os.pread(self._files[pair.shard], pair.length, pair.offset)
         if len(data) != pair.length:
-            raise DamagedError(f"{pair.shard} ends within the picture of {pair.id}")
+            raise DamagedError(f"{pair.shard} ends within the image of {pair.id}")
         return data
 
-    def complaint(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """See `Images`."""
         return None
 

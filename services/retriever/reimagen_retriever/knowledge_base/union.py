@@ -1,4 +1,4 @@
-"""Several bases that are searched as one: what they are together, and whose picture is whose."""
+"""Several bases that are searched as one: what they are together, and whose image is whose."""
 
 import hashlib
 from collections import Counter
@@ -16,16 +16,16 @@ def united(parts: Sequence[Manifest], duplicates: Mapping[str, str]) -> Manifest
         parts: What the bases tell of themselves.
         duplicates: See `Union`.
     """
-    content = [*(part.generation for part in parts), *(part for pair in sorted(duplicates.items()) for part in pair)]
-    generation = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
+    content = [*(part.revision for part in parts), *(part for pair in sorted(duplicates.items()) for part in pair)]
+    revision = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
     licenses, rejected = Counter[str](), Counter[str]()
     for part in parts:
         licenses.update(part.licenses)
         rejected.update(part.rejected)
     return Manifest(
         format_version=FORMAT_VERSION,
-        generation=generation,
-        folder=f"data-{generation}",
+        revision=revision,
+        folder=f"data-{revision}",
         created=max(part.created for part in parts),
         analysis=parts[0].analysis,
         pairs=sum(part.pairs for part in parts),
@@ -46,7 +46,7 @@ def in_part(part: int, shard: str) -> str:
 
 
 class UnionImages:
-    """The pictures of a union's parts, whose shards are called as `in_part` has it."""
+    """The images of a union's parts, whose shards are called as `in_part` has it."""
 
     def __init__(self, parts: Sequence[Images]) -> None:
         self._parts = parts
@@ -58,9 +58,9 @@ class UnionImages:
         part, _, shard = pair.shard.partition("/")
         return self._parts[int(part)].read(pair.model_copy(update={"shard": shard}))
 
-    def complaint(self) -> str | None:
+    def degraded_reason(self) -> str | None:
         """See `Images`."""
-        return next(filter(None, (part.complaint() for part in self._parts)), None)
+        return next(filter(None, (part.degraded_reason() for part in self._parts)), None)
 
     def close(self) -> None:
         """See `Images`."""

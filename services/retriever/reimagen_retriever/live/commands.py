@@ -13,10 +13,10 @@ import typer
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.addresses import read_address
-from reimagen_common.command_line import told
+from reimagen_common.command_line import report_errors
 from reimagen_common.errors import ReimagenError, from_rpc_error
-from reimagen_retriever.folder_lock import Holder
 from reimagen_retriever.knowledge_base.checks import refuse_bad_id
+from reimagen_retriever.knowledge_base.folder_lock import Holder
 from reimagen_retriever.knowledge_base.pair import Rejected
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.live.groups import Rejections, checked_groups
@@ -43,7 +43,7 @@ def add(
         typer.Option(metavar="FOLDER", help="Where the base's encoder is, if it was moved; a service's own counts."),
     ] = None,
 ) -> None:
-    """Add the pairs of SOURCE to a knowledge base; a pair whose id is there already takes its place.
+    """Add the pairs of SOURCE to a knowledge base; a pair whose id is there already replaces it.
 
     A service that serves KB_DIR finds them within a second. When this command ends they are safe on disk; interrupted,
     it may be called again: what is there already is left as it is. While a service itself is being sent changes it
@@ -51,14 +51,14 @@ def add(
 
     Where the base has vectors, its encoder makes those of the new pairs.
     """
-    with told():
+    with report_errors():
         rejections = Rejections(_tell)
         pairs = open_source(source)
         groups = checked_groups(chain(pairs.entries(), pairs.left_over()), rejections)
         if address:
             answer = _sent(address, groups)
             counts = {"added": answer.added, "updated": answer.updated, "unchanged": answer.unchanged}
-            generation = answer.generation
+            revision = answer.revision
         else:
             outcomes: Counter[Outcome] = Counter()
             with (
@@ -73,13 +73,11 @@ def add(
                         puts = with_vectors(base, group, rejections)
                     outcomes.update(writer.apply(puts))
                     served.refresh()
-                generation = writer.generation
+                revision = writer.revision
             kinds = (Outcome.ADDED, Outcome.UPDATED, Outcome.UNCHANGED)
             counts = {outcome.value: outcomes[outcome] for outcome in kinds}
         told_counts = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        typer.echo(
-            f"{address or knowledge_base}: {told_counts}, {rejections.count:,} left out, generation {generation}"
-        )
+        typer.echo(f"{address or knowledge_base}: {told_counts}, {rejections.count:,} left out, revision {revision}")
 
 
 def remove(
@@ -91,23 +89,23 @@ def remove(
 
     When this command ends no search finds them: a service that serves KB_DIR goes over within a second.
     """
-    with told():
+    with report_errors():
         for number, identifier in enumerate(ids):
             refuse_bad_id(identifier, f"ids[{number}]")
         if address:
             with _service(address) as stub:
                 answer = stub.DeletePairs(pb.DeletePairsRequest(ids=ids))
-            removed, unknown, generation = answer.removed, list(answer.unknown), answer.generation
+            removed, unknown, revision = answer.removed, list(answer.unknown), answer.revision
         else:
             asked = list(dict.fromkeys(ids))
             with LiveWriter(knowledge_base, Holder(work="remove")) as writer:
                 outcomes = writer.apply([Remove(identifier) for identifier in asked])
-                generation = writer.generation
+                revision = writer.revision
             unknown = [name for name, outcome in zip(asked, outcomes, strict=True) if outcome is Outcome.UNKNOWN]
             removed = len(asked) - len(unknown)
         for identifier in unknown:
             typer.echo(f"no pair has the id {identifier!r}", err=True)
-        typer.echo(f"{address or knowledge_base}: {removed:,} removed, generation {generation}")
+        typer.echo(f"{address or knowledge_base}: {removed:,} removed, revision {revision}")
 
 
 @contextmanager
@@ -142,7 +140,7 @@ def _sent(address: str, groups: Iterator[list[Put]]) -> pb.AddPairsResponse:
 def _request(put: Put) -> pb.AddPairsRequest:
     return pb.AddPairsRequest(
         id=put.pair.id,
-        text=put.pair.text,
+        caption=put.pair.caption,
         image=put.pair.image,
         source=put.pair.source,
         license=put.pair.license,
@@ -152,5 +150,5 @@ def _request(put: Put) -> pb.AddPairsRequest:
 
 def _tell(rejected: Rejected) -> None:
     detail = f" ({rejected.detail})" if rejected.detail else ""
-    sentence = f"left out {rejected.place}: {rejected.reason}{detail}"
+    sentence = f"left out {rejected.location}: {rejected.reason}{detail}"
     typer.echo(sentence.encode("utf-8", "backslashreplace").decode(), err=True)

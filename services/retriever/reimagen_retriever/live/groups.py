@@ -42,7 +42,7 @@ def checked_groups(entries: Iterable[SourcePair | Rejected], rejections: Rejecti
             if pair.id in seen:
                 raise RejectedError("duplicate id", pair.id)
         except RejectedError as error:
-            rejections.add(Rejected(entry.place, error.reason, error.detail))
+            rejections.add(Rejected(entry.location, error.reason, error.detail))
             continue
         seen.add(pair.id)
         group.append(Put(pair, facts))

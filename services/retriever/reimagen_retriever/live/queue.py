@@ -10,9 +10,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from reimagen_common.errors import ReimagenError, Unavailable
-from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder
+from reimagen_retriever.dedup.fingerprint_index import AddedFingerprints
+from reimagen_retriever.knowledge_base.folder_lock import LOCK_WAIT_SECONDS, Holder
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated
-from reimagen_retriever.neighbors.kept import AddedFingerprints
 
 _logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.index.encoder import Vectors as Encoded
-from reimagen_retriever.index.filters import EVERYTHING
+from reimagen_retriever.index.filters import NO_FILTER
 from reimagen_retriever.knowledge_base.manifest import Vectors
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError
 from reimagen_retriever.live.groups import Rejections
@@ -39,7 +39,7 @@ def with_vectors(base: KnowledgeBase, puts: Sequence[Put], rejections: Rejection
     if not base.dense or not made:
         return list(puts)
     encoder = _encoder(base, made)
-    there = base.index.pairs_of([put.pair.id for put in puts], EVERYTHING)
+    there = base.index.pairs_of([put.pair.id for put in puts], NO_FILTER)
     new = [put for put in puts if put.pair.id not in there or not is_same(there[put.pair.id], put.pair)]
     vectors = dict[str, Vector]()
     for put, values in zip(new, _encoded_each(encoder, made, new, rejections), strict=True):
@@ -57,9 +57,9 @@ def _encoder(base: KnowledgeBase, made: Vectors) -> Encoder:
         raise InvalidArgument(
             f"this knowledge base has vectors, and each pair that is added needs one: {error.message}", field="pairs"
         ) from error
-    if made.of == "pictures" and not encoder.pictures_too:
+    if made.of == "images" and not encoder.images_too:
         raise InvalidArgument(
-            f"this knowledge base has vectors of pictures that were given, and {made.encoder} has no vision_model.onnx "
+            f"this knowledge base has vectors of images that were given, and {made.encoder} has no vision_model.onnx "
             "to make more: build it anew with the pairs, and give the vectors of all (`vectors --given`)",
             field="pairs",
         )
@@ -75,14 +75,14 @@ def _encoded_each(encoder: Encoder, made: Vectors, puts: Sequence[Put], rejectio
     except RejectedError as error:
         if len(puts) > 1:
             return [vector for put in puts for vector in _encoded_each(encoder, made, [put], rejections)]
-        rejections.add(Rejected(puts[0].pair.place, error.reason, error.detail))
+        rejections.add(Rejected(puts[0].pair.location, error.reason, error.detail))
         return [None]
 
 
 def _encoded(encoder: Encoder, made: Vectors, puts: Sequence[Put]) -> Encoded:
     try:
         if made.of == "texts":
-            return encoder.texts([put.pair.text for put in puts], "document")
-        return encoder.pictures([put.pair.image for put in puts])
+            return encoder.texts([put.pair.caption for put in puts], "document")
+        return encoder.images([put.pair.image for put in puts])
     except Exception as error:  # Pillow's decoders and onnxruntime raise whatever they stumble upon.
         raise RejectedError("cannot be encoded", str(error) or type(error).__name__) from error

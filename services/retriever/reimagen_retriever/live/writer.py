@@ -1,4 +1,4 @@
-"""Changing a knowledge base that is there: pictures and vectors, then texts, then one commit that makes all seen."""
+"""Changing a knowledge base that is there: images and vectors, then texts, then one commit that makes all seen."""
 
 import hashlib
 import secrets
@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 
 from reimagen_common.errors import Damaged, Unavailable
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
-from reimagen_retriever.index.dense_added import FLOAT16
+from reimagen_retriever.dedup.fingerprint_index import ADDED, AddedFingerprints, KeptFingerprints, record
+from reimagen_retriever.dedup.relabel import marked
+from reimagen_retriever.index.dense_delta import FLOAT16
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.appended import AppendedWriter
 from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.knowledge_base.fingerprint import FOLDER
+from reimagen_retriever.knowledge_base.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.knowledge_base.image import ImageFacts
 from reimagen_retriever.knowledge_base.manifest import Changes, Vectors, mark_commit, read_manifest
 from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
-from reimagen_retriever.knowledge_base.picture import PictureFacts
 from reimagen_retriever.knowledge_base.shards import LiveShardWriter
 from reimagen_retriever.knowledge_base.syncing import sync_folder
-from reimagen_retriever.live.marks import marked
-from reimagen_retriever.neighbors.kept import ADDED, FOLDER, AddedFingerprints, KeptFingerprints, record
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Vector:
 
     values: NDArray[np.float32]
     encoder_digest: str
-    of: Literal["texts", "pictures"]
+    of: Literal["texts", "images"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Put:
     """Adds a checked pair, in place of the one that has its id, if any."""
 
     pair: SourcePair
-    facts: PictureFacts
+    facts: ImageFacts
     vector: Vector | None = field(default=None, compare=False)
     """Where the base has vectors, see `live.vectors`; a pair that is there already needs none."""
 
@@ -78,7 +79,7 @@ class Outdated(Unavailable):
 class LiveWriter:
     """Writes to a base, whose lock it holds until it is closed; used by one thread.
 
-    A change is either whole and safe on disk, or not there: pictures are appended to a shard and synced, fingerprints
+    A change is either whole and safe on disk, or not there: images are appended to a shard and synced, fingerprints
     and vectors to files of theirs, and then one commit of Lucene's makes texts, counts and the places of all that seen.
     What a killed or failed writer has left behind its last commit is cut off by the next one. After an error a writer
     must be closed.
@@ -134,9 +135,9 @@ class LiveWriter:
             self._opened = opened.pop_all()
 
     @property
-    def generation(self) -> str:
+    def revision(self) -> str:
         """Of the base as the last commit left it."""
-        return self._base.manifest.generation
+        return self._base.manifest.revision
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Makes changes, all of them in one commit; when it returns they are safe, and seen by who opens the base.
@@ -184,7 +185,7 @@ class LiveWriter:
     def _commit(
         self, before: Mapping[str, StoredPair | None], changed: Mapping[str, StoredPair | None], puts: Mapping[str, Put]
     ) -> None:
-        new = sorted((pair for pair in changed.values() if pair), key=lambda pair: pair.place)
+        new = sorted((pair for pair in changed.values() if pair), key=lambda pair: pair.position)
         shards = self._shards.sync()
         appended = self._append(new, puts)
         licenses = Counter(self._base.manifest.licenses)
@@ -204,7 +205,7 @@ class LiveWriter:
         changes = Changes(
             sequence=sequence,
             # A commit that a crash of the machine undoes may have been seen: no later one may have its name.
-            generation=f"{self._built.generation}-{sequence}-{secrets.token_hex(4)}",
+            revision=f"{self._built.revision}-{sequence}-{secrets.token_hex(4)}",
             pairs=licenses.total(),
             licenses=dict((+licenses).most_common()),
             shards=shards[len(self._built.shards) :],
@@ -221,8 +222,8 @@ class LiveWriter:
         """Appends what is kept of new pairs besides shards and index; returns how much of each file counts now."""
         for pair in new:
             fingerprint = puts[pair.id].facts.fingerprint
-            self._kept.add(pair.id, pair.place, fingerprint)
-            self._fingerprints.add(pair.id, record(pair.place, fingerprint))
+            self._kept.add(pair.id, pair.position, fingerprint)
+            self._fingerprints.add(pair.id, record(pair.position, fingerprint))
         self.known.size = self._fingerprints.sync()
         appended = {ADDED: self.known.size}
         if self._vectors and self._built.vectors:
@@ -246,8 +247,8 @@ def _checked_vector(put: Put, made: Vectors) -> Vector:
 
 def is_same(stored: StoredPair, pair: SourcePair) -> bool:
     """Whether to add a checked pair would change nothing of the one that is there."""
-    mine = (stored.contents, stored.source, stored.license, stored.unsafe, stored.sha256)
-    return mine == (pair.text, pair.source, pair.license, pair.unsafe, hashlib.sha256(pair.image).hexdigest())
+    mine = (stored.caption, stored.source, stored.license, stored.unsafe, stored.sha256)
+    return mine == (pair.caption, pair.source, pair.license, pair.unsafe, hashlib.sha256(pair.image).hexdigest())
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.index.bm25 import BM25Index, Statistics
 
 _AT_ONCE = 1_000
@@ -61,10 +61,10 @@ def read_captions(index: BM25Index, documents: Sequence[int]) -> Captions:
     """
     numbers: dict[str, int] = {}
     said, lengths, ids = array("i"), array("i"), list[bytes]()
-    with tqdm(total=len(documents), desc="reading captions", unit=" pairs", disable=None, mininterval=0.5) as progress:
+    with progress_bar(len(documents), "reading captions", "pairs") as progress:
         for first in range(0, len(documents), _AT_ONCE):
             for pair in index.read(documents[first : first + _AT_ONCE]):
-                terms = index.terms(pair.contents)
+                terms = index.terms(pair.caption)
                 said.extend([numbers.setdefault(term, len(numbers)) for term in terms])
                 lengths.append(len(terms))
                 ids.append(pair.id.encode())

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.knowledge_base.fingerprint import near_duplicates
 from reimagen_retriever.knowledge_base.pair import StoredPair
-from reimagen_retriever.neighbors.finding import Fingerprints
-from reimagen_retriever.neighbors.fingerprint import near_duplicates
+from reimagen_retriever.neighbors.knn import Fingerprints
 
 _SHOWN = 5
 _AT_ONCE = 256
@@ -36,9 +36,9 @@ class EvaluationSet:
     captions: frozenset[str]
     """Normalised."""
     names: Sequence[str]
-    """Ids of the pictures, in the order of `fingerprints`."""
+    """Ids of the images, in the order of `fingerprints`."""
     fingerprints: NDArray[np.uint8]
-    """(pictures, 192)."""
+    """(images, 192)."""
 
 
 def read_evaluation_set(path: Path) -> EvaluationSet:
@@ -70,36 +70,36 @@ def _of_base(path: Path) -> EvaluationSet:
         raise InvalidArgument(error.message, field="exclude") from error
     ids, captions, names, rows = set[str](), set[str](), list[str](), list[NDArray[np.uint8]]()
     try:
-        for pairs, fingerprints in _in_batches(base, f"reading {path}", with_pictures=True):
+        for pairs, fingerprints in _in_batches(base, f"reading {path}", with_images=True):
             ids.update(pair.id for pair in pairs)
-            captions.update(normalised(pair.contents) for pair in pairs)
+            captions.update(normalised(pair.caption) for pair in pairs)
             names += fingerprints
             rows += fingerprints.values()
     finally:
         base.close()
     stacked = np.stack(rows) if rows else _NOTHING
-    return EvaluationSet(path, base.manifest.generation, frozenset(ids), frozenset(captions - {""}), names, stacked)
+    return EvaluationSet(path, base.manifest.revision, frozenset(ids), frozenset(captions - {""}), names, stacked)
 
 
 def refuse_overlap(base: KnowledgeBase, excluded: EvaluationSet) -> None:
-    """Compares every pair of a base with an evaluation set: its id, its caption, its picture.
+    """Compares every pair of a base with an evaluation set: its id, its caption, its image.
 
     Raises:
         InvalidArgument: naming how many pairs are in both, by what, and the first few.
     """
     shared: dict[str, list[str]] = defaultdict(list)
-    with_pictures = len(excluded.names) > 0
-    for pairs, fingerprints in _in_batches(base, f"comparing with {excluded.path}", with_pictures=with_pictures):
+    with_images = len(excluded.names) > 0
+    for pairs, fingerprints in _in_batches(base, f"comparing with {excluded.path}", with_images=with_images):
         for pair in pairs:
             if pair.id in excluded.ids:
                 shared["id"].append(pair.id)
-            if normalised(pair.contents) in excluded.captions:
-                shared["caption"].append(f"{pair.id}: {pair.contents[:80]}")
+            if normalised(pair.caption) in excluded.captions:
+                shared["caption"].append(f"{pair.id}: {pair.caption[:80]}")
         if fingerprints:
             near = near_duplicates(np.stack(list(fingerprints.values())), excluded.fingerprints)
             for name, row in zip(fingerprints, near, strict=True):
                 if row.any():
-                    shared["picture"].append(f"{name} shows {excluded.names[int(row.argmax())]}")
+                    shared["image"].append(f"{name} shows {excluded.names[int(row.argmax())]}")
     if shared:
         told = "; ".join(
             f"{len(found):,} by {kind} ({', '.join(found[:_SHOWN])}{', ...' if len(found) > _SHOWN else ''})"
@@ -117,20 +117,18 @@ def normalised(caption: str) -> str:
 
 
 def _in_batches(
-    base: KnowledgeBase, work: str, *, with_pictures: bool
+    base: KnowledgeBase, work: str, *, with_images: bool
 ) -> Iterator[tuple[list[StoredPair], dict[str, NDArray[np.uint8]]]]:
-    """All pairs, a batch at a time, and the fingerprints of those whose pictures can be read, by id."""
+    """All pairs, a batch at a time, and the fingerprints of those whose images can be read, by id."""
     documents = base.index.in_order()
     fingerprints = Fingerprints(base)
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(
-            total=len(documents), desc=work, unit=" pairs", dynamic_ncols=True, disable=None, mininterval=0.5
-        ) as progress,
+        progress_bar(len(documents), work, "pairs") as progress,
     ):
         for first in range(0, len(documents), _AT_ONCE):
             pairs = [base.index.pair(document) for document in documents[first : first + _AT_ONCE]]
-            rows = pool.map(fingerprints.of, pairs) if with_pictures else ()
+            rows = pool.map(fingerprints.of, pairs) if with_images else ()
             found = {pair.id: row for pair, row in zip(pairs, rows, strict=False) if not isinstance(row, str)}
             yield pairs, found
             progress.update(len(pairs))

@@ -9,16 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from tqdm import tqdm
 
 from reimagen_common.errors import InvalidArgument, first_fault
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.cluster import connected, spread
-from reimagen_retriever.folder_lock import LOCK, Holder, locked
 from reimagen_retriever.index.bm25 import Relevance
+from reimagen_retriever.knowledge_base.folder_lock import LOCK, Holder, locked
 from reimagen_retriever.knowledge_base.syncing import write_whole, writing_to
 from reimagen_retriever.neighbors.captions import read_captions
 from reimagen_retriever.neighbors.evaluation_sets import EvaluationSet, refuse_overlap
@@ -44,10 +43,10 @@ class Origin(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format_version: int = Field(default=1, description="Of the layout of the folder.")
-    generation: str = Field(description="Of the knowledge base.")
+    revision: str = Field(description="Of the knowledge base.")
     k: int = Field(description="Neighbors of a pair, at most.")
     relevance: Relevance = Field(description="What a neighbor's text must have of the query.")
-    size: int | None = Field(description="Side of the pictures in pixels; null: their own files.")
+    size: int | None = Field(description="Side of the images in pixels; null: their own files.")
     excluded: list[str] = Field(description="Digests of the evaluation sets that the base was compared with.")
 
 
@@ -69,7 +68,7 @@ def export(
 
     Raises:
         InvalidArgument: `out` holds other things, or shards of another base or of other options; the base overlaps an
-            evaluation set; no pair has a picture that can be read; numba or Ray is not installed.
+            evaluation set; no pair has an image that can be read; numba or Ray is not installed.
         NotFound: there is no complete knowledge base in the folder.
         ReimagenError: the base is damaged, `out` cannot be written to, or another export does it; Ray does not answer.
     """
@@ -79,7 +78,7 @@ def export(
     try:
         base.refuse_damage()
         origin = Origin(
-            generation=base.manifest.generation,
+            revision=base.manifest.revision,
             k=options.k,
             relevance=options.relevance,
             size=options.size,
@@ -132,7 +131,7 @@ def _shards(base: KnowledgeBase, knowledge_base: Path, out: Path, options: Optio
     stats = (ShardStats.model_validate_json(stats_path(shard.path).read_bytes()) for shard in shards)
     total = sum(stats, ShardStats())
     if not total.count:
-        raise InvalidArgument(f"no pair has a picture that can be read: {total.broken:,} are broken", field="KB_DIR")
+        raise InvalidArgument(f"no pair has an image that can be read: {total.broken:,} are broken", field="KB_DIR")
     return total
 
 
@@ -148,29 +147,18 @@ def _write(
         if ray is not None:
             stack.enter_context(connected(ray))
         captions = read_captions(base.index, documents)
-        progress = stack.enter_context(_progress(len(documents), sum(len(shard.documents) for shard in missing)))
+        left = sum(len(shard.documents) for shard in missing)
+        progress = stack.enter_context(progress_bar(len(documents), "neighbors", "pairs", done=len(documents) - left))
         written: Iterator[WrittenShard]
         if ray is None:
             writer = stack.enter_context(ShardWriter(base, captions, os.cpu_count() or 1, options, progress.update))
             written = map(writer.write, missing)
         else:
-            generation = base.manifest.generation
-            work = Work(knowledge_base.resolve(), data_folders(base), generation, options, captions)
+            revision = base.manifest.revision
+            work = Work(knowledge_base.resolve(), data_folders(base), revision, options, captions)
             written = (result for _, result in spread(write_shard, work, missing))
         for shard, result in zip(missing, written, strict=True):
             for broken in result.broken:
                 progress.write(broken, file=sys.stderr)
             if ray is not None:
                 progress.update(len(shard.documents))
-
-
-def _progress(total: int, missing: int) -> "tqdm[NoReturn]":
-    return tqdm(
-        total=total,
-        initial=total - missing,
-        desc="neighbors",
-        unit=" pairs",
-        dynamic_ncols=True,
-        disable=None,
-        mininterval=0.5,
-    )

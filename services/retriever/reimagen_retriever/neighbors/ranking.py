@@ -183,8 +183,8 @@ def _rank(
         asked, weights, opens = queries.terms[its], queries.weights[its], queries.opens[its]
         sure, needed_by = queries.sure[query], queries.needed_by[its]
         count = _best(terms, asked, weights, opens, sure, needed_by, sums, seen, heap, best, best_scores)
-        for place in range(count):
-            found[query, place], scores[query, place] = best[place], best_scores[place]
+        for position in range(count):
+            found[query, position], scores[query, position] = best[position], best_scores[position]
 
 
 @_compiled

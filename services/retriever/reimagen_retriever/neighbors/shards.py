@@ -27,7 +27,7 @@ from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.shards import EXTENSIONS
 from reimagen_retriever.knowledge_base.syncing import write_whole
 from reimagen_retriever.neighbors.captions import Captions
-from reimagen_retriever.neighbors.finding import Found, NeighborFinder
+from reimagen_retriever.neighbors.knn import Found, NeighborFinder
 from reimagen_retriever.neighbors.pixels import cropped, padded
 
 _BATCH = 64
@@ -42,8 +42,8 @@ class ShardStats(BaseModel):
     count: int = Field(default=0, description="Samples.")
     without_neighbors: int = Field(default=0, description="Of them, those that have none.")
     with_all_neighbors: int = Field(default=0, description="Of them, those that have k.")
-    near_duplicates: int = Field(default=0, description="Pairs that were no neighbors, for they show the same picture.")
-    broken: int = Field(default=0, description="Pairs left out because their pictures can't be read.")
+    near_duplicates: int = Field(default=0, description="Pairs that were no neighbors, for they show the same image.")
+    broken: int = Field(default=0, description="Pairs left out because their images can't be read.")
 
     def __add__(self, other: "ShardStats") -> "ShardStats":
         mine, theirs = self.model_dump(), other.model_dump()
@@ -57,7 +57,7 @@ class Options:
     k: int
     relevance: Relevance
     size: int | None = None
-    """Side of squares in pixels; None leaves the pictures as they are."""
+    """Side of squares in pixels; None leaves the images as they are."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ShardWriter:
     Args:
         base: An open knowledge base.
         captions: Of the base.
-        threads: How many search, and decode pictures.
+        threads: How many search, and decode images.
         options: What to write.
         advanced: Called with the number of pairs that have been looked at.
     """
@@ -117,7 +117,7 @@ class ShardWriter:
         self._pool.shutdown()
 
     def write(self, shard: ShardToWrite) -> WrittenShard:
-        """Writes a shard and its statistics, or the latter alone where no picture can be read."""
+        """Writes a shard and its statistics, or the latter alone where no image can be read."""
         total, broken = ShardStats(), list[str]()
         # Of its own name: a machine that is thought to be dead may still write.
         unfinished = shard.path.with_suffix(f".{secrets.token_hex(4)}.part")
@@ -131,7 +131,7 @@ class ShardWriter:
                     for number, (each, members) in enumerate(batch, start=shard.first + done):
                         total += self._stats(each)
                         if each.broken:
-                            broken.append(f"left out {each.pair.id}: broken picture ({each.broken})")
+                            broken.append(f"left out {each.pair.id}: broken image ({each.broken})")
                         for extension, data in members:
                             member = tarfile.TarInfo(f"{number:08d}.{extension}")
                             member.size = len(data)
@@ -162,13 +162,13 @@ class ShardWriter:
         size = self._options.size
         data = self._base.images.read(found.pair)
         yield (EXTENSIONS[found.pair.media_type], data) if size is None else cropped(data, size)
-        yield "txt", found.pair.contents.encode()
+        yield "txt", found.pair.caption.encode()
         notes = {**_note(found.pair), "neighbors": [_note(neighbor) for neighbor in found.neighbors]}
         yield "json", json.dumps(notes, ensure_ascii=False).encode()
         for rank, neighbor in enumerate(found.neighbors):
             extension, data = self._neighbor(neighbor)
             yield f"neighbor{rank}.{extension}", data
-            yield f"neighbor{rank}.txt", neighbor.contents.encode()
+            yield f"neighbor{rank}.txt", neighbor.caption.encode()
 
     def _read_neighbor(self, pair: StoredPair) -> tuple[str, bytes]:
         data, size = self._base.images.read(pair), self._options.size
@@ -191,7 +191,7 @@ class Work:
     knowledge_base: Path
     data_folders: tuple[str, ...]
     """Of the base that the documents are numbers in, see `data_folders`."""
-    generation: str
+    revision: str
     options: Options
     captions: Captions = field(repr=False, compare=False)
     """The workers of a machine share their arrays' memory."""
@@ -211,7 +211,7 @@ def write_shard(work: Work, shard: ShardToWrite) -> WrittenShard:
 
 
 def data_folders(base: KnowledgeBase) -> tuple[str, ...]:
-    """Of a base, or of a union's parts: what is written anew has others, though it may be of the same generation."""
+    """Of a base, or of a union's parts: what is written anew has others, though it may be of the same revision."""
     return (base.built.folder, *(part.folder for part in base.parts))
 
 
@@ -222,7 +222,7 @@ def _writer(work: Work) -> ShardWriter:
         base = KnowledgeBase.open(work.knowledge_base)
     except NotFound as error:
         raise Unavailable(f"{error.message}, on {socket.gethostname()}: all machines need to share it") from error
-    if (data_folders(base), base.manifest.generation) != (work.data_folders, work.generation):
+    if (data_folders(base), base.manifest.revision) != (work.data_folders, work.revision):
         base.close()
         raise Unavailable(f"{work.knowledge_base} has changed meanwhile, or is another one on {socket.gethostname()}")
     # Ray gives each worker one core.

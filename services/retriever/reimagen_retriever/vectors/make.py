@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_common.progress import progress_bar
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.index.dense import DenseWriter, kind_for
 from reimagen_retriever.index.encoder import Encoder
 from reimagen_retriever.knowledge_base.checksums import checksums
+from reimagen_retriever.knowledge_base.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
 from reimagen_retriever.knowledge_base.manifest import Manifest, Vectors, read_manifest, write_manifest
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
-from reimagen_retriever.upkeep.progress import progress_bar
 from reimagen_retriever.vectors.precomputed import Of, Precomputed
 
 _AT_ONCE = 256
@@ -35,7 +35,7 @@ def make_vectors(
     Args:
         knowledge_base: A finished base.
         encoder_folder: See `EncoderFiles`; queries are encoded with it too.
-        of: What of a pair is encoded; by default the picture, if the encoder can, else the text.
+        of: What of a pair is encoded; by default the image, if the encoder can, else the text.
         given: Vectors that the same encoder has made before, see `Precomputed`.
 
     Returns:
@@ -48,14 +48,14 @@ def make_vectors(
     """
     read_manifest(knowledge_base)
     encoder = Encoder(encoder_folder)
-    of = of or ("pictures" if encoder.pictures_too else "texts")
-    if of == "pictures" and not encoder.pictures_too and given is None:
+    of = of or ("images" if encoder.images_too else "texts")
+    if of == "images" and not encoder.images_too and given is None:
         raise InvalidArgument(f"{encoder_folder} has no vision_model.onnx: it encodes texts alone", field="of")
     precomputed = Precomputed(given, of, encoder.dimension) if given else None
     with writing_to(knowledge_base), locked(knowledge_base, Holder(work="vectors"), LOCK_WAIT_SECONDS):
         base = KnowledgeBase.open(knowledge_base)
         try:
-            made_of = (base.manifest.generation, encoder.digest, of, precomputed.identity() if precomputed else "")
+            made_of = (base.manifest.revision, encoder.digest, of, precomputed.identity() if precomputed else "")
             name = f"vectors-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}"
             if base.manifest.vectors and base.manifest.vectors.folder == name:
                 return base.manifest
@@ -89,32 +89,32 @@ def _write(base: KnowledgeBase, encoder: Encoder, of: Of, precomputed: Precomput
     """Writes the vectors into a folder, and returns their minimum cosine."""
     documents = base.index.in_order()
     writer = DenseWriter(folder, len(documents), encoder.dimension)
-    with progress_bar("encoding", len(documents)) as progress:
+    with progress_bar(len(documents), "encoding", "pairs") as progress:
         progress.update(writer.done)
         while writer.done < len(documents):
             pairs = [base.index.pair(document) for document in documents[writer.done : writer.done + _AT_ONCE]]
             if precomputed:
                 vectors = precomputed.of(pairs, writer.done, len(documents))
             elif of == "texts":
-                vectors = encoder.texts([pair.contents for pair in pairs], "document")
+                vectors = encoder.texts([pair.caption for pair in pairs], "document")
             else:
-                vectors = _of_pictures(base, encoder, pairs)
+                vectors = _of_images(base, encoder, pairs)
             writer.add(vectors)
             progress.update(len(pairs))
     sample = np.random.default_rng(0).choice(len(documents), min(_COMPARED, len(documents)), replace=False)
-    captions = [base.index.pair(documents[row]).contents for row in sample]
+    captions = [base.index.pair(documents[row]).caption for row in sample]
     minimum_cosine = _above_the_unrelated(captions, encoder.texts(captions, "query") @ writer.read(sample).T)
     writer.finish(kind_for(len(documents)), (base.index.pair(document).id for document in documents))
     return minimum_cosine
 
 
-def _of_pictures(base: KnowledgeBase, encoder: Encoder, pairs: Sequence[StoredPair]) -> NDArray[np.float32]:
+def _of_images(base: KnowledgeBase, encoder: Encoder, pairs: Sequence[StoredPair]) -> NDArray[np.float32]:
     try:
-        return encoder.pictures([base.images.read(pair) for pair in pairs])
+        return encoder.images([base.images.read(pair) for pair in pairs])
     except ReimagenError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever they stumble upon.
-        raise ReimagenError(f"a picture from {pairs[0].id!r} to {pairs[-1].id!r} cannot be read: {error}") from error
+        raise ReimagenError(f"an image from {pairs[0].id!r} to {pairs[-1].id!r} cannot be read: {error}") from error
 
 
 def _above_the_unrelated(captions: Sequence[str], cosines: NDArray[np.float32]) -> float:

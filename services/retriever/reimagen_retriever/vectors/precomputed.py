@@ -1,6 +1,6 @@
 """Vectors that others have made, in `.npy` files as LAION and clip-retrieval publish them.
 
-`img_emb_0000.npy` (of pictures) or `text_emb_0000.npy` (of texts) has a row a pair; `metadata_0000.parquet`, there or
+`img_emb_0000.npy` (of images) or `text_emb_0000.npy` (of texts) has a row a pair; `metadata_0000.parquet`, there or
 in a folder beside it, says which pair. Without metadata, the rows are those of the base's pairs in their order.
 """
 
@@ -19,10 +19,10 @@ from reimagen_retriever.knowledge_base.sources.files import LocalFiles
 from reimagen_retriever.knowledge_base.sources.rows import SOURCE_COLUMNS, TEXT_COLUMNS, first
 from reimagen_retriever.knowledge_base.sources.tables import parquet_rows
 
-Of = Literal["texts", "pictures"]
+Of = Literal["texts", "images"]
 
 _ID_COLUMNS = ("id", "image_path", "key")
-_NAMES = {"pictures": "img_emb_*.npy", "texts": "text_emb_*.npy"}
+_NAMES = {"images": "img_emb_*.npy", "texts": "text_emb_*.npy"}
 
 
 class Precomputed:
@@ -90,8 +90,8 @@ class Precomputed:
 
     def _row(self, pair: StoredPair) -> int:
         assert self._rows is not None
-        keys = [_by_source(pair.source, pair.contents), _by_id(pair.id)]
-        if self._of == "pictures":  # A picture with several captions has one vector.
+        keys = [_by_source(pair.source, pair.caption), _by_id(pair.id)]
+        if self._of == "images":  # An image with several captions has one vector.
             keys.append(_by_source(pair.source, ""))
         for key in keys:
             if key in self._rows:
@@ -113,9 +113,9 @@ class Precomputed:
             row = start
             with files.open(str(table.relative_to(self._folder))) as file:
                 wanted = {*_ID_COLUMNS, *SOURCE_COLUMNS, *TEXT_COLUMNS}
-                for place, columns in parquet_rows(table.name, file, wanted):
+                for location, columns in parquet_rows(table.name, file, wanted):
                     if isinstance(columns, RejectedError):
-                        raise InvalidArgument(f"{place}: {columns}", field="given")
+                        raise InvalidArgument(f"{location}: {columns}", field="given")
                     source = first(columns, SOURCE_COLUMNS)
                     if source:
                         rows.setdefault(_by_source(source, " ".join(first(columns, TEXT_COLUMNS).split())), row)

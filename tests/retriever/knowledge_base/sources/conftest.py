@@ -49,7 +49,7 @@ def parquet_file() -> MakeParquet:
 
 @pytest.fixture
 def img2dataset(tmp_path: Path) -> MakeShard:
-    """Writes a shard as img2dataset does: tar, parquet and statistics. A row without a picture is one that failed."""
+    """Writes a shard as img2dataset does: tar, parquet and statistics. A row without an image is one that failed."""
 
     def make(rows: Sequence[Mapping[str, Any]], number: int = 0, folder: Path = tmp_path / "shards") -> Path:
         folder.mkdir(exist_ok=True)
@@ -77,7 +77,7 @@ def img2dataset(tmp_path: Path) -> MakeShard:
 
 @pytest.fixture
 def webqa(tmp_path: Path) -> MakeWebQA:
-    """Writes WebQA's three files from captions and pictures by id, the first of which is in the first line."""
+    """Writes WebQA's three files from captions and images by id, the first of which is in the first line."""
 
     def make(pictures: Mapping[int, tuple[str, bytes]]) -> Path:
         folder = tmp_path / "webqa"
@@ -104,7 +104,7 @@ def webqa(tmp_path: Path) -> MakeWebQA:
 
 @pytest.fixture
 def coco(tmp_path: Path, picture: Callable[..., bytes]) -> MakeCoco:
-    """Writes a folder as COCO's archives unpack, from captions by picture."""
+    """Writes a folder as COCO's archives unpack, from captions by image."""
 
     def make(captions: Mapping[int, Sequence[str]], split: str = "val2017") -> Path:
         folder = tmp_path / "coco"

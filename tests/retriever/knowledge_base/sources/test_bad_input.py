@@ -85,7 +85,7 @@ def check(files: Mapping[str, bytes], metadata: str = "") -> list[SourcePair | R
     entries = list(source.entries())
     assert list(source.entries(len(entries) // 2)) == entries[len(entries) // 2 :]
     for entry in entries:
-        assert entry.place
+        assert entry.location
         if isinstance(entry, Rejected):
             assert entry.reason
             continue
@@ -93,7 +93,7 @@ def check(files: Mapping[str, bytes], metadata: str = "") -> list[SourcePair | R
             pair, _ = checked_pair(entry)
         except RejectedError:
             continue
-        json.dumps(pair.text).encode()
+        json.dumps(pair.caption).encode()
     return entries
 
 
@@ -149,7 +149,7 @@ def test_tars_of_strange_members(members: list[tuple[str, bytes, bytes]]) -> Non
             member.size = len(data) if kind == tarfile.REGTYPE else 0
             tar.addfile(member, io.BytesIO(data))
     for entry in check({"00000.tar": file.getvalue()}):
-        assert not (isinstance(entry, SourcePair) and entry.place.startswith(("00000.tar/../", "00000.tar//")))
+        assert not (isinstance(entry, SourcePair) and entry.location.startswith(("00000.tar/../", "00000.tar//")))
 
 
 @fuzzed
@@ -226,7 +226,7 @@ def test_damaged_captions_of_coco(
 
 @fuzzed
 @given(damage=damages, kind=st.sampled_from(["PNG", "JPEG", "WEBP"]))
-def test_damaged_pictures(damage: Damage, kind: str) -> None:
+def test_damaged_images(damage: Damage, kind: str) -> None:
     from PIL import Image
 
     file = io.BytesIO()

@@ -16,7 +16,7 @@ def entries(folder: Path, skip: int = 0) -> list[SourcePair | Rejected]:
     return list(open_source(folder).entries(skip))
 
 
-def test_a_picture_is_one_pair_with_all_its_captions(coco: MakeCoco) -> None:
+def test_a_image_is_one_pair_with_all_its_captions(coco: MakeCoco) -> None:
     folder = coco(CAPTIONS)
     fox, kea = entries(folder)
     url = "http://images.cocodataset.org/val2017/000000000139.jpg"
@@ -25,7 +25,7 @@ def test_a_picture_is_one_pair_with_all_its_captions(coco: MakeCoco) -> None:
         "captions_val2017.json/139", "139", "A fox in snow. the red fox. fox!", image, url, "Attribution License"
     )
     assert isinstance(kea, SourcePair)
-    assert (kea.id, kea.text) == ("285", "A kea.")
+    assert (kea.id, kea.caption) == ("285", "A kea.")
     assert entries(folder, 1) == [kea]
     assert open_source(folder).size() == 2
 
@@ -36,29 +36,29 @@ def test_both_splits_are_read(coco: MakeCoco) -> None:
     assert [entry.id for entry in entries(folder) if isinstance(entry, SourcePair)] == ["7", "139", "285"]
 
 
-@pytest.mark.parametrize("place", ["images/val2017", "images", "."])
-def test_where_else_people_keep_the_pictures(coco: MakeCoco, place: str) -> None:
+@pytest.mark.parametrize("location", ["images/val2017", "images", "."])
+def test_where_else_people_keep_the_images(coco: MakeCoco, location: str) -> None:
     folder = coco(CAPTIONS)
-    (folder / place).mkdir(parents=True, exist_ok=True)
+    (folder / location).mkdir(parents=True, exist_ok=True)
     for path in (folder / "val2017").iterdir():
-        path.rename(folder / place / path.name)
+        path.rename(folder / location / path.name)
     assert len([entry for entry in entries(folder) if isinstance(entry, SourcePair)]) == 2
 
 
-def test_pictures_that_are_missing_or_elsewhere_are_told(coco: MakeCoco, tmp_path: Path) -> None:
+def test_images_that_are_missing_or_elsewhere_are_told(coco: MakeCoco, tmp_path: Path) -> None:
     folder = coco(CAPTIONS)
     (folder / "val2017" / "000000000139.jpg").unlink()
     annotations = folder / "annotations" / "captions_val2017.json"
     annotations.write_text(annotations.read_text().replace("000000000285.jpg", "../../secret.jpg"))
     (tmp_path / "secret.jpg").write_bytes(b"secret")
-    reasons = [(entry.place, entry.reason) for entry in entries(folder) if isinstance(entry, Rejected)]
+    reasons = [(entry.location, entry.reason) for entry in entries(folder) if isinstance(entry, Rejected)]
     assert reasons == [
         ("captions_val2017.json/139", "unreadable file"),
         ("captions_val2017.json/285", "path outside the source"),
     ]
 
 
-def test_what_is_no_caption_of_a_picture_is_told(coco: MakeCoco) -> None:
+def test_what_is_no_caption_of_a_image_is_told(coco: MakeCoco) -> None:
     folder = coco(CAPTIONS)
     annotations = folder / "annotations" / "captions_val2017.json"
     content = json.loads(annotations.read_text())
@@ -71,16 +71,16 @@ def test_what_is_no_caption_of_a_picture_is_told(coco: MakeCoco) -> None:
     (annotations.parent / "instances_val2017.json").write_text("{}")
     (folder / "val2017" / "000000000009.jpg").write_bytes(b"x")
     source = open_source(folder)
-    assert [(entry.id, entry.text) for entry in source.entries() if isinstance(entry, SourcePair)] == [
+    assert [(entry.id, entry.caption) for entry in source.entries() if isinstance(entry, SourcePair)] == [
         ("139", "A fox in snow. the red fox. fox!"),
         ("285", "A kea."),
         ("501", ""),
     ]
-    assert [(left.place, left.reason) for left in source.left_over()] == [
+    assert [(left.location, left.reason) for left in source.left_over()] == [
         ("annotations/captions_test2017.json", "no caption file of COCO"),
-        ("captions_val2017.json/images/2", "broken picture entry"),
+        ("captions_val2017.json/images/2", "broken image entry"),
         ("captions_val2017.json/annotations/4", "broken caption"),
-        ("captions_val2017.json/7", "no picture"),
+        ("captions_val2017.json/7", "no image"),
         ("annotations/captions_val2017_results.json", "no caption file of COCO"),
         ("annotations/instances_val2017.json", "not in the captions"),
         ("val2017/000000000009.jpg", "not in the captions"),

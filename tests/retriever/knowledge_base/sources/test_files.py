@@ -39,13 +39,13 @@ def test_every_source_gives_the_same_from_a_store(
     coco: Callable[[Mapping[int, Sequence[str]]], Path],
     parquet_file: Callable[..., Path],
 ) -> None:
-    pictures = folder({"a": "a fox", "birds/b": "a kea"})
+    images = folder({"a": "a fox", "birds/b": "a kea"})
     listed = parquet_file(
-        pictures.parent / "listed" / "metadata.parquet", [{"file_name": "a.png", "text": "a fox"}]
+        images.parent / "listed" / "metadata.parquet", [{"file_name": "a.png", "text": "a fox"}]
     ).parent
-    (listed / "a.png").write_bytes(b"a picture")
+    (listed / "a.png").write_bytes(b"an image")
     for source in (
-        pictures,
+        images,
         listed,
         img2dataset(ROWS),
         webqa({30_000_000: ("a fox", b"0"), 10_000_001: ("a kea", b"1")}),
@@ -70,7 +70,7 @@ def test_a_single_file_of_a_store(memory: MemoryFileSystem, img2dataset: Callabl
 
 def test_names_with_spaces_of_every_kind_are_read_and_hidden_ones_are_not(memory: MemoryFileSystem) -> None:
     for name in ("3.15\u202fPM", "v\xa013", "my  cat", "trailing "):
-        memory.pipe_file(f"/set/{name}.png", b"a picture")
+        memory.pipe_file(f"/set/{name}.png", b"an image")
         memory.pipe_file(f"/set/{name}.txt", b"a fox")
     memory.pipe_file("/set/._my  cat.png", b"x")
     taken = list(open_source("memory://set").entries())
@@ -136,7 +136,7 @@ class FailingFile(io.BytesIO):
 
 
 @pytest.mark.parametrize("reads", range(4))
-def test_a_store_that_fails_ends_the_build_and_breaks_no_picture(
+def test_a_store_that_fails_ends_the_build_and_breaks_no_image(
     memory: MemoryFileSystem,
     folder: Callable[[Mapping[str, str]], Path],
     img2dataset: Callable[..., Path],

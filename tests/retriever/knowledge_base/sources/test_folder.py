@@ -21,13 +21,13 @@ def entries(folder: Path) -> list[SourcePair | Rejected]:
 
 
 def left_over(folder: Path) -> list[tuple[str, str]]:
-    return [(left.place, left.reason) for left in open_source(folder).left_over()]
+    return [(left.location, left.reason) for left in open_source(folder).left_over()]
 
 
-def test_pictures_with_texts_beside_them(folder: MakeFolder) -> None:
+def test_images_with_texts_beside_them(folder: MakeFolder) -> None:
     root = folder({"b": "a panda", "birds/kea.v2": "a kea", "a": "a fox"})
     found = [entry for entry in entries(root) if isinstance(entry, SourcePair)]
-    assert [(pair.id, pair.text) for pair in found] == [("a", "a fox"), ("b", "a panda"), ("birds/kea.v2", "a kea")]
+    assert [(pair.id, pair.caption) for pair in found] == [("a", "a fox"), ("b", "a panda"), ("birds/kea.v2", "a kea")]
     assert found[0].image == (root / "a.png").read_bytes()
     assert open_source(root).size() == 3
 
@@ -53,19 +53,19 @@ def test_everything_else_in_a_folder_is_told(folder: MakeFolder, tmp_path: Path)
         path = root / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
-    taken = [(entry.place, getattr(entry, "reason", "")) for entry in entries(root)]
+    taken = [(entry.location, getattr(entry, "reason", "")) for entry in entries(root)]
     assert taken == [("a.png", ""), ("birds/b.png", ""), ("birds/gone.png", "unreadable file")]
     assert left_over(root) == [
         ("again", "linked folder"),
         ("more", "linked folder"),
-        ("birds/film.mp4", "not a picture"),
-        ("lost.txt", "caption without a picture"),
-        ("notes.pdf", "not a picture"),
+        ("birds/film.mp4", "not an image"),
+        ("lost.txt", "caption without an image"),
+        ("notes.pdf", "not an image"),
     ]
     assert len(list(open_source(root).identity())) == 9
 
 
-def test_pictures_of_every_ending_in_any_case(folder: MakeFolder, picture: Callable[..., bytes]) -> None:
+def test_images_of_every_ending_in_any_case(folder: MakeFolder, picture: Callable[..., bytes]) -> None:
     root = folder({})
     root.mkdir()
     endings = [".JPG", ".jpe", ".Jfif", ".tiff", ".gif", ".avif", ".bmp", ".jp2", ".heic", ".svg"]
@@ -114,12 +114,12 @@ def test_the_files_layout_of_img2dataset(folder: MakeFolder, parquet_file: Calla
     parquet_file(root / "00000.parquet", rows)
     everything = fox, kea, failed, missing, broken = entries(root)
     assert isinstance(fox, SourcePair)
-    assert (fox.id, fox.text, fox.source, fox.license) == ("00000/000000000", "a fox", "https://a", "MIT")
+    assert (fox.id, fox.caption, fox.source, fox.license) == ("00000/000000000", "a fox", "https://a", "MIT")
     assert (fox.unsafe, fox.watermark) == (0.25, 0.5)
     assert isinstance(kea, SourcePair)
-    assert (kea.text, kea.source, kea.unsafe) == ("a kea", "https://c", 0.75)
+    assert (kea.caption, kea.source, kea.unsafe) == ("a kea", "https://c", 0.75)
     assert failed == Rejected("00000.parquet:2", "failed to download: 404")
-    assert (missing.place, broken.place) == ("00000/000000003", "00001/000010000.png")
+    assert (missing.location, broken.location) == ("00000/000000003", "00001/000010000.png")
     assert isinstance(broken, Rejected)
     assert broken.reason == "broken json"
     assert [list(open_source(root).entries(skip)) for skip in range(6)] == [[*everything[skip:]] for skip in range(6)]
@@ -148,8 +148,8 @@ def test_a_list_in_csv(folder: MakeFolder) -> None:
     first, second = entries(root)
     assert isinstance(first, SourcePair)
     assert isinstance(second, SourcePair)
-    assert (first.id, first.text, first.source) == ("a", "a fox, red", "pack@1")
-    assert (second.id, second.text, second.source) == ("b", "a panda", "")
+    assert (first.id, first.caption, first.source) == ("a", "a fox, red", "pack@1")
+    assert (second.id, second.caption, second.source) == ("b", "a panda", "")
     assert open_source(root).size() == 2
 
 
@@ -164,7 +164,7 @@ def test_a_list_in_csv(folder: MakeFolder) -> None:
         ('{"image": "a\\u0000.png", "text": "x"}', "bad characters"),
         ('{"image": "\\ud800.png", "text": "x"}', "bad characters"),
         ('{"image": "pipe", "text": "x"}', "unreadable file"),
-        ('{"text": "x"}', "no picture"),
+        ('{"text": "x"}', "no image"),
         ('{"image": "a.png"', "broken line"),
         ("[1, 2]", "broken line"),
         ("[" * 100_000, "broken line"),
@@ -178,7 +178,7 @@ def test_a_bad_line_is_told_and_the_next_one_taken(folder: MakeFolder, line: str
     (root / "captions.jsonl").write_text(line + '\n{"image": "a.png", "text": "a fox"}\n')
     bad, good = entries(root)
     assert isinstance(bad, Rejected)
-    assert (bad.place, bad.reason) == ("captions.jsonl:1", reason)
+    assert (bad.location, bad.reason) == ("captions.jsonl:1", reason)
     assert isinstance(good, SourcePair)
 
 
@@ -187,7 +187,7 @@ def test_bytes_that_are_no_text_spoil_their_line_alone(folder: MakeFolder) -> No
     (root / "captions.csv").write_bytes(b"image,text\na.png,caf\xe9\nb.png,a fox\n")
     first, second = entries(root)
     assert isinstance(first, SourcePair)
-    assert "\udce9" in first.text  # The check of the caption refuses it.
+    assert "\udce9" in first.caption  # The check of the caption refuses it.
     assert isinstance(second, SourcePair)
 
 
@@ -216,7 +216,7 @@ def test_image_folders_of_hugging_face(folder: MakeFolder, parquet_file: Callabl
     parquet_file(
         root / "test" / "metadata.parquet", [{"image_file_name": "c.png", "caption": "a panda", "license": None}]
     )
-    taken = [(entry.place, entry.id, entry.text) for entry in entries(root) if isinstance(entry, SourcePair)]
+    taken = [(entry.location, entry.id, entry.caption) for entry in entries(root) if isinstance(entry, SourcePair)]
     assert taken == [
         ("test/metadata.parquet:1", "test/c", "a panda"),
         ("train/metadata.parquet:1", "train/birds/a", "a kea"),
@@ -231,7 +231,7 @@ def test_a_list_by_its_own_name(folder: MakeFolder) -> None:
     (root / "mine.csv").write_text("image,caption,punsafe,nsfw\na.png,a fox,0.25,NSFW\n")
     (pair,) = open_source(root / "mine.csv").entries()
     assert isinstance(pair, SourcePair)
-    assert (pair.id, pair.text, pair.unsafe) == ("a", "a fox", 0.25)
+    assert (pair.id, pair.caption, pair.unsafe) == ("a", "a fox", 0.25)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_list_by_its_own_name(folder: MakeFolder) -> None:
         ({"file_name": 7, "text": "a fox"}, "unreadable file"),
         ({"file_name": b"\xff\xfe", "text": "a fox"}, "unreadable file"),
         ({"file_name": "../a.png", "text": "a fox"}, "path outside the source"),
-        ({"file_name": None, "text": "a fox"}, "no picture"),
+        ({"file_name": None, "text": "a fox"}, "no image"),
     ],
 )
 def test_a_row_of_wrong_types_is_told(
@@ -253,7 +253,7 @@ def test_a_row_of_wrong_types_is_told(
     parquet_file(root / "metadata.parquet", [row])
     (entry,) = entries(root)
     assert isinstance(entry, Rejected)
-    assert (entry.place, entry.reason) == ("metadata.parquet:1", reason)
+    assert (entry.location, entry.reason) == ("metadata.parquet:1", reason)
 
 
 def test_text_of_parquet_that_is_no_utf8_spoils_its_row_alone(folder: MakeFolder) -> None:
@@ -262,7 +262,7 @@ def test_text_of_parquet_that_is_no_utf8_spoils_its_row_alone(folder: MakeFolder
     parquet.write_table(pa.table({"file_name": ["a.png", "b.png"], "text": texts}), root / "metadata.parquet")
     first, second = entries(root)
     assert isinstance(first, SourcePair)
-    assert "\udced" in first.text  # The check of the caption refuses it.
+    assert "\udced" in first.caption  # The check of the caption refuses it.
     assert isinstance(second, SourcePair)
 
 
@@ -281,6 +281,6 @@ def test_a_line_without_an_end_is_not_kept_whole(folder: MakeFolder) -> None:
     (root / "captions.jsonl").write_bytes(b"x" * 3_000_000 + b'\n{"image": "a.png", "text": "a fox"}\n')
     long, fox = entries(root)
     assert isinstance(long, Rejected)
-    assert (long.place, long.reason) == ("captions.jsonl:1", "broken line")
+    assert (long.location, long.reason) == ("captions.jsonl:1", "broken line")
     assert isinstance(fox, SourcePair)
-    assert fox.place == "captions.jsonl:2"
+    assert fox.location == "captions.jsonl:2"

@@ -57,15 +57,15 @@ def test_without_pyarrow_the_tar_is_read_and_the_table_told(
     *taken, told = entries(folder)
     assert len(taken) == 2
     assert isinstance(told, Rejected)
-    assert (told.place, told.reason) == ("00000.parquet", "table not read")
+    assert (told.location, told.reason) == ("00000.parquet", "table not read")
     assert "pip install 'reimagen-retriever[parquet]'" in told.detail
 
 
-def test_a_picture_that_only_the_table_has_is_told(img2dataset: MakeShard, tar: Callable[..., Path]) -> None:
+def test_a_image_that_only_the_table_has_is_told(img2dataset: MakeShard, tar: Callable[..., Path]) -> None:
     folder = img2dataset(ROWS)
     (folder / "00000.tar").write_bytes(tar({"000000000.jpg": b"0"}, "short.tar").read_bytes())
-    reasons = [(entry.place, entry.reason) for entry in entries(folder) if isinstance(entry, Rejected)]
-    assert reasons[-1] == ("00000.tar/000000002", "no picture")
+    reasons = [(entry.location, entry.reason) for entry in entries(folder) if isinstance(entry, Rejected)]
+    assert reasons[-1] == ("00000.tar/000000002", "no image")
 
 
 def test_numbers_for_keys_as_the_first_versions_wrote_them(img2dataset: MakeShard, parquet_file: MakeParquet) -> None:
@@ -197,4 +197,4 @@ def test_metadata_that_is_none_is_refused(img2dataset: MakeShard, parquet_file: 
     with pytest.raises(InvalidArgument, match=r"metadata: .* holds no row of LAION's metadata"):
         open_source(folder, str(tmp_path / "empty"))
     with pytest.raises(InvalidArgument, match=r"metadata: goes with shards"):
-        open_source(parquet_file(tmp_path / "pictures" / "metadata.parquet", LAION_5B).parent, "laion")
+        open_source(parquet_file(tmp_path / "images" / "metadata.parquet", LAION_5B).parent, "laion")

@@ -1,4 +1,4 @@
-"""Lists of captions as spreadsheets, pandas and collections with several captions a picture write them."""
+"""Lists of captions as spreadsheets, pandas and collections with several captions an image write them."""
 
 import json
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from reimagen_retriever.knowledge_base.sources import open_source
 
 
 @pytest.fixture
-def root(tmp_path: Path, picture: Callable[..., bytes]) -> Path:
-    """A folder of six pictures without captions."""
+def root(tmp_path: Path, image: Callable[..., bytes]) -> Path:
+    """A folder of six images without captions."""
     folder = tmp_path / "listed"
     folder.mkdir()
     for name in "abcdef":
-        (folder / f"{name}.png").write_bytes(picture())
+        (folder / f"{name}.png").write_bytes(image())
     return folder
 
 
@@ -26,11 +26,11 @@ def entries(folder: Path) -> list[SourcePair | Rejected]:
 
 
 def taken(folder: Path) -> list[tuple[str, str]]:
-    return [(entry.id, entry.text) for entry in entries(folder) if isinstance(entry, SourcePair)]
+    return [(entry.id, entry.caption) for entry in entries(folder) if isinstance(entry, SourcePair)]
 
 
 def refused(folder: Path) -> list[tuple[str, str]]:
-    return [(entry.place, entry.reason) for entry in entries(folder) if isinstance(entry, Rejected)]
+    return [(entry.location, entry.reason) for entry in entries(folder) if isinstance(entry, Rejected)]
 
 
 def test_a_row_with_more_fields_than_the_header_is_told(root: Path) -> None:
@@ -74,13 +74,13 @@ def test_what_is_neither_text_nor_a_number_is_missing(root: Path, value: object)
         {"file_name": value, "text": "a kea"},
     ]
     (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    pair, no_caption, no_picture = entries(root)
+    pair, no_caption, no_image = entries(root)
     assert isinstance(pair, SourcePair)
-    assert (pair.id, pair.text, pair.source, pair.license) == ("a", "a fox", "", "")
+    assert (pair.id, pair.caption, pair.source, pair.license) == ("a", "a fox", "", "")
     assert isinstance(no_caption, Rejected)
     assert no_caption.reason == "no caption"
-    assert isinstance(no_picture, Rejected)
-    assert no_picture.reason == "no picture"
+    assert isinstance(no_image, Rejected)
+    assert no_image.reason == "no image"
 
 
 def test_nan_in_parquet_is_missing(root: Path, parquet_file: Callable[..., Path]) -> None:
@@ -91,7 +91,7 @@ def test_nan_in_parquet_is_missing(root: Path, parquet_file: Callable[..., Path]
 
 
 @pytest.mark.parametrize("name", ["captions.csv", "captions.jsonl"])
-def test_several_captions_of_a_picture_are_one_pair(root: Path, name: str) -> None:
+def test_several_captions_of_a_image_are_one_pair(root: Path, name: str) -> None:
     rows = [
         ("a.png", "a dog runs"),
         ("b.png", "a kea"),
@@ -146,14 +146,14 @@ def test_a_list_that_is_not_understood_is_told_with_the_cause(root: Path, text: 
     (root / "test" / "metadata.csv").write_text("image,text\n../a.png,a fox\n")
     good, bad = entries(root)
     assert isinstance(good, SourcePair)
-    assert (bad.place, getattr(bad, "reason", "")) in {
+    assert (bad.location, getattr(bad, "reason", "")) in {
         ("train/captions.csv", "unknown columns"),
         ("train/captions.csv", "bad characters"),
     }
 
 
 def test_unknown_columns_of_json_lines_and_parquet_are_told(root: Path, parquet_file: Callable[..., Path]) -> None:
-    rows = [{"image": "a.png", "alt": "a fox"}, {"picture": "b.png", "text": "a kea"}]
+    rows = [{"image": "a.png", "alt": "a fox"}, {"image": "b.png", "text": "a kea"}]
     (root / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     details = [entry.detail for entry in entries(root) if isinstance(entry, Rejected)]
     assert details[0] == "none of the columns caption, text is filled; the row has image, alt"
@@ -169,13 +169,13 @@ def test_what_a_list_does_not_name_is_told(root: Path) -> None:
     (root / "metadata.jsonl").write_text("{}")
     for name in ("a.txt", "README.md", "note.txt", "old.heic", "._a.png"):
         (root / name).write_text("x")
-    left = [(left.place, left.reason) for left in open_source(root).left_over()]
+    left = [(left.location, left.reason) for left in open_source(root).left_over()]
     unlisted = [(f"{name}.png", "not in the list") for name in "cdef"]
     assert left == [
-        ("README.md", "not a picture"),
+        ("README.md", "not an image"),
         *unlisted,
-        ("metadata.jsonl", "not a picture"),
-        ("note.txt", "not a picture"),
+        ("metadata.jsonl", "not an image"),
+        ("note.txt", "not an image"),
         ("old.heic", "not in the list"),
     ]
     assert list(open_source(root / "captions.csv").left_over()) == []

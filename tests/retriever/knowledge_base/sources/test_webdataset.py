@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
+from reimagen_common.images import MAXIMUM_IMAGE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
 
@@ -14,7 +14,7 @@ MakeTar = Callable[..., Path]
 
 def sample(key: str, text: str = "a fox", **columns: object) -> dict[str, bytes]:
     return {
-        f"{key}.jpg": b"picture " + key.encode(),
+        f"{key}.jpg": b"image " + key.encode(),
         f"{key}.txt": text.encode(),
         f"{key}.json": json.dumps({"key": key, "status": "success", **columns}).encode(),
     }
@@ -39,11 +39,11 @@ def test_samples_as_img2dataset_writes_them(tar: MakeTar) -> None:
             "00000.tar/000000000",
             "000000000",
             "a fox",
-            b"picture 000000000",
+            b"image 000000000",
             "https://example.org/a.jpg",
             "CC-BY-4.0",
         ),
-        SourcePair("00000.tar/000000001", "own id", "a panda", b"picture 000000001"),
+        SourcePair("00000.tar/000000001", "own id", "a panda", b"image 000000001"),
     ]
 
 
@@ -64,14 +64,14 @@ def test_members_in_folders_and_with_other_endings(tar: MakeTar) -> None:
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
-        ({"1.txt": b"a fox"}, "no picture"),
-        ({"1.npy": b"?"}, "no picture"),
+        ({"1.txt": b"a fox"}, "no image"),
+        ({"1.npy": b"?"}, "no image"),
         ({"1.jpg": b"x", "1.txt": b"\xff"}, "bad characters"),
         ({"1.jpg": b"x", "1.json": b"{"}, "broken json"),
         ({"1.jpg": b"x", "1.json": b"[" * 100_000}, "broken json"),
         ({"1.jpg": b"x", "1.json": b"[]"}, "broken json"),
         ({"1.jpg": b"x", "1.json": b'{"status": "failed_to_resize", "error_message": "x"}'}, "failed to resize: x"),
-        ({"1.jpg": b"x" * (MAXIMUM_PICTURE_BYTES + 1), "1.txt": b"a fox"}, "picture file too large"),
+        ({"1.jpg": b"x" * (MAXIMUM_IMAGE_BYTES + 1), "1.txt": b"a fox"}, "image file too large"),
         ({"1.jpg": b"x", "1.txt": b"x" * (1024 * 1024 + 1)}, "caption file too large"),
         ({"../1.jpg": b"x", "../1.txt": b"a fox"}, "path outside the source"),
         ({"/1.jpg": b"x", "/1.txt": b"a fox"}, "path outside the source"),
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_tar_is_told_and_the_next_shard_read(tar: MakeTar) -> 
     (folder / "00000.tar").write_bytes(b"not a tar file" * 100)
     bad, good = entries(folder)
     assert isinstance(bad, Rejected)
-    assert (bad.place, bad.reason) == ("00000.tar", "broken shard")
+    assert (bad.location, bad.reason) == ("00000.tar", "broken shard")
     assert isinstance(good, SourcePair)
 
 
@@ -130,7 +130,7 @@ def test_what_follows_an_archive_and_is_none_is_told(tar: MakeTar, garbage: byte
     good, bad = entries(path)
     assert isinstance(good, SourcePair)
     assert isinstance(bad, Rejected)
-    assert (bad.place, bad.reason) == ("00000.tar", "broken shard")
+    assert (bad.location, bad.reason) == ("00000.tar", "broken shard")
 
 
 def test_a_header_that_became_zeros_is_told(tar: MakeTar) -> None:
@@ -166,9 +166,9 @@ def test_endings_in_capitals(tar: MakeTar, parquet_file: Callable[..., Path], tm
 def test_what_a_sample_has_besides_its_pair_is_told(tar: MakeTar) -> None:
     path = tar(sample("1") | {"1.png": b"another", "1.cls": b"7"} | sample("2") | {"3.heic": b"x", "3.txt": b"a kea"})
     first, surplus, second, heic = everything = entries(path)
-    assert (first.place, second.place, heic.place) == ("00000.tar/1", "00000.tar/2", "00000.tar/3")
+    assert (first.location, second.location, heic.location) == ("00000.tar/1", "00000.tar/2", "00000.tar/3")
     assert isinstance(surplus, Rejected)
-    assert (surplus.place, surplus.reason) == ("00000.tar/1.png", "surplus member")
+    assert (surplus.location, surplus.reason) == ("00000.tar/1.png", "surplus member")
     assert [list(open_source(path).entries(skip)) for skip in range(5)] == [everything[skip:] for skip in range(5)]
 
 
@@ -179,14 +179,14 @@ def test_what_lies_beside_shards_is_told(tar: MakeTar, tmp_path: Path) -> None:
     for name in ("a.jpg", "00007.parquet", "more/00001.tar", ".hidden"):
         (folder / name).write_bytes(b"x")
     (folder / "00002.tar").symlink_to("nothing.tar")
-    told = [(left.place, left.reason) for left in open_source(folder).left_over()]
+    told = [(left.location, left.reason) for left in open_source(folder).left_over()]
     assert told == [(name, "not in a shard") for name in ("00007.parquet", "a.jpg", "more/00001.tar")]
     assert list(open_source(folder).identity())
     assert [getattr(entry, "reason", "") for entry in entries(folder)] == ["", "unreadable file"]
     for name in ("00000.tar", "00002.tar", "a.jpg", "00007.parquet"):
         (folder / name).unlink()
     tar(sample("5"), "shards/more/00001.tar")
-    assert only(folder).place == "more/00001.tar/5"
+    assert only(folder).location == "more/00001.tar/5"
 
 
 def test_an_empty_shard_has_no_samples(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.evaluation.benches import wiki_images as evaluation
+from reimagen_evaluation.benches import wiki_images as evaluation
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source, wiki_images
 
 MakeWebQA = Callable[[Mapping[int, tuple[str, bytes]]], Path]
 
 # As WebQA numbers them: by tens of millions for where they came from, then by line.
-PICTURES = {
+IMAGES = {
     30_000_000: ("The Fox Theatre in Atlanta", b"first"),
     10_000_001: ("A kea  on\n a rock", b"second"),
     30_000_002: ("Paris in 1987", b"third"),
@@ -27,8 +27,8 @@ def entries(folder: Path, skip: int = 0) -> list[SourcePair | Rejected]:
     return list(open_source(folder).entries(skip))
 
 
-def test_pictures_with_the_captions_that_the_paper_keeps(webqa: MakeWebQA) -> None:
-    folder = webqa(PICTURES)
+def test_images_with_the_captions_that_the_paper_keeps(webqa: MakeWebQA) -> None:
+    folder = webqa(IMAGES)
     fox, kea, *left_out = everything = entries(folder)
     place = "WebQA_train_val.json/d5a1"
     assert fox == SourcePair(
@@ -46,41 +46,41 @@ def test_pictures_with_the_captions_that_the_paper_keeps(webqa: MakeWebQA) -> No
     assert [entries(folder, skip) for skip in range(6)] == [everything[skip:] for skip in range(6)]
 
 
-def test_pictures_that_no_question_names_are_told(webqa: MakeWebQA) -> None:
-    folder = webqa(PICTURES)
+def test_images_that_no_question_names_are_told(webqa: MakeWebQA) -> None:
+    folder = webqa(IMAGES)
     questions = json.loads((folder / "WebQA_train_val.json").read_text())
     questions["d5a1"]["img_negFacts"] = questions["d5a1"]["img_negFacts"][1:]
     (folder / "WebQA_train_val.json").write_text(json.dumps(questions))
     (folder / "WebQA_test.json").write_text("{}")
-    assert [(left.place, left.reason) for left in open_source(folder).left_over()] == [
+    assert [(left.location, left.reason) for left in open_source(folder).left_over()] == [
         ("imgs.tsv:2", "no caption"),
         ("WebQA_test.json", "not in the questions"),
     ]
 
 
 def test_an_index_that_leads_elsewhere_is_told(webqa: MakeWebQA) -> None:
-    folder = webqa(PICTURES)
+    folder = webqa(IMAGES)
     lines = (folder / "imgs.lineidx").read_text().split()
     (folder / "imgs.lineidx").write_text("\n".join([lines[1], "99999999"]))
     reasons = [(entry.reason, entry.detail) for entry in entries(folder) if isinstance(entry, Rejected)]
-    assert reasons[0] == ("broken index", "it leads to '10000001' in place of picture 30000000")
-    assert reasons[1] == ("broken index", "it leads to '' in place of picture 10000001")
+    assert reasons[0] == ("broken index", "it leads to '10000001' in place of image 30000000")
+    assert reasons[1] == ("broken index", "it leads to '' in place of image 10000001")
     (folder / "imgs.lineidx").write_text(f"-7\n{'9' * 30}")
     assert [entry.reason for entry in entries(folder)[:2] if isinstance(entry, Rejected)] == ["broken index"] * 2
     (folder / "imgs.lineidx").write_text("")
-    assert [entry.reason for entry in entries(folder)[:2] if isinstance(entry, Rejected)] == ["no picture"] * 2
+    assert [entry.reason for entry in entries(folder)[:2] if isinstance(entry, Rejected)] == ["no image"] * 2
 
 
 def test_what_is_no_base64_is_told(webqa: MakeWebQA) -> None:
-    folder = webqa(PICTURES)
+    folder = webqa(IMAGES)
     (folder / "imgs.tsv").write_bytes((folder / "imgs.tsv").read_bytes().replace(b"30000000\t", b"30000000\t!"))
     first = entries(folder)[0]
     assert isinstance(first, Rejected)
-    assert first.reason == "broken picture"
+    assert first.reason == "broken image"
 
 
 def test_files_that_are_none_of_webqas_are_refused(webqa: MakeWebQA) -> None:
-    folder = webqa(PICTURES)
+    folder = webqa(IMAGES)
     (folder / "imgs.lineidx").write_text("one")
     with pytest.raises(InvalidArgument, match=r"source: WebQA_train_val.json or imgs.lineidx is none of WebQA's"):
         open_source(folder)
@@ -94,12 +94,12 @@ def test_files_that_are_none_of_webqas_are_refused(webqa: MakeWebQA) -> None:
             open_source(folder)
 
 
-def test_evaluation_reads_the_same_pictures(webqa: MakeWebQA) -> None:
-    folder = webqa(PICTURES)
+def test_evaluation_reads_the_same_images(webqa: MakeWebQA) -> None:
+    folder = webqa(IMAGES)
     captions = evaluation.captions(folder / "WebQA_train_val.json", "train")
-    images = dict(evaluation.pictures(folder, [caption.image_id for caption in captions]))
-    theirs = [(str(caption.image_id), caption.text, images[caption.image_id]) for caption in captions]
-    assert [(pair.id, pair.text, pair.image) for pair in entries(folder) if isinstance(pair, SourcePair)] == theirs
+    images = dict(evaluation.images(folder, [caption.image_id for caption in captions]))
+    theirs = [(str(caption.image_id), caption.caption, images[caption.image_id]) for caption in captions]
+    assert [(pair.id, pair.caption, pair.image) for pair in entries(folder) if isinstance(pair, SourcePair)] == theirs
 
 
 @settings(deadline=None)

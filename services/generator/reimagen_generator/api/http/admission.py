@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from reimagen_generator.engine.call import Call
 from reimagen_generator.engine.engine import Engine
+from reimagen_generator.engine.request_handle import RequestHandle
 
 
 def admitting_route(engine: Engine) -> type[APIRoute]:
@@ -21,7 +21,7 @@ def admitting_route(engine: Engine) -> type[APIRoute]:
 
             async def handle_if_admitted(request: Request) -> Response:
                 # The place is given back at once: a slow upload is to hold none.
-                with engine.admit(Call(timeout=0)):
+                with engine.admit(RequestHandle(timeout=0)):
                     pass
                 return await handle(request)
 

@@ -15,12 +15,12 @@ from reimagen_generator.api.http.images import images_router
 from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
 from reimagen_generator.engine.engine import State
-from reimagen_generator.generation import Generator
+from reimagen_generator.generation.service import Generator
 
 _DESCRIPTION: Final = """
-Draws pictures that are grounded on the (image, text) pairs of a knowledge base. `POST /v1/images/generations` speaks
-OpenAI's dialect, so that OpenAI's clients work against `/v1`; the answer carries the pairs beside the pictures, and so
-does each picture's own file.
+Draws images that are grounded on the (image, text) pairs of a knowledge base. `POST /v1/images/generations` speaks
+OpenAI's dialect, so that OpenAI's clients work against `/v1`; the answer carries the pairs beside the images, and so
+does each image's own file.
 """
 
 
@@ -72,9 +72,9 @@ def create_app(generator: Generator, *, deadline: float, body_seconds: float, ba
 
 def _health(generator: Generator) -> Health:
     state = generator.engine.state
-    complaint = generator.retriever.complaint() if state is State.READY else None
-    if complaint is not None:
-        return Health(status="degraded", reasons=[complaint])
+    degraded_reason = generator.retriever.degraded_reason() if state is State.READY else None
+    if degraded_reason is not None:
+        return Health(status="degraded", reasons=[degraded_reason])
     return Health(status=state.value)
 
 

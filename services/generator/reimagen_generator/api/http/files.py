@@ -1,4 +1,4 @@
-"""The pictures that are answered as links."""
+"""The images that are answered as links."""
 
 import secrets
 import time
@@ -10,7 +10,7 @@ from reimagen_common.errors import NotFound
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A picture file in memory."""
+    """An image file in memory."""
 
     content: bytes
     media_type: str
@@ -48,7 +48,7 @@ class FileStore:
         """
         self._drop_expired()
         if name not in self._files:
-            raise NotFound("there is no such picture; links hold for an hour, less when many pictures are drawn")
+            raise NotFound("there is no such image; links hold for an hour, less when many images are drawn")
         return self._files[name]
 
     def _drop_expired(self) -> None:

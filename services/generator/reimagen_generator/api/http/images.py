@@ -1,4 +1,4 @@
-"""POST /v1/images/generations, and the pictures that it answers as links."""
+"""POST /v1/images/generations, and the images that it answers as links."""
 
 import base64
 import contextlib
@@ -37,9 +37,9 @@ from reimagen_generator.api.http.schema import (
     StreamEvent,
     TermData,
 )
-from reimagen_generator.engine.call import Call, Cancelled
-from reimagen_generator.generation import Accepted, Event, Generator, Picture, Progress
-from reimagen_generator.retrieval import Neighbor, Neighbors
+from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.generation.retriever_client import Neighbor, Neighbors
+from reimagen_generator.generation.service import Accepted, Event, Generator, Image, Progress
 
 _LINK_SECONDS: Final = 3_600
 _LINK_BYTES: Final = 256 * 1024 * 1024
@@ -48,16 +48,16 @@ _CLIENT_GONE: Final = 499
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "The pictures; with `stream`, server-sent events: one `image_generation.neighbors`, "
+        "description": "The images; with `stream`, server-sent events: one `image_generation.neighbors`, "
         "`image_generation.progress` for each step, `image_generation.partial_image` as often as asked, and one "
-        "`image_generation.completed` for each picture, as soon as it is done. What fails in mid-stream ends it with "
+        "`image_generation.completed` for each image, as soon as it is done. What fails in mid-stream ends it with "
         "`error`.",
         "content": {"text/event-stream": event_stream(STREAM_EVENTS)},
     },
     503: {"description": "The service is starting or stopping, or the retriever does not answer."},
-    504: {"description": "The pictures were not finished in time."},
+    504: {"description": "The images were not finished in time."},
 }
-_PICTURE: Final[dict[int | str, dict[str, Any]]] = {
+_IMAGE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The file.", "content": binary("image/png", "image/jpeg", "image/webp")}
 }
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "There is none, or none any more."}}
@@ -80,7 +80,7 @@ class _Answer:
             neighbors=[
                 NeighborData(
                     id=neighbor.id,
-                    text=neighbor.text,
+                    caption=neighbor.caption,
                     source=neighbor.source,
                     license=neighbor.license,
                     rank=neighbor.rank,
@@ -89,17 +89,17 @@ class _Answer:
                     **self._image_of(neighbor),
                 )
                 if neighbor.id
-                else NeighborData(text=neighbor.text)
+                else NeighborData(caption=neighbor.caption)
                 for neighbor in neighbors.neighbors
             ],
             text_only=neighbors.text_only,
             nothing_found=_nothing_found(neighbors.nothing_found) if neighbors.nothing_found else None,
-            generation=neighbors.generation,
+            revision=neighbors.revision,
             cascade=self._cascade,
             seed=accepted.seed,
         )
 
-    def image(self, picture: Picture) -> ImageData:
+    def image(self, picture: Image) -> ImageData:
         if self._body.response_format == "b64_json":
             return ImageData(b64_json=_base64(picture.image), seed=picture.seed)
         name = self._files.add(picture.image, picture.media_type)
@@ -112,7 +112,7 @@ class _Answer:
 
 
 def images_router(generator: Generator, *, deadline: float, base_url: str | None) -> APIRouter:
-    """Make the routes of the pictures; a request may take `deadline` seconds, and links begin with `base_url`."""
+    """Make the routes of the images; a request may take `deadline` seconds, and links begin with `base_url`."""
     router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(generator.engine))
     files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
     runner = Runner(generator)
@@ -121,7 +121,7 @@ def images_router(generator: Generator, *, deadline: float, base_url: str | None
         "/images/generations", response_model=ImagesResponse, response_model_exclude_none=True, responses=_ANSWERS
     )
     async def create_images(body: ImagesRequest, request: Request) -> ImagesResponse | Response:
-        """Draw pictures of a prompt, grounded on the pairs that the knowledge base has for it.
+        """Draw images of a prompt, grounded on the pairs that the knowledge base has for it.
 
         The body is OpenAI's, with `retrieval`, `guidance` and `references` beside it; a field that is not listed is
         refused. Closing the connection stops the work.
@@ -130,7 +130,7 @@ def images_router(generator: Generator, *, deadline: float, base_url: str | None
             raise InvalidArgument(f"this service draws with {generator.config.name!r} only", field="model")
         if body.previews and not body.stream:
             raise InvalidArgument("needs stream = true", field="partial_images")
-        call = Call(timeout=deadline)
+        call = RequestHandle(timeout=deadline)
         answer = _Answer(generator, files, body, request, base_url)
         events = runner.events(body, call)
         if body.stream:
@@ -138,7 +138,7 @@ def images_router(generator: Generator, *, deadline: float, base_url: str | None
         async with contextlib.aclosing(events), cancelled_with(request, call):
             try:
                 grounds, size = await _grounds(events, answer)
-                data = [answer.image(event) async for event in events if isinstance(event, Picture)]
+                data = [answer.image(event) async for event in events if isinstance(event, Image)]
             except Cancelled:
                 return Response(status_code=_CLIENT_GONE)
         return ImagesResponse(
@@ -149,9 +149,9 @@ def images_router(generator: Generator, *, deadline: float, base_url: str | None
             **grounds.model_dump(),
         )
 
-    @router.get("/images/files/{name}", name="file", response_class=Response, responses=_PICTURE | _MISSING)
+    @router.get("/images/files/{name}", name="file", response_class=Response, responses=_IMAGE | _MISSING)
     async def read_file(name: str) -> Response:
-        """Read a picture that was answered as a link."""
+        """Read an image that was answered as a link."""
         stored = files.get(name)
         return Response(stored.content, media_type=stored.media_type)
 
@@ -160,12 +160,12 @@ def images_router(generator: Generator, *, deadline: float, base_url: str | None
         name="pair_image",
         tags=["knowledge base"],
         response_class=Response,
-        responses=_PICTURE | _MISSING | _RETRIEVER,
+        responses=_IMAGE | _MISSING | _RETRIEVER,
     )
     async def read_pair_image(
         pair_id: Annotated[str, Path(alias="id", min_length=1, description="The pair's id.")],
     ) -> Response:
-        """Read the picture of one pair of the knowledge base."""
+        """Read the image of one pair of the knowledge base."""
         image, media_type = await run_in_threadpool(generator.retriever.pair_image, pair_id)
         return Response(image, media_type=media_type)
 
@@ -180,7 +180,7 @@ async def _grounds(events: AsyncGenerator[Event, None], answer: _Answer) -> tupl
 
 
 async def _stream(
-    events: AsyncGenerator[Event, None], answer: _Answer, body: ImagesRequest, request: Request, call: Call
+    events: AsyncGenerator[Event, None], answer: _Answer, body: ImagesRequest, request: Request, call: RequestHandle
 ) -> Response:
     """Answer with server-sent events; what fails before the first of them is still answered by its status."""
     async with contextlib.AsyncExitStack() as opening:
@@ -224,7 +224,7 @@ async def _shown(
                         size=f"{event.size}x{event.size}",
                     )
                     previews += 1
-            case Picture():
+            case Image():
                 yield CompletedEvent(
                     index=event.index,
                     created_at=int(time.time()),
@@ -259,7 +259,7 @@ def _nothing_found(nothing: retrieval_pb2.NothingFound) -> NothingFoundData:
     return NothingFoundData(
         reason=nothing.reason,
         field=nothing.field or None,
-        nearest=nothing.nearest.text or None,
+        nearest=nothing.nearest.caption or None,
         nearest_id=nothing.nearest.id or None,
         lacking=list(nothing.lacking),
     )

@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from reimagen_generator.requests import NEIGHBORS, REFERENCE_BYTES
+from reimagen_generator.generation.request import NEIGHBORS, REFERENCE_BYTES
 
 _MIB: Final = 1024 * 1024
 # What is in a body beside references: a prompt, captions, each character of them perhaps twelve bytes of escapes.

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.requests import Request
 
-from reimagen_generator.engine.call import Call
-from reimagen_generator.generation import Event, Generator
-from reimagen_generator.requests import GenerationRequest
+from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.generation.request import GenerationRequest
+from reimagen_generator.generation.service import Event, Generator
 
 
 class Runner:
@@ -21,7 +21,7 @@ class Runner:
         self._generator = generator
         self._threads = ThreadPoolExecutor(generator.engine.places + 4, thread_name_prefix="rest")
 
-    async def events(self, request: GenerationRequest, call: Call) -> AsyncGenerator[Event, None]:
+    async def events(self, request: GenerationRequest, call: RequestHandle) -> AsyncGenerator[Event, None]:
         """Yield the events of `Generator.generate`, or raise what it raises; leaving it early cancels the call."""
         loop = asyncio.get_running_loop()
         arrived: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
@@ -47,7 +47,7 @@ class Runner:
 
 
 @contextlib.asynccontextmanager
-async def cancelled_with(request: Request, call: Call) -> AsyncIterator[None]:
+async def cancelled_with(request: Request, call: RequestHandle) -> AsyncIterator[None]:
     """Cancel the call as soon as the client of the request goes away."""
 
     async def watch() -> None:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from reimagen_common.http_errors import OpenAIError
 from reimagen_common.models import when
-from reimagen_generator.requests import PREVIEWS, GenerationRequest, OutputFormat, Previews
+from reimagen_generator.generation.request import PREVIEWS, GenerationRequest, OutputFormat, Previews
 
 
 def _only(*values: str, advice: str) -> BeforeValidator:
@@ -32,7 +32,7 @@ _RULES: Final[list[Any]] = [
 
 
 class ImagesRequest(GenerationRequest):
-    """A prompt, how it is to be grounded, and how the pictures are to come back."""
+    """A prompt, how it is to be grounded, and how the images are to come back."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -54,29 +54,29 @@ class ImagesRequest(GenerationRequest):
     previews: Previews = Field(
         0,
         alias="partial_images",
-        description=f"How many unfinished pictures to send before the finished one, 0 to {PREVIEWS}; needs `stream`.",
+        description=f"How many unfinished images to send before the finished one, 0 to {PREVIEWS}; needs `stream`.",
     )
     response_format: Literal["b64_json", "url"] = Field(
-        "b64_json", description="Pictures in the answer itself, or links that hold for an hour."
+        "b64_json", description="Images in the answer itself, or links that hold for an hour."
     )
-    stream: bool = Field(False, strict=True, description="Answer with server-sent events while the pictures are drawn.")
+    stream: bool = Field(False, strict=True, description="Answer with server-sent events while the images are drawn.")
     model: str | None = Field(None, description="The cascade, as /v1/models lists it; unset means the loaded one.")
     background: Annotated[
         Literal["auto", "opaque"],
-        _only("auto", "opaque", advice="pictures have no transparent parts; cut them out of the picture afterwards"),
-    ] = Field("auto", description="Pictures are opaque.")
-    style: Annotated[Literal["vivid"], _only("vivid", advice="say in the prompt how the picture is to look")] = Field(
-        "vivid", description="There is one style; the prompt says how a picture is to look."
+        _only("auto", "opaque", advice="images have no transparent parts; cut them out of the image afterwards"),
+    ] = Field("auto", description="Images are opaque.")
+    style: Annotated[Literal["vivid"], _only("vivid", advice="say in the prompt how the image is to look")] = Field(
+        "vivid", description="There is one style; the prompt says how an image is to look."
     )
     moderation: Literal["auto", "low"] = Field("auto", description="Nothing is moderated either way.")
 
 
 class ImageData(BaseModel):
-    """One picture, whose file also says what it was grounded on."""
+    """One image, whose file also says what it was grounded on."""
 
     b64_json: str | None = Field(None, description="The file, as base64.")
     url: str | None = Field(None, description="Where the file is for an hour.")
-    seed: int = Field(description="Draws this picture again.")
+    seed: int = Field(description="Draws this image again.")
 
 
 class TermData(BaseModel):
@@ -100,7 +100,7 @@ class ExplanationData(BaseModel):
 
 
 class NothingFoundData(BaseModel):
-    """Why the pictures are drawn from the text alone."""
+    """Why the images are drawn from the text alone."""
 
     reason: str
     field: str | None = Field(None, description="Of the request, to change.", examples=["retrieval.relevance"])
@@ -110,39 +110,39 @@ class NothingFoundData(BaseModel):
 
 
 class NeighborData(BaseModel):
-    """A pair that the pictures were grounded on; a reference of the caller has only its text."""
+    """A pair that the images were grounded on; a reference of the caller has only its text."""
 
     id: str | None = Field(None, description="In the knowledge base.")
-    text: str = Field(description="What it shows.")
+    caption: str = Field(description="What it shows.")
     source: str | None = Field(None, description="Where it came from.")
     license: str | None = Field(None, description="An SPDX identifier where there is one.")
     rank: int | None = Field(None, description="From 1, the best.")
     score: float | None = Field(None, description="Of the retrieval method; comparable within one answer.")
     explanation: ExplanationData | None = Field(None, description="Why it was found, where that was asked for.")
-    b64_json: str | None = Field(None, description="Its picture, as base64, where the pictures come that way.")
-    url: str | None = Field(None, description="Its picture, where the pictures come as links.")
+    b64_json: str | None = Field(None, description="Its image, as base64, where the images come that way.")
+    url: str | None = Field(None, description="Its image, where the images come as links.")
 
 
 class Grounds(BaseModel):
-    """What the pictures are grounded on."""
+    """What the images are grounded on."""
 
     neighbors: list[NeighborData] = Field(description="Best first.")
     text_only: bool = Field(description="Nothing was asked for or nothing relevant found: drawn from the text alone.")
     nothing_found: NothingFoundData | None = Field(
         None, description="Why there are no neighbors, where there are none."
     )
-    generation: str = Field(description="Of the knowledge base; empty when nothing was retrieved.")
+    revision: str = Field(description="Of the knowledge base; empty when nothing was retrieved.")
     cascade: str = Field(description="The cascade that draws.")
-    seed: int = Field(description="Of the first picture.")
+    seed: int = Field(description="Of the first image.")
 
 
 class ImagesResponse(Grounds):
-    """The pictures, and what they are grounded on."""
+    """The images, and what they are grounded on."""
 
     created: int = Field(description="Seconds since 1970.")
     size: str = Field(description="Width and height.", examples=["256x256"])
     output_format: OutputFormat = Field(description="Of the files.")
-    data: list[ImageData] = Field(description="The pictures, in the order of their seeds.")
+    data: list[ImageData] = Field(description="The images, in the order of their seeds.")
 
 
 class NeighborsEvent(Grounds):
@@ -155,15 +155,15 @@ class ProgressEvent(BaseModel):
     """A step is done."""
 
     type: Literal["image_generation.progress"] = "image_generation.progress"
-    index: int = Field(description="Of the picture that is being drawn, from 0; the first of them if they are several.")
+    index: int = Field(description="Of the image that is being drawn, from 0; the first of them if they are several.")
     stage: int = Field(description="Of the cascade, from 0.")
-    size: int = Field(description="Side of the stage's picture.")
+    size: int = Field(description="Side of the stage's image.")
     step: int = Field(description="Steps done.")
     steps: int = Field(description="Steps of the stage.")
 
 
 class PartialImageEvent(BaseModel):
-    """The first picture, unfinished."""
+    """The first image, unfinished."""
 
     type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
     partial_image_index: int = Field(description="From 0.")
@@ -174,10 +174,10 @@ class PartialImageEvent(BaseModel):
 
 
 class CompletedEvent(ImageData):
-    """A finished picture; the n-th of them ends a stream."""
+    """A finished image; the n-th of them ends a stream."""
 
     type: Literal["image_generation.completed"] = "image_generation.completed"
-    index: int = Field(description="Of the picture, from 0.")
+    index: int = Field(description="Of the image, from 0.")
     created_at: int = Field(description="Seconds since 1970.")
     size: str = Field(description="Width and height.")
     output_format: OutputFormat = Field(description="Of the file.")

@@ -1,7 +1,7 @@
 """DDIM, the first-order deterministic sampler."""
 
 from reimagen_generator.diffusion.samplers.sampler import Images, Step
-from reimagen_generator.diffusion.schedule import alpha_sigma, per_picture
+from reimagen_generator.diffusion.schedule import alpha_sigma, per_image
 
 
 class DDIM:
@@ -12,5 +12,5 @@ class DDIM:
 
     def step(self, carry: None, step: Step) -> tuple[Images, None]:
         """x_s."""
-        alpha, sigma = map(per_picture, alpha_sigma(step.log_snr_s))
+        alpha, sigma = map(per_image, alpha_sigma(step.log_snr_s))
         return alpha * step.x_0 + sigma * step.epsilon, None

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from reimagen_generator.diffusion.samplers.sampler import Images, Step
-from reimagen_generator.diffusion.schedule import alpha_sigma, per_picture
+from reimagen_generator.diffusion.schedule import alpha_sigma, per_image
 
 
 class DDPM:
@@ -20,18 +20,18 @@ class DDPM:
 
     def step(self, carry: None, step: Step) -> tuple[Images, None]:
         """x_s."""
-        alpha_t, _ = map(per_picture, alpha_sigma(step.log_snr_t))
-        alpha_s, sigma_s = map(per_picture, alpha_sigma(step.log_snr_s))
-        e = per_picture(jnp.exp(step.log_snr_t - step.log_snr_s))
-        rest = per_picture(-jnp.expm1(step.log_snr_t - step.log_snr_s))
+        alpha_t, _ = map(per_image, alpha_sigma(step.log_snr_t))
+        alpha_s, sigma_s = map(per_image, alpha_sigma(step.log_snr_s))
+        e = per_image(jnp.exp(step.log_snr_t - step.log_snr_s))
+        rest = per_image(-jnp.expm1(step.log_snr_t - step.log_snr_s))
         mean = e * (alpha_s / alpha_t) * step.x_t + rest * alpha_s * step.x_0
         deviation = jnp.sqrt(rest) * (sigma_s if step.variance is None else _learned(step, step.variance))
         return mean + deviation * step.noise, None
 
 
 def _learned(step: Step, variance: Images) -> Images:
-    """σ_t to the share (variance + 1) / 2 of σ_s, and no noise on a clean picture."""
-    upper, lower = (per_picture(-jax.nn.softplus(log_snr)) for log_snr in (step.log_snr_t, step.log_snr_s))
+    """σ_t to the share (variance + 1) / 2 of σ_s, and no noise on a clean image."""
+    upper, lower = (per_image(-jax.nn.softplus(log_snr)) for log_snr in (step.log_snr_t, step.log_snr_s))
     share = (variance + 1.0) / 2.0
     clean = jnp.isinf(lower)
     log_variance = share * upper + (1.0 - share) * jnp.where(clean, 0.0, lower)

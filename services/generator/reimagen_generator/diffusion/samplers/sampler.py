@@ -6,7 +6,7 @@
         x, carry = sampler.step(carry, Step(x, x_0, ε, ...))
 
 The carry keeps its structure and shapes from step to step: a compiled loop takes it along as a loop over a stream of
-previews does. λ_s = ∞ is the clean picture: a step to there gives x_0 exactly, whatever the sampler.
+previews does. λ_s = ∞ is the clean image: a step to there gives x_0 exactly, whatever the sampler.
 """
 
 from dataclasses import dataclass
@@ -41,10 +41,10 @@ Carry = TypeVar("Carry")
 
 
 class Sampler(Protocol[Carry]):
-    """A way from noise to a picture."""
+    """A way from noise to an image."""
 
     def initialize(self, x: Images) -> Carry:
-        """What the first step takes along, for pictures like `x`."""
+        """What the first step takes along, for images like `x`."""
         ...
 
     def step(self, carry: Carry, step: Step) -> tuple[Images, Carry]:

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from reimagen_generator.diffusion.samplers.dpm_solver import Before, extrapolate
+from reimagen_generator.diffusion.samplers.dpm_solver import PreviousPrediction, extrapolate
 from reimagen_generator.diffusion.samplers.sampler import Batch, Images, Step
-from reimagen_generator.diffusion.schedule import alpha_sigma, per_picture
+from reimagen_generator.diffusion.schedule import alpha_sigma, per_image
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class History:
-    """The corrected pictures from which the step before went out, and the predictions of the two steps before."""
+    """The corrected images from which the step before went out, and the predictions of the two steps before."""
 
     x: Images
-    last: Before
-    last_but_one: Before
+    last: PreviousPrediction
+    last_but_one: PreviousPrediction
 
 
 class UniPC:
@@ -30,18 +30,18 @@ class UniPC:
 
     def initialize(self, x: Images) -> History:
         """No steps before."""
-        nothing = Before(jnp.zeros_like(x), jnp.full(x.shape[0], -jnp.inf, x.dtype))
+        nothing = PreviousPrediction(jnp.zeros_like(x), jnp.full(x.shape[0], -jnp.inf, x.dtype))
         return History(x, nothing, nothing)
 
     def step(self, carry: History, step: Step) -> tuple[Images, History]:
         """x_s."""
         x_t = _correct(carry, step)
-        here = Before(step.x_0, step.log_snr_t)
+        here = PreviousPrediction(step.x_0, step.log_snr_t)
         return extrapolate(x_t, step, carry.last), History(x_t, here, carry.last)
 
 
 def _correct(history: History, step: Step) -> Images:
-    """x_t anew, from the picture x_r of the step before, its prediction and those before and after it.
+    """x_t anew, from the image x_r of the step before, its prediction and those before and after it.
 
     x_t = (σ_t / σ_r) x_r + α_t (1 - exp(-h)) (x_0(r) + ρ_1 (x_0(q) - x_0(r)) / r_1 + ρ_2 (x_0(t) - x_0(r))), with q the
     step before r, r_1 = (λ_q - λ_r) / (λ_t - λ_r), and ρ such that ρ_1 + ρ_2 = b_1 and r_1 ρ_1 + ρ_2 = b_2. Where there
@@ -54,11 +54,11 @@ def _correct(history: History, step: Step) -> Images:
     b_1, b_2 = _b(span / 2.0)
     rho_1 = jnp.where(second, 0.0, (b_1 - b_2) / (1.0 - r_1))
     rho_2 = jnp.where(second, 0.5, b_1 - rho_1)
-    alpha_t, sigma_t = map(per_picture, alpha_sigma(step.log_snr_t))
-    _, sigma_r = map(per_picture, alpha_sigma(last.log_snr))
-    x_0 = last.x_0 + per_picture(rho_1 / r_1) * (before.x_0 - last.x_0) + per_picture(rho_2) * (step.x_0 - last.x_0)
-    corrected = sigma_t / sigma_r * history.x - alpha_t * per_picture(jnp.expm1(-span / 2.0)) * x_0
-    return jnp.where(per_picture(first), step.x_t, corrected)
+    alpha_t, sigma_t = map(per_image, alpha_sigma(step.log_snr_t))
+    _, sigma_r = map(per_image, alpha_sigma(last.log_snr))
+    x_0 = last.x_0 + per_image(rho_1 / r_1) * (before.x_0 - last.x_0) + per_image(rho_2) * (step.x_0 - last.x_0)
+    corrected = sigma_t / sigma_r * history.x - alpha_t * per_image(jnp.expm1(-span / 2.0)) * x_0
+    return jnp.where(per_image(first), step.x_t, corrected)
 
 
 def _b(h: Batch) -> tuple[Batch, Batch]:

@@ -17,7 +17,7 @@ _METADATA_ALONE = "goes with shards (*.tar) that img2dataset downloaded"
 
 
 class Source(Protocol):
-    """A place with pairs in it."""
+    """A location with pairs in it."""
 
     def identity(self) -> Iterator[str]:
         """What changes when the source does: the names and stamps of its files."""
@@ -29,7 +29,7 @@ class Source(Protocol):
         """Every entry in the source's own order: a pair to check, or what is wrong with it.
 
         Args:
-            skip: so many of the first are left out, and their pictures are not read.
+            skip: so many of the first are left out, and their images are not read.
 
         Raises:
             Unavailable: the store does not answer.
@@ -63,13 +63,13 @@ def open_source(address: str | Path, metadata: str = "") -> Source:
     if at_root:
         return _shards(files, listing, at_root, metadata)
     if not metadata:
-        if wiki_images.PICTURES in names:
+        if wiki_images.IMAGES in names:
             return wiki_images.WikiImagesSource(files, listing)
         if captions := coco.caption_files(names):
             return coco.CocoSource(files, listing, captions)
         if found := lists.lists_of(names):
             return lists.ListSource(files, found, listing)
-        if any(map(folder.is_picture, names)):
+        if any(map(folder.is_image, names)):
             return folder.FolderSource(files, listing)
     if shards:
         return _shards(files, listing, shards, metadata)
@@ -77,8 +77,8 @@ def open_source(address: str | Path, metadata: str = "") -> Source:
         raise InvalidArgument(_METADATA_ALONE, field="metadata")
     others = f"; it holds {len(names):,} other files, such as {names[0]}" if names else ""
     raise InvalidArgument(
-        f"{files.address} holds no *.tar, no {' or '.join(sorted(lists.LIST_NAMES))}, no {wiki_images.PICTURES}, "
-        f"no annotations/captions_*.json, and no picture{others}",
+        f"{files.address} holds no *.tar, no {' or '.join(sorted(lists.LIST_NAMES))}, no {wiki_images.IMAGES}, "
+        f"no annotations/captions_*.json, and no image{others}",
         field="source",
     )
 

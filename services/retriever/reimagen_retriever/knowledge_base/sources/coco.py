@@ -1,8 +1,8 @@
-"""COCO: `captions_SPLIT.json` with a folder of pictures.
+"""COCO: `captions_SPLIT.json` with a folder of images.
 
-A picture has five captions or so, by as many people. It becomes one pair whose text is all of them, in their order:
+An image has five captions or so, by as many people. It becomes one pair whose text is all of them, in their order:
 words of any of them find it, words on which people agree weigh more, and a search's top two are never the same
-picture, which a pair for each caption would make them, five times over. Its id is COCO's.
+image, which a pair for each caption would make them, five times over. Its id is COCO's.
 """
 
 import json
@@ -14,17 +14,17 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
+from reimagen_common.images import MAXIMUM_IMAGE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
 from reimagen_retriever.knowledge_base.sources.files import Files, Listing, stamp_of
 from reimagen_retriever.knowledge_base.sources.rows import as_row, first, joined
 
 
 @dataclass(frozen=True)
-class _Picture:
-    place: str
+class _Image:
+    location: str
     id: str
-    text: str
+    caption: str
     path: str
     url: str
     license: str
@@ -43,7 +43,7 @@ def caption_files(names: list[str]) -> list[str]:
 
 
 class CocoSource:
-    """Each picture of COCO's caption files once."""
+    """Each image of COCO's caption files once."""
 
     def __init__(self, files: Files, listing: Listing, annotations: list[str]) -> None:
         """Reads the captions.
@@ -55,56 +55,56 @@ class CocoSource:
                 evaluation, are reported.
 
         Raises:
-            InvalidArgument: none of them has captions of pictures.
+            InvalidArgument: none of them has captions of images.
         """
         self._files = files
         self._annotations = annotations
         there = frozenset(listing.names)
-        self._pictures = list[_Picture]()
+        self._images = list[_Image]()
         self._others = list[Rejected]()
         for name in annotations:
             try:
                 with files.open(name) as file:
-                    for entry in _pictures(json.load(file), PurePosixPath(name), there):
+                    for entry in _images(json.load(file), PurePosixPath(name), there):
                         if isinstance(entry, Rejected):
                             self._others.append(entry)
                         else:
-                            self._pictures.append(entry)
+                            self._images.append(entry)
             except RejectedError as error:
                 self._others.append(Rejected(name, error.reason, error.detail))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 self._others.append(Rejected(name, "no caption file of COCO", repr(error)))
-        if not self._pictures:
+        if not self._images:
             why = f": {self._others[0].detail}" if self._others else ""
             raise InvalidArgument(f"{annotations[0]} is no caption file of COCO{why}", field="source")
-        read = {*annotations, *(picture.path for picture in self._pictures)}
+        read = {*annotations, *(picture.path for picture in self._images)}
         self._others += listing.left_over(read, "not in the captions")
 
     def identity(self) -> Iterator[str]:
         """The caption files with their stamps, and what else there is."""
         for name in self._annotations:
             yield stamp_of(self._files, name)
-        yield from (other.place for other in self._others)
+        yield from (other.location for other in self._others)
 
     def size(self) -> int:
-        """How many pictures the files name."""
-        return len(self._pictures)
+        """How many images the files name."""
+        return len(self._images)
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every picture, in the order of the files."""
-        for picture in islice(self._pictures, skip, None):
+        """Every image, in the order of the files."""
+        for picture in islice(self._images, skip, None):
             try:
-                image = self._files.read(picture.path, MAXIMUM_PICTURE_BYTES)
-                yield SourcePair(picture.place, picture.id, picture.text, image, picture.url, picture.license)
+                image = self._files.read(picture.path, MAXIMUM_IMAGE_BYTES)
+                yield SourcePair(picture.location, picture.id, picture.caption, image, picture.url, picture.license)
             except RejectedError as error:
-                yield Rejected(picture.place, error.reason, error.detail)
+                yield Rejected(picture.location, error.reason, error.detail)
 
     def left_over(self) -> Iterator[Rejected]:
-        """Files without captions, captions without a picture, and pictures without captions."""
+        """Files without captions, captions without an image, and images without captions."""
         yield from self._others
 
 
-def _pictures(content: Any, name: PurePosixPath, there: frozenset[str]) -> Iterator[_Picture | Rejected]:
+def _images(content: Any, name: PurePosixPath, there: frozenset[str]) -> Iterator[_Image | Rejected]:
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise RejectedError("no caption file of COCO", "it is no object with images and annotations")
     captions: dict[object, list[tuple[int, str]]] = defaultdict(list)
@@ -122,16 +122,16 @@ def _pictures(content: Any, name: PurePosixPath, there: frozenset[str]) -> Itera
             places = (f"{split}/{file_name}", f"images/{split}/{file_name}", f"images/{file_name}", file_name)
             texts = [text for _, text in sorted(captions.pop(identifier, ())) if text.strip()]
             row = as_row(picture.items())
-            yield _Picture(
-                place=f"{name.name}/{identifier}",
+            yield _Image(
+                location=f"{name.name}/{identifier}",
                 id=str(identifier),
-                text=joined([*texts, ""]).strip(),
-                path=next((place for place in places if place in there), places[0]),
+                caption=joined([*texts, ""]).strip(),
+                path=next((location for location in places if location in there), places[0]),
                 url=first(row, ("coco_url", "flickr_url")),
                 license=licenses.get(picture.get("license"), ""),
             )
         except (RejectedError, KeyError, TypeError, AttributeError) as error:
-            yield Rejected(f"{name.name}/images/{number}", "broken picture entry", repr(error))
+            yield Rejected(f"{name.name}/images/{number}", "broken image entry", repr(error))
     yield from broken
     for identifier in captions:
-        yield Rejected(f"{name.name}/{identifier}", "no picture", "the captions are of a picture that is not listed")
+        yield Rejected(f"{name.name}/{identifier}", "no image", "the captions are of an image that is not listed")

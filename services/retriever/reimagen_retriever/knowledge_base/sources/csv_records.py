@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from reimagen_common.pictures import PICTURE_ENDINGS
+from reimagen_common.images import IMAGE_ENDINGS
 from reimagen_retriever.knowledge_base.pair import RejectedError
 
 _MAXIMUM_LINE = 1024 * 1024
@@ -86,9 +86,9 @@ def _taking(lines: _Lines, taken: list[str]) -> Iterator[str]:
 
 
 def _swallowed(lines: list[str], fields: int) -> bool:
-    """Whether one of the further lines of a record is a row itself: as many fields, and a picture's name."""
+    """Whether one of the further lines of a record is a row itself: as many fields, and an image's name."""
     for line in lines:
         row = next(csv.reader([line]), [])
-        if fields > 1 and len(row) == fields and any(field.lower().endswith(PICTURE_ENDINGS) for field in row):
+        if fields > 1 and len(row) == fields and any(field.lower().endswith(IMAGE_ENDINGS) for field in row):
             return True
     return False

@@ -2,7 +2,7 @@
 
 Names are relative to the source's folder, with `/` between their parts. What is wrong with one file is a
 `RejectedError`; a store that can't be reached is `Unavailable` and ends the build, which goes on when it is called
-again: the pictures behind a broken line are not broken.
+again: the images behind a broken line are not broken.
 """
 
 import io
@@ -127,8 +127,8 @@ class LocalFiles:
         found, rejected = list[str](), list[Rejected]()
 
         def unreadable(error: OSError) -> None:
-            place = os.path.relpath(error.filename, self._folder)
-            rejected.append(Rejected(place, "unreadable folder", error.strerror or ""))
+            location = os.path.relpath(error.filename, self._folder)
+            rejected.append(Rejected(location, "unreadable folder", error.strerror or ""))
 
         for folder, folders, names in os.walk(self._folder, onerror=unreadable):
             within = "" if Path(folder) == self._folder else f"{os.path.relpath(folder, self._folder)}/"
@@ -137,7 +137,7 @@ class LocalFiles:
             rejected += [Rejected(within + name, "linked folder", "such links are not followed") for name in linked]
             folders[:] = sorted({*folders} - {*hidden, *linked})
             found += [within + name for name in names if not is_hidden(name)]
-        return Listing(sorted(found), sorted(rejected, key=lambda each: each.place))
+        return Listing(sorted(found), sorted(rejected, key=lambda each: each.location))
 
     def open(self, name: str) -> BinaryIO:
         """See `Files`."""
@@ -232,8 +232,8 @@ class _Stream(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
-    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        return int(_asked(self._file.seek, self._name, place, whence))
+    def seek(self, location: int, whence: int = os.SEEK_SET) -> int:
+        return int(_asked(self._file.seek, self._name, location, whence))
 
     def tell(self) -> int:
         return int(self._file.tell())

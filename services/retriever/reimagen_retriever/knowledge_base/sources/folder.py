@@ -1,4 +1,4 @@
-"""A folder of pictures: `name.jpg` with `name.txt` beside it, or with img2dataset's `name.json`, or both.
+"""A folder of images: `name.jpg` with `name.txt` beside it, or with img2dataset's `name.json`, or both.
 
 Of img2dataset's `files` layout the table of a folder, `00000.parquet` beside `00000/`, is joined too.
 """
@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterator
 from itertools import groupby, islice
 
-from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, PICTURE_ENDINGS, UNREADABLE_ENDINGS
+from reimagen_common.images import IMAGE_ENDINGS, MAXIMUM_IMAGE_BYTES, UNREADABLE_ENDINGS
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
 from reimagen_retriever.knowledge_base.sources.files import Files, Listing, stamp_of
 from reimagen_retriever.knowledge_base.sources.img2dataset import (
@@ -21,12 +21,12 @@ from reimagen_retriever.knowledge_base.sources.img2dataset import (
 from reimagen_retriever.knowledge_base.sources.rows import TEXT_COLUMNS, Row, first, pair_of, row_of_json
 from reimagen_retriever.knowledge_base.sources.texts import decoded
 
-NOT_A_PICTURE = "not a picture"
+NOT_A_IMAGE = "not an image"
 """The reason against other files."""
 
 
 class FolderSource:
-    """Pairs of a folder; a pair's id is its picture's path without the ending."""
+    """Pairs of a folder; a pair's id is its image's path without the ending."""
 
     def __init__(self, files: Files, listing: Listing) -> None:
         """Sorts the files, and reads none yet.
@@ -37,14 +37,14 @@ class FolderSource:
         """
         self._files = files
         self._listing = listing
-        self._pictures = [name for name in listing.names if is_picture(name)]
-        beside = {posixpath.splitext(name)[0] for name in self._pictures}
-        folders = {posixpath.dirname(name) for name in self._pictures}
+        self._images = [name for name in listing.names if is_image(name)]
+        beside = {posixpath.splitext(name)[0] for name in self._images}
+        folders = {posixpath.dirname(name) for name in self._images}
         self._texts = _by_stem(listing.names, ".txt", beside)
         self._notes = _by_stem(listing.names, ".json", beside)
         self._tables = _by_stem(listing.names, ".parquet", folders)
         counts = {f"{folder}{COUNTS}" for folder in folders}
-        self._read = {*self._pictures, *self._texts.values(), *self._notes.values(), *self._tables.values()} | counts
+        self._read = {*self._images, *self._texts.values(), *self._notes.values(), *self._tables.values()} | counts
 
     def identity(self) -> Iterator[str]:
         """Every file's name, and the stamps of those that are read."""
@@ -52,18 +52,18 @@ class FolderSource:
             yield stamp_of(self._files, name) if name in self._read else name
 
     def size(self) -> int:
-        """How many pictures there are."""
-        return len(self._pictures)
+        """How many images there are."""
+        return len(self._images)
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every picture in the order of the names, a folder at a time, with what its table says of failures."""
+        """Every image in the order of the names, a folder at a time, with what its table says of failures."""
         for entry in islice(self._entries(), skip, None):
             yield entry if isinstance(entry, Rejected) else self._entry(*entry)
 
     def _entries(self) -> Iterator[tuple[str, Row] | Rejected]:
-        """A picture and its row of a table, whose files are yet to be read; or what a table says of others."""
-        pictures = sorted((posixpath.dirname(name), name) for name in self._pictures)
-        for folder, group in groupby(pictures, key=lambda each: each[0]):
+        """An image and its row of a table, whose files are yet to be read; or what a table says of others."""
+        images = sorted((posixpath.dirname(name), name) for name in self._images)
+        for folder, group in groupby(images, key=lambda each: each[0]):
             table = self._table(folder)
             for _, name in group:
                 stem = posixpath.splitext(name)[0]
@@ -72,10 +72,10 @@ class FolderSource:
             yield from table.missing(folder)
 
     def left_over(self) -> Iterator[Rejected]:
-        """Captions without a picture, and files that are none."""
-        for left in self._listing.left_over(self._read, NOT_A_PICTURE):
-            caption = left.place.lower().endswith(".txt") and left.reason == NOT_A_PICTURE
-            yield Rejected(left.place, "caption without a picture") if caption else left
+        """Captions without an image, and files that are none."""
+        for left in self._listing.left_over(self._read, NOT_A_IMAGE):
+            caption = left.location.lower().endswith(".txt") and left.reason == NOT_A_IMAGE
+            yield Rejected(left.location, "caption without an image") if caption else left
 
     def _table(self, folder: str) -> Table:
         return read_table(self._files, self._tables[folder]) if folder in self._tables else no_table()
@@ -91,15 +91,15 @@ class FolderSource:
                 text = decoded(self._texts[stem], self._files.read(self._texts[stem], MAXIMUM_NOTE_BYTES))
             elif not first(row, TEXT_COLUMNS):
                 raise RejectedError("no caption", f"there is no {posixpath.basename(stem)}.txt beside it")
-            image = self._files.read(name, MAXIMUM_PICTURE_BYTES)
-            return pair_of(row, place=name, identifier=stem, image=image, text=text)
+            image = self._files.read(name, MAXIMUM_IMAGE_BYTES)
+            return pair_of(row, location=name, identifier=stem, image=image, text=text)
         except RejectedError as error:
             return Rejected(name, error.reason, error.detail)
 
 
-def is_picture(name: str) -> bool:
-    """Whether the file's name says that it is a picture, readable or not."""
-    return name.lower().endswith(PICTURE_ENDINGS + UNREADABLE_ENDINGS)
+def is_image(name: str) -> bool:
+    """Whether the file's name says that it is an image, readable or not."""
+    return name.lower().endswith(IMAGE_ENDINGS + UNREADABLE_ENDINGS)
 
 
 def _by_stem(names: list[str], ending: str, stems: set[str]) -> dict[str, str]:

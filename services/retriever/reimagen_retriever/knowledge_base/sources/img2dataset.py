@@ -1,4 +1,4 @@
-"""What img2dataset writes besides pictures and captions: a note for each picture, a table and counts for each shard."""
+"""What img2dataset writes besides images and captions: a note for each image, a table and counts for each shard."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ _COLUMNS = frozenset(
 
 @dataclass(frozen=True)
 class Table:
-    """The table beside a shard, or beside a folder of pictures."""
+    """The table beside a shard, or beside a folder of images."""
 
     rows: dict[str, Row]
     """Of what was downloaded, by `comparable` key."""
@@ -38,10 +38,10 @@ class Table:
         """The row of a key, which is taken out, or an empty one."""
         return self.rows.pop(comparable(key), {})
 
-    def missing(self, place: str) -> list[Rejected]:
-        """The rows that nobody has taken: their pictures are not there."""
+    def missing(self, location: str) -> list[Rejected]:
+        """The rows that nobody has taken: their images are not there."""
         told = "the table says that it was downloaded"
-        return [Rejected(f"{place}/{first(row, ('key',))}", "no picture", told) for row in self.rows.values()]
+        return [Rejected(f"{location}/{first(row, ('key',))}", "no image", told) for row in self.rows.values()]
 
 
 def no_table() -> Table:
@@ -56,7 +56,7 @@ def read_table(files: Files, name: str) -> Table:
     table = no_table()
     try:
         with files.open(name) as file:
-            for place, row in parquet_rows(name, file, _COLUMNS):
+            for location, row in parquet_rows(name, file, _COLUMNS):
                 try:
                     if isinstance(row, RejectedError):
                         raise row
@@ -66,14 +66,14 @@ def read_table(files: Files, name: str) -> Table:
                         raise RejectedError("broken table", "the row has no key")
                     table.rows[comparable(key)] = row
                 except RejectedError as error:
-                    table.rejected.append(Rejected(place, error.reason, error.detail))
+                    table.rejected.append(Rejected(location, error.reason, error.detail))
     except RejectedError as error:
         table.rejected.append(Rejected(name, error.reason, error.detail))
     return table
 
 
 def refuse_failed(row: Row) -> None:
-    """Raises what img2dataset says of a picture that it did not download or could not resize.
+    """Raises what img2dataset says of an image that it did not download or could not resize.
 
     Raises:
         RejectedError: it says so.

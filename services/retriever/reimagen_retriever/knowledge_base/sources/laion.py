@@ -1,4 +1,4 @@
-"""LAION's metadata, joined with pictures that img2dataset downloaded without it.
+"""LAION's metadata, joined with images that img2dataset downloaded without it.
 
 Any of its vintages will do: `URL TEXT NSFW similarity LICENSE SAMPLE_ID` (LAION-400M), with `hash punsafe pwatermark
 aesthetic LANGUAGE` (LAION-5B's joined sets), in any case. A sample finds its row by `SAMPLE_ID` where img2dataset was
@@ -80,9 +80,9 @@ class LaionMetadata:
     def _find(self, sample: Row) -> int | None:
         identifier = _sample_id(sample)
         if identifier != _UNKNOWN_ID:
-            place = int(np.searchsorted(self._ids, identifier, sorter=self._by_id))
-            if place < len(self._ids) and self._ids[self._by_id[place]] == identifier:
-                found = int(self._by_id[place])
+            location = int(np.searchsorted(self._ids, identifier, sorter=self._by_id))
+            if location < len(self._ids) and self._ids[self._by_id[location]] == identifier:
+                found = int(self._by_id[location])
                 if not self._contradicts(found, sample):
                     return found
         url = _digest(first(sample, ("url",)))
@@ -121,11 +121,11 @@ class LaionMetadata:
 def _rows(files: Files, name: str) -> Iterator[Row]:
     try:
         with files.open(name) as file:
-            for place, row in parquet_rows(PurePosixPath(name).name, file, _COLUMNS):
+            for location, row in parquet_rows(PurePosixPath(name).name, file, _COLUMNS):
                 if isinstance(row, RejectedError):
-                    raise InvalidArgument(f"{place}: {row}", field="metadata")
+                    raise InvalidArgument(f"{location}: {row}", field="metadata")
                 if "url" not in row and "sample_id" not in row:
-                    raise InvalidArgument(f"{place} has neither URL nor SAMPLE_ID", field="metadata")
+                    raise InvalidArgument(f"{location} has neither URL nor SAMPLE_ID", field="metadata")
                 yield row
     except RejectedError as error:
         raise InvalidArgument(str(error), field="metadata") from error

@@ -1,8 +1,8 @@
 """A list of captions: `captions` or `metadata` as `.csv`, `.jsonl` or `.parquet`.
 
-It has a column for the picture's path, relative to the list, one for its caption, and if you like its id, source,
+It has a column for the image's path, relative to the list, one for its caption, and if you like its id, source,
 license and LAION's measures. Column names are read in any case. That is Hugging Face's imagefolder too: one list in the
-folder, or one in each split's subfolder. Rows of the same picture, as of Flickr30k, are one pair with all captions.
+folder, or one in each split's subfolder. Rows of the same image, as of Flickr30k, are one pair with all captions.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
-from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair, checked_text
+from reimagen_common.images import MAXIMUM_IMAGE_BYTES
+from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair, checked_caption
 from reimagen_retriever.knowledge_base.sources import tables
 from reimagen_retriever.knowledge_base.sources.files import Files, Listing
-from reimagen_retriever.knowledge_base.sources.folder import NOT_A_PICTURE, is_picture
+from reimagen_retriever.knowledge_base.sources.folder import NOT_A_IMAGE, is_image
 from reimagen_retriever.knowledge_base.sources.rows import (
     ID_COLUMNS,
     TEXT_COLUMNS,
@@ -42,7 +42,7 @@ def lists_of(names: list[str]) -> list[str]:
 
 
 class ListSource:
-    """Pairs of one or several lists; a pair's id is its picture's path without the ending, unless the list has ids."""
+    """Pairs of one or several lists; a pair's id is its image's path without the ending, unless the list has ids."""
 
     def __init__(self, files: Files, lists: list[str], listing: Listing, *, alone: bool = False) -> None:
         """Looks at the lists' columns.
@@ -54,7 +54,7 @@ class ListSource:
             alone: whether the lists are the whole source, so that other files are not told.
 
         Raises:
-            InvalidArgument: the only list has no columns of pictures and captions; or a list is Parquet, and what
+            InvalidArgument: the only list has no columns of images and captions; or a list is Parquet, and what
                 reads that is not installed.
         """
         self._files = files
@@ -81,68 +81,68 @@ class ListSource:
         return sum(tables.count(self._files, name) for name in self._lists)
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every row of the lists in their order; later captions of the same picture are with its first."""
+        """Every row of the lists in their order; later captions of the same image are with its first."""
         for entry in islice(self._entries(), skip, None):
             if isinstance(entry, Rejected):
                 yield entry
                 continue
-            place, row, path = entry
+            location, row, path = entry
             try:
-                image = self._files.read(path, MAXIMUM_PICTURE_BYTES)
-                yield pair_of(row, place=place, identifier=posixpath.splitext(path)[0], image=image)
+                image = self._files.read(path, MAXIMUM_IMAGE_BYTES)
+                yield pair_of(row, location=location, identifier=posixpath.splitext(path)[0], image=image)
             except RejectedError as error:
-                yield Rejected(place, error.reason, error.detail)
+                yield Rejected(location, error.reason, error.detail)
 
     def left_over(self) -> Iterator[Rejected]:
-        """Pictures that no list names, and other files but the texts and notes beside pictures."""
+        """Images that no list names, and other files but the texts and notes beside images."""
         if self._alone:
             return
         listed = {path for _, _, path in self._rows()} | {*self._lists}
-        pictures = {posixpath.splitext(name)[0] for name in self._listing.names if is_picture(name)}
+        images = {posixpath.splitext(name)[0] for name in self._listing.names if is_image(name)}
         for left in self._listing.left_over(listed, _UNLISTED):
-            stem, ending = posixpath.splitext(left.place)
-            if left.reason != _UNLISTED or is_picture(left.place):
+            stem, ending = posixpath.splitext(left.location)
+            if left.reason != _UNLISTED or is_image(left.location):
                 yield left
-            elif stem not in pictures or ending.lower() not in {".txt", ".json"}:
-                yield Rejected(left.place, NOT_A_PICTURE)
+            elif stem not in images or ending.lower() not in {".txt", ".json"}:
+                yield Rejected(left.location, NOT_A_IMAGE)
 
     def _entries(self) -> Iterator[tuple[str, Row, str] | Rejected]:
-        """A row's place, its columns and its picture's path; or what is none."""
-        captions = self._captions_of_repeated_pictures()
+        """A row's location, its columns and its image's path; or what is none."""
+        captions = self._captions_of_repeated_images()
         met = defaultdict[bytes, set[str]](set)
-        for place, row, path in self._rows():
+        for location, row, path in self._rows():
             if isinstance(row, RejectedError):
-                yield Rejected(place, row.reason, row.detail)
+                yield Rejected(location, row.reason, row.detail)
                 continue
             key, caption = _key(row, path), _caption(row)
             if not caption or key not in captions:
-                yield place, row, path
+                yield location, row, path
             elif not met[key]:
-                yield place, row | {TEXT_COLUMNS[0]: joined(list(captions[key]))}, path
+                yield location, row | {TEXT_COLUMNS[0]: joined(list(captions[key]))}, path
             elif caption in met[key]:
-                yield Rejected(place, "repeated row", f"an earlier one has {path!r} with the same caption")
+                yield Rejected(location, "repeated row", f"an earlier one has {path!r} with the same caption")
             met[key].add(caption)
 
     def _rows(self) -> Iterator[tuple[str, Row | RejectedError, str]]:
-        """Each row's place, columns and picture's path in the folder."""
+        """Each row's location, columns and image's path in the folder."""
         for name in self._lists:
             if name in self._refused:
                 yield name, self._refused[name], ""
                 continue
             folder = posixpath.dirname(name)
-            for place, row in tables.rows(self._files, name):
+            for location, row in tables.rows(self._files, name):
                 try:
                     if isinstance(row, RejectedError):
                         raise row
                     path = first(row, PATH_COLUMNS)
                     if not path:
-                        raise RejectedError("no picture", none_filled(PATH_COLUMNS, row))
-                    yield place, row, posixpath.normpath(posixpath.join(folder, path))
+                        raise RejectedError("no image", none_filled(PATH_COLUMNS, row))
+                    yield location, row, posixpath.normpath(posixpath.join(folder, path))
                 except RejectedError as error:
-                    yield place, error, ""
+                    yield location, error, ""
 
-    def _captions_of_repeated_pictures(self) -> dict[bytes, dict[str, None]]:
-        """The different captions, in their order, of each picture that several rows name, under the same id or none."""
+    def _captions_of_repeated_images(self) -> dict[bytes, dict[str, None]]:
+        """The different captions, in their order, of each image that several rows name, under the same id or none."""
         there = frozenset(self._listing.names)
         seen, repeated = set[bytes](), set[bytes]()
         for _, row, path in self._rows():
@@ -159,19 +159,19 @@ class ListSource:
 def _caption(row: Row) -> str:
     """The row's caption if it can be taken, or ''."""
     try:
-        return checked_text(first(row, TEXT_COLUMNS))
+        return checked_caption(first(row, TEXT_COLUMNS))
     except RejectedError:
         return ""
 
 
 def _key(row: Row, path: str) -> bytes:
-    """Stands for a row's id and picture; a large list has more of them than memory."""
+    """Stands for a row's id and image; a large list has more of them than memory."""
     identifier = str(row.get(ID_COLUMNS[0], ""))
     return hashlib.blake2b(f"{identifier}\0{path}".encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
 def _check_columns(name: str, columns: list[str] | None) -> None:
-    """Check that a list has a column of pictures and one of captions.
+    """Check that a list has a column of images and one of captions.
 
     Raises:
         RejectedError: one of the two is missing.

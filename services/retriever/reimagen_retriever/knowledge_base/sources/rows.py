@@ -77,21 +77,21 @@ def number(row: Row, column: str) -> float | None:
 
 
 def unsafe(row: Row) -> float | None:
-    """How likely the picture is unsafe, 0 to 1, or None: `punsafe`, else `NSFW`'s UNLIKELY, UNSURE and NSFW."""
+    """How likely the image is unsafe, 0 to 1, or None: `punsafe`, else `NSFW`'s UNLIKELY, UNSURE and NSFW."""
     probability = number(row, "punsafe")
     if probability is not None:
         return min(max(probability, 0.0), 1.0)
     return _NSFW.get(str(row.get("nsfw", "")).strip().upper())
 
 
-def pair_of(row: Row, *, place: str, identifier: str, image: bytes, text: str | None = None) -> SourcePair:
+def pair_of(row: Row, *, location: str, identifier: str, image: bytes, text: str | None = None) -> SourcePair:
     """The pair that a row describes.
 
     Args:
         row: its columns.
-        place: where it stands in the source.
+        location: where it stands in the source.
         identifier: its id where the row has none.
-        image: its picture's file.
+        image: its image's file.
         text: its caption from a file of its own, before that of the row; None where there is no such file.
 
     Raises:
@@ -101,9 +101,9 @@ def pair_of(row: Row, *, place: str, identifier: str, image: bytes, text: str | 
     if not caption and text is None:
         raise RejectedError("no caption", none_filled(TEXT_COLUMNS, row))
     return SourcePair(
-        place=place,
+        location=location,
         id=first(row, ID_COLUMNS) or identifier,
-        text=caption,
+        caption=caption,
         image=image,
         source=first(row, SOURCE_COLUMNS),
         license=first(row, LICENSE_COLUMNS),
@@ -114,7 +114,7 @@ def pair_of(row: Row, *, place: str, identifier: str, image: bytes, text: str | 
 
 
 def joined(captions: Sequence[str]) -> str:
-    """Several captions of a picture as one text: each that does not end a sentence gets a full stop."""
+    """Several captions of an image as one text: each that does not end a sentence gets a full stop."""
     if len(captions) == 1:
         return captions[0]
     texts = (" ".join(caption.split()) for caption in captions)

@@ -1,6 +1,6 @@
 """Tables in CSV, JSON lines and Parquet, read row by row.
 
-A row comes with its place, such as `captions.csv:7`; in its stead comes the error of a row that can't be read. Bytes
+A row comes with its location, such as `captions.csv:7`; in its stead comes the error of a row that can't be read. Bytes
 that are no UTF-8 become surrogates, which the check of the field refuses for that row alone.
 """
 
@@ -54,7 +54,7 @@ def count(files: Files, name: str) -> int:
 
 
 def csv_rows(name: str, file: BinaryIO) -> Rows:
-    """The rows of a CSV file with a header; a row's place is the line on which it begins."""
+    """The rows of a CSV file with a header; a row's location is the line on which it begins."""
     header: list[str] | None = None
     for number, fields in csv_records(file):
         if isinstance(fields, RejectedError):

@@ -1,7 +1,7 @@
 """WebDataset shards as img2dataset writes them: `KEY.jpg`, `KEY.txt` and `KEY.json`, one after the other.
 
 Beside `00000.tar` img2dataset leaves `00000.parquet`, with a row for each address that it tried: its columns are joined
-by `key`, and the rows of pictures that could not be downloaded are told with its own words. The tar alone will do.
+by `key`, and the rows of images that could not be downloaded are told with its own words. The tar alone will do.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import BinaryIO, Self
 
 from reimagen_common.errors import ReimagenError
 from reimagen_common.hidden import is_hidden
-from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES, PICTURE_ENDINGS, UNREADABLE_ENDINGS
+from reimagen_common.images import IMAGE_ENDINGS, MAXIMUM_IMAGE_BYTES, UNREADABLE_ENDINGS
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
 from reimagen_retriever.knowledge_base.sources.files import Files, Listing, stamp_of
 from reimagen_retriever.knowledge_base.sources.img2dataset import (
@@ -29,8 +29,8 @@ from reimagen_retriever.knowledge_base.sources.laion import LaionMetadata
 from reimagen_retriever.knowledge_base.sources.rows import TEXT_COLUMNS, Row, first, pair_of, row_of_json
 from reimagen_retriever.knowledge_base.sources.texts import decoded
 
-_PICTURES = tuple(ending[1:] for ending in PICTURE_ENDINGS + UNREADABLE_ENDINGS)
-_MEMBERS = frozenset({*_PICTURES, "txt", "json"})
+_IMAGES = tuple(ending[1:] for ending in IMAGE_ENDINGS + UNREADABLE_ENDINGS)
+_MEMBERS = frozenset({*_IMAGES, "txt", "json"})
 _AT_ONCE = 1024 * 1024
 
 
@@ -46,7 +46,7 @@ class WebDatasetSource:
             files: the folder.
             listing: what it holds.
             shards: those to read.
-            metadata: of the pictures that were downloaded, to join.
+            metadata: of the images that were downloaded, to join.
         """
         self._files = files
         self._shards = shards
@@ -79,7 +79,7 @@ class WebDatasetSource:
             yield from self.stamps(shard)
         if self._metadata:
             yield from self._metadata.identity()
-        yield from (other.place for other in self._others)
+        yield from (other.location for other in self._others)
 
     def size(self) -> int:
         """How many addresses img2dataset says it tried, or 0 where it left no statistics."""
@@ -150,10 +150,10 @@ class WebDatasetSource:
         row = table.take(sample.key)
         yield self._pair(shard, sample, row) if read else None
         for name in sample.surplus:
-            yield Rejected(f"{shard}/{name}", "surplus member", "the sample has another picture, or this one twice")
+            yield Rejected(f"{shard}/{name}", "surplus member", "the sample has another image, or this one twice")
 
     def _pair(self, shard: str, sample: "_Sample", row: Row) -> SourcePair | Rejected:
-        place, members = f"{shard}/{sample.key}", sample.members
+        location, members = f"{shard}/{sample.key}", sample.members
         if sample.rejected:
             return Rejected(f"{shard}/{sample.rejected[0]}", sample.rejected[1].reason, sample.rejected[1].detail)
         try:
@@ -163,12 +163,12 @@ class WebDatasetSource:
                 caption = {} if first(row, TEXT_COLUMNS) or text is None else {TEXT_COLUMNS[0]: text}
                 row |= self._metadata.row_of(row | caption)
             refuse_failed(row)
-            kind = next((kind for kind in _PICTURES if kind in members), None)
+            kind = next((kind for kind in _IMAGES if kind in members), None)
             if kind is None:
-                raise RejectedError("no picture", f"the sample has {', '.join(sorted(sample.kinds))}")
-            return pair_of(row, place=place, identifier=sample.key, image=members[kind], text=text)
+                raise RejectedError("no image", f"the sample has {', '.join(sorted(sample.kinds))}")
+            return pair_of(row, location=location, identifier=sample.key, image=members[kind], text=text)
         except RejectedError as error:
-            return Rejected(place, error.reason, error.detail)
+            return Rejected(location, error.reason, error.detail)
 
 
 class _Sample:
@@ -186,7 +186,7 @@ class _Sample:
 
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str, *, read: bool) -> None:
         """Adds a member; without `read` no more than its name."""
-        repeated = kind in _PICTURES and not self.kinds.isdisjoint(_PICTURES)
+        repeated = kind in _IMAGES and not self.kinds.isdisjoint(_IMAGES)
         if kind in _MEMBERS and (repeated or kind in self.kinds):
             self.surplus.append(member.name)
             return
@@ -233,22 +233,22 @@ def _next_archive(file: BinaryIO, end: int) -> int | None:
         raise RejectedError("cut off shard", "the archive has no end; what followed is lost")
     if any(block) or len(block) < tarfile.BLOCKSIZE:
         raise RejectedError("broken shard", f"there is no header at byte {end:,}; the rest of it is lost")
-    place = end + tarfile.BLOCKSIZE
+    location = end + tarfile.BLOCKSIZE
     while chunk := file.read(_AT_ONCE):
         zeros = len(chunk) - len(chunk.lstrip(b"\0"))
         if zeros < len(chunk):
-            place += zeros // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+            location += zeros // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
             break
-        place += len(chunk)
+        location += len(chunk)
     else:
         return None
-    file.seek(place)
+    file.seek(location)
     try:
         tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), tarfile.ENCODING, "surrogateescape")
     except tarfile.HeaderError as error:
-        what = f"what follows the archive's end at byte {place:,} is no archive; it is lost"
+        what = f"what follows the archive's end at byte {location:,} is no archive; it is lost"
         raise RejectedError("broken shard", what) from error
-    return place
+    return location
 
 
 def _key_and_kind(name: str) -> tuple[str, str]:
@@ -264,8 +264,8 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str) -> bytes:
     file = tar.extractfile(member) if member.isfile() else None
     if file is None:
         raise RejectedError("unreadable file", "it is a link or a device")
-    limit = MAXIMUM_PICTURE_BYTES if kind in _PICTURES else MAXIMUM_NOTE_BYTES
+    limit = MAXIMUM_IMAGE_BYTES if kind in _IMAGES else MAXIMUM_NOTE_BYTES
     if member.size > limit:
-        what = "picture" if kind in _PICTURES else "caption"
+        what = "image" if kind in _IMAGES else "caption"
         raise RejectedError(f"{what} file too large", f"{member.size:,} bytes, at most {limit:,}")
     return file.read()

@@ -1,7 +1,7 @@
-"""WikiImages (Re-Imagen, section 4.1 and appendix B): captions and pictures of WebQA, filtered.
+"""WikiImages (Re-Imagen, section 4.1 and appendix B): captions and images of WebQA, filtered.
 
-In WebQA's own files: `WebQA_train_val.json` holds questions whose facts name pictures and captions; `imgs.tsv` has a
-picture a line, its id and its file in base64; `imgs.lineidx` each line's place, picture i's at i % 10,000,000. The
+In WebQA's own files: `WebQA_train_val.json` holds questions whose facts name images and captions; `imgs.tsv` has a
+image a line, its id and its file in base64; `imgs.lineidx` each line's location, image i's at i % 10,000,000. The
 paper's filter leaves out captions over 15 tokens, and those with a date or a wiki's id.
 """
 
@@ -15,16 +15,16 @@ from itertools import islice
 from typing import BinaryIO
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_common.pictures import MAXIMUM_PICTURE_BYTES
+from reimagen_common.images import MAXIMUM_IMAGE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
 from reimagen_retriever.knowledge_base.sources.files import Files, Listing
 
 QUESTIONS = "WebQA_train_val.json"
-PICTURES = "imgs.tsv"
+IMAGES = "imgs.tsv"
 INDEX = "imgs.lineidx"
 MAXIMUM_TOKENS = 15
 _LINES = 10_000_000
-_MAXIMUM_LINE_BYTES = MAXIMUM_PICTURE_BYTES * 4 // 3 + 64
+_MAXIMUM_LINE_BYTES = MAXIMUM_IMAGE_BYTES * 4 // 3 + 64
 
 # What counts as a date and as an id is ours to say; evaluation's captions are filtered by the same, which a test tells.
 _MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
@@ -49,9 +49,9 @@ _WIKI_ID = re.compile(
 
 @dataclass(frozen=True)
 class _Fact:
-    """A picture that a question names."""
+    """An image that a question names."""
 
-    place: str
+    location: str
     image_id: int
     caption: str
     url: str
@@ -70,7 +70,7 @@ def reason_against(caption: str) -> str:
 
 
 class WikiImagesSource:
-    """Each picture of WebQA once, in the order in which questions name them; a pair's id is the picture's."""
+    """Each image of WebQA once, in the order in which questions name them; a pair's id is the image's."""
 
     def __init__(self, files: Files, listing: Listing) -> None:
         """Reads the questions and the index.
@@ -88,39 +88,39 @@ class WikiImagesSource:
                 self._facts = list(_facts(json.load(file)))
             with files.open(INDEX) as file:
                 self._places = [int(line) for line in file.read().split()]
-            files.stamp(PICTURES)
-            self._others = list(listing.left_over({QUESTIONS, INDEX, PICTURES}, "not in the questions"))
+            files.stamp(IMAGES)
+            self._others = list(listing.left_over({QUESTIONS, INDEX, IMAGES}, "not in the questions"))
         except RejectedError as error:
             raise InvalidArgument(
-                f"{files.address} needs {QUESTIONS}, {PICTURES} and {INDEX} of WebQA: {error}", field="source"
+                f"{files.address} needs {QUESTIONS}, {IMAGES} and {INDEX} of WebQA: {error}", field="source"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InvalidArgument(f"{QUESTIONS} or {INDEX} is none of WebQA's: {error!r}", field="source") from error
 
     def identity(self) -> Iterator[str]:
         """The three files with their stamps."""
-        for name in (QUESTIONS, INDEX, PICTURES):
+        for name in (QUESTIONS, INDEX, IMAGES):
             yield f"{name} {self._files.stamp(name)}"
 
     def size(self) -> int:
-        """How many pictures the questions name."""
+        """How many images the questions name."""
         return len(self._facts)
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every picture that a question names."""
+        """Every image that a question names."""
         try:
-            with self._files.open(PICTURES) as file:
+            with self._files.open(IMAGES) as file:
                 for fact in islice(self._facts, skip, None):
                     yield self._entry(file, fact)
         except RejectedError as error:
-            yield Rejected(PICTURES, error.reason, error.detail)
+            yield Rejected(IMAGES, error.reason, error.detail)
 
     def left_over(self) -> Iterator[Rejected]:
-        """Pictures that no question names, and other files."""
+        """Images that no question names, and other files."""
         named = {fact.image_id % _LINES for fact in self._facts}
         for line in range(len(self._places)):
             if line not in named:
-                yield Rejected(f"{PICTURES}:{line + 1}", "no caption", "no question names the picture")
+                yield Rejected(f"{IMAGES}:{line + 1}", "no caption", "no question names the image")
         yield from self._others
 
     def _entry(self, file: BinaryIO, fact: _Fact) -> SourcePair | Rejected:
@@ -128,34 +128,34 @@ class WikiImagesSource:
             if reason := reason_against(fact.caption):
                 raise RejectedError(reason, fact.caption[:200])
             return SourcePair(
-                fact.place, str(fact.image_id), fact.caption, self._picture(file, fact.image_id), fact.url
+                fact.location, str(fact.image_id), fact.caption, self._image(file, fact.image_id), fact.url
             )
         except RejectedError as error:
-            return Rejected(fact.place, error.reason, error.detail)
+            return Rejected(fact.location, error.reason, error.detail)
 
-    def _picture(self, file: BinaryIO, image_id: int) -> bytes:
+    def _image(self, file: BinaryIO, image_id: int) -> bytes:
         line = image_id % _LINES
         if line >= len(self._places):
-            raise RejectedError("no picture", f"{INDEX} has no line {line} for picture {image_id}")
+            raise RejectedError("no image", f"{INDEX} has no line {line} for image {image_id}")
         try:
             file.seek(self._places[line])
             content = file.readline(_MAXIMUM_LINE_BYTES + 1)
         except (OSError, ValueError, OverflowError) as error:
             raise RejectedError("broken index", f"line {line}: {error}") from error
         if len(content) > _MAXIMUM_LINE_BYTES:
-            raise RejectedError("picture file too large", f"picture {image_id}")
+            raise RejectedError("image file too large", f"image {image_id}")
         name, _, encoded = content.rstrip(b"\r\n").partition(b"\t")
         if name != str(image_id).encode():
             there = name[:40].decode(errors="backslashreplace")
-            raise RejectedError("broken index", f"it leads to {there!r} in place of picture {image_id}")
+            raise RejectedError("broken index", f"it leads to {there!r} in place of image {image_id}")
         try:
             return base64.b64decode(encoded, validate=True)
         except binascii.Error as error:
-            raise RejectedError("broken picture", f"no base64: {error}") from error
+            raise RejectedError("broken image", f"no base64: {error}") from error
 
 
 def _facts(questions: dict[str, dict[str, list[dict[str, object]]]]) -> Iterator[_Fact]:
-    """The pictures that questions name, each once, with the caption that it has first."""
+    """The images that questions name, each once, with the caption that it has first."""
     seen = set[int]()
     for question_id, question in questions.items():
         for part in ("img_posFacts", "img_negFacts"):
@@ -164,5 +164,5 @@ def _facts(questions: dict[str, dict[str, list[dict[str, object]]]]) -> Iterator
                 if image_id not in seen:
                     seen.add(image_id)
                     caption = " ".join(fact["caption"].split()) if isinstance(fact["caption"], str) else ""
-                    place = f"{QUESTIONS}/{question_id}/{part}/{position}"
-                    yield _Fact(place, image_id, caption, str(fact.get("url") or ""))
+                    location = f"{QUESTIONS}/{question_id}/{part}/{position}"
+                    yield _Fact(location, image_id, caption, str(fact.get("url") or ""))

@@ -1,0 +1,1 @@
+"""Icons, entities and the plain images made of them."""

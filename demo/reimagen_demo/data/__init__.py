@@ -1,0 +1,1 @@
+"""Composed training images and their prompts."""

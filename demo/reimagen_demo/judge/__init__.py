@@ -1,0 +1,1 @@
+"""The classifier that tells entities and scenes."""

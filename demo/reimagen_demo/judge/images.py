@@ -1,0 +1,177 @@
+"""What the judge learns from: every entity in every style on every scene, and what a generator makes of it.
+
+Unlike training images, these are made as varied as can be: of all sizes, anywhere, turned, of another color, blurred,
+noisy, off in color, one half of two entities. Images as they are composed for the generator are kept for measuring.
+"""
+
+import io
+from dataclasses import dataclass
+from random import Random
+from typing import Self, get_args
+
+import numpy as np
+from PIL import Image, ImageFilter
+from tqdm import tqdm
+
+from reimagen_demo.art.colors import Color, recolored
+from reimagen_demo.art.entities import Entity
+from reimagen_demo.art.icons import STYLES, Art
+from reimagen_demo.scenes.registry import SCENES, Scene, Time, Weather
+from reimagen_demo.scenes.weather import fall, light_scene, light_thing
+from reimagen_evaluation.features.network import Images
+from reimagen_evaluation.judges.classifier_training import Labelled
+from reimagen_evaluation.judges.judge import Pixels
+from reimagen_evaluation.judges.squares import halves, to_side
+
+_SCENES_KEPT = 150
+"""Instances of each scene; the measured ones are others."""
+_VARIED = 0.65
+"""Share of images that are as varied as can be; the others show an entity plainly."""
+_RECOLORED = 0.08
+"""Share of things in varied images that have another color."""
+_PLAIN_BEFORE = 600
+"""Batches over which that share rises from nothing: what is easy is learned first."""
+
+
+@dataclass(frozen=True)
+class Light:
+    """The time of day and the weather, where an image has one."""
+
+    time: Time | None = None
+    weather: Weather | None = None
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:
+        """Of a fifth of the images, one that the scene takes."""
+        kind = rng.random()
+        if kind < 0.1 and scene.times:
+            return cls(time=scene.times[rng.integers(len(scene.times))])
+        if kind > 0.9 and scene.weathers:
+            return cls(weather=scene.weathers[rng.integers(len(scene.weathers))])
+        return cls()
+
+
+class JudgeImages:
+    """Batches by their number, each a function of the seed and that number alone."""
+
+    def __init__(self, art: Art, known: tuple[Entity, ...], side: int, batch_size: int, seed: int) -> None:
+        """Scales all drawings and draws the scenes, which takes a minute."""
+        self.known = known
+        self.side = side
+        self.batch_size = batch_size
+        self.seed = seed
+        self._sprites = [
+            [art.sprite(entity, style, side) for style in STYLES]
+            for entity in tqdm(known, desc="drawings", unit="entity")
+        ]
+        self._scenes = [
+            [scene.render(Random(f"judge/{seed}/{scene.phrase}/{number}"), side) for number in range(_SCENES_KEPT)]
+            for scene in tqdm(SCENES, desc="scenes", unit="scene")
+        ]
+
+    def batch(self, number: int) -> Labelled:
+        """That batch."""
+        rng = np.random.default_rng((self.seed, number))
+        entities = rng.integers(len(self.known), size=self.batch_size)
+        scenes = rng.integers(len(SCENES), size=self.batch_size)
+        varied = rng.random(self.batch_size) < _VARIED * min(1.0, number / _PLAIN_BEFORE)
+        draw = {False: self._plain, True: self._varied}
+        images = [draw[bool(v)](rng, int(e), int(s)) for v, e, s in zip(varied, entities, scenes, strict=True)]
+        off_color = np.where(varied[:, None, None, None], _off_color(rng, np.stack(images)), images)
+        return Labelled(off_color, entities.astype(np.int32), scenes.astype(np.int32))
+
+    def _plain(self, rng: np.random.Generator, entity: int, place: int) -> Pixels:
+        image = self._scenes[place][rng.integers(_SCENES_KEPT)].copy()
+        sprite = self._sprites[entity][rng.integers(len(STYLES))]
+        x, scale = 0.5 + rng.uniform(-0.15, 0.15), rng.uniform(0.4, 0.8)
+        self._put(rng, image, sprite, SCENES[place], Light(), x, scale, tilted=0.0)
+        return np.asarray(image)
+
+    def _varied(self, rng: np.random.Generator, entity: int, place: int) -> Pixels:
+        scene, light = SCENES[place], Light.draw(rng, SCENES[place])
+        image = light_scene(self._scenes[place][rng.integers(_SCENES_KEPT)].copy(), light.time, light.weather)
+        is_right, kind = int(rng.integers(2)), rng.random()
+        if kind < 0.7:
+            x = 0.5 + rng.uniform(-0.15, 0.15) if rng.random() < 0.6 else rng.uniform(0.22, 0.78)
+            scale = rng.triangular(0.38, 0.6, 0.95) if rng.random() < 0.7 else rng.uniform(0.2, 0.95)
+            shown = [(entity, x, scale)]
+        else:  # two of it, or it and another
+            other = entity if kind < 0.78 else int(rng.integers(len(self.known)))
+            xs = (0.26, 0.74)[::-1] if is_right else (0.26, 0.74)
+            shown = [
+                (e, x + rng.uniform(-0.05, 0.05), rng.uniform(0.38, 0.6))
+                for e, x in zip((entity, other), xs, strict=True)
+            ]
+        for number, x, scale in shown:
+            self._put(rng, image, self._sprites[number][rng.integers(len(STYLES))], scene, light, x, scale)
+        fall(image, Random(int(rng.integers(2**32))), light.weather)
+        if kind >= 0.78:
+            image = Image.fromarray(to_side([halves(np.asarray(image))[is_right]], self.side)[0])
+        return np.asarray(_worn(rng, image))
+
+    def _put(
+        self,
+        rng: np.random.Generator,
+        image: Image.Image,
+        sprite: Image.Image,
+        scene: Scene,
+        light: Light,
+        x: float,
+        scale: float,
+        tilted: float = 0.25,
+    ) -> None:
+        factor = scale * self.side / max(sprite.size)
+        width, height = (max(2, round(edge * factor * rng.uniform(0.92, 1.08))) for edge in sprite.size)
+        sprite = light_thing(sprite.resize((width, height), Image.Resampling.BILINEAR), light.time, light.weather)
+        if rng.random() < 0.2:
+            sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if rng.random() < tilted:
+            angle = rng.choice((rng.uniform(-40, 40), rng.uniform(-12, 12), 180.0))
+            sprite = sprite.rotate(angle, Image.Resampling.BILINEAR, expand=True)
+        if tilted and rng.random() < _RECOLORED:
+            sprite = recolored(sprite, get_args(Color)[rng.integers(len(get_args(Color)))])
+        if scene.ground is None or rng.random() < 0.2:
+            y = 0.5 + rng.uniform(-0.3, 0.3) * (1 - scale / 2)
+        else:
+            y = scene.ground + rng.uniform(-0.06, 0.08) - sprite.height / 2 / self.side
+        left, top = round(x * self.side - sprite.width / 2), round(y * self.side - sprite.height / 2)
+        if scene.ground is not None and rng.random() < 0.7:
+            shadow = _SHADOW.resize((round(1.15 * sprite.width), max(2, round(0.2 * sprite.width))))
+            image.paste((20, 16, 40), (left - sprite.width // 13, top + sprite.height - shadow.height // 2), shadow)
+        image.paste(sprite, (left, top), sprite)
+
+
+def _worn(rng: np.random.Generator, image: Image.Image) -> Image.Image:
+    """Less sharp, now and then, as small networks, upsampling and JPEG leave images."""
+    if rng.random() < 0.2:
+        side = int(rng.integers(image.width // 3, image.width))
+        small = image.resize((side, side), Image.Resampling.BOX)
+        image = small.resize(image.size, Image.Resampling.BICUBIC)
+    if rng.random() < 0.25:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.3)))
+    if rng.random() < 0.15:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(rng.integers(30, 90)))
+        image = Image.open(buffer).convert("RGB")
+    return image
+
+
+def _off_color(rng: np.random.Generator, images: Images) -> Images:
+    """Each image with its channels scaled and shifted, some under a colored haze, some noisy."""
+    one, each = (len(images), 1, 1, 1), (len(images), 1, 1, 3)
+    gain = rng.uniform(0.88, 1.12, each) * rng.uniform(0.75, 1.15, one)
+    shift = rng.uniform(-12, 12, each)
+    haze = np.where(rng.random(one) < 0.1, rng.uniform(0, 0.4, one), 0)
+    noise = np.where(rng.random(one) < 0.35, rng.uniform(0, 14, one), 0)
+    off = (images * gain + shift) * (1 - haze) + haze * rng.uniform(0, 255, each)
+    off += noise * rng.standard_normal(images.shape, np.float32)
+    return np.asarray(np.clip(np.round(off), 0, 255), np.uint8)
+
+
+def _shadow() -> Image.Image:
+    across = np.linspace(-1, 1, 64)
+    away = np.hypot(across[:, None], across[None])
+    return Image.fromarray((70 * np.clip(1.2 - 1.2 * away, 0, 1)).astype(np.uint8))
+
+
+_SHADOW = _shadow()

@@ -1,0 +1,69 @@
+"""A sheet that shows images beside what they were grounded on."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+CELL = 256
+"""Side in pixels of every image on the sheet."""
+GAP = 16
+LINE = 20
+
+Cell = tuple[Image.Image, str]
+"""An image, and the lines that stand below it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt, its neighbors and the images drawn from it."""
+
+    title: str
+    neighbors: Sequence[Cell]
+    drawn: Sequence[Cell]
+
+
+def contact_sheet(rows: Sequence[Row]) -> Image.Image:
+    """All rows below each other: the title, then the neighbors, then what was drawn."""
+    title, small = ImageFont.load_default(18), ImageFont.load_default(13)
+    first_drawn = max(len(row.neighbors) for row in rows)
+    columns = first_drawn + max(len(row.drawn) for row in rows)
+    height = 2 * GAP + LINE + CELL + 2 * LINE
+    sheet = Image.new("RGB", (GAP + columns * (CELL + GAP), GAP + len(rows) * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, row in enumerate(rows):
+        top = GAP + number * height
+        draw.text((GAP, top), row.title, fill="black", font=title)
+        # What was drawn stands in the same columns, however few neighbors there are.
+        cells = [*enumerate(row.neighbors), *enumerate(row.drawn, start=first_drawn)]
+        for column, (image, text) in cells:
+            place = (GAP + column * (CELL + GAP), top + LINE + GAP // 2)
+            sheet.paste(image.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS), place)
+            lines = [_cut(line, small) for line in text.splitlines()]
+            draw.multiline_text((place[0], place[1] + CELL + 4), "\n".join(lines), fill="#444444", font=small)
+    return sheet
+
+
+def webp(sheet: Image.Image, maximum_bytes: int) -> bytes:
+    """The sheet as a WebP file for a page of documentation, as good as fits.
+
+    Raises:
+        ValueError: it does not fit at all.
+    """
+    for quality in range(90, 0, -10):
+        buffer = io.BytesIO()
+        sheet.save(buffer, "WEBP", quality=quality, method=6)
+        if buffer.tell() <= maximum_bytes:
+            return buffer.getvalue()
+    raise ValueError(f"a sheet of {sheet.width} by {sheet.height} pixels takes more than {maximum_bytes:,} bytes")
+
+
+def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The line, or as much of its start as fits below an image."""
+    if font.getlength(line) <= CELL:
+        return line
+    kept = line
+    while font.getlength(f"{kept}...") > CELL:
+        kept = kept[:-1]
+    return f"{kept}..."

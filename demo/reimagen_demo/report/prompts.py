@@ -1,0 +1,114 @@
+"""The prompts of `make results`; their seeds are words that no seed of training has."""
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+from random import Random
+from typing import Final, get_args
+
+from reimagen_demo.art.entities import Entity, entities
+from reimagen_demo.data.compositions import Composition, Place, Size, Thing, Turn, draw_composition
+from reimagen_demo.data.frequency import group
+from reimagen_demo.data.prompts import prompt_of
+from reimagen_demo.scenes.registry import SCENES
+from reimagen_evaluation.benches.item import Item
+
+GROUPS: Final = ("frequent", "infrequent", "held-out")
+TWO: Final = "two entities"
+GEOMETRY: Final = "stated geometry"
+VARIETY: Final = "variety"
+MAIN, VARIED, LARGE = 400, 100, 40
+"""Prompts of each group in the main table, in the others, and at 1024 pixels."""
+OF_EACH_KIND: Final = 14
+"""Prompts that state each combination of place, size, mirroring and turn."""
+SEEDS, SEEDED = 8, 20
+"""Images of each prompt whose variety is measured, and how many prompts these are."""
+FIRST_SCENES: Final = SCENES[:16]
+"""Those that the first shipped cascade and its judge know too, so that later ones can be compared with them."""
+ATTRIBUTES: Final = ("place", "size", "mirrored", "turned")
+GEOMETRY_PROMPTS: Final = (2 ** len(ATTRIBUTES) - 1) * OF_EACH_KIND
+# fmt: off
+DISTINCT: Final = (
+    "water buffalo", "cow", "ram", "mammoth", "rat", "dove", "flamingo", "spouting whale", "whale", "dolphin", "seal",
+    "fish", "blowfish", "shark", "spiral seashell", "coral", "jellyfish", "shrimp", "oyster", "falafel", "doughnut",
+    "speedboat", "party popper", "festival dolls", "ping pong paddle", "graduation cap", "baseball cap",
+    "musical score", "saxophone", "accordion", "guitar", "trumpet", "maracas", "mailbox", "key", "old key", "clamp",
+    "test tube", "petri dish", "DNA helix", "coffin", "paper map",
+)
+# fmt: on
+"""Held-out entities that look different, in every style, when they are mirrored or turned, as
+`python -m reimagen_demo.report.geometry --distinct` finds: of the others nobody could tell."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, and what a true image of it shows."""
+
+    item: Item
+    composition: Composition
+
+
+def prompts() -> list[Prompt]:
+    """Return all prompts."""
+    made = []
+    for name in GROUPS:
+        rng = Random(f"results/{name}")
+        pool = [entity for entity in entities() if group(entity) == name]
+        rng.shuffle(pool)
+        for number in range(MAIN):
+            composition = Composition.plain(pool[number % len(pool)], rng.choice(SCENES))
+            made.append(_prompt(rng, f"{name}.{number:03d}", composition, name))
+    rng = Random(f"results/{TWO}")
+    while len(made) < len(GROUPS) * MAIN + VARIED:
+        composition = draw_composition(rng, "all", plain=False)
+        if len(composition.entities) == 2 and not (composition.time or composition.weather):
+            made.append(_prompt(rng, f"two.{len(made) - len(GROUPS) * MAIN:03d}", composition, TWO))
+    return made + geometry_prompts() + variety_prompts()
+
+
+def geometry_prompts() -> list[Prompt]:
+    """Return prompts that state geometry which a copy of the reference in its own place contradicts."""
+    rng, made = Random(f"results/{GEOMETRY}"), list[Prompt]()
+    known = {entity.name: entity for entity in entities()}
+    pool = [known[name] for name in DISTINCT]
+    rng.shuffle(pool)
+    kinds = [kind for count in range(1, len(ATTRIBUTES) + 1) for kind in combinations(ATTRIBUTES, count)]
+    # The kinds take turns, so that the first prompts already have all of them.
+    for _ in range(OF_EACH_KIND):
+        for kind in kinds:
+            thing = _thing(rng, pool[len(made) % len(pool)], kind)
+            made.append(
+                _prompt(rng, f"geometry.{len(made):03d}", Composition((thing,), rng.choice(FIRST_SCENES)), GEOMETRY)
+            )
+    return made
+
+
+def variety_prompts() -> list[Prompt]:
+    """Return prompts that leave the layout open, each as often as it is drawn, under keys of their own."""
+    rng, made = Random(f"results/{VARIETY}"), list[Prompt]()
+    pool = [entity for entity in entities() if group(entity) == "held-out"]
+    for number, entity in enumerate(rng.sample(pool, SEEDED)):
+        first = _prompt(rng, f"variety.{number:03d}", Composition.plain(entity, rng.choice(FIRST_SCENES)), VARIETY)
+        for seed in range(SEEDS):
+            made.append(Prompt(replace(first.item, key=f"{first.item.key}.{seed}"), first.composition))
+    return made
+
+
+def _thing(rng: Random, entity: Entity, kind: tuple[str, ...]) -> Thing:
+    """Return a thing of which this is stated, at random, such that a copy in place contradicts it."""
+    while True:
+        size: Size | None = rng.choice(get_args(Size)) if "size" in kind else None
+        place: Place | None = rng.choice(get_args(Place)) if "place" in kind else None
+        turned: Turn | None = rng.choice(get_args(Turn)) if "turned" in kind else None
+        thing = Thing(entity, size=size, place=place, mirrored="mirrored" in kind, turned=turned)
+        large = size in ("large", "huge")
+        # What is large fills the image, whatever its place; what is huge does not fit in when it is tilted.
+        fits = not (large and place) and not (size == "huge" and turned in ("left", "right"))
+        contradicted = thing.mirrored or turned or (size and not large) or place not in (None, "center")
+        if fits and contradicted:
+            return thing
+
+
+def _prompt(rng: Random, key: str, composition: Composition, name: str) -> Prompt:
+    shown: tuple[Entity, ...] = composition.entities
+    names = tuple(entity.name for entity in shown)
+    return Prompt(Item(key, prompt_of(rng, composition), names, composition.scene.phrase, name), composition)

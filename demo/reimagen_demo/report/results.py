@@ -1,0 +1,290 @@
+"""`make results`: what the paper claims, measured on the demonstration's weights, written as docs/results.md.
+
+Draws with the shipped cascade and with the one that was trained without neighbors, grounded by the real retriever;
+scores with the judge; writes the page. Killed at any moment and run again, it goes on. The prompts are drawn by seeds
+that training has none of.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from typing import Annotated, Final
+
+import numpy as np
+import typer
+from PIL import Image
+from tqdm import tqdm
+
+from reimagen_common.errors import ReimagenError
+from reimagen_common.local_redis import LocalRedis
+from reimagen_demo.art.icons import STYLES, Art, Style
+from reimagen_demo.art.images import ArtImages, PairImages
+from reimagen_demo.data.composer import Composer
+from reimagen_demo.judge.train import SHIPPED as SHIPPED_JUDGE
+from reimagen_demo.report import compared_bases
+from reimagen_demo.report import shown as results_shown
+from reimagen_demo.report.claims import Distance, Evidence, claims
+from reimagen_demo.report.prompts import GEOMETRY, GROUPS, Prompt, prompts
+from reimagen_demo.report.shown import REFERENCE_USE
+from reimagen_demo.report.sweep import BEFORE, BY_MEANING, IN_DOMAIN, NOW, OUT_OF_DOMAIN, SIZE, sweep
+from reimagen_demo.stack import knowledge_base, running
+from reimagen_demo.stack.running import console
+from reimagen_evaluation import records, scoring
+from reimagen_evaluation import sweep as sweeps
+from reimagen_evaluation.benches import items as item_files
+from reimagen_evaluation.benches.item import Item
+from reimagen_evaluation.copies import copy_distance
+from reimagen_evaluation.frechet import frechet_distance, moments
+from reimagen_evaluation.grounding import Grounding
+from reimagen_evaluation.judges.classifier import TrainedClassifier
+from reimagen_evaluation.judges.entity import EntityJudge
+from reimagen_evaluation.judges.judge import Pixels, Scores
+from reimagen_evaluation.reference_use import ReferenceUse
+from reimagen_evaluation.report import page, scores, sheets
+from reimagen_evaluation.runs import DRAWN
+from reimagen_evaluation.sweep import Sweep
+from reimagen_generator.generation.retriever_client import RetrieverClient
+from reimagen_generator.jax_setup import keep_compiled
+from reimagen_generator.settings import SHIPPED_WEIGHTS
+from reimagen_generator.weights import checkpoint
+
+TRAINED_ALONE: Final = SHIPPED_WEIGHTS.with_name("demo-without-neighbors")
+BATCH: Final = 4
+RESAMPLES: Final = 50
+GALLERY_COLUMNS, GALLERY_CELL = 8, 192
+CALIBRATED: Final = 100
+"""True images that the measure of near copies is tried on."""
+
+
+class CropJudge:
+    """Judges the middle of an image, where its detail is: what the other judge says, with `crop` before its names."""
+
+    def __init__(self, judge: EntityJudge) -> None:
+        """Take the judge."""
+        self._judge = judge
+
+    def scores(self, images: Sequence[Pixels], items: Sequence[Item]) -> Scores:
+        """Scores of the middle three quarters of each side."""
+        edges = [image.shape[0] // 8 for image in images]
+        middles = [image[e : len(image) - e, e : len(image) - e] for image, e in zip(images, edges, strict=True)]
+        return {f"crop {name}": values for name, values in self._judge.scores(middles, items).items()}
+
+
+def main(
+    weights: Annotated[Path, typer.Option(help="Folder of the cascade.")] = SHIPPED_WEIGHTS,
+    alone: Annotated[Path, typer.Option(help="Folder of the one that was trained without neighbors.")] = TRAINED_ALONE,
+    judge: Annotated[Path, typer.Option(help="Folder of the judge.")] = SHIPPED_JUDGE,
+    before: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier cascade to compare geometry, variety and losses with.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="The page [default: docs/results.md; with --only build/demo/results/page.md]."),
+    ] = None,
+    work: Annotated[Path, typer.Option(help="Folder of what the demonstration builds.")] = Path("build/demo"),
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"A section to measure alone: geometry, variety, {REFERENCE_USE}, main ...; may be repeated."
+        ),
+    ] = None,
+    prompts_at_most: Annotated[int | None, typer.Option(min=1, help="Of each row, for a trial.")] = None,
+) -> None:
+    """Measure the paper's claims on the demonstration's weights, and write docs/results.md."""
+    with running.report_errors():
+        try:
+            _run(weights, alone, before, judge, to, work, only, prompts_at_most)
+        except (ValueError, ReimagenError) as error:
+            raise RuntimeError(str(error)) from error
+
+
+def _run(
+    weights: Path,
+    alone: Path,
+    before: Path | None,
+    judge_folder: Path,
+    to: Path | None,
+    work: Path,
+    only: Sequence[str] | None,
+    most: int | None,
+) -> None:
+    began, out = time.monotonic(), work / "results"
+    page_file = to or (out / "page.md" if only else Path("docs/results.md"))
+    there = alone if (alone / checkpoint.CONFIG_FILE).exists() else None
+    if there is None:
+        console.print(f"{alone} is not there yet: the page is written without what was trained without neighbors")
+    asked = prompts()
+    items = [prompt.item for prompt in asked]
+    whole = sweep(weights, there, checkpoint.load_config(weights), most, before)
+    drawn = whole if not only else _restricted(whole, only)
+    out.mkdir(parents=True, exist_ok=True)
+    item_files.write(items, out / item_files.ITEMS)
+    classifier = TrainedClassifier.load(judge_folder)  # before the hours of drawing: it may not be there
+    keep_compiled(work / "compiled")
+    art = Art(work)
+    art.install()
+    losses: Mapping[str, Sequence[ReferenceUse]] = {}
+    if not only or REFERENCE_USE in only:
+        cascades = ({BEFORE: before} if before else {}) | {NOW: weights}
+        stating = [prompt for prompt in asked if prompt.item.group == GEOMETRY]
+        losses = results_shown.measured_losses(cascades, out, stating, art, most)
+    if drawn.axes:
+        _draw_and_score(drawn, items, out, work, classifier)
+        results_shown.score_geometry(out, drawn, asked, art)
+    console.print(f"drawn and scored {time.monotonic() - began:.0f} s after the start")
+    shown = results_shown.measure(out, drawn, asked, art, classifier, losses)
+    parts = [results_shown.table(shown)]
+    if losses:
+        parts += ["Denoising losses of true images whose things are elsewhere than in their references:"]
+        parts += [results_shown.loss_table(losses)]
+    notes = {}
+    if not only:
+        evidence = measure_true(asked, drawn, classifier, work)
+        measured = distances(evidence, classifier, out)
+        notes["base"] = told_distances(measured)
+        parts.insert(0, claims(evidence, measured))
+    preface = "\n\n".join(part for part in parts if part)
+    if drawn.axes:
+        page.write(drawn, items, out, page_file, preface=preface, notes=notes)
+    else:
+        page_file.write_text(f"# {drawn.title}\n\n{preface}\n", encoding="utf-8")
+    if "large" in drawn.axes:
+        gallery(drawn, out, page_file.with_suffix("") / "gallery.webp")
+    console.print(f"{page_file} is written, {time.monotonic() - began:.0f} s after the start")
+
+
+def _restricted(whole: Sweep, only: Sequence[str]) -> Sweep:
+    """Return the sweep with these axes alone.
+
+    Raises:
+        ValueError: there is no such section.
+    """
+    known = (*whole.axes, REFERENCE_USE)
+    for name in only:
+        if name not in known:
+            raise ValueError(f"only: {name!r} is no section; known are {', '.join(known)}")
+    return whole.model_copy(update={"axes": {name: axis for name, axis in whole.axes.items() if name in only}})
+
+
+def _draw_and_score(drawn: Sweep, items: Sequence[Item], out: Path, work: Path, classifier: TrainedClassifier) -> None:
+    with retrievers(work, _named_bases(drawn)) as connections:
+        sweeps.draw(drawn, items, out, grounding=Grounding(items, connections), batch_size=BATCH)
+    judge = EntityJudge(classifier)
+    scoring.score_copies(out, drawn, items)
+    scoring.score(out, drawn, items, {"judge": judge})
+    if "large" in drawn.axes:
+        folders = [drawn.folder(setting) for setting in drawn.settings("large").values()]
+        scoring.score(out, drawn, items, {"crop": CropJudge(judge)}, folders)
+
+
+def _named_bases(drawn: Sweep) -> set[str]:
+    """Return the knowledge bases that the sweep's settings take neighbors from."""
+    return {setting.neighbors for setting in drawn.folders().values()}
+
+
+@contextmanager
+def retrievers(folder: Path, wanted: Collection[str]) -> Iterator[Mapping[str, RetrieverClient]]:
+    """Serves the demonstration's knowledge base and those that it is compared with, each by a real retriever.
+
+    Args:
+        folder: Of what the demonstration builds.
+        wanted: The names of the bases to serve.
+
+    Raises:
+        ChildError: one does not start.
+    """
+    knowledge_base.build(folder)  # the others are made of it
+    builds = {
+        IN_DOMAIN: knowledge_base.build,
+        BY_MEANING: compared_bases.with_vectors,
+        OUT_OF_DOMAIN: compared_bases.sketches,
+    }
+    bases = {name: build(folder) for name, build in builds.items() if name in wanted}
+    with ExitStack() as started:
+        redis = started.enter_context(LocalRedis())
+        connections = {}
+        for name, base in bases.items():
+            child = started.enter_context(running.RetrieverProcess(base, redis.url, folder / "logs" / name))
+            child.wait()
+            connections[name] = RetrieverClient(child.address)
+            started.callback(connections[name].close)
+        yield connections
+
+
+def measure_true(asked: Sequence[Prompt], drawn: Sweep, classifier: TrainedClassifier, work: Path) -> Evidence:
+    """True images of the prompts, what the judge says of them, and how near a copy they are of a pair's drawing."""
+    art, out = Art(work), work / "results"
+    art.install()
+    images = ArtImages(art)
+    composer = Composer(images, SIZE)
+    real, copied = [], {"the same drawing": list[float](), "another style": list[float]()}
+    for prompt in tqdm(asked, desc="true images", unit="image"):
+        rng = Random(f"results/true/{prompt.item.key}")
+        styles = [rng.choice(STYLES) for _ in prompt.composition.entities]
+        real.append(np.asarray(composer.image(rng, prompt.composition, [style.name for style in styles])))
+        if len(copied["another style"]) < CALIBRATED and len(styles) == 1:
+            for name, style in (("the same drawing", styles[0]), ("another style", _another(styles[0]))):
+                file = PairImages(art).file(prompt.composition.entities[0], style)
+                copied[name].append(copy_distance(real[-1], [file]))
+    items = [prompt.item for prompt in asked]
+    judged = EntityJudge(classifier).scores(real, items)
+    records.write(out / "true.csv", (_true_row(item, judged, place) for place, item in enumerate(items)))
+    return Evidence(drawn, items, scores.read(out), np.stack(real), dict(judged), copied)
+
+
+def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> list[Distance]:
+    """Fréchet distances to the true images in the judge's features, by knowledge base; also OUT/distances.csv.
+
+    The interval is that of a normal distribution whose deviation is the bootstrap's, over the drawn images.
+    """
+    there = moments([classifier.features(evidence.true_of(GROUPS))])
+    keys = {item.key for item in evidence.sweep.axes["base"].items(evidence.items)}
+    measured = []
+    for label, setting in evidence.sweep.settings("base").items():
+        folder = out / evidence.sweep.folder(setting)
+        drawn = [row for row in records.read(folder / DRAWN) if row["key"] in keys]
+        features = classifier.features(np.stack(scoring.read_images(folder, drawn)))
+        rng = np.random.default_rng(0)
+        resampled = [
+            frechet_distance(moments([features[rng.integers(0, len(features), len(features))]]), there)
+            for _ in range(RESAMPLES)
+        ]
+        value, half = frechet_distance(moments([features]), there), 1.96 * float(np.std(resampled, ddof=1))
+        measured.append(Distance(label, len(features), value, value - half, value + half))
+    records.write(out / "distances-judge.csv", (asdict(row) for row in measured))
+    return measured
+
+
+def told_distances(measured: Sequence[Distance]) -> str:
+    """The distances as a table."""
+    lines = [f"| {row.knowledge_base} | {row.images} | {row.told} |" for row in measured]
+    head = "Fréchet distance to true images of all prompts, in the judge's features (less is better):"
+    return "\n".join([head, "", "| | n | distance |", "|---|---|---|", *lines])
+
+
+def gallery(drawn: Sweep, out: Path, to: Path) -> None:
+    """All images of the largest size on one sheet, in the order of the prompts: none is picked."""
+    folder = out / drawn.folder(next(iter(drawn.settings("large").values())))
+    files = [folder / row["file"] for row in records.read(folder / DRAWN)]
+    rows = -(-len(files) // GALLERY_COLUMNS)
+    sheet = Image.new("RGB", (GALLERY_COLUMNS * GALLERY_CELL, rows * GALLERY_CELL), "white")
+    for place, file in enumerate(files):
+        with Image.open(file) as image:
+            small = image.convert("RGB").resize((GALLERY_CELL, GALLERY_CELL), Image.Resampling.LANCZOS)
+        sheet.paste(small, (place % GALLERY_COLUMNS * GALLERY_CELL, place // GALLERY_COLUMNS * GALLERY_CELL))
+    sheets.save(sheet, to)
+
+
+def _another(style: Style) -> Style:
+    return STYLES[(STYLES.index(style) + 1) % len(STYLES)]
+
+
+def _true_row(item: Item, judged: Scores, place: int) -> Mapping[str, object]:
+    return {"key": item.key, "group": item.group} | {name: f"{values[place]:.6g}" for name, values in judged.items()}
+
+
+if __name__ == "__main__":
+    typer.run(main)

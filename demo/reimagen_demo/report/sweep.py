@@ -1,0 +1,206 @@
+"""What `make results` draws: the demonstration's prompts, and what is varied about them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from reimagen_demo.report.prompts import (
+    ATTRIBUTES,
+    GEOMETRY,
+    GEOMETRY_PROMPTS,
+    GROUPS,
+    LARGE,
+    MAIN,
+    SEEDED,
+    SEEDS,
+    TWO,
+    VARIED,
+    VARIETY,
+)
+from reimagen_evaluation.copies import NEAR_COPY
+from reimagen_evaluation.setting import NONE, Setting
+from reimagen_evaluation.sweep import Axis, Sweep
+from reimagen_generator.config.cascade import CascadeConfig, Strategy
+
+IN_DOMAIN: Final = "icons"
+OUT_OF_DOMAIN: Final = "sketches"
+BY_MEANING: Final = "icons with vectors"
+"""Names of knowledge bases."""
+
+SIZE: Final = 64
+ETAS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+STEPS: Final = (10, 20, 40)
+EVALUATIONS: Final = (24, 60, 120)
+A_STEP: Final = {Strategy.INTERLEAVED: 2, Strategy.WEIGHTED: 3, Strategy.JOINT: 2}
+"""Evaluations of the network in a step."""
+
+WITH, ALONE, OFF = "with retrieval", "trained without", "retrieval switched off"
+ONE_WRONG, BOTH_WRONG = "one of two unrelated", "both unrelated"
+PER_ENTITY: Final = "per entity"
+NOW, BEFORE = "these weights", "before"
+REGISTERED_SIZE: Final = 256
+"""Side in pixels of the images that references are registered to, where the cascade draws such."""
+BM25, DENSE = "BM25", "dense"
+
+
+def sweep(
+    weights: Path, alone: Path | None, config: CascadeConfig, most: int | None = None, before: Path | None = None
+) -> Sweep:
+    """Every table of the page.
+
+    Args:
+        weights: folder of the cascade.
+        alone: folder of the cascade that was trained without neighbors; None where there is none yet.
+        config: the cascade's.
+        most: prompts of each row at most, for a trial.
+        before: folder of an earlier cascade that geometry and variety are compared with.
+    """
+    stage, k = config.stages[0], max(1, config.default_k)
+    counts = {name: min(count, most or count) for name, count in (("main", MAIN), ("varied", VARIED), ("large", LARGE))}
+    judged = ("faithful", "entity", "scene")
+    axes = {
+        "main": Axis(
+            title="With retrieval, and without",
+            paper_says="over 80 % of prompts faithful, 40 points more than Imagen, trained without retrieval; "
+            "hardly fewer for infrequent entities than for frequent ones.",
+            count=counts["main"], groups=GROUPS, by_group=True, scores=judged,
+            against=ALONE if alone else None,
+            note="" if alone else f"The row *{ALONE}* is not there yet.",
+            values={WITH: {}, ALONE: {"weights": str(alone), "neighbors": NONE}} if alone else {WITH: {}},
+            paper={WITH: "over 80 %"} | ({ALONE: "about 40 points less (Imagen)"} if alone else {}),
+        ),
+        "off": Axis(
+            title="The same weights with retrieval switched off",
+            note="Not the paper's comparison: this network expects references.",
+            count=counts["varied"], groups=GROUPS, by_group=True, scores=judged, against=OFF,
+            values={WITH: {}, OFF: {"neighbors": NONE}},
+        ),
+        "styles": Axis(
+            title="References in other styles only",
+            note="The knowledge base has each thing in four styles. `as found` shows the best pairs, `the next` those "
+            "that come after them: the same thing in the other styles. A *near copy* is an image in which the "
+            "reference's drawing lies, at some place, in some size, mirrored or not, with a root mean square "
+            f"difference below {NEAR_COPY:.0f} of 255.",
+            count=counts["varied"], groups=GROUPS[-1:], scores=(*judged, "near copy", "copy distance"),
+            values={"as found": {}, "the next": {"skip": k}},
+        ),
+        "eta": Axis(
+            title="η trades the entity for the text",
+            paper_says="a smaller η is more faithful to the entity and less to the text; about 0.5 is the sweet spot.",
+            count=counts["varied"], groups=GROUPS[-1:], scores=judged, against="0.5",
+            values={str(eta): _stage(interleave_ratio=eta) if eta != stage.guidance.interleave_ratio else {}
+                    for eta in ETAS},
+        ),
+        "k": Axis(
+            title="Number of neighbors",
+            paper_says="more neighbors make images of entities much more faithful.",
+            count=counts["varied"], groups=GROUPS[-1:], scores=judged,
+            values={str(number): {"k": number} if number != config.default_k else {} for number in (1, 2, 4)},
+        ),
+        "steps": Axis(
+            title="Guidance over the number of steps",
+            paper_says="with few steps (about 200) weighted guidance is better than interleaved, with more steps "
+            "interleaved; joint is ruled by the reference or by the text.",
+            count=counts["varied"], groups=GROUPS[-1:], scores=judged,
+            values={f"{strategy} @ {steps}": _strategy(config, strategy, steps)
+                    for strategy in A_STEP for steps in STEPS},
+        ),
+        "evaluations": Axis(
+            title="Guidance over the number of evaluations",
+            note="The same at equal work: a step of weighted guidance evaluates the network three times, one of the "
+            "others twice.",
+            count=counts["varied"], groups=GROUPS[-1:], scores=judged,
+            values={f"{strategy} @ {number}": _strategy(config, strategy, number // each)
+                    for strategy, each in A_STEP.items() for number in EVALUATIONS},
+        ),
+        "retriever": Axis(
+            title="BM25 against dense retrieval",
+            note="Dense is by WordLlama's vectors of texts; the paper's was CLIP's, of texts and images. Hybrid "
+            "fuses the ranks of both.",
+            count=counts["varied"], groups=GROUPS[-1:], scores=judged,
+            values={BM25: {}, DENSE: {"neighbors": BY_MEANING, "method": "dense"},
+                    "hybrid": {"neighbors": BY_MEANING, "method": "hybrid"}, "none": {"neighbors": NONE}},
+        ),
+        "bad": Axis(
+            title="Bad references",
+            paper_says="as a limitation, that bad references give bad images.",
+            note="Two neighbors, of which the second, or both, are replaced by those of an unrelated prompt. "
+            "Neighbors that name nothing of the prompt are left out (`relevant_only` in cascade.json), but in the last "
+            "row.",
+            count=counts["varied"], groups=GROUPS[-1:], scores=judged,
+            values={"both right": {"k": 2} if config.default_k != 2 else {},
+                    ONE_WRONG: {"k": 2, "unrelated": 1}, BOTH_WRONG: {"k": 2, "unrelated": 2},
+                    f"{ONE_WRONG}, both shown": {"k": 2, "unrelated": 1, "relevant_only": False}},
+        ),
+        "two": Axis(
+            title="Two entities in a prompt",
+            paper_says="as a limitation, that prompts of several entities often fail: they are blended into one.",
+            note="`entity`: both are there, each in its half of the image.",
+            count=counts["varied"], groups=(TWO,), scores=("entity", "one_of_two", "blended", "scene"),
+            values={PER_ENTITY: {"k": 2, "per_entity": True}, "of the whole prompt": {"k": 2},
+                    "none": {"neighbors": NONE}},
+        ),
+        "base": Axis(
+            title="Knowledge bases",
+            paper_says="on COCO an in-domain base gives the better FID (5.25 against 6.88), on WikiImages the larger, "
+            "out-of-domain one.",
+            note="Out of domain are pencil sketches of the same things, a look that no training image has.",
+            count=counts["varied"], groups=GROUPS, scores=judged,
+            values={"in-domain": {}, "out-of-domain": {"neighbors": OUT_OF_DOMAIN}, "none": {"neighbors": NONE}},
+            paper={"in-domain": "FID 5.25 on COCO", "out-of-domain": "FID 6.88 on COCO",
+                   "none": "FID 7.27 on COCO (Imagen)"},
+        ),
+    }  # fmt: skip
+    sizes = [stage.size for stage in config.stages]
+    registered = {"size": max(size for size in sizes if size <= max(SIZE, REGISTERED_SIZE))}
+    earlier = {"weights": str(before)}
+    axes["geometry"] = Axis(
+        title="Stated place, size, mirroring and turn",
+        note="Prompts of held-out entities, each contradicted by a copy of the reference in its own place. The "
+        "pose in the image is found by registration: the one in which the reference's drawing correlates best.",
+        count=most or GEOMETRY_PROMPTS,
+        groups=(GEOMETRY,),
+        scores=("obeyed", *ATTRIBUTES, "copied in place", "match", *judged),
+        values={NOW: registered} | ({BEFORE: registered | earlier} if before else {}),
+    )
+    axes["variety"] = Axis(
+        title="Variety of eight seeds",
+        note=f"Prompts of held-out entities, {SEEDS} images of each.",
+        count=SEEDS * min(SEEDED, most or SEEDED),
+        groups=(VARIETY,),
+        scores=judged,
+        values={NOW: {}} | ({BEFORE: earlier} if before else {}),
+    )
+    if sizes[-1] > SIZE and len(sizes) > 1:
+        axes["large"] = Axis(
+            title="Detail in super-resolution",
+            paper_says="as a limitation, that super-resolution loses detail of the references.",
+            note="Images of all stages, with the references shown to the super-resolution stages or not. Judged on "
+            "the middle three quarters of the side. `drift` is how far, of 255, the image, shrunk, is from the "
+            "smaller stages' own on average, at most.",
+            count=counts["large"],
+            groups=GROUPS[-1:],
+            scores=("crop entity_probability", "crop entity", "drift"),
+            values={
+                "references in every stage": {"size": sizes[-1]},
+                f"in the {sizes[0]} stage alone": {
+                    "size": sizes[-1],
+                    "stages": {str(size): {"grounded": False} for size in sizes[1:]},
+                },
+            },
+        )
+    base = Setting(weights=weights, size=SIZE, neighbors=IN_DOMAIN)
+    return Sweep(title="Results of the demonstration", base=base, axes=axes)
+
+
+def _stage(**changes: object) -> Mapping[str, Any]:
+    return {"stages": {str(SIZE): changes}}
+
+
+def _strategy(config: CascadeConfig, strategy: Strategy, steps: int) -> Mapping[str, Any]:
+    """The change, as small as it can be, so that what the base draws already is not drawn again."""
+    stage = config.stages[0]
+    wanted: dict[str, object] = {"strategy": strategy.value, "steps": steps}
+    given = {"strategy": stage.guidance.strategy.value, "steps": stage.steps}
+    changes = {name: value for name, value in wanted.items() if value != given[name]}
+    return _stage(**changes) if changes else {}

@@ -1,0 +1,1 @@
+"""Backgrounds: places, weather and the words that name them."""

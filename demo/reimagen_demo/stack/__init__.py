@@ -1,0 +1,1 @@
+"""The services that `make demo` starts, and their knowledge base."""

@@ -1,0 +1,115 @@
+"""WikiImages (Re-Imagen, section 4.1 and appendix B): captions and images of WebQA, filtered.
+
+In WebQA's own files: `WebQA_train_val.json` holds questions whose facts name images and captions; `imgs.tsv` has a
+image a line, its id and its file in base64; `imgs.lineidx` each line's place, image i's at i % 10,000,000.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_evaluation import records
+from reimagen_evaluation.benches.item import Item
+
+QUESTIONS = "WebQA_train_val.json"
+MAXIMUM_TOKENS = 15
+_LINES = 10_000_000
+
+_MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
+_DATE = re.compile(
+    rf"""\b(?:1[0-9]|20)\d\d(?:s\b|\b)          # a year: 1987, 1920s
+    |\b\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}\b  # 12.3.98
+    |\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:{_MONTH})\b
+    |\b(?:{_MONTH})\s+\d{{1,2}}\b
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_WIKI_ID = re.compile(
+    r"""\bQ\d{2,}\b                             # Wikidata
+    |\b(?:DSC|IMG|P)[_ -]?\d{3,}                # a camera's number
+    |\b[A-Z]{1,5}[-_ ]?\d{5,}\b                 # an archive's, a museum's
+    |\b\d{5,}\b
+    |\b(?:WLM|NRHP|HABS|HAER)\b
+    """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """An image's caption."""
+
+    image_id: int
+    caption: str
+
+
+def keeps(caption: str) -> bool:
+    """The paper's filter: at most 15 tokens, and neither a date nor a wiki's id. What those are is ours to say."""
+    return 0 < len(caption.split()) <= MAXIMUM_TOKENS and not _DATE.search(caption) and not _WIKI_ID.search(caption)
+
+
+def captions(questions: Path, split: Literal["train", "val"]) -> list[Caption]:
+    """The kept captions of a split, each image once, in the order of the file.
+
+    Raises:
+        InvalidArgument: the file is none of WebQA's.
+    """
+    found: dict[int, Caption] = {}
+    try:
+        content: dict[str, Any] = json.loads(questions.read_text(encoding="utf-8"))
+        for question in content.values():
+            if question["split"] == split:
+                for fact in (*question.get("img_posFacts", ()), *question.get("img_negFacts", ())):
+                    text = " ".join(fact["caption"].split())
+                    found.setdefault(int(fact["image_id"]), Caption(int(fact["image_id"]), text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidArgument(f"{questions} is no WebQA_train_val.json: {error}") from error
+    return [caption for caption in found.values() if keeps(caption.caption)]
+
+
+def items(questions: Path, *, count: int = 30_000, seed: int = 0, split: Literal["train", "val"] = "val") -> list[Item]:
+    """So many captions of a split, drawn by a seed, at most all.
+
+    Raises:
+        InvalidArgument: the file is none of WebQA's.
+    """
+    there = captions(questions, split)
+    chosen = Random(seed).sample(there, min(count, len(there)))  # noqa: S311
+    return [Item(str(caption.image_id), caption.caption, (), caption.caption, "wiki-images") for caption in chosen]
+
+
+def images(folder: Path, wanted: list[int]) -> Iterator[tuple[int, bytes]]:
+    """The image files of ids, read from imgs.tsv at the places of imgs.lineidx.
+
+    Raises:
+        InvalidArgument: a line holds another image than the index says.
+    """
+    places = [int(line) for line in (folder / "imgs.lineidx").read_text().split()]
+    with (folder / "imgs.tsv").open("rb") as file:
+        for image_id in wanted:
+            if image_id % _LINES >= len(places):
+                raise InvalidArgument(f"imgs.lineidx has no line of image {image_id}")
+            file.seek(places[image_id % _LINES])
+            name, _, content = file.readline().rstrip(b"\n").partition(b"\t")
+            if name != str(image_id).encode():
+                raise InvalidArgument(f"imgs.tsv has image {name.decode(errors='replace')} in place of {image_id}")
+            yield image_id, base64.b64decode(content)
+
+
+def write_images(folder: Path, to: Path, split: Literal["train", "val"] = "val") -> None:
+    """Writes all kept images of a split as files of a folder; those that are there are kept.
+
+    Raises:
+        InvalidArgument: the files are none of WebQA's.
+    """
+    to.mkdir(parents=True, exist_ok=True)
+    wanted = [caption.image_id for caption in captions(folder / QUESTIONS, split)]
+    missing = [image_id for image_id in wanted if not (to / f"{image_id}.jpg").exists()]
+    for image_id, content in images(folder, missing):
+        records.replace(to / f"{image_id}.jpg", content)

@@ -1,0 +1,259 @@
+"""`reimagen-evaluate`: from a benchmark's prompts to a page of results, a step a command."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reimagen_common.addresses import hosts_of, read_address
+from reimagen_common.command_line import report_errors
+from reimagen_common.errors import InvalidArgument
+from reimagen_evaluation.metric_commands import distances, reference_use, super_resolution
+from reimagen_generator.generation.retriever_client import RetrieverClient
+
+app = typer.Typer(
+    help="""Measure a cascade: draw a benchmark under several settings, score the images, write a page of results.
+
+One folder holds it all, and every step can be killed and run again:
+
+\b
+  evaluate bench entity-draw-bench OUT      the prompts, OUT/items.jsonl
+  evaluate sweep SWEEP.toml OUT             the images, OUT/SETTING/
+  evaluate score OUT --judge entity=FOLDER  the scores, OUT/scores.csv
+  evaluate fid OUT REAL --features FILE     OUT/distances.csv
+  evaluate rate OUT                         a page on which people rate them, OUT/ratings.csv
+  evaluate report OUT results.md            tables, plots and sheets""",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+app.command()(distances)
+app.command()(super_resolution)
+app.command()(reference_use)
+
+_Out = Annotated[Path, typer.Argument(help="Folder of this evaluation.")]
+
+
+class Bench(StrEnum):
+    """A benchmark."""
+
+    ENTITY_DRAW_BENCH = "entity-draw-bench"
+    DREAM_BENCH = "dream-bench"
+    COCO = "coco"
+    WIKI_IMAGES = "wiki-images"
+
+
+@app.command()
+def bench(
+    name: Annotated[Bench, typer.Argument(help="The benchmark.")],
+    out: _Out,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="What it is read from. entity-draw-bench: a TOML file [default: ours]; dream-bench: the folder "
+            "dataset of google/dreambooth; coco: captions_val2014.json; wiki-images: the folder with "
+            "WebQA_train_val.json."
+        ),
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="entity-draw-bench: folder with a folder of images for each entity.")
+    ] = None,
+    frequencies: Annotated[
+        Path | None,
+        typer.Option(help="entity-draw-bench: CSV of entity,count, to split into frequent and infrequent entities."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="wiki-images: folder to write the real images into, which FID needs.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="coco, wiki-images: how many captions are drawn.")] = 30_000,
+    seed: Annotated[int, typer.Option(help="Draws templates and captions.")] = 0,
+) -> None:
+    """Write a benchmark's prompts into OUT/items.jsonl."""
+    with report_errors():
+        from reimagen_evaluation.benches import coco, dream_bench, entity_draw_bench, items, wiki_images
+
+        match name:
+            case Bench.ENTITY_DRAW_BENCH:
+                counts = None if frequencies is None else entity_draw_bench.read_frequencies(frequencies)
+                file = entity_draw_bench.load(entity_draw_bench.OURS if data is None else data)
+                made = entity_draw_bench.items(file, seed=seed, references=references, frequencies=counts)
+            case Bench.DREAM_BENCH:
+                made = dream_bench.items(_needed(data))
+            case Bench.COCO:
+                made = coco.items(_needed(data), count=count, seed=seed)
+            case Bench.WIKI_IMAGES:
+                made = wiki_images.items(_needed(data) / wiki_images.QUESTIONS, count=count, seed=seed)
+                if images is not None:
+                    wiki_images.write_images(_needed(data), images)
+        out.mkdir(parents=True, exist_ok=True)
+        items.write(made, out / items.ITEMS)
+        typer.echo(f"{out / items.ITEMS}: {len(made):,} prompts, the first {made[0].prompt!r}")
+
+
+@app.command()
+def sweep(
+    description: Annotated[
+        str,
+        typer.Argument(
+            metavar="SWEEP",
+            help="TOML file, as evaluation/sweep.py describes, or a protocol of the paper: fid, entity-draw-bench, "
+            "dream-bench.",
+        ),
+    ],
+    out: _Out,
+    weights: Annotated[Path | None, typer.Option(help="Folder of the cascade; protocols need it.")] = None,
+    neighbors: Annotated[
+        str, typer.Option(help="Of protocols: none, references, or a knowledge base's name.")
+    ] = "references",
+    retriever: Annotated[
+        list[str], typer.Option(help="NAME=host:port of a knowledge base that the sweep names; may be given again.")
+    ] = [],  # noqa: B006
+    batch: Annotated[int, typer.Option(min=1, help="Images drawn at once.")] = 4,
+    text_encoder: Annotated[Path | None, typer.Option(help="Folder of the T5 that the cascade asks for.")] = None,
+) -> None:
+    """Draw what a sweep asks for and is not there yet: killed and run again, it goes on."""
+    with report_errors(), _refused(), ExitStack() as closing:
+        from reimagen_evaluation import sweep as sweeps
+        from reimagen_evaluation.benches import items
+        from reimagen_evaluation.grounding import Grounding
+        from reimagen_evaluation.presets import PRESETS
+        from reimagen_generator.jax_setup import keep_compiled
+
+        if description in PRESETS:
+            if weights is None:
+                raise InvalidArgument("is needed beside a protocol's name", field="weights")
+            wanted = PRESETS[description](weights, neighbors)
+        else:
+            wanted = sweeps.load(Path(description))
+        addresses = dict(_named(given, "retriever", "host:port") for given in retriever)
+        for address in addresses.values():
+            read_address(address, "retriever")
+        connections = {name: RetrieverClient(address) for name, address in addresses.items()}
+        for connection in connections.values():
+            closing.callback(connection.close)
+        known = items.read(out / items.ITEMS)
+        keep_compiled()
+        grounding = Grounding(known, connections)
+        sweeps.draw(wanted, known, out, grounding=grounding, batch_size=batch, text_encoder=text_encoder)
+
+
+@app.command()
+def score(
+    out: _Out,
+    judge: Annotated[
+        list[str],
+        typer.Option(
+            help="NAME=FOLDER of its weights; may be given again. entity: a classifier that was trained on a "
+            "knowledge base; clip: CLIP-T and CLIP-I; dino: DINO."
+        ),
+    ] = [],  # noqa: B006
+) -> None:
+    """Score the images that are not scored yet, and write OUT/scores.csv.
+
+    Beside the judges' scores there is always one of pixels alone: how near an image is to a copy of its references.
+    """
+    with report_errors(), _refused():
+        from reimagen_evaluation import scoring
+        from reimagen_evaluation import sweep as sweeps
+        from reimagen_evaluation.benches import items
+        from reimagen_evaluation.judges.registry import load_judge
+
+        named = dict(_named(given, "judge", "FOLDER") for given in judge)
+        judges = {name: load_judge(name, Path(folder)) for name, folder in named.items()}
+        drawn, known = sweeps.stored(out), items.read(out / items.ITEMS)
+        scoring.score_copies(out, drawn, known)
+        scoring.score(out, drawn, known, judges)
+        typer.echo(f"{out / scoring.SCORES} is written")
+
+
+@app.command()
+def fid(
+    out: _Out,
+    real: Annotated[Path, typer.Argument(help="Folder of real images, or of shards (*.tar).")],
+    features: Annotated[
+        Path, typer.Option(help="InceptionV3's safetensors file, or the folder of another feature network.")
+    ],
+    square: Annotated[
+        int | None, typer.Option(min=32, help="Bring the middle square of every image to this side first.")
+    ] = None,
+    subset_size: Annotated[int, typer.Option(min=2, help="Images in each of the kernel distance's subsets.")] = 1_000,
+) -> None:
+    """Measure how far each setting's images are from real ones, for the report's tables; see also `distances`."""
+    with report_errors(), _refused():
+        from reimagen_evaluation import sets
+        from reimagen_evaluation import sweep as sweeps
+        from reimagen_evaluation.features.registry import load_features
+
+        sets.measure(out, sweeps.stored(out), real, load_features(features), square=square, subset=subset_size)
+        for name, distance in sorted(sets.read(out).items(), key=lambda row: row[1]):
+            typer.echo(f"{distance:10.4f}  {name}")
+
+
+@app.command()
+def rate(
+    out: _Out,
+    setting: Annotated[
+        list[str], typer.Option(help="Folder name in OUT of images to rate; may be given again [default: all].")
+    ] = [],  # noqa: B006
+    address: Annotated[str, typer.Option(help="host:port of the page.")] = "127.0.0.1:8010",
+) -> None:
+    """Serve a page on which people rate the images, not knowing what drew them.
+
+    Each rater has an order of their own. Every rating is on the disk, in OUT/ratings.csv, when the next image shows;
+    `evaluate score` takes them in.
+    """
+    with report_errors():
+        import uvicorn
+
+        from reimagen_common.http_hosts import HostGuard
+        from reimagen_evaluation import sweep as sweeps
+        from reimagen_evaluation.benches import items
+        from reimagen_evaluation.rating.app import Session, create_app, questions
+
+        host, port = read_address(address, "address")
+        drawn = [name for name in sweeps.stored(out).folders() if (out / name).is_dir()]
+        asked = questions(out, setting or drawn, items.read(out / items.ITEMS))
+        typer.echo(f"{len(asked):,} images to rate at http://{address}, until Ctrl-C")
+        page = HostGuard(create_app(Session(out, asked)), allowed=hosts_of(address, None, ()))
+        uvicorn.run(page, host=host, port=port, log_level="warning")
+
+
+@app.command()
+def report(
+    out: _Out,
+    page: Annotated[Path, typer.Argument(help="Markdown file to write; its images go into a folder of its name.")],
+) -> None:
+    """Write a page of tables with intervals, plots and sheets, from OUT/scores.csv."""
+    with report_errors():
+        from reimagen_evaluation import sweep as sweeps
+        from reimagen_evaluation.benches import items
+        from reimagen_evaluation.report.page import write
+
+        write(sweeps.stored(out), items.read(out / items.ITEMS), out, page)
+        typer.echo(f"{page} is written")
+
+
+def _named(given: str, field: str, what: str) -> tuple[str, str]:
+    name, found, value = given.partition("=")
+    if not (found and name and value):
+        raise InvalidArgument(f"must be NAME={what}, got {given!r}", field=field)
+    return name, value
+
+
+def _needed(data: Path | None) -> Path:
+    if data is None:
+        raise InvalidArgument("is needed for this benchmark", field="data")
+    return data
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """What the parts below refuse is told as a refusal of what was asked."""
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error

@@ -1,0 +1,1 @@
+"""Networks whose features images and texts are compared in, read from local safetensors."""

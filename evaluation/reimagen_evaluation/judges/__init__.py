@@ -1,0 +1,1 @@
+"""What scores the images that were drawn of a benchmark's items."""

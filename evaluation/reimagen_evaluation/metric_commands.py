@@ -1,0 +1,93 @@
+"""Commands that measure images that are there already."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reimagen_common.command_line import report_errors
+from reimagen_common.errors import InvalidArgument
+
+
+def distances(
+    real: Annotated[Path, typer.Argument(help="Folder of real images, or of shards (*.tar).")],
+    generated: Annotated[list[Path], typer.Argument(help="Folders of the images to measure, a row of the table each.")],
+    features: Annotated[
+        Path,
+        typer.Option(
+            help="The network: InceptionV3's safetensors file for FID and KID, or the folder of a CLIP, DINO, DINOv2 "
+            "or judge."
+        ),
+    ],
+    square: Annotated[
+        int | None,
+        typer.Option(min=32, help="Bring the middle square of every image to this side first [default: as it is]."),
+    ] = None,
+    subset_size: Annotated[int, typer.Option(min=2, help="Images in each of the kernel distance's subsets.")] = 1_000,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
+) -> None:
+    """Print the Fréchet and the kernel distance of images to real ones: FID and KID, in Inception's features."""
+    with report_errors():
+        from reimagen_evaluation import distances as measuring
+        from reimagen_evaluation.features.registry import load_features
+
+        try:
+            network = load_features(features)
+            typer.echo(f"| features of {network.name} | images | Fréchet | kernel × 1000 | ± |\n|---|---|---|---|---|")
+            for row in measuring.distances(
+                real, generated, network, square=square, subset_size=subset_size, batch_size=batch
+            ):
+                kernel = f"{1000 * row.kernel.mean:.3f} | {1000 * row.kernel.deviation:.3f}"
+                typer.echo(f"| {row.folder} | {row.images:,} | {row.frechet:.4f} | {kernel} |")
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+
+def super_resolution(
+    weights: Annotated[list[Path], typer.Argument(help="Folders of cascades, a row of the table each.")],
+    images: Annotated[Path, typer.Option(help="Folder of training shards (*.tar) of the stage's size of images.")],
+    stage: Annotated[int, typer.Option(min=1, help="Which stage, from 1, the first that enlarges.")] = 1,
+    count: Annotated[int, typer.Option(min=1, help="How many images, the first of the shards.")] = 50,
+) -> None:
+    """Print how well a stage enlarges true images that were shrunk: PSNR beside bicubic, grain and edge width."""
+    with report_errors():
+        from reimagen_evaluation.super_resolution import super_resolution as measure
+
+        try:
+            true = None
+            typer.echo(
+                f"| {count:,} images | PSNR, dB | over bicubic | worst | grain | of true | edge width, px | of true |"
+                "\n|---|---|---|---|---|---|---|---|"
+            )
+            for row in measure(weights, stage, images, count):
+                true = true or row
+                psnr = f"{row.psnr:.2f} | {row.gain:+.2f} | {row.worst_gain:+.2f}" if row is not true else "| |"
+                grain, width = _beside(row.grain, true.grain), _beside(row.edge_width, true.edge_width)
+                typer.echo(f"| {row.name} | {psnr} | {grain} | {width} |")
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+
+def reference_use(
+    weights: Annotated[Path, typer.Argument(help="Folder of a cascade.")],
+    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of images.")],
+    stage: Annotated[int, typer.Option(min=0, help="Which stage, from 0.")] = 0,
+    count: Annotated[int, typer.Option(min=16, help="How many samples.")] = 128,
+    neighbors: Annotated[int, typer.Option(min=1, max=16, help="Of each sample, the first of them.")] = 2,
+) -> None:
+    """Print a stage's loss with the right neighbors, with another image's, and with none, by time."""
+    with report_errors():
+        from reimagen_evaluation.reference_use import reference_use as measure
+
+        typer.echo("| time | right | shuffled | none | right / shuffled |\n|---|---|---|---|---|")
+        try:
+            for row in measure(weights, stage, data, count, neighbors):
+                figures = f"{row.right:.4f} | {row.shuffled:.4f} | {row.none:.4f} | {row.right / row.shuffled:.3f}"
+                typer.echo(f"| {row.time:g} | {figures} |")
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+
+def _beside(value: float, true: float) -> str:
+    """Return two cells: a figure, and how many times the true images' it is, where they have one."""
+    return f"{value:.2f} | {f'{value / true:.2f}' if true > 0 else ''}"

@@ -1,0 +1,1 @@
+"""A page on which a person rates images without knowing what drew them."""

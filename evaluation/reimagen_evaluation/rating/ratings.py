@@ -1,0 +1,40 @@
+"""Ratings: what a person said of an image, a line each in OUT/ratings.csv."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reimagen_evaluation import records
+
+RATINGS: Final = "ratings.csv"
+
+
+class Rating(BaseModel):
+    """One person's rating of one image, as the paper asked it (section 4.2)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rater: str = Field(pattern=r"^[^\r\n]{1,80}$", description="Who rates.")
+    place: int = Field(ge=0, description="Which image, in this rater's order.")
+    entity: Literal[0, 1] = Field(description="1 if the entity looks as in the reference.")
+    text: Literal[0, 1] = Field(description="1 if the image shows what the text says.")
+    photorealism: Literal[0, 1] = Field(description="1 if it is moderately realistic, without noticeable artifacts.")
+    failure: str = Field("", pattern=r"^[^\r\n]{0,80}$", description="The kind of failure, if the rater names one.")
+
+
+def scores(out: Path, setting: str) -> dict[tuple[str, str], dict[str, str]]:
+    """By item and sample, the mean of all raters under a setting, and the kind of failure named most."""
+    found: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in records.read(out / RATINGS):
+        if row["setting"] == setting:
+            found.setdefault((row["key"], row["sample"]), []).append(row)
+    made = {}
+    for place, rows in found.items():
+        columns = {name: [int(row[name]) for row in rows] for name in ("entity", "text", "photorealism")}
+        columns["faithful"] = [e * t for e, t in zip(columns["entity"], columns["text"], strict=True)]
+        made[place] = {f"rated {name}": f"{sum(values) / len(values):.6g}" for name, values in columns.items()}
+        kinds = Counter(row["failure"] for row in rows if row["failure"])
+        made[place]["rated failure"] = kinds.most_common(1)[0][0] if kinds else ""
+    return made

@@ -1,0 +1,1 @@
+"""From scores to a page: tables with intervals, plots, sheets of images."""

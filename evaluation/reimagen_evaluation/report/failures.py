@@ -1,0 +1,109 @@
+"""The images that are not faithful, by the kinds of failure that the paper tells of (appendix I).
+
+The paper's authors told kinds by eye. Here each has a rule, on what is there for every image: the judge's scores, and
+the image that the same seed gives without neighbors. Where a person has rated an image, the kind that the person
+named counts instead.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from reimagen_evaluation.benches.item import Item
+from reimagen_evaluation.report import sheets
+from reimagen_evaluation.report.scores import Scores
+from reimagen_evaluation.report.sheets import Strip
+
+PRIOR: Final = "a word read by a strong prior"
+WRONG_PART: Final = "the wrong part of a reference"
+BLENDED: Final = "two entities blended"
+ONE_MISSING: Final = "one of two entities missing"
+SCENE_LOST: Final = "the reference over the text"
+
+KINDS: Final[Mapping[str, str]] = {
+    PRIOR: "the entity is wrong, and the image is much as it is without references: the text's words won",
+    WRONG_PART: "the entity is wrong, but the references changed the image: something else of them was taken",
+    BLENDED: "of two entities, not each is in its half, and the whole is most like the one and then the other",
+    ONE_MISSING: "of two entities, one is there in its half and the other is not: not in the paper's list",
+    SCENE_LOST: "the entity is right, what the text says of it is not: not in the paper's list",
+}
+_ALIKE: Final = 24.0
+"""The root mean square difference, of 255, at 16 × 16, below which two images are much the same."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that is not faithful."""
+
+    item: Item
+    kind: str
+    image: Path
+    references: tuple[Path, ...]
+    without: Path | None
+    """The same seed's image without neighbors."""
+
+
+def failures(out: Path, setting: str, without: str | None, items: Sequence[Item], scores: Scores) -> Iterator[Failure]:
+    """The failures of a setting whose kind can be told: drawn without neighbors too, or rated; in the items' order.
+
+    Args:
+        out: folder of the sweep.
+        setting: folder name of the setting.
+        without: of the same setting without neighbors; None where it was not drawn.
+        items: of the benchmark.
+        scores: of everything.
+    """
+    drawn = sheets.drawn_rows(out / setting)
+    bare = sheets.drawn_rows(out / without) if without else {}
+    for item in items:
+        row = scores.by_setting.get(setting, {}).get(item.key)
+        if row is None or row.get("faithful") in (None, "", "nan") or float(row["faithful"]):
+            continue
+        place = (item.key, int(row["sample"]))
+        image = out / setting / drawn[place]["file"]
+        other = out / str(without) / bare[place]["file"] if place in bare else None
+        if other is None and not row.get("rated failure"):
+            continue
+        found = tuple(path for path, _ in sheets.references(out, [drawn[place]]))
+        yield Failure(item, row.get("rated failure") or _kind(row, image, other), image, found, other)
+
+
+def strips(found: Sequence[Failure], of_each: int) -> list[Strip]:
+    """The first failures of each kind: reference, image, image without references."""
+    made = []
+    for kind in KINDS:
+        for failure in [failure for failure in found if failure.kind == kind][:of_each]:
+            cells: list[tuple[Path, str] | None] = [(path, "reference") for path in failure.references[:2]]
+            cells += [None] * (2 - len(cells))
+            cells.append((failure.image, "drawn"))
+            if failure.without:
+                cells.append((failure.without, "without"))
+            made.append(Strip(f"{kind}: {failure.item.prompt}", cells))
+    return made
+
+
+def _kind(row: Mapping[str, str], image: Path, without: Path | None) -> str:
+    if _yes(row, "blended"):
+        return BLENDED
+    if _yes(row, "one_of_two"):
+        return ONE_MISSING
+    if _yes(row, "entity"):
+        return SCENE_LOST
+    return PRIOR if without is not None and _difference(image, without) < _ALIKE else WRONG_PART
+
+
+def _yes(row: Mapping[str, str], name: str) -> bool:
+    return row.get(name) not in (None, "", "nan") and float(row[name]) == 1.0
+
+
+def _difference(a: Path, b: Path) -> float:
+    pixels = []
+    for path in (a, b):
+        with Image.open(path) as image:
+            small = image.convert("RGB").resize((16, 16), Image.Resampling.BOX)
+        pixels.append(np.asarray(small, np.float64))
+    return float(np.sqrt(np.square(pixels[0] - pixels[1]).mean()))

@@ -1,1 +1,0 @@
-"""Networks whose features pictures and texts are compared in, read from local safetensors."""

@@ -1,1 +1,0 @@
-"""What scores the pictures that were drawn of a benchmark's items."""

@@ -1,1 +1,0 @@
-"""From scores to a page: tables with intervals, plots, sheets of pictures."""

@@ -1,0 +1,138 @@
+"""What an image was grounded on, written into its own file and read back from it."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, PngImagePlugin
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_generator.generation.request import OutputFormat, Quality
+
+KEYWORD: Final = "reimagen"
+# EXIF's UserComment begins with the eight bytes that name its character set.
+_ASCII: Final = b"ASCII\x00\x00\x00"
+# A JPEG segment holds 64 KiB; the rest is left to EXIF's own structure.
+_JPEG_BYTES: Final = 60_000
+_QUALITY: Final = 95
+_FORMATS: Final = ("PNG", "JPEG", "WEBP")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A neighbor as the image's file names it."""
+
+    id: str
+    caption: str
+    source: str
+    license: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How one image came to be: enough to draw it again, and to credit what it was drawn from."""
+
+    prompt: str
+    seed: int
+    size: int
+    cascade: str
+    neighbors: Sequence[Source] = ()
+    revision: str = ""
+    guidance: Mapping[str, Any] = field(default_factory=dict)
+    quality: Quality = "auto"
+
+    def to_json(self) -> str:
+        """Write as JSON in ASCII characters alone."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: when it is something else.
+        """
+        try:
+            values = json.loads(text)
+            values["neighbors"] = tuple(Source(**neighbor) for neighbor in values["neighbors"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no provenance of an image: {text[:80]!r}") from error
+
+
+def encode(
+    pixels: UInt8[np.ndarray, "height width 3"],
+    output_format: OutputFormat,
+    provenance: Provenance,
+    compression: int | None = None,
+) -> bytes:
+    """Write an image file that carries its provenance: a PNG text chunk, or the EXIF block of a JPEG or WebP.
+
+    Args:
+        pixels: The image.
+        output_format: Of the file.
+        provenance: What the file says of itself.
+        compression: The quality of a JPEG or WebP, 0 to 100; None for 95.
+    """
+    # To libjpeg 0 is no quality.
+    quality = _QUALITY if compression is None else max(1, compression)
+    image = Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    match output_format:
+        case "png":
+            texts = PngImagePlugin.PngInfo()
+            texts.add_itxt(KEYWORD, provenance.to_json())
+            image.save(buffer, "PNG", pnginfo=texts)
+        case "jpeg":
+            image.save(buffer, "JPEG", quality=quality, subsampling=0, exif=_exif(_shorten(provenance)))
+        case "webp":
+            image.save(buffer, "WEBP", quality=quality, exif=_exif(provenance))
+    return buffer.getvalue()
+
+
+def read(path: Path) -> Provenance:
+    """Read what an image file says of its origin.
+
+    Raises:
+        InvalidArgument: when the file is no image, or none that this service drew.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.format == "PNG":
+                text = image.info.get(KEYWORD, "")
+            else:
+                comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
+                text = comment.removeprefix(_ASCII).decode("ascii")
+        return Provenance.from_json(text)
+    except OSError as error:
+        raise InvalidArgument(f"{path} cannot be read as a PNG, JPEG or WebP image") from error
+    except (ValueError, AttributeError) as error:
+        raise InvalidArgument(f"{path} does not say what it was grounded on: it was drawn by something else") from error
+
+
+def _exif(provenance: Provenance) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = KEYWORD
+    exif[ExifTags.Base.ImageDescription] = provenance.prompt
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = _ASCII + provenance.to_json().encode("ascii")
+    return exif
+
+
+def _shorten(provenance: Provenance) -> Provenance:
+    """Cut the neighbors' texts until the whole fits a JPEG segment."""
+    for characters in (1_000, 300, 100, 30):
+        if len(provenance.to_json()) + 6 * len(provenance.prompt) <= _JPEG_BYTES:
+            break
+        provenance = replace(
+            provenance,
+            neighbors=tuple(
+                Source(*(value[:characters] for value in asdict(neighbor).values()))
+                for neighbor in provenance.neighbors
+            ),
+        )
+    return provenance

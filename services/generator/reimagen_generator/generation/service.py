@@ -1,0 +1,230 @@
+"""A request's whole way: check it, find its neighbors, draw it, write its files."""
+
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from reimagen.v1 import retrieval_pb2
+from reimagen_common import tracing
+from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_generator import metrics
+from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.diffusion.cascade import GuidanceOptions
+from reimagen_generator.diffusion.references import ReferencePair
+from reimagen_generator.engine.engine import Engine, GenerationTask
+from reimagen_generator.engine.request_handle import Finished, RequestHandle, Step
+from reimagen_generator.generation import provenance
+from reimagen_generator.generation.images import MEDIA_TYPES, decode, encode_preview
+from reimagen_generator.generation.relevance import relevant
+from reimagen_generator.generation.request import SEEDS, STEPS_FACTORS, GenerationRequest
+from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient
+
+_DEFAULT_SIZE: Final = 256
+_NONE_WANTED: Final = retrieval_pb2.NothingFound(reason="no neighbor was asked for", field="retrieval.k")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The request is sound and has its place."""
+
+    id: str
+    seed: int
+    size: int
+    queued: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So many steps of a stage are done for an image; now and then with a PNG of what it predicts."""
+
+    index: int
+    stage: int
+    size: int
+    step: int
+    steps: int
+    preview: bytes | None
+
+
+@dataclass(frozen=True)
+class Image:
+    """One finished image file."""
+
+    index: int
+    seed: int
+    image: bytes
+    media_type: str
+    size: int
+
+
+Event = Accepted | Neighbors | Progress | Image
+
+
+class Generator:
+    """What both faces of the service stand on."""
+
+    def __init__(self, engine: Engine, retriever: RetrieverClient) -> None:
+        """Take the engine that draws and the retriever that finds."""
+        self.engine = engine
+        self.retriever = retriever
+
+    @property
+    def config(self) -> CascadeConfig:
+        """The loaded cascade."""
+        return self.engine.cascade.config
+
+    def generate(self, request: GenerationRequest, call: RequestHandle) -> Iterator[Event]:
+        """Yield one `Accepted`, one `Neighbors`, then `Progress` and one `Image` for each image as it is done.
+
+        Raises:
+            InvalidArgument: naming the field that this cascade can't serve, or the reference that can't be read.
+            Overloaded: too many requests are waiting.
+            Unavailable: the service is starting or stopping, or the retriever does not answer.
+            DeadlineExceeded: the call's time is up.
+            Cancelled: the call was cancelled.
+        """
+        size = self._size(request)
+        k = self._k(request)
+        guidance = self._guidance(request, size)
+        first = secrets.randbelow(SEEDS) if request.seed is None else request.seed
+        started = time.monotonic()
+        with self.engine.admit(call) as place:
+            references = _read_references(request)
+            facts = {"call": call.id, "n": request.n, "size": size, "queued": place.ahead}
+            _logger.info("accepted", extra=facts | ({"user": _hashed(request.user)} if request.user else {}))
+            yield Accepted(id=call.id, seed=first, size=size, queued=place.ahead)
+            grounds = self._find(request, k, call)
+            yield grounds
+            task = GenerationTask(
+                prompt=request.prompt,
+                neighbors=references or [_read_neighbor(neighbor) for neighbor in grounds.neighbors],
+                seeds=[(first + index) % SEEDS for index in range(request.n)],
+                size=size,
+                guidance=guidance,
+                previews=request.previews,
+                steps_factor=STEPS_FACTORS[request.quality],
+            )
+            for event in place.draw(task):
+                match event:
+                    case Step():
+                        preview = None if event.preview is None else encode_preview(event.preview)
+                        yield Progress(event.index, event.stage, event.size, event.step, event.steps, preview)
+                    case Finished():
+                        yield from self._write(request, task, grounds, event)
+            _logger.info("drawn", extra={"call": call.id, "seconds": time.monotonic() - started})
+
+    def _size(self, request: GenerationRequest) -> int:
+        sizes = self.engine.cascade.sizes
+        if request.size is None:
+            return _DEFAULT_SIZE if _DEFAULT_SIZE in sizes else max(sizes)
+        if request.size not in sizes:
+            drawn = ", ".join(f"{size}x{size}" for size in sizes)
+            raise InvalidArgument(
+                f"must be one of {drawn} with cascade {self.config.name!r}, got {request.size}x{request.size}",
+                field="size",
+            )
+        return request.size
+
+    def _k(self, request: GenerationRequest) -> int:
+        most = self.config.maximum_k
+        if len(request.references) > most:
+            raise InvalidArgument(
+                f"must be at most {most} with cascade {self.config.name!r}, got {len(request.references)}",
+                field="references",
+            )
+        k = request.retrieval.k
+        if k is None:
+            return self.config.default_k
+        if k > most:
+            raise InvalidArgument(
+                f"must be 0 to {most} with cascade {self.config.name!r}, got {k}", field="retrieval.k"
+            )
+        return k
+
+    def _guidance(self, request: GenerationRequest, size: int) -> GuidanceOptions:
+        options = GuidanceOptions(**request.guidance.model_dump())
+        try:
+            self.engine.cascade.check_guidance(options, size)
+        except ValueError as error:
+            field, _, message = str(error).partition(": ")
+            raise InvalidArgument(message, field=field) from error
+        return options
+
+    def _find(self, request: GenerationRequest, k: int, call: RequestHandle) -> Neighbors:
+        if request.references:
+            return Neighbors([Neighbor(reference.image, reference.caption) for reference in request.references])
+        if k == 0:
+            return Neighbors(nothing_found=_NONE_WANTED)
+        found = self.retriever.search(
+            request.prompt,
+            k=k,
+            method=request.retrieval.method,
+            per_entity=request.retrieval.per_entity,
+            minimum_score=request.retrieval.minimum_score,
+            relevance=request.retrieval.relevance,
+            explain=request.retrieval.explain,
+            filters=Filters(
+                licenses=request.retrieval.licenses,
+                sources=request.retrieval.sources,
+                minimum_side=request.retrieval.minimum_side,
+                safe_only=request.retrieval.safe_only,
+                exclude_ids=request.retrieval.exclude_ids,
+            ),
+            remaining=call.remaining(),
+        )
+        if not self.config.relevant_only:
+            return found
+        return replace(found, neighbors=tuple(relevant(request.prompt, found.neighbors)))
+
+    def _write(
+        self, request: GenerationRequest, task: GenerationTask, grounds: Neighbors, finished: Finished
+    ) -> Iterator[Image]:
+        for index, pixels in enumerate(finished.images, start=finished.index):
+            seed = task.seeds[index]
+            origin = provenance.Provenance(
+                prompt=request.prompt,
+                seed=seed,
+                size=task.size,
+                cascade=self.config.name,
+                neighbors=tuple(
+                    provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license)
+                    for neighbor in grounds.neighbors
+                ),
+                revision=grounds.revision,
+                guidance=request.guidance.model_dump(mode="json", exclude_none=True),
+                quality=request.quality,
+            )
+            with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
+                image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
+            yield Image(
+                index=index,
+                seed=seed,
+                image=image,
+                media_type=MEDIA_TYPES[request.output_format],
+                size=task.size,
+            )
+
+
+def _hashed(user: str) -> str:
+    """The beginning of the SHA-256 of a user's id: it tells users apart and does not say who they are."""
+    return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _read_references(request: GenerationRequest) -> list[ReferencePair]:
+    return [
+        ReferencePair(decode(reference.image, field=f"references.{index}.image"), reference.caption)
+        for index, reference in enumerate(request.references)
+    ]
+
+
+def _read_neighbor(neighbor: Neighbor) -> ReferencePair:
+    try:
+        return ReferencePair(decode(neighbor.image, field=neighbor.id), neighbor.caption)
+    except InvalidArgument as error:
+        # The caller's request is not at fault.
+        raise ReimagenError(f"the knowledge base's pair {error.message}") from error

@@ -1,0 +1,94 @@
+"""Putting parameters and rows on a mesh. Without one, everything stays where it is."""
+
+import math
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from reimagen_generator.parallel.mesh import DATA, FSDP
+from reimagen_generator.parallel.rules import partition, spec
+
+Tree = TypeVar("Tree")
+
+
+def parameter_shardings(tree: Tree, mesh: Mesh, *, without: str | None = None) -> Tree:
+    """A sharding for each leaf of a network's state, or of any tree that ends in such states, by its name.
+
+    Args:
+        tree: the state.
+        mesh: where it is to lie.
+        without: an axis that shares out nothing.
+    """
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name = ".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", "")))) for key in path)
+        axes = partition(name.removesuffix(".value"), leaf.shape, mesh.shape) if leaf.ndim else spec()
+        return NamedSharding(mesh, spec(*(None if axis == without else axis for axis in axes)))
+
+    shardings: Tree = jax.tree_util.tree_map_with_path(sharding, tree)
+    return shardings
+
+
+def place_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
+    """The tree with each parameter where its name says; shapes without numbers are told where they would be."""
+    return tree if mesh is None else _put(tree, parameter_shardings(tree, mesh))
+
+
+def constrain_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
+    """The same in compiled code, of what it puts out."""
+    return tree if mesh is None else _constrain(tree, parameter_shardings(tree, mesh))
+
+
+def unshard(tree: Tree, mesh: Mesh | None) -> Tree:
+    """In compiled code, parameters as they are used: what `fsdp` has shared out is brought together.
+
+    Were that left to the compiler, it would share out maps as the parameters are, which rows already are by `fsdp`, and
+    give devices rows that belong to others.
+    """
+    return tree if mesh is None else _constrain(tree, parameter_shardings(tree, mesh, without=FSDP))
+
+
+def row_shardings(tree: Tree, mesh: Mesh) -> Tree:
+    """A sharding for each array of a tree, by its first dimension.
+
+    The rows are shared out over as many of the devices of `data` and `fsdp` as divide them.
+    """
+
+    def sharding(leaf: Any) -> NamedSharding:
+        for axes in ((DATA, FSDP), (DATA,), (FSDP,)):
+            if leaf.ndim and leaf.shape[0] % math.prod(mesh.shape[axis] for axis in axes) == 0:
+                return NamedSharding(mesh, spec(axes))
+        return NamedSharding(mesh, spec())
+
+    shardings: Tree = jax.tree.map(sharding, tree)
+    return shardings
+
+
+def place_rows(tree: Tree, mesh: Mesh | None) -> Tree:
+    """The tree with its rows shared out. On several hosts, each one gives the same whole rows."""
+    return tree if mesh is None else _put(tree, row_shardings(tree, mesh))
+
+
+def constrain_rows(tree: Tree, mesh: Mesh | None) -> Tree:
+    """The same in compiled code."""
+    return tree if mesh is None else _constrain(tree, row_shardings(tree, mesh))
+
+
+def _put(tree: Tree, shardings: Tree) -> Tree:
+    def put(leaf: Any, sharding: NamedSharding) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf.update(sharding=sharding)  # type: ignore[no-untyped-call]
+        if sharding.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        whole = np.asarray(leaf)  # each host has all of it, and gives its devices their share
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    placed: Tree = jax.tree.map(put, tree, shardings)
+    return placed
+
+
+def _constrain(tree: Tree, shardings: Tree) -> Tree:
+    constrained: Tree = jax.lax.with_sharding_constraint(tree, shardings)  # type: ignore[no-untyped-call]
+    return constrained

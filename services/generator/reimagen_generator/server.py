@@ -1,0 +1,116 @@
+"""One process that serves both faces from one engine."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from reimagen.v1 import generation_pb2_grpc
+from reimagen_common.addresses import hosts_of
+from reimagen_common.errors import InvalidArgument
+from reimagen_common.grpc_server import GrpcServer
+from reimagen_common.http_server import HttpServer, listen
+from reimagen_common.logs import configure_logging
+from reimagen_common.processes import run_until_signal
+from reimagen_common.tracing import start_tracing, stop_tracing
+from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, GenerationServicer
+from reimagen_generator.api.http.app import create_app
+from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.engine.engine import Engine
+from reimagen_generator.generation.retriever_client import RetrieverClient
+from reimagen_generator.generation.service import Generator
+from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
+from reimagen_generator.settings import Settings
+
+# Beside those that wait for the engine: to validate, to refuse, to describe.
+_SPARE_THREADS: Final = 4
+# For the last bytes of answers whose drawing has ended.
+_CLOSING_SECONDS: Final = 5
+
+_logger = logging.getLogger(__name__)
+
+
+class GeneratorServer:
+    """Both faces over one cascade. Port 0 in the settings takes a free port; see `grpc_port` and `http_port`."""
+
+    def __init__(self, cascade: Cascade, settings: Settings) -> None:
+        """Listen on both addresses.
+
+        Raises:
+            InvalidArgument: an address can't be listened on.
+        """
+        self._stop_seconds = settings.stop_seconds
+        self._retriever = RetrieverClient(settings.retriever)
+        self.engine = Engine(cascade, capacity=settings.queue_capacity, batch_size=settings.batch_size)
+        generator = Generator(self.engine, self._retriever)
+        with _listening("http", settings.http):
+            listening = listen(settings.http)
+        with _listening("grpc", settings.grpc):
+            self._grpc = GrpcServer(
+                address=settings.grpc, workers=self.engine.places + _SPARE_THREADS, max_message_bytes=MESSAGE_BYTES
+            )
+        servicer = GenerationServicer(generator, deadline=settings.deadline_seconds)
+        self._grpc.add(
+            lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server), SERVICE_NAME
+        )
+        self.grpc_port = self._grpc.port
+        self.http_port: int = listening.getsockname()[1]
+        app = create_app(
+            generator,
+            deadline=settings.deadline_seconds,
+            body_seconds=settings.body_seconds,
+            base_url=settings.base_url,
+        )
+        allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
+        self._http = HttpServer(app, listening, allowed_hosts=allowed)
+
+    def start(self) -> None:
+        """Answer at once that the service is starting; return when the cascade is compiled and requests are welcome."""
+        self._grpc.start()
+        self._http.start()
+        ports = {"http_port": self.http_port, "grpc_port": self.grpc_port}
+        _logger.info("listening", extra=ports)
+        self.engine.start()
+        self._grpc.set_serving(True)
+        _logger.info("ready", extra={"cascade": self.engine.cascade.config.name, **ports})
+
+    def stop(self) -> None:
+        """Refuse new requests, give those under way their time to end, then close."""
+        self._grpc.set_serving(False)
+        self.engine.stop(self._stop_seconds)
+        self._grpc.stop(_CLOSING_SECONDS)
+        self._http.stop()
+        self._retriever.close()
+
+
+@contextmanager
+def _listening(setting: str, address: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, OverflowError) as error:
+        raise InvalidArgument(f"cannot listen on {address}; is it taken?", field=setting) from error
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was begun.
+
+    Raises:
+        InvalidArgument: an address can't be listened on, or the weights can't be loaded.
+    """
+    configure_logging("generator", settings.log_level)
+    start_tracing("reimagen-generator")
+    keep_compiled(settings.compile_cache)
+    leave_out_missing_tpus()
+    try:
+        cascade = Cascade.load(settings.weights, settings.text_encoder)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
+    service = GeneratorServer(cascade, settings)
+    try:
+        service.start()
+    except BaseException:
+        # The servers' threads would keep a process alive that never becomes ready.
+        service.stop()
+        raise
+    run_until_signal(service.stop)
+    stop_tracing()

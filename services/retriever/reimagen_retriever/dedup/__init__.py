@@ -1,0 +1,1 @@
+"""Finding nearly equal images, within a base and across bases."""

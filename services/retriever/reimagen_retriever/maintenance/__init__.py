@@ -1,0 +1,1 @@
+"""Verify, compact, snapshot and unite knowledge bases."""

@@ -1,0 +1,187 @@
+"""Snapshots: copies of a base that cost no more than the files that may still grow.
+
+A snapshot is a knowledge base like any other: it can be searched and served where it lies.
+"""
+
+import os
+import secrets
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_retriever.base import KnowledgeBase
+from reimagen_retriever.dedup.cross_base import duplicates_across
+from reimagen_retriever.dedup.fingerprint_index import ADDED
+from reimagen_retriever.ingest.build import refuse_foreign_folder
+from reimagen_retriever.knowledge_base.fingerprint import FOLDER
+from reimagen_retriever.knowledge_base.folder_lock import LOCK_WAIT_SECONDS, Holder, locked
+from reimagen_retriever.knowledge_base.leftovers import remove_leftovers
+from reimagen_retriever.knowledge_base.manifest import (
+    Manifest,
+    Union,
+    read_any,
+    read_manifest,
+    write_manifest,
+)
+from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
+from reimagen_retriever.knowledge_base.union import united
+from reimagen_retriever.maintenance.union import union_of
+
+_TRIES = 20
+
+
+def snapshot(knowledge_base: Path, destination: Path) -> Manifest:
+    """Keeps a base as it is now, while it is searched and written to; of a union, its parts, one after the other.
+
+    Returns:
+        What was kept.
+
+    Raises:
+        InvalidArgument: the destination is not a new or empty folder; the base is what is kept here of one in a store;
+            the parts of a union have come to share an id.
+        NotFound: there is no complete knowledge base in the folder.
+        Unavailable: the destination cannot be written to.
+        ReimagenError: the base is damaged.
+    """
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise InvalidArgument(f"{destination} is not a new or empty folder", field="DEST")
+    with _made_or_removed(destination), writing_to(destination):
+        return _kept(knowledge_base, destination)
+
+
+def _kept(knowledge_base: Path, destination: Path) -> Manifest:
+    union = read_any(knowledge_base)
+    if isinstance(union, Manifest):
+        return _copied(knowledge_base, destination, "snapshot")
+    names = [f"parts/{number:05d}" for number in range(len(union.parts))]
+    for part, name in zip(union.parts, names, strict=True):
+        _copied(knowledge_base / part.folder, destination / name, "snapshot")
+    kept = [destination / name for name in names]
+    base = KnowledgeBase.open_together(destination, kept)
+    base.close()
+    duplicates = union.duplicates
+    if duplicates is not None and [part.revision for part in union.parts] != [part.revision for part in base.parts]:
+        duplicates = duplicates_across(kept)
+    write_manifest(destination, union_of(names, base.parts, duplicates))
+    return united(base.parts, duplicates or {})
+
+
+def restore(snapshot: Path, knowledge_base: Path) -> Manifest:
+    """Puts a snapshot in the place of a base, in one step; a service that serves it goes over to it by itself.
+
+    Returns:
+        What the base is now.
+
+    Raises:
+        InvalidArgument: the folder holds other things than a base; the snapshot is of a union.
+        NotFound: the snapshot is no complete knowledge base.
+        Unavailable: another process writes to the base, or it cannot be written to.
+        ReimagenError: the snapshot is damaged.
+    """
+    refuse_foreign_folder(knowledge_base)
+    if isinstance(read_any(snapshot), Union):
+        raise InvalidArgument(
+            f"{snapshot} is a snapshot of a union: serve it where it lies, or restore its parts one by one",
+            field="SNAPSHOT",
+        )
+    with _made_or_removed(knowledge_base), writing_to(knowledge_base):
+        return _copied(snapshot, knowledge_base, "restore")
+
+
+@contextmanager
+def _made_or_removed(folder: Path) -> Iterator[None]:
+    """If what follows fails, a folder that was not there is removed, and what came into an empty one."""
+    existed = folder.exists()
+    empty = not existed or not any(folder.iterdir())
+    try:
+        yield
+    except BaseException:
+        if empty and folder.exists():
+            for path in folder.iterdir():
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        if not existed:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _copied(source: Path, destination: Path, work: str) -> Manifest:
+    read_manifest(source)
+    KnowledgeBase.open(source).close()  # Nothing is made where there is nothing to copy.
+    destination.mkdir(parents=True, exist_ok=True)
+    with locked(destination, Holder(work=work), LOCK_WAIT_SECONDS):
+        remove_leftovers(destination)
+        for _ in range(_TRIES):
+            folder = destination / f"data-{secrets.token_hex(8)}"
+            base = KnowledgeBase.open(source)
+            try:
+                _link(base, source, folder)
+                write_manifest(destination, base.built.model_copy(update={"folder": folder.name}))
+            except FileNotFoundError:
+                # A live write or a new build has replaced files of the index meanwhile.
+                shutil.rmtree(folder)
+                continue
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            finally:
+                base.close()
+            remove_leftovers(destination)
+            return base.manifest.model_copy(update={"folder": folder.name})
+    raise ReimagenError(f"{source} changes faster than it can be copied")
+
+
+def _link(base: KnowledgeBase, source: Path, folder: Path) -> None:
+    for name in ("lucene", "shards"):
+        (folder / name).mkdir(parents=True)
+    for name in base.index.files():
+        _link_file(source / base.built.lucene_folder / name, folder / "lucene" / name)
+    for shard in base.manifest.shards:
+        file = source / base.built.shards_folder / shard.name
+        if shard.live and shard is base.manifest.shards[-1]:
+            _copy_growing(file, folder / "shards" / shard.name, shard.size, bytes(2 * tarfile.BLOCKSIZE))
+        else:
+            _link_file(file, folder / "shards" / shard.name)
+    made = [folder / "lucene", folder / "shards", folder]
+    others = [base.built.vectors.folder] if base.built.vectors else []
+    if base.built.fingerprints or ADDED in base.appended:
+        others.append(FOLDER)
+    for name in others:
+        (folder / name).mkdir()
+        for file in (source / base.built.folder / name).iterdir():
+            appended = base.appended.get(f"{name}/{file.name}")
+            if appended is None:
+                _link_file(file, folder / name / file.name)
+            else:
+                _copy_growing(file, folder / name / file.name, appended)
+        made.append(folder / name)
+    for each in made:
+        sync_folder(each)
+
+
+def _link_file(file: Path, link: Path) -> None:
+    try:
+        link.hardlink_to(file)
+    except FileNotFoundError:
+        raise
+    except OSError:  # Another disk, or one that knows no hard links.
+        shutil.copyfile(file, link)
+        with link.open("rb") as copy:
+            os.fsync(copy.fileno())
+
+
+def _copy_growing(file: Path, copy: Path, size: int, end: bytes = b"") -> None:
+    """Copies a file that live writes may append to at this moment, up to what was committed, and ends it."""
+    with file.open("rb") as source, copy.open("xb") as target:
+        left = size
+        while left:
+            data = source.read(min(left, 1024 * 1024))
+            if not data:
+                raise ReimagenError(f"{file} is shorter than the last commit says")
+            target.write(data)
+            left -= len(data)
+        target.write(end)
+        target.flush()
+        os.fsync(target.fileno())

@@ -1,0 +1,180 @@
+"""The service's process, from its settings to its end."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from fastapi import FastAPI
+
+from reimagen.v1 import retrieval_pb2_grpc
+from reimagen_common.addresses import hosts_of
+from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_common.grpc_server import GrpcServer
+from reimagen_common.http_server import HttpServer, listen
+from reimagen_common.logs import configure_logging
+from reimagen_common.operations import Health, operations_router
+from reimagen_common.processes import run_until_signal
+from reimagen_common.tracing import start_tracing, stop_tracing
+from reimagen_retriever.api.grpc import MAXIMUM_MESSAGE_BYTES, SERVICE_NAME, RetrievalServicer
+from reimagen_retriever.api.http import create_app
+from reimagen_retriever.cache import AnswerCache
+from reimagen_retriever.index.jvm import start_jvm
+from reimagen_retriever.knowledge_base.manifest import ImageStore
+from reimagen_retriever.knowledge_base.mirror import mirror, mirror_folder
+from reimagen_retriever.knowledge_base.sources.files import is_address
+from reimagen_retriever.process_group import Siblings
+from reimagen_retriever.service import RetrievalService
+from reimagen_retriever.settings import Settings
+
+_logger = logging.getLogger(__name__)
+
+
+class RetrieverServer:
+    """Both faces over one knowledge base.
+
+    Args:
+        settings: What an operator has set; a port 0 takes a free one.
+        siblings: The processes that serve on the same ports, this one among them; None if it serves alone.
+
+    Raises:
+        InvalidArgument: the Redis URL is of no use, or an address can't be listened on.
+    """
+
+    def __init__(self, settings: Settings, siblings: Siblings | None = None) -> None:
+        self._settings = settings
+        self._siblings = siblings
+        self._state: Literal["starting", "ready", "stopping"] = "starting"
+        try:
+            cache = AnswerCache(settings.redis_url, settings.cache_seconds)
+        except ValueError as error:
+            raise InvalidArgument(str(error), field="redis_url") from error
+        self._folder = Path(settings.knowledge_base)
+        self._store: ImageStore | None = None
+        if is_address(settings.knowledge_base):
+            self._folder = mirror_folder(settings.knowledge_base, settings.local_folder)
+            self._store = ImageStore(
+                address=settings.knowledge_base,
+                cache_megabytes=settings.image_cache_megabytes,
+                seconds=settings.store_seconds,
+            )
+        self._retriever = RetrievalService(
+            self._folder, cache, settings.relevance, settings.minimum_cosine, settings.encoder
+        )
+        self._grpc: GrpcServer | None = None
+        self._https: list[HttpServer] = []
+        self.addresses: dict[str, str] = {}
+        """What is listened on, by the names of the settings."""
+
+    def start(self) -> None:
+        """Returns when searches are welcome.
+
+        Alone, it answers at once that it is starting. With siblings it joins them on their ports only when it is ready,
+        as they would be asked what this one is not ready for.
+        """
+        if self._siblings:
+            app = FastAPI()
+            app.include_router(operations_router(self.health))
+            self._start(HttpServer(app, self._siblings.listen()))
+        else:
+            self._listen()
+        if self._store:
+            mirror(self._store, self._folder)
+        start_jvm(self._settings.heap_megabytes)
+        self._retriever.open(self.addresses.get("grpc", self._settings.grpc))
+        if self._siblings:
+            self._listen()
+        assert self._grpc
+        self._grpc.set_serving(True)
+        self._state = "ready"
+        _logger.info("ready", extra={**self.addresses, "redis": self._settings.redis_url or "none"})
+
+    def health(self) -> Health:
+        """How this process is doing."""
+        if self._state != "ready":
+            return Health(status=self._state)
+        try:
+            degraded_reasons = self._retriever.degraded_reasons()
+        except Unavailable:  # It has been closed meanwhile.
+            return Health(status="stopping")
+        return Health(status="degraded" if degraded_reasons else "ready", reasons=degraded_reasons)
+
+    def stop(self, grace: float) -> None:
+        """Refuses new calls, gives those under way so many seconds to end, then closes; harmless the second time."""
+        self._state = "stopping"
+        if self._grpc:
+            self._grpc.stop(grace)
+        while self._https:
+            self._https.pop().stop()
+        self._retriever.close()
+
+    def _listen(self) -> None:
+        settings = self._settings
+        shared = self._siblings is not None
+        with listening("grpc", settings.grpc):
+            self._grpc = GrpcServer(
+                address=settings.grpc,
+                workers=settings.concurrent_calls,
+                max_message_bytes=MAXIMUM_MESSAGE_BYTES,
+                reuse_port=shared,
+            )
+        self.addresses["grpc"] = with_port(settings.grpc, self._grpc.port)
+        servicer = RetrievalServicer(self._retriever)
+        self._grpc.add(
+            lambda server: retrieval_pb2_grpc.add_RetrievalServicer_to_server(servicer, server), SERVICE_NAME
+        )
+        if settings.http:
+            with listening("http", settings.http):
+                opened = listen(settings.http, reuse_port=shared)
+            self.addresses["http"] = with_port(settings.http, opened.getsockname()[1])
+            if self._siblings:
+                operations = operations_router(self._siblings.health, self._siblings.metrics)
+            else:
+                operations = operations_router(self.health)
+            app = create_app(
+                self._retriever,
+                operations,
+                workers=settings.concurrent_calls,
+                body_seconds=settings.body_seconds,
+                base_url=settings.base_url,
+            )
+            allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
+            self._start(HttpServer(app, opened, allowed_hosts=allowed))
+        self._grpc.start()
+
+    def _start(self, server: HttpServer) -> None:
+        self._https.append(server)
+        server.start()
+
+
+def with_port(address: str, port: int) -> str:
+    """The address with the port that was taken."""
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+@contextmanager
+def listening(setting: str, address: str) -> Iterator[None]:
+    """Tells by its name which of the settings names an address that can't be listened on."""
+    try:
+        yield
+    except (OSError, RuntimeError, OverflowError) as error:
+        raise InvalidArgument(f"cannot listen on {address}; is it taken?", field=setting) from error
+
+
+def serve(settings: Settings) -> None:
+    """Serves, in one process, until SIGTERM or SIGINT; health says SERVING once the base is open and warm.
+
+    Raises:
+        InvalidArgument: an address or the Redis URL is of no use.
+        NotFound: there is no complete knowledge base in the folder.
+    """
+    configure_logging("retriever", settings.log_level)
+    start_tracing("reimagen-retriever")
+    service = RetrieverServer(settings)
+    try:
+        service.start()
+        run_until_signal(lambda: service.stop(settings.stop_seconds))
+    finally:
+        service.stop(0)
+        stop_tracing()

@@ -1,1 +1,0 @@
-"""Looking after a knowledge base: compact, verify, snapshot and restore."""

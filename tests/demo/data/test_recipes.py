@@ -1,0 +1,87 @@
+from collections import Counter
+
+import pytest
+
+from reimagen_demo.art.icons import STYLES
+from reimagen_demo.art.made_up import is_made_up
+from reimagen_demo.art.pairs import STYLE_NAMES
+from reimagen_demo.data.recipes import SAME_STYLE, UNRELATED, Recipe, make_recipe
+
+
+@pytest.fixture(scope="module")
+def recipes() -> list[Recipe]:
+    return [make_recipe(3, "train", number, plain=False, references=True) for number in range(3000)]
+
+
+def test_a_recipe_is_a_function_of_its_seed_and_number(recipes: list[Recipe]) -> None:
+    assert make_recipe(3, "train", 17, plain=False, references=True) == recipes[17]
+    assert make_recipe(4, "train", 17, plain=False, references=True) != recipes[17]
+
+
+def test_each_thing_has_one_to_three_references_the_first_ones_of_different_things(recipes: list[Recipe]) -> None:
+    for recipe in recipes:
+        of_things = [reference.thing for reference in recipe.references if reference.thing is not None]
+        counts = Counter(of_things)
+        assert set(counts) == set(range(len(recipe.styles)))
+        assert max(counts.values()) <= 3
+        assert set(of_things[: len(recipe.styles)]) == set(counts)
+        for reference in recipe.references:
+            if reference.thing is not None:
+                assert reference.entity == recipe.composition.entities[reference.thing]
+
+
+def test_all_references_of_a_thing_are_mirrored_alike_and_only_varied_ones_are(recipes: list[Recipe]) -> None:
+    for recipe in recipes:
+        for reference in recipe.references:
+            if reference.thing is not None:
+                assert reference.mirrored == recipe.flipped[reference.thing]
+            assert reference.varied or not reference.mirrored
+    assert 0.2 < sum(recipe.flipped[0] for recipe in recipes) / len(recipes) < 0.4
+
+
+def test_references_of_something_else_are_rare_and_named_by_no_prompt(recipes: list[Recipe]) -> None:
+    unrelated = [(recipe, each) for recipe in recipes for each in recipe.references if each.thing is None]
+    assert len(unrelated) / len(recipes) == pytest.approx(UNRELATED, abs=0.02)
+    assert all(each.entity not in recipe.composition.entities for recipe, each in unrelated)
+
+
+def test_most_references_have_the_style_of_their_thing(recipes: list[Recipe]) -> None:
+    same = [
+        each.style == recipe.styles[each.thing]
+        for recipe in recipes
+        for each in recipe.references
+        if each.thing is not None and not is_made_up(each.entity)
+    ]
+    assert sum(same) / len(same) == pytest.approx(SAME_STYLE, abs=0.03)
+
+
+def test_plain_recipes_have_references_as_the_knowledge_base_has_them() -> None:
+    for number in range(100):
+        recipe = make_recipe(0, "held-out", number, plain=True, references=True)
+        assert recipe.composition.is_plain
+        assert recipe.composition.entities[0].split == "held-out"
+        assert recipe.references
+        assert not any(reference.varied for reference in recipe.references)
+
+
+def test_without_references_a_sample_shows_the_same() -> None:
+    bare = make_recipe(0, "train", 5, plain=False, references=False)
+    full = make_recipe(0, "train", 5, plain=False, references=True)
+    assert (bare.prompt, bare.composition, bare.styles) == (full.prompt, full.composition, full.styles)
+    assert bare.references == ()
+
+
+def test_the_styles_are_those_of_the_art() -> None:
+    assert tuple(style.name for style in STYLES) == STYLE_NAMES
+
+
+def test_a_seventh_of_training_samples_show_made_up_things_and_no_others_do(recipes: list[Recipe]) -> None:
+    made_up = [any(map(is_made_up, recipe.composition.entities)) for recipe in recipes]
+    assert 0.11 < sum(made_up) / len(made_up) < 0.19
+    for number in range(300):
+        recipe = make_recipe(0, "held-out", number, plain=False, references=True)
+        assert all(entity.split == "held-out" for entity in recipe.composition.entities)
+    for recipe in recipes:
+        for reference in recipe.references:
+            assert reference.entity.split == "train"
+            assert reference.varied or not is_made_up(reference.entity)

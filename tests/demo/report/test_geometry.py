@@ -1,0 +1,105 @@
+"""What counts as obeyed and as a copy, on poses and true images that are known."""
+
+import hashlib
+import math
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reimagen_demo.art.entities import Entity, entities
+from reimagen_demo.art.icons import STYLES, Art, Style
+from reimagen_demo.art.images import ArtImages, PairImages
+from reimagen_demo.data.composer import Composer
+from reimagen_demo.data.compositions import Composition, Thing
+from reimagen_demo.data.layout import lay_out
+from reimagen_demo.report.geometry import OWN, CutOuts, obeyed, pose_of, same, scores_of
+from reimagen_demo.report.prompts import ATTRIBUTES, geometry_prompts, variety_prompts
+from reimagen_demo.scenes.registry import SCENES
+from reimagen_evaluation.registration import Pose
+
+
+def entity(name: str) -> Entity:
+    return next(each for each in entities() if each.name == name)
+
+
+def style(name: str) -> Style:
+    return next(each for each in STYLES if each.name == name)
+
+
+@pytest.fixture(scope="module")
+def cutouts(art: Art) -> CutOuts:
+    return CutOuts(art)
+
+
+def test_each_attribute_is_told_by_itself() -> None:
+    thing = Thing(entity("cow"), size="tiny", place="top left", mirrored=True, turned="left")
+    right = Pose(0.25, 0.3, 0.2, mirrored=True, angle=math.radians(30))
+    assert obeyed(thing, right) == dict.fromkeys(ATTRIBUTES, True)
+    wrong = {
+        "place": Pose(0.25, 0.7, 0.2, mirrored=True, angle=math.radians(30)),
+        "size": Pose(0.25, 0.3, 0.5, mirrored=True, angle=math.radians(30)),
+        "mirrored": Pose(0.25, 0.3, 0.2, angle=math.radians(30)),
+        "turned": Pose(0.25, 0.3, 0.2, mirrored=True, angle=math.radians(-30)),
+    }
+    for name, pose in wrong.items():
+        assert obeyed(thing, pose) == {each: each != name for each in ATTRIBUTES}
+
+
+@pytest.mark.parametrize(("degrees", "right"), [(180, True), (-170, True), (165, True), (140, False), (0, False)])
+def test_half_a_turn_is_one_from_either_side(degrees: float, right: bool) -> None:
+    upside_down = Thing(entity("cow"), turned="upside down")
+    assert obeyed(upside_down, Pose(0.5, 0.5, 0.5, angle=math.radians(degrees))) == {"turned": right}
+
+
+def test_each_prompt_is_contradicted_by_a_copy_and_obeyed_by_true_images(art: Art) -> None:
+    composer = Composer(ArtImages(art), 64)
+    stated = set()
+    for prompt in geometry_prompts()[:60]:
+        thing = prompt.composition.things[0]
+        stated.add(tuple(sorted(obeyed(thing, OWN))))
+        assert not all(obeyed(thing, OWN).values())
+        # A style for each entity is enough: each is rendered anew.
+        drawing = composer.drawing(thing.entity, "twemoji")
+        [placed] = lay_out(Random(prompt.item.key), prompt.composition, [drawing])
+        assert all(obeyed(thing, pose_of(placed.placement)).values()), prompt.item.prompt
+    assert len(stated) == 15
+
+
+def test_a_true_image_obeys_and_a_copy_in_place_is_told(cutouts: CutOuts, art: Art) -> None:
+    thing = Thing(entity("cow"), place="left", mirrored=True)
+    composition = Composition((thing,), SCENES[0])
+    composed = Composer(ArtImages(art), 128).compose(Random(1), composition, ["noto"], [False])
+    cutout = cutouts.of(thing.entity, "noto")
+    true = scores_of(thing, [cutout], np.asarray(composed.image))
+    assert (true["obeyed"], true["place"], true["mirrored"], true["copied in place"]) == (1, 1, 1, 0)
+    assert math.isnan(true["size"])
+    assert math.isnan(true["turned"])
+    # The knowledge base's own image is the purest copy in place.
+    with Image.open(PairImages(art).file(thing.entity, style("noto"))) as reference:
+        copied = scores_of(thing, [cutout], np.asarray(reference.convert("RGB")))
+    assert (copied["obeyed"], copied["copied in place"]) == (0, 1)
+    assert copied["match"] > 0.9
+
+
+def test_the_drawings_of_the_references_are_registered(cutouts: CutOuts, art: Art) -> None:
+    cow = entity("cow")
+    shown = hashlib.sha256(PairImages(art).file(cow, style("twemoji")).read_bytes()).hexdigest()[:16]
+    assert cutouts.among(cow, [Path(shown), Path("another")]) == [cutouts.of(cow, "twemoji")]
+    assert len(cutouts.among(cow, [])) == 4
+
+
+def test_poses_are_the_same_within_what_a_person_sees() -> None:
+    pose = Pose(0.4, 0.6, 0.5, angle=math.radians(178))
+    assert all(same(pose, Pose(0.46, 0.55, 0.56, angle=math.radians(-174))).values())
+    assert same(pose, Pose(0.5, 0.6, 0.6, mirrored=True, angle=0.0)) == dict.fromkeys(ATTRIBUTES, False)
+
+
+def test_a_prompt_of_several_seeds_has_a_key_for_each() -> None:
+    asked = variety_prompts()
+    assert len({prompt.item.key for prompt in asked}) == len(asked) == 160
+    assert len({prompt.item.prompt for prompt in asked[:8]}) == 1
+    assert len({prompt.item.prompt for prompt in asked}) == 20
+    assert all(prompt.composition.is_plain for prompt in asked)

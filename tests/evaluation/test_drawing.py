@@ -1,0 +1,79 @@
+"""Batches of different prompts against the cascade that is served, on a tiny one whose every weight is random."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_evaluation.drawing import BatchDrawer, Row, seed_of
+from reimagen_evaluation.setting import Setting, StageChange
+from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions
+from reimagen_generator.diffusion.references import ReferencePair
+
+KEA = ReferencePair(np.full((30, 20, 3), 200, np.uint8), "a kea")
+FOX = ReferencePair(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), "a fox")
+
+
+@pytest.fixture(scope="module")
+def drawer(learned: Path) -> BatchDrawer:
+    return BatchDrawer.load(learned)
+
+
+def test_each_row_is_what_the_cascade_draws_of_it(learned: Path, drawer: BatchDrawer) -> None:
+    rows = [Row("a kea in the snow", [KEA, FOX], 7), Row("a fox", [FOX], 2**32 - 1), Row("a kea", [KEA], 0)]
+    stages = {size: StageChange(interleave_ratio=0.25, text_weight=3.0) for size in (16, 32)}
+    setting = Setting(weights=learned, size=64, neighbors="references", k=2, stages=stages)
+    small, medium, large = drawer.draw(rows, setting)
+    assert (small.shape, medium.shape, large.shape) == ((3, 16, 16, 3), (3, 32, 32, 3), (3, 64, 64, 3))
+    cascade, guidance = Cascade.load(learned), GuidanceOptions(text_weight=3.0, interleave_ratio=0.25)
+    for row, image in zip(rows, large, strict=True):
+        *_, alone = cascade.draw(row.prompt, row.neighbors, seeds=[row.seed], size=64, guidance=guidance)
+        assert isinstance(alone, Drawn)
+        # Batches of another size are compiled anew, and may round differently.
+        assert np.abs(alone.images[0].astype(int) - image).max() <= 1
+    assert (large[0] != large[2]).any()
+
+
+def test_a_stage_that_is_not_grounded_draws_as_if_nothing_was_found(learned: Path, drawer: BatchDrawer) -> None:
+    row = Row("a kea", [KEA], 5)
+    grounded = Setting(weights=learned, size=32, neighbors="references", k=1)
+    blind = grounded.model_copy(update={"stages": {size: StageChange(grounded=False) for size in (16, 32)}})
+    assert (drawer.draw([row], blind)[-1] == drawer.draw([Row("a kea", [], 5)], grounded)[-1]).all()
+    assert (drawer.draw([row], grounded)[-1] != drawer.draw([row], blind)[-1]).any()
+
+
+def test_steps_are_the_settings_own(learned: Path, drawer: BatchDrawer) -> None:
+    base = Setting(weights=learned, size=16)
+    more = base.model_copy(update={"stages": {16: StageChange(steps=5)}})
+    assert [stage.steps for stage in more.change(drawer.config)] == [5]
+    row = Row("a kea", [], 1)
+    assert (drawer.draw([row], base)[0] != drawer.draw([row], more)[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 48}, "size: cascade 'tiny' has stages of 16, 32, 64, none of 48"),
+        ({"stages": {128: StageChange(steps=3)}}, "none of 128"),
+        ({"stages": {16: StageChange(sampler="unipc", text_weight=2)}}, "stages.16.*interleaved changes from step"),
+    ],
+)
+def test_what_a_cascade_cannot_be_is_refused_by_name(
+    learned: Path, drawer: BatchDrawer, changes: dict[str, object], message: str
+) -> None:
+    setting = Setting(weights=learned, size=16).model_copy(update=changes)
+    with pytest.raises(InvalidArgument, match=message):
+        setting.change(drawer.config)
+
+
+def test_rows_with_and_without_neighbors_are_not_mixed(learned: Path, drawer: BatchDrawer) -> None:
+    """Without neighbors guidance is joint, and one batch has one guidance."""
+    with pytest.raises(ValueError, match="all must have neighbors, or none"):
+        drawer.draw([Row("a", [KEA], 1), Row("b", [], 1)], Setting(weights=learned, size=16, neighbors="references"))
+
+
+def test_seeds_are_of_the_item_and_sample_alone() -> None:
+    """Written down, so that results that were measured can be drawn again."""
+    assert (seed_of("0001", 0), seed_of("0001", 1)) == (3444228570, 1346500974)
+    assert 0 <= seed_of("beagle", 3) < 2**32

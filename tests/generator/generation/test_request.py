@@ -1,0 +1,103 @@
+"""What may be asked, and what is said of the rest."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_generator.generation.request import GenerationRequest, parse_request
+
+IMAGE = b"any bytes at all"
+ENCODED = base64.b64encode(IMAGE).decode()
+
+
+def test_a_prompt_is_enough() -> None:
+    request = parse_request({"prompt": "a red panda"})
+    assert (request.n, request.size, request.seed, request.retrieval.k, request.output_format) == (
+        1,
+        None,
+        None,
+        None,
+        "png",
+    )
+
+
+@pytest.mark.parametrize(("written", "size"), [("256x256", 256), ("auto", None), (64, 64), (None, None)])
+def test_sizes(written: object, size: int | None) -> None:
+    assert parse_request({"prompt": "x", "size": written}).size == size
+
+
+@pytest.mark.parametrize("written", [IMAGE, ENCODED, f"data:image/png;base64,{ENCODED}"])
+def test_references_come_as_bytes_base64_or_data_urls(written: object) -> None:
+    request = parse_request({"prompt": "x", "references": [{"image": written, "caption": "y"}]})
+    assert request.references[0].image == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": " \n\t"}, "prompt"),
+        ({"prompt": "x" * 1_001}, "prompt"),
+        ({"prompt": "\ud800"}, "prompt"),
+        ({"prompt": 7}, "prompt"),
+        ({"n": 0}, "n"),
+        ({"n": 11}, "n"),
+        ({"n": True}, "n"),
+        ({"n": "2"}, "n"),
+        ({"size": "256"}, "size"),
+        ({"size": "256x64"}, "size"),
+        ({"size": "٢٥٦x٢٥٦"}, "size"),
+        ({"size": []}, "size"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**32}, "seed"),
+        ({"retrieval": {"k": 17}}, "retrieval.k"),
+        ({"retrieval": {"k": -1}}, "retrieval.k"),
+        ({"retrieval": {"method": "guess"}}, "retrieval.method"),
+        ({"retrieval": {"kk": 1}}, "retrieval.kk"),
+        ({"retrieval": {"per_entity": 1}}, "retrieval.per_entity"),
+        ({"retrieval": {"per_entity": True, "method": "dense"}}, "retrieval.per_entity"),
+        ({"retrieval": {"relevance": "entity", "method": "dense"}}, "retrieval.relevance"),
+        ({"retrieval": {"licenses": "MIT"}}, "retrieval.licenses"),
+        ({"retrieval": {"licenses": ["MIT"] * 65}}, "retrieval.licenses"),
+        ({"retrieval": {"sources": [1]}}, "retrieval.sources.0"),
+        ({"retrieval": {"minimum_side": -1}}, "retrieval.minimum_side"),
+        ({"retrieval": {"safe_only": "yes"}}, "retrieval.safe_only"),
+        ({"retrieval": {"exclude_ids": ["x"] * 501}}, "retrieval.exclude_ids"),
+        ({"guidance": {"strategy": "none"}}, "guidance.strategy"),
+        ({"guidance": {"text_weight": 101}}, "guidance.text_weight"),
+        ({"guidance": {"text_weight": float("nan")}}, "guidance.text_weight"),
+        ({"guidance": {"neighbor_weight": -0.1}}, "guidance.neighbor_weight"),
+        ({"guidance": {"interleave_ratio": 1.5}}, "guidance.interleave_ratio"),
+        ({"retrieval": {"minimum_score": False}}, "retrieval.minimum_score"),
+        ({"retrieval": {"minimum_score": "0.5"}}, "retrieval.minimum_score"),
+        ({"retrieval": {"minimum_score": -2}}, "retrieval.minimum_score"),
+        ({"references": [{"image": "not base64!", "caption": ""}]}, "references.0.image"),
+        ({"references": [{"image": "", "caption": ""}]}, "references.0.image"),
+        ({"references": [{"image": bytes(4 * 1024 * 1024 + 1), "caption": ""}]}, "references.0.image"),
+        ({"references": [{"image": ENCODED}]}, "references.0.caption"),
+        ({"references": [{"image": ENCODED, "caption": "x"}] * 17}, "references"),
+        ({"previews": 4}, "previews"),
+        ({"output_format": "gif"}, "output_format"),
+        ({"negative_prompt": "y"}, "negative_prompt"),
+    ],
+)
+def test_whatever_is_wrong_is_named(values: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        parse_request({"prompt": "x", **values} if values else {})
+    assert refused.value.field == field
+    assert str(refused.value).startswith(f"{field}: ")
+
+
+def test_every_field_is_described() -> None:
+    schema = GenerationRequest.model_json_schema()
+    models = [schema, *schema["$defs"].values()]
+    undescribed = [
+        f"{model['title']}.{name}"
+        for model in models
+        for name, field in model.get("properties", {}).items()
+        if "description" not in field
+    ]
+    assert undescribed == []

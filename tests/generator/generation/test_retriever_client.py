@@ -1,0 +1,179 @@
+"""The client of the retriever, against gRPC servers that misbehave."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import grpc
+import pytest
+
+from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
+from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
+from reimagen_common.grpc_server import GrpcServer
+from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
+
+
+class Faulty(retrieval_pb2_grpc.RetrievalServicer):
+    """Answers with each of the given errors in turn, then with one neighbor."""
+
+    def __init__(self, *errors: ReimagenError) -> None:
+        self.errors = list(errors)
+        self.asked = 0
+        self.last = retrieval_pb2.SearchRequest()
+
+    def BatchSearch(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "the generator does not ask for it")
+
+    def AddPairs(self, requests: Any, context: grpc.ServicerContext) -> NoReturn:
+        self.BatchSearch(requests, context)
+
+    GetPair = Describe = DeletePairs = BatchSearch
+
+    def Search(
+        self, request: retrieval_pb2.SearchRequest, context: grpc.ServicerContext
+    ) -> retrieval_pb2.SearchResponse:
+        self.asked += 1
+        self.last = request
+        if self.errors:
+            raise self.errors.pop(0)
+        pair = retrieval_pb2.Pair(id="1", caption=request.query, image=b"x" * 5_000_000, license="MIT")
+        return retrieval_pb2.SearchResponse(
+            neighbors=[retrieval_pb2.Neighbor(pair=pair, rank=1, score=2.5)] * request.k, revision="g1"
+        )
+
+
+class Stuck(Faulty):
+    """Does not answer until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def Search(self, request: Any, context: Any) -> Any:
+        self.let_go.wait(60)
+        return retrieval_pb2.SearchResponse()
+
+
+@contextmanager
+def serving(servicer: Faulty, address: str = "127.0.0.1:0") -> Iterator[str]:
+    server = GrpcServer(address=address, workers=2, max_message_bytes=64 * 1024 * 1024)
+    server.add(
+        lambda grpc_server: retrieval_pb2_grpc.add_RetrievalServicer_to_server(servicer, grpc_server),
+        "reimagen.v1.Retrieval",
+    )
+    server.start()
+    try:
+        yield f"127.0.0.1:{server.port}"
+    finally:
+        server.stop(0)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[RetrieverClient]:
+    retriever = RetrieverClient(address)
+    try:
+        yield retriever
+    finally:
+        retriever.close()
+
+
+def search(retriever: RetrieverClient, k: int = 2, remaining: float = 60) -> Neighbors:
+    return retriever.search("a red panda", k=k, method="bm25", remaining=remaining)
+
+
+def test_many_large_images_fit_an_answer() -> None:
+    with serving(Faulty()) as address, connected(address) as retriever:
+        found = search(retriever, k=12)
+    assert [(neighbor.id, neighbor.caption, neighbor.score) for neighbor in found.neighbors] == [
+        ("1", "a red panda", 2.5)
+    ] * 12
+    assert (found.revision, found.text_only) == ("g1", False)
+
+
+def test_a_hiccup_is_not_noticed() -> None:
+    faulty = Faulty(Unavailable("starting"), Unavailable("starting"), Unavailable("starting"))
+    with serving(faulty) as address, connected(address) as retriever:
+        assert search(retriever).neighbors
+    assert faulty.asked == 4
+
+
+def test_only_unavailable_is_tried_again() -> None:
+    faulty = Faulty(InvalidArgument("too long", field="query"))
+    with serving(faulty) as address, connected(address) as retriever, pytest.raises(InvalidArgument) as refused:
+        search(retriever)
+    assert refused.value.message == "prompt: too long"
+    assert faulty.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("method", "retrieval.method"), ("licenses", "retrieval.licenses"), ("k", "retrieval.k")],
+)
+def test_what_the_retriever_refuses_has_the_name_that_the_caller_gave_it(theirs: str, ours: str) -> None:
+    faulty = Faulty(InvalidArgument("is of no use", field=theirs))
+    with serving(faulty) as address, connected(address) as retriever, pytest.raises(InvalidArgument) as refused:
+        search(retriever)
+    assert (refused.value.field, refused.value.message) == (ours, f"{ours}: is of no use")
+
+
+def test_methods_and_filters_arrive() -> None:
+    faulty = Faulty()
+    filters = Filters(("MIT", ""), ("https://a.example/",), 64, True, ("1", "2"))
+    with serving(faulty) as address, connected(address) as retriever:
+        retriever.search(
+            "a kea",
+            k=1,
+            method="hybrid",
+            minimum_score=0.01,
+            relevance="phrase",
+            explain=True,
+            filters=filters,
+            remaining=60,
+        )
+    assert faulty.last == retrieval_pb2.SearchRequest(
+        query="a kea",
+        k=1,
+        method=retrieval_pb2.METHOD_HYBRID,
+        minimum_score=faulty.last.minimum_score,
+        relevance=retrieval_pb2.RELEVANCE_PHRASE,
+        explain=True,
+        filters=retrieval_pb2.Filters(
+            licenses=["MIT", ""],
+            sources=["https://a.example/"],
+            minimum_side=64,
+            safe_only=True,
+            exclude_ids=["1", "2"],
+        ),
+    )
+    assert faulty.last.minimum_score == pytest.approx(0.01)
+
+
+def test_a_retriever_that_hangs_costs_a_share_of_the_time() -> None:
+    stuck = Stuck()
+    started = time.monotonic()
+    with serving(stuck) as address, connected(address) as retriever:
+        with pytest.raises(Unavailable, match="reimagen-retriever serve"):
+            search(retriever, remaining=2)
+        assert time.monotonic() - started < 2
+        stuck.let_go.set()
+
+
+def test_a_retriever_that_comes_back_is_found_again() -> None:
+    with serving(Faulty()) as address:
+        pass
+    with connected(address) as retriever:
+        with pytest.raises(Unavailable):
+            search(retriever)
+        with serving(Faulty(), address):
+            assert search_again_until_found(retriever).neighbors
+
+
+def search_again_until_found(retriever: RetrieverClient) -> Neighbors:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return search(retriever)
+        except Unavailable:
+            assert time.monotonic() < deadline

@@ -1,0 +1,46 @@
+"""What is refused because of the cascade that is loaded, before anything is drawn."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_generator.config.cascade import Guidance, SamplerKind, Strategy
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.engine.engine import Engine
+from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.generation.request import parse_request
+from reimagen_generator.generation.retriever_client import RetrieverClient
+from reimagen_generator.generation.service import Generator
+
+
+@pytest.fixture(scope="module")
+def generator() -> Iterator[Generator]:
+    """Its one stage is sampled by a multi-step solver, and it takes four neighbors at most."""
+    stage = TINY.stages[0].model_copy(
+        update={"sampler": SamplerKind.UNIPC, "guidance": Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0)}
+    )
+    config = TINY.model_copy(update={"stages": (stage,), "maximum_k": 4})
+    with contextlib.closing(RetrieverClient("127.0.0.1:1")) as retriever:
+        yield Generator(Engine(Cascade.random(config, seed=0), capacity=1), retriever)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"size": 64}, "size"),
+        ({"retrieval": {"k": 5}}, "retrieval.k"),
+        ({"references": [{"image": b"x", "caption": "x"}] * 5}, "references"),
+        ({"guidance": {"strategy": "interleaved"}}, "guidance.strategy"),
+    ],
+)
+def test_what_the_cascade_cannot_do_is_refused_by_name(
+    generator: Generator, fields: dict[str, object], field: str
+) -> None:
+    request = parse_request({"prompt": "a kea", **fields})
+    with pytest.raises(InvalidArgument) as refused:
+        next(generator.generate(request, RequestHandle(timeout=20)))
+    assert refused.value.field == field
+    assert str(refused.value).startswith(f"{field}: ")

@@ -1,0 +1,186 @@
+"""Several processes of one retriever on the same ports: what an operator sees of them, and that one may die."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from reimagen.v1 import retrieval_pb2 as pb
+from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+
+PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
+SECONDS = 240
+ADDRESSES = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
+
+
+@dataclass
+class Served:
+    """A running service of two processes."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    address: str
+    http: str
+
+    def processes(self) -> list[int]:
+        """Those that serve, by the port that they listen on."""
+        port = int(self.http.rpartition(":")[2])
+        return sorted(pid for pid in _children(self.process.pid) if port in _listened_on(pid))
+
+    def health(self) -> dict[str, object]:
+        answer: dict[str, object] = httpx.get(f"http://{self.http}/healthz").json()
+        return answer
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _listened_on(pid: int) -> set[int]:
+    with contextlib.suppress(OSError):
+        links = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in links}
+    return set()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("workers") / "source"
+    source.mkdir()
+    Image.new("RGB", (8, 8), "teal").save(source / "kea.png")
+    (source / "kea.txt").write_text("a kea")
+    subprocess.run([PROGRAM, "build", source, source.parent / "kb"], check=True, capture_output=True)
+    return source.parent / "kb"
+
+
+@pytest.fixture(scope="module")
+def served(base: Path) -> Iterator[Served]:
+    log = base.parent / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"], stderr=stderr)
+    try:
+        pattern = re.compile(r"service=retriever .*msg=ready grpc=(\S+) http=(\S+)")
+        eventually(lambda: pattern.search(log.read_text()) is not None or process.poll() is not None)
+        ready = pattern.search(log.read_text())
+        assert ready, log.read_text()
+        yield Served(process, log, ready[1], ready[2])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def search(served: Served) -> str:
+    """The text that a client finds who connects anew, and so comes to any of the processes."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(served.address, options=options) as channel:
+        answer = RetrievalStub(channel).Search(pb.SearchRequest(query="kea"), timeout=SECONDS)
+        return answer.neighbors[0].pair.caption
+
+
+def calls_by_process(served: Served) -> dict[str, float]:
+    text = httpx.get(f"http://{served.http}/metrics").text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    calls = [sample for sample in samples if sample.name == "reimagen_grpc_call_seconds_count"]
+    assert {sample.labels["process"] for sample in samples} == {"0", "1"}
+    return {sample.labels["process"]: sample.value for sample in calls}
+
+
+def test_both_answer_and_either_tells_of_both(served: Served) -> None:
+    assert len(served.processes()) == 2
+    for _ in range(40):
+        assert search(served) == "a kea"
+    for _ in range(5):
+        assert served.health() == {"status": "ready", "reasons": []}
+        calls = calls_by_process(served)
+        assert set(calls) == {"0", "1"}
+        assert sum(calls.values()) == 40
+    found = httpx.get(f"http://{served.http}/v1/search", params={"query": "kea"}).json()
+    assert found["neighbors"][0]["caption"] == "a kea"
+
+
+def test_the_ports_are_taken_for_others(served: Served, base: Path) -> None:
+    address, http = ("--grpc", served.address), ("--http", served.http)
+    for processes, (option, taken) in (("1", address), ("2", address), ("2", http)):
+        command = [str(PROGRAM), "serve", str(base), *ADDRESSES, option, taken, "--processes", processes]
+        refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)
+        assert refused.returncode == 2
+        assert f"error: {option[2:]}: cannot listen on {taken}" in refused.stderr
+
+
+def test_one_that_is_killed_is_missed_by_nobody_and_started_anew(served: Served) -> None:
+    first, second = served.processes()
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: served.processes() == [second] or len(served.processes()) == 2)
+    while len(served.processes()) < 2:
+        assert search(served) == "a kea"
+    assert served.process.poll() is None
+    assert "a process has died and is started anew" in served.log.read_text()
+    eventually(lambda: served.health()["status"] == "ready")
+    assert second in served.processes()
+    assert first not in served.processes()
+    for _ in range(20):
+        assert search(served) == "a kea"
+
+
+def test_it_is_degraded_while_one_does_not_answer(served: Served) -> None:
+    asleep = served.processes()[0]
+    os.kill(asleep, signal.SIGSTOP)
+    told = []
+
+    def hear() -> bool:
+        # What comes to the one that sleeps is not answered; the other tells.
+        with contextlib.suppress(httpx.TimeoutException):
+            told.append(httpx.get(f"http://{served.http}/readyz", timeout=10).json())
+        return bool(told)
+
+    try:
+        eventually(hear)
+    finally:
+        os.kill(asleep, signal.SIGCONT)
+    assert told[0] == {"status": "degraded", "reasons": ["of 2 processes: 1 silent"]}
+    eventually(lambda: served.health()["status"] == "ready")
+
+
+def test_a_signal_stops_all(served: Served) -> None:
+    pids = served.processes()
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(SECONDS) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_they_end_with_a_parent_that_is_killed(base: Path, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"], stderr=log)
+    eventually(lambda: (tmp_path / "log").read_text().count("msg=ready") == 3 or process.poll() is not None)
+    children = _children(process.pid)
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+
+
+def test_what_they_cannot_start_with_is_said_in_a_sentence(tmp_path: Path) -> None:
+    command = [str(PROGRAM), "serve", str(tmp_path), *ADDRESSES, "--processes", "2"]
+    refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith(f"error: {tmp_path} is not a complete knowledge base")

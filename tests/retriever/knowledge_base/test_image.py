@@ -1,0 +1,133 @@
+import io
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from reimagen_common.images import MAXIMUM_IMAGE_BYTES, read_image
+from reimagen_retriever.knowledge_base.fingerprint import fingerprint
+from reimagen_retriever.knowledge_base.image import ImageFacts, image_to_store
+from reimagen_retriever.knowledge_base.pair import RejectedError
+
+
+def facts_of(data: bytes) -> ImageFacts:
+    """What a file is that is stored as it came."""
+    stored, facts = image_to_store(data)
+    assert stored == data
+    return facts
+
+
+@pytest.mark.parametrize(("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")])
+def test_what_a_image_is(image: Callable[..., bytes], kind: str, media_type: str) -> None:
+    assert facts_of(image(size=(8, 6), kind=kind)) == ImageFacts(media_type, 8, 6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"])
+def test_other_types_are_stored_as_png(kind: str) -> None:
+    data = noisy(kind)
+    stored, facts = image_to_store(data)
+    assert facts == ImageFacts("image/png", 64, 64)
+    assert read_image(stored).format == "PNG"
+    assert read_image(stored).rgb.tobytes() == read_image(data).rgb.tobytes()
+    assert facts.fingerprint == fingerprint(stored).tobytes()
+
+
+def test_what_would_be_too_large_as_png_is_stored_as_jpeg() -> None:
+    file = io.BytesIO()
+    size = (1_600, 1_000)
+    Image.merge("RGB", [Image.effect_noise(size, 80) for _ in range(3)]).save(file, "AVIF", quality=60, speed=10)
+    stored, facts = image_to_store(file.getvalue())
+    assert facts == ImageFacts("image/jpeg", *size)
+    assert len(stored) <= MAXIMUM_IMAGE_BYTES
+    assert read_image(stored).format == "JPEG"
+
+
+def test_types_that_are_not_read_are_named() -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    with pytest.raises(RejectedError, match="unsupported image type: HEIC; convert it"):
+        image_to_store(heic)
+
+
+def noisy(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 80).convert("RGB").save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.9])
+def test_a_image_that_is_cut_off_is_broken(kind: str, kept: float) -> None:
+    data = noisy(kind)
+    with pytest.raises(RejectedError, match="broken image"):
+        facts_of(data[: int(len(data) * kept)])
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=2_000))
+def test_bytes_that_are_no_image_are_refused_and_nothing_else_happens(data: bytes) -> None:
+    with pytest.raises(RejectedError):
+        facts_of(data)
+
+
+@settings(deadline=None)
+@given(st.integers(min_value=0), st.binary(min_size=1, max_size=8))
+def test_a_damaged_png_is_taken_as_it_is_or_refused(place: int, damage: bytes) -> None:
+    data = bytearray(noisy("PNG"))
+    place %= len(data)
+    data[place : place + len(damage)] = damage
+    try:
+        facts = facts_of(bytes(data))
+    except RejectedError:
+        return
+    assert facts.media_type == "image/png"
+
+
+def bomb(side: int) -> bytes:
+    """A PNG that says it has so many pixels a side, without their data."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [8_001, 10_000, 100_000])
+def test_a_bomb_is_refused_before_it_is_decoded(side: int) -> None:
+    with pytest.raises(RejectedError, match="too many pixels"):
+        facts_of(bomb(side))
+
+
+def test_a_large_file_is_refused() -> None:
+    with pytest.raises(RejectedError, match="image file too large"):
+        facts_of(b"x" * (MAXIMUM_IMAGE_BYTES + 1))
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_a_bomb_in_what_a_png_says_of_itself_is_refused(kind: bytes) -> None:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    inflating = zlib.compress(bytes(200_000_000), 9)
+    between = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0", b"iCCP": b"k\0\0"}[kind]
+    png = noisy("PNG")
+    start = len(b"\x89PNG\r\n\x1a\n") + 25
+    data = png[:start] + chunk(kind, between + inflating) + png[start:]
+    tracemalloc.start()
+    try:
+        with suppress(RejectedError):
+            assert facts_of(data).width == 64
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_fingerprint_is_that_of_the_file(image: Callable[..., bytes]) -> None:
+    for data in (noisy("PNG"), noisy("JPEG"), noisy("WEBP"), image(size=(700, 300), kind="JPEG")):
+        assert facts_of(data).fingerprint == fingerprint(data).tobytes()
