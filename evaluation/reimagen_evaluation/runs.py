@@ -23,9 +23,8 @@ from reimagen_evaluation.drawing import BatchDrawer, Images, Row, seed_of
 from reimagen_evaluation.grounding import Grounding
 from reimagen_evaluation.setting import Setting
 from reimagen_generator.config.cascade import CascadeConfig
-from reimagen_generator.diffusion.references import ReferencePair
+from reimagen_generator.diffusion.references import ReferencePair, decode
 from reimagen_generator.generation import provenance
-from reimagen_generator.generation.images import decode
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import OutputFormat
 from reimagen_generator.generation.retriever_client import Neighbor

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reimagen_generator.diffusion.references import decode
 from reimagen_generator.diffusion.references import square as shown
-from reimagen_generator.generation.images import decode
 from reimagen_retriever.knowledge_base.fingerprint import fingerprint, near_duplicates
 from reimagen_retriever.neighbors.pixels import cropped, padded
 

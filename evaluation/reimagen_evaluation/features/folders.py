@@ -10,7 +10,7 @@ from PIL import Image
 from reimagen_common.hidden import is_hidden
 from reimagen_common.images import IMAGE_ENDINGS
 from reimagen_evaluation.judges.judge import Pixels
-from reimagen_generator.generation.images import decode
+from reimagen_generator.diffusion.references import decode
 
 
 class ImageFolder:

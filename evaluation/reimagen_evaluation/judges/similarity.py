@@ -15,7 +15,7 @@ from reimagen_evaluation.benches.item import Item
 from reimagen_evaluation.features.clip import ClipFeatures
 from reimagen_evaluation.features.network import FeatureNetwork, Features, features_of
 from reimagen_evaluation.judges.judge import Pixels, Scores
-from reimagen_generator.generation.images import decode
+from reimagen_generator.diffusion.references import decode
 
 _REMEMBERED = 4_096
 

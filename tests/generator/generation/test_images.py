@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.generation.images import decode
+from reimagen_generator.diffusion.references import decode
 
 
 def write(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:

@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
+from reimagen_common.errors import InvalidArgument
+from reimagen_common.images import ImageError, read_image
 from reimagen_generator.diffusion.resize import to_float
+
+# No stage looks at a neighbor larger than this; keeping more would only hold memory while the request waits.
+NEIGHBOR_SIDE: Final = 1_024
 
 _Image = UInt8[np.ndarray, "height width 3"]
 
@@ -24,6 +30,18 @@ class ReferencePair:
 
     image: _Image
     caption: str
+
+
+def decode(data: bytes, *, field: str) -> UInt8[np.ndarray, "height width 3"]:
+    """Read an image file as upright RGB over white, at most 1,024 pixels a side.
+
+    Raises:
+        InvalidArgument: naming `field`, when it is no readable image or has more than 64 megapixels.
+    """
+    try:
+        return np.asarray(read_image(data, NEIGHBOR_SIDE).rgb)
+    except ImageError as error:
+        raise InvalidArgument(str(error), field=field) from error
 
 
 def side_by_side(pairs: Sequence[ReferencePair]) -> list[ReferencePair]:

@@ -14,11 +14,11 @@ from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import metrics
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.diffusion.cascade import GuidanceOptions
-from reimagen_generator.diffusion.references import ReferencePair
+from reimagen_generator.diffusion.references import ReferencePair, decode
 from reimagen_generator.engine.engine import Engine, GenerationTask
 from reimagen_generator.engine.request_handle import Finished, RequestHandle, Step
 from reimagen_generator.generation import provenance
-from reimagen_generator.generation.images import MEDIA_TYPES, decode, encode_preview
+from reimagen_generator.generation.images import MEDIA_TYPES, encode_preview
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, STEPS_FACTORS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.hidden import is_hidden
 from reimagen_generator.config.text import DroppedText
-from reimagen_generator.generation.images import decode
+from reimagen_generator.diffusion.references import decode
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.placement import COPIES, Placements, canvas_of
 from reimagen_generator.text.encoder import TextEncoder
