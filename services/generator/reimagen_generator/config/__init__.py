@@ -1,1 +1,1 @@
-"""What a cascade is made of, as frozen values that travel with its weights."""
+"""Configuration of a cascade, as immutable values that are stored with its weights."""

@@ -1,6 +1,6 @@
-"""The configuration of a cascade: its stages, their networks, schedules and guidance.
+"""Configuration of a cascade: its stages, their networks, schedules and guidance.
 
-A configuration is stored beside the weights it belongs to (`cascade.json`), so that a folder of weights is complete.
+A configuration is stored beside its weights (`cascade.json`), so that a folder of weights is complete.
 """
 
 import math
@@ -20,7 +20,7 @@ class _Frozen(BaseModel):
 
 
 class Strategy(StrEnum):
-    """How a step combines its evaluations (see `diffusion/guidance.py`)."""
+    """How a step combines its network evaluations (see `diffusion/guidance.py`)."""
 
     JOINT = "joint"
     WEIGHTED = "weighted"
@@ -36,7 +36,7 @@ class ScheduleKind(StrEnum):
 
 
 class Prediction(StrEnum):
-    """What the network's output stands for (see `diffusion/prediction.py`)."""
+    """The quantity that the network predicts (see `diffusion/prediction.py`)."""
 
     EPSILON = "epsilon"
     V = "v"
@@ -53,90 +53,106 @@ class SamplerKind(StrEnum):
 
     @property
     def multistep(self) -> bool:
-        """Whether a step builds on the predictions of the steps before it."""
+        """Whether a step uses the predictions of earlier steps."""
         return self in (SamplerKind.DPM_SOLVER, SamplerKind.UNIPC)
 
 
 class Guidance(_Frozen):
     """Guidance of one stage."""
 
-    strategy: Strategy = Field(Strategy.INTERLEAVED, description="How a step's evaluations are combined.")
-    text_weight: float = Field(1.0, ge=0, le=100, description="w_p; joint guidance uses it as its only weight.")
-    neighbor_weight: float = Field(1.0, ge=0, le=100, description="w_n.")
-    interleave_ratio: float = Field(0.5, ge=0, le=1, description="η: the share of steps that enhance the text.")
+    strategy: Strategy = Field(
+        Strategy.INTERLEAVED, description="How a step combines its network evaluations: joint, weighted or interleaved."
+    )
+    text_weight: float = Field(
+        1.0, ge=0, le=100, description="Guidance weight of the text, w_p. Joint guidance uses only this weight."
+    )
+    neighbor_weight: float = Field(1.0, ge=0, le=100, description="Guidance weight of the neighbors, w_n.")
+    interleave_ratio: float = Field(
+        0.5, ge=0, le=1, description="Share η of the steps that enhance the text in interleaved guidance."
+    )
     interval: tuple[float, float] | None = Field(
-        None, description="Log-SNRs between which a step is guided; None guides all (arXiv 2404.07724)."
+        None, description="Log-SNRs between which steps are guided; None guides all steps (arXiv 2404.07724)."
     )
 
     @model_validator(mode="after")
-    def _interval_is_one(self) -> Self:
+    def _check_interval(self) -> Self:
         if self.interval is not None and not self.interval[0] < self.interval[1]:
             raise ValueError(f"interval: the first log-SNR must be below the second, got {self.interval}")
         return self
 
     @property
     def interleaves(self) -> bool:
-        """Whether steps differ in what they enhance."""
+        """Whether some steps enhance the text and others the neighbors."""
         return self.strategy is Strategy.INTERLEAVED and (self.text_weight, self.neighbor_weight) != (1.0, 1.0)
 
 
 class Thresholding(_Frozen):
-    """Dynamic thresholding of the predicted x0 (Imagen, section 2.3); static, plain clipping, with a maximum of 1."""
+    """Dynamic thresholding of the predicted x_0 (Imagen, section 2.3). A maximum of 1 makes it plain clipping."""
 
-    percentile: float = Field(0.995, gt=0, le=1, description="The quantile of |x0| that is brought back to 1.")
-    maximum: float | None = Field(None, ge=1, description="The largest divisor; 1 makes it plain clipping.")
+    percentile: float = Field(0.995, gt=0, le=1, description="The quantile of |x_0| that is scaled to 1.")
+    maximum: float | None = Field(
+        None, ge=1, description="The largest divisor; 1 makes it plain clipping, None sets no limit."
+    )
 
 
 class Upsampling(StrEnum):
-    """How the smaller image is brought to a stage's size (see `diffusion/resize.py`)."""
+    """How the low-resolution image is upsampled to a stage's size (see `diffusion/resize.py`)."""
 
     BICUBIC = "bicubic"
     BILINEAR_CORNERS = "bilinear-corners"
-    """The corners' pixels stay in the corners, as DeepFloyd IF enlarges."""
+    """Bilinear with aligned corners, as in DeepFloyd IF: the corner pixels stay in the corners."""
 
 
 class StageConfig(_Frozen):
     """One stage of the cascade."""
 
-    size: int = Field(description="Side of the images that this stage draws, in pixels.")
+    size: int = Field(description="Side of the stage's images, in pixels.")
     network: AnyNetworkConfig
     schedule: ScheduleKind = ScheduleKind.COSINE
     prediction: Prediction = Prediction.V
     sampler: SamplerKind = SamplerKind.DDIM
-    steps: int = Field(ge=1, le=1000, description="Sampling steps.")
+    steps: int = Field(ge=1, le=1000, description="Number of sampling steps.")
     timestep_respacing: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None,
-        description="Steps in each of as many equal parts of the thousand integer timesteps of cosine-betas, the "
-        "cleanest part first; None spreads all evenly.",
+        description="Number of steps in each of several equal parts of the thousand integer timesteps of the schedule "
+        "cosine-betas, the cleanest part first; None spreads the steps evenly.",
     )
     schedule_size: int | None = Field(
-        None, ge=1, description="Side that the schedule was made for, if not `size`: moves it as simple diffusion does."
+        None,
+        ge=1,
+        description="Side for which the schedule was designed, in pixels, if not `size`: the log-SNRs are shifted as "
+        "in simple diffusion.",
     )
     guidance: Guidance = Guidance()
     thresholding: Thresholding = Thresholding()
     upsampling: Upsampling = Upsampling.BICUBIC
-    augmentation: float = Field(0.0, ge=0, le=1, description="aug_level at which the smaller image is noised.")
+    augmentation: float = Field(
+        0.0, ge=0, le=1, description="Augmentation level (aug_level): the noise added to the low-resolution image."
+    )
     augment_before_upsampling: bool = Field(
         False,
-        description="Noise is added to the smaller image's own pixels, as the errors of the stage before are; False "
-        "adds it to the enlarged image, as Imagen does.",
+        description="True adds the noise to the low-resolution image before it is upsampled, which resembles the "
+        "errors of the stage before; False adds it after upsampling, as Imagen does.",
     )
     low_res_consistency: bool = Field(
-        False, description="Each predicted image is corrected, so that shrunk it is nearly the smaller one."
+        False,
+        description="Each predicted image is corrected, so that it nearly equals the low-resolution image when it is "
+        "downsampled.",
     )
 
     @model_validator(mode="after")
-    def _size_fits(self) -> Self:
+    def _check_size(self) -> Self:
         if self.size % self.network.divisor:
             raise ValueError(f"size: must be a multiple of {self.network.divisor}, the network's divisor")
         return self
 
     @model_validator(mode="after")
-    def _sections_fit(self) -> Self:
+    def _check_timestep_respacing(self) -> Self:
         if self.schedule is not ScheduleKind.COSINE_BETAS:
             if self.timestep_respacing is not None:
                 raise ValueError(
-                    f"timestep_respacing: only the schedule cosine-betas has integer timesteps, not {self.schedule}"
+                    f"timestep_respacing: must be null, since the schedule {self.schedule} has no integer timesteps; "
+                    "only cosine-betas has"
                 )
             return self
         sections = self.timestep_respacing or (self.steps,)
@@ -144,17 +160,18 @@ class StageConfig(_Frozen):
             raise ValueError(f"timestep_respacing: must add up to steps, {self.steps}, got {sum(sections)}")
         if max(sections) > 1000 // len(sections):
             raise ValueError(
-                f"timestep_respacing: each of {len(sections)} parts has {1000 // len(sections)} timesteps at most"
+                f"timestep_respacing: each of {len(sections)} parts can have {1000 // len(sections)} steps at most, "
+                f"got {max(sections)}"
             )
         return self
 
     @model_validator(mode="after")
-    def _guidance_suits_sampler(self) -> Self:
+    def _check_guidance(self) -> Self:
         self.check_guidance(self.guidance)
         return self
 
     def with_steps(self, factor: float) -> Self:
-        """The same stage, sampled in so many times its own steps; at least one."""
+        """Return the same stage with its number of steps multiplied by a factor; at least one step."""
         if factor == 1:
             return self
         parts = self.timestep_respacing or (self.steps,)
@@ -165,54 +182,62 @@ class StageConfig(_Frozen):
         )
 
     def check_guidance(self, guidance: Guidance) -> None:
-        """Refuses guidance that this stage's sampler cannot follow.
+        """Raise an error if this stage's sampler cannot follow the guidance.
 
         Raises:
-            ValueError: the guidance interleaves, which to a multi-step solver is noise.
+            ValueError: The guidance interleaves and the sampler is a multi-step solver, to which a change from step to
+                step is noise.
         """
         if self.network.retrieval and guidance.interleaves and self.sampler.multistep:
             raise ValueError(
-                f"guidance.strategy: interleaved changes from step to step, and {self.sampler} builds on earlier "
-                "steps; use weighted or joint, or the sampler ddim or ddpm"
+                f"guidance.strategy: interleaved changes from step to step, but {self.sampler} uses earlier steps; "
+                "use weighted or joint, or the sampler ddim or ddpm"
             )
 
     @property
     def log_snr_shift(self) -> float:
-        """What moves the schedule's log-SNR from `schedule_size` to `size` (simple diffusion, arXiv 2301.11093)."""
+        """Shift of the schedule's log-SNR from `schedule_size` to `size` (simple diffusion, arXiv 2301.11093)."""
         return 2.0 * math.log(self.schedule_size / self.size) if self.schedule_size else 0.0
 
 
 class CascadeConfig(_Frozen):
-    """A whole cascade, the smallest stage first."""
+    """A cascade: its stages in increasing size, the text encoder and the placement network."""
 
     name: str
-    text_encoder: TextEncoderConfig = Field("hashed-ngrams", description="What reads the texts, the neighbors' too.")
-    dropped_text: DroppedText = Field(DroppedText.MASKED, description="What networks see where a text is dropped.")
+    text_encoder: TextEncoderConfig = Field(
+        "hashed-ngrams", description="Text encoder of the prompts and of the neighbors' captions."
+    )
+    dropped_text: DroppedText = Field(
+        DroppedText.MASKED, description="What the networks see in place of a dropped text."
+    )
     stages: tuple[StageConfig, ...]
-    default_k: int = Field(2, ge=0, le=16, description="Neighbors retrieved when a request names no k.")
-    maximum_k: int = Field(16, ge=0, le=16, description="The most neighbors that a request may have.")
+    default_k: int = Field(
+        2, ge=0, le=16, description="Number of neighbors to retrieve for a request that does not set k."
+    )
+    maximum_k: int = Field(16, ge=0, le=16, description="Maximum number of neighbors of a request.")
     relevant_only: bool = Field(
         False,
-        description="Neighbors found whose texts name nothing of the prompt that a better one's has not named are left "
-        "out.",
+        description="A retrieved neighbor is left out if its caption names nothing of the prompt beyond what the "
+        "captions of better neighbors name.",
     )
     placement: PlacementConfig | None = Field(
-        None, description="The network that places neighbors for the stages that take them placed; None for no such."
+        None,
+        description="Network that places the neighbors for stages with placed neighbors; None if no stage has them.",
     )
     side_by_side: bool = Field(
         False,
-        description="Neighbors with different texts are set side by side before the networks see them, which draw what "
-        "a neighbor shows where it shows it.",
+        description="Neighbors with different captions are placed side by side before the networks see them, since the "
+        "networks draw an object where its neighbor shows it.",
     )
-    mesh: MeshConfig = Field(MeshConfig(), description="How several devices share out the drawing.")
+    mesh: MeshConfig = Field(MeshConfig(), description="How the work is distributed over several devices.")
 
     @model_validator(mode="after")
-    def _stages_follow(self) -> Self:
+    def _check_stages(self) -> Self:
         sizes = [stage.size for stage in self.stages]
         if not sizes or sizes != sorted(set(sizes)):
-            raise ValueError("stages: sizes must grow from stage to stage")
+            raise ValueError(f"stages: needs at least one stage, with sizes that grow from stage to stage, got {sizes}")
         if [stage.network.low_resolution for stage in self.stages] != [False] + [True] * (len(sizes) - 1):
-            raise ValueError("stages: each stage but the first, and no other, takes a smaller image")
+            raise ValueError("stages: network.low_resolution must be false for the first stage and true for all others")
         if self.placement is None and any(stage.network.placed for stage in self.stages):
-            raise ValueError("placement: needed, since a stage takes placed neighbors")
+            raise ValueError("placement: must be set, since the network of a stage has placed: true")
         return self

@@ -1,4 +1,4 @@
-"""How many devices share out what."""
+"""Configuration of the device mesh."""
 
 import math
 
@@ -6,19 +6,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class MeshConfig(BaseModel):
-    """Devices along each axis of the mesh (see `parallel/mesh.py`)."""
+    """Number of devices along each axis of the mesh (see `parallel/mesh.py`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: int | None = Field(None, ge=1, description="None for all devices that the other axes leave.")
-    fsdp: int = Field(1, ge=1)
-    tensor: int = Field(1, ge=1)
+    data: int | None = Field(
+        None, ge=1, description="Devices along `data`; None takes all devices that the other axes leave."
+    )
+    fsdp: int = Field(1, ge=1, description="Devices along `fsdp`.")
+    tensor: int = Field(1, ge=1, description="Devices along `tensor`.")
 
     def sizes(self, devices: int) -> tuple[int, int, int]:
-        """Devices along `data`, `fsdp` and `tensor`.
+        """Return the number of devices along `data`, `fsdp` and `tensor`.
 
         Raises:
-            ValueError: they do not make up all devices.
+            ValueError: The product is not `devices`.
         """
         sizes = (self.data or max(1, devices // (self.fsdp * self.tensor)), self.fsdp, self.tensor)
         if math.prod(sizes) != devices:

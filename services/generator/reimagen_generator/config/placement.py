@@ -8,9 +8,9 @@ class PlacementConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    side: int = Field(64, multiple_of=16, description="Side in pixels of the references that the network sees.")
+    side: int = Field(64, multiple_of=16, description="Side of the references that the network sees, in pixels.")
     image_side: int = Field(
-        32, multiple_of=8, description="Side in pixels to which the noised image is downsampled before it is seen."
+        32, multiple_of=8, description="Side to which the noised image is downsampled for the network, in pixels."
     )
     widths: tuple[int, int, int, int] = Field(
         (16, 32, 64, 96), description="Channels of the matting U-Net's levels, at 1/2 to 1/16 of the side."

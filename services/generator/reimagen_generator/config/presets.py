@@ -1,4 +1,4 @@
-"""Named cascades."""
+"""The named cascades."""
 
 from reimagen_generator.config.cascade import (
     CascadeConfig,
@@ -20,9 +20,9 @@ CLIPPING = Thresholding(percentile=1.0, maximum=1.0)
 
 DEMO = CascadeConfig(
     name="demo",
-    # The art has each thing in four styles, and of two references a network this small draws the mean.
+    # The art has each object in four styles, and a network this small averages two references.
     default_k=1,
-    # It draws whatever its references show.
+    # The network draws whatever its references show.
     relevant_only=True,
     text_encoder=MiniLmText(),
     placement=PlacementConfig(text_channels=384),
@@ -41,7 +41,7 @@ DEMO = CascadeConfig(
                 tail_channels=24,
             ),
             prediction=Prediction.V,
-            # Chosen by looking at things of the training set; `make results` varies it.
+            # Chosen by inspecting samples of the training set; `make results` varies it.
             steps=20,
             guidance=Guidance(strategy=Strategy.INTERLEAVED, text_weight=2.0, neighbor_weight=2.0),
         ),
@@ -82,7 +82,7 @@ DEMO_WITHOUT_NEIGHBORS = CascadeConfig(
         ),
     ),
 )
-"""The demonstration's first stage without what looks at neighbors: what the paper compares itself with, its Imagen."""
+"""The first stage of the demonstration without attention to neighbors: the paper's baseline, which it calls Imagen."""
 
 
 def _tiny_super_resolution(*, retrieval: bool, attention: LevelAttention) -> EfficientUNetConfig:

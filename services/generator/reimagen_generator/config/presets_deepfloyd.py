@@ -1,10 +1,10 @@
-"""DeepFloyd IF: the open Imagen, whose weights `reimagen-generator import-deepfloyd` converts.
+"""DeepFloyd IF, the open Imagen. `reimagen-generator import-deepfloyd` converts its weights.
 
-IF-I-XL and IF-II-L are those of the published `unet/config.json` files, and IF-I-M and IF-I-L have the same shape at
-widths of 192 and 320. The published numbers of parameters are round: the networks have 372M (published: 400M), 935M
-(900M), 4305M (4.3B) and 1243M (1.2B), the last two in the published files as well. Of IF-II-M only the number, 450M,
-was at hand: the shape of IF-II-L at a width of 96 has 482M, and with attention at the coarsest level alone 458M, which
-was chosen. Importing takes the network from the folder's own file, not from here.
+IF-I-XL and IF-II-L follow the published `unet/config.json` files. IF-I-M and IF-I-L have the same shape at widths of
+192 and 320. The published parameter counts are rounded: the networks have 372M (published: 400M), 935M (900M), 4305M
+(4.3B) and 1243M (1.2B) parameters; the last two counts are also those of the published files. For IF-II-M, only the
+count of 450M was available: the shape of IF-II-L at a width of 96 has 482M, and 458M with attention only at the
+coarsest level, which was chosen. An import takes the network from the folder's own file, not from here.
 """
 
 from reimagen_generator.config.cascade import (
@@ -69,10 +69,10 @@ def _stage_ii(width: int, levels_with_attention: int) -> ImagenUNetConfig:
 
 
 def with_retrieval(network: ImagenUNetConfig, size: int) -> ImagenUNetConfig:
-    """The network with attention to neighbors wherever it attends to text on a map of at most 16 × 16.
+    """Return the network with attention to neighbors at each level that attends to text on a map of at most 16 × 16.
 
     Args:
-        size: side of the images; where no map is that small, the coarsest level attends.
+        size: Side of the images. If no map is that small, the coarsest level attends to neighbors.
     """
     sides = [size // 2**level for level in range(len(network.widths))]
     largest = max(_FINEST_RETRIEVAL, sides[-1])
@@ -84,7 +84,7 @@ def with_retrieval(network: ImagenUNetConfig, size: int) -> ImagenUNetConfig:
 
 
 def deepfloyd_cascade(name: str, stage_i: ImagenUNetConfig, stage_ii: ImagenUNetConfig | None = None) -> CascadeConfig:
-    """A cascade of DeepFloyd IF's networks with the sampling that diffusers' pipelines default to."""
+    """Return a cascade of DeepFloyd IF's networks with the default sampling of diffusers' pipelines."""
     stages = [
         StageConfig(
             size=64,

@@ -1,7 +1,7 @@
-"""Re-Imagen at the paper's size (arXiv 2209.14491, section 4.1): 2.5B, 750M and 400M parameters; and its small one.
+"""Re-Imagen at the paper's size (arXiv 2209.14491, section 4.1), 2.5B, 750M and 400M parameters, and its small model.
 
-The paper names the sizes of its networks and otherwise Imagen's designs (arXiv 2205.11487, appendix F), of which the
-parts below give those sizes within 3 %.
+The paper gives the sizes of its networks and otherwise refers to Imagen's designs (arXiv 2205.11487, appendix F). The
+networks below have those sizes within 3 %.
 """
 
 from reimagen_generator.config.cascade import (
@@ -20,10 +20,11 @@ _T5_XXL_CHANNELS = 4096
 
 
 def _base(width: int) -> StageConfig:
-    """The 64 × 64 model.
+    """Return the 64 × 64 stage.
 
-    Imagen's base at `width`, whose levels of 16 × 16 and 8 × 8 attend to the neighbors. At 512, Imagen's width, it has
-    2478M parameters, 173M of them for the neighbors; at 384, which was chosen for the small model's 1.4B, 1419M.
+    It is Imagen's base at `width`, with attention to neighbors at the levels of 16 × 16 and 8 × 8. At 512, Imagen's
+    width, it has 2478M parameters, 173M of them for the neighbors. At 384, which was chosen to match the small model's
+    1.4B, it has 1419M.
     """
     widths = tuple(width * multiplier for multiplier in (1, 2, 3, 4))
     return StageConfig(
@@ -67,8 +68,8 @@ _TO_256 = StageConfig(
     guidance=Guidance(strategy=Strategy.JOINT, text_weight=5.0, neighbor_weight=5.0),
     augmentation=0.2,
 )
-"""755M. Imagen's blocks, 2/4/8/8, give 601M with the attention to neighbors, as its own 64 → 256 model has 600M: three
-more at the coarsest level, where most parameters are, give Re-Imagen's 750M."""
+"""755M parameters. Imagen's blocks, 2/4/8/8, give 601M with attention to neighbors; Imagen's own 64 → 256 model has
+600M. Three more blocks at the coarsest level, which has most of the parameters, give Re-Imagen's 750M."""
 
 _TO_1024 = StageConfig(
     size=1024,
@@ -89,7 +90,8 @@ _TO_1024 = StageConfig(
     guidance=Guidance(strategy=Strategy.JOINT, text_weight=3.0, neighbor_weight=3.0),
     augmentation=0.2,
 )
-"""391M. Imagen's width of the coarsest level, 1024, gives 580M, far from its own and the paper's 400M; 768 gives it."""
+"""391M parameters. Imagen's width of the coarsest level, 1024, gives 580M, far from the 400M of both papers; 768 gives
+about 400M."""
 
 
 def _cascade(name: str, width: int) -> CascadeConfig:
@@ -100,4 +102,4 @@ RE_IMAGEN = _cascade("re-imagen", 512)
 """The paper's model, with the sampling of its entity benchmark."""
 
 RE_IMAGEN_SMALL = _cascade("re-imagen-small", 384)
-"""Its base has 1.4B parameters."""
+"""The paper's small model, whose base has 1.4B parameters."""

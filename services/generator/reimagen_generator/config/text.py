@@ -1,4 +1,4 @@
-"""What a cascade reads its texts with."""
+"""Configurations of the text encoders of a cascade."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -7,30 +7,32 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class T5Text(BaseModel):
-    """A T5 v1.1 (`text/t5.py`). Its files are the user's, so that a configuration names no folder."""
+    """A T5 v1.1 (`text/t5.py`). The user provides its files, so the configuration names no folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["t5"] = "t5"
-    length: int = Field(128, ge=2, le=512, description="Tokens of a text, its end among them; 77 for DeepFloyd IF.")
+    length: int = Field(
+        128, ge=2, le=512, description="Tokens of a text, including the end token; 77 for DeepFloyd IF."
+    )
 
 
 class MiniLmText(BaseModel):
-    """all-MiniLM-L6-v2 (`text/minilm.py`), 384 channels. Its files come with a package of the generator's lock."""
+    """all-MiniLM-L6-v2 (`text/minilm.py`), 384 channels. A package in the generator's lock file contains its files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["minilm"] = "minilm"
-    length: int = Field(48, ge=2, le=512, description="Tokens of a text, its beginning and its end among them.")
+    length: int = Field(48, ge=2, le=512, description="Tokens of a text, including the start and end tokens.")
 
 
 TextEncoderConfig = Literal["hashed-ngrams"] | Annotated[MiniLmText | T5Text, Field(discriminator="kind")]
 
 
 class DroppedText(StrEnum):
-    """What the networks see where a text is dropped, in training and for guidance."""
+    """What the networks see in place of a dropped text, in training and for guidance."""
 
     MASKED = "masked"
-    """No tokens at all."""
+    """A text without tokens."""
     EMPTY_PROMPT = "empty-prompt"
-    """The encoder's embedding of the empty text, as DeepFloyd IF's."""
+    """The encoder's embedding of the empty text, as in DeepFloyd IF."""

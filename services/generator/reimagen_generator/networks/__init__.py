@@ -1,1 +1,1 @@
-"""Networks: they know nothing of diffusion."""
+"""The networks. They do not depend on the diffusion process."""

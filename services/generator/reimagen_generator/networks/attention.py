@@ -12,7 +12,8 @@ _Tokens = Float[Array, "batch length channels"]
 
 
 CPU_CACHE = 4 * 2**20
-"""Bytes of logits that stay in a CPU's caches between the two products. With less than that, a loop only costs."""
+"""Bytes of attention logits that stay in a CPU's caches between the two products. Below this size, a loop only adds
+overhead."""
 
 
 def attend(
@@ -21,7 +22,7 @@ def attend(
     value: Float[Array, "batch keys heads values"],
     bias: Float[Array, "#batch #heads #queries keys"],
 ) -> Float[Array, "batch queries heads values"]:
-    """Softmax attention with a bias on the logits, the softmax in float32 or better.
+    """Return softmax attention with a bias on the logits; the softmax is computed in float32 or better.
 
     A bias of -inf excludes a key; a query all of whose keys are excluded gets exactly zero.
     """
@@ -30,7 +31,7 @@ def attend(
     b, h, queries, _ = query.shape
     attended: Array
     if 4 * b * h * queries * key.shape[2] > CPU_CACHE:
-        # Decided when it is compiled, so that a program for an accelerator has no trace of the loop.
+        # Chosen at compile time, so that a program for an accelerator does not contain the loop.
         attended = jax.lax.platform_dependent(query, key, value, bias, cpu=attend_by_head, default=attend_at_once)
     else:
         attended = attend_at_once(query, key, value, bias)
@@ -43,7 +44,7 @@ def attend_at_once(
     value: Float[Array, "*b keys values"],
     bias: Float[Array, "*#b #queries keys"],
 ) -> Float[Array, "*b queries values"]:
-    """All heads of all rows, as one product after the other."""
+    """Compute the attention of all heads and rows in one batched product."""
     precision = jnp.promote_types(query.dtype, jnp.float32)
     logits = jnp.matmul(query, key.swapaxes(-1, -2), preferred_element_type=precision)
     logits = logits / jnp.sqrt(query.shape[-1]) + bias
@@ -60,26 +61,26 @@ def attend_by_head(
     value: Float[Array, "batch heads keys values"],
     bias: Float[Array, "#batch #heads #queries keys"],
 ) -> Float[Array, "batch heads queries values"]:
-    """One head of one row after the other, whose logits never leave the cache."""
+    """Compute the attention of each row and head in turn, so that the logits stay in the cache."""
     bias = jnp.broadcast_to(bias, (*query.shape[:2], *bias.shape[2:]))
-    apart = [x.reshape(-1, *x.shape[2:]) for x in (query, key, value, bias)]
-    attended: Array = jax.lax.map(lambda one: attend_at_once(*one), apart)
+    flattened = [x.reshape(-1, *x.shape[2:]) for x in (query, key, value, bias)]
+    attended: Array = jax.lax.map(lambda one: attend_at_once(*one), flattened)
     return attended.reshape(*query.shape[:3], -1)
 
 
 def exclude(mask: Bool[Array, "batch keys"]) -> Float[Array, "batch 1 1 keys"]:
-    """The bias that leaves out the keys that a mask does not hold."""
+    """Return the bias that excludes the keys outside of the mask."""
     return jnp.where(mask, 0.0, -jnp.inf)[:, None, None, :]
 
 
 def attend_with_text(
     query: _Tokens, own: list[_Tokens], text: list[_Tokens], text_mask: Bool[Array, "batch length"], heads: int
 ) -> _Tokens:
-    """Attention to the text's tokens, joined to those of the map itself.
+    """Return the attention to the tokens of the text and to those of the map itself.
 
     Args:
-        own: the map's keys and values, or nothing for attention to the text alone.
-        text: the text's keys and values.
+        own: The map's keys and values; empty for attention to the text alone.
+        text: The text's keys and values.
     """
     pairs, mask = text, text_mask
     if own:
@@ -90,9 +91,9 @@ def attend_with_text(
 
 
 class AttentionBlock(nnx.Module):
-    """Self-attention whose keys and values are joined by the text's tokens (Imagen, section B.1), then a perceptron.
+    """Self-attention whose keys and values are joined by the text's tokens (Imagen, section B.1), then an MLP.
 
-    With `to_text_only`, attention to the text's tokens alone, as Imagen's largest stage has it.
+    With `to_text_only`, attention to the text's tokens alone, as in Imagen's largest stage.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class AttentionBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch h w channels"], text: _Tokens, text_mask: Bool[Array, "batch length"]
     ) -> Float[Array, "batch h w channels"]:
-        """One block."""
+        """Return the output of the block."""
         b, h, w, c = x.shape
         tokens = x.reshape(b, h * w, c)
         query, *own = jnp.split(self.qkv(self.norm(tokens)), 1 if self.to_text_only else 3, axis=-1)
@@ -130,27 +131,27 @@ class AttentionBlock(nnx.Module):
 
 
 class TokenGroupNorm(nnx.Module):
-    """A group norm over a text's tokens, as DeepFloyd IF normalizes them: one mean and variance a row and group."""
+    """A group norm over a text's tokens, as in DeepFloyd IF: one mean and variance for each row and group."""
 
     def __init__(self, channels: int, rngs: nnx.Rngs) -> None:
         self.norm = nnx.GroupNorm(channels, num_groups=32, epsilon=1e-5, dtype=jnp.float32, rngs=rngs)
 
     def __call__(self, tokens: _Tokens, mask: Bool[Array, "batch length"]) -> _Tokens:
-        """The tokens, normalized by the statistics of those that the mask holds."""
-        # No token at all would make the mean 0 / 0; what a row without text gives is not attended to.
+        """Return the tokens, normalized by the statistics of the tokens in the mask."""
+        # Without any token the mean would be 0 / 0. Attention ignores the output of a row without text.
         counted = mask | ~mask.any(axis=1, keepdims=True)
         normed: _Tokens = self.norm(tokens, mask=jnp.broadcast_to(counted[..., None], tokens.shape))
         return normed
 
 
 class TokenLayerNorm(nnx.Module):
-    """A layer norm of each token, as Imagen normalizes them (arXiv 2205.11487, section B.1)."""
+    """A layer norm of each token, as in Imagen (arXiv 2205.11487, section B.1)."""
 
     def __init__(self, channels: int, rngs: nnx.Rngs) -> None:
         self.norm = nnx.LayerNorm(channels, epsilon=1e-5, dtype=jnp.float32, rngs=rngs)
 
     def __call__(self, tokens: _Tokens, mask: Bool[Array, "batch length"]) -> _Tokens:
-        """The tokens, each normalized by itself."""
+        """Return the tokens, each normalized on its own."""
         normed: _Tokens = self.norm(tokens)
         return normed
 
@@ -158,7 +159,7 @@ class TokenLayerNorm(nnx.Module):
 class TextAttention(nnx.Module):
     """Self-attention whose keys and values are joined by the text's tokens, added to its input (Imagen, section B.1).
 
-    As `AttentionBlock`, but as ADM and DeepFloyd IF have it: behind a group norm, and without a perceptron.
+    It differs from `AttentionBlock` as in ADM and DeepFloyd IF: it has a group norm in front, and no MLP.
     """
 
     def __init__(
@@ -184,7 +185,7 @@ class TextAttention(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch h w channels"], text: _Tokens, text_mask: Bool[Array, "batch length"]
     ) -> Float[Array, "batch h w channels"]:
-        """The map with what it attends to added."""
+        """Return the map plus the attention."""
         b, h, w, c = x.shape
         query, *own = jnp.split(self.qkv(self.norm(x).reshape(b, h * w, c)), 1 if self.to_text_only else 3, axis=-1)
         text_kv = jnp.split(self.text_kv(self.text_norm(text, text_mask)), 2, axis=-1)

@@ -9,7 +9,7 @@ from reimagen_generator.networks.network import LowResolution, Text
 
 
 class Conditioning(nnx.Module):
-    """Adds up the embeddings of what a row is conditioned on."""
+    """The sum of the embeddings of a row's conditions."""
 
     def __init__(self, channels: int, config: LevelsConfig, rngs: nnx.Rngs) -> None:
         self.time = TimeEmbedding(channels, rngs)
@@ -19,7 +19,7 @@ class Conditioning(nnx.Module):
     def __call__(
         self, time: Float[Array, " batch"], text: Text, low_resolution: LowResolution | None
     ) -> Float[Array, "batch conditioning"]:
-        """The vector of each row."""
+        """Return the conditioning vector of each row."""
         vector = self.time(time) + self.pool(text.tokens, text.mask)
         if self.augmentation is not None and low_resolution is not None:
             vector = vector + self.augmentation(low_resolution.augmentation)

@@ -1,11 +1,11 @@
-"""Imagen's Efficient U-Net (arXiv 2205.11487, section B.1), carrying attention to neighbors, for super-resolution.
+"""Imagen's Efficient U-Net (arXiv 2205.11487, section B.1), with attention to neighbors, for super-resolution.
 
     x_t, low resolution ─conv─▶ stem ─▶ DBlocks ──maps──▶ UBlocks ─▶ + stem ─conv─▶ prediction
     neighbors (t = 0) ─────────────────▶ DBlocks ──maps──▶ keys, values ──▲
 
 A DBlock halves the side *first*, by a convolution of stride 2, and a UBlock doubles it *last*, so that the blocks work
-at half the side. Skip connections are scaled by 1/√2. Beyond the paper, the stem's map joins before the last
-convolution, so that what the input already shows has a short way at full size.
+at half the side. Skip connections are scaled by 1/√2. Beyond the paper, the stem's map is added as an input of the last
+convolution, which gives the input a short path to the output at full size.
 """
 
 import math
@@ -97,7 +97,7 @@ class EfficientUNet(Network):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
-        """The prediction for noised images `x` at times in [0, 1]."""
+        """Return the prediction for noised images `x` at times in [0, 1]."""
         conditioning = self.conditioning(time, text, low_resolution)
         stem, skips = self._encode(x, conditioning, text, low_resolution)
         h = skips[-1][-1]
@@ -119,7 +119,7 @@ class EfficientUNet(Network):
         mask: Bool[Array, "batch neighbors"],
         low_resolution: Float[Array, "batch neighbors height width 3"] | None = None,
     ) -> Neighbors:
-        """What of the neighbors is the same at every step (see `Network`)."""
+        """Return the features of the neighbors that are the same at every step (see `Network`)."""
         flat, low = at_time_zero(images, low_resolution)
         conditioning = self.conditioning(jnp.zeros(flat.shape[0]), text, low)
         _, skips = self._encode(flat, conditioning, text, low)
@@ -132,7 +132,7 @@ class EfficientUNet(Network):
         text: Text,
         low_resolution: LowResolution | None,
     ) -> tuple[_Map, list[list[_Map]]]:
-        """The stem's map, and DStack: the outputs of each level's blocks."""
+        """Run the DStack: return the stem's map and the outputs of each level's blocks."""
         if low_resolution is not None:
             x = jnp.concatenate([x, low_resolution.image], axis=-1)
         h = stem = self.conv_in(x)

@@ -1,12 +1,12 @@
-"""A residual network for super-resolution that works on the smaller image's grid.
+"""A residual network for super-resolution on the grid of the low-resolution image.
 
-    x_t ─────────────fold─▶ conv_in ─┐
-    smaller image ─fold─▶ low_in ──┴▶ blocks ─conv_out─▶ unfold ─▶ + smaller image, enlarged
+    x_t ────────────────────fold─▶ conv_in ─┐
+    low-resolution image ───fold─▶ low_in ──┴▶ blocks ─conv_out─▶ unfold ─▶ + low-resolution image, upsampled
 
 Each square of `factor` × `factor` pixels is folded into the channels of one position (as in ESPCN, arXiv 1609.05158),
-so a block costs as much as at the smaller image's size. The network predicts what the enlarged smaller image lacks,
-at first nothing. It has no norms, whose statistics would differ between a crop and a whole image, and ignores the
-text and the neighbors: the smaller image shows what they ask for.
+so a block costs as much as at the size of the low-resolution image. The network predicts the difference to the
+upsampled image, which is zero at first. It has no norms, since their statistics would differ between a crop and a whole
+image. It ignores the text and the neighbors: the low-resolution image already shows what they describe.
 """
 
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ _Conditioning = Float[Array, "batch conditioning"]
 
 _CONDITIONING_CHANNELS = 64
 _OUTPUT_SCALE = 0.1
-"""Of what is added to the enlarged image, which is small. Without, Adam's steps in the last layer, which sums over
-hundreds of numbers, would be as large as what is to be predicted."""
+"""Scale of the predicted difference, which is small. Without it, Adam's steps in the last layer, which sums over
+hundreds of numbers, would be as large as the difference itself."""
 
 
 class _Block(nnx.Module):
@@ -63,13 +63,13 @@ class FoldedResNet(Network):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width 3"]:
-        """The prediction for noised images `x` at times in [0, 1]."""
+        """Return the prediction for noised images `x` at times in [0, 1]."""
         assert low_resolution is not None
         conditioning = nnx.silu(self.time(time) + self.augmentation(low_resolution.augmentation))
         noised_scale, low_scale, shift = jnp.split(self.modulation(conditioning)[:, None, None], 3, axis=-1)
         noised = self.conv_in(fold(x, self.config.factor))
         low = self.low_in(fold(low_resolution.image, self.config.factor))
-        # Scaled apart, so that what x_t shows of the smaller image can be subtracted at every noise level.
+        # Scaled separately, so that x_t and the low-resolution image can be subtracted at any noise level.
         h = noised * (1 + noised_scale) + low * (1 + low_scale) + shift
         for block in self.blocks:
             h = block(h, conditioning)
@@ -82,5 +82,5 @@ class FoldedResNet(Network):
         mask: Bool[Array, "batch neighbors"],
         low_resolution: Float[Array, "batch neighbors height width 3"] | None = None,
     ) -> Neighbors:
-        """Nothing of the neighbors but which of them are there (see `Network`)."""
+        """Return only which neighbors exist, since the network ignores them (see `Network`)."""
         return Neighbors({}, mask)

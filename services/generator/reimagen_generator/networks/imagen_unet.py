@@ -1,10 +1,10 @@
-"""Imagen's base U-Net (arXiv 2205.11487, section B.1), which DeepFloyd IF also has, carrying attention to neighbors.
+"""Imagen's base U-Net (arXiv 2205.11487, section B.1), also that of DeepFloyd IF, with attention to neighbors.
 
     x_t, low resolution ─conv─▶ blocks, halve … ─▶ middle ─▶ blocks, double … ─conv─▶ prediction
     neighbors (t = 0) ────────▶ blocks, halve … ──maps──▶ keys, values ──▲
 
-Residual blocks also halve and double the side ("BigGAN" blocks, arXiv 1809.11096), and everything that the downward
-half puts out, the first convolution's map and the halved ones among it, is a skip connection of the upward half.
+Residual blocks also halve and double the side ("BigGAN" blocks, arXiv 1809.11096). Every output of the downward half,
+including the map of the first convolution and the halved maps, is a skip connection to the upward half.
 """
 
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ _Map = Float[Array, "batch h w channels"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class _Context:
-    """What every block is conditioned on."""
+    """The conditions of every block."""
 
     conditioning: Float[Array, "batch conditioning"]
     tokens: Float[Array, "batch length channels"]
@@ -43,7 +43,7 @@ class _Context:
 
 
 class _Block(nnx.Module):
-    """A residual block, and the attention after it at the levels that attend."""
+    """A residual block, followed by attention at the levels that attend."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class _Block(nnx.Module):
 
 
 class _Level(nnx.Module):
-    """The blocks of one level, in one direction, and the one that changes the side after them."""
+    """The blocks of one level, in one direction, followed by the block that changes the side."""
 
     def __init__(self, blocks: list[_Block], resample: ResidualBlock | None) -> None:
         self.blocks = nnx.List(blocks)
@@ -83,7 +83,7 @@ class _Level(nnx.Module):
 
 
 class _Conditioning(nnx.Module):
-    """From time, text and augmentation level to what the blocks take."""
+    """From time, text and augmentation level to the conditions of the blocks."""
 
     def __init__(self, config: ImagenUNetConfig, style: BlockStyle, rngs: nnx.Rngs) -> None:
         channels, sinusoids = config.conditioning, config.widths[0]
@@ -140,7 +140,7 @@ class ImagenUNet(Network):
         self.conv_out = conv3x3(width, config.out_channels, rngs, zero=True)
 
     def _down(self, level: int, skips: list[int], rngs: nnx.Rngs) -> _Level:
-        """A level of the downward half; `skips` gets the channels of what it puts out."""
+        """Build a level of the downward half and append the channels of its outputs to `skips`."""
         config, width = self.config, self.config.widths[level]
         blocks = []
         for _ in range(config.blocks[level]):
@@ -154,7 +154,7 @@ class ImagenUNet(Network):
         )
 
     def _up(self, level: int, skips: list[int], rngs: nnx.Rngs) -> _Level:
-        """A level of the upward half, which takes its skip connections from the end of `skips`."""
+        """Build a level of the upward half, which takes its skip connections from the end of `skips`."""
         config, width = self.config, self.config.widths[level]
         h = config.widths[min(level + 1, len(config.widths) - 1)]
         blocks = []
@@ -175,7 +175,7 @@ class ImagenUNet(Network):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
-        """The prediction for noised images `x` at times in [0, 1]; DeepFloyd IF's timestep n is time n / 1000."""
+        """Return the prediction for noised images `x` at times in [0, 1]; DeepFloyd IF's timestep n is n / 1000."""
         context = self.conditioning(time, text, low_resolution)
         skips, _ = self._encode(x, context, low_resolution)
         h = self._run(self.middle_in, skips[-1], context)
@@ -197,7 +197,7 @@ class ImagenUNet(Network):
         mask: Bool[Array, "batch neighbors"],
         low_resolution: Float[Array, "batch neighbors height width 3"] | None = None,
     ) -> Neighbors:
-        """What of the neighbors is the same at every step (see `Network`)."""
+        """Return the features of the neighbors that are the same at every step (see `Network`)."""
         flat, low = at_time_zero(images, low_resolution)
         context = self.conditioning(jnp.zeros(flat.shape[0]), text, low)
         _, maps = self._encode(flat, context, low)
@@ -206,7 +206,7 @@ class ImagenUNet(Network):
     def _encode(
         self, x: Float[Array, "batch height width 3"], context: _Context, low_resolution: LowResolution | None
     ) -> tuple[list[_Map], list[_Map]]:
-        """DStack: every map that is a skip connection, and the last of each level."""
+        """Run the DStack: return every map that is a skip connection, and the last map of each level."""
         if low_resolution is not None:
             x = jnp.concatenate([x, low_resolution.image], axis=-1)
         skips, maps = [self.conv_in(x)], []
@@ -219,13 +219,13 @@ class ImagenUNet(Network):
         return skips, maps
 
     def _run(self, block: _Block | ResidualBlock, x: _Map, context: _Context) -> _Map:
-        """A block, whose inner results are computed again for the gradient if the configuration says so."""
+        """Run a block; with `checkpointing`, its inner results are recomputed for the gradient."""
         if not self.config.checkpointing:
             return _call(block, x, context)
-        # Not nnx.remat, which fails inside of a compiled loop, as sheets of samples are drawn by.
+        # nnx.remat fails inside a compiled loop, which training uses to draw sheets of samples.
         graph, parameters = nnx.split(block)
-        again = jax.checkpoint(lambda parameters, x, context: _call(nnx.merge(graph, parameters), x, context))
-        result: _Map = again(parameters, x, context)
+        recompute = jax.checkpoint(lambda parameters, x, context: _call(nnx.merge(graph, parameters), x, context))
+        result: _Map = recompute(parameters, x, context)
         return result
 
 

@@ -1,4 +1,4 @@
-"""Layers that the U-Nets share."""
+"""Layers that the networks share."""
 
 import math
 from collections.abc import Callable
@@ -13,43 +13,43 @@ from jaxtyping import Array, Bool, Float
 Activation = Callable[[Float[Array, "*any"]], Float[Array, "*any"]]
 
 exact_gelu: Activation = partial(jax.nn.gelu, approximate=False)
-"""x Φ(x), by the error function."""
+"""x Φ(x), computed with the error function."""
 
 
 def sinusoidal_embedding(x: Float[Array, " batch"], channels: int) -> Float[Array, "batch channels"]:
-    """Sines and cosines of `x` (a time or an augmentation level in [0, 1]), periods from 2π/1000 to 20π."""
+    """Return sines and cosines of `x`, a time or an augmentation level in [0, 1]; periods from 2π/1000 to 20π."""
     frequencies = 1000.0 * jnp.exp(-math.log(10_000.0) * jnp.arange(channels // 2) / (channels // 2))
     angles = x[:, None] * frequencies[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
 def fold(x: Float[Array, "batch height width channels"], side: int) -> Float[Array, "batch h w folded"]:
-    """Folds each square of `side` × `side` positions into the channels of one (space to depth)."""
+    """Fold each square of `side` × `side` positions into the channels of one position (space to depth)."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // side, side, w // side, side, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // side, w // side, side * side * c)
 
 
 def unfold(x: Float[Array, "batch h w folded"], side: int) -> Float[Array, "batch height width channels"]:
-    """The inverse of `fold`."""
+    """Invert `fold`."""
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, side, side, c // (side * side))
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * side, w * side, c // (side * side))
 
 
 def downsample(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w channels"]:
-    """The mean of each square of 2 × 2 positions."""
+    """Return the mean of each square of 2 × 2 positions."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
 
 
 def upsample(x: Float[Array, "batch h w channels"]) -> Float[Array, "batch height width channels"]:
-    """Each position repeated as a square of 2 × 2."""
+    """Repeat each position as a square of 2 × 2."""
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
 def zero_linear(channels_in: int, channels_out: int, rngs: nnx.Rngs, *, dtype: jnp.dtype | None = None) -> nnx.Linear:
-    """A linear layer that starts as zero, so that what it feeds starts as the identity."""
+    """Return a linear layer that starts as zero, so that a residual block that ends with it starts as the identity."""
     zeros = nnx.initializers.zeros
     return nnx.Linear(channels_in, channels_out, kernel_init=zeros, bias_init=zeros, dtype=dtype, rngs=rngs)
 
@@ -63,7 +63,7 @@ def conv3x3(
     zero: bool = False,
     dtype: jnp.dtype | None = None,
 ) -> nnx.Conv:
-    """A 3 × 3 convolution, `zero` for one that starts as zero."""
+    """Return a 3 × 3 convolution; with `zero`, it starts as zero."""
     init = nnx.initializers.zeros if zero else nnx.initializers.lecun_normal()
     return nnx.Conv(
         channels_in, channels_out, kernel_size=(3, 3), strides=stride, kernel_init=init, dtype=dtype, rngs=rngs
@@ -71,17 +71,17 @@ def conv3x3(
 
 
 def finite_maximum(logits: Float[Array, "*any"], axis: int) -> Float[Array, "*any"]:
-    """The maximum that a softmax subtracts, finite also where all logits are -inf: a softmax over nothing is NaN."""
+    """Return the maximum that a softmax subtracts; finite even if all logits are -inf, so that no NaN arises."""
     return jax.lax.stop_gradient(jnp.maximum(logits.max(axis=axis, keepdims=True), -1e30))
 
 
 def nonzero(total: Float[Array, "*any"]) -> Float[Array, "*any"]:
-    """The sum that a softmax divides by; 1 where it is zero, so that gradients stay finite too."""
+    """Return the sum that a softmax divides by, with 0 replaced by 1 so that gradients stay finite too."""
     return jnp.where(total > 0, total, 1.0)
 
 
 class TimeEmbedding(nnx.Module):
-    """A scalar in [0, 1], a time or an augmentation level, as a vector."""
+    """The embedding of a scalar in [0, 1], a time or an augmentation level, as a vector."""
 
     def __init__(
         self,
@@ -91,10 +91,10 @@ class TimeEmbedding(nnx.Module):
         sinusoids: int | None = None,
         activation: Activation = nnx.silu,
     ) -> None:
-        """Takes its width.
+        """Create an embedding of `channels` channels.
 
         Args:
-            sinusoids: how many sines and cosines it begins with; None for `channels`.
+            sinusoids: The number of sines and cosines at the input; None for `channels`.
         """
         self.sinusoids = channels if sinusoids is None else sinusoids
         self.activation = activation
@@ -102,12 +102,12 @@ class TimeEmbedding(nnx.Module):
         self.outer = nnx.Linear(channels, channels, rngs=rngs)
 
     def __call__(self, x: Float[Array, " batch"]) -> Float[Array, "batch channels"]:
-        """The embedding of each row's scalar."""
+        """Return the embedding of each row's scalar."""
         return self.outer(self.activation(self.inner(sinusoidal_embedding(x, self.sinusoids))))
 
 
 class AttentionPool(nnx.Module):
-    """Pools a text's tokens into one vector by one learned query a head (Imagen, section B.1)."""
+    """Pooling of a text's tokens into one vector by one learned query per head (Imagen, section B.1)."""
 
     def __init__(self, channels_in: int, channels_out: int, heads: int, rngs: nnx.Rngs) -> None:
         self.norm = nnx.LayerNorm(channels_in, rngs=rngs)
@@ -119,7 +119,7 @@ class AttentionPool(nnx.Module):
     def __call__(
         self, tokens: Float[Array, "batch length channels"], mask: Bool[Array, "batch length"]
     ) -> Float[Array, "batch out"]:
-        """The pooled text; a row whose tokens are all masked gives the constant that stands for "no text"."""
+        """Return the pooled text; a row whose tokens are all masked gives the constant vector of "no text"."""
         normed = self.norm(tokens)
         scores = jnp.where(mask[..., None], self.score(normed), -jnp.inf)
         weights = jnp.exp(scores - finite_maximum(scores, axis=1))
@@ -131,10 +131,10 @@ class AttentionPool(nnx.Module):
 
 
 class ClassTokenPool(nnx.Module):
-    """Pools a text's tokens by attention from a class token, their mean plus a learned vector (DeepFloyd IF).
+    """Pooling of a text's tokens by attention from a class token, their mean plus a learned vector (DeepFloyd IF).
 
-    One query needs neither keys nor values of its own for each token: q·(W_k t) = (W_kᵀ q)·t, and W_v's product with
-    the weighted mean of the tokens is the weighted mean of its products. So the tokens meet no matrix at all.
+    With one query, no token needs its own key or value: q·(W_k t) = (W_kᵀ q)·t, and the product of W_v with the
+    weighted mean of the tokens is the weighted mean of its products. So no matrix is applied to single tokens.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class ClassTokenPool(nnx.Module):
         self.norm_in = nnx.LayerNorm(channels_in, epsilon=1e-5, rngs=rngs)
         self.position = nnx.Param(jax.random.normal(rngs.params(), (channels_in,)) / math.sqrt(channels_in))
         self.query = nnx.Linear(channels_in, channels_in, dtype=dtype, rngs=rngs)
-        # A bias would add the same to all of a softmax's logits.
+        # A bias would add the same number to all logits of a softmax.
         self.key = nnx.Linear(channels_in, channels_in, use_bias=False, dtype=dtype, rngs=rngs)
         self.value = nnx.Linear(channels_in, channels_in, dtype=dtype, rngs=rngs)
         self.out = nnx.Linear(channels_in, channels_out, dtype=dtype, rngs=rngs)
@@ -153,7 +153,7 @@ class ClassTokenPool(nnx.Module):
     def __call__(
         self, tokens: Float[Array, "batch length channels"], mask: Bool[Array, "batch length"]
     ) -> Float[Array, "batch out"]:
-        """The pooled text; a row whose tokens are all masked gives the constant that stands for "no text"."""
+        """Return the pooled text; a row whose tokens are all masked gives the constant vector of "no text"."""
         b, _, c = tokens.shape
         shape = (c, self.heads, c // self.heads)
         normed = jnp.where(mask[..., None], self.norm_in(tokens), 0.0)
@@ -173,18 +173,18 @@ class ClassTokenPool(nnx.Module):
 class GroupNorm(nnx.GroupNorm):
     """A group norm over each row's positions, in float32 or better (arXiv 1803.08494).
 
-    It is an affine function of each channel once the statistics are known. As such it takes one pass over the map less
-    than subtracting the mean first, and what follows it can go into the same pass.
+    Given the statistics, it is an affine function of each channel. In this form it takes one pass over the map less
+    than subtracting the mean first, and the operation that follows can join the same pass.
     """
 
     def affine(
         self, x: Float[Array, "batch h w channels"]
     ) -> tuple[Float[Array, "batch 1 1 channels"], Float[Array, "batch 1 1 channels"]]:
-        """What to multiply each channel of these maps by, and what to add to it."""
+        """Return the factor and the summand of each channel of these maps."""
         assert self.scale is not None
         assert self.bias is not None
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        # By channel, then by group: a sum whose innermost axis are the channels is a sum of whole vectors.
+        # By channel, then by group: a sum whose innermost axis is the channels is a sum of whole vectors.
         mean, square = (self._of_groups(a.mean(axis=(1, 2))) for a in (x, x * x))
         scale = self.scale[...] * jax.lax.rsqrt(jnp.maximum(square - mean**2, 0.0) + self.epsilon)
         return scale[:, None, None], (self.bias[...] - mean * scale)[:, None, None]
@@ -196,27 +196,27 @@ class GroupNorm(nnx.GroupNorm):
     def __call__(  # type: ignore[override]  # a map has no mask
         self, x: Float[Array, "batch h w channels"]
     ) -> Float[Array, "batch h w channels"]:
-        """The maps, normalized."""
+        """Return the normalized maps."""
         scale, shift = self.affine(x)
         return x * scale + shift
 
 
 @dataclass(frozen=True)
 class BlockStyle:
-    """What a network's residual blocks have in common."""
+    """The settings that all residual blocks of a network share."""
 
     groups: int = 8
     epsilon: float = 1e-6
     activation: Activation = nnx.silu
     activated: bool = False
-    """The conditioning vector comes activated: once for all blocks."""
+    """Whether the conditioning vector arrives activated, once for all blocks."""
     divisor: float = 1.0
-    """What the sum of a block and its skip connection is divided by."""
+    """Divisor of the sum of a block and its skip connection."""
     dtype: jnp.dtype | None = None
-    """What convolutions and products are computed in; None for the inputs' and weights' own. Norms are in float32."""
+    """Type of convolutions and products; None for the type of the inputs and weights. Norms are in float32."""
 
     def norm(self, channels: int, rngs: nnx.Rngs) -> GroupNorm:
-        """A group norm."""
+        """Return a group norm."""
         return GroupNorm(channels, num_groups=self.groups, epsilon=self.epsilon, rngs=rngs)
 
 
@@ -233,10 +233,10 @@ class ResidualBlock(nnx.Module):
         style: BlockStyle = BlockStyle(),
         resample: Callable[[Float[Array, "batch h w channels"]], Float[Array, "batch H W channels"]] | None = None,
     ) -> None:
-        """Takes its widths.
+        """Create a block.
 
         Args:
-            style: what all blocks of the network have in common.
+            style: The settings that all blocks of the network share.
             resample: `downsample` or `upsample`, for a block that changes the side (BigGAN, arXiv 1809.11096).
         """
         self.style = style
@@ -253,7 +253,7 @@ class ResidualBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch h w channels"], conditioning: Float[Array, "batch conditioning"]
     ) -> Float[Array, "batch H W out"]:
-        """One block."""
+        """Return the output of the block."""
         activation = self.style.activation
         conditioning = conditioning if self.style.activated else activation(conditioning)
         scale, shift = jnp.split(self.modulation(conditioning)[:, None, None], 2, axis=-1)

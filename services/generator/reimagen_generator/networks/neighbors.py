@@ -1,4 +1,4 @@
-"""Neighbors: attention from the image's maps to its neighbors' maps, a part that any network can carry."""
+"""Attention from an image's maps to the maps of its neighbors, for any network."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _Map = Float[Array, "batch h w channels"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NeighborKeysValues:
-    """The keys and values of an image's neighbors for one attention; they depend on neither x_t nor the prompt."""
+    """The keys and values of an image's neighbors for one attention layer; independent of x_t and the prompt."""
 
     key: Float[Array, "batch keys heads channels"]
     value: Float[Array, "batch keys heads values"]
@@ -29,10 +29,10 @@ class NeighborKeysValues:
 class NeighborAttention(nnx.Module):
     """Attention from the image's map to its neighbors' maps (Re-Imagen, section 3.2).
 
-    The values carry the neighbors' map of this level and that of the next finer one, folded: the correspondence is
-    found on the coarse grid, where attention is cheap, and fine detail follows it. Each head starts with its attention
-    centred on the query's own place, at a width of its own, by a bias of -p·|query place - key place - offset|² with p
-    and offset learned, places counted in shares of the image.
+    The values carry the neighbors' map of this level and that of the next finer one, folded. The match is found on the
+    coarse grid, where attention is cheap, and the fine detail follows it. Each head starts with its attention centered
+    on the query's own position, with a width that differs by head. A bias of -p·|query position - key position -
+    offset|² does this, where p and offset are learned and positions are in shares of the image.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class NeighborAttention(nnx.Module):
         *,
         dtype: jnp.dtype | None = None,
     ) -> None:
-        # Each head carries its share of both: where the fine channels can't be shared out, there are fewer heads.
+        # Each head carries an equal part of both. If the fine channels cannot be divided, there are fewer heads.
         self.heads = math.gcd(channels // head_channels, 4 * fine_channels)
         self.fine = fine_channels > 0
         self.query_norm = nnx.LayerNorm(channels, rngs=rngs)
@@ -64,7 +64,7 @@ class NeighborAttention(nnx.Module):
         maps: Float[Array, "batch neighbors h w channels"],
         fine_maps: Float[Array, "batch neighbors height width fine"] | None,
     ) -> NeighborKeysValues:
-        """What of the neighbors this attention needs, once an image."""
+        """Return the keys and values of the neighbors, computed once per image."""
         b, k, h, w, _ = maps.shape
         normed = self.key_norm(maps)
         carried = normed
@@ -80,12 +80,12 @@ class NeighborAttention(nnx.Module):
         neighbors: NeighborKeysValues,
         mask: Bool[Array, "batch neighbors"],
     ) -> tuple[Float[Array, "batch h w channels"], Float[Array, "batch height width fine"] | None]:
-        """What to add to the map, and to the next finer one; both exactly zero where no neighbor is kept."""
+        """Return the updates of the map and of the next finer one; both are exactly zero without neighbors."""
         b, h, w, c = x.shape
         query = self.query(self.query_norm(x)).reshape(b, h * w, self.heads, -1)
-        bias = jnp.tile(self._place_bias(h, w), (1, 1, 1, mask.shape[1])) + exclude(jnp.repeat(mask, h * w, axis=1))
+        bias = jnp.tile(self._position_bias(h, w), (1, 1, 1, mask.shape[1])) + exclude(jnp.repeat(mask, h * w, axis=1))
         attended = attend(query, neighbors.key, neighbors.value, bias)
-        # Heads side by side, each with its share of the coarse and of the fine channels.
+        # The heads are concatenated, each with its part of the coarse and of the fine channels.
         coarse = attended[..., : c // self.heads].reshape(b, h * w, c)
         kept = mask.any(axis=1)[:, None, None, None]
         added = jnp.where(kept, self.out(coarse).reshape(b, h, w, c), 0.0)
@@ -94,28 +94,28 @@ class NeighborAttention(nnx.Module):
         fine = self.fine_out(attended[..., c // self.heads :].reshape(b, h, w, -1))
         return added, jnp.where(kept, unfold(fine, 2), 0.0)
 
-    def _place_bias(self, h: int, w: int) -> Float[Array, "1 heads queries keys"]:
+    def _position_bias(self, h: int, w: int) -> Float[Array, "1 heads queries keys"]:
         rows, columns = jnp.meshgrid((jnp.arange(h) + 0.5) / h, (jnp.arange(w) + 0.5) / w, indexing="ij")
-        places = jnp.stack([rows, columns], axis=-1).reshape(-1, 2)
-        apart = places[None, None, :] - places[None, :, None] - self.offset[...][:, None, None]
-        return (-jnp.exp(self.log_precision[...])[:, None, None] * (apart**2).sum(axis=-1))[None]
+        positions = jnp.stack([rows, columns], axis=-1).reshape(-1, 2)
+        difference = positions[None, None, :] - positions[None, :, None] - self.offset[...][:, None, None]
+        return (-jnp.exp(self.log_precision[...])[:, None, None] * (difference**2).sum(axis=-1))[None]
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Neighbors:
-    """Encoded neighbors: keys and values for each level that attends to them, and which of them are there."""
+    """Encoded neighbors: keys and values for each level that attends to them, and which neighbors exist."""
 
     levels: dict[str, NeighborKeysValues]
     mask: Bool[Array, "batch neighbors"]
     warp: WarpSources | None = None
-    """What a network that has a warp fetches from."""
+    """The sources of the warp, for a network that has one."""
     placed: PlacedReferences | None = None
-    """The neighbors' things at their places, for a network that takes them."""
+    """The placed objects of the neighbors, for a network that takes them."""
 
 
 class NeighborAttentions(nnx.Dict[NeighborAttention]):
-    """A network's attentions to the neighbors, by level, counted from the finest."""
+    """The attention layers to the neighbors, by level; level 0 is the finest."""
 
     def __init__(
         self,
@@ -137,26 +137,26 @@ class NeighborAttentions(nnx.Dict[NeighborAttention]):
         )
 
     def encode(self, maps: Sequence[_Map], mask: Bool[Array, "batch neighbors"]) -> Neighbors:
-        """Keys and values of the neighbors.
+        """Return the keys and values of the neighbors.
 
         Args:
-            maps: the encoder's last map of each level, of batch × neighbors rows.
-            mask: which of the neighbors are there.
+            maps: The encoder's last map of each level, with batch × neighbors rows.
+            mask: Which of the neighbors exist.
         """
-        apart = [level.reshape(*mask.shape, *level.shape[1:]) for level in maps]
+        by_neighbor = [level.reshape(*mask.shape, *level.shape[1:]) for level in maps]
         return Neighbors(
             {
-                name: attention.keys_values(apart[int(name)], apart[int(name) - 1] if int(name) else None)
+                name: attention.keys_values(by_neighbor[int(name)], by_neighbor[int(name) - 1] if int(name) else None)
                 for name, attention in self.items()
             },
             mask,
         )
 
     def attend(self, level: int, h: _Map, fine: _Map | None, neighbors: Neighbors | None) -> tuple[_Map, _Map | None]:
-        """Adds what the coarser level fetched for this one, then this level's own attention.
+        """Add the update from the coarser level and this level's own attention.
 
         Returns:
-            The map, and what this level fetched for the next finer one.
+            The map, and the update of the next finer one.
         """
         if fine is not None:
             h = h + fine

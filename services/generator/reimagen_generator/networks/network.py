@@ -1,4 +1,4 @@
-"""What every network takes and gives; a network knows nothing of diffusion."""
+"""The interface of all networks, which does not depend on the diffusion process."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Text:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LowResolution:
-    """The smaller image, resized to this stage's size, and the augmentation level at which it was noised."""
+    """The low-resolution image, resized to this stage's size, and its augmentation level."""
 
     image: Float[Array, "batch height width 3"]
     augmentation: Float[Array, " batch"]
@@ -37,7 +37,7 @@ def at_time_zero(
     images: Float[Array, "batch neighbors height width 3"],
     low_resolution: Float[Array, "batch neighbors height width 3"] | None,
 ) -> tuple[Float[Array, "rows height width 3"], LowResolution | None]:
-    """Neighbors as rows for the encoder; their smaller versions carry no noise."""
+    """Return the neighbors as rows for the encoder; their low-resolution images carry no noise."""
     flat = images.reshape(-1, *images.shape[2:])
     if low_resolution is None:
         return flat, None
@@ -45,7 +45,7 @@ def at_time_zero(
 
 
 class Network(nnx.Module):
-    """A network of one stage, of one of the kinds of `config/networks.py`."""
+    """The network of one stage, of one of the kinds in `config/networks.py`."""
 
     config: NetworkConfig
 
@@ -58,7 +58,7 @@ class Network(nnx.Module):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
-        """The prediction for noised images `x` at times in [0, 1]."""
+        """Return the prediction for noised images `x` at times in [0, 1]."""
 
     @abstractmethod
     def encode_neighbors(
@@ -68,20 +68,20 @@ class Network(nnx.Module):
         mask: Bool[Array, "batch neighbors"],
         low_resolution: Float[Array, "batch neighbors height width 3"] | None = None,
     ) -> Neighbors:
-        """What of the neighbors is the same at every step, computed once an image.
+        """Return the features of the neighbors that are the same at every step, computed once per image.
 
         Args:
-            images: the neighbors' images in [-1, 1].
-            text: of batch × neighbors rows, the neighbors' own texts.
-            mask: which of the neighbors are there.
-            low_resolution: for a super-resolution network, the neighbors' smaller versions, resized.
+            images: The neighbors' images in [-1, 1].
+            text: The neighbors' captions, batch × neighbors rows.
+            mask: Which of the neighbors exist.
+            low_resolution: The neighbors' low-resolution images, resized, for a super-resolution network.
         """
 
 
 def in_compute_type(parameters: nnx.State[Any, Any], dtype: ComputeType) -> nnx.State[Any, Any]:
-    """The parameters for drawing alone: matrices in the type that they are used in, half to hold and to read.
+    """Return the parameters for sampling: matrices in the type of the computation, at half the memory and traffic.
 
-    Training keeps them in float32, where small steps count.
+    Training stores them in float32, since its small steps need the precision.
     """
 
     def cast(leaf: Any) -> Any:
@@ -96,5 +96,5 @@ def in_compute_type(parameters: nnx.State[Any, Any], dtype: ComputeType) -> nnx.
 
 
 def parameter_count(network: nnx.Module) -> int:
-    """Numbers that training changes."""
+    """Return the number of trainable parameters."""
     return sum(int(leaf.size) for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))

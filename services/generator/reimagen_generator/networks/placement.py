@@ -1,11 +1,11 @@
-"""Placing references: the thing of each reference is cut out and moved to where the image shall have it.
+"""Placement of references: the object of each reference is cut out and moved to its place in the image.
 
     reference, matte ──┐
     box, placement ────┴─ inverse affine map, sampled ──▶ layer ──┐
                                         (other references) ───────┴─▶ canvases, premultiplied RGBA
 
-This goes beyond the paper, whose network has to find by attention where to copy to. A placement says where the center
-of the thing's box goes, how long its longest edge becomes, and whether it is mirrored and by how much it is turned.
+This goes beyond the paper, whose network must find by attention where to copy to. A placement gives the center of the
+object's box, the length of its longest edge, whether the object is mirrored, and by which angle it is turned.
 Coordinates are shares of an image's side, x to the right and y down; angles are counter-clockwise as seen.
 """
 
@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 CANVASES = 2
-"""Canvases that a network sees: the first reference of each thing, and the second one."""
+"""Number of canvases that a network sees: one for the first reference of each object, one for the second."""
 CANVAS_CHANNELS = 4 * CANVASES
 COPIES = 3
-"""The most places that one reference can be copied to, for "three foxes"."""
+"""The most places to which one reference can be copied, for prompts such as "three foxes"."""
 _LEVELS = 4
 _SUPERSAMPLING = 2
 
@@ -30,15 +30,15 @@ _Points = Float[Array, "*shape 2"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Placements:
-    """Where the things of an image's references go, each to up to `copies` places."""
+    """Where the objects of an image's references go, each to up to `copies` places."""
 
     box: Float[Array, "batch neighbors 3"]
-    """Of the thing in its reference: the center's x and y, and the longest edge."""
+    """The object's box in its reference: the center's x and y, and the longest edge."""
     center: Float[Array, "batch neighbors copies 2"]
     size: Float[Array, "batch neighbors copies"]
-    """The length of the longest edge, before turning."""
+    """The length of the object's longest edge, before turning."""
     mirrored: Bool[Array, "batch neighbors copies"]
-    """Relative to the reference, left and right exchanged before turning."""
+    """Whether left and right of the reference are exchanged, before turning."""
     angle: Float[Array, "batch neighbors copies"]
     present: Bool[Array, "batch neighbors copies"]
 
@@ -46,18 +46,18 @@ class Placements:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PlacedReferences:
-    """An image's references as layers that a network can copy from."""
+    """An image's references as layers from which a network can copy."""
 
     layers: Float[Array, "batch neighbors height width 4"]
-    """Premultiplied RGBA, colors in [-1, 1]; all zero where nothing is."""
+    """Premultiplied RGBA, colors in [-1, 1]; zero outside of the object."""
     canvas: Int[Array, "batch neighbors"]
-    """Which canvas the layer belongs to; `CANVASES` for none."""
+    """The canvas of each layer; `CANVASES` for no canvas."""
     depth: Float[Array, "batch neighbors"]
-    """Layers of smaller depth are behind those of larger depth."""
+    """The order of the layers: layers of smaller depth are behind those of larger depth."""
 
 
 def canvas_of(captions: Sequence[str]) -> list[int]:
-    """Return the canvas of each neighbor: neighbors of one caption show one thing, and go to different canvases."""
+    """Return the canvas of each neighbor; neighbors with one caption show one object and get different canvases."""
     return [min(captions[:rank].count(caption), CANVASES) for rank, caption in enumerate(captions)]
 
 
@@ -68,14 +68,14 @@ def place(
     canvas: Int[Array, "batch neighbors"],
     size: int,
 ) -> PlacedReferences:
-    """Return the references' things at their places, `size` pixels a side.
+    """Return the references' objects at their places, `size` pixels per side.
 
     Args:
         images: The references, in [-1, 1].
-        mattes: The opacity of each pixel's thing, in [0, 1].
-        placements: Where the things go.
+        mattes: The opacity of the object in each pixel, in [0, 1].
+        placements: Where the objects go.
         canvas: The canvas of each reference.
-        size: Of the layers.
+        size: Side of the layers, in pixels.
     """
     premultiplied = jnp.concatenate([images * mattes[..., None], mattes[..., None]], axis=-1)
     layers = jax.vmap(jax.vmap(lambda image, one: _layer(image, one, size)))(premultiplied, placements)
@@ -87,21 +87,21 @@ def place(
 def canvases(
     placed: PlacedReferences, mask: Bool[Array, "batch neighbors"]
 ) -> Float[Array, "batch height width canvases*4"]:
-    """Return the canvases side by side in the channels, with the layers that the mask holds.
+    """Return the canvases, concatenated along the channels, with the layers in the mask.
 
-    What reaches further down in the image is nearer, and covers what is behind it.
+    A layer that reaches further down in the image is nearer, and covers the layers behind it.
     """
     order = jnp.argsort(placed.depth, axis=1)
     layers = jnp.take_along_axis(placed.layers, order[:, :, None, None, None], axis=1)
     canvas = jnp.take_along_axis(jnp.where(mask, placed.canvas, CANVASES), order, axis=1)
-    painted = []
+    composed = []
     for number in range(CANVASES):
-        kept = jnp.where((canvas == number)[:, :, None, None, None], layers, 0.0)
-        whole = kept[:, 0]
-        for rank in range(1, kept.shape[1]):
-            whole = over(kept[:, rank], whole)
-        painted.append(whole)
-    return jnp.concatenate(painted, axis=-1)
+        visible = jnp.where((canvas == number)[:, :, None, None, None], layers, 0.0)
+        composite = visible[:, 0]
+        for rank in range(1, visible.shape[1]):
+            composite = over(visible[:, rank], composite)
+        composed.append(composite)
+    return jnp.concatenate(composed, axis=-1)
 
 
 def over(front: Float[Array, "*shape 4"], back: Float[Array, "*shape 4"]) -> Float[Array, "*shape 4"]:
@@ -110,25 +110,25 @@ def over(front: Float[Array, "*shape 4"], back: Float[Array, "*shape 4"]) -> Flo
 
 
 def source_points(points: _Points, box: Float[Array, "3"], one: Placements) -> _Points:
-    """Return the points of the reference that come to these points of the image.
+    """Return the points of the reference that are moved to the given points of the image.
 
     Args:
-        points: Of the image.
-        box: Of the thing in the reference.
-        one: A single placement, all of its fields without leading axes.
+        points: Points of the image.
+        box: Box of the object in the reference.
+        one: A single placement: all of its fields have no leading axes.
     """
-    apart = points - one.center
+    offset = points - one.center
     cosine, sine = jnp.cos(one.angle), jnp.sin(one.angle)
-    # The inverse of a turn that is counter-clockwise as seen, with y down.
-    x = cosine * apart[..., 0] - sine * apart[..., 1]
-    y = sine * apart[..., 0] + cosine * apart[..., 1]
+    # The inverse of a counter-clockwise turn as seen, with y down.
+    x = cosine * offset[..., 0] - sine * offset[..., 1]
+    y = sine * offset[..., 0] + cosine * offset[..., 1]
     x = jnp.where(one.mirrored, -x, x)
     scale = box[2] / jnp.maximum(one.size, 1e-3)
     return box[:2] + scale * jnp.stack([x, y], axis=-1)
 
 
 def _layer(image: Float[Array, "side side 4"], one: Placements, size: int) -> Float[Array, "size size 4"]:
-    """Return one reference at all of its places."""
+    """Return one reference, drawn at all of its places."""
     pyramid = [image]
     while len(pyramid) < _LEVELS and pyramid[-1].shape[0] % 2 == 0:
         side = pyramid[-1].shape[0] // 2
@@ -139,7 +139,7 @@ def _layer(image: Float[Array, "side side 4"], one: Placements, size: int) -> Fl
 
     def copy(center: Array, length: Array, mirrored: Array, angle: Array, present: Array) -> Array:
         at = source_points(points, one.box, Placements(one.box, center, length, mirrored, angle, present))
-        # Pixels of the reference for each point sampled: at the level where they are about one.
+        # Pixels of the reference per sampled point; the pyramid level brings them to about one.
         scale = one.box[2] * image.shape[0] / (jnp.maximum(length, 1e-3) * fine)
         level = jnp.clip(jnp.round(jnp.log2(jnp.maximum(scale, 1.0))), 0, len(pyramid) - 1).astype(jnp.int32)
         sampled = _sample(pyramid, level, at)
@@ -147,16 +147,16 @@ def _layer(image: Float[Array, "side side 4"], one: Placements, size: int) -> Fl
         return jnp.where(present, mean, 0.0)
 
     copies = jax.vmap(copy)(one.center, one.size, one.mirrored, one.angle, one.present)
-    whole: Array = copies[0]
+    composite: Array = copies[0]
     for number in range(1, copies.shape[0]):
-        whole = over(copies[number], whole)
-    return whole
+        composite = over(copies[number], composite)
+    return composite
 
 
 def _sample(
     pyramid: Sequence[Float[Array, "h w channels"]], level: Int[Array, ""], at: _Points
 ) -> Float[Array, "*shape channels"]:
-    """Return a pyramid's level at points, bilinear; zero outside of it."""
+    """Return bilinear samples of a pyramid's level at the given points; zero outside of the image."""
     sides = [image.shape[0] for image in pyramid]
     firsts = [sum(side * side for side in sides[:number]) for number in range(len(sides))]
     pixels = jnp.concatenate([image.reshape(-1, image.shape[-1]) for image in pyramid])

@@ -1,4 +1,4 @@
-"""The placement network: from the prompt and a reference to a matte, a box, and a distribution of placements.
+"""The placement network. It maps the prompt and a reference to a matte, a box, and a distribution of placements.
 
     reference ─▶ matting U-Net ─┬─▶ matte
                                 └─ coarse map ─┐
@@ -6,9 +6,9 @@
     prompt ───────────────────────────────── ┴─┼─▶ box, and for each copy: presence, and a distribution of
     x_t, downsampled, and t ───────────────────┘   log size, center, angle, mirroring
 
-The center is normal given the size, since what is larger reaches further up from the ground that it stands on. At t = 1
-x_t says nothing, and the placement comes from the texts and the reference alone; at smaller t it shows where the thing
-is. It is trained with the true placements of composed images.
+The center is normally distributed given the size, since a larger object reaches further up from the ground that it
+stands on. At t = 1, x_t carries no information, and the placement depends on the texts and the reference alone. At
+smaller t, x_t shows where the object is. The network is trained with the true placements of composed images.
 """
 
 import math
@@ -40,39 +40,39 @@ from reimagen_generator.networks.placement import COPIES, Placements
 
 _Map = Float[Array, "rows h w channels"]
 _OUTPUTS = 13
-"""Numbers for each copy: those of `PlacementDistribution` from `presence` on."""
+"""Number of outputs for each copy: the fields of `PlacementDistribution` from `presence` on."""
 _MEAN_LOG_SIZE = math.log(0.5)
 _LOG_DEVIATION = -2.5
-"""Where log deviations start: about a twelfth of the side."""
+"""Initial value of the log deviations: about a twelfth of the side."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PlacementDistribution:
-    """Where the thing of each reference may go. The fields of placements have batch × neighbors × copies."""
+    """Where the object of each reference may go. The fields of placements have shape batch × neighbors × copies."""
 
     matte: Float[Array, "batch neighbors side side"]
-    """Logits of the opacity of the thing in each pixel of its reference."""
+    """Logits of the opacity of the object in each pixel of its reference."""
     box: Float[Array, "batch neighbors 3"]
-    """The thing's box in its reference, as in `Placements`."""
+    """The object's box in its reference, as in `Placements`."""
     presence: Float[Array, "batch neighbors copies"]
-    """Logits."""
+    """Logits of the presence of each copy."""
     log_size: Float[Array, "batch neighbors copies"]
-    """The mean."""
+    """The mean log size."""
     center: Float[Array, "batch neighbors copies 2"]
-    """The mean, at the mean size."""
+    """The mean center at the mean size."""
     slope: Float[Array, "batch neighbors copies 2"]
-    """How far the center's mean moves with the log size."""
+    """The change of the mean center per unit of log size."""
     log_deviation: Float[Array, "batch neighbors copies 4"]
-    """Of log size, x, y and angle."""
+    """Log standard deviations of log size, x, y and angle."""
     turn: Float[Array, "batch neighbors copies 2"]
     """Cosine and sine of the mean angle, not normalized."""
     mirrored: Float[Array, "batch neighbors copies"]
-    """Logits."""
+    """Logits of the probability that the object is mirrored."""
 
 
 class PlacementNetwork(nnx.Module):
-    """Predicts mattes, boxes and placements."""
+    """The network that predicts mattes, boxes and placements."""
 
     def __init__(self, config: PlacementConfig, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -94,24 +94,24 @@ class PlacementNetwork(nnx.Module):
         references: Float[Array, "batch neighbors side side 3"],
         text: Text,
         neighbor_text: Text,
-        picture: Float[Array, "batch h w 3"],
+        image: Float[Array, "batch h w 3"],
         time: Float[Array, " batch"],
     ) -> PlacementDistribution:
         """Return the distribution of each image's placements.
 
         Args:
-            references: In [-1, 1], of the configuration's side.
+            references: Images in [-1, 1], of the configuration's `side`.
             text: The prompts.
-            neighbor_text: Of batch × neighbors rows, the captions.
-            image: x_t, downsampled to the configuration's `image_side`; anything where `time` is 1.
-            time: In [0, 1].
+            neighbor_text: The captions, batch × neighbors rows.
+            image: x_t, downsampled to the configuration's `image_side`; any noise where `time` is 1.
+            time: Times in [0, 1].
         """
         b, n = references.shape[:2]
         mention = self.text(text, neighbor_text, n)
         matte, coarse = self.matting(references.reshape(b * n, *references.shape[2:]), mention)
         seen = nnx.gelu(self.reference(coarse.reshape(b * n, -1)))
-        drawn = jnp.repeat(self.image(picture, time), n, axis=0)
-        h = nnx.gelu(self.hidden(self.norm(jnp.concatenate([mention, seen, drawn], axis=-1))))
+        noised = jnp.repeat(self.image(image, time), n, axis=0)
+        h = nnx.gelu(self.hidden(self.norm(jnp.concatenate([mention, seen, noised], axis=-1))))
         h = h + nnx.gelu(self.hidden_2(h))
         out = self.out(h).reshape(b, n, COPIES, _OUTPUTS)
         box = self.box(seen).reshape(b, n, 3) + jnp.array([0.5, 0.5, 0.75])
@@ -129,10 +129,10 @@ class PlacementNetwork(nnx.Module):
 
 
 class _MentionEncoder(nnx.Module):
-    """What a prompt says of the thing that a caption names.
+    """An encoding of what a prompt says about the object that a caption names.
 
-    Each token of the prompt carries its cosine with the most similar token of the caption; convolutions over the tokens
-    bind "on the left" to the mention beside it.
+    Each token of the prompt carries its cosine with the most similar token of the caption. Convolutions over the tokens
+    connect "on the left" with the mention next to it.
     """
 
     def __init__(self, config: PlacementConfig, rngs: nnx.Rngs) -> None:
@@ -145,13 +145,13 @@ class _MentionEncoder(nnx.Module):
         self.value = nnx.Linear(width, width // 4, rngs=rngs)
 
     def __call__(self, text: Text, captions: Text, neighbors: int) -> Float[Array, "rows channels"]:
-        mine = jax.tree.map(lambda a: jnp.repeat(a, neighbors, axis=0), text)
-        tokens = jnp.concatenate([_normalized(mine.tokens), _similarity(mine, captions)[..., None]], axis=-1)
-        there = mine.mask[..., None]
-        h = jnp.where(there, self.project(tokens), 0.0)
+        repeated = jax.tree.map(lambda a: jnp.repeat(a, neighbors, axis=0), text)
+        tokens = jnp.concatenate([_normalized(repeated.tokens), _similarity(repeated, captions)[..., None]], axis=-1)
+        is_token = repeated.mask[..., None]
+        h = jnp.where(is_token, self.project(tokens), 0.0)
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            h = h + jnp.where(there, nnx.gelu(convolution(jnp.where(there, norm(h), 0.0))), 0.0)
-        scores = jnp.where(there, self.query(h), -jnp.inf)
+            h = h + jnp.where(is_token, nnx.gelu(convolution(jnp.where(is_token, norm(h), 0.0))), 0.0)
+        scores = jnp.where(is_token, self.query(h), -jnp.inf)
         weights = jnp.exp(scores - finite_maximum(scores, axis=1))
         weights = weights / nonzero(weights.sum(axis=1, keepdims=True))
         pooled = jnp.einsum("blq,blc->bqc", weights, self.value(h))
@@ -165,7 +165,7 @@ def _normalized(tokens: Float[Array, "rows length channels"]) -> Float[Array, "r
 
 
 def _similarity(text: Text, caption: Text) -> Float[Array, "rows length"]:
-    """Return each token's cosine with the most similar token of the caption; 0 where there is no caption."""
+    """Return each token's cosine with the most similar token of the caption; 0 for a row without caption."""
     channels = text.tokens.shape[-1]
     cosines = jnp.einsum("blc,bmc->blm", _normalized(text.tokens), _normalized(caption.tokens)) / channels
     best = jnp.where(caption.mask[:, None], cosines, -1.0).max(axis=-1)
@@ -173,7 +173,7 @@ def _similarity(text: Text, caption: Text) -> Float[Array, "rows length"]:
 
 
 class _MattingUNet(nnx.Module):
-    """A small U-Net from a reference, and what is said of its thing, to the logits of the thing's opacity."""
+    """A small U-Net from a reference and the encoded mention of its object to the logits of the object's opacity."""
 
     def __init__(self, config: PlacementConfig, conditioning: int, rngs: nnx.Rngs) -> None:
         widths, style = config.widths, BlockStyle()
@@ -193,7 +193,7 @@ class _MattingUNet(nnx.Module):
     def __call__(
         self, image: Float[Array, "rows side side 3"], mention: Float[Array, "rows channels"]
     ) -> tuple[Float[Array, "rows side side"], _Map]:
-        """Return the matte's logits, and the coarsest map."""
+        """Return the matte's logits and the coarsest map."""
         h = self.conv_in(fold(image, 2))
         skips: list[_Map] = []
         for level, block in enumerate(self.down):
@@ -208,7 +208,7 @@ class _MattingUNet(nnx.Module):
 
 
 class _ImageEncoder(nnx.Module):
-    """A vector of what a noised image shows."""
+    """A vector encoding of a noised image."""
 
     def __init__(self, config: PlacementConfig, rngs: nnx.Rngs) -> None:
         widths, side = (16, 32, 48), config.image_side // 8
@@ -219,10 +219,10 @@ class _ImageEncoder(nnx.Module):
         self.out = nnx.Linear(widths[-1] * side * side, config.width // 4, rngs=rngs)
 
     def __call__(
-        self, picture: Float[Array, "batch h w 3"], time: Float[Array, " batch"]
+        self, image: Float[Array, "batch h w 3"], time: Float[Array, " batch"]
     ) -> Float[Array, "batch channels"]:
-        """Return the vector; noise alone gives little but the time."""
-        h = picture
+        """Return the vector; for pure noise it depends on little but the time."""
+        h = image
         for convolution in self.convolutions:
             h = nnx.silu(convolution(h))
         h = h + self.time(time)[:, None, None]
@@ -232,15 +232,15 @@ class _ImageEncoder(nnx.Module):
 def sample_placements(
     distribution: PlacementDistribution, leaders: Int[Array, "batch neighbors"], keys: Key[Array, " batch"]
 ) -> Placements:
-    """Return placements drawn at random, a row's by its own key.
+    """Return randomly drawn placements; each row uses its own key.
 
-    References of one thing share the placement of the first of them, by the boxes that each has of it. The first
-    reference is placed even where the prompt does not name it: the caller wants it used.
+    References with the same caption share the placement of the first of them, each with its own box. The first
+    reference is placed even if the prompt does not name it, since the caller wants it to be used.
 
     Args:
-        distribution: Of the placements.
-        leaders: For each neighbor, the first one of the same caption.
-        keys: One for each image.
+        distribution: The distribution of placements.
+        leaders: For each neighbor, the rank of the first one with the same caption.
+        keys: One key for each image.
     """
     b, n, copies = distribution.presence.shape
     normal, uniform = jax.vmap(
@@ -249,13 +249,13 @@ def sample_placements(
             jax.random.uniform(jax.random.fold_in(key, 1), (n, copies)),
         )
     )(keys)
-    moved = normal * jnp.exp(distribution.log_deviation)
-    size = jnp.exp(distribution.log_size + moved[..., 0])
-    center = distribution.center + distribution.slope * moved[..., :1] + moved[..., 1:3]
-    # A tenth of the thing may reach out of the image.
+    deviation = normal * jnp.exp(distribution.log_deviation)
+    size = jnp.exp(distribution.log_size + deviation[..., 0])
+    center = distribution.center + distribution.slope * deviation[..., :1] + deviation[..., 1:3]
+    # A tenth of the object may extend beyond the image.
     margin = jnp.minimum(0.4 * size, 0.5)[..., None]
     center = jnp.clip(center, margin, 1.0 - margin)
-    angle = jnp.arctan2(distribution.turn[..., 1], distribution.turn[..., 0]) + moved[..., 3]
+    angle = jnp.arctan2(distribution.turn[..., 1], distribution.turn[..., 0]) + deviation[..., 3]
     mirrored = uniform < jax.nn.sigmoid(distribution.mirrored)
     first = (jnp.arange(n)[:, None] == 0) & (jnp.arange(copies) == 0)
     present = (distribution.presence > 0) | first
@@ -267,5 +267,5 @@ def sample_placements(
 
 
 def leader_of(captions: Sequence[str]) -> list[int]:
-    """Return for each neighbor the rank of the first one of the same caption."""
+    """Return for each neighbor the rank of the first neighbor with the same caption."""
     return [captions.index(caption) for caption in captions]

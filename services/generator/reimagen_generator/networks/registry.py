@@ -1,4 +1,4 @@
-"""From a network's configuration to the network."""
+"""Construction of a network from its configuration."""
 
 import jax
 from flax import nnx
@@ -21,7 +21,7 @@ from reimagen_generator.networks.unet import UNet
 
 
 def build_network(config: AnyNetworkConfig, rngs: nnx.Rngs) -> Network:
-    """A network of random weights."""
+    """Return a network with random weights."""
     match config:
         case UNetConfig():
             return UNet(config, rngs)
@@ -33,23 +33,26 @@ def build_network(config: AnyNetworkConfig, rngs: nnx.Rngs) -> Network:
             return FoldedResNet(config, rngs)
 
 
-class _OneKey(nnx.Rngs):
-    """Always the same key, for who wants no numbers: tracing a counter takes time quadratic in the parameters."""
+class _ConstantKey(nnx.Rngs):
+    """The same key for every parameter, for shapes only, where no numbers are drawn.
+
+    Tracing the counter of `nnx.Rngs` would take time quadratic in the number of parameters.
+    """
 
     def __init__(self) -> None:
-        """Takes no seeds."""
+        """Create the stream without seeds."""
 
     def params(self) -> Key[Array, ""]:
         return jax.random.key(0)
 
 
 def network_shapes(config: AnyNetworkConfig) -> Network:
-    """A network whose parameters are shapes alone: nothing is drawn or allocated, whatever its size."""
-    network: Network = nnx.eval_shape(lambda: build_network(config, _OneKey()))
+    """Return a network whose parameters are only shapes: nothing is drawn or allocated, at any size."""
+    network: Network = nnx.eval_shape(lambda: build_network(config, _ConstantKey()))
     return network
 
 
 def placement_shapes(config: PlacementConfig) -> PlacementNetwork:
-    """Return a placement network whose parameters are shapes alone."""
-    network: PlacementNetwork = nnx.eval_shape(lambda: PlacementNetwork(config, _OneKey()))
+    """Return a placement network whose parameters are only shapes."""
+    network: PlacementNetwork = nnx.eval_shape(lambda: PlacementNetwork(config, _ConstantKey()))
     return network

@@ -4,12 +4,12 @@
     neighbors (t = 0) ─────────▶ DStack ──maps──▶ keys, values ──▲  attention, warp
     canvases: placed neighbors ─fold─▶ + ─────────────────────────────── tail at full size, copy gates
 
-Beyond the paper, the neighbors' things come also as canvases, where the placement network wants them
-(`networks/placement.py`). They join the first convolution and the tail, and of each canvas a gate, for each pixel, says
-how much of it is copied into the prediction (`diffusion/copying.py`).
+Beyond the paper, the neighbors' objects are also given as canvases if the stage's network has `placed`
+(`networks/placement.py`). They are inputs of the first convolution and of the tail. For each canvas, a gate at each
+pixel sets how much of it is copied into the prediction (`diffusion/copying.py`).
 
-The neighbors go through the same DStack as the image, at t = 0 and with their own texts. Their keys and values are
-computed once an image (`encode_neighbors`), not once a step.
+The neighbors go through the same DStack as the image, at t = 0 and with their own captions. Their keys and values are
+computed once per image (`encode_neighbors`), not once per step.
 """
 
 from dataclasses import replace
@@ -60,9 +60,9 @@ class _Level(nnx.Module):
 
 
 class _Tail(nnx.Module):
-    """Residual blocks at the image's full size, which see the input's pixels beside the finest map.
+    """Residual blocks at the image's full size, whose inputs are the input's pixels and the finest map.
 
-    What it adds to the prediction starts as zero, and the copy gates start nearly closed.
+    Its contribution to the prediction starts as zero, and the copy gates start nearly closed.
     """
 
     def __init__(self, config: UNetConfig, seen: int, conditioning: int, rngs: nnx.Rngs) -> None:
@@ -84,7 +84,7 @@ class _Tail(nnx.Module):
 
 
 class UNet(Network):
-    """A U-Net on folded pixels: light enough to draw and to learn on two CPU cores."""
+    """A U-Net on folded pixels, small enough for sampling and training on two CPU cores."""
 
     def __init__(self, config: UNetConfig, rngs: nnx.Rngs) -> None:
         widths, blocks = config.widths, config.blocks
@@ -138,7 +138,7 @@ class UNet(Network):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width out"]:
-        """The prediction for noised images `x` at times in [0, 1], and for each canvas a gate to copy from it."""
+        """Return the prediction for noised images `x` at times in [0, 1], and the copy gate of each canvas."""
         conditioning = self.conditioning(time, text, low_resolution)
         painted = self._canvases(x, neighbors)
         skips = self._encode(x, conditioning, text, low_resolution, painted)
@@ -164,7 +164,7 @@ class UNet(Network):
         return jnp.concatenate([output + added[..., : output.shape[-1]], gates], axis=-1)
 
     def _canvases(self, x: _Map, neighbors: Neighbors | None) -> _Map | None:
-        """Return the canvases of a network that takes them; empty ones where there is no neighbor."""
+        """Return the canvases for a network that takes them; they are empty for an image without neighbors."""
         if not self.config.placed:
             return None
         if neighbors is None or neighbors.placed is None:
@@ -178,7 +178,7 @@ class UNet(Network):
         mask: Bool[Array, "batch neighbors"],
         low_resolution: Float[Array, "batch neighbors height width 3"] | None = None,
     ) -> Neighbors:
-        """What of the neighbors is the same at every step (see `Network`)."""
+        """Return the features of the neighbors that are the same at every step (see `Network`)."""
         flat, low = at_time_zero(images, low_resolution)
         conditioning = self.conditioning(jnp.zeros(flat.shape[0]), text, low)
         skips = self._encode(flat, conditioning, text, low)
@@ -197,7 +197,7 @@ class UNet(Network):
         low_resolution: LowResolution | None,
         painted: _Map | None = None,
     ) -> list[list[_Map]]:
-        """DStack: the outputs of each level's blocks."""
+        """Run the DStack: return the outputs of each level's blocks."""
         if low_resolution is not None:
             x = jnp.concatenate([x, low_resolution.image], axis=-1)
         h = self.conv_in(fold(x, self.config.patch))
