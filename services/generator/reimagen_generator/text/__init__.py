@@ -1,1 +1,1 @@
-"""Frozen text encoders behind one interface."""
+"""Frozen text encoders with a common interface."""

@@ -1,6 +1,6 @@
-"""The encoder of BERT (arXiv 1810.04805), of any size: MiniLM and most small sentence encoders are BERTs.
+"""The BERT encoder (arXiv 1810.04805), of any size. MiniLM and most small sentence encoders are BERTs.
 
-Post-norm blocks of self-attention and a perceptron, with biases. Positions are learned vectors, added to the tokens'.
+Post-norm blocks of self-attention and an MLP, with biases. The positions are learned vectors, added to the tokens'.
 """
 
 from typing import Literal
@@ -17,7 +17,7 @@ _Stream = Float[Array, "batch length channels"]
 
 
 class BertConfig(BaseModel):
-    """What a model's `config.json` says of its encoder, by the names that it has there."""
+    """The encoder's fields of a model's `config.json`, by their names there."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -25,8 +25,8 @@ class BertConfig(BaseModel):
     hidden_act: Literal["gelu"] = "gelu"
     position_embedding_type: Literal["absolute"] = "absolute"
     vocab_size: int = Field(ge=1)
-    hidden_size: int = Field(ge=1, description="Channels of the stream, and of the embeddings.")
-    intermediate_size: int = Field(ge=1, description="Channels inside the perceptron.")
+    hidden_size: int = Field(ge=1, description="Channels of the residual stream and of the embeddings.")
+    intermediate_size: int = Field(ge=1, description="Channels inside the MLP.")
     num_hidden_layers: int = Field(ge=1)
     num_attention_heads: int = Field(ge=1)
     max_position_embeddings: int = Field(512, ge=2)
@@ -39,7 +39,7 @@ def _norm(config: BertConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class Block(nnx.Module):
-    """Attention, then the perceptron; each sum is normed."""
+    """Attention, then the MLP; each sum is normalized."""
 
     def __init__(self, config: BertConfig, rngs: nnx.Rngs) -> None:
         channels = config.hidden_size
@@ -51,7 +51,7 @@ class Block(nnx.Module):
         self.norm = _norm(config, rngs)
 
     def __call__(self, x: _Stream, mask: Bool[Array, "batch length"]) -> _Stream:
-        """The stream after the block."""
+        """Return the stream after the block."""
         query, key, value = (
             layer(x).reshape(*x.shape[:2], self.heads, -1) for layer in (self.query, self.key, self.value)
         )
@@ -62,20 +62,20 @@ class Block(nnx.Module):
 
 
 class Bert(nnx.Module):
-    """The encoder, from the numbers of a text's tokens to their embeddings."""
+    """The encoder, from token ids to embeddings."""
 
     def __init__(self, config: BertConfig, rngs: nnx.Rngs) -> None:
-        """Random weights of the given sizes."""
+        """Create random weights of the configured sizes."""
         self.config = config
         self.tokens = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
         self.positions = nnx.Embed(config.max_position_embeddings, config.hidden_size, rngs=rngs)
-        # Which of two texts a token belongs to; here there is one.
+        # The types say to which of two texts a token belongs; here there is one text.
         self.types = nnx.Embed(config.type_vocab_size, config.hidden_size, rngs=rngs)
         self.norm = _norm(config, rngs)
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.num_hidden_layers)])
 
     def __call__(self, ids: Int[Array, "batch length"], mask: Bool[Array, "batch length"]) -> _Stream:
-        """The embeddings, also of the masked tokens, which no token attends to."""
+        """Return the embeddings, also of the masked tokens, to which no token attends."""
         x = self.tokens(ids) + self.positions(jnp.arange(ids.shape[1])) + self.types(jnp.zeros((), int))
         x = self.norm(x)
         for block in self.blocks:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float32
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """Encoded texts, padded to the encoder's length; on the device where a network encoded them."""
+    """Encoded texts, padded to the encoder's length; on the device if a network encoded them."""
 
     tokens: Float32[np.ndarray | Array, "batch length channels"]
     mask: Bool[np.ndarray | Array, "batch length"]
@@ -23,5 +23,5 @@ class TextEncoder(Protocol):
     length: int
 
     def encode(self, texts: Sequence[str]) -> TextEmbedding:
-        """Embeddings of the texts' tokens; what is beyond the encoder's length is cut off."""
+        """Return the embeddings of the texts' tokens; tokens beyond the encoder's length are cut off."""
         ...

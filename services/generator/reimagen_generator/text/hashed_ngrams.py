@@ -1,8 +1,8 @@
 """A frozen text encoder without weights: each word is the sum of random vectors of its character n-grams.
 
-Words that share a stem share most of their n-grams and lie close together (as in fastText, arXiv 1607.04606), an
-unknown word still has a vector of its own, and nothing needs to be downloaded. It knows no meaning: what a word looks
-like is learned by the network, or seen in the neighbors.
+Words that share a stem share most of their n-grams and have similar vectors (as in fastText, arXiv 1607.04606), an
+unknown word still has its own vector, and nothing needs to be downloaded. The vectors carry no meaning: the networks
+learn what a word looks like, or see it in the neighbors.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ _POSITION_SCALE = 0.3
 
 
 class HashedNgramEncoder:
-    """Words to vectors of unit variance, with a weak sinusoidal code of their place."""
+    """Words as vectors of unit variance, with a weak sinusoidal code of their position."""
 
     channels = 256
     length = 24
 
     def encode(self, texts: Sequence[str]) -> TextEmbedding:
-        """Embeddings of the texts' words; words beyond the 24th are cut off."""
+        """Return the embeddings of the texts' words; words beyond the 24th are cut off."""
         tokens = np.zeros((len(texts), self.length, self.channels), np.float32)
         mask = np.zeros((len(texts), self.length), bool)
         for row, text in enumerate(texts):
-            for place, word in enumerate(re.findall(r"\w+", text.lower())[: self.length]):
-                tokens[row, place] = _word_vector(word, self.channels) + _place_vector(place, self.channels)
-                mask[row, place] = True
+            for position, word in enumerate(re.findall(r"\w+", text.lower())[: self.length]):
+                tokens[row, position] = _word_vector(word, self.channels) + _position_vector(position, self.channels)
+                mask[row, position] = True
         return TextEmbedding(tokens, mask)
 
 
@@ -50,7 +50,7 @@ def _hashed_gaussian(gram: str, channels: int) -> Float32[np.ndarray, " channels
     return np.random.Generator(np.random.PCG64(seed)).standard_normal(channels, np.float32)
 
 
-def _place_vector(place: int, channels: int) -> Float32[np.ndarray, " channels"]:
-    angles = place / 100.0 ** np.linspace(0, 1, channels // 2, dtype=np.float32)
+def _position_vector(position: int, channels: int) -> Float32[np.ndarray, " channels"]:
+    angles = position / 100.0 ** np.linspace(0, 1, channels // 2, dtype=np.float32)
     vector: Float32[np.ndarray, " channels"] = _POSITION_SCALE * np.concatenate([np.sin(angles), np.cos(angles)])
     return vector.astype(np.float32)

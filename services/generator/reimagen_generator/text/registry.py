@@ -1,4 +1,4 @@
-"""From a cascade's configuration to its text encoder."""
+"""Construction of a cascade's text encoder from its configuration."""
 
 from pathlib import Path
 
@@ -11,34 +11,35 @@ from reimagen_generator.text.t5_encoder import load_t5_text_encoder, t5_files
 
 
 def load_text_encoder(config: CascadeConfig, folder: Path | None) -> TextEncoder:
-    """The encoder that a cascade's configuration names.
+    """Return the text encoder of a cascade's configuration.
 
     Args:
-        config: the cascade's.
-        folder: where a network's files are: the model's own folder, or one that holds `text_encoder` (and `tokenizer`,
-            for T5), as DeepFloyd IF's do and as a cascade's folder may. MiniLM is also found where it is installed.
+        config: The cascade's configuration.
+        folder: Folder of a network's files: the model's own folder, or one that contains `text_encoder` (and
+            `tokenizer`, for T5), as those of DeepFloyd IF do and a cascade's may. MiniLM is also found in its
+            installed package.
 
     Raises:
-        ValueError: there are no such files, one is damaged, or the encoder is not as wide as the networks expect.
+        ValueError: The files are missing or damaged, or the encoder's width is not that of the networks.
     """
     encoder = config.text_encoder
     if encoder == "hashed-ngrams":
         check_width(config, HashedNgramEncoder.channels)
         return HashedNgramEncoder()
     if isinstance(encoder, MiniLmText):
-        found = minilm_files(folder)
-        check_width(config, found.config.hidden_size)
-        return load_minilm(found, encoder.length)
+        minilm = minilm_files(folder)
+        check_width(config, minilm.config.hidden_size)
+        return load_minilm(minilm, encoder.length)
     files = t5_files(_t5_folder(config, folder))
     check_width(config, files.config.d_model)
     return load_t5_text_encoder(files, encoder.length)
 
 
 def text_encoder_files(config: CascadeConfig, folder: Path | None) -> list[Path]:
-    """The files that determine a network's embeddings; none for hashed n-grams.
+    """Return the files that determine a network's embeddings; an empty list for hashed n-grams.
 
     Raises:
-        ValueError: they are not there.
+        ValueError: The files are missing.
     """
     if config.text_encoder == "hashed-ngrams":
         return []
@@ -52,16 +53,16 @@ def text_encoder_files(config: CascadeConfig, folder: Path | None) -> list[Path]
 
 
 def text_length(config: CascadeConfig) -> int:
-    """The most tokens of a text."""
+    """Return the maximum number of tokens of a text."""
     encoder = config.text_encoder
     return HashedNgramEncoder.length if encoder == "hashed-ngrams" else encoder.length
 
 
 def check_width(config: CascadeConfig, channels: int) -> None:
-    """Refuse an encoder of another width than the networks expect.
+    """Raise an error if the encoder's width is not the one that the networks expect.
 
     Raises:
-        ValueError: it is of another width.
+        ValueError: The widths differ.
     """
     widths = {f"stage {stage.size}": stage.network.text_channels for stage in config.stages}
     if config.placement is not None:
@@ -75,5 +76,7 @@ def check_width(config: CascadeConfig, channels: int) -> None:
 
 def _t5_folder(config: CascadeConfig, folder: Path | None) -> Path:
     if folder is None:
-        raise ValueError(f"text_encoder: {config.name} reads its texts with a T5 v1.1; name the folder of its files")
+        raise ValueError(
+            f"text_encoder: {config.name} has a T5 v1.1 as text encoder; set text_encoder to the folder of its files"
+        )
     return folder

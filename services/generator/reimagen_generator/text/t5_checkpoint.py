@@ -1,4 +1,4 @@
-"""T5's weights from a folder as people have it: `config.json` and safetensors, of the encoder or of the whole model."""
+"""Loading of T5's weights from `config.json` and safetensors, of the encoder or of the whole model."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from reimagen_generator.weights.importers.names import LINEAR, VECTOR, Source
 from reimagen_generator.weights.locate import find_checkpoint
 from reimagen_generator.weights.shards import StoredTensors
 
-# The embedding of the tokens has two names, and may be there under both.
+# The token embedding has two names, and may be stored under both.
 _SHARED, _EMBED_TOKENS = "shared.weight", "encoder.embed_tokens.weight"
 _DECODER = ("decoder.", "lm_head.")
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
@@ -21,10 +21,10 @@ _FEED_FORWARD = {"gate": "wi_0", "linear": "wi_1", "out": "wo"}
 
 
 def load_config(folder: Path) -> T5Config:
-    """Reads a model's `config.json`.
+    """Return the configuration in a model's `config.json`.
 
     Raises:
-        ValueError: it is missing, or not of a T5 v1.1.
+        ValueError: The file is missing or not that of a T5 v1.1.
     """
     path = folder / "config.json"
     try:
@@ -36,16 +36,17 @@ def load_config(folder: Path) -> T5Config:
 
 
 def load_t5(folder: Path, dtype: Any) -> T5:
-    """An encoder of stored weights; nothing is read before every name and shape has been compared.
+    """Return an encoder with stored weights, after a check of every name and shape.
 
-    One tensor at a time is read, so that no more than the result and the largest tensor are held.
+    One tensor at a time is read, so that memory holds only the result and the largest tensor.
 
     Args:
-        folder: `config.json`, and `model.safetensors` or shards with an index. A whole model's decoder is left out.
-        dtype: of the weights and products, float32 or bfloat16.
+        folder: Folder of `config.json`, and of `model.safetensors` or shards with an index. A whole model's decoder is
+            skipped.
+        dtype: Type of the weights and products, float32 or bfloat16.
 
     Raises:
-        ValueError: a file is missing or damaged, or a tensor is missing, unknown or of another shape, by its name.
+        ValueError: A file is missing or damaged, or a tensor is missing, unknown or of another shape, with its name.
     """
     config = load_config(folder)
     network: T5 = nnx.eval_shape(lambda: T5(config, dtype, nnx.Rngs(0)))

@@ -1,4 +1,4 @@
-"""T5 v1.1 as a text encoder: where its files are, and how they are loaded."""
+"""The text encoder T5 v1.1: location and loading of its files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,46 +14,46 @@ from reimagen_generator.text.t5_tokenizer import T5Tokenizer
 
 @dataclass(frozen=True)
 class T5Files:
-    """Where a model's files are."""
+    """Location and configuration of a model's files."""
 
     model: Path
     """The folder of `config.json` and the weights."""
     pieces: Path
-    """`spiece.model`."""
+    """The file `spiece.model`."""
     config: T5Config
 
 
 def t5_files(folder: Path) -> T5Files:
-    """Finds a model's files.
+    """Return the locations of a model's files.
 
     Args:
-        folder: the model's own, with its `spiece.model`, or one that holds `text_encoder` and `tokenizer`.
+        folder: The model's own folder, with its `spiece.model`, or one that contains `text_encoder` and `tokenizer`.
 
     Raises:
-        ValueError: one of the files is not there, or `config.json` is not of a T5 v1.1.
+        ValueError: A file is missing, or `config.json` is not that of a T5 v1.1.
     """
     model = folder / "text_encoder" if (folder / "text_encoder").is_dir() else folder
     if not (model / "config.json").is_file():
         raise ValueError(
             f"text_encoder: there is no T5 v1.1 in {folder}: neither config.json nor text_encoder/config.json"
         )
-    # A link to a pipeline's text_encoder has the tokenizer beside what it leads to.
-    places = (model, model.parent / "tokenizer", model.resolve().parent / "tokenizer")
-    for place in places:
-        if (place / "spiece.model").is_file():
-            return T5Files(model, place / "spiece.model", load_config(model))
-    raise ValueError(f"text_encoder: there is no spiece.model in {places[0]} or {places[1]}")
+    # If the folder is a link to a pipeline's text_encoder, the tokenizer is next to the link's target.
+    candidates = (model, model.parent / "tokenizer", model.resolve().parent / "tokenizer")
+    for candidate in candidates:
+        if (candidate / "spiece.model").is_file():
+            return T5Files(model, candidate / "spiece.model", load_config(model))
+    raise ValueError(f"text_encoder: there is no spiece.model in {candidates[0]} or {candidates[1]}")
 
 
 def load_t5_text_encoder(files: T5Files, length: int) -> NetworkTextEncoder:
-    """The encoder of a model's files; bfloat16 on an accelerator, float32 on a CPU, where bfloat16 gains nothing.
+    """Return the encoder of a model's files: bfloat16 on an accelerator, float32 on a CPU, where bfloat16 has no gain.
 
     Args:
-        files: of `t5_files`.
-        length: tokens of a text.
+        files: The result of `t5_files`.
+        length: Number of tokens of a text.
 
     Raises:
-        ValueError: a file is missing or damaged.
+        ValueError: A file is missing or damaged.
     """
     tokenizer = T5Tokenizer(files.pieces, length)
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16

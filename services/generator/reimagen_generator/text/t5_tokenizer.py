@@ -1,4 +1,4 @@
-"""A text as the numbers of its tokens, by the model's own `spiece.model`."""
+"""T5's tokenizer: conversion of texts to token ids by the model's `spiece.model`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,33 +9,35 @@ from sentencepiece import SentencePieceProcessor
 
 
 class T5Tokenizer:
-    """Cuts texts into SentencePiece's pieces, upper and lower case kept, each text ended and padded to one length.
+    """Splits texts into SentencePiece's pieces, case-sensitively. Each text ends with an end token and is padded.
 
-    A text is a text: `</s>` or `<extra_id_0>` in a prompt are letters, not marks.
+    `</s>` or `<extra_id_0>` in a prompt are plain text, not special tokens.
     """
 
     def __init__(self, path: Path, length: int) -> None:
-        """Reads the pieces.
+        """Read the pieces.
 
         Args:
-            path: a `spiece.model`.
-            length: tokens of a text, its end among them.
+            path: A `spiece.model`.
+            length: Number of tokens of a text, including its end token.
 
         Raises:
-            ValueError: the file is missing, is none of SentencePiece's, or knows no end or no padding.
+            ValueError: The file is missing, is not a SentencePiece model, or has no end or padding piece.
         """
         try:
             self._pieces = SentencePieceProcessor(model_proto=path.read_bytes())
         except (OSError, RuntimeError) as error:
             raise ValueError(f"text_encoder: cannot read {path}: {error}") from error
         if self._pieces.pad_id() < 0 or self._pieces.eos_id() < 0:
-            raise ValueError(f"text_encoder: {path} has no piece for the end of a text, or none for padding: not T5's")
+            raise ValueError(
+                f"text_encoder: {path} must have an end piece and a padding piece, as T5's has; at least one is missing"
+            )
         self.length = length
 
     def __call__(
         self, texts: Sequence[str]
     ) -> tuple[Int[np.ndarray, "batch length"], Bool[np.ndarray, "batch length"]]:
-        """The tokens, and which of them are no padding; what is beyond the length is cut off, the end is kept."""
+        """Return the token ids and the mask of real tokens; a long text is cut off, but its end token stays."""
         ids = np.full((len(texts), self.length), self._pieces.pad_id(), np.int32)
         mask = np.zeros(ids.shape, bool)
         for row, text in enumerate(texts):

@@ -1,1 +1,1 @@
-"""Weights on disk."""
+"""Reading and writing of weights."""

@@ -1,6 +1,6 @@
-"""A cascade on disk: `cascade.json` and one safetensors file a stage, named by its size.
+"""A cascade on disk: `cascade.json` and one safetensors file per stage, named after its size.
 
-Weights are stored in float16, half the space, and used in float32.
+Weights are stored in float16, which takes half the space, and used in float32.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ _Module = TypeVar("_Module", bound=nnx.Module)
 
 
 def stage_file(size: int) -> str:
-    """The name of a stage's weights."""
+    """Return the file name of a stage's weights."""
     return f"stage-{size}.safetensors"
 
 
 def save_network(network: nnx.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes a network's weights, complete or not at all, in place of those that are there.
+    """Write a network's weights in place of existing ones; after an error, no partial file is left.
 
     Raises:
-        ValueError: a number is not finite, or too large for float16.
+        ValueError: A number is not finite, or too large for float16.
     """
     parameters = named(nnx.state(network, nnx.Param))
     tensors = {name: TensorSpec(value.shape, partial(np.asarray, value[...])) for name, value in parameters.items()}
@@ -48,7 +48,7 @@ def save_network(network: nnx.Module, path: Path, metadata: dict[str, str] | Non
 
 
 def copy_missing_weights(config: CascadeConfig, source: Path, target: Path) -> None:
-    """Copies the weights that a cascade's folder lacks from another one's, so that it is whole."""
+    """Copy the weights that a cascade's folder lacks from another folder, so that it is complete."""
     names = [stage_file(stage.size) for stage in config.stages] + [PLACEMENT_FILE] * (config.placement is not None)
     for name in names:
         if not _files(target / name):
@@ -57,83 +57,83 @@ def copy_missing_weights(config: CascadeConfig, source: Path, target: Path) -> N
 
 
 def _files(path: Path) -> list[Path]:
-    """A stage's file, or its several and their index."""
+    """Return a stage's file, or its shards and their index."""
     return list(path.parent.glob(f"{path.stem}[.-]*"))
 
 
 def load_network(path: Path, config: AnyNetworkConfig, *, on_host: bool = False) -> Network:
-    """A network of stored weights; nothing is initialised or read before every name and shape has been compared.
+    """Return a network with stored weights, after a check of every name and shape.
 
     Args:
-        path: the weights.
-        config: the network's.
-        on_host: leaves the numbers in the host's memory, for several devices of which none has room for all.
+        path: The file of the weights.
+        config: The network's configuration.
+        on_host: Whether to leave the weights in the host's memory, for several devices of which none can hold them all.
 
     Raises:
-        ValueError: the file is missing or damaged, or a tensor is missing, left over or of another shape, by its name.
+        ValueError: The file is missing or damaged, or a tensor is missing, unknown or of another shape, with its name.
     """
     return _loaded(path, network_shapes(config), on_host=on_host)
 
 
 def load_placement(path: Path, config: PlacementConfig, *, on_host: bool = False) -> PlacementNetwork:
-    """Return a placement network of stored weights, as `load_network` does.
+    """Return a placement network with stored weights, as `load_network` does.
 
     Raises:
-        ValueError: the file is missing or damaged, or a tensor is missing, left over or of another shape, by its name.
+        ValueError: The file is missing or damaged, or a tensor is missing, unknown or of another shape, with its name.
     """
     return _loaded(path, placement_shapes(config), on_host=on_host)
 
 
 def load_matching(path: Path, network: nnx.Module) -> tuple[int, int]:
-    """Load the tensors that a network has by the same names and in the same shapes.
+    """Load the stored tensors whose names and shapes match those of a network.
 
     Returns:
-        How many numbers were loaded, and how many the network has.
+        The number of loaded weights, and the number of weights of the network.
 
     Raises:
-        ValueError: the file is missing or damaged.
+        ValueError: The file is missing or damaged.
     """
     state = nnx.state(network, nnx.Param)
-    wanted, taken = named(state), 0
+    parameters, loaded = named(state), 0
     index = path.with_name(f"{path.name}.index.json")
     with StoredTensors(index if index.is_file() else path) as stored:
-        for name, value in wanted.items():
+        for name, value in parameters.items():
             if stored.shapes.get(name) == value.shape:
                 tensor = stored.read(name).astype(np.float32)
                 value.set_value(jnp.asarray(tensor))
-                taken += tensor.size
+                loaded += tensor.size
     nnx.update(network, state)
-    return taken, sum(value.size for value in wanted.values())
+    return loaded, sum(value.size for value in parameters.values())
 
 
 def _loaded(path: Path, network: _Module, *, on_host: bool) -> _Module:
     state = nnx.state(network, nnx.Param)
-    wanted = named(state)
+    parameters = named(state)
     index = path.with_name(f"{path.name}.index.json")
     with StoredTensors(index if index.is_file() else path) as stored:
-        for name in sorted(wanted.keys() ^ stored.shapes.keys()):
-            raise ValueError(f"weights: {path} {'lacks' if name in wanted else 'has an unknown'} tensor {name}")
-        for name, value in wanted.items():
+        for name in sorted(parameters.keys() ^ stored.shapes.keys()):
+            raise ValueError(f"weights: {path} {'lacks' if name in parameters else 'has an unknown'} tensor {name}")
+        for name, value in parameters.items():
             if stored.shapes[name] != value.shape:
                 raise ValueError(f"weights: {path}: {name} has shape {stored.shapes[name]}, expected {value.shape}")
         for name in stored.shapes:
             tensor = stored.read(name).astype(np.float32)
-            wanted[name].set_value(tensor if on_host else jnp.asarray(tensor))
+            parameters[name].set_value(tensor if on_host else jnp.asarray(tensor))
     nnx.update(network, state)
     return network
 
 
 def save_config(config: CascadeConfig, folder: Path) -> None:
-    """Writes `cascade.json`."""
+    """Write `cascade.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
 
 
 def load_config(folder: Path) -> CascadeConfig:
-    """Reads `cascade.json`.
+    """Return the configuration in `cascade.json`.
 
     Raises:
-        ValueError: it is not there, or not a cascade's configuration.
+        ValueError: The file is missing or not a cascade's configuration.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -145,14 +145,14 @@ def load_config(folder: Path) -> CascadeConfig:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 of a cascade's configuration and weights, in hexadecimal digits: another one draws other images."""
-    whole = hashlib.sha256()
+    """Return the SHA-256 of a cascade's configuration and weights, in hexadecimal; it changes with either of them."""
+    combined = hashlib.sha256()
     for path in sorted([folder / CONFIG_FILE, *folder.glob("stage-*"), *folder.glob(PLACEMENT_FILE)]):
         with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()
+            combined.update(hashlib.file_digest(file, "sha256").digest())
+    return combined.hexdigest()
 
 
 def named(state: nnx.State[Any, Any]) -> dict[str, nnx.Param[Any]]:
-    """Parameters by the names under which they are stored."""
+    """Return the parameters by their stored names."""
     return {".".join(map(str, path)): value for path, value in nnx.to_flat_state(state)}

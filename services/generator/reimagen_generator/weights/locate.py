@@ -1,4 +1,4 @@
-"""Finding the weights in a folder as transformers and diffusers write it."""
+"""Search for the weights in a folder written by transformers or diffusers."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ _VARIANTS = ("", "bf16", "fp16")
 
 
 def find_checkpoint(folder: Path, stem: str) -> Path:
-    """The safetensors file of a folder, or the index of several; the most exact of its variants.
+    """Return a folder's safetensors file, or the index of several files; in the most exact of its variants.
 
     Args:
-        folder: holds the files.
-        stem: what their names begin with: `model` for transformers, `diffusion_pytorch_model` for diffusers.
+        folder: Folder of the files.
+        stem: Beginning of the files' names: `model` for transformers, `diffusion_pytorch_model` for diffusers.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is no such file.
     """
     for variant in _VARIANTS:
         single = ".".join(filter(None, (stem, variant, "safetensors")))
@@ -23,5 +23,5 @@ def find_checkpoint(folder: Path, stem: str) -> Path:
                 return path
     hint = ""
     if folder.is_dir() and any(folder.glob("*.bin")):
-        hint = "; *.bin files are not read, since they can run code: take the model's safetensors instead"
+        hint = "; *.bin files are not read, since they can run code: use the model's safetensors files instead"
     raise ValueError(f"weights: there is no {stem}.safetensors and no {stem}.safetensors.index.json in {folder}{hint}")

@@ -1,7 +1,7 @@
-"""Safetensors that may lie in several files, read and written one tensor at a time.
+"""Safetensors in one or several files, read and written one tensor at a time.
 
-The layout of several files is the one that people's checkpoints have: `NAME-00001-of-00003.safetensors` and so on, and
-an index, `NAME.safetensors.index.json`, which tells the file of each tensor.
+Several files have the common layout of checkpoints: shards `NAME-00001-of-00003.safetensors` and so on, and an index,
+`NAME.safetensors.index.json`, which maps each tensor to its file.
 """
 
 import json
@@ -22,16 +22,16 @@ _CODES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16", np.dtype(ml_
 
 
 class StoredTensors:
-    """The tensors of one file, or of the files that an index names; at most one file is open at a time."""
+    """The tensors of one file, or of the files in an index; at most one file is open at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the names and shapes.
+        """Read the names and shapes.
 
         Args:
-            path: a safetensors file, or an index.
+            path: A safetensors file, or an index.
 
         Raises:
-            ValueError: a file is missing or damaged, or does not hold what the index says.
+            ValueError: A file is missing or damaged, or its tensors are not those of the index.
         """
         self.path = path
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -61,11 +61,11 @@ class StoredTensors:
 
     @property
     def order(self) -> dict[str, int]:
-        """Each tensor's place, file by file: reading in this order opens each file once."""
-        return {name: place for place, name in enumerate(self.shapes)}
+        """The index of each tensor, file by file: reading in this order opens each file once."""
+        return {name: rank for rank, name in enumerate(self.shapes)}
 
     def read(self, name: str) -> np.ndarray[Any, Any]:
-        """One tensor, in the type that it is stored in."""
+        """Return a tensor in its stored type."""
         try:
             return np.asarray(self._reader(self._files[name]).get_tensor(name))
         except SafetensorError as error:
@@ -75,7 +75,7 @@ class StoredTensors:
         if self._open is None or self._open[0] != file:
             self._stack.close()
             try:
-                # Read, not mapped: mapped pages would count as this process's memory, a whole file of them.
+                # Read, not memory-mapped: the mapped pages of a whole file would count as this process's memory.
                 self._open = file, self._stack.enter_context(safe_open(file, "numpy", backend="pread"))
             except (OSError, SafetensorError) as error:
                 raise ValueError(f"weights: cannot read {file}: {error}") from error
@@ -84,7 +84,7 @@ class StoredTensors:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor to be written, made when its turn comes."""
+    """A tensor to write, created when it is written."""
 
     shape: tuple[int, ...]
     make: Callable[[], np.ndarray[Any, Any]]
@@ -97,20 +97,20 @@ def write_tensors(
     metadata: dict[str, str],
     shard_bytes: int = SHARD_BYTES,
 ) -> list[Path]:
-    """Writes tensors in order, with no more than one of them in memory. What fails while it writes leaves no file.
+    """Write tensors in order, with at most one of them in memory. After an error, no file is left.
 
     Args:
-        path: `NAME.safetensors`; where one file would be larger than `shard_bytes`, files and an index beside it.
-        tensors: what to write.
-        dtype: float32, float16 or bfloat16, in which all are stored.
-        metadata: for each file's header.
-        shard_bytes: a file's largest size, unless one tensor is larger.
+        path: `NAME.safetensors`; if the file would be larger than `shard_bytes`, shards and an index next to it.
+        tensors: The tensors to write.
+        dtype: The stored type of all tensors: float32, float16 or bfloat16.
+        metadata: Metadata in each file's header.
+        shard_bytes: Maximum size of a file in bytes, unless one tensor is larger.
 
     Returns:
-        The files written, the index last.
+        The written files, the index last.
 
     Raises:
-        ValueError: a number is too large for `dtype`.
+        ValueError: A number is too large for `dtype`.
     """
     shards = _shards(tensors, dtype.itemsize, shard_bytes)
     names = [
@@ -139,7 +139,7 @@ def write_tensors(
 
 
 def spec_bytes(spec: TensorSpec, itemsize: int) -> int:
-    """What a tensor takes on disk."""
+    """Return the size of a tensor on disk, in bytes."""
     return int(np.prod(spec.shape, dtype=np.int64)) * itemsize
 
 
@@ -164,7 +164,7 @@ def _write_file(path: Path, tensors: Mapping[str, TensorSpec], dtype: np.dtype[A
         header[name] = {"dtype": _CODES[dtype], "shape": list(spec.shape), "data_offsets": [offset, end]}
         offset = end
     encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)  # tensors begin at a multiple of eight bytes
+    encoded += b" " * (-len(encoded) % 8)  # tensors start at a multiple of eight bytes
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for name, spec in tensors.items():
@@ -183,5 +183,5 @@ def _weight_map(path: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"weights: cannot read the index {path}: {error}") from error
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise ValueError(f"weights: the index {path} has no map from tensors to files")
+        raise ValueError(f"weights: the index {path} must have a weight_map, an object from tensors to file names")
     return weight_map

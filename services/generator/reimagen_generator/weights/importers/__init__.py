@@ -1,1 +1,1 @@
-"""From the folders of published models to a cascade's."""
+"""Import of published models as cascades."""

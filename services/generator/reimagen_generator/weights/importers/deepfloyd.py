@@ -1,7 +1,7 @@
-"""DeepFloyd IF's networks, from the folders that people download to a cascade's folder.
+"""Import of DeepFloyd IF: from the published folders to a cascade's folder.
 
-A folder holds `unet/config.json` and beside it `diffusion_pytorch_model.safetensors`, or its parts and their index, or
-either of them as the variant `fp16`. Tensors are read, converted and written one by one.
+A published folder contains `unet/config.json` and, next to it, `diffusion_pytorch_model.safetensors`, or its shards and
+their index, or the variant `fp16` of either. Tensors are read, converted and written one at a time.
 """
 
 from collections.abc import Iterator
@@ -51,19 +51,19 @@ def import_deepfloyd(
     dtype: str = "float16",
     shard_bytes: int = SHARD_BYTES,
 ) -> CascadeConfig:
-    """Writes a cascade's folder.
+    """Write a cascade's folder.
 
     Args:
-        stage_i: the folder of IF-I-M, L or XL.
-        out: the cascade's folder; new or empty.
-        stage_ii: the folder of IF-II-M or L; None for a cascade of stage I alone.
-        retrieval: adds attention to neighbors, which starts as the identity, to be trained.
-        dtype: what numbers are stored in, one of `DTYPES`.
-        shard_bytes: a file's largest size.
+        stage_i: The folder of IF-I-M, L or XL.
+        out: The cascade's folder, new or empty.
+        stage_ii: The folder of IF-II-M or L; None for a cascade of stage I alone.
+        retrieval: Whether to add attention to neighbors, which starts as the identity and needs training.
+        dtype: The stored type of the weights, one of `DTYPES`.
+        shard_bytes: Maximum size of a file in bytes.
 
     Raises:
-        ValueError: a configuration is not of this kind, a tensor is missing, left over or of another shape, by its
-            name, a number does not fit `dtype`, or `out` is not empty.
+        ValueError: A configuration is not that of DeepFloyd IF; a tensor is missing, unknown or of another shape, with
+            its name; a number does not fit `dtype`; or `out` is not empty.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype: must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -81,7 +81,7 @@ def import_deepfloyd(
     with_tensors = [
         (stage, find_checkpoint(folder / "unet", _STEM)) for stage, folder in zip(config.stages, folders, strict=True)
     ]
-    for stage, file in with_tensors:  # all of them, before any of them is written
+    for stage, file in with_tensors:  # check all of them before writing any
         with StoredTensors(file) as stored:
             _plan(stage, stored)
     out.mkdir(parents=True, exist_ok=True)
@@ -96,14 +96,14 @@ def import_deepfloyd(
 
 
 def _plan(stage: StageConfig, stored: StoredTensors) -> dict[str, TensorSpec]:
-    """What to write, in the order in which it lies in the files, after comparing all names and shapes."""
+    """Return the tensors to write, in their order in the files, after a check of all names and shapes."""
     assert isinstance(stage.network, ImagenUNetConfig)
     config = stage.network
     parameters = checkpoint.named(nnx.state(network_shapes(config), nnx.Param))
     shapes = {name: tuple(value.shape) for name, value in parameters.items()}
     converted = {name: shape for name, shape in shapes.items() if not name.startswith(_RETRIEVAL)}
     sources = deepfloyd_sources(config)
-    # A bias on the keys of one query adds the same to all logits of a softmax.
+    # A bias on the keys of one query adds the same number to all logits of a softmax.
     check(str(stored.path), sources, converted, stored.shapes, unused={"add_embedding.pool.k_proj.bias"})
     order = stored.order
     tensors = {
@@ -124,7 +124,7 @@ def _new_retrieval(config: ImagenUNetConfig) -> dict[str, TensorSpec]:
 
 
 def deepfloyd_sources(config: ImagenUNetConfig) -> dict[str, Source]:
-    """What each tensor of the network, but those of retrieval, is made of; their names are diffusers'."""
+    """Return the sources of each tensor of the network except for retrieval; the names of sources are diffusers'."""
     sources = (
         layer("conditioning.text", "encoder_hid_proj")
         | norm("conditioning.pool.norm_in", "add_embedding.norm1")
@@ -149,7 +149,7 @@ def deepfloyd_sources(config: ImagenUNetConfig) -> dict[str, Source]:
 
 
 def _residual_blocks(config: ImagenUNetConfig) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """Our name, theirs, and the channels in and out."""
+    """Yield our name, diffusers' name, and the input and output channels of each residual block."""
     widths, last = config.widths, len(config.widths) - 1
     skips = [widths[0]]
     for level, width in enumerate(widths):
@@ -162,14 +162,14 @@ def _residual_blocks(config: ImagenUNetConfig) -> Iterator[tuple[str, str, tuple
     yield "middle_in.residual", "mid_block.resnets.0", (skips[-1], skips[-1])
     yield "middle_out.residual", "mid_block.resnets.1", (skips[-1], skips[-1])
     h = widths[-1]
-    for place, level in enumerate(reversed(range(len(widths)))):
+    for position, level in enumerate(reversed(range(len(widths)))):
         width = widths[level]
         for index in range(config.blocks[level] + 1):
             channels = h + skips.pop(), width
-            yield f"up.{place}.blocks.{index}.residual", f"up_blocks.{place}.resnets.{index}", channels
+            yield f"up.{position}.blocks.{index}.residual", f"up_blocks.{position}.resnets.{index}", channels
             h = width
         if level:
-            yield f"up.{place}.resample", f"up_blocks.{place}.upsamplers.0", (width, width)
+            yield f"up.{position}.resample", f"up_blocks.{position}.upsamplers.0", (width, width)
 
 
 def _attentions(config: ImagenUNetConfig) -> Iterator[tuple[str, str, LevelAttention]]:
@@ -177,11 +177,11 @@ def _attentions(config: ImagenUNetConfig) -> Iterator[tuple[str, str, LevelAtten
     for level, attention in enumerate(config.attention):
         if attention is LevelAttention.NONE:
             continue
-        place = len(config.widths) - 1 - level
+        position = len(config.widths) - 1 - level
         for index in range(config.blocks[level]):
             yield f"down.{level}.blocks.{index}.attention", f"down_blocks.{level}.attentions.{index}", attention
         for index in range(config.blocks[level] + 1):
-            yield f"up.{place}.blocks.{index}.attention", f"up_blocks.{place}.attentions.{index}", attention
+            yield f"up.{position}.blocks.{index}.attention", f"up_blocks.{position}.attentions.{index}", attention
 
 
 def _time(ours: str, theirs: str) -> dict[str, Source]:

@@ -1,4 +1,4 @@
-"""From `unet/config.json` of a DeepFloyd IF folder to our network's configuration."""
+"""Conversion of `unet/config.json` in a DeepFloyd IF folder to the configuration of our network."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from reimagen_generator.config.networks import Activation, ImagenUNetConfig, LevelAttention, TextNorm
 
-# What a field must be, and what it is where an older file lacks it. Fields that mean nothing to these blocks are left
-# out: a network that needed one of them has tensors that ours has not, and is refused for that.
+# For each field, the required value and the default for older files that lack the field. Fields without effect on these
+# blocks are left out: a network that needs one of them has tensors that ours lacks, which is an error.
 _FIXED: dict[str, tuple[Any, Any]] = {
     "_class_name": ("UNet2DConditionModel", None),
     "addition_embed_type": ("text", None),
@@ -35,17 +35,17 @@ _ACTIVATIONS = {"gelu": Activation.GELU, "silu": Activation.SILU, "swish": Activ
 
 
 def read_config(path: Path) -> ImagenUNetConfig:
-    """The network of a `config.json`, without retrieval.
+    """Return the configuration of the network in a `config.json`, without retrieval.
 
     Raises:
-        ValueError: it is not there, or not the configuration of a network of DeepFloyd IF's kind; the field is named.
+        ValueError: The file is missing or not the configuration of a DeepFloyd IF network; the message names the field.
     """
     try:
         fields = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"{path}: is not an object")
+        raise ValueError(f"{path}: must be a JSON object")
     try:
         return _translate(fields)
     except ValidationError as error:
@@ -58,7 +58,7 @@ def _translate(fields: dict[str, Any]) -> ImagenUNetConfig:
     for name, (needed, default) in _FIXED.items():
         given = fields.get(name, default)
         if given != needed:
-            raise ValueError(f"{name}: must be {needed!r}, is {given!r}")
+            raise ValueError(f"{name}: must be {needed!r}, got {given!r}")
     widths = tuple(fields["block_out_channels"])
     only_text = _per_level(fields.get("only_cross_attention", False), len(widths))
     middle_only = fields.get("mid_block_only_cross_attention")
@@ -94,7 +94,7 @@ def _attends(fields: dict[str, Any]) -> list[bool]:
     down = [_one_of("down_block_types", name, _DOWN) for name in fields["down_block_types"]]
     up = [_one_of("up_block_types", name, _UP) for name in fields["up_block_types"]]
     if up[::-1] != down:
-        raise ValueError("up_block_types: must be down_block_types mirrored")
+        raise ValueError("up_block_types: must be the blocks of down_block_types in reverse order")
     return down
 
 
@@ -106,8 +106,8 @@ def _low_resolution(fields: dict[str, Any]) -> bool:
     channels, embedding = fields.get("in_channels"), fields.get("class_embed_type")
     if (channels, embedding) not in ((3, None), (6, "timestep")):
         raise ValueError(
-            "in_channels, class_embed_type: must be 3 and null, stage I, or 6 and 'timestep', stage II, "
-            f"are {channels!r} and {embedding!r}"
+            "in_channels, class_embed_type: must be 3 and null (stage I) or 6 and 'timestep' (stage II), "
+            f"got {channels!r} and {embedding!r}"
         )
     return channels == 6
 
@@ -116,8 +116,8 @@ def _activates_once(fields: dict[str, Any], activation: Activation) -> bool:
     once, skips = fields.get("time_embedding_act_fn"), fields.get("resnet_skip_time_act", False)
     if bool(skips) != (once is not None) or (once is not None and _ACTIVATIONS.get(once) is not activation):
         raise ValueError(
-            "time_embedding_act_fn, resnet_skip_time_act: must be null and false, or act_fn and true, "
-            f"are {once!r} and {skips!r}"
+            "time_embedding_act_fn, resnet_skip_time_act: must be null and false, or the value of act_fn and true, "
+            f"got {once!r} and {skips!r}"
         )
     return bool(skips)
 
@@ -125,7 +125,7 @@ def _activates_once(fields: dict[str, Any], activation: Activation) -> bool:
 def _integer(fields: dict[str, Any], name: str) -> int:
     value = fields.get(name)
     if not isinstance(value, int):
-        raise ValueError(f"{name}: must be one number, is {value!r}")
+        raise ValueError(f"{name}: must be an integer, got {value!r}")
     return value
 
 
@@ -135,5 +135,5 @@ def _per_level(value: Any, levels: int) -> tuple[Any, ...]:
 
 def _one_of(name: str, value: Any, known: dict[Any, Any]) -> Any:
     if value not in known:
-        raise ValueError(f"{name}: must be one of {', '.join(map(repr, known))}, is {value!r}")
+        raise ValueError(f"{name}: must be one of {', '.join(map(repr, known))}, got {value!r}")
     return known[value]

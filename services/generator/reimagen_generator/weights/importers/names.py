@@ -1,7 +1,7 @@
-"""How the tensors of PyTorch layers become ours.
+"""Conversion of the tensors of PyTorch layers to ours.
 
-PyTorch keeps a linear layer as (out, in) and a convolution as (out, in, height, width); flax as (in, out) and
-(height, width, in, out). Several of their linear layers on one input are one of ours, side by side.
+PyTorch stores a linear layer as (out, in) and a convolution as (out, in, height, width); flax as (in, out) and
+(height, width, in, out). Several PyTorch linear layers on one input are concatenated to one of ours.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,12 +16,14 @@ _Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layout:
-    """A kind of tensor: the shape that theirs must have, and theirs made ours."""
+    """A kind of tensor: the shape of the PyTorch tensor, and its conversion to ours."""
 
     theirs: Callable[[_Shape], _Shape]
-    """From our shape."""
+    """The shape of the PyTorch tensor for a given shape of ours."""
     ours: Callable[[_Array], _Array]
 
+
+"""Our tensor, converted from the PyTorch tensor."""
 
 VECTOR = Layout(lambda shape: shape, lambda a: a)
 ROW = Layout(lambda shape: (1, *shape), lambda a: a[0])
@@ -29,29 +31,29 @@ LINEAR = Layout(lambda shape: shape[::-1], lambda a: a.T)
 CONV = Layout(lambda shape: (shape[3], shape[2], *shape[:2]), lambda a: a.transpose(2, 3, 1, 0))
 CONV_1X1 = Layout(lambda shape: (*shape[::-1], 1, 1), lambda a: a[:, :, 0, 0].T)
 COSINES_FIRST = Layout(lambda shape: shape[::-1], lambda a: np.roll(a.T, a.shape[1] // 2, axis=0))
-"""A linear layer on sines and cosines, which they hand over with the cosines first."""
+"""A linear layer on sines and cosines; PyTorch models have the cosines first."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one of our tensors is made of: theirs of one layout, side by side along our last axis."""
+    """The source of one of our tensors: PyTorch tensors of one layout, concatenated along our last axis."""
 
     names: tuple[str, ...]
     layout: Layout
 
     def shapes(self, ours: _Shape) -> dict[str, _Shape]:
-        """The shape that each of theirs must have for ours to have `ours`."""
-        share = (*ours[:-1], ours[-1] // len(self.names))
-        return {name: self.layout.theirs(share) for name in self.names}
+        """Return the shape that each PyTorch tensor must have for our tensor to have the shape `ours`."""
+        part = (*ours[:-1], ours[-1] // len(self.names))
+        return {name: self.layout.theirs(part) for name in self.names}
 
     def make(self, read: Callable[[str], _Array]) -> _Array:
-        """Ours."""
+        """Return our tensor."""
         parts = [self.layout.ours(read(name)) for name in self.names]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 def layer(ours: str, *theirs: str, weight: Layout = LINEAR) -> dict[str, Source]:
-    """A linear layer or convolution with its bias."""
+    """Return the sources of a linear layer or convolution with its bias."""
     return {
         f"{ours}.kernel": Source(tuple(f"{name}.weight" for name in theirs), weight),
         f"{ours}.bias": Source(tuple(f"{name}.bias" for name in theirs), VECTOR),
@@ -59,7 +61,7 @@ def layer(ours: str, *theirs: str, weight: Layout = LINEAR) -> dict[str, Source]
 
 
 def norm(ours: str, theirs: str) -> dict[str, Source]:
-    """A norm's scale and bias."""
+    """Return the sources of a norm's scale and bias."""
     return {
         f"{ours}.scale": Source((f"{theirs}.weight",), VECTOR),
         f"{ours}.bias": Source((f"{theirs}.bias",), VECTOR),
@@ -73,17 +75,17 @@ def check(
     theirs: Mapping[str, _Shape],
     unused: set[str],
 ) -> None:
-    """Compares names and shapes before anything is read.
+    """Compare names and shapes before anything is read.
 
     Args:
-        where: the checkpoint, for the error.
-        sources: what each of our tensors is made of.
-        ours: the shapes of our tensors.
-        theirs: the shapes in the checkpoint.
-        unused: tensors of theirs that change nothing, and have no place in ours.
+        where: The checkpoint, for the error message.
+        sources: The source of each of our tensors.
+        ours: The shapes of our tensors.
+        theirs: The shapes in the checkpoint.
+        unused: Tensors in the checkpoint that have no effect and no counterpart in ours.
 
     Raises:
-        ValueError: a tensor is missing, left over or of another shape, by its name.
+        ValueError: A tensor is missing, unknown or of another shape, with its name.
     """
     assert sources.keys() == ours.keys(), sources.keys() ^ ours.keys()
     expected = {
