@@ -18,7 +18,7 @@ def test_a_lock_tells_who_holds_it(tmp_path: Path) -> None:
         pass
     told = str(caught.value)
     assert told.startswith(f"{tmp_path} is being written to by the service (pid {os.getpid()} on ")
-    assert told.endswith("; it takes changes from others: --address 127.0.0.1:50051)")
+    assert told.endswith("; send changes to it with --address 127.0.0.1:50051)")
 
 
 def test_a_lock_that_is_let_go_can_be_taken_and_names_its_new_holder(tmp_path: Path) -> None:

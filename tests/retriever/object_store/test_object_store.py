@@ -169,7 +169,7 @@ def test_a_image_that_is_not_what_was_added_is_never_given(kept: Path, http: Ope
         ):
             base.images.read(fox)
         shard.unlink()
-        with pytest.raises(DamagedError, match=f"has no .*{fox.shard}, where the image of fox is"):
+        with pytest.raises(DamagedError, match=f"has no .*{fox.shard} with the image of fox"):
             base.images.read(fox)
         assert base.images.read(found["kea"]) == image
 
@@ -184,11 +184,11 @@ def test_while_the_store_is_down_kept_images_go_on(kept: Path, http: Opened, tmp
 
     def is_down() -> None:
         assert serving.search(Search("kea")) == before
-        with pytest.raises(Unavailable, match=rf"the image of 'fox' can't be had: {server.url}/kb does not answer"):
+        with pytest.raises(Unavailable, match=rf"the image of 'fox' can't be read: {server.url}/kb does not answer"):
             serving.search(Search("fox"))
         assert serving.search(Search("fox", omit_images=True)).neighbors[0].pair.id == "fox"
         (degraded_reason,) = serving.degraded_reasons()
-        assert "images that are not kept here can't be had" in degraded_reason
+        assert "images that are not cached can't be read" in degraded_reason
 
     server.hanging = True
     is_down()
@@ -303,7 +303,7 @@ def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_pa
         assert base.images.read(olm) == image
         with pytest.raises(Unavailable):
             base.images.read(pairs(base)["fox"].model_copy(update={"sha256": "0" * 64}))
-        assert "images that are not kept here can't be had" in str(base.images.degraded_reason())
+        assert "images that are not cached can't be read" in str(base.images.degraded_reason())
 
     # Where there was a union there may be a base.
     again = http(server.port)
@@ -323,7 +323,7 @@ def test_it_is_only_read(kept: Path, http: Opened, tmp_path: Path) -> None:
         lambda: verify(local),
         lambda: snapshot(local, tmp_path / "copy"),
     ):
-        with pytest.raises(InvalidArgument, match=rf"is only read: .*{address}"):
+        with pytest.raises(InvalidArgument, match=rf"is read-only: .*{address}"):
             change()
     assert not (tmp_path / "copy").exists()
 
@@ -344,10 +344,10 @@ def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path)
         mirror(store_of(f"{url}/whole"), local)
     shutil.copytree(kept, tmp_path / "bucket" / "half")
     shutil.rmtree(next((tmp_path / "bucket" / "half").glob("data-*/lucene")))
-    with pytest.raises(ReimagenError, match=rf"{url}/half is not whole: .*/lucene.* is not there"):
+    with pytest.raises(ReimagenError, match=rf"{url}/half is incomplete: .*/lucene.* is missing"):
         mirror(store_of(f"{url}/half"), local)
     next(kept.glob("data-*/shards/00000.tar")).unlink()
-    with pytest.raises(ReimagenError, match=rf"{url}/kb is not whole: .*/00000\.tar is not there"):
+    with pytest.raises(ReimagenError, match=rf"{url}/kb is incomplete: .*/00000\.tar is missing"):
         mirror(store_of(f"{url}/kb"), local)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -367,6 +367,6 @@ def test_several_processes_serve_a_store_and_bring_its_index_once(
         assert (found.pair.id, found.pair.image[:4]) == ("kea", b"\x89PNG")
         with pytest.raises(grpc.RpcError) as caught:
             service.stub.DeletePairs(pb.DeletePairsRequest(ids=["kea"]))
-        assert re.search("is only read", str(caught.value))
+        assert re.search("is read-only", str(caught.value))
     segments = [path for path, _ in server.asked if "/lucene/segments_" in path]
     assert len(segments) == 1

@@ -1,1 +1,1 @@
-"""What is stored: manifest, image store, sources."""
+"""Storage of a knowledge base: manifest, image store and sources."""

@@ -1,4 +1,4 @@
-"""How a base turns texts into terms, and terms into scores: set when it is built, the same for all its pairs."""
+"""Text analysis and BM25 parameters of a base; set by the build, and the same for all its pairs."""
 
 from typing import Literal
 
@@ -13,19 +13,21 @@ Language = Literal[
 
 
 class Analysis(BaseModel):
-    """The analyzer of a base, and the parameters of its BM25."""
+    """The analyzer and the BM25 parameters of a base."""
 
     model_config = ConfigDict(frozen=True)
 
-    language: Language = Field(default="en", description="Of the texts: whose stop words and stems; en is Porter's.")
-    k1: float = Field(default=0.9, ge=0, allow_inf_nan=False, description="How much repeating a word counts.")
-    b: float = Field(default=0.4, ge=0, le=1, description="How much long texts are held back, 0 to 1.")
+    language: Language = Field(
+        default="en", description="Language of the captions: its stop words and stemmer; en is Porter's."
+    )
+    k1: float = Field(default=0.9, ge=0, allow_inf_nan=False, description="BM25 k1: weight of repeated words.")
+    b: float = Field(default=0.4, ge=0, le=1, description="BM25 b: penalty on long captions, 0 to 1.")
 
     def normalized(self, text: str) -> str:
-        """Return a text as it is to be given to the analyzer."""
+        """Return the text in the form that the analyzer expects."""
         return normalized(for_java(text), self.language)
 
 
 def for_java(text: str) -> str:
-    """The text with `?` for lone surrogates, such as stand for bytes of a command line that are no UTF-8."""
+    """Return the text with `?` for lone surrogates, which Python uses for non-UTF-8 bytes of a command line."""
     return text.encode(errors="replace").decode()

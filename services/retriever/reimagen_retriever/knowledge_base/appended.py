@@ -1,7 +1,7 @@
-"""Files that live writes append to: records of a pair's id and some bytes, of one length in each file.
+"""Append-only files of live writes: records of a pair's id and its data, whose length is fixed for each file.
 
-As with the shards of live writes, the last commit tells how much of a file counts; what lies behind that is the remains
-of a writer that was killed, and the next one cuts it off.
+As with the shards of live writes, the last commit says how many bytes of a file are valid. A killed writer may have
+left more bytes after them; the next writer truncates the file.
 """
 
 import os
@@ -14,26 +14,26 @@ from pathlib import Path
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
-# Of the id in bytes, and the CRC-32 of id and data; the data's length is that of the file.
+# Length of the id in bytes, and CRC-32 of id and data. The length of the data is fixed for each file.
 _HEAD = struct.Struct("<HI")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What was appended for a pair."""
+    """A record of one pair."""
 
     id: str
     data: bytes
     intact: bool
-    """Whether it has the checksum that it was written with."""
+    """Whether the checksum matches."""
 
 
 class AppendedWriter:
-    """Appends records to a file.
+    """A writer that appends records to a file.
 
     Args:
-        path: Of the file; made if it is not there.
-        size: How much of it the last commit tells of, in bytes.
+        path: Path of the file; created if missing.
+        size: Valid size in bytes according to the last commit; the file is truncated to it.
     """
 
     def __init__(self, path: Path, size: int) -> None:
@@ -43,37 +43,37 @@ class AppendedWriter:
         self._file.truncate(size)
 
     def add(self, identifier: str, data: bytes) -> None:
-        """Appends a record; `sync` makes it last."""
+        """Append a record; it is durable after `sync`."""
         encoded = identifier.encode()
         record = _HEAD.pack(len(encoded), zlib.crc32(data, zlib.crc32(encoded))) + encoded + data
         self._file.write(record)
         self._size += len(record)
 
     def sync(self) -> int:
-        """Makes all that was added safe on disk; returns the file's size in bytes, for the commit."""
+        """Sync all records to disk and return the file's size in bytes, for the commit."""
         self._file.flush()
         os.fsync(self._file.fileno())
         sync_folder(self._path.parent)
         return self._size
 
     def close(self) -> None:
-        """Lets go of the file; what was added since the last `sync` may be lost."""
-        # After a failed write, closing tries it once more.
+        """Close the file; records added since the last `sync` may be lost."""
+        # After a failed write, closing flushes the buffer again and may fail again.
         with suppress(OSError):
             self._file.close()
 
 
 def read_appended(path: Path, length: int, start: int, end: int) -> list[Record]:
-    """The records of a part of a file, which begins and ends with a record.
+    """Return the records between two offsets of a file.
 
     Args:
-        path: Of the file.
-        length: Of each record's data, in bytes.
-        start: In bytes.
-        end: In bytes, as a commit tells it.
+        path: Path of the file.
+        length: Length of each record's data, in bytes.
+        start: Offset of the first record, in bytes.
+        end: Offset after the last record, in bytes, from a commit.
 
     Raises:
-        DamagedError: there is less, or something else, in the file.
+        DamagedError: The file is too short, or has no whole records there.
     """
     if start == end:
         return []
@@ -99,5 +99,5 @@ def read_appended(path: Path, length: int, start: int, end: int) -> list[Record]
     except (struct.error, UnicodeDecodeError):
         position = -1
     if position != end - start or len(data) < position:
-        raise DamagedError(f"{path} does not have the records up to {end:,} bytes that the last commit tells of")
+        raise DamagedError(f"{path} does not have the records up to byte {end:,} that the last commit names")
     return records

@@ -1,4 +1,4 @@
-"""The checks that every pair passes before it is taken in, by a build or by a live write."""
+"""Checks of every pair before a build or a live write stores it."""
 
 from dataclasses import replace
 
@@ -15,10 +15,10 @@ from reimagen_retriever.knowledge_base.pair import (
 
 
 def checked_pair(entry: SourcePair) -> tuple[SourcePair, ImageFacts]:
-    """The pair as it will be stored, and what its image is.
+    """Return the pair as it will be stored, with the facts of its image.
 
     Raises:
-        RejectedError: something about it can't be taken.
+        RejectedError: A field or the image is not valid.
     """
     pair = replace(
         entry,
@@ -28,20 +28,20 @@ def checked_pair(entry: SourcePair) -> tuple[SourcePair, ImageFacts]:
         license=checked_note("license", entry.license),
     )
     if pair.unsafe is not None and not 0 <= pair.unsafe <= 1:
-        raise RejectedError("bad number", f"unsafe is {pair.unsafe}, not from 0 to 1")
+        raise RejectedError("bad number", f"unsafe is {pair.unsafe}, must be 0 to 1")
     image, facts = image_to_store(pair.image)
     return replace(pair, image=image), facts
 
 
 def refuse_bad_id(identifier: str, field: str) -> None:
-    """Refuses what no pair can have as its id.
+    """Raise an error if no pair can have this id.
 
     Raises:
-        InvalidArgument: naming the field.
+        InvalidArgument: The id is empty, too long or not UTF-8; the error names the field.
     """
     try:
         size = len(identifier.encode())
-    except UnicodeEncodeError:  # Lone surrogates, such as stand for bytes of a command line that are no UTF-8.
+    except UnicodeEncodeError:  # Lone surrogates, which Python uses for non-UTF-8 bytes of a command line.
         size = 0
     if not 1 <= size <= MAXIMUM_ID_BYTES:
         raise InvalidArgument(f"must be 1 to {MAXIMUM_ID_BYTES} bytes of UTF-8", field=field)

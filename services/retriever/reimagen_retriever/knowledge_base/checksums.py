@@ -1,14 +1,14 @@
-"""Telling damage in files that never change again."""
+"""Checksums of files that never change again."""
 
 import hashlib
 from pathlib import Path
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file of a finished folder, in hexadecimal, by its name; none where there is no folder.
+    """Return the SHA-256 of each file of a finished folder, in hexadecimal, by name; empty if there is no folder.
 
     Raises:
-        OSError: one can't be read.
+        OSError: A file can't be read.
     """
     found = {}
     for path in sorted(folder.glob("*")):

@@ -1,5 +1,5 @@
-"""The error of a knowledge base that is not what it was built to be."""
+"""The error for damaged knowledge bases."""
 
 
 class DamagedError(Exception):
-    """A part of a knowledge base is missing, or not what the manifest says it is."""
+    """A part of a knowledge base is missing or differs from the manifest."""

@@ -1,8 +1,8 @@
-"""Near-duplicates: the same image in another file, size or quality, told by its colors on a coarse grid.
+"""Fingerprints of images, which find near-duplicates: the same image in another file, size or quality.
 
-A fingerprint is the image's mean color in each of 8 × 8 cells, squashed to a square. Hashes of a bit per cell (dHash,
-pHash) keep neither colors nor contrast, and icons differ in just those: a blue book and an orange one have the same
-bits. docs/training-data.md has the measurements.
+A fingerprint is the image's mean color in each of 8 × 8 cells, after resizing to a square. Hashes with one bit per cell
+(dHash, pHash) lose colors and contrast, and icons often differ only in those: a blue book and an orange one have the
+same bits. docs/training-data.md has the measurements.
 """
 
 import numpy as np
@@ -13,52 +13,52 @@ from reimagen_common.images import read_image
 
 GRID = 8
 FARTHEST = 4.0
-"""Root mean square difference of two near-duplicates' fingerprints, at most, in 255ths."""
+"""Largest root mean square difference between the fingerprints of near-duplicates, in 255ths."""
 FARTHEST_OF_SPREAD = 0.25
-"""And at most this share of either one's standard deviation: faint images differ little from one another."""
+"""Largest difference as a share of either one's standard deviation: faint images differ little from each other."""
 ROUNDING = 0.5
-"""Less than this is always near: rounding to whole colors makes as much."""
+"""A smaller difference always counts as near: rounding colors to integers causes as much."""
 FOLDER = "fingerprints"
-"""Of a base's fingerprints, within its data folder."""
+"""Name of the folder of fingerprints in a base's data folder."""
 DECODED_SIDE = 64
-"""An image is decoded no larger for its fingerprint."""
+"""Side in pixels that images are decoded to, at most, for their fingerprint."""
 
 Fingerprint = NDArray[np.uint8]
 """8 · 8 · 3 colors, 0 to 255."""
 
 
 def fingerprint(data: bytes) -> Fingerprint:
-    """The fingerprint of an image's file.
+    """Return the fingerprint of an image file.
 
     Raises:
-        ImageError: it is no readable image.
+        ImageError: The file is not a readable image.
     """
     return fingerprint_of(read_image(data, DECODED_SIDE).rgb)
 
 
 def fingerprint_of(image: Image.Image) -> Fingerprint:
-    """The fingerprint of an image that was decoded to DECODED_SIDE."""
+    """Return the fingerprint of an image that was decoded to DECODED_SIDE."""
     return np.asarray(image.resize((GRID, GRID), Image.Resampling.BOX)).reshape(-1)
 
 
 def near_duplicates(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which images are near-duplicates of which.
+    """Compare all fingerprints of two sets.
 
     Args:
-        some: fingerprints, (n, 192).
-        others: fingerprints, (m, 192).
+        some: Fingerprints, (n, 192).
+        others: Fingerprints, (m, 192).
 
     Returns:
-        (n, m), symmetric in its arguments.
+        Whether each two are near-duplicates, (n, m); symmetric in the arguments.
     """
-    # Single precision is exact here: sums of quarters below 2**22.
+    # Single precision is exact here: all sums are multiples of 1/4 below 2**22.
     left, right = some.astype(np.float32) - np.float32(127.5), others.astype(np.float32) - np.float32(127.5)
     squares = [np.einsum("nd,nd->n", each, each).astype(np.float64) for each in (left, right)]
-    # BLAS would wait for threads of its own, which a busy service does not get.
+    # Not BLAS: it would wait for its own threads, which get no cores in a busy service.
     products = np.einsum("nd,md->nm", left, right).astype(np.float64)
     distance = np.sqrt(np.maximum(squares[0][:, None] + squares[1] - 2 * products, 0) / left.shape[1])
     near = distance <= FARTHEST
-    # Spreads take longer than distances, and few are near enough for theirs to matter.
+    # Spreads cost more than distances, and only the few images within FARTHEST need theirs.
     close = near.any(axis=0)
     least = np.minimum(spread(left.astype(np.float64))[:, None], spread(right[close].astype(np.float64)))
     near[:, close] &= distance[:, close] <= np.maximum(FARTHEST_OF_SPREAD * least, ROUNDING)
@@ -66,6 +66,6 @@ def near_duplicates(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArr
 
 
 def spread(fingerprints: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much the cells of fingerprints differ from their image's mean color: (n, 192) to (n)."""
+    """Return the standard deviation of each fingerprint's cells from the image's mean color: (n, 192) to (n)."""
     cells = fingerprints.reshape(len(fingerprints), GRID * GRID, 3)
     return np.asarray(np.sqrt(cells.var(axis=1).mean(axis=1)))

@@ -1,4 +1,4 @@
-"""Looking at an image's file before it is taken in."""
+"""Check and convert image files before they are stored."""
 
 import io
 from dataclasses import dataclass, field
@@ -8,28 +8,28 @@ from reimagen_retriever.knowledge_base.fingerprint import DECODED_SIDE, fingerpr
 from reimagen_retriever.knowledge_base.pair import MediaType, RejectedError
 
 _MEDIA_TYPES: dict[str, MediaType] = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-"""Of the formats that are stored as they come; clients expect no others."""
+"""Media types of the formats that are stored unchanged; clients expect no others."""
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of an image's file once it has been decoded."""
+    """The properties of a decoded image file."""
 
     media_type: MediaType
     width: int
     height: int
     fingerprint: bytes = field(default=b"", compare=False)
-    """By which near-duplicates are told, see `knowledge_base.fingerprint`."""
+    """Fingerprint of the image, see `knowledge_base.fingerprint`."""
 
 
 def image_to_store(data: bytes) -> tuple[bytes, ImageFacts]:
-    """Decode an image's file to the end; return the file to store for it and what that is.
+    """Decode an image file completely; return the file to store and its facts.
 
-    PNG, JPEG and WebP files are stored as they are. Of other types the first image is stored, upright and over
-    white, as PNG without loss, or as JPEG where that would be too large.
+    PNG, JPEG and WebP files are stored as they are. From files of other types the first image is stored, upright and
+    over white, as lossless PNG, or as JPEG if the PNG would be too large.
 
     Raises:
-        RejectedError: the file is larger than 4 MiB, or is no readable image.
+        RejectedError: The file is larger than 4 MiB, or is not a readable image.
     """
     if len(data) > MAXIMUM_IMAGE_BYTES:
         raise RejectedError("image file too large", f"{len(data):,} bytes, at most {MAXIMUM_IMAGE_BYTES:,}")

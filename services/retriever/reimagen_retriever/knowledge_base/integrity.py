@@ -1,4 +1,4 @@
-"""Telling damage in the files of a base that never change once they are written: Lucene's, vectors and fingerprints."""
+"""Detect damage in a base's files that never change once written: Lucene's index, vectors and fingerprints."""
 
 import hashlib
 import os
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-_BEFORE_CHECKSUM = (0xC02893E8).to_bytes(4, "big") + bytes(4)
-"""What Lucene writes before the checksum of a file: the end's mark, and the number of the algorithm, CRC-32."""
+_FOOTER_START = (0xC02893E8).to_bytes(4, "big") + bytes(4)
+"""Start of Lucene's file footer, before the checksum: the magic number, and the algorithm number of CRC-32."""
 _CHECKSUM_BYTES = 8
-_AT_ONCE = 1024 * 1024
-_AGAIN_SECONDS = 60.0
+_CHUNK_BYTES = 1024 * 1024
+_RECHECK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is not as it should be."""
+    """One damaged part of a base."""
 
     location: str
     what: str
@@ -30,17 +30,17 @@ class Damage:
 
 @dataclass(frozen=True)
 class FinishedFile:
-    """A file that does not change any more, and how to tell that it has."""
+    """A file that must not change, with the checksum that detects damage."""
 
     path: Path
     location: str
-    """Of the file in the base, for messages."""
+    """Location of the file in the base, for messages."""
     remedy: str
     sha256: str | None = None
-    """None for a file of Lucene's, which ends with a checksum of its own."""
+    """Expected SHA-256 in hexadecimal; None for a Lucene file, which ends with its own checksum."""
 
     def damage(self) -> Damage | None:
-        """What is wrong with it; None also where it is gone, as a file that no commit names any longer may be."""
+        """Return the damage, or None; also None for a missing Lucene file, which a newer commit may have dropped."""
         try:
             with self.path.open("rb") as file:
                 if self.sha256 is None:
@@ -54,7 +54,10 @@ class FinishedFile:
         return None if whole else Damage(self.location, f"is not as it was written; {self.remedy}")
 
     def stamp(self) -> tuple[int, int] | None:
-        """Changes when the file is written to; costs one system call."""
+        """Return size and time of the file, which change when it is written to; None if it is missing.
+
+        Costs one system call.
+        """
         try:
             status = self.path.stat()
         except OSError:
@@ -63,11 +66,11 @@ class FinishedFile:
 
 
 def lucene_files(folder: Path, names: Sequence[str] | None = None) -> list[FinishedFile]:
-    """The files of an index.
+    """Return the files of an index.
 
     Args:
-        folder: Of the index.
-        names: Those of a commit; by default all that there are, for an index of which no commit can be read.
+        folder: Folder of the index.
+        names: File names of a commit; by default all files, for an index without a readable commit.
     """
     if names is None:
         names = sorted(path.name for path in folder.iterdir() if path.name != "write.lock")
@@ -76,32 +79,32 @@ def lucene_files(folder: Path, names: Sequence[str] | None = None) -> list[Finis
 
 
 def checked_files(folder: Path, sha256: Mapping[str, str], remedy: str) -> list[FinishedFile]:
-    """The files of a folder whose checksums the manifest has."""
+    """Return the files of a folder whose checksums are in the manifest."""
     return [FinishedFile(folder / name, f"{folder.name}/{name}", remedy, digest) for name, digest in sha256.items()]
 
 
 def damages(files: Sequence[FinishedFile]) -> Iterator[Damage]:
-    """What is wrong with the files, each read to its end."""
+    """Read each file completely and yield the damage found."""
     for file in files:
         if found := file.damage():
             yield found
 
 
 class IntegrityWatch:
-    """Knows which of a base's files are damaged, and looks again when one has been written to; for many threads."""
+    """The known damage of a base's files; rechecks a file after it was written to. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[Path, tuple[tuple[int, int] | None, Damage | None]] = {}
         self._thread: threading.Thread | None = None
-        self._forgotten_at = float("-inf")
+        self._cleared_at = float("-inf")
 
     def look(self, files: Sequence[FinishedFile], seconds: float) -> list[Damage]:
-        """The damage that is known of.
+        """Return the damage known so far.
 
         Args:
-            files: Of the base as it is now.
-            seconds: How long to wait for files that are new or have changed to be read; reading goes on meanwhile.
+            files: Current files of the base.
+            seconds: How long to wait until new and changed files are read; reading continues in the background.
         """
         with self._lock:
             there = {file.path for file in files}
@@ -118,10 +121,10 @@ class IntegrityWatch:
         return [damage for damage in found if damage]
 
     def look_again(self, files: Sequence[FinishedFile], seconds: float) -> list[Damage]:
-        """The same, after an error that damage would explain: all files are read again, but not every time."""
+        """Return the damage after an error that damage would explain: reread all files, at most once a minute."""
         with self._lock:
-            if time.monotonic() - self._forgotten_at > _AGAIN_SECONDS:
-                self._forgotten_at = time.monotonic()
+            if time.monotonic() - self._cleared_at > _RECHECK_SECONDS:
+                self._cleared_at = time.monotonic()
                 self._known.clear()
         return self.look(files, seconds)
 
@@ -133,14 +136,14 @@ class IntegrityWatch:
 
 
 def _ends_with_its_checksum(file: BinaryIO) -> bool:
-    """Whether a file of Lucene's ends with the CRC-32 of what is before."""
+    """Return whether a Lucene file ends with the CRC-32 of the bytes before it."""
     left = os.fstat(file.fileno()).st_size - _CHECKSUM_BYTES
     checksum, end = 0, b""
     while left > 0:
-        data = file.read(min(left, _AT_ONCE))
+        data = file.read(min(left, _CHUNK_BYTES))
         checksum = zlib.crc32(data, checksum)
         left -= len(data)
-        end = (end + data)[-len(_BEFORE_CHECKSUM) :]
+        end = (end + data)[-len(_FOOTER_START) :]
         if not data:
             return False
-    return end == _BEFORE_CHECKSUM and file.read() == checksum.to_bytes(_CHECKSUM_BYTES, "big")
+    return end == _FOOTER_START and file.read() == checksum.to_bytes(_CHECKSUM_BYTES, "big")

@@ -1,13 +1,13 @@
-"""The manifest: the one file whose presence makes a folder a finished knowledge base.
+"""The manifest: the file that makes a folder a finished knowledge base.
 
-A knowledge base folder holds `manifest.json` and the folder that it names, with `shards/` and `lucene/` in it. A build
-writes a new such folder beside the old one and then replaces the manifest in one step, so that a reader sees either
-the old base or the new one, and an interrupted build is never seen.
+A knowledge base folder holds `manifest.json` and the data folder that it names, with `shards/` and `lucene/` in it. A
+build writes a new data folder beside the old one and then replaces the manifest atomically. A reader sees either the
+old base or the new one, and never an interrupted build.
 
-A union has no such folder: its manifest names other knowledge bases, its parts, which are searched as one.
+A union has no data folder: its manifest names other knowledge bases, its parts, which are searched as one.
 
-The manifest stays what the build wrote. What live writes have changed since is a `Changes` in the notes of Lucene's
-last commit, so that one step makes texts, places of images and counts seen.
+Live writes do not change the manifest. They store a `Changes` in the user data of Lucene's commit, so that captions,
+locations of images and counts become visible in one step.
 """
 
 import os
@@ -32,78 +32,91 @@ _NOTE = "reimagen"
 
 
 class _Version(BaseModel):
-    """What a manifest of any version says of itself."""
+    """The part of a manifest that all format versions share."""
 
-    format_version: int = Field(description="Of the layout of the folder.")
+    format_version: int = Field(description="Version of the folder's layout.")
 
 
 class Vectors(BaseModel):
-    """What is known of the vectors of a base's pairs."""
+    """The description of the vectors of a base's pairs."""
 
     model_config = ConfigDict(frozen=True)
 
-    folder: str = Field(pattern=r"^vectors-[0-9a-f]+$", description="Where they are, beside shards/ and lucene/.")
-    of: Literal["texts", "images"] = Field(description="What of a pair was encoded.")
-    kind: Literal["flat", "hnsw", "ivf-pq"] = Field(description="Of FAISS's index.")
-    pairs: int = Field(gt=0, description="How many there are.")
-    dimension: int = Field(gt=0, description="Of each.")
-    encoder: str = Field(description="Folder of the encoder, which queries are encoded with too.")
-    encoder_digest: str = Field(description="Of the encoder's files, so that no other one takes its location.")
-    minimum_cosine: float = Field(description="What makes a neighbor: one in a thousand of unrelated pairs has more.")
-    sha256: dict[str, str] = Field(default={}, description="Of each file, by its name; older bases have none.")
+    folder: str = Field(
+        pattern=r"^vectors-[0-9a-f]+$", description="Folder of the vectors, beside shards/ and lucene/."
+    )
+    of: Literal["texts", "images"] = Field(description="The part of a pair that was encoded.")
+    kind: Literal["flat", "hnsw", "ivf-pq"] = Field(description="Type of the FAISS index.")
+    pairs: int = Field(gt=0, description="Number of pairs with a vector.")
+    dimension: int = Field(gt=0, description="Dimension of each vector.")
+    encoder: str = Field(description="Folder of the encoder, which encodes queries too.")
+    encoder_digest: str = Field(
+        description="Digest of the encoder's files, which detects another encoder in its place."
+    )
+    minimum_cosine: float = Field(
+        description="Least cosine of a neighbor; one in a thousand unrelated pairs has a greater one."
+    )
+    sha256: dict[str, str] = Field(
+        default={}, description="SHA-256 of each file in hexadecimal, by name; empty in older bases."
+    )
 
     @property
     def added(self) -> str:
-        """The file of the vectors of pairs that were added since, see `Changes.appended`."""
+        """The file of the vectors of pairs that were added since the build, see `Changes.appended`."""
         return f"{self.folder}/added"
 
 
 class ImageStore(BaseModel):
-    """An object store that has a base's images."""
+    """The object store that holds a base's images."""
 
     model_config = ConfigDict(frozen=True)
 
-    address: str = Field(description="Of the base there, as fsspec takes it, such as s3://bucket/kb.")
-    cache_megabytes: int = Field(gt=0, description="How much of the images is kept here: the last used.")
-    seconds: float = Field(gt=0, description="How long the store may take for an image.")
+    address: str = Field(description="Address of the base in the store for fsspec, such as s3://bucket/kb.")
+    cache_megabytes: int = Field(
+        gt=0, description="Size of the local image cache in MiB; least recently used go first."
+    )
+    seconds: float = Field(gt=0, description="Timeout for an image from the store, in seconds.")
     kept: str = Field(
-        default="images", description="Where images are kept here, in the base's folder; a union's parts share one."
+        default="images", description="Folder of the local image cache in the base's folder; a union's parts share one."
     )
 
 
 class Manifest(_Version):
-    """What a knowledge base is."""
+    """The manifest of a knowledge base."""
 
     model_config = ConfigDict(frozen=True)
 
-    revision: str = Field(description="Changes whenever the content does; of a build, a digest of the content.")
-    folder: str = Field(pattern=r"^data-[0-9a-f]+$", description="Where shards/ and lucene/ are, beside the manifest.")
-    created: datetime = Field(description="When the build ended, UTC.")
-    analysis: Analysis = Field(description="How texts are searched.")
-    pairs: int = Field(ge=0, description="How many pairs there are.")
-    licenses: dict[str, int] = Field(description="License to the number of pairs under it; '' is unknown.")
-    rejected: dict[str, int] = Field(description="Reason to the number of entries of the source that were left out.")
-    shards: list[Shard] = Field(description="The image store.")
-    vectors: Vectors | None = Field(default=None, description="For dense search, where they were made.")
+    revision: str = Field(description="Identifier of the content, which changes with it; a build uses a digest of it.")
+    folder: str = Field(
+        pattern=r"^data-[0-9a-f]+$", description="Data folder with shards/ and lucene/, by the manifest."
+    )
+    created: datetime = Field(description="End of the build, UTC.")
+    analysis: Analysis = Field(description="Text analysis and BM25 parameters.")
+    pairs: int = Field(ge=0, description="Number of pairs.")
+    licenses: dict[str, int] = Field(description="Number of pairs under each license; '' is unknown.")
+    rejected: dict[str, int] = Field(description="Number of rejected entries of the source for each reason.")
+    shards: list[Shard] = Field(description="Shards of the image store.")
+    vectors: Vectors | None = Field(default=None, description="Vectors for dense search, if any were made.")
     fingerprints: dict[str, str] = Field(
-        default={}, description="SHA-256 of the files of fingerprints/, by their names; see neighbors.kept."
+        default={},
+        description="SHA-256 of each file of fingerprints/ in hexadecimal, by name; see dedup.fingerprint_index.",
     )
     store: ImageStore | None = Field(
-        default=None, description="What has the images, if this is what is kept here of a base in an object store."
+        default=None, description="Object store of the images, if this folder mirrors a base in a store."
     )
 
     @property
     def shards_folder(self) -> Path:
-        """Relative to the knowledge base."""
+        """The folder of the shards, relative to the knowledge base."""
         return Path(self.folder, "shards")
 
     @property
     def lucene_folder(self) -> Path:
-        """Relative to the knowledge base."""
+        """The folder of the index, relative to the knowledge base."""
         return Path(self.folder, "lucene")
 
     def after(self, changes: "Changes | None") -> "Manifest":
-        """The base as it is after live writes; None stands for none."""
+        """Return the manifest with the changes of live writes applied; None means no live writes."""
         if changes is None:
             return self
         now = {name: getattr(changes, name) for name in ("revision", "pairs", "licenses")}
@@ -111,12 +124,12 @@ class Manifest(_Version):
 
 
 class Part(BaseModel):
-    """One of the bases that a union is of."""
+    """A base in a union."""
 
     model_config = ConfigDict(frozen=True)
 
-    folder: str = Field(description="Of the knowledge base: absolute, or relative to the union's.")
-    revision: str = Field(description="What it was when its ids were compared with those of the other parts.")
+    folder: str = Field(description="Folder of the knowledge base: absolute, or relative to the union's.")
+    revision: str = Field(description="Revision of the base when its ids were compared with those of the other parts.")
 
 
 class Union(_Version):
@@ -124,23 +137,25 @@ class Union(_Version):
 
     model_config = ConfigDict(frozen=True)
 
-    format_version: int = Field(default=_UNION_VERSION, description="Of the layout of the folder.")
-    parts: list[Part] = Field(min_length=2, description="The bases; each has ids of its own.")
+    format_version: int = Field(default=_UNION_VERSION, description="Version of the folder's layout.")
+    parts: list[Part] = Field(min_length=2, description="Bases of the union; no two have an id in common.")
     duplicates: dict[str, str] | None = Field(
-        default=None, description="Near-duplicates in different parts, see `neighbors.across`; None if not looked for."
+        default=None,
+        description="Id of a pair to the id of its near-duplicate in an earlier part, see dedup.cross_base; None if "
+        "the parts were not compared.",
     )
 
 
 def mark_commit(data_folder: Path) -> None:
-    """Tells other processes, after a commit of live writes, that there is one: moves the folder's time."""
-    # Who is not told, because this fails or is killed before, finds out a little later.
+    """Signal a commit of live writes to other processes by changing the folder's modification time."""
+    # If this fails or the process is killed first, other processes notice the commit a little later.
     with suppress(OSError):
-        now = time.time_ns()  # Finer than the system's own clock of files.
+        now = time.time_ns()  # Finer than the clock that the file system uses by itself.
         os.utime(data_folder, ns=(now, now))
 
 
 def commit_mark(data_folder: Path) -> int:
-    """Changes with every commit of live writes; costs one system call."""
+    """Return a value that changes with every commit of live writes; costs one system call."""
     try:
         return data_folder.stat().st_mtime_ns
     except FileNotFoundError:
@@ -148,59 +163,58 @@ def commit_mark(data_folder: Path) -> int:
 
 
 class Changes(BaseModel):
-    """What a base has become by live writes since it was built."""
+    """The state of a base after live writes, where it differs from the build's manifest."""
 
     model_config = ConfigDict(frozen=True)
 
     sequence: int = Field(description="Number of the commit since the build, from 1.")
-    revision: str = Field(description="Of the content now.")
-    pairs: int = Field(description="How many pairs there are now.")
-    licenses: dict[str, int] = Field(description="License to the number of pairs under it now.")
-    shards: list[Shard] = Field(description="Those that have come since the build.")
+    revision: str = Field(description="Identifier of the current content.")
+    pairs: int = Field(description="Current number of pairs.")
+    licenses: dict[str, int] = Field(description="Current number of pairs under each license.")
+    shards: list[Shard] = Field(description="Shards added since the build.")
     appended: dict[str, int] = Field(
         default={},
-        description="Bytes that count of each file that is appended to, by its location in the base's folder.",
+        description="Valid size in bytes of each append-only file, by its path in the data folder.",
     )
 
     @classmethod
     def read(cls, notes: Mapping[str, str]) -> Self | None:
-        """The changes that a commit's notes tell of; None for the commit of a build."""
+        """Return the changes in a commit's user data; None for the commit of a build."""
         return cls.model_validate_json(notes[_NOTE]) if _NOTE in notes else None
 
     def notes(self) -> dict[str, str]:
-        """The notes of the commit that makes the changes seen."""
+        """Return the user data of the commit that publishes the changes."""
         return {_NOTE: self.model_dump_json()}
 
 
 def read_manifest(knowledge_base: Path) -> Manifest:
-    """The manifest of a finished knowledge base all of which is in its folder, so that it can be changed or copied.
+    """Return the manifest of a knowledge base that can be changed or copied: all of its data is in its folder.
 
     Raises:
-        NotFound: there is no complete knowledge base in the folder.
-        InvalidArgument: its images or all of it are elsewhere; the manifest is broken, or of a version that this
-            program does not know.
+        NotFound: There is no complete knowledge base in the folder.
+        InvalidArgument: The base is a union or a mirror, or the manifest is broken or of an unknown version.
     """
     manifest = read_any(knowledge_base)
     if isinstance(manifest, Union):
         parts = " ".join(os.path.normpath(knowledge_base / part.folder) for part in manifest.parts)
         raise InvalidArgument(
-            f"{knowledge_base} is a union, which is only read. Change one of its parts ({parts}); then "
-            f"`reimagen-retriever union {knowledge_base} {parts}` takes up what they have become"
+            f"{knowledge_base} is a union, which is read-only. Change one of its parts ({parts}), then run "
+            f"`reimagen-retriever union {knowledge_base} {parts}` to update the union"
         )
     if manifest.store:
         raise InvalidArgument(
-            f"{knowledge_base} is only read: it is what is kept here of the base at {manifest.store.address}. Change "
-            "that base where it was made, bring a snapshot of it to the store, and start the service again"
+            f"{knowledge_base} is read-only: it mirrors the base at {manifest.store.address}. Change "
+            "that base where it was built, copy a snapshot of it to the store, and restart the service"
         )
     return manifest
 
 
 def read_any(knowledge_base: Path) -> Manifest | Union:
-    """The manifest of a finished knowledge base, or of a union of them.
+    """Return the manifest of a finished knowledge base or of a union.
 
     Raises:
-        NotFound: there is no complete knowledge base in the folder.
-        InvalidArgument: the manifest is broken, or of a version that this program does not know.
+        NotFound: There is no complete knowledge base in the folder.
+        InvalidArgument: The manifest is broken or of an unknown version.
     """
     path = knowledge_base / MANIFEST
     try:
@@ -214,14 +228,14 @@ def read_any(knowledge_base: Path) -> Manifest | Union:
 
 
 def parse_manifest(text: bytes, location: str) -> Manifest | Union:
-    """A manifest from its file.
+    """Parse the content of a manifest file.
 
     Args:
-        text: The file.
-        location: Where it lies, for messages.
+        text: Content of the file.
+        location: Path or address of the file, for messages.
 
     Raises:
-        InvalidArgument: it is broken, or of a version that this program does not know.
+        InvalidArgument: The manifest is broken or of an unknown version.
     """
     try:
         version = _Version.model_validate_json(text).format_version
@@ -239,7 +253,7 @@ def parse_manifest(text: bytes, location: str) -> Manifest | Union:
 
 
 def write_manifest(knowledge_base: Path, manifest: Manifest | Union) -> None:
-    """Replaces the manifest in one step that survives a crash on either side of it."""
+    """Replace the manifest atomically; after a crash either the old or the new one is there."""
     path = knowledge_base / MANIFEST
     unfinished = path.with_suffix(".json.new")
     try:
@@ -255,7 +269,7 @@ def write_manifest(knowledge_base: Path, manifest: Manifest | Union) -> None:
 
 
 def manifest_stamp(knowledge_base: Path) -> tuple[int, int] | None:
-    """Changes whenever the manifest is replaced; None while there is none. Costs one system call."""
+    """Return a value that changes whenever the manifest is replaced, or None if missing; costs one system call."""
     try:
         status = (knowledge_base / MANIFEST).stat()
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""What of a base in an object store is brought to this machine before it is served: all but the images.
+"""Mirror of a base in an object store: a local copy of everything but the images, made before the base is served.
 
-Lucene and FAISS read their files through the system's page cache, at random: a store can't stand in for a disk.
+Lucene and FAISS read their files at random through the system's page cache, which needs a local disk.
 """
 
 import hashlib
@@ -26,103 +26,104 @@ from reimagen_retriever.knowledge_base.manifest import (
 from reimagen_retriever.knowledge_base.store import Store
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
-_AT_ONCE = 16 * 1024 * 1024
-_SECONDS = 60.0  # for so many bytes, or a listing
+_CHUNK_BYTES = 16 * 1024 * 1024
+_TIMEOUT_SECONDS = 60.0  # for one chunk, or a listing
 _PARTS = "parts"
 _logger = logging.getLogger(__name__)
 
 
 def mirror_folder(address: str, folder: Path) -> Path:
-    """Where in a folder the base of an address is kept."""
+    """Return the subfolder for the mirror of the base at an address."""
     return folder.expanduser() / hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
 def mirror(store: ImageStore, folder: Path) -> None:
-    """Makes a folder a knowledge base whose images are in a store; what is there already is not brought again.
+    """Create or update the mirror of a base; files that are already there are not copied again.
 
-    A union becomes a union of what is brought of its parts. Processes that do this at once take turns. If the store
-    does not answer, what was brought before is kept.
+    A union is mirrored as a union of mirrors of its parts. Concurrent processes take turns. If the store does not
+    answer, an existing mirror is used as it is.
 
     Raises:
-        NotFound: there is no complete knowledge base at the address.
-        InvalidArgument: it is broken, or of another version, or a union that doesn't tell where in the store its
-            parts are.
-        Unavailable: the store does not answer, and nothing was brought before; or there is no room here.
-        ReimagenError: the base there is not whole.
+        NotFound: There is no complete knowledge base at the address.
+        InvalidArgument: The base is broken or of another version, or is a union whose parts are not in the store.
+        Unavailable: The store does not answer and there is no mirror yet, or the local disk is full.
+        ReimagenError: The base in the store is incomplete.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, Holder(work="serve"), math.inf):
             try:
-                _bring(store, folder)
+                _update(store, folder)
             except Unavailable as error:
-                _go_on_with_what_is_there(store, folder, error)
+                _use_existing_mirror(store, folder, error)
     except OSError as error:
         raise Unavailable(f"cannot write to {folder}: {error.strerror}") from error
 
 
-def _bring(store: ImageStore, folder: Path) -> None:
-    manifest = _manifest(store.address)
+def _update(store: ImageStore, folder: Path) -> None:
+    manifest = _remote_manifest(store.address)
     if isinstance(manifest, Manifest):
-        _bring_base(store, manifest, folder)
+        _update_base(store, manifest, folder)
         shutil.rmtree(folder / _PARTS, ignore_errors=True)
         return
     parts = []
     for part in manifest.parts:
         address = _address_of_part(store.address, part.folder)
-        of_part = _manifest(address)
-        if isinstance(of_part, Union):
+        part_manifest = _remote_manifest(address)
+        if isinstance(part_manifest, Union):
             raise InvalidArgument(f"{address} is a union itself", field="knowledge_base")
         here = mirror_folder(address, folder / _PARTS)
         here.mkdir(parents=True, exist_ok=True)
         kept = os.path.relpath(folder / store.kept, here)
-        _bring_base(store.model_copy(update={"address": address, "kept": kept}), of_part, here)
+        _update_base(store.model_copy(update={"address": address, "kept": kept}), part_manifest, here)
         parts.append(part.model_copy(update={"folder": str(here.relative_to(folder))}))
-    _make(folder, manifest.model_copy(update={"parts": parts}))
+    _write_manifest_if_changed(folder, manifest.model_copy(update={"parts": parts}))
     for leftover in (folder / _PARTS).iterdir():
         if str(leftover.relative_to(folder)) not in {part.folder for part in parts}:
             shutil.rmtree(leftover)
 
 
-def _bring_base(store: ImageStore, manifest: Manifest, folder: Path) -> None:
+def _update_base(store: ImageStore, manifest: Manifest, folder: Path) -> None:
     manifest = manifest.model_copy(update={"store": store})
-    if manifest != _there(folder):
+    if manifest != _existing_manifest(folder):
         try:
-            _bring_files(Store(store.address), manifest, folder)
+            _download_files(Store(store.address), manifest, folder)
         except FileNotFoundError as error:
-            raise ReimagenError(f"{store.address} is not whole: {error} is not there") from error
-    _make(folder, manifest)
+            raise ReimagenError(f"{store.address} is incomplete: {error} is missing") from error
+    _write_manifest_if_changed(folder, manifest)
 
 
-def _make(folder: Path, manifest: Manifest | Union) -> None:
-    if manifest != _there(folder):
+def _write_manifest_if_changed(folder: Path, manifest: Manifest | Union) -> None:
+    if manifest != _existing_manifest(folder):
         write_manifest(folder, manifest)
         remove_leftovers(folder)
 
 
-def _go_on_with_what_is_there(store: ImageStore, folder: Path, error: Unavailable) -> None:
-    there = _there(folder)
-    if there is None:
+def _use_existing_mirror(store: ImageStore, folder: Path, error: Unavailable) -> None:
+    existing = _existing_manifest(folder)
+    if existing is None:
         raise error
-    _logger.warning("the store does not answer: serving what was brought before", extra={"error": error.message})
-    bases = [folder / part.folder for part in there.parts] if isinstance(there, Union) else [folder]
+    _logger.warning("the store does not answer: serving the existing mirror", extra={"error": error.message})
+    bases = [folder / part.folder for part in existing.parts] if isinstance(existing, Union) else [folder]
     settings = {"cache_megabytes": store.cache_megabytes, "seconds": store.seconds}
     for base in bases:
-        manifest = _there(base)
+        manifest = _existing_manifest(base)
         if isinstance(manifest, Manifest) and manifest.store:
-            _make(base, manifest.model_copy(update={"store": manifest.store.model_copy(update=settings)}))
+            _write_manifest_if_changed(
+                base, manifest.model_copy(update={"store": manifest.store.model_copy(update=settings)})
+            )
 
 
-def _there(folder: Path) -> Manifest | Union | None:
+def _existing_manifest(folder: Path) -> Manifest | Union | None:
     try:
         return read_any(folder)
     except (NotFound, InvalidArgument):
         return None
 
 
-def _manifest(address: str) -> Manifest | Union:
+def _remote_manifest(address: str) -> Manifest | Union:
     try:
-        return parse_manifest(Store(address).read(MANIFEST, _SECONDS), f"{address}/{MANIFEST}")
+        return parse_manifest(Store(address).read(MANIFEST, _TIMEOUT_SECONDS), f"{address}/{MANIFEST}")
     except FileNotFoundError as error:
         raise NotFound(
             f"{address} is not a complete knowledge base: it has no {MANIFEST}", field="knowledge_base"
@@ -132,42 +133,42 @@ def _manifest(address: str) -> Manifest | Union:
 def _address_of_part(union: str, folder: str) -> str:
     if Path(folder).is_absolute():
         raise InvalidArgument(
-            f"{union} is a union that names a folder of another machine, {folder}: `snapshot` makes one that has its "
-            "parts with it",
+            f"{union} is a union that names a folder of another machine, {folder}: make a union with its parts inside "
+            "by `snapshot`",
             field="knowledge_base",
         )
     scheme, separator, path = union.rpartition("://")
     return f"{scheme}{separator}{posixpath.normpath(posixpath.join(path, folder))}"
 
 
-def _bring_files(remote: Store, manifest: Manifest, folder: Path) -> None:
+def _download_files(remote: Store, manifest: Manifest, folder: Path) -> None:
     shards = {shard.name for shard in manifest.shards}
-    missing = shards.difference(remote.names(str(manifest.shards_folder), _SECONDS)) if shards else None
+    missing = shards.difference(remote.names(str(manifest.shards_folder), _TIMEOUT_SECONDS)) if shards else None
     if missing:
         raise FileNotFoundError(f"{manifest.shards_folder}/{min(missing)}")
-    brought = [str(manifest.lucene_folder)]
+    copied = [str(manifest.lucene_folder)]
     if manifest.vectors:
-        brought.append(f"{manifest.folder}/{manifest.vectors.folder}")
-    for name in brought:
+        copied.append(f"{manifest.folder}/{manifest.vectors.folder}")
+    for name in copied:
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for file in remote.names(name, _SECONDS):
+        for file in remote.names(name, _TIMEOUT_SECONDS):
             if file != "write.lock":
-                _bring_file(remote, f"{name}/{file}", folder / name / file)
+                _download_file(remote, f"{name}/{file}", folder / name / file)
         sync_folder(folder / name)
 
 
-def _bring_file(remote: Store, name: str, path: Path) -> None:
-    """Brings a file by pieces, so that one that stalls is found out, unless it is there."""
-    size = remote.size(name, _SECONDS)
+def _download_file(remote: Store, name: str, path: Path) -> None:
+    """Download a file if it is missing, in chunks, so that a stalled transfer is noticed."""
+    size = remote.size(name, _TIMEOUT_SECONDS)
     if path.exists() and path.stat().st_size == size:
         return
-    _logger.info("bringing a file", extra={"file": name, "bytes": size})
+    _logger.info("downloading a file", extra={"file": name, "bytes": size})
     unfinished = path.with_name(f"{path.name}.part")
     with unfinished.open("wb") as file:
-        for start in range(0, size, _AT_ONCE):
-            file.write(remote.read(name, _SECONDS, start, min(start + _AT_ONCE, size)))
+        for start in range(0, size, _CHUNK_BYTES):
+            file.write(remote.read(name, _TIMEOUT_SECONDS, start, min(start + _CHUNK_BYTES, size)))
         if file.tell() != size:
-            raise ReimagenError(f"{remote.address} gave {file.tell():,} bytes of {name}, which has {size:,}")
+            raise ReimagenError(f"{remote.address} returned {file.tell():,} bytes of {name}, which has {size:,}")
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)

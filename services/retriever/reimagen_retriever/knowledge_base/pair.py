@@ -1,4 +1,4 @@
-"""What a knowledge base keeps of one pair besides its image's bytes."""
+"""Pairs: as a source offers them, as the index stores them, and the checks of their texts."""
 
 import re
 from dataclasses import dataclass
@@ -12,58 +12,58 @@ MAXIMUM_TEXT_CHARACTERS = 10_000
 MAXIMUM_ID_BYTES = 512
 MAXIMUM_NOTE_CHARACTERS = 2_000  # of a source or a license
 
-# Control characters, null bytes among them, and surrogates without their other half.
-_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# Control characters, including null bytes, and lone surrogates.
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 
 
 class StoredPair(BaseModel):
-    """A pair as the index stores it: its text, and where its image lies in the shards."""
+    """A pair as the index stores it: its caption, and the location of its image in the shards."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str = Field(description="Unique within the knowledge base.")
-    caption: str = Field(description="What the image shows; the text that is searched.")
+    caption: str = Field(description="Text that says what the image shows, and is searched.")
     shard: str = Field(description="File name of the tar shard that holds the image.")
-    offset: int = Field(ge=0, description="Of the image's first byte in the shard.")
-    length: int = Field(gt=0, description="Of the image's file, in bytes.")
-    sha256: str = Field(description="Of the image's file, in hexadecimal.")
-    media_type: MediaType = Field(description="Of the image's file.")
-    width: int = Field(gt=0, description="In pixels.")
-    height: int = Field(gt=0, description="In pixels.")
-    source: str = Field(default="", description="Where the image came from; empty when unknown.")
-    license: str = Field(default="", description="SPDX identifier or name; empty when unknown.")
+    offset: int = Field(ge=0, description="Offset of the image's first byte in the shard.")
+    length: int = Field(gt=0, description="Length of the image file in bytes.")
+    sha256: str = Field(description="SHA-256 of the image file, in hexadecimal.")
+    media_type: MediaType = Field(description="Media type of the image file.")
+    width: int = Field(gt=0, description="Width in pixels.")
+    height: int = Field(gt=0, description="Height in pixels.")
+    source: str = Field(default="", description="Origin of the image, such as a URL; empty when unknown.")
+    license: str = Field(default="", description="SPDX identifier or name of the license; empty when unknown.")
     unsafe: float | None = Field(
-        default=None, ge=0, le=1, description="Probability of being not safe for work, as the source tells it."
+        default=None, ge=0, le=1, description="Probability that the image is not safe for work, from the source."
     )
     duplicate_of: str = Field(default="", description="Id of an earlier pair with nearly the same image, if any.")
 
     @property
     def position(self) -> int:
-        """A number by which pairs come in the order in which they were taken in: of the shard, then of the byte."""
+        """The order number of the pair in the base, from its shard's number and its byte offset."""
         return int(self.shard.removesuffix(".tar")) << 40 | self.offset
 
 
 @dataclass(frozen=True)
 class SourcePair:
-    """A pair as a source offers it, before anything about it has been checked."""
+    """A pair as a source offers it, before any check."""
 
     location: str
-    """Where it stands in the source, for messages."""
+    """Location in the source, for messages."""
     id: str
     caption: str
     image: bytes
     source: str = ""
     license: str = ""
     unsafe: float | None = None
-    """Probability of being not safe for work, 0 to 1."""
+    """Probability that the image is not safe for work, 0 to 1."""
     duplicate_of: str = ""
     """Id of an earlier pair with nearly the same image."""
     watermark: float | None = None
-    """Probability of having a watermark, 0 to 1."""
+    """Probability of a watermark, 0 to 1."""
     similarity: float | None = None
-    """Of image and text, as CLIP's cosine."""
+    """CLIP's cosine of image and caption."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Rejected:
 
 
 class RejectedError(ValueError):
-    """Raised by checks of one entry; the builder counts it and goes on."""
+    """The error of a check that rejects one entry; a build counts it and continues."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -86,10 +86,10 @@ class RejectedError(ValueError):
 
 
 def checked_caption(text: str) -> str:
-    """The caption with its white space collapsed.
+    """Return the caption with its white space collapsed.
 
     Raises:
-        RejectedError: it is empty, too long, or holds characters that are no text.
+        RejectedError: The caption is empty or too long, or holds control characters or lone surrogates.
     """
     text = _printable("caption", text)
     if not is_visible(text):
@@ -100,10 +100,10 @@ def checked_caption(text: str) -> str:
 
 
 def checked_id(identifier: str) -> str:
-    """The id as it stands; all spaces that a file's name can have are legal.
+    """Return the id unchanged; any space that a file name can have is legal.
 
     Raises:
-        RejectedError: it is empty, too long, or holds characters that are no text.
+        RejectedError: The id is empty or too long, or holds control characters or lone surrogates.
     """
     if has_control_characters(identifier) or not identifier.strip():
         raise RejectedError("bad id", f"{identifier[:80]!r}")
@@ -113,10 +113,10 @@ def checked_id(identifier: str) -> str:
 
 
 def checked_note(name: str, text: str) -> str:
-    """A source or license with its white space collapsed.
+    """Return a source or license with its white space collapsed.
 
     Raises:
-        RejectedError: it is too long, or holds characters that are no text.
+        RejectedError: The text is too long, or holds control characters or lone surrogates.
     """
     text = _printable(name, text)
     if len(text) > MAXIMUM_NOTE_CHARACTERS:
@@ -125,13 +125,13 @@ def checked_note(name: str, text: str) -> str:
 
 
 def has_control_characters(text: str) -> bool:
-    """Whether the text holds control characters or halves of surrogates."""
-    return _NO_TEXT.search(text) is not None
+    """Return whether the text holds control characters or lone surrogates."""
+    return _CONTROL_CHARACTERS.search(text) is not None
 
 
 def _printable(name: str, text: str) -> str:
     text = " ".join(text.split())
-    bad = _NO_TEXT.search(text)
+    bad = _CONTROL_CHARACTERS.search(text)
     if bad:
         raise RejectedError("bad characters", f"{name} holds U+{ord(bad[0]):04X}")
     return text

@@ -1,7 +1,7 @@
-"""The image store: WebDataset tar shards as img2dataset lays them out, read by (shard, offset, length).
+"""The image store: WebDataset tar shards in img2dataset's layout, read by (shard, offset, length).
 
-A build writes its shards once. Live writes append to shards of their own, which are whole tar files after every commit:
-the end marker is written behind the last pair, and the next pair over it.
+A build writes its shards once. Live writes append to separate shards, which are complete tar files after every commit:
+the end marker follows the last pair, and the next pair overwrites it.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 PAIRS_PER_SHARD = 10_000
-# Snapshots copy the shard that grows.
+# Bounds the bytes that a snapshot copies: it copies the shard that still grows.
 _LIVE_SHARD_BYTES = 256 * 1024 * 1024
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -35,29 +35,29 @@ class Shard(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str = Field(description="File name, such as 00000.tar.")
-    size: int = Field(description="In bytes; of a shard of live writes, up to the end of its last pair.")
-    pairs: int = Field(description="How many pairs were written to it.")
-    sha256: str = Field(description="Of the whole file, in hexadecimal; empty for a shard of live writes.")
+    size: int = Field(description="Size in bytes; for a shard of live writes, up to the end of its last pair.")
+    pairs: int = Field(description="Number of pairs written to the shard.")
+    sha256: str = Field(description="SHA-256 of the file, in hexadecimal; empty for a shard of live writes.")
 
     @property
     def number(self) -> int:
-        """By which it is named; a base's shards have rising ones, but not every one."""
+        """The number in the file name; numbers rise within a base, with gaps."""
         return int(Path(self.name).stem)
 
     @property
     def live(self) -> bool:
-        """Whether live writes made it; such a shard may be longer than its size, and grow."""
+        """Whether live writes created the shard; its file may be longer than `size`, and grow."""
         return not self.sha256
 
 
 class ShardWriter:
-    """Writes pairs into tar shards, images byte for byte.
+    """A writer of pairs into tar shards; images are stored byte for byte.
 
     Args:
-        folder: of the shards; made if it is not there.
-        pairs_per_shard: a full one has.
-        shards: those that are there and stay as they are.
-        first: the number of the first one where none is there.
+        folder: Folder of the shards; created if missing.
+        pairs_per_shard: Number of pairs in a full shard.
+        shards: Existing shards, which are not changed.
+        first: Number of the first shard if none exists.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ShardWriter:
         return self._tar is not None and self._tar.pairs == self._pairs_per_shard
 
     def add(self, pair: SourcePair, facts: ImageFacts) -> StoredPair:
-        """Appends a pair and returns where it went."""
+        """Append a pair and return it with its location."""
         if self.full:
             self.finish_shard()
         if self._tar is None:
@@ -84,7 +84,7 @@ class ShardWriter:
         return self._tar.add(pair, facts)
 
     def finish_shard(self) -> Shard | None:
-        """Ends the shard that is being written, if any; it is safe on disk when this returns."""
+        """Finish the current shard, if any, and sync it to disk."""
         if self._tar is None:
             return None
         tar, self._tar = self._tar, None
@@ -110,13 +110,13 @@ class ShardWriter:
 
 
 class LiveShardWriter:
-    """Appends pairs to the shards of a base that is there: to the last one of live writes, or a new one.
+    """A writer that appends pairs to an existing base: to the last shard of live writes, or to a new one.
 
-    What the last commit does not know of, the remains of a writer that was killed or has failed, is cut off.
+    Shards and bytes that are not in the last commit, left by a killed or failed writer, are removed.
 
     Args:
-        folder: of the shards.
-        shards: all shards of the base as the last commit has them.
+        folder: Folder of the shards.
+        shards: All shards of the base in the last commit.
     """
 
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
@@ -130,7 +130,7 @@ class LiveShardWriter:
             self._tar = _GrowingTar(folder, last.number, last)
 
     def add(self, pair: SourcePair, facts: ImageFacts) -> StoredPair:
-        """Appends a pair and returns where it went; `sync` makes it last."""
+        """Append a pair and return it with its location; it is durable after `sync`."""
         if self._tar is not None and _full(self._tar.pairs, self._tar.size):
             self._shards.append(self._synced(self._tar))
             self._tar.close()
@@ -140,13 +140,13 @@ class LiveShardWriter:
         return self._tar.add(pair, facts)
 
     def sync(self) -> list[Shard]:
-        """Makes all that was added safe on disk; returns all shards of the base, for the commit."""
+        """Sync all added pairs to disk and return all shards of the base, for the commit."""
         if self._tar is None:
             return self._shards
         return [*self._shards, self._synced(self._tar)]
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Close the current shard."""
         if self._tar is not None:
             self._tar.close()
 
@@ -168,9 +168,9 @@ class _GrowingTar:
     """A tar file that pairs are appended to.
 
     Args:
-        folder: of the file.
-        number: of the shard in the base.
-        known: what to keep of the file; none: it is new.
+        folder: Folder of the file.
+        number: Number of the shard in the base.
+        known: Valid part of an existing file; None creates a new one.
     """
 
     def __init__(self, folder: Path, number: int, known: Shard | None = None) -> None:
@@ -183,7 +183,7 @@ class _GrowingTar:
         self._file.seek(self.size)
 
     def add(self, pair: SourcePair, facts: ImageFacts) -> StoredPair:
-        """Appends a pair and returns where it went."""
+        """Append a pair and return it with its location."""
         key = f"{self._number:05d}{self.pairs:04d}"
         stored = StoredPair(
             id=pair.id,
@@ -221,7 +221,7 @@ class _GrowingTar:
         return stored
 
     def end(self) -> None:
-        """Writes the end marker and makes the file safe on disk; more may be added over the marker."""
+        """Write the end marker and sync the file; the next pair overwrites the marker."""
         padding = -(self.size + len(_END)) % tarfile.RECORDSIZE
         self._file.write(_END + bytes(padding))
         self._file.flush()
@@ -229,8 +229,8 @@ class _GrowingTar:
         self._file.seek(self.size)
 
     def close(self) -> None:
-        """Closes the file; what was added since the last `end` may be lost."""
-        # After a failed write, closing tries it once more.
+        """Close the file; pairs added since the last `end` may be lost."""
+        # After a failed write, closing flushes the buffer again and may fail again.
         with suppress(OSError):
             self._file.close()
 
@@ -248,40 +248,40 @@ class _GrowingTar:
 
 
 class Images(Protocol):
-    """Where the images of a base are; safe to use from many threads."""
+    """A reader of the images of a base; thread-safe."""
 
     @property
     def remote(self) -> bool:
-        """Whether one may take a while to come, so that who wants several had better ask for all at once."""
+        """Whether reads are slow enough that several images should be read concurrently."""
 
     def read(self, pair: StoredPair) -> bytes:
-        """The image's file, byte for byte as it was added.
+        """Return the image file, byte for byte as it was added.
 
         Raises:
-            DamagedError: it is not there as it should be.
-            Unavailable: it is elsewhere, and can't be had now.
+            DamagedError: The image is missing or damaged.
+            Unavailable: The image is in an object store that does not answer.
         """
 
     def degraded_reason(self) -> str | None:
-        """Why images can't be had now, for an operator; None where they can."""
+        """Return why images can't be read now, for the operator; None if they can."""
 
     def close(self) -> None:
-        """Lets go of all files; nothing can be read afterwards."""
+        """Close all files; nothing can be read afterwards."""
 
 
 class ImageStore:
-    """Reads images out of the shards of one data folder; safe to use from many threads.
+    """Reader of images from the shards of one data folder; thread-safe.
 
-    Views of the base before and after a live write share the store: each closes it once.
+    The views of the base before and after a live write share the store, and each closes it once.
     """
 
     remote = False
 
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
-        """Opens every shard.
+        """Open every shard.
 
         Raises:
-            DamagedError: a shard is missing or has another size than it should.
+            DamagedError: A shard is missing or has the wrong size.
         """
         self._folder = folder
         self._files: dict[str, int] = {}
@@ -294,10 +294,10 @@ class ImageStore:
             raise
 
     def shared(self, shards: Sequence[Shard]) -> Self:
-        """This store for one more view, with the shards that have come since.
+        """Return this store for one more view, with any new shards opened.
 
         Raises:
-            DamagedError: a new shard is missing or too short.
+            DamagedError: A new shard is missing or too short.
         """
         with self._lock:
             self._open([shard for shard in shards if shard.name not in self._files])
@@ -305,18 +305,18 @@ class ImageStore:
         return self
 
     def read(self, pair: StoredPair) -> bytes:
-        """The image's file, byte for byte as it was added."""
+        """Return the image file, see `Images`."""
         data = os.pread(self._files[pair.shard], pair.length, pair.offset)
         if len(data) != pair.length:
             raise DamagedError(f"{pair.shard} ends within the image of {pair.id}")
         return data
 
     def degraded_reason(self) -> str | None:
-        """See `Images`."""
+        """Return None: local images are always available."""
         return None
 
     def close(self) -> None:
-        """Closes the shards, if this was the last view; nothing can be read afterwards."""
+        """Close the shards if this was the last view; nothing can be read afterwards."""
         with self._lock:
             self._holders -= 1
             while self._files and self._holders == 0:

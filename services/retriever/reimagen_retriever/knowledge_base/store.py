@@ -1,4 +1,4 @@
-"""The files of a base in an object store, which are never waited for without end."""
+"""Access to the files of a base in an object store, with a timeout for every call."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from reimagen_common.errors import InvalidArgument, Unavailable
 
 
 class Store:
-    """A folder of an object store, whose answers are waited for no longer than is said; for many threads.
+    """A folder of an object store, read with timeouts; thread-safe.
 
     Args:
-        address: As fsspec takes it.
+        address: Address for fsspec.
 
     Raises:
-        InvalidArgument: what reaches such an address is not installed.
+        InvalidArgument: The package for such an address is not installed.
     """
 
     def __init__(self, address: str) -> None:
@@ -29,37 +29,37 @@ class Store:
         self._folder = folder.rstrip("/")
 
     def read(self, name: str, seconds: float, start: int | None = None, end: int | None = None) -> bytes:
-        """A file, or its bytes from `start` up to `end`.
+        """Return the content of a file, or its bytes from `start` up to `end`.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            Unavailable: the store does not give it in so many seconds.
+            FileNotFoundError: There is no such file.
+            Unavailable: The store does not answer within the timeout.
         """
-        data: bytes = self._ask(self._store._cat_file, name, seconds, start=start, end=end)
+        data: bytes = self._call(self._store._cat_file, name, seconds, start=start, end=end)
         return data
 
     def size(self, name: str, seconds: float) -> int:
-        """How many bytes a file has.
+        """Return the size of a file in bytes.
 
-        Raises what `read` raises.
+        Raises the same errors as `read`.
         """
-        return int(self._ask(self._store._info, name, seconds)["size"])
+        return int(self._call(self._store._info, name, seconds)["size"])
 
     def names(self, folder: str, seconds: float) -> list[str]:
-        """The files of a folder, without folders in it.
+        """Return the names of the files in a folder, without subfolders.
 
-        Raises what `read` raises.
+        Raises the same errors as `read`.
         """
-        found = self._ask(self._store._find, folder, seconds)
-        if not found:  # To an object store, a folder is no more than a part of names.
+        found = self._call(self._store._find, folder, seconds)
+        if not found:  # In an object store a folder is only a prefix of names, so an empty one does not exist.
             raise FileNotFoundError(folder)
         return sorted(path.rpartition("/")[2] for path in found)
 
-    def _ask(self, ask: Any, name: str, seconds: float, **named: Any) -> Any:
+    def _call(self, method: Any, name: str, seconds: float, **arguments: Any) -> Any:
         try:
-            return sync(self._store.loop, ask, f"{self._folder}/{name}", timeout=seconds, **named)
+            return sync(self._store.loop, method, f"{self._folder}/{name}", timeout=seconds, **arguments)
         except FileNotFoundError:
             raise
-        except Exception as error:  # Each store has errors of its own.
-            why = str(error) or type(error).__name__
-            raise Unavailable(f"{self.address} does not answer for {name}: {why}", retry_after=1.0) from error
+        except Exception as error:  # Each store has its own error classes.
+            reason = str(error) or type(error).__name__
+            raise Unavailable(f"{self.address} does not answer for {name}: {reason}", retry_after=1.0) from error

@@ -1,4 +1,4 @@
-"""Making files and their names survive a crash."""
+"""Durable writes: files and folder entries that survive a crash."""
 
 import errno
 import os
@@ -13,11 +13,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from reimagen_common.errors import Unavailable
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder survive a crash."""
+    """Sync a folder, so that the names in it survive a crash."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -27,24 +27,26 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Name the folder where the system refuses to write: its errors of a full disk name no file.
+    """Add the folder to errors of writing: the system's "disk full" error names no file.
 
     Raises:
-        Unavailable: the disk is full or read-only, or a quota or the largest size of a file is reached.
+        Unavailable: The disk is full or read-only, or a quota or the maximum file size is reached.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _UNWRITABLE:
             raise
         raise Unavailable(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def allocated_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-    """An array in a new file that is mapped into memory, with room on the disk: else a full one would kill the process.
+    """Create an array in a new memory-mapped file.
+
+    Its blocks are allocated at once: writing to unallocated ones on a full disk would kill the process by SIGBUS.
 
     Raises:
-        OSError: there is no room.
+        OSError: The disk is full.
     """
     array: NDArray[Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
     with path.open("r+b") as file:
@@ -53,7 +55,7 @@ def allocated_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDA
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that is whole or not there, whatever happens."""
+    """Write a file atomically and durably: after a crash it is complete or missing."""
     unfinished = path.with_suffix(f".{secrets.token_hex(4)}.part")
     with unfinished.open("wb") as file:
         file.write(data)

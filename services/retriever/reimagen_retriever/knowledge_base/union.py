@@ -1,4 +1,4 @@
-"""Several bases that are searched as one: what they are together, and whose image is whose."""
+"""Unions: several bases searched as one, with a combined manifest and images from all parts."""
 
 import hashlib
 from collections import Counter
@@ -10,11 +10,11 @@ from reimagen_retriever.knowledge_base.shards import Images
 
 
 def united(parts: Sequence[Manifest], duplicates: Mapping[str, str]) -> Manifest:
-    """What a base of all pairs of the parts would tell of itself; the folder that it names does not exist.
+    """Return the manifest of a base with all pairs of the parts; the data folder that it names does not exist.
 
     Args:
-        parts: What the bases tell of themselves.
-        duplicates: See `Union`.
+        parts: Manifests of the bases.
+        duplicates: Near-duplicates across parts, see `Union`.
     """
     content = [*(part.revision for part in parts), *(part for pair in sorted(duplicates.items()) for part in pair)]
     revision = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
@@ -41,12 +41,12 @@ def united(parts: Sequence[Manifest], duplicates: Mapping[str, str]) -> Manifest
 
 
 def in_part(part: int, shard: str) -> str:
-    """What a shard is called in a union, of whose parts its own has that number."""
+    """Return the name in a union of a shard of the part with that number."""
     return f"{part:05d}/{shard}"
 
 
 class UnionImages:
-    """The images of a union's parts, whose shards are called as `in_part` has it."""
+    """Reader of the images of a union's parts; shards have the names that `in_part` returns."""
 
     def __init__(self, parts: Sequence[Images]) -> None:
         self._parts = parts
@@ -54,22 +54,22 @@ class UnionImages:
         """See `Images`."""
 
     def read(self, pair: StoredPair) -> bytes:
-        """See `Images`."""
+        """Return the image file, see `Images`."""
         part, _, shard = pair.shard.partition("/")
         return self._parts[int(part)].read(pair.model_copy(update={"shard": shard}))
 
     def degraded_reason(self) -> str | None:
-        """See `Images`."""
+        """Return the first reason of a part, see `Images`."""
         return next(filter(None, (part.degraded_reason() for part in self._parts)), None)
 
     def close(self) -> None:
-        """See `Images`."""
+        """Close the images of all parts."""
         for part in self._parts:
             part.close()
 
 
 def _united_vectors(parts: Sequence[Vectors | None]) -> Vectors | None:
-    """What is known of the vectors of all pairs; None unless all of them have some, of one encoder."""
+    """Return the description of the vectors of all pairs; None unless all parts have vectors of one encoder."""
     vectors = [part for part in parts if part]
     if len(vectors) < len(parts) or len({(each.encoder_digest, each.of, each.dimension) for each in vectors}) > 1:
         return None
@@ -78,7 +78,7 @@ def _united_vectors(parts: Sequence[Vectors | None]) -> Vectors | None:
     together = {
         "folder": f"vectors-{names}",
         "pairs": sum(each.pairs for each in vectors),
-        # What is one in a thousand in one part is fewer in the others.
+        # The largest threshold: at most one in a thousand unrelated pairs exceeds it in every part.
         "minimum_cosine": max(each.minimum_cosine for each in vectors),
     }
     return largest.model_copy(update=together)

@@ -77,11 +77,11 @@ def test_what_is_no_caption_of_a_image_is_told(coco: MakeCoco) -> None:
         ("501", ""),
     ]
     assert [(left.location, left.reason) for left in source.left_over()] == [
-        ("annotations/captions_test2017.json", "no caption file of COCO"),
+        ("annotations/captions_test2017.json", "not a COCO caption file"),
         ("captions_val2017.json/images/2", "broken image entry"),
         ("captions_val2017.json/annotations/4", "broken caption"),
         ("captions_val2017.json/7", "no image"),
-        ("annotations/captions_val2017_results.json", "no caption file of COCO"),
+        ("annotations/captions_val2017_results.json", "not a COCO caption file"),
         ("annotations/instances_val2017.json", "not in the captions"),
         ("val2017/000000000009.jpg", "not in the captions"),
     ]
@@ -93,7 +93,7 @@ def test_what_is_no_caption_of_a_image_is_told(coco: MakeCoco) -> None:
 def test_a_file_that_is_none_of_cocos_is_refused(coco: MakeCoco, content: str) -> None:
     folder = coco(CAPTIONS)
     (folder / "annotations" / "captions_val2017.json").write_text(content)
-    with pytest.raises(InvalidArgument, match=r"source: annotations/captions_val2017.json is no caption file of COCO"):
+    with pytest.raises(InvalidArgument, match=r"source: annotations/captions_val2017.json is not a COCO caption file"):
         open_source(folder)
 
 

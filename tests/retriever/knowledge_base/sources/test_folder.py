@@ -200,7 +200,7 @@ def test_a_broken_quotation_in_csv_is_told(folder: MakeFolder) -> None:
 
 
 def test_nothing_to_build_from(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match=r"source: .* holds no"):
+    with pytest.raises(InvalidArgument, match=r"source: .* has no"):
         open_source(tmp_path)
     with pytest.raises(InvalidArgument, match=r"source: .* is neither a folder"):
         open_source(tmp_path / "nowhere")

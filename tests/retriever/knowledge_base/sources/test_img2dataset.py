@@ -194,7 +194,7 @@ def test_metadata_that_is_none_is_refused(img2dataset: MakeShard, parquet_file: 
     with pytest.raises(InvalidArgument, match=r"metadata: broken\.parquet:1: broken parquet"):
         open_source(folder, str(tmp_path / "broken.parquet"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidArgument, match=r"metadata: .* holds no row of LAION's metadata"):
+    with pytest.raises(InvalidArgument, match=r"metadata: .* has no row of LAION's metadata"):
         open_source(folder, str(tmp_path / "empty"))
-    with pytest.raises(InvalidArgument, match=r"metadata: goes with shards"):
+    with pytest.raises(InvalidArgument, match=r"metadata: needs a source of shards"):
         open_source(parquet_file(tmp_path / "images" / "metadata.parquet", LAION_5B).parent, "laion")

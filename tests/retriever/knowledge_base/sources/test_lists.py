@@ -131,7 +131,7 @@ def test_rows_with_ids_of_their_own_are_pairs_of_their_own(root: Path) -> None:
         ("image,text\na.png,a fox\n", "utf-16", "captions.csv is UTF-16; save it as UTF-8"),
         ("image,text\na.png,a fox\n", "utf-16-le", "captions.csv is UTF-16; save it as UTF-8"),
         ("image,text\na.png,a fox\n", "utf-32", "captions.csv is UTF-32; save it as UTF-8"),
-        ("bild,text\na.png,a fox\n", "utf-8", "it has 'bild', 'text'; needed are one of image, file, file_name, "),
+        ("bild,text\na.png,a fox\n", "utf-8", "it has 'bild', 'text'; it needs one of image, file, file_name, "),
         ("image,titre\na.png,a fox\n", "utf-8", "it has 'image', 'titre'; .* and one of caption, text"),
         ("", "utf-8", "it is empty"),
     ],
@@ -160,7 +160,7 @@ def test_unknown_columns_of_json_lines_and_parquet_are_told(root: Path, parquet_
     assert details[1].startswith("none of the columns image, file, file_name,")
     (root / "captions.jsonl").unlink()
     parquet_file(root / "captions.parquet", rows[:1])
-    with pytest.raises(InvalidArgument, match=r"captions\.parquet: unknown columns: it has 'image', 'alt'; needed"):
+    with pytest.raises(InvalidArgument, match=r"captions\.parquet: unknown columns: it has 'image', 'alt'; it needs"):
         open_source(root)
 
 

@@ -63,8 +63,8 @@ def test_an_index_that_leads_elsewhere_is_told(webqa: MakeWebQA) -> None:
     lines = (folder / "imgs.lineidx").read_text().split()
     (folder / "imgs.lineidx").write_text("\n".join([lines[1], "99999999"]))
     reasons = [(entry.reason, entry.detail) for entry in entries(folder) if isinstance(entry, Rejected)]
-    assert reasons[0] == ("broken index", "it leads to '10000001' in place of image 30000000")
-    assert reasons[1] == ("broken index", "it leads to '' in place of image 10000001")
+    assert reasons[0] == ("broken index", "it points to '10000001' instead of image 30000000")
+    assert reasons[1] == ("broken index", "it points to '' instead of image 10000001")
     (folder / "imgs.lineidx").write_text(f"-7\n{'9' * 30}")
     assert [entry.reason for entry in entries(folder)[:2] if isinstance(entry, Rejected)] == ["broken index"] * 2
     (folder / "imgs.lineidx").write_text("")
@@ -82,7 +82,7 @@ def test_what_is_no_base64_is_told(webqa: MakeWebQA) -> None:
 def test_files_that_are_none_of_webqas_are_refused(webqa: MakeWebQA) -> None:
     folder = webqa(IMAGES)
     (folder / "imgs.lineidx").write_text("one")
-    with pytest.raises(InvalidArgument, match=r"source: WebQA_train_val.json or imgs.lineidx is none of WebQA's"):
+    with pytest.raises(InvalidArgument, match=r"source: WebQA_train_val.json or imgs.lineidx is not in WebQA's format"):
         open_source(folder)
     (folder / "imgs.lineidx").unlink()
     with pytest.raises(InvalidArgument, match=r"source: .* needs WebQA_train_val.json, imgs.tsv and imgs.lineidx"):
@@ -90,7 +90,7 @@ def test_files_that_are_none_of_webqas_are_refused(webqa: MakeWebQA) -> None:
     (folder / "imgs.lineidx").write_text("0")
     for content in ("[]", '{"a": 1}', '{"a": {"img_posFacts": [{"caption": "x"}]}}', '{"a": {"img_negFacts": 7}}'):
         (folder / "WebQA_train_val.json").write_text(content)
-        with pytest.raises(InvalidArgument, match="is none of WebQA's"):
+        with pytest.raises(InvalidArgument, match="is not in WebQA's format"):
             open_source(folder)
 
 

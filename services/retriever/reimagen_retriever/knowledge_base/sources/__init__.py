@@ -1,4 +1,4 @@
-"""What a knowledge base can be built from."""
+"""Sources that a knowledge base can be built from."""
 
 import posixpath
 from collections.abc import Iterator
@@ -13,45 +13,45 @@ from reimagen_retriever.knowledge_base.sources.img2dataset import COUNTS
 from reimagen_retriever.knowledge_base.sources.laion import LaionMetadata
 from reimagen_retriever.knowledge_base.sources.webdataset import WebDatasetSource
 
-_METADATA_ALONE = "goes with shards (*.tar) that img2dataset downloaded"
+_METADATA_WITHOUT_SHARDS = "needs a source of shards (*.tar) that img2dataset downloaded"
 
 
 class Source(Protocol):
-    """A location with pairs in it."""
+    """A folder, list or set of shards with pairs."""
 
     def identity(self) -> Iterator[str]:
-        """What changes when the source does: the names and stamps of its files."""
+        """Return lines that change when the source does: the names and stamps of its files."""
 
     def size(self) -> int:
-        """About how many entries there are; 0 when that cannot be told without reading everything."""
+        """Return the approximate number of entries, or 0 if only reading everything would tell."""
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every entry in the source's own order: a pair to check, or what is wrong with it.
+        """Yield every entry in the source's order: an unchecked pair or a rejection.
 
         Args:
-            skip: so many of the first are left out, and their images are not read.
+            skip: Number of entries to skip at the start, without reading their images.
 
         Raises:
-            Unavailable: the store does not answer.
+            Unavailable: The store does not answer.
         """
 
     def left_over(self) -> Iterator[Rejected]:
-        """What else the source holds, so that everything in it is either an entry or reported.
+        """Yield a rejection for everything in the source that is not an entry.
 
-        Raises what `entries` raises.
+        Raises the same errors as `entries`.
         """
 
 
 def open_source(address: str | Path, metadata: str = "") -> Source:
-    """Finds out what kind of source lies at an address.
+    """Detect the kind of source at an address and open it.
 
     Args:
-        address: a path of this machine, or an address that fsspec reaches.
-        metadata: where LAION's Parquet files are, which the source's shards were downloaded from.
+        address: Local path, or an address for fsspec.
+        metadata: Path or address of the LAION Parquet files that the source's shards were downloaded from.
 
     Raises:
-        InvalidArgument: there is nothing to build from.
-        Unavailable: its store does not answer.
+        InvalidArgument: There is nothing to build from.
+        Unavailable: The store does not answer.
     """
     files, only = locate(address)
     listing = files.listing()
@@ -74,23 +74,23 @@ def open_source(address: str | Path, metadata: str = "") -> Source:
     if shards:
         return _shards(files, listing, shards, metadata)
     if metadata:
-        raise InvalidArgument(_METADATA_ALONE, field="metadata")
-    others = f"; it holds {len(names):,} other files, such as {names[0]}" if names else ""
+        raise InvalidArgument(_METADATA_WITHOUT_SHARDS, field="metadata")
+    others = f"; it has {len(names):,} other files, such as {names[0]}" if names else ""
     raise InvalidArgument(
-        f"{files.address} holds no *.tar, no {' or '.join(sorted(lists.LIST_NAMES))}, no {wiki_images.IMAGES}, "
-        f"no annotations/captions_*.json, and no image{others}",
+        f"{files.address} has no *.tar, no {' or '.join(sorted(lists.LIST_NAMES))}, no {wiki_images.IMAGES}, "
+        f"no annotations/captions_*.json and no image{others}",
         field="source",
     )
 
 
 def _open_file(address: str | Path, files: Files, name: str, listing: Listing, metadata: str) -> Source:
-    """A source that is a single file: of what lies beside it, no more is read than belongs to it."""
+    """Open a source that is a single file, with only the files beside it that belong to it."""
     if _is_shard(name):
         stem = posixpath.splitext(name)[0].lower()
-        beside = [other for other in listing.names if other.lower() in {f"{stem}.parquet", f"{stem}{COUNTS}"}]
-        return _shards(files, Listing([name, *beside]), [name], metadata)
+        companions = [other for other in listing.names if other.lower() in {f"{stem}.parquet", f"{stem}{COUNTS}"}]
+        return _shards(files, Listing([name, *companions]), [name], metadata)
     if metadata:
-        raise InvalidArgument(_METADATA_ALONE, field="metadata")
+        raise InvalidArgument(_METADATA_WITHOUT_SHARDS, field="metadata")
     if name.lower().endswith(lists.LIST_ENDINGS):
         return lists.ListSource(files, [name], listing, alone=True)
     raise InvalidArgument(

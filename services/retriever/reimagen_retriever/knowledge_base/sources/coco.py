@@ -1,8 +1,8 @@
-"""COCO: `captions_SPLIT.json` with a folder of images.
+"""COCO source: `captions_SPLIT.json` with a folder of images.
 
-An image has five captions or so, by as many people. It becomes one pair whose text is all of them, in their order:
-words of any of them find it, words on which people agree weigh more, and a search's top two are never the same
-image, which a pair for each caption would make them, five times over. Its id is COCO's.
+An image has about five captions, each by another annotator. It becomes one pair whose caption is all of them in order:
+words of any annotator find it, and words on which annotators agree weigh more. With a pair for each caption, the top
+two of a search would often be the same image. The pair's id is COCO's image id.
 """
 
 import json
@@ -31,7 +31,7 @@ class _Image:
 
 
 def caption_files(names: list[str]) -> list[str]:
-    """Of a folder's files those that hold COCO's captions."""
+    """Return the files of a folder whose names are those of COCO caption files."""
     paths = map(PurePosixPath, names)
     return [
         str(path)
@@ -43,29 +43,29 @@ def caption_files(names: list[str]) -> list[str]:
 
 
 class CocoSource:
-    """Each image of COCO's caption files once."""
+    """Source with one pair for each image of COCO's caption files."""
 
     def __init__(self, files: Files, listing: Listing, annotations: list[str]) -> None:
-        """Reads the captions.
+        """Read the captions.
 
         Args:
-            files: the folder.
-            listing: what it holds.
-            annotations: the files that should have captions. Others among them, such as results for COCO's
-                evaluation, are reported.
+            files: The folder.
+            listing: Content of the folder.
+            annotations: Names of the caption files. Files of another format, such as results for COCO's evaluation,
+                are reported.
 
         Raises:
-            InvalidArgument: none of them has captions of images.
+            InvalidArgument: None of the files has captions of images.
         """
         self._files = files
         self._annotations = annotations
-        there = frozenset(listing.names)
+        existing = frozenset(listing.names)
         self._images = list[_Image]()
         self._others = list[Rejected]()
         for name in annotations:
             try:
                 with files.open(name) as file:
-                    for entry in _images(json.load(file), PurePosixPath(name), there):
+                    for entry in _images(json.load(file), PurePosixPath(name), existing):
                         if isinstance(entry, Rejected):
                             self._others.append(entry)
                         else:
@@ -73,40 +73,40 @@ class CocoSource:
             except RejectedError as error:
                 self._others.append(Rejected(name, error.reason, error.detail))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                self._others.append(Rejected(name, "no caption file of COCO", repr(error)))
+                self._others.append(Rejected(name, "not a COCO caption file", repr(error)))
         if not self._images:
-            why = f": {self._others[0].detail}" if self._others else ""
-            raise InvalidArgument(f"{annotations[0]} is no caption file of COCO{why}", field="source")
-        read = {*annotations, *(picture.path for picture in self._images)}
+            reason = f": {self._others[0].detail}" if self._others else ""
+            raise InvalidArgument(f"{annotations[0]} is not a COCO caption file{reason}", field="source")
+        read = {*annotations, *(image.path for image in self._images)}
         self._others += listing.left_over(read, "not in the captions")
 
     def identity(self) -> Iterator[str]:
-        """The caption files with their stamps, and what else there is."""
+        """Return the caption files with their stamps, and the names of other files."""
         for name in self._annotations:
             yield stamp_of(self._files, name)
         yield from (other.location for other in self._others)
 
     def size(self) -> int:
-        """How many images the files name."""
+        """Return the number of images that the files list."""
         return len(self._images)
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every image, in the order of the files."""
-        for picture in islice(self._images, skip, None):
+        """Yield every image in the order of the files."""
+        for image in islice(self._images, skip, None):
             try:
-                image = self._files.read(picture.path, MAXIMUM_IMAGE_BYTES)
-                yield SourcePair(picture.location, picture.id, picture.caption, image, picture.url, picture.license)
+                data = self._files.read(image.path, MAXIMUM_IMAGE_BYTES)
+                yield SourcePair(image.location, image.id, image.caption, data, image.url, image.license)
             except RejectedError as error:
-                yield Rejected(picture.location, error.reason, error.detail)
+                yield Rejected(image.location, error.reason, error.detail)
 
     def left_over(self) -> Iterator[Rejected]:
-        """Files without captions, captions without an image, and images without captions."""
+        """Yield files without captions, captions without an image, and images without captions."""
         yield from self._others
 
 
-def _images(content: Any, name: PurePosixPath, there: frozenset[str]) -> Iterator[_Image | Rejected]:
+def _images(content: Any, name: PurePosixPath, existing: frozenset[str]) -> Iterator[_Image | Rejected]:
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise RejectedError("no caption file of COCO", "it is no object with images and annotations")
+        raise RejectedError("not a COCO caption file", "it must be an object with images and annotations")
     captions: dict[object, list[tuple[int, str]]] = defaultdict(list)
     split = name.stem.removeprefix("captions_")
     broken = list[Rejected]()
@@ -115,23 +115,23 @@ def _images(content: Any, name: PurePosixPath, there: frozenset[str]) -> Iterato
             captions[caption["image_id"]].append((int(caption["id"]), first(as_row(caption.items()), ("caption",))))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             broken.append(Rejected(f"{name.name}/annotations/{number}", "broken caption", repr(error)))
-    licenses = {entry["id"]: str(entry["name"]) for entry in content.get("licenses") or ()}
-    for number, picture in enumerate(content["images"]):
+    licenses = {each["id"]: str(each["name"]) for each in content.get("licenses") or ()}
+    for number, entry in enumerate(content["images"]):
         try:
-            identifier, file_name = picture["id"], str(picture["file_name"])
-            places = (f"{split}/{file_name}", f"images/{split}/{file_name}", f"images/{file_name}", file_name)
+            identifier, file_name = entry["id"], str(entry["file_name"])
+            paths = (f"{split}/{file_name}", f"images/{split}/{file_name}", f"images/{file_name}", file_name)
             texts = [text for _, text in sorted(captions.pop(identifier, ())) if text.strip()]
-            row = as_row(picture.items())
+            row = as_row(entry.items())
             yield _Image(
                 location=f"{name.name}/{identifier}",
                 id=str(identifier),
                 caption=joined([*texts, ""]).strip(),
-                path=next((location for location in places if location in there), places[0]),
+                path=next((path for path in paths if path in existing), paths[0]),
                 url=first(row, ("coco_url", "flickr_url")),
-                license=licenses.get(picture.get("license"), ""),
+                license=licenses.get(entry.get("license"), ""),
             )
         except (RejectedError, KeyError, TypeError, AttributeError) as error:
             yield Rejected(f"{name.name}/images/{number}", "broken image entry", repr(error))
     yield from broken
     for identifier in captions:
-        yield Rejected(f"{name.name}/{identifier}", "no image", "the captions are of an image that is not listed")
+        yield Rejected(f"{name.name}/{identifier}", "no image", "the captions name an image that is not listed")

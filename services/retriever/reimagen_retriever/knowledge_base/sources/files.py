@@ -1,8 +1,8 @@
-"""The files of a source: in a local folder, or wherever fsspec reaches (`s3://`, `gs://`, `memory://`...).
+"""The files of a source, in a local folder or in a store that fsspec reaches (`s3://`, `gs://`, `memory://`...).
 
-Names are relative to the source's folder, with `/` between their parts. What is wrong with one file is a
-`RejectedError`; a store that can't be reached is `Unavailable` and ends the build, which goes on when it is called
-again: the images behind a broken line are not broken.
+Names are relative to the source's folder, with `/` between their parts. A fault of one file raises `RejectedError`. A
+store that can't be reached raises `Unavailable` and ends the build, which resumes when it is run again: a broken
+connection must not make images count as broken.
 """
 
 import io
@@ -24,22 +24,22 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+::?//|[a-z][a-z0-9+.-]+::", re.IGNORECA
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds. Hidden files are in neither list."""
+    """The content of a folder. Hidden files are in neither list."""
 
     names: list[str]
-    """Every file in the folder and below, sorted."""
+    """All files in the folder and its subfolders, sorted."""
     rejected: list[Rejected] = field(default_factory=list)
-    """Folders that were not looked into."""
+    """Folders that were not read."""
 
-    def left_over(self, read: Container[str], why: str) -> Iterator[Rejected]:
-        """Everything that is not read, so that nothing is left out silently.
+    def left_over(self, read: Container[str], reason: str) -> Iterator[Rejected]:
+        """Yield a rejection for everything that is not read, so that nothing is left out silently.
 
         Args:
             read: Names of the files that are read.
-            why: The reason against the others.
+            reason: Reason for rejecting the others.
         """
         yield from self.rejected
-        yield from (Rejected(name, why) for name in self.names if name not in read)
+        yield from (Rejected(name, reason) for name in self.names if name not in read)
 
 
 class Files(Protocol):
@@ -48,31 +48,31 @@ class Files(Protocol):
     address: str
 
     def listing(self) -> Listing:
-        """What the folder holds."""
+        """Return the content of the folder."""
 
     def open(self, name: str) -> BinaryIO:
-        """A file for reading, in which one can seek.
+        """Open a file for reading and seeking.
 
         Raises:
-            RejectedError: it lies outside the folder, does not exist or can't be read.
-            Unavailable: the store does not answer.
+            RejectedError: The file is outside the folder, does not exist or can't be read.
+            Unavailable: The store does not answer.
         """
 
     def read(self, name: str, limit: int) -> bytes:
-        """A file's first bytes, at most one more than the limit, so that a longer one is told from one of the limit.
+        """Return a file's first bytes, at most one more than the limit, so that the caller can detect a longer file.
 
-        Raises what `open` raises.
+        Raises the same errors as `open`.
         """
 
     def stamp(self, name: str) -> str:
-        """Changes when the file does: its size and its time or version.
+        """Return a file's size and its time or version, which change when the file does.
 
-        Raises what `open` raises.
+        Raises the same errors as `open`.
         """
 
 
 def stamp_of(files: Files, name: str) -> str:
-    """A file's name and stamp, or why it has none: a file that can't be read must not end a build."""
+    """Return a file's name and stamp, or the error instead: a file that can't be read must not end a build."""
     try:
         return f"{name} {files.stamp(name)}"
     except RejectedError as error:
@@ -80,16 +80,16 @@ def stamp_of(files: Files, name: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Whether this is an address for fsspec rather than a local path."""
+    """Return whether this is an address for fsspec rather than a local path."""
     return _ADDRESS.match(text) is not None
 
 
 def locate(address: str | Path) -> tuple[Files, str]:
-    """The folder at an address and '', or of a single file its folder and its name.
+    """Return the folder at an address and '', or for a single file its folder and its name.
 
     Raises:
-        InvalidArgument: there is nothing, or what reaches such an address is not installed.
-        Unavailable: the store does not answer.
+        InvalidArgument: There is nothing at the address, or the package for such an address is not installed.
+        Unavailable: The store does not answer.
     """
     if isinstance(address, Path) or not is_address(address):
         path = Path(address)
@@ -111,19 +111,19 @@ def locate(address: str | Path) -> tuple[Files, str]:
             folder, _, name = path_in_store.rpartition("/")
             return RemoteFiles(store, folder), name
     except Exception as error:
-        raise Unavailable(f"{address} does not answer: {_said(error)}", field="source") from error
+        raise Unavailable(f"{address} does not answer: {_message(error)}", field="source") from error
     raise InvalidArgument(f"there is nothing at {address}", field="source")
 
 
 class LocalFiles:
-    """A folder of this machine. Links that lead out of it are not followed."""
+    """A local folder. Links that lead out of it are not followed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
         self.address = str(self._folder)
 
     def listing(self) -> Listing:
-        """See `Files`."""
+        """Return the content of the folder, see `Files`."""
         found, rejected = list[str](), list[Rejected]()
 
         def unreadable(error: OSError) -> None:
@@ -140,7 +140,7 @@ class LocalFiles:
         return Listing(sorted(found), sorted(rejected, key=lambda each: each.location))
 
     def open(self, name: str) -> BinaryIO:
-        """See `Files`."""
+        """Open a file, see `Files`."""
         path = self._path(name)
         try:
             if not path.is_file() and path.exists():
@@ -150,7 +150,7 @@ class LocalFiles:
             raise RejectedError("unreadable file", f"{name!r}: {error.strerror}") from error
 
     def read(self, name: str, limit: int) -> bytes:
-        """See `Files`."""
+        """Return a file's first bytes, see `Files`."""
         try:
             with self.open(name) as file:
                 return file.read(limit + 1)
@@ -158,7 +158,7 @@ class LocalFiles:
             raise RejectedError("unreadable file", f"{name!r}: {error.strerror}") from error
 
     def stamp(self, name: str) -> str:
-        """See `Files`."""
+        """Return a file's size and time, see `Files`."""
         try:
             status = self._path(name).stat()
         except OSError as error:
@@ -170,15 +170,15 @@ class LocalFiles:
             path = (self._folder / name).resolve()
         except OSError as error:
             raise RejectedError("unreadable file", f"{name!r}: {error.strerror}") from error
-        except (ValueError, RuntimeError) as error:  # A null byte, half a surrogate; links that lead to themselves.
-            raise RejectedError("bad characters", f"{name!r} is no file name") from error
+        except (ValueError, RuntimeError) as error:  # A null byte, a lone surrogate, or a cycle of links.
+            raise RejectedError("bad characters", f"{name!r} is not a valid file name") from error
         if not path.is_relative_to(self._folder):
             raise RejectedError("path outside the source", repr(name))
         return path
 
 
 class RemoteFiles:
-    """A folder of a store that fsspec reaches. Retries are the store's own, see its options."""
+    """A folder of a store that fsspec reaches. The store's options control retries."""
 
     def __init__(self, store: fsspec.AbstractFileSystem, folder: str) -> None:
         self._store = store
@@ -186,36 +186,36 @@ class RemoteFiles:
         self.address = store.unstrip_protocol(folder)
 
     def listing(self) -> Listing:
-        """See `Files`."""
-        found = _asked(self._store.find, "", self._folder)
+        """Return the content of the folder, see `Files`."""
+        found = _call(self._store.find, "", self._folder)
         names = (path.removeprefix(self._folder).lstrip("/") for path in found)
         return Listing(sorted(name for name in names if not is_hidden(name)))
 
     def open(self, name: str) -> BinaryIO:
-        """See `Files`."""
-        return io.BufferedReader(_Stream(_asked(self._store.open, name, self._path(name), "rb"), name))
+        """Open a file, see `Files`."""
+        return io.BufferedReader(_Stream(_call(self._store.open, name, self._path(name), "rb"), name))
 
     def read(self, name: str, limit: int) -> bytes:
-        """See `Files`."""
-        data: bytes = _asked(self._store.cat_file, name, self._path(name), start=0, end=limit + 1)
+        """Return a file's first bytes, see `Files`."""
+        data: bytes = _call(self._store.cat_file, name, self._path(name), start=0, end=limit + 1)
         return data
 
     def stamp(self, name: str) -> str:
-        """See `Files`."""
-        told = _asked(self._store.info, name, self._path(name))
-        version = next((told[key] for key in ("ETag", "etag", "mtime", "LastModified", "created") if told.get(key)), "")
-        return f"{told.get('size')} {version}"
+        """Return a file's size and version, see `Files`."""
+        info = _call(self._store.info, name, self._path(name))
+        version = next((info[key] for key in ("ETag", "etag", "mtime", "LastModified", "created") if info.get(key)), "")
+        return f"{info.get('size')} {version}"
 
     def _path(self, name: str) -> str:
         if has_control_characters(name):
-            raise RejectedError("bad characters", f"{name!r} is no file name")
+            raise RejectedError("bad characters", f"{name!r} is not a valid file name")
         if name.startswith("/") or ".." in PurePosixPath(name).parts:
             raise RejectedError("path outside the source", repr(name))
         return f"{self._folder}/{name}"
 
 
 class _Stream(io.RawIOBase):
-    """A remote file whose store's errors are ours."""
+    """A remote file that raises this package's errors in place of the store's."""
 
     def __init__(self, file: Any, name: str) -> None:
         self._file = file
@@ -228,12 +228,12 @@ class _Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = _asked(self._file.read, self._name, len(buffer))
+        data = _call(self._file.read, self._name, len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def seek(self, location: int, whence: int = os.SEEK_SET) -> int:
-        return int(_asked(self._file.seek, self._name, location, whence))
+        return int(_call(self._file.seek, self._name, location, whence))
 
     def tell(self) -> int:
         return int(self._file.tell())
@@ -244,16 +244,16 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-def _asked(ask: Any, name: str, *arguments: Any, **named: Any) -> Any:
+def _call(method: Any, name: str, *arguments: Any, **options: Any) -> Any:
     try:
-        return ask(*arguments, **named)
+        return method(*arguments, **options)
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        raise RejectedError("unreadable file", f"{name!r}: {_said(error)}") from error
-    except Exception as error:  # Each store has errors of its own.
-        raise Unavailable(f"the source's store does not answer for {name!r}: {_said(error)}") from error
+        raise RejectedError("unreadable file", f"{name!r}: {_message(error)}") from error
+    except Exception as error:  # Each store has its own error classes.
+        raise Unavailable(f"the source's store does not answer for {name!r}: {_message(error)}") from error
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 

@@ -1,6 +1,6 @@
-"""A folder of images: `name.jpg` with `name.txt` beside it, or with img2dataset's `name.json`, or both.
+"""Source that is a folder of images: `name.jpg` with `name.txt`, img2dataset's `name.json`, or both beside it.
 
-Of img2dataset's `files` layout the table of a folder, `00000.parquet` beside `00000/`, is joined too.
+In img2dataset's `files` layout, the table beside a folder, `00000.parquet` beside `00000/`, is joined too.
 """
 
 import posixpath
@@ -21,19 +21,19 @@ from reimagen_retriever.knowledge_base.sources.img2dataset import (
 from reimagen_retriever.knowledge_base.sources.rows import TEXT_COLUMNS, Row, first, pair_of, row_of_json
 from reimagen_retriever.knowledge_base.sources.texts import decoded
 
-NOT_A_IMAGE = "not an image"
-"""The reason against other files."""
+NOT_AN_IMAGE = "not an image"
+"""Reason for rejecting files that are neither an image nor belong to one."""
 
 
 class FolderSource:
-    """Pairs of a folder; a pair's id is its image's path without the ending."""
+    """Source of the pairs in a folder; a pair's id is its image's path without the ending."""
 
     def __init__(self, files: Files, listing: Listing) -> None:
-        """Sorts the files, and reads none yet.
+        """Sort the files by kind, without reading them.
 
         Args:
-            files: the folder.
-            listing: what it holds.
+            files: The folder.
+            listing: Content of the folder.
         """
         self._files = files
         self._listing = listing
@@ -47,21 +47,21 @@ class FolderSource:
         self._read = {*self._images, *self._texts.values(), *self._notes.values(), *self._tables.values()} | counts
 
     def identity(self) -> Iterator[str]:
-        """Every file's name, and the stamps of those that are read."""
+        """Return every file's name, with a stamp for files that are read."""
         for name in self._listing.names:
             yield stamp_of(self._files, name) if name in self._read else name
 
     def size(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return len(self._images)
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every image in the order of the names, a folder at a time, with what its table says of failures."""
+        """Yield every image by name, a folder at a time, and then the failures in the folder's table."""
         for entry in islice(self._entries(), skip, None):
             yield entry if isinstance(entry, Rejected) else self._entry(*entry)
 
     def _entries(self) -> Iterator[tuple[str, Row] | Rejected]:
-        """An image and its row of a table, whose files are yet to be read; or what a table says of others."""
+        """Yield each image's name with its row of a table, before its files are read, and rejections of the table."""
         images = sorted((posixpath.dirname(name), name) for name in self._images)
         for folder, group in groupby(images, key=lambda each: each[0]):
             table = self._table(folder)
@@ -72,9 +72,9 @@ class FolderSource:
             yield from table.missing(folder)
 
     def left_over(self) -> Iterator[Rejected]:
-        """Captions without an image, and files that are none."""
-        for left in self._listing.left_over(self._read, NOT_A_IMAGE):
-            caption = left.location.lower().endswith(".txt") and left.reason == NOT_A_IMAGE
+        """Yield captions without an image, and files of other kinds."""
+        for left in self._listing.left_over(self._read, NOT_AN_IMAGE):
+            caption = left.location.lower().endswith(".txt") and left.reason == NOT_AN_IMAGE
             yield Rejected(left.location, "caption without an image") if caption else left
 
     def _table(self, folder: str) -> Table:
@@ -98,12 +98,12 @@ class FolderSource:
 
 
 def is_image(name: str) -> bool:
-    """Whether the file's name says that it is an image, readable or not."""
+    """Return whether the file's name has the ending of an image, readable or not."""
     return name.lower().endswith(IMAGE_ENDINGS + UNREADABLE_ENDINGS)
 
 
 def _by_stem(names: list[str], ending: str, stems: set[str]) -> dict[str, str]:
-    """Of the files with this ending those that belong to one of the stems, each stem's first one."""
+    """Return the first file with this ending for each of the stems."""
     found = dict[str, str]()
     for name in names:
         stem = posixpath.splitext(name)[0]

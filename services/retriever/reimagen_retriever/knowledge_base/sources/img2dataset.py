@@ -1,4 +1,4 @@
-"""What img2dataset writes besides images and captions: a note for each image, a table and counts for each shard."""
+"""img2dataset's other files: a JSON note for each image, and a table and statistics for each shard."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ from reimagen_retriever.knowledge_base.sources.rows import (
 from reimagen_retriever.knowledge_base.sources.tables import PARQUET_HINT, parquet_installed, parquet_rows
 
 MAXIMUM_NOTE_BYTES = 1024 * 1024
-"""Of a caption or a note."""
+"""Largest size in bytes of a caption file or a JSON note."""
 COUNTS = "_stats.json"
-"""How the name of a shard's, or a folder's, counts ends."""
+"""Ending of the name of a shard's or a folder's statistics file."""
 _COLUMNS = frozenset(
     {"key", "status", "error_message", "sample_id", *MEASURES}
     | {*ID_COLUMNS, *TEXT_COLUMNS, *SOURCE_COLUMNS, *LICENSE_COLUMNS}
@@ -30,27 +30,27 @@ class Table:
     """The table beside a shard, or beside a folder of images."""
 
     rows: dict[str, Row]
-    """Of what was downloaded, by `comparable` key."""
+    """Rows of downloaded images, by their `comparable_key`."""
     rejected: list[Rejected]
-    """The other rows, with what they say."""
+    """Rows of images that were not downloaded, and broken rows."""
 
     def take(self, key: str) -> Row:
-        """The row of a key, which is taken out, or an empty one."""
-        return self.rows.pop(comparable(key), {})
+        """Remove and return the row of a key, or return an empty one."""
+        return self.rows.pop(comparable_key(key), {})
 
     def missing(self, location: str) -> list[Rejected]:
-        """The rows that nobody has taken: their images are not there."""
-        told = "the table says that it was downloaded"
-        return [Rejected(f"{location}/{first(row, ('key',))}", "no image", told) for row in self.rows.values()]
+        """Return a rejection for each row that was not taken: its image is missing."""
+        detail = "the table says that it was downloaded"
+        return [Rejected(f"{location}/{first(row, ('key',))}", "no image", detail) for row in self.rows.values()]
 
 
 def no_table() -> Table:
-    """What stands for a table that is not there."""
+    """Return an empty table, for a missing one."""
     return Table({}, [])
 
 
 def read_table(files: Files, name: str) -> Table:
-    """Reads a table."""
+    """Read a table."""
     if not parquet_installed():
         return Table({}, [Rejected(name, "table not read", f"pyarrow is not installed: {PARQUET_HINT}")])
     table = no_table()
@@ -64,7 +64,7 @@ def read_table(files: Files, name: str) -> Table:
                     refuse_failed(row)
                     if not key:
                         raise RejectedError("broken table", "the row has no key")
-                    table.rows[comparable(key)] = row
+                    table.rows[comparable_key(key)] = row
                 except RejectedError as error:
                     table.rejected.append(Rejected(location, error.reason, error.detail))
     except RejectedError as error:
@@ -73,16 +73,16 @@ def read_table(files: Files, name: str) -> Table:
 
 
 def refuse_failed(row: Row) -> None:
-    """Raises what img2dataset says of an image that it did not download or could not resize.
+    """Raise img2dataset's error for an image that it could not download or resize.
 
     Raises:
-        RejectedError: it says so.
+        RejectedError: The row has such an error.
     """
     status = first(row, ("status",)) or "success"
     if status != "success":
         raise RejectedError(": ".join(filter(None, [status.replace("_", " "), first(row, ("error_message",))]))[:80])
 
 
-def comparable(key: str) -> str:
-    """Early versions of img2dataset write a table's keys as numbers, without the zeros of the files' names."""
+def comparable_key(key: str) -> str:
+    """Return a key without leading zeros: old versions of img2dataset write a table's keys as numbers."""
     return key.lstrip("0") if key.isdigit() else key

@@ -1,12 +1,12 @@
 """LAION's metadata, joined with images that img2dataset downloaded without it.
 
-Any of its vintages will do: `URL TEXT NSFW similarity LICENSE SAMPLE_ID` (LAION-400M), with `hash punsafe pwatermark
-aesthetic LANGUAGE` (LAION-5B's joined sets), in any case. A sample finds its row by `SAMPLE_ID` where img2dataset was
-told to keep that, unless the row has another address and another caption: then the id is another collection's. Else it
-finds its row by its `url`, and where one address has several captions, by the caption too.
+All versions are supported: `URL TEXT NSFW similarity LICENSE SAMPLE_ID` (LAION-400M), with `hash punsafe pwatermark
+aesthetic LANGUAGE` (LAION-5B's joined sets), in any letter case. A sample is matched to its row by `SAMPLE_ID` if
+img2dataset saved that column, unless the row has another URL and another caption: then the id is from another
+collection. Otherwise it is matched by `url`, and if several rows have that URL, by the caption too.
 
-A row takes some 55 bytes of memory, and twice that while the files are read: digests of address and caption, the
-measures, and its places in order of address and of id.
+A row takes about 55 bytes of memory, and twice that while the files are read: digests of URL and caption, the measures,
+and the row's ranks by URL and by id.
 """
 
 import hashlib
@@ -24,21 +24,21 @@ from reimagen_retriever.knowledge_base.sources.tables import parquet_rows
 
 _COLUMNS = frozenset({"url", "sample_id", "license", *TEXT_COLUMNS, *MEASURES})
 _UNKNOWN_ID = -1
-_KEPT_MEASURES = ("punsafe", "pwatermark", "similarity")
+_STORED_MEASURES = ("punsafe", "pwatermark", "similarity")
 _ROW = np.dtype(
-    [("url", "u8"), ("text", "u8"), ("id", "i8"), *((name, "f4") for name in _KEPT_MEASURES), ("license", "u2")]
+    [("url", "u8"), ("text", "u8"), ("id", "i8"), *((name, "f4") for name in _STORED_MEASURES), ("license", "u2")]
 )
 
 
 class LaionMetadata:
-    """The rows of LAION's Parquet files, found by what a downloaded sample tells."""
+    """The rows of LAION's Parquet files, with a lookup by the columns of a downloaded sample."""
 
     def __init__(self, address: str) -> None:
-        """Reads the files' columns.
+        """Read the files' columns.
 
         Raises:
-            InvalidArgument: there are none, or they are not LAION's.
-            Unavailable: their store does not answer.
+            InvalidArgument: There are no Parquet files, or they are not LAION's.
+            Unavailable: The store does not answer.
         """
         self._files, only = locate(address)
         self._names = (
@@ -47,42 +47,42 @@ class LaionMetadata:
         self._licenses: dict[str, int] = {"": 0}
         rows = np.fromiter((self._stored(row) for name in self._names for row in _rows(self._files, name)), _ROW)
         if not len(rows):
-            raise InvalidArgument(f"{address} holds no row of LAION's metadata (*.parquet)", field="metadata")
-        # To search in a column of the rows would copy it, each time.
+            raise InvalidArgument(f"{address} has no row of LAION's metadata (*.parquet)", field="metadata")
+        # Contiguous copies: `np.searchsorted` on a field of the structured array would copy it on every call.
         self._urls, self._texts, self._ids, self._license = (
             np.ascontiguousarray(rows[name]) for name in ("url", "text", "id", "license")
         )
-        self._measures: NDArray[np.float32] = np.stack([rows[name] for name in _KEPT_MEASURES])
+        self._measures: NDArray[np.float32] = np.stack([rows[name] for name in _STORED_MEASURES])
         del rows
         self._by_url = np.argsort(self._urls, kind="stable")
         self._by_id = np.argsort(self._ids, kind="stable")
         self._license_names = list(self._licenses)
 
     def identity(self) -> Iterator[str]:
-        """The files with their stamps."""
+        """Return the files with their stamps."""
         for name in self._names:
             yield f"{self._files.address}/{name} {self._files.stamp(name)}"
 
     def row_of(self, sample: Row) -> Row:
-        """The columns of the metadata's row for a sample.
+        """Return the columns of the metadata's row for a sample.
 
         Raises:
-            RejectedError: it has none.
+            RejectedError: The metadata has no row for the sample.
         """
         found = self._find(sample)
         if found is None:
             raise RejectedError("not in the metadata", first(sample, ("url",)))
         values = (float(value) for value in self._measures[:, found])
-        row: Row = {name: value for name, value in zip(_KEPT_MEASURES, values, strict=True) if value == value}
+        row: Row = {name: value for name, value in zip(_STORED_MEASURES, values, strict=True) if value == value}
         license_name = self._license_names[self._license[found]]
         return row | {"license": license_name} if license_name else row
 
     def _find(self, sample: Row) -> int | None:
         identifier = _sample_id(sample)
         if identifier != _UNKNOWN_ID:
-            location = int(np.searchsorted(self._ids, identifier, sorter=self._by_id))
-            if location < len(self._ids) and self._ids[self._by_id[location]] == identifier:
-                found = int(self._by_id[location])
+            rank = int(np.searchsorted(self._ids, identifier, sorter=self._by_id))
+            if rank < len(self._ids) and self._ids[self._by_id[rank]] == identifier:
+                found = int(self._by_id[rank])
                 if not self._contradicts(found, sample):
                     return found
         url = _digest(first(sample, ("url",)))
@@ -95,9 +95,9 @@ class LaionMetadata:
         return int(same[0] if len(same) else candidates[0])
 
     def _contradicts(self, found: int, sample: Row) -> bool:
-        """Whether a row with the sample's id is of another collection: it has another address, and another caption."""
+        """Return whether a row with the sample's id is from another collection: both its URL and caption differ."""
         known = ((first(sample, ("url",)), self._urls[found]), (first(sample, TEXT_COLUMNS), self._texts[found]))
-        different = [text for text, digest in known if text and digest != _NONE and _digest(text) != digest]
+        different = [text for text, digest in known if text and digest != _EMPTY_DIGEST and _digest(text) != digest]
         same = [text for text, digest in known if text and _digest(text) == digest]
         return bool(different) and not same
 
@@ -132,7 +132,7 @@ def _rows(files: Files, name: str) -> Iterator[Row]:
 
 
 def _sample_id(row: Row) -> int:
-    """LAION writes them as integers, and as floating-point numbers where some are missing."""
+    """Return a sample id, which LAION writes as an integer, or as a float in files where some ids are missing."""
     value = row.get("sample_id")
     try:
         found = int(value) if isinstance(value, int) else int(float(str(value)))
@@ -146,4 +146,4 @@ def _digest(text: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little"))
 
 
-_NONE = _digest("")
+_EMPTY_DIGEST = _digest("")

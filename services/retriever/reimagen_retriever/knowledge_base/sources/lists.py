@@ -1,8 +1,9 @@
-"""A list of captions: `captions` or `metadata` as `.csv`, `.jsonl` or `.parquet`.
+"""Source that is a list of captions: `captions` or `metadata` as `.csv`, `.jsonl` or `.parquet`.
 
-It has a column for the image's path, relative to the list, one for its caption, and if you like its id, source,
-license and LAION's measures. Column names are read in any case. That is Hugging Face's imagefolder too: one list in the
-folder, or one in each split's subfolder. Rows of the same image, as of Flickr30k, are one pair with all captions.
+A list has a column for the image's path, relative to the list, and one for its caption. Columns for id, source, license
+and LAION's measures are optional. The letter case of column names does not matter. Hugging Face's imagefolder is such a
+source: one list in the folder, or one in each split's subfolder. Several rows of the same image, as in Flickr30k,
+become one pair with all captions.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from reimagen_common.images import MAXIMUM_IMAGE_BYTES
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair, checked_caption
 from reimagen_retriever.knowledge_base.sources import tables
 from reimagen_retriever.knowledge_base.sources.files import Files, Listing
-from reimagen_retriever.knowledge_base.sources.folder import NOT_A_IMAGE, is_image
+from reimagen_retriever.knowledge_base.sources.folder import NOT_AN_IMAGE, is_image
 from reimagen_retriever.knowledge_base.sources.rows import (
     ID_COLUMNS,
     TEXT_COLUMNS,
@@ -36,26 +37,26 @@ _SEPARATORS = (";", "\t", "|")
 
 
 def lists_of(names: list[str]) -> list[str]:
-    """The lists of a folder: the first in it, else those in its subfolders."""
+    """Return the first list in the folder, or else all lists in its subfolders."""
     lists = [name for name in names if PurePosixPath(name).name.lower() in LIST_NAMES]
     return [name for name in lists if "/" not in name][:1] or lists
 
 
 class ListSource:
-    """Pairs of one or several lists; a pair's id is its image's path without the ending, unless the list has ids."""
+    """Source of the pairs in one or more lists; a pair's id is the `id` column, or else the path without the ending."""
 
     def __init__(self, files: Files, lists: list[str], listing: Listing, *, alone: bool = False) -> None:
-        """Looks at the lists' columns.
+        """Check the lists' columns.
 
         Args:
-            files: the folder.
-            lists: names of the lists.
-            listing: what the folder holds.
-            alone: whether the lists are the whole source, so that other files are not told.
+            files: The folder.
+            lists: Names of the lists.
+            listing: Content of the folder.
+            alone: Whether the lists are the whole source, so that other files are not reported.
 
         Raises:
-            InvalidArgument: the only list has no columns of images and captions; or a list is Parquet, and what
-                reads that is not installed.
+            InvalidArgument: The only list lacks a column of images or captions, or a list is Parquet and pyarrow is
+                not installed.
         """
         self._files = files
         self._lists = lists
@@ -71,17 +72,17 @@ class ListSource:
                 self._refused[name] = error
 
     def identity(self) -> Iterator[str]:
-        """The lists with their stamps, and the names of all other files."""
+        """Return the lists with their stamps, and the names of all files."""
         for name in self._lists:
             yield f"{name} {self._files.stamp(name)}"
         yield from self._listing.names
 
     def size(self) -> int:
-        """How many rows there are."""
+        """Return the number of rows."""
         return sum(tables.count(self._files, name) for name in self._lists)
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every row of the lists in their order; later captions of the same image are with its first."""
+        """Yield every row of the lists in order; the first row of an image gets all its captions."""
         for entry in islice(self._entries(), skip, None):
             if isinstance(entry, Rejected):
                 yield entry
@@ -94,7 +95,7 @@ class ListSource:
                 yield Rejected(location, error.reason, error.detail)
 
     def left_over(self) -> Iterator[Rejected]:
-        """Images that no list names, and other files but the texts and notes beside images."""
+        """Yield images that no list names, and other files except the texts and JSON notes beside images."""
         if self._alone:
             return
         listed = {path for _, _, path in self._rows()} | {*self._lists}
@@ -104,12 +105,12 @@ class ListSource:
             if left.reason != _UNLISTED or is_image(left.location):
                 yield left
             elif stem not in images or ending.lower() not in {".txt", ".json"}:
-                yield Rejected(left.location, NOT_A_IMAGE)
+                yield Rejected(left.location, NOT_AN_IMAGE)
 
     def _entries(self) -> Iterator[tuple[str, Row, str] | Rejected]:
-        """A row's location, its columns and its image's path; or what is none."""
+        """Yield each row's location, columns and image path, or a rejection."""
         captions = self._captions_of_repeated_images()
-        met = defaultdict[bytes, set[str]](set)
+        seen = defaultdict[bytes, set[str]](set)
         for location, row, path in self._rows():
             if isinstance(row, RejectedError):
                 yield Rejected(location, row.reason, row.detail)
@@ -117,14 +118,14 @@ class ListSource:
             key, caption = _key(row, path), _caption(row)
             if not caption or key not in captions:
                 yield location, row, path
-            elif not met[key]:
+            elif not seen[key]:
                 yield location, row | {TEXT_COLUMNS[0]: joined(list(captions[key]))}, path
-            elif caption in met[key]:
+            elif caption in seen[key]:
                 yield Rejected(location, "repeated row", f"an earlier one has {path!r} with the same caption")
-            met[key].add(caption)
+            seen[key].add(caption)
 
     def _rows(self) -> Iterator[tuple[str, Row | RejectedError, str]]:
-        """Each row's location, columns and image's path in the folder."""
+        """Yield each row's location, columns or error, and image path in the folder."""
         for name in self._lists:
             if name in self._refused:
                 yield name, self._refused[name], ""
@@ -142,13 +143,13 @@ class ListSource:
                     yield location, error, ""
 
     def _captions_of_repeated_images(self) -> dict[bytes, dict[str, None]]:
-        """The different captions, in their order, of each image that several rows name, under the same id or none."""
-        there = frozenset(self._listing.names)
-        seen, repeated = set[bytes](), set[bytes]()
+        """Return the distinct captions, in order, of each image that several rows name under the same id or no id."""
+        existing = frozenset(self._listing.names)
+        once, repeated = set[bytes](), set[bytes]()
         for _, row, path in self._rows():
-            if not isinstance(row, RejectedError) and path in there and _caption(row):
+            if not isinstance(row, RejectedError) and path in existing and _caption(row):
                 key = _key(row, path)
-                (repeated if key in seen else seen).add(key)
+                (repeated if key in once else once).add(key)
         captions = defaultdict[bytes, dict[str, None]](dict)
         for _, row, path in self._rows() if repeated else ():
             if not isinstance(row, RejectedError) and (key := _key(row, path)) in repeated and _caption(row):
@@ -157,7 +158,7 @@ class ListSource:
 
 
 def _caption(row: Row) -> str:
-    """The row's caption if it can be taken, or ''."""
+    """Return the row's caption if it is valid, or ''."""
     try:
         return checked_caption(first(row, TEXT_COLUMNS))
     except RejectedError:
@@ -165,7 +166,7 @@ def _caption(row: Row) -> str:
 
 
 def _key(row: Row, path: str) -> bytes:
-    """Stands for a row's id and image; a large list has more of them than memory."""
+    """Return a digest of a row's id and image path; the strings of a large list would not fit into memory."""
     identifier = str(row.get(ID_COLUMNS[0], ""))
     return hashlib.blake2b(f"{identifier}\0{path}".encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
@@ -174,19 +175,19 @@ def _check_columns(name: str, columns: list[str] | None) -> None:
     """Check that a list has a column of images and one of captions.
 
     Raises:
-        RejectedError: one of the two is missing.
+        RejectedError: One of the two is missing.
     """
     if columns is None:
         return
     if not columns:
         raise RejectedError("unknown columns", "it is empty")
-    there = {column.strip().lower() for column in columns}
-    if not there.isdisjoint(PATH_COLUMNS) and not there.isdisjoint(TEXT_COLUMNS):
+    existing = {column.strip().lower() for column in columns}
+    if not existing.isdisjoint(PATH_COLUMNS) and not existing.isdisjoint(TEXT_COLUMNS):
         return
-    has = f"it has {', '.join(map(repr, columns))}"[:300]
+    detail = f"it has {', '.join(map(repr, columns))}"[:300]
     separator = next((each for each in _SEPARATORS if any(each in column for column in columns)), "")
     if separator and name.lower().endswith(".csv"):
-        has = f"its columns are separated by {separator!r}, not by ',': {has}"
+        detail = f"its columns are separated by {separator!r}, not by ',': {detail}"
     raise RejectedError(
-        "unknown columns", f"{has}; needed are one of {', '.join(PATH_COLUMNS)} and one of {', '.join(TEXT_COLUMNS)}"
+        "unknown columns", f"{detail}; it needs one of {', '.join(PATH_COLUMNS)} and one of {', '.join(TEXT_COLUMNS)}"
     )

@@ -1,4 +1,4 @@
-"""Rows of the tables that sources carry: their columns' names and letter case differ from one to the next."""
+"""Rows of a source's tables, whose columns differ in name and letter case between sources."""
 
 import json
 import math
@@ -7,22 +7,22 @@ from collections.abc import Iterable, Sequence
 from reimagen_retriever.knowledge_base.pair import RejectedError, SourcePair
 
 Row = dict[str, object]
-"""A row's values by column names in lower case, nulls left out."""
+"""A row's values by lower-case column name, without nulls."""
 
 TEXT_COLUMNS = ("caption", "text")
 SOURCE_COLUMNS = ("source", "url")
 LICENSE_COLUMNS = ("license",)
 ID_COLUMNS = ("id",)
 MEASURES = ("punsafe", "nsfw", "pwatermark", "similarity")
-"""LAION's columns that say how good a pair is."""
+"""LAION's columns that measure the quality of a pair."""
 
 _NSFW = {"UNLIKELY": 0.0, "UNSURE": 0.5, "NSFW": 1.0}
 
 
 def as_row(values: Iterable[tuple[str | None, object]]) -> Row:
-    """Values by the lower-case names of their columns; of two that differ in case alone, the first that is filled.
+    """Return the values by lower-case column name; of names that differ only in case, the first with a value counts.
 
-    NaN and Infinity stand for what is missing, as pandas writes it.
+    NaN and Infinity count as missing, because pandas writes missing values so.
     """
     row: Row = {}
     for name, value in values:
@@ -32,10 +32,10 @@ def as_row(values: Iterable[tuple[str | None, object]]) -> Row:
 
 
 def row_of_json(data: bytes | str, reason: str) -> Row:
-    """The row that a JSON object is.
+    """Parse a JSON object as a row.
 
     Raises:
-        RejectedError: for that reason, it is none.
+        RejectedError: The data is not a JSON object; the error has the given reason.
     """
     try:
         values = json.loads(data)
@@ -47,10 +47,10 @@ def row_of_json(data: bytes | str, reason: str) -> Row:
 
 
 def first(row: Row, columns: tuple[str, ...]) -> str:
-    """The value of the first of the columns that is filled, or ''. True and false are no text.
+    """Return the value of the first of the columns that has one, or ''. True and false count as missing.
 
     Raises:
-        RejectedError: it is neither text nor a number.
+        RejectedError: The value is neither text nor a number.
     """
     column = next((column for column in columns if not isinstance(row.get(column), bool | None)), None)
     if column is None:
@@ -65,7 +65,7 @@ def first(row: Row, columns: tuple[str, ...]) -> str:
 
 
 def number(row: Row, column: str) -> float | None:
-    """The column's number, or None where there is none."""
+    """Return the column's number, or None if it has none."""
     value = row.get(column)
     if not isinstance(value, (str, int, float)):
         return None
@@ -77,7 +77,10 @@ def number(row: Row, column: str) -> float | None:
 
 
 def unsafe(row: Row) -> float | None:
-    """How likely the image is unsafe, 0 to 1, or None: `punsafe`, else `NSFW`'s UNLIKELY, UNSURE and NSFW."""
+    """Return the probability that the image is unsafe, 0 to 1, or None, from `punsafe` or else from `NSFW`.
+
+    NSFW's values UNLIKELY, UNSURE and NSFW stand for 0, 0.5 and 1.
+    """
     probability = number(row, "punsafe")
     if probability is not None:
         return min(max(probability, 0.0), 1.0)
@@ -85,17 +88,17 @@ def unsafe(row: Row) -> float | None:
 
 
 def pair_of(row: Row, *, location: str, identifier: str, image: bytes, text: str | None = None) -> SourcePair:
-    """The pair that a row describes.
+    """Return the pair that a row describes.
 
     Args:
-        row: its columns.
-        location: where it stands in the source.
-        identifier: its id where the row has none.
-        image: its image's file.
-        text: its caption from a file of its own, before that of the row; None where there is no such file.
+        row: Columns of the row.
+        location: Location of the row in the source.
+        identifier: Id of the pair if the row has none.
+        image: Content of the image file.
+        text: Caption from a separate file, which takes precedence over the row's; None if there is no such file.
 
     Raises:
-        RejectedError: a column has a wrong type, or there is no caption.
+        RejectedError: A column has a wrong type, or there is no caption.
     """
     caption = text if text and text.strip() else first(row, TEXT_COLUMNS)
     if not caption and text is None:
@@ -114,7 +117,7 @@ def pair_of(row: Row, *, location: str, identifier: str, image: bytes, text: str
 
 
 def joined(captions: Sequence[str]) -> str:
-    """Several captions of an image as one text: each that does not end a sentence gets a full stop."""
+    """Join several captions of an image; a caption that does not end a sentence gets a period."""
     if len(captions) == 1:
         return captions[0]
     texts = (" ".join(caption.split()) for caption in captions)
@@ -122,6 +125,6 @@ def joined(captions: Sequence[str]) -> str:
 
 
 def none_filled(columns: Sequence[str], row: Row) -> str:
-    """Tells that a row has none of the columns, and which it has."""
-    there = f"; the row has {', '.join(row)}"[:200] if row else ""
-    return f"none of the columns {', '.join(columns)} is filled{there}"
+    """Return an error text that names the missing columns and those that the row has."""
+    existing = f"; the row has {', '.join(row)}"[:200] if row else ""
+    return f"none of the columns {', '.join(columns)} is filled{existing}"

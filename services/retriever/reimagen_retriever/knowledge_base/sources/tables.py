@@ -1,7 +1,7 @@
 """Tables in CSV, JSON lines and Parquet, read row by row.
 
-A row comes with its location, such as `captions.csv:7`; in its stead comes the error of a row that can't be read. Bytes
-that are no UTF-8 become surrogates, which the check of the field refuses for that row alone.
+Each row comes with its location, such as `captions.csv:7`. A row that can't be read comes as an error. Bytes that are
+not UTF-8 become surrogates, so that the field's check later rejects only that row.
 """
 
 from collections.abc import Collection, Iterator
@@ -16,17 +16,17 @@ from reimagen_retriever.knowledge_base.sources.texts import refuse_utf16
 
 PARQUET_HINT = "pip install 'reimagen-retriever[parquet]'"
 _MAXIMUM_LINE_BYTES = 1024 * 1024
-_ROWS_AT_ONCE = 1_024
+_BATCH_ROWS = 1_024
 _START_BYTES = 4_096
 
 Rows = Iterator[tuple[str, Row | RejectedError]]
 
 
 def rows(files: Files, name: str) -> Rows:
-    """The rows of a table, whose ending says what it is.
+    """Yield the rows of a table, whose file ending gives the format.
 
     Raises:
-        InvalidArgument: it is Parquet, and what reads that is not installed.
+        InvalidArgument: The table is Parquet and pyarrow is not installed.
     """
     ending = name.rpartition(".")[2].lower()
     read = {"csv": csv_rows, "jsonl": json_rows, "parquet": parquet_rows}[ending]
@@ -40,7 +40,7 @@ def rows(files: Files, name: str) -> Rows:
 
 
 def count(files: Files, name: str) -> int:
-    """How many rows a table has, or lines if it is text; 0 where that can't be told."""
+    """Return the number of a table's rows, or of its lines if it is text; 0 if it can't be read."""
     try:
         with files.open(name) as file:
             if name.lower().endswith(".parquet"):
@@ -49,12 +49,12 @@ def count(files: Files, name: str) -> int:
             return max(lines - name.lower().endswith(".csv"), 0)
     except ReimagenError:
         raise
-    except Exception:  # noqa: BLE001 - whatever is wrong with it is told when its rows are read.
+    except Exception:  # noqa: BLE001 - errors are reported when the rows are read.
         return 0
 
 
 def csv_rows(name: str, file: BinaryIO) -> Rows:
-    """The rows of a CSV file with a header; a row's location is the line on which it begins."""
+    """Yield the rows of a CSV file with a header; a row's location is the line on which it begins."""
     header: list[str] | None = None
     for number, fields in csv_records(file):
         if isinstance(fields, RejectedError):
@@ -62,18 +62,18 @@ def csv_rows(name: str, file: BinaryIO) -> Rows:
         elif header is None:
             header = fields
         elif any(field.strip() for field in fields[len(header) :]):
-            what = f"{len(fields)} fields, the header has {len(header)}; quote a caption with commas in it"
-            yield f"{name}:{number}", RejectedError("surplus fields", what)
+            detail = f"{len(fields)} fields, the header has {len(header)}; quote captions that contain commas"
+            yield f"{name}:{number}", RejectedError("surplus fields", detail)
         else:
             yield f"{name}:{number}", as_row(zip(header, fields, strict=False))
 
 
 def columns(files: Files, name: str) -> list[str] | None:
-    """The names of a table's columns as they stand; None where each row has its own (JSON lines).
+    """Return the names of a table's columns, unchanged; None for JSON lines, where each row names its own.
 
     Raises:
-        RejectedError: the file can't be read, or is no UTF-8, or no Parquet.
-        InvalidArgument: it is Parquet, and what reads that is not installed.
+        RejectedError: The file can't be read, is not UTF-8, or is not Parquet.
+        InvalidArgument: The table is Parquet and pyarrow is not installed.
     """
     with files.open(name) as file:
         if name.lower().endswith(".parquet"):
@@ -81,7 +81,7 @@ def columns(files: Files, name: str) -> list[str] | None:
                 return list(_parquet().ParquetFile(file).schema_arrow.names)
             except ReimagenError:
                 raise
-            except Exception as error:  # Arrow's readers raise many kinds of errors.
+            except Exception as error:  # Arrow's readers raise errors of many classes.
                 raise RejectedError("broken parquet", str(error) or type(error).__name__) from error
         refuse_utf16(name, file.read(_START_BYTES))
         if not name.lower().endswith(".csv"):
@@ -94,7 +94,7 @@ def columns(files: Files, name: str) -> list[str] | None:
 
 
 def json_rows(name: str, file: BinaryIO) -> Rows:
-    """The rows of a file with a JSON object a line."""
+    """Yield the rows of a file with one JSON object on each line."""
     number = 0
     while line := file.readline(_MAXIMUM_LINE_BYTES + 1):
         number += 1
@@ -113,34 +113,34 @@ def json_rows(name: str, file: BinaryIO) -> Rows:
 
 
 def parquet_rows(name: str, file: BinaryIO, columns: Collection[str] | None = None) -> Rows:
-    """The rows of a Parquet file, a batch at a time.
+    """Yield the rows of a Parquet file, which is read in batches.
 
     Args:
-        name: of the file, for places.
-        file: can be sought in.
-        columns: names in lower case of those to read, of which the file may lack some; by default all.
+        name: Name of the file, for locations.
+        file: Seekable file.
+        columns: Lower-case names of the columns to read, some of which may be missing; by default all.
 
     Raises:
-        InvalidArgument: what reads Parquet is not installed.
+        InvalidArgument: pyarrow is not installed.
     """
     number = 0
     try:
         table = _parquet().ParquetFile(file)
-        named = table.schema_arrow.names
-        wanted = [column for column in named if columns is None or column.strip().lower() in columns]
-        for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
+        names = table.schema_arrow.names
+        selected = [column for column in names if columns is None or column.strip().lower() in columns]
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS, columns=selected):
             values = [_values(column) for column in batch.columns]
             for row in zip(*values, strict=True) if values else ():
                 number += 1
                 yield f"{name}:{number}", as_row(zip(batch.schema.names, row, strict=True))
     except ReimagenError:
         raise
-    except Exception as error:  # noqa: BLE001 - Arrow's readers raise whatever they stumble upon.
+    except Exception as error:  # noqa: BLE001 - Arrow's readers raise errors of many classes.
         yield f"{name}:{number + 1}", RejectedError("broken parquet", str(error) or type(error).__name__)
 
 
 def parquet_installed() -> bool:
-    """Whether Parquet can be read."""
+    """Return whether pyarrow, which reads Parquet, is installed."""
     try:
         _parquet()
     except InvalidArgument:
@@ -153,13 +153,13 @@ def _parquet() -> Any:
         from pyarrow import parquet
     except ImportError as error:
         raise InvalidArgument(
-            f"Parquet is read by pyarrow, which is not installed: {PARQUET_HINT}", field="source"
+            f"Parquet needs pyarrow, which is not installed: {PARQUET_HINT}", field="source"
         ) from error
     return parquet
 
 
 def _values(column: Any) -> list[object]:
-    """A column's values, text with surrogates for bytes that are no UTF-8."""
+    """Return a column's values; text has surrogates for bytes that are not UTF-8."""
     import pyarrow as pa
 
     if not (

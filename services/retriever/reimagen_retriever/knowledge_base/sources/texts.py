@@ -1,4 +1,4 @@
-"""The text files of sources, which are UTF-8."""
+"""Decoding of a source's text files, which must be UTF-8."""
 
 import codecs
 
@@ -13,10 +13,10 @@ _MARKS = {
 
 
 def decoded(name: str, data: bytes) -> str:
-    """The text of a file.
+    """Decode the content of a text file.
 
     Raises:
-        RejectedError: it is not UTF-8.
+        RejectedError: The file is not UTF-8.
     """
     refuse_utf16(name, data)
     try:
@@ -26,13 +26,13 @@ def decoded(name: str, data: bytes) -> str:
 
 
 def refuse_utf16(name: str, start: bytes) -> None:
-    """Name the cause where a file is UTF-16 or UTF-32, as some programs call Unicode.
+    """Raise an error that names the encoding if a file is UTF-16 or UTF-32, which some programs call Unicode.
 
     Raises:
-        RejectedError: it is.
+        RejectedError: The file is UTF-16 or UTF-32.
     """
     found = next((encoding for mark, encoding in _MARKS.items() if start.startswith(mark)), "")
-    # Without a mark, every other byte of Latin letters is zero.
+    # Without a byte order mark: in UTF-16, every other byte of Latin letters is zero.
     if not found and len(start) >= 4 and (not any(start[1:16:2]) or not any(start[:16:2])):
         found = "UTF-16"
     if found:

@@ -1,7 +1,7 @@
-"""WebDataset shards as img2dataset writes them: `KEY.jpg`, `KEY.txt` and `KEY.json`, one after the other.
+"""Source that is a set of WebDataset shards by img2dataset: `KEY.jpg`, `KEY.txt` and `KEY.json` in sequence.
 
-Beside `00000.tar` img2dataset leaves `00000.parquet`, with a row for each address that it tried: its columns are joined
-by `key`, and the rows of images that could not be downloaded are told with its own words. The tar alone will do.
+Beside `00000.tar` img2dataset writes `00000.parquet`, with a row for each URL that it tried. Its columns are joined by
+`key`, and rows of images that could not be downloaded are reported with img2dataset's message. The table is optional.
 """
 
 import json
@@ -31,50 +31,50 @@ from reimagen_retriever.knowledge_base.sources.texts import decoded
 
 _IMAGES = tuple(ending[1:] for ending in IMAGE_ENDINGS + UNREADABLE_ENDINGS)
 _MEMBERS = frozenset({*_IMAGES, "txt", "json"})
-_AT_ONCE = 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 
 class WebDatasetSource:
-    """Pairs of tar shards; a pair's id is its `id` column if there is one, else its key."""
+    """Source of the pairs in tar shards; a pair's id is its `id` column, or else its key."""
 
     def __init__(
         self, files: Files, listing: Listing, shards: Sequence[str], metadata: LaionMetadata | None = None
     ) -> None:
-        """Reads nothing yet.
+        """Find the tables of the shards, without reading any file.
 
         Args:
-            files: the folder.
-            listing: what it holds.
-            shards: those to read.
-            metadata: of the images that were downloaded, to join.
+            files: The folder.
+            listing: Content of the folder.
+            shards: Names of the shards to read.
+            metadata: LAION's metadata to join, if any.
         """
         self._files = files
         self._shards = shards
         self._metadata = metadata
-        there = {name.lower(): name for name in reversed(listing.names)}
-        beside = {shard: posixpath.splitext(shard)[0].lower() for shard in shards}
-        self._tables = {shard: there[f"{stem}.parquet"] for shard, stem in beside.items() if f"{stem}.parquet" in there}
-        self._counts = {shard: there[f"{stem}{COUNTS}"] for shard, stem in beside.items() if f"{stem}{COUNTS}" in there}
+        names = {name.lower(): name for name in reversed(listing.names)}
+        stems = {shard: posixpath.splitext(shard)[0].lower() for shard in shards}
+        self._tables = {shard: names[f"{stem}.parquet"] for shard, stem in stems.items() if f"{stem}.parquet" in names}
+        self._counts = {shard: names[f"{stem}{COUNTS}"] for shard, stem in stems.items() if f"{stem}{COUNTS}" in names}
         read = {*shards, *self._tables.values(), *self._counts.values()}
         self._others = list(listing.left_over(read, "not in a shard"))
 
     @property
     def shards(self) -> Sequence[str]:
-        """Their names."""
+        """The names of the shards."""
         return self._shards
 
     def of_shard(self, shard: str) -> Self:
-        """This source as if it had that shard alone."""
+        """Return a copy of this source with only that shard."""
         one = copy(self)
         one._shards = [shard]
         return one
 
     def stamps(self, shard: str) -> list[str]:
-        """What changes when a shard or its table does."""
+        """Return the stamps of a shard and its table."""
         return [stamp_of(self._files, name) for name in (shard, self._tables.get(shard)) if name]
 
     def identity(self) -> Iterator[str]:
-        """The shards, their tables and the metadata, with their stamps, and the names of other files."""
+        """Return the shards, tables and metadata with their stamps, and the names of other files."""
         for shard in self._shards:
             yield from self.stamps(shard)
         if self._metadata:
@@ -82,7 +82,7 @@ class WebDatasetSource:
         yield from (other.location for other in self._others)
 
     def size(self) -> int:
-        """How many addresses img2dataset says it tried, or 0 where it left no statistics."""
+        """Return the number of URLs that img2dataset tried, or 0 without its statistics."""
         total = 0
         for shard in self._shards:
             try:
@@ -93,7 +93,7 @@ class WebDatasetSource:
         return total
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every sample in the order of the shards and of the samples in them, each shard's failures after them."""
+        """Yield every sample in the order of the shards; after each shard, yield the failures in its table."""
         passed = 0
         for shard in self._shards:
             for entry in self._shard(shard, skip - passed):
@@ -103,11 +103,11 @@ class WebDatasetSource:
                     yield entry
 
     def left_over(self) -> Iterator[Rejected]:
-        """What lies beside the shards."""
+        """Yield the other files beside the shards."""
         yield from self._others
 
     def _shard(self, shard: str, skip: int) -> Iterator[SourcePair | Rejected | None]:
-        """The entries of a shard, None in place of the first few, which are not read."""
+        """Yield the entries of a shard; the first `skip` are not read and come as None."""
         table = read_table(self._files, self._tables[shard]) if shard in self._tables else no_table()
         try:
             with self._files.open(shard) as file:
@@ -116,13 +116,13 @@ class WebDatasetSource:
             yield Rejected(shard, error.reason, error.detail)
         except ReimagenError:
             raise
-        except Exception as error:  # noqa: BLE001 - tarfile stumbles over broken headers in many ways.
-            yield Rejected(shard, "broken shard", f"{error}; the rest of it is lost")
+        except Exception as error:  # noqa: BLE001 - tarfile raises errors of many classes for broken headers.
+            yield Rejected(shard, "broken shard", f"{error}; the rest of the shard is lost")
         yield from table.rejected
         yield from table.missing(shard)
 
     def _samples(self, shard: str, file: BinaryIO, table: Table, skip: int) -> Iterator[SourcePair | Rejected | None]:
-        """The samples of a shard, each with its row, which is taken out of the table."""
+        """Yield the samples of a shard, each with its row, which is removed from the table."""
         sample: _Sample | None = None
         passed = 0
         ending: RejectedError | None = None
@@ -144,7 +144,7 @@ class WebDatasetSource:
     def _entries(
         self, shard: str, sample: "_Sample | None", table: Table, *, read: bool
     ) -> Iterator[SourcePair | Rejected | None]:
-        """What a sample comes to: a pair or the reason against it, and members that it has besides."""
+        """Yield a sample's pair or rejection, and a rejection for each surplus member."""
         if sample is None:
             return
         row = table.take(sample.key)
@@ -178,14 +178,14 @@ class _Sample:
         self.key = key
         self.kinds: set[str] = set()
         self.members: dict[str, bytes] = {}
-        """By kind."""
+        """Content of each member, by kind."""
         self.rejected: tuple[str, RejectedError] | None = None
-        """The member that spoils the sample."""
+        """Name and error of a member that makes the sample invalid."""
         self.surplus: list[str] = []
-        """Names of members besides those that make the pair."""
+        """Names of surplus members."""
 
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str, *, read: bool) -> None:
-        """Adds a member; without `read` no more than its name."""
+        """Add a member; without `read`, record only its kind."""
         repeated = kind in _IMAGES and not self.kinds.isdisjoint(_IMAGES)
         if kind in _MEMBERS and (repeated or kind in self.kinds):
             self.surplus.append(member.name)
@@ -199,10 +199,10 @@ class _Sample:
 
 
 def _members(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """The members of an archive, and of those that were joined to it (`cat 0.tar 1.tar`). Hidden ones are left out.
+    """Yield the members of an archive and of those concatenated to it (`cat 0.tar 1.tar`), without hidden ones.
 
     Raises:
-        RejectedError: the file does not end as an archive does; the rest of it is lost.
+        RejectedError: The file does not end as an archive does; the rest of it is lost.
     """
     start: int | None = 0
     while start is not None:
@@ -210,7 +210,7 @@ def _members(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]
         with tarfile.open(fileobj=file, mode="r:") as tar:
             last = -1
             for member in tar:
-                # A long build would otherwise keep the header of every member it has passed.
+                # Otherwise tarfile would keep the headers of all members in memory.
                 tar.members = []  # type: ignore[attr-defined]
                 if tar.offset <= last:
                     raise tarfile.ReadError(f"the member at byte {member.offset:,} has a negative size")
@@ -222,37 +222,39 @@ def _members(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]
 
 
 def _next_archive(file: BinaryIO, end: int) -> int | None:
-    """Where another archive begins after the end of one, if any: tarfile takes a broken header for the end.
+    """Return the offset of another archive after the end of one, if any.
+
+    The end itself is checked too, because tarfile takes a broken header for the end.
 
     Raises:
-        RejectedError: there is no end, or something else than an archive follows.
+        RejectedError: The end marker is missing, or something other than an archive follows.
     """
     file.seek(end)
     block = file.read(tarfile.BLOCKSIZE)
     if not block:
-        raise RejectedError("cut off shard", "the archive has no end; what followed is lost")
+        raise RejectedError("cut off shard", "the archive has no end marker; the rest of the shard is lost")
     if any(block) or len(block) < tarfile.BLOCKSIZE:
-        raise RejectedError("broken shard", f"there is no header at byte {end:,}; the rest of it is lost")
-    location = end + tarfile.BLOCKSIZE
-    while chunk := file.read(_AT_ONCE):
+        raise RejectedError("broken shard", f"there is no header at byte {end:,}; the rest of the shard is lost")
+    offset = end + tarfile.BLOCKSIZE
+    while chunk := file.read(_CHUNK_BYTES):
         zeros = len(chunk) - len(chunk.lstrip(b"\0"))
         if zeros < len(chunk):
-            location += zeros // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+            offset += zeros // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
             break
-        location += len(chunk)
+        offset += len(chunk)
     else:
         return None
-    file.seek(location)
+    file.seek(offset)
     try:
         tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), tarfile.ENCODING, "surrogateescape")
     except tarfile.HeaderError as error:
-        what = f"what follows the archive's end at byte {location:,} is no archive; it is lost"
-        raise RejectedError("broken shard", what) from error
-    return location
+        detail = f"the data after the archive's end, from byte {offset:,}, is not an archive; it is lost"
+        raise RejectedError("broken shard", detail) from error
+    return offset
 
 
 def _key_and_kind(name: str) -> tuple[str, str]:
-    """A sample's key is its members' path up to the first dot of the file's name, as WebDataset has it."""
+    """Split a member's name as WebDataset does: the key is the path up to the first dot of the file's name."""
     folder, slash, file = name.removeprefix("./").rpartition("/")
     stem, _, kind = file.partition(".")
     return f"{folder}{slash}{stem}", kind.lower()
@@ -266,6 +268,6 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str) -> bytes:
         raise RejectedError("unreadable file", "it is a link or a device")
     limit = MAXIMUM_IMAGE_BYTES if kind in _IMAGES else MAXIMUM_NOTE_BYTES
     if member.size > limit:
-        what = "image" if kind in _IMAGES else "caption"
-        raise RejectedError(f"{what} file too large", f"{member.size:,} bytes, at most {limit:,}")
+        content = "image" if kind in _IMAGES else "caption"
+        raise RejectedError(f"{content} file too large", f"{member.size:,} bytes, at most {limit:,}")
     return file.read()

@@ -1,8 +1,8 @@
-"""WikiImages (Re-Imagen, section 4.1 and appendix B): captions and images of WebQA, filtered.
+"""WikiImages source (Re-Imagen, section 4.1 and appendix B): captions and images of WebQA, filtered.
 
-In WebQA's own files: `WebQA_train_val.json` holds questions whose facts name images and captions; `imgs.tsv` has a
-image a line, its id and its file in base64; `imgs.lineidx` each line's location, image i's at i % 10,000,000. The
-paper's filter leaves out captions over 15 tokens, and those with a date or a wiki's id.
+WebQA's files: `WebQA_train_val.json` has questions whose facts name images and captions. `imgs.tsv` has one image on
+each line: its id and its file in base64. `imgs.lineidx` has the byte offset of each line; image i is on line
+i % 10,000,000. The paper's filter leaves out captions over 15 tokens, and those with a date or a wiki id.
 """
 
 import base64
@@ -26,7 +26,8 @@ MAXIMUM_TOKENS = 15
 _LINES = 10_000_000
 _MAXIMUM_LINE_BYTES = MAXIMUM_IMAGE_BYTES * 4 // 3 + 64
 
-# What counts as a date and as an id is ours to say; evaluation's captions are filtered by the same, which a test tells.
+# The paper does not define dates and ids; these patterns do. The evaluation filters captions by the same patterns,
+# which a test checks.
 _MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
 _DATE = re.compile(
     rf"""\b(?:1[0-9]|20)\d\d(?:s\b|\b)          # a year: 1987, 1920s
@@ -58,7 +59,7 @@ class _Fact:
 
 
 def reason_against(caption: str) -> str:
-    """Why the paper's filter leaves a caption out, or ''."""
+    """Return the reason why the paper's filter leaves a caption out, or ''."""
     tokens = len(caption.split())
     if not tokens:
         return "empty caption"
@@ -70,24 +71,24 @@ def reason_against(caption: str) -> str:
 
 
 class WikiImagesSource:
-    """Each image of WebQA once, in the order in which questions name them; a pair's id is the image's."""
+    """Source with one pair for each image of WebQA, in the order of the questions; a pair's id is the image's."""
 
     def __init__(self, files: Files, listing: Listing) -> None:
-        """Reads the questions and the index.
+        """Read the questions and the index.
 
         Args:
-            files: the folder.
-            listing: what it holds.
+            files: The folder.
+            listing: Content of the folder.
 
         Raises:
-            InvalidArgument: a file is missing, or none of WebQA's.
+            InvalidArgument: A file is missing or not in WebQA's format.
         """
         self._files = files
         try:
             with files.open(QUESTIONS) as file:
                 self._facts = list(_facts(json.load(file)))
             with files.open(INDEX) as file:
-                self._places = [int(line) for line in file.read().split()]
+                self._line_offsets = [int(line) for line in file.read().split()]
             files.stamp(IMAGES)
             self._others = list(listing.left_over({QUESTIONS, INDEX, IMAGES}, "not in the questions"))
         except RejectedError as error:
@@ -95,19 +96,21 @@ class WikiImagesSource:
                 f"{files.address} needs {QUESTIONS}, {IMAGES} and {INDEX} of WebQA: {error}", field="source"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InvalidArgument(f"{QUESTIONS} or {INDEX} is none of WebQA's: {error!r}", field="source") from error
+            raise InvalidArgument(
+                f"{QUESTIONS} or {INDEX} is not in WebQA's format: {error!r}", field="source"
+            ) from error
 
     def identity(self) -> Iterator[str]:
-        """The three files with their stamps."""
+        """Return the three files with their stamps."""
         for name in (QUESTIONS, INDEX, IMAGES):
             yield f"{name} {self._files.stamp(name)}"
 
     def size(self) -> int:
-        """How many images the questions name."""
+        """Return the number of images that the questions name."""
         return len(self._facts)
 
     def entries(self, skip: int = 0) -> Iterator[SourcePair | Rejected]:
-        """Every image that a question names."""
+        """Yield every image that a question names."""
         try:
             with self._files.open(IMAGES) as file:
                 for fact in islice(self._facts, skip, None):
@@ -116,9 +119,9 @@ class WikiImagesSource:
             yield Rejected(IMAGES, error.reason, error.detail)
 
     def left_over(self) -> Iterator[Rejected]:
-        """Images that no question names, and other files."""
+        """Yield images that no question names, and other files."""
         named = {fact.image_id % _LINES for fact in self._facts}
-        for line in range(len(self._places)):
+        for line in range(len(self._line_offsets)):
             if line not in named:
                 yield Rejected(f"{IMAGES}:{line + 1}", "no caption", "no question names the image")
         yield from self._others
@@ -135,10 +138,10 @@ class WikiImagesSource:
 
     def _image(self, file: BinaryIO, image_id: int) -> bytes:
         line = image_id % _LINES
-        if line >= len(self._places):
+        if line >= len(self._line_offsets):
             raise RejectedError("no image", f"{INDEX} has no line {line} for image {image_id}")
         try:
-            file.seek(self._places[line])
+            file.seek(self._line_offsets[line])
             content = file.readline(_MAXIMUM_LINE_BYTES + 1)
         except (OSError, ValueError, OverflowError) as error:
             raise RejectedError("broken index", f"line {line}: {error}") from error
@@ -146,16 +149,16 @@ class WikiImagesSource:
             raise RejectedError("image file too large", f"image {image_id}")
         name, _, encoded = content.rstrip(b"\r\n").partition(b"\t")
         if name != str(image_id).encode():
-            there = name[:40].decode(errors="backslashreplace")
-            raise RejectedError("broken index", f"it leads to {there!r} in place of image {image_id}")
+            found = name[:40].decode(errors="backslashreplace")
+            raise RejectedError("broken index", f"it points to {found!r} instead of image {image_id}")
         try:
             return base64.b64decode(encoded, validate=True)
         except binascii.Error as error:
-            raise RejectedError("broken image", f"no base64: {error}") from error
+            raise RejectedError("broken image", f"not base64: {error}") from error
 
 
 def _facts(questions: dict[str, dict[str, list[dict[str, object]]]]) -> Iterator[_Fact]:
-    """The images that questions name, each once, with the caption that it has first."""
+    """Yield each image that the questions name once, with its first caption."""
     seen = set[int]()
     for question_id, question in questions.items():
         for part in ("img_posFacts", "img_negFacts"):
