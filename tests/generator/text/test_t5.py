@@ -302,7 +302,7 @@ def test_an_encoder_of_another_width_is_refused(model: Path) -> None:
         load_text_encoder(TINY.model_copy(update={"text_encoder": T5Text()}), model)
     with pytest.raises(ValueError, match="gives 256 channels"):
         load_text_encoder(cascade_config(text_encoder="hashed-ngrams"), None)
-    with pytest.raises(ValueError, match="name the folder"):
+    with pytest.raises(ValueError, match="to the folder of its files"):
         load_text_encoder(cascade_config(), None)
 
 

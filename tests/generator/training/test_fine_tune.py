@@ -44,12 +44,12 @@ def config(**changed: Any) -> TrainingConfig:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"cascade": "folder"}, "cascade: name either a preset or"),
-        ({"preset": None}, "cascade: name either a preset or"),
-        ({"preset": None, "cascade": "folder", "initial": "other"}, "initial: with a cascade's folder"),
+        ({"cascade": "folder"}, "cascade: exactly one of preset and cascade"),
+        ({"preset": None}, "cascade: exactly one of preset and cascade"),
+        ({"preset": None, "cascade": "folder", "initial": "other"}, "initial: must not be set with cascade"),
         ({"preset": None, "cascade": "weights"}, "weights: must be another folder than cascade"),
         ({"accumulation": 3}, "accumulation: must divide batch_size, 2"),
-        ({"accumulation": 2, "distractors": 0.1}, "distractors: come from another image"),
+        ({"accumulation": 2, "distractors": 0.1}, "distractors: must be 0"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: str) -> None:

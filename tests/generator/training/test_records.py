@@ -56,7 +56,7 @@ BAD: dict[str, tuple[Changes, str]] = {
     "no image at all": ({"png": b"a kea"}, "png: broken image: not PNG"),
     "cut image": ({"neighbor0.png": image((1, 2, 3))[:50]}, "neighbor0.png: broken image"),
     "not UTF-8": ({"txt": b"a k\xe9a"}, "utf-8"),
-    "another size": ({"png": image((1, 2, 3), 24)}, "png: 24 × 24 pixels, and the stage takes 16 × 16; .*--size 16"),
+    "another size": ({"png": image((1, 2, 3), 24)}, "png: must have 16 × 16 pixels, got 24 × 24; .*--size 16"),
     "low_res of another size": ({"low.png": image((1, 2, 3), 4)}, "low.png: must have 8 × 8 pixels, .* got 4 × 4"),
     "broken low_res": ({"low.png": b"a kea"}, "low.png: broken image"),
 }
@@ -96,7 +96,7 @@ def stream(folder: Path) -> Any:
 
 def seen(batch: LoadedBatch) -> list[tuple[int, str]]:
     grays = np.asarray(batch.rows.image)[:, 0, 0, 0].tolist()
-    return list(zip(grays, (place.rpartition(", ")[2] for place in batch.places), strict=True))
+    return list(zip(grays, (place.rpartition(", ")[2] for place in batch.locations), strict=True))
 
 
 def test_bad_records_are_skipped_told_once_and_the_same_ones_after_a_resume(
@@ -119,7 +119,7 @@ def test_bad_records_are_skipped_told_once_and_the_same_ones_after_a_resume(
 
 def test_a_run_of_bad_records_alone_ends_and_tells_the_folder(tmp_path: Path) -> None:
     write(tmp_path / "00000.tar", {"0": {"png": b""}, "1": {"txt": None}})
-    with pytest.raises(ValueError, match=re.escape(f"data: none of the 2 records in {tmp_path}")):
+    with pytest.raises(ValueError, match=re.escape(f"data: all 2 records in {tmp_path} are invalid")):
         next(stream(tmp_path))
 
 
@@ -127,7 +127,7 @@ def test_shards_of_another_size_are_refused_before_anything_is_loaded(tmp_path: 
     shard = write(tmp_path / "00000.tar", {"0": {"png": image((1, 2, 3), 24)}})
     nowhere = {"preset": "tiny", "stage": 0, "data": tmp_path, "output": tmp_path / "run", "weights": tmp_path}
     config = TrainingConfig.model_validate({**nowhere, "steps": 9, "warmup_steps": 1, "batch_size": 2})
-    with pytest.raises(ValueError, match=rf"^data: no shard begins with .*{re.escape(str(shard))}, 0: .*--size 16"):
+    with pytest.raises(ValueError, match=rf"^data: the first record of every shard is invalid; .*{re.escape(str(shard))}, 0: .*--size 16"):
         Trainer(config)
     write(tmp_path / "00001.tar", {"0": {}})
     ShardSource(tmp_path, SIDE).check()
@@ -158,12 +158,12 @@ def test_a_shard_that_is_cut_short_or_none_is_named(tmp_path: Path, damage: Call
     write(tmp_path / "00000.tar", {"0": {}})
     shard = write(tmp_path / "00001.tar", {"0": {}, "1": {}})
     shard.write_bytes(damage(shard.read_bytes()))
-    with pytest.raises(ValueError, match=rf"^data: {re.escape(str(shard))} is cut short or"):
+    with pytest.raises(ValueError, match=rf"^data: {re.escape(str(shard))} is truncated or"):
         ShardSource(tmp_path)
 
 
 def test_a_shard_without_a_record_is_named(tmp_path: Path) -> None:
     write(tmp_path / "00000.tar", {"0": {}})
     shard = write(tmp_path / "00001.tar", {})
-    with pytest.raises(ValueError, match=rf"^data: {re.escape(str(shard))} holds no record"):
+    with pytest.raises(ValueError, match=rf"^data: {re.escape(str(shard))} contains no record"):
         ShardSource(tmp_path)

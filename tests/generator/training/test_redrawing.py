@@ -111,4 +111,4 @@ def test_a_stage_that_enlarges_nothing_is_refused(tmp_path: Path) -> None:
     asked = ["redraw", str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path), "--stage", "3"]
     result = CliRunner().invoke(app, asked)
     assert result.exit_code != 0
-    assert "stage: tiny has super-resolution stages 1 to 2, got 3" in result.output
+    assert "stage: must be 1 to 2, the super-resolution stages of tiny, got 3" in result.output

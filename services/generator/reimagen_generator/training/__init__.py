@@ -1,1 +1,1 @@
-"""Training; nothing here is needed to serve."""
+"""Training; serving does not need it."""

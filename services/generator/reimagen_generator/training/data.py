@@ -1,10 +1,10 @@
-"""Reading training shards: WebDataset tars of an image, its prompt and its neighbors.
+"""Reading of training shards: WebDataset tar files of images with their captions and neighbors.
 
-A record is the members KEY.png (or .webp, .jpg), KEY.txt, and KEY.neighbor0.png, KEY.neighbor0.txt, KEY.neighbor1.png …
-Composed records also tell where the thing of each neighbor is: KEY.neighbor0.matte.png, KEY.neighbor0.json.
-KEY.low.png is what a super-resolution stage enlarges, where that is not the image shrunk (`training/redrawing.py`).
-Shards are indexed once by their headers and read at random, so that every epoch is shuffled anew over all of them and
-the position in the data is one number, which a checkpoint holds.
+A record has the members KEY.png (or .webp, .jpg), KEY.txt, and KEY.neighbor0.png, KEY.neighbor0.txt,
+KEY.neighbor1.png … Composed records also state where the object of each neighbor is: KEY.neighbor0.matte.png,
+KEY.neighbor0.json. KEY.low.png is the low-resolution image of a super-resolution stage, if it is not the downsampled
+image (`training/redrawing.py`). Shards are indexed once by their headers and read at random. So every epoch is shuffled
+over all shards, and the position in the data is one number, which a checkpoint stores.
 """
 
 import os
@@ -33,89 +33,91 @@ from reimagen_generator.training.placement import ReferenceTruth
 Pixels = UInt8[np.ndarray, "height width 3"]
 
 _IMAGES = ("png", "webp", "jpg", "jpeg")
-_SMALLER = "low.png"
+_LOW_RES = "low.png"
 
 
 class NeighborTruth(BaseModel):
-    """Where a neighbor's thing is in the neighbor and in the image, as stated in KEY.neighborN.json."""
+    """Where a neighbor's object is in the neighbor and in the image, as stated in KEY.neighborN.json."""
 
     model_config = ConfigDict(frozen=True)
 
-    box: tuple[float, float, float] = Field(description="Center and longest edge of the thing, in shares of the side.")
+    box: tuple[float, float, float] = Field(
+        description="Center and longest edge of the object, in shares of the neighbor's side."
+    )
     placements: tuple[tuple[float, float, float, float, float], ...] = Field(
         max_length=COPIES,
-        description="Of each copy in the image: center, longest edge, 1 if mirrored, angle in radians.",
+        description="For each copy in the image: center, longest edge, 1 if mirrored, angle in radians.",
     )
 
 
 @dataclass(frozen=True)
 class SampleNeighbor:
-    """A neighbor of a sample; of composed samples, with the truth about its thing."""
+    """A neighbor of a sample; a neighbor of a composed sample has the truth about its object."""
 
     image: Pixels
     caption: str
     matte: UInt8[np.ndarray, "height width"] | None = None
-    """The opacity of the thing in each pixel."""
+    """The opacity of the object in each pixel."""
     truth: NeighborTruth | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample, decoded. Its neighbors are all of one size, that of the image or a multiple."""
+    """A decoded training sample. All of its neighbors have one size, that of the image or a multiple."""
 
     image: Pixels
     caption: str
     neighbors: tuple[SampleNeighbor, ...]
-    place: str = ""
+    location: str = ""
     """The shard and the key in it."""
     low_res: Pixels | None = None
-    """What a super-resolution stage enlarges, where that is not the image shrunk: KEY.low.png."""
+    """The low-resolution image of a super-resolution stage, KEY.low.png; None to downsample the image."""
 
 
 class BadRecord(ValueError):
-    """A record that is no sample; the message names its shard and key."""
+    """An invalid record; the message names its shard and key."""
 
 
 @dataclass(frozen=True)
 class _Record:
-    """Where the members of a record lie in its shard: offset and size, by what follows the key in their names."""
+    """The members of a record in its shard: offset and size, by the part of their names after the key."""
 
     shard: Path
     key: str
     members: dict[str, tuple[int, int]]
 
-    def read(self, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    def read(self, selects: Callable[[str], bool]) -> dict[str, bytes]:
         with self.shard.open("rb") as shard:
             return {
                 name: os.pread(shard.fileno(), size, offset)
                 for name, (offset, size) in self.members.items()
-                if wanted(name)
+                if selects(name)
             }
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"{self.shard}, {self.key}"
 
 
 class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
     """Random access to the samples of all shards of a folder."""
 
-    def __init__(self, folder: Path, side: int | None = None, smaller_side: int | None = None) -> None:
-        """Indexes the shards.
+    def __init__(self, folder: Path, side: int | None = None, low_res_side: int | None = None) -> None:
+        """Index the shards.
 
         Args:
-            folder: of the shards.
-            side: what the images, all of them squares, must have, in pixels; None for images of any size.
-            smaller_side: what the smaller images must have that come with some; None for any.
+            folder: Folder of the shards.
+            side: Required side of the images, all of them squares, in pixels; None for images of any size.
+            smaller_side: Required side of the low-resolution images, in pixels; None for any size.
 
         Raises:
-            ValueError: the folder holds no shard, or a shard is cut short, is no tar, or holds no record.
+            ValueError: The folder contains no shard; or a shard is truncated, is not a tar file, or contains no record.
         """
         paths = sorted(path for path in folder.glob("*.tar") if not is_hidden(path.name))
         if not paths:
             raise ValueError(f"data: no shard (*.tar) in {folder}")
         self.folder = folder
-        self._side, self._smaller_side = side, smaller_side
+        self._side, self._low_res_side = side, low_res_side
         shards = [_index(path) for path in paths]
         self._records = [record for shard in shards for record in shard]
         self._first = np.cumsum([0] + [len(shard) for shard in shards[:-1]]).tolist()
@@ -124,16 +126,16 @@ class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
         return len(self._records)
 
     def __getitem__(self, index: int) -> Sample:
-        """A sample.
+        """Return a sample.
 
         Raises:
-            BadRecord: the record is none.
+            BadRecord: The record is invalid.
         """
         record = self._records[index]
         try:
-            return _decode(record.read(lambda name: True), self._side, self._smaller_side, record.place)
+            return _decode(record.read(lambda name: True), self._side, self._low_res_side, record.location)
         except (ValueError, InvalidArgument) as error:
-            raise BadRecord(f"{record.place}: {error}") from error
+            raise BadRecord(f"{record.location}: {error}") from error
 
     def members(self, index: int) -> tuple[str, dict[str, bytes]]:
         """Return a record's key, and its members by what follows the key in their names."""
@@ -141,25 +143,25 @@ class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
         return record.key, record.read(lambda name: True)
 
     def check(self) -> None:
-        """Reads the first record of each shard, until one is a sample.
+        """Raise an error if every shard's first record is invalid; stop at the first valid one.
 
         Raises:
-            ValueError: none is; it tells of the first one.
+            ValueError: All first records are invalid; the message describes the first one.
         """
-        told: BadRecord | None = None
+        first_error: BadRecord | None = None
         for index in self._first:
             try:
                 self[index]
             except BadRecord as error:
-                told = told or error
+                first_error = first_error or error
             else:
                 return
-        raise ValueError(f"data: no shard begins with a record that can be used; {told}")
+        raise ValueError(f"data: the first record of every shard is invalid; {first_error}")
 
     def texts(self) -> set[str]:
-        """All texts, the neighbors' among them."""
+        """Return all texts, including those of the neighbors."""
         texts = (record.read(lambda name: name.endswith("txt")) for record in self._records)
-        # A record with a text that is not UTF-8 is a bad one, and told when it is its turn.
+        # A record with a text that is not UTF-8 is invalid, and reported when it is read.
         return {text.decode(errors="replace") for members in texts for text in members.values()}
 
 
@@ -178,29 +180,29 @@ def _index(path: Path) -> list[_Record]:
                     record.members[extension] = (member.offset_data, member.size)
             end = shard.offset
     except tarfile.ReadError as error:
-        raise ValueError(f"data: {path} is cut short or no tar ({error}); write or copy it again") from error
-    # What tarfile takes for the end of a shard may be where it was cut, or where it is damaged.
+        raise ValueError(f"data: {path} is truncated or not a tar file ({error}); write or copy it again") from error
+    # tarfile also stops without error where a shard was truncated or is damaged.
     with path.open("rb") as file:
         if os.pread(file.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
-            raise ValueError(f"data: {path} is cut short or damaged at byte {end:,}; write or copy it again")
+            raise ValueError(f"data: {path} is truncated or damaged at byte {end:,}; write or copy it again")
     if not records:
-        raise ValueError(f"data: {path} holds no record")
+        raise ValueError(f"data: {path} contains no record; write it again or remove it")
     return list(records.values())
 
 
-def _decode(members: Mapping[str, bytes], side: int | None, smaller_side: int | None, place: str) -> Sample:
+def _decode(members: Mapping[str, bytes], side: int | None, low_res_side: int | None, location: str) -> Sample:
     names = {name.partition(".")[0] for name in members if name.startswith("neighbor")}
     ranked = sorted(names, key=lambda name: (len(name), name))
     image, text = _pair(members, "", side)
-    low_res = decode(members[_SMALLER], field=_SMALLER) if _SMALLER in members else None
-    if low_res is not None and smaller_side is not None and low_res.shape[:2] != (smaller_side, smaller_side):
+    low_res = decode(members[_LOW_RES], field=_LOW_RES) if _LOW_RES in members else None
+    if low_res is not None and low_res_side is not None and low_res.shape[:2] != (low_res_side, low_res_side):
         height, width, _ = low_res.shape
-        wanted = f"{smaller_side} × {smaller_side} pixels, which the stage enlarges"
-        raise ValueError(f"{_SMALLER}: must have {wanted}, got {width} × {height}")
+        expected = f"{low_res_side} × {low_res_side} pixels, the size that the stage upsamples"
+        raise ValueError(f"{_LOW_RES}: must have {expected}, got {width} × {height}")
     neighbors = tuple(_neighbor(members, f"{name}.", side) for name in ranked)
     if any(neighbor.image.shape != neighbors[0].image.shape for neighbor in neighbors):
-        raise ValueError("the neighbors must all have one size")
-    return Sample(image, text, neighbors, place, low_res)
+        raise ValueError("the images of the neighbors must all have one size")
+    return Sample(image, text, neighbors, location, low_res)
 
 
 def _neighbor(members: Mapping[str, bytes], prefix: str, side: int | None) -> SampleNeighbor:
@@ -208,21 +210,21 @@ def _neighbor(members: Mapping[str, bytes], prefix: str, side: int | None) -> Sa
     if f"{prefix}json" not in members:
         return SampleNeighbor(image, text)
     if f"{prefix}matte.png" not in members:
-        raise ValueError(f"there is {prefix}json, and no {prefix}matte.png")
+        raise ValueError(f"there is {prefix}json, but no {prefix}matte.png")
     truth = NeighborTruth.model_validate_json(members[f"{prefix}json"])
     matte = decode(members[f"{prefix}matte.png"], field=f"{prefix}matte.png")[..., 0]
     if matte.shape != image.shape[:2]:
-        raise ValueError(f"{prefix}matte.png: must have the size of its neighbor")
+        raise ValueError(f"{prefix}matte.png: must have the size of its neighbor's image")
     return SampleNeighbor(image, text, matte, truth)
 
 
 def _pair(members: Mapping[str, bytes], prefix: str, side: int | None, *, multiple: bool = False) -> tuple[Pixels, str]:
-    """Return an image and its text.
+    """Return an image and its caption.
 
     Args:
-        members: Of the record.
-        prefix: Of the names of the two.
-        side: Which the image must have, in pixels; None for any.
+        members: The members of the record.
+        prefix: Prefix of the names of the two.
+        side: Required side of the image, in pixels; None for any size.
         multiple: Accept multiples of the side too.
     """
     found = [name for kind in _IMAGES if (name := f"{prefix}{kind}") in members]
@@ -234,7 +236,7 @@ def _pair(members: Mapping[str, bytes], prefix: str, side: int | None, *, multip
     height, width, _ = image.shape
     if side is not None and (height != width or (height % side if multiple else height - side)):
         raise ValueError(
-            f"{found[0]}: {width} × {height} pixels, and the stage takes {side} × {side}; "
+            f"{found[0]}: must have {side} × {side} pixels, got {width} × {height}; "
             f"`reimagen-retriever neighbors --size {side}` writes such shards"
         )
     return image, members[f"{prefix}txt"].decode()
@@ -243,13 +245,13 @@ def _pair(members: Mapping[str, bytes], prefix: str, side: int | None, *, multip
 def collate(
     samples: list[Sample], encoder: TextEncoder, neighbors: int, dropped_text: DroppedText = DroppedText.MASKED
 ) -> Batch:
-    """A batch of samples; images with fewer neighbors than `neighbors` are filled up with masked ones."""
+    """Return a batch of samples; images with fewer neighbors than `neighbors` are padded with masked ones."""
     sizes = [neighbor.image.shape for sample in samples for neighbor in sample.neighbors]
-    nothing = SampleNeighbor(np.zeros(sizes[0] if sizes else samples[0].image.shape, np.uint8), "")
-    filled = [(list(s.neighbors) + [nothing] * neighbors)[:neighbors] for s in samples]
+    filler = SampleNeighbor(np.zeros(sizes[0] if sizes else samples[0].image.shape, np.uint8), "")
+    filled = [(list(s.neighbors) + [filler] * neighbors)[:neighbors] for s in samples]
     mask = [[i < len(s.neighbors) for i in range(neighbors)] for s in samples]
-    shape = (len(samples), neighbors, *nothing.image.shape)
-    pictures = np.array([[neighbor.image for neighbor in row] for row in filled], np.uint8).reshape(shape)
+    shape = (len(samples), neighbors, *filler.image.shape)
+    neighbor_images = np.array([[neighbor.image for neighbor in row] for row in filled], np.uint8).reshape(shape)
     has_truth = neighbors > 0 and any(neighbor.truth for row in filled for neighbor in row)
 
     low_res = [s.low_res for s in samples if s.low_res is not None]
@@ -261,7 +263,7 @@ def collate(
     return Batch(
         image=jnp.asarray(np.stack([s.image for s in samples])),
         text=encoded([s.caption for s in samples]),
-        neighbor_images=jnp.asarray(pictures),
+        neighbor_images=jnp.asarray(neighbor_images),
         neighbor_text=encoded([neighbor.caption for row in filled for neighbor in row]),
         neighbor_mask=jnp.asarray(mask, bool).reshape(len(samples), neighbors),
         empty_text=encoded([""] * len(samples)) if dropped_text is DroppedText.EMPTY_PROMPT else None,
@@ -271,9 +273,9 @@ def collate(
 
 
 def _reference_truth(rows: list[list[SampleNeighbor]]) -> ReferenceTruth:
-    """Return the truth about the neighbors of a batch; those without any are placed nowhere."""
-    nowhere = NeighborTruth(box=(0.5, 0.5, 1.0), placements=())
-    truths = [[neighbor.truth or nowhere for neighbor in row] for row in rows]
+    """Return the truth about the neighbors of a batch; neighbors without truth have no placement."""
+    unplaced = NeighborTruth(box=(0.5, 0.5, 1.0), placements=())
+    truths = [[neighbor.truth or unplaced for neighbor in row] for row in rows]
     copies = np.zeros((len(rows), len(rows[0]), COPIES, 6), np.float32)
     copies[..., 2] = 0.5
     for number, row in enumerate(truths):

@@ -1,4 +1,4 @@
-"""The stream of batches: shuffled, cropped, without bad records, at a position that a checkpoint holds."""
+"""The stream of batches: shuffled, cropped, without bad records, and resumable from a checkpoint."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,16 +23,16 @@ _BOX = Image.Resampling.BOX
 
 @dataclass(frozen=True)
 class LoadedBatch:
-    """A batch, and where each of its images came from."""
+    """A batch, and the location of each of its images."""
 
     rows: Batch
-    places: tuple[str, ...]
+    locations: tuple[str, ...]
 
 
 class GoodSamples:
-    """A source's samples, the next good one in the place of each bad record, which is told once.
+    """A source's samples. Each bad record is replaced by the next good one and reported once.
 
-    Which sample has which index depends on the data alone, so that a run that goes on sees what it would have seen.
+    The sample of each index depends only on the data, so that a resumed run sees the same samples.
     """
 
     def __init__(self, source: ShardSource) -> None:
@@ -43,39 +43,39 @@ class GoodSamples:
         return len(self._source)
 
     def __getitem__(self, index: int) -> Sample:
-        """A sample.
+        """Return a sample.
 
         Raises:
-            ValueError: all records are bad.
+            ValueError: All records are bad.
         """
         count = len(self._source)
-        for place in chain(range(index, count), range(index)):
-            if place not in self.bad:
+        for index_in_source in chain(range(index, count), range(index)):
+            if index_in_source not in self.bad:
                 try:
-                    return self._source[place]
+                    return self._source[index_in_source]
                 except BadRecord as error:
-                    self._tell(place, error)
-        raise ValueError(f"data: none of the {count:,} records in {self._source.folder} can be used")
+                    self._report(index_in_source, error)
+        raise ValueError(f"data: all {count:,} records in {self._source.folder} are invalid")
 
-    def _tell(self, place: int, error: BadRecord) -> None:
-        self.bad[place] = error
+    def _report(self, index_in_source: int, error: BadRecord) -> None:
+        self.bad[index_in_source] = error
         if is_primary():
             tqdm.write(f"bad record, skipped ({len(self.bad):,} of {len(self):,}): {error}")
 
 
 def samples(source: GoodSamples, config: TrainingConfig, grid: int) -> grain.MapDataset[Sample]:
-    """The samples in the order of a run, endlessly, as its batches are made of.
+    """Return the endless samples in the order of a run, as they enter its batches.
 
     Args:
-        source: of the samples.
-        config: names the crop, the resolution and the seed.
-        grid: crops begin at multiples of this, so that the smaller image can be computed from a crop.
+        source: The samples.
+        config: The configuration with the crop, the resolution and the seed.
+        grid: Crops start at multiples of this, so that the low-resolution image can be computed from a crop.
     """
     data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
     if config.resolution is not None:
-        data = data.map(_shrinking(config.resolution))
+        data = data.map(_downsampling(config.resolution))
     if grid > 1:
-        data = data.map(_with_smaller(grid))
+        data = data.map(_with_low_res(grid))
     if config.crop is not None:
         data = data.random_map(_cropping(config.crop, grid))
     return data
@@ -84,25 +84,25 @@ def samples(source: GoodSamples, config: TrainingConfig, grid: int) -> grain.Map
 def batches(
     data: grain.MapDataset[Sample], config: TrainingConfig, encoder: TextEncoder, dropped_text: DroppedText
 ) -> grain.DatasetIterator[LoadedBatch]:
-    """An endless, checkpointable stream of batches.
+    """Return an endless stream of batches that a checkpoint can store.
 
     Args:
-        data: what `samples` gives.
-        config: names the batch size and the number of neighbors.
-        encoder: of the texts.
-        dropped_text: what stands for a text that is dropped.
+        data: The result of `samples`.
+        config: The configuration with the batch size and the number of neighbors.
+        encoder: The text encoder.
+        dropped_text: What the networks see in place of a dropped text.
     """
 
-    def batch(found: list[Sample]) -> LoadedBatch:
-        rows = collate(found, encoder, config.neighbors, dropped_text)
-        return LoadedBatch(rows, tuple(sample.place for sample in found))
+    def batch(batch_samples: list[Sample]) -> LoadedBatch:
+        rows = collate(batch_samples, encoder, config.neighbors, dropped_text)
+        return LoadedBatch(rows, tuple(sample.location for sample in batch_samples))
 
     batched = data.batch(config.batch_size, drop_remainder=True, batch_fn=batch)
     return iter(batched.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)))
 
 
 def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], Sample]:
-    """Cuts the same random square out of the image and its neighbors, at multiples of `grid` pixels."""
+    """Return a function that crops one random square of the image and its neighbors, at multiples of `grid` pixels."""
 
     def crop(sample: Sample, rng: np.random.Generator) -> Sample:
         height, width, _ = sample.image.shape
@@ -117,8 +117,8 @@ def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], S
     return crop
 
 
-def _with_smaller(factor: int) -> Callable[[Sample], Sample]:
-    """Gives the samples without a smaller image one: their image, shrunk."""
+def _with_low_res(factor: int) -> Callable[[Sample], Sample]:
+    """Return a function that adds the downsampled image to samples without a low-resolution image."""
 
     def add(sample: Sample) -> Sample:
         if sample.low_res is not None:
@@ -130,8 +130,8 @@ def _with_smaller(factor: int) -> Callable[[Sample], Sample]:
     return add
 
 
-def _shrinking(side: int) -> Callable[[Sample], Sample]:
-    """Shrinks the image to a side, and its neighbors by as much."""
+def _downsampling(side: int) -> Callable[[Sample], Sample]:
+    """Return a function that downsamples the image to a side, and its neighbors by the same factor."""
 
     def downsample(sample: Sample) -> Sample:
         scale = side / sample.image.shape[0]
@@ -140,8 +140,8 @@ def _shrinking(side: int) -> Callable[[Sample], Sample]:
             height, width = (round(scale * length) for length in image.shape[:2])
             return np.asarray(Image.fromarray(image).resize((width, height), _BOX))
 
-        shrunk = _changed(sample, change)
-        return shrunk if sample.low_res is None else replace(shrunk, low_res=change(sample.low_res))
+        resized = _changed(sample, change)
+        return resized if sample.low_res is None else replace(resized, low_res=change(sample.low_res))
 
     return downsample
 

@@ -1,11 +1,11 @@
 """The denoising loss.
 
-t is in [0, 1], stratified over the rows; the loss is the mean squared error of ε or v, whichever the network predicts.
-One that predicts x_0 has the loss of v, since v's error is x_0's over σ, with the weight 1/σ² limited where σ nears 0.
-Or it has the Charbonnier loss, a smooth absolute difference, which a sharp edge at one of several likely places
-minimizes where squared differences ask for the mean of all.
+t is in [0, 1], stratified over the rows. The loss is the mean squared error of the prediction, ε or v. A network that
+predicts x_0 has the loss of v, since the error of v is that of x_0 divided by σ; its weight 1/σ² is limited for σ near
+0. Alternatively it has the Charbonnier loss, a smooth absolute difference: a sharp edge at one of several likely
+positions minimizes it, where squared differences favor the mean of all.
 
-Where a network also puts out a variance, the loss is Improved DDPM's hybrid one: the bound that teaches it is added.
+If a network also predicts a variance, the loss is the hybrid one of Improved DDPM, which adds the variational bound.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ _Parameters = TypeVar("_Parameters")
 
 _X0_WEIGHT_LIMIT = 25.0
 _CHARBONNIER_WIDTH = 0.01
-"""Differences below this count as squares, larger ones as they are; images are in [-1, 1]."""
+"""Smaller differences are squared, larger ones are absolute; images are in [-1, 1]."""
 
 
 @jax.tree_util.register_dataclass
@@ -43,7 +43,7 @@ _CHARBONNIER_WIDTH = 0.01
 class Batch:
     """Training images with their neighbors; `neighbor_text` has batch × neighbors rows.
 
-    `empty_text`, for each image, is what stands for a text that is dropped; None masks the text.
+    `empty_text`, for each image, replaces a dropped text; if it is None, the text is masked.
     """
 
     image: UInt8[Array, "batch height width 3"]
@@ -53,15 +53,15 @@ class Batch:
     neighbor_mask: Bool[Array, "batch neighbors"]
     empty_text: Text | None = None
     truth: ReferenceTruth | None = None
-    """Where the things of the neighbors are; None for shards that do not state it."""
+    """Where the neighbors' objects are; None for shards that do not state it."""
     low_res: UInt8[Array, "batch h w 3"] | None = None
-    """What a super-resolution stage enlarges; None for the images, shrunk."""
+    """The low-resolution images of a super-resolution stage; None to downsample the images."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Draws:
-    """What is random in the loss of a batch: one entry for each row, an image's draws in succession."""
+    """The random numbers of a batch's loss: one entry for each row; the draws of an image are adjacent rows."""
 
     time: Float[Array, " rows"]
     noise: Float[Array, "rows height width 3"]
@@ -70,28 +70,28 @@ class Draws:
     keep_text: Bool[Array, " rows"]
     keep_neighbors: Bool[Array, "rows neighbors"]
     distracted: Bool[Array, "images neighbors"] | None = None
-    """Neighbors whose places are taken by the next image's, the same for all draws of an image; None for none."""
+    """Neighbors that are replaced by those of the next image, the same for all draws of an image; None for none."""
     placements: Placements | None = None
-    """Where the network is shown the neighbors' things, the same for all draws of an image: near the truth."""
+    """The placements that the network sees, near the true ones and the same for all draws of an image."""
 
 
 def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
-    """The random part of a training step."""
-    pictures, height, width, _ = batch.image.shape
-    rows = pictures * config.draws
+    """Return the random numbers of a training step."""
+    images, height, width, _ = batch.image.shape
+    rows = images * config.draws
     keys = jax.random.split(key, 7)
     uniform = jax.random.uniform
     stratified = jax.random.permutation(keys[0], (jnp.arange(rows) + uniform(keys[1], (rows,))) / rows)
-    fate = uniform(keys[2], (rows, 1))  # one number decides which of the three kinds of dropping happens
+    choice = uniform(keys[2], (rows, 1))  # one number selects at most one of the three kinds of dropping
     bounds = jnp.cumsum(jnp.array([config.drop_both, config.drop_text, config.drop_neighbors]))
-    drop_neighbors = (fate < bounds[0]) | ((fate >= bounds[1]) & (fate < bounds[2]))
+    drop_neighbors = (choice < bounds[0]) | ((choice >= bounds[1]) & (choice < bounds[2]))
     each = uniform(keys[3], (rows, config.neighbors)) >= config.drop_each_neighbor
     return Draws(
         time=stratified**config.time_exponent,
         noise=jax.random.normal(keys[4], (rows, height, width, 3)),
         augmentation=uniform(keys[5], (rows,), maxval=config.maximum_augmentation),
         augmentation_noise=jax.random.normal(keys[6], (rows, height, width, 3)),
-        keep_text=fate[:, 0] >= bounds[1],
+        keep_text=choice[:, 0] >= bounds[1],
         keep_neighbors=~drop_neighbors & each,
         distracted=_distracted(jax.random.fold_in(key, 7), config, batch.neighbor_mask)
         if config.distractors and config.neighbors
@@ -105,7 +105,7 @@ def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
 def _distracted(
     key: Key[Array, ""], config: TrainingConfig, mask: Bool[Array, "images neighbors"]
 ) -> Bool[Array, "images neighbors"]:
-    """Which neighbors are replaced: of each image's one, chosen at random, a tenth as often as the others."""
+    """Return which neighbors to replace; one neighbor of each image, chosen at random, is replaced a tenth as often."""
     which, replaced = jax.random.uniform(key, (2, *mask.shape))
     right = jnp.argmax(jnp.where(mask, which, -1.0), axis=1)[:, None] == jnp.arange(mask.shape[1])
     share = jnp.where(right, 0.1 * config.distractors, config.distractors)
@@ -123,12 +123,12 @@ def loss_by_row(
     """Return the loss of each row.
 
     Args:
-        network: of the stage.
-        stage: its configuration.
-        factor: this stage's size over the previous one's; None for the first stage.
-        batch: images.
-        draws: what is random.
-        x0_loss: the loss of a network that predicts x_0.
+        network: The network of the stage.
+        stage: The stage's configuration.
+        factor: The size of this stage divided by that of the stage before; None for the first stage.
+        batch: The training images.
+        draws: The random numbers.
+        x0_loss: The loss of a network that predicts x_0.
     """
     repeat = partial(jnp.repeat, repeats=draws.time.shape[0] // batch.image.shape[0], axis=0)
     x_0 = to_float(batch.image)
@@ -141,10 +141,10 @@ def loss_by_row(
         low_resolution = augment(stage, repeat(low_res), factor, level, draws.augmentation_noise)
     neighbors = None
     if stage.network.retrieval and batch.neighbor_mask.shape[1]:
-        pictures = to_float(batch.neighbor_images)
+        images = to_float(batch.neighbor_images)
         encoded = encode_neighbors(
             network,
-            of_side(pictures, x_0.shape[1]),
+            of_side(images, x_0.shape[1]),
             batch.neighbor_text,
             batch.neighbor_mask,
             factor,
@@ -152,9 +152,12 @@ def loss_by_row(
         )
         if stage.network.placed:
             if batch.truth is None or draws.placements is None:
-                raise ValueError("data: a network that takes placed neighbors needs shards that tell their placements")
+                raise ValueError(
+                    "data: must be composed shards with the placements of neighbors (KEY.neighborN.json), since the "
+                    "network takes placed neighbors"
+                )
             mattes = batch.truth.mattes.astype(jnp.float32) / 255.0
-            placed = place(pictures, mattes, draws.placements, batch.truth.canvas, x_0.shape[1])
+            placed = place(images, mattes, draws.placements, batch.truth.canvas, x_0.shape[1])
             encoded = replace(encoded, placed=placed)
         if draws.distracted is not None:
             encoded = distract(encoded, draws.distracted)
@@ -187,19 +190,22 @@ def placement_loss_by_row(
 ) -> Float[Array, " rows"]:
     """Return the placement network's loss of each image.
 
-    Every other image is pure noise, as when a drawing begins; the others are noised to the time of the draw.
+    Every other image is pure noise, as at the start of sampling. The others are noised to the time of the draw.
 
     Args:
-        network: Is trained.
-        stage: The cascade's first, whose noised images it sees.
-        batch: Of shards that tell the true placements.
-        draws: What is random.
+        network: The placement network.
+        stage: The cascade's first stage, whose noised images the network sees.
+        batch: Images of shards with true placements.
+        draws: The random numbers.
 
     Raises:
-        ValueError: the shards tell no placements.
+        ValueError: The shards have no placements.
     """
     if batch.truth is None:
-        raise ValueError("data: the placement network is trained on shards that tell the placements of neighbors")
+        raise ValueError(
+            "data: must be composed shards with the placements of neighbors (KEY.neighborN.json), to train the "
+            "placement network"
+        )
     rows, side = batch.image.shape[:2]
     time = jnp.where(jnp.arange(rows) % 2 == 0, 1.0, draws.time)
     alpha, sigma = map(
@@ -215,7 +221,7 @@ def placement_loss_by_row(
 def of_side(
     images: Float[Array, "batch neighbors height width 3"], side: int
 ) -> Float[Array, "batch neighbors side side 3"]:
-    """Return neighbors that are stored larger than the image at its side."""
+    """Return the neighbors downsampled to the image's side."""
     factor = images.shape[2] // side
     if factor == 1:
         return images
@@ -223,17 +229,17 @@ def of_side(
 
 
 def distract(encoded: Neighbors, distracted: Bool[Array, "images neighbors"]) -> Neighbors:
-    """The neighbors with the next image's in the places of some, where both images have one.
+    """Return the neighbors, some of them replaced by the next image's, where both images have one.
 
-    Batches are shuffled, so the next image is any other one. To shift all rows by one is cheaper than to gather rows
-    by number, and so is its gradient.
+    Batches are shuffled, so the next image is a random one. A shift of all rows by one is cheaper than a gather of rows
+    by index, and so is its gradient.
     """
     distracted = distracted & encoded.mask & jnp.roll(encoded.mask, -1, axis=0)
-    pictures, count = distracted.shape
+    images, count = distracted.shape
 
-    def mix(own: Array) -> Array:
-        apart = own.reshape(pictures, count, -1)
-        return jnp.where(distracted[..., None], jnp.roll(apart, -1, axis=0), apart).reshape(own.shape)
+    def mix(values: Array) -> Array:
+        grouped = values.reshape(images, count, -1)
+        return jnp.where(distracted[..., None], jnp.roll(grouped, -1, axis=0), grouped).reshape(values.shape)
 
     mixed: Neighbors = jax.tree.map(mix, encoded)
     return replace(mixed, mask=encoded.mask)
@@ -246,31 +252,31 @@ def loss_and_gradient(
     draws: Draws,
     parts: int,
 ) -> tuple[Float[Array, " rows"], _Parameters]:
-    """The loss of each row and the gradient of their mean, with no more than one part of the batch in memory.
+    """Return the loss of each row and the gradient of the mean loss, with one part of the batch in memory at a time.
 
     Args:
-        loss_of: the mean loss of some images, and that of each of their rows.
-        parameters: what the gradient is of.
-        batch: images.
-        draws: what is random.
-        parts: as many equal parts of the images are computed, one after the other.
+        loss_of: The function of the mean loss of some images, and the loss of each of their rows.
+        parameters: The parameters for which to compute the gradient.
+        batch: The training images.
+        draws: The random numbers.
+        parts: The number of equal parts of the images, which are computed in turn.
     """
-    of = jax.grad(loss_of, has_aux=True)
+    gradient_of = jax.grad(loss_of, has_aux=True)
     if parts == 1:
-        gradient, losses = of(parameters, batch, draws)
+        gradient, losses = gradient_of(parameters, batch, draws)
         return losses, gradient
-    pictures = batch.image.shape[0]
+    images = batch.image.shape[0]
 
     def split(rows: Array) -> Array:
-        # Every parts-th image: where devices share out the rows, each has its share of every part.
-        apart = rows.reshape(pictures // parts, parts, rows.shape[0] // pictures, *rows.shape[1:]).swapaxes(0, 1)
-        return apart.reshape(parts, rows.shape[0] // parts, *rows.shape[1:])
+        # A part has every parts-th image: if devices divide the rows, each has an equal number of rows of every part.
+        grouped = rows.reshape(images // parts, parts, rows.shape[0] // images, *rows.shape[1:]).swapaxes(0, 1)
+        return grouped.reshape(parts, rows.shape[0] // parts, *rows.shape[1:])
 
     def add(total: _Parameters, part: tuple[Batch, Draws]) -> tuple[_Parameters, Float[Array, " rows"]]:
-        gradient, losses = of(parameters, *part)
+        gradient, losses = gradient_of(parameters, *part)
         return jax.tree.map(jnp.add, total, gradient), losses
 
-    nothing = jax.tree.map(jnp.zeros_like, parameters)
-    total, losses = jax.lax.scan(add, nothing, jax.tree.map(split, (batch, draws)))
-    in_order = losses.reshape(parts, pictures // parts, -1).swapaxes(0, 1).reshape(-1)
+    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    total, losses = jax.lax.scan(add, zeros, jax.tree.map(split, (batch, draws)))
+    in_order = losses.reshape(parts, images // parts, -1).swapaxes(0, 1).reshape(-1)
     return in_order, jax.tree.map(lambda summed: summed / parts, total)

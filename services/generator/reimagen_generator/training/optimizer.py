@@ -1,4 +1,4 @@
-"""The optimisers, under a clipped gradient, with warm-up and a cosine down to a tenth of the peak."""
+"""The optimizers, with gradient clipping, warm-up and a cosine decay to a tenth of the peak."""
 
 import optax
 
@@ -6,18 +6,18 @@ from reimagen_generator.training.config import OptimizerKind, TrainingConfig
 
 
 def learning_rate(config: TrainingConfig) -> optax.Schedule:
-    """The learning rate of each step."""
+    """Return the learning rate of each step."""
     return optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.warmup_steps, config.steps, 0.1 * config.learning_rate
     )
 
 
 def build_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """The optimiser of a run.
+    """Return the optimizer of a run.
 
-    Adam keeps two numbers for each parameter, Adafactor (arXiv 1804.04235) two for each row and column of a matrix.
-    Adafactor's step is not made relative to the parameters' size: what starts as zero, as retrieval's last layers do,
-    would hardly move, and a learning rate means the same to both.
+    Adam stores two numbers for each parameter, Adafactor (arXiv 1804.04235) two for each row and column of a matrix.
+    Adafactor's step is not scaled by the parameters' size: parameters that start as zero, such as the last layers of
+    retrieval, would hardly move. A learning rate also has the same meaning for both optimizers.
     """
     rate = learning_rate(config)
     match config.optimizer:

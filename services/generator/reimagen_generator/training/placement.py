@@ -1,8 +1,8 @@
-"""Training of and with placements: the true ones of composed images, the loss of the placement network, and errors.
+"""Training with placements: the true placements of composed images, random errors, and the loss of the network.
 
-A network that copies from placed references is shown them a little off their true places, since at drawing nobody
-knows the truth: mostly as little as a good placement is, sometimes so much that it must tell from x_t that they are not
-right.
+A network that copies from placed references sees them near their true places in training, since the true places are
+unknown during sampling. Most errors are as small as those of a good placement. Some are so large that the network must
+learn to detect them from x_t.
 """
 
 from dataclasses import dataclass, replace
@@ -15,32 +15,32 @@ from reimagen_generator.networks.placement import Placements
 from reimagen_generator.networks.placement_network import PlacementDistribution
 
 _SMALL = {"center": 0.006, "log_size": 0.03, "angle": 0.03}
-"""Standard deviations of the errors of most placements."""
+"""Standard deviations of the small errors, which most placements have."""
 _LARGE = {"center": 0.06, "log_size": 0.15, "angle": 0.12}
-"""Of the others."""
+"""Standard deviations of the large errors."""
 _MIRRORED_WRONGLY = 0.1
-"""Share of the others that are mirrored the wrong way."""
+"""Share of the placements with large errors that are also mirrored wrongly."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ReferenceTruth:
-    """What composed shards tell of each neighbor."""
+    """The truth about each neighbor, from composed shards."""
 
     mattes: UInt8[Array, "batch neighbors side side"]
-    """The opacity of the thing in each pixel."""
+    """The opacity of the object in each pixel."""
     placements: Placements
     canvas: Int[Array, "batch neighbors"]
-    """As `canvas_of` gives it."""
+    """The canvas of each neighbor, from `canvas_of`."""
 
 
 def jittered(key: Key[Array, ""], true: Placements, share: float) -> Placements:
-    """Return placements with errors.
+    """Return placements with random errors.
 
     Args:
-        key: Of the randomness.
-        true: Without errors.
-        share: Of the images whose errors are large.
+        key: The random key.
+        true: The true placements.
+        share: Share of the images whose errors are large.
     """
     keys = jax.random.split(key, 5)
     batch = true.size.shape[0]
@@ -76,13 +76,13 @@ def placement_loss(
     matte = _cross_entropy(distribution.matte, opacity).mean(axis=(2, 3))
     box = jnp.abs(distribution.box - true.box).sum(axis=-1)
     presence = _cross_entropy(distribution.presence, true.present).sum(axis=-1)
-    apart = jnp.log(jnp.maximum(true.size, 1e-3)) - distribution.log_size
-    center = true.center - distribution.center - distribution.slope * apart[..., None]
+    size_error = jnp.log(jnp.maximum(true.size, 1e-3)) - distribution.log_size
+    center = true.center - distribution.center - distribution.slope * size_error[..., None]
     turn = jnp.stack([jnp.cos(true.angle), jnp.sin(true.angle)], axis=-1)
-    # The mean angle is learned by its sine and cosine alone; its deviation from what is left.
+    # The mean angle is trained only through its sine and cosine, and its deviation from the remaining error.
     mean = jax.lax.stop_gradient(jnp.arctan2(distribution.turn[..., 1], distribution.turn[..., 0]))
     angle = (true.angle - mean + jnp.pi) % (2 * jnp.pi) - jnp.pi
-    errors = jnp.concatenate([apart[..., None], center, angle[..., None]], axis=-1)
+    errors = jnp.concatenate([size_error[..., None], center, angle[..., None]], axis=-1)
     likelihood = 0.5 * (errors * jnp.exp(-distribution.log_deviation)) ** 2 + distribution.log_deviation
     copies = (
         likelihood.sum(axis=-1)

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: its bar, TensorBoard's curves, and the first step that is not finite."""
+"""Progress of a run: its bar, TensorBoard's curves, and the check for a step that is not finite."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.optimizer import learning_rate
 
 _QUARTERS = 4
-_PLACES_TOLD = 8
+_LISTED_LOCATIONS = 8
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class StepReport:
-    """What a step tells: the loss and the time of each row, an image's draws in succession, and the gradient's norm.
+    """The report of a step: the loss and the time of each row, with an image's draws adjacent, and the gradient's norm.
 
-    The norm is taken before the gradient is clipped.
+    The norm is that before clipping.
     """
 
     losses: Float[Array, " rows"]
@@ -33,14 +33,14 @@ class StepReport:
 
 
 class Progress:
-    """Collects the steps' reports, which stay on the device until they are looked at: no step waits for them."""
+    """The reports of the steps. They stay on the device until they are used, so that no step waits for them."""
 
     def __init__(self, config: TrainingConfig, first: int) -> None:
-        """Opens the bar and TensorBoard's file.
+        """Open the bar and TensorBoard's file.
 
         Args:
-            config: of the run.
-            first: the step that it begins from.
+            config: The configuration of the run.
+            first: The step from which the run starts.
         """
         self._config = config
         self._rate = learning_rate(config)
@@ -48,29 +48,29 @@ class Progress:
         self._begun = monotonic()
         self.step = first
         self.bar: tqdm[NoReturn] = tqdm(total=config.steps, initial=first, unit="step", smoothing=0.05)
-        # What a run that was killed told of later steps is not shown beside what is told of them now.
+        # Values that a killed run wrote for later steps are purged, since the steps are run again.
         self._writer = SummaryWriter(str(config.output), purge_step=first + 1) if is_primary() else None
 
-    def add(self, report: StepReport, places: Sequence[str]) -> None:
-        """Takes a step's report, and where the images of its batch came from."""
-        self._steps.append((report, places))
+    def add(self, report: StepReport, locations: Sequence[str]) -> None:
+        """Add a step's report, and the locations of the images in its batch."""
+        self._steps.append((report, locations))
         self.step += 1
         self.bar.update()
 
     def not_finite(self) -> str | None:
-        """Of the steps not yet told of, the first with a loss or gradient that is not finite, and its samples."""
+        """Describe the first unreported step whose loss or gradient is not finite; return None if all are finite."""
         reports = jax.device_get([report for report, _ in self._steps])
-        for number, (report, (_, places)) in enumerate(zip(reports, self._steps, strict=True)):
+        for number, (report, (_, locations)) in enumerate(zip(reports, self._steps, strict=True)):
             step = self.step - len(reports) + number + 1
-            spoilt = ~np.isfinite(report.losses.reshape(len(places), -1)).all(axis=1)
-            if spoilt.any():
-                return f"step {step}: the loss is not finite, that of {_list(np.array(places)[spoilt])}"
+            failed = ~np.isfinite(report.losses.reshape(len(locations), -1)).all(axis=1)
+            if failed.any():
+                return f"step {step}: the loss is not finite, that of {_list(np.array(locations)[failed])}"
             if not np.isfinite(report.gradient_norm):
-                return f"step {step}: the gradient is not finite, though the loss is, with {_list(places)}"
+                return f"step {step}: the gradient is not finite, though the loss is, with {_list(locations)}"
         return None
 
-    def tell(self, bad_records: int) -> None:
-        """Tells of the steps since the last time, which must be finite: in the bar, and to TensorBoard."""
+    def report(self, bad_records: int) -> None:
+        """Report the steps since the last report, which must be finite, in the bar and to TensorBoard."""
         reports: list[StepReport] = jax.device_get([report for report, _ in self._steps])
         losses = np.concatenate([report.losses for report in reports])
         quarters = (np.concatenate([report.times for report in reports]) * _QUARTERS).astype(int).clip(0, _QUARTERS - 1)
@@ -94,19 +94,19 @@ class Progress:
         self._steps.clear()
         self._begun = now
 
-    def show(self, sheet: UInt8[np.ndarray, "height width 3"]) -> None:
-        """Gives TensorBoard a sheet of samples."""
+    def add_sheet(self, sheet: UInt8[np.ndarray, "height width 3"]) -> None:
+        """Add a sheet of samples to TensorBoard."""
         if self._writer is not None:
             self._writer.add_image("samples", sheet, self.step, dataformats="HWC")
             self._writer.flush()
 
     def close(self) -> None:
-        """Closes the bar and the file."""
+        """Close the bar and the file."""
         self.bar.close()
         if self._writer is not None:
             self._writer.close()
 
 
-def _list(places: Sequence[str] | np.ndarray) -> str:
-    told = "; ".join(places[:_PLACES_TOLD])
-    return told if len(places) <= _PLACES_TOLD else f"{told}; and {len(places) - _PLACES_TOLD} more"
+def _list(locations: Sequence[str] | np.ndarray) -> str:
+    listed = "; ".join(locations[:_LISTED_LOCATIONS])
+    return listed if len(locations) <= _LISTED_LOCATIONS else f"{listed}; and {len(locations) - _LISTED_LOCATIONS} more"

@@ -1,7 +1,7 @@
-"""Smaller images as the stage before draws them, for a super-resolution stage to be trained on.
+"""Low-resolution images redrawn by the stage before, to train a super-resolution stage.
 
-A stage that has only seen true images shrunk takes the errors of the stage before for detail, and sharpens them. So a
-share of its smaller images are noised and drawn again by that stage, and keep the true image as what is wanted.
+A stage that has only seen downsampled true images takes the errors of the stage before for detail and sharpens them. So
+the stage before noises and redraws a share of the low-resolution images; the target remains the true image.
 """
 
 import io
@@ -28,24 +28,24 @@ _SHARD_SAMPLES = 500
 
 
 def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, share: float) -> None:
-    """Write the samples of shards again, a share of them with a redrawn smaller image, KEY.low.png.
+    """Write the samples of shards again, a share of them with a redrawn low-resolution image, KEY.low.png.
 
     Args:
-        data: folder of training shards of the stage's size of images.
-        out: folder for the new shards; those already there are kept.
-        weights: folder of the cascade whose stage before draws, without neighbors.
-        stage: which is to be trained, from 1.
-        time: how far the smaller images are noised, in [0, 1].
-        share: of the samples.
+        data: Folder of training shards whose images have the stage's size.
+        out: Folder for the new shards; existing shards are not written again.
+        weights: Folder of the cascade whose stage before redraws the images, without neighbors.
+        stage: Index of the stage to train, at least 1.
+        time: Time to which the low-resolution images are noised, in [0, 1].
+        share: Share of the samples to redraw.
 
     Raises:
-        ValueError: weights or data cannot be read, or the cascade has no such super-resolution stage.
+        ValueError: The weights or the data cannot be read, or the cascade has no such super-resolution stage.
     """
     cascade = checkpoint.load_config(weights)
     factor = size_factor(cascade, stage) if stage < len(cascade.stages) else None
     if factor is None:
         raise ValueError(
-            f"stage: {cascade.name} has super-resolution stages 1 to {len(cascade.stages) - 1}, got {stage}"
+            f"stage: must be 1 to {len(cascade.stages) - 1}, the super-resolution stages of {cascade.name}, got {stage}"
         )
     before = cascade.stages[stage - 1]
     network = checkpoint.load_network(weights / checkpoint.stage_file(before.size), before.network)
@@ -68,9 +68,9 @@ def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, sha
 def _redrawn(
     stage: Stage, encoder: TextEncoder, source: ShardSource, indices: list[int], factor: int, time: float
 ) -> Iterator[Pixels]:
-    """Yield what the stage draws of each of these samples' images, shrunk."""
+    """Yield the redrawn, downsampled images of the samples at the given indices."""
     for part in (indices[first : first + _BATCH] for first in range(0, len(indices), _BATCH)):
-        # Always as many rows, so that the steps are compiled once.
+        # The number of rows is constant, so that the steps are compiled once.
         rows = [*part, *part[-1:] * (_BATCH - len(part))]
         images = _draw(stage, encoder, [source[index] for index in rows], rows, factor, time)
         yield from images[: len(part)]
@@ -88,7 +88,7 @@ def _draw(
 
 
 def _write(path: Path, source: ShardSource, indices: range, low_res: dict[int, Pixels]) -> None:
-    """Write one shard, under its name only once it is whole."""
+    """Write one shard, which gets its name when it is complete."""
     partial = path.with_suffix(".part")
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as shard:
         for index in indices:

@@ -1,8 +1,8 @@
-"""Sample sheets: a few fixed samples of the data, and what the averaged weights draw in their place.
+"""Sample sheets: a few fixed samples of the data, and the samples that the averaged weights draw for them.
 
-A row is the image that training wants, for super-resolution the smaller image, the neighbors, and what is drawn
-from these; where the stage looks at neighbors, also what it draws without them. The stage's own sampler and guidance
-draw, each sample from noise of its own that is the same on every sheet, so that sheets can be compared.
+A row shows the target image, for super-resolution the low-resolution image, the neighbors, and the drawn image; for a
+stage with neighbors, also an image drawn without them. The stage's sampler and guidance are used. Each sample has its
+own noise, the same on every sheet, so that sheets can be compared.
 """
 
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ Sheet = UInt8[np.ndarray, "height width 3"]
 
 
 def sample_count(side: int) -> int:
-    """How many samples a sheet shows: eight of up to 256 pixels, fewer of larger ones."""
+    """Return the number of samples on a sheet: eight of up to 256 pixels, fewer of larger ones."""
     return max(1, min(_SAMPLES, _PIXELS // side**2))
 
 
 class Sheets:
-    """Draws the sheets of a run."""
+    """The sheets of a run."""
 
     def __init__(
         self,
@@ -53,42 +53,42 @@ class Sheets:
         dropped_text: DroppedText,
         mesh: Mesh | None,
     ) -> None:
-        """Takes the samples.
+        """Encode the samples.
 
         Args:
-            stage: the stage that is trained.
-            factor: its size over the previous one's; None for the first stage.
-            samples: what is drawn, of the size that training sees, be it crops.
-            encoder: of the texts.
-            neighbors: of each sample, at most.
-            dropped_text: what stands for a text that is dropped.
-            mesh: the devices to draw on; None for where the network is.
+            stage: The stage that is trained.
+            factor: The stage's size divided by that of the stage before; None for the first stage.
+            samples: The samples, in the size that training uses, possibly crops.
+            encoder: The text encoder.
+            neighbors: Maximum number of neighbors of a sample.
+            dropped_text: What the networks see in place of a dropped text.
+            mesh: The devices to draw on; None for the network's device.
         """
         side = samples[0].image.shape[0]
-        # Smaller images are trained with the noise of the stage's own size.
+        # Downsampled images are trained with the noise of the stage's full size.
         schedule_size = stage.schedule_size and stage.schedule_size * side / stage.size
         self._config = stage.model_copy(update={"size": side, "schedule_size": schedule_size})
         self._factor = factor
         self._mesh = mesh
         self._samples = samples
         self._batch = collate(list(samples), encoder, max(neighbors, 1), dropped_text)
-        self._looks = stage.network.retrieval and neighbors > 0
-        self._smaller = self._batch.low_res
-        if factor is not None and self._smaller is None:
-            self._smaller = to_bytes(downsample(to_float(self._batch.image), factor))
+        self._has_neighbors = stage.network.retrieval and neighbors > 0
+        self._low_res = self._batch.low_res
+        if factor is not None and self._low_res is None:
+            self._low_res = to_bytes(downsample(to_float(self._batch.image), factor))
         self._stage: Stage | None = None
 
     def draw(self, network: Network) -> Sheet:
-        """A sheet drawn by a network."""
+        """Draw a sheet with a network."""
         if self._stage is None:
             self._stage = Stage(self._config, network, self._factor, self._mesh)
-        else:  # what is compiled stays
+        else:  # reuse the compiled functions
             parameters = in_compute_type(nnx.state(network), self._config.network.dtype)
             self._stage.parameters = place_parameters(parameters, self._mesh)
         columns = {"target": np.asarray(self._batch.image)}
-        if self._smaller is not None:
-            columns["smaller image"] = np.asarray(self._smaller)
-        if self._looks:
+        if self._low_res is not None:
+            columns["low-resolution"] = np.asarray(self._low_res)
+        if self._has_neighbors:
             for number in range(self._batch.neighbor_mask.shape[1]):
                 columns[f"neighbor {number + 1}"] = np.asarray(self._batch.neighbor_images[:, number])
             columns["drawn"] = self._drawn(self._stage, with_neighbors=True)
@@ -100,7 +100,7 @@ class Sheets:
     def _drawn(self, stage: Stage, *, with_neighbors: bool) -> UInt8[np.ndarray, "samples side side 3"]:
         batch = self._batch
         keys = jax.vmap(jax.random.key)(jnp.arange(len(self._samples)))
-        previous: Float[jax.Array, "samples h w 3"] | None = None if self._smaller is None else to_float(self._smaller)
+        previous: Float[jax.Array, "samples h w 3"] | None = None if self._low_res is None else to_float(self._low_res)
         references = to_float(batch.neighbor_images)
         placed = None
         if stage.config.network.placed and batch.truth is not None:
@@ -120,7 +120,7 @@ class Sheets:
 
 
 def _sheet(columns: dict[str, UInt8[np.ndarray, "samples h w 3"]], texts: Sequence[str]) -> Sheet:
-    """A row for each sample, its text above it."""
+    """Return the sheet: a row for each sample, with its caption above."""
     side = max(_LEAST_CELL, *(images.shape[1] for images in columns.values()))
     height = side + _LINE + _GAP
     sheet = Image.new("RGB", (len(columns) * (side + _GAP) - _GAP, _LINE + len(texts) * height), "white")
@@ -129,8 +129,8 @@ def _sheet(columns: dict[str, UInt8[np.ndarray, "samples h w 3"]], texts: Sequen
         left = number * (side + _GAP)
         draw.text((left + 2, 0), title, fill="gray", font=font)
         for row, image in enumerate(images):
-            enlarged = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(enlarged, (left, 2 * _LINE + row * height))
+            resized = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(resized, (left, 2 * _LINE + row * height))
     for row, text in enumerate(texts):
         draw.text((2, _LINE + row * height), text, fill="black", font=font)
     return np.asarray(sheet)

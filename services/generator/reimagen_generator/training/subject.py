@@ -1,4 +1,4 @@
-"""What a run trains, as its configuration says: of which cascade, which parts, on images of which side."""
+"""The subject of a training run, from its configuration: the cascade, the stage and the trained parts."""
 
 import math
 from collections.abc import Callable
@@ -18,23 +18,23 @@ from reimagen_generator.weights import checkpoint
 
 
 def configured_cascade(config: TrainingConfig) -> CascadeConfig:
-    """The configuration of a preset, or of a cascade's folder.
+    """Return the configuration of a preset or of a cascade's folder.
 
     Raises:
-        ValueError: the preset is unknown, or the folder holds no configuration.
+        ValueError: The preset is unknown, or the folder contains no configuration.
     """
     if config.cascade is not None:
         return checkpoint.load_config(config.cascade)
     if config.preset not in PRESETS:
-        raise ValueError(f"preset: {config.preset!r} is unknown; known are {', '.join(sorted(PRESETS))}")
+        raise ValueError(f"preset: must be one of {', '.join(sorted(PRESETS))}, got {config.preset!r}")
     return PRESETS[config.preset]
 
 
 def new_network(config: TrainingConfig, cascade: CascadeConfig) -> nnx.Module:
-    """Return the network to be trained, of random weights.
+    """Return the network to train, with random weights.
 
     Raises:
-        ValueError: the cascade has no such stage, or no placement network.
+        ValueError: The cascade has no such stage, or no placement network.
     """
     rngs = nnx.Rngs(config.seed)
     if config.stage == PLACEMENT:
@@ -43,16 +43,16 @@ def new_network(config: TrainingConfig, cascade: CascadeConfig) -> nnx.Module:
 
 
 def stored_network(config: TrainingConfig, cascade: CascadeConfig, folder: Path) -> nnx.Module:
-    """Return the network to be trained with the weights of a cascade's folder.
+    """Return the network to train, with the weights in a cascade's folder.
 
     Raises:
-        ValueError: the weights are missing, or do not fit.
+        ValueError: The weights are missing or do not fit.
     """
     path = folder / weights_file(config, cascade)
     if config.initial_differs:
         network = new_network(config, cascade)
-        taken, all_of_it = checkpoint.load_matching(path, network)
-        tqdm.write(f"{taken:,} of {all_of_it:,} parameters are those of {path}; the others begin at random")
+        loaded, total = checkpoint.load_matching(path, network)
+        tqdm.write(f"{loaded:,} of {total:,} parameters are loaded from {path}; the others start at random")
         return network
     if config.stage == PLACEMENT:
         return checkpoint.load_placement(path, _placement(cascade))
@@ -60,45 +60,45 @@ def stored_network(config: TrainingConfig, cascade: CascadeConfig, folder: Path)
 
 
 def weights_file(config: TrainingConfig, cascade: CascadeConfig) -> str:
-    """Return the name of the file of the weights that are trained."""
+    """Return the name of the file of the trained weights."""
     if config.stage == PLACEMENT:
         return checkpoint.PLACEMENT_FILE
     return checkpoint.stage_file(trained_stage(config, cascade).size)
 
 
 def trained_stage(config: TrainingConfig, cascade: CascadeConfig) -> StageConfig:
-    """Return the stage that is trained; for the placement network, the first, whose noised images it sees.
+    """Return the stage to train; for the placement network, the first stage, whose noised images it sees.
 
     Raises:
-        ValueError: the cascade has no such stage.
+        ValueError: The cascade has no such stage.
     """
     index = stage_index(config)
     if index >= len(cascade.stages):
-        raise ValueError(f"stage: {cascade.name} has stages 0 to {len(cascade.stages) - 1}, got {index}")
+        raise ValueError(f"stage: must be 0 to {len(cascade.stages) - 1}, the stages of {cascade.name}, got {index}")
     return cascade.stages[index]
 
 
 def stage_index(config: TrainingConfig) -> int:
-    """Return the number of the stage of `trained_stage`."""
+    """Return the index of the stage of `trained_stage`."""
     return 0 if isinstance(config.stage, str) else config.stage
 
 
 def _placement(cascade: CascadeConfig) -> PlacementConfig:
     if cascade.placement is None:
-        raise ValueError(f"stage: the cascade {cascade.name} has no placement network")
+        raise ValueError(f"stage: must be an index, since the cascade {cascade.name} has no placement network")
     return cascade.placement
 
 
 def check_sides(config: TrainingConfig, stage: StageConfig, grid: int) -> None:
-    """Refuses a crop or resolution that a stage cannot take.
+    """Raise an error if a crop or resolution does not suit the stage.
 
     Args:
-        config: names them.
-        stage: which is trained.
-        grid: the side must be a multiple of this, so that the smaller image can be computed.
+        config: The configuration with the crop and the resolution.
+        stage: The stage to train.
+        grid: Sides must be multiples of this, so that the low-resolution image can be computed.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: A side is not valid.
     """
     multiple = math.lcm(stage.network.divisor, grid)
     for name, side in (("crop", config.crop), ("resolution", config.resolution)):
@@ -107,10 +107,10 @@ def check_sides(config: TrainingConfig, stage: StageConfig, grid: int) -> None:
 
 
 def check_loss(config: TrainingConfig, stage: StageConfig) -> None:
-    """Refuse a loss of x_0 for a stage that predicts something else.
+    """Raise an error if a loss of x_0 is configured for a stage that predicts something else.
 
     Raises:
-        ValueError: it predicts something else.
+        ValueError: The stage does not predict x_0.
     """
     if config.x0_loss is not X0Loss.WEIGHTED_SQUARES and stage.prediction is not Prediction.X0:
         raise ValueError(
@@ -120,7 +120,7 @@ def check_loss(config: TrainingConfig, stage: StageConfig) -> None:
 
 
 def is_trained(parts: tuple[str, ...]) -> Callable[[tuple[Any, ...], Any], bool]:
-    """Whether a parameter is in one of the parts, of which none stand for all."""
+    """Return the predicate for parameters that are in one of the parts, or in any part if there are none."""
 
     def within(path: tuple[Any, ...], _: Any) -> bool:
         name = ".".join(map(str, path)) + "."

@@ -1,9 +1,8 @@
-"""The texts of a training run, encoded once, before it begins.
+"""The texts of a training run, encoded once before it starts.
 
-A network that encodes texts costs more than to read its embeddings, and the texts are known: their embeddings are
-written into the run's folder, and the network is let go. Where the network's files are absent, as on a machine that
-only trains, embeddings that another machine stored there are used. Texts by hashed n-grams are encoded when they are
-needed.
+Encoding with a network costs more than reading its embeddings, and the texts are known. So their embeddings are written
+into the run's folder, and the network is released. If the network's files are missing, as on a machine that only
+trains, the run uses embeddings that another machine stored there. Hashed n-grams are computed on demand instead.
 """
 
 import gc
@@ -30,27 +29,27 @@ _TOKENS, _INDEX = "tokens.f16", "texts.json"
 
 
 class StoredTexts(BaseModel):
-    """What is stored: the index beside the embeddings."""
+    """The stored index of the embeddings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: str = Field(description="Changes with the texts and with the encoder's files.")
+    key: str = Field(description="Hash of the texts and of the encoder's files.")
     encoder: TextEncoderConfig
-    length: int = Field(description="Most tokens of a text.")
+    length: int = Field(description="Maximum number of tokens of a text.")
     channels: int
-    counts: dict[str, int] = Field(description="The texts in their order, and how many tokens each has.")
+    counts: dict[str, int] = Field(description="Number of tokens of each text, in the order of the embeddings.")
 
 
 class StoredEmbeddings:
-    """Embeddings read from disk, of the texts that are there."""
+    """A text encoder that reads stored embeddings; it can only encode the stored texts."""
 
     def __init__(self, tokens: Float16[np.ndarray, "tokens channels"], length: int, counts: Mapping[str, int]) -> None:
-        """Take the embeddings.
+        """Create an encoder of stored embeddings.
 
         Args:
-            tokens: of all texts, one text after the other without padding; may be mapped.
-            length: the most tokens of a text.
-            counts: the texts in their order, and how many tokens each has.
+            tokens: The embeddings of all texts, concatenated without padding; may be memory-mapped.
+            length: Maximum number of tokens of a text.
+            counts: Number of tokens of each text, in the order of the embeddings.
         """
         self.length = length
         self.channels = tokens.shape[1]
@@ -60,7 +59,7 @@ class StoredEmbeddings:
         self._counts = counts
 
     def encode(self, texts: Sequence[str]) -> TextEmbedding:
-        """Embeddings of texts that are there."""
+        """Return the embeddings of stored texts."""
         tokens = np.zeros((len(texts), self.length, self.channels), np.float32)
         mask = np.zeros(tokens.shape[:2], bool)
         for row, text in enumerate(texts):
@@ -71,17 +70,17 @@ class StoredEmbeddings:
 
 
 def training_text_encoder(cascade: CascadeConfig, config: TrainingConfig, source: ShardSource) -> TextEncoder:
-    """What encodes the texts of a run's data.
+    """Return the encoder of the texts of a run's data.
 
     Raises:
-        ValueError: there is no such text encoder, or it is not as wide as the networks expect.
+        ValueError: There is no such text encoder, or its width is not that of the networks.
     """
     folder = config.text_encoder or config.beginning
     if cascade.text_encoder == "hashed-ngrams":
         return load_text_encoder(cascade, folder)
     texts = sorted(source.texts() | {""})
-    place = config.output / "texts"
-    stored = _read_index(place)
+    folder_of_texts = config.output / "texts"
+    stored = _read_index(folder_of_texts)
     try:
         key = _key(cascade, folder, texts)
     except ValueError:  # the encoder's files are absent
@@ -89,18 +88,18 @@ def training_text_encoder(cascade: CascadeConfig, config: TrainingConfig, source
             raise
     else:
         if stored is None or stored.key != key:
-            stored = _encode(load_text_encoder(cascade, folder), cascade.text_encoder, texts, key, place)
-            # What is compiled holds on to the encoder.
+            stored = _encode(load_text_encoder(cascade, folder), cascade.text_encoder, texts, key, folder_of_texts)
+            # The compiled functions hold references to the encoder.
             jax.clear_caches()  # type: ignore[no-untyped-call]
             gc.collect()
     check_width(cascade, stored.channels)
     shape = (sum(stored.counts.values()), stored.channels)
-    tokens = np.memmap(place / _TOKENS, np.float16, "r", shape=shape)
+    tokens = np.memmap(folder_of_texts / _TOKENS, np.float16, "r", shape=shape)
     return StoredEmbeddings(tokens, stored.length, stored.counts)
 
 
 def _read_index(folder: Path) -> StoredTexts | None:
-    """What is stored in a folder; None for nothing, or what another release wrote."""
+    """Return the index in a folder; None if there is none, or if another release wrote it."""
     try:
         return StoredTexts.model_validate_json((folder / _INDEX).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -108,17 +107,17 @@ def _read_index(folder: Path) -> StoredTexts | None:
 
 
 def _key(cascade: CascadeConfig, folder: Path | None, texts: Sequence[str]) -> str:
-    """Changes with the texts and with the encoder's configuration and files."""
+    """Return a hash of the texts and of the encoder's configuration and files."""
     status = [(path.name, path.stat()) for path in text_encoder_files(cascade, folder)]
-    told = [cascade.model_dump()["text_encoder"], texts, [(name, s.st_size, s.st_mtime_ns) for name, s in status]]
-    return hashlib.blake2b(json.dumps(told).encode()).hexdigest()
+    contents = [cascade.model_dump()["text_encoder"], texts, [(name, s.st_size, s.st_mtime_ns) for name, s in status]]
+    return hashlib.blake2b(json.dumps(contents).encode()).hexdigest()
 
 
 def _encode(
     encoder: TextEncoder, config: TextEncoderConfig, texts: Sequence[str], key: str, folder: Path
 ) -> StoredTexts:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _INDEX).unlink(missing_ok=True)  # written last, it says that all is there
+    (folder / _INDEX).unlink(missing_ok=True)  # written last, so that its presence means complete embeddings
     counts: list[int] = []
     with (folder / _TOKENS).open("wb") as file:
         for start in tqdm(range(0, len(texts), _BATCH), desc="texts", unit=f"{_BATCH} texts"):

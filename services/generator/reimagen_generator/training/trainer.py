@@ -1,4 +1,4 @@
-"""The training loop of one stage: steps, averaged weights, checkpoints, sample sheets."""
+"""The training loop of one stage: steps, averaged weights, checkpoints and sample sheets."""
 
 import signal
 import time
@@ -59,14 +59,14 @@ from reimagen_generator.weights import checkpoint
 
 Parameters = nnx.State[Any, Any]
 
-_CHECKPOINTS_KEPT = 2
-_TELL_EVERY = 50
+_MAXIMUM_CHECKPOINTS = 2
+_REPORT_EVERY = 50
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainingState:
-    """All that training changes; of parameters, those that are trained."""
+    """The state that training changes; of the parameters, only the trained ones."""
 
     step: Float[Array, ""]
     parameters: Parameters
@@ -76,7 +76,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What all steps of a run have in common."""
+    """The values that all steps of a run share."""
 
     config: TrainingConfig
     stage: StageConfig
@@ -86,19 +86,19 @@ class TrainingTask:
 
 
 def initial_state(config: TrainingConfig, parameters: Parameters) -> TrainingState:
-    """The state before the first step."""
-    average = jax.tree.map(jnp.copy, parameters)  # a buffer of its own: the step donates both
+    """Return the state before the first step."""
+    average = jax.tree.map(jnp.copy, parameters)  # copied, since the step donates both buffers
     return TrainingState(jnp.zeros((), jnp.int32), parameters, average, build_optimizer(config).init(parameters))
 
 
 def training_step(
     task: TrainingTask, state: TrainingState, frozen: Parameters, batch: Batch, key: Key[Array, ""]
 ) -> tuple[TrainingState, StepReport]:
-    """One step."""
+    """Return the state after one step, and the step's report."""
     config = task.config
 
     def loss_of(parameters: Parameters, batch: Batch, draws: Draws) -> tuple[Float[Array, ""], Float[Array, " rows"]]:
-        # Copied, since what is merged is only for this trace, and parts may be computed in traces of their own.
+        # Copied, since the merged network belongs to one trace, and parts may be computed in separate traces.
         network = nnx.merge(task.graph, *unshard((parameters, frozen), task.mesh), copy=True)
         if isinstance(network, PlacementNetwork):
             losses = placement_loss_by_row(network, task.stage, batch, draws)
@@ -110,25 +110,25 @@ def training_step(
     losses, gradient = loss_and_gradient(loss_of, state.parameters, batch, draws, config.accumulation)
     updates, optimizer_state = build_optimizer(config).update(gradient, state.optimizer, state.parameters)
     parameters = optax.apply_updates(state.parameters, updates)
-    # Early on, a long average would still hold the random weights.
+    # At the start, a long average would still contain the random weights.
     decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
     average = optax.incremental_update(parameters, state.average, 1.0 - decay)
     after = TrainingState(state.step + 1, parameters, average, optimizer_state)
     report = StepReport(losses, draws.time, optax.tree.norm(gradient))
-    if task.mesh is not None:  # each host tells, or checks, all of it
+    if task.mesh is not None:  # each host reports or checks all of it
         report = jax.lax.with_sharding_constraint(report, NamedSharding(task.mesh, spec()))  # type: ignore[no-untyped-call]
     return constrain_parameters(after, task.mesh), report
 
 
 class Trainer:
-    """Trains one stage of a cascade; a run whose output folder holds a checkpoint goes on from it."""
+    """Training of one stage of a cascade; a run resumes from the checkpoint in its output folder."""
 
     def __init__(self, config: TrainingConfig) -> None:
-        """Opens the data, encodes its texts, and takes the network.
+        """Open the data, encode its texts, and create or load the network.
 
         Raises:
-            ValueError: the preset, the stage or a part to be trained is unknown, the crop or resolution does not suit
-                the network, or the data, weights or a text encoder cannot be read.
+            ValueError: The preset, the stage or a part to train is unknown; the crop or resolution does not suit the
+                network; or the data, the weights or a text encoder cannot be read.
         """
         cascade = self._cascade = configured_cascade(config)
         self.config = config
@@ -146,10 +146,10 @@ class Trainer:
         self._mesh = available_mesh(config.mesh)
         network, trained = self._initial_network(), is_trained(config.trained)
         self._graph = nnx.graphdef(network)
-        parameters, frozen = (nnx.state(network, which) for which in (trained, nnx.Not(trained)))
+        parameters, frozen = (nnx.state(network, selection) for selection in (trained, nnx.Not(trained)))
         if not jax.tree.leaves(parameters):
             raise ValueError(f"trained: the network has none of the parts {', '.join(config.trained)}")
-        # What is not trained is held as for drawing, which is half for bfloat16.
+        # Frozen parameters are stored as for sampling, which halves the memory for bfloat16.
         self._frozen = place_parameters(in_compute_type(frozen, self.stage.network.dtype), self._mesh)
         parameters = place_parameters(parameters, self._mesh)
         self.state = place_parameters(initial_state(config, parameters), self._mesh)
@@ -157,7 +157,7 @@ class Trainer:
         self._checkpoints = _checkpoint_manager(config.output)
 
     def _initial_network(self) -> nnx.Module:
-        """Return the network with the weights that the run begins from."""
+        """Return the network with the initial weights of the run."""
         folder = self.config.beginning
         if folder is None:
             return new_network(self.config, self._cascade)
@@ -177,25 +177,25 @@ class Trainer:
         )
 
     def result(self) -> nnx.Module:
-        """The network with the averaged weights; what is not trained is exactly what the run began from."""
+        """Return the network with the averaged weights; frozen parameters are exactly the initial ones."""
         network = self._initial_network()
         nnx.update(network, all_gather(self.state.average))
         return network
 
     def run(self) -> None:
-        """Trains up to the configured number of steps. Ctrl-C saves a checkpoint and ends.
+        """Train up to the configured number of steps. Ctrl-C saves a checkpoint and ends the run.
 
         Raises:
-            FloatingPointError: a loss or its gradient is not finite, naming the step and its samples; no checkpoint
-                holds that step.
-            ValueError: no record of the data can be used.
+            FloatingPointError: A loss or its gradient is not finite; the message names the step and its samples. No
+                checkpoint contains that step.
+            ValueError: No record of the data is valid.
         """
         self._restore()
         first = int(self.state.step)
         parts = self.state.parameters, self._frozen
         trained, frozen = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
-        told = f"{(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M of them trained"
-        tqdm.write(f"{told}, from step {first} of {self.config.steps}")
+        summary = f"{(trained + frozen) / 1e6:.2f}M parameters, {trained / 1e6:.2f}M of them trained"
+        tqdm.write(f"{summary}, from step {first} of {self.config.steps}")
         with closing(Progress(self.config, first)) as progress:
             sheets = self._sheets() if self.config.sheet_minutes and self.config.stage != PLACEMENT else None
             self._train(progress, sheets)
@@ -206,28 +206,28 @@ class Trainer:
                 self._draw(sheets, progress)
 
     def _train(self, progress: Progress, sheets: Sheets | None) -> None:
-        """Takes the steps that are left, until Ctrl-C."""
+        """Run the remaining steps, until Ctrl-C."""
         key = jax.random.key(self.config.seed)
         saved = drawn = time.monotonic()
-        # Stopping between steps: a step that is cut off would leave the data a batch ahead of the weights.
+        # The run stops between steps: an interrupted step would leave the data one batch ahead of the weights.
         stopping: list[int] = []
         before = signal.signal(signal.SIGINT, lambda number, _: stopping.append(number))
         try:
             for step in range(progress.step, self.config.steps):
                 if stopping:
-                    tqdm.write("stopped; the same command goes on from here")
+                    tqdm.write("stopped; run the same command to resume from here")
                     break
                 batch = next(self._batches)
                 rows = place_rows(batch.rows, self._mesh)
                 self.state, report = self._step(self.state, self._frozen, rows, jax.random.fold_in(key, step))
-                progress.add(report, batch.places)
-                if progress.step % _TELL_EVERY == 0:
+                progress.add(report, batch.locations)
+                if progress.step % _REPORT_EVERY == 0:
                     self._check(progress)
-                    progress.tell(len(self._good.bad))
+                    progress.report(len(self._good.bad))
                 if _is_due(step, saved, self.config.checkpoint_minutes):
                     self._save(progress)
                     saved = time.monotonic()
-                last = progress.step == self.config.steps  # its sheet is drawn when its weights are written
+                last = progress.step == self.config.steps  # its sheet is drawn after the weights are written
                 if sheets and not last and _is_due(step, drawn, self.config.sheet_minutes):
                     self._draw(sheets, progress)
                     drawn = time.monotonic()
@@ -250,20 +250,20 @@ class Trainer:
         return training_step(self._task, state, frozen, batch, key)
 
     def _check(self, progress: Progress) -> None:
-        """Ends the run where a step is not finite.
+        """End the run if a step is not finite.
 
         Raises:
-            FloatingPointError: one is not.
+            FloatingPointError: A loss or gradient is not finite.
         """
-        found = progress.not_finite()
-        if found is not None:
+        failure = progress.not_finite()
+        if failure is not None:
             self._checkpoints.wait_until_finished()
-            kept = self._checkpoints.latest_step()
-            told = "there is no checkpoint yet" if kept is None else f"the last checkpoint is of step {kept}"
-            raise FloatingPointError(f"{found}; {told}. Try a lower learning_rate")
+            latest = self._checkpoints.latest_step()
+            hint = "there is no checkpoint yet" if latest is None else f"the last checkpoint is of step {latest}"
+            raise FloatingPointError(f"{failure}; {hint}. Try a lower learning_rate")
 
     def _draw(self, sheets: Sheets, progress: Progress) -> None:
-        """Draws a sheet of samples, of weights that were checked."""
+        """Draw a sheet of samples, after a check of the weights."""
         self._check(progress)
         network: Network = nnx.merge(self._graph, *all_gather((self.state.average, self._frozen)))
         sheet = sheets.draw(network)
@@ -271,7 +271,7 @@ class Trainer:
             path = self.config.output / "sheets" / f"{progress.step:08d}.png"
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(sheet).save(path)
-            progress.show(sheet)
+            progress.add_sheet(sheet)
 
     def _save(self, progress: Progress) -> None:
         self._check(progress)
@@ -286,10 +286,10 @@ class Trainer:
         step = self._checkpoints.latest_step()
         if step is None:
             return
-        held, shape = jax.tree.flatten(self.state)
-        leaves = [ocp.utils.to_shape_dtype_struct(leaf) for leaf in held]
-        for leaf in held:
-            leaf.delete()  # there need not be room for both
+        current, shape = jax.tree.flatten(self.state)
+        leaves = [ocp.utils.to_shape_dtype_struct(leaf) for leaf in current]
+        for leaf in current:
+            leaf.delete()  # memory may not suffice for both
         restored = self._checkpoints.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(leaves), data=CheckpointRestore(self._batches))
         )
@@ -297,13 +297,13 @@ class Trainer:
 
 
 def _is_due(step: int, since: float, minutes: float) -> bool:
-    """Whether that many minutes have gone by; hosts that train together ask the first one, now and then."""
+    """Return whether that many minutes have passed; hosts that train together ask the first one at intervals."""
     due = time.monotonic() - since > 60 * minutes
     if jax.process_count() == 1:
         return due
-    return (step + 1) % _TELL_EVERY == 0 and bool(multihost_utils.broadcast_one_to_all(np.array(due)))
+    return (step + 1) % _REPORT_EVERY == 0 and bool(multihost_utils.broadcast_one_to_all(np.array(due)))
 
 
 def _checkpoint_manager(run: Path) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=_CHECKPOINTS_KEPT)
+    options = ocp.CheckpointManagerOptions(max_to_keep=_MAXIMUM_CHECKPOINTS)
     return ocp.CheckpointManager((run / "checkpoints").resolve(), options=options)

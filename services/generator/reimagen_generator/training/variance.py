@@ -1,4 +1,4 @@
-"""What teaches a learned variance: the variational bound of Improved DDPM (arXiv 2102.09672, sections 3.1 and 3.4)."""
+"""The loss of a learned variance: the variational bound of Improved DDPM (arXiv 2102.09672, sections 3.1 and 3.4)."""
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +13,17 @@ _Images = Float[Array, "rows height width channels"]
 def variance_bound(
     stage: StageConfig, time: Float[Array, " rows"], error: _Images, variance: _Images
 ) -> Float[Array, " rows"]:
-    """L_vlb of each row, by one of its thousand terms, with the weight 0.001 that the hybrid loss gives it.
+    """Return L_vlb of each row, estimated by one of its thousand terms, with the weight 0.001 of the hybrid loss.
 
-    A term is KL(q(x_s | x_t, x_0) ‖ p(x_s | x_t)), in bits a number, of the step from t to s, one timestep cleaner.
-    With r = log(σ_p² / σ_q²), which is the network's share of log(σ_t² / σ_s²), and the difference of the means, which
-    is that of the predictions, it is ½ (r + e^-r - 1 + e^-r (e^(λ_s - λ_t) - 1) (ε - ε')²). The first timestep's term
-    is left out: no step to a clean image draws any noise.
+    A term is KL(q(x_s | x_t, x_0) ‖ p(x_s | x_t)), in bits per number, of the step from t to s, one timestep cleaner.
+    Let r = log(σ_p² / σ_q²), the network's share of log(σ_t² / σ_s²). The difference of the means is that of the
+    predictions, so the term is ½ (r + e^-r - 1 + e^-r (e^(λ_s - λ_t) - 1) (ε - ε')²). The first timestep's term is
+    omitted: a step to a clean image draws no noise.
 
     Args:
-        time: t, one that the schedule knows.
-        error: ε' - ε, to which no gradient goes: the bound is to teach the variance alone.
-        variance: the network's, from -1 for σ_q² to 1 for the step's β.
+        time: t, a timestep of the schedule.
+        error: ε' - ε. It gets no gradient, since the bound trains only the variance.
+        variance: The network's output, from -1 for σ_q² to 1 for the step's β.
     """
     cleaner = time - 1.0 / schedule.TIMESTEPS
     first = cleaner < -0.5 / schedule.TIMESTEPS
