@@ -1,1 +1,1 @@
-"""Measuring what a cascade does; nothing here is needed to serve."""
+"""Benchmarks, judges, metrics and reports for a cascade's images; serving does not need this package."""

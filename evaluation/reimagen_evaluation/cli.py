@@ -1,4 +1,4 @@
-"""`reimagen-evaluate`: from a benchmark's prompts to a page of results, a step a command."""
+"""`reimagen-evaluate`: the steps from a benchmark's prompts to a page of results, one command each."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,15 +17,15 @@ from reimagen_generator.generation.retriever_client import RetrieverClient
 app = typer.Typer(
     help="""Measure a cascade: draw a benchmark under several settings, score the images, write a page of results.
 
-One folder holds it all, and every step can be killed and run again:
+All results are in one folder, OUT. Every step can be killed and run again:
 
 \b
-  evaluate bench entity-draw-bench OUT      the prompts, OUT/items.jsonl
-  evaluate sweep SWEEP.toml OUT             the images, OUT/SETTING/
-  evaluate score OUT --judge entity=FOLDER  the scores, OUT/scores.csv
-  evaluate fid OUT REAL --features FILE     OUT/distances.csv
-  evaluate rate OUT                         a page on which people rate them, OUT/ratings.csv
-  evaluate report OUT results.md            tables, plots and sheets""",
+  evaluate bench entity-draw-bench OUT      writes the prompts, OUT/items.jsonl
+  evaluate sweep SWEEP.toml OUT             draws the images, OUT/SETTING/
+  evaluate score OUT --judge entity=FOLDER  writes the scores, OUT/scores.csv
+  evaluate fid OUT REAL --features FILE     writes OUT/distances.csv
+  evaluate rate OUT                         serves a page for human ratings, OUT/ratings.csv
+  evaluate report OUT results.md            writes tables, plots and sheets""",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -54,7 +54,7 @@ def bench(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="What it is read from. entity-draw-bench: a TOML file [default: ours]; dream-bench: the folder "
+            help="What to read. entity-draw-bench: a TOML file [default: the packaged file]; dream-bench: the folder "
             "dataset of google/dreambooth; coco: captions_val2014.json; wiki-images: the folder with "
             "WebQA_train_val.json."
         ),
@@ -64,15 +64,15 @@ def bench(
     ] = None,
     frequencies: Annotated[
         Path | None,
-        typer.Option(help="entity-draw-bench: CSV of entity,count, to split into frequent and infrequent entities."),
+        typer.Option(help="entity-draw-bench: CSV of entity,count; splits entities into frequent and infrequent."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="wiki-images: folder to write the real images into, which FID needs.")
+        Path | None, typer.Option(help="wiki-images: folder to write the real images to; FID needs them.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="coco, wiki-images: how many captions are drawn.")] = 30_000,
-    seed: Annotated[int, typer.Option(help="Draws templates and captions.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="coco, wiki-images: number of captions to draw.")] = 30_000,
+    seed: Annotated[int, typer.Option(help="Seed for the choice of templates and captions.")] = 0,
 ) -> None:
-    """Write a benchmark's prompts into OUT/items.jsonl."""
+    """Write a benchmark's prompts to OUT/items.jsonl."""
     with report_errors():
         from reimagen_evaluation.benches import coco, dream_bench, entity_draw_bench, items, wiki_images
 
@@ -100,23 +100,23 @@ def sweep(
         str,
         typer.Argument(
             metavar="SWEEP",
-            help="TOML file, as evaluation/sweep.py describes, or a protocol of the paper: fid, entity-draw-bench, "
+            help="TOML file in the format of evaluation/sweep.py, or a protocol of the paper: fid, entity-draw-bench, "
             "dream-bench.",
         ),
     ],
     out: _Out,
-    weights: Annotated[Path | None, typer.Option(help="Folder of the cascade; protocols need it.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of the cascade; required for protocols.")] = None,
     neighbors: Annotated[
-        str, typer.Option(help="Of protocols: none, references, or a knowledge base's name.")
+        str, typer.Option(help="Source of neighbors for protocols: none, references, or a knowledge base's name.")
     ] = "references",
     retriever: Annotated[
-        list[str], typer.Option(help="NAME=host:port of a knowledge base that the sweep names; may be given again.")
+        list[str], typer.Option(help="NAME=host:port of a knowledge base that the sweep names; repeatable.")
     ] = [],  # noqa: B006
-    batch: Annotated[int, typer.Option(min=1, help="Images drawn at once.")] = 4,
-    text_encoder: Annotated[Path | None, typer.Option(help="Folder of the T5 that the cascade asks for.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Number of images drawn at once.")] = 4,
+    text_encoder: Annotated[Path | None, typer.Option(help="Folder of the T5 encoder that the cascade needs.")] = None,
 ) -> None:
-    """Draw what a sweep asks for and is not there yet: killed and run again, it goes on."""
-    with report_errors(), _refused(), ExitStack() as closing:
+    """Draw the images of a sweep that are missing in OUT; a run that was killed resumes."""
+    with report_errors(), _value_errors_as_invalid_arguments(), ExitStack() as closing:
         from reimagen_evaluation import sweep as sweeps
         from reimagen_evaluation.benches import items
         from reimagen_evaluation.grounding import Grounding
@@ -125,10 +125,10 @@ def sweep(
 
         if description in PRESETS:
             if weights is None:
-                raise InvalidArgument("is needed beside a protocol's name", field="weights")
-            wanted = PRESETS[description](weights, neighbors)
+                raise InvalidArgument("is required with the name of a protocol", field="weights")
+            plan = PRESETS[description](weights, neighbors)
         else:
-            wanted = sweeps.load(Path(description))
+            plan = sweeps.load(Path(description))
         addresses = dict(_named(given, "retriever", "host:port") for given in retriever)
         for address in addresses.values():
             read_address(address, "retriever")
@@ -138,7 +138,7 @@ def sweep(
         known = items.read(out / items.ITEMS)
         keep_compiled()
         grounding = Grounding(known, connections)
-        sweeps.draw(wanted, known, out, grounding=grounding, batch_size=batch, text_encoder=text_encoder)
+        sweeps.draw(plan, known, out, grounding=grounding, batch_size=batch, text_encoder=text_encoder)
 
 
 @app.command()
@@ -147,16 +147,17 @@ def score(
     judge: Annotated[
         list[str],
         typer.Option(
-            help="NAME=FOLDER of its weights; may be given again. entity: a classifier that was trained on a "
+            help="NAME=FOLDER of the judge's weights; repeatable. entity: a classifier that was trained on a "
             "knowledge base; clip: CLIP-T and CLIP-I; dino: DINO."
         ),
     ] = [],  # noqa: B006
 ) -> None:
-    """Score the images that are not scored yet, and write OUT/scores.csv.
+    """Score the images that have no scores yet, and write OUT/scores.csv.
 
-    Beside the judges' scores there is always one of pixels alone: how near an image is to a copy of its references.
+    One score needs no judge and is always written: the copy distance, the pixel distance to the nearest copy of a
+    reference.
     """
-    with report_errors(), _refused():
+    with report_errors(), _value_errors_as_invalid_arguments():
         from reimagen_evaluation import scoring
         from reimagen_evaluation import sweep as sweeps
         from reimagen_evaluation.benches import items
@@ -178,12 +179,12 @@ def fid(
         Path, typer.Option(help="InceptionV3's safetensors file, or the folder of another feature network.")
     ],
     square: Annotated[
-        int | None, typer.Option(min=32, help="Bring the middle square of every image to this side first.")
+        int | None, typer.Option(min=32, help="Side in pixels to resize the middle square of every image to first.")
     ] = None,
-    subset_size: Annotated[int, typer.Option(min=2, help="Images in each of the kernel distance's subsets.")] = 1_000,
+    subset_size: Annotated[int, typer.Option(min=2, help="Images per subset of the kernel distance.")] = 1_000,
 ) -> None:
-    """Measure how far each setting's images are from real ones, for the report's tables; see also `distances`."""
-    with report_errors(), _refused():
+    """Measure the distance of each setting's images to real ones, for the report's tables; see also `distances`."""
+    with report_errors(), _value_errors_as_invalid_arguments():
         from reimagen_evaluation import sets
         from reimagen_evaluation import sweep as sweeps
         from reimagen_evaluation.features.registry import load_features
@@ -197,14 +198,14 @@ def fid(
 def rate(
     out: _Out,
     setting: Annotated[
-        list[str], typer.Option(help="Folder name in OUT of images to rate; may be given again [default: all].")
+        list[str], typer.Option(help="Folder in OUT whose images are rated; repeatable [default: all].")
     ] = [],  # noqa: B006
     address: Annotated[str, typer.Option(help="host:port of the page.")] = "127.0.0.1:8010",
 ) -> None:
-    """Serve a page on which people rate the images, not knowing what drew them.
+    """Serve a page on which people rate the images without seeing which setting drew them.
 
-    Each rater has an order of their own. Every rating is on the disk, in OUT/ratings.csv, when the next image shows;
-    `evaluate score` takes them in.
+    Each rater sees the images in a different order. The server writes every rating to OUT/ratings.csv before the page
+    shows the next image. `evaluate score` adds the ratings to OUT/scores.csv.
     """
     with report_errors():
         import uvicorn
@@ -216,16 +217,16 @@ def rate(
 
         host, port = read_address(address, "address")
         drawn = [name for name in sweeps.stored(out).folders() if (out / name).is_dir()]
-        asked = questions(out, setting or drawn, items.read(out / items.ITEMS))
-        typer.echo(f"{len(asked):,} images to rate at http://{address}, until Ctrl-C")
-        page = HostGuard(create_app(Session(out, asked)), allowed=hosts_of(address, None, ()))
+        to_rate = questions(out, setting or drawn, items.read(out / items.ITEMS))
+        typer.echo(f"{len(to_rate):,} images to rate at http://{address}, until Ctrl-C")
+        page = HostGuard(create_app(Session(out, to_rate)), allowed=hosts_of(address, None, ()))
         uvicorn.run(page, host=host, port=port, log_level="warning")
 
 
 @app.command()
 def report(
     out: _Out,
-    page: Annotated[Path, typer.Argument(help="Markdown file to write; its images go into a folder of its name.")],
+    page: Annotated[Path, typer.Argument(help="Markdown file to write; images go to a folder of the same name.")],
 ) -> None:
     """Write a page of tables with intervals, plots and sheets, from OUT/scores.csv."""
     with report_errors():
@@ -246,13 +247,13 @@ def _named(given: str, field: str, what: str) -> tuple[str, str]:
 
 def _needed(data: Path | None) -> Path:
     if data is None:
-        raise InvalidArgument("is needed for this benchmark", field="data")
+        raise InvalidArgument("is required for this benchmark", field="data")
     return data
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
-    """What the parts below refuse is told as a refusal of what was asked."""
+def _value_errors_as_invalid_arguments() -> Iterator[None]:
+    """Convert the ValueErrors of the libraries below into InvalidArgument, which `report_errors` prints."""
     try:
         yield
     except ValueError as error:

@@ -1,9 +1,9 @@
-"""Is an image's subject a copy of a reference's? A measure of pixels alone, of which no network is part.
+"""Copy distance: whether an image's subject copies a reference, by a measure of pixels without any network.
 
-The reference's drawing is laid over the image, at every place, in many sizes, as it is and mirrored. The distance is
-the least root mean square difference, over the drawing's own pixels, of 255. The drawing is what differs from the
-median color of the reference's border, less its edge, which mixes with the ground: of images on a plain ground the
-thing, of photographs nearly all.
+The reference's drawing is compared with the image at every position, in many sizes, as it is and mirrored. The distance
+is the least root mean square difference over the drawing's pixels, on a scale of 0 to 255. The drawing is the part of
+the reference that differs from the median color of its border, less its edge pixels, which mix with the background. In
+an image on a plain background this is the object; in a photograph it is nearly everything.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ from PIL import Image
 
 SIDE = 64
 SCALES = tuple(np.geomspace(0.3, 1.2, 36).tolist())
-"""Of the reference's square to the image's side."""
+"""Sizes of the reference, as a fraction of the image's side."""
 NEAR_COPY = 16.0
-"""Below this distance an image nearly equals a reference. True images of the demonstration's art mostly are, of the
-drawing that they show, and hardly ever of another drawing of the same thing; `make results` tells both rates."""
+"""Distance below which an image nearly equals a reference. Most true images of the demonstration's art are below it for
+the drawing that they show, and hardly any for another drawing of the same object; `make results` prints both rates."""
 _DRAWN = 20
-"""By how much, of 255, in any channel, the drawing differs from its ground."""
+"""Least difference from the background, in any channel and of 255, of a pixel of the drawing."""
 _LEAST = 60
-"""Pixels that a drawing must have to be compared."""
+"""Least number of pixels of a drawing that is compared."""
 
 _Image = UInt8[np.ndarray, "height width 3"]
 
 
 def copy_distance(image: _Image, references: Sequence[Path]) -> float:
-    """The distance to the nearest reference; NaN where there is none."""
+    """Return the distance to the nearest reference; NaN if there is none."""
     canvas = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
     spectra = _spectrum(canvas.transpose(2, 0, 1)), _spectrum(np.square(canvas).sum(axis=2))
     distances = [_distance(*spectra, *template) for path in references for template in _templates(path)]
@@ -38,7 +38,7 @@ def copy_distance(image: _Image, references: Sequence[Path]) -> float:
 
 @lru_cache(maxsize=64)
 def _templates(path: Path) -> tuple[tuple[Float[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]], ...]:
-    """The reference's drawing in every size that fits, with its mask."""
+    """Return the reference's drawing in every size that fits, with its mask."""
     with Image.open(path) as opened:
         reference = opened.convert("RGB")
     made = []
@@ -58,7 +58,7 @@ def _templates(path: Path) -> tuple[tuple[Float[np.ndarray, "h w 3"], Bool[np.nd
 
 
 def _without_edge(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Less the pixels that have one beside them that is not in it."""
+    """Remove the mask's pixels that have a neighboring pixel outside the mask."""
     padded = np.pad(mask, 1)
     inner: Bool[np.ndarray, "h w"] = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return inner
@@ -70,12 +70,15 @@ def _distance(
     drawing: Float[np.ndarray, "h w 3"],
     mask: Bool[np.ndarray, "h w"],
 ) -> float:
-    """The least over all places: Σ M (P - R)² = Σ M P² - 2 Σ M R P + Σ M R², each sum over places a correlation."""
+    """Return the least distance over all positions.
+
+    Σ M (P - R)² = Σ M P² - 2 Σ M R P + Σ M R², where each sum over positions is a correlation.
+    """
     inside = mask.astype(np.float64)
     masked = (drawing * inside[..., None]).transpose(2, 0, 1)
     spectrum = squares * _spectrum(inside).conj() - 2 * (colors * _spectrum(masked).conj()).sum(axis=0)
-    places = np.fft.irfft2(spectrum, s=(SIDE, SIDE))[: SIDE - mask.shape[0] + 1, : SIDE - mask.shape[1] + 1]
-    least = float(places.min() + np.square(masked).sum())
+    squared = np.fft.irfft2(spectrum, s=(SIDE, SIDE))[: SIDE - mask.shape[0] + 1, : SIDE - mask.shape[1] + 1]
+    least = float(squared.min() + np.square(masked).sum())
     return float(np.sqrt(max(0.0, least) / (3 * inside.sum())))
 
 

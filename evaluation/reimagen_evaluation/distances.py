@@ -1,4 +1,4 @@
-"""How far sets of images are from a real one, in a network's features."""
+"""Fréchet and kernel distances of sets of images to a real set, in a network's features."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from reimagen_evaluation.kernel import KernelDistance, kernel_distance
 
 @dataclass(frozen=True)
 class Distances:
-    """Of one set of images."""
+    """The distances of one set of images."""
 
     folder: Path
     images: int
@@ -34,15 +34,15 @@ def distances(
     subset_size: int,
     batch_size: int,
 ) -> Iterator[Distances]:
-    """Measures each set; images are read and looked at a batch at a time, and only features are kept.
+    """Yield the distances of each set; images are read in batches and only their features stay in memory.
 
     Args:
         real: folder of the real images, as `ImageFolder` reads it.
-        generated: folders of the others.
-        network: of the features.
-        square: side that the middle of each image is brought to first; None to leave them as they are.
-        subset_size: of the kernel distance.
-        batch_size: images at once.
+        generated: folders of the generated images.
+        network: network that computes the features.
+        square: side in pixels to resize each image's middle square to first; None leaves images as they are.
+        subset_size: number of images per subset of the kernel distance.
+        batch_size: number of images per batch.
 
     Raises:
         ValueError: a folder has no images, or fewer than a subset.
@@ -54,15 +54,15 @@ def distances(
                 f"subset_size: {folder} has {len(images):,} images, fewer than a subset of {subset_size:,}; the "
                 "kernel distance needs smaller subsets, and a Fréchet distance of so few images says little"
             )
-    true = _looked_at(network, folders[0], batch_size, real)
+    true = _features(network, folders[0], batch_size, real)
     truth = moments([true])
     for folder, images in zip(generated, folders[1:], strict=True):
-        found = _looked_at(network, images, batch_size, folder)
+        found = _features(network, images, batch_size, folder)
         frechet = frechet_distance(truth, moments([found]))
         yield Distances(folder, len(images), frechet, kernel_distance(true, found, subset_size=subset_size))
 
 
-def _looked_at(network: FeatureNetwork, images: ImageFolder, batch_size: int, folder: Path) -> Features:
+def _features(network: FeatureNetwork, images: ImageFolder, batch_size: int, folder: Path) -> Features:
     with progress_bar(len(images), f"{network.name}: {folder.name}", "images") as bar:
         rows = []
         for batch in _batches(images, batch_size):

@@ -1,4 +1,4 @@
-"""The Fréchet distance of two sets of features, each taken as a Gaussian (FID, arXiv 1706.08500).
+"""The Fréchet distance of two sets of features, each modeled as a Gaussian (FID, arXiv 1706.08500).
 
 d² = |μ₁ − μ₂|² + Tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½)
 """
@@ -21,7 +21,7 @@ class Gaussian:
 
 
 class Moments:
-    """Mean and covariance of features that come in batches, in float64 whatever they come in."""
+    """The running mean and covariance of batches of features, accumulated in float64."""
 
     def __init__(self, channels: int) -> None:
         self.count = 0
@@ -29,7 +29,7 @@ class Moments:
         self._scatter = np.zeros((channels, channels))
 
     def add(self, features: Features) -> None:
-        """Takes a batch in: both parts' scatter about their own means, and that of the means (Chan et al., 1979)."""
+        """Add a batch: the scatter of both parts about their means, and that of the means (Chan et al., 1979)."""
         if len(features) == 0:
             return
         batch = np.asarray(features, np.float64)
@@ -41,10 +41,10 @@ class Moments:
         self.count = total
 
     def gaussian(self) -> Gaussian:
-        """The mean, and the unbiased covariance.
+        """Return the mean and the unbiased covariance.
 
         Raises:
-            ValueError: there have been fewer than two rows.
+            ValueError: fewer than two rows were added.
         """
         if self.count < 2:
             raise ValueError(f"features: a covariance needs at least two images, got {self.count}")
@@ -52,7 +52,7 @@ class Moments:
 
 
 def moments(batches: Iterable[Features]) -> Gaussian:
-    """The Gaussian of all batches.
+    """Return the Gaussian of all batches.
 
     Raises:
         ValueError: there are fewer than two rows.
@@ -65,10 +65,10 @@ def moments(batches: Iterable[Features]) -> Gaussian:
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """d², at least zero.
+    """Return d², at least zero.
 
-    Tr (Σ₁ Σ₂)^½ is the sum of the singular values of Σ₁^½ Σ₂^½, whose squares are the eigenvalues of Σ₁ Σ₂: real,
-    and exact to rounding also where there are fewer images than channels, and the covariances singular.
+    Tr (Σ₁ Σ₂)^½ is the sum of the singular values of Σ₁^½ Σ₂^½, whose squares are the eigenvalues of Σ₁ Σ₂. The sum is
+    real and exact to rounding, even with fewer images than channels, when the covariances are singular.
     """
     shared = float(np.linalg.norm(_root(first.covariance) @ _root(second.covariance), "nuc"))
     apart = first.mean - second.mean
@@ -77,7 +77,7 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 
 
 def _root(covariance: Float[np.ndarray, "channels channels"]) -> Float[np.ndarray, "channels channels"]:
-    """The symmetric square root; eigenvalues that are zero but for rounding are zero."""
+    """Return the symmetric square root; eigenvalues that are zero except for rounding are set to zero."""
     values, vectors = np.linalg.eigh(covariance)
     values[values < values.max() * len(values) * np.finfo(float).eps] = 0.0
     root: Float[np.ndarray, "channels channels"] = (vectors * np.sqrt(values)) @ vectors.T

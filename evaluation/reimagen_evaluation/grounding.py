@@ -1,4 +1,4 @@
-"""Which pairs each image of an evaluation is grounded on."""
+"""The search for the neighbors that each image of an evaluation is grounded on."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,42 +8,42 @@ from reimagen_evaluation.setting import NONE, REFERENCES, Setting
 from reimagen_generator.generation.request import NEIGHBORS
 from reimagen_generator.generation.retriever_client import Neighbor, RetrieverClient
 
-# The client allows a search a quarter of what remains of a call.
+# The client gives a search a quarter of the time that remains of a request.
 _SECONDS = 40.0
 
 
 class Grounding:
-    """Finds the neighbors of a benchmark's items."""
+    """The source of neighbors for a benchmark's items."""
 
     def __init__(self, items: Sequence[Item], retrievers: Mapping[str, RetrieverClient]) -> None:
-        """Take what neighbors are found by.
+        """Set up the sources of neighbors.
 
         Args:
-            items: all of the benchmark: unrelated neighbors are those of another one.
-            retrievers: of the knowledge bases that settings name.
+            items: all items of the benchmark; unrelated neighbors are those of another item.
+            retrievers: clients of the knowledge bases that settings name, by name.
         """
         self._items = items
-        self._places = {item.key: place for place, item in enumerate(items)}
+        self._indices = {item.key: index for index, item in enumerate(items)}
         self._retrievers = retrievers
 
     def check(self, setting: Setting) -> None:
-        """Return if the setting's neighbors can be found.
+        """Raise an error if the setting's source of neighbors is unknown.
 
         Raises:
             InvalidArgument: no retriever was given for its knowledge base.
         """
         if setting.neighbors not in (NONE, REFERENCES, *self._retrievers):
             raise InvalidArgument(
-                f"no retriever of {setting.neighbors!r} was given; start one and name its address as "
+                f"no retriever for {setting.neighbors!r} was given; start one and give its address as "
                 f"--retriever {setting.neighbors}=127.0.0.1:50051",
                 field="neighbors",
             )
 
     def neighbors(self, item: Item, setting: Setting, k: int) -> list[Neighbor]:
-        """The item's neighbors, best first, k at most; fewer where no more are found.
+        """Return at most k neighbors of the item, best first.
 
         Raises:
-            ReimagenError: the retriever does not answer, or refuses.
+            ReimagenError: the retriever does not answer, or rejects the request.
             OSError: a reference cannot be read.
         """
         found = self._found(item, setting, k)
@@ -69,10 +69,10 @@ class Grounding:
         return list(found.neighbors[setting.skip :])
 
     def _unrelated(self, item: Item) -> Item:
-        """Another item, half the benchmark away, that shows none of this one's entities."""
-        middle = self._places[item.key] + len(self._items) // 2
+        """Return another item, half the benchmark away, that shares no entity with this one."""
+        middle = self._indices[item.key] + len(self._items) // 2
         for step in range(len(self._items)):
             other = self._items[(middle + step) % len(self._items)]
             if not set(other.entities) & set(item.entities):
                 return other
-        raise InvalidArgument("every item shows the same entity, so none is unrelated", field="unrelated")
+        raise InvalidArgument("must be 0, since all items share an entity and none is unrelated", field="unrelated")

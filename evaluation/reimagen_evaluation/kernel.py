@@ -1,8 +1,8 @@
 """The kernel distance of two sets of features (KID, arXiv 1801.01401): a squared maximum mean discrepancy.
 
-The kernel is k(x, y) = (x·y / channels + 1)³. Subsets of both sets are drawn many times: the mean of their unbiased
-estimates is the distance, and their deviation says how far one subset's is to be trusted. Unlike the Fréchet distance
-it is not biased by how many images there are; it can be a little below zero where the sets are alike.
+The kernel is k(x, y) = (x·y / channels + 1)³. Many random subsets of both sets are drawn. The mean of their unbiased
+estimates is the distance; the estimates' deviation says how reliable one subset's estimate is. Unlike the Fréchet
+distance it has no bias that depends on the number of images; it can be a little below zero if the sets are alike.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from reimagen_evaluation.features.network import Features
 SUBSETS = 100
 SUBSET_SIZE = 1_000
 _SEED = 2020
-"""And numpy's old generator: torch-fidelity's, so that the same subsets are drawn."""
+"""Seed for numpy's legacy generator; both are torch-fidelity's, so that the same subsets are drawn."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,15 @@ class KernelDistance:
     """The distance over all subsets."""
 
     mean: float
+    """Mean of the subsets' estimates."""
     deviation: float
-    """Of one subset's estimate; that of the mean is low_res, by how much depends on how subsets overlap."""
+    """Standard deviation of one subset's estimate; the mean's is smaller, depending on the subsets' overlap."""
 
 
 def kernel_distance(
     first: Features, second: Features, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE
 ) -> KernelDistance:
-    """The distance of two sets of features.
+    """Return the distance of two sets of features.
 
     Raises:
         ValueError: a set has fewer rows than a subset.
@@ -48,7 +49,7 @@ def kernel_distance(
 
 
 def squared_discrepancy(x: Float[np.ndarray, "rows channels"], y: Float[np.ndarray, "rows channels"]) -> float:
-    """The unbiased estimate from as many rows of each: the means of k over pairs of different rows (equation 4)."""
+    """Return the unbiased estimate from equally many rows: means of k over pairs of different rows (equation 4)."""
     rows = len(x)
     within_x, within_y, between = _kernel(x, x), _kernel(y, y), _kernel(x, y)
     pairs = rows * (rows - 1)
@@ -57,6 +58,6 @@ def squared_discrepancy(x: Float[np.ndarray, "rows channels"], y: Float[np.ndarr
 
 
 def _kernel(x: Float[np.ndarray, "a channels"], y: Float[np.ndarray, "b channels"]) -> Float[np.ndarray, "a b"]:
-    # In float64: the estimate is a small difference of large sums.
+    # In float64, because the estimate is a small difference of large sums.
     values: Float[np.ndarray, "a b"] = (x.astype(np.float64) @ y.astype(np.float64).T / x.shape[1] + 1.0) ** 3
     return values

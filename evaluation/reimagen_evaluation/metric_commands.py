@@ -1,4 +1,4 @@
-"""Commands that measure images that are there already."""
+"""Commands that measure existing images and cascades."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,22 +11,22 @@ from reimagen_common.errors import InvalidArgument
 
 def distances(
     real: Annotated[Path, typer.Argument(help="Folder of real images, or of shards (*.tar).")],
-    generated: Annotated[list[Path], typer.Argument(help="Folders of the images to measure, a row of the table each.")],
+    generated: Annotated[list[Path], typer.Argument(help="Folders of the images to measure, one table row each.")],
     features: Annotated[
         Path,
         typer.Option(
-            help="The network: InceptionV3's safetensors file for FID and KID, or the folder of a CLIP, DINO, DINOv2 "
-            "or judge."
+            help="The feature network: InceptionV3's safetensors file for FID and KID, or the folder of a CLIP, DINO, "
+            "DINOv2 or judge."
         ),
     ],
     square: Annotated[
         int | None,
-        typer.Option(min=32, help="Bring the middle square of every image to this side first [default: as it is]."),
+        typer.Option(min=32, help="Side in pixels to resize the middle square of every image to first [default: off]."),
     ] = None,
-    subset_size: Annotated[int, typer.Option(min=2, help="Images in each of the kernel distance's subsets.")] = 1_000,
-    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 32,
+    subset_size: Annotated[int, typer.Option(min=2, help="Images per subset of the kernel distance.")] = 1_000,
+    batch: Annotated[int, typer.Option(min=1, help="Number of images per batch.")] = 32,
 ) -> None:
-    """Print the Fréchet and the kernel distance of images to real ones: FID and KID, in Inception's features."""
+    """Print the Fréchet and the kernel distance of images to real ones; with Inception's features, FID and KID."""
     with report_errors():
         from reimagen_evaluation import distances as measuring
         from reimagen_evaluation.features.registry import load_features
@@ -44,12 +44,12 @@ def distances(
 
 
 def super_resolution(
-    weights: Annotated[list[Path], typer.Argument(help="Folders of cascades, a row of the table each.")],
-    images: Annotated[Path, typer.Option(help="Folder of training shards (*.tar) of the stage's size of images.")],
-    stage: Annotated[int, typer.Option(min=1, help="Which stage, from 1, the first that enlarges.")] = 1,
-    count: Annotated[int, typer.Option(min=1, help="How many images, the first of the shards.")] = 50,
+    weights: Annotated[list[Path], typer.Argument(help="Folders of cascades, one table row each.")],
+    images: Annotated[Path, typer.Option(help="Folder of training shards (*.tar) with images of the stage's size.")],
+    stage: Annotated[int, typer.Option(min=1, help="Number of the stage; 1 is the first super-resolution stage.")] = 1,
+    count: Annotated[int, typer.Option(min=1, help="Number of images, the first of the shards.")] = 50,
 ) -> None:
-    """Print how well a stage enlarges true images that were shrunk: PSNR beside bicubic, grain and edge width."""
+    """Print how well a stage upsamples true images that were shrunk: PSNR against bicubic, grain and edge width."""
     with report_errors():
         from reimagen_evaluation.super_resolution import super_resolution as measure
 
@@ -70,12 +70,12 @@ def super_resolution(
 
 def reference_use(
     weights: Annotated[Path, typer.Argument(help="Folder of a cascade.")],
-    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of images.")],
-    stage: Annotated[int, typer.Option(min=0, help="Which stage, from 0.")] = 0,
-    count: Annotated[int, typer.Option(min=16, help="How many samples.")] = 128,
-    neighbors: Annotated[int, typer.Option(min=1, max=16, help="Of each sample, the first of them.")] = 2,
+    data: Annotated[Path, typer.Argument(help="Folder of training shards with images of the stage's size.")],
+    stage: Annotated[int, typer.Option(min=0, help="Number of the stage, from 0.")] = 0,
+    count: Annotated[int, typer.Option(min=16, help="Number of samples.")] = 128,
+    neighbors: Annotated[int, typer.Option(min=1, max=16, help="Number of neighbors of each sample, best first.")] = 2,
 ) -> None:
-    """Print a stage's loss with the right neighbors, with another image's, and with none, by time."""
+    """Print a stage's loss by time with the right neighbors, with another image's neighbors, and with none."""
     with report_errors():
         from reimagen_evaluation.reference_use import reference_use as measure
 
@@ -89,5 +89,5 @@ def reference_use(
 
 
 def _beside(value: float, true: float) -> str:
-    """Return two cells: a figure, and how many times the true images' it is, where they have one."""
+    """Return two table cells: a figure, and its ratio to the true images' figure if that is above zero."""
     return f"{value:.2f} | {f'{value / true:.2f}' if true > 0 else ''}"

@@ -1,7 +1,7 @@
-"""A Gaussian mixture whose score is known exactly: what samplers and guidance are measured against.
+"""A Gaussian mixture with an exactly known score, against which samplers and guidance are measured.
 
-A component has a text and a neighbor that it fits. Data for a prompt with neighbors come from the components that fit
-both; dropping a condition admits the components that fit the other, dropping both admits all.
+Each component may fit a text, a neighbor, both or neither. Data for a prompt with neighbors come from the components
+that fit both; dropping one condition admits the components that fit the other, and dropping both admits all.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _Rows = Bool[Array, " batch"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Mixture:
-    """Components of equal weight and isotropic deviation, in as many dimensions as an image has channels."""
+    """Components of equal weight with isotropic deviations, in as many dimensions as an image has channels."""
 
     means: Float[Array, "components channels"]
     deviations: Float[Array, " components"]
@@ -37,7 +37,7 @@ class Mixture:
 
     @classmethod
     def example(cls, channels: int = 3, seed: int = 0) -> Self:
-        """Two components for each way of fitting text and neighbors, well within [-1, 1], also when guided."""
+        """Return two components for each combination of fits; all stay well within [-1, 1], also with guidance."""
         rng = np.random.default_rng(seed)
         fits = np.arange(8) % 4
         return cls(
@@ -48,7 +48,7 @@ class Mixture:
         )
 
     def epsilon(self, x_t: _Points, log_snr: Float[Array, " batch"], text: _Rows, neighbors: _Rows) -> _Points:
-        """E[ε | x_t], in closed form, for rows that keep or drop the text and the neighbors.
+        """Return E[ε | x_t] in closed form, for rows that keep or drop the text and the neighbors.
 
         With v_k = α² d_k² + σ² the variance of component k at that noise, E[ε | x_t, k] = σ (x_t - α m_k) / v_k.
         """
@@ -61,7 +61,7 @@ class Mixture:
         return (shares[..., None] * sigma * residual / variance).sum(axis=-2)
 
     def moments(self, *, text: bool, neighbors: bool) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, "c c"]]:
-        """Mean and covariance of the data that fit what is kept."""
+        """Return the mean and covariance of the data that fit the conditions that are kept."""
         fits = (np.asarray(self.fits_text) | (not text)) & (np.asarray(self.fits_neighbors) | (not neighbors))
         means, deviations = np.asarray(self.means)[fits], np.asarray(self.deviations)[fits]
         between = np.cov(means, rowvar=False, bias=True)
@@ -69,7 +69,7 @@ class Mixture:
 
 
 class ExactNetwork(Network):
-    """A network that knows a mixture: each pixel is a point of it, and ε is exact at every step."""
+    """A network that computes ε exactly for a mixture; each pixel is a point of the mixture."""
 
     def __init__(self, stage: StageConfig, mixture: Mixture) -> None:
         self.config = stage.network
@@ -84,7 +84,7 @@ class ExactNetwork(Network):
         neighbors: Neighbors | None = None,
         low_resolution: LowResolution | None = None,
     ) -> Float[Array, "batch height width 3"]:
-        """ε."""
+        """Return ε."""
         log_snr = schedule.log_snr(self.stage.schedule, time, self.stage.log_snr_shift)
         keeps_neighbors = jnp.zeros_like(time, bool) if neighbors is None else neighbors.mask.any(axis=1)
         return self.mixture.epsilon(x, log_snr, text.mask.any(axis=1), keeps_neighbors)
@@ -96,7 +96,7 @@ class ExactNetwork(Network):
         mask: Bool[Array, "batch neighbors"],
         low_resolution: Float[Array, "batch neighbors height width 3"] | None = None,
     ) -> Neighbors:
-        """Nothing of them but which are there."""
+        """Return only the mask of the neighbors."""
         return Neighbors({}, mask)
 
 
@@ -105,6 +105,6 @@ POINTS = UNetConfig(patch=1, widths=(8,), blocks=(1,), attention=(False,), neigh
 
 
 def conditions(batch: int) -> Conditions:
-    """A text and one neighbor for each image, of which an `ExactNetwork` sees only whether they are there."""
-    there = jnp.ones((batch, 1), bool)
-    return Conditions(Text(jnp.zeros((batch, 1, 1)), there), Neighbors({}, there), None)
+    """Return a text and one neighbor per image; an `ExactNetwork` reads only their masks."""
+    present = jnp.ones((batch, 1), bool)
+    return Conditions(Text(jnp.zeros((batch, 1, 1)), present), Neighbors({}, present), None)

@@ -1,4 +1,4 @@
-"""The paper's own protocols as sweeps."""
+"""The paper's own protocols, as sweeps."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ _FID_STEPS = 1000
 
 
 def fid(weights: Path, neighbors: str) -> Sweep:
-    """FID-30K (section 4.1): joint guidance, 1000 steps, every weight of both stages; the best FID is reported."""
+    """Return FID-30K (section 4.1): joint guidance, 1000 steps, a grid of both stages' weights; the best FID counts."""
 
     def stages(small: float, large: float) -> Mapping[str, Any]:
         shared = {"steps": _FID_STEPS, "strategy": Strategy.JOINT.value}
@@ -42,7 +42,7 @@ def fid(weights: Path, neighbors: str) -> Sweep:
 
 
 def entity_draw_bench(weights: Path, neighbors: str) -> Sweep:
-    """EntityDrawBench (section 4.2): interleaved guidance of weight 30, the best of four images of 1024 × 1024."""
+    """Return EntityDrawBench (section 4.2): interleaved guidance of weight 30, the best of four 1024 × 1024 images."""
     stages = {
         64: {"steps": 256, "strategy": "interleaved", "text_weight": 30.0, "neighbor_weight": 30.0},
         256: {"steps": 128, "text_weight": 5.0, "neighbor_weight": 5.0},
@@ -66,7 +66,7 @@ def entity_draw_bench(weights: Path, neighbors: str) -> Sweep:
 
 
 def dream_bench(weights: Path, neighbors: str) -> Sweep:
-    """DreamBench: the subjects' own photographs as neighbors, four images of each prompt."""
+    """Return DreamBench: the subjects' own photographs as neighbors, four images per prompt."""
     return Sweep(
         title="DreamBench",
         samples=4,
@@ -76,7 +76,7 @@ def dream_bench(weights: Path, neighbors: str) -> Sweep:
                 title="Subjects",
                 by_group=True,
                 values={"with references": {}},
-                paper={"with references": "DINO .600, CLIP-I .740, CLIP-T .270 (of Re-Imagen, as others measured it)"},
+                paper={"with references": "DINO .600, CLIP-I .740, CLIP-T .270 (Re-Imagen's, measured by others)"},
             )
         },
     )

@@ -1,4 +1,4 @@
-"""CSV files that grow by a line at a time and outlive being killed at any moment."""
+"""CSV files that grow line by line and stay readable if the process is killed at any moment."""
 
 import csv
 import io
@@ -13,25 +13,25 @@ _LINE_ENDS = re.compile(r"[\r\n]")
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The whole lines of a file as dictionaries by the names of its first line; none where there is no file."""
+    """Return the complete lines of a file, as dictionaries by column; an empty list if there is no file."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]  # what was killed while it wrote leaves a line without its end
+    whole = text[: text.rfind("\n") + 1]  # a process that was killed while writing leaves an incomplete last line
     return list(csv.DictReader(io.StringIO(whole)))
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Adds lines, which are on the disk when this returns; the first row ever names the columns.
+    """Append lines and flush them to the disk; the first row of a new file defines the columns.
 
     Raises:
-        ValueError: the rows' columns are not the file's, or a value has more than one line.
+        ValueError: the rows' columns differ from the file's, or a value has more than one line.
     """
     rows = list(rows)
     if not rows:
         return
     if any(_LINE_ENDS.search(str(value)) for row in rows for value in row.values()):
-        raise ValueError(f"{path}: a value must be of one line, so that a line is a row")
+        raise ValueError(f"{path}: a value must be a single line, since each line is a row")
     _drop_torn_line(path)
     columns = list(rows[0])
     lines = io.StringIO()
@@ -39,7 +39,7 @@ def append(path: Path, rows: Iterable[Row]) -> None:
     if not path.exists() or path.stat().st_size == 0:
         writer.writeheader()
     elif (known := _columns(path)) != columns:
-        raise ValueError(f"{path} has the columns {', '.join(known)}, not {', '.join(columns)}; move it away")
+        raise ValueError(f"{path} has the columns {', '.join(known)}, not {', '.join(columns)}; move the file away")
     writer.writerows(rows)
     with path.open("a", encoding="utf-8") as file:
         file.write(lines.getvalue())
@@ -48,7 +48,7 @@ def append(path: Path, rows: Iterable[Row]) -> None:
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """Writes a whole file, which appears under its name only when it is complete."""
+    """Write a whole file; it appears under its name only when it is complete."""
     rows = list(rows)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = io.StringIO()
@@ -59,7 +59,7 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Writes a file that is never seen half written."""
+    """Replace a file atomically."""
     partial = path.with_name(f"{path.name}.part")
     partial.write_bytes(content)
     partial.replace(path)

@@ -1,10 +1,10 @@
-"""Does a stage use its references? Its loss with the right neighbors, with another image's, and with none.
+"""Measure whether a stage uses its references: its loss with the right neighbors, another image's, and none.
 
-All three see the same images, noise and times. Neighbors that help only by being there would help as much when
-they are another image's.
+All three see the same images, noise and times. Neighbors that help only by their presence would help as much when they
+are another image's.
 
-In a cascade with a placement network that network places them, as in drawing; the first stage's are placed anew at each
-time, by x_t. What the shards tell of their true places is not used.
+In a cascade with a placement network, that network places the neighbors, as in generation; for the first stage it does
+so at each time, from x_t. The true placements in the shards are not used.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ TIMES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 
 @dataclass(frozen=True)
 class ReferenceUse:
-    """Mean losses at one time of the diffusion, in [0, 1], 1 being pure noise."""
+    """Mean losses at one time of the diffusion, from 0 to 1 (pure noise)."""
 
     time: float
     right: float
@@ -43,27 +43,27 @@ class ReferenceUse:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A batch as a stage sees it, and which of its neighbors show one thing: they share their placements."""
+    """A batch as a stage sees it, and which of its neighbors show the same object and so share a placement."""
 
     batch: Batch
     leaders: Int[Array, "batch neighbors"]
-    """For each neighbor, the first one of the same caption."""
+    """For each neighbor, the index of the first one with the same caption."""
     canvas: Int[Array, "batch neighbors"]
-    """As `canvas_of` gives it."""
+    """For each neighbor, its canvas as `canvas_of` returns it."""
 
 
 def reference_use(
     weights: Path, stage: int, data: Path, count: int, neighbors: int, times: tuple[float, ...] = TIMES
 ) -> Iterator[ReferenceUse]:
-    """Measure one stage on the first `count` samples, rounded down to whole batches of 16.
+    """Yield the losses of one stage on the first `count` samples, rounded down to whole batches of 16.
 
     Args:
         weights: folder of a cascade.
-        stage: which of its stages.
+        stage: index of the stage.
         data: folder of training shards.
-        count: how many samples.
-        neighbors: of each sample, the first of them.
-        times: of the diffusion, in [0, 1].
+        count: number of samples.
+        neighbors: number of neighbors of each sample, best first.
+        times: times of the diffusion, from 0 to 1.
 
     Raises:
         ValueError: the weights or the data cannot be read, or there are fewer than 16 samples.
@@ -93,7 +93,7 @@ def _shown(samples: Sequence[Sample], batch: Batch, neighbors: int) -> _Shown:
 
 
 def _kinds(shown: _Shown) -> tuple[_Shown, _Shown, _Shown]:
-    """The batch with its own neighbors, with those of the next image, and with none."""
+    """Return the batch with its own neighbors, with those of the next image, and with none."""
     batch = shown.batch
     k = batch.neighbor_mask.shape[1]
     shuffled = replace(
@@ -135,7 +135,7 @@ def _losses(
 def _placed(
     placer: Placer, config: StageConfig, factor: int | None, shown: _Shown, draws: Draws, key: Key[Array, ""]
 ) -> tuple[Batch, Draws]:
-    """Return the batch and the draws with mattes and placements by the placement network.
+    """Return the batch and the draws with mattes and placements from the placement network.
 
     Raises:
         ValueError: the shards' images are too small for the placement network.
@@ -164,8 +164,8 @@ def _placed(
         time=time,
     )
     mattes = jnp.round(255.0 * placing.mattes).astype(jnp.uint8)
-    told = ReferenceTruth(mattes, placing.placements, placing.canvas)
-    return replace(batch, truth=told), replace(draws, placements=placing.placements)
+    truth = ReferenceTruth(mattes, placing.placements, placing.canvas)
+    return replace(batch, truth=truth), replace(draws, placements=placing.placements)
 
 
 _compiled = nnx.jit(loss_by_row, static_argnums=(1, 2))

@@ -1,14 +1,14 @@
-"""Registration: where in an image a reference's thing is, how large, mirrored and turned.
+"""Registration: the position, size, mirroring and turn of a reference's object in an image.
 
-The thing, cut out, is laid over the image in many sizes and turns, mirrored and as it is, at every place. Each match
-is scored by OpenCV's masked normalized cross-correlation of the colors, which brightness and contrast do not change.
-No network is part of this, so what a generator learned cannot mislead it. Of poses that match about equally the larger
-counts, since few pixels match somewhere by chance.
+The cut-out object is compared with the image in many sizes and turns, mirrored or not, at every position. OpenCV's
+masked normalized cross-correlation of the colors scores each match; it is invariant to brightness and contrast. It uses
+no network, so that it does not share a generator's errors. Of poses that match about equally the larger one wins,
+because few pixels match somewhere by chance.
 
     image at 64 px ── every pose of a grid ──▶ the best few ── a finer grid around each, at 128 px ──▶ pose and score
 
-A thing that is its own mirror image, or looks alike when turned, has several poses that are equally right: compare the
-mirroring and turn only of things whose `distinctness` is high.
+An object that is its own mirror image, or looks alike when turned, has several equally right poses. Compare the
+mirroring and turn only of objects whose `distinctness` is high.
 """
 
 import math
@@ -21,27 +21,27 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 _COARSE, _FINE = 64, 128
-"""Sides in pixels to which images are brought."""
+"""Sides in pixels of the resized image in the coarse and the fine search."""
 _SIZES: Final = tuple(np.geomspace(0.155, 1.0, 12).tolist())
 _ANGLES: Final = tuple(math.radians(degrees) for degrees in range(-180, 180, 15))
 _FINER_SIZES: Final = (0.88, 0.94, 1.0, 1.07, 1.14)
-"""Relative to a candidate's."""
+"""Sizes of the finer grid, relative to a candidate's size."""
 _FINER_ANGLES: Final = tuple(math.radians(degrees) for degrees in (-7, 0, 7))
 _CANDIDATES: Final = 5
 _BORDER: Final = 0.125
-"""How far a thing may reach out of the image, as a share of its side."""
+"""How far an object may reach out of the image, as a share of the image's side."""
 _NEAR: Final = 0.06
-"""How far from a candidate the place is refined, as a share of the side."""
+"""How far from a candidate the position is refined, as a share of the side."""
 _OPAQUE: Final = 0.6
-"""Alpha from which on a pixel is compared."""
+"""Least alpha of a pixel that is compared."""
 _LEAST_PIXELS: Final = 12
 _CHANCE: Final = 2.0
 """The best correlation by chance, times the square root of the pixels at the fine side."""
 _LEAST_SCORE: Final = 0.1
 _UPRIGHT_SIZE: Final = 0.75
-"""Of things that are compared with themselves."""
+"""Size at which an object is compared with itself."""
 _CUTOUT_SIDE: Final = 192
-"""Longest edge to which cut-outs are shrunk first."""
+"""Longest edge of a cut-out in pixels; larger ones are shrunk first."""
 
 _Colors = Float[np.ndarray, "h w 3"]
 _Mask = Float[np.ndarray, "h w"]
@@ -49,33 +49,33 @@ _Mask = Float[np.ndarray, "h w"]
 
 @dataclass(frozen=True)
 class Pose:
-    """How a thing's bounding box lies in an image; lengths are shares of the image's side."""
+    """The position of an object's bounding box in an image; lengths are shares of the image's side."""
 
     x: float
-    """Of the box's center, to the right."""
+    """Distance of the box's center from the left edge."""
     y: float
-    """The same, down."""
+    """Distance of the box's center from the top edge."""
     size: float
-    """The box's longest edge, before it is turned."""
+    """Longest edge of the box before it is turned."""
     mirrored: bool = False
-    """Whether left and right are exchanged, before it is turned."""
+    """Whether left and right are exchanged, before the turn."""
     angle: float = 0.0
-    """By how much it is turned, in radians, counter-clockwise as seen."""
+    """Turn in radians, counter-clockwise as seen."""
 
     def turned_from(self, other: "Pose") -> float:
-        """Return the angle between the two, from 0 to π."""
+        """Return the angle between the two turns, from 0 to π."""
         return abs(math.remainder(self.angle - other.angle, 2 * math.pi))
 
 
 @dataclass(frozen=True)
 class Registration:
-    """The best match of a thing in an image."""
+    """The best match of an object in an image."""
 
     pose: Pose
     score: float
     """The correlation of the colors, at most 1."""
     cutout: int = 0
-    """Which of the cut-outs matches."""
+    """Index of the cut-out that matches."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +83,21 @@ class _Template:
     colors: _Colors
     mask: _Mask
     chance: float
-    """What the best correlation by chance is about: the fewer pixels, the higher."""
+    """Approximate best correlation by chance; it is higher for fewer pixels."""
 
 
 class Cutout:
-    """A reference's thing, cut out and trimmed to its bounding box."""
+    """A reference's object, cut out and trimmed to its bounding box."""
 
     def __init__(self, pixels: UInt8[np.ndarray, "h w 4"]) -> None:
-        """Take RGBA pixels."""
+        """Take the RGBA pixels."""
         cutout = pixels.astype(np.float32) / 255.0
         cutout[..., :3] *= cutout[..., 3:]
         self._premultiplied = _shrunk(cutout, _CUTOUT_SIDE)
         self._grid: list[tuple[Pose, _Template]] = []
 
     def grid(self) -> list[tuple[Pose, _Template]]:
-        """Return the templates of the coarse search, whose poses have no place yet."""
+        """Return the templates of the coarse search, whose poses have no position yet."""
         if not self._grid:
             poses = [
                 Pose(0.0, 0.0, size, mirrored, angle)
@@ -109,7 +109,7 @@ class Cutout:
         return self._grid
 
     def template(self, pose: Pose, side: int) -> _Template:
-        """Return the thing in a pose's size, mirroring and turn, for images of that side in pixels."""
+        """Return the object in a pose's size, mirroring and turn, for images of that side in pixels."""
         longest = max(1, round(pose.size * side))
         source = _shrunk(self._premultiplied, 2 * longest)
         height, width = source.shape[:2]
@@ -130,11 +130,11 @@ class Cutout:
 
 
 def register(cutouts: Sequence[Cutout], image: UInt8[np.ndarray, "side side 3"]) -> Registration | None:
-    """Return the best match of any of the cut-outs; None where nothing matches, as in an image of one color.
+    """Return the best match of any of the cut-outs; None if nothing matches, as in an image of one color.
 
     Args:
-        cutouts: Of one thing, such as its drawings in several styles.
-        image: Square, RGB, of any side.
+        cutouts: cut-outs of one object, such as its drawings in several styles.
+        image: square RGB image of any side.
     """
     coarse, fine = _bordered(image, _COARSE), _bordered(image, _FINE)
     best, surplus = None, -math.inf
@@ -147,12 +147,12 @@ def register(cutouts: Sequence[Cutout], image: UInt8[np.ndarray, "side side 3"])
 
 
 def distinctness(cutout: Cutout) -> float:
-    """Return how different a thing is from itself when it is mirrored or turned by 45° or more.
+    """Return how different an object is from itself when it is mirrored or turned by 45° or more.
 
-    That is 1 less the best correlation with any such pose: 0 for a ball, whose mirroring and turn nobody can tell.
+    This is 1 less the best correlation with any such pose: 0 for a ball, whose mirroring and turn cannot be seen.
     """
     upright = cutout.template(Pose(0.5, 0.5, _UPRIGHT_SIZE), _COARSE)
-    # On gray, so that it counts where the other pose reaches out of the thing.
+    # The background is gray, so that it counts where the other pose extends beyond the object.
     ground = 0.5 * (1 - upright.mask[..., None]) + upright.colors
     edge = _COARSE // 2
     image = cv2.copyMakeBorder(ground, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(0.5, 0.5, 0.5))
@@ -162,14 +162,14 @@ def distinctness(cutout: Cutout) -> float:
         for angle in _ANGLES
         if mirrored or abs(angle) > math.radians(44)
     ]
-    return 1.0 - max(_best_place(image, cutout.template(pose, _COARSE))[0] for pose in others)
+    return 1.0 - max(_best_position(image, cutout.template(pose, _COARSE))[0] for pose in others)
 
 
 def _candidates(cutout: Cutout, image: _Colors) -> list[Pose]:
     """Return the best poses of the coarse grid that are not near a better one."""
     found = []
     for pose, template in cutout.grid():
-        score, x, y = _best_place(image, template)
+        score, x, y = _best_position(image, template)
         found.append(
             (
                 score - template.chance,
@@ -187,7 +187,7 @@ def _candidates(cutout: Cutout, image: _Colors) -> list[Pose]:
 
 
 def _refined(cutout: Cutout, image: _Colors, near: Pose) -> Iterator[tuple[Pose, float, float]]:
-    """Yield poses around a candidate, with their scores, and what these are about by chance."""
+    """Yield poses around a candidate, with their scores and the scores expected by chance."""
     border, margin = round(_BORDER * _FINE), round(_NEAR * _FINE)
     for relative in _FINER_SIZES:
         for angle in _FINER_ANGLES:
@@ -197,19 +197,19 @@ def _refined(cutout: Cutout, image: _Colors, near: Pose) -> Iterator[tuple[Pose,
             left = max(0, round(near.x * _FINE + border - width / 2) - margin)
             top = max(0, round(near.y * _FINE + border - height / 2) - margin)
             window = image[top : top + height + 2 * margin, left : left + width + 2 * margin]
-            score, x, y = _best_place(window, template)
-            there = replace(pose, x=_share(left + x, _FINE), y=_share(top + y, _FINE))
-            yield there, score, template.chance
+            score, x, y = _best_position(window, template)
+            placed = replace(pose, x=_share(left + x, _FINE), y=_share(top + y, _FINE))
+            yield placed, score, template.chance
 
 
-def _best_place(image: _Colors, template: _Template) -> tuple[float, float, float]:
-    """Return the best score over all places, and the column and row of the template's center there."""
+def _best_position(image: _Colors, template: _Template) -> tuple[float, float, float]:
+    """Return the best score over all positions, and the column and row of the template's center there."""
     height, width = template.mask.shape
     if height > image.shape[0] or width > image.shape[1] or template.mask.sum() < _LEAST_PIXELS:
         return -1.0, 0.0, 0.0
     mask = np.repeat(template.mask[..., None], 3, axis=2)
     scores = cv2.matchTemplate(image, template.colors, cv2.TM_CCOEFF_NORMED, mask=mask)
-    # Windows or templates of a single color have no correlation: OpenCV gives infinity or noise for them.
+    # Windows or templates of a single color have no correlation: OpenCV returns infinity or noise for them.
     scores[~np.isfinite(scores) | (scores > 1.001)] = -1.0
     _, score, _, (column, row) = cv2.minMaxLoc(scores)
     return float(score), column + width / 2, row + height / 2
@@ -221,7 +221,7 @@ def _alike(a: Pose, b: Pose) -> bool:
 
 
 def _bordered(image: UInt8[np.ndarray, "side side 3"], side: int) -> _Colors:
-    """Return the image at a side in pixels, in [0, 1], with a border that repeats its outermost pixels."""
+    """Return the image resized to a side in pixels, in [0, 1], with a border that repeats its outermost pixels."""
     smaller = side <= image.shape[0]
     resized = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
     border = round(_BORDER * side)
@@ -231,12 +231,12 @@ def _bordered(image: UInt8[np.ndarray, "side side 3"], side: int) -> _Colors:
 
 
 def _share(pixel: float, side: int) -> float:
-    """Return a pixel of a bordered image as a share of the image's side."""
+    """Convert a pixel coordinate of a bordered image to a share of the image's side."""
     return (pixel - round(_BORDER * side)) / side
 
 
 def _shrunk(pixels: Float[np.ndarray, "h w 4"], longest: int) -> Float[np.ndarray, "h w 4"]:
-    """Return the pixels averaged so that the longest edge is that long, if it is longer."""
+    """Return the pixels shrunk by averaging to a longest edge, if they are larger."""
     height, width = pixels.shape[:2]
     scale = longest / max(height, width)
     if scale >= 1:

@@ -1,7 +1,7 @@
-"""Scores the images of a sweep by judges, into one CSV from which every table is made.
+"""Score the images of a sweep with judges, into one CSV from which every table is made.
 
-OUT/SETTING/scores-JUDGE.csv    grows as the judge works, and is kept when it is killed
-OUT/scores.csv                  setting, key, group, sample, seed, drift, a column for each score and rating
+OUT/SETTING/scores-JUDGE.csv    grows while the judge works, and survives a kill
+OUT/scores.csv                  setting, key, group, sample, seed, drift, one column per score and rating
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -32,17 +32,17 @@ def score(
     judges: Mapping[str, Judge],
     folders: Collection[str] | None = None,
 ) -> None:
-    """Scores what is drawn and not scored yet, then writes OUT/scores.csv anew.
+    """Score the images that are not scored yet, then rewrite OUT/scores.csv.
 
     Args:
         out: folder of the sweep.
-        sweep: what was drawn.
-        items: the benchmark.
-        judges: by name.
-        folders: the settings' that these judges score; None for all.
+        sweep: the sweep that was drawn.
+        items: items of the benchmark.
+        judges: judges by name.
+        folders: folders of the settings to score; None for all.
 
     Raises:
-        ValueError: a judge cannot tell what an item asks for.
+        ValueError: a judge cannot score an item.
     """
     known = {item.key: item for item in items}
     for name, judge in judges.items():
@@ -53,7 +53,7 @@ def score(
 
 
 def score_copies(out: Path, sweep: Sweep, items: Sequence[Item]) -> None:
-    """Measures how near each image is to a copy of what it was grounded on, as `copies` has it."""
+    """Score the distance of each image to a copy of its references, as the module `copies` defines it."""
 
     def measure(image: Pixels, _: Item, references: Sequence[Path]) -> Mapping[str, float]:
         distance = copy_distance(image, references)
@@ -71,15 +71,15 @@ def score_by_references(
     measure: Callable[[Pixels, Item, Sequence[Path]], Mapping[str, float]],
     groups: Collection[str] | None = None,
 ) -> None:
-    """Score each image by what it was grounded on, then write OUT/scores.csv anew.
+    """Score each image against its references, then rewrite OUT/scores.csv.
 
     Args:
         out: folder of the sweep.
-        sweep: what was drawn.
-        items: the benchmark.
-        name: of the scores' file.
-        measure: from an image, its item and the files of its references to its scores by name.
-        groups: of the items that are scored; None for all.
+        sweep: the sweep that was drawn.
+        items: items of the benchmark.
+        name: name in the file name of the scores.
+        measure: returns the scores by name of an image, its item and its reference files.
+        groups: groups of the items to score; None for all.
     """
     known = {item.key: item for item in items}
     for folder in _drawn_folders(out, sweep):
@@ -91,22 +91,22 @@ def score_by_references(
                 for row, image in zip(batch, read_images(out / folder, batch), strict=True)
             ]
             columns = {column: np.array([scores[column] for scores in measured]) for column in measured[0]}
-            _keep(out / folder, name, batch, columns)
+            _append(out / folder, name, batch, columns)
     write_scores(out, sweep, items)
 
 
 def write_scores(out: Path, sweep: Sweep, items: Sequence[Item]) -> None:
-    """Writes OUT/scores.csv of all that judges, persons and measures have said."""
+    """Write OUT/scores.csv with all scores and ratings."""
     records.write(out / SCORES, _merged(out, sweep, {item.key: item for item in items}))
 
 
 def read_images(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[Pixels]:
-    """The images of rows of a setting's drawn.csv."""
+    """Return the images of rows of a setting's drawn.csv."""
     return [read_image(folder / row["file"]) for row in rows]
 
 
 def read_image(file: Path) -> Pixels:
-    """An image file's pixels."""
+    """Return an image file's pixels."""
     with Image.open(file) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -118,23 +118,23 @@ def _drawn_folders(out: Path, sweep: Sweep) -> list[str]:
 def _score(folder: Path, name: str, judge: Judge, items: Mapping[str, Item]) -> None:
     rows = _unscored(folder, name)
     if unknown := {row["key"] for row in rows} - items.keys():
-        raise InvalidArgument(f"{folder} has an image of {min(unknown)!r}, which is none of the items")
+        raise InvalidArgument(f"{folder} has an image of {min(unknown)!r}, which is not an item of the benchmark")
     for batch in tqdm(list(_batches(rows)), desc=f"{name}: {folder.name}", unit="batch", leave=False):
-        _keep(folder, name, batch, judge.scores(read_images(folder, batch), [items[row["key"]] for row in batch]))
+        _append(folder, name, batch, judge.scores(read_images(folder, batch), [items[row["key"]] for row in batch]))
 
 
 def _unscored(folder: Path, name: str) -> list[dict[str, str]]:
-    there = {(row["key"], row["sample"]) for row in records.read(folder / f"scores-{name}.csv")}
-    return [row for row in records.read(folder / DRAWN) if (row["key"], row["sample"]) not in there]
+    done = {(row["key"], row["sample"]) for row in records.read(folder / f"scores-{name}.csv")}
+    return [row for row in records.read(folder / DRAWN) if (row["key"], row["sample"]) not in done]
 
 
-def _keep(folder: Path, name: str, rows: Sequence[Mapping[str, str]], scores: Scores) -> None:
+def _append(folder: Path, name: str, rows: Sequence[Mapping[str, str]], scores: Scores) -> None:
     records.append(
         folder / f"scores-{name}.csv",
         (
             {"key": row["key"], "sample": row["sample"]}
-            | {column: f"{values[place]:.6g}" for column, values in scores.items()}
-            for place, row in enumerate(rows)
+            | {column: f"{values[index]:.6g}" for column, values in scores.items()}
+            for index, row in enumerate(rows)
         ),
     )
 

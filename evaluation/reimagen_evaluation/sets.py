@@ -1,6 +1,6 @@
-"""Distances of whole settings' images to real ones: FID over a sweep.
+"""Distances of each setting's images to real ones: FID over a sweep.
 
-OUT/distances.csv has a line for each setting, of which the report takes the Fréchet distances.
+OUT/distances.csv has a line for each setting; the report shows its Fréchet distances.
 """
 
 from pathlib import Path
@@ -16,22 +16,22 @@ DISTANCES: Final = "distances.csv"
 
 
 def measure(out: Path, sweep: Sweep, real: Path, network: FeatureNetwork, *, square: int | None, subset: int) -> None:
-    """Measures the settings that are not measured yet, as many images of each as there are now.
+    """Measure the settings that are not measured yet, with the images that are drawn so far.
 
     Args:
         out: folder of the sweep.
-        sweep: what was drawn.
+        sweep: the sweep that was drawn.
         real: folder of real images, or of shards.
-        network: of the features.
-        square: side that the middle of each real and drawn image is brought to; None to leave them.
-        subset: images in each subset of the kernel distance.
+        network: network that computes the features.
+        square: side in pixels to resize the middle square of all images to; None leaves images as they are.
+        subset: images per subset of the kernel distance.
 
     Raises:
         ValueError: a folder has no images, or fewer than a subset.
     """
-    there = {(row["setting"], row["features"], row["images"]) for row in records.read(out / DISTANCES)}
+    done = {(row["setting"], row["features"], row["images"]) for row in records.read(out / DISTANCES)}
     counts = {name: len(records.read(out / name / DRAWN)) for name in sweep.folders()}
-    missing = [name for name, count in counts.items() if count and (name, network.name, str(count)) not in there]
+    missing = [name for name, count in counts.items() if count and (name, network.name, str(count)) not in done]
     folders = [out / name / "images" for name in missing]
     if not folders:
         return
@@ -43,5 +43,5 @@ def measure(out: Path, sweep: Sweep, real: Path, network: FeatureNetwork, *, squ
 
 
 def read(out: Path) -> dict[str, float]:
-    """The last Fréchet distance of each setting."""
+    """Return the latest Fréchet distance of each setting."""
     return {row["setting"]: float(row["frechet"]) for row in records.read(out / DISTANCES)}

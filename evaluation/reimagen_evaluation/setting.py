@@ -1,4 +1,4 @@
-"""A setting: all that decides, beside the prompt and the seed, what an image of an evaluation looks like."""
+"""A setting: everything besides the prompt and the seed that determines an image of an evaluation."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,54 +18,58 @@ class _Frozen(BaseModel):
 
 
 class StageChange(_Frozen):
-    """What a setting changes of one stage; None keeps the cascade's own."""
+    """A setting's changes to one stage; None keeps the cascade's value."""
 
-    steps: int | None = Field(None, ge=1, le=1000, description="Sampling steps.")
-    sampler: SamplerKind | None = None
-    strategy: Strategy | None = None
-    text_weight: float | None = Field(None, ge=0, le=100, description="w_p.")
-    neighbor_weight: float | None = Field(None, ge=0, le=100, description="w_n.")
-    interleave_ratio: float | None = Field(None, ge=0, le=1, description="η.")
-    grounded: bool = Field(True, description="Whether this stage is shown the neighbors.")
+    steps: int | None = Field(None, ge=1, le=1000, description="Number of sampling steps, 1 to 1000.")
+    sampler: SamplerKind | None = Field(None, description="Sampler of the stage.")
+    strategy: Strategy | None = Field(None, description="Guidance strategy of the stage.")
+    text_weight: float | None = Field(None, ge=0, le=100, description="Guidance weight of the text, w_p, 0 to 100.")
+    neighbor_weight: float | None = Field(
+        None, ge=0, le=100, description="Guidance weight of the neighbors, w_n, 0 to 100."
+    )
+    interleave_ratio: float | None = Field(None, ge=0, le=1, description="Interleave ratio η, 0 to 1.")
+    grounded: bool = Field(True, description="Whether this stage receives the neighbors.")
 
 
 class Setting(_Frozen):
-    """How images are drawn."""
+    """How the images of an evaluation are drawn."""
 
     weights: Path = Field(description="Folder of the cascade.")
-    size: int = Field(description="Side of the images: the cascade is run up to that stage.")
+    size: int = Field(description="Side of the images in pixels; the cascade runs up to the stage of this size.")
     neighbors: str = Field(
         NONE,
-        description="Where neighbors come from: none, references (the item's own), or the name of a knowledge base, "
-        "for which a run is given the address of a retriever.",
+        description="Source of neighbors: none, references (the item's own), or the name of a knowledge base, whose "
+        "retriever's address is given to the run.",
     )
-    k: int | None = Field(None, ge=0, le=16, description="Neighbors of an image; None for the cascade's default.")
-    method: Method = Field("bm25", description="How the knowledge base is searched.")
-    per_entity: bool = Field(False, description="Search for each entity of the prompt, not for the whole prompt.")
-    skip: int = Field(0, ge=0, le=15, description="The best neighbors to pass over, so that the next ones are shown.")
-    unrelated: int = Field(0, ge=0, le=16, description="Neighbors, the last ones, replaced by another prompt's.")
+    k: int | None = Field(None, ge=0, le=16, description="Number of neighbors; None for the cascade's default.")
+    method: Method = Field("bm25", description="Search method in the knowledge base.")
+    per_entity: bool = Field(False, description="Whether to search for each entity of the prompt separately.")
+    skip: int = Field(0, ge=0, le=15, description="Number of best neighbors to skip; the next ones are used instead.")
+    unrelated: int = Field(
+        0, ge=0, le=16, description="Number of neighbors, the last ones, that are replaced by another prompt's."
+    )
     relevant_only: bool | None = Field(
         None,
-        description="Whether neighbors found that have nothing to do with the prompt are left out; None as served.",
+        description="Whether to drop neighbors that are not relevant to the prompt; None for the cascade's default.",
     )
-    stages: Mapping[int, StageChange] = Field({}, description="What is changed of the stage of a size.")
+    stages: Mapping[int, StageChange] = Field({}, description="Changes to stages, by the stage's size in pixels.")
 
     def neighbors_of(self, config: CascadeConfig) -> int:
-        """How many neighbors an image has at most."""
+        """Return the greatest number of neighbors of an image."""
         if self.neighbors == NONE:
             return 0
         return config.default_k if self.k is None else self.k
 
     def judges_relevance(self, config: CascadeConfig) -> bool:
-        """Whether what is found is checked against the prompt; an item's own references never are."""
-        wanted = config.relevant_only if self.relevant_only is None else self.relevant_only
-        return wanted and self.neighbors not in (NONE, REFERENCES)
+        """Return whether retrieved neighbors are checked for relevance; an item's own references never are."""
+        checked = config.relevant_only if self.relevant_only is None else self.relevant_only
+        return checked and self.neighbors not in (NONE, REFERENCES)
 
     def change(self, config: CascadeConfig) -> tuple[StageConfig, ...]:
-        """The cascade's stages up to `size`, as this setting has them.
+        """Return the cascade's stages up to `size`, with this setting's changes.
 
         Raises:
-            InvalidArgument: the cascade has no such stage, or a stage cannot be as it is asked to.
+            InvalidArgument: the cascade has no such stage, or a change makes a stage invalid.
         """
         sizes = [stage.size for stage in config.stages]
         for size in (self.size, *self.stages):
@@ -80,7 +84,7 @@ class Setting(_Frozen):
         given.pop("grounded")
         whole: dict[str, object] = {name: given.pop(name) for name in ("steps", "sampler") if name in given}
         if "steps" in whole:
-            whole["timestep_respacing"] = None  # they add up to the steps that the cascade had
+            whole["timestep_respacing"] = None  # its counts add up to the cascade's own number of steps
         guidance = stage.guidance.model_dump() | given
         try:
             return StageConfig.model_validate(stage.model_dump() | whole | {"guidance": guidance})

@@ -1,4 +1,4 @@
-"""How grainy and how sharp images are: measures of pixels alone, of lightness from 0 to 255."""
+"""Grain and sharpness of images: measures of pixels without any network, of lightness from 0 to 255."""
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -6,25 +6,25 @@ from jaxtyping import Bool, Float, UInt8
 _Lightness = Float[np.ndarray, "height width"]
 
 _LEAST_RISE = 64.0
-"""By how much lightness changes over an edge, at least."""
+"""Least change of lightness over an edge."""
 _LEAST_STEP = 8.0
-"""By how much it changes from one pixel to the next where the edge is steepest, at least; gradients change less."""
+"""Least change between adjacent pixels at an edge's steepest point; smooth gradients change less."""
 _REACH = 8
-"""How many pixels an edge may go on to each side of its steepest place."""
+"""Greatest extent of an edge in pixels, to each side of its steepest point."""
 
 
 def grain(image: UInt8[np.ndarray, "height width 3"]) -> float:
-    """Return the median size of the Laplacian: how much most pixels differ from the mean of their four neighbors."""
+    """Return the median absolute Laplacian: how much pixels differ from their four neighbors."""
     light = _lightness(image)
     around = light[:-2, 1:-1] + light[2:, 1:-1] + light[1:-1, :-2] + light[1:-1, 2:]
     return float(np.median(np.abs(4.0 * light[1:-1, 1:-1] - around)))
 
 
 def edge_width(image: UInt8[np.ndarray, "height width 3"]) -> float:
-    """Return the median width of the edges, in pixels: over how many the lightness goes from 10 to 90 % of its change.
+    """Return the median width in pixels of edges: the distance over which lightness goes from 10 to 90 % of its change.
 
-    Edges are looked for along rows and columns. A step from one pixel to the next has a width of 0.8. The width is NaN
-    where there is no edge.
+    Edges are searched along rows and columns. A step from one pixel to the next has a width of 0.8. The width is NaN if
+    there is no edge.
     """
     light = _lightness(image)
     widths = np.concatenate([_widths(light), _widths(light.T)])
@@ -44,7 +44,7 @@ def _widths(light: _Lightness) -> Float[np.ndarray, " edges"]:
     inner = size[:, 1:-1]
     steepest[:, 1:-1] = (inner >= _LEAST_STEP) & (inner > size[:, :-2]) & (inner >= size[:, 2:])
     row, column = np.nonzero(steepest)
-    # The steps around the steepest one, all in its direction, up to where the lightness turns.
+    # The steps around the steepest one that change in its direction, up to where the lightness turns.
     near = step[row[:, None], column[:, None] + np.arange(-_REACH, _REACH + 1)] * np.sign(step[row, column])[:, None]
     rising = near > 0
     rising[:, : _REACH + 1] = np.logical_and.accumulate(rising[:, _REACH::-1], axis=1)[:, ::-1]
@@ -57,7 +57,7 @@ def _widths(light: _Lightness) -> Float[np.ndarray, " edges"]:
 
 
 def _crossing(profile: Float[np.ndarray, "edges steps"], share: float) -> Float[np.ndarray, " edges"]:
-    """Return where each profile, which rises from 0, reaches a share of its last value, between its places."""
+    """Return where each profile, which rises from 0, reaches a share of its last value, by linear interpolation."""
     level = share * profile[:, -1]
     after = (profile < level[:, None]).sum(axis=1)
     edge = np.arange(len(profile))

@@ -1,4 +1,4 @@
-"""How well a super-resolution stage enlarges true images that were shrunk, beside bicubic upsampling."""
+"""Measure how well a super-resolution stage upsamples true images that were shrunk, compared with bicubic."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ from reimagen_generator.weights import checkpoint
 
 _Images = UInt8[np.ndarray, "count size size 3"]
 _PIXELS = 8 * 256**2
-"""Of a batch."""
+"""Greatest number of pixels in a batch."""
 
 
 @dataclass(frozen=True)
 class Enlarged:
-    """What one way of enlarging images makes of them; the true images themselves are the first."""
+    """Measures of one way of upsampling; the first entry is the true images themselves."""
 
     name: str
     psnr: float
-    """Mean, in decibels; infinite for the true images."""
+    """Mean PSNR in decibels; infinite for the true images."""
     gain: float
-    """Mean difference of the PSNR to bicubic upsampling's."""
+    """Mean difference to the PSNR of bicubic upsampling, in decibels."""
     worst_gain: float
-    """Least difference of the PSNR to bicubic upsampling's, of all images."""
+    """Least difference to the PSNR of bicubic upsampling over all images, in decibels."""
     grain: float
     """Mean of `sharpness.grain`."""
     edge_width: float
@@ -42,13 +42,13 @@ class Enlarged:
 
 
 def super_resolution(weights: Sequence[Path], stage: int, data: Path, count: int) -> Iterator[Enlarged]:
-    """Measure true images, bicubic upsampling, and a stage of each cascade.
+    """Yield the measures of true images, bicubic upsampling, and a stage of each cascade.
 
     Args:
-        weights: folders of cascades, whose stages draw images of one size from images of one other size.
-        stage: which stage of each, from 1.
-        data: folder of training shards of that size of images.
-        count: how many images, the first of the shards.
+        weights: folders of cascades, whose stages upsample between the same two sizes.
+        stage: index of the stage in each cascade, from 1.
+        data: folder of training shards with images of the stage's size.
+        count: number of images, the first of the shards.
 
     Raises:
         ValueError: weights or data cannot be read, there are too few images, or the stages differ in their sizes.
@@ -69,7 +69,7 @@ def super_resolution(weights: Sequence[Path], stage: int, data: Path, count: int
 
 
 def _sizes(cascades: Sequence[CascadeConfig], stage: int) -> tuple[int, int]:
-    """Return the size that the stages draw, and by which factor they enlarge."""
+    """Return the size that the stages draw and the factor by which they upsample."""
     found: set[tuple[int, int]] = set()
     for cascade in cascades:
         factor = size_factor(cascade, stage) if stage < len(cascade.stages) else None
@@ -77,13 +77,13 @@ def _sizes(cascades: Sequence[CascadeConfig], stage: int) -> tuple[int, int]:
             raise ValueError(f"stage: {cascade.name} has super-resolution stages 1 to {len(cascade.stages) - 1}")
         found.add((cascade.stages[stage].size, factor))
     if len(found) > 1:
-        told = " and ".join(f"{size // factor} to {size}" for size, factor in sorted(found))
-        raise ValueError(f"weights: stages must enlarge between the same sizes, got {told}")
+        sizes = " and ".join(f"{size // factor} to {size}" for size, factor in sorted(found))
+        raise ValueError(f"weights: stages must upsample between the same sizes, got {sizes}")
     return found.pop()
 
 
 def _draw(stage: Stage, encoder: TextEncoder, source: ShardSource, true: _Images) -> _Images:
-    """Return what the stage draws from the true images, shrunk, without neighbors, each with a seed of its own."""
+    """Return the stage's images for the shrunk true images, without neighbors, each with a different seed."""
     assert stage.factor is not None
     drawn: list[_Images] = []
     for part in _batches(true):
@@ -98,7 +98,7 @@ def _draw(stage: Stage, encoder: TextEncoder, source: ShardSource, true: _Images
 
 
 def _smaller(images: _Images, factor: int) -> Float[jax.Array, "count h w 3"]:
-    """Return the images, shrunk and rounded to bytes, as a stage gets them from the one before."""
+    """Return the images shrunk and rounded to bytes, as a stage gets them from the stage before."""
     return to_float(to_bytes(downsample(to_float(jnp.asarray(images)), factor)))
 
 

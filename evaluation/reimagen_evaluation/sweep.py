@@ -1,9 +1,9 @@
-"""A sweep: one base setting and what is varied about it, each image paired with the base's of the same seed.
+"""A sweep: a base setting and its variations; images of the same prompt and sample share a seed in all settings.
 
 As a TOML file:
 
     title = "How much the text guides"
-    samples = 1                                  # images of each prompt; the best of them counts
+    samples = 1                                  # images per prompt; the best of them counts
 
     [base]                                       # the fields of Setting
     weights = "services/generator/weights/demo"
@@ -13,10 +13,10 @@ As a TOML file:
     [axes.eta]
     title = "η trades the entity for the text"
     paper_says = "Decreasing η increases entity faithfulness but decreases text alignment; 0.5 is a sweet spot."
-    count = 100                                  # the first so many items (of each group)
-    groups = ["held-out"]                        # of these groups only
+    count = 100                                  # the first items, of each group
+    groups = ["held-out"]                        # only items of these groups
 
-    [axes.eta.values]                            # a row of the table each; a label that is a number is plotted at it
+    [axes.eta.values]                            # one table row each; numeric labels are plotted as a curve
     "0.25" = { stages.64.interleave_ratio = 0.25 }
     "0.5" = {}
     "0.75" = { stages.64.interleave_ratio = 0.75 }
@@ -49,40 +49,40 @@ class _Frozen(BaseModel):
 
 
 class Axis(_Frozen):
-    """One thing that is varied; a section of the report."""
+    """One variation of the base setting; it becomes a section of the report."""
 
     title: str = Field(description="Heading of the section.")
-    paper_says: str = Field("", description="The paper's claim, in a sentence.")
-    note: str = Field("", description="What the reader has to know of how it was measured.")
-    groups: tuple[str, ...] = Field((), description="Groups of items that are drawn; empty for all.")
-    count: int | None = Field(None, ge=1, description="Of each group, so many items, the first ones; None for all.")
+    paper_says: str = Field("", description="The paper's claim, in one sentence.")
+    note: str = Field("", description="How it was measured, for the reader.")
+    groups: tuple[str, ...] = Field((), description="Groups of items to draw; empty for all.")
+    count: int | None = Field(None, ge=1, description="Number of items to draw, the first of each group; None for all.")
     by_group: bool = Field(False, description="Whether the table has a row for each group.")
     values: Mapping[str, Mapping[str, Any]] = Field(
-        description="By its label, what differs from the base. `NAME @ NUMBER` is a point of the curve NAME."
+        description="Differences from the base setting, by label. `NAME @ NUMBER` is a point of the curve NAME."
     )
-    against: str | None = Field(None, description="The label that differences are taken from; None for the first.")
-    scores: tuple[str, ...] = Field((), description="Scores that the table shows, the first compared; empty for all.")
-    paper: Mapping[str, str] = Field({}, description="By label, the paper's own figure.")
+    against: str | None = Field(None, description="Label that differences are taken from; None for the first.")
+    scores: tuple[str, ...] = Field((), description="Scores in the table; the first is compared; empty for all.")
+    paper: Mapping[str, str] = Field({}, description="The paper's own figures, by label.")
 
     def items(self, items: Sequence[Item]) -> list[Item]:
-        """Those that this axis draws, in their order."""
+        """Return the items that this axis draws, in their order."""
         chosen: list[Item] = []
         counts: dict[str, int] = {}
         for item in items:
             counts[item.group] = counts.get(item.group, 0) + 1
-            wanted = not self.groups or item.group in self.groups
-            if wanted and (self.count is None or counts[item.group] <= self.count):
+            in_groups = not self.groups or item.group in self.groups
+            if in_groups and (self.count is None or counts[item.group] <= self.count):
                 chosen.append(item)
         return chosen
 
 
 class Sweep(_Frozen):
-    """What is drawn to find out what."""
+    """A base setting and the axes along which it is varied."""
 
-    title: str
-    samples: int = Field(1, ge=1, le=16, description="Images of each item; the best of them counts.")
-    base: Setting
-    axes: Mapping[str, Axis] = Field(description="By names that files have too.")
+    title: str = Field(description="Title of the report.")
+    samples: int = Field(1, ge=1, le=16, description="Number of images of each item; the best of them counts.")
+    base: Setting = Field(description="The base setting.")
+    axes: Mapping[str, Axis] = Field(description="The axes, by names that are also used in file names.")
 
     @model_validator(mode="after")
     def _settings_are_sound(self) -> "Sweep":
@@ -90,18 +90,18 @@ class Sweep(_Frozen):
             self.settings(name)
             for label in (*axis.paper, *([axis.against] if axis.against is not None else [])):
                 if label not in axis.values:
-                    raise ValueError(f"axes.{name}: {label!r} is no label of its values")
+                    raise ValueError(f"axes.{name}: {label!r} is not a label of its values")
         return self
 
     def settings(self, axis: str) -> dict[str, Setting]:
-        """The settings of an axis by their labels."""
+        """Return the settings of an axis, by label."""
         base = self.base.model_dump(mode="json", exclude_unset=True)
         return {
             label: Setting.model_validate(_merged(base, changes)) for label, changes in self.axes[axis].values.items()
         }
 
     def folders(self) -> dict[str, Setting]:
-        """Every different setting by the name of its folder; those of several axes are drawn once."""
+        """Return every distinct setting by folder name; a setting that several axes share is drawn once."""
         folders: dict[str, Setting] = {}
         for axis in self.axes:
             for label, setting in self.settings(axis).items():
@@ -112,35 +112,35 @@ class Sweep(_Frozen):
         return folders
 
     def folder(self, setting: Setting) -> str:
-        """The name of a setting's folder."""
+        """Return the name of a setting's folder."""
         return next(name for name, other in self.folders().items() if other == setting)
 
     def work(self, items: Sequence[Item]) -> dict[str, list[Item]]:
-        """By folder, the items that any axis draws in it."""
+        """Return the items that any axis draws, by folder."""
         keys: dict[str, set[str]] = {name: set() for name in self.folders()}
         for name, axis in self.axes.items():
             for setting in self.settings(name).values():
                 keys[self.folder(setting)].update(item.key for item in axis.items(items))
-        return {name: [item for item in items if item.key in wanted] for name, wanted in keys.items()}
+        return {name: [item for item in items if item.key in chosen] for name, chosen in keys.items()}
 
 
 def load(path: Path) -> Sweep:
-    """Reads a sweep from TOML.
+    """Read a sweep from a TOML file.
 
     Raises:
-        InvalidArgument: naming the field that is wrong.
+        InvalidArgument: a field is invalid; the message names it.
     """
     return read_toml(path, Sweep)
 
 
 def stored(out: Path) -> Sweep:
-    """The sweep that was drawn into a folder.
+    """Return the sweep that was drawn into a folder.
 
     Raises:
-        InvalidArgument: none was.
+        InvalidArgument: no sweep was drawn into it.
     """
     if not (out / SWEEP).exists():
-        raise InvalidArgument(f"nothing was drawn into {out} yet; `reimagen-evaluate sweep` does that")
+        raise InvalidArgument(f"nothing was drawn into {out} yet; run `reimagen-evaluate sweep` first")
     return Sweep.model_validate_json((out / SWEEP).read_text())
 
 
@@ -153,7 +153,7 @@ def draw(
     batch_size: int,
     text_encoder: Path | None = None,
 ) -> None:
-    """Draws every setting's images that are not there yet, with a bar that tells how long it will take.
+    """Draw every setting's missing images, with a progress bar that estimates the remaining time.
 
     Raises:
         ValueError: a cascade cannot be loaded.
@@ -164,9 +164,9 @@ def draw(
         grounding.check(setting)
     out.mkdir(parents=True, exist_ok=True)
     records.replace(out / SWEEP, sweep.model_dump_json(indent=2, exclude_unset=True).encode())
-    work = {name: wanted for name, wanted in sweep.work(items).items() if wanted}
+    work = {name: to_draw for name, to_draw in sweep.work(items).items() if to_draw}
     runs = {name: Run(out / name, folders[name]) for name in work}
-    missing = {name: len(runs[name].missing(wanted, sweep.samples)) for name, wanted in work.items()}
+    missing = {name: len(runs[name].missing(to_draw, sweep.samples)) for name, to_draw in work.items()}
     drawers: dict[Path, BatchDrawer] = {}
     with ExitStack() as closing:
         bar = closing.enter_context(tqdm(total=sum(missing.values()), unit="image", smoothing=0.05))
@@ -188,7 +188,7 @@ def draw(
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The base with the changes, field by field also within fields; keys that are sizes are compared as text."""
+    """Merge changes into the base, recursively; keys that are sizes are compared as text."""
     merged = {str(key): value for key, value in base.items()}
     for key, value in changes.items():
         before = merged.get(str(key))

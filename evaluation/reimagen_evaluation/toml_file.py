@@ -1,4 +1,4 @@
-"""Reading a description of an evaluation from a TOML file."""
+"""Reading of a benchmark or a sweep from a TOML file."""
 
 import tomllib
 from pathlib import Path
@@ -12,15 +12,15 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_toml(path: Path, model: type[Model]) -> Model:
-    """The file as a model.
+    """Read a file into a model.
 
     Raises:
-        InvalidArgument: naming the field that is wrong.
+        InvalidArgument: the file is not TOML, or a field is invalid; the message names it.
     """
     try:
         return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
-        raise InvalidArgument(f"{path} is no TOML: {error}") from error
+        raise InvalidArgument(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise from_validation_error(first, first["loc"]) from error

@@ -1,4 +1,4 @@
-"""Variety: how different the images of one prompt are from each other, over several seeds."""
+"""Variety: how much the images of one prompt differ from each other over several seeds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ Images = UInt8[np.ndarray, "images height width 3"]
 
 @dataclass(frozen=True)
 class Variety:
-    """The mean distances between two images of a prompt."""
+    """Mean distances between two images of the same prompt."""
 
     features: float
-    """Euclidean, in a network's features."""
+    """Euclidean distance in a network's features."""
     pixels: float
-    """Root mean square, of 255, at 64 pixels."""
+    """Root mean square difference of pixels, of 255, at 64 × 64."""
 
 
 def variety(prompts: Sequence[Images], features: Callable[[Images], Float[np.ndarray, "images n"]]) -> Variety:
-    """Return the variety of images, the mean over prompts.
+    """Return the variety of images, as the mean over prompts.
 
     Args:
-        prompts: The images of each prompt, at least two.
-        features: Gives the features of images.
+        prompts: images of each prompt, at least two per prompt.
+        features: returns the features of images.
 
     Raises:
         ValueError: a prompt has fewer than two images, or there is no prompt.

@@ -114,7 +114,7 @@ def test_bad_references_are_another_items(learned: Path, items: list[Item]) -> N
     (wrong,) = grounding.neighbors(items[0], setting.model_copy(update={"unrelated": 1}), 1)
     assert (right.caption, wrong.caption) == ("thing 0", "thing 2")
     assert grounding.neighbors(items[0], setting.model_copy(update={"skip": 1}), 1) == []
-    with pytest.raises(InvalidArgument, match="no retriever of 'laion' was given"):
+    with pytest.raises(InvalidArgument, match="no retriever for 'laion' was given"):
         grounding.check(Setting(weights=learned, size=16, neighbors="laion"))
 
 
@@ -159,7 +159,7 @@ def test_a_sweep_is_read_from_toml_and_its_errors_name_the_field(tmp_path: Path)
     with pytest.raises(InvalidArgument, match="interleave_ratio"):
         sweep.load(tmp_path / "sweep.toml")
     (tmp_path / "sweep.toml").write_text(text.replace('paper."0.5"', 'paper."0.6"'))
-    with pytest.raises(InvalidArgument, match=r"axes\.eta: '0\.6' is no label"):
+    with pytest.raises(InvalidArgument, match=r"axes\.eta: '0\.6' is not a label"):
         sweep.load(tmp_path / "sweep.toml")
 
 
@@ -185,7 +185,7 @@ def test_a_torn_table_loses_its_last_line_alone(
 
 def test_a_table_takes_one_line_a_value_and_its_own_columns(tmp_path: Path) -> None:
     records.append(tmp_path / "table.csv", [{"a": 1}])
-    with pytest.raises(ValueError, match="must be of one line"):
+    with pytest.raises(ValueError, match="must be a single line"):
         records.append(tmp_path / "table.csv", [{"a": "x\ny"}])
     with pytest.raises(ValueError, match="has the columns a, not a, b"):
         records.append(tmp_path / "table.csv", [{"a": 1, "b": 2}])

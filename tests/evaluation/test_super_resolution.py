@@ -98,5 +98,5 @@ def test_what_cannot_be_measured_is_refused_by_name(untrained: Path, images: Pat
         next(super_resolution([untrained], 1, images, COUNT + 1))
     larger = LARGER.model_copy(update={"size": 48})
     checkpoint.save_config(CASCADE.model_copy(update={"stages": (TINY.stages[0], larger)}), tmp_path)
-    with pytest.raises(ValueError, match=r"^weights: stages must enlarge between the same sizes, got 16 to 32 and 16"):
+    with pytest.raises(ValueError, match=r"^weights: stages must upsample between the same sizes, got 16 to 32 and 16"):
         next(super_resolution([untrained, tmp_path], 1, images, COUNT))

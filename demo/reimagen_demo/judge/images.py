@@ -19,7 +19,7 @@ from reimagen_demo.art.icons import STYLES, Art
 from reimagen_demo.scenes.registry import SCENES, Scene, Time, Weather
 from reimagen_demo.scenes.weather import fall, light_scene, light_thing
 from reimagen_evaluation.features.network import Images
-from reimagen_evaluation.judges.classifier_training import Labelled
+from reimagen_evaluation.judges.classifier_training import LabeledImages
 from reimagen_evaluation.judges.judge import Pixels
 from reimagen_evaluation.judges.squares import halves, to_side
 
@@ -69,7 +69,7 @@ class JudgeImages:
             for scene in tqdm(SCENES, desc="scenes", unit="scene")
         ]
 
-    def batch(self, number: int) -> Labelled:
+    def batch(self, number: int) -> LabeledImages:
         """That batch."""
         rng = np.random.default_rng((self.seed, number))
         entities = rng.integers(len(self.known), size=self.batch_size)
@@ -78,7 +78,7 @@ class JudgeImages:
         draw = {False: self._plain, True: self._varied}
         images = [draw[bool(v)](rng, int(e), int(s)) for v, e, s in zip(varied, entities, scenes, strict=True)]
         off_color = np.where(varied[:, None, None, None], _off_color(rng, np.stack(images)), images)
-        return Labelled(off_color, entities.astype(np.int32), scenes.astype(np.int32))
+        return LabeledImages(off_color, entities.astype(np.int32), scenes.astype(np.int32))
 
     def _plain(self, rng: np.random.Generator, entity: int, place: int) -> Pixels:
         image = self._scenes[place][rng.integers(_SCENES_KEPT)].copy()

@@ -13,7 +13,7 @@ from reimagen_evaluation.copies import NEAR_COPY
 from reimagen_evaluation.report import statistics
 from reimagen_evaluation.report.scores import Scores
 from reimagen_evaluation.report.statistics import Estimate
-from reimagen_evaluation.report.tables import NOT_THERE, told
+from reimagen_evaluation.report.tables import NOT_THERE, format_estimate
 from reimagen_evaluation.sweep import Sweep
 
 _Values = np.ndarray
@@ -35,7 +35,7 @@ class Distance:
     high: float
 
     @property
-    def told(self) -> str:
+    def format_estimate(self) -> str:
         """As tables have it."""
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
@@ -83,7 +83,7 @@ def claims(evidence: Evidence, distances: Sequence[Distance]) -> str:
 def _judge(evidence: Evidence) -> str:
     rows = [
         f"| {group} | "
-        + " | ".join(told(statistics.mean(evidence.judged(n, group))) for n in ("faithful", "entity", "scene"))
+        + " | ".join(format_estimate(statistics.mean(evidence.judged(n, group))) for n in ("faithful", "entity", "scene"))
         + " |"
         for group in dict.fromkeys(item.group for item in evidence.items)
     ]
@@ -106,7 +106,7 @@ def _faithful(e: Evidence) -> Verdict:
     if drawn is None or true is None or true.value == 0:
         return NOT_THERE, None
     ratio = drawn.value / true.value
-    return f"{told(drawn)}, {100 * ratio:.0f} % of true images' {told(true)}", ratio >= 0.8
+    return f"{format_estimate(drawn)}, {100 * ratio:.0f} % of true images' {format_estimate(true)}", ratio >= 0.8
 
 
 def _against_alone(group: str, points: float) -> Callable[[Evidence], Verdict]:
@@ -125,7 +125,7 @@ def _drop(e: Evidence) -> Verdict:
         if drop is None:
             parts.append(f"{label}: {NOT_THERE}")
             continue
-        rates = [told(statistics.mean(e.values("main", label, "faithful", g))) for g in ("frequent", "held-out")]
+        rates = [format_estimate(statistics.mean(e.values("main", label, "faithful", g))) for g in ("frequent", "held-out")]
         parts.append(f"{label}: {rates[0]} to {rates[1]}, {_sign(drop)}")
     return "; ".join(parts), _above(_drop_of(e, WITH), -10)
 
@@ -145,7 +145,7 @@ def _copies(e: Evidence) -> Verdict:
 def _styles(e: Evidence) -> Verdict:
     found, following = (e.values("styles", label, "faithful") for label in ("as found", "the next"))
     rate = statistics.mean(following)
-    return NOT_THERE if rate is None else f"{told(rate)}, {_sign(statistics.difference(following, found))}", None
+    return NOT_THERE if rate is None else f"{format_estimate(rate)}, {_sign(statistics.difference(following, found))}", None
 
 
 def _eta(e: Evidence) -> Verdict:
@@ -187,7 +187,7 @@ def _two(e: Evidence) -> Verdict:
     blended = _rate(e, "two", PER_ENTITY, "blended")
     met = None if both is None else both.value >= 0.5
     return (
-        f"both: {told(both)}; blended: {blended}; true images: {told(statistics.mean(e.judged('entity', TWO)))}",
+        f"both: {format_estimate(both)}; blended: {blended}; true images: {format_estimate(statistics.mean(e.judged('entity', TWO)))}",
         met,
     )
 
@@ -204,7 +204,7 @@ def _detail(e: Evidence) -> Verdict:
 def _large(e: Evidence) -> Verdict:
     label = next(iter(e.sweep.axes["large"].values), "") if "large" in e.sweep.axes else ""
     drift = statistics.mean(e.values("large", label, "drift"))
-    return told(drift), None if drift is None else drift.value <= DRIFT
+    return format_estimate(drift), None if drift is None else drift.value <= DRIFT
 
 
 def _frechet(distances: Sequence[Distance]) -> Verdict:
@@ -230,11 +230,11 @@ def _retrievers(e: Evidence) -> Verdict:
 
 
 def _rate(e: Evidence, axis: str, label: str, name: str) -> str:
-    return told(statistics.mean(e.values(axis, label, name)))
+    return format_estimate(statistics.mean(e.values(axis, label, name)))
 
 
 def _sign(change: Estimate | None) -> str:
-    return told(change, sign=True)
+    return format_estimate(change, sign=True)
 
 
 def _above(change: Estimate | None, points: float) -> bool | None:

@@ -30,7 +30,7 @@ from reimagen_evaluation.reference_use import ReferenceUse, reference_use
 from reimagen_evaluation.report import scores as scored
 from reimagen_evaluation.report import statistics
 from reimagen_evaluation.report.statistics import Estimate
-from reimagen_evaluation.report.tables import told
+from reimagen_evaluation.report.tables import format_estimate
 from reimagen_evaluation.runs import DRAWN
 from reimagen_evaluation.sweep import Sweep
 from reimagen_evaluation.variety import Variety, variety
@@ -205,8 +205,8 @@ def _geometry_rows(shown: Shown) -> list[_Row]:
 
     def row(name: str, measure: str, bar: str, met: bool | None) -> _Row:
         of = means[name]
-        before = told(of[BEFORE]) if BEFORE in of else ""
-        return measure, bar, before, told(of[NOW]), told(of[TRUE]), met
+        before = format_estimate(of[BEFORE]) if BEFORE in of else ""
+        return measure, bar, before, format_estimate(of[NOW]), format_estimate(of[TRUE]), met
 
     obeyed, copied = means["obeyed"][NOW], means["copied in place"][NOW]
     faithful, true = means["faithful"][NOW], means["faithful"][TRUE]

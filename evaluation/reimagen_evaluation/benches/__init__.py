@@ -1,1 +1,1 @@
-"""What is drawn to be judged: benchmarks in their own file formats, as lists of items."""
+"""Benchmarks: each module reads one benchmark's file format into a list of items."""

@@ -1,6 +1,6 @@
-"""COCO's captions, as its annotation files have them, for the protocol of FID-30K (Re-Imagen, section 4.1).
+"""COCO's annotation files, for the FID-30K protocol (Re-Imagen, section 4.1).
 
-30,000 captions of the validation set are drawn at random; the images are compared with the whole validation set.
+The protocol draws 30,000 random captions of the validation set and compares the images with the whole validation set.
 """
 
 import json
@@ -15,15 +15,15 @@ FID_PROMPTS = 30_000
 
 
 def items(annotations: Path, *, count: int = FID_PROMPTS, seed: int = 0) -> list[Item]:
-    """So many captions, drawn by a seed, at most all.
+    """Return a random sample of the captions as items.
 
     Args:
-        annotations: `captions_val2014.json`, or another of that form.
-        count: how many prompts.
-        seed: draws them.
+        annotations: `captions_val2014.json`, or another file of that format.
+        count: number of prompts; all captions if there are fewer.
+        seed: the sample's seed.
 
     Raises:
-        InvalidArgument: the file is none of COCO's.
+        InvalidArgument: the file is not a COCO caption file.
     """
     captions = _read(annotations, "annotations", ("id", "caption"))
     chosen = Random(seed).sample(captions, min(count, len(captions)))  # noqa: S311
@@ -35,14 +35,16 @@ def items(annotations: Path, *, count: int = FID_PROMPTS, seed: int = 0) -> list
 
 
 def images(annotations: Path, folder: Path) -> list[Path]:
-    """The set's own images, which drawn ones are compared with.
+    """Return the set's real images, with which generated images are compared.
 
     Raises:
-        InvalidArgument: one is missing from the folder.
+        InvalidArgument: an image is missing from the folder.
     """
     files = [folder / image["file_name"] for image in _read(annotations, "images", ("id", "file_name"))]
     if missing := [file for file in files if not file.exists()]:
-        raise InvalidArgument(f"{len(missing):,} of {len(files):,} images are missing, {missing[0].name} among them")
+        raise InvalidArgument(
+            f"{len(missing):,} of {len(files):,} images are missing from {folder}, for example {missing[0].name}"
+        )
     return files
 
 
@@ -52,5 +54,5 @@ def _read(annotations: Path, part: str, fields: tuple[str, ...]) -> list[dict[st
         if not rows or not all(field in row for row in rows for field in fields):
             raise ValueError(f"{part} must have {' and '.join(fields)}")
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidArgument(f"{annotations} is no caption file of COCO: {error}") from error
+        raise InvalidArgument(f"{annotations} is not a COCO caption file: {error}") from error
     return rows

@@ -1,7 +1,7 @@
 """DreamBench (DreamBooth, arXiv 2208.12242): 30 subjects, a few photographs of each, and 25 prompts.
 
-Read from the folder `dataset` of google/dreambooth as it is: `SUBJECT/*.jpg`, and `prompts_and_classes.txt`, which
-holds a table of subjects and classes and two lists of prompts, as Python, for objects and for live subjects.
+It is read from the folder `dataset` of google/dreambooth: `SUBJECT/*.jpg`, and `prompts_and_classes.txt`, which
+holds a table of subjects and classes and two Python lists of prompts, one for objects and one for live subjects.
 """
 
 import re
@@ -15,24 +15,24 @@ from reimagen_evaluation.benches.item import Item, Reference
 
 FILE = "prompts_and_classes.txt"
 LIVE_CLASSES = ("cat", "dog")
-"""The classes of live subjects: the file has two lists, and leaves to the reader which one is whose."""
+"""The classes of live subjects; the file does not say which of its two lists of prompts a class uses."""
 
 _PROMPT = re.compile(r"""^\s*(['"])(.*)\1\.format\(unique_token, class_token\),?\s*$""")
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the text file says."""
+    """The contents of `prompts_and_classes.txt`."""
 
     classes: dict[str, str]
-    """Of each subject, the folder's name to the word for it."""
+    """Class of each subject, by the name of the subject's folder."""
     objects: tuple[str, ...]
-    """Prompts, with {0} for the token that stands for the subject, and {1} for its class."""
+    """Prompts for objects; {0} is the token that stands for the subject, {1} is the subject's class."""
     live: tuple[str, ...]
 
 
 def parse(text: str) -> Protocol:
-    """Reads the text file.
+    """Parse the text file.
 
     Raises:
         InvalidArgument: a section is missing or empty.
@@ -45,18 +45,18 @@ def parse(text: str) -> Protocol:
 
 
 def items(folder: Path, *, token: str = "") -> list[Item]:
-    """Every subject's prompts, grounded on its photographs; the group is "objects" or "live subjects".
+    """Return every subject's prompts, grounded on its photographs; the group is "objects" or "live subjects".
 
     Args:
-        folder: the dataset.
-        token: a word that stands for the subject, for models that were taught one; a model that retrieves needs none.
+        folder: the folder `dataset` of google/dreambooth.
+        token: word that stands for the subject in a fine-tuned model; a model with retrieval needs none.
 
     Raises:
-        InvalidArgument: the text file is missing or not as expected, or a subject has no photograph.
+        InvalidArgument: the text file is missing or malformed, or a subject has no photograph.
     """
     file = folder / FILE
     if not file.exists():
-        raise InvalidArgument(f"there is no {FILE} in {folder}; it is the folder dataset of google/dreambooth")
+        raise InvalidArgument(f"there is no {FILE} in {folder}; give the folder dataset of google/dreambooth")
     protocol = parse(file.read_text(encoding="utf-8"))
     made = []
     for subject, word in protocol.classes.items():

@@ -1,7 +1,7 @@
-"""EntityDrawBench (Re-Imagen, section 4.2 and appendix C): entities in scenes that nobody has photographed.
+"""EntityDrawBench (Re-Imagen, section 4.2 and appendix C): entities in scenes that have never been photographed.
 
-Each entity is put into one of its category's templates, drawn by a seed; objects have a prompt of their own. An image
-is grounded on the entity's own images, from a folder, or on what a retriever finds.
+Each entity gets one of its category's templates, chosen by a seed; each object has its own prompt. An image
+is grounded on the entity's images in a folder, or on the neighbors that a retriever returns.
 """
 
 import csv
@@ -28,39 +28,39 @@ class _Frozen(BaseModel):
 
 
 class Category(_Frozen):
-    """Entities of one kind, and the scenes that they are put in."""
+    """The entities of one kind, and the scenes to draw them in."""
 
     entities: tuple[str, ...] = Field(min_length=1)
-    templates: tuple[str, ...] = Field(min_length=1, description="In which {} is the entity's name.")
+    templates: tuple[str, ...] = Field(min_length=1, description="Prompts in which {} stands for the entity's name.")
 
     @field_validator("templates")
     @classmethod
     def _name_the_entity(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:
             if template.count("{}") != 1:
-                raise ValueError(f"{template!r} must have {{}} once, where the entity's name goes")
+                raise ValueError(f"{template!r} must have {{}} once, in place of the entity's name")
         return templates
 
 
 class Object(_Frozen):
-    """A thing with a prompt of its own."""
+    """An object with its own prompt."""
 
     name: str
     prompt: str
 
 
 class EntityDrawBench(_Frozen):
-    """The whole file."""
+    """The contents of a benchmark file."""
 
     categories: Mapping[str, Category]
     objects: tuple[Object, ...] = ()
 
 
 def load(path: Path = OURS) -> EntityDrawBench:
-    """Reads the entities and templates, by default ours: 250 entities and 20 objects.
+    """Read the entities and templates; the default file has 250 entities and 20 objects.
 
     Raises:
-        InvalidArgument: naming what is wrong with the file.
+        InvalidArgument: the file cannot be read or a field is invalid; the message names it.
     """
     return read_toml(path, EntityDrawBench)
 
@@ -72,18 +72,18 @@ def items(
     references: Path | None = None,
     frequencies: Mapping[str, int] | None = None,
 ) -> list[Item]:
-    """The prompts: one for each entity, then one for each object.
+    """Return one prompt for each entity, then one for each object.
 
     Args:
         bench: the entities and templates.
-        seed: draws each entity's template.
-        references: folder with a folder of images for each entity, named as the entity is, or as its key; None for
-            none. What an entity has no folder for has no references.
-        frequencies: how often each entity is named in some corpus. The half that is named most is the group
-            "frequent", the rest "infrequent", those missing in it among them. None: an item's group is its category.
+        seed: chooses each entity's template.
+        references: folder with a folder of images for each entity, named after the entity or its key. An entity without
+            a folder has no references. None: no entity has references.
+        frequencies: number of mentions of each entity in a corpus. The more frequent half is the group
+            "frequent"; the rest, and entities that are not listed, are "infrequent". None: the group is the category.
 
     Raises:
-        InvalidArgument: two entities give the same key.
+        InvalidArgument: two entities have the same key.
     """
     frequent = None if frequencies is None else _more_frequent_half(bench, frequencies)
     made: dict[str, Item] = {}
@@ -91,17 +91,17 @@ def items(
         for entity in content.entities:
             template = Random(f"{seed}/{category}/{entity}").choice(content.templates)  # noqa: S311
             group = category if frequent is None else "frequent" if entity in frequent else "infrequent"
-            _add(made, _item(entity, _said(template, entity), _scene(template), group, references))
-    for thing in bench.objects:
-        _add(made, _item(thing.name, thing.prompt, thing.prompt, "objects", references))
+            _add(made, _item(entity, _prompt(template, entity), _scene(template), group, references))
+    for drawn in bench.objects:
+        _add(made, _item(drawn.name, drawn.prompt, drawn.prompt, "objects", references))
     return list(made.values())
 
 
 def read_frequencies(path: Path) -> dict[str, int]:
-    """Reads a CSV with the columns `entity` and `count`.
+    """Read a CSV with the columns `entity` and `count`.
 
     Raises:
-        InvalidArgument: a column is missing, or a count is no number.
+        InvalidArgument: a column is missing, or a count is not a whole number.
     """
     with path.open(encoding="utf-8", newline="") as file:
         try:
@@ -111,18 +111,18 @@ def read_frequencies(path: Path) -> dict[str, int]:
 
 
 def key_of(name: str) -> str:
-    """A name as part of file names: letters and digits, others as dashes."""
+    """Return a name for use in file names: lower case, with a dash for each run of other than letters and digits."""
     return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
 
 
-def _said(template: str, entity: str) -> str:
-    """The template with the name in it, and with the article that the name takes."""
+def _prompt(template: str, entity: str) -> str:
+    """Fill the name into the template, with the article that fits the name."""
     vowel = entity[:1].upper() in set("AEIO") and not entity.lower().startswith("eu")
     return (_ARTICLE.sub(r"\1n {}", template) if vowel else template).format(entity)
 
 
 def _scene(template: str) -> str:
-    """What a template says beside the entity: "in the snow" of "a {} in the snow"."""
+    """Return the template without the entity: "in the snow" for "a {} in the snow"."""
     return _ENTITY_FIRST.sub("", template)
 
 
@@ -135,7 +135,9 @@ def _item(entity: str, prompt: str, scene: str, group: str, references: Path | N
 
 def _add(made: dict[str, Item], item: Item) -> None:
     if item.key in made:
-        raise InvalidArgument(f"{item.entities[0]!r} and {made[item.key].entities[0]!r} cannot be told apart")
+        raise InvalidArgument(
+            f"{item.entities[0]!r} and {made[item.key].entities[0]!r} have the same key, {item.key!r}; rename one"
+        )
     made[item.key] = item
 
 
@@ -145,7 +147,7 @@ def _images(folder: Path) -> Sequence[Path]:
 
 
 def _more_frequent_half(bench: EntityDrawBench, frequencies: Mapping[str, int]) -> set[str]:
-    """The 50 % most frequent (section 4.2); of the same frequency the first in the file."""
+    """Return the 50 % most frequent entities (section 4.2); at equal counts the first in the file wins."""
     entities = [entity for category in bench.categories.values() for entity in category.entities]
     ranked = sorted(entities, key=lambda entity: -frequencies.get(entity, 0))
     return set(ranked[: (len(ranked) + 1) // 2])

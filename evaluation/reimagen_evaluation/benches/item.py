@@ -1,4 +1,4 @@
-"""An item of a benchmark: a prompt, what it should show, and images to ground the drawing on."""
+"""An item of a benchmark: a prompt, what its image should show, and references to ground the image on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Reference:
-    """A pair that an image may be grounded on, and be compared with.
+    """A pair that an image can be grounded on and compared with.
 
     Attributes:
-        path: an image file, of any size.
-        caption: what it shows.
+        path: image file, of any size.
+        caption: text that says what the image shows.
     """
 
     path: Path
@@ -22,12 +22,12 @@ class Item:
     """One prompt of a benchmark.
 
     Attributes:
-        key: names it among the items of its benchmark; letters, digits, `-`, `_` and `.` alone, for files have it.
-        prompt: what is to be drawn.
-        entities: what the image should show; the first is the subject.
-        scene: what else it should show, empty where the prompt says no more.
-        group: the row of a table that it belongs to: a category, "frequent", "held-out".
-        references: its own pairs, where the benchmark has them.
+        key: id within the benchmark; only letters, digits, `-`, `_` and `.`, because file names contain it.
+        prompt: text of the image to draw.
+        entities: entities that the image should show; the first is the subject.
+        scene: what else the image should show; empty if the prompt names nothing else.
+        group: table row that the item belongs to: a category, "frequent", "held-out".
+        references: the item's own pairs, if the benchmark has them.
     """
 
     key: str
@@ -39,4 +39,4 @@ class Item:
 
     def __post_init__(self) -> None:
         if not self.key or not all(letter.isalnum() or letter in "-_." for letter in self.key):
-            raise ValueError(f"key: must be letters, digits, -, _ and . alone, got {self.key!r}")
+            raise ValueError(f"key: must be letters, digits, -, _ and . only, got {self.key!r}")

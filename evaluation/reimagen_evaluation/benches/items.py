@@ -1,4 +1,4 @@
-"""A benchmark's items as a file: JSON, an item a line, so that every later command reads the same prompts."""
+"""A benchmark's items as a file, one JSON object per line, so that all commands read the same prompts."""
 
 import json
 from collections import Counter
@@ -14,24 +14,24 @@ ITEMS = "items.jsonl"
 
 
 def write(items: Iterable[Item], path: Path) -> None:
-    """Writes the items.
+    """Write the items.
 
     Raises:
-        InvalidArgument: two have the same key.
+        InvalidArgument: two items have the same key.
     """
     items = list(items)
     key, times = Counter(item.key for item in items).most_common(1)[0]
     if times > 1:
-        raise InvalidArgument(f"{key!r} names {times} items", field="key")
+        raise InvalidArgument(f"{key!r} is the key of {times} items; keys must be unique", field="key")
     lines = [json.dumps(asdict(item), default=str, ensure_ascii=False) + "\n" for item in items]
     records.replace(path, "".join(lines).encode())
 
 
 def read(path: Path) -> list[Item]:
-    """The items that `write` wrote.
+    """Read the items that `write` wrote.
 
     Raises:
-        InvalidArgument: the file is missing, or a line of it is no item.
+        InvalidArgument: the file is missing, or a line is not an item.
     """
     if not path.exists():
         raise InvalidArgument(f"there is no {path}; `reimagen-evaluate bench` writes it")
@@ -42,5 +42,5 @@ def read(path: Path) -> list[Item]:
             references = tuple(Reference(Path(pair["path"]), pair["caption"]) for pair in values.pop("references"))
             items.append(Item(**values | {"entities": tuple(values["entities"]), "references": references}))
         except (ValueError, KeyError, TypeError) as error:
-            raise InvalidArgument(f"line {number} of {path} is no item: {error}") from error
+            raise InvalidArgument(f"line {number} of {path} is not an item: {error}") from error
     return items

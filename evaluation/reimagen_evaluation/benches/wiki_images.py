@@ -1,7 +1,8 @@
-"""WikiImages (Re-Imagen, section 4.1 and appendix B): captions and images of WebQA, filtered.
+"""WikiImages (Re-Imagen, section 4.1 and appendix B): filtered captions and images of WebQA.
 
-In WebQA's own files: `WebQA_train_val.json` holds questions whose facts name images and captions; `imgs.tsv` has a
-image a line, its id and its file in base64; `imgs.lineidx` each line's place, image i's at i % 10,000,000.
+It is read from WebQA's own files. `WebQA_train_val.json` holds questions whose facts name images and captions.
+`imgs.tsv` has one image per line, its id and its file in base64. `imgs.lineidx` has each line's offset in bytes; that
+of image i is at index i % 10,000,000.
 """
 
 import base64
@@ -50,15 +51,19 @@ class Caption:
 
 
 def keeps(caption: str) -> bool:
-    """The paper's filter: at most 15 tokens, and neither a date nor a wiki's id. What those are is ours to say."""
+    """Return whether the paper's filter keeps the caption: at most 15 tokens, neither a date nor a wiki's id.
+
+    The paper does not define the three terms. Here a token is a word between spaces; `_DATE` and `_WIKI_ID` define the
+    others.
+    """
     return 0 < len(caption.split()) <= MAXIMUM_TOKENS and not _DATE.search(caption) and not _WIKI_ID.search(caption)
 
 
 def captions(questions: Path, split: Literal["train", "val"]) -> list[Caption]:
-    """The kept captions of a split, each image once, in the order of the file.
+    """Return the captions of a split that pass the filter, each image once, in the order of the file.
 
     Raises:
-        InvalidArgument: the file is none of WebQA's.
+        InvalidArgument: the file is not WebQA's.
     """
     found: dict[int, Caption] = {}
     try:
@@ -69,33 +74,33 @@ def captions(questions: Path, split: Literal["train", "val"]) -> list[Caption]:
                     text = " ".join(fact["caption"].split())
                     found.setdefault(int(fact["image_id"]), Caption(int(fact["image_id"]), text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidArgument(f"{questions} is no WebQA_train_val.json: {error}") from error
+        raise InvalidArgument(f"{questions} is not a WebQA_train_val.json: {error}") from error
     return [caption for caption in found.values() if keeps(caption.caption)]
 
 
 def items(questions: Path, *, count: int = 30_000, seed: int = 0, split: Literal["train", "val"] = "val") -> list[Item]:
-    """So many captions of a split, drawn by a seed, at most all.
+    """Return at most `count` random captions of a split as items.
 
     Raises:
-        InvalidArgument: the file is none of WebQA's.
+        InvalidArgument: the file is not WebQA's.
     """
-    there = captions(questions, split)
-    chosen = Random(seed).sample(there, min(count, len(there)))  # noqa: S311
+    found = captions(questions, split)
+    chosen = Random(seed).sample(found, min(count, len(found)))  # noqa: S311
     return [Item(str(caption.image_id), caption.caption, (), caption.caption, "wiki-images") for caption in chosen]
 
 
-def images(folder: Path, wanted: list[int]) -> Iterator[tuple[int, bytes]]:
-    """The image files of ids, read from imgs.tsv at the places of imgs.lineidx.
+def images(folder: Path, image_ids: list[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield the image files of the ids, read from imgs.tsv at the offsets of imgs.lineidx.
 
     Raises:
-        InvalidArgument: a line holds another image than the index says.
+        InvalidArgument: the index has no line for an id, or the line holds another image.
     """
-    places = [int(line) for line in (folder / "imgs.lineidx").read_text().split()]
+    offsets = [int(line) for line in (folder / "imgs.lineidx").read_text().split()]
     with (folder / "imgs.tsv").open("rb") as file:
-        for image_id in wanted:
-            if image_id % _LINES >= len(places):
+        for image_id in image_ids:
+            if image_id % _LINES >= len(offsets):
                 raise InvalidArgument(f"imgs.lineidx has no line of image {image_id}")
-            file.seek(places[image_id % _LINES])
+            file.seek(offsets[image_id % _LINES])
             name, _, content = file.readline().rstrip(b"\n").partition(b"\t")
             if name != str(image_id).encode():
                 raise InvalidArgument(f"imgs.tsv has image {name.decode(errors='replace')} in place of {image_id}")
@@ -103,13 +108,13 @@ def images(folder: Path, wanted: list[int]) -> Iterator[tuple[int, bytes]]:
 
 
 def write_images(folder: Path, to: Path, split: Literal["train", "val"] = "val") -> None:
-    """Writes all kept images of a split as files of a folder; those that are there are kept.
+    """Write all images of a split that pass the filter as files of a folder; existing files are not rewritten.
 
     Raises:
-        InvalidArgument: the files are none of WebQA's.
+        InvalidArgument: the files are not WebQA's.
     """
     to.mkdir(parents=True, exist_ok=True)
-    wanted = [caption.image_id for caption in captions(folder / QUESTIONS, split)]
-    missing = [image_id for image_id in wanted if not (to / f"{image_id}.jpg").exists()]
+    selected = [caption.image_id for caption in captions(folder / QUESTIONS, split)]
+    missing = [image_id for image_id in selected if not (to / f"{image_id}.jpg").exists()]
     for image_id, content in images(folder, missing):
         records.replace(to / f"{image_id}.jpg", content)

@@ -1,1 +1,1 @@
-"""Networks whose features images and texts are compared in, read from local safetensors."""
+"""Networks that compute features of images and texts, read from local safetensors files."""

@@ -1,4 +1,4 @@
-"""CLIP (arXiv 2103.00020): images and texts in one space, from a folder as transformers writes it."""
+"""CLIP (arXiv 2103.00020): images and texts in one space, read from a folder in the format of transformers."""
 
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -41,7 +41,7 @@ class _Tower(BaseModel):
     layer_norm_eps: float = Field(1e-5, gt=0)
 
     def transformer(self, *, causal: bool) -> TransformerConfig:
-        """Its blocks."""
+        """Return the configuration of the tower's blocks."""
         return TransformerConfig(
             self.hidden_size,
             self.num_hidden_layers,
@@ -54,7 +54,7 @@ class _Tower(BaseModel):
 
 
 class _TextTower(_Tower):
-    # Defaults are OpenAI's ViT-B/32, whose configuration leaves out what is so.
+    # The defaults are those of OpenAI's ViT-B/32, whose config.json omits them.
     hidden_size: int = Field(512, ge=1)
     intermediate_size: int = Field(2048, ge=1)
     num_hidden_layers: int = Field(12, ge=1)
@@ -73,7 +73,7 @@ class _VisionTower(_Tower):
 
 
 class ClipConfig(BaseModel):
-    """What a model's `config.json` says, by the names that it has there."""
+    """The fields of a model's `config.json`, by their names there."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -84,7 +84,7 @@ class ClipConfig(BaseModel):
 
     @property
     def vit(self) -> ViTConfig:
-        """The tower of images."""
+        """The configuration of the image tower."""
         vision = self.vision_config
         return ViTConfig(
             vision.transformer(causal=False),
@@ -97,7 +97,7 @@ class ClipConfig(BaseModel):
 
 
 class TextTower(nnx.Module):
-    """The numbers of a text's tokens to its features."""
+    """The text tower: from token ids to features."""
 
     def __init__(self, config: ClipConfig, rngs: nnx.Rngs) -> None:
         text = config.text_config
@@ -107,7 +107,7 @@ class TextTower(nnx.Module):
         self.projection = nnx.Linear(text.hidden_size, config.projection_dim, use_bias=False, rngs=rngs)
 
     def __call__(self, ids: Int[Array, "batch length"], ends: Int[Array, " batch"]) -> Float[Array, "batch features"]:
-        """What the end of each text, which has seen all of it, is projected to."""
+        """Return the projection of each text's end token, which attends to the whole text."""
         x = self.transformer(self.embedding(ids) + self.places[: ids.shape[1]])
         pooled = jnp.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
         features: Float[Array, "batch features"] = self.projection(pooled)
@@ -115,7 +115,7 @@ class TextTower(nnx.Module):
 
 
 class Clip(nnx.Module):
-    """Both towers."""
+    """The image tower and the text tower."""
 
     def __init__(self, config: ClipConfig, rngs: nnx.Rngs) -> None:
         self.vision = ViT(config.vit, rngs)
@@ -123,7 +123,7 @@ class Clip(nnx.Module):
 
 
 class ClipFeatures:
-    """A CLIP of stored weights: features of images and of texts, not normalized."""
+    """A CLIP with stored weights; it computes features of images and texts, which are not normalized."""
 
     name = "clip"
 
@@ -137,7 +137,7 @@ class ClipFeatures:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Reads `config.json`, `model.safetensors`, `preprocessor_config.json` and the tokens.
+        """Read `config.json`, `model.safetensors`, `preprocessor_config.json` and the tokenizer's files.
 
         Raises:
             ValueError: a file is missing or not CLIP's, or a tensor is missing, left over or of another shape.
@@ -156,11 +156,11 @@ class ClipFeatures:
         return cls(network, config, tokenizer, preprocessing)
 
     def features(self, images: Images) -> Features:
-        """Of images of any size."""
+        """Return the features of images of any size."""
         return np.asarray(self._images(self._state, self._preprocessing(images)))
 
     def text_features(self, texts: Sequence[str]) -> Features:
-        """Of texts; what is beyond the model's length is cut off."""
+        """Return the features of texts; each text is truncated to the model's length."""
         return np.asarray(self._texts(self._state, *self._tokenizer(texts)))
 
     @partial(jax.jit, static_argnums=0)
@@ -179,7 +179,7 @@ class ClipFeatures:
 
 
 def _unused(stored: Collection[str]) -> set[str]:
-    """The temperature of training, and counters that older files hold."""
+    """Return the stored names that inference does not need: the training temperature, and counters in older files."""
     return {name for name in stored if name == "logit_scale" or name.endswith(".position_ids")}
 
 

@@ -1,4 +1,4 @@
-"""CLIP's tokens: byte-level pairs, lower case, from `vocab.json` and `merges.txt`, or from `tokenizer.json`."""
+"""CLIP's tokenizer: lower-case byte-pair encoding, from `vocab.json` and `merges.txt`, or from `tokenizer.json`."""
 
 import json
 import re
@@ -17,21 +17,21 @@ _CONTRACTIONS = re.compile(r"'(?:s|t|re|ve|m|ll|d)")
 
 
 class ClipTokenizer:
-    """A text as numbers, begun and ended, and filled up with ends to one length.
+    """Tokenizer that adds start and end tokens and pads with end tokens to one length.
 
-    A text is a text: `<|endoftext|>` in a prompt is letters, not a mark.
+    It does not interpret special tokens in a text: `<|endoftext|>` in a prompt is encoded letter by letter.
     """
 
     def __init__(self, vocabulary: dict[str, int], merges: Sequence[tuple[str, str]], length: int) -> None:
-        """Takes the pieces.
+        """Set up the tokenizer.
 
         Args:
-            vocabulary: their numbers.
-            merges: pairs that are joined, the first one first.
-            length: tokens of a text, its start and end among them.
+            vocabulary: id of each token.
+            merges: pairs of pieces to join, in order of priority.
+            length: number of tokens per text, including start and end.
 
         Raises:
-            ValueError: there is no start, or no end.
+            ValueError: the vocabulary has no start token or no end token.
         """
         for mark in (_START, _END):
             if mark not in vocabulary:
@@ -39,14 +39,14 @@ class ClipTokenizer:
         self.length = length
         self._numbers = vocabulary
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
-        self._of_word = lru_cache(10_000)(self._word)
+        self._cached_word = lru_cache(10_000)(self._word)
 
     @classmethod
     def load(cls, folder: Path, length: int) -> "ClipTokenizer":
-        """Reads a model's files.
+        """Read a model's tokenizer files.
 
         Raises:
-            ValueError: neither pair of files is there, or they are not CLIP's.
+            ValueError: neither set of files is there, or the files are not CLIP's.
         """
         try:
             if (folder / "vocab.json").is_file():
@@ -58,17 +58,17 @@ class ClipTokenizer:
                 vocabulary, merges = model["vocab"], model["merges"]
             pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in merges]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"features: cannot read CLIP's tokens in {folder}: {error}") from error
+            raise ValueError(f"features: cannot read CLIP's tokenizer files in {folder}: {error}") from error
         if not all(len(pair) == 2 for pair in pairs):
             raise ValueError(f"features: the merges in {folder} are not all pairs")
         return cls(vocabulary, [(first, second) for first, second in pairs], length)
 
     def __call__(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, "batch length"], Int[np.ndarray, " batch"]]:
-        """The tokens, and the place of each text's end; what is beyond the length is cut off, the end is kept."""
+        """Return the token ids and the index of each end token; long texts are truncated before the end token."""
         ids = np.full((len(texts), self.length), self._numbers[_END], np.int32)
         ends = np.zeros(len(texts), np.int32)
         for row, text in enumerate(texts):
-            pieces = [piece for word in _words(text) for piece in self._of_word(word)][: self.length - 2]
+            pieces = [piece for word in _words(text) for piece in self._cached_word(word)][: self.length - 2]
             ids[row, : len(pieces) + 1] = [self._numbers[_START], *pieces]
             ends[row] = len(pieces) + 1
         return ids, ends
@@ -80,34 +80,34 @@ class ClipTokenizer:
             pair = min(pairwise(pieces), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
             if pair not in self._ranks:
                 break
-            joined, place = [], 0
-            while place < len(pieces):
-                merged = tuple(pieces[place : place + 2]) == pair
-                joined.append("".join(pair) if merged else pieces[place])
-                place += 2 if merged else 1
+            joined, index = [], 0
+            while index < len(pieces):
+                merged = tuple(pieces[index : index + 2]) == pair
+                joined.append("".join(pair) if merged else pieces[index])
+                index += 2 if merged else 1
             pieces = joined
         return tuple(self._numbers.get(piece, self._numbers[_END]) for piece in pieces)
 
 
 def _words(text: str) -> Iterator[str]:
-    """Runs of letters, single digits, runs of anything else but spaces, and the endings of English contractions."""
+    """Yield runs of letters, single digits, runs of other visible characters, and endings of English contractions."""
     text = unicodedata.normalize("NFC", text).lower()
-    place = 0
-    while place < len(text):
-        contraction = _CONTRACTIONS.match(text, place)
-        kind, end = _kind(text[place]), place + 1
+    index = 0
+    while index < len(text):
+        contraction = _CONTRACTIONS.match(text, index)
+        kind, end = _kind(text[index]), index + 1
         if contraction:
             end = contraction.end()
         elif kind in "LO":
             while end < len(text) and _kind(text[end]) == kind:
                 end += 1
         if kind != " ":
-            yield text[place:end]
-        place = end
+            yield text[index:end]
+        index = end
 
 
 def _kind(letter: str) -> str:
-    """L for a letter, N for a number, a space, or O for any other."""
+    """Return L for a letter, N for a number, a space for white space, or O for any other character."""
     category = unicodedata.category(letter)[0]
     if category in "LN":
         return category
@@ -115,7 +115,7 @@ def _kind(letter: str) -> str:
 
 
 def _byte_letters() -> list[str]:
-    """A visible letter for each byte, as GPT-2 has it: its own where it is visible, else one from 256 on."""
+    """Return a visible character for each byte, as GPT-2 does: its own character if visible, else one from 256 on."""
     visible = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = iter(range(256, 512))
     return [chr(byte if byte in visible else next(others)) for byte in range(256)]

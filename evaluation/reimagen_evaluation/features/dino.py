@@ -1,4 +1,4 @@
-"""DINO (arXiv 2104.14294) and DINOv2 (arXiv 2304.07193), from a folder as transformers writes it."""
+"""DINO (arXiv 2104.14294) and DINOv2 (arXiv 2304.07193), read from a folder in the format of transformers."""
 
 from collections.abc import Collection
 from functools import partial
@@ -35,7 +35,7 @@ class _Config(BaseModel):
 
 
 class DinoConfig(_Config):
-    """What the `config.json` of a ViT says, by the names that it has there."""
+    """The fields of a ViT's `config.json`, by their names there."""
 
     model_type: Literal["vit"]
     intermediate_size: int = Field(3072, ge=1)
@@ -43,7 +43,7 @@ class DinoConfig(_Config):
 
     @property
     def vit(self) -> ViTConfig:
-        """The network."""
+        """The configuration of the network."""
         transformer = TransformerConfig(
             self.hidden_size,
             self.num_hidden_layers,
@@ -56,7 +56,7 @@ class DinoConfig(_Config):
 
 
 class Dinov2Config(_Config):
-    """What the `config.json` of a DINOv2 says."""
+    """The fields of a DINOv2's `config.json`, by their names there."""
 
     model_type: Literal["dinov2"]
     mlp_ratio: float = Field(4, gt=0)
@@ -66,7 +66,10 @@ class Dinov2Config(_Config):
 
     @property
     def vit(self) -> ViTConfig:
-        """The network; a gated perceptron has two thirds of the channels, rounded up to a multiple of eight."""
+        """The configuration of the network.
+
+        A gated perceptron has two thirds of the channels, rounded up to a multiple of eight.
+        """
         hidden = int(self.hidden_size * self.mlp_ratio)
         transformer = TransformerConfig(
             self.hidden_size,
@@ -85,7 +88,7 @@ _AnyConfig = Annotated[DinoConfig | Dinov2Config, Field(discriminator="model_typ
 
 
 class DinoFeatures:
-    """A DINO or DINOv2 of stored weights: the class token of images behind the last norm."""
+    """A DINO or DINOv2 with stored weights; its features are the class token after the last norm."""
 
     def __init__(self, network: ViT, config: DinoConfig | Dinov2Config, preprocessing: Preprocessing) -> None:
         self.name = "dino" if config.model_type == "vit" else "dinov2"
@@ -96,7 +99,7 @@ class DinoFeatures:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Reads `config.json`, `model.safetensors` and `preprocessor_config.json`.
+        """Read `config.json`, `model.safetensors` and `preprocessor_config.json`.
 
         Raises:
             ValueError: a file is missing or not DINO's, or a tensor is missing, left over or of another shape.
@@ -114,7 +117,7 @@ class DinoFeatures:
         return cls(network, config, preprocessing)
 
     def features(self, images: Images) -> Features:
-        """Of images of any size."""
+        """Return the features of images of any size."""
         return np.asarray(self._compiled(self._state, self._preprocessing(images)))
 
     @partial(jax.jit, static_argnums=0)
@@ -126,7 +129,7 @@ class DinoFeatures:
 
 
 def _unused(stored: Collection[str]) -> set[str]:
-    """What training alone needs: the token of masked patches, and a layer on the class token."""
+    """Return the stored names that only training needs: the mask token, and the pooler on the class token."""
     return {name for name in stored if name == "embeddings.mask_token" or name.startswith("pooler.")}
 
 

@@ -1,4 +1,4 @@
-"""The images of a folder, one after the other: its image files, or the images of its shards."""
+"""The images of a folder in order: its image files, or the images of its shards."""
 
 import tarfile
 from collections.abc import Iterator
@@ -14,21 +14,22 @@ from reimagen_generator.diffusion.references import decode
 
 
 class ImageFolder:
-    """Image files in a folder and in the folders in it, or in its shards. Hidden files are ignored.
+    """The image files of a folder and its subfolders, or the images of its shards. Hidden files are ignored.
 
-    Of a WebDataset shard's members it is those called `KEY.png` and such: a sample's own image, not its neighbors.
+    In a WebDataset shard the images are the members called `KEY.png` or similar: a sample's own image, without its
+    neighbors.
     """
 
     def __init__(self, folder: Path, square: int | None = None) -> None:
-        """Lists them.
+        """List the images.
 
         Args:
-            folder: of images or of shards.
-            square: side in pixels that the largest square in the middle of each image is brought to; None to leave
-                images as they are.
+            folder: folder of images or of shards.
+            square: side in pixels to resize the largest centered square of each image to; None leaves images as they
+                are.
 
         Raises:
-            ValueError: there are none.
+            ValueError: the folder has no images.
         """
         self._folder = folder
         self._square = square
@@ -46,10 +47,10 @@ class ImageFolder:
         return len(self._names)
 
     def __iter__(self) -> Iterator[Pixels]:
-        """The images, in the order of their names.
+        """Yield the images in the order of their names.
 
         Raises:
-            InvalidArgument: one of them cannot be read, by its name.
+            InvalidArgument: an image cannot be read; the message names it.
         """
         for data, name in self._files():
             image = decode(data, field=name)
@@ -69,7 +70,7 @@ class ImageFolder:
 
 
 def middle_square(image: Pixels, side: int) -> Pixels:
-    """The largest square in the middle, resized without aliasing."""
+    """Return the largest centered square, resized with antialiasing."""
     height, width, _ = image.shape
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
@@ -90,5 +91,5 @@ def _is_image(name: str) -> bool:
 
 
 def _is_image_of_a_sample(name: str) -> bool:
-    """KEY.png, but not KEY.neighbor0.png."""
+    """Return whether a member is a sample's own image: KEY.png, but not KEY.neighbor0.png."""
     return _is_image(name) and Path(name).name.count(".") == 1

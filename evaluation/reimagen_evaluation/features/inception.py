@@ -1,7 +1,7 @@
-"""InceptionV3 as the Fréchet inception distance has it: pt_inception-2015-12-05, by torch-fidelity's names.
+"""InceptionV3 of the Fréchet inception distance: pt_inception-2015-12-05, with torch-fidelity's tensor names.
 
-TensorFlow's graph of 2015, not the network of the paper: average pools leave the border out of the mean, and the last
-block pools by the maximum.
+This is TensorFlow's graph of 2015, not the network of the paper: average pools exclude the padding from the mean, and
+the last block uses a max pool.
 """
 
 from collections.abc import Collection
@@ -31,7 +31,7 @@ _BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 
 
 class Convolution(nnx.Module):
-    """A convolution, a batch norm with the statistics of training, and a ReLU."""
+    """A convolution, a batch norm with the statistics from training, and a ReLU."""
 
     def __init__(
         self,
@@ -49,23 +49,23 @@ class Convolution(nnx.Module):
         self.bn = nnx.BatchNorm(channels_out, use_running_average=True, epsilon=1e-3, rngs=rngs)
 
     def __call__(self, x: _Map) -> _Map:
-        """The map after all three."""
+        """Return the map after all three."""
         return nnx.relu(self.bn(self.conv(x)))
 
 
 class Chain(nnx.Module):
-    """Convolutions, one after the other, by their names in the checkpoint."""
+    """A sequence of convolutions, by their names in the checkpoint."""
 
     def __init__(
         self, channels: int, layers: dict[str, tuple[int, tuple[int, int]]], rngs: nnx.Rngs, *, shrinks: bool = False
     ) -> None:
-        """Takes its layers.
+        """Build the layers.
 
         Args:
-            channels: what comes in.
-            layers: the channels and the window of each.
-            rngs: where the weights come from.
-            shrinks: the last one has stride 2 and no padding.
+            channels: number of input channels.
+            layers: output channels and window of each convolution, by name.
+            rngs: source of random initial weights.
+            shrinks: whether the last convolution has stride 2 and no padding.
         """
         self.names = tuple(layers)
         for name, (width, window) in layers.items():
@@ -77,14 +77,14 @@ class Chain(nnx.Module):
             channels = width
 
     def __call__(self, x: _Map) -> _Map:
-        """The map after all of them."""
+        """Return the map after all convolutions."""
         for name in self.names:
             x = getattr(self, name)(x)
         return x
 
 
 class Block(nnx.Module):
-    """Chains side by side, and a pooled branch: InceptionA, B, C and D."""
+    """Parallel chains and a pooled branch: InceptionA, B, C and D."""
 
     def __init__(
         self,
@@ -93,26 +93,26 @@ class Block(nnx.Module):
         pooled: int | None,
         rngs: nnx.Rngs,
     ) -> None:
-        """Takes its branches.
+        """Build the branches.
 
         Args:
-            channels: what comes in.
-            chains: the branches.
+            channels: number of input channels.
+            chains: convolutions of each branch.
             pooled: channels of the pooled branch's convolution; None for a block that halves the side, whose pooled
-                branch is the maximum alone.
-            rngs: where the weights come from.
+                branch is only a max pool.
+            rngs: source of random initial weights.
         """
         self.chains = nnx.List([Chain(channels, layers, rngs, shrinks=pooled is None) for layers in chains])
         self.branch_pool = None if pooled is None else Convolution(channels, pooled, (1, 1), rngs)
 
     def __call__(self, x: _Map) -> _Map:
-        """All branches, in order."""
+        """Return the outputs of all branches, concatenated in order."""
         pooled = _max_pool(x) if self.branch_pool is None else self.branch_pool(_average_pool(x))
         return jnp.concatenate([*(chain(x) for chain in self.chains), pooled], axis=-1)
 
 
 class WideBlock(nnx.Module):
-    """InceptionE: branches that end in two convolutions side by side, along the rows and along the columns."""
+    """InceptionE: branches that end in two parallel convolutions, one along rows and one along columns."""
 
     def __init__(self, channels: int, rngs: nnx.Rngs, *, max_pooled: bool) -> None:
         def end() -> tuple[Convolution, Convolution]:
@@ -128,7 +128,7 @@ class WideBlock(nnx.Module):
         self.branch_pool = Convolution(channels, 192, (1, 1), rngs)
 
     def __call__(self, x: _Map) -> _Map:
-        """All branches, in order."""
+        """Return the outputs of all branches, concatenated in order."""
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         pooled = _max_pool(x, strides=(1, 1), padding="SAME") if self.max_pooled else _average_pool(x)
@@ -186,7 +186,7 @@ def _block_d(rngs: nnx.Rngs) -> Block:
 
 
 class InceptionV3(nnx.Module):
-    """From bytes to the means over the last map."""
+    """InceptionV3 from bytes to the mean of the last map."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.stem = nnx.List(
@@ -210,11 +210,11 @@ class InceptionV3(nnx.Module):
         )
 
     def __call__(self, images: UInt8[Array, "batch height width 3"]) -> Float[Array, "batch 2048"]:
-        """The features of images of any size, which are brought to 299 pixels a side first."""
+        """Return the features of images of any size, which are resized to 299 × 299 pixels first."""
         x = (resized(images.astype(jnp.float32), SIDE) - 128) / 128
-        for place, layer in enumerate(self.stem):
+        for index, layer in enumerate(self.stem):
             x = layer(x)
-            if place in (2, 4):
+            if index in (2, 4):
                 x = _max_pool(x)
         for block in self.blocks:
             x = block(x)
@@ -222,19 +222,19 @@ class InceptionV3(nnx.Module):
 
 
 def resized(x: Float[Array, "batch height width 3"], side: int) -> Float[Array, "batch side side 3"]:
-    """As TensorFlow 1 resizes by default: bilinear from the corner, and without a wider window where it shrinks."""
+    """Resize as TensorFlow 1 does by default: bilinear, aligned at the corner, without antialiasing."""
     for axis in (2, 1):
         length = x.shape[axis]
-        places = np.arange(side, dtype=np.float32) * np.float32(length / side)
-        low = places.astype(np.int32)
-        share = (places - low).reshape([-1 if a == axis else 1 for a in range(4)])
+        coordinates = np.arange(side, dtype=np.float32) * np.float32(length / side)
+        low = coordinates.astype(np.int32)
+        share = (coordinates - low).reshape([-1 if a == axis else 1 for a in range(4)])
         before, after = jnp.take(x, low, axis), jnp.take(x, np.minimum(low + 1, length - 1), axis)
         x = before + (after - before) * share
     return x
 
 
 class InceptionFeatures:
-    """FID's feature network, of stored weights."""
+    """FID's feature network with stored weights."""
 
     name = "inception-v3"
     side = SIDE
@@ -245,15 +245,15 @@ class InceptionFeatures:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads a safetensors file with the names of torch-fidelity's and pytorch-fid's weights.
+        """Read a safetensors file with the tensor names of torch-fidelity and pytorch-fid.
 
         Raises:
-            ValueError: it cannot be read, or a tensor is missing, left over or of another shape, by its name.
+            ValueError: it cannot be read, or a tensor is missing, left over or of another shape; the message names it.
         """
         return cls(load_network(lambda: InceptionV3(nnx.Rngs(0)), path, _sources, _unused))
 
     def features(self, images: Images) -> Features:
-        """The 2,048 features of each image."""
+        """Return the 2,048 features of each image."""
         return np.asarray(self._compiled(self._state, images))
 
     @partial(jax.jit, static_argnums=0)
@@ -265,7 +265,7 @@ class InceptionFeatures:
 
 
 def _unused(stored: Collection[str]) -> set[str]:
-    """The layer after the features, and what batch norms count."""
+    """Return the stored names that features do not need: the classifier layer, and the counters of batch norms."""
     return {name for name in stored if name.startswith("fc.") or name.endswith(".num_batches_tracked")}
 
 
@@ -275,9 +275,12 @@ def _sources(_: Collection[str]) -> dict[str, Source]:
 
 
 def _source(ours: str) -> Source:
-    """stem.0.bn.mean is Conv2d_1a_3x3.bn.running_mean; blocks.0.chains.1.branch5x5_1 is Mixed_5b.branch5x5_1."""
-    kind, place, *layer, part, number = ours.split(".")
-    block = _STEM[int(place)] if kind == "stem" else f"Mixed_{_BLOCKS[int(place)]}"
+    """Return the checkpoint's tensor for a parameter.
+
+    `stem.0.bn.mean` is `Conv2d_1a_3x3.bn.running_mean`; `blocks.0.chains.1.branch5x5_1` is `Mixed_5b.branch5x5_1`.
+    """
+    kind, index, *layer, part, number = ours.split(".")
+    block = _STEM[int(index)] if kind == "stem" else f"Mixed_{_BLOCKS[int(index)]}"
     theirs = [block, *(layer[2:] if layer[:1] == ["chains"] else layer), part]
     if part == "conv":
         return Source((".".join([*theirs, "weight"]),), CONV)

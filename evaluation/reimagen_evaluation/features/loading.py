@@ -1,4 +1,4 @@
-"""Filling a network with stored tensors, every name and shape of which has been compared before."""
+"""Load stored tensors into a network, after a check of all names and shapes."""
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -22,28 +22,28 @@ def load_network(
     sources: Sources | None = None,
     unused: Callable[[Collection[str]], Collection[str]] = lambda stored: (),
 ) -> _Network:
-    """A network in float32, one tensor after the other; nothing is read before all of them are known to fit.
+    """Return a network in float32 with its weights loaded one tensor at a time; all tensors are checked first.
 
     Args:
-        build: makes it; only its shapes are taken.
+        build: builds the network; only its shapes are evaluated.
         path: a safetensors file, or the index of several.
-        sources: what each of the network's tensors is made of, told the names that are stored; None for tensors of the
-            same names and shapes.
-        unused: of the names that are stored, those that have no place in the network.
+        sources: maps the stored names to the source of each of the network's tensors; None if names and shapes are
+            the same.
+        unused: returns the stored names that the network does not use.
 
     Raises:
-        ValueError: a file cannot be read, or a tensor is missing, left over or of another shape, by its name.
+        ValueError: a file cannot be read, or a tensor is missing, left over or of another shape; the message names it.
     """
     network = nnx.eval_shape(build)
     state = nnx.state(network)
-    wanted = named(state)
+    parameters = named(state)
     with StoredTensors(path) as stored:
         names = stored.shapes.keys()
-        made_of = {name: Source((name,), VECTOR) for name in wanted} if sources is None else sources(names)
-        shapes = {name: tuple(value.shape) for name, value in wanted.items()}
+        made_of = {name: Source((name,), VECTOR) for name in parameters} if sources is None else sources(names)
+        shapes = {name: tuple(value.shape) for name, value in parameters.items()}
         check(str(path), made_of, shapes, stored.shapes, set(unused(names)))
         order = stored.order
         for name in sorted(made_of, key=lambda name: order[made_of[name].names[0]]):
-            wanted[name].set_value(jnp.asarray(made_of[name].make(stored.read).astype(np.float32)))
+            parameters[name].set_value(jnp.asarray(made_of[name].make(stored.read).astype(np.float32)))
     nnx.update(network, state)
     return network

@@ -1,4 +1,4 @@
-"""What every feature network has in common: images in, a row of features for each out."""
+"""The interface of feature networks: a batch of images in, one row of features per image out."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,22 +11,22 @@ Features = Float[np.ndarray, "batch channels"]
 
 
 class FeatureNetwork(Protocol):
-    """A frozen network; it brings images of any size to its own, as it was trained to see them."""
+    """A frozen network; it resizes images of any size to the size that it was trained on."""
 
     name: str
-    """As tables and reports call it."""
+    """Name of the network in tables and reports."""
     side: int
-    """Of the square that it looks at, in pixels."""
+    """Side in pixels of the network's square input."""
     channels: int
-    """How many features an image has."""
+    """Number of features per image."""
 
     def features(self, images: Images) -> Features:
-        """Float32 features of RGB images of one size."""
+        """Return float32 features of RGB images of one size."""
         ...
 
 
 def features_of(network: FeatureNetwork, images: Sequence[UInt8[np.ndarray, "height width 3"]]) -> Features:
-    """Features of images of any sizes; those of one size are looked at together."""
+    """Return the features of images of any sizes; images of one size are processed together."""
     features = np.zeros((len(images), network.channels), np.float32)
     for shape in sorted({image.shape for image in images}):
         rows = [row for row, image in enumerate(images) if image.shape == shape]

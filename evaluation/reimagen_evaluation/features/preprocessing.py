@@ -1,4 +1,4 @@
-"""How a model's images are prepared, as its `preprocessor_config.json` says."""
+"""Image preprocessing as a model's `preprocessor_config.json` describes it."""
 
 from pathlib import Path
 
@@ -20,24 +20,26 @@ class _Sides(BaseModel):
 
 
 class Preprocessing(BaseModel):
-    """What transformers writes, by its names; what else is in the file changes no pixel."""
+    """The fields of transformers' `preprocessor_config.json` that change pixels, by their names there."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    size: int | _Sides = Field(description="A number alone: the shorter edge where a crop follows, else both edges.")
+    size: int | _Sides = Field(
+        description="Size after resizing, in pixels. One number is the shorter edge if a crop follows, else both edges."
+    )
     crop_size: int | _Sides | None = None
     do_center_crop: bool = False
-    resample: int = Field(2, description="Pillow's number of the filter: 2 is bilinear, 3 bicubic.")
+    resample: int = Field(2, description="Pillow's number of the resampling filter: 2 is bilinear, 3 bicubic.")
     rescale_factor: float = Field(1 / 255, gt=0)
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
 
     @classmethod
     def load(cls, folder: Path) -> "Preprocessing":
-        """Reads `preprocessor_config.json`.
+        """Read `preprocessor_config.json`.
 
         Raises:
-            ValueError: it is missing, or doesn't say how.
+            ValueError: it is missing or invalid.
         """
         path = folder / "preprocessor_config.json"
         try:
@@ -45,23 +47,25 @@ class Preprocessing(BaseModel):
         except OSError as error:
             raise ValueError(f"features: cannot read {path}: {error}") from error
         except ValidationError as error:
-            raise ValueError(f"features: {path} does not say how images are prepared: {first_fault(error)}") from error
+            raise ValueError(
+                f"features: {path} is not a valid preprocessor_config.json: {first_fault(error)}"
+            ) from error
 
     @property
     def side(self) -> int:
-        """Of the square that comes out, in pixels.
+        """The side in pixels of the prepared square.
 
         Raises:
-            ValueError: it is none.
+            ValueError: prepared images are not square.
         """
         size = self.crop_size if self.do_center_crop and self.crop_size is not None else self.size
         edges = {size} if isinstance(size, int) else {size.height, size.width}
         if len(edges) != 1 or None in edges:
-            raise ValueError(f"features: images must be prepared as squares, not as {size!r}")
+            raise ValueError(f"features: size or crop_size must be a square, got {size!r}")
         return int(edges.pop() or 0)
 
     def __call__(self, images: Images) -> Float[np.ndarray, "batch side side 3"]:
-        """Resized, cropped in the middle, and each channel normalized."""
+        """Resize images, crop their center, and normalize each channel."""
         squares = [np.asarray(self._square(Image.fromarray(image)), np.float32) for image in images]
         mean, deviation = (np.array(channels, np.float32) for channels in (self.image_mean, self.image_std))
         prepared: Float[np.ndarray, "batch side side 3"] = (np.stack(squares) * self.rescale_factor - mean) / deviation
@@ -70,7 +74,7 @@ class Preprocessing(BaseModel):
     def _square(self, image: Image.Image) -> Image.Image:
         resized = image.resize(self._resized(image.size), Image.Resampling(self.resample))
         left, top = ((edge - self.side) // 2 for edge in resized.size)
-        # Beyond the edges, where an image is smaller than the crop, all is black.
+        # If the image is smaller than the crop, the area outside it is black.
         return resized.crop((left, top, left + self.side, top + self.side))
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:

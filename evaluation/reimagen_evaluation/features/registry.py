@@ -1,4 +1,4 @@
-"""Which feature network a folder or file holds."""
+"""The choice of the feature network by the contents of a folder or file."""
 
 import json
 from collections.abc import Callable
@@ -18,10 +18,10 @@ _LOADERS: dict[str, Callable[[Path], FeatureNetwork]] = {
 
 
 def load_features(path: Path) -> FeatureNetwork:
-    """The network of a path: InceptionV3's safetensors file, or a folder of CLIP, DINO, DINOv2 or a judge.
+    """Load the network of a path: InceptionV3's safetensors file, or a folder of CLIP, DINO, DINOv2 or a judge.
 
     Raises:
-        ValueError: it is none of them, or cannot be read.
+        ValueError: the path is none of these, or cannot be read.
     """
     if (path / CONFIG_FILE).is_file():
         return TrainedClassifier.load(path)
@@ -31,8 +31,8 @@ def load_features(path: Path) -> FeatureNetwork:
         kind = json.loads((path / "config.json").read_text()).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"features: {path} is no safetensors file, and no folder with a config.json: {error}"
+            f"features: {path} must be a safetensors file, or a folder with a readable config.json: {error}"
         ) from error
     if kind not in _LOADERS:
-        raise ValueError(f"features: {path} holds a model of type {kind!r}; known are {', '.join(_LOADERS)}")
+        raise ValueError(f"features: {path} holds a model of type {kind!r}; supported are {', '.join(_LOADERS)}")
     return _LOADERS[kind](path)

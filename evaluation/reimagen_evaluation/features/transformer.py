@@ -1,4 +1,4 @@
-"""The transformer that CLIP's towers, DINO and DINOv2 have in common, and the ViT that three of them are."""
+"""The transformer that CLIP's towers, DINO and DINOv2 share, and the ViT that their image networks share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _ACTIVATIONS: dict[Activation, Callable[[_Stream], _Stream]] = {
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Pre-norm blocks of self-attention and a perceptron."""
+    """The configuration of pre-norm blocks of self-attention and a perceptron."""
 
     width: int
     layers: int
@@ -30,17 +30,17 @@ class TransformerConfig:
     """Channels inside the perceptron."""
     activation: Activation
     epsilon: float
-    """Of the norms."""
+    """Epsilon of the layer norms."""
     layer_scale: bool = False
-    """What a block adds is scaled, each channel by a learned factor."""
+    """Whether a block's output is scaled by a learned factor per channel."""
     gated: bool = False
-    """The perceptron is gated by a SiLU; its activation is not used."""
+    """Whether the perceptron is gated by a SiLU; its activation is then not used."""
     causal: bool = False
-    """A token attends to those before it, and itself."""
+    """Whether a token attends only to itself and to earlier tokens."""
 
 
 class SelfAttention(nnx.Module):
-    """Attention of tokens to each other."""
+    """Self-attention of tokens."""
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs) -> None:
         self.heads, self.causal = config.heads, config.causal
@@ -48,14 +48,14 @@ class SelfAttention(nnx.Module):
         self.out = nnx.Linear(config.width, config.width, rngs=rngs)
 
     def __call__(self, x: _Stream) -> _Stream:
-        """What each token takes from the others."""
+        """Return the attention output of each token."""
         query, key, value = (part.reshape(*x.shape[:2], self.heads, -1) for part in jnp.split(self.qkv(x), 3, axis=-1))
         attended = jax.nn.dot_product_attention(query, key, value, is_causal=self.causal)
         return self.out(attended.reshape(x.shape))
 
 
 class Perceptron(nnx.Module):
-    """Two layers; where it is gated, the first is twice as wide, the gate first."""
+    """A perceptron of two layers; if gated, the first is twice as wide and its first half is the gate."""
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs) -> None:
         self.activation = None if config.gated else config.activation
@@ -63,7 +63,7 @@ class Perceptron(nnx.Module):
         self.out = nnx.Linear(config.hidden, config.width, rngs=rngs)
 
     def __call__(self, x: _Stream) -> _Stream:
-        """What it makes of each token."""
+        """Return the perceptron's output for each token."""
         h = self.inner(x)
         if self.activation is None:
             gate, value = jnp.split(h, 2, axis=-1)
@@ -72,7 +72,7 @@ class Perceptron(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention, then the perceptron, both behind a norm and added."""
+    """Attention, then the perceptron, each behind a norm and added to the stream."""
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs) -> None:
         self.attention_norm, self.perceptron_norm = (
@@ -85,7 +85,7 @@ class Block(nnx.Module):
         )
 
     def __call__(self, x: _Stream) -> _Stream:
-        """The stream after the block."""
+        """Return the stream after the block."""
         x = x + _scaled(self.attention(self.attention_norm(x)), self.attention_scale)
         return x + _scaled(self.perceptron(self.perceptron_norm(x)), self.perceptron_scale)
 
@@ -95,14 +95,14 @@ def _scaled(x: _Stream, scale: nnx.Param[Array] | None) -> _Stream:
 
 
 class Transformer(nnx.Module):
-    """The blocks, and a norm behind them."""
+    """A sequence of blocks and a final norm."""
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs) -> None:
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm = nnx.LayerNorm(config.width, epsilon=config.epsilon, rngs=rngs)
 
     def __call__(self, x: _Stream) -> _Stream:
-        """The stream after all of them."""
+        """Return the stream after all blocks and the final norm."""
         for block in self.blocks:
             x = block(x)
         normed: _Stream = self.norm(x)
@@ -111,26 +111,26 @@ class Transformer(nnx.Module):
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """A vision transformer (arXiv 2010.11929)."""
+    """The configuration of a vision transformer (arXiv 2010.11929)."""
 
     transformer: TransformerConfig
     side: int
-    """Of the images that its places are for, in pixels."""
+    """Side in pixels of the images that the position embeddings are for."""
     patch: int
     patch_bias: bool = True
     norm_in: bool = False
-    """A norm before the first block, which CLIP has."""
+    """Whether there is a norm before the first block, as in CLIP."""
     projection: int | None = None
-    """Channels of the space that the class token is projected into; None for the token itself."""
+    """Channels of the space that the class token is projected to; None for no projection."""
 
     @property
     def channels(self) -> int:
-        """Features of an image."""
+        """The number of features per image."""
         return self.projection or self.transformer.width
 
 
 class ViT(nnx.Module):
-    """Images to the class token behind the last norm."""
+    """A vision transformer, from images to the class token after the last norm."""
 
     def __init__(self, config: ViTConfig, rngs: nnx.Rngs) -> None:
         width, patch = config.transformer.width, (config.patch, config.patch)
@@ -145,7 +145,7 @@ class ViT(nnx.Module):
         )
 
     def __call__(self, images: Float[Array, "batch side side 3"]) -> Float[Array, "batch features"]:
-        """The features of images that have been normalized, of any square size."""
+        """Return the features of normalized square images of any size."""
         x = self.patches(images)
         batch, height, _, width = x.shape
         token = jnp.broadcast_to(self.class_token[...], (batch, 1, width))
@@ -156,11 +156,11 @@ class ViT(nnx.Module):
         return pooled if self.projection is None else self.projection(pooled)
 
 
-def places_for(places: Float[Array, "places channels"], grid: int) -> Float[Array, "wanted channels"]:
-    """The class token's place, and those of patches for an image of `grid` × `grid` of them.
+def places_for(places: Float[Array, "places channels"], grid: int) -> Float[Array, "resized channels"]:
+    """Return the position embeddings of the class token and of the patches of an image of `grid` × `grid` patches.
 
-    Between the places that were learned, PyTorch's bicubic interpolation: Keys' with a = -0.75, without a wider
-    window where it shrinks.
+    They are interpolated from the learned grid with PyTorch's bicubic filter: Keys' with a = -0.75, without
+    antialiasing when the grid shrinks.
     """
     learned = round((places.shape[0] - 1) ** 0.5)
     if learned == grid:

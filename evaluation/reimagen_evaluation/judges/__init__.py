@@ -1,1 +1,1 @@
-"""What scores the images that were drawn of a benchmark's items."""
+"""Judges, which score the images of a benchmark's items."""

@@ -1,7 +1,7 @@
-"""A small network that tells which entity of a list an image shows, and in which scene of another.
+"""A small network that classifies the entity and the scene of an image.
 
-It is the judge of a knowledge base whose every entity can be had in any number of true images, such as the
-demonstration's, and no part of what it judges.
+It is the judge for a knowledge base of which any number of true images can be made for every entity, such as the
+demonstration's. It is no part of the generator that it judges.
 """
 
 import json
@@ -36,16 +36,20 @@ _Map = Float[Array, "batch height width channels"]
 
 
 class ClassifierConfig(BaseModel):
-    """The network, and what it tells apart."""
+    """The network, and the classes that it distinguishes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    side: int = Field(64, ge=16, multiple_of=16, description="Of the images that it looks at, in pixels.")
+    side: int = Field(64, ge=16, multiple_of=16, description="Side of the input images, in pixels.")
     patch: int = Field(4, ge=1, description="Side of the squares of pixels that become the channels of one position.")
-    widths: tuple[int, ...] = Field((64, 128, 192), min_length=1, description="Channels, each at half the side before.")
-    entities: tuple[str, ...] = Field(description="What an image can show; an item's entity is one of them.")
-    scenes: tuple[str, ...] = Field(description="Where; an item's scene is one of them.")
-    facts: dict[str, Any] = Field({}, description="How it was trained, and how often it is right, as measured.")
+    widths: tuple[int, ...] = Field(
+        (64, 128, 192),
+        min_length=1,
+        description="Channels of each level; each level has half the side of the one before.",
+    )
+    entities: tuple[str, ...] = Field(description="Entities that an image can show; an item's entity is one of them.")
+    scenes: tuple[str, ...] = Field(description="Scenes that an image can show; an item's scene is one of them.")
+    facts: dict[str, Any] = Field({}, description="How the network was trained, and its measured accuracy.")
 
 
 class Convolution(nnx.Module):
@@ -56,34 +60,34 @@ class Convolution(nnx.Module):
         self.norm = nnx.BatchNorm(channels_out, momentum=0.95, rngs=rngs)
 
     def __call__(self, x: _Map, *, training: bool) -> _Map:
-        """The normalized map."""
+        """Return the normalized map."""
         normed: _Map = self.norm(self.conv(x), use_running_average=not training)
         return normed
 
 
 class ResidualBlock(nnx.Module):
-    """Two convolutions beside the identity."""
+    """Two convolutions with a skip connection."""
 
     def __init__(self, channels: int, rngs: nnx.Rngs) -> None:
         self.first = Convolution(channels, channels, rngs)
         self.second = Convolution(channels, channels, rngs)
 
     def __call__(self, x: _Map, *, training: bool) -> _Map:
-        """One block."""
+        """Return the map after the block."""
         h = nnx.relu(self.first(x, training=training))
         return nnx.relu(x + self.second(h, training=training))
 
 
 class CosineClassifier(nnx.Module):
-    """Logits by the angle between an image's features and a direction for each class."""
+    """Logits from the angle between an image's features and a direction for each class."""
 
     def __init__(self, channels: int, classes: int, rngs: nnx.Rngs) -> None:
-        # Only their angles count: short ones turn faster.
+        # Only the angles of the directions matter: short vectors turn faster in training.
         self.directions = nnx.Param(0.2 * jax.random.normal(rngs.params(), (channels, classes)))
         self.sharpness = nnx.Param(jnp.full(1, 3.0))
 
     def __call__(self, features: Float[Array, "batch channels"]) -> Float[Array, "batch classes"]:
-        """The logits, each at most e^sharpness."""
+        """Return the logits, each at most e^sharpness."""
         return jnp.exp(self.sharpness[...]) * (_unit(features, -1) @ _unit(self.directions[...], 0))
 
 
@@ -94,7 +98,7 @@ def _unit(vectors: Float[Array, "a b"], axis: int) -> Float[Array, "a b"]:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Logits:
-    """What the network says of images, and the features that it says it by."""
+    """The network's logits for images, and the features that they are computed from."""
 
     entity: Float[Array, "batch entities"]
     scene: Float[Array, "batch scenes"]
@@ -102,15 +106,15 @@ class Logits:
 
 
 class Classifier(nnx.Module):
-    """Convolutions of stride 2, a residual block, then the mean and the maximum over the last map, normalized."""
+    """Convolutions of stride 2, a residual block, then the normalized mean and maximum of the last map."""
 
     def __init__(self, config: ClassifierConfig, rngs: nnx.Rngs) -> None:
         self.patch = config.patch
         widths = (3 * config.patch**2, *config.widths)
         self.convolutions = nnx.List(
             [
-                Convolution(before, width, rngs, stride=2 if place else 1)
-                for place, (before, width) in enumerate(pairwise(widths))
+                Convolution(before, width, rngs, stride=2 if index else 1)
+                for index, (before, width) in enumerate(pairwise(widths))
             ]
         )
         self.block = ResidualBlock(widths[-1], rngs)
@@ -119,13 +123,16 @@ class Classifier(nnx.Module):
         self.scene = CosineClassifier(2 * widths[-1], len(config.scenes), rngs)
 
     def __call__(self, images: UInt8[Array, "batch side side 3"], *, training: bool = False) -> Logits:
-        """Of images of the network's side; `training` for norms by the batch's own statistics, which are noted."""
+        """Return the logits of images of the network's side.
+
+        With `training`, batch norms use the batch's statistics and update their running averages.
+        """
         h = fold(to_float(images), self.patch)
         for convolution in self.convolutions:
             h = nnx.relu(convolution(h, training=training))
         h = self.block(h, training=training)
         pooled = jnp.concatenate([h.mean(axis=(1, 2)), h.max(axis=(1, 2))], axis=-1)
-        # Centered: what is never negative would all point one way.
+        # The norm centers the features: after the ReLU they are not negative, and would all point the same way.
         features = self.neck(pooled, use_running_average=not training)
         return Logits(self.entity(features), self.scene(features), features)
 
@@ -136,7 +143,7 @@ def _first(rows: Float[np.ndarray, "rows channels"], count: int) -> Float[np.nda
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an image shows, most probably."""
+    """The most probable entity and scene of an image."""
 
     entity: str
     entity_probability: float
@@ -145,7 +152,7 @@ class Verdict:
 
 
 class TrainedClassifier:
-    """A classifier of stored weights; a feature network by what it has before its last layer."""
+    """A classifier with stored weights; as a feature network it returns the input of its last layer."""
 
     def __init__(self, config: ClassifierConfig, network: Classifier) -> None:
         self.config = config
@@ -156,10 +163,10 @@ class TrainedClassifier:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Reads `judge.json` and `judge.safetensors`.
+        """Read `judge.json` and `judge.safetensors`.
 
         Raises:
-            ValueError: a file is missing or is not what it should be.
+            ValueError: a file is missing or invalid.
         """
         path = folder / CONFIG_FILE
         try:
@@ -171,7 +178,7 @@ class TrainedClassifier:
         return cls(config, load_network(lambda: Classifier(config, nnx.Rngs(0)), folder / WEIGHTS_FILE))
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
-        """Writes both files, the weights in float16, with what is to be known of them."""
+        """Write both files: the weights in float16, and the configuration with the facts about them."""
         folder.mkdir(parents=True, exist_ok=True)
         parameters = named(self._state)
         tensors = {name: TensorSpec(value.shape, partial(np.asarray, value[...])) for name, value in parameters.items()}
@@ -180,30 +187,30 @@ class TrainedClassifier:
         (folder / CONFIG_FILE).write_text(json.dumps(config.model_dump(mode="json"), indent=1) + "\n")
 
     def logits(self, images: UInt8[np.ndarray, "images side side 3"]) -> Logits:
-        """Of images of the network's side, as numpy arrays."""
+        """Return the logits of images of the network's side, as numpy arrays."""
         batches = []
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
-            # Filled up, so that one shape is compiled.
+            # The batch is filled up so that only one shape is compiled.
             filled = np.concatenate([batch, np.zeros((_BATCH - len(batch), *batch.shape[1:]), np.uint8)])
-            told = jax.device_get(self._compiled(self._state, filled))
-            batches.append(jax.tree.map(partial(_first, count=len(batch)), told))
+            result = jax.device_get(self._compiled(self._state, filled))
+            batches.append(jax.tree.map(partial(_first, count=len(batch)), result))
         if not batches:
-            raise ValueError("images: there are none")
+            raise ValueError("images: must be at least one, got none")
         logits: Logits = jax.tree.map(lambda *rows: np.concatenate(rows), *batches)
         return logits
 
     def features(self, images: Images) -> Features:
-        """The means and maxima over the last map, of images of any size."""
+        """Return the normalized means and maxima of the last map, for images of any size."""
         return np.asarray(self.logits(to_side(list(images), self.side)).features)
 
     def verdicts(self, images: list[Pixels]) -> list[Verdict]:
-        """What each image shows, of any sizes."""
+        """Return the most probable entity and scene of each image; images may have any sizes."""
         logits = self.logits(to_side(images, self.side))
         entity, scene = (np.asarray(jax.nn.softmax(rows)) for rows in (logits.entity, logits.scene))
-        names, places = self.config.entities, self.config.scenes
+        names, scenes = self.config.entities, self.config.scenes
         return [
-            Verdict(names[e.argmax()], float(e.max()), places[s.argmax()], float(s.max()))
+            Verdict(names[e.argmax()], float(e.max()), scenes[s.argmax()], float(s.max()))
             for e, s in zip(entity, scene, strict=True)
         ]
 

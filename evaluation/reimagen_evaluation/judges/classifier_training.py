@@ -1,4 +1,4 @@
-"""Training the judge's classifier: batches by their number in, weights out; stopped, it goes on where it was."""
+"""Training of the judge's classifier; a run that was stopped resumes from its last saved state."""
 
 import hashlib
 import os
@@ -25,34 +25,34 @@ _KINDS = (nnx.Param, nnx.BatchStat)
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Images and what they show."""
+class LabeledImages:
+    """Images with the entity and the scene that each shows."""
 
     images: UInt8[np.ndarray, "batch side side 3"]
     entities: Int[np.ndarray, " batch"]
-    """Places in the configuration's entities."""
+    """Indices into the configuration's entities."""
     scenes: Int[np.ndarray, " batch"]
-    """Places in the configuration's scenes."""
+    """Indices into the configuration's scenes."""
 
 
 @dataclass(frozen=True)
 class ClassifierTraining:
-    """How it is trained."""
+    """The training's hyperparameters."""
 
     steps: int = 4_000
     batch_size: int = 128
-    """Told here for the record: batches are as large as they come."""
+    """Images per batch; recorded only, since the caller makes the batches."""
     learning_rate: float = 3e-3
-    """At its peak, after the warm-up; it falls to zero by a cosine."""
+    """Peak learning rate, reached after the warm-up; it then falls to zero along a cosine."""
     warmup: float = 0.06
-    """Share of the steps in which the rate rises."""
+    """Share of the steps in which the learning rate rises."""
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
-    """Of the entity; how sure the network is told to be."""
+    """Label smoothing of the entity loss."""
     scene_weight: float = 0.3
-    """Of the scene's loss, the entity's counting one."""
+    """Weight of the scene loss relative to the entity loss."""
     save_every: int = 100
-    """Steps between states that a run can go on from."""
+    """Steps between saved states from which a run can resume."""
 
 
 @jax.tree_util.register_dataclass
@@ -65,19 +65,19 @@ class _State:
 
 
 def train_classifier(
-    config: ClassifierConfig, training: ClassifierTraining, batch: Callable[[int], Labelled], folder: Path
+    config: ClassifierConfig, training: ClassifierTraining, batch: Callable[[int], LabeledImages], folder: Path
 ) -> TrainedClassifier:
-    """Trains to the last step, from the state in `folder` if there is one.
+    """Train to the last step, from the state in `folder` if there is one.
 
     Args:
-        config: the network.
-        training: steps, rates, weights.
-        batch: the batch of a step, by its number alone, so that a run that goes on sees what it would have seen.
-        folder: where states are kept, in one file that is replaced at once.
+        config: configuration of the network.
+        training: hyperparameters.
+        batch: returns the batch of a step. It depends only on the step, so that a resumed run sees the same batches.
+        folder: folder of the saved state, one file that is replaced atomically.
 
     Raises:
-        ValueError: the state in `folder` is another configuration's, or damaged.
-        FloatingPointError: the loss is not finite, naming the step.
+        ValueError: the state in `folder` is from another configuration, or damaged.
+        FloatingPointError: the loss is not finite; the message names the step.
     """
     network = Classifier(config, nnx.Rngs(0))
     graph, parameters, statistics = nnx.graphdef(network), *(nnx.state(network, kind) for kind in _KINDS)
@@ -140,7 +140,7 @@ def _fingerprint(config: ClassifierConfig, training: ClassifierTraining) -> str:
 
 
 def _save(path: Path, fingerprint: str, state: _State) -> None:
-    leaves = {f"{place:04}": np.asarray(leaf) for place, leaf in enumerate(jax.tree.leaves(state))}
+    leaves = {f"{index:04}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(state))}
     partial_file = path.with_suffix(f".{os.getpid()}.part")
     save_file(leaves, partial_file, {"fingerprint": fingerprint})
     partial_file.replace(path)
@@ -150,9 +150,9 @@ def _restored(path: Path, fingerprint: str, state: _State) -> _State:
     try:
         with safe_open(path, "numpy") as stored:
             if stored.metadata() != {"fingerprint": fingerprint}:
-                raise ValueError(f"judge: {path} is of another configuration; delete it to train anew")
+                raise ValueError(f"judge: {path} is from another configuration; delete it to start over")
             leaves = [jnp.asarray(stored.get_tensor(name)) for name in sorted(stored.keys())]
     except SafetensorError as error:
-        raise ValueError(f"judge: cannot read {path}: {error}; delete it to train anew") from error
+        raise ValueError(f"judge: cannot read {path}: {error}; delete it to start over") from error
     restored: _State = jax.tree.unflatten(jax.tree.structure(state), leaves)
     return restored

@@ -1,4 +1,4 @@
-"""What every judge has in common: images and what they were to show, to named scores."""
+"""The interface of judges: images and their items in, named scores out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -10,23 +10,23 @@ from reimagen_evaluation.benches.item import Item
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 Scores = Mapping[str, Float[np.ndarray, " images"]]
-"""By its name, each image's score; NaN where an item has nothing that the score could be measured on."""
+"""Scores of each image, by the score's name; NaN if the score is not defined for an item."""
 
 
 class Judge(Protocol):
-    """Scores images, each against the item that it was drawn of.
+    """A scorer of images, each against the item that it was drawn for.
 
-    Names end up as columns of tables: "entity", "scene", "CLIP-T". More is better, whatever the name.
+    The scores' names become columns of tables: "entity", "scene", "CLIP-T". Higher is better for every score.
     """
 
     def scores(self, images: Sequence[Pixels], items: Sequence[Item]) -> Scores:
-        """Scores of each image; the same names whatever the images are.
+        """Return the scores of each image; the names do not depend on the images.
 
         Args:
-            images: RGB, of any size, not necessarily the same.
-            items: what each of them was to show, as many as there are images.
+            images: RGB images of any sizes.
+            items: the item of each image.
 
         Raises:
-            ValueError: an item asks for what this judge cannot tell, such as an entity that it does not know.
+            ValueError: the judge cannot score an item, for example because it does not know the entity.
         """
         ...

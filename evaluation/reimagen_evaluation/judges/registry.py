@@ -1,4 +1,4 @@
-"""The judges that a command can name."""
+"""The judges that can be chosen on the command line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +16,15 @@ JUDGES: Final[dict[str, Callable[[Path], Judge]]] = {
     "clip": lambda folder: ClipJudge(ClipFeatures.load(folder)),
     "dino": lambda folder: ReferenceJudge(DinoFeatures.load(folder), "DINO"),
 }
-"""By name, from a folder of weights: a classifier's, or one of transformers'."""
+"""Loaders by name; each reads a folder of weights, a classifier's or one of transformers'."""
 
 
 def load_judge(name: str, folder: Path) -> Judge:
-    """A judge of stored weights.
+    """Load a judge from stored weights.
 
     Raises:
-        ValueError: the name is unknown, or the folder doesn't hold such weights.
+        ValueError: the name is unknown, or the folder does not hold such weights.
     """
     if name not in JUDGES:
-        raise ValueError(f"judge: {name!r} is unknown; known are {', '.join(JUDGES)}")
+        raise ValueError(f"judge: must be one of {', '.join(JUDGES)}, got {name!r}")
     return JUDGES[name](folder)

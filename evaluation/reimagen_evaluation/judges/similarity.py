@@ -1,7 +1,7 @@
 """CLIP-T, CLIP-I and DINO: cosines between the features of an image, its prompt and its references (DreamBooth's).
 
-An image's CLIP-I and DINO are the means over its references (arXiv 2208.12242, section 4.2). The mean over all
-images of a benchmark is then the mean over all pairs, as long as each item has as many images as the others.
+CLIP-I and DINO of an image are means over its references (arXiv 2208.12242, section 4.2). The mean over all images of a
+benchmark equals the mean over all pairs if every item has the same number of images.
 """
 
 from collections.abc import Sequence
@@ -17,34 +17,34 @@ from reimagen_evaluation.features.network import FeatureNetwork, Features, featu
 from reimagen_evaluation.judges.judge import Pixels, Scores
 from reimagen_generator.diffusion.references import decode
 
-_REMEMBERED = 4_096
+_CACHED = 4_096
 
 
 class ReferenceJudge:
-    """How like its references an image is, in a network's features; NaN for an item that has none."""
+    """A judge of the similarity of images to their references, in a network's features; NaN without references."""
 
     def __init__(self, network: FeatureNetwork, name: str) -> None:
-        """Takes the network.
+        """Set up the judge.
 
         Args:
-            network: of the features.
-            name: of the score: "DINO".
+            network: network that computes the features.
+            name: name of the score, such as "DINO".
         """
         self.network = network
         self._name = name
-        # References come again with every image of their item.
-        self._reference = lru_cache(_REMEMBERED)(self._read)
+        # Every image of an item uses the same references.
+        self._reference = lru_cache(_CACHED)(self._read)
 
-    def scores(self, pictures: Sequence[Pixels], items: Sequence[Item]) -> Scores:
-        """The mean cosine of each image with its item's references, by the judge's name.
+    def scores(self, images: Sequence[Pixels], items: Sequence[Item]) -> Scores:
+        """Return the mean cosine of each image with its item's references, by the judge's name.
 
         Raises:
-            InvalidArgument: a reference is no image that can be read.
+            InvalidArgument: a reference is not a readable image.
         """
-        return {self._name: self.of_features(features_of(self.network, pictures), items)}
+        return {self._name: self.of_features(features_of(self.network, images), items)}
 
     def of_features(self, features: Features, items: Sequence[Item]) -> Float[np.ndarray, " images"]:
-        """The same, of images whose features are known."""
+        """Return the same cosines for images whose features are already computed."""
         unit = _unit(features)
         cosines = [
             np.mean([self._reference(reference.path) @ row for reference in item.references])
@@ -61,20 +61,20 @@ class ReferenceJudge:
 
 
 class ClipJudge:
-    """CLIP-T, of images and prompts, and CLIP-I, of images and references; either network looks once."""
+    """CLIP-T of images and prompts, and CLIP-I of images and references; the images' features are computed once."""
 
     def __init__(self, network: ClipFeatures) -> None:
         self.network = network
         self._references = ReferenceJudge(network, "CLIP-I")
-        self._prompt = lru_cache(_REMEMBERED)(lambda prompt: _unit(network.text_features([prompt]))[0])
+        self._prompt = lru_cache(_CACHED)(lambda prompt: _unit(network.text_features([prompt]))[0])
 
-    def scores(self, pictures: Sequence[Pixels], items: Sequence[Item]) -> Scores:
-        """Both cosines of each image; CLIP-I is NaN for an item without references.
+    def scores(self, images: Sequence[Pixels], items: Sequence[Item]) -> Scores:
+        """Return both cosines of each image; CLIP-I is NaN for an item without references.
 
         Raises:
-            InvalidArgument: a reference is no image that can be read.
+            InvalidArgument: a reference is not a readable image.
         """
-        features = features_of(self.network, pictures)
+        features = features_of(self.network, images)
         prompts = np.stack([self._prompt(item.prompt) for item in items])
         return {
             "CLIP-T": (_unit(features) * prompts).sum(axis=1).astype(float),

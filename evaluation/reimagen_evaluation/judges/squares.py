@@ -1,4 +1,4 @@
-"""Images of any shape, as the squares that a judge looks at."""
+"""Conversion of images of any shape to the squares that judges take."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from reimagen_evaluation.judges.judge import Pixels
 
 
 def padded_square(image: Pixels) -> UInt8[np.ndarray, "side side 3"]:
-    """The image in the middle of a square whose rest repeats its outermost pixels."""
+    """Return the image centered in a square; its outermost pixels are repeated to fill the square."""
     height, width, _ = image.shape
     missing = abs(height - width)
     before_after = (missing // 2, missing - missing // 2)
@@ -22,13 +22,13 @@ def padded_square(image: Pixels) -> UInt8[np.ndarray, "side side 3"]:
 
 
 def halves(image: Pixels) -> tuple[UInt8[np.ndarray, "side side 3"], UInt8[np.ndarray, "side side 3"]]:
-    """The left and the right half, each padded to a square."""
+    """Return the left and the right half, each padded to a square."""
     middle = image.shape[1] // 2
     return padded_square(image[:, :middle]), padded_square(image[:, middle:])
 
 
 def to_side(images: Sequence[Pixels], side: int) -> UInt8[np.ndarray, "images side side 3"]:
-    """The images, padded to squares, at one side in pixels: each pixel the mean of the area that it covers."""
+    """Return the images padded to squares and resized by area averaging to one side in pixels."""
     resized = [
         np.asarray(Image.fromarray(padded_square(image)).resize((side, side), Image.Resampling.BOX)) for image in images
     ]

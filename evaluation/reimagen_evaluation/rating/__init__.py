@@ -1,1 +1,1 @@
-"""A page on which a person rates images without knowing what drew them."""
+"""A web page on which people rate images without seeing which setting drew them."""

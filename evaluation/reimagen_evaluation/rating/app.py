@@ -1,4 +1,4 @@
-"""Serves the rating page: one image at a time, with its prompt and references, and nothing of what drew it."""
+"""The server of the rating page: one image at a time, with its prompt and references, but not its setting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,17 +34,17 @@ class Question:
 
 
 def questions(out: Path, settings: Sequence[str], items: Sequence[Item], grounded: str | None = None) -> list[Question]:
-    """All images of the settings.
+    """Return all images of the settings as questions.
 
-    Every setting's image of a prompt is shown beside the same references, also where it was drawn without: those of
-    the setting `grounded`, or of the first that has any.
+    All settings' images of a prompt are shown with the same references, even if a setting drew without references. They
+    are those of the setting `grounded`, or of the first setting that has any.
 
     Raises:
         InvalidArgument: a setting has no images.
     """
     drawn = {setting: records.read(out / setting / DRAWN) for setting in settings}
     if empty := [setting for setting, rows in drawn.items() if not rows]:
-        raise InvalidArgument(f"nothing is drawn of {', '.join(empty)} in {out}")
+        raise InvalidArgument(f"no images of {', '.join(empty)} in {out}; run `reimagen-evaluate sweep` first")
     references: dict[str, tuple[Path, ...]] = {}
     for setting in (*([grounded] if grounded else []), *settings):
         for row in drawn[setting]:
@@ -62,46 +62,46 @@ def questions(out: Path, settings: Sequence[str], items: Sequence[Item], grounde
 
 
 class Session:
-    """The questions, and what was answered."""
+    """The questions and the ratings given."""
 
-    def __init__(self, out: Path, asked: Sequence[Question]) -> None:
-        """Take the sweep's folder, for ratings.csv, and the images."""
+    def __init__(self, out: Path, to_rate: Sequence[Question]) -> None:
+        """Take the sweep's folder, which holds ratings.csv, and the questions."""
         self._file = out / RATINGS
-        self._asked = asked
+        self._questions = to_rate
 
     def question(self, rater: str, place: int) -> Question:
-        """The image at a place of a rater's order, which is the rater's own and always the same.
+        """Return the question at a place in a rater's order, which depends only on the rater's name.
 
         Raises:
             HTTPException: there is no such place.
         """
-        if not 0 <= place < len(self._asked):
-            raise HTTPException(404, "there is no such image")
+        if not 0 <= place < len(self._questions):
+            raise HTTPException(404, f"place: must be from 0 to {len(self._questions) - 1}, got {place}")
         return self._order(rater)[place]
 
     def next(self, rater: str) -> dict[str, object]:
-        """The first image that a rater has not rated: its place, its prompt, how many references it has."""
-        mine = [row for row in records.read(self._file) if row["rater"] == rater]
-        rated = {(row["setting"], row["key"], row["sample"]) for row in mine}
-        counts = {"rated": len(rated), "all": len(self._asked), "kinds": list(KINDS)}
+        """Return the first question that a rater has not answered: its place, prompt and number of references."""
+        given = [row for row in records.read(self._file) if row["rater"] == rater]
+        rated = {(row["setting"], row["key"], row["sample"]) for row in given}
+        counts = {"rated": len(rated), "all": len(self._questions), "kinds": list(KINDS)}
         for place, shown in enumerate(self._order(rater)):
             if (shown.setting, shown.key, shown.sample) not in rated:
                 return {"place": place, "prompt": shown.prompt, "references": len(shown.references), **counts}
         return {"place": None, **counts}
 
     def rate(self, rating: Rating) -> None:
-        """Keeps a rating; it is on the disk when this returns."""
+        """Append a rating to ratings.csv and flush it to the disk."""
         shown = self.question(rating.rater, rating.place)
         facts = {"rater": rating.rater, "setting": shown.setting, "key": shown.key, "sample": shown.sample}
-        said = rating.model_dump(include={"entity", "text", "photorealism", "failure"})
-        records.append(self._file, [facts | said | {"at": datetime.now(UTC).isoformat(timespec="seconds")}])
+        answers = rating.model_dump(include={"entity", "text", "photorealism", "failure"})
+        records.append(self._file, [facts | answers | {"at": datetime.now(UTC).isoformat(timespec="seconds")}])
 
     def _order(self, rater: str) -> list[Question]:
-        return Random(rater).sample(list(self._asked), len(self._asked))  # noqa: S311
+        return Random(rater).sample(list(self._questions), len(self._questions))  # noqa: S311
 
 
 def create_app(session: Session) -> FastAPI:
-    """The page, and what it asks for."""
+    """Return the application that serves the page and its requests."""
     app = FastAPI(title="Rating", docs_url=None, redoc_url=None)
 
     @app.get("/", response_class=HTMLResponse)
@@ -120,7 +120,7 @@ def create_app(session: Session) -> FastAPI:
     def reference(rater: _Rater, place: int, number: int) -> FileResponse:
         references = session.question(rater, place).references
         if not 0 <= number < len(references):
-            raise HTTPException(404, "there is no such reference")
+            raise HTTPException(404, f"number: must be from 0 to {len(references) - 1}, got {number}")
         return FileResponse(references[number])
 
     @app.post("/rating", status_code=204)

@@ -1,4 +1,4 @@
-"""Ratings: what a person said of an image, a line each in OUT/ratings.csv."""
+"""Human ratings of images, one line each in OUT/ratings.csv."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,20 +12,22 @@ RATINGS: Final = "ratings.csv"
 
 
 class Rating(BaseModel):
-    """One person's rating of one image, as the paper asked it (section 4.2)."""
+    """One person's rating of one image, with the paper's questions (section 4.2)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rater: str = Field(pattern=r"^[^\r\n]{1,80}$", description="Who rates.")
-    place: int = Field(ge=0, description="Which image, in this rater's order.")
-    entity: Literal[0, 1] = Field(description="1 if the entity looks as in the reference.")
-    text: Literal[0, 1] = Field(description="1 if the image shows what the text says.")
-    photorealism: Literal[0, 1] = Field(description="1 if it is moderately realistic, without noticeable artifacts.")
-    failure: str = Field("", pattern=r"^[^\r\n]{0,80}$", description="The kind of failure, if the rater names one.")
+    rater: str = Field(pattern=r"^[^\r\n]{1,80}$", description="Name of the rater, 1 to 80 characters.")
+    place: int = Field(ge=0, description="Index of the image in this rater's order, from 0.")
+    entity: Literal[0, 1] = Field(description="1 if the entity looks as in the reference, else 0.")
+    text: Literal[0, 1] = Field(description="1 if the image shows what the text says, else 0.")
+    photorealism: Literal[0, 1] = Field(
+        description="1 if the image is moderately realistic without noticeable artifacts."
+    )
+    failure: str = Field("", pattern=r"^[^\r\n]{0,80}$", description="Kind of failure; empty if the rater names none.")
 
 
 def scores(out: Path, setting: str) -> dict[tuple[str, str], dict[str, str]]:
-    """By item and sample, the mean of all raters under a setting, and the kind of failure named most."""
+    """Return a setting's mean ratings over all raters and most frequent kind of failure, by item and sample."""
     found: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in records.read(out / RATINGS):
         if row["setting"] == setting:

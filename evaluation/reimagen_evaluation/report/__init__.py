@@ -1,1 +1,1 @@
-"""From scores to a page: tables with intervals, plots, sheets of images."""
+"""The report: tables with intervals, plots and sheets of images, made from the scores."""

@@ -1,7 +1,7 @@
-"""The images that are not faithful, by the kinds of failure that the paper tells of (appendix I).
+"""The images that are not faithful, by the paper's kinds of failure (appendix I).
 
-The paper's authors told kinds by eye. Here each has a rule, on what is there for every image: the judge's scores, and
-the image that the same seed gives without neighbors. Where a person has rated an image, the kind that the person
+The paper's authors judged the kinds by eye. Here each kind has a rule on data that exists for every image: the judge's
+scores, and the image that the same seed gives without neighbors. If people have rated an image, the kind that they
 named counts instead.
 """
 
@@ -25,14 +25,14 @@ ONE_MISSING: Final = "one of two entities missing"
 SCENE_LOST: Final = "the reference over the text"
 
 KINDS: Final[Mapping[str, str]] = {
-    PRIOR: "the entity is wrong, and the image is much as it is without references: the text's words won",
-    WRONG_PART: "the entity is wrong, but the references changed the image: something else of them was taken",
-    BLENDED: "of two entities, not each is in its half, and the whole is most like the one and then the other",
-    ONE_MISSING: "of two entities, one is there in its half and the other is not: not in the paper's list",
-    SCENE_LOST: "the entity is right, what the text says of it is not: not in the paper's list",
+    PRIOR: "the entity is wrong, and the image is much like the one without references: the text's words dominate",
+    WRONG_PART: "the entity is wrong, but the references changed the image: a wrong part of them was used",
+    BLENDED: "of two entities, the halves do not show both, and the whole looks most like the one, then the other",
+    ONE_MISSING: "of two entities, one is in its half and the other is missing: not in the paper's list",
+    SCENE_LOST: "the entity is right, the rest of the text is not followed: not in the paper's list",
 }
 _ALIKE: Final = 24.0
-"""The root mean square difference, of 255, at 16 × 16, below which two images are much the same."""
+"""Root mean square difference, of 255 and at 16 × 16 pixels, below which two images count as much alike."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ class Failure:
     image: Path
     references: tuple[Path, ...]
     without: Path | None
-    """The same seed's image without neighbors."""
+    """The image of the same seed without neighbors."""
 
 
 def failures(out: Path, setting: str, without: str | None, items: Sequence[Item], scores: Scores) -> Iterator[Failure]:
-    """The failures of a setting whose kind can be told: drawn without neighbors too, or rated; in the items' order.
+    """Yield a setting's failures that were also drawn without neighbors or rated, in the items' order.
 
     Args:
         out: folder of the sweep.
         setting: folder name of the setting.
-        without: of the same setting without neighbors; None where it was not drawn.
-        items: of the benchmark.
-        scores: of everything.
+        without: folder name of the same setting without neighbors; None if it was not drawn.
+        items: items of the benchmark.
+        scores: scores of all settings.
     """
     drawn = sheets.drawn_rows(out / setting)
     bare = sheets.drawn_rows(out / without) if without else {}
@@ -63,17 +63,17 @@ def failures(out: Path, setting: str, without: str | None, items: Sequence[Item]
         row = scores.by_setting.get(setting, {}).get(item.key)
         if row is None or row.get("faithful") in (None, "", "nan") or float(row["faithful"]):
             continue
-        place = (item.key, int(row["sample"]))
-        image = out / setting / drawn[place]["file"]
-        other = out / str(without) / bare[place]["file"] if place in bare else None
+        sample = (item.key, int(row["sample"]))
+        image = out / setting / drawn[sample]["file"]
+        other = out / str(without) / bare[sample]["file"] if sample in bare else None
         if other is None and not row.get("rated failure"):
             continue
-        found = tuple(path for path, _ in sheets.references(out, [drawn[place]]))
+        found = tuple(path for path, _ in sheets.references(out, [drawn[sample]]))
         yield Failure(item, row.get("rated failure") or _kind(row, image, other), image, found, other)
 
 
 def strips(found: Sequence[Failure], of_each: int) -> list[Strip]:
-    """The first failures of each kind: reference, image, image without references."""
+    """Return the first failures of each kind as strips: reference, image, image without references."""
     made = []
     for kind in KINDS:
         for failure in [failure for failure in found if failure.kind == kind][:of_each]:

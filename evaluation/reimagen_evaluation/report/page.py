@@ -1,4 +1,4 @@
-"""Writes the page of results: tables, plots, sheets, and the CSV that they are made from."""
+"""Write the page of results: tables, plots, sheets, and the CSV that they are made from."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -29,25 +29,25 @@ def write(
     preface: str = "",
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes PAGE.md, and beside it a folder of that name with plots, sheets and scores.csv.
+    """Write PAGE.md, and next to it a folder of the same name with plots, sheets and scores.csv.
 
     Args:
-        sweep: what was drawn.
-        items: the benchmark.
+        sweep: the sweep that was drawn.
+        items: items of the benchmark.
         out: folder of the sweep.
         page: the Markdown file.
-        preface: stands below the title.
-        notes: by axis, stands below its table.
+        preface: text below the title.
+        notes: text below an axis's table, by the axis's name.
 
     Raises:
-        InvalidArgument: nothing is scored.
+        InvalidArgument: there are no scores.
     """
     scores = scored.read(out)
     folder = page.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    if folder.resolve() != out.resolve():  # results beside their own page are there already
+    if folder.resolve() != out.resolve():  # the CSV is already there if the page is written into the sweep's folder
         shutil.copyfile(out / scoring.SCORES, folder / scoring.SCORES)
-    best = f"; of {sweep.samples} images of a prompt the best counts" if sweep.samples > 1 else ""
+    best = f"; the best of {sweep.samples} images of a prompt counts" if sweep.samples > 1 else ""
     parts = [f"# {sweep.title}", *([preface] if preface else []), f"{_INTERVALS}{best}."]
     for name in sweep.axes:
         parts += _section(sweep, name, items, out, folder, scores, (notes or {}).get(name, ""))
@@ -73,23 +73,26 @@ def _section(
     strips = sheets.comparison(out, rows, axis.items(items), _SHEET_ITEMS)
     if strips:
         sheets.save(sheets.sheet(strips), folder / f"{name}.webp")
-        parts.append(f"![The first prompts, none picked]({folder.name}/{name}.webp)")
+        parts.append(f"![The first prompts of each group, not selected]({folder.name}/{name}.webp)")
     return parts
 
 
 def _failures(sweep: Sweep, items: Sequence[Item], out: Path, folder: Path, scores: Scores) -> list[str]:
-    """The failures of the base; of prompts that it does not draw, those of the first setting of an axis that does."""
+    """Return the section of failures.
+
+    The failures are those of the base setting; for prompts that it does not draw, those of the first setting that does.
+    """
     if "faithful" not in scores.names:
         return []
     found: list[Failure] = []
     taken: set[str] = set()
     of_axes = [(next(iter(sweep.settings(name).values())), axis.items(items)) for name, axis in sweep.axes.items()]
-    for setting, wanted in [(sweep.base, items), *of_axes, *((each, items) for each in sweep.folders().values())]:
+    for setting, drawable in [(sweep.base, items), *of_axes, *((each, items) for each in sweep.folders().values())]:
         if setting.neighbors == NONE or setting.weights != sweep.base.weights:
             continue
         setting_name = sweep.folder(setting)
         drawn = scores.by_setting.get(setting_name, {})
-        fresh = [item for item in wanted if item.key in drawn and item.key not in taken]
+        fresh = [item for item in drawable if item.key in drawn and item.key not in taken]
         taken |= {item.key for item in fresh}
         found += failures.failures(out, setting_name, _without(sweep, setting), fresh, scores)
     if not found:
@@ -98,20 +101,20 @@ def _failures(sweep: Sweep, items: Sequence[Item], out: Path, folder: Path, scor
     sheets.save(sheets.sheet(failures.strips(found, 4)), folder / "failures.webp")
     return [
         "## Failures",
-        f"{len(found)} images that are not faithful, of those drawn without neighbors too or rated, by kinds:",
-        "\n".join(["| kind | prompts | told by |", "|---|---|---|", *lines]),
+        f"{len(found)} images that are not faithful, of those also drawn without neighbors or rated, by kind:",
+        "\n".join(["| kind | prompts | rule |", "|---|---|---|", *lines]),
         f"![The first of each kind]({folder.name}/failures.webp)",
     ]
 
 
 def _without(sweep: Sweep, setting: Setting) -> str | None:
-    """The folder of the same setting without neighbors, where it is drawn."""
+    """Return the folder of the same setting without neighbors, if it was drawn."""
     return next(
         (name for name, other in sweep.folders().items() if other.neighbors == NONE and _alike(other, setting)), None
     )
 
 
 def _alike(a: Setting, b: Setting) -> bool:
-    """Whether they differ in their neighbors alone."""
+    """Return whether two settings differ only in their neighbors."""
     blind = {"neighbors": NONE, "k": None, "method": "", "per_entity": False, "skip": 0, "unrelated": 0}
     return a.model_copy(update=blind) == b.model_copy(update=blind)

@@ -14,17 +14,19 @@ from reimagen_evaluation.report.statistics import Estimate
 from reimagen_evaluation.report.tables import Line, curves
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
-"""Of Okabe and Ito, which people with any color vision tell apart."""
+"""Colors of Okabe and Ito, which people with any color vision can distinguish."""
 
 
 def plot(title: str, rows: Sequence[Line], names: Sequence[str], scores: Scores, path: Path) -> None:
-    """Draws curves where the labels are numbers, else a dot for each row; whiskers are intervals of 95 %.
+    """Draw curves if the labels are numbers, else a dot for each row; whiskers are 95 % intervals.
 
     Args:
-        title: above the plot.
-        rows: of the axis's table.
-        names: the scores; those of another unit than the first are left out, and of several curves all but the first.
-        scores: of everything.
+        title: title above the plot.
+        rows: rows of the axis's table.
+        names: names of scores. Scores of another unit than the first are left out; with several curves, all but the
+            first.
+        scores: scores of all settings.
+        path: the SVG file to write.
         path: the SVG to write.
     """
     names = _of_one_unit(rows, names, scores)
@@ -40,25 +42,25 @@ def plot(title: str, rows: Sequence[Line], names: Sequence[str], scores: Scores,
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    # Neither the time nor random names of parts: the same scores give the same file.
+    # Without the time and random ids, so that the same scores give the same file.
     with mpl.rc_context({"svg.hashsalt": "reimagen"}):
         figure.savefig(path, metadata={"Date": None})
 
 
 def _curves(axes: Axes, found: dict[str, list[tuple[float, Line]]], names: Sequence[str], scores: Scores) -> None:
     series = [(curve, name) for curve in found for name in names]
-    places = [place for points in found.values() for place, _ in points]
-    apart = 0.008 * (max(places) - min(places))  # so that whiskers do not hide each other
+    values = [value for points in found.values() for value, _ in points]
+    apart = 0.008 * (max(values) - min(values))  # so that whiskers do not hide each other
     for number, (curve, name) in enumerate(series):
         shift = apart * (number - (len(series) - 1) / 2)
-        points = [(place, _estimate(scores, line, name)) for place, line in found[curve]]
-        there = [(place, estimate) for place, estimate in points if estimate is not None]
-        if there:
+        points = [(value, _estimate(scores, line, name)) for value, line in found[curve]]
+        measured = [(value, estimate) for value, estimate in points if estimate is not None]
+        if measured:
             label = curve if len(found) > 1 else name
             axes.errorbar(
-                [place + shift for place, _ in there],
-                [_scaled(estimate) for _, estimate in there],
-                yerr=_whiskers([estimate for _, estimate in there]),
+                [value + shift for value, _ in measured],
+                [_scaled(estimate) for _, estimate in measured],
+                yerr=_whiskers([estimate for _, estimate in measured]),
                 color=_COLORS[number % len(_COLORS)], marker="o", markersize=4, capsize=3, linewidth=1.6, label=label,
             )  # fmt: skip
     axes.set_ylabel(_unit(names[0], [_estimate(scores, line, names[0]) for _, line in next(iter(found.values()))]))
@@ -66,13 +68,13 @@ def _curves(axes: Axes, found: dict[str, list[tuple[float, Line]]], names: Seque
 
 def _dots(axes: Axes, rows: Sequence[Line], names: Sequence[str], scores: Scores) -> None:
     for number, name in enumerate(names):
-        estimates = [(place, _estimate(scores, row, name)) for place, row in enumerate(rows)]
-        there = [(place, estimate) for place, estimate in estimates if estimate is not None]
-        if there:
+        estimates = [(index, _estimate(scores, row, name)) for index, row in enumerate(rows)]
+        measured = [(index, estimate) for index, estimate in estimates if estimate is not None]
+        if measured:
             axes.errorbar(
-                [_scaled(estimate) for _, estimate in there],
-                [place + 0.16 * (number - (len(names) - 1) / 2) for place, _ in there],
-                xerr=_whiskers([estimate for _, estimate in there]),
+                [_scaled(estimate) for _, estimate in measured],
+                [index + 0.16 * (number - (len(names) - 1) / 2) for index, _ in measured],
+                xerr=_whiskers([estimate for _, estimate in measured]),
                 color=_COLORS[number % len(_COLORS)], marker="o", markersize=4, capsize=2, linestyle="none", label=name,
             )  # fmt: skip
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
@@ -81,7 +83,7 @@ def _dots(axes: Axes, rows: Sequence[Line], names: Sequence[str], scores: Scores
 
 
 def _of_one_unit(rows: Sequence[Line], names: Sequence[str], scores: Scores) -> list[str]:
-    """Of the scores those that share the first one's unit: shares of prompts, or else the first alone."""
+    """Return the scores that share the first one's unit: all shares of prompts, or else only the first."""
     shares = [
         name for name in names if all(e is None or e.proportion for e in (_estimate(scores, row, name) for row in rows))
     ]
@@ -97,7 +99,7 @@ def _scaled(estimate: Estimate) -> float:
 
 
 def _whiskers(estimates: Sequence[Estimate]) -> np.ndarray:
-    """Lengths below and above, as matplotlib wants them."""
+    """Return the lengths below and above each value, in matplotlib's format."""
     scale = [100 if estimate.proportion else 1 for estimate in estimates]
     below = [(e.value - e.low) * s for e, s in zip(estimates, scale, strict=True)]
     above = [(e.high - e.value) * s for e, s in zip(estimates, scale, strict=True)]

@@ -1,4 +1,4 @@
-"""Sheets of images: what each setting draws of the same prompts from the same seeds, beside the references."""
+"""Sheets of images: each setting's images of the same prompts and seeds, next to the references."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,25 +21,25 @@ _FONT = ImageFont.load_default(12)
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of a sheet: what stands above it, and the image files in it, each with a word below; None for a gap."""
+    """A row of a sheet: its title, and its image files, each with a label below; None for a gap."""
 
     title: str
     cells: Sequence[tuple[Path, str] | None]
 
 
 def comparison(out: Path, rows: Sequence[Line], items: Sequence[Item], count: int) -> list[Strip]:
-    """For the first items of each group the references, then what each row's setting draws; nothing is picked.
+    """Return strips of the first items of each group: the references, then the image of each row's setting.
 
     Args:
         out: folder of the sweep.
-        rows: of an axis's table.
-        items: of the axis.
-        count: how many items at most.
+        rows: rows of an axis's table.
+        items: items of the axis.
+        count: greatest number of items.
     """
     labels = {row.setting: row.label for row in rows}
     drawn = {setting: {key: row for (key, n), row in drawn_rows(out / setting).items() if n == 0} for setting in labels}
-    shown = _first_of_groups([item for item in items if any(item.key in there for there in drawn.values())], count)
-    found = [references(out, (there.get(item.key) for there in drawn.values()))[:2] for item in shown]
+    shown = _first_of_groups([item for item in items if any(item.key in done for done in drawn.values())], count)
+    found = [references(out, (done.get(item.key) for done in drawn.values()))[:2] for item in shown]
     width = max(map(len, found), default=0)
     strips = []
     for item, beside in zip(shown, found, strict=True):
@@ -60,12 +60,12 @@ def _first_of_groups(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def drawn_rows(folder: Path) -> dict[tuple[str, int], dict[str, str]]:
-    """What was drawn under a setting, by item and sample."""
+    """Return the rows of a setting's drawn.csv, by item and sample."""
     return {(row["key"], int(row["sample"])): row for row in records.read(folder / DRAWN)}
 
 
 def references(out: Path, rows: Iterable[Mapping[str, str] | None]) -> list[tuple[Path, str]]:
-    """What the first of an item's images that is grounded on anything is grounded on."""
+    """Return the references of the first row that has any."""
     for row in rows:
         if row and row["neighbors"]:
             return [(out / "references" / name, "reference") for name in row["neighbors"].split()]
@@ -73,7 +73,7 @@ def references(out: Path, rows: Iterable[Mapping[str, str] | None]) -> list[tupl
 
 
 def sheet(strips: Sequence[Strip]) -> Image.Image:
-    """The rows below each other."""
+    """Return one image with the strips below each other."""
     columns = max(len(strip.cells) for strip in strips)
     height = _LINE + CELL + _LINE + _GAP
     canvas = Image.new("RGB", (_GAP + columns * (CELL + _GAP), _GAP + height * len(strips)), "white")
@@ -90,7 +90,7 @@ def sheet(strips: Sequence[Strip]) -> Image.Image:
 
 
 def save(image: Image.Image, path: Path) -> None:
-    """Writes a WebP of at most 300 kB, as good as fits."""
+    """Write a WebP of at most 300 kB, in the best quality that fits."""
     for quality in range(90, 0, -10):
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=quality, method=6)
@@ -102,7 +102,7 @@ def save(image: Image.Image, path: Path) -> None:
 def _thumbnail(path: Path) -> Image.Image:
     with Image.open(path) as image:
         shown = image.convert("RGB")
-    if max(shown.size) <= CELL // 2:  # small images are shown pixel by pixel
+    if max(shown.size) <= CELL // 2:  # small images are enlarged without interpolation
         return shown.resize((CELL, CELL), Image.Resampling.NEAREST)
     shown.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     return shown

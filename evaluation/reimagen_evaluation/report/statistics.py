@@ -1,4 +1,4 @@
-"""Intervals: what a figure may be, given how few images it was measured on. All are of 95 %."""
+"""Confidence intervals of figures that were measured on a limited number of images; all are 95 % intervals."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,18 +12,18 @@ RESAMPLES: Final = 4000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval, of `n` items."""
+    """A figure with its interval, measured on `n` items."""
 
     value: float
     low: float
     high: float
     n: int
     proportion: bool = False
-    """Whether it is a share of items, told in per cent."""
+    """Whether the figure is a share of items, printed in percent."""
 
 
 def wilson(successes: int, n: int) -> Estimate:
-    """A proportion with Wilson's score interval, which holds for few items and for shares near 0 and 1."""
+    """Return a proportion with Wilson's score interval, which is valid for few items and for shares near 0 and 1."""
     share = successes / n
     center = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
@@ -33,7 +33,10 @@ def wilson(successes: int, n: int) -> Estimate:
 
 
 def mean(values: Float[np.ndarray, " items"]) -> Estimate | None:
-    """The mean of what is not NaN: as a proportion where all are 0 or 1, else by the bootstrap; None of nothing."""
+    """Return the mean of the values that are not NaN; None without values.
+
+    The interval is Wilson's if all values are 0 or 1, else the bootstrap's.
+    """
     values = values[~np.isnan(values)]
     if len(values) == 0:
         return None
@@ -43,13 +46,13 @@ def mean(values: Float[np.ndarray, " items"]) -> Estimate | None:
 
 
 def difference(a: Float[np.ndarray, " items"], b: Float[np.ndarray, " items"]) -> Estimate | None:
-    """The mean of a - b, of the same items from the same seeds, by the paired bootstrap; None of nothing."""
+    """Return the mean of a - b over paired items, with the paired bootstrap's interval; None without pairs."""
     pairs = (a - b)[~np.isnan(a - b)]
     return _bootstrap(pairs, proportion=_binary(a, b)) if len(pairs) else None
 
 
 def independent_difference(a: Float[np.ndarray, " a"], b: Float[np.ndarray, " b"]) -> Estimate | None:
-    """The mean of a less the mean of b, of different items, by the bootstrap of each; None of nothing."""
+    """Return the mean of a less the mean of b, of different items, by the bootstrap of each; None if one is empty."""
     a, b = a[~np.isnan(a)], b[~np.isnan(b)]
     if len(a) == 0 or len(b) == 0:
         return None
@@ -68,7 +71,7 @@ def _bootstrap(values: Float[np.ndarray, " items"], *, proportion: bool) -> Esti
 
 
 def _resampled(values: Float[np.ndarray, " items"], seed: int) -> Float[np.ndarray, " resamples"]:
-    """Means of resamples, the same ones for a seed."""
+    """Return the means of resamples, which are the same for the same seed."""
     draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     means: Float[np.ndarray, " resamples"] = values[draws].mean(axis=1)
     return means

@@ -1,4 +1,4 @@
-"""Tables of a sweep: a row for each label of an axis, a column for each score, with intervals."""
+"""Tables of a sweep: one row per label of an axis, one column per score, with intervals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from reimagen_evaluation.report.scores import Scores
 from reimagen_evaluation.report.statistics import Estimate
 from reimagen_evaluation.sweep import Axis, Sweep
 
-NOT_THERE = "not there yet"
+NOT_THERE = "not measured yet"
 NOTHING = "–"
-"""In the place of a figure where images are scored, and there is nothing in them that the score is of."""
+"""Cell of a score that is not defined for any of the scored images."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Line:
 
     @property
     def keys(self) -> list[str]:
-        """Of its items."""
+        """The keys of the row's items."""
         return [item.key for item in self.items]
 
     @property
     def name(self) -> str:
-        """As tables and plots call it."""
+        """The row's name in tables and plots."""
         return self.label if self.group is None else f"{self.label}, {self.group}"
 
 
 def lines(sweep: Sweep, name: str, items: Sequence[Item]) -> list[Line]:
-    """The rows of an axis's table, group by group where the axis wants that."""
+    """Return the rows of an axis's table, by group if the axis has a row for each group."""
     axis, settings = sweep.axes[name], sweep.settings(name)
     chosen = axis.items(items)
     groups = list(dict.fromkeys(item.group for item in chosen)) if axis.by_group else [None]
@@ -50,14 +50,14 @@ def lines(sweep: Sweep, name: str, items: Sequence[Item]) -> list[Line]:
 
 
 def shown(axis: Axis, scores: Scores, rows: Sequence[Line]) -> list[str]:
-    """The scores that an axis shows: those it names, or all that were measured on its items."""
-    wanted = axis.scores or scores.names
-    there = [[scores.of(row.setting, row.keys, name) for row in rows] for name in wanted]
-    return [name for name, values in zip(wanted, there, strict=True) if not all(np.isnan(v).all() for v in values)]
+    """Return the scores that an axis shows: those it names, or all that were measured on its items."""
+    candidates = axis.scores or scores.names
+    found = [[scores.of(row.setting, row.keys, name) for row in rows] for name in candidates]
+    return [name for name, values in zip(candidates, found, strict=True) if not all(np.isnan(v).all() for v in values)]
 
 
 def table(sweep: Sweep, name: str, items: Sequence[Item], scores: Scores) -> str:
-    """An axis's table in Markdown. Differences are of its first score, paired, within a group."""
+    """Return an axis's table in Markdown, with paired differences of the first score within each group."""
     axis = sweep.axes[name]
     rows = lines(sweep, name, items)
     names = shown(axis, scores, rows)
@@ -74,11 +74,14 @@ def table(sweep: Sweep, name: str, items: Sequence[Item], scores: Scores) -> str
         scored = scores.by_setting.get(row.setting, {})
         nothing = _nothing(scores, row)
         cells = [row.name, str(sum(key in scored for key in row.keys))]
-        cells += [told(statistics.mean(scores.of(row.setting, row.keys, score)), nothing=nothing) for score in names]
+        cells += [
+            format_estimate(statistics.mean(scores.of(row.setting, row.keys, score)), nothing=nothing)
+            for score in names
+        ]
         if several:
             other = next(line for line in rows if (line.label, line.group) == (reference, row.group))
             lacking = NOT_THERE if NOT_THERE in (nothing, _nothing(scores, other)) else NOTHING
-            change = told(_difference(scores, row, other, names[0]), sign=True, nothing=lacking)
+            change = format_estimate(_difference(scores, row, other, names[0]), sign=True, nothing=lacking)
             cells.append("" if row is other else change)
         if distances:
             cells.append(_distance(scores.frechet.get(row.setting), min(distances)))
@@ -88,8 +91,8 @@ def table(sweep: Sweep, name: str, items: Sequence[Item], scores: Scores) -> str
     return "\n".join(made)
 
 
-def told(estimate: Estimate | None, *, sign: bool = False, nothing: str = NOT_THERE) -> str:
-    """A figure and its interval, as tables have it: "84.2 % [80.1, 87.6]"; `nothing` in the place of none."""
+def format_estimate(estimate: Estimate | None, *, sign: bool = False, nothing: str = NOT_THERE) -> str:
+    """Format a figure and its interval for a table: "84.2 % [80.1, 87.6]"; None becomes `nothing`."""
     if estimate is None:
         return nothing
     plus = "+" if sign else ""
@@ -120,16 +123,16 @@ def _difference(scores: Scores, row: Line, other: Line, name: str) -> Estimate |
 
 
 def curves(rows: Sequence[Line]) -> Iterator[tuple[str, list[tuple[float, Line]]]]:
-    """The rows whose labels are numbers, or `NAME @ NUMBER`, as curves by their names, in the order of the numbers."""
+    """Yield rows whose labels are numbers or `NAME @ NUMBER` as curves: a name, and its rows in numeric order."""
     found: dict[str, list[tuple[float, Line]]] = {}
     for row in rows:
         name, at, number = row.label.rpartition(" @ ")
         try:
-            place = float(number)
+            value = float(number)
         except ValueError:
             continue
         found.setdefault(", ".join(part for part in (name if at else "", row.group or "") if part), []).append(
-            (place, row)
+            (value, row)
         )
     for name, points in found.items():
         yield name, sorted(points, key=lambda point: point[0])

@@ -129,10 +129,12 @@ def test_coco_draws_captions_and_tells_its_images(tmp_path: Path) -> None:
     assert drawn != coco.items(annotations, count=5, seed=1)
     assert len(coco.items(annotations)) == 8
     (tmp_path / "COCO_val2014_000000000009.jpg").write_bytes(b"")
-    with pytest.raises(InvalidArgument, match=r"1 of 2 images are missing, COCO_val2014_000000000025\.jpg among"):
+    with pytest.raises(
+        InvalidArgument, match=r"1 of 2 images are missing from .*, for example COCO_val2014_000000000025\.jpg"
+    ):
         coco.images(annotations, tmp_path)
     annotations.write_text('{"images": []}')
-    with pytest.raises(InvalidArgument, match="no caption file of COCO"):
+    with pytest.raises(InvalidArgument, match="is not a COCO caption file"):
         coco.items(annotations)
 
 
@@ -220,7 +222,7 @@ def test_items_come_back_as_they_were_written(
 
 
 def test_items_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="key: 'a' names 2 items"):
+    with pytest.raises(InvalidArgument, match="key: 'a' is the key of 2 items"):
         items.write(
             [Item("a", "x", (), "", ""), Item("b", "x", (), "", ""), Item("a", "y", (), "", "")], tmp_path / "i"
         )

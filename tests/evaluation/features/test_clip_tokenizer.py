@@ -55,10 +55,10 @@ def test_only_spaces_are_lost_between_words(text: str) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "cannot read CLIP's tokens"),
+        ({}, "cannot read CLIP's tokenizer files"),
         ({"vocab.json": "{}", "merges.txt": "a b c"}, "not all pairs"),
         ({"vocab.json": "{}", "merges.txt": "a b"}, "has no <|startoftext|>".replace("|", r"\|")),
-        ({"tokenizer.json": json.dumps({"model": {"vocab": {}}})}, "cannot read CLIP's tokens"),
+        ({"tokenizer.json": json.dumps({"model": {"vocab": {}}})}, "cannot read CLIP's tokenizer files"),
     ],
 )
 def test_files_of_something_else_are_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:

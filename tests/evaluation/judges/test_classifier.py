@@ -16,7 +16,7 @@ from reimagen_evaluation.judges.classifier import (
     ClassifierConfig,
     TrainedClassifier,
 )
-from reimagen_evaluation.judges.classifier_training import ClassifierTraining, Labelled, train_classifier
+from reimagen_evaluation.judges.classifier_training import ClassifierTraining, LabeledImages, train_classifier
 from reimagen_evaluation.judges.entity import EntityJudge
 
 CONFIG = ClassifierConfig(
@@ -27,7 +27,7 @@ COLORS = np.array([[220, 30, 40], [30, 190, 60], [40, 60, 220]])
 GROUNDS = np.array([20, 235])
 
 
-def batch(number: int, size: int = 32) -> Labelled:
+def batch(number: int, size: int = 32) -> LabeledImages:
     rng = np.random.default_rng(number)
     entities, scenes = rng.integers(3, size=size), rng.integers(2, size=size)
     images = np.zeros((size, 16, 16, 3)) + GROUNDS[scenes][:, None, None, None]
@@ -35,7 +35,7 @@ def batch(number: int, size: int = 32) -> Labelled:
         top, left = rng.integers(1, 7, 2)
         image[top : top + 8, left : left + 8] = COLORS[entity]
     noisy = np.clip(images + rng.normal(0, 8, images.shape), 0, 255)
-    return Labelled(noisy.astype(np.uint8), entities.astype(np.int32), scenes.astype(np.int32))
+    return LabeledImages(noisy.astype(np.uint8), entities.astype(np.int32), scenes.astype(np.int32))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ class _Stopped(Exception):
 
 
 def test_stopped_and_started_again_it_learns_the_same(tmp_path: Path, trained: TrainedClassifier) -> None:
-    def stops(number: int) -> Labelled:
+    def stops(number: int) -> LabeledImages:
         if number == 50:
             raise _Stopped
         return batch(number)
@@ -75,7 +75,7 @@ def test_stopped_and_started_again_it_learns_the_same(tmp_path: Path, trained: T
         train_classifier(CONFIG, TRAINING, stops, tmp_path)
     seen = []
 
-    def noted(number: int) -> Labelled:
+    def noted(number: int) -> LabeledImages:
         seen.append(number)
         return batch(number)
 
@@ -151,10 +151,10 @@ def test_scores_of_two_entities(trained: TrainedClassifier) -> None:
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (item("opal"), "does not know 'opal', of x"),
-        (item("ruby", scene="on a hill"), "does not know 'on a hill'"),
-        (item(), "one or two, x has 0"),
-        (item("ruby", "ruby", "emerald"), "one or two, x has 3"),
+        (item("opal"), "'opal' of item x is not an entity"),
+        (item("ruby", scene="on a hill"), "'on a hill' of item x is not a scene"),
+        (item(), "item x must have one or two, got 0"),
+        (item("ruby", "ruby", "emerald"), "item x must have one or two, got 3"),
     ],
 )
 def test_what_it_cannot_tell_is_refused(wanted: Item, message: str) -> None:
