@@ -138,7 +138,7 @@ def test_a_search_that_finds_nothing_says_why_and_what_to_change(service: Servic
     assert (nothing.field, nothing.nearest.id, list(nothing.lacking)) == ("relevance", "leopard", ["yak"])
     assert nothing.reason == (
         "no caption names 'yak'; the nearest is 'a snow leopard' (leopard), which does not: "
-        "set relevance to any to take it"
+        "set relevance to any to include it"
     )
     request.relevance = pb.RELEVANCE_ANY
     request.explain = True

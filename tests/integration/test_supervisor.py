@@ -134,7 +134,7 @@ def test_one_that_is_killed_is_missed_by_nobody_and_started_anew(served: Served)
     while len(served.processes()) < 2:
         assert search(served) == "a kea"
     assert served.process.poll() is None
-    assert "a process has died and is started anew" in served.log.read_text()
+    assert "a process died and is being restarted" in served.log.read_text()
     eventually(lambda: served.health()["status"] == "ready")
     assert second in served.processes()
     assert first not in served.processes()

@@ -52,7 +52,7 @@ def test_search_shows_the_neighbors(kb: Path) -> None:
     assert "no neighbor: no caption has any word of the query" in run("search", kb, "a unicorn").stdout
     missed = run("search", kb, "a kea's nest").stdout
     assert missed.startswith("no neighbor: no caption names 'nest'; the nearest is 'a kea' (kea 1)")
-    assert missed.rstrip().endswith("set relevance to any to take it")
+    assert missed.rstrip().endswith("set relevance to any to include it")
     assert "kea 1" in run("search", kb, "a kea's nest", "--relevance", "any").stdout
     assert "no pair scores 99" in run("search", kb, "a kea", "--minimum-score", "99").stdout
 

@@ -171,7 +171,7 @@ def test_why_a_pair_was_found(base: MakeBase, retriever: Opened, sentence_encode
         (Search("a walrus", 1), "query", "no caption has any word of the query"),
         (Search("the !?", 1), "query", "no caption has any word of the query"),
         (Search("a kea's beak", 1), "relevance", "no caption names 'beak'; the nearest is 'a kea'"),
-        (Search("a tiny fox", 1, relevance="phrase"), "relevance", "set relevance to entity to take it"),
+        (Search("a tiny fox", 1, relevance="phrase"), "relevance", "set relevance to entity to include it"),
         (Search("a kea", 1, minimum_score=50), "minimum_score", "no pair scores 50; the nearest is 'a kea'"),
         (Search("a kea", 1, filters=Filters(licenses=("MIT",))), "licenses", "is left out by licenses"),
     ],
@@ -310,16 +310,16 @@ def test_pairs_by_their_id(base: MakeBase, retriever: Opened) -> None:
         (Search("x" * 1_001), "query: must be 1 to 1,000 characters, got 1,001"),
         (Search("x", k=0), "k: must be 1 to 16, got 0"),
         (Search("x", k=1_000), "k: must be 1 to 16, got 1,000"),
-        (Search("x", minimum_score=-1.5), "minimum_score: must be a number from -1 up, got -1.5"),
-        (Search("x", minimum_score=float("nan")), "minimum_score: must be a number from -1 up, got nan"),
-        (Search("x", minimum_score=float("inf")), "minimum_score: must be a number from -1 up, got inf"),
+        (Search("x", minimum_score=-1.5), "minimum_score: must be a number of at least -1, got -1.5"),
+        (Search("x", minimum_score=float("nan")), "minimum_score: must be a number of at least -1, got nan"),
+        (Search("x", minimum_score=float("inf")), "minimum_score: must be a number of at least -1, got inf"),
         (
             Search("x", method="dense", minimum_score=-1.1),
-            "minimum_score: must be a number from -1 up, got -1.1",
+            "minimum_score: must be a number of at least -1, got -1.1",
         ),
         (
             Search("x", method="hybrid", per_entity=True),
-            "per_entity: goes with method bm25, not hybrid: a thing is told by the words of the query",
+            "per_entity: requires method bm25, got hybrid: entities are found by the words of the query",
         ),
         (Search("x", filters=Filters(minimum_side=-1)), "minimum_side: must be 0 to 100,000, got -1"),
     ],
@@ -355,7 +355,7 @@ def test_a_batch_too_large_to_send_is_refused(tmp_path: Path, retriever: Opened)
     enough = 64 * 1024 * 1024 // size
     serving = retriever(tmp_path / "kb", cached=False)
     assert len(serving.batch_search([Search("noise", 1)] * enough)) == enough
-    with pytest.raises(InvalidArgument, match="searches: their images are too large for one answer"):
+    with pytest.raises(InvalidArgument, match="searches: the images are too large for one answer"):
         serving.batch_search([Search("noise", 1)] * (enough + 1))
     assert serving.batch_search([Search("noise", 1, omit_images=True)] * (enough + 1))
 

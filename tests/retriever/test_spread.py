@@ -251,12 +251,12 @@ def test_a_local_cluster_of_which_a_worker_is_killed_builds_all(
 
 _JAVA_BESIDE_RAY = """
 import ctypes, sys
-from reimagen_retriever.cluster import JAVAS_SIGNALS, connected
+from reimagen_retriever.cluster import JAVA_SIGNALS, connected
 from reimagen_retriever.index.jvm import start_jvm
 
 def handlers():
-    buffers = [ctypes.create_string_buffer(256) for _ in JAVAS_SIGNALS]
-    for number, buffer in zip(JAVAS_SIGNALS, buffers):
+    buffers = [ctypes.create_string_buffer(256) for _ in JAVA_SIGNALS]
+    for number, buffer in zip(JAVA_SIGNALS, buffers):
         ctypes.CDLL(None).sigaction(number, None, buffer)
     return [buffer.raw[:8] for buffer in buffers]
 
@@ -281,7 +281,7 @@ def test_without_ray_a_message_says_what_to_install(
     told = CliRunner().invoke(app, ["build", str(source), str(tmp_path / "kb"), "--ray", "local"])
     assert (told.exit_code, told.stderr) == (
         2,
-        "error: ray: Ray is not installed here: pip install 'reimagen-retriever[ray]'\n",
+        "error: ray: Ray is not installed: pip install 'reimagen-retriever[ray]'\n",
     )
 
 

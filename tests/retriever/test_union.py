@@ -202,7 +202,9 @@ def test_parts_that_were_named_relatively_move_with_the_union(base: MakeBase, tm
     assert ids(tmp_path / "elsewhere" / "both", "a kea and a fox") == ["f", "k"]
 
 
-def test_a_service_goes_over_when_the_union_is_made_again(base: MakeBase, tmp_path: Path, picture: MakeImage) -> None:
+def test_a_service_goes_over_when_the_union_is_made_again(
+    base: MakeBase, tmp_path: Path, make_image: MakeImage
+) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
@@ -211,7 +213,7 @@ def test_a_service_goes_over_when_the_union_is_made_again(base: MakeBase, tmp_pa
     first = serving.search(Search("kea"))
     assert [found.pair.id for found in first.neighbors] == ["k"]
     assert first.neighbors[0].image.startswith(b"\x89PNG")
-    change(parts[0], put("l", "a kea in the snow", picture("navy")))
+    change(parts[0], put("l", "a kea in the snow", make_image("navy")))
     assert serving.search(Search("kea")) == first
     unite(union, parts)
     second = serving.search(Search("kea"))
@@ -223,7 +225,7 @@ def test_a_service_goes_over_when_the_union_is_made_again(base: MakeBase, tmp_pa
     serving.close()
 
 
-def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, picture: MakeImage) -> None:
+def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
@@ -231,7 +233,7 @@ def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, picture: MakeImage
     serving.open()
     said = rf"is a union, which is only read.*{parts[0]}.*reimagen-retriever union {union} {parts[0]} {parts[1]}"
     with pytest.raises(InvalidArgument, match=said):
-        serving.add_pairs([SourcePair("pairs[0]", "n", "a newt", picture())])
+        serving.add_pairs([SourcePair("pairs[0]", "n", "a newt", make_image())])
     with pytest.raises(InvalidArgument, match=said):
         serving.delete_pairs(["f"])
     serving.close()
@@ -316,11 +318,11 @@ def test_a_union_is_verified_part_by_part(base: MakeBase, tmp_path: Path) -> Non
     assert result.stdout.startswith(f"{parts[1]}, 00000.tar: is no whole tar file")
 
 
-def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: Path, picture: MakeImage) -> None:
+def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union, kept = tmp_path / "union", tmp_path / "kept"
     unite(union, parts)
-    change(parts[1], put("l", "a kea in the snow", picture("navy")))
+    change(parts[1], put("l", "a kea in the snow", make_image("navy")))
     manifest = snapshot(union, kept)
     change(parts[0], Remove("f"))
     shutil.rmtree(parts[1])
@@ -333,16 +335,16 @@ def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: P
     assert not (tmp_path / "kb").exists()
 
 
-def test_an_id_in_two_parts_is_refused_by_its_name(base: MakeBase, tmp_path: Path, picture: MakeImage) -> None:
+def test_an_id_in_two_parts_is_refused_by_its_name(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
     parts = [base(dict.fromkeys("abc", "a fox"), "abc"), base(dict.fromkeys("def", "a fox"), "def")]
     union = tmp_path / "union"
     unite(union, parts)
-    change(parts[1], put("b", "a kea", picture()))
+    change(parts[1], put("b", "a kea", make_image()))
     for opening in (lambda: unite(union, parts), lambda: KnowledgeBase.open(union)):
-        with pytest.raises(InvalidArgument, match=rf"the id 'b' is of a pair in {parts[0]} and {parts[1]}"):
+        with pytest.raises(InvalidArgument, match=rf"the id 'b' exists in {parts[0]} and {parts[1]}"):
             opening()
     # An id that has been removed in one part is free for another; an update is no second pair.
-    change(parts[0], Remove("b"), put("c", "a red fox", picture("red")))
+    change(parts[0], Remove("b"), put("c", "a red fox", make_image("red")))
     assert ids(union, "kea") == ["b"]
     assert unite(union, parts).pairs == 6
 
@@ -352,9 +354,9 @@ def test_what_does_not_fit_together_is_refused(base: MakeBase, tmp_path: Path) -
     union, new = tmp_path / "union", tmp_path / "new"
     unite(union, [fox, kea])
     german = built(tmp_path / "german", rows()[:2], Analysis(language="de"))
-    with pytest.raises(InvalidArgument, match=f"{fox} and {german} can't be searched as one.*language='de'"):
+    with pytest.raises(InvalidArgument, match=f"{fox} and {german} cannot be searched as one.*language='de'"):
         unite(new, [fox, german])
-    with pytest.raises(InvalidArgument, match=f"{union} is a union itself: name its parts"):
+    with pytest.raises(InvalidArgument, match=f"{union} is itself a union: name its parts instead"):
         unite(new, [fox, union])
     with pytest.raises(InvalidArgument, match="PART: must be two or more, got 1"):
         unite(new, [fox])

@@ -1,1 +1,1 @@
-"""Knowledge bases of (image, text) pairs: built, found by BM25, served over gRPC."""
+"""Knowledge bases of (image, caption) pairs: build, search and serve them."""

@@ -1,4 +1,4 @@
-"""A knowledge base, open for reading."""
+"""A knowledge base that is open for reading."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -38,33 +38,33 @@ class KnowledgeBase:
     ) -> None:
         self._folder = folder
         self.built = built
-        """What the last build wrote."""
+        """The manifest of the last build."""
         self.manifest = _now(built, index)
-        """What the base is now, live writes included."""
+        """The manifest including live writes."""
         self.appended = _appended(index)
-        """Of the files that live writes append to, how much counts, see `Changes.appended`."""
+        """Committed size of each file that live writes append to, in bytes. See `Changes.appended`."""
         self.index = index
         self.images = images
         self.dense = dense
-        """None where no vectors were made, or they are not wanted."""
+        """The searcher of the vectors. None if the base has no vectors or was opened without them."""
         self.members = members
-        """Of a union, the bases that it is of."""
+        """The bases of a union. Empty for a single base."""
         self.parts = [member.manifest for member in members]
-        """What those are."""
+        """The manifests of `members`."""
 
     @classmethod
     def open(cls, folder: Path, encoder: Path | None = None, *, dense: bool = True) -> Self:
-        """Opens what the manifest names: a base, or several that are read as one.
+        """Open a base or a union of bases, as its manifest says.
 
         Args:
-            folder: Of the base.
-            encoder: Where the encoder of its vectors is, if not where it was when they were made.
-            dense: Whether it is to be searched by vectors, where it has some; a base alone can do without.
+            folder: The folder of the base.
+            encoder: The folder of the encoder of its vectors. Default: the folder that the manifest names.
+            dense: Whether to open its vectors, if it has any. A union always opens them.
 
         Raises:
-            NotFound: there is no complete knowledge base in the folder.
-            InvalidArgument: its manifest is broken or of another version; the parts of a union don't fit together.
-            Damaged: it is damaged.
+            NotFound: The folder holds no complete knowledge base.
+            InvalidArgument: The manifest is broken or has another version, or the parts of a union are incompatible.
+            Damaged: The base is damaged.
         """
         while True:
             stamp = manifest_stamp(folder)
@@ -76,7 +76,7 @@ class KnowledgeBase:
                     return cls.open_together(folder, parts, known, encoder, manifest.duplicates)
                 return cls._open(folder, manifest, encoder, dense)
             except DamagedError as error:
-                # Unless a build replaced the base while it was being opened.
+                # If a build replaced the base during the opening, try again.
                 if manifest_stamp(folder) == stamp:
                     raise Damaged(f"{folder} is damaged, build it again: {error}") from error
 
@@ -91,7 +91,7 @@ class KnowledgeBase:
                 dense = DenseSearcher(index, manifest.vectors, vectors, encoder, added)
             images: Images
             if manifest.store:
-                # Who serves from a folder needs nothing of what this imports.
+                # A base in a folder does not need the packages that this imports.
                 from reimagen_retriever.knowledge_base.remote_images import RemoteImages
 
                 images = RemoteImages(manifest.store, str(manifest.shards_folder), folder / manifest.store.kept)
@@ -111,21 +111,21 @@ class KnowledgeBase:
         encoder: Path | None = None,
         duplicates: Mapping[str, str] | None = None,
     ) -> Self:
-        """Opens several bases as one, which does not follow what becomes of them; its scores are those of one base.
+        """Open several bases as one. Scores are those of a single base; later changes of the bases are not followed.
 
         Args:
-            folder: Of the union.
-            parts: Of the bases, two or more.
-            known: Their revisions when it was found that no two of their pairs have the same id; if they have
-                others now, all ids are compared, which takes about a second for a million pairs.
+            folder: The folder of the union.
+            parts: The folders of two or more bases.
+            known: The revisions of the bases when their ids were found to be distinct. If the revisions have changed,
+                all ids are compared, which takes about a second for a million pairs.
             encoder: See `open`.
-            duplicates: Near-duplicates in different bases, see `Union`, when they had the revisions that are known;
-                if they have others now, they are taken for different images.
+            duplicates: Near-duplicates across bases, see `Union`, at the revisions in `known`. If the revisions have
+                changed, this is ignored and all images count as different.
 
         Raises:
-            InvalidArgument: two of them have a pair of the same id, or other options of BM25.
-            NotFound: one is no complete knowledge base.
-            Damaged: one is damaged.
+            InvalidArgument: Two bases share an id or have different BM25 options.
+            NotFound: One of the folders holds no complete knowledge base.
+            Damaged: One of the bases is damaged.
         """
         with ExitStack() as opened:
             bases = []
@@ -136,7 +136,7 @@ class KnowledgeBase:
             for part, base in zip(parts, bases, strict=True):
                 if base.manifest.analysis != bases[0].manifest.analysis:
                     raise InvalidArgument(
-                        f"{parts[0]} and {part} can't be searched as one: they were built with other options "
+                        f"{parts[0]} and {part} cannot be searched as one: they were built with different options "
                         f"({bases[0].manifest.analysis} and {base.manifest.analysis})"
                     )
             unchanged = [base.manifest.revision for base in bases] == list(known)
@@ -148,7 +148,7 @@ class KnowledgeBase:
                     holders = " and ".join(
                         str(part) for part, base in zip(parts, bases, strict=True) if base.index.get(shared)
                     )
-                    raise InvalidArgument(f"the id {shared!r} is of a pair in {holders}: remove one of them")
+                    raise InvalidArgument(f"the id {shared!r} exists in {holders}: remove one of the two pairs")
             manifests = [base.manifest for base in bases]
             manifest = united(manifests, duplicates)
             dense = [base.dense for base in bases if base.dense]
@@ -162,14 +162,16 @@ class KnowledgeBase:
         base = cls.open(folder, encoder)
         if base.parts:
             base.close()
-            raise InvalidArgument(f"{folder} is a union itself: name its parts")
+            raise InvalidArgument(f"{folder} is itself a union: name its parts instead")
         return base
 
     def refreshed(self) -> Self | None:
-        """This base as the last live write left it, or None if that is what this one is; both are to be closed.
+        """Return the base at the last live write, or None if this base is already there.
+
+        The caller closes both bases.
 
         Raises:
-            DamagedError: what has come since cannot be read.
+            DamagedError: The newer commit cannot be read.
         """
         if not isinstance(self.images, ImageStore):
             return None
@@ -188,7 +190,7 @@ class KnowledgeBase:
 
     @cached_property
     def index_files(self) -> list[FinishedFile]:
-        """The files of the index, of a union those of all its bases."""
+        """The files of the index; for a union, those of all its bases."""
         if self.members:
             return [file for member in self.members for file in member.index_files]
         return lucene_files(self._folder / self.built.lucene_folder, self.index.files())
@@ -208,37 +210,37 @@ class KnowledgeBase:
         return fingerprint_files(self._folder, self.built)
 
     def refuse_damage(self, *, vectors: bool = False) -> None:
-        """Reads the files that searches are answered from, the vectors' too if they are wanted, to their ends.
+        """Read the files of the index, and of the vectors if `vectors`, completely and verify them.
 
         Raises:
-            Damaged: naming the first that is not as it was written.
+            Damaged: A file differs from what was written. The message names the first such file.
         """
         for damage in damages([*self.index_files, *(self.vector_files if vectors else ())]):
             raise Damaged(f"{self._folder} is damaged: {damage}")
 
     def commit_mark(self) -> int:
-        """Changes with every live write; costs one system call."""
+        """Return a mark that changes with every live write. Costs one system call."""
         return commit_mark(self._folder / self.built.folder)
 
     def close(self) -> None:
-        """Lets go of all files."""
+        """Close all files."""
         self.index.close()
         self.images.close()
 
 
 def vector_files(folder: Path, built: Manifest) -> list[FinishedFile]:
-    """The files of a base's vectors that have checksums."""
+    """Return the files of a base's vectors that have checksums."""
     if not built.vectors:
         return []
-    made = folder / built.folder / built.vectors.folder
-    return checked_files(made, built.vectors.sha256, "make the vectors anew")
+    vectors_folder = folder / built.folder / built.vectors.folder
+    return checked_files(vectors_folder, built.vectors.sha256, "run `vectors` again to rebuild the vectors")
 
 
 def fingerprint_files(folder: Path, built: Manifest) -> list[FinishedFile]:
-    """The files of a base's fingerprints; a base whose images are in a store is served without them."""
+    """Return the files of a base's fingerprints. A base in an object store is served without them."""
     if built.store:
         return []
-    return checked_files(folder / built.folder / FOLDER, built.fingerprints, "`compact` makes the fingerprints anew")
+    return checked_files(folder / built.folder / FOLDER, built.fingerprints, "`compact` rebuilds the fingerprints")
 
 
 def _appended(index: BM25Index) -> Mapping[str, int]:

@@ -1,8 +1,8 @@
-"""Answers kept in Redis, and no two searches for the same answer at once.
+"""A cache of answers in Redis.
 
-A Redis that does not answer is a cache miss, never a failure. What is kept is the ranking and where its images lie,
-about a kilobyte; the images themselves come from the shards, whose pages the system caches already: through Redis
-they would take a hundred times its memory and longer to arrive.
+A Redis that does not answer counts as a cache miss, never as a failure. An entry holds the ranking and the locations of
+its images, about a kilobyte. The images come from the shards, whose pages the operating system already caches; through
+Redis they would need a hundred times the memory and take longer to arrive.
 """
 
 import logging
@@ -24,22 +24,26 @@ _Outcome = Literal["answered", "error", "skipped"]
 
 _logger = logging.getLogger(__name__)
 
-# A search takes a few milliseconds: a cache that takes longer is of no use.
+# A search takes a few milliseconds, so a slower cache is useless.
 _TIMEOUT_SECONDS = 0.1
-# While Redis is down, one search in this time tries it again; the others do not wait for it.
+# While Redis is down, one search per this interval tries it again. The others skip it.
 _TRY_AGAIN_SECONDS = 1.0
-# Answers that were found together must not all expire together.
+# Spreads the expiry of answers that were stored at the same time.
 _EXPIRY_JITTER = 0.1
 
 
 class AnswerCache:
-    """Bytes by key in Redis, for about so many seconds; without a URL it holds nothing.
+    """A Redis cache of bytes by key, with a circuit breaker. Without a URL it stores nothing.
 
-    A Redis that does not answer costs those who are asking it then the short time-out. From then on nobody waits for
-    it, except for one caller a second, who tries it again. One that answers, but refuses to keep more, is still read.
+    When Redis stops answering, the requests in progress wait for the short timeout. After that, one request per second
+    tries Redis and the others skip it. A Redis that answers but refuses writes is still read.
+
+    Args:
+        url: The Redis URL, or None for no cache.
+        seconds: Approximate lifetime of an entry.
 
     Raises:
-        ValueError: the URL is none that Redis knows.
+        ValueError: The URL is not a valid Redis URL.
     """
 
     def __init__(self, url: str | None, seconds: int) -> None:
@@ -59,39 +63,39 @@ class AnswerCache:
         metrics.CACHE_BREAKER.set(0)
 
     def get(self, key: str) -> bytes | None:
-        """What was put under the key, if it is still there and Redis answers."""
+        """Return the value of a key, or None if it is missing or Redis does not answer."""
         if self._client is None:
             return None
         with tracing.span("cache"):
             found, outcome = self._ask(lambda client: client.get(key))
-            kept = found if isinstance(found, bytes) else None
-            found_out = outcome if outcome != "answered" else "hit" if kept is not None else "miss"
-            metrics.CACHE_LOOKUPS.labels(found_out).inc()
-            tracing.annotate({"outcome": found_out})
-        return kept
+            value = found if isinstance(found, bytes) else None
+            lookup = outcome if outcome != "answered" else "hit" if value is not None else "miss"
+            metrics.CACHE_LOOKUPS.labels(lookup).inc()
+            tracing.annotate({"outcome": lookup})
+        return value
 
     def put(self, key: str, value: bytes) -> None:
-        """Keeps a value if Redis answers and has room."""
+        """Store a value if Redis answers and has room."""
         seconds = self._seconds * random.uniform(1 - _EXPIRY_JITTER, 1 + _EXPIRY_JITTER)  # noqa: S311 - no secret
         _, outcome = self._ask(lambda client: client.set(key, value, px=max(1, round(seconds * 1000))))
         if outcome == "answered":
             self._refusal = None
 
     def state(self) -> CacheState:
-        """Whether answers are being kept; asks Redis."""
+        """Query Redis and return whether the cache is up, down or off."""
         if self._client is None:
             return "off"
         _, outcome = self._ask(lambda client: client.ping())
         return "up" if outcome == "answered" else "down"
 
     def degraded_reason(self) -> str | None:
-        """What is wrong with the cache, for an operator; asks Redis. None where all is well or none is configured."""
+        """Query Redis and return what is wrong with the cache, or None if it works or is not configured."""
         if self.state() == "down":
             return "Redis does not answer: every search goes to the index"
         return self._refusal
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         if self._client:
             self._client.close()
 
@@ -114,7 +118,7 @@ class AnswerCache:
         return result, "answered"
 
     def _may_ask(self) -> bool:
-        """Whether Redis answers as far as is known, or the caller is the one whose turn it is to try it again."""
+        """Return whether Redis is believed to be up, or this call is the periodic retry."""
         if not self._down:
             return True
         with self._lock:

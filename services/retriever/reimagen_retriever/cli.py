@@ -1,4 +1,4 @@
-"""The command line: build a knowledge base, look into it, serve it."""
+"""The command line: build, inspect, change and serve knowledge bases."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ from reimagen_retriever.neighbors.evaluation_sets import read_evaluation_set
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.pixels import LARGEST_SIDE
 from reimagen_retriever.neighbors.shards import Options
-from reimagen_retriever.nothing_found import why
+from reimagen_retriever.nothing_found import explain_empty
 from reimagen_retriever.search import DEFAULT_K, Defaults, Method, Search, explain, find
 from reimagen_retriever.settings import Settings
 from reimagen_retriever.supervisor import run
@@ -31,7 +31,7 @@ from reimagen_retriever.vectors.make import make_vectors
 from reimagen_retriever.vectors.precomputed import Of
 
 app = typer.Typer(
-    help="Knowledge bases of (image, text) pairs, found by Lucene's BM25 and served over gRPC.",
+    help="Build, search and serve knowledge bases of (image, caption) pairs.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -42,9 +42,9 @@ Ray = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Spread the work over a Ray cluster: host:port of its head, or `local` for this machine's cores in "
-        "processes of their own. All machines need this program (with its extra `ray`), SOURCE or KB_DIR, and what is "
-        "written, under the same paths.",
+        help="Spread the work over a Ray cluster: host:port of its head, or `local` for one process per core of this "
+        "machine. All machines need this program (with the extra `ray`) and must reach the input and output folders "
+        "under the same paths.",
     ),
 ]
 KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base.")]
@@ -52,16 +52,16 @@ KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Fol
 
 @app.command()
 def build(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="What to build from, see above.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The source to build from, see above.")],
     knowledge_base: Annotated[
-        Path, typer.Argument(metavar="KB_DIR", help="Where to: a new folder, or a base to replace.")
+        Path, typer.Argument(metavar="KB_DIR", help="Output folder: a new folder, or a base to replace.")
     ],
     metadata: Annotated[
         str,
         typer.Option(
             metavar="PARQUET",
-            help="LAION's Parquet (a file or a folder of them) that the shards were downloaded from: its columns join "
-            "those of the shards, by SAMPLE_ID, else by address and caption.",
+            help="LAION's Parquet (a file or a folder of files) that the shards were downloaded from. Its columns are "
+            "joined to those of the shards by SAMPLE_ID, else by URL and caption.",
         ),
     ] = "",
     max_unsafe: Annotated[
@@ -69,55 +69,56 @@ def build(
         typer.Option(
             min=0,
             max=1,
-            help="Leave out what is more likely unsafe, by LAION's punsafe, else by its NSFW, of which UNLIKELY counts "
-            "0, UNSURE 0.5 and NSFW 1.",
+            help="Leave out images with a higher probability of being unsafe: LAION's punsafe, else its NSFW, where "
+            "UNLIKELY counts 0, UNSURE 0.5 and NSFW 1.",
         ),
     ] = None,
     max_watermark: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out what more likely has a watermark, by pwatermark.")
+        float | None,
+        typer.Option(min=0, max=1, help="Leave out images with a higher probability of a watermark (pwatermark)."),
     ] = None,
     min_similarity: Annotated[
         float | None,
-        typer.Option(min=-1, max=1, help="Leave out pairs whose image and text agree less, by similarity."),
+        typer.Option(min=-1, max=1, help="Leave out pairs with a lower image-caption similarity (similarity)."),
     ] = None,
     min_size: Annotated[
-        int, typer.Option(min=0, help="Leave out images that are less wide or less high, in pixels.")
+        int, typer.Option(min=0, help="Leave out images whose width or height is smaller, in pixels.")
     ] = 0,
     drop_duplicates: Annotated[
-        bool, typer.Option("--drop-duplicates", help="Leave out near-duplicates of earlier images, else marked.")
+        bool,
+        typer.Option("--drop-duplicates", help="Leave out near-duplicates of earlier images instead of marking them."),
     ] = False,
     language: Annotated[
-        Language, typer.Option(help="Of the captions, for their stems and stop words; zh and ko: pairs of characters.")
+        Language,
+        typer.Option(help="Language of the captions: selects stemming and stop words; zh and ko use character pairs."),
     ] = "en",
-    k1: Annotated[float, typer.Option(min=0, help="Of BM25: how much repeating a word counts.")] = _ANALYSIS.k1,
-    b: Annotated[
-        float, typer.Option(min=0, max=1, help="Of BM25: how much long captions are held back.")
-    ] = _ANALYSIS.b,
+    k1: Annotated[float, typer.Option(min=0, help="BM25's k1: the weight of repeated words.")] = _ANALYSIS.k1,
+    b: Annotated[float, typer.Option(min=0, max=1, help="BM25's b: the penalty for long captions.")] = _ANALYSIS.b,
     ray: Ray = None,
 ) -> None:
     """Build a knowledge base from SOURCE, or replace the one in KB_DIR.
 
-    SOURCE is a local path, or an address that fsspec reaches (s3://, gs://...), of one of
+    SOURCE is a local path, or an address that fsspec supports (s3://, gs://...), of one of:
 
-    - a folder of images with captions: `name.jpg` and `name.txt`, in subfolders if you like;
+    - a folder of images with captions: `name.jpg` and `name.txt`, subfolders included;
 
-    - a folder with lists of captions, `captions.csv`, `.jsonl` or `.parquet` (or `metadata.*`, as Hugging Face's
-    imagefolder has it, in each split's folder too), or one such list: columns `image` or `file_name` (a path relative
-    to the list) and `caption` or `text`, and if you like `id`, `source`, `license`;
+    - a folder with caption lists, `captions.csv`, `.jsonl` or `.parquet` (or `metadata.*`, as in Hugging Face's
+    imagefolder, also in the folder of each split), or a single list. Columns: `image` or `file_name` (a path relative
+    to the list), `caption` or `text`, and optionally `id`, `source`, `license`;
 
-    - WebDataset shards as img2dataset writes them, with its Parquet beside them or without: one `.tar`, or a folder;
-    LAION's columns (`punsafe`, `NSFW`...) are read from there, or from --metadata;
+    - WebDataset shards as img2dataset writes them, with or without its Parquet: one `.tar`, or a folder.
+    LAION's columns (`punsafe`, `NSFW`...) are read from the shards or from --metadata;
 
-    - WebQA's `imgs.tsv`, `imgs.lineidx` and `WebQA_train_val.json`: WikiImages, filtered as the paper has it;
+    - WebQA's `imgs.tsv`, `imgs.lineidx` and `WebQA_train_val.json`: WikiImages, filtered as in the paper;
 
-    - COCO's folder: `annotations/captions_*.json` and the images, each of which is one pair with all its captions.
+    - COCO's folder: `annotations/captions_*.json` and the images. Each image becomes one pair with all its captions.
 
-    Everything in SOURCE that is no pair (a broken image, another file, what a filter leaves out...) is reported and
-    counted; a pair that does not say what a filter asks for is left out too.
+    Every entry of SOURCE that cannot become a pair (a broken image, another file, a filtered entry...) is reported and
+    counted. A pair that lacks a value that a filter needs is left out too.
 
-    Interrupted, a build goes on after its last full shard (10,000 pairs) when the same command is given again. The base
-    in KB_DIR is replaced in one step at the end; a service that serves it goes over to the new one by itself.
-    --ray builds the same base from WebDataset shards, each of which a worker reads and checks.
+    An interrupted build continues after its last full shard (10,000 pairs) when the same command is run again. The
+    base in KB_DIR is replaced in one step at the end; a running service switches to it automatically.
+    --ray builds the same base from WebDataset shards: each worker reads and checks whole shards.
     """
     with report_errors():
         options = BuildOptions(
@@ -137,28 +138,28 @@ def build(
 def vectors(
     knowledge_base: KnowledgeBaseFolder,
     encoder: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="The encoder, see above; queries will be encoded with it too.")
+        Path, typer.Option(metavar="FOLDER", help="The encoder, see above. It also encodes the queries.")
     ],
     of: Annotated[
-        Of | None, typer.Option(help="What of a pair to encode [default: images, if the encoder can].")
+        Of | None, typer.Option(help="The part of a pair to encode [default: images, if the encoder can].")
     ] = None,
     given: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Take vectors that this encoder has made before: `img_emb_0000.npy` (or `text_emb_0000.npy`) with "
-            "`metadata_0000.parquet`, as LAION publishes them.",
+            help="Folder of vectors that this encoder has already computed: `img_emb_0000.npy` (or "
+            "`text_emb_0000.npy`) with `metadata_0000.parquet`, as LAION publishes them.",
         ),
     ] = None,
 ) -> None:
-    """Make the vectors of a knowledge base, for searches by meaning: `--method dense` or `hybrid`.
+    """Compute the vectors of a knowledge base, for `--method dense` or `hybrid`.
 
-    The encoder's FOLDER holds `tokenizer.json` and an ONNX model, `model.onnx` (a sentence encoder, with its
-    `1_Pooling/config.json`) or `text_model.onnx` and `vision_model.onnx` with `preprocessor_config.json` (CLIP and its
-    like), as Hugging Face's exporters leave them.
+    The encoder's FOLDER holds `tokenizer.json` and an ONNX model: `model.onnx` (a sentence encoder, with its
+    `1_Pooling/config.json`), or `text_model.onnx` and `vision_model.onnx` with `preprocessor_config.json` (CLIP and
+    similar models), as Hugging Face's exporters write them.
 
-    Interrupted, it goes on where it was when it is called again. A service that serves the base goes over by itself.
-    Building the base anew takes the vectors with it.
+    An interrupted run resumes when the same command is run again. A running service switches to the vectors
+    automatically. `build` removes the vectors of a base that it replaces; run this command again afterwards.
     """
     with report_errors():
         manifest = make_vectors(knowledge_base, encoder, of, given)
@@ -169,39 +170,51 @@ def vectors(
 def search(
     knowledge_base: KnowledgeBaseFolder,
     query: Annotated[str, typer.Argument(help="Free text, usually a prompt.")],
-    k: Annotated[int, typer.Option("-k", min=1, max=16, help="How many pairs at most.")] = DEFAULT_K,
-    method: Annotated[Method, typer.Option(help="By words, by meaning (what `vectors` has made), or both.")] = "bm25",
-    relevance: Annotated[Relevance | None, typer.Option(help="What a caption must have [default: entity].")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=16, help="Maximum number of pairs.")] = DEFAULT_K,
+    method: Annotated[
+        Method, typer.Option(help="Search by words (bm25), by the vectors that `vectors` has made (dense), or by both.")
+    ] = "bm25",
+    relevance: Annotated[
+        Relevance | None, typer.Option(help="What a caption must share with the query [default: entity].")
+    ] = None,
     minimum_score: Annotated[
-        float | None, typer.Option(help="Leave out pairs of a lower score, by the method's score.")
+        float | None, typer.Option(help="Leave out pairs with a lower score of the method.")
     ] = None,
     minimum_cosine: Annotated[
         float | None,
-        typer.Option(min=-1, max=1, help="The same by vectors; -1 shows them all [default: as `describe` tells]."),
+        typer.Option(
+            min=-1,
+            max=1,
+            help="Leave out pairs with a lower cosine; -1 shows all [default: the value that `describe` prints].",
+        ),
     ] = None,
     per_entity: Annotated[
-        bool, typer.Option("--per-entity", help="Find pairs of each thing that the query names, in turn.")
+        bool, typer.Option("--per-entity", help="Find pairs of each entity that the query names, in turn.")
     ] = False,
     licenses: Annotated[
-        list[str] | None, typer.Option("--license", help="Pairs under this license alone. Repeatable: any of them.")
+        list[str] | None, typer.Option("--license", help="Only pairs under this license. Repeatable: any of them.")
     ] = None,
     sources: Annotated[
-        list[str] | None, typer.Option("--source", help="Pairs whose source begins with this alone. Repeatable.")
+        list[str] | None, typer.Option("--source", help="Only pairs whose source begins with this. Repeatable.")
     ] = None,
-    minimum_side: Annotated[int, typer.Option(min=0, help="Pixels that an image's shorter side has at least.")] = 0,
-    safe_only: Annotated[bool, typer.Option("--safe-only", help="Leave out what its source says is unsafe.")] = False,
+    minimum_side: Annotated[int, typer.Option(min=0, help="Minimum length of an image's shorter side, in pixels.")] = 0,
+    safe_only: Annotated[
+        bool, typer.Option("--safe-only", help="Leave out pairs that their source marks as unsafe.")
+    ] = False,
     exclude_ids: Annotated[
-        list[str] | None, typer.Option("--exclude-id", help="Leave this pair out. Repeatable.")
+        list[str] | None, typer.Option("--exclude-id", help="Leave out the pair with this id. Repeatable.")
     ] = None,
     keep_duplicates: Annotated[
-        bool, typer.Option("--keep-duplicates", help="Show all of nearly the same images, not the best alone.")
+        bool, typer.Option("--keep-duplicates", help="Show all near-duplicates of an image, not only the best.")
     ] = False,
-    show_why: Annotated[bool, typer.Option("--explain", help="Tell what each term of the query adds.")] = False,
+    show_why: Annotated[
+        bool, typer.Option("--explain", help="Show what each term of the query adds to the score.")
+    ] = False,
     encoder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the base's encoder is, if it was moved.")
+        Path | None, typer.Option(metavar="FOLDER", help="The folder of the base's encoder, if it was moved.")
     ] = None,
 ) -> None:
-    """Search a knowledge base without a service."""
+    """Search a knowledge base on disk, without a running service."""
     with report_errors():
         filters = Filters(
             licenses=tuple(licenses or ()),
@@ -211,7 +224,7 @@ def search(
             exclude_ids=tuple(exclude_ids or ()),
             keep_duplicates=keep_duplicates,
         )
-        asked = Search(
+        request = Search(
             query,
             k,
             method=method,
@@ -220,60 +233,64 @@ def search(
             per_entity=per_entity,
             filters=filters,
         )
-        asked.check()
+        request.check()
         base = KnowledgeBase.open(knowledge_base, encoder, dense=method != "bm25")
         base.refuse_damage(vectors=method != "bm25")
         defaults = Defaults(DEFAULT_RELEVANCE, minimum_cosine)
-        hits = find(base, asked, defaults)
+        hits = find(base, request, defaults)
         console = Console()
         if hits:
             console.print(tables.of_hits(hits))
         else:
-            console.print(f"no neighbor: {why(base, asked, defaults).reason}", soft_wrap=True, markup=False)
+            console.print(f"no neighbor: {explain_empty(base, request, defaults).reason}", soft_wrap=True, markup=False)
         if show_why and hits:
-            console.print(tables.of_explanations([explain(base, asked, hit) for hit in hits]))
+            console.print(tables.of_explanations([explain(base, request, hit) for hit in hits]))
 
 
 @app.command()
 def neighbors(
     knowledge_base: KnowledgeBaseFolder,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the shards; those already there are kept.")],
-    k: Annotated[int, typer.Option("-k", min=1, max=10, help="How many neighbors of a pair at most.")] = 2,
-    relevance: Annotated[Relevance, typer.Option(help="As the service has it.")] = DEFAULT_RELEVANCE,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of the shards; existing shards are kept.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=10, help="Maximum number of neighbors per pair.")] = 2,
+    relevance: Annotated[
+        Relevance, typer.Option(help="What a caption must share with the query, as in the service.")
+    ] = DEFAULT_RELEVANCE,
     size: Annotated[
         int | None,
         typer.Option(
             min=8,
             max=LARGEST_SIDE,
-            help="Store squares of so many pixels a side: the image's middle, neighbors whole [default: the files].",
+            help="Store squares with this side in pixels: the center of the image, neighbors uncropped [default: store "
+            "the files].",
         ),
     ] = None,
     exclude: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="An evaluation set, captions one a line or a knowledge base: overlap with it is refused. Repeatable.",
+            help="An evaluation set: a file with one caption per line, or a knowledge base. Fail on overlap with it. "
+            "Repeatable.",
         ),
     ] = None,
     ray: Ray = None,
 ) -> None:
-    """Write training shards: every pair of KB_DIR with its neighbors in it.
+    """Write training shards: every pair of KB_DIR with its neighbors in KB_DIR.
 
-    A pair's caption is the query; itself and near-duplicates of its image are left out. Interrupted, it goes on where
-    it was when it is called again. --ray writes the same files.
+    The caption of a pair is the query. The pair itself and near-duplicates of its image are left out. An interrupted
+    run resumes when the same command is run again. --ray writes the same files.
     """
     with report_errors():
         options = Options(k, relevance, size)
         stats = export(knowledge_base, out, options, [read_evaluation_set(path) for path in exclude or ()], ray)
         typer.echo(f"{out}: {stats.count:,} pairs, {stats.with_all_neighbors:,} of them with {k} neighbors")
         typer.echo(f"  {stats.without_neighbors:,} without any neighbor")
-        typer.echo(f"  {stats.near_duplicates:,} near-duplicates that were no neighbors")
-        typer.echo(f"  {stats.broken:,} left out, their images being broken")
+        typer.echo(f"  {stats.near_duplicates:,} near-duplicates excluded as neighbors")
+        typer.echo(f"  {stats.broken:,} left out because their images are broken")
 
 
 @app.command()
 def describe(knowledge_base: KnowledgeBaseFolder) -> None:
-    """Tell what a knowledge base holds."""
+    """Show what a knowledge base holds."""
     with report_errors():
         base = KnowledgeBase.open(knowledge_base)
         manifest = base.manifest
@@ -284,7 +301,7 @@ def describe(knowledge_base: KnowledgeBaseFolder) -> None:
             typer.echo(_vectors_summary(manifest))
         if base.dense and base.dense.added:
             typer.echo(
-                f"  and {base.dense.added:,} of pairs that were added since; `compact` takes them into the index"
+                f"  and {base.dense.added:,} of pairs that were added later; `compact` moves them into the index"
             )
 
 
@@ -294,31 +311,34 @@ def serve(
         str | None,
         typer.Argument(
             metavar="KB_DIR",
-            help="Folder of the knowledge base, or the address of one in an object store; else "
-            "$REIMAGEN_RETRIEVER_KNOWLEDGE_BASE.",
+            help="Folder of the knowledge base, or its address in an object store [default: "
+            "$REIMAGEN_RETRIEVER_KNOWLEDGE_BASE].",
         ),
     ] = None,
     grpc: Annotated[
-        str | None, typer.Option(help="host:port of the gRPC service [default: 127.0.0.1:50051]; port 0 takes any.")
+        str | None,
+        typer.Option(help="host:port of the gRPC service; port 0 picks a free port [default: 127.0.0.1:50051]."),
     ] = None,
     http: Annotated[
         str | None,
         typer.Option(help="host:port of REST, health and metrics, such as 127.0.0.1:8001 [default: none]."),
     ] = None,
     redis_url: Annotated[
-        str | None, typer.Option(help="Where answers are cached, such as redis://127.0.0.1:6379/0 [default: nowhere].")
+        str | None, typer.Option(help="Redis URL of the cache, such as redis://127.0.0.1:6379/0 [default: no cache].")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Processes that serve, on the same ports [default: 1].")
+        int | None, typer.Option(min=1, max=64, help="Number of serving processes on the same ports [default: 1].")
     ] = None,
 ) -> None:
     """Serve a knowledge base over gRPC, and over REST if --http is given, until SIGTERM or Ctrl-C.
 
-    At an address that fsspec reaches (s3://, gs://, http://...) lies a snapshot, or a copy of one. Its index is brought
-    to local disk at the start; images are read when they are found, and the last used are kept. It can't be changed.
+    KB_DIR may be an address that fsspec supports (s3://, gs://, http://...) of a snapshot. The index is copied to local
+    disk at the start. Images are read when they are found, and the most recently used ones are cached. Such a base is
+    read-only.
 
-    Over --http, /docs lists the requests, /readyz answers 200 once searches are welcome, /healthz tells how the service
-    is doing, and /metrics is for Prometheus. There is no authentication: put a proxy in front of what others can reach.
+    With --http, /docs documents the REST API, /readyz returns 200 once the service accepts searches, /healthz returns
+    the health of the service, and /metrics serves Prometheus. There is no authentication: put a proxy in front of a
+    service that others can reach.
     """
     given = {
         "knowledge_base": knowledge_base,
@@ -336,11 +356,11 @@ for _command in (add, remove, compact, verify, snapshot, restore, union):
 
 
 def _vectors_summary(manifest: Manifest) -> str:
-    made = manifest.vectors
-    assert made
+    built = manifest.vectors
+    assert built
     return (
-        f"vectors of {made.pairs:,} {made.of}, {made.dimension:,} dimensions, {made.kind} index, "
-        f"by {made.encoder} ({made.encoder_digest}); a neighbor from cosine {made.minimum_cosine:.3f} up"
+        f"vectors of {built.pairs:,} {built.of}, {built.dimension:,} dimensions, {built.kind} index, "
+        f"by {built.encoder} ({built.encoder_digest}); minimum cosine of a neighbor {built.minimum_cosine:.3f}"
     )
 
 

@@ -1,8 +1,8 @@
-"""Spreading work over a Ray cluster: this machine's cores, or any cluster by its address.
+"""Spread work over a Ray cluster: the cores of this machine, or any cluster by its address.
 
-The work is plain Ray tasks and not a Ray Data pipeline. A task reads a shard and writes a shard itself, and hands back
-no more than what became of it: no data flows from task to task, which is what Ray Data is for, and a worker that dies
-is made up for several times sooner.
+The work runs as plain Ray tasks, not as a Ray Data pipeline. A task reads a shard, writes a shard and returns only a
+summary. No data flows between tasks, which is what Ray Data is for, and plain tasks recover from a dead worker several
+times faster.
 """
 
 import ctypes
@@ -20,14 +20,14 @@ from reimagen_common.addresses import split_address
 from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
 
 LOCAL = "local"
-"""The address of a cluster that is started on this machine, and ends with the work."""
-JAVAS_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
-_SIGACTION_BYTES = 256  # More than the C library's structure has.
+"""The address that starts a cluster on this machine for the duration of the work."""
+JAVA_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+_SIGACTION_BYTES = 256  # larger than the C library's structure
 _ANSWER_SECONDS = 10.0
 _RETRIES = 10
-"""Machines that are lent come and go; what ends each process that touches it must end the work."""
-_WAITING_FOR_EACH_CORE = 4
-"""Results are taken in their order: so much of what comes later may be done while one takes long."""
+"""Retries of a task. Spot machines disappear, but an item that kills every process must end the work."""
+_QUEUED_PER_CORE = 4
+"""Queued tasks per core. Results are returned in order, so later tasks run ahead while an earlier one is slow."""
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")
@@ -36,30 +36,28 @@ Result = TypeVar("Result")
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Connects to a cluster, for `spread`.
+    """Connect to a cluster, for `spread`.
 
     Args:
-        address: of its head, `host:port`, or `local`.
+        address: `host:port` of the cluster's head, or `local`.
 
     Raises:
-        InvalidArgument: Ray is not installed, or that is no address.
-        Unavailable: the cluster does not answer.
+        InvalidArgument: Ray is not installed, or the address is invalid.
+        Unavailable: The cluster does not answer.
     """
-    # Ray would report to its makers.
+    # Turn off Ray's usage reports.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == LOCAL and "RAY_AUTH_MODE" not in os.environ:
-        # It listens to the network, too. Left to itself, Ray keeps a token in the user's home folder.
+        # Even a local cluster listens on the network. By default, Ray stores its token in the user's home folder.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     try:
         import ray
     except ImportError as error:
-        raise InvalidArgument(
-            "Ray is not installed here: pip install 'reimagen-retriever[ray]'", field="ray"
-        ) from error
+        raise InvalidArgument("Ray is not installed: pip install 'reimagen-retriever[ray]'", field="ray") from error
     if address != LOCAL:
-        _refuse_silent(address)
+        _require_answer(address)
     try:
-        with keeping_javas_signals():
+        with preserved_java_signals():
             ray.init(
                 address,
                 include_dashboard=False if address == LOCAL else None,
@@ -67,30 +65,33 @@ def connected(address: str) -> Iterator[None]:
                 logging_level=logging.ERROR,
             )
     except (ConnectionError, RuntimeError) as error:
-        raise Unavailable(f"the Ray cluster at {address} does not let us in: {error}", field="ray") from error
+        raise Unavailable(f"the Ray cluster at {address} refused the connection: {error}", field="ray") from error
     try:
         yield
     finally:
-        with keeping_javas_signals():
+        with preserved_java_signals():
             ray.shutdown()
 
 
 @contextmanager
-def keeping_javas_signals() -> Iterator[None]:
-    """Ray's start and its end take signals away from Java, which lives on them: it would crash some time later."""
+def preserved_java_signals() -> Iterator[None]:
+    """Restore Java's signal handlers afterwards.
+
+    Ray replaces them when it starts and stops. Java needs them and would crash some time later.
+    """
     sigaction = ctypes.CDLL(None).sigaction
-    kept = {number: ctypes.create_string_buffer(_SIGACTION_BYTES) for number in JAVAS_SIGNALS}
-    for number, action in kept.items():
+    saved = {number: ctypes.create_string_buffer(_SIGACTION_BYTES) for number in JAVA_SIGNALS}
+    for number, action in saved.items():
         sigaction(number, None, action)
     try:
         yield
     finally:
-        for number, action in kept.items():
+        for number, action in saved.items():
             sigaction(number, action, None)
 
 
-def _refuse_silent(address: str) -> None:
-    """Ray itself would try for minutes."""
+def _require_answer(address: str) -> None:
+    """Raise unless a cluster listens at the address. Ray itself would retry for minutes."""
     try:
         host, port = split_address(address)
     except ValueError as error:
@@ -104,18 +105,18 @@ def _refuse_silent(address: str) -> None:
 def spread(
     work: Callable[[Shared, Item], Result], shared: Shared, items: Sequence[Item]
 ) -> Iterator[tuple[Item, Result]]:
-    """Does the work for each of the items, on a core each, and hands out the results in the order of the items.
+    """Run the work for each item, one core per item, and yield the results in the order of the items.
 
-    What ran in a process or on a machine that died is done again, so doing it twice must do no harm.
+    The work of a process or machine that died is repeated, so the work must be idempotent.
 
     Args:
-        work: a function at the top level of a module.
-        shared: what it needs for all items; it is sent once to each machine.
-        items: what it is done for.
+        work: A function at the top level of a module.
+        shared: The argument that all items share. It is sent once to each machine.
+        items: The items.
 
     Raises:
-        ReimagenError: as the work has raised it; or its processes die again and again.
-        OSError: as the work has raised it.
+        ReimagenError: The work raised it, or its processes died repeatedly.
+        OSError: The work raised it.
     """
     import ray
 
@@ -125,8 +126,8 @@ def spread(
     try:
         for item in items:
             waiting.append((item, task.remote(sent, item)))
-            # A cluster may grow meanwhile.
-            if len(waiting) > _WAITING_FOR_EACH_CORE * ray.cluster_resources().get("CPU", 1):
+            # The cluster may grow during the work.
+            if len(waiting) > _QUEUED_PER_CORE * ray.cluster_resources().get("CPU", 1):
                 yield _next(waiting)
         while waiting:
             yield _next(waiting)
@@ -144,4 +145,4 @@ def _next(waiting: deque[tuple[Item, Any]]) -> tuple[Item, Any]:
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
-        raise ReimagenError(f"{item}: its process ended {_RETRIES + 1} times: {error}") from error
+        raise ReimagenError(f"{item}: its process died {_RETRIES + 1} times: {error}") from error

@@ -1,4 +1,4 @@
-"""The retriever's own metrics; those of its calls and requests are in reimagen_common.metrics."""
+"""Metrics of the retriever. The metrics of gRPC and HTTP requests are in reimagen_common.metrics."""
 
 from typing import Final
 
@@ -6,20 +6,20 @@ from prometheus_client import Counter, Gauge
 
 CACHE_LOOKUPS: Final = Counter(
     "reimagen_retriever_cache_lookups_total",
-    "Answers looked for in Redis: hit, miss, error, or skipped while Redis does not answer.",
+    "Lookups of answers in Redis: hit, miss, error, or skipped while Redis does not answer.",
     ["outcome"],
 )
 CACHE_ERRORS: Final = Counter(
     "reimagen_retriever_cache_errors_total",
-    "Commands that failed: unanswered in time or at all, or refused by Redis, which is full or read-only.",
+    "Failed Redis commands: unanswered (timeout or no connection), or refused (Redis is full or read-only).",
     ["kind"],
 )
 CACHE_BREAKER: Final = Gauge(
     "reimagen_retriever_cache_breaker_open", "1 while Redis does not answer and one search a second tries it, else 0."
 )
-INDEX_SEARCHES: Final = Counter("reimagen_retriever_index_searches_total", "Searches that went to the index.")
-PAIRS: Final = Gauge("reimagen_retriever_pairs", "Pairs in the knowledge base that is served.")
-GENERATIONS: Final = Counter("reimagen_retriever_generations_total", "Generations that were opened since the start.")
+INDEX_SEARCHES: Final = Counter("reimagen_retriever_index_searches_total", "Searches of the index.")
+PAIRS: Final = Gauge("reimagen_retriever_pairs", "Number of pairs in the served knowledge base.")
+GENERATIONS: Final = Counter("reimagen_retriever_generations_total", "Revisions that were opened since the start.")
 GENERATION_SINCE: Final = Gauge(
-    "reimagen_retriever_generation_timestamp_seconds", "When the revision that is served was opened, in Unix time."
+    "reimagen_retriever_generation_timestamp_seconds", "Unix time at which the served revision was opened."
 )

@@ -1,4 +1,4 @@
-"""Why a search found nothing, and which field to change."""
+"""Explain why a search found nothing, and which field to change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,19 +11,19 @@ from reimagen_retriever.search import Defaults, Search, find, in_force
 
 @dataclass(frozen=True)
 class NothingFound:
-    """Why a search found nothing."""
+    """The explanation of an empty answer."""
 
     reason: str
     field: str
-    """The field of the search, or of its filters, to change."""
+    """The field of the search or of its filters to change."""
     nearest: Hit | None = None
-    """The pair that would be found first if all were taken."""
+    """The pair that would rank first if every pair were relevant."""
     lacking: Sequence[str] = ()
-    """The main words of what the query asks for, which the nearest pair's caption lacks."""
+    """The main words of the query's entities that the caption of the nearest pair lacks."""
 
 
-def why(base: KnowledgeBase, search: Search, defaults: Defaults) -> NothingFound:
-    """Return why a search that has been checked found nothing.
+def explain_empty(base: KnowledgeBase, search: Search, defaults: Defaults) -> NothingFound:
+    """Return why a validated search found nothing.
 
     Raises:
         InvalidArgument: see `find`.
@@ -39,19 +39,19 @@ def why(base: KnowledgeBase, search: Search, defaults: Defaults) -> NothingFound
     shown = f"the nearest is {nearest.pair.caption!r} ({nearest.pair.id})"
     if search.minimum_score is not None and nearest.score < search.minimum_score:
         reason = f"no pair scores {search.minimum_score:g}; {shown}, which scores {nearest.score:.3f}"
-        return NothingFound(f"{reason}: lower minimum_score to take it", "minimum_score", nearest)
+        return NothingFound(f"{reason}: lower minimum_score to include it", "minimum_score", nearest)
     relevance, cosine = in_force(base, search, defaults)
     if search.method == "dense":
-        reason = f"no pair is as near as cosine {cosine:.3f}; {shown}, cosine {nearest.score:.3f}"
-        return NothingFound(f"{reason}: set minimum_score to take it", "minimum_score", nearest)
-    said = set(base.index.terms(nearest.pair.caption))
-    things = [thing for thing in base.index.things(search.query).named if not thing.is_named_by(said)]
-    if things:
-        lacking = tuple(dict.fromkeys(word for thing in things for word in thing.main_words))
-        wanted = " or ".join(map(repr, lacking))
-        reason = f"no caption names {wanted}; {shown}, which does not: set relevance to any to take it"
+        reason = f"no pair reaches cosine {cosine:.3f}; {shown}, cosine {nearest.score:.3f}"
+        return NothingFound(f"{reason}: set minimum_score to include it", "minimum_score", nearest)
+    caption_terms = set(base.index.terms(nearest.pair.caption))
+    entities = [entity for entity in base.index.entities(search.query).named if not entity.is_named_by(caption_terms)]
+    if entities:
+        lacking = tuple(dict.fromkeys(word for entity in entities for word in entity.main_words))
+        missing = " or ".join(map(repr, lacking))
+        reason = f"no caption names {missing}; {shown}, which does not: set relevance to any to include it"
         return NothingFound(reason, "relevance", nearest, lacking)
-    asked = " or ".join(repr(thing.text) for thing in base.index.things(search.query).named)
+    phrases = " or ".join(repr(entity.text) for entity in base.index.entities(search.query).named)
     easier = "entity" if relevance == "phrase" else "any"
-    reason = f"no caption has every word of {asked}; {shown}: set relevance to {easier} to take it"
+    reason = f"no caption has every word of {phrases}; {shown}: set relevance to {easier} to include it"
     return NothingFound(reason, "relevance", nearest)

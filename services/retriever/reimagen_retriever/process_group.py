@@ -1,7 +1,7 @@
-"""Processes that serve on the same ports, and what they tell an operator together.
+"""Health and metrics of a process group: several processes that serve on the same ports.
 
-Whoever asks a shared port is answered by any one of them. So each also answers the questions of operators for itself
-alone, at a Unix socket in a folder that they share, and the one that is asked asks them all.
+A request to a shared port reaches any one of the processes. Therefore each process also serves its own health and
+metrics at a Unix socket in a shared folder, and the process that receives a request queries all of them.
 """
 
 import socket
@@ -24,12 +24,12 @@ _Answer = TypeVar("_Answer")
 
 
 class Siblings:
-    """The processes by their numbers, of which the caller's is one.
+    """The processes of the group, including this one.
 
     Args:
-        folder: Where their sockets are.
-        number: Of this process, from 0.
-        count: How many there are.
+        folder: The folder of their sockets.
+        number: The number of this process, from 0.
+        count: The number of processes.
     """
 
     def __init__(self, folder: Path, number: int, count: int) -> None:
@@ -38,7 +38,7 @@ class Siblings:
         self._count = count
 
     def listen(self) -> socket.socket:
-        """The socket at which this process is to answer for itself."""
+        """Return the socket at which this process serves its own health and metrics."""
         path = self._path(self._number)
         path.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX)
@@ -47,19 +47,19 @@ class Siblings:
         return listening
 
     def health(self) -> Health:
-        """How the service is doing: degraded unless all of its processes are well."""
+        """Return the health of the service: degraded unless all processes are ready."""
         answers = self._ask("/healthz", lambda body: Health.model_validate_json(body))
         states = Counter("silent" if answer is None else answer.status for answer in answers)
         reasons = dict.fromkeys(reason for answer in answers if answer for reason in answer.reasons)
-        away = ", ".join(f"{states[state]} {state}" for state in ("starting", "stopping", "silent") if states[state])
-        if away:
-            reasons[f"of {self._count} processes: {away}"] = None
+        absent = ", ".join(f"{states[state]} {state}" for state in ("starting", "stopping", "silent") if states[state])
+        if absent:
+            reasons[f"of {self._count} processes: {absent}"] = None
         if not states["ready"] and not states["degraded"]:
             return Health(status="stopping" if states["stopping"] else "starting", reasons=list(reasons))
         return Health(status="degraded" if reasons else "ready", reasons=list(reasons))
 
     def metrics(self) -> bytes:
-        """The metrics of all, each with the label `process`."""
+        """Return the metrics of all processes, each with the label `process`."""
         registry = CollectorRegistry()
         registry.register(_Merged(self._ask("/metrics", bytes.decode)))
         return generate_latest(registry)
@@ -68,7 +68,7 @@ class Siblings:
         return self._folder / f"{number}.sock"
 
     def _ask(self, path: str, read: Callable[[bytes], _Answer]) -> Sequence[_Answer | None]:
-        """What each process answers, None for one that does not."""
+        """Return the answer of each process, None for a process that does not answer."""
 
         def ask(number: int) -> _Answer | None:
             connection = _UnixConnection(self._path(number))
@@ -103,7 +103,7 @@ class _Merged(Collector):
         merged: dict[str, Metric] = {}
         for number, text in enumerate(self._texts):
             for family in text_string_to_metric_families(text or ""):
-                ours = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                metric = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
-                    ours.add_sample(sample.name, {**sample.labels, "process": str(number)}, sample.value)
+                    metric.add_sample(sample.name, {**sample.labels, "process": str(number)}, sample.value)
         return merged.values()

@@ -1,4 +1,4 @@
-"""What may be asked of a knowledge base, and how it is found by each method."""
+"""Searches of a knowledge base: their parameters and limits, and how each method answers them."""
 
 import hashlib
 import math
@@ -22,31 +22,31 @@ Method = Literal["bm25", "dense", "hybrid"]
 
 @dataclass(frozen=True)
 class Search:
-    """What is asked for."""
+    """The parameters of a search."""
 
     query: str
     k: int = DEFAULT_K
     omit_images: bool = False
     method: Method = "bm25"
     minimum_score: float | None = None
-    """The least score, of the method."""
+    """Minimum score of a hit, on the scale of the method."""
     relevance: Relevance | None = None
-    """What a caption must have of the query, see `bm25.Relevance`; None leaves it to the service's default, or stands
-    for "any" where a minimum score is named."""
+    """What a caption must share with the query, see `bm25.Relevance`. None means the service's default, or "any" if
+    `minimum_score` is set."""
     per_entity: bool = False
-    """Pairs for each of the things that the query names, see `BM25Index.search_per_entity`."""
+    """Whether to find pairs for each entity that the query names, see `BM25Index.search_per_entity`."""
     filters: Filters = NO_FILTER
     explain: bool = False
-    """Whether to tell why each pair was found."""
+    """Whether to explain why each pair was found."""
 
     def check(self, within: str = "") -> None:
-        """Refuses what is beyond the limits.
+        """Check all fields against their limits.
 
         Args:
-            within: What the fields' names begin with, such as `searches[0].`.
+            within: The prefix of the field names in errors, such as `searches[0].`.
 
         Raises:
-            InvalidArgument: naming the field.
+            InvalidArgument: A field is out of range. The error names the field.
         """
         length = len(self.query.strip())
         if not 1 <= length <= MAXIMUM_QUERY_CHARACTERS:
@@ -57,16 +57,16 @@ class Search:
             raise InvalidArgument(f"must be 1 to {MAXIMUM_K}, got {self.k:,}", field=f"{within}k")
         if self.minimum_score is not None and not (math.isfinite(self.minimum_score) and self.minimum_score >= -1):
             raise InvalidArgument(
-                f"must be a number from -1 up, got {self.minimum_score}", field=f"{within}minimum_score"
+                f"must be a number of at least -1, got {self.minimum_score}", field=f"{within}minimum_score"
             )
         if self.per_entity and self.method != "bm25":
             raise InvalidArgument(
-                f"goes with method bm25, not {self.method}: a thing is told by the words of the query",
+                f"requires method bm25, got {self.method}: entities are found by the words of the query",
                 field=f"{within}per_entity",
             )
         if self.relevance is not None and self.method == "dense":
             raise InvalidArgument(
-                "goes with method bm25 or hybrid: by vectors, minimum_score says what is a neighbor",
+                "requires method bm25 or hybrid; for dense, set minimum_score instead",
                 field=f"{within}relevance",
             )
         self.filters.check(within)
@@ -74,28 +74,28 @@ class Search:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What makes a pair a neighbor where a search does not say."""
+    """The defaults of searches that do not set these fields."""
 
     relevance: Relevance
     cosine: float | None = None
-    """-1 to 1, see `DenseSearcher.search`; None leaves it to what was measured when the vectors were made."""
+    """Minimum cosine, -1 to 1, see `DenseSearcher.search`. None means the value measured when the vectors were made."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a pair was found: the hit, and by BM25 what each term of the query adds to the score, the most first."""
+    """The explanation of a hit: what each term of the query adds to its BM25 score, largest first."""
 
     hit: Hit
     named: Sequence[str]
-    """The things of the query that the caption names, as the query has them."""
+    """The entities of the query that the caption names, in the words of the query."""
     terms: Sequence[TermScore] = ()
 
 
 def find(base: KnowledgeBase, search: Search, defaults: Defaults) -> list[Hit]:
-    """The hits of a search that has been checked, best first.
+    """Return the hits of a validated search, best first.
 
     Raises:
-        InvalidArgument: the base has no vectors, or not their encoder.
+        InvalidArgument: The search needs vectors, and the base has none or their encoder is missing.
     """
     relevance, cosine = in_force(base, search, defaults)
     score = search.minimum_score or 0.0
@@ -111,37 +111,39 @@ def find(base: KnowledgeBase, search: Search, defaults: Defaults) -> list[Hit]:
 
 
 def explain(base: KnowledgeBase, search: Search, hit: Hit) -> Explanation:
-    """Why a hit of a search was found."""
+    """Return why a hit of a search was found."""
     terms = () if search.method == "dense" else base.index.explain(search.query, hit.pair.id)
-    said = base.index.terms(hit.pair.caption)
-    things = base.index.things(search.query)
-    named = [thing.text for thing in (*things.named, *things.others) if thing.is_named_by(said)]
+    caption_terms = base.index.terms(hit.pair.caption)
+    entities = base.index.entities(search.query)
+    named = [entity.text for entity in (*entities.named, *entities.others) if entity.is_named_by(caption_terms)]
     return Explanation(hit, named, terms)
 
 
 def key(base: KnowledgeBase, search: Search, defaults: Defaults) -> str:
-    """Names everything that the answer depends on.
+    """Return the cache key of an answer. It covers everything that the answer depends on.
 
-    To plain BM25 a query is its terms: their order, case and stop words are nothing. An encoder reads all of it.
+    Plain BM25 depends only on the terms of the query, not on their order, case or stop words. An encoder reads the
+    whole query.
     """
     relevance, cosine = in_force(base, search, defaults)
-    asked = [search.method, f"{search.per_entity}", f"{search.k}", f"{search.minimum_score!r}", relevance]
+    parts = [search.method, f"{search.per_entity}", f"{search.k}", f"{search.minimum_score!r}", relevance]
     if search.method == "bm25":
-        asked += sorted(base.index.terms(search.query))
-        things = base.index.things(search.query)
+        parts += sorted(base.index.terms(search.query))
+        entities = base.index.entities(search.query)
         if search.per_entity:
-            asked += [f"{[(thing.heads, thing.terms) for thing in group]}" for group in (things.named, things.others)]
+            groups = (entities.named, entities.others)
+            parts += [f"{[(entity.heads, entity.terms) for entity in group]}" for group in groups]
         elif relevance != "any":
-            asked += sorted({f"{(thing.heads, sorted(thing.terms))}" for thing in things.named})
+            parts += sorted({f"{(entity.heads, sorted(entity.terms))}" for entity in entities.named})
     else:
-        asked += [f"{cosine!r}", base.manifest.vectors.folder if base.manifest.vectors else "", search.query.strip()]
-    asked.append(repr(search.filters.canonical()))
-    digest = hashlib.sha256("\n".join(asked).encode(errors="surrogatepass")).hexdigest()[:32]
+        parts += [f"{cosine!r}", base.manifest.vectors.folder if base.manifest.vectors else "", search.query.strip()]
+    parts.append(repr(search.filters.canonical()))
+    digest = hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
     return f"reimagen:{base.manifest.revision}:{digest}"
 
 
 def in_force(base: KnowledgeBase, search: Search, defaults: Defaults) -> tuple[Relevance, float]:
-    """The relevance and least cosine; a search that names its own minimum score takes all that reaches it."""
+    """Return the relevance and minimum cosine that apply. A minimum score in the search replaces both."""
     if search.minimum_score is not None:
         return search.relevance or "any", -1.0
     measured = base.manifest.vectors.minimum_cosine if base.manifest.vectors else -1.0
@@ -149,14 +151,14 @@ def in_force(base: KnowledgeBase, search: Search, defaults: Defaults) -> tuple[R
 
 
 def dense(base: KnowledgeBase) -> DenseSearcher:
-    """The searcher of a base's vectors.
+    """Return the searcher of a base's vectors.
 
     Raises:
-        InvalidArgument: it has none.
+        InvalidArgument: The base has no vectors.
     """
     if base.dense is None:
         raise InvalidArgument(
-            "this knowledge base has no vectors; make them by `reimagen-retriever vectors KB_DIR --encoder FOLDER`",
+            "this knowledge base has no vectors; make them with `reimagen-retriever vectors KB_DIR --encoder FOLDER`",
             field="method",
         )
     return base.dense

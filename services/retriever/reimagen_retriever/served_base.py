@@ -1,4 +1,4 @@
-"""The base that is served: replaced by builds and live writes while searches go on."""
+"""The served knowledge base, which builds and live writes replace while searches run."""
 
 import logging
 import threading
@@ -16,25 +16,26 @@ from reimagen_retriever.knowledge_base.integrity import Damage, IntegrityWatch
 from reimagen_retriever.knowledge_base.manifest import manifest_stamp
 from reimagen_retriever.search import DEFAULT_K
 
-# What another process has added or removed is looked for so often, even if it was killed before it could tell.
+# Interval at which writes of other processes are checked for, even if the commit mark has not changed because the
+# writer was killed.
 _REFRESH_SECONDS = 0.25
 _DAMAGED_SECONDS = 10.0
-# So long is waited for files to be checked, at the start and when health is asked for; of large bases it goes on after.
+# Time limit for checking files, at the start and in health requests. The check of a large base continues afterwards.
 _CHECK_SECONDS = 2.0
 _HEALTH_SECONDS = 0.5
 
-_WARMING = "an image of a red panda in the snow"
+_WARM_UP_QUERY = "an image of a red panda in the snow"
 _logger = logging.getLogger(__name__)
 
 
 class ServedBase:
-    """A knowledge base as it is now; safe to use from many threads.
+    """The current state of a knowledge base. Safe to use from many threads.
 
-    When a build replaces the base, the next search is answered from the new one; what another process adds or removes
-    is seen within a second, and what this one does after `refresh`. Searches under way end on the old.
+    After a build replaces the base, the next search uses the new one. Changes of other processes become visible within
+    a second, changes of this process after `refresh`. Searches in progress finish on the old state.
 
     Args:
-        folder: The knowledge base.
+        folder: The folder of the knowledge base.
         encoder: See `KnowledgeBase.open`.
     """
 
@@ -53,15 +54,15 @@ class ServedBase:
 
     @property
     def unreadable(self) -> str | None:
-        """Why what the folder holds now is not served; None if it is."""
+        """The reason why the folder's current content is not served. None if it is served."""
         return self._unreadable_build or self._unreadable_writes
 
     def open(self) -> None:
-        """Opens the base and warms it up; until then it is `Unavailable`.
+        """Open the base and warm it up. Until then it is `Unavailable`.
 
         Raises:
-            NotFound: there is no complete knowledge base in the folder.
-            ReimagenError: it is broken or damaged.
+            NotFound: The folder holds no complete knowledge base.
+            ReimagenError: The base is broken or damaged.
         """
         stamp = manifest_stamp(self._folder)
         base = self._opened_warm()
@@ -70,11 +71,11 @@ class ServedBase:
 
     @contextmanager
     def current(self) -> Iterator[KnowledgeBase]:
-        """The base, which stays open while it is in use.
+        """Yield the current base, which stays open for the duration of the context.
 
         Raises:
-            Unavailable: it is not open.
-            Damaged: in place of whatever is raised while it is in use, if a file of the base is damaged.
+            Unavailable: The base is not open.
+            Damaged: The body raised an error and a file of the base is damaged.
         """
         serving = self._shared
         if serving is not None:
@@ -84,71 +85,71 @@ class ServedBase:
         with self._lock:
             if self._shared is None:
                 raise not_open()
-            self._follow_a_new_build()
+            self._switch_to_new_build()
             shared = self._shared
-            shared.take()
+            shared.acquire()
         try:
             yield shared.base
         except ReimagenError:
             raise
         except DamagedError as error:
-            raise Damaged(f"the knowledge base is damaged, `verify` tells more: {error}") from error
+            raise Damaged(f"the knowledge base is damaged, run `verify` for details: {error}") from error
         except Exception as error:
             files = [*shared.base.index_files, *shared.base.vector_files]
             for damage in self._watch.look_again(files, _CHECK_SECONDS):
                 raise Damaged(f"the knowledge base is damaged: {damage}") from error
             raise
         finally:
-            shared.give_back()
+            shared.release()
 
     def damage(self, base: KnowledgeBase) -> str | None:
-        """What is damaged of the files that never change; None where nothing is known to be."""
+        """Return the known damage of the files that never change, or None."""
         files = [*base.index_files, *base.vector_files, *base.fingerprint_files]
         found = self._watch.look(files, _HEALTH_SECONDS)
         return f"the knowledge base is damaged: {'; '.join(map(str, found))}" if found else None
 
     def refuse_damaged_vectors(self, base: KnowledgeBase) -> None:
-        """FAISS may crash on a damaged index.
+        """Raise if the vectors are known to be damaged, because FAISS may crash on a damaged index.
 
         Raises:
-            Damaged: the vectors are known to be.
+            Damaged: The vectors are damaged.
         """
         for damage in self._damaged_vectors(base, 0.0):
             raise Damaged(f"the vectors of the knowledge base are damaged: {damage}")
 
     def refresh(self, mark: int | None = None) -> None:
-        """Goes over to what live writes, of this process or another, have made of the base.
+        """Switch to the last live write of this or another process.
 
         Args:
-            mark: The commit's mark that made the caller ask; another thread may have been here since.
+            mark: The commit mark that the caller saw. Another thread may have refreshed since.
         """
         with self._refreshing:
             if mark is not None and mark == self._commit_mark and time.monotonic() < self._refresh_at:
                 return
             self._refresh_at = time.monotonic() + _REFRESH_SECONDS
             with self._lock:
-                self._follow_a_new_build()
+                self._switch_to_new_build()
                 shared = self._shared
                 if shared is None:
                     return
-                shared.take()
+                shared.acquire()
             try:
                 self._commit_mark = shared.base.commit_mark()
                 base = shared.base.refreshed()
             except DamagedError as error:
                 if manifest_stamp(self._folder) != self._stamp:
-                    return  # A new build has come meanwhile and has removed the old files.
+                    return  # A new build has replaced the base and removed the old files.
                 self._refresh_at += _DAMAGED_SECONDS
-                _logger.error("live writes can't be read: serving what was before", exc_info=error)
-                self._unreadable_writes = f"the knowledge base has changed and can't be read: {error}"
+                _logger.error("cannot read live writes: serving the state before them", exc_info=error)
+                self._unreadable_writes = f"the knowledge base has changed and cannot be read: {error}"
                 return
             finally:
-                shared.give_back()
+                shared.release()
             self._unreadable_writes = None
             if base is None:
                 return
             with self._lock:
-                if self._shared is not shared:  # A new build has come meanwhile.
+                if self._shared is not shared:  # A new build has replaced the base.
                     base.close()
                     return
                 self._shared = _Shared(base)
@@ -156,13 +157,13 @@ class ServedBase:
             _measure(base)
 
     def close(self) -> None:
-        """Closes the base; searches under way end first."""
+        """Close the base after the searches in progress have finished."""
         with self._lock:
             if self._shared:
                 self._shared.retire()
             self._shared = None
 
-    def _follow_a_new_build(self) -> None:
+    def _switch_to_new_build(self) -> None:
         stamp = manifest_stamp(self._folder)
         if stamp == self._stamp or self._shared is None:
             return
@@ -170,8 +171,8 @@ class ServedBase:
         try:
             base = self._opened_warm()
         except ReimagenError as error:
-            _logger.error("the knowledge base has changed and can't be opened: serving the old one", exc_info=error)
-            self._unreadable_build = f"the knowledge base has changed and can't be opened: {error.message}"
+            _logger.error("the knowledge base has changed and cannot be opened: serving the old one", exc_info=error)
+            self._unreadable_build = f"the knowledge base has changed and cannot be opened: {error.message}"
             return
         self._unreadable_build = self._unreadable_writes = None
         self._shared.retire()
@@ -186,43 +187,43 @@ class ServedBase:
         base = KnowledgeBase.open(self._folder, self._encoder)
         damaged_vectors = self._damaged_vectors(base, _CHECK_SECONDS)
         try:
-            # Java compiles as it runs: without this the first callers would wait for it.
+            # Java compiles hot code at run time. Without the warm-up, the first requests would be slow.
             for _ in range(20):
-                base.index.search(_WARMING, DEFAULT_K, 0.0, DEFAULT_RELEVANCE)
+                base.index.search(_WARM_UP_QUERY, DEFAULT_K, 0.0, DEFAULT_RELEVANCE)
             if base.dense and not damaged_vectors:
-                base.dense.search(_WARMING, DEFAULT_K, -1.0)
+                base.dense.search(_WARM_UP_QUERY, DEFAULT_K, -1.0)
         except InvalidArgument as error:
-            _logger.warning("searches by BM25 alone", extra={"error": error.message})
+            _logger.warning("dense search is unavailable: searching by BM25 only", extra={"error": error.message})
         except Exception as error:
             if not self.damage(base):
                 base.close()
                 raise
-            _logger.error("serving what can be read of a damaged base", exc_info=error)
+            _logger.error("the knowledge base is damaged: serving its readable part", exc_info=error)
         _measure(base)
         _logger.info("serving", extra={"revision": base.manifest.revision, "pairs": base.manifest.pairs})
         return base
 
 
 class _Shared:
-    """A base that is closed once it has been retired and its last reader is done."""
+    """A reference-counted base. It closes after `retire` and the last `release`."""
 
     def __init__(self, base: KnowledgeBase) -> None:
         self.base = base
         self._holders = 1
         self._lock = threading.Lock()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         with self._lock:
             self._holders += 1
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         with self._lock:
             self._holders -= 1
             last = self._holders == 0
         if last:
             self.base.close()
 
-    retire = give_back
+    retire = release
 
 
 def _measure(base: KnowledgeBase) -> None:
@@ -232,5 +233,5 @@ def _measure(base: KnowledgeBase) -> None:
 
 
 def not_open() -> Unavailable:
-    """The error of a base that is not open yet, or no longer."""
+    """Return the error for a base that is not open yet or already closed."""
     return Unavailable("the knowledge base is not open; try again in a moment", retry_after=1.0)

@@ -1,4 +1,4 @@
-"""The service's process, from its settings to its end."""
+"""The server process: gRPC and HTTP servers over one knowledge base."""
 
 import logging
 from collections.abc import Iterator
@@ -32,14 +32,14 @@ _logger = logging.getLogger(__name__)
 
 
 class RetrieverServer:
-    """Both faces over one knowledge base.
+    """The gRPC and HTTP servers of one knowledge base.
 
     Args:
-        settings: What an operator has set; a port 0 takes a free one.
-        siblings: The processes that serve on the same ports, this one among them; None if it serves alone.
+        settings: The settings. Port 0 picks a free port.
+        siblings: The process group that shares the ports, including this process. None for a single process.
 
     Raises:
-        InvalidArgument: the Redis URL is of no use, or an address can't be listened on.
+        InvalidArgument: The Redis URL is invalid, or the server cannot listen on an address.
     """
 
     def __init__(self, settings: Settings, siblings: Siblings | None = None) -> None:
@@ -65,13 +65,13 @@ class RetrieverServer:
         self._grpc: GrpcServer | None = None
         self._https: list[HttpServer] = []
         self.addresses: dict[str, str] = {}
-        """What is listened on, by the names of the settings."""
+        """The addresses that the server listens on, by setting name."""
 
     def start(self) -> None:
-        """Returns when searches are welcome.
+        """Open the base and serve it. Return when the server accepts searches.
 
-        Alone, it answers at once that it is starting. With siblings it joins them on their ports only when it is ready,
-        as they would be asked what this one is not ready for.
+        A single process listens at once and answers that it is starting. A process of a group listens on the shared
+        ports only when it is ready, because until then requests can go to its ready siblings.
         """
         if self._siblings:
             app = FastAPI()
@@ -91,17 +91,17 @@ class RetrieverServer:
         _logger.info("ready", extra={**self.addresses, "redis": self._settings.redis_url or "none"})
 
     def health(self) -> Health:
-        """How this process is doing."""
+        """Return the health of this process."""
         if self._state != "ready":
             return Health(status=self._state)
         try:
             degraded_reasons = self._retriever.degraded_reasons()
-        except Unavailable:  # It has been closed meanwhile.
+        except Unavailable:  # The base was closed in the meantime.
             return Health(status="stopping")
         return Health(status="degraded" if degraded_reasons else "ready", reasons=degraded_reasons)
 
     def stop(self, grace: float) -> None:
-        """Refuses new calls, gives those under way so many seconds to end, then closes; harmless the second time."""
+        """Refuse new requests, give those in progress `grace` seconds, then close. A second call has no effect."""
         self._state = "stopping"
         if self._grpc:
             self._grpc.stop(grace)
@@ -149,25 +149,29 @@ class RetrieverServer:
 
 
 def with_port(address: str, port: int) -> str:
-    """The address with the port that was taken."""
+    """Return the address with another port."""
     return f"{address.rpartition(':')[0]}:{port}"
 
 
 @contextmanager
 def listening(setting: str, address: str) -> Iterator[None]:
-    """Tells by its name which of the settings names an address that can't be listened on."""
+    """Turn errors of listening on an address into errors that name its setting.
+
+    Raises:
+        InvalidArgument: The server cannot listen on the address.
+    """
     try:
         yield
     except (OSError, RuntimeError, OverflowError) as error:
-        raise InvalidArgument(f"cannot listen on {address}; is it taken?", field=setting) from error
+        raise InvalidArgument(f"cannot listen on {address}; is the port in use?", field=setting) from error
 
 
 def serve(settings: Settings) -> None:
-    """Serves, in one process, until SIGTERM or SIGINT; health says SERVING once the base is open and warm.
+    """Serve in one process until SIGTERM or SIGINT. Health is SERVING once the base is open and warm.
 
     Raises:
-        InvalidArgument: an address or the Redis URL is of no use.
-        NotFound: there is no complete knowledge base in the folder.
+        InvalidArgument: An address or the Redis URL is invalid.
+        NotFound: The folder holds no complete knowledge base.
     """
     configure_logging("retriever", settings.log_level)
     start_tracing("reimagen-retriever")

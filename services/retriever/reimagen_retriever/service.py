@@ -1,4 +1,4 @@
-"""From a query to its neighbors: checks, cache, index, images; and changes of the base."""
+"""The retrieval service: searches (validation, cache, index, images) and changes of the base."""
 
 import logging
 from collections import Counter
@@ -24,22 +24,22 @@ from reimagen_retriever.live.groups import Rejections, checked_groups
 from reimagen_retriever.live.queue import WriteQueue
 from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import Outcome, Remove
-from reimagen_retriever.nothing_found import NothingFound, why
+from reimagen_retriever.nothing_found import NothingFound, explain_empty
 from reimagen_retriever.search import Defaults, Explanation, Search, explain, find
 from reimagen_retriever.search import key as search_key
 from reimagen_retriever.served_base import ServedBase, not_open
 
 MAXIMUM_SEARCHES = 64
-MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # of the images in one answer
+MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # total size of the images in one answer
 MAXIMUM_DELETED = 10_000
-_IMAGES_AT_ONCE = 32  # are asked for of an object store, whose images take as long one by one as many at once
+_IMAGES_AT_ONCE = 32  # parallel reads of an object store, where one image takes as long as many in parallel
 _logger = logging.getLogger(__name__)
 _HITS = TypeAdapter(list[Hit])
 
 
 @dataclass(frozen=True)
 class FoundPair:
-    """A pair with its image, or with b'' where the image was not asked for."""
+    """A pair with its image, or with b'' if the image was omitted."""
 
     pair: StoredPair
     image: bytes
@@ -49,45 +49,45 @@ class FoundPair:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a search found."""
+    """The answer to a search."""
 
     neighbors: Sequence[FoundPair]
     revision: str
     cached: bool
     nothing_found: NothingFound | None = None
-    """Why there are no neighbors, where there are none."""
+    """The reason if there are no neighbors, else None."""
 
 
 @dataclass(frozen=True)
 class Added:
-    """What became of pairs that were sent."""
+    """The outcome of adding pairs."""
 
     added: int
     updated: int
-    """Took the place of the pair that had their id."""
+    """Number of pairs that replaced a pair with the same id."""
     unchanged: int
-    """Were there already, just so."""
+    """Number of pairs that the base already contained unchanged."""
     rejected: Sequence[Rejected]
-    """Those that could not be taken, the first 1,000 of them."""
+    """The first 1,000 rejected pairs."""
     rejected_count: int
     revision: str
-    """One in which all of this is seen."""
+    """A revision that includes all of these changes."""
 
 
 @dataclass(frozen=True)
 class Deleted:
-    """What became of ids that were to be removed."""
+    """The outcome of removing pairs."""
 
     removed: int
     unknown: Sequence[str]
-    """No pair had these."""
+    """The ids that no pair had."""
     revision: str
-    """One in which all of this is seen."""
+    """A revision that includes all of these changes."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What is being served, and how the service is doing."""
+    """The served revision, the search defaults and the state of the cache."""
 
     manifest: Manifest
     defaults: Defaults
@@ -95,13 +95,14 @@ class Description:
 
 
 class RetrievalService:
-    """Searches a knowledge base; safe to use from many threads.
+    """Searches and changes of a knowledge base. Safe to use from many threads.
 
-    What it adds and removes is found before the caller is told; what others change, see `ServedBase`.
+    Changes through this service are visible to searches before the call returns. For changes by other processes, see
+    `ServedBase`.
 
     Args:
-        folder: The knowledge base.
-        cache: Where answers are kept.
+        folder: The folder of the knowledge base.
+        cache: The cache of answers.
         relevance: See `Defaults`.
         minimum_cosine: -1 to 1, see `Defaults`.
         encoder: See `KnowledgeBase.open`.
@@ -121,18 +122,18 @@ class RetrievalService:
         self._defaults = Defaults(relevance, minimum_cosine)
         self._flights = SingleFlight[tuple[list[Hit], bool]]()
         self._writes: WriteQueue | None = None
-        # Never shut down, for a search under way when this is closed: its threads end when nobody has it any longer.
+        # Never shut down, because a search may still be running at `close`. Its threads end with the last reference.
         self._images = ThreadPoolExecutor(_IMAGES_AT_ONCE, thread_name_prefix="images")
 
     def open(self, address: str = "") -> None:
-        """Opens the base and warms it up; until then every call is answered Unavailable.
+        """Open the base and warm it up. Until then every request fails with Unavailable.
 
         Args:
-            address: host:port where this service can be asked for changes, for those who find the base locked by it.
+            address: host:port of this service. It is shown to other processes that find the base locked.
 
         Raises:
-            NotFound: there is no complete knowledge base in the folder.
-            ReimagenError: it is broken or damaged.
+            NotFound: The folder holds no complete knowledge base.
+            ReimagenError: The base is broken or damaged.
         """
         self._served.open()
         self._writes = WriteQueue(self._folder, address, self._served.refresh)
@@ -140,22 +141,22 @@ class RetrievalService:
             _logger.warning("no Redis is configured: every search goes to the index")
 
     def search(self, search: Search) -> Answer:
-        """The neighbors of a query.
+        """Return the neighbors of a query.
 
         Raises:
-            InvalidArgument: the search is beyond its limits.
-            Unavailable: the base is not open yet.
+            InvalidArgument: A field of the search is out of range.
+            Unavailable: The base is not open yet.
         """
         search.check()
         with self._served.current() as base:
             return self._answers(base, [search])[0]
 
     def batch_search(self, searches: Sequence[Search]) -> list[Answer]:
-        """The answers to several searches, all from the same revision.
+        """Return the answers to several searches, all from the same revision.
 
         Raises:
-            InvalidArgument: a search is beyond its limits, or the images are too much for one answer.
-            Unavailable: the base is not open yet.
+            InvalidArgument: A field of a search is out of range, or the images are too large for one answer.
+            Unavailable: The base is not open yet.
         """
         if not 1 <= len(searches) <= MAXIMUM_SEARCHES:
             raise InvalidArgument(f"must be 1 to {MAXIMUM_SEARCHES}, got {len(searches):,}", field="searches")
@@ -165,12 +166,12 @@ class RetrievalService:
             return self._answers(base, searches)
 
     def get_pair(self, identifier: str, *, omit_image: bool = False) -> FoundPair:
-        """One pair by its id.
+        """Return a pair by its id.
 
         Raises:
-            InvalidArgument: it can't be an id.
-            NotFound: no pair has it.
-            Unavailable: the base is not open yet.
+            InvalidArgument: The id is not valid.
+            NotFound: No pair has the id.
+            Unavailable: The base is not open yet.
         """
         refuse_bad_id(identifier, "id")
         with self._served.current() as base:
@@ -180,18 +181,18 @@ class RetrievalService:
             return FoundPair(pair, b"" if omit_image else base.images.read(pair))
 
     def add_pairs(self, entries: Iterable[SourcePair | Rejected]) -> Added:
-        """Adds pairs, in place of those that have their ids; when it returns they are safe on disk and found.
+        """Add pairs and replace those with the same ids. On return they are safe on disk and visible to searches.
 
-        They are taken in as they come, in groups: should this fail halfway, or the process be killed, some are there
-        and others not, and all may be sent again: pairs that are there already are left as they are.
+        Pairs are added in groups as they arrive. After a failure or a crash, some pairs may be present and others not.
+        It is safe to send all of them again: pairs that are already present stay unchanged.
 
         Args:
-            entries: Pairs, which are checked as a build checks them, and what its sender found wrong with others.
+            entries: The pairs, which are validated as in a build, and entries that the sender has already rejected.
 
         Raises:
-            InvalidArgument: the base has vectors, and its encoder is not here to make those of the pairs.
-            Unavailable: the base is not open, or cannot be written to now: the disk is full, another process writes...
-            ReimagenError: the base is damaged.
+            InvalidArgument: The base has vectors, and its encoder is missing.
+            Unavailable: The base is not open or cannot be written to: the disk is full, another process writes...
+            ReimagenError: The base is damaged.
         """
         writes = self._writing()
         outcomes: Counter[Outcome] = Counter()
@@ -212,12 +213,12 @@ class RetrievalService:
         )
 
     def delete_pairs(self, ids: Sequence[str]) -> Deleted:
-        """Removes pairs by their ids, all in one step; when it returns no search finds them, nor will after a crash.
+        """Remove pairs by their ids in one atomic step. On return the removal is safe on disk and visible to searches.
 
         Raises:
-            InvalidArgument: there are none or more than 10,000 ids, or one can't be an id.
-            Unavailable: the base is not open, or cannot be written to now.
-            ReimagenError: the base is damaged.
+            InvalidArgument: There are no ids or more than 10,000, or one is not valid.
+            Unavailable: The base is not open or cannot be written to.
+            ReimagenError: The base is damaged.
         """
         if not 1 <= len(ids) <= MAXIMUM_DELETED:
             raise InvalidArgument(f"must be 1 to {MAXIMUM_DELETED:,}, got {len(ids):,}", field="ids")
@@ -232,21 +233,21 @@ class RetrievalService:
         return Deleted(removed=len(outcomes) - len(unknown), unknown=unknown, revision=self._revision())
 
     def describe(self) -> Description:
-        """What is being served.
+        """Return what is being served.
 
         Raises:
-            Unavailable: the base is not open yet.
+            Unavailable: The base is not open yet.
         """
         with self._served.current() as base:
             return Description(base.manifest, self._defaults, self._cache.state())
 
     def degraded_reasons(self) -> list[str]:
-        """What is missing although it serves: Redis, a base that is readable and undamaged, its images.
+        """Return the reasons why the service is degraded: Redis is down, or the base or its images are unreadable.
 
-        Asks Redis, looks for a new build, and reads files that have changed.
+        Queries Redis, checks for a new build, and reads files that have changed.
 
         Raises:
-            Unavailable: the base is not open.
+            Unavailable: The base is not open.
         """
         with self._served.current() as base:
             degraded_reasons = (
@@ -258,29 +259,29 @@ class RetrievalService:
         return [degraded_reason for degraded_reason in degraded_reasons if degraded_reason]
 
     def close(self) -> None:
-        """Closes the base and the cache; changes and calls under way end first."""
+        """Close the base and the cache after the changes and requests in progress have finished."""
         if self._writes:
             self._writes.close()
         self._served.close()
         self._cache.close()
 
     def _answers(self, base: KnowledgeBase, searches: Sequence[Search]) -> list[Answer]:
-        found = [self._found(base, search) for search in searches]
-        wanted = [
+        found = [self._cached_or_found(base, search) for search in searches]
+        pairs = [
             hit.pair
             for search, (hits, _) in zip(searches, found, strict=True)
             if not search.omit_images
             for hit in hits
         ]
-        if sum(pair.length for pair in wanted) > MAXIMUM_ANSWER_BYTES:
+        if sum(pair.length for pair in pairs) > MAXIMUM_ANSWER_BYTES:
             raise InvalidArgument(
-                "their images are too large for one answer; send fewer at once, or set omit_images", field="searches"
+                "the images are too large for one answer; send fewer searches, or set omit_images", field="searches"
             )
-        with tracing.span("images", {"count": len(wanted)}):
-            if base.images.remote and len(wanted) > 1:
-                images = iter(list(self._images.map(base.images.read, wanted)))
+        with tracing.span("images", {"count": len(pairs)}):
+            if base.images.remote and len(pairs) > 1:
+                images = iter(list(self._images.map(base.images.read, pairs)))
             else:
-                images = iter([base.images.read(pair) for pair in wanted])
+                images = iter([base.images.read(pair) for pair in pairs])
         answers = []
         for search, (hits, cached) in zip(searches, found, strict=True):
             neighbors = [
@@ -292,21 +293,21 @@ class RetrievalService:
                 )
                 for hit in hits
             ]
-            reason = None if hits else why(base, search, self._defaults)
+            reason = None if hits else explain_empty(base, search, self._defaults)
             answers.append(Answer(neighbors, base.manifest.revision, cached, reason))
         return answers
 
-    def _found(self, base: KnowledgeBase, search: Search) -> tuple[list[Hit], bool]:
+    def _cached_or_found(self, base: KnowledgeBase, search: Search) -> tuple[list[Hit], bool]:
         key = search_key(base, search, self._defaults)
         return self._flights.do(key, lambda: self._hits(base, search, key))
 
     def _hits(self, base: KnowledgeBase, search: Search, key: str) -> tuple[list[Hit], bool]:
-        kept = self._cache.get(key)
-        if kept is not None:
+        cached = self._cache.get(key)
+        if cached is not None:
             try:
-                return _HITS.validate_json(kept), True
+                return _HITS.validate_json(cached), True
             except ValidationError:
-                _logger.warning("the cache holds something that is no answer", extra={"key": key})
+                _logger.warning("ignoring an invalid cache entry", extra={"key": key})
         if search.method != "bm25":
             self._served.refuse_damaged_vectors(base)
         metrics.INDEX_SEARCHES.inc()

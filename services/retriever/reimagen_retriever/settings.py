@@ -1,4 +1,4 @@
-"""What an operator can set, by environment variables that begin with REIMAGEN_RETRIEVER_."""
+"""Settings of the retriever, read from environment variables that begin with REIMAGEN_RETRIEVER_."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,47 +17,62 @@ class Settings(HttpSettings):
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_RETRIEVER_", frozen=True)
 
     knowledge_base: Annotated[str, BeforeValidator(str)] = Field(
-        description="Folder of the knowledge base to serve, or the address of one in an object store, such as "
-        "s3://bucket/kb, for reading alone."
+        description="Folder of the knowledge base to serve, or its address in an object store, such as "
+        "s3://bucket/kb, which is served read-only."
     )
-    grpc: Address = Field(default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 takes any.")
+    grpc: Address = Field(
+        default="127.0.0.1:50051", description="host:port of the gRPC service; port 0 picks a free port."
+    )
     http: Address | None = Field(
-        default=None, description="host:port of REST, health and metrics, such as 127.0.0.1:8001; port 0 takes any."
+        default=None,
+        description="host:port of REST, health and metrics, such as 127.0.0.1:8001; port 0 picks a free port. Unset: "
+        "no HTTP server.",
     )
     processes: int = Field(
-        default=1, ge=1, le=64, description="Processes that serve, on the same ports; each has a Java heap of its own."
+        default=1,
+        ge=1,
+        le=64,
+        description="Number of serving processes on the same ports. Each has its own Java heap.",
     )
     concurrent_calls: int = Field(
-        default=8, ge=1, le=256, description="How many calls each process answers at the same time."
+        default=8, ge=1, le=256, description="Maximum number of requests that each process handles concurrently."
     )
-    heap_megabytes: int = Field(default=512, ge=64, description="The most memory that Lucene's Java heap may take.")
+    heap_megabytes: int = Field(default=512, ge=64, description="Maximum size of Lucene's Java heap, in MB.")
     relevance: Relevance = Field(
         default=DEFAULT_RELEVANCE,
-        description="What a caption must have of a query where a search does not say: any of its words, the main word "
-        "of what it asks for (entity), or all words of the phrase that names it.",
+        description="Default relevance, what a caption must share with the query: any word (any), the main word of an "
+        "entity (entity), or all words of the phrase that names an entity (phrase).",
     )
     encoder: Path | None = Field(
         default=None,
-        description="Folder of the encoder that the base's vectors were made with, if it is not where it was then.",
+        description="Folder of the encoder of the base's vectors. Unset: the folder where it was when the vectors were "
+        "made.",
     )
     minimum_cosine: float | None = Field(
         default=None,
         ge=-1,
         le=1,
-        description="The least cosine of a query's and a pair's vector for the pair to be a neighbor; unless set, what "
-        "was measured when the vectors were made: one in a thousand of unrelated pairs has more.",
+        description="Minimum cosine of the vectors of a query and a neighbor. Unset: the value measured when the "
+        "vectors were made, which one in a thousand unrelated pairs exceeds.",
     )
     local_folder: Path = Field(
         default=Path("~/.cache/reimagen-retriever"),
-        description="Where the index of a base in an object store is brought to, and its images are kept.",
+        description="Local folder for the index and the cached images of a base in an object store.",
     )
     image_cache_megabytes: int = Field(
-        default=1024, ge=64, description="How much of such a base's images is kept on disk: the last used."
+        default=1024,
+        ge=64,
+        description="Maximum size of the cached images of a base in an object store, in MB; the least recently used "
+        "are evicted.",
     )
     store_seconds: float = Field(
-        default=5, gt=0, description="How long the store may take for an image before the search fails."
+        default=5, gt=0, description="Timeout for reading an image from the object store, in seconds."
     )
-    redis_url: str | None = Field(default=None, description="Where answers are cached; none: they are not.")
-    cache_seconds: int = Field(default=3600, ge=1, description="About how long an answer stays in the cache.")
-    stop_seconds: float = Field(default=10, ge=0, description="How long calls under way may take once a stop is asked.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severe to log.")
+    redis_url: str | None = Field(default=None, description="Redis URL of the answer cache. Unset: no cache.")
+    cache_seconds: int = Field(default=3600, ge=1, description="Approximate lifetime of a cached answer, in seconds.")
+    stop_seconds: float = Field(
+        default=10, ge=0, description="Time that requests in progress get to finish after a stop signal, in seconds."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Minimum severity of log entries."
+    )

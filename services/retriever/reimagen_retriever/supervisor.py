@@ -1,7 +1,7 @@
-"""Several processes on the same ports, each with a Java virtual machine of its own.
+"""The supervisor of a process group: several processes on the same ports, each with its own Java virtual machine.
 
-The kernel gives each new connection to one of them. Their parent serves nothing itself: it holds the ports, starts a
-process anew that has died, and hands on the signal to stop.
+The kernel assigns each new connection to one of the processes. The supervisor serves no requests itself: it reserves
+the ports, restarts processes that die, and forwards the stop signal.
 """
 
 import logging
@@ -29,20 +29,20 @@ from reimagen_retriever.process_group import Siblings
 from reimagen_retriever.server import RetrieverServer, listening, serve, with_port
 from reimagen_retriever.settings import Settings
 
-# What keeps on dying is not to keep the machine busy.
+# Pause before a restart, so that a process that dies repeatedly does not load the machine.
 _RESTART_SECONDS: Final = 1.0
-# Beyond what calls under way are given, for the Java virtual machine to end.
+# Time for the Java virtual machine to exit, on top of `stop_seconds`.
 _MARGIN_SECONDS: Final = 10.0
 
 _logger = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, in as many processes as are set.
+    """Serve until SIGTERM or SIGINT, in `settings.processes` processes.
 
     Raises:
-        InvalidArgument: an address or the Redis URL is of no use.
-        NotFound: there is no complete knowledge base in the folder.
+        InvalidArgument: An address or the Redis URL is invalid.
+        NotFound: The folder holds no complete knowledge base.
     """
     if settings.processes == 1:
         serve(settings)
@@ -50,9 +50,9 @@ def run(settings: Settings) -> None:
     configure_logging("retriever", settings.log_level)
     with ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="reimagen-retriever-")))
-        addresses = {"grpc": held.enter_context(_held("grpc", settings.grpc))}
+        addresses = {"grpc": held.enter_context(_reserved_port("grpc", settings.grpc))}
         if settings.http:
-            addresses["http"] = held.enter_context(_held("http", settings.http))
+            addresses["http"] = held.enter_context(_reserved_port("http", settings.http))
         workers = _Workers(settings.model_copy(update=addresses), folder)
         try:
             workers.watch()
@@ -61,10 +61,10 @@ def run(settings: Settings) -> None:
 
 
 class _Worker:
-    """One of the processes, as its parent sees it."""
+    """A process of the group, as the supervisor sees it."""
 
     def __init__(self, settings: Settings, folder: Path, number: int) -> None:
-        # A process that was forked would have the locks of threads that it does not have.
+        # A forked process would inherit locks that threads of its parent hold.
         spawn = multiprocessing.get_context("spawn")
         self.news, theirs = spawn.Pipe(duplex=False)
         self.process: BaseProcess = spawn.Process(
@@ -85,10 +85,10 @@ class _Workers:
         self._all_were_ready = False
 
     def watch(self) -> None:
-        """Starts the processes and keeps them running until a signal comes.
+        """Start the processes and keep them running until a stop signal arrives.
 
         Raises:
-            ReimagenError: what a process could not start for, unless all of them had been ready before.
+            ReimagenError: A process could not start, and not all processes have been ready yet.
         """
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -97,17 +97,17 @@ class _Workers:
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
         while not self._asked_to_stop.poll():
-            self._start_those_due()
+            self._start_due()
             news = [worker.news for worker in self._workers.values() if not worker.ready]
             ends = [worker.process.sentinel for worker in self._workers.values()]
             pause = min(self._start_at.values(), default=None)
             wait([self._asked_to_stop, *news, *ends], None if pause is None else max(0.0, pause - time.monotonic()))
             for number, worker in list(self._workers.items()):
-                self._look_at(number, worker)
+                self._check(number, worker)
         _logger.info("stopping")
 
     def stop(self) -> None:
-        """Asks all processes to stop, and kills those that take too long."""
+        """Signal all processes to stop, and kill those that take too long."""
         for worker in self._workers.values():
             worker.process.terminate()
         deadline = time.monotonic() + self._settings.stop_seconds + _MARGIN_SECONDS
@@ -116,19 +116,19 @@ class _Workers:
             worker.process.kill()
             worker.process.join()
 
-    def _start_those_due(self) -> None:
+    def _start_due(self) -> None:
         for number, due in list(self._start_at.items()):
             if due <= time.monotonic():
                 del self._start_at[number]
                 self._workers[number] = _Worker(self._settings, self._folder, number)
 
-    def _look_at(self, number: int, worker: _Worker) -> None:
+    def _check(self, number: int, worker: _Worker) -> None:
         if not worker.ready and worker.news.poll():
             try:
                 error: ReimagenError | None = worker.news.recv()
             except EOFError:
                 worker.process.join(_MARGIN_SECONDS)
-                error = ReimagenError(f"process {number} has died while it was starting")
+                error = ReimagenError(f"process {number} died during startup")
             if error and not self._all_were_ready:
                 raise error
             if error is None:
@@ -139,15 +139,15 @@ class _Workers:
             _logger.info("ready", extra={**fields, "processes": self._settings.processes})
         if worker.process.exitcode is not None:
             _logger.error(
-                "a process has died and is started anew", extra={"number": number, "status": worker.process.exitcode}
+                "a process died and is being restarted", extra={"number": number, "status": worker.process.exitcode}
             )
             del self._workers[number]
             self._start_at[number] = time.monotonic() + _RESTART_SECONDS
 
 
 def _serve(settings: Settings, folder: Path, number: int, news: Connection) -> None:
-    """What a process does: it serves, and tells its parent when it is ready (None) or why it can't be (the error)."""
-    # Ctrl-C in a terminal goes to the whole group: the parent alone is to tell when to stop.
+    """Serve in a process of the group. Send the supervisor None when ready, or the error that prevented it."""
+    # Ctrl-C in a terminal signals the whole process group, but only the supervisor decides when to stop.
     os.setsid()
     configure_logging(f"retriever-{number}", settings.log_level)
     start_tracing("reimagen-retriever")
@@ -177,19 +177,19 @@ def _stop_with_the_parent() -> None:
 
 
 @contextmanager
-def _held(setting: str, address: str) -> Iterator[str]:
-    """Holds a port that nobody listens on for the processes that will share it; yields the address with that port.
+def _reserved_port(setting: str, address: str) -> Iterator[str]:
+    """Reserve a free port for the processes that will share it. Yield the address with that port.
 
     Raises:
-        InvalidArgument: it can't be listened on.
+        InvalidArgument: The server cannot listen on the address.
     """
     with ExitStack() as held:
         with listening(setting, address):
-            # One that does not share finds out whether the port is free.
+            # A socket that does not share its port detects whether the port is free.
             with listen(address) as probe:
                 family, (host, port, *_) = probe.family, probe.getsockname()
-            # Another such parent, whose processes do not listen yet, holds this name. It lives as long as the port, and
-            # in the same network.
+            # This name detects another supervisor whose processes do not listen yet. It is released with the port and
+            # belongs to the same network namespace.
             name = held.enter_context(socket.socket(socket.AF_UNIX))
             name.bind(f"\0reimagen-retriever:{port}")
             holder = held.enter_context(socket.socket(family))

@@ -1,4 +1,4 @@
-"""What the command line shows of hits."""
+"""Tables of hits and explanations for the command line."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from reimagen_retriever.search import Explanation
 
 
 def of_hits(hits: Sequence[Hit]) -> Table:
-    """The hits, best first."""
+    """Return a table of hits, best first."""
     table = Table("rank", "score", "id", "text", "source", "license")
     for rank, hit in enumerate(hits, start=1):
         pair = hit.pair
@@ -25,7 +25,7 @@ def of_hits(hits: Sequence[Hit]) -> Table:
 
 
 def of_explanations(explanations: Sequence[Explanation]) -> Table:
-    """Why each was found: a row a term, and what the vectors say."""
+    """Return a table that explains hits: one row per term, and the ranks and cosine."""
     table = Table("rank", "id", "found by", "names", "term", "times", "idf", "tf", "score")
     for rank, explanation in enumerate(explanations, start=1):
         hit = explanation.hit

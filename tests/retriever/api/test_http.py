@@ -327,13 +327,13 @@ def test_it_is_degraded_while_redis_is_down_or_the_base_is_unreadable(
         assert (told.status_code, told.json()["status"]) == (200, "degraded")
         redis, unreadable = told.json()["reasons"]
         assert "Redis does not answer" in redis
-        assert "can't be opened" in unreadable
+        assert "cannot be opened" in unreadable
         assert rest.get("/v1/search", params={"query": "kea"}).json()["neighbors"]
     finally:
         manifest.write_text(whole)
         redis_server.start()
     answer = rest.get("/healthz").json()
-    assert not any("can't be opened" in reason for reason in answer["reasons"])
+    assert not any("cannot be opened" in reason for reason in answer["reasons"])
 
 
 def test_a_search_is_narrowed_and_explained_by_its_fields(rest: httpx.Client) -> None:
@@ -377,5 +377,5 @@ def test_a_search_over_grpc_is_too(service: RetrieverServer) -> None:
         assert not neighbor.explanation.HasField("cosine")
         assert not stub.Describe(pb.DescribeRequest()).HasField("vectors")
         for method in (pb.METHOD_DENSE, pb.METHOD_HYBRID):
-            with pytest.raises(grpc.RpcError, match="method: this knowledge base has no vectors; make them by"):
+            with pytest.raises(grpc.RpcError, match="method: this knowledge base has no vectors; make them with"):
                 stub.Search(pb.SearchRequest(query="kea", method=method))

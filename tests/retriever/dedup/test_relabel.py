@@ -294,7 +294,7 @@ def test_damage_is_told_and_compacting_makes_fingerprints_anew(tmp_path: Path, d
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     (damage,) = verify(folder)[1]
     assert damage.location.startswith(damaged)
-    assert "`compact` makes the fingerprints anew" in damage.what
+    assert "`compact` rebuilds the fingerprints" in damage.what
     compact(folder)
     assert verify(folder)[1] == []
     with LiveWriter(folder, TEST) as writer:

@@ -256,11 +256,11 @@ def test_few_pairs_are_kept_however_many_are_read(
     folder: Path, index: BM25Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = [index.search(query, 8, 0, "entity") for query in queries()]
-    monkeypatch.setattr("reimagen_retriever.index.pairs._KEPT_PAIRS", 5)
+    monkeypatch.setattr("reimagen_retriever.index.pairs._CACHED_PAIRS", 5)
     small = BM25Index(folder)
     assert [small.search(query, 8, 0, "entity") for query in queries()] == expected
     assert [small.pair(document) for document in small.in_order()] == small.read(small.in_order())
-    assert len(small._kept) <= 5
+    assert len(small._cached) <= 5
     small.close()
 
 

@@ -116,7 +116,7 @@ def test_the_kind_follows_the_size() -> None:
 
 
 def test_what_was_interrupted_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reimagen_retriever.index.dense._KEPT_EVERY", 0)
+    monkeypatch.setattr("reimagen_retriever.index.dense._CHECKPOINT_SECONDS", 0)
     first = DenseWriter(tmp_path / "vectors", 100, DIMENSION)
     first.add(vectors()[:60])
     del first

@@ -84,11 +84,11 @@ def test_any_texts_have_vectors_of_length_one(encoder: Encoder, texts: list[str]
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
 
 
-def test_the_two_towers_meet(clip_encoder: MakeEncoder, image: MakeImage) -> None:
+def test_the_two_towers_meet(clip_encoder: MakeEncoder, make_image: MakeImage) -> None:
     encoder = Encoder(clip_encoder(COLORS))
     assert encoder.images_too
     texts = encoder.texts(["red", "blue"], "query")
-    images = encoder.images([image("red"), image("blue", size=(90, 5), kind="JPEG"), image("#0000ff")])
+    images = encoder.images([make_image("red"), make_image("blue", size=(90, 5), kind="JPEG"), make_image("#0000ff")])
     expected = np.array([[1, -1 / 3, -1 / 3], [-1 / 3, 1, 1]])
     # JPEG's blue is not quite blue.
     assert texts @ images.T == pytest.approx(expected, abs=0.01)
@@ -106,7 +106,7 @@ def test_the_digest_names_what_vectors_depend_on(sentence_encoder: MakeEncoder) 
 
 
 class TestImages:
-    def test_a_image_is_resized_cut_and_scaled(self, image: MakeImage) -> None:
+    def test_a_image_is_resized_cut_and_scaled(self, make_image: MakeImage) -> None:
         settings = {
             "size": 4,
             "do_center_crop": True,
@@ -114,7 +114,7 @@ class TestImages:
             "image_mean": [0.5, 0, 0],
             "image_std": [0.5, 1, 2],
         }
-        pixels = ImageInput.of(settings, Path("settings")).pixels(image("#ff8040", size=(40, 20)))
+        pixels = ImageInput.of(settings, Path("settings")).pixels(make_image("#ff8040", size=(40, 20)))
         assert pixels.shape == (3, 4, 4)
         assert pixels.reshape(3, -1).max(1).tolist() == pixels.reshape(3, -1).min(1).tolist()
         assert pixels[:, 0, 0].tolist() == pytest.approx([1, 128 / 255, 64 / 255 / 2])
@@ -133,9 +133,9 @@ class TestImages:
         pixels = ImageInput.of(settings, Path("settings")).pixels(file.getvalue())
         assert pixels[0].tolist() == [[60, 90, 120, 150]] * 2
 
-    def test_without_a_cut_both_sides_are_as_told(self, image: MakeImage) -> None:
+    def test_without_a_cut_both_sides_are_as_told(self, make_image: MakeImage) -> None:
         settings = {"size": {"height": 3, "width": 5}, "do_normalize": False}
-        assert ImageInput.of(settings, Path("settings")).pixels(image()).shape == (3, 3, 5)
+        assert ImageInput.of(settings, Path("settings")).pixels(make_image()).shape == (3, 3, 5)
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -157,14 +157,14 @@ class TestImages:
     [
         ("model.onnx", {}, "has none of text_model.onnx"),
         ("tokenizer.json", {}, "tokenizer.json is missing"),
-        ("1_Pooling/config.json", {}, "nothing says how they become one: put"),
-        (None, {"model.onnx": "no model"}, "model.onnx is no model that onnxruntime can run"),
-        (None, {"tokenizer.json": "{}"}, "tokenizer.json is no tokenizer"),
-        (None, {"config.json": "{"}, "config.json is no JSON"),
-        (None, {"config.json": "[]"}, "config.json is no JSON object"),
+        ("1_Pooling/config.json", {}, "no pooling is configured: write"),
+        (None, {"model.onnx": "no model"}, "onnxruntime cannot run"),
+        (None, {"tokenizer.json": "{}"}, "tokenizer.json is not a valid tokenizer"),
+        (None, {"config.json": "{"}, "config.json is not valid JSON"),
+        (None, {"config.json": "[]"}, "config.json is not a JSON object"),
         (None, {"1_Pooling/config.json": '{"pooling_mode_weightedmean_tokens": true}'}, "must set one of"),
         (None, {"modules.json": '[{"type": "sentence_transformers.models.Dense"}]'}, "names Dense, which only"),
-        (None, {"modules.json": "[1]"}, "modules.json is no list of modules"),
+        (None, {"modules.json": "[1]"}, "modules.json is not a list of modules"),
     ],
 )
 def test_a_folder_that_is_of_no_use_is_refused_by_its_file(
@@ -182,14 +182,14 @@ def test_a_folder_that_is_of_no_use_is_refused_by_its_file(
 
 def test_a_model_of_both_in_one_is_refused(clip_encoder: MakeEncoder, folder: Path) -> None:
     (folder / "model.onnx").write_bytes((clip_encoder(COLORS) / "onnx" / "vision_model.onnx").read_bytes())
-    with pytest.raises(InvalidArgument, match="has the inputs pixel_values; input_ids"):
+    with pytest.raises(InvalidArgument, match="has the inputs pixel_values; supported are input_ids"):
         Encoder(folder)
 
 
-def test_images_need_a_model_of_images(folder: Path, image: MakeImage) -> None:
+def test_images_need_a_model_of_images(folder: Path, make_image: MakeImage) -> None:
     encoder = Encoder(folder)
     assert not encoder.images_too
     with pytest.raises(InvalidArgument, match=r"has no vision_model\.onnx"):
-        encoder.images([image()])
+        encoder.images([make_image()])
     with pytest.raises(InvalidArgument, match="is not a folder"):
         Encoder(folder / "nowhere")

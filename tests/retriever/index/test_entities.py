@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reimagen_retriever.index.analysis import Analyzer
 from reimagen_retriever.index.bm25 import BM25Index
-from reimagen_retriever.index.entities import ThingReader
+from reimagen_retriever.index.entities import EntityReader
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.analysis import Analysis, Language
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -27,9 +27,9 @@ CAPTIONS = (
 
 
 @cache
-def reader(language: Language) -> ThingReader:
+def reader(language: Language) -> EntityReader:
     analysis = Analysis(language=language)
-    return ThingReader(analysis, Analyzer(analysis))
+    return EntityReader(analysis, Analyzer(analysis))
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,9 @@ def test_a_prompt_finds_nothing_where_no_caption_names_what_it_asks_for(index: B
     ],
 )
 def test_what_comes_before_the_first_preposition_is_asked_for(prompt: str, named: list[str], others: list[str]) -> None:
-    things = reader("en").things(prompt)
-    assert [thing.text for thing in things.named] == named
-    assert [thing.text for thing in things.others] == others
+    entities = reader("en").entities(prompt)
+    assert [entity.text for entity in entities.named] == named
+    assert [entity.text for entity in entities.others] == others
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def test_what_comes_before_the_first_preposition_is_asked_for(prompt: str, named
 )
 def test_other_languages_have_their_own_word_order(language: Language, prompt: str, caption: str) -> None:
     analyzer = Analyzer(Analysis(language=language))
-    (thing,) = reader(language).things(prompt).named
-    assert thing.is_named_by(analyzer.terms(caption))
+    (entity,) = reader(language).entities(prompt).named
+    assert entity.is_named_by(analyzer.terms(caption))
     place = {"tr": "bahçede", "hi": "बगीचे", "ja": "庭", "zh": "花园", "ko": "정원", "th": "สวน"}
-    assert not thing.is_named_by(analyzer.terms(place.get(language, prompt.split()[-1])))
+    assert not entity.is_named_by(analyzer.terms(place.get(language, prompt.split()[-1])))
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(["en", "fr", "ja", "th", "ko", "zh", "tr"]), st.text(max_size=60))
 def test_every_prompt_with_a_term_asks_for_something(language: Language, prompt: str) -> None:
-    things = reader(language).things(prompt)
-    assert all(thing.heads and thing.main_words for thing in (*things.named, *things.others))
+    entities = reader(language).entities(prompt)
+    assert all(entity.heads and entity.main_words for entity in (*entities.named, *entities.others))

@@ -111,7 +111,7 @@ def test_each_thing_is_found_among_what_passes(index: BM25Index, words: list[str
     assert all(passes(hit.pair, filters) for hit in hits)
     assert best_of_each(hits, filters) == hits
     # The first hit is the best of the first thing that has any.
-    best = (index.search(thing.text, 1, 0, "any", filters) for thing in index.things(query).named)
+    best = (index.search(thing.text, 1, 0, "any", filters) for thing in index.entities(query).named)
     assert hits[:1] == next((found for found in best if found), [])
 
 
@@ -125,9 +125,9 @@ def test_a_long_row_of_near_duplicates_hides_nothing(tmp_path: Path) -> None:
     base = pairs()[0]
     with IndexWriter(tmp_path / "lucene") as writer:
         for number in range(300):
-            changes = {"id": f"{number:04d}", "contents": "a kea", "duplicate_of": "0000" if number else ""}
+            changes = {"id": f"{number:04d}", "caption": "a kea", "duplicate_of": "0000" if number else ""}
             writer.add(base.model_copy(update=changes))
-        writer.add(base.model_copy(update={"id": "other", "contents": "a kea in the snow, tiny"}))
+        writer.add(base.model_copy(update={"id": "other", "caption": "a kea in the snow, tiny"}))
         writer.commit({})
     index = BM25Index(tmp_path / "lucene")
     assert [hit.pair.id for hit in index.search("a kea", 2, 0, "any")] == ["0000", "other"]
@@ -152,10 +152,10 @@ def test_what_is_explained_adds_up_to_the_score(index: BM25Index, words: list[st
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        (Filters(licenses=("x",) * 65), f"licenses: must be at most {MAXIMUM_VALUES}, got 65"),
+        (Filters(licenses=("x",) * 65), f"licenses: must have at most {MAXIMUM_VALUES} values, got 65"),
         (Filters(sources=("x" * 2_001,)), "sources: must have at most 2,000 characters each"),
-        (Filters(sources=("",)), "sources: must not be empty: every source begins with that"),
-        (Filters(exclude_ids=("x",) * 501), f"exclude_ids: must be at most {MAXIMUM_EXCLUDED}, got 501"),
+        (Filters(sources=("",)), "sources: must not contain an empty string: every source begins with it"),
+        (Filters(exclude_ids=("x",) * 501), f"exclude_ids: must have at most {MAXIMUM_EXCLUDED} values, got 501"),
         (Filters(minimum_side=-1), f"minimum_side: must be 0 to {MAXIMUM_SIDE:,}, got -1"),
     ],
 )

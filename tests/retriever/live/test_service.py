@@ -61,12 +61,12 @@ def ids(retriever: RetrievalService, query: str, k: int = 16) -> list[str]:
 
 
 def test_what_was_acknowledged_is_found_and_what_was_removed_is_not(
-    base: MakeBase, opened: Opened, picture: MakeImage
+    base: MakeBase, opened: Opened, make_image: MakeImage
 ) -> None:
     serving = opened(base({"a": "a fox"}))
     before = serving.search(Search("a kea"))
     assert serving.search(Search("a kea")).cached
-    image = picture("teal")
+    image = make_image("teal")
     added = serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", image, "me", "MIT")])
     assert (added.added, added.updated, added.unchanged, added.rejected_count) == (1, 0, 0, 0)
     answer = serving.search(Search("a kea"))
@@ -88,10 +88,10 @@ def test_what_was_acknowledged_is_found_and_what_was_removed_is_not(
 
 
 def test_what_cannot_be_taken_is_told_by_place_and_the_rest_is_taken(
-    base: MakeBase, opened: Opened, picture: MakeImage
+    base: MakeBase, opened: Opened, make_image: MakeImage
 ) -> None:
     serving = opened(base({"a": "a fox"}))
-    image = picture()
+    image = make_image()
     added = serving.add_pairs(
         [
             SourcePair("pairs[0]", "", "a kea", image),
@@ -135,12 +135,12 @@ def test_ids_that_cannot_be_are_refused(base: MakeBase, opened: Opened, wrong: l
 
 
 def test_another_process_serving_the_same_folder_sees_it_too(
-    base: MakeBase, opened: Opened, picture: MakeImage
+    base: MakeBase, opened: Opened, make_image: MakeImage
 ) -> None:
     folder = base({"a": "a fox"})
     writing, following = opened(folder), opened(folder)
     assert ids(following, "a kea") == []
-    writing.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
+    writing.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())])
     assert ids(following, "a kea") == ["k"]
     assert following.describe().manifest == writing.describe().manifest
     writing.delete_pairs(["k"])
@@ -148,42 +148,42 @@ def test_another_process_serving_the_same_folder_sees_it_too(
 
 
 def test_a_commit_whose_writer_was_killed_at_once_is_seen_too(
-    base: MakeBase, opened: Opened, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, opened: Opened, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = base({"a": "a fox"})
     following = opened(folder)
     monkeypatch.setattr("reimagen_retriever.live.writer.mark_commit", lambda _: None)
     with LiveWriter(folder, Holder(work="killed")) as writer:
-        writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", picture())))])
+        writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", make_image())))])
     eventually(lambda: ids(following, "a kea") == ["k"])
 
 
 def test_while_the_service_writes_others_are_told_where_to_ask(
-    base: MakeBase, opened: Opened, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, opened: Opened, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reimagen_retriever.live.queue._IDLE_SECONDS", SECONDS)
     folder = base({"a": "a fox"})
-    opened(folder).add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
+    opened(folder).add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())])
     with pytest.raises(Unavailable, match=r"by the service .*--address 127\.0\.0\.1:7"):
         LiveWriter(folder, Holder(work="x"), wait_seconds=0)
 
 
-def test_the_service_lets_go_of_the_base_for_others(base: MakeBase, opened: Opened, picture: MakeImage) -> None:
+def test_the_service_lets_go_of_the_base_for_others(base: MakeBase, opened: Opened, make_image: MakeImage) -> None:
     folder = base({"a": "a fox"})
     serving = opened(folder)
-    serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
+    serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())])
     with LiveWriter(folder, Holder(work="compact"), wait_seconds=SECONDS) as other:
         other.apply([Remove("k")])
         eventually(lambda: ids(serving, "a kea") == [])
-    assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())]).added == 1
+    assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())]).added == 1
     base({"b": "a hotel"})
     assert (ids(serving, "a kea"), ids(serving, "a hotel")) == ([], ["b"])
-    assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())]).added == 1
+    assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())]).added == 1
     assert ids(serving, "a kea") == ["k"]
 
 
 def test_a_change_that_cannot_be_read_is_complained_of_until_it_can(
-    base: MakeBase, opened: Opened, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, opened: Opened, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reimagen_retriever.served_base._DAMAGED_SECONDS", 0)
     folder = base({"a": "a fox"})
@@ -193,9 +193,9 @@ def test_a_change_that_cannot_be_read_is_complained_of_until_it_can(
         # Nobody is told before the shard is gone.
         unseen.setattr("reimagen_retriever.served_base.ServedBase.refresh", lambda *_: None)
         with LiveWriter(folder, Holder(work="test")) as writer:
-            writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", picture())))])
+            writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", make_image())))])
         (shards / "00001.tar").rename(shards / "elsewhere")
-    eventually(lambda: any("can't be read" in degraded_reason for degraded_reason in serving.degraded_reasons()))
+    eventually(lambda: any("cannot be read" in degraded_reason for degraded_reason in serving.degraded_reasons()))
     assert (ids(serving, "a fox"), ids(serving, "a kea")) == (["a"], [])
     (shards / "elsewhere").rename(shards / "00001.tar")
     eventually(lambda: serving.degraded_reasons() == [])
@@ -203,24 +203,24 @@ def test_a_change_that_cannot_be_read_is_complained_of_until_it_can(
 
 
 def test_while_another_writes_changes_are_refused_and_searches_go_on(
-    base: MakeBase, opened: Opened, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, opened: Opened, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reimagen_retriever.live.queue.LOCK_WAIT_SECONDS", 0)
     folder = base({"a": "a fox"})
     serving = opened(folder)
     with locked(folder, Holder(work="compact")):
         with pytest.raises(Unavailable, match="is being written to by compact"):
-            serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
+            serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())])
         assert ids(serving, "a fox") == ["a"]
-    assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())]).added == 1
+    assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())]).added == 1
 
 
 def test_many_writers_share_commits_and_readers_never_see_half(
-    base: MakeBase, opened: Opened, picture: MakeImage
+    base: MakeBase, opened: Opened, make_image: MakeImage
 ) -> None:
     """Writers add a pair, look for it, remove it and look again, each its own, while readers search."""
     serving = opened(base({"a": "a fox"}))
-    image, over = picture(), threading.Event()
+    image, over = make_image(), threading.Event()
     words = ("kea", "hotel", "train", "apple", "drum", "boat")
 
     def write(word: str) -> None:
@@ -252,7 +252,7 @@ def test_many_writers_share_commits_and_readers_never_see_half(
 
 
 def test_what_one_caller_must_make_again_is_not_that_of_others_in_its_commit(
-    base: MakeBase, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = LiveWriter.apply
 
@@ -271,9 +271,9 @@ def test_what_one_caller_must_make_again_is_not_that_of_others_in_its_commit(
     queue._let_go()
 
 
-def test_after_it_is_closed_nothing_can_be_written(base: MakeBase, opened: Opened, picture: MakeImage) -> None:
+def test_after_it_is_closed_nothing_can_be_written(base: MakeBase, opened: Opened, make_image: MakeImage) -> None:
     serving = opened(base({"a": "a fox"}))
-    serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", picture())])
+    serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())])
     serving.close()
     with pytest.raises(Unavailable):
         serving.delete_pairs(["k"])

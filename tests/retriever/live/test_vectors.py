@@ -106,14 +106,14 @@ def words(sentence_encoder: MakeEncoder) -> Path:
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("of", ["images", "texts"])
 def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(
-    tmp_path: Path, picture: MakeImage, clip: Path, of: Of, seed: int
+    tmp_path: Path, make_image: MakeImage, clip: Path, of: Of, seed: int
 ) -> None:
     """Adds, updates and removals in groups, by writers that come and go; then compacted, too."""
     rng = random.Random(seed)
 
     def drawn(identifier: str) -> SourcePair:
         # No two cosines are equal, so that the order is that of neither ids nor rounding.
-        image = picture("#" + rng.randbytes(3).hex())
+        image = make_image("#" + rng.randbytes(3).hex())
         return SourcePair("here", identifier, " ".join(rng.choices(list(COLORS), k=5)), image)
 
     folder = tmp_path / "kb"
@@ -153,7 +153,7 @@ def opened(folder: Path, encoder: Path | None = None) -> RetrievalService:
 
 
 def test_a_image_that_is_added_is_found_by_what_it_shows_at_once(
-    base: MakeBase, clip: Path, picture: MakeImage
+    base: MakeBase, clip: Path, make_image: MakeImage
 ) -> None:
     folder = base({"built": "thing"})
     made = make_vectors(folder, clip)
@@ -161,8 +161,8 @@ def test_a_image_that_is_added_is_found_by_what_it_shows_at_once(
     before = ids(serving, "red")
     added = serving.add_pairs(
         [
-            SourcePair("pairs[0]", "r", "unnamed", picture("red")),
-            SourcePair("pairs[1]", "b", "unnamed", picture("blue")),
+            SourcePair("pairs[0]", "r", "unnamed", make_image("red")),
+            SourcePair("pairs[1]", "b", "unnamed", make_image("blue")),
         ]
     )
     assert (added.added, added.rejected_count) == (2, 0)
@@ -172,9 +172,9 @@ def test_a_image_that_is_added_is_found_by_what_it_shows_at_once(
         assert set(ids(each, "red")) == {"r", "b", *before}
         assert ids(each, "red", "hybrid", 0.0)[0] == "r"
         assert ids(each, "blue")[0] == "b"
-    again = serving.add_pairs([SourcePair("pairs[0]", "r", "unnamed", picture("red"))])
+    again = serving.add_pairs([SourcePair("pairs[0]", "r", "unnamed", make_image("red"))])
     assert (again.unchanged, again.revision) == (1, added.revision)
-    updated = serving.add_pairs([SourcePair("pairs[0]", "r", "unnamed", picture("#0000f0"))])
+    updated = serving.add_pairs([SourcePair("pairs[0]", "r", "unnamed", make_image("#0000f0"))])
     assert updated.updated == 1
     for each in (serving, following):
         assert ids(each, "blue")[:2] == ["b", "r"]
@@ -186,31 +186,33 @@ def test_a_image_that_is_added_is_found_by_what_it_shows_at_once(
     assert verify(folder)[1] == []
 
 
-def test_vectors_made_anew_take_in_what_was_added(base: MakeBase, clip: Path, words: Path, picture: MakeImage) -> None:
+def test_vectors_made_anew_take_in_what_was_added(
+    base: MakeBase, clip: Path, words: Path, make_image: MakeImage
+) -> None:
     folder = base({"built": "a cat"})
     make_vectors(folder, clip)
     serving = opened(folder)
-    serving.add_pairs([SourcePair("pairs[0]", "d", "a dog", picture("red"))])
+    serving.add_pairs([SourcePair("pairs[0]", "d", "a dog", make_image("red"))])
     assert ids(serving, "red")[0] == "d"
-    assert "and 1 of pairs that were added since" in run("describe", folder).stdout
+    assert "and 1 of pairs that were added later" in run("describe", folder).stdout
     made = make_vectors(folder, words).vectors
     assert made
     assert made.pairs == 2
     assert "added since" not in run("describe", folder).stdout
     assert ids(serving, "hound")[0] == "d"
-    serving.add_pairs([SourcePair("pairs[0]", "h", "a hound", picture("blue"))])
+    serving.add_pairs([SourcePair("pairs[0]", "h", "a hound", make_image("blue"))])
     assert ids(serving, "hound")[0] == "h"
     serving.close()
     assert verify(folder)[1] == []
 
 
 def test_pairs_wait_for_the_vectors_of_the_base_as_it_is_now(
-    base: MakeBase, clip: Path, words: Path, picture: MakeImage
+    base: MakeBase, clip: Path, words: Path, make_image: MakeImage
 ) -> None:
     folder = base({"built": "a cat"})
     make_vectors(folder, clip)
     kb = KnowledgeBase.open(folder)
-    puts = with_vectors(kb, [Put(*checked_pair(SourcePair("", "d", "a dog", picture("red"))))], Rejections())
+    puts = with_vectors(kb, [Put(*checked_pair(SourcePair("", "d", "a dog", make_image("red"))))], Rejections())
     kb.close()
     make_vectors(folder, words)
     with LiveWriter(folder, TEST) as writer:
@@ -220,23 +222,23 @@ def test_pairs_wait_for_the_vectors_of_the_base_as_it_is_now(
 
 
 def test_what_the_encoder_can_make_nothing_of_is_told_by_its_place(
-    base: MakeBase, words: Path, picture: MakeImage
+    base: MakeBase, words: Path, make_image: MakeImage
 ) -> None:
     folder = base({"built": "a cat"})
     make_vectors(folder, words)
     serving = opened(folder)
     texts = ("dog", "none", "hound")
-    pairs = [SourcePair(f"pairs[{n}]", text, text, picture(f"#{n}00000")) for n, text in enumerate(texts)]
+    pairs = [SourcePair(f"pairs[{n}]", text, text, make_image(f"#{n}00000")) for n, text in enumerate(texts)]
     added = serving.add_pairs(pairs)
     assert added.added == 2
     assert [(each.location, each.reason) for each in added.rejected] == [("pairs[1]", "cannot be encoded")]
-    assert "not finite, or 0" in added.rejected[0].detail
+    assert "zero or not finite" in added.rejected[0].detail
     assert set(ids(serving, "dog")) == {"dog", "hound", "built"}
     serving.close()
 
 
 def test_without_its_encoder_nothing_is_added_and_nothing_begun(
-    base: MakeBase, clip: Path, picture: MakeImage, tmp_path: Path
+    base: MakeBase, clip: Path, make_image: MakeImage, tmp_path: Path
 ) -> None:
     folder = base({"a": "thing", "b": "thing"})
     moved = clip.rename(tmp_path / "moved")
@@ -247,7 +249,7 @@ def test_without_its_encoder_nothing_is_added_and_nothing_begun(
 
     def stream() -> Iterator[SourcePair]:
         asked.append(1)
-        yield SourcePair("pairs[0]", "r", "thing", picture("red"))
+        yield SourcePair("pairs[0]", "r", "thing", make_image("red"))
 
     with pytest.raises(
         InvalidArgument, match=r"^pairs: this knowledge base has vectors, .*moved is not a folder.*RETRIEVER_ENCODER"
@@ -259,7 +261,7 @@ def test_without_its_encoder_nothing_is_added_and_nothing_begun(
 
     source = tmp_path / "new"
     source.mkdir()
-    (source / "r.png").write_bytes(picture("red"))
+    (source / "r.png").write_bytes(make_image("red"))
     (source / "r.txt").write_text("thing")
     refused = run("add", folder, source)
     assert refused.exit_code == 2
@@ -273,7 +275,7 @@ def test_without_its_encoder_nothing_is_added_and_nothing_begun(
 
 
 def test_vectors_of_images_that_no_encoder_here_makes_cannot_be_added_to(
-    base: MakeBase, words: Path, picture: MakeImage, tmp_path: Path
+    base: MakeBase, words: Path, make_image: MakeImage, tmp_path: Path
 ) -> None:
     folder = base({"a": "a dog"})
     (tmp_path / "given").mkdir()
@@ -286,11 +288,11 @@ def test_vectors_of_images_that_no_encoder_here_makes_cannot_be_added_to(
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
-def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, picture: MakeImage, damage: str) -> None:
+def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, make_image: MakeImage, damage: str) -> None:
     folder = base({"a": "thing"})
     manifest = make_vectors(folder, clip)
     with LiveWriter(folder, TEST) as writer:
-        add(folder, writer, SourcePair("", "r", "thing", picture("red")))
+        add(folder, writer, SourcePair("", "r", "thing", make_image("red")))
     assert manifest.vectors
     path = folder / manifest.folder / manifest.vectors.added
     whole = path.read_bytes()
@@ -307,10 +309,10 @@ def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, picture: M
         assert path.name in result.stderr
 
 
-def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, picture: MakeImage) -> None:
+def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
     folder = base({"a": "thing"})
     with LiveWriter(folder, TEST) as writer:
-        add(folder, writer, SourcePair("", "r", "thing", picture("red")))
+        add(folder, writer, SourcePair("", "r", "thing", make_image("red")))
     manifest = read_manifest(folder)
     other = base({"a": "thing"}, "other")
     made = make_vectors(other, clip)
@@ -324,22 +326,22 @@ def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, picture: Ma
     assert damage.location.endswith(", r")
 
 
-def test_a_union_finds_what_was_added_to_its_parts(base: MakeBase, clip: Path, picture: MakeImage) -> None:
+def test_a_union_finds_what_was_added_to_its_parts(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
     parts = [base({"a": "thing"}, "one"), base({"b": "thing"}, "two")]
     for part, color in zip(parts, ("red", "blue"), strict=True):
         make_vectors(part, clip)
         with LiveWriter(part, TEST) as writer:
-            add(part, writer, SourcePair("", color, "thing", picture(color)))
+            add(part, writer, SourcePair("", color, "thing", make_image(color)))
     unite(parts[0].with_name("all"), parts)
     together = found(parts[0].with_name("all"))
     assert (together[0][0][0], together[2][0][0]) == ("red", "blue")
 
 
-def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: Path, picture: MakeImage) -> None:
+def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
     folder = base({"a": "thing"})
     manifest = make_vectors(folder, clip)
     with LiveWriter(folder, TEST) as writer:
-        add(folder, writer, SourcePair("", "r", "thing", picture("red")))
+        add(folder, writer, SourcePair("", "r", "thing", make_image("red")))
     before = found(folder)
     assert manifest.vectors
     with (folder / manifest.folder / manifest.vectors.added).open("ab") as file:
@@ -347,21 +349,21 @@ def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: 
     assert found(folder) == before
     snapshot(folder, folder.with_name("kept"))
     with LiveWriter(folder, TEST) as writer:
-        add(folder, writer, SourcePair("", "b", "thing", picture("blue")))
+        add(folder, writer, SourcePair("", "b", "thing", make_image("blue")))
     for each, count in ((folder, 3), (folder.with_name("kept"), 2)):
         assert verify(each)[1] == []
         assert len(found(each)[0]) == count
 
 
 def test_another_process_that_serves_goes_over_by_itself(
-    base: MakeBase, clip: Path, picture: MakeImage, monkeypatch: pytest.MonkeyPatch
+    base: MakeBase, clip: Path, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = base({"a": "thing"})
     make_vectors(folder, clip)
     following = opened(folder)
     monkeypatch.setattr("reimagen_retriever.live.writer.mark_commit", lambda _: None)
     with LiveWriter(folder, TEST) as writer:
-        add(folder, writer, SourcePair("", "r", "thing", picture("red")))
+        add(folder, writer, SourcePair("", "r", "thing", make_image("red")))
     deadline = time.monotonic() + SECONDS
     while ids(following, "red")[0] != "r":
         assert time.monotonic() < deadline

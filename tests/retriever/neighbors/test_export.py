@@ -290,8 +290,8 @@ def test_the_command_tells_what_it_wrote(kb: Path, tmp_path: Path) -> None:
     assert result.stdout.splitlines() == [
         f"{tmp_path}/out: 7 pairs, 6 of them with 1 neighbors",
         "  1 without any neighbor",
-        "  2 near-duplicates that were no neighbors",
-        "  0 left out, their images being broken",
+        "  2 near-duplicates excluded as neighbors",
+        "  0 left out because their images are broken",
     ]
     assert run("neighbors", tmp_path / "nowhere", tmp_path / "out").exit_code == 2
     for bad in (["-k", "0"], ["--size", "4"], ["--relevance", "some"]):

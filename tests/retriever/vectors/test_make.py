@@ -48,13 +48,13 @@ def encoder(sentence_encoder: MakeEncoder) -> Path:
 
 
 @pytest.fixture
-def colors(tmp_path: Path, image: MakeImage) -> Path:
+def colors(tmp_path: Path, make_image: MakeImage) -> Path:
     """A base of a red and a blue image, with captions that say nothing of it."""
     source = tmp_path / "colors"
     source.mkdir()
     rows = []
     for number, color in enumerate(("red", "blue", "#ff2000")):
-        (source / f"{number}.png").write_bytes(image(color))
+        (source / f"{number}.png").write_bytes(make_image(color))
         rows.append({"image": f"{number}.png", "caption": "thing", "id": color, "url": f"https://x.example/{number}"})
     (source / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     build(open_source(source), tmp_path / "colors-kb")
@@ -64,7 +64,7 @@ def colors(tmp_path: Path, image: MakeImage) -> Path:
 def test_texts_are_found_by_their_meaning(base: MakeBase, encoder: Path) -> None:
     folder = base(CAPTIONS)
     before = read_manifest(folder)
-    with pytest.raises(InvalidArgument, match="method: this knowledge base has no vectors; make them by"):
+    with pytest.raises(InvalidArgument, match="method: this knowledge base has no vectors; make them with"):
         dense(folder, "hound")
     manifest = make_vectors(folder, encoder)
     assert manifest == read_manifest(folder)
@@ -117,7 +117,7 @@ def test_an_interrupted_making_goes_on_where_it_was(
     base: MakeBase, encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = base({f"{number:03}": "a dog" for number in range(300)} | {"last": "a cat"})
-    monkeypatch.setattr("reimagen_retriever.index.dense._KEPT_EVERY", 0)
+    monkeypatch.setattr("reimagen_retriever.index.dense._CHECKPOINT_SECONDS", 0)
     encoded: list[int] = []
     texts = Encoder.texts
 
@@ -252,6 +252,6 @@ def test_a_flipped_bit_of_any_file_of_the_vectors_is_told(base: MakeBase, encode
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert verify(kb)[1] == [
-            Damage(f"{folder.name}/{path.name}", "is not as it was written; make the vectors anew")
+            Damage(f"{folder.name}/{path.name}", "is not as it was written; run `vectors` again to rebuild the vectors")
         ]
         path.write_bytes(whole)

@@ -1,1 +1,1 @@
-"""How pairs are found."""
+"""The search index: BM25 over captions, and dense search over vectors."""

@@ -1,9 +1,9 @@
-"""Nearest vectors over FAISS: an index of the vectors, and the vectors themselves, which score what it finds.
+"""Nearest-vector search: a FAISS index finds candidates, and the stored vectors score them.
 
-A folder holds `vectors.npy` (float16, a row a pair, as LAION publishes them), `ids.npy` with `offsets.npy` (each row's
-pair) and `index.faiss`. All are read through the system's page cache: nothing is loaded at the start, and processes
-share what they read. FAISS says which rows to look at; their cosines are then computed from the vectors, so that they
-mean the same whatever the kind of index.
+A folder holds `vectors.npy` (float16, one row per pair, as LAION publishes them), `ids.npy` with `offsets.npy` (the id
+of each row) and `index.faiss`. All files are memory-mapped: nothing is loaded at the start, and processes share the
+page cache. FAISS selects candidate rows. Their cosines are computed from the vectors, so that they are the same for
+every kind of index.
 """
 
 import hashlib
@@ -23,42 +23,43 @@ from reimagen_common.errors import Unavailable
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.syncing import allocated_array
 
-_faiss: Any = faiss  # What its types lack.
+_faiss: Any = faiss  # for attributes that its type stubs lack
 Kind = Literal["flat", "hnsw", "ivf-pq"]
 
 FLAT_UP_TO = 50_000
-"""Vectors that are compared one by one, exactly: some milliseconds a query. See docs/search.md."""
+"""Maximum number of vectors for exact search, which takes some milliseconds per query. See docs/search.md."""
 HNSW_UP_TO = 2_000_000
-"""Vectors whose graph fits into memory: 2 bytes a dimension and 150 more of each. Above: 1 byte for 8 dimensions."""
+"""Maximum number of vectors for HNSW, whose graph must fit into memory: 2 bytes per dimension and 150 more per vector.
+Above it, IVF-PQ takes 1 byte per 8 dimensions."""
 _HNSW_LINKS = 32
 _HNSW_BUILD_EFFORT = 80
 _HNSW_EFFORT = 64
 _IVF_PROBED = 1 / 32
 _IVF_RESCORED = 16
-"""How many times more rows are looked at than asked for, where the index knows vectors but roughly."""
+"""Candidates per requested row for IVF-PQ, whose compressed vectors are approximate."""
 _TRAINED_ON = 64
-"""Vectors for each of IVF's lists."""
+"""Training vectors per IVF list."""
 _BLOCK = 65_536
-_KEPT_EVERY = 5.0
-"""Seconds after which what was written need not be made again after a crash."""
+_CHECKPOINT_SECONDS = 5.0
+"""Interval between checkpoints, in seconds: the most work that a crash can lose."""
 
 
 def kind_for(pairs: int) -> Kind:
-    """The kind of index for so many pairs."""
+    """Return the kind of index for a number of pairs."""
     if pairs <= FLAT_UP_TO:
         return "flat"
     return "hnsw" if pairs <= HNSW_UP_TO else "ivf-pq"
 
 
 class DenseWriter:
-    """Writes the vectors of a base's pairs into a folder; they are safe on disk after `finish`.
+    """A writer of the vectors of a base. They are safe on disk after `finish`.
 
-    A folder that was left unfinished is gone on with.
+    An unfinished folder is resumed.
 
     Args:
-        folder: Where to.
-        pairs: How many there will be.
-        dimension: Of their vectors.
+        folder: Output folder.
+        pairs: Total number of pairs.
+        dimension: Dimension of the vectors.
     """
 
     def __init__(self, folder: Path, pairs: int, dimension: int) -> None:
@@ -66,34 +67,34 @@ class DenseWriter:
         self._folder = folder
         self._progress = folder / "done"
         self.done: int = int(self._progress.read_text()) if self._progress.exists() else 0
-        """How many are written."""
+        """Number of vectors written so far."""
         path = folder / "vectors.npy"
         self._vectors: Any = (
             np.load(path, mmap_mode="r+") if self.done else allocated_array(path, np.float16, (pairs, dimension))
         )
-        self._kept_at = time.monotonic()
+        self._checkpoint_at = time.monotonic()
 
     def add(self, vectors: NDArray[np.floating[Any]] | Sequence[NDArray[np.floating[Any]]]) -> None:
-        """Appends the vectors of some pairs, (pairs, dimension), each of length 1."""
+        """Append the vectors of some pairs, (pairs, dimension), each of length 1."""
         self._vectors[self.done : self.done + len(vectors)] = vectors
         self.done += len(vectors)
-        if time.monotonic() - self._kept_at > _KEPT_EVERY:
+        if time.monotonic() - self._checkpoint_at > _CHECKPOINT_SECONDS:
             self._vectors.flush()
             unfinished = self._progress.with_suffix(".new")
             unfinished.write_text(str(self.done))
             unfinished.replace(self._progress)
-            self._kept_at = time.monotonic()
+            self._checkpoint_at = time.monotonic()
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Vectors that were added."""
+        """Return vectors that were added, by their rows."""
         return np.asarray(self._vectors[rows], np.float32)
 
     def finish(self, kind: Kind, ids: Iterable[str]) -> None:
-        """Builds the index over what was added, which must be all pairs.
+        """Build the index. All pairs must have been added.
 
         Args:
-            kind: Of the index.
-            ids: Of the pairs, in the order of their vectors.
+            kind: The kind of index.
+            ids: The ids of the pairs, in the order of their vectors.
         """
         pairs, dimension = self._vectors.shape
         self._vectors.flush()
@@ -109,7 +110,7 @@ class DenseWriter:
         np.save(self._folder / "offsets.npy", np.frombuffer(offsets, np.int64))
         np.save(self._folder / "digests.npy", np.frombuffer(digests, np.uint64)[order])
         np.save(self._folder / "rows.npy", order)
-        # A search in this thread may have set it to one.
+        # A search in this thread may have set it to 1.
         faiss.omp_set_num_threads(os.cpu_count() or 1)
         index: Any = faiss.index_factory(dimension, _factory(kind, pairs, dimension), faiss.METRIC_INNER_PRODUCT)
         if kind == "hnsw":
@@ -120,7 +121,7 @@ class DenseWriter:
             index.add(self._vectors[start : start + _BLOCK].astype(np.float32))
         try:
             faiss.write_index(index, str(self._folder / "index.faiss"))
-        except RuntimeError as error:  # Its own words for a full disk.
+        except RuntimeError as error:  # FAISS raises it when the disk is full.
             raise Unavailable(f"cannot write to {self._folder}: {error}") from error
         self._progress.unlink(missing_ok=True)
         for path in self._folder.iterdir():
@@ -134,13 +135,13 @@ class DenseWriter:
 
 
 class DenseIndex:
-    """Finds the rows whose vectors are nearest to one; safe to use from many threads."""
+    """An index that finds the rows nearest to a vector. Safe to use from many threads."""
 
     def __init__(self, folder: Path, kind: Kind, pairs: int, dimension: int) -> None:
-        """Opens what `DenseWriter` wrote.
+        """Open a folder that `DenseWriter` wrote.
 
         Raises:
-            DamagedError: a file is missing, broken or of another base.
+            DamagedError: A file is missing, broken or of another base.
         """
         self._kind = kind
         try:
@@ -157,45 +158,45 @@ class DenseIndex:
         self.pairs = pairs
 
     def nearest(self, vector: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The rows nearest to a vector, and their cosines with it, best first.
+        """Return the rows nearest to a vector and their cosines with it, best first.
 
-        All n there are in a flat index, and in any where n is a good part of the rows: then they are compared one by
-        one. Otherwise nearly always the nearest, see docs/search.md for how often.
+        The search is exact in a flat index, and in any index if n is at least an eighth of the rows. Otherwise it is
+        approximate, see docs/search.md for its recall.
 
         Args:
             vector: (dimension), of length 1.
-            n: How many at most, 1 or more.
+            n: Maximum number of rows, at least 1.
         """
         n = min(n, self.pairs)
-        wanted, parameters = n, None
+        candidates, parameters = n, None
         if self._kind != "flat" and 8 * n >= self.pairs:
             return best_of(np.arange(self.pairs), self._all_cosines(vector), n)
         if self._kind == "hnsw":
             parameters = _faiss.SearchParametersHNSW(efSearch=max(_HNSW_EFFORT, 2 * n))
         elif self._kind == "ivf-pq":
-            wanted = min(_IVF_RESCORED * n, self.pairs)
+            candidates = min(_IVF_RESCORED * n, self.pairs)
             parameters = _faiss.SearchParametersIVF(nprobe=max(1, round(_IVF_PROBED * self._index.nlist)))
-        # Searches come from several threads at once; more threads for one query would wait for each other.
+        # Several threads search at once. More threads per query would only contend for the cores.
         faiss.omp_set_num_threads(1)
-        _, labels = self._index.search(vector[None], wanted, params=parameters)
+        _, labels = self._index.search(vector[None], candidates, params=parameters)
         return self.best(labels[0][labels[0] >= 0], vector, n)
 
     def best(
         self, rows: NDArray[np.int64], vector: NDArray[np.float32], n: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Of these rows the n nearest to a vector, and their cosines with it, best first."""
+        """Return the n of the given rows that are nearest to a vector and their cosines with it, best first."""
         return best_of(rows, self.read(rows) @ vector, n)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows' vectors, (rows, dimension)."""
+        """Return the vectors of rows, (rows, dimension)."""
         return np.asarray(self._vectors[rows], np.float32)
 
     def identifier(self, row: int) -> str:
-        """The id of the row's pair."""
+        """Return the id of the pair in a row."""
         return bytes(self._ids[self._offsets[row] : self._offsets[row + 1]]).decode()
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """The rows of those of the ids that have one, in no particular order."""
+        """Return the rows of the ids that have one, in no particular order."""
         digests = np.array([_digest(identifier.encode()) for identifier in ids], np.uint64)
         first, last = (np.searchsorted(self._digests, digests, side) for side in ("left", "right"))
         found = [
@@ -212,10 +213,10 @@ class DenseIndex:
 
 
 class Dense(Protocol):
-    """What a `DenseIndex` does, whatever it is made of."""
+    """The interface of `DenseIndex`, for indexes with added vectors and unions."""
 
     pairs: int
-    """How many rows there are."""
+    """Number of rows."""
 
     def nearest(self, vector: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """See `DenseIndex`."""
@@ -236,7 +237,7 @@ class Dense(Protocol):
 
 
 class DenseUnion:
-    """Several indexes as one, whose rows are theirs one after the other; safe to use from many threads."""
+    """Several indexes as one, with their rows concatenated. Safe to use from many threads."""
 
     def __init__(self, parts: Sequence[Dense]) -> None:
         self._parts = parts
@@ -277,7 +278,7 @@ class DenseUnion:
 def best_of(
     rows: NDArray[np.int64], cosines: NDArray[np.float32], n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The n rows of the greatest cosines, and those, best first."""
+    """Return the n rows with the largest cosines and these cosines, best first."""
     order = np.lexsort((rows, -cosines))[:n]
     return rows[order], cosines[order]
 
@@ -293,7 +294,7 @@ def _factory(kind: Kind, pairs: int, dimension: int) -> str:
 
 
 def _lists(pairs: int) -> int:
-    """IVF's lists: the power of two next to four times the root of the pairs, as FAISS's guidelines have it."""
+    """Return the number of IVF lists: the power of two nearest to 4·sqrt(pairs), as FAISS's guidelines recommend."""
     return 1 << max(0, round(math.log2(4 * math.sqrt(pairs))))
 
 

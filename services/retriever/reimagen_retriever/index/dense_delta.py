@@ -1,8 +1,8 @@
-"""Vectors of pairs that were added live, beside the index of those that were there when it was made.
+"""The delta: vectors of pairs that were added after the index was built.
 
-They lie in a file that grows, see `knowledge_base.appended`, as float16. Here they are kept in memory and compared with
-a query one by one, until `compact` takes them into the index. A pair that was added has no other vector: neither that
-of the index nor one that was added before counts any longer.
+They are stored as float16 in an append-only file, see `knowledge_base.appended`. In memory they are compared with each
+query one by one, until `compact` moves them into the index. The vector that was added last for a pair replaces its
+earlier ones, in the index and in the delta.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ FLOAT16 = np.dtype("<f2")
 
 
 class DenseWithAdded:
-    """An index and what was added, as one commit has it; safe to use from many threads.
+    """An index and its delta, at one commit. Safe to use from many threads.
 
-    Its rows are those of the index, then those that were added.
+    The rows are those of the index, followed by those of the delta.
 
     Args:
-        index: Of what was there.
-        path: The file of what was added.
-        dimension: Of all vectors.
+        index: The index.
+        path: The file of the delta.
+        dimension: Dimension of all vectors.
     """
 
     def __init__(self, index: DenseIndex, path: Path, dimension: int) -> None:
@@ -37,24 +37,24 @@ class DenseWithAdded:
         self._size = 0
         self._ids: list[str] = []
         self._vectors = np.empty((0, dimension), np.float32)
-        """With room for more: views of later commits share it, and write behind what this one reads."""
+        """The delta, with spare capacity. Views of later commits share it and write behind the rows of this one."""
         self._row_of: dict[str, int] = {}
         self._current = np.empty(0, np.int64)
-        """The rows in it."""
+        """The rows of `_vectors` that have not been replaced."""
         self._superseded = np.empty(0, np.int64)
-        """Of the index, the rows of pairs that were added again; rising."""
+        """The rows of the index whose pairs were added again, ascending."""
         self.pairs: int = index.pairs
 
     @property
     def added(self) -> int:
-        """How many vectors were added that count."""
+        """The number of pairs with a vector in the delta."""
         return len(self._row_of)
 
     def at(self, size: int) -> Self:
-        """What there is by a commit that tells of so many bytes.
+        """Return the view at a commit that includes `size` bytes of the delta file.
 
         Raises:
-            DamagedError: they are not there.
+            DamagedError: The file is shorter or cannot be read.
         """
         if size == self._size:
             return self
@@ -66,21 +66,21 @@ class DenseWithAdded:
 
     def nearest(self, vector: NDArray[np.float32], n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """See `DenseIndex`."""
-        wanted = n
+        candidates = n
         while True:
-            rows, cosines = self._index.nearest(vector, wanted)
+            rows, cosines = self._index.nearest(vector, candidates)
             if not self._ids:
                 return rows, cosines
-            kept = ~self._is_superseded(rows)
-            if kept.sum() >= n or wanted >= self._index.pairs:
+            valid = ~self._is_superseded(rows)
+            if valid.sum() >= n or candidates >= self._index.pairs:
                 break
-            wanted *= _MORE
-        # BLAS would share the work among threads, which wait for each other where there are many searches.
+            candidates *= _MORE
+        # Not `@`: BLAS would use several threads, which contend for the cores when there are many searches.
         cosines_of_added = np.einsum("nd,d->n", self._vectors[: len(self._ids)], vector)[self._current]
         best = np.argpartition(-cosines_of_added, n)[:n] if n < len(self._current) else slice(None)
         return best_of(
-            np.concatenate([rows[kept], self._index.pairs + self._current[best]]),
-            np.concatenate([cosines[kept], cosines_of_added[best]]),
+            np.concatenate([rows[valid], self._index.pairs + self._current[best]]),
+            np.concatenate([cosines[valid], cosines_of_added[best]]),
             n,
         )
 

@@ -1,4 +1,4 @@
-"""Searching by meaning: the pairs whose vectors are nearest to the query's, alone or fused with BM25's ranking."""
+"""Dense search: the pairs whose vectors are nearest to the query's, alone or fused with BM25's ranking."""
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,45 +22,46 @@ from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.manifest import Vectors
 
 FUSED = 50
-"""How many hits of either method are fused: one that is further down in both comes behind one that leads either."""
+"""Hits of each method that are fused. A pair below this rank in both scores less than the first of either."""
 _FEW = 2_000
-"""Where so few pairs pass the filters, all of them are compared with the query rather than the nearest filtered."""
+"""If at most this many pairs pass the filters, all of them are compared with the query instead of filtering the nearest
+ones."""
 _AT_ONCE = 1_024
 _MORE = 8
 
 
 class DenseSearcher:
-    """Searches the vectors of a base; safe to use from many threads.
+    """A searcher of the vectors of a base. Safe to use from many threads.
 
     Args:
-        index: What knows the pairs by their ids.
-        vectors: What the manifest says of them.
-        folder: Where they are.
-        encoder: The folder of their encoder, where it isn't the one that the manifest names.
-        added: Bytes of the vectors that were added since, as the last commit tells.
+        index: The index of the pairs.
+        vectors: The manifest's entry of the vectors.
+        folder: The folder of the vectors.
+        encoder: The folder of their encoder. Default: the folder that the manifest names.
+        added: Size of the delta at the last commit, in bytes.
 
     Raises:
-        DamagedError: they cannot be read.
+        DamagedError: The vectors cannot be read.
     """
 
     def __init__(
         self, index: BM25Index, vectors: Vectors, folder: Path, encoder: Path | None = None, added: int = 0
     ) -> None:
         self._bm25 = index
-        made = DenseIndex(folder, vectors.kind, vectors.pairs, vectors.dimension)
-        self._own = DenseWithAdded(made, folder.parent / vectors.added, vectors.dimension).at(added)
+        built = DenseIndex(folder, vectors.kind, vectors.pairs, vectors.dimension)
+        self._own = DenseWithAdded(built, folder.parent / vectors.added, vectors.dimension).at(added)
         self._dense: Dense = self._own
-        self._encoder = _OpenedLater(encoder or Path(vectors.encoder), vectors.encoder_digest)
+        self._encoder = _LazyEncoder(encoder or Path(vectors.encoder), vectors.encoder_digest)
 
     def over(self, index: BM25Index, added: int) -> Self:
-        """The vectors of what the pairs are now.
+        """Return the searcher at a newer commit.
 
         Args:
-            index: What knows the pairs now.
-            added: See the class.
+            index: The index of the pairs at that commit.
+            added: Size of the delta at that commit, in bytes.
 
         Raises:
-            DamagedError: what was added cannot be read.
+            DamagedError: The delta cannot be read.
         """
         newer = copy(self)
         newer._bm25 = index
@@ -68,7 +69,7 @@ class DenseSearcher:
         return newer
 
     def united(self, others: Sequence[Self], index: BM25Index) -> Self:
-        """These vectors and others of the same encoder as one, of the pairs of a united index."""
+        """Return a searcher of these and other vectors of the same encoder, for the pairs of a united index."""
         newer = copy(self)
         newer._bm25 = index
         newer._dense = DenseUnion([each._own for each in (self, *others)])
@@ -76,26 +77,26 @@ class DenseSearcher:
 
     @property
     def added(self) -> int:
-        """How many pairs have come since the vectors were made."""
+        """The number of pairs that were added after the vectors were made."""
         return self._own.added
 
     def search(self, query: str, k: int, minimum_cosine: float, filters: Filters = NO_FILTER) -> list[Hit]:
-        """The pairs whose vectors are nearest to the query's, best first, equal ones in the order of the ids' bytes.
+        """Return the pairs whose vectors are nearest to the query's, best first, ties in the byte order of the ids.
 
-        Where k pairs pass, k are found: what the nearest lack is looked for among ever more, in the end among all.
+        If k pairs pass, k are found: the search widens until it has k hits or has covered all pairs.
 
         Args:
-            query: Free text; what is longer than the encoder can take is cut.
-            k: How many at most.
-            minimum_cosine: Hits below this cosine, -1 to 1, are left out.
-            filters: What pairs are looked at.
+            query: Free text. It is truncated to the encoder's maximum length.
+            k: Maximum number of hits.
+            minimum_cosine: Hits with a lower cosine, -1 to 1, are left out.
+            filters: The pairs to search.
 
         Raises:
-            InvalidArgument: the base's encoder is not where it should be, or is another one.
+            InvalidArgument: The encoder is missing or is not the one that made the vectors.
         """
         vector = self.encoder().texts([query], "query")[0]
         hits: dict[str, Hit] = {}
-        for rows, cosines in self._ever_more(vector, k, filters):
+        for rows, cosines in self._widening(vector, k, filters):
             near = rows[cosines >= minimum_cosine]
             for start in range(0, len(near), _AT_ONCE):
                 ids = [self._dense.identifier(row) for row in near[start : start + _AT_ONCE]]
@@ -119,23 +120,23 @@ class DenseSearcher:
         minimum_cosine: float,
         filters: Filters = NO_FILTER,
     ) -> list[Hit]:
-        """The pairs that BM25 and the vectors together rank best, by reciprocal rank fusion.
+        """Return the pairs that rank best in BM25 and dense search together, by reciprocal rank fusion.
 
-        A pair is relevant if it is to either method, by the minimum of that one.
+        A pair is relevant if either method considers it relevant.
 
         Args:
             query: Free text.
-            k: How many at most.
-            minimum_score: Hits whose fused score, at most 2/61, is below this are left out.
+            k: Maximum number of hits.
+            minimum_score: Hits with a lower fused score (at most 2/61) are left out.
             relevance: See `BM25Index.search`.
             minimum_cosine: See `search`.
-            filters: What pairs are looked at.
+            filters: The pairs to search.
         """
         found = (
             self._bm25.search(query, FUSED, 0.0, relevance, filters),
             self.search(query, FUSED, minimum_cosine, filters),
         )
-        # A group of near-duplicates may have another best in either ranking: it is the group that is ranked.
+        # The best pair of a group of near-duplicates may differ between the rankings, so groups are ranked.
         by_bm25, by_dense = ({filters.group(hit.pair): hit for hit in hits} for hits in found)
         ranks = [{group: rank for rank, group in enumerate(ranking, start=1)} for ranking in (by_bm25, by_dense)]
         fused = []
@@ -158,22 +159,22 @@ class DenseSearcher:
         return fused
 
     def vectors_of(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The vectors of those of the ids that have one."""
+        """Return by id the vectors of the pairs that have one."""
         rows = self._dense.rows(ids)
         return {self._dense.identifier(row): vector for row, vector in zip(rows, self._dense.read(rows), strict=True)}
 
     def encoder(self) -> Encoder:
-        """The encoder of the base's vectors, opened at the first call.
+        """Return the encoder of the base's vectors. It is opened at the first call.
 
         Raises:
-            InvalidArgument: it is not where it should be, or another one is.
+            InvalidArgument: The encoder is missing or is not the one that made the vectors.
         """
         return self._encoder.get()
 
-    def _ever_more(
+    def _widening(
         self, vector: NDArray[np.float32], k: int, filters: Filters
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Rows and their cosines, best first: the nearest, then more; the last are all that pass, or all there are."""
+        """Yield rows and cosines, best first: the nearest, then ever more, finally all that pass or all rows."""
         n = 4 * k
         yield self._dense.nearest(vector, n)
         if n >= self._dense.pairs:
@@ -188,8 +189,8 @@ class DenseSearcher:
             yield self._dense.nearest(vector, n)
 
 
-class _OpenedLater:
-    """An encoder that is opened when it is needed first."""
+class _LazyEncoder:
+    """An encoder that is opened on first use."""
 
     def __init__(self, folder: Path, digest: str) -> None:
         self._folder = folder
@@ -204,14 +205,14 @@ class _OpenedLater:
                     encoder = Encoder(self._folder)
                 except InvalidArgument as error:
                     raise InvalidArgument(
-                        f"cannot open the encoder that this base's vectors were made with: {error}. Tell where it is "
-                        "by REIMAGEN_RETRIEVER_ENCODER",
+                        f"cannot open the encoder that this base's vectors were made with: {error}. Set "
+                        "REIMAGEN_RETRIEVER_ENCODER to its folder",
                         field="method",
                     ) from error
                 if encoder.digest != self._digest:
                     raise InvalidArgument(
                         f"{self._folder} is not the encoder that this base's vectors were made with: its digest is "
-                        f"{encoder.digest}, theirs {self._digest}",
+                        f"{encoder.digest}, expected {self._digest}",
                         field="method",
                     )
                 self._encoder = encoder
@@ -219,8 +220,8 @@ class _OpenedLater:
 
 
 def _best_of_each(hits: Iterable[Hit], filters: Filters) -> list[Hit]:
-    """The best hit of each group of near-duplicates, best first."""
-    kept: dict[str, Hit] = {}
+    """Return the best hit of each group of near-duplicates, best first."""
+    best: dict[str, Hit] = {}
     for hit in sorted(hits, key=lambda hit: (-hit.score, hit.pair.id.encode())):
-        kept.setdefault(filters.group(hit.pair), hit)
-    return list(kept.values())
+        best.setdefault(filters.group(hit.pair), hit)
+    return list(best.values())

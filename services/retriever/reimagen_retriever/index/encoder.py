@@ -1,6 +1,6 @@
-"""Vectors of texts and images, by any ONNX encoder in a local folder: sentence encoders, CLIP and its like.
+"""Encode texts and images into vectors with an ONNX encoder in a local folder: sentence encoders, CLIP and similar.
 
-All vectors have length 1, so that a product of two is their cosine.
+All vectors have length 1, so that the dot product of two is their cosine.
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ TextKind = Literal["query", "document"]
 
 BATCH = 32
 _LONGEST_TEXT = 512
-"""Tokens of a text that are read, where nothing in the folder says how many the encoder can take."""
+"""Maximum number of tokens of a text, if nothing in the folder states the encoder's limit."""
 _TEXT_OUTPUTS = ("text_embeds", "sentence_embedding")
 _TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")
 _IMAGE_OUTPUTS = ("image_embeds",)
-# SigLIP's projected vectors have the name that BERT's unprojected, hardly useful ones have.
+# SigLIP uses this name for its projected vectors, BERT for unprojected ones that are hardly useful.
 _SIGLIP_OUTPUT = "pooler_output"
 _POOLINGS = ("mean_tokens", "cls_token", "max_tokens", "lasttoken")
 
 
 class Encoder:
-    """An encoder of texts, and of images where its folder has a model for them; safe to use from many threads.
+    """An encoder of texts, and of images if its folder has a vision model. Safe to use from many threads.
 
     Args:
         folder: See `EncoderFiles`.
 
     Raises:
-        InvalidArgument: something in the folder is missing or of no use; the message names the file.
+        InvalidArgument: A file is missing or invalid. The message names the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,29 +49,29 @@ class Encoder:
 
     @property
     def images_too(self) -> bool:
-        """Whether it can encode images."""
+        """Whether the encoder can encode images."""
         return self._image is not None
 
     @cached_property
     def digest(self) -> str:
-        """See `EncoderFiles.digest`."""
+        """The digest of the encoder, see `EncoderFiles.digest`."""
         return self._files.digest()
 
     def texts(self, texts: Sequence[str], kind: TextKind) -> Vectors:
-        """The vectors of texts.
+        """Return the vectors of texts.
 
         Args:
-            texts: One at least; what is longer than the encoder can take is cut.
-            kind: Some encoders want to be told what they encode.
+            texts: At least one text. Long texts are truncated to the encoder's maximum length.
+            kind: The kind of the texts, which selects the encoder's prompt, if it has prompts.
         """
         return self._in_batches(texts, lambda batch: self._text.encode(batch, kind))
 
     def images(self, images: Sequence[bytes]) -> Vectors:
-        """The vectors of images' files, one at least.
+        """Return the vectors of at least one image file.
 
         Raises:
-            InvalidArgument: the encoder has no model for images.
-            Whatever Pillow's decoders raise on a broken file.
+            InvalidArgument: The encoder has no vision model.
+            Exception: Pillow cannot decode a file. Its decoders raise various errors.
         """
         if self._image is None:
             raise InvalidArgument(f"{self._files.folder} has no vision_model.onnx", field="encoder")
@@ -82,12 +82,12 @@ class Encoder:
         vectors = np.concatenate(found).astype(np.float32)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths) & (lengths > 0)).all():
-            raise InvalidArgument(f"{self._files.folder} makes vectors that are not finite, or 0", field="encoder")
+            raise InvalidArgument(f"{self._files.folder} makes vectors that are zero or not finite", field="encoder")
         return np.asarray(vectors / lengths)
 
 
 class _Model:
-    """An ONNX model, by the names of its inputs and outputs."""
+    """An ONNX model with named inputs and outputs."""
 
     def __init__(self, path: Path, known: Sequence[str]) -> None:
         try:
@@ -99,28 +99,28 @@ class _Model:
         self.path = path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        # Threads that wait for work would otherwise keep the processors from Lucene.
+        # Idle threads would otherwise spin and take cores from Lucene.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common base of their own.
-            raise InvalidArgument(f"{path} is no model that onnxruntime can run: {error}", field="encoder") from error
+        except Exception as error:  # onnxruntime's errors have no common base class.
+            raise InvalidArgument(f"onnxruntime cannot run {path}: {error}", field="encoder") from error
         self.inputs = {each.name: each for each in self.session.get_inputs()}
         self.outputs = [each.name for each in self.session.get_outputs()]
         unknown = self.inputs.keys() - set(known)
         if unknown or known[0] not in self.inputs:
             raise InvalidArgument(
-                f"{path} has the inputs {', '.join(self.inputs)}; {', '.join(known)} are known and {known[0]} is "
-                "needed. Export a model of texts and images as two, text_model.onnx and vision_model.onnx",
+                f"{path} has the inputs {', '.join(self.inputs)}; supported are {', '.join(known)}, required is "
+                f"{known[0]}. Export a model of texts and images as text_model.onnx and vision_model.onnx",
                 field="encoder",
             )
 
-    def output(self, wanted: Sequence[str]) -> str | None:
-        return next((name for name in wanted if name in self.outputs), None)
+    def output(self, names: Sequence[str]) -> str | None:
+        return next((name for name in names if name in self.outputs), None)
 
-    def no_output(self, wanted: Sequence[str]) -> InvalidArgument:
+    def no_output(self, names: Sequence[str]) -> InvalidArgument:
         return InvalidArgument(
-            f"{self.path} has the outputs {', '.join(self.outputs)}; one of {', '.join(wanted)} is needed",
+            f"{self.path} has the outputs {', '.join(self.outputs)}; one of {', '.join(names)} is required",
             field="encoder",
         )
 
@@ -151,7 +151,7 @@ class _TextTower:
         self._tokenizer = self._open_tokenizer(files, config, siglip)
 
     def encode(self, texts: Sequence[str], kind: TextKind) -> NDArray[Any]:
-        # Lone surrogates, which JSON and command lines can carry, are nothing that the tokenizer takes.
+        # JSON and command lines can contain lone surrogates, which the tokenizer does not accept.
         clean = [(self._prompts[kind] + text).encode(errors="replace").decode() for text in texts]
         encoded = self._tokenizer.encode_batch(clean)
         inputs = {
@@ -173,7 +173,7 @@ class _TextTower:
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # The library raises plain exceptions.
-            raise InvalidArgument(f"{path} is no tokenizer: {error}", field="encoder") from error
+            raise InvalidArgument(f"{path} is not a valid tokenizer: {error}", field="encoder") from error
         length = _longest_text(files, config)
         fixed = self._model.inputs["input_ids"].shape[1:]
         if fixed and isinstance(fixed[0], int):
@@ -182,8 +182,8 @@ class _TextTower:
         padding = tokenizer.padding or {}
         token = padding.get("pad_token") or _token(files.settings("tokenizer_config.json").get("pad_token"))
         number = padding.get("pad_id") if padding else tokenizer.token_to_id(token)
-        exactly = siglip or (fixed and isinstance(fixed[0], int))
-        tokenizer.enable_padding(pad_id=number or 0, pad_token=token, length=length if exactly else None)
+        pad_to_length = siglip or (fixed and isinstance(fixed[0], int))
+        tokenizer.enable_padding(pad_id=number or 0, pad_token=token, length=length if pad_to_length else None)
         return tokenizer
 
 
@@ -191,10 +191,10 @@ class _ImageTower:
     def __init__(self, files: EncoderFiles, path: Path) -> None:
         self._model = _Model(path, ("pixel_values",))
         siglip = str(files.settings("config.json").get("model_type", "")).startswith("siglip")
-        wanted = (*_IMAGE_OUTPUTS, _SIGLIP_OUTPUT) if siglip else _IMAGE_OUTPUTS
-        output = self._model.output(wanted)
+        names = (*_IMAGE_OUTPUTS, _SIGLIP_OUTPUT) if siglip else _IMAGE_OUTPUTS
+        output = self._model.output(names)
         if output is None:
-            raise self._model.no_output(wanted)
+            raise self._model.no_output(names)
         self._output = output
         settings = files.require("preprocessor_config.json")
         self._input = ImageInput.of(files.settings(settings.name), settings)
@@ -205,19 +205,20 @@ class _ImageTower:
 
 
 def _longest_text(files: EncoderFiles, config: dict[str, Any]) -> int:
-    """In tokens. A tokenizer that knows no limit says 10 to the 30th."""
-    told = (
+    """Return the maximum length of a text, in tokens."""
+    stated = (
         files.settings("sentence_bert_config.json").get("max_seq_length"),
         files.settings("tokenizer_config.json").get("model_max_length"),
     )
-    limits = [int(limit) for limit in told if limit and limit < 1_000_000]
+    # A tokenizer without a limit states 10^30.
+    limits = [int(limit) for limit in stated if limit and limit < 1_000_000]
     if not limits:
         limits.append((config.get("text_config") or config).get("max_position_embeddings") or _LONGEST_TEXT)
     return min(limits)
 
 
 def _token(setting: object) -> str:
-    """A special token as tokenizer_config.json has it, by itself or with its properties."""
+    """Return a special token of tokenizer_config.json, which is a string or an object with properties."""
     return str(setting.get("content", "[PAD]")) if isinstance(setting, dict) else str(setting or "[PAD]")
 
 
@@ -226,8 +227,8 @@ def _pooling(files: EncoderFiles, output: str) -> str:
     where = files.folder / "1_Pooling" / "config.json"
     if settings is None:
         raise InvalidArgument(
-            f"{files.text_model} gives a vector for each token ({output}), and nothing says how they become one: put "
-            f'{{"pooling_mode_mean_tokens": true}} into {where}, or pooling_mode_cls_token if its makers say so',
+            f"{files.text_model} returns a vector for each token ({output}), and no pooling is configured: write "
+            f'{{"pooling_mode_mean_tokens": true}} to {where}, or pooling_mode_cls_token if the model requires it',
             field="encoder",
         )
     chosen = [name for name, on in settings.items() if name.startswith("pooling_mode_") and on is True]
@@ -242,13 +243,13 @@ def _pooling(files: EncoderFiles, output: str) -> str:
 
 
 def _pool(pooling: str, tokens: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
-    """One vector of the tokens' (n, tokens, dimension), those of padding left out by the mask (n, tokens)."""
-    here = mask.astype(bool)[:, :, None]
+    """Pool the vectors of tokens (n, tokens, dimension) into one per text; the mask (n, tokens) excludes padding."""
+    unpadded = mask.astype(bool)[:, :, None]
     match pooling:
         case "mean_tokens":
-            return np.asarray((tokens * here).sum(axis=1) / here.sum(axis=1))
+            return np.asarray((tokens * unpadded).sum(axis=1) / unpadded.sum(axis=1))
         case "max_tokens":
-            return np.asarray(np.where(here, tokens, -np.inf).max(axis=1))
+            return np.asarray(np.where(unpadded, tokens, -np.inf).max(axis=1))
         case "cls_token":
             return tokens[:, 0]
     last = mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)

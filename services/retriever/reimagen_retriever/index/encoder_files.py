@@ -1,4 +1,4 @@
-"""What lies in an encoder's folder, as Hugging Face's exporters leave it."""
+"""The files of an encoder's folder, as Hugging Face's exporters write them."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ class EncoderFiles:
     """The files of one encoder.
 
     Args:
-        folder: With `tokenizer.json` and `model.onnx` or `text_model.onnx` in it; `vision_model.onnx` if it encodes
-            images too. The models may be in a subfolder `onnx`.
+        folder: A folder with `tokenizer.json` and `model.onnx` or `text_model.onnx`, and with `vision_model.onnx` if
+            the encoder encodes images. The models may be in a subfolder `onnx`.
 
     Raises:
-        InvalidArgument: it is no folder, or has no model of texts.
+        InvalidArgument: The path is not a folder, or the folder has no text model.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,10 +43,10 @@ class EncoderFiles:
         self.image_model = self._first(_IMAGE_MODELS)
 
     def digest(self) -> str:
-        """Names what the vectors depend on: two encoders of the same digest make the same vectors."""
+        """Return a digest of everything that the vectors depend on. Encoders with equal digests make equal vectors."""
         digest = hashlib.sha256()
         models = [path for path in (self.text_model, self.image_model) if path]
-        # Weights of more than 2 GB lie beside their model, as model.onnx_data or model.onnx.data.
+        # Weights above 2 GB are stored beside their model, as model.onnx_data or model.onnx.data.
         weights = [path for model in models for path in model.parent.glob(f"{model.name}[._]data*")]
         pooling = sorted(self.folder.glob("*_Pooling/config.json"))
         beside = [self.folder / name for name in _BESIDE_THE_MODELS]
@@ -58,25 +58,25 @@ class EncoderFiles:
         return digest.hexdigest()[:16]
 
     def settings(self, name: str) -> dict[str, Any]:
-        """The settings in a JSON file of the folder; none where there is no such file.
+        """Return the settings in a JSON file of the folder, {} if the file does not exist.
 
         Raises:
-            InvalidArgument: it holds something else.
+            InvalidArgument: The file does not hold a JSON object.
         """
         found = self._json(name)
         if found is not None and not isinstance(found, dict):
-            raise InvalidArgument(f"{self.folder / name} is no JSON object", field="encoder")
+            raise InvalidArgument(f"{self.folder / name} is not a JSON object", field="encoder")
         return found or {}
 
     def pooling(self) -> dict[str, Any] | None:
-        """How the tokens' vectors become one, as Sentence Transformers writes it; None where nothing says it.
+        """Return the pooling settings of Sentence Transformers, or None if there are none.
 
         Raises:
-            InvalidArgument: the encoder has more to it than the ONNX model and pooling.
+            InvalidArgument: The encoder has modules other than the ONNX model and pooling.
         """
         modules = self._json("modules.json") or [{"type": ".Pooling", "path": "1_Pooling"}]
         if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-            raise InvalidArgument(f"{self.folder / 'modules.json'} is no list of modules", field="encoder")
+            raise InvalidArgument(f"{self.folder / 'modules.json'} is not a list of modules", field="encoder")
         kinds = {str(module.get("type", "")).rpartition(".")[2]: str(module.get("path", "")) for module in modules}
         unknown = kinds.keys() - {"Transformer", "Pooling", "Normalize"}
         if unknown:
@@ -88,10 +88,10 @@ class EncoderFiles:
         return self.settings(f"{kinds['Pooling']}/config.json") or None if "Pooling" in kinds else None
 
     def require(self, name: str) -> Path:
-        """The path of a file without which it does not go.
+        """Return the path of a required file.
 
         Raises:
-            InvalidArgument: it is not there.
+            InvalidArgument: The file is missing.
         """
         path = self.folder / name
         if not path.is_file():
@@ -103,7 +103,7 @@ class EncoderFiles:
         try:
             return json.loads(path.read_bytes()) if path.is_file() else None
         except (ValueError, RecursionError) as error:
-            raise InvalidArgument(f"{path} is no JSON: {error}", field="encoder") from error
+            raise InvalidArgument(f"{path} is not valid JSON: {error}", field="encoder") from error
 
     def _first(self, names: Sequence[str]) -> Path | None:
         return next((self.folder / name for name in names if (self.folder / name).is_file()), None)

@@ -1,4 +1,4 @@
-"""An image as its encoder wants it: what preprocessor_config.json says, done as Hugging Face's processors do it."""
+"""Image preprocessing for encoders: follow preprocessor_config.json as Hugging Face's processors do."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,14 @@ _SIDES = tuple[int, int]
 
 @dataclass(frozen=True)
 class ImageInput:
-    """What is done to an image before it is encoded."""
+    """The preprocessing of an image before it is encoded."""
 
     shortest_edge: int | None
-    """Resized so that its shorter side has so many pixels..."""
+    """Length of the shorter side after resizing, in pixels. None if `resized` is set or there is no resizing."""
     resized: _SIDES | None
-    """...or to this height and width."""
+    """Height and width after resizing, in pixels. None if `shortest_edge` is set or there is no resizing."""
     cropped: _SIDES | None
-    """The height and width of the middle that is cut out."""
+    """Height and width of the center crop, in pixels."""
     resample: Image.Resampling
     scale: float
     mean: NDArray[np.float32]
@@ -31,15 +31,15 @@ class ImageInput:
 
     @classmethod
     def of(cls, settings: dict[str, Any], path: Path) -> Self:
-        """Reads the settings of a file.
+        """Read the settings of a file.
 
         Raises:
-            InvalidArgument: they make no sense; the message names the file.
+            InvalidArgument: The settings are invalid. The message names the file.
         """
         try:
             crop = settings.get("do_center_crop", False)
             size = settings.get("size") if settings.get("do_resize", True) else None
-            # Older files have a single number: the shorter side where the middle is cut out of it, else both.
+            # Older files have a single number: the shorter side if there is a center crop, else both sides.
             if isinstance(size, int):
                 size = {"shortest_edge": size} if crop else {"height": size, "width": size}
             size = size or {}
@@ -54,11 +54,11 @@ class ImageInput:
                 deviation=np.array(settings["image_std"] if normalize else [1, 1, 1], np.float32).reshape(3, 1, 1),
             )
         except (KeyError, TypeError, ValueError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise InvalidArgument(f"{path}: {what}", field="encoder") from error
+            problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise InvalidArgument(f"{path}: {problem}", field="encoder") from error
 
     def pixels(self, data: bytes) -> NDArray[np.float32]:
-        """An image's file as (3, height, width)."""
+        """Return the pixels of an image file, (3, height, width)."""
         image = read_image(data, None).rgb
         if self.shortest_edge:
             shorter = min(image.size)

@@ -1,8 +1,9 @@
-"""The things that a prompt names, and the word of each that a caption must have to show it.
+"""Find the entities that a prompt names, and the main word that a caption must contain for each.
 
-A prompt is a noun phrase and what is said of it: "an old steam train at sunset" asks for a train. Function words cut a
-prompt into phrases, and what comes before the first preposition is what it asks for. Of such a phrase the main word
-must be in a caption, in English the last one: "train". How many other words prompt and caption have does not count.
+A prompt is a noun phrase with modifiers: "an old steam train at sunset" asks for a train. Function words split a prompt
+into phrases. The phrases before the first preposition name what the prompt asks for. A relevant caption contains the
+main word of such a phrase, in English the last one: "train". The number of other words in prompt and caption does not
+matter.
 """
 
 from collections.abc import Collection, Sequence
@@ -15,68 +16,68 @@ from reimagen_retriever.index.grammar import GRAMMARS, TRANSPARENT, Grammar, is_
 from reimagen_retriever.index.phrases import Phrase, PhraseReader
 from reimagen_retriever.knowledge_base.analysis import Analysis
 
-MAXIMUM_THINGS = 32
-"""Of a prompt; what it names after them is not looked at."""
+MAXIMUM_ENTITIES = 32
+"""Maximum number of entities of a prompt. Later ones are ignored."""
 Head = tuple[str, ...]
-"""Terms that a caption must all have: one, but for scripts without spaces."""
+"""Terms that a caption must all contain: a single one, except in scripts without spaces."""
 
 
 @dataclass(frozen=True)
-class Thing:
-    """A thing that a prompt names."""
+class Entity:
+    """An entity that a prompt names."""
 
     heads: tuple[Head, ...]
-    """One of these must be in a caption that names the thing."""
+    """The alternatives, one of which a caption must contain to name the entity."""
     terms: tuple[str, ...]
-    """Of the whole phrase."""
+    """The terms of the whole phrase."""
     text: str
     """The phrase, for messages."""
     main_words: tuple[str, ...]
-    """Of the phrase, for messages: those that the heads are of."""
+    """The words that the heads are made from, for messages."""
 
     def is_named_by(self, terms: Collection[str]) -> bool:
-        """Return whether a caption that has these terms names the thing."""
+        """Return whether a caption with these terms names the entity."""
         return any(set(head) <= set(terms) for head in self.heads)
 
 
 @dataclass(frozen=True)
-class Things:
-    """What a prompt is about."""
+class Entities:
+    """All entities of a prompt."""
 
-    named: tuple[Thing, ...]
-    """What it asks for: more than one where it joins them, as in "a fox and a plum"."""
-    others: tuple[Thing, ...]
-    """What stands beside them, and places."""
+    named: tuple[Entity, ...]
+    """The entities that the prompt asks for: several if it joins them, as in "a fox and a plum"."""
+    others: tuple[Entity, ...]
+    """Objects beside them, and places."""
 
 
-class ThingReader:
-    """Reads prompts in a base's language; safe to use from many threads."""
+class EntityReader:
+    """A parser of prompts in the language of a base. Safe to use from many threads."""
 
     def __init__(self, analysis: Analysis, analyzer: Analyzer) -> None:
         self._language = analysis.language
         self._analyzer = analyzer
         self._grammar = GRAMMARS.get(analysis.language, Grammar())
         self._phrases = PhraseReader(analysis.language, self._grammar, lambda word: not analyzer.terms(word))
-        self.things = lru_cache(10_000)(self._things)
+        self.entities = lru_cache(10_000)(self._entities)
 
-    def _things(self, prompt: str) -> Things:
-        """Return the things that a prompt names; where it names nothing but places, those are what it asks for."""
+    def _entities(self, prompt: str) -> Entities:
+        """Return the entities of a prompt. A prompt of places only asks for these places."""
         phrases = self._phrases.read(prompt)
-        if self._grammar.thing_last:
+        if self._grammar.entity_last:
             named = _last_joined(phrases)
         else:
             named = [phrase for phrase in phrases if phrase.role == "named"] or phrases
         # "a photo of a fox" asks for the fox.
         named = [phrase for phrase in named if not phrase.transparent] or named
         others = [phrase for phrase in phrases if phrase not in named and not phrase.transparent]
-        return Things(self._of(named), self._of(others))
+        return Entities(self._of(named), self._of(others))
 
-    def _of(self, phrases: Sequence[Phrase]) -> tuple[Thing, ...]:
-        return tuple(thing for thing in map(self._thing, phrases[:MAXIMUM_THINGS]) if thing.heads)
+    def _of(self, phrases: Sequence[Phrase]) -> tuple[Entity, ...]:
+        return tuple(entity for entity in map(self._entity, phrases[:MAXIMUM_ENTITIES]) if entity.heads)
 
-    def _thing(self, phrase: Phrase) -> Thing:
+    def _entity(self, phrase: Phrase) -> Entity:
         words = list(phrase.words)
-        # So does "a fox illustration"; "a red painting" does not.
+        # "a fox illustration" also asks for the fox, but "a red painting" asks for the painting.
         while len(words) > 1 and words[-1].lower() in TRANSPARENT and not is_adjective(words[-2].lower()):
             words.pop()
         main: tuple[str, ...]
@@ -89,7 +90,7 @@ class ThingReader:
                 main = tuple(dict.fromkeys((words[0], words[-1])))
         heads = tuple(dict.fromkeys(head for word in main for head in self._heads(word)))
         terms = tuple(dict.fromkeys(term for word in phrase.words for term in self._analyzer.terms(word)))
-        return Thing(heads, terms, " ".join(phrase.words), main)
+        return Entity(heads, terms, " ".join(phrase.words), main)
 
     def _heads(self, word: str) -> tuple[Head, ...]:
         terms = self._analyzer.terms(word)
@@ -99,7 +100,7 @@ class ThingReader:
             return ((terms[-1],),) if terms else ()
         match kind:
             case "chinese":
-                # The last word of a text without spaces has two letters, or one.
+                # Without spaces, the last word has either two letters or one.
                 return ((pairs[-1],), (terms[-1],))
             case "hangul":
                 return (tuple(dict.fromkeys(pairs)),)
@@ -108,7 +109,7 @@ class ThingReader:
 
 
 def _last_joined(phrases: Sequence[Phrase]) -> Sequence[Phrase]:
-    """Return the last phrase and those that it is joined to."""
+    """Return the last phrase and the phrases that are joined to it."""
     first = len(phrases) - 1
     while first > 0 and phrases[first].joined:
         first -= 1

@@ -1,4 +1,4 @@
-"""Which pairs a search may find at all; what it finds of them has the same scores as without."""
+"""Filters that restrict a search to some pairs, without changing their scores."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,58 +13,65 @@ MAXIMUM_VALUES = 64
 MAXIMUM_EXCLUDED = 500
 MAXIMUM_SIDE = 100_000
 LONGEST_VALUE = 2_000
-# Of UTF-8; Lucene refuses longer prefixes.
+# In bytes of UTF-8: Lucene rejects longer prefixes.
 LONGEST_SOURCE = 1_000
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Conditions on pairs, all of which must hold; the default lets all pairs pass."""
+    """Conditions on pairs, all of which must hold. By default all pairs pass."""
 
     licenses: tuple[str, ...] = ()
-    """The license is one of these, to the letter; '' is an unknown one."""
+    """Allowed licenses, compared exactly; '' is an unknown license. Empty: all licenses."""
     sources: tuple[str, ...] = ()
-    """The source begins with one of these, such as `https://example.org/`."""
+    """Allowed prefixes of the source, such as `https://example.org/`. Empty: all sources."""
     minimum_side: int = 0
-    """In pixels, of the shorter side."""
+    """Minimum length of the shorter side of the image, in pixels."""
     safe_only: bool = False
-    """Pairs are left out that their source says are not safe for work. Those of which it says nothing stay."""
+    """Whether to leave out pairs that their source marks as unsafe for work. Unmarked pairs pass."""
     exclude_ids: tuple[str, ...] = ()
-    """The id is none of these."""
+    """Ids to leave out."""
     keep_duplicates: bool = False
-    """All of several pairs with nearly the same image (`StoredPair.duplicate_of`), not the best of them alone."""
+    """Whether to return all near-duplicates of an image (`StoredPair.duplicate_of`), not only the best one."""
 
     def check(self, within: str = "") -> None:
-        """Refuses what is beyond the limits.
+        """Check all fields against their limits.
+
+        Args:
+            within: The prefix of the field names in errors, such as `searches[0].`.
 
         Raises:
-            InvalidArgument: naming the field.
+            InvalidArgument: A field is out of range. The error names the field.
         """
         limits = (("licenses", MAXIMUM_VALUES), ("sources", MAXIMUM_VALUES), ("exclude_ids", MAXIMUM_EXCLUDED))
-        for name, most in limits:
+        for name, maximum in limits:
             values = getattr(self, name)
-            if len(values) > most:
-                raise InvalidArgument(f"must be at most {most}, got {len(values):,}", field=f"{within}{name}")
+            if len(values) > maximum:
+                raise InvalidArgument(
+                    f"must have at most {maximum} values, got {len(values):,}", field=f"{within}{name}"
+                )
             if any(len(value) > LONGEST_VALUE for value in values):
                 raise InvalidArgument(f"must have at most {LONGEST_VALUE:,} characters each", field=f"{within}{name}")
         if any(len(source.encode("utf-8", "surrogatepass")) > LONGEST_SOURCE for source in self.sources):
             raise InvalidArgument(f"must have at most {LONGEST_SOURCE:,} bytes of UTF-8 each", field=f"{within}sources")
         if "" in self.sources:
-            raise InvalidArgument("must not be empty: every source begins with that", field=f"{within}sources")
+            raise InvalidArgument(
+                "must not contain an empty string: every source begins with it", field=f"{within}sources"
+            )
         if not 0 <= self.minimum_side <= MAXIMUM_SIDE:
             raise InvalidArgument(
                 f"must be 0 to {MAXIMUM_SIDE:,}, got {self.minimum_side:,}", field=f"{within}minimum_side"
             )
 
     def canonical(self) -> Self:
-        """Equal for filters that mean the same."""
+        """Return a normal form, which is equal for filters with the same meaning."""
         licenses, sources, excluded = (
             tuple(sorted(set(values))) for values in (self.licenses, self.sources, self.exclude_ids)
         )
         return replace(self, licenses=licenses, sources=sources, exclude_ids=excluded)
 
     def group(self, pair: StoredPair) -> str:
-        """What no two hits of an answer share."""
+        """Return the key of the group of which an answer contains only one pair."""
         return pair.id if self.keep_duplicates else pair.duplicate_of or pair.id
 
 
@@ -72,7 +79,7 @@ NO_FILTER = Filters()
 
 
 def filtered(query: Any, filters: Filters) -> Any:
-    """A Lucene query that finds what another one does, with its scores, among the pairs that pass; see `in_java`."""
+    """Return a Lucene query with the same scores that finds only pairs that pass. Needs `in_java`."""
     clauses = _clauses(filters)
     if not clauses:
         return query
@@ -83,11 +90,11 @@ def filtered(query: Any, filters: Filters) -> Any:
     return builder.build()
 
 
-def naming(query: Any, field: str, alternatives: Iterable[Sequence[str]]) -> Any:
-    """A Lucene query that finds what another one does, with its scores, where all terms of an alternative are there."""
+def requiring(query: Any, field: str, alternatives: Iterable[Sequence[str]]) -> Any:
+    """Return a Lucene query with the same scores that requires all terms of at least one alternative."""
     alternatives = list(alternatives)
     if all(len(terms) == 1 for terms in alternatives):
-        named = any_of(field, {term for terms in alternatives for term in terms})
+        required = any_of(field, {term for terms in alternatives for term in terms})
     else:
         choices = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
         for terms in alternatives:
@@ -95,15 +102,15 @@ def naming(query: Any, field: str, alternatives: Iterable[Sequence[str]]) -> Any
             for term in terms:
                 together.add(any_of(field, [term]), _occur("MUST"))
             choices.add(together.build(), _occur("SHOULD"))
-        named = choices.build()
+        required = choices.build()
     builder = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
     builder.add(query, _occur("MUST"))
-    builder.add(named, _occur("FILTER"))
+    builder.add(required, _occur("FILTER"))
     return builder.build()
 
 
 def any_of(field: str, values: Iterable[str]) -> Any:
-    """A Lucene query that finds the pairs whose field has one of the values."""
+    """Return a Lucene query that finds the pairs whose field has one of the values."""
     found, as_bytes = java_class("java.util.ArrayList")(), java_class("org.apache.lucene.util.BytesRef")
     for value in values:
         found.add(as_bytes(value.encode(errors="replace")))
@@ -112,7 +119,7 @@ def any_of(field: str, values: Iterable[str]) -> Any:
 
 @lru_cache(maxsize=256)
 def _clauses(filters: Filters) -> tuple[tuple[Any, Any], ...]:
-    """Lucene's queries, and how they must or must not hold: none of them scores."""
+    """Return Lucene queries with their `Occur`. None of them contributes to the score."""
     term = java_class("org.apache.lucene.index.Term")
     found: list[tuple[Any, Any]] = []
     if filters.licenses:

@@ -1,6 +1,6 @@
-"""Reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009): several rankings become one by their ranks alone.
+"""Reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009): combine several rankings by their ranks alone.
 
-Scores of different methods have no common scale; ranks do.
+Scores of different methods have no common scale. Ranks do.
 """
 
 from collections import defaultdict
@@ -8,19 +8,19 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 K = 60
-"""The constant of the paper: the larger, the less the first ranks stand out."""
+"""The constant of the paper. The larger it is, the less the first ranks stand out."""
 
 Item = TypeVar("Item", bound=Hashable)
 
 
 def reciprocal_rank_fusion(rankings: Iterable[Sequence[Item]]) -> dict[Item, float]:
-    """The sum of 1 / (60 + rank) over the rankings that an item is in, best first.
+    """Score each item by the sum of 1 / (60 + rank) over the rankings that contain it.
 
     Args:
-        rankings: Each best first, without repetitions; ranks count from 1.
+        rankings: Rankings without repetitions, each best first. Ranks count from 1.
 
     Returns:
-        The items' scores, the greatest first; equal ones in the order of the items' first appearance by rank.
+        The scores of the items, largest first, ties in the order of the best rank of the items.
     """
     scores: defaultdict[Item, float] = defaultdict(float)
     best: dict[Item, int] = {}

@@ -1,7 +1,7 @@
-"""What little of a language's grammar tells which words of a prompt name the thing that it asks for.
+"""The grammar of each language that is needed to find the words of a prompt that name entities.
 
-Nothing here is needed for a search to work: words that are not listed count as content, stop words of the language's
-analyzer separate phrases, and a language without an entry has the default, which is English word order.
+Searches work without it: unlisted words count as content words, the stop words of the language's analyzer separate
+phrases, and a language without an entry uses the default, which is English word order.
 """
 
 import re
@@ -11,24 +11,24 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Grammar:
-    """Function words of a language, in lower case without accents, and where a phrase's main word stands."""
+    """The function words of a language, in lower case without accents, and its word order."""
 
     joins: frozenset[str] = frozenset()
-    """What comes after is as much asked for as what came before: and, or."""
+    """Conjunctions, after which another requested entity follows: and, or."""
     of: frozenset[str] = frozenset()
-    """What comes after tells what the thing before is of: "a cup of tea"."""
+    """Words that link an entity to its content or material: "a cup of tea"."""
     articles: frozenset[str] = frozenset()
-    """They begin a thing: articles and numbers."""
+    """Articles and numbers, which begin an entity."""
     prepositions: frozenset[str] = frozenset()
-    """They end what is asked for; stop words do so without being listed."""
+    """Prepositions, which end the requested entities. Stop words do so too and need not be listed."""
     verbs: frozenset[str] = frozenset()
-    """After a noun they end what is asked for, or it comes after them: "on a hill stands a castle"."""
+    """Verbs, which after a noun end the requested entities, or precede them: "on a hill stands a castle"."""
     beside: frozenset[str] = frozenset()
-    """Prepositions before a thing of its own rather than a place: "a fox beside a plum"."""
+    """Prepositions that precede another entity instead of a place: "a fox beside a plum"."""
     head: Literal["last", "first", "either"] = "last"
-    """Where in a phrase its main word stands."""
-    thing_last: bool = False
-    """Whether the place comes before the thing, as in "karda bir tilki", in the snow a fox."""
+    """The position of the main word in a phrase."""
+    entity_last: bool = False
+    """Whether the place precedes the entity, as in "karda bir tilki" (in the snow a fox)."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -55,7 +55,7 @@ ENGLISH = Grammar(
     ),
     beside=_words("with beside besides near nearby"),
 )
-"""Most of the prepositions are no stop words of Lucene's."""
+"""The prepositions are listed because most are not stop words of Lucene's."""
 
 ENGLISH_PHRASES = {
     "in front of": "behind", "on top of": "on", "next to": "beside", "close to": "near", "full of": "with",
@@ -63,12 +63,12 @@ ENGLISH_PHRASES = {
     "together with": "with", "there is": "", "there are": "", "draw me": "", "show me": "", "give me": "", "i want": "",
     "please": "", "upside down": "down",
 }  # fmt: skip
-"""Phrases of several words and the one word that they are replaced by; requests such as "draw me" are dropped."""
+"""Phrases of several words and their replacement by one word. Requests such as "draw me" are removed."""
 
 GRAMMARS = {
     "en": ENGLISH,
     "ar": Grammar(joins=_words("و أو"), head="first"),
-    "bn": Grammar(joins=_words("এবং ও"), articles=_words("একটি একটা এক"), thing_last=True),
+    "bn": Grammar(joins=_words("এবং ও"), articles=_words("একটি একটা এক"), entity_last=True),
     "da": Grammar(_words("og eller"), _words("af"), _words("en et den det to tre"), beside=_words("med")),
     "de": Grammar(
         _words("und oder"),
@@ -85,7 +85,7 @@ GRAMMARS = {
         _words("et ou"), _words("de du des d"), _words("un une le la les l deux trois"), beside=_words("avec"),
         head="either",
     ),
-    "hi": Grammar(joins=_words("और या"), articles=_words("एक दो"), thing_last=True),
+    "hi": Grammar(joins=_words("और या"), articles=_words("एक दो"), entity_last=True),
     "hu": Grammar(joins=_words("és vagy"), articles=_words("egy két"), head="either"),
     "id": Grammar(
         _words("dan atau"), frozenset(), _words("sebuah seekor seorang dua"), _words("di ke dari pada yang"),
@@ -95,8 +95,8 @@ GRAMMARS = {
         _words("e ed o"), _words("di del dello della dei degli delle d"), _words("un uno una il lo la i gli le l due"),
         beside=_words("con"), head="either",
     ),
-    "ja": Grammar(joins=_words("と や"), thing_last=True),
-    "ko": Grammar(thing_last=True),
+    "ja": Grammar(joins=_words("と や"), entity_last=True),
+    "ko": Grammar(entity_last=True),
     "nl": Grammar(_words("en of"), _words("van"), _words("een de het twee drie"), beside=_words("met naast")),
     "no": Grammar(_words("og eller"), _words("av"), _words("en ei et den det to tre"), beside=_words("med")),
     "pt": Grammar(
@@ -104,10 +104,10 @@ GRAMMARS = {
         head="either",
     ),
     "ru": Grammar(joins=_words("и или"), beside=_words("с со"), head="either"),
-    "te": Grammar(joins=_words("మరియు"), articles=_words("ఒక రెండు"), thing_last=True),
+    "te": Grammar(joins=_words("మరియు"), articles=_words("ఒక రెండు"), entity_last=True),
     "th": Grammar(head="first"),
-    "tr": Grammar(joins=_words("ve veya"), articles=_words("bir iki"), thing_last=True),
-    "zh": Grammar(joins=_words("和 与 跟"), thing_last=True),
+    "tr": Grammar(joins=_words("ve veya"), articles=_words("bir iki"), entity_last=True),
+    "zh": Grammar(joins=_words("和 与 跟"), entity_last=True),
 }  # fmt: skip
 
 TRANSPARENT = _words(
@@ -119,7 +119,7 @@ TRANSPARENT = _words(
     "zeichnung gemalde gemälde dessin peinture dibujo pintura disegno dipinto desenho tekening schilderij billede "
     "tegning maleri kuva"
 )
-"""A picture of a thing, or an amount of it, asks for the thing."""
+"""Words for images and amounts. A prompt for an image of an entity, or an amount of it, asks for the entity."""
 
 _ADJECTIVES = _words(
     "red green blue yellow purple violet pink brown black white grey gray golden silver silvery beige turquoise "
@@ -145,9 +145,9 @@ _NOUNS_LIKE_PARTICIPLES = _words(
 _AFTER_A_NOUN = _words(
     "cut made worn seen lit built drawn torn hung shot caught held shown known grown bent deep high low far"
 )
-"""Irregular participles and adverbs, before another function word."""
+"""Irregular participles and adverbs that are predicates before another function word."""
 _SIDES = _words("left right upright horizontally vertically sideways backwards forwards")
-"""Where a participle before them turns a thing: "leaning left"."""
+"""Directions after a participle that describes an entity: "leaning left"."""
 _WITH_OBJECTS = _words(
     "wearing holding carrying riding eating drinking playing chasing pulling pushing catching throwing watching "
     "reading driving selling feeding kicking hugging kissing"
@@ -158,19 +158,19 @@ _NOUNS_LIKE_THIRD_PERSON = _words("lens glasses series species headquarters news
 
 
 def is_adjective(word: str) -> bool:
-    """Return whether an English word seems to be an adjective, so that what it describes is still to come."""
+    """Return whether an English word seems to be an adjective, so that its noun is still to come."""
     return word in _ADJECTIVES or (word.endswith(_ADJECTIVE_ENDINGS) and word not in _NOUNS_LIKE_PARTICIPLES)
 
 
 def is_predicate(word: str, before: str, after: str, *, singular: bool, ends: bool) -> bool:
-    """Return whether an English word seems to tell what the thing before it does or has undergone.
+    """Return whether an English word seems to be a predicate: what the entity before it does or has undergone.
 
     Args:
         word: The word.
         before: The content word before it.
-        after: What comes after it, '' at the end.
+        after: The word after it, '' at the end.
         singular: Whether the phrase began with "a" or "an".
-        ends: Whether what comes after is no content word.
+        ends: Whether no content word follows.
     """
     if before.endswith("ly") or is_adjective(before):
         return False

@@ -1,4 +1,4 @@
-"""What a search finds, and why."""
+"""The hits of a search, and the scores of their terms."""
 
 from dataclasses import dataclass
 
@@ -7,28 +7,28 @@ from reimagen_retriever.knowledge_base.pair import StoredPair
 
 @dataclass(frozen=True)
 class Hit:
-    """A pair that a query found."""
+    """A pair that a search found."""
 
     pair: StoredPair
     score: float
-    """Of the method; comparable within one answer only."""
+    """Score of the method. Only scores of the same answer are comparable."""
     cosine: float | None = None
-    """Of the vectors of query and pair, where they were compared."""
+    """Cosine of the vectors of query and pair. None if they were not compared."""
     bm25_rank: int | None = None
-    """Where a hybrid search found it by BM25, from 1."""
+    """Rank in the BM25 part of a hybrid search, from 1. None if the pair is not in it."""
     dense_rank: int | None = None
-    """Where a hybrid search found it by vector, from 1."""
+    """Rank in the dense part of a hybrid search, from 1. None if the pair is not in it."""
 
 
 @dataclass(frozen=True)
 class TermScore:
-    """What a term of a query adds to a pair's score: times · idf · tf."""
+    """The contribution of a query term to the score of a pair: times · idf · tf."""
 
     term: str
     times: int
-    """How often the query has it."""
+    """Number of occurrences in the query."""
     idf: float
-    """The inverse document frequency: the greater, the fewer pairs have the term."""
+    """Inverse document frequency: the fewer captions have the term, the larger."""
     tf: float
-    """0 to 1: the greater, the oftener the text has the term, and the shorter it is."""
+    """Normalized term frequency, 0 to 1: larger for more occurrences in the caption and for shorter captions."""
     score: float

@@ -1,7 +1,7 @@
-"""What would take a call into Java for each hit, document or term, done by Java's streams in one call.
+"""Bulk operations in Java: process all hits, documents or terms with Java streams in one call.
 
-A call takes microseconds, and an array that Java returns is taken apart object by object. So Java's method handles are
-put together to what a stream does for each element, and what comes back is one string.
+A call from Python into Java takes microseconds, and pyjnius converts a returned array object by object. Therefore
+method handles are composed into a function that a stream applies to each element, and the result is a single string.
 """
 
 import re
@@ -13,29 +13,29 @@ from typing import Any
 from reimagen_retriever.index.jvm import cast, java_class
 
 Ranking = list[tuple[int, float]]
-"""Numbers of documents and their scores, best first."""
+"""Document numbers and their scores, best first."""
 
-_BETWEEN = "\x1e"
-"""A control character, as JSON and other text have none, between the elements of a stream."""
+_SEPARATOR = "\x1e"
+"""Separates the elements of a stream. JSON text contains no control characters."""
 _AT_ONCE = 10_000
 _FUNCTION = "java.util.function.Function"
 _NUMBER = re.compile(r"doc=(\d+) ")
-"""As `ScoreDoc.toString` begins."""
+"""The beginning of `ScoreDoc.toString`."""
 _HIT = re.compile(r"doc=(\d+) score=NaN shardIndex=-?\d+ fields=\[([^,]+)")
-"""As `FieldDoc.toString` begins: of a float, as many digits as tell it from all others."""
+"""The beginning of `FieldDoc.toString`. Java prints floats with enough digits to restore them exactly."""
 
 
 def documents(top_docs: Any) -> list[int]:
-    """The numbers of what Lucene's `TopDocs` lists."""
-    return [int(number) for number in _NUMBER.findall(_teller().apply(top_docs))]
+    """Return the document numbers in Lucene's `TopDocs`."""
+    return [int(number) for number in _NUMBER.findall(_hits_to_string().apply(top_docs))]
 
 
 class Documents:
-    """Reads a field of doc values, which is JSON, of documents.
+    """A reader of a doc-values field that holds JSON.
 
     Args:
-        reader: Lucene's.
-        field: The field's name.
+        reader: Lucene's reader.
+        field: The name of the field.
     """
 
     def __init__(self, reader: Any, field: str) -> None:
@@ -44,21 +44,21 @@ class Documents:
         self._found = as_interface(_FUNCTION, _for_each_hit(_hit_and(read)))
 
     def read(self, documents: Sequence[int]) -> list[str]:
-        """The field of each of the documents, one at least."""
+        """Return the field of each of at least one document."""
         numbers = java_class("java.util.stream.IntStream").of(*documents)
-        told: str = numbers.mapToObj(self._read).collect(_joined())
-        return told.split(_BETWEEN)
+        joined: str = numbers.mapToObj(self._read).collect(_joined())
+        return joined.split(_SEPARATOR)
 
     def found(self, top_docs: Any) -> tuple[Ranking, list[str]]:
-        """What Lucene's `TopDocs` lists that are sorted by score first, and the field of each document."""
-        told: str = self._found.apply(top_docs)
-        hits = told.split(_BETWEEN) if told else []
-        # A text may look like a hit, so that each is looked for at its offset.
+        """Return the ranking in Lucene's `TopDocs`, sorted by score first, and the field of each document."""
+        joined: str = self._found.apply(top_docs)
+        hits = joined.split(_SEPARATOR) if joined else []
+        # Match at the beginning only, because the field may contain text that looks like a hit.
         return _ranking(filter(None, map(_HIT.match, hits))), [hit[hit.index("{") :] for hit in hits]
 
 
 def document_frequencies(reader: Any, field: str, terms: Sequence[str]) -> list[int]:
-    """How many documents of an `IndexReader` have each of the terms in a field."""
+    """Return the number of documents of an `IndexReader` that have each of the terms in a field."""
     string, term = java_type("java.lang.String"), java_type("org.apache.lucene.index.Term")
     make = _lookup().findConstructor(term, _method(java_class("java.lang.Void").TYPE, string, string))
     of_field = _handles().insertArguments(make, 0, _object(java_class("java.lang.String")(field)))
@@ -75,12 +75,12 @@ def document_frequencies(reader: Any, field: str, terms: Sequence[str]) -> list[
 
 
 def java_type(name: str) -> Any:
-    """Java's object that stands for a class, an array's by a name such as `[Ljava.lang.Object;`."""
+    """Return Java's `Class` object of a name. Array types have names such as `[Ljava.lang.Object;`."""
     return java_class("java.lang.Class").forName(name)
 
 
 def as_interface(name: str, handle: Any) -> Any:
-    """A method handle as an object of an interface with one method."""
+    """Wrap a method handle in an object of an interface with one method."""
     proxies = java_class("java.lang.invoke.MethodHandleProxies")
     return cast(name, proxies.asInterfaceInstance(java_type(name), handle))
 
@@ -92,9 +92,9 @@ def _ranking(hits: Iterable[re.Match[str]]) -> Ranking:
 
 
 def _value_of(reader: Any, field: str) -> Any:
-    """From a document's number to what it has in a field of doc values, which every document has.
+    """Return a handle from a document number to its value in a doc-values field that every document has.
 
-    Doc values are read forward only, so each document takes new ones: a microsecond for a segment.
+    Doc values can only be read forward, so each document opens new ones: a microsecond per segment.
     """
     string, values = java_type("java.lang.String"), java_type("org.apache.lucene.index.BinaryDocValues")
     number, boolean = java_class("java.lang.Integer").TYPE, java_class("java.lang.Boolean").TYPE
@@ -115,17 +115,17 @@ def _value_of(reader: Any, field: str) -> Any:
 
 
 def _hit_and(read: Any) -> Any:
-    """From a `ScoreDoc` to what it says of itself, and then what is read of its document."""
+    """Return a handle from a `ScoreDoc` to its `toString` followed by the field of its document."""
     hit, string = java_type("org.apache.lucene.search.ScoreDoc"), java_type("java.lang.String")
     number = _lookup().findGetter(hit, "doc", java_class("java.lang.Integer").TYPE)
-    told = _lookup().findVirtual(hit, "toString", _method(string))
+    to_string = _lookup().findVirtual(hit, "toString", _method(string))
     concatenate = _lookup().findVirtual(string, "concat", _method(string, string))
-    both = _handles().filterArguments(concatenate, 0, told, _handles().filterArguments(read, 0, number))
+    both = _handles().filterArguments(concatenate, 0, to_string, _handles().filterArguments(read, 0, number))
     return _handles().permuteArguments(both, _method(string, hit), 0, 0)
 
 
 def _for_each_hit(handle: Any) -> Any:
-    """From `TopDocs` to what the handle makes of each hit."""
+    """Return a handle from `TopDocs` to the joined results of a handle for each hit."""
     string, stream = java_type("java.lang.String"), java_type("java.util.stream.Stream")
     hits = java_type("[Lorg.apache.lucene.search.ScoreDoc;")
     streamed = _lookup().findStatic(
@@ -146,21 +146,21 @@ def _for_each_hit(handle: Any) -> Any:
 
 
 @cache
-def _teller() -> Any:
-    """From `TopDocs` to what `Arrays.toString` says of its hits."""
+def _hits_to_string() -> Any:
+    """Return a function from `TopDocs` to the `Arrays.toString` of its hits."""
     hits = java_type("[Lorg.apache.lucene.search.ScoreDoc;")
     of_top_docs = _lookup().findGetter(java_type("org.apache.lucene.search.TopDocs"), "scoreDocs", hits)
     string = java_type("java.lang.String")
-    told = _lookup().findStatic(
+    to_string = _lookup().findStatic(
         java_type("java.util.Arrays"), "toString", _method(string, java_type("[Ljava.lang.Object;"))
     )
-    return as_interface(_FUNCTION, _handles().filterReturnValue(of_top_docs, told.asType(_method(string, hits))))
+    return as_interface(_FUNCTION, _handles().filterReturnValue(of_top_docs, to_string.asType(_method(string, hits))))
 
 
 @cache
 def _joined() -> Any:
-    between = cast("java.lang.CharSequence", java_class("java.lang.String")(_BETWEEN))
-    return java_class("java.util.stream.Collectors").joining(between)
+    separator = cast("java.lang.CharSequence", java_class("java.lang.String")(_SEPARATOR))
+    return java_class("java.util.stream.Collectors").joining(separator)
 
 
 def _object(instance: Any) -> Any:

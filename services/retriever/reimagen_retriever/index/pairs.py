@@ -1,4 +1,4 @@
-"""The pairs of an index, or of several that are searched as one."""
+"""The pairs of an index, or of several indexes that are searched as one."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,20 +15,20 @@ from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from reimagen_retriever.knowledge_base.union import in_part
 
-_KEPT_PAIRS = 10_000
+_CACHED_PAIRS = 10_000
 _AT_ONCE = 1_000
 _READER = "org.apache.lucene.index.IndexReader"
 
 
 class PairIndex:
-    """Reads pairs out of an index by their numbers, their ids or filters; safe to use from many threads."""
+    """A reader of the pairs of an index by document number, id or filter. Safe to use from many threads."""
 
     @in_java
     def __init__(self, folder: Path) -> None:
-        """Opens the last commit of an index.
+        """Open the last commit of an index.
 
         Raises:
-            DamagedError: Lucene cannot read what is in the folder.
+            DamagedError: Lucene cannot read the index.
         """
         start_jvm()
         self._folder = folder
@@ -42,10 +42,10 @@ class PairIndex:
 
     @in_java
     def refreshed(self) -> Self | None:
-        """The index as the last commit has it, or None if that is this one. Both are to be closed.
+        """Return the index at the last commit, or None if this index is already there. The caller closes both.
 
         Raises:
-            DamagedError: Lucene cannot read what has come since.
+            DamagedError: Lucene cannot read the newer commit.
         """
         (reader,) = self._commits
         with self._errors():
@@ -54,13 +54,13 @@ class PairIndex:
 
     @in_java
     def united(self, others: Sequence[Self], duplicates: Mapping[str, str] | None = None) -> Self:
-        """This index and others of the same analysis as one, whose statistics are those of all their pairs together.
+        """Return this index and others of the same analysis as one, with the statistics of all their pairs.
 
-        Its pairs' shards are named as `in_part` has it. Closing it closes them all.
+        The shards of its pairs are named by `in_part`. Closing it closes all of the indexes.
 
         Args:
             others: The other indexes.
-            duplicates: See `Union`: these are marked as are those that are near-duplicates in their own base.
+            duplicates: Near-duplicates across bases, see `Union`. They are marked like near-duplicates in one base.
         """
         union = self._over([reader for index in (self, *others) for reader in index._commits])
         union._duplicates = duplicates or {}
@@ -68,35 +68,35 @@ class PairIndex:
 
     @in_java
     def in_order(self) -> list[int]:
-        """The numbers of all documents, for `pair`, in the order in which their pairs lie in the shards."""
+        """Return the numbers of all documents, for `pair`, in the order of their pairs in the shards."""
         live = java_class("org.apache.lucene.index.MultiBits").getLiveDocs(self._reader)
-        there = [number for number in range(self._reader.maxDoc()) if live is None or live.get(number)]
-        places = []
-        for start in range(0, len(there), _AT_ONCE):
-            numbers = there[start : start + _AT_ONCE]
-            places += [(pair.shard, pair.offset, n) for n, pair in zip(numbers, self._stored(numbers), strict=True)]
-        return [document for _, _, document in sorted(places)]
+        present = [number for number in range(self._reader.maxDoc()) if live is None or live.get(number)]
+        offsets = []
+        for start in range(0, len(present), _AT_ONCE):
+            numbers = present[start : start + _AT_ONCE]
+            offsets += [(pair.shard, pair.offset, n) for n, pair in zip(numbers, self._stored(numbers), strict=True)]
+        return [document for _, _, document in sorted(offsets)]
 
     @in_java
     def read(self, documents: Sequence[int]) -> list[StoredPair]:
-        """The pairs of many documents' numbers, in their order, in several times less time than one by one."""
+        """Return the pairs of document numbers, in their order, several times faster than one by one."""
         starts = range(0, len(documents), _AT_ONCE)
         return [pair for start in starts for pair in self._stored(documents[start : start + _AT_ONCE])]
 
     @in_java
     def pair(self, document: int) -> StoredPair:
-        """The pair of a document's number."""
+        """Return the pair of a document number."""
         return self._pair(document)
 
     @in_java
     def get(self, identifier: str) -> StoredPair | None:
-        """The pair of that id, if there is one."""
+        """Return the pair with an id, or None."""
         document = self._document(identifier)
         return None if document is None else self._stored([document])[0]
 
     @in_java
     def pairs_of(self, ids: Sequence[str], filters: Filters) -> dict[str, StoredPair]:
-        """By their ids, those of the pairs that are there and pass."""
+        """Return by id the pairs that exist and pass."""
         if not ids:
             return {}
         found = documents(self._searcher.search(filtered(any_of("id", ids), filters), len(ids)))
@@ -104,24 +104,24 @@ class PairIndex:
 
     @in_java
     def duplicates_of(self, identifier: str) -> list[StoredPair]:
-        """The pairs that are marked as near-duplicates of one, in no particular order."""
+        """Return the pairs that are marked as near-duplicates of a pair, in no particular order."""
         marked = any_of("duplicate_of", [identifier])
         count = self._searcher.count(marked)
         return self._stored(documents(self._searcher.search(marked, count))) if count else []
 
     @in_java
-    def ids_of(self, filters: Filters, most: int) -> list[str] | None:
-        """The ids of all pairs that pass, in no particular order; None if they are more than so many."""
+    def ids_of(self, filters: Filters, maximum: int) -> list[str] | None:
+        """Return the ids of all pairs that pass, in no particular order, or None if there are more than `maximum`."""
         everything = java_class("org.apache.lucene.search.MatchAllDocsQuery")()
-        found = documents(self._searcher.search(filtered(everything, filters), most + 1))
-        return None if len(found) > most else [pair.id for pair in self._stored(found)]
+        found = documents(self._searcher.search(filtered(everything, filters), maximum + 1))
+        return None if len(found) > maximum else [pair.id for pair in self._stored(found)]
 
     @in_java
     def shared_id(self) -> str | None:
-        """An id that pairs of two of the united indexes have, if there is one; about a second for a million pairs."""
+        """Return an id that two of the united indexes share, or None. Takes about a second for a million pairs."""
         if _distinct_ids(self._reader) == sum(map(_distinct_ids, self._commits)):
             return None
-        # Or an id is of a pair that was removed, and of another one elsewhere.
+        # The counts also differ if one index has an id and another still contains its removed pair.
         terms = java_class("org.apache.lucene.index.MultiTerms").getTerms(self._reader, "id").iterator()
         while (term := terms.next()) is not None:
             if terms.docFreq() > 1:
@@ -132,13 +132,13 @@ class PairIndex:
 
     @in_java
     def files(self) -> list[str]:
-        """The names of all files of this view of the index, which never change."""
+        """Return the names of all files of this commit of the index, which never change."""
         (reader,) = self._commits
         return list(reader.getIndexCommit().getFileNames().toArray())
 
     @in_java
     def close(self) -> None:
-        """Lets go of the index's files; nothing can be read afterwards."""
+        """Close the files of the index. Nothing can be read afterwards."""
         self._reader.close()
 
     def _over(self, commits: Sequence[Any]) -> Self:
@@ -147,10 +147,10 @@ class PairIndex:
         return other
 
     def _use(self, commits: Sequence[Any]) -> None:
-        """Goes over to other commits; what is kept of the present ones may not fit them."""
+        """Switch to other commits and drop everything that is cached for the current ones."""
         self._commits = commits
         self.united_of = len(commits)
-        """How many indexes these are; of one alone, pairs tell their shards as they are."""
+        """Number of indexes. With only one, pairs keep the original names of their shards."""
         if self.united_of == 1:
             self._reader = cast(_READER, commits[0])
         else:
@@ -159,10 +159,10 @@ class PairIndex:
         self._starts = [0, *accumulate(commit.maxDoc() for commit in commits)]
         self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self._reader)
         self._documents = Documents(self._reader, "raw")
-        self._kept: dict[int, StoredPair | str] = {}
+        self._cached: dict[int, StoredPair | str] = {}
         self.pairs: int = self._reader.numDocs()
         self.notes: dict[str, str] = {}
-        """Of the commit; of several together there are none."""
+        """Notes of the commit. Empty for several indexes."""
         if self.united_of == 1:
             notes = commits[0].getIndexCommit().getUserData()
             self.notes = {name: notes.get(name) for name in notes.keySet().toArray()}
@@ -181,26 +181,26 @@ class PairIndex:
         return found[0] if found else None
 
     def _pair(self, document: int) -> StoredPair:
-        kept = self._kept.get(document)
-        if isinstance(kept, StoredPair):
-            return kept
-        (text,) = self._documents.read([document]) if kept is None else [kept]
+        cached = self._cached.get(document)
+        if isinstance(cached, StoredPair):
+            return cached
+        (text,) = self._documents.read([document]) if cached is None else [cached]
         self._make_room()
-        pair = self._kept[document] = self._parsed(document, text)
+        pair = self._cached[document] = self._parsed(document, text)
         return pair
 
     def _found(self, top_docs: Any) -> Ranking:
-        """What Lucene found, sorted by score first; all its pairs are read at once, so that `_pair` need not."""
+        """Return Lucene's ranking, sorted by score first. Reads all pairs at once and caches them for `_pair`."""
         found, texts = self._documents.found(top_docs)
         self._make_room()
         for (document, _), text in zip(found, texts, strict=True):
-            self._kept.setdefault(document, text)
+            self._cached.setdefault(document, text)
         return found
 
     def _make_room(self) -> None:
-        # All at once: a dict looks for its first key past all those that were deleted before.
-        if len(self._kept) >= _KEPT_PAIRS:
-            self._kept.clear()
+        # Clear everything at once: finding the first key of a dict is slow after many deletions.
+        if len(self._cached) >= _CACHED_PAIRS:
+            self._cached.clear()
 
     def _stored(self, documents: Sequence[int]) -> list[StoredPair]:
         texts = self._documents.read(documents) if documents else []
@@ -216,7 +216,7 @@ class PairIndex:
 
 
 def _distinct_ids(reader: Any) -> int:
-    """How many ids there are; counted by Java alone, as a call from Python takes longer than all else."""
+    """Return the number of ids. Java counts them, because a call from Python per id would dominate the time."""
     terms = java_class("org.apache.lucene.index.MultiTerms").getTerms(cast(_READER, reader), "id")
     if terms is None:
         return 0

@@ -1,4 +1,4 @@
-"""Cutting a prompt into phrases at its function words, and telling what each is to the prompt."""
+"""Split a prompt into phrases at its function words, and determine the role of each phrase."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from reimagen_retriever.index.grammar import ENGLISH, ENGLISH_PHRASES, TRANSPARE
 from reimagen_retriever.knowledge_base.analysis import Language
 
 Role = Literal["named", "beside", "place"]
-"""What is asked for, what stands beside it, or where that is and what else is said of it."""
+"""The role of a phrase: an entity that the prompt asks for, an object beside it, or a place or other description."""
 
 _MARKS = r",;:!?()\[\]{}|\"“”«»、。，！？；：（）…–—"
 _TOKEN = re.compile(rf"[{_MARKS}]|\.(?=\s|$)|\s[-/](?=\s)|(?:[^\s{_MARKS}.]|\.(?!\s|$))+")
@@ -22,25 +22,25 @@ _JAPANESE_FUNCTION_WORDS = re.compile("(の|(?<=[\u4e00-\u9fff])と(?=[\u30a0-\u
 
 @dataclass
 class Phrase:
-    """Words of a prompt that belong together."""
+    """Adjacent words of a prompt that belong together."""
 
     role: Role
     words: list[str] = field(default_factory=list)
     transparent: bool = False
-    """Whether it is an image or an amount of what follows: "a photo of"."""
+    """Whether the phrase is a word for an image or an amount of what follows: "a photo of"."""
     joined: bool = False
-    """Whether it came after a word such as "and"."""
+    """Whether the phrase follows a word such as "and"."""
     singular: bool = False
-    """Whether it began with "a" or "an"."""
+    """Whether the phrase began with "a" or "an"."""
 
 
 class PhraseReader:
-    """Cuts prompts of one language into phrases.
+    """A parser of prompts of one language into phrases.
 
     Args:
-        language: Of the prompts.
-        grammar: Its function words.
-        is_stop_word: Whether the language's analyzer drops a word.
+        language: The language of the prompts.
+        grammar: The grammar of the language.
+        is_stop_word: A function that returns whether the language's analyzer drops a word.
     """
 
     def __init__(self, language: Language, grammar: Grammar, is_stop_word: Callable[[str], bool]) -> None:
@@ -50,7 +50,7 @@ class PhraseReader:
 
     def read(self, prompt: str) -> list[Phrase]:
         """Return the phrases of a prompt, in their order."""
-        return _Reading(self._grammar, self._is_stop_word, self._tokens(prompt)).phrases()
+        return _PromptParser(self._grammar, self._is_stop_word, self._tokens(prompt)).phrases()
 
     def _tokens(self, prompt: str) -> list[str]:
         match self._language:
@@ -65,8 +65,8 @@ class PhraseReader:
         return [token.strip() for token in _TOKEN.findall(prompt)]
 
 
-class _Reading:
-    """One prompt, read word by word."""
+class _PromptParser:
+    """A parser of one prompt, word by word."""
 
     def __init__(self, grammar: Grammar, is_stop_word: Callable[[str], bool], tokens: Sequence[str]) -> None:
         self._grammar = grammar
@@ -77,7 +77,7 @@ class _Reading:
         self._phrase = Phrase("named")
         self._found: list[Phrase] = []
         self._fresh = True
-        """Whether nothing but function words has come since the start, a punctuation mark, or a word such as "and"."""
+        """Whether only function words have occurred since the start, a punctuation mark, or a word such as "and"."""
 
     def phrases(self) -> list[Phrase]:
         for place, word in enumerate(self._words):
@@ -96,7 +96,7 @@ class _Reading:
                 self._close("place")
             elif self._is_stop_word(word):
                 self._close(self._phrase.role if self._fresh else "place", fresh=self._fresh)
-            elif self._tells_what_a_thing_does(place):
+            elif self._is_predicate(place):
                 self._close("place")
             else:
                 self._phrase.words.append(self._tokens[place])
@@ -130,13 +130,13 @@ class _Reading:
         self._phrase.singular = self._words[place] in ("a", "an")
 
     def _describes_what_follows(self, place: int) -> bool:
-        """Whether adjectives go on after a comma or an "and": "a small, red car", "a black and white cat"."""
+        """Return whether adjectives continue after a comma or "and": "a small, red car", "a black and white cat"."""
         words = self._phrase.words
         adjective = self._english and bool(words) and is_adjective(words[-1].lower())
         return adjective and self._following(place) not in self._grammar.articles
 
-    def _tells_what_a_thing_does(self, place: int) -> bool:
-        """Whether a word is a predicate: "a dog running in a park", "a dog chases a cat"."""
+    def _is_predicate(self, place: int) -> bool:
+        """Return whether a word is a predicate: "a dog running in a park", "a dog chases a cat"."""
         if not (self._english and self._phrase.words):
             return False
         after = self._following(place)
@@ -155,7 +155,7 @@ class _Reading:
         return not word or listed or _is_punctuation(word) or self._is_stop_word(word)
 
     def _lists(self, start: int) -> bool:
-        """Whether what follows is in a list such as "apples, pears and plums"."""
+        """Return whether the following words continue a list such as "apples, pears and plums"."""
         grammar = self._grammar
         for word in self._words[start:]:
             if word in grammar.joins:

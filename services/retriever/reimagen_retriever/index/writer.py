@@ -1,7 +1,7 @@
-"""Writing the index: one Lucene writer for builds and for live changes.
+"""Write the index, for builds and live changes.
 
-Ids and texts are indexed as Anserini's IndexCollection indexes them, so that scores and the order of equal ones are
-Pyserini's. The other fields are for filters.
+Ids and captions are indexed like in Anserini's IndexCollection, so that scores and the order of ties match Pyserini's.
+The other fields are for filters.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,22 +17,22 @@ from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 UNSAFE_FROM = 0.5
-"""An image is left out of safe searches from this probability of being unsafe up."""
+"""Minimum probability of being unsafe at which safe searches leave out an image."""
 _BUFFER_MEGABYTES = 64.0
 _EXACT = ("license", "source", "duplicate_of", "unsafe")
 
 
 class IndexWriter:
-    """Adds, replaces and removes pairs; nothing can be seen, or survives a crash, before `commit`.
+    """A writer that adds, replaces and removes pairs. Changes become visible and durable only at `commit`.
 
-    Used by one thread at a time. After an error it must be closed: a new one goes on from the last commit.
+    Only one thread at a time may use it. After an error it must be closed. A new writer continues from the last commit.
 
     Args:
-        folder: Of the index; made if it is not there.
-        analysis: Of the base.
+        folder: The folder of the index. It is created if it does not exist.
+        analysis: The analysis of the base.
 
     Raises:
-        Unavailable: Lucene cannot write to the folder. So do all methods.
+        Unavailable: Lucene cannot write to the folder. All methods raise this too.
     """
 
     @in_java
@@ -44,7 +44,8 @@ class IndexWriter:
         config.setSimilarity(java_class("org.apache.lucene.search.similarities.BM25Similarity")())
         config.setRAMBufferSizeMB(_BUFFER_MEGABYTES)
         config.setCommitOnClose(False)
-        # A commit syncs every file of the index, old ones too: three for a segment instead of fifteen.
+        # A commit syncs every file of the index, including old ones. Compound files reduce them from fifteen to three
+        # per segment.
         config.getMergePolicy().setNoCFSRatio(1.0)
         path = java_class("java.nio.file.Paths").get(str(folder))
         with self._errors():
@@ -56,37 +57,37 @@ class IndexWriter:
 
     @in_java
     def add(self, pair: StoredPair) -> None:
-        """Appends a pair whose id is new: `put` for those who know that, in half the time."""
+        """Append a pair whose id is known to be new, in half the time of `put`."""
         with self._errors():
             self._writer.addDocument(self._document.of(pair))
 
     @in_java
     def put(self, pair: StoredPair) -> None:
-        """Adds a pair in place of the one that has its id, if any."""
+        """Add a pair, replacing the pair with the same id if there is one."""
         with self._errors():
             self._writer.updateDocument(self._term("id", pair.id), self._document.of(pair))
 
     @in_java
     def remove(self, identifier: str) -> None:
-        """Removes the pair of that id, if there is one."""
+        """Remove the pair with an id, if there is one."""
         with self._errors():
             # The overload that takes terms fails in pyjnius.
             self._writer.deleteDocuments(self._term_query(self._term("id", identifier)))
 
     @in_java
     def merge(self) -> None:
-        """Makes one segment of all: each one that a search goes through takes time of its own.
+        """Merge all segments into one, because each segment adds to the time of a search.
 
-        For an index that is whole: it takes seconds for a million pairs, and as much disk again meanwhile.
+        For a complete index only: it takes seconds for a million pairs, and temporarily doubles the disk space.
         """
         with self._errors():
             self._writer.forceMerge(1)
 
     def commit(self, notes: Mapping[str, str]) -> None:
-        """Makes everything since the last commit seen and safe on disk, in one step, with these notes.
+        """Make all changes since the last commit visible and durable in one atomic step, with these notes.
 
-        Searches go on meanwhile: only here may a Java method be called beside others, because Lucene's writers, and
-        so their methods, are this thread's alone.
+        Searches run during the commit. This is the only Java call without the lock of `in_java`, which is safe because
+        only this thread uses Lucene's writers and their methods.
         """
         self._set_notes(notes)
         with self._errors():
@@ -94,7 +95,7 @@ class IndexWriter:
 
     @in_java
     def close(self) -> None:
-        """Lets go of the folder; what was not committed is gone."""
+        """Release the folder. Uncommitted changes are lost."""
         with self._errors():
             self._writer.rollback()
 
@@ -125,13 +126,13 @@ class IndexWriter:
 
     @in_java
     def _reason(self, error: Any) -> str:
-        """What is wrong; where a merge on a thread of its own failed, Lucene's errors say no more than that one did."""
+        """Return the cause of an error. If a background merge failed, later errors of Lucene do not contain it."""
         tragedy = self._writer.getTragicException() if hasattr(self, "_writer") else None
         return str((tragedy.getMessage() if tragedy else None) or error.innermessage or error)
 
 
 class _Document:
-    """The one Java document of a writer: to fill its fields anew takes a tenth of the time of making them."""
+    """The Java document of a writer. Filling its fields takes a tenth of the time of creating them."""
 
     def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis
@@ -145,17 +146,17 @@ class _Document:
         some_bytes = java_class("org.apache.lucene.util.BytesRef")(b"a")
         self._id_for_order = values("id", some_bytes)
         self._contents = field("contents", text, kind)
-        # Rather than a stored field, which takes ten times as long to read: it lies in compressed blocks.
+        # Not a stored field: those are in compressed blocks and take ten times as long to read.
         self._raw = values("raw", some_bytes)
         self._side = java_class("org.apache.lucene.document.IntPoint")("side", 1)
         self._exact = {name: string_field(name, "", not_stored) for name in _EXACT}
-        self._exact_now = dict.fromkeys(_EXACT, "")
+        self._exact_values = dict.fromkeys(_EXACT, "")
         self._document = java_class("org.apache.lucene.document.Document")()
         for each in (self._id, self._id_for_order, self._contents, self._raw, self._side, *self._exact.values()):
             self._document.add(each)
 
     def of(self, pair: StoredPair) -> Any:
-        """The document, filled for the pair."""
+        """Return the document, filled with a pair."""
         self._id.setStringValue(pair.id)
         self._id_for_order.setBytesValue(pair.id.encode())
         self._contents.setStringValue(self._analysis.normalized(pair.caption))
@@ -163,7 +164,7 @@ class _Document:
         self._side.setIntValue(min(pair.width, pair.height))
         unsafe = "1" if (pair.unsafe or 0) >= UNSAFE_FROM else ""
         for name, value in zip(_EXACT, (pair.license, pair.source, pair.duplicate_of, unsafe), strict=True):
-            if value != self._exact_now[name]:
+            if value != self._exact_values[name]:
                 self._exact[name].setStringValue(value)
-                self._exact_now[name] = value
+                self._exact_values[name] = value
         return self._document

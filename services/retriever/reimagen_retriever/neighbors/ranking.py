@@ -146,7 +146,7 @@ class Ranking:
     def _needed(self, text: str, relevance: Relevance) -> tuple[dict[int, int], set[int], bool]:
         """Return which alternatives need a term, as bits, each alternative's rarest term, and whether that is all."""
         needed, opening, alone = dict[int, int](), set[int](), set[int]()
-        for bit, alternative in enumerate(required_terms(self._index.things(text).named, relevance)):
+        for bit, alternative in enumerate(required_terms(self._index.entities(text).named, relevance)):
             if all(term in self._numbers for term in alternative):
                 numbers = {self._numbers[term] for term in alternative}
                 opening.add(min(numbers))
