@@ -1,1 +1,1 @@
-"""Finding nearly equal images, within a base and across bases."""
+"""Detection of near-duplicate images, within a base and across bases."""

@@ -1,4 +1,4 @@
-"""Near-duplicates in different bases: each base has marks for its own images alone."""
+"""Near-duplicates across bases; the marks within a base cover only its own images."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -13,22 +13,22 @@ from reimagen_retriever.index.filters import NO_FILTER
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
-_AT_ONCE = 1_000
+_BATCH_PAIRS = 1_000
 
 
 def duplicates_across(parts: Sequence[Path]) -> dict[str, str]:
-    """Of pairs that are no near-duplicates in their own base, those whose images nearly show one of an earlier base.
+    """Find pairs whose image is a near-duplicate of one in an earlier base.
 
-    As within a base, what is a near-duplicate itself stands for nothing. A base that was built before fingerprints were
-    kept, or whose images are in an object store, is as good as empty.
+    Only pairs that are originals in their own base are compared, and only with originals. A base counts as empty if it
+    was built before fingerprints were stored, or if its images are in an object store.
 
     Args:
         parts: Knowledge bases, of which no two have an id in common.
 
     Returns:
-        The ids of such pairs, and for each the id of the first pair that it nearly shows.
+        The ids of such pairs, each with the id of its first original.
 
-    Raises what `KnowledgeBase.open` raises.
+    Raises the same errors as `KnowledgeBase.open`.
     """
     found: dict[str, str] = {}
     with ExitStack() as opened:
@@ -37,9 +37,9 @@ def duplicates_across(parts: Sequence[Path]) -> dict[str, str]:
             part = _Part(folder)
             opened.callback(part.close)
             with progress_bar(part.pairs if earlier else 0, f"comparing {folder}", "pairs") as progress:
-                for pairs in part.in_groups() if earlier else ():
+                for pairs in part.batches() if earlier else ():
                     for pair in pairs:
-                        fingerprint = None if pair.duplicate_of else part.kept.of(pair.position)
+                        fingerprint = None if pair.duplicate_of else part.fingerprints.of(pair.position)
                         if fingerprint:
                             originals = chain.from_iterable(each.originals(fingerprint, found) for each in earlier)
                             original = next(originals, None)
@@ -55,25 +55,25 @@ class _Part:
         self._base = KnowledgeBase.open(folder, dense=False)
         self.close = self._base.close
         self.pairs = self._base.manifest.pairs
-        # What is kept here of a base in an object store is without fingerprints.
-        here = self._base.built.store is None
+        # The mirror of a base in an object store has no fingerprints.
+        is_local = self._base.built.store is None
         added = AddedFingerprints(folder / self._base.built.folder)
         try:
-            added.read(self._base.appended.get(ADDED, 0) if here else 0)
-            self.kept = KeptFingerprints(added, built=bool(self._base.built.fingerprints) and here)
+            added.read(self._base.appended.get(ADDED, 0) if is_local else 0)
+            self.fingerprints = KeptFingerprints(added, built=bool(self._base.built.fingerprints) and is_local)
         except DamagedError as error:
             self._base.close()
-            raise Damaged(f"{folder} is damaged, `verify` tells more: {error}") from error
+            raise Damaged(f"{folder} is damaged, run `verify` for details: {error}") from error
 
-    def in_groups(self) -> Iterator[list[StoredPair]]:
-        """All pairs, in the order of their positions."""
+    def batches(self) -> Iterator[list[StoredPair]]:
+        """Yield all pairs in batches, in the order of their positions."""
         documents = self._base.index.in_order()
-        for start in range(0, len(documents), _AT_ONCE):
-            yield self._base.index.read(documents[start : start + _AT_ONCE])
+        for start in range(0, len(documents), _BATCH_PAIRS):
+            yield self._base.index.read(documents[start : start + _BATCH_PAIRS])
 
     def originals(self, fingerprint: bytes, duplicates: dict[str, str]) -> Iterator[str]:
-        """The ids of pairs whose images one nearly shows, and that are near-duplicates of none, in their order."""
-        for near in self.kept.near(fingerprint):
+        """Yield the ids of the originals that an image is a near-duplicate of, in the order of their positions."""
+        for near in self.fingerprints.near(fingerprint):
             pairs = self._base.index.pairs_of([identifier for _, identifier in near], NO_FILTER) if near else {}
             for position, identifier in near:
                 pair = pairs.get(identifier)

@@ -1,11 +1,11 @@
-"""The fingerprints of a base's images, kept so that what is added live is compared with them.
+"""The stored fingerprints of a base's images, with which images of live writes are compared.
 
-`fingerprints/` in the base's folder holds those of a build, in arrays that are read through the system's page cache:
-nothing is loaded before an image is added, and of a million a few hundred are looked at. They lie in the order of the
-images' positions; their cells (see `duplicates`) are sorted, with the row of each. `added` has those that have come
-since, see `knowledge_base.appended`.
+`fingerprints/` in the data folder has the fingerprints of the build, in memory-mapped arrays: nothing is loaded before
+an image is added, and of a million fingerprints a few hundred are read. Rows are in the order of the images' positions;
+the cells (see `duplicates`) are sorted, with the row of each. `added` has the fingerprints since the build, see
+`knowledge_base.appended`.
 
-Nothing is taken out of the files: who finds an image there asks the index whether its pair is still there, with that
+Fingerprints are never removed from the files: a reader checks with the index that the pair still exists at that
 position.
 """
 
@@ -27,12 +27,12 @@ from reimagen_retriever.knowledge_base.fingerprint import FOLDER, GRID, near_dup
 from reimagen_retriever.knowledge_base.syncing import allocated_array
 
 ADDED = f"{FOLDER}/added"
-"""See `Changes.appended`."""
+"""File of the fingerprints added since the build, see `Changes.appended`."""
 _LENGTH = GRID * GRID * 3
 _POSITION = struct.Struct("<q")
 RECORD_BYTES = _POSITION.size + _LENGTH
-_FIRST, _MOST_AT_ONCE = 256, 8_192
-"""Of images that are compared at once: who wants the first that is near often has it among few."""
+_FIRST_BATCH, _LARGEST_BATCH = 256, 8_192
+"""Numbers of images compared at once; a small first batch often contains the first near-duplicate."""
 _ARRAYS = ("fingerprints", "positions", "ids", "offsets", "cells", "rows")
 
 Near = tuple[int, str]
@@ -40,31 +40,31 @@ Near = tuple[int, str]
 
 
 class FingerprintWriter:
-    """Writes the fingerprints of a base that is being built; they are safe on disk after `finish`.
+    """Writer of the fingerprints of a new base; they are durable after `finish`.
 
     Args:
-        folder: Of the base.
-        pairs: How many there will be.
+        folder: Data folder of the base.
+        pairs: Number of pairs that will be added.
     """
 
     def __init__(self, folder: Path, pairs: int) -> None:
         self._folder = folder / FOLDER
         self._folder.mkdir(exist_ok=True)
-        # Without pairs there would be nothing to map into memory.
+        # An empty file can't be memory-mapped.
         shape = (pairs, _LENGTH)
         path = self._folder / "fingerprints.npy"
         self._fingerprints: Any = allocated_array(path, np.uint8, shape) if pairs else np.empty(shape, np.uint8)
         self._positions, self._ids, self._offsets = array("q"), bytearray(), array("q", [0])
 
     def add(self, identifier: str, position: int, fingerprint: bytes) -> None:
-        """Appends an image's, whose position comes after those before it."""
+        """Append the fingerprint of an image, whose position must be greater than all before it."""
         self._fingerprints[len(self._positions)] = np.frombuffer(fingerprint, np.uint8)
         self._positions.append(position)
         self._ids += identifier.encode()
         self._offsets.append(len(self._ids))
 
     def finish(self) -> Path:
-        """Writes the rest; returns the folder of the files."""
+        """Write and sync all files; return their folder."""
         blocks = range(0, len(self._positions), 65_536)
         cells = np.concatenate(
             [np.empty(0, np.int64), *(cells_of(self._fingerprints[start : start + 65_536]) for start in blocks)]
@@ -74,12 +74,12 @@ class FingerprintWriter:
             self._fingerprints.flush()
         else:
             np.save(self._folder / "fingerprints.npy", self._fingerprints)
-        kept: tuple[NDArray[Any], ...] = (
+        columns: tuple[NDArray[Any], ...] = (
             np.array(self._positions, np.int64),
             np.frombuffer(self._ids, np.uint8),
             np.array(self._offsets, np.int64),
         )
-        for name, values in zip(_ARRAYS[1:], (*kept, cells[rows], rows), strict=True):
+        for name, values in zip(_ARRAYS[1:], (*columns, cells[rows], rows), strict=True):
             np.save(self._folder / f"{name}.npy", values)
         for path in self._folder.iterdir():
             with path.open("rb") as file:
@@ -88,36 +88,36 @@ class FingerprintWriter:
 
 
 class AddedFingerprints:
-    """Those that have come since the build, in memory; used by one thread.
+    """The fingerprints added since the build, in memory; not thread-safe.
 
     Args:
-        folder: Of the base.
+        folder: Data folder of the base.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.size = 0
-        """Bytes of the file whose records are here."""
+        """Bytes of the file that have been read."""
         self.all: list[tuple[int, str, bytes]] = []
-        """Place, id and fingerprint of each."""
+        """Position, id and fingerprint of each image."""
         self.row_of: dict[int, int] = {}
-        """By their positions."""
+        """Row in `all` by position."""
         self.cells: dict[int, list[int]] = defaultdict(list)
-        """The rows in each cell, see `duplicates`."""
+        """Rows in each cell, see `duplicates`."""
 
     def read(self, size: int) -> Self:
-        """Takes in what the last commit tells of, so many bytes, and is not here yet; returns itself.
+        """Read the records up to the file's size in the last commit; return itself.
 
         Raises:
-            DamagedError: it is not there.
+            DamagedError: The file is too short or damaged.
         """
         records = read_appended(self.folder / ADDED, RECORD_BYTES, self.size, size)
-        self.take([_parsed(each) for each in records if each.intact])
+        self.take([_parse(each) for each in records if each.intact])
         self.size = size
         return self
 
     def take(self, added: list[tuple[int, str, bytes]]) -> None:
-        """Takes in more, whose positions come after all others."""
+        """Add fingerprints, whose positions must be greater than all others."""
         if not added:
             return
         fingerprints = np.frombuffer(b"".join(fingerprint for _, _, fingerprint in added), np.uint8)
@@ -128,14 +128,14 @@ class AddedFingerprints:
 
 
 class KeptFingerprints:
-    """Finds near-duplicates among all images that were ever taken into a base; used by one thread.
+    """The fingerprints of all images ever stored in a base, with a search for near-duplicates; not thread-safe.
 
     Args:
-        added: Those that have come since the build.
-        built: Whether the build has written what it took in.
+        added: Fingerprints added since the build.
+        built: Whether the build has stored fingerprints.
 
     Raises:
-        DamagedError: the files are not there, or not whole.
+        DamagedError: The files are missing or damaged.
     """
 
     def __init__(self, added: AddedFingerprints, *, built: bool) -> None:
@@ -151,7 +151,7 @@ class KeptFingerprints:
         self._last: tuple[list[int], NDArray[np.int64]] = ([], np.empty(0, np.int64))
 
     def of(self, position: int) -> bytes | None:
-        """The fingerprint of the image at a position, if it is kept."""
+        """Return the fingerprint of the image at a position, or None if it is not stored."""
         if position in self._added.row_of:
             return self._added.all[self._added.row_of[position]][2]
         if not self._built:
@@ -161,15 +161,15 @@ class KeptFingerprints:
         return self._built["fingerprints"][row].tobytes() if known else None
 
     def add(self, identifier: str, position: int, fingerprint: bytes) -> None:
-        """Keeps one more, whose position comes after all others; who wants it to last writes the `record` of it."""
+        """Add a fingerprint in memory, at a position greater than all others; the caller stores its `record`."""
         self._added.take([(position, identifier, fingerprint)])
 
     def near(self, fingerprint: bytes, after: int = -1) -> Iterator[list[Near]]:
-        """The images that one nearly shows, in the order of their positions; a few at a time.
+        """Yield the near-duplicates of an image in batches, in the order of their positions.
 
         Args:
-            fingerprint: Of the one.
-            after: The position after which they are wanted.
+            fingerprint: Fingerprint of the image.
+            after: Only images after this position are returned.
         """
         row = np.frombuffer(fingerprint, np.uint8)[None]
         cells = cells_around(fingerprint)
@@ -177,7 +177,7 @@ class KeptFingerprints:
             near = rows[near_duplicates(row, self._built["fingerprints"][rows])[0]]
             yield [(int(self._built["positions"][each]), self._identifier(each)) for each in near]
         added = sorted(number for cell in cells for number in self._added.cells.get(cell, ()))
-        for part in _parts(0, len(added)):
+        for part in _batches(0, len(added)):
             some = [self._added.all[number] for number in added[part]]
             others = np.frombuffer(b"".join(each for _, _, each in some), np.uint8).reshape(-1, _LENGTH)
             near = near_duplicates(row, others)[0]
@@ -196,7 +196,7 @@ class KeptFingerprints:
             self._last = (cells, np.sort(np.concatenate([np.empty(0, np.int64), *parts])))
         rows = self._last[1]
         start = int(np.searchsorted(self._built["positions"], after, "right"))
-        for part in _parts(int(np.searchsorted(rows, start)), len(rows)):
+        for part in _batches(int(np.searchsorted(rows, start)), len(rows)):
             yield rows[part]
 
     def _identifier(self, row: int) -> str:
@@ -204,19 +204,19 @@ class KeptFingerprints:
         return bytes(self._built["ids"][first:last]).decode()
 
 
-def _parts(start: int, stop: int) -> Iterator[slice]:
-    """What lies between, in parts, each twice as large as the last."""
-    size = _FIRST
+def _batches(start: int, stop: int) -> Iterator[slice]:
+    """Yield slices from `start` to `stop`, each twice as large as the last, up to a limit."""
+    size = _FIRST_BATCH
     while start < stop:
         yield slice(start, min(start + size, stop))
-        start, size = start + size, min(2 * size, _MOST_AT_ONCE)
+        start, size = start + size, min(2 * size, _LARGEST_BATCH)
 
 
 def record(position: int, fingerprint: bytes) -> bytes:
-    """What is appended to the file for an image."""
+    """Return the data of an image's record in the file of added fingerprints."""
     return _POSITION.pack(position) + fingerprint
 
 
-def _parsed(kept: Record) -> tuple[int, str, bytes]:
-    (position,) = _POSITION.unpack_from(kept.data)
-    return position, kept.id, kept.data[_POSITION.size :]
+def _parse(stored: Record) -> tuple[int, str, bytes]:
+    (position,) = _POSITION.unpack_from(stored.data)
+    return position, stored.id, stored.data[_POSITION.size :]

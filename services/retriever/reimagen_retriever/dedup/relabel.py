@@ -1,9 +1,9 @@
-"""Which pairs are near-duplicates of which, after pairs were added, replaced or removed.
+"""Updates of near-duplicate marks after pairs were added, replaced or removed.
 
-The marks are those that a build makes of the same pairs in the order in which they were taken in: a pair is marked that
-nearly shows the image of an earlier one which is not marked itself. A pair that is added comes last, and so does one
-that is replaced. Where an original goes, the first of those that showed it again becomes one, and so on: whatever this
-may change comes later, so pairs are looked at in their order, each once.
+The marks are those that a build would make of the same pairs in the order in which they were stored: a pair is marked
+if its image is a near-duplicate of an earlier original, that is, of a pair that is not marked. Added and replaced pairs
+come last. When an original is removed, the first of its near-duplicates becomes an original, which may change later
+pairs in turn. A change affects only later pairs, so each pair is visited once, in order.
 """
 
 import heapq
@@ -16,13 +16,13 @@ from reimagen_retriever.knowledge_base.pair import StoredPair
 
 
 class Index(Protocol):
-    """What `BM25Index` knows of the pairs as the last commit has them."""
+    """The part of `BM25Index` that gives the pairs of the last commit."""
 
     def pairs_of(self, ids: list[str], filters: Filters) -> dict[str, StoredPair]:
-        """See `PairIndex`."""
+        """Return pairs by their ids, see `PairIndex`."""
 
     def duplicates_of(self, identifier: str) -> list[StoredPair]:
-        """See `PairIndex`."""
+        """Return the near-duplicates of a pair, see `PairIndex`."""
 
 
 def marked(
@@ -31,43 +31,43 @@ def marked(
     before: Mapping[str, StoredPair | None],
     after: Mapping[str, StoredPair | None],
 ) -> dict[str, StoredPair | None]:
-    """What changes of a base, with marks: `after`, and pairs whose marks change with it.
+    """Return all changes of a base with marks: those in `after`, and other pairs whose marks change.
 
     Args:
-        index: Of the base as it was.
-        kept: Fingerprints of all images, those of `after` too.
-        before: What changes, by ids; None stands for no pair.
-        after: What it becomes, with no marks.
+        index: Index of the base before the changes.
+        kept: Fingerprints of all images, including those of `after`.
+        before: Changed pairs before the change, by id; None means no pair.
+        after: Changed pairs after the change, without marks; None means no pair.
     """
-    now = _Now(index, after)
+    state = _State(index, after)
     waiting: list[Near] = [(pair.position, pair.id) for pair in after.values() if pair]
     for identifier, pair in before.items():
         if pair and not pair.duplicate_of:
-            waiting += now.duplicates_of(identifier)
+            waiting += state.duplicates_of(identifier)
     heapq.heapify(waiting)
-    looked_at = set[str]()
+    visited = set[str]()
     while waiting:
         position, identifier = heapq.heappop(waiting)
-        pair = now.at(position, identifier)
-        if pair is None or identifier in looked_at:
+        pair = state.at(position, identifier)
+        if pair is None or identifier in visited:
             continue
-        looked_at.add(identifier)
+        visited.add(identifier)
         new = after.get(identifier) is not None
         fingerprint = kept.of(position)
-        original = now.first_original(kept.near(fingerprint), position) if fingerprint else ""
+        original = state.first_original(kept.near(fingerprint), position) if fingerprint else ""
         if original != pair.duplicate_of:
-            now.put(pair.model_copy(update={"duplicate_of": original}))
+            state.put(pair.model_copy(update={"duplicate_of": original}))
         if fingerprint and not original and (new or pair.duplicate_of):
-            for other in now.whose_first_original_is_later(kept.near(fingerprint, position), position):
+            for other in state.with_later_original(kept.near(fingerprint, position), position):
                 heapq.heappush(waiting, other)
         if original and not new and not pair.duplicate_of:
-            for other in now.duplicates_of(identifier):
+            for other in state.duplicates_of(identifier):
                 heapq.heappush(waiting, other)
-    return now.changed
+    return state.changed
 
 
-class _Now:
-    """The pairs as they are to be."""
+class _State:
+    """The pairs after the changes."""
 
     def __init__(self, index: Index, after: Mapping[str, StoredPair | None]) -> None:
         self._index = index
@@ -78,7 +78,7 @@ class _Now:
         self.changed[pair.id] = pair
 
     def at(self, position: int, identifier: str) -> StoredPair | None:
-        """The pair of that id, if it is the one whose image is there."""
+        """Return the pair of that id if its image is at that position."""
         pair = self._get([identifier])[identifier]
         return pair if pair and pair.position == position else None
 
@@ -98,25 +98,25 @@ class _Now:
                     return identifier
         return ""
 
-    def whose_first_original_is_later(self, near: Iterable[list[Near]], position: int) -> list[Near]:
-        """Of what is near a pair that is an original now, what it may be the first original of."""
+    def with_later_original(self, near: Iterable[list[Near]], position: int) -> list[Near]:
+        """Return the near-duplicates of a new original at `position` whose current original comes after it."""
         found = []
         for some in near:
             pairs = self._get([identifier for _, identifier in some])
             originals = self._get([pair.duplicate_of for pair in pairs.values() if pair and pair.duplicate_of])
-            for its_place, identifier in some:
+            for its_position, identifier in some:
                 pair = pairs[identifier]
-                if pair is None or pair.position != its_place:
+                if pair is None or pair.position != its_position:
                     continue
                 original = originals[pair.duplicate_of] if pair.duplicate_of else pair
                 if original and original.position > position:
-                    found.append((its_place, identifier))
+                    found.append((its_position, identifier))
         return found
 
     def _get(self, ids: Iterable[str]) -> dict[str, StoredPair | None]:
-        wanted = dict.fromkeys(ids)
-        unknown = [each for each in wanted if each not in self.changed and each not in self._read]
-        if unknown:  # Often there is nothing near, and Java has searches to do.
-            there = self._index.pairs_of(unknown, NO_FILTER)
-            self._read.update((each, there.get(each)) for each in unknown)
-        return {each: self.changed[each] if each in self.changed else self._read[each] for each in wanted}
+        requested = dict.fromkeys(ids)
+        unknown = [each for each in requested if each not in self.changed and each not in self._read]
+        if unknown:  # Often nothing is near, and a call into Java is slow.
+            found = self._index.pairs_of(unknown, NO_FILTER)
+            self._read.update((each, found.get(each)) for each in unknown)
+        return {each: self.changed[each] if each in self.changed else self._read[each] for each in requested}

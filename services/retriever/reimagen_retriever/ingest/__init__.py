@@ -1,1 +1,1 @@
-"""From a source to a knowledge base."""
+"""Builds of knowledge bases from sources."""

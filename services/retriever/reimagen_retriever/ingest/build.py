@@ -1,4 +1,4 @@
-"""Building a knowledge base from a source."""
+"""Build a knowledge base from a source."""
 
 import hashlib
 import secrets
@@ -50,24 +50,30 @@ from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a finished build took in and left out."""
+    """The result of a finished build."""
 
     manifest: Manifest
     rejected: list[Rejected]
-    """The first few of them that this call met; `manifest.rejected` counts all."""
+    """The first rejections of this run; `manifest.rejected` counts all."""
     duplicates: int
-    """How many pairs are marked as near-duplicates of an earlier one."""
+    """Number of pairs marked as near-duplicates of an earlier one."""
 
 
 class BuildOptions(BaseModel):
-    """What a base is besides its source."""
+    """The options of a build besides its source."""
 
     model_config = ConfigDict(frozen=True)
 
-    analysis: Analysis = Field(default=Analysis(), description="How texts are searched.")
-    filters: SourceFilters = Field(default=SourceFilters(), description="What a pair must be to be taken in.")
-    drop_duplicates: bool = Field(default=False, description="Whether near-duplicates are left out, not marked.")
-    pairs_per_shard: int = Field(default=PAIRS_PER_SHARD, gt=0, description="After each an interrupted build goes on.")
+    analysis: Analysis = Field(default=Analysis(), description="Text analysis and BM25 parameters.")
+    filters: SourceFilters = Field(default=SourceFilters(), description="Filters that a pair must pass.")
+    drop_duplicates: bool = Field(
+        default=False, description="Whether near-duplicates are left out; by default they are marked."
+    )
+    pairs_per_shard: int = Field(
+        default=PAIRS_PER_SHARD,
+        gt=0,
+        description="Pairs in a full shard; an interrupted build resumes after its last full shard.",
+    )
 
 
 def build(
@@ -76,25 +82,26 @@ def build(
     options: BuildOptions = BuildOptions(),  # noqa: B008
     ray: str | None = None,
 ) -> BuildReport:
-    """Builds a knowledge base, or replaces the one that is there once the new one is whole.
+    """Build a knowledge base, and replace an existing one when the new one is complete.
 
-    Entries that can't be taken are reported and counted, never fatal. Until the last step a reader sees the old base,
-    or none. An interrupted build goes on after its last full shard when it is called with the same source and options;
-    with others its remains are removed.
+    Invalid entries are reported and counted; they do not end the build. Until the last step readers see the old base,
+    or none. An interrupted build resumes after its last full shard if it is run with the same source and options; with
+    others, its files are removed.
 
     Args:
-        source: What to take in.
-        knowledge_base: The folder.
-        options: What to make of it.
-        ray: A Ray cluster's address, to spread over, or `local`; its machines share the source and the folder.
+        source: The source of the pairs.
+        knowledge_base: Folder of the base.
+        options: Options of the build.
+        ray: Address of a Ray cluster for distributed work, or `local`; its machines share the source and the folder.
 
     Raises:
-        InvalidArgument: nothing could be taken from the source, or the folder holds other things; or Ray is not
-            installed, or the source has no shards to spread.
-        ReimagenError: the folder is being written to, or cannot be; or the source's store does not answer, or Ray.
+        InvalidArgument: The source has no valid pair, the folder has other files, Ray is not installed, or the source
+            is not WebDataset shards, which `ray` requires.
+        ReimagenError: Another process writes to the folder, the folder is not writable, or the source's store or Ray
+            does not answer.
     """
     if ray is not None and not isinstance(source, WebDatasetSource):
-        raise InvalidArgument("spreads over shards: SOURCE must be WebDataset shards (*.tar)", field="ray")
+        raise InvalidArgument("requires WebDataset shards (*.tar) as SOURCE", field="ray")
     refuse_foreign_folder(knowledge_base)
     knowledge_base.mkdir(parents=True, exist_ok=True)
     with writing_to(knowledge_base), locked(knowledge_base, Holder(work="build"), LOCK_WAIT_SECONDS):
@@ -103,20 +110,20 @@ def build(
         remove_leftovers(knowledge_base, folder.name)
         journal = Journal(folder) if folder.exists() else Journal.start(folder, origin)
         try:
-            rejected = _take_in(source, folder, journal, options, ray)
-            report = _finished(folder, journal, options, rejected)
+            rejected = _ingest(source, folder, journal, options, ray)
+            report = _finish(folder, journal, options, rejected)
         except BaseException:
             if not len(journal):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         write_manifest(knowledge_base, report.manifest)
-        # Services that still read the old base have its files open, which outlive their names.
+        # Services that still serve the old base keep its files open, so they can be deleted.
         remove_leftovers(knowledge_base)
         return report
 
 
 def _origin(source: Source, options: BuildOptions, shards: str) -> str:
-    """Changes whenever the base would."""
+    """Return a digest of everything that determines the base."""
     digest = hashlib.sha256(f"format {FORMAT_VERSION}\n{options.model_dump_json()}\nshards {shards}\n".encode())
     try:
         for line in source.identity():
@@ -126,29 +133,29 @@ def _origin(source: Source, options: BuildOptions, shards: str) -> str:
     return digest.hexdigest()
 
 
-def _take_in(source: Source, folder: Path, journal: Journal, options: BuildOptions, ray: str | None) -> list[Rejected]:
-    """Writes the shards that the journal does not have yet; returns the first entries that were left out."""
+def _ingest(source: Source, folder: Path, journal: Journal, options: BuildOptions, ray: str | None) -> list[Rejected]:
+    """Write the shards that are not in the journal yet; return the first rejections."""
     selection = Selection(drop_duplicates=options.drop_duplicates)
     shards: list[Shard] = []
     entries = 0
     for record in journal.records():
         entries = record.entries
         shards += [record.shard] if record.shard else []
-        selection.remember(record)
+        selection.replay(record)
         if record.complete:
             return []
     _remove_other_shards(folder, shards)
     with progress_bar(source.size() or None, "building", "pairs", done=entries) as progress:
-        told = RejectionLog(progress)
+        log = RejectionLog(progress)
         if ray is None:
-            _take_in_here(source, folder, journal, options, selection, shards, entries, told)
+            _ingest_locally(source, folder, journal, options, selection, shards, entries, log)
         else:
             assert isinstance(source, WebDatasetSource)
-            _take_in_spread(source, folder, journal, options, selection, entries, told, ray)
-    return told.rejected
+            _ingest_with_ray(source, folder, journal, options, selection, entries, log, ray)
+    return log.rejected
 
 
-def _take_in_here(
+def _ingest_locally(
     source: Source,
     folder: Path,
     journal: Journal,
@@ -156,7 +163,7 @@ def _take_in_here(
     selection: Selection,
     shards: Sequence[Shard],
     entries: int,
-    told: "RejectionLog",
+    log: "RejectionLog",
 ) -> None:
     part = Part()
     with (
@@ -165,36 +172,36 @@ def _take_in_here(
     ):
         for result in results:
             entries += 1
-            told.progress.update()
+            log.progress.update()
             if isinstance(result, Rejected):
                 part.reject(result.reason)
-                told.reject(result)
+                log.reject(result)
                 continue
             pair, facts = result
             original = selection.choose(pair.location, pair.id, facts.fingerprint)
             if isinstance(original, Rejected):
                 part.reject(original.reason)
-                told.reject(original)
+                log.reject(original)
                 continue
             part.add(writer.add(replace(pair, duplicate_of=original), facts), facts.fingerprint)
             if writer.full:
                 journal.append(part.record(entries, writer.finish_shard(), complete=False))
                 part = Part()
-        _report_left_over(source, part, told)
+        _report_left_over(source, part, log)
         journal.append(part.record(entries, writer.finish_shard(), complete=True))
 
 
-def _take_in_spread(
+def _ingest_with_ray(
     source: WebDatasetSource,
     folder: Path,
     journal: Journal,
     options: BuildOptions,
     selection: Selection,
     entries: int,
-    told: "RejectionLog",
+    log: "RejectionLog",
     ray: str,
 ) -> None:
-    """Workers check and write, each a shard of the source; here is chosen what is taken of it, shard after shard."""
+    """Distribute the source's shards: workers check and write them, and this process selects the pairs in order."""
     unfinished = folder / UNFINISHED
     unfinished.mkdir(exist_ok=True)
     work = ShardWork(source, folder.resolve(), options.filters)
@@ -209,37 +216,37 @@ def _take_in_spread(
                 folder / "shards" / written.record.shard.name, written.record.shard.size
             ):
                 raise Unavailable(
-                    f"{item.shard} was written where {folder} is another one: all machines need to share it"
+                    f"{item.shard} was written to another folder than {folder} here: all machines must share the folder"
                 )
             part = Part()
             for reason, count in written.record.rejected.items():
                 part.reject(reason, count)
             for rejected in written.rejected:
-                told.reject(rejected)
+                log.reject(rejected)
             for pair, fingerprint in written.record.pairs_and_fingerprints():
                 original = selection.choose(f"{item.shard}/{pair.id}", pair.id, fingerprint)
                 if isinstance(original, Rejected):
                     part.reject(original.reason)
-                    told.reject(original)
+                    log.reject(original)
                 else:
                     part.add(pair.model_copy(update={"duplicate_of": original}), fingerprint)
             entries += written.record.entries
-            told.progress.update(written.record.entries)
+            log.progress.update(written.record.entries)
             last = item.number == len(source.shards) - 1
             if last:
-                _report_left_over(source, part, told)
+                _report_left_over(source, part, log)
             journal.append(part.record(entries, written.record.shard, complete=last))
     shutil.rmtree(unfinished)
 
 
-def _report_left_over(source: Source, part: Part, told: "RejectionLog") -> None:
+def _report_left_over(source: Source, part: Part, log: "RejectionLog") -> None:
     for left in source.left_over():
         part.reject(left.reason)
-        told.reject(left)
+        log.reject(left)
 
 
-def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: list[Rejected]) -> BuildReport:
-    """Indexes what the shards hold."""
+def _finish(folder: Path, journal: Journal, options: BuildOptions, rejected: list[Rejected]) -> BuildReport:
+    """Index the pairs of the shards and return the report."""
     licenses, reasons = Counter[str](), Counter[str]()
     duplicates = 0
     content = hashlib.sha256(f"format {FORMAT_VERSION}\n{options.analysis.model_dump_json()}\n".encode())
@@ -252,7 +259,7 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
     if not pairs:
         journal.remove()
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
-        raise InvalidArgument(f"nothing could be taken from it ({counts or 'it is empty'})", field="source")
+        raise InvalidArgument(f"it has no valid pair ({counts or 'it is empty'})", field="source")
     shutil.rmtree(folder / "lucene", ignore_errors=True)
     fingerprints = FingerprintWriter(folder, pairs)
     with (
@@ -270,9 +277,9 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
         index.merge()
         index.commit({})
     journal.remove()
-    kept = fingerprints.finish()
-    for made in (folder / "shards", folder / "lucene", kept, folder):
-        sync_folder(made)
+    fingerprints_folder = fingerprints.finish()
+    for written in (folder / "shards", folder / "lucene", fingerprints_folder, folder):
+        sync_folder(written)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         revision=content.hexdigest()[:16],
@@ -283,20 +290,20 @@ def _finished(folder: Path, journal: Journal, options: BuildOptions, rejected: l
         licenses=dict(licenses.most_common()),
         rejected=dict(reasons.most_common()),
         shards=shards,
-        fingerprints=checksums(kept),
+        fingerprints=checksums(fingerprints_folder),
     )
     return BuildReport(manifest, rejected, duplicates)
 
 
 class RejectionLog:
-    """What was left out, told as it comes, but no more than a few."""
+    """Log of rejections, which prints and keeps the first few."""
 
     def __init__(self, progress: "tqdm[NoReturn]") -> None:
         self.progress = progress
         self.rejected: list[Rejected] = []
 
     def reject(self, rejected: Rejected) -> None:
-        """Count a rejected pair, and print the first few."""
+        """Print and keep a rejection, unless there were many before."""
         if len(self.rejected) < REPORTED_ONE_BY_ONE:
             self.rejected.append(rejected)
             self.progress.write(_sentence(rejected), file=sys.stderr)
@@ -308,19 +315,23 @@ def _sentence(rejected: Rejected) -> str:
 
 
 def refuse_foreign_folder(knowledge_base: Path) -> None:
-    """A mistyped path must not mix a knowledge base into somebody's images."""
+    """Raise an error if the folder has other files, so that a mistyped path does not mix a base into them.
+
+    Raises:
+        InvalidArgument: The path is not a folder, or the folder has other files than a knowledge base.
+    """
     if knowledge_base.exists() and not knowledge_base.is_dir():
         raise InvalidArgument(f"{knowledge_base} is not a folder", field="KB_DIR")
     if manifest_stamp(knowledge_base) or not knowledge_base.exists() or (knowledge_base / LOCK).exists():
         return
     if any(knowledge_base.iterdir()):
         raise InvalidArgument(
-            f"{knowledge_base} holds other things than a knowledge base; name a new or empty folder", field="KB_DIR"
+            f"{knowledge_base} has other files than a knowledge base; name a new or empty folder", field="KB_DIR"
         )
 
 
 def _remove_other_shards(folder: Path, shards: list[Shard]) -> None:
-    """Removes the shard that an interrupted build was at."""
+    """Remove shards that are not in the journal, which an interrupted build left unfinished."""
     for path in (folder / "shards").glob("*.tar"):
         if path.name not in {shard.name for shard in shards}:
             path.unlink()

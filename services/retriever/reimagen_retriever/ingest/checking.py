@@ -1,4 +1,4 @@
-"""Checking entries on many cores: decoding takes most of a build's time, and Pillow decodes outside Python's lock."""
+"""Check entries on all cores, in threads: decoding dominates a build's time, and Pillow releases the GIL for it."""
 
 import os
 from collections import deque
@@ -11,19 +11,19 @@ from reimagen_retriever.knowledge_base.image import ImageFacts
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
 
 Checked = tuple[SourcePair, ImageFacts] | Rejected
-_WAITING_FOR_EACH_CORE = 8
+_QUEUED_PER_CORE = 8
 
 
 def checked(
     entries: Iterable[SourcePair | Rejected], filters: SourceFilters, cores: int = os.cpu_count() or 1
 ) -> Generator[Checked]:
-    """The entries in their order, each with what its image is, or why it can't be taken."""
+    """Yield the entries in order, each as a checked pair with its image's facts, or as a rejection."""
     waiting = deque[Future[Checked]]()
     with ThreadPoolExecutor(cores, "check") as pool:
         try:
             for entry in entries:
                 waiting.append(pool.submit(_check, entry, filters))
-                if len(waiting) > cores * _WAITING_FOR_EACH_CORE:
+                if len(waiting) > cores * _QUEUED_PER_CORE:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

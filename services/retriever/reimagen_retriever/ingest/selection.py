@@ -1,4 +1,4 @@
-"""Which pairs of a source are taken: one of each id, and of near-duplicates all or the first."""
+"""Selection of a source's pairs: the first of each id, and all or the first of near-duplicates."""
 
 import hashlib
 
@@ -8,27 +8,27 @@ from reimagen_retriever.knowledge_base.pair import Rejected
 
 
 class Selection:
-    """Looks at pairs in the order of the source.
+    """The selection of pairs, which must come in the order of the source.
 
     Args:
-        drop_duplicates: whether near-duplicates are left out, not marked.
+        drop_duplicates: Whether near-duplicates are left out; otherwise they are marked.
     """
 
     def __init__(self, *, drop_duplicates: bool) -> None:
         self._drop_duplicates = drop_duplicates
         self._seen: set[bytes] = set()
-        """Digests, because a large base has more ids than memory."""
+        """Digests of ids, because the ids of a large base may not fit into memory."""
         self._duplicates = DuplicateFinder()
 
-    def remember(self, record: Record) -> None:
-        """Takes up what an earlier run of this build has chosen."""
+    def replay(self, record: Record) -> None:
+        """Add the pairs that an earlier run of this build selected."""
         for pair, fingerprint in record.pairs_and_fingerprints():
             self._seen.add(_digest(pair.id))
             if not pair.duplicate_of:
                 self._duplicates.remember(pair.id, fingerprint)
 
     def choose(self, location: str, identifier: str, fingerprint: bytes) -> str | Rejected:
-        """Takes the pair, telling which one its image nearly shows again ('': none); or why it is left out."""
+        """Select a pair and return the id of the pair that it is a near-duplicate of, or ''; or return a rejection."""
         digest = _digest(identifier)
         if digest in self._seen:
             return Rejected(location, "duplicate id", identifier)

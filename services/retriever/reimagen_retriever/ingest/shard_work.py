@@ -1,4 +1,4 @@
-"""What a worker of a Ray cluster does for a build: it checks a shard of the source and writes one of the base."""
+"""The task of a Ray worker in a build: check one shard of the source and write one shard of the base."""
 
 import secrets
 import shutil
@@ -18,17 +18,17 @@ from reimagen_retriever.knowledge_base.sources.webdataset import WebDatasetSourc
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 UNFINISHED = "unfinished"
-"""Of the base's folder: where workers write what gets its own name once it is whole."""
+"""Folder in the data folder for shards that workers have not finished; finished shards are moved to their place."""
 REPORTED_ONE_BY_ONE = 20
 
 
 @dataclass(frozen=True)
 class ShardWork:
-    """What all shards have in common."""
+    """The parameters that are the same for all shards."""
 
     source: WebDatasetSource
     folder: Path
-    """Of the base that is being built."""
+    """Data folder of the base that is being built."""
     filters: SourceFilters
 
 
@@ -39,7 +39,7 @@ class NumberedShard:
     number: int
     shard: str
     stamps: list[str]
-    """As whoever starts the build sees it."""
+    """Stamps of the shard on the machine where the build was started."""
 
     def __str__(self) -> str:
         return self.shard
@@ -47,25 +47,25 @@ class NumberedShard:
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """What became of it."""
+    """The result of a task."""
 
     record: Record
-    """As if the build were of this shard alone; the pairs are yet to be chosen from."""
+    """Record of a build of this shard alone, before selection by id and near-duplicates."""
     rejected: list[Rejected]
-    """The first few entries that were left out; the record counts all."""
+    """The first rejections; the record counts all."""
 
 
 def write_shard(work: ShardWork, item: NumberedShard) -> WrittenShard:
-    """Writes the base's shard with all pairs of the source's that can be taken; the same bytes whenever it is called.
+    """Write a shard of the base with all valid pairs of a shard of the source; every run writes the same bytes.
 
     Raises:
-        Unavailable: this machine does not see the source or the base that the others see, or cannot write to it.
+        Unavailable: This machine has another source or base folder than the others, or cannot write to the base.
     """
     _check_shared(work, item)
     unfinished = work.folder / UNFINISHED / f"{item.number:05d}-{secrets.token_hex(8)}"
     try:
         unfinished.mkdir()
-        shard, written = _written(work, item, unfinished)
+        shard, written = _write(work, item, unfinished)
         if shard:
             shards = work.folder / "shards"
             shards.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def write_shard(work: ShardWork, item: NumberedShard) -> WrittenShard:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _written(work: ShardWork, item: NumberedShard, folder: Path) -> tuple[Shard | None, WrittenShard]:
+def _write(work: ShardWork, item: NumberedShard, folder: Path) -> tuple[Shard | None, WrittenShard]:
     part, rejected, entries = Part(), list[Rejected](), 0
     source = work.source.of_shard(item.shard)
     with (
@@ -98,12 +98,15 @@ def _written(work: ShardWork, item: NumberedShard, folder: Path) -> tuple[Shard 
 
 
 def _check_shared(work: ShardWork, item: NumberedShard) -> None:
-    """A machine without the shared folders must not make the source's shards count as broken, nor write beside."""
+    """Raise an error if this machine lacks the shared folders.
+
+    Otherwise the source's shards would count as broken, or the base's would be written to another place.
+    """
     if not (work.folder / UNFINISHED).is_dir():
-        raise Unavailable(f"{work.folder} is not there on {socket.gethostname()}: all machines need to share it")
+        raise Unavailable(f"{work.folder} does not exist on {socket.gethostname()}: all machines must share it")
     stamps = work.source.stamps(item.shard)
     if stamps != item.stamps:
         raise Unavailable(
             f"{item.shard} is not the same on {socket.gethostname()} ({', '.join(stamps)}) as where the build was "
-            f"started ({', '.join(item.stamps)}): all machines need to share the source"
+            f"started ({', '.join(item.stamps)}): all machines must share the source"
         )
