@@ -15,7 +15,7 @@ from reimagen_generator.generation import provenance
 from reimagen_generator.settings import Hosts, Settings, user_cache
 
 app = typer.Typer(
-    help="Draws images of a prompt, grounded on the pairs of a knowledge base.",
+    help="Draw images of a prompt, grounded on the pairs of a knowledge base.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -25,44 +25,44 @@ app = typer.Typer(
 @app.command(epilog=variables_help(Settings))
 def serve(
     weights: Annotated[
-        Path | None, typer.Option(help="Folder of a cascade: cascade.json and its weights [default: the demo's].")
+        Path | None, typer.Option(help="Folder of a cascade: cascade.json and its weights [default: the demo cascade].")
     ] = None,
     retriever: Annotated[
         str | None, typer.Option(help="host:port of the retriever [default: 127.0.0.1:50051].")
     ] = None,
     http: Annotated[
-        str | None, typer.Option(help="host:port of REST [default: 127.0.0.1:8000]; port 0 takes a free one.")
+        str | None, typer.Option(help="host:port to serve REST on [default: 127.0.0.1:8000]; 0 picks a free port.")
     ] = None,
     grpc: Annotated[
-        str | None, typer.Option(help="host:port of gRPC [default: 127.0.0.1:50052]; port 0 takes a free one.")
+        str | None, typer.Option(help="host:port to serve gRPC on [default: 127.0.0.1:50052]; 0 picks a free port.")
     ] = None,
 ) -> None:
     """Serve REST and gRPC until SIGTERM or Ctrl-C.
 
-    REST is OpenAI's POST /v1/images/generations, and describes itself at /docs; /readyz answers 200 once the cascade is
-    compiled, which the first start takes a while for.
+    REST is OpenAI's POST /v1/images/generations, documented at /docs. /readyz answers 200 when the cascade is compiled;
+    the first start takes a while to compile it.
     """
     given = {"weights": weights, "retriever": retriever, "http": http, "grpc": grpc}
     with report_errors():
         settings = read_settings(Settings, given)
-        # JAX takes seconds to import; --help and inspect do without it.
+        # JAX takes seconds to import; --help and inspect do not need it.
         from reimagen_generator.server import run
 
         run(settings)
 
 
 @app.command()
-def inspect(image: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file that this service drew.")]) -> None:
-    """Print what an image was grounded on, as its own file tells it."""
+def inspect(image: Annotated[Path, typer.Argument(help="PNG, JPEG or WebP file drawn by this service.")]) -> None:
+    """Print the provenance of an image, read from its file."""
     with report_errors():
         typer.echo(json.dumps(asdict(provenance.read(image)), indent=2, ensure_ascii=False))
 
 
 @app.command(epilog=variables_help(Hosts))
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file of the settings that docs/training.md lists.")],
+    config: Annotated[Path, typer.Argument(help="TOML file with the settings listed in docs/training.md.")],
 ) -> None:
-    """Train one stage of a cascade; stopped and started again, it goes on from its last checkpoint."""
+    """Train one stage of a cascade; a restarted run resumes from its last checkpoint."""
     with report_errors():
         with optional_dependencies("reimagen-generator", "training"):
             from reimagen_generator.parallel.hosts import join
@@ -80,14 +80,16 @@ def train(
 
 @app.command()
 def redraw(
-    data: Annotated[Path, typer.Argument(help="Folder of training shards, of the stage's size of images.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the shards with KEY.low.png; those already there are kept.")],
-    weights: Annotated[Path, typer.Option(help="Folder of the cascade whose stage before draws.")],
-    stage: Annotated[int, typer.Option(min=1, help="Which stage is to be trained, from 1.")] = 1,
-    time: Annotated[float, typer.Option(min=0, max=1, help="How far the smaller images are noised.")] = 0.3,
-    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the samples that are redrawn.")] = 0.5,
+    data: Annotated[Path, typer.Argument(help="Folder of training shards whose images have the stage's size.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the shards with KEY.low.png; existing shards are skipped.")],
+    weights: Annotated[Path, typer.Option(help="Folder of the cascade whose stage before redraws the images.")],
+    stage: Annotated[int, typer.Option(min=1, help="Index of the stage to train, at least 1.")] = 1,
+    time: Annotated[
+        float, typer.Option(min=0, max=1, help="Time to which the low-resolution images are noised.")
+    ] = 0.3,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the samples to redraw.")] = 0.5,
 ) -> None:
-    """Write training shards in which a stage learns to enlarge what the stage before it draws."""
+    """Write training shards whose low-resolution images are redrawn by the stage before."""
     with report_errors():
         with optional_dependencies("reimagen-generator", "training"):
             from reimagen_generator.training.redrawing import redraw as write
@@ -102,7 +104,7 @@ def redraw(
 def describe(
     preset: Annotated[str, typer.Argument(help="Name of a preset, or folder of a cascade.", show_default=False)],
 ) -> None:
-    """Print a cascade as a tree of parts, with parameters and floating-point operations of an evaluation."""
+    """Print a cascade as a tree of parts, with parameters and floating-point operations per evaluation."""
     with report_errors():
         from reimagen_generator.describe import describe as lines
 
@@ -113,25 +115,33 @@ def describe(
 @app.command()
 def plan(
     preset: Annotated[str, typer.Argument(help="Name of a preset, or folder of a cascade.", show_default=False)],
-    topology: Annotated[str, typer.Option(help="Slice of TPUs.")] = "v4:2x2x1",
-    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 4,
-    neighbors: Annotated[int | None, typer.Option(min=0, max=16, help="Of each image [default: the preset's].")] = None,
-    train: Annotated[bool, typer.Option("--train", help="A training step of each stage, not a drawing.")] = False,
-    data: Annotated[int | None, typer.Option(min=1, help="Devices that share out rows [default: the others].")] = None,
+    topology: Annotated[str, typer.Option(help="TPU slice: a chip and its sides.")] = "v4:2x2x1",
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 4,
+    neighbors: Annotated[
+        int | None, typer.Option(min=0, max=16, help="Neighbors of each image [default: the preset's].")
+    ] = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="Plan a training step of each stage instead of sampling.")
+    ] = False,
+    data: Annotated[
+        int | None, typer.Option(min=1, help="Devices that divide the rows [default: all that remain].")
+    ] = None,
     fsdp: Annotated[
-        int | None, typer.Option(min=1, help="Devices that share out rows and parameters [default: the preset's].")
+        int | None, typer.Option(min=1, help="Devices that divide rows and parameters [default: the preset's].")
     ] = None,
     tensor: Annotated[
-        int | None, typer.Option(min=1, help="Devices that share out products [default: the preset's].")
+        int | None, typer.Option(min=1, help="Devices that divide matrix products [default: the preset's].")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of what was compiled [default: the user's cache].")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of the cached figures [default: in the user's cache].")
+    ] = None,
 ) -> None:
-    """Print what a drawing, or training, takes on TPUs that are not there: memory, work and the least time.
+    """Print what sampling or training needs on a TPU slice, without the TPUs: memory, work and minimum time.
 
-    The compiler of TPUs optimizes every program for the slice: minutes for a network of billions of parameters.
+    The TPU compiler optimizes every program for the slice, which takes minutes for a network of billions of parameters.
     """
     with report_errors():
-        os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU or GPU that is there is not needed
+        os.environ["JAX_PLATFORMS"] = "cpu"  # an existing TPU or GPU is not needed
         with optional_dependencies("reimagen-generator", "training,plan"):
             from reimagen_generator.planning.plan import Request
             from reimagen_generator.planning.plan import plan as lines
@@ -154,11 +164,11 @@ def import_deepfloyd(
     out: Annotated[Path, typer.Argument(help="Folder of the cascade to write, new or empty.")],
     stage_ii: Annotated[Path | None, typer.Option(help="Folder of IF-II-M or IF-II-L [default: none].")] = None,
     retrieval: Annotated[
-        bool, typer.Option(help="Add attention to neighbors, to be trained; it changes no image before.")
+        bool, typer.Option(help="Add attention to neighbors, to be trained; until then images do not change.")
     ] = False,
-    dtype: Annotated[str, typer.Option(help="What to store: float32, float16 or bfloat16.")] = "float16",
+    dtype: Annotated[str, typer.Option(help="Stored type: float32, float16 or bfloat16.")] = "float16",
 ) -> None:
-    """Write a cascade of DeepFloyd IF's weights from the folders that people download."""
+    """Write a cascade with DeepFloyd IF's weights from the published folders."""
     with report_errors():
         from reimagen_generator.weights.importers.deepfloyd import import_deepfloyd as run
 
@@ -170,10 +180,10 @@ def import_deepfloyd(
 
 
 def _configuration(preset: str) -> CascadeConfig:
-    """A preset's, or that of a cascade's folder.
+    """Return the configuration of a preset or of a cascade's folder.
 
     Raises:
-        InvalidArgument: it is neither.
+        InvalidArgument: There is no such preset or folder.
     """
     from reimagen_generator.config.presets import PRESETS
     from reimagen_generator.weights.checkpoint import CONFIG_FILE, load_config

@@ -1,4 +1,4 @@
-"""What a cascade is made of: each part with its parameters and what it computes, without allocating any of it."""
+"""Description of a cascade: the parameters and operations of each part, without allocating any of them."""
 
 import math
 from collections import Counter
@@ -21,7 +21,7 @@ _Part = str
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a value comes from: a part's weights, or what that part made of other values."""
+    """The origin of a value: the weights of a part, or a result that the part computed."""
 
     part: _Part
     weight: bool
@@ -29,46 +29,46 @@ class _Origin:
 
 @dataclass(frozen=True)
 class PartCost:
-    """A part of a network."""
+    """Parameters and operations of a part of a network."""
 
     name: str
     parameters: int
     flops: int
-    """Floating-point operations of an evaluation for one image."""
+    """Floating-point operations of one evaluation for one image."""
     neighbor_flops: int
-    """Those spent on one neighbor, once an image."""
+    """Floating-point operations for one neighbor, spent once per image."""
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """A stage of a cascade."""
+    """Parameters and operations of a stage of a cascade."""
 
     stage: StageConfig
     parts: tuple[PartCost, ...]
 
     @property
     def parameters(self) -> int:
-        """Of the whole network."""
+        """Number of parameters of the network."""
         return sum(part.parameters for part in self.parts)
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of an evaluation for one image, its neighbors' keys and values at hand."""
+        """Floating-point operations of one evaluation for one image, given the neighbors' keys and values."""
         return sum(part.flops for part in self.parts)
 
     @property
     def neighbor_flops(self) -> int:
-        """Floating-point operations that encoding one neighbor takes, once an image."""
+        """Floating-point operations to encode one neighbor, spent once per image."""
         return sum(part.neighbor_flops for part in self.parts)
 
 
 def stage_cost(stage: StageConfig, tokens: int, neighbors: int) -> StageCost:
-    """The parts of a stage.
+    """Return the cost of each part of a stage.
 
     Args:
-        stage: what to look at.
-        tokens: length of a text.
-        neighbors: of an image; none where the stage is not conditioned on them.
+        stage: The stage.
+        tokens: Number of tokens of a text.
+        neighbors: Number of neighbors of an image; ignored for a stage without neighbors.
     """
     network = network_shapes(stage.network)
     graph, state = nnx.split(network, nnx.Param)
@@ -96,15 +96,15 @@ def stage_cost(stage: StageConfig, tokens: int, neighbors: int) -> StageCost:
     parameters = Counter[_Part]()
     for path, value in nnx.to_flat_state(state):
         parameters[_part(path)] += math.prod(value.shape)
-    order = dict.fromkeys([*each, *parameters])  # that of the computation
+    order = dict.fromkeys([*each, *parameters])  # the order of the computation
     return StageCost(stage, tuple(PartCost(part, parameters[part], each[part], once[part]) for part in order))
 
 
 def count_flops(function: Callable[..., Any], state: nnx.State[Any, Any], *arguments: Any) -> Counter[_Part]:
-    """Floating-point operations of the products and convolutions of a function, by the part of `state` they belong to.
+    """Return the floating-point operations of a function's products and convolutions, by the part of `state`.
 
-    A product with weights belongs to their part; one without, as the two of attention, to the part that made what it
-    multiplies. Everything else is left out: it takes no time to speak of beside these.
+    A product with weights belongs to their part. One without weights, such as the two of attention, belongs to the part
+    that computed its operands. Other operations are not counted: their time is negligible in comparison.
     """
     jaxpr = jax.make_jaxpr(function)(state, *arguments).jaxpr
     weights = [_Origin(_part(path), weight=True) for path, _ in nnx.to_flat_state(state)]
@@ -124,38 +124,38 @@ def _part(path: Sequence[Any]) -> _Part:
 
 
 def _walk(jaxpr: core.Jaxpr, origins: Sequence[_Origin | None], flops: Counter[_Part]) -> list[_Origin | None]:
-    """Adds up a function's flops, and gives the origins of what it returns."""
+    """Add up a function's flops and return the origins of its results."""
     known: dict[Any, _Origin | None] = dict(zip(jaxpr.invars, origins, strict=True))
 
     def origin(value: Any) -> _Origin | None:
         return None if isinstance(value, core.Literal) else known.get(value)
 
     for equation in jaxpr.eqns:
-        given = [origin(value) for value in equation.invars]
+        inputs = [origin(value) for value in equation.invars]
         inner = _inner(equation)
         if inner is not None:
-            made = _walk(inner, given, flops)
+            results = _walk(inner, inputs, flops)
         else:
-            here = [o for o in given if o is not None]
-            weights = [o for o in here if o.weight]
-            first = next(iter(weights or here), None)
+            present = [o for o in inputs if o is not None]
+            weights = [o for o in present if o.weight]
+            first = next(iter(weights or present), None)
             count = _flops(equation)
             if count and first is not None:
                 flops[first.part] += count
-            only_weights = bool(weights) and len(weights) == len(here) and not count
-            made = [first and _Origin(first.part, only_weights)] * len(equation.outvars)
-        known.update(zip(equation.outvars, made, strict=True))
+            only_weights = bool(weights) and len(weights) == len(present) and not count
+            results = [first and _Origin(first.part, only_weights)] * len(equation.outvars)
+        known.update(zip(equation.outvars, results, strict=True))
     return [origin(value) for value in jaxpr.outvars]
 
 
 def _inner(equation: core.JaxprEqn) -> core.Jaxpr | None:
-    """The function that an equation calls."""
+    """Return the function that an equation calls, or None."""
     inner: core.Jaxpr | core.ClosedJaxpr | None = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     return inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner
 
 
 def _flops(equation: core.JaxprEqn) -> int:
-    """Two for each multiplication and addition."""
+    """Return the operations of an equation: two for each multiplication and addition."""
     shapes: list[tuple[int, ...]] = [getattr(value.aval, "shape", ()) for value in equation.invars]
     size = math.prod(getattr(equation.outvars[0].aval, "shape", ())) if equation.outvars else 0
     match equation.primitive.name:
@@ -170,17 +170,17 @@ def _flops(equation: core.JaxprEqn) -> int:
 
 
 def describe(config: CascadeConfig) -> Iterator[str]:
-    """A cascade as a tree, line by line."""
+    """Yield the lines of a tree of the cascade's stages and parts."""
     tokens = text_length(config)
     costs = [stage_cost(stage, tokens, config.default_k) for stage in config.stages]
     total = sum(cost.parameters for cost in costs)
-    yield f"{config.name}: {_count(total)} parameters, {tokens} tokens a text, {config.default_k} neighbors"
+    yield f"{config.name}: {_count(total)} parameters, {tokens} tokens per text, {config.default_k} neighbors"
     for cost in costs:
         stage, last_stage = cost.stage, cost is costs[-1]
-        once = f", and {_flop(cost.neighbor_flops)} a neighbor once an image" if cost.neighbor_flops else ""
+        once = f", plus {_flop(cost.neighbor_flops)} per neighbor and image" if cost.neighbor_flops else ""
         yield (
             f"{'└─' if last_stage else '├─'} {stage.size} × {stage.size}, {stage.network.kind}: "
-            f"{_count(cost.parameters)} parameters, {_flop(cost.flops)} an evaluation{once}"
+            f"{_count(cost.parameters)} parameters, {_flop(cost.flops)} per evaluation{once}"
         )
         width = max(len(part.name) for part in cost.parts)
         for part in cost.parts:

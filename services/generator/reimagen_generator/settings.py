@@ -1,4 +1,4 @@
-"""The settings of the service, each of them also an environment variable."""
+"""Settings of the service; each is also an environment variable."""
 
 import os
 from functools import partial
@@ -21,70 +21,76 @@ def _check_replicas(target: str) -> str:
 
 
 Replicas = Annotated[str, AfterValidator(_check_replicas)]
-"""host:port, or as gRPC names several addresses."""
+"""host:port, or several addresses in gRPC's syntax (ipv4:host:port,host:port)."""
 
 SHIPPED_WEIGHTS: Final = Path(__file__).resolve().parents[1] / "weights" / "demo"
 
 
 def user_cache(name: str) -> Path:
-    """Where a user's caches are, in a folder of its own for each."""
+    """Return the folder for one of the user's caches."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "reimagen" / name
 
 
 class Settings(HttpSettings):
-    """How `reimagen-generator serve` runs. REIMAGEN_GENERATOR_QUEUE_CAPACITY=2 sets queue_capacity, and so on."""
+    """Settings of `reimagen-generator serve`. REIMAGEN_GENERATOR_QUEUE_CAPACITY=2 sets queue_capacity, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True, extra="forbid")
 
     weights: Path = Field(SHIPPED_WEIGHTS, description="Folder of the cascade: cascade.json and its weights.")
     text_encoder: Path | None = Field(
         None,
-        description="Folder of the network that reads a cascade's texts [default: text_encoder in the cascade's own].",
+        description="Folder of the text encoder's network [default: text_encoder in the cascade's folder].",
     )
     retriever: Replicas = Field(
         "127.0.0.1:50051",
-        description="host:port of the retriever's gRPC; of replicas, a name that stands for all of them, "
-        "or ipv4:host:port,host:port.",
+        description="host:port of the retriever's gRPC; for replicas, a name that resolves to all of them, or "
+        "ipv4:host:port,host:port.",
     )
-    grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 takes a free one.")
-    http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 takes a free one.")
-    queue_capacity: int = Field(8, ge=0, le=64, description="Requests that may wait beside the one being drawn.")
+    grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 picks a free port.")
+    http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 picks a free port.")
+    queue_capacity: int = Field(
+        8, ge=0, le=64, description="Maximum number of waiting requests, in addition to the one being drawn."
+    )
     batch_size: int = Field(
-        1, ge=1, le=10, description="Images drawn at once; a request for more is drawn in several batches."
+        1, ge=1, le=10, description="Images drawn in one batch; a request for more is drawn in several batches."
     )
-    deadline_seconds: float = Field(300, gt=0, le=3600, description="How long a request may take, unless it says.")
-    stop_seconds: float = Field(30, ge=0, le=600, description="How long requests may take once a stop is asked.")
+    deadline_seconds: float = Field(
+        300, gt=0, le=3600, description="Deadline of a request that sets none, in seconds after its arrival."
+    )
+    stop_seconds: float = Field(
+        30, ge=0, le=600, description="Seconds that running requests may take after a stop signal."
+    )
     compile_cache: Path = Field(
         default_factory=partial(user_cache, "compiled"),
-        description="Folder that keeps compiled code, so that nothing is compiled twice.",
+        description="Folder for compiled code, so that nothing is compiled twice.",
     )
-    log_level: Level = Field("info", description="The least severe level that is logged.")
+    log_level: Level = Field("info", description="Lowest level that is logged.")
 
     @field_validator("weights")
     @classmethod
-    def _weights_are_there(cls, folder: Path) -> Path:
+    def _check_weights(cls, folder: Path) -> Path:
         if not (folder / "cascade.json").is_file():
             raise ValueError(f"there is no cascade.json in {folder}")
         return folder
 
 
 class Hosts(BaseSettings):
-    """Which hosts train together. REIMAGEN_GENERATOR_COORDINATOR=auto sets coordinator, and so on."""
+    """Settings of training on several hosts. REIMAGEN_GENERATOR_COORDINATOR=auto sets coordinator, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True)
 
     coordinator: str | None = Field(
-        None, description="host:port of process 0, or auto where the cloud tells it; unset for one host alone."
+        None, description="host:port of process 0, or auto if the cloud provides it; unset for a single host."
     )
-    processes: int | None = Field(None, ge=1, description="How many hosts.")
-    process: int | None = Field(None, ge=0, description="Which of them this is, from 0.")
+    processes: int | None = Field(None, ge=1, description="Number of hosts.")
+    process: int | None = Field(None, ge=0, description="Index of this host, from 0.")
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _check_complete(self) -> Self:
         if self.coordinator not in (None, "auto"):
             split_address(self.coordinator)
-        given = self.processes is not None and self.process is not None
-        if self.coordinator not in (None, "auto") and not given:
-            raise ValueError("processes, process: must both be set beside an address as coordinator")
+        has_both = self.processes is not None and self.process is not None
+        if self.coordinator not in (None, "auto") and not has_both:
+            raise ValueError("processes, process: must both be set if coordinator is an address")
         return self

@@ -117,7 +117,7 @@ def test_the_compiler_is_ended_before_it_generates_code(tmp_path: Path) -> None:
 
 def test_what_the_compiler_refuses_is_told_and_not_kept(tmp_path: Path) -> None:
     lower: Any = Refused
-    with pytest.raises(ReimagenError, match="gives no figures of a program: UNIMPLEMENTED: no such operation"):
+    with pytest.raises(ReimagenError, match="returned no figures of a program: UNIMPLEMENTED: no such operation"):
         compiled_figures("refused", lower, V4, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     assert multiprocessing.active_children() == []

@@ -57,7 +57,7 @@ def test_a_table_sums_up_all_runs() -> None:
     assert first == "| text | step | 1.00 | 27.500 | 0.00 | 0.000 | compute | 1 | 0.10 | 0.20 | 0.33 |"
     assert second == "| 64 | step | 5.00 | 2.750 | 1.20 | 0.000 | compute | 256 | 2.56 | 5.12 | 8.53 |"
     assert total == "| all | | 6.00 | | | | | | 2.66 | 5.32 | 8.87 |"
-    assert verdict == "6.00 GiB a device fit in its 30.75; v4:2x2x1 has 4 chips."
+    assert verdict == "6.00 GiB per device fit in the 30.75 GiB of a chip; v4:2x2x1 has 4 chips."
 
 
 def test_what_does_not_fit_is_told() -> None:
@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_told() -> None:
 def test_training_steps_are_not_added_up() -> None:
     *_, row, _, verdict = report.training_table(iter([planned("64", 1, 0.0, arguments=GIB, flops=275e12)]), V4)
     assert row == "| 64 | step | 1.00 | 275.000 | 0.00 | 0.000 | compute | 1 | 1.00 | 2.00 | 3.33 |"
-    assert verdict.startswith("1.00 GiB a device fit")
+    assert verdict.startswith("1.00 GiB per device fit")
 
 
 def test_a_topology_is_read() -> None:

@@ -1,11 +1,11 @@
-"""Copying from canvases: what a network says of each pixel whether the placed reference is already right there.
+"""Copying from canvases: at each pixel, the network says whether the placed reference is already right.
 
-The x_0 of a canvas of premultiplied color c and opacity a, copied by a gate g, is
+Let c be the premultiplied color of a canvas, a its opacity and g its gate. The x_0 with the canvas copied is
 
     x_0 = g c + (1 - g a) x_0'
 
-with x_0' of what is behind it, in the end the network's own prediction. ε and v divide by σ, here with a floor, so that
-at little noise a canvas that is not quite right does not outweigh x_t. This goes beyond the paper.
+where x_0' is that of the layer behind, and for the last canvas the network's own prediction. ε and v divide by σ, here
+with a floor, so that at low noise an inexact canvas does not outweigh x_t. This goes beyond the paper.
 """
 
 import jax.numpy as jnp
@@ -23,31 +23,31 @@ _LEAST_SIGMA = 0.08
 def copied(
     kind: Prediction, output: _Images, neighbors: Neighbors | None, x_t: _Images, log_snr: Float[Array, " batch"]
 ) -> _Images:
-    """Return a network's output with the canvases copied in by its gates, and without the gates.
+    """Return a network's output with the canvases copied by its gates, and without the gates.
 
     Args:
         kind: What the network predicts.
-        output: Three channels of the prediction, others such as the variance, and at last one gate for each canvas.
-        neighbors: What the network was given; the output has gates whether or not there are any.
+        output: Three channels of the prediction, then others such as the variance, then one gate for each canvas.
+        neighbors: The network's neighbors; the output has gates with or without neighbors.
         x_t: The noised images.
-        log_snr: Of each.
+        log_snr: Log-SNR of each image.
     """
     gates, output = output[..., -CANVASES:], output[..., :-CANVASES]
     if neighbors is None or neighbors.placed is None:
         return output
-    painted = canvases(neighbors.placed, neighbors.mask)
+    composed = canvases(neighbors.placed, neighbors.mask)
     alpha, sigma = map(per_image, alpha_sigma(log_snr))
     floor = jnp.maximum(sigma, _LEAST_SIGMA)
     prediction = output[..., :3]
     for canvas in reversed(range(CANVASES)):
         gate = gates[..., canvas : canvas + 1]
-        color, opacity = painted[..., 4 * canvas : 4 * canvas + 3], painted[..., 4 * canvas + 3 : 4 * canvas + 4]
+        color, opacity = composed[..., 4 * canvas : 4 * canvas + 3], composed[..., 4 * canvas + 3 : 4 * canvas + 4]
         match kind:
             case Prediction.EPSILON:
-                shown = (opacity * x_t - alpha * color) / floor
+                copy = (opacity * x_t - alpha * color) / floor
             case Prediction.V:
-                shown = (opacity * alpha * x_t - color) / floor
+                copy = (opacity * alpha * x_t - color) / floor
             case Prediction.X0:
-                shown = color
-        prediction = gate * shown + (1.0 - gate * opacity) * prediction
+                copy = color
+        prediction = gate * copy + (1.0 - gate * opacity) * prediction
     return jnp.concatenate([prediction, output[..., 3:]], axis=-1)

@@ -1,4 +1,4 @@
-"""From prompt and neighbors to placed references: the placement network's part in drawing, once an image."""
+"""Placement of references during sampling: the placement network runs once per image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from reimagen_generator.networks.placement import CANVASES, PlacedReferences, Pl
 from reimagen_generator.networks.placement_network import PlacementNetwork, leader_of, sample_placements
 
 REFERENCE_SIDE: Final = 256
-"""Side in pixels of the references that things are cut out of."""
+"""Side of the references from which objects are cut out, in pixels."""
 _PLACEMENT_KEY: Final = 1_000
-"""What the key of an image's placements is folded with; stages have small numbers."""
+"""Number folded into the key of an image's placements; stages use small numbers."""
 _FILTER_RADIUS: Final = 2
 _FILTER_EPSILON: Final = 1e-3
 
@@ -28,7 +28,7 @@ _FILTER_EPSILON: Final = 1e-3
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Placing:
-    """The references of a batch of images, their things' mattes, and where these go."""
+    """The references of a batch of images, with the mattes of their objects and their placements."""
 
     references: Float[Array, "batch neighbors side side 3"]
     mattes: Float[Array, "batch neighbors side side"]
@@ -37,16 +37,16 @@ class Placing:
 
 
 class Placer:
-    """Places the things of references by a placement network."""
+    """Placement of the references' objects by a placement network."""
 
     def __init__(self, network: PlacementNetwork) -> None:
-        """Take the network."""
+        """Create a placer with a network."""
         self.config = network.config
         self._graph, self._parameters = nnx.split(network)
 
     @property
     def network(self) -> PlacementNetwork:
-        """The network."""
+        """The placement network."""
         return nnx.merge(self._graph, self._parameters)
 
     def placing(
@@ -57,16 +57,16 @@ class Placer:
         neighbor_text: Text,
         seeds: Sequence[int],
     ) -> Placing:
-        """Return where the things of each image's references go; the seed decides what the prompt leaves open.
+        """Return the placements of each image's references; the seed decides whatever the prompt leaves open.
 
         Args:
             rows: The references of each image, at most `slots`.
-            slots: Places for references.
+            slots: Number of references for which the arrays have space.
             text: The prompts.
-            neighbor_text: Of images × slots rows.
-            seeds: Of the images.
+            neighbor_text: The captions, images × slots rows.
+            seeds: The seeds of the images.
         """
-        # The images of one request have the same references.
+        # The images of one request share the same references.
         squares = {id(pairs): resized(pairs, REFERENCE_SIDE, slots) for pairs in rows}
         references = jnp.concatenate([squares[id(pairs)] for pairs in rows])
         leaders, canvas = groups([[pair.caption for pair in pairs] for pairs in rows], slots)
@@ -94,17 +94,17 @@ class Placer:
         image: Float[Array, "batch h w 3"],
         time: Float[Array, " batch"],
     ) -> Placing:
-        """Return where the things of references go, as the network tells at a time of the diffusion.
+        """Return the placements of references, as the network predicts them at a time of the diffusion.
 
         Args:
-            references: In [-1, 1], of the configuration's side or a multiple.
+            references: Images in [-1, 1], with the configuration's side or a multiple of it.
             text: The prompts.
-            neighbor_text: Of batch × neighbors rows.
-            leaders: For each neighbor, the first one of the same caption.
-            canvas: Of each neighbor.
-            keys: One for each image.
-            image: x_t, downsampled to the configuration's `image_side`; anything where `time` is 1.
-            time: In [0, 1].
+            neighbor_text: The captions, batch × neighbors rows.
+            leaders: For each neighbor, the rank of the first one with the same caption.
+            canvas: The canvas of each neighbor.
+            keys: One key for each image.
+            image: x_t, downsampled to the configuration's `image_side`; any values where `time` is 1.
+            time: Times in [0, 1].
         """
         placing: Placing = self._placing(
             self._parameters, references, text, neighbor_text, leaders, canvas, keys, image, time
@@ -137,11 +137,11 @@ class Placer:
 def groups(
     captions: Sequence[Sequence[str]], slots: int
 ) -> tuple[Int[Array, "batch neighbors"], Int[Array, "batch neighbors"]]:
-    """Return the leaders and canvases of neighbors, see `leader_of` and `canvas_of`, in `slots` slots for each image.
+    """Return the leaders and canvases of neighbors (see `leader_of` and `canvas_of`), in `slots` slots for each image.
 
     Args:
-        captions: Of each image's neighbors, at most `slots`.
-        slots: For neighbors; those that are left over are on no canvas.
+        captions: The captions of each image's neighbors, at most `slots`.
+        slots: Number of slots for neighbors; unused slots are on no canvas.
     """
     leaders = [leader_of(row) + list(range(len(row), slots)) for row in captions]
     canvas = [canvas_of(row) + [CANVASES] * (slots - len(row)) for row in captions]
@@ -157,10 +157,10 @@ def layers(placing: Placing, size: int) -> PlacedReferences:
 def refined(
     matte: Float[Array, "rows h w"], small: Float[Array, "rows h w 3"], large: Float[Array, "rows height width 3"]
 ) -> Float[Array, "rows height width"]:
-    """Return a matte at the size of the larger image, its edges where the image's are.
+    """Return a matte at the size of the larger image, with its edges aligned to those of the image.
 
-    That is the fast guided filter (arXiv 1505.00996): around each pixel the matte is fitted as an affine function of
-    the small image's colors, and these functions, enlarged, are applied to the colors of the large one.
+    This is the fast guided filter (arXiv 1505.00996). Around each pixel, the matte is fitted as an affine function of
+    the small image's colors. These functions are upsampled and applied to the colors of the large image.
     """
     guide = jnp.moveaxis(small, -1, 1)
     mean = _box(guide)
@@ -176,7 +176,7 @@ def refined(
 
 
 def _box(maps: Float[Array, "*batch h w"]) -> Float[Array, "*batch h w"]:
-    """Return the mean over squares around each pixel, of what lies within the image."""
+    """Return the mean over the square around each pixel, of the part inside the image."""
     h, w = maps.shape[-2:]
 
     def window(side: int) -> Float[np.ndarray, "side side"]:

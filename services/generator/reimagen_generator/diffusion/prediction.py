@@ -1,4 +1,4 @@
-"""What a network may predict: ε, v = α ε - σ x_0 (arXiv 2202.00512), or x_0. Each gives the others exactly."""
+"""Conversions between predictions: ε, v = α ε - σ x_0 (arXiv 2202.00512), and x_0. Each determines the others."""
 
 from jaxtyping import Array, Float
 
@@ -9,7 +9,7 @@ _Images = Float[Array, "batch height width channels"]
 
 
 def to_epsilon(kind: Prediction, output: _Images, x_t: _Images, log_snr: Float[Array, " batch"]) -> _Images:
-    """ε of a network's output."""
+    """Return ε of a network's output."""
     alpha, sigma = map(per_image, alpha_sigma(log_snr))
     match kind:
         case Prediction.EPSILON:
@@ -21,7 +21,7 @@ def to_epsilon(kind: Prediction, output: _Images, x_t: _Images, log_snr: Float[A
 
 
 def target(kind: Prediction, x_0: _Images, epsilon: _Images, log_snr: Float[Array, " batch"]) -> _Images:
-    """What a perfect network would put out."""
+    """Return the exact target of a network's output."""
     alpha, sigma = map(per_image, alpha_sigma(log_snr))
     match kind:
         case Prediction.EPSILON:
@@ -33,12 +33,12 @@ def target(kind: Prediction, x_0: _Images, epsilon: _Images, log_snr: Float[Arra
 
 
 def epsilon_to_x0(epsilon: _Images, x_t: _Images, log_snr: Float[Array, " batch"]) -> _Images:
-    """x_0 = (x_t - σ ε) / α."""
+    """Return x_0 = (x_t - σ ε) / α."""
     alpha, sigma = map(per_image, alpha_sigma(log_snr))
     return (x_t - sigma * epsilon) / alpha
 
 
 def x0_to_epsilon(x_0: _Images, x_t: _Images, log_snr: Float[Array, " batch"]) -> _Images:
-    """ε = (x_t - α x_0) / σ."""
+    """Return ε = (x_t - α x_0) / σ."""
     alpha, sigma = map(per_image, alpha_sigma(log_snr))
     return (x_t - alpha * x_0) / sigma

@@ -1,4 +1,4 @@
-"""References as the cascade takes them: from neighbors of any size to what its networks are shown."""
+"""Conversion of references of any size to the inputs of the cascade's networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_common.images import ImageError, read_image
 from reimagen_generator.diffusion.resize import to_float
 
-# No stage looks at a neighbor larger than this; keeping more would only hold memory while the request waits.
+# No stage uses a neighbor larger than this; a larger one would only take memory while the request waits.
 NEIGHBOR_SIDE: Final = 1_024
 
 _Image = UInt8[np.ndarray, "height width 3"]
 
 _OVERLAP = 1.35
-"""Images side by side are so much wider than their share: what they show has room around it."""
+"""Factor by which images side by side are wider than an equal share; it allows for the margin around the object."""
 _MIDDLE = 0.56
-"""Where the middles of these are, from the top, in shares of the side: things stand on some ground."""
+"""Position of the centers of these images from the top, in shares of the side: objects stand on the ground."""
 
 
 @dataclass(frozen=True)
 class ReferencePair:
-    """A neighbor as the cascade takes it: an image of any size and what it shows."""
+    """A neighbor: an image of any size and its caption."""
 
     image: _Image
     caption: str
 
 
 def decode(data: bytes, *, field: str) -> UInt8[np.ndarray, "height width 3"]:
-    """Read an image file as upright RGB over white, at most 1,024 pixels a side.
+    """Read an image file as upright RGB over white, at most 1,024 pixels per side.
 
     Raises:
-        InvalidArgument: naming `field`, when it is no readable image or has more than 64 megapixels.
+        InvalidArgument: The file is not a readable image, or has more than 64 megapixels; the error names `field`.
     """
     try:
         return np.asarray(read_image(data, NEIGHBOR_SIDE).rgb)
@@ -45,34 +45,35 @@ def decode(data: bytes, *, field: str) -> UInt8[np.ndarray, "height width 3"]:
 
 
 def side_by_side(pairs: Sequence[ReferencePair]) -> list[ReferencePair]:
-    """Neighbors with different texts, each made smaller and put beside the others, in the order of their first texts.
+    """Shrink neighbors with different captions and place them side by side, in the order of their first captions.
 
-    For networks that draw what a neighbor shows where the neighbor shows it: of two things in full size they would draw
-    one over the other.
+    This is for networks that draw an object where its neighbor shows it: two full-size objects would be drawn over each
+    other.
     """
-    texts = list(dict.fromkeys(pair.caption for pair in pairs))
-    if len(texts) < 2:
+    captions = list(dict.fromkeys(pair.caption for pair in pairs))
+    if len(captions) < 2:
         return list(pairs)
-    places = {text: (number + 0.5) / len(texts) for number, text in enumerate(texts)}
+    centers = {text: (number + 0.5) / len(captions) for number, text in enumerate(captions)}
     return [
-        ReferencePair(_placed(pair.image, places[pair.caption], _OVERLAP / len(texts)), pair.caption) for pair in pairs
+        ReferencePair(_placed(pair.image, centers[pair.caption], _OVERLAP / len(captions)), pair.caption)
+        for pair in pairs
     ]
 
 
 def resized(pairs: Sequence[ReferencePair], size: int, slots: int) -> Float[Array, "1 slots size size 3"]:
-    """The neighbors as squares of `size`, in [-1, 1]; black where there are fewer than `slots`."""
+    """Return the neighbors as squares of `size`, in [-1, 1]; missing ones up to `slots` are black."""
     squares = [square(pair.image, size) for pair in pairs]
     squares += [np.zeros((size, size, 3), np.uint8)] * (slots - len(pairs))
     return to_float(jnp.asarray(np.stack(squares)))[None]
 
 
 def square(image: _Image, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """A square of `size` with the whole image, padded with its border's mean color, not stretched."""
+    """Return a square of `size` with the whole image, padded with the mean color of its border, not stretched."""
     return np.asarray(_padded(image).resize((size, size), Image.Resampling.LANCZOS))
 
 
 def _placed(image: _Image, middle: float, scale: float) -> _Image:
-    """A square with the image in it, its middle so far from the left, on the ground that its border has."""
+    """Return a square with the image centered at `middle`, a share of the width, on the color of the image's border."""
     side = max(image.shape[:2])
     small = max(1, round(scale * side))
     corner = round(middle * side - small / 2), round(_MIDDLE * side - small / 2)
@@ -90,7 +91,7 @@ def _padded(image: _Image) -> Image.Image:
 
 
 def _ground(image: _Image) -> tuple[int, int, int]:
-    """The mean color of the image's border."""
+    """Return the mean color of the image's border."""
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     red, green, blue = (int(channel) for channel in border.mean(axis=0).round())
     return red, green, blue

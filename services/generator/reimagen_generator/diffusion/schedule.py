@@ -1,9 +1,9 @@
 """Variance-preserving noise schedules: x_t = α_t x_0 + σ_t ε with α_t² + σ_t² = 1, t in [0, 1].
 
-A schedule is its log-SNR λ(t) = log(α_t² / σ_t²); α_t² = sigmoid(λ), σ_t² = sigmoid(-λ).
+A schedule is defined by its log-SNR λ(t) = log(α_t² / σ_t²); α_t² = sigmoid(λ), σ_t² = sigmoid(-λ).
 
-A stage may move its schedule to another size of images: λ + 2 log(size made for / size), since a larger image keeps
-more of what it shows under the same noise (simple diffusion, arXiv 2301.11093, section 3.1).
+A stage can shift its schedule to another image size by λ + 2 log(size of the schedule / size), since a larger image
+retains more of its content under the same noise (simple diffusion, arXiv 2301.11093, section 3.1).
 """
 
 import math
@@ -25,10 +25,10 @@ TIMESTEPS = 1000
 
 
 def log_snr(kind: ScheduleKind, t: _Any, shift: float = 0.0) -> _Any:
-    """λ(t) + `shift`. The continuous schedules' λ is clipped to ±15: their ends are infinite or nearly so."""
+    """Return λ(t) + `shift`. For continuous schedules, λ is clipped to ±15: their ends are infinite or nearly so."""
     match kind:
         case ScheduleKind.COSINE:  # α_t = cos(πt/2), arXiv 2102.09672
-            # tan's argument is kept off 0 and π/2, where its logarithm is infinite.
+            # The argument of tan stays away from 0 and π/2, where the logarithm is infinite.
             value = -2.0 * jnp.log(jnp.tan(jnp.clip(t, 1e-5, 1 - 1e-5) * math.pi / 2))
         case ScheduleKind.LINEAR:  # β from 1e-4 to 0.02 in a thousand steps, in continuous time
             value = -jnp.log(jnp.expm1(1e-4 + 10.0 * t**2))
@@ -38,7 +38,7 @@ def log_snr(kind: ScheduleKind, t: _Any, shift: float = 0.0) -> _Any:
 
 
 def nearest(kind: ScheduleKind, t: _Any) -> _Any:
-    """The time nearest to t that the schedule knows: the integer timestep n is the time n / 1000."""
+    """Return the nearest time to t that the schedule contains: the integer timestep n is the time n / 1000."""
     return _timestep(t) / TIMESTEPS if kind is ScheduleKind.COSINE_BETAS else t
 
 
@@ -48,9 +48,9 @@ def _timestep(t: _Any) -> Int[Array, "*any"]:
 
 @cache
 def _cosine_betas() -> Float[np.ndarray, " timesteps"]:
-    """λ of the thousand steps of Improved DDPM's cosine schedule (arXiv 2102.09672, eq. 17), as DeepFloyd IF has it.
+    """Return λ of the thousand steps of Improved DDPM's cosine schedule (arXiv 2102.09672, eq. 17), as in DeepFloyd IF.
 
-    Step n noises by β_n = 1 - f(n + 1) / f(n), at most 0.999, with f(n) = cos²(π/2 (n / 1000 + 0.008) / 1.008).
+    Step n adds noise with β_n = 1 - f(n + 1) / f(n), at most 0.999, where f(n) = cos²(π/2 (n / 1000 + 0.008) / 1.008).
     """
     squared_cosine = np.cos((np.arange(TIMESTEPS + 1) / TIMESTEPS + 0.008) / 1.008 * math.pi / 2) ** 2
     betas = np.minimum(1.0 - squared_cosine[1:] / squared_cosine[:-1], 0.999)
@@ -61,9 +61,9 @@ def _cosine_betas() -> Float[np.ndarray, " timesteps"]:
 
 @dataclass(frozen=True)
 class SamplingSchedule:
-    """The times at which a stage evaluates its network, falling, and the log-SNRs between which its steps go.
+    """The decreasing times at which a stage evaluates its network, and the log-SNRs between which its steps go.
 
-    Every schedule leads to the clean image: the last log-SNR is infinite, so the last step gives x_0 itself.
+    Every schedule ends at the clean image: the last log-SNR is infinite, so the last step returns x_0 itself.
     """
 
     time: Float[np.ndarray, " steps"]
@@ -71,7 +71,7 @@ class SamplingSchedule:
 
 
 def sampling_schedule(stage: StageConfig) -> SamplingSchedule:
-    """A stage's steps: uniform in t, or over the integer timesteps of its sections."""
+    """Return a stage's steps: uniform in t, or over the integer timesteps of its sections."""
     if stage.schedule is ScheduleKind.COSINE_BETAS:
         time = timesteps(stage.timestep_respacing or (stage.steps,)) / TIMESTEPS
     else:
@@ -80,31 +80,31 @@ def sampling_schedule(stage: StageConfig) -> SamplingSchedule:
     return SamplingSchedule(time.astype(noisy.dtype), np.append(noisy, np.asarray(np.inf, noisy.dtype)))
 
 
-# Compiled, as training has it: uncompiled, it rounds differently.
+# Compiled, as in training: the uncompiled function rounds differently.
 _compiled_log_snr = jax.jit(log_snr, static_argnums=(0, 2))
 
 
 def timesteps(sections: tuple[int, ...]) -> Int[np.ndarray, " steps"]:
-    """Integer timesteps, falling: from each of as many equal parts of 0 to 999, its number evenly, ends included.
+    """Return decreasing integer timesteps: from each of several equal parts of 0 to 999, its number evenly, with ends.
 
-    This is the respacing of Improved DDPM (arXiv 2102.09672, section 4) by sections, the cleanest first, in which
-    DeepFloyd IF's sampling is published: its "smart50" is 10, 6, 4, 3, 2, 2, 3, 4, 6, 10.
+    This is the respacing of Improved DDPM (arXiv 2102.09672, section 4) by sections, the cleanest first. DeepFloyd IF's
+    sampling is published in this form: its "smart50" is 10, 6, 4, 3, 2, 2, 3, 4, 6, 10.
     """
     parts = np.array_split(np.arange(TIMESTEPS), len(sections))
-    # A stride is added up, not multiplied: where it hits a half, the published timesteps have the sum's rounding.
+    # The stride is added, not multiplied: at halves, the published timesteps have the rounding of the sum.
     strides = [(len(part) - 1) / max(count - 1, 1) for part, count in zip(parts, sections, strict=True)]
-    taken = [
+    selected = [
         part[np.cumsum([0.0] + [stride] * (count - 1))[:count].round().astype(int)]
         for part, count, stride in zip(parts, sections, strides, strict=True)
     ]
-    return np.concatenate(taken)[::-1]
+    return np.concatenate(selected)[::-1]
 
 
 def alpha_sigma(value: _Any) -> tuple[_Any, _Any]:
-    """α and σ of a log-SNR."""
+    """Return α and σ of a log-SNR."""
     return jnp.sqrt(jax.nn.sigmoid(value)), jnp.sqrt(jax.nn.sigmoid(-value))
 
 
 def per_image(value: Float[Array, " batch"]) -> Float[Array, "batch 1 1 1"]:
-    """A number an image, shaped to meet NHWC arrays."""
+    """Return a number per image, shaped for NHWC arrays."""
     return value[:, None, None, None]

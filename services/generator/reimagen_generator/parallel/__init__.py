@@ -1,1 +1,1 @@
-"""Several devices: a mesh, and what of a cascade lies where on it."""
+"""Distribution over several devices: the mesh, and the placement of a cascade's arrays on it."""

@@ -1,4 +1,4 @@
-"""Several hosts as one machine, each running the same program on the same data."""
+"""Several hosts as one machine; each runs the same program on the same data."""
 
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ Tree = TypeVar("Tree")
 
 
 def join(hosts: Hosts) -> None:
-    """Waits for the other hosts, if there are to be any; before anything else asks for a device."""
+    """Connect to the other hosts, if any are configured. This must precede any access to devices."""
     match hosts.coordinator:
         case None:
             return
@@ -23,12 +23,12 @@ def join(hosts: Hosts) -> None:
 
 
 def is_primary() -> bool:
-    """Whether this host is the one that writes and tells."""
+    """Return whether this host is the one that writes files and reports."""
     return jax.process_index() == 0
 
 
 def all_gather(tree: Tree) -> Tree:
-    """The whole of each array on each host, as NumPy's where it was spread over several."""
+    """Return each array complete on every host; an array that was spread over hosts becomes a NumPy array."""
 
     def whole(leaf: Any) -> Any:
         if leaf.is_fully_addressable:

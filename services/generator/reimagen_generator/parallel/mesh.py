@@ -1,7 +1,7 @@
-"""The mesh of devices that a cascade is drawn or trained on.
+"""The mesh of devices for sampling or training a cascade.
 
-`data` and `fsdp` share out the rows of a batch; `fsdp` also keeps a share of every matrix on each of its devices and
-brings it together where it is used; `tensor` shares out the products themselves, by columns and then by rows.
+`data` and `fsdp` divide the rows of a batch. `fsdp` also stores a part of every matrix on each of its devices and
+gathers it where it is used. `tensor` divides the matrix products, by columns and then by rows.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ DATA, FSDP, TENSOR = AXES = ("data", "fsdp", "tensor")
 
 
 def build_mesh(config: MeshConfig, devices: Sequence[jax.Device]) -> Mesh:
-    """A mesh of the given devices, those that lie side by side being neighbors in it.
+    """Return a mesh of the given devices, in which physical neighbors are adjacent.
 
     Raises:
-        ValueError: the axes do not make up all devices.
+        ValueError: The product of the axes is not the number of devices.
     """
     return jax.make_mesh(config.sizes(len(devices)), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def available_mesh(config: MeshConfig) -> Mesh | None:
-    """A mesh of all devices of all hosts; None for a single device, which needs none.
+    """Return a mesh of all devices of all hosts; None for a single device, which needs no mesh.
 
     Raises:
-        ValueError: the axes do not make up all devices.
+        ValueError: The product of the axes is not the number of devices.
     """
     mesh = build_mesh(config, jax.devices())
     return mesh if mesh.size > 1 else None

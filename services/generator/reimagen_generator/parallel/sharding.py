@@ -1,4 +1,4 @@
-"""Putting parameters and rows on a mesh. Without one, everything stays where it is."""
+"""Placement of parameters and rows on a mesh. Without a mesh, the functions return their input."""
 
 import math
 from typing import Any, TypeVar
@@ -14,12 +14,12 @@ Tree = TypeVar("Tree")
 
 
 def parameter_shardings(tree: Tree, mesh: Mesh, *, without: str | None = None) -> Tree:
-    """A sharding for each leaf of a network's state, or of any tree that ends in such states, by its name.
+    """Return a sharding for each leaf of a network's state, or of a tree of such states, by the leaf's name.
 
     Args:
-        tree: the state.
-        mesh: where it is to lie.
-        without: an axis that shares out nothing.
+        tree: The state.
+        mesh: The mesh on which to place it.
+        without: An axis that must not divide any dimension.
     """
 
     def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
@@ -32,28 +32,28 @@ def parameter_shardings(tree: Tree, mesh: Mesh, *, without: str | None = None) -
 
 
 def place_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
-    """The tree with each parameter where its name says; shapes without numbers are told where they would be."""
+    """Return the tree with each parameter placed by its name; abstract shapes get the sharding alone."""
     return tree if mesh is None else _put(tree, parameter_shardings(tree, mesh))
 
 
 def constrain_parameters(tree: Tree, mesh: Mesh | None) -> Tree:
-    """The same in compiled code, of what it puts out."""
+    """Constrain the placement of parameters in compiled code, as `place_parameters` does outside."""
     return tree if mesh is None else _constrain(tree, parameter_shardings(tree, mesh))
 
 
 def unshard(tree: Tree, mesh: Mesh | None) -> Tree:
-    """In compiled code, parameters as they are used: what `fsdp` has shared out is brought together.
+    """Gather in compiled code the parameters that `fsdp` divides, for their use.
 
-    Were that left to the compiler, it would share out maps as the parameters are, which rows already are by `fsdp`, and
-    give devices rows that belong to others.
+    Without this constraint, the compiler would divide maps in the same way as the parameters, although `fsdp` already
+    divides the rows, and give devices rows that belong to others.
     """
     return tree if mesh is None else _constrain(tree, parameter_shardings(tree, mesh, without=FSDP))
 
 
 def row_shardings(tree: Tree, mesh: Mesh) -> Tree:
-    """A sharding for each array of a tree, by its first dimension.
+    """Return a sharding for each array of a tree, by its first dimension.
 
-    The rows are shared out over as many of the devices of `data` and `fsdp` as divide them.
+    The rows are divided among as many of the devices of `data` and `fsdp` as divide their number.
     """
 
     def sharding(leaf: Any) -> NamedSharding:
@@ -67,12 +67,12 @@ def row_shardings(tree: Tree, mesh: Mesh) -> Tree:
 
 
 def place_rows(tree: Tree, mesh: Mesh | None) -> Tree:
-    """The tree with its rows shared out. On several hosts, each one gives the same whole rows."""
+    """Return the tree with its rows divided. On several hosts, each host passes the same complete rows."""
     return tree if mesh is None else _put(tree, row_shardings(tree, mesh))
 
 
 def constrain_rows(tree: Tree, mesh: Mesh | None) -> Tree:
-    """The same in compiled code."""
+    """Constrain the placement of rows in compiled code, as `place_rows` does outside."""
     return tree if mesh is None else _constrain(tree, row_shardings(tree, mesh))
 
 
@@ -82,7 +82,7 @@ def _put(tree: Tree, shardings: Tree) -> Tree:
             return leaf.update(sharding=sharding)  # type: ignore[no-untyped-call]
         if sharding.is_fully_addressable:
             return jax.device_put(leaf, sharding)
-        whole = np.asarray(leaf)  # each host has all of it, and gives its devices their share
+        whole = np.asarray(leaf)  # each host has all of it, and fills the part of its devices
         return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
 
     placed: Tree = jax.tree.map(put, tree, shardings)

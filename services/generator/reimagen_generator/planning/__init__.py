@@ -1,1 +1,1 @@
-"""What drawing or training takes on accelerators that are not there: memory, work and time."""
+"""Planning of sampling and training on accelerators without having them: memory, work and time."""

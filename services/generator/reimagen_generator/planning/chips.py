@@ -1,4 +1,4 @@
-"""What a chip can do at most, and slices of chips by name."""
+"""The peak rates of chips, and slices of chips by name."""
 
 import math
 import re
@@ -9,21 +9,21 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Chip:
-    """The peaks of one chip, as its maker states them."""
+    """The peak rates of one chip, from its vendor's documentation."""
 
     name: str
     memory: float
-    """Bytes of HBM that a program may use, as the compiler counts them."""
+    """Bytes of HBM available to a program, as the compiler counts them."""
     flops: float
-    """bfloat16, a second."""
+    """bfloat16 operations per second."""
     bandwidth: float
-    """Bytes a second from and to HBM."""
+    """Bytes per second from and to HBM."""
     link: float
-    """Bytes a second that a chip sends to one neighbor."""
+    """Bytes per second that a chip can send to one neighbor."""
     host: tuple[int, int, int]
-    """Chips of one host along each side of a slice."""
+    """Number of chips of one host along each side of a slice."""
     cores: str | None = None
-    """How two cores are used as one device, in the compiler's words; None for a chip of one core."""
+    """How two cores act as one device, in the compiler's terms; None for a chip with one core."""
 
 
 CHIPS = {
@@ -35,37 +35,37 @@ CHIPS = {
         Chip("v6e", 31.25 * GIB, 918e12, 1.64e12, 90e9, (2, 2, 1)),
     )
 }
-"""TPUs, by the names that topologies begin with."""
+"""TPU chips, by the names at the beginning of topologies."""
 
 
 @dataclass(frozen=True)
 class Topology:
-    """A slice: so many chips along each side."""
+    """A slice: the chip and the number of chips along each side."""
 
     chip: Chip
     sides: tuple[int, ...]
 
     @property
     def name(self) -> str:
-        """As it was written."""
+        """Name of the slice, such as `v4:2x2x1`."""
         return f"{self.chip.name}:{'x'.join(map(str, self.sides))}"
 
     @property
     def chips(self) -> int:
-        """How many."""
+        """Number of chips."""
         return math.prod(self.sides)
 
     @property
     def links(self) -> int:
-        """Neighbors along one ring through the slice: two, unless there are only two chips, or one."""
+        """Number of neighbors along one ring through the slice: two, or fewer with one or two chips."""
         return min(2, self.chips - 1)
 
 
 def parse_topology(text: str) -> Topology:
-    """Reads `v4:2x2x1`.
+    """Return the topology of a name such as `v4:2x2x1`.
 
     Raises:
-        ValueError: it names no chip of `CHIPS`, or its sides are not numbers.
+        ValueError: The chip is not in `CHIPS`, or the sides are not numbers.
     """
     found = re.fullmatch(r"(\w+):([1-9]\d*(?:x[1-9]\d*){1,2})", text)
     if found is None or found[1] not in CHIPS:

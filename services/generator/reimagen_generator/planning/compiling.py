@@ -1,8 +1,8 @@
-"""The figures of programs, which are kept: optimizing a network of billions of parameters takes minutes.
+"""Compilation of programs to cached figures: optimizing a network of billions of parameters takes minutes.
 
-The compiler first optimizes a program and lays out its memory, and then generates machine code, which takes most of the
-time and of which a plan needs nothing. It cannot be told to stop between the two. So it runs in a process of its own,
-which is ended once the compiler has dumped what it made of the program.
+The compiler first optimizes a program and lays out its memory. Then it generates machine code, which takes most of the
+time and is not needed for a plan. It has no option to stop in between. So it runs in a separate process, which is
+killed when the compiler has dumped the optimized program.
 """
 
 import hashlib
@@ -26,27 +26,27 @@ from reimagen_generator.planning.roofline import Figures
 
 _DUMP = "*after_optimizations.hlo.pb"
 _NEXT_DUMP = "*.after_optimizations_after_buffer_assignment.hlo.pb"
-"""Is written after the other, which is whole when this one is there."""
+"""The dump that is written next; when it exists, the first dump is complete."""
 _ERROR = "error.txt"
 _POLL_S = 0.2
 _READING = "2"
-"""Another number makes figures that were read in another way be forgotten."""
+"""Version of the reading of dumps; a new number invalidates the cached figures."""
 
 Lower = Callable[[], jax.stages.Lowered]
-"""Makes a program, and can be pickled."""
+"""A picklable function that creates a program."""
 
 
 def compiled_figures(program: str, lower: Lower, topology: Topology, cache: Path) -> Figures:
-    """The figures of a program, from the cache where the very same program was compiled before.
+    """Return the figures of a program, from the cache if the identical program was compiled before.
 
     Args:
-        program: as text.
-        lower: makes it anew, in the process that compiles it.
-        topology: what it is compiled for.
-        cache: folder of one file a program.
+        program: The program as text.
+        lower: The function that creates the program, called in the process that compiles it.
+        topology: The slice for which to compile.
+        cache: Folder of one file per program.
 
     Raises:
-        ReimagenError: the compiler refuses the program.
+        ReimagenError: The compiler rejects the program.
     """
     file = cache / f"{_key(program, topology)}.json"
     if file.is_file():
@@ -61,28 +61,30 @@ def compiled_figures(program: str, lower: Lower, topology: Topology, cache: Path
 
 def _figures(lower: Lower) -> Figures:
     with tempfile.TemporaryDirectory(prefix="reimagen-plan-") as folder:
-        there = Path(folder)
-        begun = time.monotonic()
-        compiler = multiprocessing.get_context("spawn").Process(target=_compile, args=(lower, there))
+        dump_folder = Path(folder)
+        start = time.monotonic()
+        compiler = multiprocessing.get_context("spawn").Process(target=_compile, args=(lower, dump_folder))
         compiler.start()
         try:
-            while compiler.is_alive() and not any(there.glob(_NEXT_DUMP)):
+            while compiler.is_alive() and not any(dump_folder.glob(_NEXT_DUMP)):
                 compiler.join(_POLL_S)
         finally:
             compiler.kill()
             compiler.join()
-        dumps = list(there.glob(_DUMP))
+        dumps = list(dump_folder.glob(_DUMP))
         if len(dumps) != 1:
-            error = there / _ERROR
-            why = error.read_text() if error.is_file() else f"it ended with {compiler.exitcode} and dumped nothing"
-            raise ReimagenError(f"plan: the compiler of TPUs gives no figures of a program: {why}")
-        return dumped_figures(dumps[0].read_bytes(), time.monotonic() - begun)
+            error = dump_folder / _ERROR
+            why = (
+                error.read_text() if error.is_file() else f"it ended with exit code {compiler.exitcode} without a dump"
+            )
+            raise ReimagenError(f"plan: the TPU compiler returned no figures of a program: {why}")
+        return dumped_figures(dumps[0].read_bytes(), time.monotonic() - start)
 
 
 def _compile(lower: Lower, folder: Path) -> None:
-    """Compiles a program, in a process of its own, until that is ended."""
+    """Compile a program. Runs in a separate process until that is killed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # A program that JAX keeps would not be laid out.
+    # A program from JAX's cache would not be laid out.
     jax.config.update("jax_enable_compilation_cache", False)  # type: ignore[no-untyped-call]
     try:
         lower().compile(compiler_options={"xla_dump_to": str(folder), "xla_dump_hlo_as_proto": True})
@@ -91,7 +93,7 @@ def _compile(lower: Lower, folder: Path) -> None:
 
 
 def _end_with_parent() -> None:
-    """Whoever kills a plan would leave its compiler at work for hours."""
+    """End this process with its parent. Otherwise the compiler of a killed plan would run for hours."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

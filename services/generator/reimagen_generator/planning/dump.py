@@ -1,10 +1,10 @@
-"""The figures of a program, read from what XLA dumps of it once it is optimized and its memory is laid out."""
+"""Figures of a program from XLA's dump after optimization and memory layout."""
 
 from typing import Any
 
 import jax
 
-# JAX has no public names for an HLO module and XLA's count of it.
+# JAX has no public names for an HLO module and XLA's cost analysis.
 from jaxlib import _hlo, _jax  # type: ignore[attr-defined]
 
 from reimagen_generator.planning.collectives import exchanged_bytes
@@ -12,15 +12,15 @@ from reimagen_generator.planning.hlo import read_hlo
 from reimagen_generator.planning.roofline import Figures
 
 _HBM = 0
-"""The color of buffers in HBM; a chip's memories beside it have others."""
+"""The color of buffers in HBM; the other memories of a chip have other colors."""
 
 
 def dumped_figures(dump: bytes, compile_seconds: float) -> Figures:
-    """The figures of a dumped program.
+    """Return the figures of a dumped program.
 
     Args:
-        dump: XLA's `HloProto`, with the layout of its memory.
-        compile_seconds: how long it took to get there.
+        dump: XLA's `HloProto`, with the memory layout.
+        compile_seconds: Time until the dump was written, in seconds.
     """
     hlo = read_hlo(dump)
     module = _hlo.HloModule.from_serialized_hlo_module_proto(hlo.hlo_module.SerializeToString())
@@ -38,7 +38,7 @@ def dumped_figures(dump: bytes, compile_seconds: float) -> Figures:
 
 
 def _memory(allocations: Any) -> dict[str, float]:
-    """Bytes in HBM but for constants. A result that is written over an argument counts as that argument."""
+    """Return the bytes in HBM without constants. A result that overwrites an argument counts as that argument."""
     sizes = {"arguments": 0.0, "outputs": 0.0, "temporaries": 0.0}
     for one in allocations:
         if one.color != _HBM or one.is_thread_local or one.is_constant:
@@ -51,22 +51,22 @@ def _memory(allocations: Any) -> dict[str, float]:
 
 
 def _count(module: Any, what: str) -> float:
-    """XLA's own count, by the rules that hold for every device."""
+    """Return a figure of XLA's cost analysis, whose rules hold for every device."""
     counts = _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
     return float(counts[what])
 
 
 def _fill_tiles(module: Any) -> None:
-    """Makes each array as large as it lies in memory, in whole tiles: 64 channels take the place of 128.
+    """Enlarge each array to its size in memory, in whole tiles: 64 channels take the space of 128.
 
-    XLA's count goes by shapes alone.
+    XLA's cost analysis uses only the shapes.
     """
     for computation in module.computations:
         for instruction in computation.instructions:
             if instruction.opcode == "constant":
-                continue  # its numbers have their shape
+                continue  # its data have the original shape
             if instruction.opcode == "reshape":
-                instruction.opcode = "copy"  # which moves the same, but may be of another number of elements
+                instruction.opcode = "copy"  # it moves as much, but allows a different number of elements
             _fill(instruction.shape)
 
 
@@ -74,7 +74,7 @@ def _fill(shape: Any) -> None:
     for part in shape.tuple_shapes:
         _fill(part)
     if shape.layout.tiles:
-        # A tile's last side lies along the minor-most dimension.
+        # The last dimension of a tile is along the minor-most dimension of the array.
         for dimension, side in zip(
             shape.layout.minor_to_major, reversed(shape.layout.tiles[0].dimensions), strict=False
         ):

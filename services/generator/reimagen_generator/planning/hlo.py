@@ -1,6 +1,6 @@
 """XLA's dump of a compiled program: the few fields of `xla/service/hlo.proto` that a plan reads or changes.
 
-A message keeps the fields that are not named here as they are.
+Other fields of a message are preserved.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ _Field = descriptor_pb2.FieldDescriptorProto
 _Type = _Field.Type
 _INT, _BOOL, _TEXT = _Field.TYPE_INT64, _Field.TYPE_BOOL, _Field.TYPE_STRING
 
-# Of each field its number, and its type, or the message that it holds; a list stands for many of them.
+# For each field, its number and its type or message; a list means a repeated field.
 _MESSAGES: dict[str, dict[str, tuple[int, _Type.ValueType | str | list[_Type.ValueType | str]]]] = {
     "HloProto": {"hlo_module": (1, "HloModuleProto"), "buffer_assignment": (3, "BufferAssignmentProto")},
     "HloModuleProto": {"computations": (3, ["HloComputationProto"])},
@@ -33,10 +33,10 @@ _MESSAGES: dict[str, dict[str, tuple[int, _Type.ValueType | str | list[_Type.Val
 
 
 def read_hlo(dump: bytes) -> Any:
-    """An `HloProto` from a file that XLA dumped.
+    """Return the `HloProto` in a file that XLA dumped.
 
     Raises:
-        google.protobuf.message.DecodeError: it is none.
+        google.protobuf.message.DecodeError: The file is not an `HloProto`.
     """
     return _HLO.FromString(dump)
 

@@ -1,4 +1,4 @@
-"""The plan of a cascade: compiled for a slice of TPUs, program by program, and reckoned against its peaks."""
+"""The plan of a cascade: its programs are compiled for a TPU slice and compared with the slice's peak rates."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,37 +19,37 @@ from reimagen_generator.planning.programs import Program, drawing
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be planned."""
+    """The parameters of a plan."""
 
     config: CascadeConfig
     topology: str
-    """A slice, such as `v4:2x2x1`."""
+    """The slice, such as `v4:2x2x1`."""
     mesh: MeshConfig
-    """How its devices share out the work."""
+    """How the slice's devices divide the work."""
     batch: int
-    """Images at once."""
+    """Number of images in a batch."""
     neighbors: int
-    """Of each image."""
+    """Number of neighbors of each image."""
     train: bool
-    """A training step of each stage, instead of a drawing."""
+    """Whether to plan a training step of each stage instead of sampling."""
 
     def devices(self) -> jax.sharding.Mesh:
-        """Stand-ins for the slice's devices.
+        """Return stand-ins for the slice's devices.
 
         Raises:
-            ReimagenError: the compiler of TPUs is not installed.
-            ValueError: the slice is unknown, or the mesh does not make it up.
+            ReimagenError: The TPU compiler is not installed.
+            ValueError: The slice is unknown, or the mesh does not have its number of devices.
         """
         return build_mesh(self.mesh, tpu.devices(parse_topology(self.topology)))
 
     def programs(self) -> Iterator[Program]:
-        """What runs on it, the same at each call.
+        """Return the programs to compile, the same at each call.
 
         Raises:
-            ReimagenError, ValueError: as `devices` does.
+            ReimagenError, ValueError: As for `devices`.
         """
         if self.train:
-            # Training brings dependencies that drawing does without.
+            # Training has dependencies that sampling does not need.
             from reimagen_generator.planning.training import training
 
             return training(self.config, self.batch, self.neighbors, self.devices())
@@ -57,31 +57,37 @@ class Request:
 
 
 def plan(request: Request, cache: Path) -> Iterator[str]:
-    """Lines of the plan, each as soon as it is known.
+    """Yield the lines of the plan as they become available.
 
     Args:
-        request: what is to be planned.
-        cache: folder of the figures of what was compiled.
+        request: The parameters of the plan.
+        cache: Folder of the cached figures.
 
     Raises:
-        ReimagenError: the compiler of TPUs is not installed, or refuses a program.
-        ValueError: the slice is unknown, or the mesh does not make it up.
+        ReimagenError: The TPU compiler is not installed, or rejects a program.
+        ValueError: The slice is unknown, or the mesh does not have its number of devices.
     """
-    there = parse_topology(request.topology)
+    slice_topology = parse_topology(request.topology)
     sizes = ", ".join(f"{axis} {size}" for axis, size in request.devices().shape.items())
     what = "a training step of" if request.train else "drawing"
     yield (
-        f"{request.config.name} on {there.name} ({sizes}): {what} {request.batch} images, "
+        f"{request.config.name} on {slice_topology.name} ({sizes}): {what} {request.batch} images, "
         f"{request.neighbors} neighbors each"
     )
     yield ""
     planned = (
-        report.Planned(one, compiled_figures(one.lower().as_text(), partial(_lower, request, index), there, cache))
+        report.Planned(
+            one, compiled_figures(one.lower().as_text(), partial(_lower, request, index), slice_topology, cache)
+        )
         for index, one in enumerate(request.programs())
     )
-    yield from report.training_table(planned, there) if request.train else report.drawing_table(planned, there)
+    yield from (
+        report.training_table(planned, slice_topology)
+        if request.train
+        else report.drawing_table(planned, slice_topology)
+    )
 
 
 def _lower(request: Request, index: int) -> jax.stages.Lowered:
-    """One of the programs, in another process."""
+    """Create one of the programs, in another process."""
     return next(islice(request.programs(), index, None)).lower()

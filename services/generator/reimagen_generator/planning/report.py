@@ -1,4 +1,4 @@
-"""A plan as text: a row for each program, and what they add up to."""
+"""The report of a plan: a table with a row for each program, and the totals."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ _SHARES = (1.0, 0.5, 0.3)
 
 @dataclass(frozen=True)
 class Planned:
-    """A program, compiled."""
+    """A compiled program with its figures."""
 
     program: Program
     figures: Figures
 
 
 def drawing_table(programs: Iterable[Planned], topology: Topology) -> Iterator[str]:
-    """Lines of Markdown, each row as soon as its program is compiled, and what they add up to."""
+    """Yield lines of Markdown: each row when its program is compiled, then the totals."""
     planned: list[Planned] = []
     yield from _header()
     for one in programs:
@@ -31,7 +31,7 @@ def drawing_table(programs: Iterable[Planned], topology: Topology) -> Iterator[s
 
 
 def training_table(programs: Iterable[Planned], topology: Topology) -> Iterator[str]:
-    """The same of training steps, each of which has the slice for itself."""
+    """Yield the same table for training steps; each step uses the slice alone."""
     planned: list[Planned] = []
     yield from _header()
     for one in programs:
@@ -42,25 +42,28 @@ def training_table(programs: Iterable[Planned], topology: Topology) -> Iterator[
 
 
 def total(planned: Sequence[Planned], topology: Topology) -> float:
-    """Seconds of all runs of all programs, at their peaks."""
+    """Return the seconds of all runs of all programs at peak rates."""
     return sum(one.program.runs * seconds(one.figures, topology) for one in planned)
 
 
 def held(planned: Sequence[Planned]) -> float:
-    """The most bytes that a device holds: all networks' parameters, and what the hungriest program needs besides."""
+    """Return the maximum bytes per device: all networks' parameters, and the largest additional need of a program."""
     parameters = {one.program.part: one.program.parameters for one in planned}
     return sum(parameters.values()) + max(one.figures.memory - one.program.parameters for one in planned)
 
 
 def verdict(memory: float, topology: Topology) -> str:
-    """Whether so many bytes a device fit."""
-    there = topology.chip.memory
-    fits = "fit in" if memory <= there else "do NOT fit in"
-    return f"{memory / GIB:.2f} GiB a device {fits} its {there / GIB:.2f}; {topology.name} has {topology.chips} chips."
+    """Return a sentence that says whether so many bytes fit on a device."""
+    available = topology.chip.memory
+    fits = "fit in" if memory <= available else "do NOT fit in"
+    return (
+        f"{memory / GIB:.2f} GiB per device {fits} the {available / GIB:.2f} GiB of a chip; "
+        f"{topology.name} has {topology.chips} chips."
+    )
 
 
 def _header() -> Iterator[str]:
-    """Of figures for one device and one run, but for the seconds, which are of all runs, at shares of the peaks."""
+    """Yield the header. Figures are for one device and one run; seconds are of all runs, at shares of the peaks."""
     shares = " | ".join(f"s at {share:.0%}" for share in _SHARES)
     yield f"| part | program | GiB | TFLOP | GB moved | GB exchanged | bound by | runs | {shares} |"
     yield "|---|---|" + "---:|" * 4 + "---|" + "---:|" * (1 + len(_SHARES))

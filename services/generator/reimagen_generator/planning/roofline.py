@@ -1,7 +1,7 @@
-"""How long a program takes at least (the roofline model, Williams et al. 2009, with a third roof for the exchange).
+"""Minimum time of a program (the roofline model, Williams et al. 2009, with a third roof for communication).
 
-A device computes, moves bytes from and to its memory, and exchanges bytes with others. At best all three overlap
-fully, each at its peak, and the slowest of them sets the time.
+A device computes, reads and writes its memory, and exchanges data with other devices. At best the three overlap fully,
+each at its peak rate, and the slowest of them determines the time.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from reimagen_generator.planning.chips import Topology
 
 @dataclass(frozen=True)
 class Figures:
-    """What the compiler says of a compiled program, for one device."""
+    """The compiler's figures of a compiled program, for one device."""
 
     arguments: float
-    """Bytes of what goes in, parameters among it."""
+    """Bytes of the inputs, including parameters."""
     outputs: float
     temporaries: float
     flops: float
@@ -26,12 +26,12 @@ class Figures:
 
     @property
     def memory(self) -> float:
-        """Bytes held while it runs."""
+        """Bytes in memory while it runs."""
         return self.arguments + self.outputs + self.temporaries
 
 
 def seconds_by_roof(figures: Figures, topology: Topology) -> dict[str, float]:
-    """The least time of each of the three."""
+    """Return the minimum time of computing, memory access and communication, in seconds."""
     chip = topology.chip
     links = max(1, topology.links)
     return {
@@ -42,5 +42,5 @@ def seconds_by_roof(figures: Figures, topology: Topology) -> dict[str, float]:
 
 
 def seconds(figures: Figures, topology: Topology) -> float:
-    """The least time of one run."""
+    """Return the minimum time of one run, in seconds."""
     return max(seconds_by_roof(figures, topology).values())

@@ -1,4 +1,4 @@
-"""The TPU compiler, on a machine that has no TPU."""
+"""The TPU compiler on a machine without TPUs."""
 
 import importlib.util
 import os
@@ -10,7 +10,8 @@ from jax.experimental import topologies
 from reimagen_common.errors import ReimagenError
 from reimagen_generator.planning.chips import Topology
 
-# What libtpu would otherwise ask a TPU's host for, and wait for; and several compilers do not hinder each other.
+# Values that libtpu would otherwise request from a TPU host, and wait for; and permission for several compilers at
+# once.
 _NO_HOST = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -22,16 +23,16 @@ _NO_HOST = {
 
 
 def devices(topology: Topology) -> Sequence[jax.Device]:
-    """Stand-ins for a slice's devices, for which programs can be compiled, but not run.
+    """Return stand-ins for a slice's devices, for which programs can be compiled but not run.
 
     Raises:
         ReimagenError: libtpu is not installed.
-        ValueError: there is no such slice.
+        ValueError: There is no such slice.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise ReimagenError(
-            "plan: needs the compiler of TPUs, libtpu; `make plan` installs it, as does the extra "
-            "`plan` of the package reimagen-generator"
+            "plan: the TPU compiler libtpu is not installed; install it with `make plan` or with the extra `plan` of "
+            "the package reimagen-generator"
         )
     for name, value in _NO_HOST.items():
         os.environ.setdefault(name, value)
@@ -44,4 +45,4 @@ def devices(topology: Topology) -> Sequence[jax.Device]:
     try:
         return topologies.get_topology_desc(topology.name, "tpu", **options).devices
     except jax.errors.JaxRuntimeError as error:
-        raise ValueError(f"topology: no compiler for {topology.name}: {error}") from error
+        raise ValueError(f"topology: the TPU compiler does not support {topology.name}: {error}") from error

@@ -1,1 +1,1 @@
-"""Samplers, one a file, all with the interface of `sampler.py`."""
+"""Samplers, one per file, all with the interface of `sampler.py`."""

@@ -1,4 +1,4 @@
-"""DDPM, the ancestral sampler: each step is a draw from q(x_s | x_t, x_0)."""
+"""DDPM, the ancestral sampler: each step draws from q(x_s | x_t, x_0)."""
 
 import jax
 import jax.numpy as jnp
@@ -8,18 +8,18 @@ from reimagen_generator.diffusion.schedule import alpha_sigma, per_image
 
 
 class DDPM:
-    """Mean and variance of arXiv 2107.00630, appendix A.4, or a variance that the network has learned.
+    """DDPM with the mean and variance of arXiv 2107.00630, appendix A.4, or with a learned variance.
 
-    With e = exp(λ_t - λ_s): mean = e (α_s / α_t) x_t + (1 - e) α_s x_0, variance = (1 - e) σ_s². That is the variance
-    for data that are one point; for data that are noise it is (1 - e) σ_t², DDPM's β. A network with a learned variance
-    says where between their logarithms to be (Improved DDPM, arXiv 2102.09672, eq. 15).
+    With e = exp(λ_t - λ_s): mean = e (α_s / α_t) x_t + (1 - e) α_s x_0, variance = (1 - e) σ_s². This is the variance
+    for data that are a single point; for data that are noise it is (1 - e) σ_t², DDPM's β. A learned variance
+    interpolates between their logarithms (Improved DDPM, arXiv 2102.09672, eq. 15).
     """
 
     def initialize(self, x: Images) -> None:
-        """Nothing: a step depends on no other."""
+        """Return no carry, since a step does not depend on others."""
 
     def step(self, carry: None, step: Step) -> tuple[Images, None]:
-        """x_s."""
+        """Return x_s."""
         alpha_t, _ = map(per_image, alpha_sigma(step.log_snr_t))
         alpha_s, sigma_s = map(per_image, alpha_sigma(step.log_snr_s))
         e = per_image(jnp.exp(step.log_snr_t - step.log_snr_s))
@@ -30,7 +30,7 @@ class DDPM:
 
 
 def _learned(step: Step, variance: Images) -> Images:
-    """σ_t to the share (variance + 1) / 2 of σ_s, and no noise on a clean image."""
+    """Return the interpolation between σ_s and σ_t, with weight (variance + 1) / 2 for σ_t; 0 for a clean image."""
     upper, lower = (per_image(-jax.nn.softplus(log_snr)) for log_snr in (step.log_snr_t, step.log_snr_s))
     share = (variance + 1.0) / 2.0
     clean = jnp.isinf(lower)

@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M), a second-order multi-step solver of the same equation as DDIM."""
+"""DPM-Solver++(2M), a second-order multi-step solver of the ODE that DDIM solves."""
 
 from dataclasses import dataclass
 
@@ -12,28 +12,29 @@ from reimagen_generator.diffusion.schedule import alpha_sigma, per_image
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PreviousPrediction:
-    """The prediction of the step before; its log-SNR is -∞ where there was none."""
+    """The prediction of the step before; its log-SNR is -∞ if there was no such step."""
 
     x_0: Images
     log_snr: Batch
 
 
 class DPMSolver:
-    """DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2): x_0 is extrapolated from this step's and the one before's."""
+    """DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2): x_0 is extrapolated from the last two predictions."""
 
     def initialize(self, x: Images) -> PreviousPrediction:
-        """No step before."""
+        """Return the carry of the first step, which has no step before."""
         return PreviousPrediction(jnp.zeros_like(x), jnp.full(x.shape[0], -jnp.inf, x.dtype))
 
     def step(self, carry: PreviousPrediction, step: Step) -> tuple[Images, PreviousPrediction]:
-        """x_s."""
+        """Return x_s."""
         return extrapolate(step.x_t, step, carry), PreviousPrediction(step.x_0, step.log_snr_t)
 
 
 def extrapolate(x_t: Images, step: Step, before: PreviousPrediction) -> Images:
-    """x_s = (σ_s / σ_t) x_t + α_s (1 - exp(-h)) D with D = x_0 + (h / 2h') (x_0 - x_0'), h' and x_0' the step before's.
+    """Return x_s = (σ_s / σ_t) x_t + α_s (1 - exp(-h)) D, where D = x_0 + (h / 2h') (x_0 - x_0').
 
-    h is the difference of log(α / σ), half the log-SNR. The first step, and one to the clean image, take D = x_0.
+    h' and x_0' are those of the step before. h is the difference of log(α / σ), half the log-SNR. The first step, and a
+    step to the clean image, have D = x_0.
     """
     alpha_s, sigma_s = map(per_image, alpha_sigma(step.log_snr_s))
     _, sigma_t = map(per_image, alpha_sigma(step.log_snr_t))

@@ -1,4 +1,4 @@
-"""From a sampler's name to the sampler."""
+"""Construction of a sampler from its name."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from reimagen_generator.diffusion.samplers.unipc import UniPC
 
 
 def build_sampler(kind: SamplerKind) -> Sampler[Any]:
-    """The sampler of that name."""
+    """Return the sampler of the given kind."""
     match kind:
         case SamplerKind.DDPM:
             return DDPM()

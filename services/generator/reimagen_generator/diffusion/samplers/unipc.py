@@ -1,4 +1,4 @@
-"""UniPC of order 2: DPM-Solver++(2M) whose every step is corrected once the next prediction is there."""
+"""UniPC of order 2: DPM-Solver++(2M) with a correction of every step after the next prediction."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from reimagen_generator.diffusion.schedule import alpha_sigma, per_image
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class History:
-    """The corrected images from which the step before went out, and the predictions of the two steps before."""
+    """The corrected images at the start of the step before, and the predictions of the last two steps."""
 
     x: Images
     last: PreviousPrediction
@@ -22,30 +22,30 @@ class History:
 
 
 class UniPC:
-    """UniPC-2 (arXiv 2302.04867, algorithms 5 to 8) of x_0, with B(h) = exp(h) - 1.
+    """UniPC-2 (arXiv 2302.04867, algorithms 5 to 8) for predictions of x_0, with B(h) = exp(h) - 1.
 
-    With B(h) so, the predictor UniP-2 is DPM-Solver++(2M). The corrector UniC-2 costs no evaluation: it redoes the step
-    before with the prediction that was since made at its end.
+    With this B(h), the predictor UniP-2 is DPM-Solver++(2M). The corrector UniC-2 needs no evaluation: it repeats the
+    step before with the prediction that has since been made at its end.
     """
 
     def initialize(self, x: Images) -> History:
-        """No steps before."""
-        nothing = PreviousPrediction(jnp.zeros_like(x), jnp.full(x.shape[0], -jnp.inf, x.dtype))
-        return History(x, nothing, nothing)
+        """Return the carry of the first step, which has no steps before."""
+        empty = PreviousPrediction(jnp.zeros_like(x), jnp.full(x.shape[0], -jnp.inf, x.dtype))
+        return History(x, empty, empty)
 
     def step(self, carry: History, step: Step) -> tuple[Images, History]:
-        """x_s."""
+        """Return x_s."""
         x_t = _correct(carry, step)
         here = PreviousPrediction(step.x_0, step.log_snr_t)
         return extrapolate(x_t, step, carry.last), History(x_t, here, carry.last)
 
 
 def _correct(history: History, step: Step) -> Images:
-    """x_t anew, from the image x_r of the step before, its prediction and those before and after it.
+    """Return the corrected x_t, from the image x_r of the step before and the predictions at, before and after it.
 
-    x_t = (σ_t / σ_r) x_r + α_t (1 - exp(-h)) (x_0(r) + ρ_1 (x_0(q) - x_0(r)) / r_1 + ρ_2 (x_0(t) - x_0(r))), with q the
-    step before r, r_1 = (λ_q - λ_r) / (λ_t - λ_r), and ρ such that ρ_1 + ρ_2 = b_1 and r_1 ρ_1 + ρ_2 = b_2. Where there
-    is no q, ρ_1 = 0 and ρ_2 = 1/2.
+    x_t = (σ_t / σ_r) x_r + α_t (1 - exp(-h)) (x_0(r) + ρ_1 (x_0(q) - x_0(r)) / r_1 + ρ_2 (x_0(t) - x_0(r))), where q is
+    the step before r, r_1 = (λ_q - λ_r) / (λ_t - λ_r), and ρ solves ρ_1 + ρ_2 = b_1 and r_1 ρ_1 + ρ_2 = b_2. Without q,
+    ρ_1 = 0 and ρ_2 = 1/2.
     """
     last, before = history.last, history.last_but_one
     first, second = jnp.isinf(last.log_snr), jnp.isinf(before.log_snr)
@@ -62,7 +62,7 @@ def _correct(history: History, step: Step) -> Images:
 
 
 def _b(h: Batch) -> tuple[Batch, Batch]:
-    """b_n = n! φ_{n+1}(z) z / (exp(z) - 1) for n = 1 and 2, at z = -h; φ_{n+1}(z) = (φ_n(z) - 1 / n!) / z.
+    """Return b_n = n! φ_{n+1}(z) z / (exp(z) - 1) for n = 1 and 2, at z = -h; φ_{n+1}(z) = (φ_n(z) - 1 / n!) / z.
 
     Near z = 0, where the differences cancel, φ_{n+1}(z) = Σ z^k / (k + n + 1)!.
     """
@@ -76,7 +76,7 @@ def _b(h: Batch) -> tuple[Batch, Batch]:
 
 
 def _series(z: Batch, n: int) -> Batch:
-    """The first ten terms of φ_n."""
+    """Return the sum of the first ten terms of φ_n."""
     total = jnp.zeros_like(z)
     for k in reversed(range(10)):
         total = total * z + 1.0 / math.factorial(k + n)
