@@ -1,1 +1,1 @@
-"""Pairs added, replaced and removed while the base is served."""
+"""Live writes: pairs are added, replaced and removed while the base is served."""

@@ -1,4 +1,4 @@
-"""`reimagen-retriever add` and `remove`, on a folder or through a service that serves it."""
+"""The commands `reimagen-retriever add` and `remove`, on a folder or through a service that serves it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -26,39 +26,44 @@ from reimagen_retriever.served_base import ServedBase
 
 KnowledgeBaseFolder = Annotated[
     Path,
-    typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base; with --address the service's own counts."),
+    typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base; with --address, the service's base is used."),
 ]
 Address = Annotated[
     str,
-    typer.Option(metavar="HOST:PORT", help="Of a service that serves KB_DIR: it makes the changes, not this command."),
+    typer.Option(metavar="HOST:PORT", help="gRPC address of a service that serves KB_DIR and makes the changes."),
 ]
 
 
 def add(
     knowledge_base: KnowledgeBaseFolder,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="What to add: anything that `build` takes.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Source of the pairs: anything that `build` accepts.")
+    ],
     address: Address = "",
     encoder: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where the base's encoder is, if it was moved; a service's own counts."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the base's encoder, if it was moved; with --address, the service's is used.",
+        ),
     ] = None,
 ) -> None:
-    """Add the pairs of SOURCE to a knowledge base; a pair whose id is there already replaces it.
+    """Add the pairs of SOURCE to a knowledge base; a pair whose id exists replaces the old one.
 
-    A service that serves KB_DIR finds them within a second. When this command ends they are safe on disk; interrupted,
-    it may be called again: what is there already is left as it is. While a service itself is being sent changes it
-    holds KB_DIR, and this command says so: name the service with --address then.
+    A service that serves KB_DIR finds the pairs within a second. When this command ends, they are durable. After an
+    interruption, run it again: pairs that are already there stay unchanged. While a service makes changes of its
+    clients it holds KB_DIR's lock, and this command fails with its address: pass that with --address.
 
-    Where the base has vectors, its encoder makes those of the new pairs.
+    If the base has vectors, its encoder computes those of the new pairs.
     """
     with report_errors():
-        rejections = Rejections(_tell)
+        rejections = Rejections(_print)
         pairs = open_source(source)
         groups = checked_groups(chain(pairs.entries(), pairs.left_over()), rejections)
         if address:
-            answer = _sent(address, groups)
-            counts = {"added": answer.added, "updated": answer.updated, "unchanged": answer.unchanged}
-            revision = answer.revision
+            response = _send(address, groups)
+            counts = {"added": response.added, "updated": response.updated, "unchanged": response.unchanged}
+            revision = response.revision
         else:
             outcomes: Counter[Outcome] = Counter()
             with (
@@ -76,33 +81,33 @@ def add(
                 revision = writer.revision
             kinds = (Outcome.ADDED, Outcome.UPDATED, Outcome.UNCHANGED)
             counts = {outcome.value: outcomes[outcome] for outcome in kinds}
-        told_counts = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        typer.echo(f"{address or knowledge_base}: {told_counts}, {rejections.count:,} left out, revision {revision}")
+        summary = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        typer.echo(f"{address or knowledge_base}: {summary}, {rejections.count:,} left out, revision {revision}")
 
 
 def remove(
     knowledge_base: KnowledgeBaseFolder,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Of the pairs to remove.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the pairs to remove.")],
     address: Address = "",
 ) -> None:
-    """Remove pairs from a knowledge base; `compact` then gives back their space.
+    """Remove pairs from a knowledge base; `compact` frees their space afterwards.
 
-    When this command ends no search finds them: a service that serves KB_DIR goes over within a second.
+    The removal is durable when this command ends. A service that serves KB_DIR stops finding the pairs within a second.
     """
     with report_errors():
         for number, identifier in enumerate(ids):
             refuse_bad_id(identifier, f"ids[{number}]")
         if address:
             with _service(address) as stub:
-                answer = stub.DeletePairs(pb.DeletePairsRequest(ids=ids))
-            removed, unknown, revision = answer.removed, list(answer.unknown), answer.revision
+                response = stub.DeletePairs(pb.DeletePairsRequest(ids=ids))
+            removed, unknown, revision = response.removed, list(response.unknown), response.revision
         else:
-            asked = list(dict.fromkeys(ids))
+            unique_ids = list(dict.fromkeys(ids))
             with LiveWriter(knowledge_base, Holder(work="remove")) as writer:
-                outcomes = writer.apply([Remove(identifier) for identifier in asked])
+                outcomes = writer.apply([Remove(identifier) for identifier in unique_ids])
                 revision = writer.revision
-            unknown = [name for name, outcome in zip(asked, outcomes, strict=True) if outcome is Outcome.UNKNOWN]
-            removed = len(asked) - len(unknown)
+            unknown = [name for name, outcome in zip(unique_ids, outcomes, strict=True) if outcome is Outcome.UNKNOWN]
+            removed = len(unique_ids) - len(unknown)
         for identifier in unknown:
             typer.echo(f"no pair has the id {identifier!r}", err=True)
         typer.echo(f"{address or knowledge_base}: {removed:,} removed, revision {revision}")
@@ -118,7 +123,7 @@ def _service(address: str) -> Iterator[RetrievalStub]:
             raise from_rpc_error(error) from error
 
 
-def _sent(address: str, groups: Iterator[list[Put]]) -> pb.AddPairsResponse:
+def _send(address: str, groups: Iterator[list[Put]]) -> pb.AddPairsResponse:
     failed: list[Exception] = []
 
     def requests() -> Iterator[pb.AddPairsRequest]:
@@ -133,7 +138,7 @@ def _sent(address: str, groups: Iterator[list[Put]]) -> pb.AddPairsResponse:
         with _service(address) as stub:
             return stub.AddPairs(requests())
     except ReimagenError as error:
-        # Of a source that fails halfway, gRPC says no more than that it did.
+        # If the source fails halfway, gRPC only reports a failed stream; raise the source's error.
         raise (failed[0] if failed else error) from error
 
 
@@ -148,7 +153,7 @@ def _request(put: Put) -> pb.AddPairsRequest:
     )
 
 
-def _tell(rejected: Rejected) -> None:
+def _print(rejected: Rejected) -> None:
     detail = f" ({rejected.detail})" if rejected.detail else ""
     sentence = f"left out {rejected.location}: {rejected.reason}{detail}"
     typer.echo(sentence.encode("utf-8", "backslashreplace").decode(), err=True)

@@ -1,4 +1,4 @@
-"""Pairs as they come in, checked and gathered into groups that one commit takes."""
+"""Check incoming pairs and gather them into groups; each group is one commit."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -6,30 +6,34 @@ from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
 from reimagen_retriever.live.writer import Put
 
-# So few pairs and bytes wait in memory; so many share the cost of a commit.
+# Limits of a group: small enough for memory, large enough to share the cost of a commit.
 _GROUP_PAIRS = 256
 _GROUP_BYTES = 16 * 1024 * 1024
-_TOLD = 1_000
+_REPORTED = 1_000
 
 
 class Rejections:
-    """What could not be taken: the first of them, and how many."""
+    """The rejected pairs: their number, and the first of them.
 
-    def __init__(self, tell: Callable[[Rejected], None] = lambda _: None) -> None:
+    Args:
+        report: Callback for each of the first rejections.
+    """
+
+    def __init__(self, report: Callable[[Rejected], None] = lambda _: None) -> None:
         self.first: list[Rejected] = []
         self.count = 0
-        self._tell = tell
+        self._report = report
 
     def add(self, rejected: Rejected) -> None:
-        """Counts one, and tells of it at once."""
+        """Count a rejection, and report it unless there were many before."""
         self.count += 1
-        if len(self.first) < _TOLD:
+        if len(self.first) < _REPORTED:
             self.first.append(rejected)
-            self._tell(rejected)
+            self._report(rejected)
 
 
 def checked_groups(entries: Iterable[SourcePair | Rejected], rejections: Rejections) -> Iterator[list[Put]]:
-    """The entries that can be taken, in groups; the others are added to `rejections`."""
+    """Yield the valid entries in groups; add the others to `rejections`."""
     group: list[Put] = []
     size = 0
     seen: set[str] = set()

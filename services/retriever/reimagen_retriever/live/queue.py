@@ -1,4 +1,4 @@
-"""Many callers' changes, made by one thread: those that wait together share one commit."""
+"""Queue of live writes from many threads; one thread applies them, and all waiting changes share one commit."""
 
 import logging
 import threading
@@ -16,115 +16,115 @@ from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated
 
 _logger = logging.getLogger(__name__)
 
-# Builds, compactions and writes of other processes wait longer than this for their turn; to begin anew takes a tenth.
+# Other processes wait longer than this for the lock. Opening a new writer takes a tenth of this.
 _IDLE_SECONDS = 0.25
-_MOST_AT_ONCE = 1_000
+_BATCH_CHANGES = 1_000
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     changes: Sequence[Change]
     done: Future[list[Outcome]] = field(default_factory=Future)
 
 
 class WriteQueue:
-    """Writes to a base for many threads; takes its lock with the first change and lets go of it after the last.
+    """Queue of writes to a base; thread-safe. It holds the base's lock from the first change until it is idle.
 
     Args:
-        folder: The knowledge base.
-        address: host:port where the service takes changes, for those who find the base locked.
-        committed: Called after every commit, before the callers are told.
+        folder: Folder of the knowledge base.
+        address: host:port where the service accepts changes, for error messages of processes that find the base locked.
+        committed: Callback after every commit, before `apply` returns.
     """
 
     def __init__(self, folder: Path, address: str, committed: Callable[[], None]) -> None:
         self._folder = folder
         self._address = address
         self._committed = committed
-        self._asked = SimpleQueue[_Asked | None]()
+        self._requests = SimpleQueue[_Request | None]()
         self._writer: LiveWriter | None = None
         self._known: AddedFingerprints | None = None
-        """What the last writer had read of the base; None after a failure, when it may know more than was written."""
+        """Fingerprints that the last writer had read; None after a failure, when they may include uncommitted ones."""
         self._lock = threading.Lock()
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Makes the changes, all or none of them; when it returns they are safe on disk, and searches see them.
+        """Apply all of the changes or none; when this returns they are durable and visible to searches.
 
         Raises:
-            Unavailable: they cannot be written, or another process writes to the base.
-            ReimagenError: the base is damaged.
+            Unavailable: The changes cannot be written, or another process writes to the base.
+            ReimagenError: The base is damaged.
         """
-        asked = _Asked(changes)
+        request = _Request(changes)
         with self._lock:
             if self._closed:
                 raise Unavailable("the service is stopping")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="live writes")
                 self._thread.start()
-            self._asked.put(asked)
-        return asked.done.result()
+            self._requests.put(request)
+        return request.done.result()
 
     def close(self) -> None:
-        """Makes the changes that wait, and lets go of the base."""
+        """Apply the waiting changes, and release the base."""
         with self._lock:
             self._closed = True
             if self._thread is None:
                 return
-            self._asked.put(None)
+            self._requests.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        going_on = True
-        while going_on:
+        running = True
+        while running:
             try:
-                together = [self._asked.get(timeout=_IDLE_SECONDS if self._writer else None)]
+                batch = [self._requests.get(timeout=_IDLE_SECONDS if self._writer else None)]
             except Empty:
-                self._known = self._let_go()
+                self._known = self._release()
                 continue
             with suppress(Empty):
                 while (
-                    together[-1] is not None and sum(len(asked.changes) for asked in together if asked) < _MOST_AT_ONCE
+                    batch[-1] is not None and sum(len(request.changes) for request in batch if request) < _BATCH_CHANGES
                 ):
-                    together.append(self._asked.get_nowait())
-            going_on = together[-1] is not None
-            self._make([asked for asked in together if asked])
-        self._let_go()
+                    batch.append(self._requests.get_nowait())
+            running = batch[-1] is not None
+            self._apply([request for request in batch if request])
+        self._release()
         import jnius
 
         jnius.detach()
 
-    def _make(self, together: Sequence[_Asked]) -> None:
-        if not together:
+    def _apply(self, batch: Sequence[_Request]) -> None:
+        if not batch:
             return
         try:
             if self._writer is None:
                 holder = Holder(work="the service", address=self._address)
                 self._writer = LiveWriter(self._folder, holder, LOCK_WAIT_SECONDS, self._known)
                 self._known = None
-            outcomes = self._writer.apply([change for asked in together for change in asked.changes])
+            outcomes = self._writer.apply([change for request in batch for change in request.changes])
             self._committed()
         except Exception as error:
             if not isinstance(error, ReimagenError):
                 _logger.error("unexpected failure of a live write", exc_info=error)
-            self._let_go()
-            if isinstance(error, Outdated) and len(together) > 1:
-                # What one caller has to make again is not the others'.
-                for asked in together:
-                    self._make([asked])
+            self._release()
+            if isinstance(error, Outdated) and len(batch) > 1:
+                # Apply each request alone, so that only the outdated one fails.
+                for request in batch:
+                    self._apply([request])
                 return
-            for asked in together:
-                asked.done.set_exception(error)
+            for request in batch:
+                request.done.set_exception(error)
             return
-        for asked in together:
-            asked.done.set_result(outcomes[: len(asked.changes)])
-            outcomes = outcomes[len(asked.changes) :]
+        for request in batch:
+            request.done.set_result(outcomes[: len(request.changes)])
+            outcomes = outcomes[len(request.changes) :]
 
-    def _let_go(self) -> AddedFingerprints | None:
-        """Closes the writer; the next change opens another, which goes on from the last commit.
+    def _release(self) -> AddedFingerprints | None:
+        """Close the writer; the next change opens another one, which continues from the last commit.
 
         Returns:
-            What it knew.
+            The fingerprints that the writer had read.
         """
         writer, self._writer = self._writer, None
         if writer is None:

@@ -1,6 +1,6 @@
-"""The vectors of pairs that are to be added to a base that has some, made before the writer's turn comes.
+"""Vectors of pairs that are added to a base with vectors; computed before the pairs enter the write queue.
 
-To encode takes longer than to write: callers do it side by side, and those who only remove do not wait for it.
+Encoding takes longer than writing: threads encode concurrently, and removals do not wait for it.
 """
 
 from collections.abc import Sequence
@@ -18,31 +18,31 @@ from reimagen_retriever.live.writer import Put, Vector, is_same
 
 
 def refuse_without_encoder(base: KnowledgeBase) -> None:
-    """Refuses to add to a base whose vectors can't be made here; says nothing where it has none.
+    """Raise an error if the base has vectors and its encoder can't be used here.
 
     Raises:
-        InvalidArgument: its encoder is not where it should be, or is another one, or can't encode what is needed.
+        InvalidArgument: The encoder is missing, or is another one, or cannot encode images.
     """
     if base.dense and base.built.vectors:
         _encoder(base, base.built.vectors)
 
 
 def with_vectors(base: KnowledgeBase, puts: Sequence[Put], rejections: Rejections) -> list[Put]:
-    """The pairs with the vectors that they need: none where the base has none, or has the very same pair.
+    """Return the pairs with their vectors, unless the base has no vectors or has the identical pair.
 
-    Those that the encoder can make nothing of are left out, and added to `rejections`.
+    Pairs that the encoder fails on are left out and added to `rejections`.
 
     Raises:
-        InvalidArgument: see `refuse_without_encoder`.
+        InvalidArgument: The encoder can't be used, see `refuse_without_encoder`.
     """
     made = base.built.vectors
     if not base.dense or not made:
         return list(puts)
     encoder = _encoder(base, made)
-    there = base.index.pairs_of([put.pair.id for put in puts], NO_FILTER)
-    new = [put for put in puts if put.pair.id not in there or not is_same(there[put.pair.id], put.pair)]
+    existing = base.index.pairs_of([put.pair.id for put in puts], NO_FILTER)
+    new = [put for put in puts if put.pair.id not in existing or not is_same(existing[put.pair.id], put.pair)]
     vectors = dict[str, Vector]()
-    for put, values in zip(new, _encoded_each(encoder, made, new, rejections), strict=True):
+    for put, values in zip(new, _encode_each(encoder, made, new, rejections), strict=True):
         if values is not None:
             vectors[put.pair.id] = Vector(values, made.encoder_digest, made.of)
     failed = {put.pair.id for put in new} - vectors.keys()
@@ -55,34 +55,34 @@ def _encoder(base: KnowledgeBase, made: Vectors) -> Encoder:
         encoder = base.dense.encoder()
     except InvalidArgument as error:
         raise InvalidArgument(
-            f"this knowledge base has vectors, and each pair that is added needs one: {error.message}", field="pairs"
+            f"this knowledge base has vectors, so each added pair needs one: {error.message}", field="pairs"
         ) from error
     if made.of == "images" and not encoder.images_too:
         raise InvalidArgument(
-            f"this knowledge base has vectors of images that were given, and {made.encoder} has no vision_model.onnx "
-            "to make more: build it anew with the pairs, and give the vectors of all (`vectors --given`)",
+            f"this knowledge base has precomputed vectors of images, and {made.encoder} has no vision_model.onnx "
+            "to compute more: build it again with the pairs, and supply all vectors (`vectors --given`)",
             field="pairs",
         )
     return encoder
 
 
-def _encoded_each(encoder: Encoder, made: Vectors, puts: Sequence[Put], rejections: Rejections) -> list[Encoded | None]:
-    """The vectors of pairs, (dimension) each; None for those that are rejected."""
+def _encode_each(encoder: Encoder, made: Vectors, puts: Sequence[Put], rejections: Rejections) -> list[Encoded | None]:
+    """Return the vectors of pairs, (dimension) each; None for rejected pairs."""
     if not puts:
         return []
     try:
-        return list(_encoded(encoder, made, puts))
+        return list(_encode(encoder, made, puts))
     except RejectedError as error:
         if len(puts) > 1:
-            return [vector for put in puts for vector in _encoded_each(encoder, made, [put], rejections)]
+            return [vector for put in puts for vector in _encode_each(encoder, made, [put], rejections)]
         rejections.add(Rejected(puts[0].pair.location, error.reason, error.detail))
         return [None]
 
 
-def _encoded(encoder: Encoder, made: Vectors, puts: Sequence[Put]) -> Encoded:
+def _encode(encoder: Encoder, made: Vectors, puts: Sequence[Put]) -> Encoded:
     try:
         if made.of == "texts":
             return encoder.texts([put.pair.caption for put in puts], "document")
         return encoder.images([put.pair.image for put in puts])
-    except Exception as error:  # Pillow's decoders and onnxruntime raise whatever they stumble upon.
+    except Exception as error:  # Pillow's decoders and onnxruntime raise errors of many classes.
         raise RejectedError("cannot be encoded", str(error) or type(error).__name__) from error

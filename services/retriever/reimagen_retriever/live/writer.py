@@ -1,4 +1,4 @@
-"""Changing a knowledge base that is there: images and vectors, then texts, then one commit that makes all seen."""
+"""Write changes to an existing knowledge base: first images and vectors, then captions, then one commit."""
 
 import hashlib
 import secrets
@@ -33,7 +33,7 @@ from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 @dataclass(frozen=True)
 class Vector:
-    """A pair's vector, and what made it."""
+    """A pair's vector and its encoder."""
 
     values: NDArray[np.float32]
     encoder_digest: str
@@ -42,17 +42,17 @@ class Vector:
 
 @dataclass(frozen=True)
 class Put:
-    """Adds a checked pair, in place of the one that has its id, if any."""
+    """A change that adds a checked pair, or replaces the pair of the same id."""
 
     pair: SourcePair
     facts: ImageFacts
     vector: Vector | None = field(default=None, compare=False)
-    """Where the base has vectors, see `live.vectors`; a pair that is there already needs none."""
+    """Vector of the pair, see `live.vectors`; None if the base has no vectors or has the identical pair."""
 
 
 @dataclass(frozen=True)
 class Remove:
-    """Removes the pair of an id, if there is one."""
+    """A change that removes the pair of an id, if there is one."""
 
     id: str
 
@@ -61,39 +61,38 @@ Change = Put | Remove
 
 
 class Outcome(Enum):
-    """What a change has done."""
+    """The result of a change."""
 
     ADDED = "added"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
-    """The very same pair was there already."""
+    """The identical pair existed already."""
     REMOVED = "removed"
     UNKNOWN = "unknown"
-    """There was no pair of the id to be removed."""
+    """No pair had the id to remove."""
 
 
 class Outdated(Unavailable):
-    """A change was made for a base that has changed since; only its caller needs to make it again."""
+    """The base has changed since the change was prepared; only its caller must send it again."""
 
 
 class LiveWriter:
-    """Writes to a base, whose lock it holds until it is closed; used by one thread.
+    """Writer of changes to a base, which holds the base's lock until it is closed; not thread-safe.
 
-    A change is either whole and safe on disk, or not there: images are appended to a shard and synced, fingerprints
-    and vectors to files of theirs, and then one commit of Lucene's makes texts, counts and the places of all that seen.
-    What a killed or failed writer has left behind its last commit is cut off by the next one. After an error a writer
-    must be closed.
+    Changes are atomic and durable. Images are appended to a shard, and fingerprints and vectors to separate files.
+    After these are synced, one Lucene commit publishes captions, counts and the locations of all that. If a writer is
+    killed or fails, the next one truncates the files to the last commit. After an error a writer must be closed.
 
     Args:
-        folder: The knowledge base.
-        holder: What others are told about who writes.
-        wait_seconds: How long to wait for another writer to end.
-        known: Of a writer that was closed after a commit: what it has read of the base need not be read again.
+        folder: Folder of the knowledge base.
+        holder: The description of this writer for other processes.
+        wait_seconds: How long to wait for the lock.
+        known: `known` of a writer that was closed after a commit, so that fingerprints need not be read again.
 
     Raises:
-        NotFound: there is no complete knowledge base in the folder.
-        Unavailable: another one writes to it, or it cannot be written to.
-        ReimagenError: the base is damaged.
+        NotFound: There is no complete knowledge base in the folder.
+        Unavailable: Another process writes to the base, or the folder is not writable.
+        ReimagenError: The base is damaged.
     """
 
     def __init__(
@@ -104,13 +103,13 @@ class LiveWriter:
         known: AddedFingerprints | None = None,
     ) -> None:
         read_manifest(folder)
-        with ExitStack() as opened, _refusing(folder):
+        with ExitStack() as opened, _translated_errors(folder):
             opened.enter_context(locked(folder, holder, wait_seconds))
             self._base = KnowledgeBase.open(folder, dense=False)
             opened.callback(lambda: self._base.close())
             self._built = self._base.built
             lucene, shards = folder / self._built.lucene_folder, folder / self._built.shards_folder
-            # A writer that was killed may have made its last commit seen, but not yet safe.
+            # A killed writer may have made its last commit visible without syncing it.
             sync_folder(lucene)
             self._index = opened.enter_context(IndexWriter(lucene, self._built.analysis))
             self._shards = LiveShardWriter(shards, self._base.manifest.shards)
@@ -119,9 +118,9 @@ class LiveWriter:
             if known is None or known.folder != data or known.size > appended.get(ADDED, 0):
                 known = AddedFingerprints(data)
             self.known = known.read(appended.get(ADDED, 0))
-            """For the next writer, once this one is closed."""
+            """Fingerprints read or added by this writer, for the next writer after this one is closed."""
             self._kept = KeptFingerprints(known, built=bool(self._built.fingerprints))
-            if not (data / FOLDER).exists():  # As in a base that was built before fingerprints were kept.
+            if not (data / FOLDER).exists():  # A base from before fingerprints were stored.
                 (data / FOLDER).mkdir()
                 sync_folder(data)
             self._fingerprints = AppendedWriter(data / ADDED, appended.get(ADDED, 0))
@@ -136,25 +135,25 @@ class LiveWriter:
 
     @property
     def revision(self) -> str:
-        """Of the base as the last commit left it."""
+        """The revision of the last commit."""
         return self._base.manifest.revision
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Makes changes, all of them in one commit; when it returns they are safe, and seen by who opens the base.
+        """Apply all changes in one commit; when this returns they are durable and visible to new readers of the base.
 
         Raises:
-            Unavailable: they cannot be written, or a pair has not the vector that it needs; none of them is made.
+            Unavailable: The changes cannot be written, or a pair lacks the vector that it needs; nothing is changed.
         """
         before: dict[str, StoredPair | None] = {}
         after: dict[str, StoredPair | None] = {}
         puts: dict[str, Put] = {}
         outcomes = []
-        with _refusing(self._folder):
+        with _translated_errors(self._folder):
             for change in changes:
                 identifier = change.pair.id if isinstance(change, Put) else change.id
                 if identifier not in before:
                     before[identifier] = after[identifier] = self._base.index.get(identifier)
-                outcome, after[identifier] = self._changed(change, after[identifier])
+                outcome, after[identifier] = self._apply(change, after[identifier])
                 outcomes.append(outcome)
                 if isinstance(change, Put) and outcome is not Outcome.UNCHANGED:
                     puts[identifier] = change
@@ -164,7 +163,7 @@ class LiveWriter:
         return outcomes
 
     def close(self) -> None:
-        """Lets go of the base."""
+        """Release the base."""
         self._opened.close()
 
     def __enter__(self) -> Self:
@@ -175,7 +174,7 @@ class LiveWriter:
     ) -> None:
         self.close()
 
-    def _changed(self, change: Change, old: StoredPair | None) -> tuple[Outcome, StoredPair | None]:
+    def _apply(self, change: Change, old: StoredPair | None) -> tuple[Outcome, StoredPair | None]:
         if isinstance(change, Remove):
             return (Outcome.REMOVED if old else Outcome.UNKNOWN), None
         if old and is_same(old, change.pair):
@@ -204,7 +203,7 @@ class LiveWriter:
         sequence = last.sequence + 1 if last else 1
         changes = Changes(
             sequence=sequence,
-            # A commit that a crash of the machine undoes may have been seen: no later one may have its name.
+            # Random, because a reader may have seen a commit that a crash undoes: no later one may have its revision.
             revision=f"{self._built.revision}-{sequence}-{secrets.token_hex(4)}",
             pairs=licenses.total(),
             licenses=dict((+licenses).most_common()),
@@ -219,7 +218,7 @@ class LiveWriter:
             self._base = refreshed
 
     def _append(self, new: Sequence[StoredPair], puts: Mapping[str, Put]) -> dict[str, int]:
-        """Appends what is kept of new pairs besides shards and index; returns how much of each file counts now."""
+        """Append the fingerprints and vectors of new pairs; return the valid size of each file, in bytes."""
         for pair in new:
             fingerprint = puts[pair.id].facts.fingerprint
             self._kept.add(pair.id, pair.position, fingerprint)
@@ -238,24 +237,24 @@ def _checked_vector(put: Put, made: Vectors) -> Vector:
     vector = put.vector
     if vector is None or (vector.encoder_digest, vector.of) != (made.encoder_digest, made.of):
         raise Outdated(
-            f"the pair {put.pair.id!r}, or the vectors of this knowledge base, have changed since its own was made; "
-            "send it again",
+            f"the pair {put.pair.id!r} or the vectors of this knowledge base have changed since its vector was "
+            "computed; send the pair again",
             retry_after=0.1,
         )
     return vector
 
 
 def is_same(stored: StoredPair, pair: SourcePair) -> bool:
-    """Whether to add a checked pair would change nothing of the one that is there."""
-    mine = (stored.caption, stored.source, stored.license, stored.unsafe, stored.sha256)
-    return mine == (pair.caption, pair.source, pair.license, pair.unsafe, hashlib.sha256(pair.image).hexdigest())
+    """Return whether a checked pair is identical to the stored one."""
+    existing = (stored.caption, stored.source, stored.license, stored.unsafe, stored.sha256)
+    return existing == (pair.caption, pair.source, pair.license, pair.unsafe, hashlib.sha256(pair.image).hexdigest())
 
 
 @contextmanager
-def _refusing(folder: Path) -> Iterator[None]:
+def _translated_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise Unavailable(f"cannot write to {folder}: {error.strerror}; nothing was changed") from error
     except DamagedError as error:
-        raise Damaged(f"{folder} is damaged, `verify` tells more: {error}") from error
+        raise Damaged(f"{folder} is damaged, run `verify` for details: {error}") from error

@@ -1,4 +1,4 @@
-"""`reimagen-retriever compact`, `verify`, `snapshot`, `restore` and `union`."""
+"""The commands `reimagen-retriever compact`, `verify`, `snapshot`, `restore` and `union`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +16,10 @@ KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Fol
 
 
 def compact(knowledge_base: KnowledgeBaseFolder) -> None:
-    """Give back the space of pairs that were removed or replaced.
+    """Free the space of pairs that were removed or replaced.
 
-    The base is written anew beside the old one, which needs as much room again, and replaced in one step. A service
-    that serves it goes on meanwhile and then goes over to the new files by itself; until then it takes no changes.
+    The base is rewritten beside the old one, which needs as much disk space again, and replaced in one step. A service
+    that serves the base continues meanwhile and then switches to the new files; until then it accepts no changes.
     """
     with report_errors():
         before = _bytes(knowledge_base)
@@ -31,9 +31,9 @@ def compact(knowledge_base: KnowledgeBaseFolder) -> None:
 
 
 def verify(knowledge_base: KnowledgeBaseFolder) -> None:
-    """Check every pair against its checksum, and all counts; exit with 2 if anything is damaged.
+    """Check every pair against its checksum, and all counts; exit with status 2 if anything is damaged.
 
-    A service may go on serving and writing meanwhile. What is damaged is told by its location on standard output.
+    A service may serve and write meanwhile. Each damage is printed to standard output with its location.
     """
     with report_errors():
         manifest, damages = verified(knowledge_base)
@@ -47,12 +47,12 @@ def verify(knowledge_base: KnowledgeBaseFolder) -> None:
 
 def snapshot(
     knowledge_base: KnowledgeBaseFolder,
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A new or empty folder.")],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="New or empty folder for the snapshot.")],
 ) -> None:
-    """Keep a knowledge base as it is now, while it is served and written to.
+    """Save the current state of a knowledge base, while it is served and written to.
 
-    On the same disk this takes next to no room: files that never change again are hard links. A snapshot is a
-    knowledge base itself; `restore` puts it in the place of another. A snapshot of a union has its parts in it.
+    On the same disk this takes almost no space: files that never change again are hard links. A snapshot is itself a
+    knowledge base; `restore` replaces another one with it. A snapshot of a union includes its parts.
     """
     with report_errors():
         manifest = snapshots.snapshot(knowledge_base, destination)
@@ -60,14 +60,14 @@ def snapshot(
 
 
 def restore(
-    snapshot: Annotated[Path, typer.Argument(metavar="SNAPSHOT", help="What `snapshot` made.")],
+    snapshot: Annotated[Path, typer.Argument(metavar="SNAPSHOT", help="Folder that `snapshot` wrote.")],
     knowledge_base: Annotated[
-        Path, typer.Argument(metavar="KB_DIR", help="Where to: a new folder, or a base to replace.")
+        Path, typer.Argument(metavar="KB_DIR", help="New folder, or a knowledge base to replace.")
     ],
 ) -> None:
-    """Put a snapshot in the place of a knowledge base, in one step.
+    """Replace a knowledge base with a snapshot, in one step.
 
-    What was added to KB_DIR since is lost. A service that serves it goes over to the snapshot by itself.
+    Changes to KB_DIR since the snapshot are lost. A service that serves it switches to the snapshot automatically.
     """
     with report_errors():
         manifest = snapshots.restore(snapshot, knowledge_base)
@@ -75,26 +75,26 @@ def restore(
 
 
 def union(
-    folder: Annotated[Path, typer.Argument(metavar="UNION_DIR", help="Where to: a new folder, or a union to replace.")],
-    parts: Annotated[list[Path], typer.Argument(metavar="KB_DIR...", help="The knowledge bases, two or more.")],
+    folder: Annotated[Path, typer.Argument(metavar="UNION_DIR", help="New folder, or a union to replace.")],
+    parts: Annotated[list[Path], typer.Argument(metavar="KB_DIR...", help="Two or more knowledge bases.")],
     near_duplicates: Annotated[
-        bool, typer.Option(help="Look for nearly the same images in different bases, of which the best is shown.")
+        bool, typer.Option(help="Find near-duplicates in different bases; searches then show only the best of them.")
     ] = True,
 ) -> None:
-    """Make several knowledge bases one, for reading: `serve UNION_DIR`, `search`, `describe`, `neighbors`.
+    """Combine several knowledge bases for reading as one: `serve UNION_DIR`, `search`, `describe`, `neighbors`.
 
-    The bases stay where they are, and UNION_DIR holds no more than their names. What is found, and its scores, are
-    those of one base built of all pairs. No two bases may have a pair of the same id, and all must have been built
-    with the same language, k1 and b. Searches by vectors need those of one encoder in all of them.
+    The bases stay where they are; UNION_DIR only names them. Results and scores are those of one base built from all
+    pairs. No two bases may have a pair of the same id, and all must have been built with the same language, k1 and b.
+    Dense search requires vectors of the same encoder in all bases.
 
-    Changes go to the bases; a service takes them up when this command is called again, or at its next start.
+    Make changes in the bases; a service sees them when this command is run again, or at its next start.
     """
     with report_errors():
         manifest = unite(folder, parts, near_duplicates=near_duplicates)
         typer.echo(f"{folder}: {len(parts)} knowledge bases, {manifest.pairs:,} pairs, revision {manifest.revision}")
-        made = read_any(folder)
-        if isinstance(made, Union) and made.duplicates:
-            typer.echo(f"  {len(made.duplicates):,} near-duplicates of pairs of other bases, marked as such")
+        written = read_any(folder)
+        if isinstance(written, Union) and written.duplicates:
+            typer.echo(f"  {len(written.duplicates):,} pairs marked as near-duplicates of pairs in other bases")
 
 
 def _bytes(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Writing a base anew without the images of pairs that were removed or replaced."""
+"""Rewrite a base without the images of pairs that were removed or replaced."""
 
 import hashlib
 import secrets
@@ -33,17 +33,17 @@ from reimagen_retriever.vectors.carry import carry_vectors
 
 
 def compact(knowledge_base: Path) -> Manifest:
-    """Rewrites a base so that it is as if it had been built of the pairs that it has now.
+    """Rewrite a base as a build of its current pairs would.
 
-    Searches go on, in other processes too: they go over to the new files once these are whole.
+    Searches continue, in other processes too, and switch to the new files once these are complete.
 
     Returns:
-        What the base is now.
+        The new manifest.
 
     Raises:
-        NotFound: there is no complete knowledge base in the folder.
-        Unavailable: another process writes to it, or it cannot be written to.
-        ReimagenError: it is damaged, which must not be carried on.
+        NotFound: There is no complete knowledge base in the folder.
+        Unavailable: Another process writes to the base, or the folder is not writable.
+        ReimagenError: The base is damaged; damage must not be copied.
     """
     read_manifest(knowledge_base)
     with writing_to(knowledge_base), locked(knowledge_base, Holder(work="compact"), LOCK_WAIT_SECONDS):
@@ -52,11 +52,11 @@ def compact(knowledge_base: Path) -> Manifest:
         base = KnowledgeBase.open(knowledge_base)
         try:
             base.refuse_damage()
-            manifest = _rewritten(base, knowledge_base / base.built.folder, folder)
+            manifest = _rewrite(base, knowledge_base / base.built.folder, folder)
             write_manifest(knowledge_base, manifest)
         except DamagedError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise Damaged(f"{knowledge_base} is damaged, `verify` tells more: {error}") from error
+            raise Damaged(f"{knowledge_base} is damaged, run `verify` for details: {error}") from error
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -66,10 +66,10 @@ def compact(knowledge_base: Path) -> Manifest:
         return manifest
 
 
-def _rewritten(base: KnowledgeBase, old_folder: Path, folder: Path) -> Manifest:
+def _rewrite(base: KnowledgeBase, old_folder: Path, folder: Path) -> Manifest:
     analysis = base.manifest.analysis
     licenses: Counter[str] = Counter()
-    # As a build has it, so that the same pairs in the same order give the same revision.
+    # The same as in a build, so that the same pairs in the same order have the same revision.
     content = hashlib.sha256(f"format {FORMAT_VERSION}\n{analysis.model_dump_json()}\n".encode())
     finder, known = DuplicateFinder(), _known_fingerprints(base, old_folder)
     folder.mkdir()
@@ -94,10 +94,10 @@ def _rewritten(base: KnowledgeBase, old_folder: Path, folder: Path) -> Manifest:
             progress.update()
         index.merge()
         index.commit({})
-    kept = fingerprints.finish()
-    for made in (folder / "shards", folder / "lucene", kept, folder):
-        sync_folder(made)
-    now = {
+    fingerprints_folder = fingerprints.finish()
+    for written in (folder / "shards", folder / "lucene", fingerprints_folder, folder):
+        sync_folder(written)
+    update = {
         "revision": content.hexdigest()[:16],
         "folder": folder.name,
         "created": datetime.now(UTC),
@@ -105,15 +105,15 @@ def _rewritten(base: KnowledgeBase, old_folder: Path, folder: Path) -> Manifest:
         "licenses": dict(licenses.most_common()),
         "shards": shards.shards,
         "vectors": carry_vectors(base, folder),
-        "fingerprints": checksums(kept),
+        "fingerprints": checksums(fingerprints_folder),
     }
-    return base.built.model_copy(update=now)
+    return base.built.model_copy(update=update)
 
 
 def _known_fingerprints(base: KnowledgeBase, folder: Path) -> KeptFingerprints:
-    """Those of the base as far as they are what was written; the others are to be made anew."""
-    whole = bool(base.built.fingerprints) and base.built.fingerprints.items() <= checksums(folder / FOLDER).items()
-    return KeptFingerprints(AddedFingerprints(folder).read(base.appended.get(ADDED, 0)), built=whole)
+    """Return the intact fingerprints of the base; the others must be recomputed."""
+    intact = bool(base.built.fingerprints) and base.built.fingerprints.items() <= checksums(folder / FOLDER).items()
+    return KeptFingerprints(AddedFingerprints(folder).read(base.appended.get(ADDED, 0)), built=intact)
 
 
 def _read(base: KnowledgeBase, pair: StoredPair) -> SourcePair:

@@ -1,6 +1,6 @@
-"""Snapshots: copies of a base that cost no more than the files that may still grow.
+"""Snapshots: copies of a base by hard links; only the files that may still grow are copied.
 
-A snapshot is a knowledge base like any other: it can be searched and served where it lies.
+A snapshot is a complete knowledge base: it can be searched and served in place.
 """
 
 import os
@@ -30,70 +30,70 @@ from reimagen_retriever.knowledge_base.syncing import sync_folder, writing_to
 from reimagen_retriever.knowledge_base.union import united
 from reimagen_retriever.maintenance.union import union_of
 
-_TRIES = 20
+_ATTEMPTS = 20
 
 
 def snapshot(knowledge_base: Path, destination: Path) -> Manifest:
-    """Keeps a base as it is now, while it is searched and written to; of a union, its parts, one after the other.
+    """Save the current state of a base while it is searched and written to; parts of a union are saved in turn.
 
     Returns:
-        What was kept.
+        The manifest of the snapshot.
 
     Raises:
-        InvalidArgument: the destination is not a new or empty folder; the base is what is kept here of one in a store;
-            the parts of a union have come to share an id.
-        NotFound: there is no complete knowledge base in the folder.
-        Unavailable: the destination cannot be written to.
-        ReimagenError: the base is damaged.
+        InvalidArgument: The destination is not a new or empty folder, the base is a mirror, or parts of a union now
+            share an id.
+        NotFound: There is no complete knowledge base in the folder.
+        Unavailable: The destination is not writable.
+        ReimagenError: The base is damaged.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise InvalidArgument(f"{destination} is not a new or empty folder", field="DEST")
-    with _made_or_removed(destination), writing_to(destination):
-        return _kept(knowledge_base, destination)
+    with _cleanup_on_error(destination), writing_to(destination):
+        return _save(knowledge_base, destination)
 
 
-def _kept(knowledge_base: Path, destination: Path) -> Manifest:
+def _save(knowledge_base: Path, destination: Path) -> Manifest:
     union = read_any(knowledge_base)
     if isinstance(union, Manifest):
-        return _copied(knowledge_base, destination, "snapshot")
+        return _copy(knowledge_base, destination, "snapshot")
     names = [f"parts/{number:05d}" for number in range(len(union.parts))]
     for part, name in zip(union.parts, names, strict=True):
-        _copied(knowledge_base / part.folder, destination / name, "snapshot")
-    kept = [destination / name for name in names]
-    base = KnowledgeBase.open_together(destination, kept)
+        _copy(knowledge_base / part.folder, destination / name, "snapshot")
+    copies = [destination / name for name in names]
+    base = KnowledgeBase.open_together(destination, copies)
     base.close()
     duplicates = union.duplicates
     if duplicates is not None and [part.revision for part in union.parts] != [part.revision for part in base.parts]:
-        duplicates = duplicates_across(kept)
+        duplicates = duplicates_across(copies)
     write_manifest(destination, union_of(names, base.parts, duplicates))
     return united(base.parts, duplicates or {})
 
 
 def restore(snapshot: Path, knowledge_base: Path) -> Manifest:
-    """Puts a snapshot in the place of a base, in one step; a service that serves it goes over to it by itself.
+    """Replace a base with a snapshot, in one step; a service that serves the base switches to it automatically.
 
     Returns:
-        What the base is now.
+        The new manifest of the base.
 
     Raises:
-        InvalidArgument: the folder holds other things than a base; the snapshot is of a union.
-        NotFound: the snapshot is no complete knowledge base.
-        Unavailable: another process writes to the base, or it cannot be written to.
-        ReimagenError: the snapshot is damaged.
+        InvalidArgument: The folder has other files than a base, or the snapshot is of a union.
+        NotFound: The snapshot is not a complete knowledge base.
+        Unavailable: Another process writes to the base, or the folder is not writable.
+        ReimagenError: The snapshot is damaged.
     """
     refuse_foreign_folder(knowledge_base)
     if isinstance(read_any(snapshot), Union):
         raise InvalidArgument(
-            f"{snapshot} is a snapshot of a union: serve it where it lies, or restore its parts one by one",
+            f"{snapshot} is a snapshot of a union: serve it in place, or restore its parts one by one",
             field="SNAPSHOT",
         )
-    with _made_or_removed(knowledge_base), writing_to(knowledge_base):
-        return _copied(snapshot, knowledge_base, "restore")
+    with _cleanup_on_error(knowledge_base), writing_to(knowledge_base):
+        return _copy(snapshot, knowledge_base, "restore")
 
 
 @contextmanager
-def _made_or_removed(folder: Path) -> Iterator[None]:
-    """If what follows fails, a folder that was not there is removed, and what came into an empty one."""
+def _cleanup_on_error(folder: Path) -> Iterator[None]:
+    """Remove the folder again on an error if it is new, and empty it if it was empty."""
     existed = folder.exists()
     empty = not existed or not any(folder.iterdir())
     try:
@@ -107,20 +107,20 @@ def _made_or_removed(folder: Path) -> Iterator[None]:
         raise
 
 
-def _copied(source: Path, destination: Path, work: str) -> Manifest:
+def _copy(source: Path, destination: Path, work: str) -> Manifest:
     read_manifest(source)
-    KnowledgeBase.open(source).close()  # Nothing is made where there is nothing to copy.
+    KnowledgeBase.open(source).close()  # Fail before creating the destination.
     destination.mkdir(parents=True, exist_ok=True)
     with locked(destination, Holder(work=work), LOCK_WAIT_SECONDS):
         remove_leftovers(destination)
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             folder = destination / f"data-{secrets.token_hex(8)}"
             base = KnowledgeBase.open(source)
             try:
                 _link(base, source, folder)
                 write_manifest(destination, base.built.model_copy(update={"folder": folder.name}))
             except FileNotFoundError:
-                # A live write or a new build has replaced files of the index meanwhile.
+                # A live write or a new build has replaced index files in the meantime.
                 shutil.rmtree(folder)
                 continue
             except BaseException:
@@ -130,7 +130,7 @@ def _copied(source: Path, destination: Path, work: str) -> Manifest:
                 base.close()
             remove_leftovers(destination)
             return base.manifest.model_copy(update={"folder": folder.name})
-    raise ReimagenError(f"{source} changes faster than it can be copied")
+    raise ReimagenError(f"cannot copy {source}: it changed during each of {_ATTEMPTS} attempts")
 
 
 def _link(base: KnowledgeBase, source: Path, folder: Path) -> None:
@@ -144,7 +144,7 @@ def _link(base: KnowledgeBase, source: Path, folder: Path) -> None:
             _copy_growing(file, folder / "shards" / shard.name, shard.size, bytes(2 * tarfile.BLOCKSIZE))
         else:
             _link_file(file, folder / "shards" / shard.name)
-    made = [folder / "lucene", folder / "shards", folder]
+    folders = [folder / "lucene", folder / "shards", folder]
     others = [base.built.vectors.folder] if base.built.vectors else []
     if base.built.fingerprints or ADDED in base.appended:
         others.append(FOLDER)
@@ -156,8 +156,8 @@ def _link(base: KnowledgeBase, source: Path, folder: Path) -> None:
                 _link_file(file, folder / name / file.name)
             else:
                 _copy_growing(file, folder / name / file.name, appended)
-        made.append(folder / name)
-    for each in made:
+        folders.append(folder / name)
+    for each in folders:
         sync_folder(each)
 
 
@@ -166,14 +166,14 @@ def _link_file(file: Path, link: Path) -> None:
         link.hardlink_to(file)
     except FileNotFoundError:
         raise
-    except OSError:  # Another disk, or one that knows no hard links.
+    except OSError:  # Another disk, or a file system without hard links.
         shutil.copyfile(file, link)
         with link.open("rb") as copy:
             os.fsync(copy.fileno())
 
 
 def _copy_growing(file: Path, copy: Path, size: int, end: bytes = b"") -> None:
-    """Copies a file that live writes may append to at this moment, up to what was committed, and ends it."""
+    """Copy the committed bytes of a file that live writes may be appending to, and add an end marker."""
     with file.open("rb") as source, copy.open("xb") as target:
         left = size
         while left:

@@ -1,4 +1,4 @@
-"""Several knowledge bases as one: a folder that names them."""
+"""Unions: folders that combine several knowledge bases by naming them."""
 
 import os
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ from reimagen_retriever.knowledge_base.union import united
 
 
 def unite(folder: Path, parts: Sequence[Path], *, near_duplicates: bool = True) -> Manifest:
-    """Makes a folder a union of bases as they are now, in one step; a service that serves it goes over by itself.
+    """Write a union of the current state of bases, in one step; a service that serves it switches automatically.
 
     Args:
-        folder: A new one, or a union to be replaced.
-        parts: The bases, which stay where they are. Relative ones may be moved together with the folder.
-        near_duplicates: Whether to look for nearly the same images in different bases, of which searches then show
-            the best alone; each pair is looked for in each base before its own.
+        folder: New folder, or a union to replace.
+        parts: Folders of the bases, which stay where they are. Relative ones may be moved together with the union.
+        near_duplicates: Whether to find near-duplicates in different bases; searches then show only the best of them.
+            Each pair is compared with each earlier base.
 
     Returns:
-        What the union is.
+        The manifest of the union.
 
     Raises:
-        InvalidArgument: there are fewer than two; they don't fit together, see `KnowledgeBase.open_together`; the
-            folder holds other things than a union.
-        NotFound: a part is no complete knowledge base.
-        Unavailable: the folder cannot be written to.
-        ReimagenError: a part is damaged.
+        InvalidArgument: There are fewer than two bases, they can't be combined (see `KnowledgeBase.open_together`), or
+            the folder has other files than a union.
+        NotFound: A part is not a complete knowledge base.
+        Unavailable: The folder is not writable.
+        ReimagenError: A part is damaged.
     """
     if len(parts) < 2:
         raise InvalidArgument(f"must be two or more, got {len(parts)}", field="PART")
@@ -39,31 +39,31 @@ def unite(folder: Path, parts: Sequence[Path], *, near_duplicates: bool = True) 
     base = KnowledgeBase.open_together(folder, parts)
     base.close()
     duplicates = duplicates_across(parts) if near_duplicates else None
-    named = [str(part) if part.is_absolute() else os.path.relpath(part, folder) for part in parts]
+    names = [str(part) if part.is_absolute() else os.path.relpath(part, folder) for part in parts]
     folder.mkdir(parents=True, exist_ok=True)
     with writing_to(folder), locked(folder, Holder(work="union"), LOCK_WAIT_SECONDS):
-        write_manifest(folder, union_of(named, base.parts, duplicates))
+        write_manifest(folder, union_of(names, base.parts, duplicates))
     return united(base.parts, duplicates or {})
 
 
 def union_of(folders: Sequence[str], parts: Sequence[Manifest], duplicates: dict[str, str] | None) -> Union:
-    """The union of bases that have no id in common.
+    """Return the union of bases that have no id in common.
 
     Args:
-        folders: Of the bases, see `Part.folder`.
-        parts: What they are.
-        duplicates: See `Union`.
+        folders: Folders of the bases, see `Part.folder`.
+        parts: Manifests of the bases.
+        duplicates: Near-duplicates across bases, see `Union`.
     """
-    known = zip(folders, parts, strict=True)
-    named = [Part(folder=name, revision=manifest.revision) for name, manifest in known]
-    return Union(parts=named, duplicates=duplicates)
+    pairs = zip(folders, parts, strict=True)
+    union_parts = [Part(folder=name, revision=manifest.revision) for name, manifest in pairs]
+    return Union(parts=union_parts, duplicates=duplicates)
 
 
 def _refuse_all_but_unions(folder: Path) -> None:
     refuse_foreign_folder(folder)
     try:
-        there = read_any(folder)
+        existing = read_any(folder)
     except NotFound:
         return
-    if not isinstance(there, Union):
-        raise InvalidArgument(f"{folder} holds a knowledge base; name a new folder", field="KB_DIR")
+    if not isinstance(existing, Union):
+        raise InvalidArgument(f"{folder} is a knowledge base; name a new folder or a union", field="KB_DIR")

@@ -1,4 +1,4 @@
-"""Checking every pair of a base against what was written."""
+"""Verify every pair and file of a base against its checksums."""
 
 import hashlib
 import tarfile
@@ -23,24 +23,26 @@ from reimagen_retriever.knowledge_base.union import united
 
 
 def verify(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
-    """Reads a whole base, or all bases of a union: files against their checksums, places against the tars, the counts.
+    """Verify a whole base, or all parts of a union: checksums of files, locations in the tars, and counts.
+
+    A service may write meanwhile; its later commits are not checked.
 
     Returns:
-        What was checked, and all damage found. A service may go on writing: what it commits later is not looked at.
+        The manifest of what was checked, and all damage found.
 
     Raises:
-        NotFound: there is no complete knowledge base in the folder.
-        InvalidArgument: it is what is kept here of a base in a store; parts of a union have an id in common.
-        Damaged: the base cannot even be opened, and no file says why.
+        NotFound: There is no complete knowledge base in the folder.
+        InvalidArgument: The base is a mirror, or parts of a union have an id in common.
+        Damaged: The base cannot be opened, although no file is damaged.
     """
     union = read_any(knowledge_base)
     if isinstance(union, Manifest):
         return _verify_base(knowledge_base)
     manifests, found = list[Manifest](), list[Damage]()
     for part in union.parts:
-        manifest, of_part = _verify_base(knowledge_base / part.folder)
+        manifest, part_damages = _verify_base(knowledge_base / part.folder)
         manifests.append(manifest)
-        found += [Damage(f"{part.folder}, {damage.location}", damage.what) for damage in of_part]
+        found += [Damage(f"{part.folder}, {damage.location}", damage.what) for damage in part_damages]
     if not found:
         KnowledgeBase.open(knowledge_base).close()
     return united(manifests, union.duplicates or {}), found
@@ -59,9 +61,9 @@ def _verify_base(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
         raise
     try:
         found += damages(base.fingerprint_files)
-        if of_index := list(damages(base.index_files)):
-            # Nothing that it says of pairs is to be relied on.
-            return base.manifest, found + of_index
+        if index_damages := list(damages(base.index_files)):
+            # The pairs in a damaged index are not reliable.
+            return base.manifest, found + index_damages
         found += _appended(knowledge_base / built.folder, base)
         found += _pairs(knowledge_base, base)
         return base.manifest, found
@@ -72,7 +74,7 @@ def _verify_base(knowledge_base: Path) -> tuple[Manifest, list[Damage]]:
 
 
 def _pairs(knowledge_base: Path, base: KnowledgeBase) -> Iterator[Damage]:
-    """Every pair, in the order of the shards, and the counts of all."""
+    """Check every pair, in the order of the shards, and the counts of all."""
     manifest = base.manifest
     ids: Counter[bytes] = Counter()
     licenses: Counter[str] = Counter()
@@ -87,10 +89,12 @@ def _pairs(knowledge_base: Path, base: KnowledgeBase) -> Iterator[Damage]:
             for pair in group:
                 ids[hashlib.blake2b(pair.id.encode(), digest_size=12).digest()] += 1
                 licenses[pair.license] += 1
-                for what in _damages(base, pair, members):
-                    yield Damage(f"{pair.shard}, {pair.id}", what)
+                for problem in _damages(base, pair, members):
+                    yield Damage(f"{pair.shard}, {pair.id}", problem)
                 if base.dense and not base.dense.vectors_of([pair.id]):
-                    yield Damage(f"{pair.shard}, {pair.id}", "it has no vector; make the vectors anew")
+                    yield Damage(
+                        f"{pair.shard}, {pair.id}", "it has no vector; run `vectors` again to rebuild the vectors"
+                    )
                 progress.update()
     yield from _counts(manifest, ids, licenses)
 
@@ -104,40 +108,41 @@ def _damages(base: KnowledgeBase, pair: StoredPair, members: dict[int, int] | No
         yield f"its image can't be read: {error}"
         return
     except KeyError:
-        yield "its shard is none of the base's"
+        yield "its shard does not belong to the base"
         return
     if digest != pair.sha256:
         yield "its image is not what was added"
 
 
 def _appended(folder: Path, base: KnowledgeBase) -> Iterator[Damage]:
-    """The vectors and fingerprints of pairs that were added since the build."""
+    """Check the vectors and fingerprints of pairs that were added since the build."""
     if base.manifest.vectors:
         added = base.manifest.vectors.added
         size = FLOAT16.itemsize * base.manifest.vectors.dimension
         for record in read_appended(folder / added, size, 0, base.appended.get(added, 0)):
             if not record.intact:
-                yield Damage(f"{added}, {record.id}", "its vector is not what was added; make the vectors anew")
+                problem = "its vector is not what was added; run `vectors` again to rebuild the vectors"
+                yield Damage(f"{added}, {record.id}", problem)
     for record in read_appended(folder / ADDED, RECORD_BYTES, 0, base.appended.get(ADDED, 0)):
         if not record.intact:
-            what = "its image's fingerprint is not what was added; `compact` makes the fingerprints anew"
-            yield Damage(f"{ADDED}, {record.id}", what)
+            problem = "its image's fingerprint is not what was added; `compact` rebuilds the fingerprints"
+            yield Damage(f"{ADDED}, {record.id}", problem)
 
 
 def _counts(manifest: Manifest, ids: Counter[bytes], licenses: Counter[str]) -> Iterator[Damage]:
-    twice = sum(count > 1 for count in ids.values())
-    if twice:
-        yield Damage("index", f"{twice:,} ids are there more than once")
+    repeated = sum(count > 1 for count in ids.values())
+    if repeated:
+        yield Damage("index", f"{repeated:,} ids occur more than once")
     if ids.total() != manifest.pairs:
-        yield Damage("index", f"{ids.total():,} pairs are there, the last commit says {manifest.pairs:,}")
+        yield Damage("index", f"it has {ids.total():,} pairs, the last commit says {manifest.pairs:,}")
     if dict(licenses) != manifest.licenses:
         yield Damage("index", "the counts of licenses are not those of the last commit")
 
 
 def _members(folder: Path, shard: Shard | None) -> tuple[dict[int, int] | None, str]:
-    """Where the files of a shard begin and how long they are, up to its committed end; or what is wrong with it."""
+    """Return the lengths of a shard's members by offset, up to its committed end; or None and what is wrong with it."""
     if shard is None:
-        return None, "is none of the base's shards"
+        return None, "does not belong to the base"
     members = {}
     try:
         with (
@@ -148,15 +153,15 @@ def _members(folder: Path, shard: Shard | None) -> tuple[dict[int, int] | None, 
                 tar.members = []  # type: ignore[attr-defined]
                 members[member.offset_data] = member.size
     except (tarfile.TarError, OSError) as error:
-        return None, f"is no whole tar file: {error}"
-    pictures = len(members) // 3
-    if pictures != shard.pairs:
-        return None, f"holds {pictures:,} pairs, the last commit says {shard.pairs:,}"
+        return None, f"is not a complete tar file: {error}"
+    pairs = len(members) // 3
+    if pairs != shard.pairs:
+        return None, f"has {pairs:,} pairs, the last commit says {shard.pairs:,}"
     return members, ""
 
 
 class _Committed:
-    """A file that ends where the last commit says; what a writer is just appending is not looked at."""
+    """A view of a file up to the size in the last commit, without bytes that a writer is appending."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
