@@ -24,7 +24,7 @@ from reimagen_retriever.knowledge_base.folder_lock import LOCK
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.neighbors import export as exporting
-from reimagen_retriever.neighbors.evaluation_sets import normalised, read_evaluation_set
+from reimagen_retriever.neighbors.evaluation_sets import normalized, read_evaluation_set
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.shards import Options, ShardStats
 
@@ -234,7 +234,7 @@ def test_a_broken_image_is_told_and_counted_and_no_neighbor(tmp_path: Path, caps
 def test_a_folder_of_something_else_is_not_touched(kb: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/holiday.jpg").write_bytes(b"")
-    with pytest.raises(InvalidArgument, match=r"OUT: .* holds other things than shards"):
+    with pytest.raises(InvalidArgument, match=r"OUT: .* holds files other than shards"):
         export(kb, tmp_path / "out", OPTIONS)
     assert set(contents(tmp_path / "out")) == {"holiday.jpg"}
     export(kb, tmp_path / "shards", OPTIONS)
@@ -274,7 +274,7 @@ def test_an_evaluation_set_of_captions(kb: Path, tmp_path: Path) -> None:
     captions.write_text("\n")
     with pytest.raises(InvalidArgument, match="holds no caption"):
         read_evaluation_set(captions)
-    with pytest.raises(InvalidArgument, match=r"exclude: .* can't be read"):
+    with pytest.raises(InvalidArgument, match=r"exclude: cannot read"):
         read_evaluation_set(tmp_path / "nowhere")
     with pytest.raises(InvalidArgument, match=r"exclude: .* is not a complete knowledge base"):
         read_evaluation_set(tmp_path)
@@ -299,6 +299,6 @@ def test_the_command_tells_what_it_wrote(kb: Path, tmp_path: Path) -> None:
 
 
 def test_captions_are_compared_by_their_words() -> None:
-    assert normalised(" A  Kea,\non a ROCK!") == normalised("a kea on a rock") == "a kea on a rock"
-    assert normalised("ﬁre") == "fire"
-    assert normalised("...") == ""
+    assert normalized(" A  Kea,\non a ROCK!") == normalized("a kea on a rock") == "a kea on a rock"
+    assert normalized("ﬁre") == "fire"
+    assert normalized("...") == ""

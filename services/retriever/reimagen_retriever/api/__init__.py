@@ -1,1 +1,1 @@
-"""Thin faces of the service."""
+"""The gRPC and REST APIs of the retriever."""

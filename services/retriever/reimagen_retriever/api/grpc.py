@@ -1,4 +1,4 @@
-"""The gRPC face of the retriever."""
+"""The gRPC API of the retriever."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from reimagen_retriever.search import DEFAULT_K, Defaults, Explanation, Method, 
 from reimagen_retriever.service import MAXIMUM_ANSWER_BYTES, Answer, FoundPair, RetrievalService
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Retrieval"].full_name
-# The images of a full answer, and room for what is said about them.
+# The images of a full answer plus space for their metadata.
 MAXIMUM_MESSAGE_BYTES = MAXIMUM_ANSWER_BYTES + 4 * 1024 * 1024
 
 _METHODS: dict[int, Method] = {
@@ -36,26 +36,26 @@ _CACHE_STATES = {"up": pb.CACHE_STATE_UP, "down": pb.CACHE_STATE_DOWN, "off": pb
 
 
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
-    """Answers calls of `reimagen.v1.Retrieval` from a retriever."""
+    """The servicer of `reimagen.v1.Retrieval`."""
 
     def __init__(self, retriever: RetrievalService) -> None:
         self._retriever = retriever
 
     def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
-        """The pairs that match a query best."""
+        """Return the best neighbors of a query."""
         return _response(self._retriever.search(_search(request)))
 
     def BatchSearch(self, request: pb.BatchSearchRequest, context: grpc.ServicerContext) -> pb.BatchSearchResponse:
-        """Several searches, in the order of the queries."""
+        """Run several searches and return their answers in the same order."""
         searches = [_search(search, f"searches[{number}].") for number, search in enumerate(request.searches)]
         return pb.BatchSearchResponse(responses=map(_response, self._retriever.batch_search(searches)))
 
     def GetPair(self, request: pb.GetPairRequest, context: grpc.ServicerContext) -> pb.Pair:
-        """One pair by its id."""
+        """Return a pair by its id."""
         return _pair(self._retriever.get_pair(request.id))
 
     def AddPairs(self, requests: Iterator[pb.AddPairsRequest], context: grpc.ServicerContext) -> pb.AddPairsResponse:
-        """Adds pairs, or replaces those that have their ids."""
+        """Add pairs and replace those with the same ids."""
         added = self._retriever.add_pairs(_entries(requests))
         rejections = (
             pb.Rejection(location=each.location, reason=each.reason, detail=_text(each.detail))
@@ -71,12 +71,12 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
         )
 
     def DeletePairs(self, request: pb.DeletePairsRequest, context: grpc.ServicerContext) -> pb.DeletePairsResponse:
-        """Removes pairs by their ids."""
+        """Remove pairs by their ids."""
         deleted = self._retriever.delete_pairs(request.ids)
         return pb.DeletePairsResponse(removed=deleted.removed, unknown=deleted.unknown, revision=deleted.revision)
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.DescribeResponse:
-        """What is being served."""
+        """Describe the served knowledge base."""
         description = self._retriever.describe()
         manifest = description.manifest
         return pb.DescribeResponse(
@@ -128,11 +128,11 @@ def _entries(requests: Iterator[pb.AddPairsRequest]) -> Iterator[SourcePair]:
                 unsafe=request.unsafe if request.HasField("unsafe") else None,
             )
     except grpc.RpcError as error:
-        raise Unavailable("the stream of pairs broke off before its end") from error
+        raise Unavailable("the stream of pairs ended early") from error
 
 
 def _text(text: str) -> str:
-    """The text without lone surrogates, which have no place in a message."""
+    """Return the text with lone surrogates escaped, because messages cannot contain them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

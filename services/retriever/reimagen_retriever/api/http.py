@@ -1,4 +1,4 @@
-"""The REST face of the retriever."""
+"""The REST API of the retriever."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -34,16 +34,18 @@ from reimagen_retriever.service import Answer, FoundPair, RetrievalService
 _MIB: Final = 1024 * 1024
 _PAIRS_PATH: Final = "/v1/pairs"
 _TITLE: Final = "Re-Imagen's knowledge base"
-_DESCRIPTION: Final = "The (image, text) pairs of a knowledge base: found by texts, read, added and removed."
+_DESCRIPTION: Final = "Search, read, add and remove the (image, caption) pairs of a knowledge base."
 _SERVING: Final[dict[int | str, dict[str, Any]]] = {
-    429: {"description": "Too many requests are waiting; `Retry-After` says when to come back."},
-    503: {"description": "The service is starting or stopping, or can't be written to now."},
+    429: {"description": "Too many requests are waiting; `Retry-After` says when to retry."},
+    503: {"description": "The service is starting or stopping, or the knowledge base cannot be written to."},
 }
-_CHANGING: Final[dict[int | str, dict[str, Any]]] = {403: {"description": "Pages of other sites may change nothing."}}
+_CHANGING: Final[dict[int | str, dict[str, Any]]] = {
+    403: {"description": "The request comes from a page of another site."}
+}
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "No pair has the id."}}
 _IMAGE: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The file.", "content": binary("image/png", "image/jpeg", "image/webp")},
-    304: {"description": "The image is still the one of the given ETag."},
+    200: {"description": "The image file.", "content": binary("image/png", "image/jpeg", "image/webp")},
+    304: {"description": "The image still has the given ETag."},
 }
 
 _BM25_ALONE: Final = when("per_entity", {"const": True}, {"method": {"enum": ["bm25", None]}})
@@ -51,7 +53,7 @@ _NOT_DENSE: Final = when("method", {"const": "dense"}, {"relevance": {"type": "n
 
 
 class _AnyConvertor(Convertor[str]):
-    """A path parameter that may hold any character: Starlette's `path` takes `a%0A` for "a"."""
+    """A path parameter that may contain any character. Starlette's `path` reads `a%0A` as "a"."""
 
     regex = r"(?s:.*)"
 
@@ -66,11 +68,11 @@ register_url_convertor("any", _AnyConvertor())
 
 License = Annotated[str, Field(max_length=LONGEST_VALUE)]
 Source = Annotated[str, Field(min_length=1, max_length=LONGEST_SOURCE)]
-PairId = Annotated[str, Path(alias="id", min_length=1, max_length=MAXIMUM_ID_BYTES, description="The pair's id.")]
+PairId = Annotated[str, Path(alias="id", min_length=1, max_length=MAXIMUM_ID_BYTES, description="Id of the pair.")]
 
 
 class SearchRequest(NullIsUnset):
-    """What is asked for."""
+    """The parameters of a search."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"allOf": [_BM25_ALONE, _NOT_DENSE]})
 
@@ -80,38 +82,45 @@ class SearchRequest(NullIsUnset):
         pattern=NOT_BLANK,
         description="Free text, usually a prompt: 1 to 1,000 characters, not all of them spaces.",
     )
-    k: Annotated[int, Field(ge=1, le=MAXIMUM_K), WHOLE] = Field(DEFAULT_K, description="How many pairs at most.")
-    method: Method = Field("bm25", description="By words, by meaning (where the base has vectors), or both.")
+    k: Annotated[int, Field(ge=1, le=MAXIMUM_K), WHOLE] = Field(DEFAULT_K, description="Maximum number of pairs.")
+    method: Method = Field(
+        "bm25", description="Search by words (bm25), by vectors (dense, if the base has vectors), or by both (hybrid)."
+    )
     minimum_score: float | None = Field(
         None,
         ge=-1,
         allow_inf_nan=False,
-        description="Pairs that score below this are no neighbors. Unless `relevance` is set, all others are.",
+        description="Minimum score of a neighbor. Unless `relevance` is set, all pairs that reach it are relevant.",
     )
     relevance: Relevance | None = Field(
         None,
-        description="What a caption must have: any word of the query, the main word of what the query asks for "
-        "(`entity`), or every word of the phrase that names it; unset, the service's default.",
+        description="What a caption must share with the query: any word (`any`), the main word of an entity that the "
+        "query asks for (`entity`), or every word of the phrase that names it (`phrase`). Unset: the default of the "
+        "service.",
     )
     per_entity: bool = Field(
-        False, description="Pairs for each of the things that the query names, in turn; with bm25 alone."
+        False, description="Find pairs for each entity that the query names, in turn. Only with method bm25."
     )
     licenses: list[License] = Field(
-        [], max_length=MAXIMUM_VALUES, description="Pairs under one of these alone; an empty one means unknown."
+        [], max_length=MAXIMUM_VALUES, description="Only pairs under one of these licenses; empty means unknown."
     )
     sources: list[Source] = Field(
-        [], max_length=MAXIMUM_VALUES, description="Pairs whose source begins with one of these alone."
+        [], max_length=MAXIMUM_VALUES, description="Only pairs whose source begins with one of these."
     )
     minimum_side: Annotated[int, Field(ge=0, le=MAXIMUM_SIDE), WHOLE] = Field(
-        0, description="Pixels that an image's shorter side has at least."
+        0, description="Minimum length of an image's shorter side, in pixels."
     )
-    safe_only: bool = Field(False, description="Leave out what its source says is unsafe; of the unknown, none.")
-    exclude_ids: list[License] = Field([], max_length=MAXIMUM_EXCLUDED, description="Leave these out.")
-    keep_duplicates: bool = Field(False, description="All of several nearly equal images, not the best alone.")
-    explain: bool = Field(False, description="Tell why each pair was found.")
+    safe_only: bool = Field(
+        False, description="Leave out pairs that their source marks as unsafe. Unmarked pairs are included."
+    )
+    exclude_ids: list[License] = Field(
+        [], max_length=MAXIMUM_EXCLUDED, description="Leave out the pairs with these ids."
+    )
+    keep_duplicates: bool = Field(False, description="Return all near-duplicates of an image, not only the best one.")
+    explain: bool = Field(False, description="Explain why each pair was found.")
 
     def search(self) -> Search:
-        """What the service is asked."""
+        """Return the search for the service."""
         return Search(
             query=self.query,
             k=self.k,
@@ -133,82 +142,87 @@ class SearchRequest(NullIsUnset):
 
 
 class SearchBody(SearchRequest):
-    """A search as a JSON body, whose types must match exactly: "1" is no number."""
+    """A search as a JSON body, whose types must match exactly: "1" is not a number."""
 
     model_config = ConfigDict(strict=True)
 
 
 class Pair(BaseModel):
-    """One entry of the knowledge base."""
+    """A pair of the knowledge base."""
 
     id: str
-    caption: str = Field(description="What the image shows.")
-    url: str = Field(description="Of the image.")
-    sha256: str = Field(description="Of the image's file.")
+    caption: str = Field(description="Caption of the image.")
+    url: str = Field(description="URL of the image.")
+    sha256: str = Field(description="SHA-256 of the image file.")
     media_type: str
-    width: int = Field(description="In pixels.")
-    height: int = Field(description="In pixels.")
-    source: str = Field(description="Where the image came from; empty when unknown.")
+    width: int = Field(description="Width in pixels.")
+    height: int = Field(description="Height in pixels.")
+    source: str = Field(description="Origin of the image; empty when unknown.")
     license: str = Field(description="SPDX identifier or name; empty when unknown.")
 
 
 class Term(BaseModel):
-    """What a term of the query adds to a BM25 score: times * idf * tf."""
+    """The contribution of a query term to a BM25 score: times * idf * tf."""
 
-    term: str = Field(description="As the index has it, such as a stem.")
-    times: int = Field(description="How often the query has it.")
-    idf: float = Field(description="The greater, the fewer pairs have the term.")
-    tf: float = Field(description="0 to 1: the greater, the oftener the text has it and the shorter it is.")
+    term: str = Field(description="Term of the index, such as a stem.")
+    times: int = Field(description="Number of occurrences in the query.")
+    idf: float = Field(description="Inverse document frequency: the fewer captions have the term, the larger.")
+    tf: float = Field(
+        description="Normalized term frequency, 0 to 1: larger for more occurrences in the caption and for shorter "
+        "captions."
+    )
     score: float
 
 
 class Reason(BaseModel):
-    """Why a pair was found."""
+    """The explanation of a neighbor."""
 
-    terms: list[Term] = Field(description="The most first; none where it was found by vectors alone.")
-    named: list[str] = Field(description="The things of the query that the caption names.")
-    cosine: float | None = Field(description="Of the vectors of query and pair, where they were compared.")
-    bm25_rank: int | None = Field(description="Of a hybrid search, in BM25's ranking.")
-    dense_rank: int | None = Field(description="Of a hybrid search, in the vectors' ranking.")
+    terms: list[Term] = Field(description="Contributions of the query's terms, largest first; empty for method dense.")
+    named: list[str] = Field(description="Entities of the query that the caption names.")
+    cosine: float | None = Field(description="Cosine of the vectors of query and pair; null if not compared.")
+    bm25_rank: int | None = Field(description="Rank in the BM25 part of a hybrid search, from 1; null if not in it.")
+    dense_rank: int | None = Field(description="Rank in the dense part of a hybrid search, from 1; null if not in it.")
 
 
 class Neighbor(Pair):
-    """A pair that a query found."""
+    """A pair that a search found."""
 
-    rank: int = Field(description="From 1, the best.")
-    score: float = Field(description="Of the method; comparable within one answer only.")
-    explanation: Reason | None = Field(None, description="Where `explain` asked for it.")
+    rank: int = Field(description="Rank, from 1 for the best.")
+    score: float = Field(description="Score of the method. Only scores of the same answer are comparable.")
+    explanation: Reason | None = Field(None, description="Explanation, if `explain` is set.")
 
 
 class NothingFound(BaseModel):
-    """Why a search found nothing."""
+    """The explanation of an empty answer."""
 
     reason: str
-    field: str = Field(description="Of the request, to change.")
-    nearest: Pair | None = Field(description="What would be found first if all pairs were taken.")
-    lacking: list[str] = Field(description="Words of the query that the nearest pair's caption would need.")
+    field: str = Field(description="Field of the request to change.")
+    nearest: Pair | None = Field(description="Pair that would rank first if every pair were relevant.")
+    lacking: list[str] = Field(description="Main words of the query that the caption of the nearest pair lacks.")
 
 
 class SearchResponse(BaseModel):
-    """What was found, best first."""
+    """The answer to a search."""
 
-    neighbors: list[Neighbor] = Field(description="Fewer than k, or none, when no more pairs are relevant.")
-    revision: str = Field(description="The revision of the knowledge base that answered.")
+    neighbors: list[Neighbor] = Field(
+        description="Neighbors, best first; fewer than k, or none, if no more pairs are relevant."
+    )
+    revision: str = Field(description="Revision of the knowledge base that was searched.")
     cached: bool = Field(description="Whether the answer came from the cache.")
-    nothing_found: NothingFound | None = Field(description="Why there are no neighbors, where there are none.")
+    nothing_found: NothingFound | None = Field(description="Reason if there are no neighbors.")
 
 
 def create_app(
     retriever: RetrievalService, operations: APIRouter, *, workers: int, body_seconds: float, base_url: str | None
 ) -> FastAPI:
-    """Make the application.
+    """Create the application.
 
     Args:
-        retriever: What answers.
-        operations: The routes for operators.
-        workers: How many requests are answered, and uploads held, at once; as many calls over gRPC are answered.
-        body_seconds: What a body may take to arrive, see `BodyLimits`.
-        base_url: What links begin with; None for the host that the client named.
+        retriever: The service that handles the requests.
+        operations: The routes of health and metrics.
+        workers: Number of concurrent requests and uploads. gRPC handles the same number of requests in addition.
+        body_seconds: Time limit for receiving a body, see `BodyLimits`.
+        base_url: The prefix of links. None uses the host of the request.
     """
     app = FastAPI(
         title="Re-Imagen's knowledge base", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None
@@ -235,9 +249,9 @@ def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) ->
     own_site = Depends(_refusing_other_sites(base_url))
 
     @router.get("/search")
-    def search(asked: Annotated[SearchRequest, Query()], request: Request) -> SearchResponse:
-        """Find the pairs that match a query best, best first."""
-        answer = retriever.search(asked.search())
+    def search(parameters: Annotated[SearchRequest, Query()], request: Request) -> SearchResponse:
+        """Return the best neighbors of a query, best first."""
+        answer = retriever.search(parameters.search())
         neighbors = [
             Neighbor(**_fields(found, request, base_url), rank=rank, score=found.score, explanation=_reason(found))
             for rank, found in enumerate(answer.neighbors, start=1)
@@ -250,18 +264,18 @@ def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) ->
         )
 
     @router.post("/search")
-    def search_by_body(asked: SearchBody, request: Request) -> SearchResponse:
-        """Find the pairs that match a query best, best first; for queries that are to be in no log of addresses."""
-        return search(asked, request)
+    def search_by_body(body: SearchBody, request: Request) -> SearchResponse:
+        """Return the best neighbors of a query, best first. The query does not appear in access logs."""
+        return search(body, request)
 
-    # Ids may hold slashes: what ends with /image is the image's address.
+    # Ids may contain slashes. A path that ends with /image is always the URL of an image.
     @router.get("/pairs/{id:any}/image", name="pair_image", response_class=Response, responses=_IMAGE | _MISSING)
     def read_image(pair_id: PairId, if_none_match: Annotated[str, Header()] = "") -> Response:
-        """Read a pair's image, byte for byte as it was added; its ETag is the file's SHA-256."""
+        """Return the image file of a pair, exactly as it was added. Its ETag is the file's SHA-256."""
         _refuse_too_long(pair_id)
         found = retriever.get_pair(pair_id, omit_image=True)
         tag = f'"{found.pair.sha256}"'
-        # A pair of the same id may come to have another image: it is to be asked for anew, if cheaply.
+        # The image of an id may change, so clients must revalidate it, which is cheap.
         headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
         if tag in (given.strip().removeprefix("W/") for given in if_none_match.split(",")):
             return Response(status_code=304, headers=headers)
@@ -270,15 +284,15 @@ def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) ->
         return Response(found.image, media_type=found.pair.media_type, headers=headers)
 
     @router.post("/pairs", responses=_CHANGING, dependencies=[own_site])
-    def add_pairs(sent: Annotated[PairsForm, Form(media_type="multipart/form-data")]) -> AddResponse:
-        """Add pairs, or replace those that have their ids; when the answer comes they are safe on disk, and found.
+    def add_pairs(form: Annotated[PairsForm, Form(media_type="multipart/form-data")]) -> AddResponse:
+        """Add pairs and replace those with the same ids. When the answer arrives, they are on disk and searchable.
 
-        What is there already, just so, is left as it is: sending again does no harm. A pair that can't be taken is told
-        in `rejected`, the others are taken; where none can be, the answer is 400.
+        Pairs that are already present stay unchanged, so that it is safe to send them again. Invalid pairs are listed
+        in `rejected` and the others are added. If all pairs are invalid, the status is 400.
         """
-        sent.check()
-        ids = sent.ids()
-        added = retriever.add_pairs(sent.entries(ids))
+        form.check()
+        ids = form.ids()
+        added = retriever.add_pairs(form.entries(ids))
         rejected = [Rejection(location=one.location, reason=one.reason, detail=one.detail) for one in added.rejected]
         if len(rejected) == len(ids):
             raise InvalidArgument(f"{rejected[0].reason} {rejected[0].detail}".strip(), field=rejected[0].location)
@@ -293,7 +307,7 @@ def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) ->
 
     @router.delete("/pairs/{id:any}", responses=_MISSING | _CHANGING, dependencies=[own_site])
     def delete_pair(pair_id: PairId) -> DeleteResponse:
-        """Remove a pair; when the answer comes no search finds it, cached or not."""
+        """Remove a pair. When the answer arrives, no search returns it, cached or not."""
         _refuse_too_long(pair_id)
         deleted = retriever.delete_pairs([pair_id])
         if not deleted.removed:
@@ -302,7 +316,7 @@ def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) ->
 
     @router.get("/pairs/{id:any}", responses=_MISSING)
     def read_pair(pair_id: PairId, request: Request) -> Pair:
-        """Read what is known of a pair."""
+        """Return the metadata of a pair."""
         _refuse_too_long(pair_id)
         return Pair(**_fields(retriever.get_pair(pair_id, omit_image=True), request, base_url))
 
@@ -310,13 +324,16 @@ def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) ->
 
 
 def _refuse_too_long(pair_id: str) -> None:
-    """An id of few characters may still have more bytes than any pair's."""
+    """Raise for ids with too many bytes, which the limit on characters does not catch."""
     if len(pair_id.encode("utf-8", "replace")) > MAXIMUM_ID_BYTES:
         raise NotFound(f"no pair's id has more than {MAXIMUM_ID_BYTES} bytes of UTF-8", field="id")
 
 
 def _refusing_other_sites(base_url: str | None) -> Callable[[Request], None]:
-    """A page of any other site could have its visitors' browsers change the base of a service on their machine."""
+    """Return a check that refuses requests from pages of other sites.
+
+    Otherwise, any page could use its visitors' browsers to change the base of a service on their machines.
+    """
     public = urlsplit(base_url or "").netloc
 
     def refuse(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""The bodies of requests that change the knowledge base, and of their answers."""
+"""The request and response bodies of changes to the knowledge base."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -11,39 +11,40 @@ from reimagen_retriever.knowledge_base.pair import SourcePair
 
 
 class PairsForm(BaseModel):
-    """Pairs that are sent: the first image belongs to the first text, and so on."""
+    """Pairs to add. The first image belongs to the first caption, and so on."""
 
     model_config = ConfigDict(extra="forbid")
 
     image: list[UploadFile] = Field(min_length=1, description="Image files, at most 4 MiB and 64 megapixels each.")
-    caption: list[str] = Field(min_length=1, description="What each image shows.")
-    id: list[str] = Field([], description="The id of each pair; none: they are named after their images' SHA-256.")
-    source: list[str] = Field([""], description="Where each image came from, or one for all.")
-    license: list[str] = Field([""], description="SPDX identifier or name for each image, or one for all.")
+    caption: list[str] = Field(min_length=1, description="Caption of each image.")
+    id: list[str] = Field([], description="Id of each pair. Without ids, they are made from the images' SHA-256.")
+    source: list[str] = Field([""], description="Origin of each image, or one for all.")
+    license: list[str] = Field([""], description="SPDX identifier or name of each license, or one for all.")
 
     def check(self) -> None:
-        """Refuses what does not fit together.
+        """Check that the lists have matching lengths.
 
         Raises:
-            InvalidArgument: naming the field.
+            InvalidArgument: A list has a wrong length. The error names the field.
         """
         count = len(self.image)
-        for name, fitting in (
+        for name, allowed in (
             ("caption", {count}),
             ("id", {0, count}),
             ("source", {1, count}),
             ("license", {1, count}),
         ):
             given = len(getattr(self, name))
-            if given not in fitting:
-                raise InvalidArgument(f"there are {count:,} images, got {given:,} of these", field=name)
+            if given not in allowed:
+                lengths = " or ".join(f"{length:,}" for length in sorted(allowed))
+                raise InvalidArgument(f"must have {lengths} values for {count:,} images, got {given:,}", field=name)
 
     def ids(self) -> list[str]:
-        """The id of each pair."""
+        """Return the id of each pair."""
         return self.id or [hashlib.sha256(image.file.read()).hexdigest()[:32] for image in self.image]
 
     def entries(self, ids: Sequence[str]) -> Iterator[SourcePair]:
-        """The pairs, each image read only when it is its turn."""
+        """Yield the pairs, reading one image at a time."""
         for number, (identifier, image) in enumerate(zip(ids, self.image, strict=True)):
             image.file.seek(0)
             yield SourcePair(
@@ -57,26 +58,26 @@ class PairsForm(BaseModel):
 
 
 class Rejection(BaseModel):
-    """A pair that could not be taken, and why."""
+    """A pair that could not be added, and the reason."""
 
-    location: str = Field(description="Which of those that were sent.", examples=["image[0]"])
+    location: str = Field(description="Location of the pair in the request.", examples=["image[0]"])
     reason: str
     detail: str
 
 
 class AddResponse(BaseModel):
-    """What became of the pairs that were sent."""
+    """The outcome of adding pairs."""
 
-    ids: list[str] = Field(description="Of all pairs that were sent, in their order.")
+    ids: list[str] = Field(description="Ids of all pairs in the request, in their order.")
     added: int
-    updated: int = Field(description="Took the place of the pair that had their id.")
-    unchanged: int = Field(description="Were there already, just so.")
+    updated: int = Field(description="Number of pairs that replaced a pair with the same id.")
+    unchanged: int = Field(description="Number of pairs that the base already contained unchanged.")
     rejected: list[Rejection]
-    revision: str = Field(description="A revision of the knowledge base that has all this in it.")
+    revision: str = Field(description="Revision of the knowledge base that includes all of these changes.")
 
 
 class DeleteResponse(BaseModel):
-    """What was removed."""
+    """The outcome of removing a pair."""
 
     removed: int
-    revision: str = Field(description="A revision of the knowledge base that lacks it.")
+    revision: str = Field(description="Revision of the knowledge base without the pair.")

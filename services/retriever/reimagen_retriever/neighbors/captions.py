@@ -1,8 +1,8 @@
-"""All captions of a base in memory, for `ranking`: which terms a caption has, and which captions have a term.
+"""All captions of a base in memory, for `ranking`: a forward index and an inverted index of their terms.
 
-They are read out of the base and taken apart once more; beside them stand the factors of Lucene's scores, computed from
-Lucene's own statistics by the operations of its `BM25Similarity`, in the order and with the rounding that it has. For a
-caption of ten terms that is about 180 bytes.
+The captions are read from the base and analyzed again. The indexes also hold the factors of Lucene's scores, computed
+from Lucene's statistics by the operations of its `BM25Similarity`, in the same order and with the same rounding. A
+caption of ten terms takes about 180 bytes.
 """
 
 from array import array
@@ -20,52 +20,52 @@ _AT_ONCE = 1_000
 
 
 class Terms(NamedTuple):
-    """The captions' terms, in arrays that compiled code reads.
+    """The terms of the captions, in arrays for compiled code.
 
-    Captions are numbered in the order of the base, terms from the one that the fewest captions have.
+    Captions are numbered in the order of the base, terms by ascending document frequency.
     """
 
     starts: NDArray[np.int64]
-    """Where a caption's terms start in `said`; one more than there are captions."""
-    said: NDArray[Any]
-    """Of each caption, in order, its `term`s, and Lucene's `divisor`: a term of that weight scores w - w / divisor."""
+    """Start of each caption's entries in `forward`, plus the end."""
+    forward: NDArray[Any]
+    """The forward index: for each caption its `term`s with Lucene's `divisor`. A weight w scores w - w / divisor."""
     term_starts: NDArray[np.int64]
-    """Where a term's captions start in `held`."""
-    held: NDArray[Any]
-    """Of each term, in order, the `caption`s that have it, and about which `share` of the term's weight it scores."""
+    """Start of each term's entries in `postings`, plus the end."""
+    postings: NDArray[Any]
+    """The inverted index: for each term its `caption`s with the approximate `share` of the weight that they score."""
     greatest_share: NDArray[np.float32]
-    """Of a term in any caption."""
+    """Maximum share of each term over all captions."""
     idf: NDArray[np.float32]
-    """A term's weight in a query that has it once."""
-    places: NDArray[np.int32]
-    """Of captions in the order of their ids' bytes, which is that of equal scores."""
+    """Weight of each term in a query that contains it once."""
+    id_ranks: NDArray[np.int32]
+    """Rank of each caption in the byte order of the ids, which breaks ties."""
 
 
 @dataclass(frozen=True)
 class Captions:
-    """What `read_captions` reads."""
+    """All captions of a base."""
 
     documents: NDArray[np.int64]
-    """The captions' numbers in the index."""
+    """The document numbers of the captions in the index."""
     vocabulary: list[str]
-    """The terms, by their numbers."""
+    """The terms by their numbers."""
     terms: Terms
 
 
 def read_captions(index: BM25Index, documents: Sequence[int]) -> Captions:
-    """Reads all captions of a base; about half a minute and a gigabyte for a million; shows its progress.
+    """Read all captions of a base and show the progress. A million captions take half a minute and a gigabyte.
 
     Args:
-        index: Of the base.
-        documents: What `index.in_order` returns.
+        index: The index of the base.
+        documents: The result of `index.in_order`.
     """
     numbers: dict[str, int] = {}
-    said, lengths, ids = array("i"), array("i"), list[bytes]()
+    term_numbers, lengths, ids = array("i"), array("i"), list[bytes]()
     with progress_bar(len(documents), "reading captions", "pairs") as progress:
         for first in range(0, len(documents), _AT_ONCE):
             for pair in index.read(documents[first : first + _AT_ONCE]):
                 terms = index.terms(pair.caption)
-                said.extend([numbers.setdefault(term, len(numbers)) for term in terms])
+                term_numbers.extend([numbers.setdefault(term, len(numbers)) for term in terms])
                 lengths.append(len(terms))
                 ids.append(pair.id.encode())
                 progress.update()
@@ -73,8 +73,8 @@ def read_captions(index: BM25Index, documents: Sequence[int]) -> Captions:
     statistics = index.statistics(vocabulary)
     frequencies = np.array(statistics.frequencies, np.int64)
     rarest = np.argsort(frequencies, kind="stable")
-    its_number = np.empty(len(rarest), np.int32)
-    its_number[rarest] = np.arange(len(rarest))
+    renumbered = np.empty(len(rarest), np.int32)
+    renumbered[rarest] = np.arange(len(rarest))
     return Captions(
         np.array(documents, np.int64),
         [vocabulary[number] for number in rarest],
@@ -82,7 +82,7 @@ def read_captions(index: BM25Index, documents: Sequence[int]) -> Captions:
             index,
             statistics,
             frequencies[rarest],
-            its_number[np.array(said, np.int32)],
+            renumbered[np.array(term_numbers, np.int32)],
             np.array(lengths, np.int64),
             ids,
         ),
@@ -93,43 +93,43 @@ def _terms(
     index: BM25Index,
     statistics: Statistics,
     frequencies: NDArray[np.int64],
-    said: NDArray[np.int32],
+    term_numbers: NDArray[np.int32],
     lengths: NDArray[np.int64],
     ids: Sequence[bytes],
 ) -> Terms:
-    captions, terms, times = _counted(said, lengths, len(frequencies))
+    captions, terms, times = _counted(term_numbers, lengths, len(frequencies))
     divisors = np.float32(1) + times.astype(np.float32) * _inverse_norms(index, statistics, lengths)[captions]
     by_term = np.argsort(terms, kind="stable")
     term_starts = _starts(terms[by_term], len(frequencies))
     shares = (1 - 1 / divisors)[by_term]
-    places = np.empty(len(ids), np.int32)
-    places[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
+    id_ranks = np.empty(len(ids), np.int32)
+    id_ranks[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
     return Terms(
         starts=_starts(captions, len(lengths)),
-        said=_table(term=terms, divisor=divisors),
+        forward=_table(term=terms, divisor=divisors),
         term_starts=term_starts,
-        held=_table(caption=captions[by_term].astype(np.uint32), share=shares),
+        postings=_table(caption=captions[by_term].astype(np.uint32), share=shares),
         greatest_share=np.maximum.reduceat(shares, term_starts[:-1]),
         idf=np.log(1 + (statistics.captions - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32),
-        places=places,
+        id_ranks=id_ranks,
     )
 
 
 def _counted(
-    said: NDArray[np.int32], lengths: NDArray[np.int64], vocabulary: int
+    term_numbers: NDArray[np.int32], lengths: NDArray[np.int64], vocabulary: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-    """Each caption with each of its terms, in order, and how often it has it."""
-    both = np.repeat(np.arange(len(lengths)) * vocabulary, lengths) + said
+    """Return the captions, their distinct terms and the counts of these, sorted by caption and term."""
+    both = np.repeat(np.arange(len(lengths)) * vocabulary, lengths) + term_numbers
     both, times = np.unique(both, return_counts=True)
     captions, terms = np.divmod(both, max(vocabulary, 1))
     return captions, terms.astype(np.int32), times
 
 
 def _inverse_norms(index: BM25Index, statistics: Statistics, lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-    """What Lucene multiplies the times with that a caption has a term; it knows lengths by a byte, rounded down."""
+    """Return Lucene's factor of the term frequency for each caption. Lucene rounds lengths down to fit one byte."""
     k1, b = np.float32(index.analysis.k1), np.float32(index.analysis.b)
     known = np.array(statistics.known_lengths)
-    # Without k1, how often doesn't count; without any term, nothing does.
+    # The division is by zero if k1 is 0 or there are no terms.
     with np.errstate(divide="ignore", invalid="ignore"):
         norms = k1 * ((np.float32(1) - b) + b * known.astype(np.float32) / np.float32(statistics.average_length))
         inverse = np.float32(1) / norms
@@ -137,12 +137,12 @@ def _inverse_norms(index: BM25Index, statistics: Statistics, lengths: NDArray[np
 
 
 def _starts(numbers: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Where in sorted numbers each of 0 to count starts."""
+    """Return the start of each of the numbers 0 to count in sorted numbers."""
     return np.searchsorted(numbers, np.arange(count + 1))
 
 
 def _table(**columns: NDArray[Any]) -> NDArray[Any]:
-    """Columns beside each other, so that one look at the memory finds both."""
+    """Return a structured array of the columns, whose fields of a row share a cache line."""
     table = np.empty(len(next(iter(columns.values()))), [(name, column.dtype) for name, column in columns.items()])
     for name, column in columns.items():
         table[name] = column

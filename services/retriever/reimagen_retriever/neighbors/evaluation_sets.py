@@ -1,4 +1,4 @@
-"""What a model is measured on must not be among what it learns from: a base that overlaps it is refused."""
+"""Reject knowledge bases that overlap an evaluation set, because training and evaluation data must be disjoint."""
 
 import hashlib
 import os
@@ -22,31 +22,31 @@ from reimagen_retriever.neighbors.knn import Fingerprints
 
 _SHOWN = 5
 _AT_ONCE = 256
-_NOTHING = np.zeros((0, 192), np.uint8)
+_NO_FINGERPRINTS = np.zeros((0, 192), np.uint8)
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Captions, or whole pairs, that a model is to be measured on."""
+    """The captions or pairs of an evaluation."""
 
     path: Path
     digest: str
-    """Changes whenever the content does."""
+    """A digest of the content."""
     ids: frozenset[str]
     captions: frozenset[str]
-    """Normalised."""
+    """The captions after `normalized`."""
     names: Sequence[str]
-    """Ids of the images, in the order of `fingerprints`."""
+    """The ids of the images, in the order of `fingerprints`."""
     fingerprints: NDArray[np.uint8]
-    """(images, 192)."""
+    """The fingerprints of the images, (images, 192)."""
 
 
 def read_evaluation_set(path: Path) -> EvaluationSet:
-    """A file of captions, one a line in UTF-8, or the folder of a knowledge base.
+    """Read a UTF-8 file with one caption per line, or the folder of a knowledge base.
 
     Raises:
-        InvalidArgument: it is neither, or the file holds no caption.
-        ReimagenError: the knowledge base is damaged.
+        InvalidArgument: The path is neither of these, or the file holds no caption.
+        ReimagenError: The knowledge base is damaged.
     """
     if path.is_dir():
         return _of_base(path)
@@ -55,12 +55,12 @@ def read_evaluation_set(path: Path) -> EvaluationSet:
         lines = content.decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgument(
-            f"{path} can't be read as lines of captions in UTF-8: {error}", field="exclude"
+            f"cannot read {path} as UTF-8 with one caption per line: {error}", field="exclude"
         ) from error
-    captions = frozenset(normalised(line) for line in lines) - {""}
+    captions = frozenset(normalized(line) for line in lines) - {""}
     if not captions:
-        raise InvalidArgument(f"{path} holds no caption; put one on each line", field="exclude")
-    return EvaluationSet(path, hashlib.sha256(content).hexdigest(), frozenset(), captions, (), _NOTHING)
+        raise InvalidArgument(f"{path} holds no captions; write one caption per line", field="exclude")
+    return EvaluationSet(path, hashlib.sha256(content).hexdigest(), frozenset(), captions, (), _NO_FINGERPRINTS)
 
 
 def _of_base(path: Path) -> EvaluationSet:
@@ -72,20 +72,20 @@ def _of_base(path: Path) -> EvaluationSet:
     try:
         for pairs, fingerprints in _in_batches(base, f"reading {path}", with_images=True):
             ids.update(pair.id for pair in pairs)
-            captions.update(normalised(pair.caption) for pair in pairs)
+            captions.update(normalized(pair.caption) for pair in pairs)
             names += fingerprints
             rows += fingerprints.values()
     finally:
         base.close()
-    stacked = np.stack(rows) if rows else _NOTHING
+    stacked = np.stack(rows) if rows else _NO_FINGERPRINTS
     return EvaluationSet(path, base.manifest.revision, frozenset(ids), frozenset(captions - {""}), names, stacked)
 
 
 def refuse_overlap(base: KnowledgeBase, excluded: EvaluationSet) -> None:
-    """Compares every pair of a base with an evaluation set: its id, its caption, its image.
+    """Compare the id, caption and image of every pair of a base with an evaluation set.
 
     Raises:
-        InvalidArgument: naming how many pairs are in both, by what, and the first few.
+        InvalidArgument: Some pairs are in both. The message gives their number by kind and the first few.
     """
     shared: dict[str, list[str]] = defaultdict(list)
     with_images = len(excluded.names) > 0
@@ -93,7 +93,7 @@ def refuse_overlap(base: KnowledgeBase, excluded: EvaluationSet) -> None:
         for pair in pairs:
             if pair.id in excluded.ids:
                 shared["id"].append(pair.id)
-            if normalised(pair.caption) in excluded.captions:
+            if normalized(pair.caption) in excluded.captions:
                 shared["caption"].append(f"{pair.id}: {pair.caption[:80]}")
         if fingerprints:
             near = near_duplicates(np.stack(list(fingerprints.values())), excluded.fingerprints)
@@ -101,25 +101,25 @@ def refuse_overlap(base: KnowledgeBase, excluded: EvaluationSet) -> None:
                 if row.any():
                     shared["image"].append(f"{name} shows {excluded.names[int(row.argmax())]}")
     if shared:
-        told = "; ".join(
+        overlaps = "; ".join(
             f"{len(found):,} by {kind} ({', '.join(found[:_SHOWN])}{', ...' if len(found) > _SHOWN else ''})"
             for kind, found in shared.items()
         )
         raise InvalidArgument(
-            f"the knowledge base has pairs of the evaluation set {excluded.path}: {told}. Build it without them",
+            f"the knowledge base has pairs of the evaluation set {excluded.path}: {overlaps}. Build it without them",
             field="exclude",
         )
 
 
-def normalised(caption: str) -> str:
-    """The caption's words, without case, punctuation and forms that only look different."""
+def normalized(caption: str) -> str:
+    """Return the words of a caption in lower case, without punctuation and in Unicode normalization form NFKC."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", caption).casefold()))
 
 
 def _in_batches(
     base: KnowledgeBase, work: str, *, with_images: bool
 ) -> Iterator[tuple[list[StoredPair], dict[str, NDArray[np.uint8]]]]:
-    """All pairs, a batch at a time, and the fingerprints of those whose images can be read, by id."""
+    """Yield all pairs in batches, with the fingerprints by id of the images that can be read."""
     documents = base.index.in_order()
     fingerprints = Fingerprints(base)
     with (

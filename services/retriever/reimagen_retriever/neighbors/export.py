@@ -1,6 +1,6 @@
-"""Writes a knowledge base's pairs with their neighbors as training shards, see `shards`.
+"""Write the pairs of a knowledge base with their neighbors as training shards, see `shards`.
 
-A run that was killed goes on with the shards that are not there; `neighbors.json` says what they were made from.
+An interrupted run resumes with the missing shards. `neighbors.json` records the inputs of the shards.
 """
 
 import os
@@ -38,15 +38,15 @@ _ORIGIN = "neighbors.json"
 
 
 class Origin(BaseModel):
-    """What shards are made from: the same gives the same bytes."""
+    """The inputs of an export. Equal inputs give equal bytes."""
 
     model_config = ConfigDict(frozen=True)
 
-    format_version: int = Field(default=1, description="Of the layout of the folder.")
-    revision: str = Field(description="Of the knowledge base.")
-    k: int = Field(description="Neighbors of a pair, at most.")
-    relevance: Relevance = Field(description="What a neighbor's text must have of the query.")
-    size: int | None = Field(description="Side of the images in pixels; null: their own files.")
+    format_version: int = Field(default=1, description="Version of the layout of the folder.")
+    revision: str = Field(description="Revision of the knowledge base.")
+    k: int = Field(description="Maximum number of neighbors per pair.")
+    relevance: Relevance = Field(description="What the caption of a neighbor must share with the query.")
+    size: int | None = Field(description="Side of the stored squares in pixels; null: the original files.")
     excluded: list[str] = Field(description="Digests of the evaluation sets that the base was compared with.")
 
 
@@ -57,23 +57,24 @@ def export(
     excluded: Sequence[EvaluationSet] = (),
     ray: str | None = None,
 ) -> ShardStats:
-    """Writes the shards that are missing; `out` then holds all pairs of the base.
+    """Write the missing shards, so that `out` holds all pairs of the base.
 
     Args:
         knowledge_base: The folder of the base.
         out: The folder of the shards.
-        options: What to write.
-        excluded: What the base must have nothing in common with.
-        ray: A Ray cluster's address, to spread over, or `local`; its machines share both folders.
+        options: The options of the export.
+        excluded: Evaluation sets that the base must not overlap.
+        ray: The address of a Ray cluster whose machines share both folders, or `local`. None: no cluster.
 
     Raises:
-        InvalidArgument: `out` holds other things, or shards of another base or of other options; the base overlaps an
-            evaluation set; no pair has an image that can be read; numba or Ray is not installed.
-        NotFound: there is no complete knowledge base in the folder.
-        ReimagenError: the base is damaged, `out` cannot be written to, or another export does it; Ray does not answer.
+        InvalidArgument: `out` holds other files or shards of another base or other options; the base overlaps an
+            evaluation set; no image can be read; numba or Ray is not installed.
+        NotFound: The folder holds no complete knowledge base.
+        ReimagenError: The base is damaged, `out` cannot be written to or is locked by another export, or Ray does not
+            answer.
     """
     if find_spec("numba") is None:
-        raise InvalidArgument("numba is not installed here: pip install 'reimagen-retriever[neighbors]'")
+        raise InvalidArgument("numba is not installed: pip install 'reimagen-retriever[neighbors]'")
     base = KnowledgeBase.open(knowledge_base)
     try:
         base.refuse_damage()
@@ -84,13 +85,13 @@ def export(
             size=options.size,
             excluded=sorted(each.digest for each in excluded),
         )
-        begun = _check_out(out, origin)
-        if not begun:
+        resuming = _check_out(out, origin)
+        if not resuming:
             for each in excluded:
                 refuse_overlap(base, each)
         out.mkdir(parents=True, exist_ok=True)
         with writing_to(out), locked(out, Holder(work="neighbors")):
-            if not begun:
+            if not resuming:
                 write_whole(out / _ORIGIN, origin.model_dump_json(indent=2).encode() + b"\n")
             return _shards(base, knowledge_base, out, options, ray)
     finally:
@@ -98,22 +99,22 @@ def export(
 
 
 def _check_out(out: Path, origin: Origin) -> bool:
-    """Whether the folder has an export of this origin in it, begun or done."""
+    """Return whether the folder holds an unfinished or finished export of this origin."""
     path = out / _ORIGIN
     if out.exists() and not out.is_dir():
         raise InvalidArgument(f"{out} is not a folder", field="OUT")
     if path.exists():
         try:
-            there = Origin.model_validate_json(path.read_bytes())
+            existing = Origin.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise InvalidArgument(f"{path} is broken, name a new folder: {first_fault(error)}", field="OUT") from error
-        if there != origin:
-            pairs = zip(there, origin, strict=True)
+        if existing != origin:
+            pairs = zip(existing, origin, strict=True)
             changed = ", ".join(f"{name} {old!r}, not {new!r}" for (name, old), (_, new) in pairs if old != new)
             raise InvalidArgument(f"{out} holds shards made from {changed}; name a new folder", field="OUT")
         return True
     if out.exists() and any(each.name != LOCK for each in out.iterdir()):
-        raise InvalidArgument(f"{out} holds other things than shards; name a new or empty folder", field="OUT")
+        raise InvalidArgument(f"{out} holds files other than shards; name a new or empty folder", field="OUT")
     return False
 
 
@@ -131,7 +132,7 @@ def _shards(base: KnowledgeBase, knowledge_base: Path, out: Path, options: Optio
     stats = (ShardStats.model_validate_json(stats_path(shard.path).read_bytes()) for shard in shards)
     total = sum(stats, ShardStats())
     if not total.count:
-        raise InvalidArgument(f"no pair has an image that can be read: {total.broken:,} are broken", field="KB_DIR")
+        raise InvalidArgument(f"no image can be read: {total.broken:,} are broken", field="KB_DIR")
     return total
 
 

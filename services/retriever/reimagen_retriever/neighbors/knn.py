@@ -1,4 +1,4 @@
-"""Finding a pair's neighbors in its own knowledge base."""
+"""Find the neighbors of a pair in its own knowledge base."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +15,8 @@ from reimagen_retriever.neighbors.captions import Captions
 from reimagen_retriever.search import MAXIMUM_QUERY_CHARACTERS
 
 LONGEST_SEARCH = 1_000
-"""How many hits are looked at, at most, where near-duplicates stand before the neighbors."""
-_KEPT_FINGERPRINTS = 100_000
+"""Maximum number of hits to read when near-duplicates rank before the neighbors."""
+_CACHED_FINGERPRINTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -26,46 +26,46 @@ class Found:
     pair: StoredPair
     neighbors: tuple[StoredPair, ...]
     near_duplicates: int
-    """How many pairs were left out because they show the same image."""
+    """Number of pairs that were left out because they show the same image."""
     broken: str = ""
-    """Why the pair's own image can't be read; such a pair has no neighbors."""
+    """Why the image of the pair cannot be read, else ''. Such a pair has no neighbors."""
 
 
 class Fingerprints:
-    """The fingerprints of a knowledge base's images, kept as long as memory allows; safe to use from many threads."""
+    """A cache of the fingerprints of a base's images. Safe to use from many threads."""
 
     def __init__(self, base: KnowledgeBase) -> None:
         self._base = base
-        self._kept = lru_cache(_KEPT_FINGERPRINTS)(self._read)
+        self._cached = lru_cache(_CACHED_FINGERPRINTS)(self._read)
 
     def of(self, pair: StoredPair) -> Fingerprint | str:
-        """The fingerprint of the pair's image, or what is wrong with the image."""
-        return self._kept(pair)
+        """Return the fingerprint of a pair's image, or the reason why the image cannot be read."""
+        return self._cached(pair)
 
     def _read(self, pair: StoredPair) -> Fingerprint | str:
         try:
             return fingerprint(self._base.images.read(pair))
         except DamagedError as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001 - Pillow's decoders raise whatever they stumble upon.
+        except Exception as error:  # noqa: BLE001 - Pillow's decoders raise various errors.
             return str(error) or type(error).__name__
 
 
 class NeighborFinder:
-    """Finds the top-k BM25 neighbors of a base's pairs, without themselves and their near-duplicates.
+    """A search for the top-k BM25 neighbors of pairs, which excludes the pairs themselves and their near-duplicates.
 
     Args:
         base: An open knowledge base.
-        captions: Of the base.
-        k: How many neighbors at most.
+        captions: The captions of the base.
+        k: Maximum number of neighbors.
         relevance: See `BM25Index.search`.
-        pool: What ranks captions and decodes images.
+        pool: The threads that rank captions and decode images.
     """
 
     def __init__(
         self, base: KnowledgeBase, captions: Captions, k: int, relevance: Relevance, pool: ThreadPoolExecutor
     ) -> None:
-        # The commands that serve need no compiler.
+        # Imported here because the commands that serve do not need a compiler.
         from reimagen_retriever.neighbors.ranking import Ranking
 
         self._ranking = Ranking(captions, base.index, pool)
@@ -75,7 +75,7 @@ class NeighborFinder:
         self._fingerprints = Fingerprints(base)
 
     def find(self, pairs: Sequence[StoredPair]) -> list[Found]:
-        """The neighbors of each of the pairs, whose texts are the queries, as long as the service takes them."""
+        """Return the neighbors of each pair. The queries are the captions, cut to the service's maximum length."""
         found: dict[str, Found] = {}
         waiting, k = list(pairs), self._k + 2
         while waiting:

@@ -1,4 +1,4 @@
-"""Images as pixels: read as the generator reads them, and cut or padded to squares."""
+"""Convert images to squares of pixels, by cropping or padding, as the generator reads them."""
 
 import io
 
@@ -8,15 +8,15 @@ from PIL import Image
 from reimagen_common.images import read_image
 
 LARGEST_SIDE = 1_024
-"""The generator looks at no image larger than this."""
+"""Maximum side of an image that the generator reads, in pixels."""
 LARGEST_PNG = 64
-"""Side in pixels up to which squares are stored as PNG, larger ones as WebP."""
+"""Maximum side of squares that are stored as PNG, in pixels. Larger ones are stored as WebP."""
 
 
 def cropped(data: bytes, size: int) -> tuple[str, bytes]:
-    """The middle of an image as a square file of `size` pixels, and its extension: what a network learns to draw.
+    """Return the extension and the file of the center square of an image, resized to `size` pixels.
 
-    A padded image would teach it to draw bars.
+    Images that a network learns to draw are cropped, because padding would teach it to draw bars.
     """
     image = read_image(data, LARGEST_SIDE).rgb
     side = min(image.size)
@@ -25,9 +25,9 @@ def cropped(data: bytes, size: int) -> tuple[str, bytes]:
 
 
 def padded(data: bytes, size: int) -> tuple[str, bytes]:
-    """The whole image as a square file of `size` pixels, and its extension: a neighbor as the generator sees it.
+    """Return the extension and the file of a whole image, padded to a square and resized to `size` pixels.
 
-    The generator pads a neighbor with its border's mean color rather than lose what stands at its edge.
+    The generator pads neighbors with the mean color of their border, because cropping would lose their edges.
     """
     image = read_image(data, LARGEST_SIDE).rgb
     side = max(image.size)

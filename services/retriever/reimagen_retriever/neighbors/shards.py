@@ -1,8 +1,8 @@
-"""A training shard: pairs with their neighbors.
+"""Write training shards of pairs with their neighbors.
 
-A shard is a WebDataset tar; a sample is `KEY.jpg` (or .png, .webp), `KEY.txt`, `KEY.json`, and its neighbors
-`KEY.neighbor0.jpg`, `KEY.neighbor0.txt`, `KEY.neighbor1.jpg` ... KEY is the pair's number in the base. Beside a shard
-`00000.tar` lies `00000_stats.json`, written last: it says that the shard is whole.
+A shard is a WebDataset tar. A sample consists of `KEY.jpg` (or .png, .webp), `KEY.txt`, `KEY.json`, and its neighbors
+`KEY.neighbor0.jpg`, `KEY.neighbor0.txt`, `KEY.neighbor1.jpg` ... KEY is the position of the pair in the base. The file
+`00000_stats.json` beside a shard `00000.tar` is written last and marks the shard as complete.
 """
 
 import io
@@ -31,44 +31,46 @@ from reimagen_retriever.neighbors.knn import Found, NeighborFinder
 from reimagen_retriever.neighbors.pixels import cropped, padded
 
 _BATCH = 64
-_KEPT_NEIGHBORS = 256
+_CACHED_NEIGHBORS = 256
 
 
 class ShardStats(BaseModel):
-    """What one shard holds; summed up, what all of them hold."""
+    """Statistics of a shard. The sum of all shards gives those of an export."""
 
     model_config = ConfigDict(frozen=True)
 
-    count: int = Field(default=0, description="Samples.")
-    without_neighbors: int = Field(default=0, description="Of them, those that have none.")
-    with_all_neighbors: int = Field(default=0, description="Of them, those that have k.")
-    near_duplicates: int = Field(default=0, description="Pairs that were no neighbors, for they show the same image.")
-    broken: int = Field(default=0, description="Pairs left out because their images can't be read.")
+    count: int = Field(default=0, description="Number of samples.")
+    without_neighbors: int = Field(default=0, description="Number of samples without neighbors.")
+    with_all_neighbors: int = Field(default=0, description="Number of samples with k neighbors.")
+    near_duplicates: int = Field(
+        default=0, description="Number of pairs excluded as neighbors because they show the same image."
+    )
+    broken: int = Field(default=0, description="Number of pairs left out because their images cannot be read.")
 
     def __add__(self, other: "ShardStats") -> "ShardStats":
-        mine, theirs = self.model_dump(), other.model_dump()
-        return ShardStats(**{name: mine[name] + theirs[name] for name in mine})
+        left, right = self.model_dump(), other.model_dump()
+        return ShardStats(**{name: left[name] + right[name] for name in left})
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user decides."""
+    """The options of an export."""
 
     k: int
     relevance: Relevance
     size: int | None = None
-    """Side of squares in pixels; None leaves the images as they are."""
+    """Side of the stored squares in pixels. None stores the original files."""
 
 
 @dataclass(frozen=True)
 class ShardToWrite:
-    """Pairs that follow one another in the base."""
+    """A shard of consecutive pairs of the base."""
 
     path: Path
     first: int
-    """The first pair's number in the base."""
+    """The position of the first pair in the base."""
     documents: Sequence[int]
-    """The numbers of the pairs in the index."""
+    """The document numbers of the pairs in the index."""
 
     def __str__(self) -> str:
         return str(self.path)
@@ -76,22 +78,22 @@ class ShardToWrite:
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """What became of it."""
+    """The result of writing a shard."""
 
     stats: ShardStats
     broken: list[str]
-    """A sentence on each pair that was left out."""
+    """A message for each pair that was left out."""
 
 
 class ShardWriter:
-    """Writes shards of a base's pairs.
+    """A writer of shards.
 
     Args:
         base: An open knowledge base.
-        captions: Of the base.
-        threads: How many search, and decode images.
-        options: What to write.
-        advanced: Called with the number of pairs that have been looked at.
+        captions: The captions of the base.
+        threads: Number of threads that search and decode images.
+        options: The options of the export.
+        advanced: A function that is called with the number of pairs that have been processed.
     """
 
     def __init__(
@@ -107,8 +109,8 @@ class ShardWriter:
         self._finder = NeighborFinder(base, captions, options.k, options.relevance, self._pool)
         self._options = options
         self._advanced = advanced
-        # Pairs that stand together have neighbors in common.
-        self._neighbor = lru_cache(_KEPT_NEIGHBORS)(self._read_neighbor)
+        # Adjacent pairs often share neighbors.
+        self._neighbor = lru_cache(_CACHED_NEIGHBORS)(self._read_neighbor)
 
     def __enter__(self) -> Self:
         return self
@@ -117,9 +119,9 @@ class ShardWriter:
         self._pool.shutdown()
 
     def write(self, shard: ShardToWrite) -> WrittenShard:
-        """Writes a shard and its statistics, or the latter alone where no image can be read."""
+        """Write a shard and its statistics, or only the statistics if no image can be read."""
         total, broken = ShardStats(), list[str]()
-        # Of its own name: a machine that is thought to be dead may still write.
+        # The name is unique, because a machine that was assumed dead may still be writing.
         unfinished = shard.path.with_suffix(f".{secrets.token_hex(4)}.part")
         with unfinished.open("wb") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -176,7 +178,7 @@ class ShardWriter:
 
 
 def stats_path(shard: Path) -> Path:
-    """Where a shard's statistics are, which say that it is whole."""
+    """Return the path of a shard's statistics, whose existence marks the shard as complete."""
     return shard.with_name(f"{shard.stem}_stats.json")
 
 
@@ -186,23 +188,23 @@ def _note(pair: StoredPair) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Work:
-    """What the workers of a Ray cluster write shards of."""
+    """The inputs that all workers of a Ray cluster share."""
 
     knowledge_base: Path
     data_folders: tuple[str, ...]
-    """Of the base that the documents are numbers in, see `data_folders`."""
+    """The result of `data_folders` for the base in which the document numbers are valid."""
     revision: str
     options: Options
     captions: Captions = field(repr=False, compare=False)
-    """The workers of a machine share their arrays' memory."""
+    """The captions of the base. The workers of a machine share the memory of the arrays."""
 
 
 def write_shard(work: Work, shard: ShardToWrite) -> WrittenShard:
-    """What a worker of a Ray cluster does: writes one of the shards; the same bytes whenever it is called.
+    """Write a shard in a worker of a Ray cluster. Repeated calls write the same bytes.
 
     Raises:
-        Unavailable: this machine does not see the base that the others see, or cannot write to the shards' folder.
-        ReimagenError: the base is damaged.
+        Unavailable: This machine sees another base than the others, or cannot write to the folder of the shards.
+        ReimagenError: The base is damaged.
     """
     try:
         return _writer(work).write(shard)
@@ -211,19 +213,22 @@ def write_shard(work: Work, shard: ShardToWrite) -> WrittenShard:
 
 
 def data_folders(base: KnowledgeBase) -> tuple[str, ...]:
-    """Of a base, or of a union's parts: what is written anew has others, though it may be of the same revision."""
+    """Return the data folders of a base or of the parts of a union. They change with every rewrite of the base.
+
+    The revision does not suffice, because a rewritten base may have the same revision.
+    """
     return (base.built.folder, *(part.folder for part in base.parts))
 
 
 @lru_cache(maxsize=1)
 def _writer(work: Work) -> ShardWriter:
-    """A process writes many shards of the base that it has opened."""
+    """Return the shard writer of this process, which opens the base only once."""
     try:
         base = KnowledgeBase.open(work.knowledge_base)
     except NotFound as error:
-        raise Unavailable(f"{error.message}, on {socket.gethostname()}: all machines need to share it") from error
+        raise Unavailable(f"{error.message}, on {socket.gethostname()}: all machines must share it") from error
     if (data_folders(base), base.manifest.revision) != (work.data_folders, work.revision):
         base.close()
-        raise Unavailable(f"{work.knowledge_base} has changed meanwhile, or is another one on {socket.gethostname()}")
+        raise Unavailable(f"{work.knowledge_base} has changed, or differs on {socket.gethostname()}")
     # Ray gives each worker one core.
     return ShardWriter(base, work.captions, 1, work.options, lambda _: None)

@@ -1,1 +1,1 @@
-"""Vectors of the pairs of a base: made by an encoder, or taken from where others have made them."""
+"""Vectors of the pairs of a base: computed by an encoder, or read from precomputed files."""

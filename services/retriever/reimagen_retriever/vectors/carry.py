@@ -1,4 +1,4 @@
-"""Vectors that go along when a base is written anew."""
+"""Copy the vectors of a base when it is rewritten."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ _AT_ONCE = 1_024
 
 
 def carry_vectors(base: KnowledgeBase, folder: Path) -> Vectors | None:
-    """Writes the vectors of a base's pairs into the folder of its successor, in the order in which its pairs lie.
+    """Write the vectors of a base into the folder of its successor, in the order of its pairs.
 
     Returns:
-        What is known of them; None where there are none, or no pairs are left.
+        The manifest's entry of the vectors. None if the base has no vectors or no pairs.
 
     Raises:
-        DamagedError: a pair has none.
+        DamagedError: A pair has no vector.
     """
     vectors = base.built.vectors
     if vectors is None or base.dense is None:

@@ -1,4 +1,4 @@
-"""Making the vectors of a knowledge base."""
+"""Compute the vectors of a knowledge base."""
 
 import hashlib
 import shutil
@@ -28,35 +28,35 @@ _UNRELATED_ABOVE = 1e-3
 def make_vectors(
     knowledge_base: Path, encoder_folder: Path, of: Of | None = None, given: Path | None = None
 ) -> Manifest:
-    """Makes the vectors of all pairs, or replaces those that are there once the new ones are whole.
+    """Compute the vectors of all pairs. Existing vectors are replaced once the new ones are complete.
 
-    Interrupted, it goes on where it was when it is called again.
+    An interrupted run resumes when it is called again.
 
     Args:
-        knowledge_base: A finished base.
-        encoder_folder: See `EncoderFiles`; queries are encoded with it too.
-        of: What of a pair is encoded; by default the image, if the encoder can, else the text.
-        given: Vectors that the same encoder has made before, see `Precomputed`.
+        knowledge_base: The folder of a complete base.
+        encoder_folder: See `EncoderFiles`. The encoder also encodes the queries.
+        of: The part of a pair to encode. Default: the image if the encoder can encode images, else the caption.
+        given: Folder of vectors that the same encoder has already computed, see `Precomputed`.
 
     Returns:
-        The base's new manifest.
+        The new manifest of the base.
 
     Raises:
-        NotFound: there is no complete knowledge base in the folder.
-        InvalidArgument: the encoder or the given vectors are of no use for this base, or it is a union.
-        ReimagenError: the base is being written to, or is damaged.
+        NotFound: The folder holds no complete knowledge base.
+        InvalidArgument: The encoder or the given vectors do not fit the base, or the base is a union.
+        ReimagenError: The base is damaged, or another process writes to it.
     """
     read_manifest(knowledge_base)
     encoder = Encoder(encoder_folder)
     of = of or ("images" if encoder.images_too else "texts")
     if of == "images" and not encoder.images_too and given is None:
-        raise InvalidArgument(f"{encoder_folder} has no vision_model.onnx: it encodes texts alone", field="of")
+        raise InvalidArgument(f"{encoder_folder} has no vision_model.onnx: it encodes only texts", field="of")
     precomputed = Precomputed(given, of, encoder.dimension) if given else None
     with writing_to(knowledge_base), locked(knowledge_base, Holder(work="vectors"), LOCK_WAIT_SECONDS):
         base = KnowledgeBase.open(knowledge_base)
         try:
-            made_of = (base.manifest.revision, encoder.digest, of, precomputed.identity() if precomputed else "")
-            name = f"vectors-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}"
+            inputs = (base.manifest.revision, encoder.digest, of, precomputed.identity() if precomputed else "")
+            name = f"vectors-{hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]}"
             if base.manifest.vectors and base.manifest.vectors.folder == name:
                 return base.manifest
             folder = knowledge_base / base.manifest.folder / name
@@ -78,7 +78,7 @@ def make_vectors(
         )
         manifest = base.built.model_copy(update={"vectors": vectors})
         write_manifest(knowledge_base, manifest)
-        # Services that still search the old vectors have their files open, which outlive their names.
+        # Services that still search the old vectors keep the deleted files open.
         for other in folder.parent.glob("vectors-*"):
             if other != folder:
                 shutil.rmtree(other)
@@ -86,7 +86,7 @@ def make_vectors(
 
 
 def _write(base: KnowledgeBase, encoder: Encoder, of: Of, precomputed: Precomputed | None, folder: Path) -> float:
-    """Writes the vectors into a folder, and returns their minimum cosine."""
+    """Write the vectors into a folder and return their minimum cosine."""
     documents = base.index.in_order()
     writer = DenseWriter(folder, len(documents), encoder.dimension)
     with progress_bar(len(documents), "encoding", "pairs") as progress:
@@ -103,7 +103,7 @@ def _write(base: KnowledgeBase, encoder: Encoder, of: Of, precomputed: Precomput
             progress.update(len(pairs))
     sample = np.random.default_rng(0).choice(len(documents), min(_COMPARED, len(documents)), replace=False)
     captions = [base.index.pair(documents[row]).caption for row in sample]
-    minimum_cosine = _above_the_unrelated(captions, encoder.texts(captions, "query") @ writer.read(sample).T)
+    minimum_cosine = _minimum_cosine(captions, encoder.texts(captions, "query") @ writer.read(sample).T)
     writer.finish(kind_for(len(documents)), (base.index.pair(document).id for document in documents))
     return minimum_cosine
 
@@ -113,16 +113,16 @@ def _of_images(base: KnowledgeBase, encoder: Encoder, pairs: Sequence[StoredPair
         return encoder.images([base.images.read(pair) for pair in pairs])
     except ReimagenError:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever they stumble upon.
+    except Exception as error:  # Pillow's decoders raise various errors.
         raise ReimagenError(f"an image from {pairs[0].id!r} to {pairs[-1].id!r} cannot be read: {error}") from error
 
 
-def _above_the_unrelated(captions: Sequence[str], cosines: NDArray[np.float32]) -> float:
-    """What a cosine must reach so that of a thousand captions and other pairs' vectors one does.
+def _minimum_cosine(captions: Sequence[str], cosines: NDArray[np.float32]) -> float:
+    """Return the cosine that one in a thousand combinations of a caption and another pair's vector exceeds.
 
     Args:
-        captions: Of some pairs.
-        cosines: Of each caption with each of these pairs' vectors, (captions, pairs).
+        captions: The captions of some pairs.
+        cosines: The cosines of each caption with the vector of each of these pairs, (captions, pairs).
     """
     texts = np.array(captions)
     unrelated = cosines[texts[:, None] != texts]

@@ -1,7 +1,7 @@
-"""Vectors that others have made, in `.npy` files as LAION and clip-retrieval publish them.
+"""Precomputed vectors in `.npy` files, as LAION and clip-retrieval publish them.
 
-`img_emb_0000.npy` (of images) or `text_emb_0000.npy` (of texts) has a row a pair; `metadata_0000.parquet`, there or
-in a folder beside it, says which pair. Without metadata, the rows are those of the base's pairs in their order.
+`img_emb_0000.npy` (of images) or `text_emb_0000.npy` (of texts) has one row per pair. `metadata_0000.parquet`, in the
+same folder or one beside it, identifies the pairs. Without metadata, the rows follow the order of the base's pairs.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ _NAMES = {"images": "img_emb_*.npy", "texts": "text_emb_*.npy"}
 
 
 class Precomputed:
-    """The vectors of a folder, found by pair.
+    """The vectors of a folder, by pair.
 
     Args:
-        folder: With the files in it, or in folders in it.
-        of: Which of them.
-        dimension: That they must have.
+        folder: The folder with the files. Subfolders are included.
+        of: The part of a pair that the vectors encode.
+        dimension: The required dimension.
 
     Raises:
-        InvalidArgument: there are none, or they are of no use; the message names the file.
+        InvalidArgument: There are no vectors, or a file is invalid. The message names the file.
     """
 
     def __init__(self, folder: Path, of: Of, dimension: int) -> None:
@@ -50,24 +50,24 @@ class Precomputed:
         if self._tables:
             missing = [path for path in self._paths if _number(path) not in self._tables]
             if missing:
-                raise InvalidArgument(f"{missing[0]} has no metadata_*.parquet of its number", field="given")
+                raise InvalidArgument(f"{missing[0]} has no metadata_*.parquet with the same number", field="given")
             self._rows = self._read_tables()
 
     def identity(self) -> str:
-        """Changes when a file does."""
+        """Return a text that changes when a file changes."""
         paths = [*self._paths, *sorted(self._tables.values())]
         return " ".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths)
 
     def of(self, pairs: Sequence[StoredPair], start: int, total: int) -> NDArray[np.float32]:
-        """The vectors of pairs, (pairs, dimension), each of length 1.
+        """Return the vectors of pairs, (pairs, dimension), each of length 1.
 
         Args:
-            pairs: Some in a row of the base's pairs.
-            start: The place of the first one in their order.
-            total: How many pairs the base has.
+            pairs: Consecutive pairs of the base.
+            start: The position of the first pair in the base.
+            total: The number of pairs in the base.
 
         Raises:
-            InvalidArgument: a pair has none.
+            InvalidArgument: A pair has no vector.
         """
         if self._rows is not None:
             rows = [self._row(pair) for pair in pairs]
@@ -75,7 +75,8 @@ class Precomputed:
             rows = list(range(start, start + len(pairs)))
         else:
             raise InvalidArgument(
-                f"{self._folder} has {self._starts[-1]:,} vectors and no metadata_*.parquet, the base {total:,} pairs",
+                f"{self._folder} has {self._starts[-1]:,} vectors and no metadata_*.parquet, but the base has "
+                f"{total:,} pairs",
                 field="given",
             )
         files = np.searchsorted(self._starts, rows, "right") - 1
@@ -85,7 +86,7 @@ class Precomputed:
         bad = ~(np.isfinite(lengths) & (lengths > 0))[:, 0]
         if bad.any():
             pair = pairs[int(bad.argmax())]
-            raise InvalidArgument(f"the vector of {pair.id!r} is 0 or not finite", field="given")
+            raise InvalidArgument(f"the vector of {pair.id!r} is zero or not finite", field="given")
         return np.asarray(vectors / lengths)
 
     def _row(self, pair: StoredPair) -> int:
@@ -97,14 +98,14 @@ class Precomputed:
             if key in self._rows:
                 return self._rows[key]
         raise InvalidArgument(
-            f"no row of {self._folder}'s metadata is that of the pair {pair.id!r}, by url, id, image_path or key",
+            f"no row of the metadata in {self._folder} matches the pair {pair.id!r} by url, id, image_path or key",
             field="given",
         )
 
     def _read_tables(self) -> dict[bytes, int]:
-        """The rows by what tells a pair.
+        """Return the row of each identifier of a pair.
 
-        Where there are addresses, ids are not asked: keys begin at 0 in every download.
+        Rows with a URL are not found by id, because the keys of every download begin at 0.
         """
         rows: dict[bytes, int] = {}
         files = LocalFiles(self._folder)
@@ -112,8 +113,8 @@ class Precomputed:
             table = self._tables[_number(path)]
             row = start
             with files.open(str(table.relative_to(self._folder))) as file:
-                wanted = {*_ID_COLUMNS, *SOURCE_COLUMNS, *TEXT_COLUMNS}
-                for location, columns in parquet_rows(table.name, file, wanted):
+                names = {*_ID_COLUMNS, *SOURCE_COLUMNS, *TEXT_COLUMNS}
+                for location, columns in parquet_rows(table.name, file, names):
                     if isinstance(columns, RejectedError):
                         raise InvalidArgument(f"{location}: {columns}", field="given")
                     source = first(columns, SOURCE_COLUMNS)
@@ -124,7 +125,9 @@ class Precomputed:
                         rows.setdefault(_by_id(first(columns, _ID_COLUMNS)), row)
                     row += 1
             if row != stop:
-                raise InvalidArgument(f"{table} has {row - start:,} rows, {path} {stop - start:,}", field="given")
+                raise InvalidArgument(
+                    f"{table} has {row - start:,} rows, but {path} has {stop - start:,}", field="given"
+                )
         return rows
 
 
@@ -137,10 +140,10 @@ def _array(path: Path, dimension: int) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
-        raise InvalidArgument(f"{path} is no array: {error}", field="given") from error
+        raise InvalidArgument(f"{path} is not a NumPy array: {error}", field="given") from error
     if array.ndim != 2 or array.shape[1] != dimension or array.dtype.kind != "f":
         raise InvalidArgument(
-            f"{path} has {array.dtype} of shape {array.shape}; the encoder makes vectors of {dimension:,}",
+            f"{path} has {array.dtype} of shape {array.shape}, expected floats of shape (n, {dimension})",
             field="given",
         )
     return array
