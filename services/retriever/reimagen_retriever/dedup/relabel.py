@@ -27,7 +27,7 @@ class Index(Protocol):
 
 def marked(
     index: Index,
-    kept: KeptFingerprints,
+    fingerprints: KeptFingerprints,
     before: Mapping[str, StoredPair | None],
     after: Mapping[str, StoredPair | None],
 ) -> dict[str, StoredPair | None]:
@@ -35,7 +35,7 @@ def marked(
 
     Args:
         index: Index of the base before the changes.
-        kept: Fingerprints of all images, including those of `after`.
+        fingerprints: Fingerprints of all images, including those of `after`.
         before: Changed pairs before the change, by id; None means no pair.
         after: Changed pairs after the change, without marks; None means no pair.
     """
@@ -53,12 +53,12 @@ def marked(
             continue
         visited.add(identifier)
         new = after.get(identifier) is not None
-        fingerprint = kept.of(position)
-        original = state.first_original(kept.near(fingerprint), position) if fingerprint else ""
+        fingerprint = fingerprints.of(position)
+        original = state.first_original(fingerprints.near(fingerprint), position) if fingerprint else ""
         if original != pair.duplicate_of:
             state.put(pair.model_copy(update={"duplicate_of": original}))
         if fingerprint and not original and (new or pair.duplicate_of):
-            for other in state.with_later_original(kept.near(fingerprint, position), position):
+            for other in state.with_later_original(fingerprints.near(fingerprint, position), position):
                 heapq.heappush(waiting, other)
         if original and not new and not pair.duplicate_of:
             for other in state.duplicates_of(identifier):
