@@ -1,1 +1,1 @@
-"""The demonstration: open icon art as a knowledge base, and the whole system drawing from it."""
+"""The demonstration: a knowledge base of open icon art, and the whole system that draws from it."""

@@ -1,4 +1,4 @@
-"""The demonstration: `make demo`, or `python -m reimagen_demo`."""
+"""The command of the demonstration: `make demo`, or `python -m reimagen_demo`."""
 
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from reimagen_demo.stack.running import console, report_errors, running
 
 @dataclass(frozen=True)
 class Sample:
-    """An image to draw."""
+    """A prompt to draw, with the image's side in pixels and the seed."""
 
     prompt: str
     size: int
@@ -36,29 +36,29 @@ def demonstrate(
     folder: Path,
     out_folder: Path,
     *,
-    wanted: Sequence[Entity] = entities(),
+    known: Sequence[Entity] = entities(),
     samples: Sequence[Sample] = SAMPLES,
     stay: bool,
 ) -> None:
-    """Builds what is missing, starts everything, draws the samples; stops what it started, whatever happens.
+    """Build what is missing, start all services, draw the samples, and stop the services even after an error.
 
     Args:
-        folder: Of what is built, kept for the next time.
-        out_folder: For the images and `contact-sheet.png`.
-        wanted: The entities in the knowledge base.
-        samples: What is drawn.
-        stay: Keep serving until Ctrl-C.
+        folder: folder of the build; its contents are reused by the next run.
+        out_folder: folder for the images and `contact-sheet.png`.
+        known: entities in the knowledge base.
+        samples: prompts to draw.
+        stay: whether to continue serving until Ctrl-C.
 
     Raises:
         ChildError: a service failed.
-        RuntimeError: something else failed; the message says what.
+        RuntimeError: another step failed; the message names it.
     """
     began = time.monotonic()
-    with running(folder, wanted) as system:
+    with running(folder, known) as system:
         url = system.generator.url
-        _draw(url, samples, out_folder, {entity.phrase: entity for entity in wanted})
-        console.print(f"All done {time.monotonic() - began:.0f} s after the start.")
-        _tell(url)
+        _draw(url, samples, out_folder, {entity.phrase: entity for entity in known})
+        console.print(f"Finished {time.monotonic() - began:.0f} s after the start.")
+        _print_usage(url)
         if stay:
             console.print("Serving until Ctrl-C.")
             while True:
@@ -66,7 +66,7 @@ def demonstrate(
                 time.sleep(0.5)
 
 
-def _draw(url: str, samples: Sequence[Sample], out_folder: Path, known: dict[str, Entity]) -> None:
+def _draw(url: str, samples: Sequence[Sample], out_folder: Path, by_phrase: dict[str, Entity]) -> None:
     out_folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, sample in enumerate(samples, start=1):
@@ -75,12 +75,12 @@ def _draw(url: str, samples: Sequence[Sample], out_folder: Path, known: dict[str
         path = out_folder / f"{number}-{sample.prompt.replace(' ', '-')}-{sample.size}.png"
         path.write_bytes(answer.file)
         console.print(f"  {path}  {answer.seconds:.1f} s")
-        entity = known.get(answer.neighbors[0].caption) if answer.neighbors else None
+        entity = by_phrase.get(answer.neighbors[0].caption) if answer.neighbors else None
         unseen = ", held out of training" if entity and entity.split == "held-out" else ""
         rows.append(
             Row(
                 title=f'"{sample.prompt}"',
-                neighbors=[(found.image, found.told) for found in answer.neighbors],
+                neighbors=[(found.image, found.label) for found in answer.neighbors],
                 drawn=[
                     (answer.image, f"drawn at {sample.size} px in {answer.seconds:.1f} s\nseed {sample.seed}{unseen}")
                 ],
@@ -91,11 +91,11 @@ def _draw(url: str, samples: Sequence[Sample], out_folder: Path, known: dict[str
     console.print(f"  {sheet}  neighbors and images side by side")
 
 
-def _tell(url: str) -> None:
+def _print_usage(url: str) -> None:
     decode = (
         "import base64,json,sys;sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)['data'][0]['b64_json']))"
     )
-    console.print(f"REST is at {url}, described at {url}/docs. Draw one yourself:")
+    console.print(f"The REST API is at {url}, its documentation at {url}/docs. Draw an image of your own:")
     console.print(
         f"  curl -s {url}/v1/images/generations -H 'Content-Type: application/json' "
         f'-d \'{{"prompt": "a panda in the snow", "size": "256x256"}}\' | python3 -c "{decode}" > out/mine.png',

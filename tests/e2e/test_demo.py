@@ -37,7 +37,7 @@ from reimagen_demo.stack.running import report_errors
 few = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
 samples = (demo.Sample("a panda in the snow", 16, seed=1),)
 with report_errors():
-    demo.demonstrate(Path(sys.argv[1]), Path(sys.argv[2]), wanted=few, samples=samples, stay=True)
+    demo.demonstrate(Path(sys.argv[1]), Path(sys.argv[2]), known=few, samples=samples, stay=True)
 """
 
 
@@ -70,7 +70,7 @@ def left_running(folder: Path) -> list[str]:
 
 
 def test_images_come_with_what_they_were_grounded_on(folder: Path, tmp_path: Path) -> None:
-    demonstrate(folder, tmp_path, wanted=FEW, samples=SAMPLES, stay=False)
+    demonstrate(folder, tmp_path, known=FEW, samples=SAMPLES, stay=False)
     for number, sample in enumerate(SAMPLES, start=1):
         path = tmp_path / f"{number}-{sample.prompt.replace(' ', '-')}-{sample.size}.png"
         with Image.open(path) as image:
@@ -104,7 +104,7 @@ def test_a_service_that_fails_is_told_and_the_others_are_stopped(
 ) -> None:
     monkeypatch.setenv("REIMAGEN_GENERATOR_WEIGHTS", str(tmp_path / "nowhere"))
     with pytest.raises(ChildError, match=r"(?s)reimagen-generator ended.*generator\.log.*weights"):
-        demonstrate(folder, tmp_path / "out", wanted=FEW, samples=SAMPLES, stay=False)
+        demonstrate(folder, tmp_path / "out", known=FEW, samples=SAMPLES, stay=False)
     assert not left_running(folder)
     assert not (tmp_path / "out").exists()
 

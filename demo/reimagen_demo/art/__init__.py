@@ -1,1 +1,1 @@
-"""Icons, entities and the plain images made of them."""
+"""Icons, entities, and the plain images that are made of them."""

@@ -1,4 +1,4 @@
-"""Gives a drawing another color, as "a blue fox" asks for: its shades stay, its hues do not."""
+"""Recoloring of drawings, for prompts such as "a blue fox": the shades stay, the hues change."""
 
 from functools import cache
 from typing import Literal
@@ -23,11 +23,11 @@ _SHADES: dict[Color, tuple[tuple[int, int, int], tuple[int, int, int], tuple[int
     "black": ((4, 4, 8), (34, 34, 40), (104, 106, 114)),
     "gray": ((40, 42, 46), (132, 134, 138), (224, 226, 230)),
 }
-"""What black, middle gray and white become."""
+"""The colors that replace black, middle gray and white."""
 
 
 def recolored(sprite: Image.Image, color: Color) -> Image.Image:
-    """Return a drawing, RGBA, in the shades of one color."""
+    """Return an RGBA drawing in the shades of one color."""
     gray = sprite.convert("RGB").convert("L")
     image = Image.merge("RGB", [gray.point(table) for table in _tables(color)])
     image.putalpha(sprite.getchannel("A"))
@@ -36,7 +36,7 @@ def recolored(sprite: Image.Image, color: Color) -> Image.Image:
 
 @cache
 def _tables(color: Color) -> list[list[int]]:
-    """For each channel of the result what each gray becomes."""
+    """Return a table for each channel that maps a gray value to the channel's value."""
     dark, middle, light = _SHADES[color]
     return [
         [round(d + (m - d) * g / 127) if g < 128 else round(m + (b - m) * (g - 127) / 128) for g in range(256)]

@@ -1,7 +1,7 @@
-"""The things the demonstration knows: their names, their families, and which are held out of training.
+"""The demonstration's entities: their names, their families, and which are held out of training.
 
-`entities.tsv` is the reviewable list. Its split is fixed: a tenth of the entities, whole families among them, exists
-only in the knowledge base, so that drawing one faithfully proves that the references are used.
+`entities.tsv` is the list, for review. Its split is fixed: a tenth of the entities, with whole families, exist only
+in the knowledge base, so that drawing one faithfully proves that the references are used.
 """
 
 import csv
@@ -17,14 +17,14 @@ ARTICLES = ("a ", "an ")
 
 @dataclass(frozen=True)
 class Entity:
-    """One thing that can be drawn."""
+    """An object that can be drawn."""
 
     code: str
-    """Its Unicode code points, the name it has in every icon set's `chars.json`."""
+    """Unicode code points, the entity's name in every icon set's `chars.json`."""
     phrase: str
-    """As it stands in a prompt, with its article if it takes one: "a polar bear", "scissors"."""
+    """Name in a prompt, with its article if it takes one: "a polar bear", "scissors"."""
     family: str
-    """The family of concepts it belongs to, such as `animal-marine`."""
+    """Family of concepts that the entity belongs to, such as `animal-marine`."""
     split: Split
 
     @property
@@ -38,24 +38,24 @@ class Entity:
 
 @cache
 def entities() -> tuple[Entity, ...]:
-    """All entities, in the order of the list."""
+    """Return all entities, in the order of the list."""
     text = files(__package__).joinpath("entities.tsv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines(), delimiter="\t")
     return tuple(Entity(row["code"], row["phrase"], row["family"], cast(Split, row["split"])) for row in rows)
 
 
 def of_split(split: Split) -> tuple[Entity, ...]:
-    """The entities of one side of the split."""
+    """Return the entities of one side of the split."""
     return tuple(entity for entity in entities() if entity.split == split)
 
 
 @cache
 def by_name() -> dict[str, Entity]:
-    """All entities by their names."""
+    """Return all entities, by name."""
     return {entity.name: entity for entity in entities()}
 
 
 @cache
 def by_code() -> dict[str, Entity]:
-    """All entities by their codes."""
+    """Return all entities, by code."""
     return {entity.code: entity for entity in entities()}

@@ -1,4 +1,4 @@
-"""The icon art: installed from npm's registry, rendered once, cached as transparent images."""
+"""The icon art: installed from npm's registry, rendered once, and cached as transparent images."""
 
 import io
 import json
@@ -26,14 +26,14 @@ SPRITE_SIDE = 512
 
 @dataclass(frozen=True)
 class Style:
-    """One icon set."""
+    """An icon set."""
 
     name: str
-    """Also the name of its package in npm's scope `@iconify-json`."""
+    """Name of the set, and of its package in npm's scope `@iconify-json`."""
     names_from: str
-    """The set whose `chars.json` serves it: the 3D set's own is empty."""
+    """The set whose `chars.json` lists the icons' names; the 3D set's own is empty."""
     license: str
-    """SPDX identifier."""
+    """SPDX identifier of the license."""
 
 
 STYLES = (
@@ -52,46 +52,47 @@ class Art:
 
     @property
     def packages(self) -> Path:
-        """Where npm installs the icon sets."""
+        """The folder in which npm installs the icon sets."""
         return self.folder / "npm"
 
     def install(self) -> None:
-        """Installs the locked packages; does nothing when they are there already.
+        """Install the locked packages unless they are installed already.
 
-        Raises RuntimeError with npm's own words when that fails.
+        Raises:
+            RuntimeError: npm failed; the message contains npm's output.
         """
-        wanted = (PACKAGE_FOLDER / "package-lock.json").read_bytes()
+        lock = (PACKAGE_FOLDER / "package-lock.json").read_bytes()
         done = self.packages / "installed-lock.json"
-        if done.exists() and done.read_bytes() == wanted:
+        if done.exists() and done.read_bytes() == lock:
             return
         self.packages.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(PACKAGE_FOLDER / name, self.packages / name)
         npm = Path(sys.executable).with_name("npm")
         command = [str(npm), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        # npm's entry point looks for node on the PATH, where a virtual environment that is not activated isn't.
+        # npm's entry point looks for node on the PATH, which lacks a virtual environment that is not activated.
         environment = os.environ | {"PATH": f"{npm.parent}{os.pathsep}{os.environ['PATH']}"}
         result = subprocess.run(
             command, cwd=self.packages, env=environment, capture_output=True, text=True, check=False
         )
         if result.returncode:
             raise RuntimeError(f"npm could not install the icon art:\n{result.stdout}{result.stderr}")
-        # What other versions drew is not this art.
+        # Sprites and images of other versions of the art are outdated.
         for cache_folder in ("sprites", "images"):
             shutil.rmtree(self.folder / cache_folder, ignore_errors=True)
-        done.write_bytes(wanted)
+        done.write_bytes(lock)
 
     def icon_name(self, entity: Entity, style: Style) -> str:
-        """The entity's name in that icon set."""
+        """Return the entity's name in that icon set."""
         return str(_read_json(self._package(style.names_from) / "chars.json")[entity.code])
 
     def source(self, entity: Entity, style: Style) -> str:
-        """Where that image comes from: package, version and icon."""
+        """Return the source of the entity's image: package, version and icon."""
         version = _read_json(self._package(style.name) / "package.json")["version"]
         return f"npm:@iconify-json/{style.name}@{version}#{self.icon_name(entity, style)}"
 
     def svg(self, entity: Entity, style: Style, side: int) -> str:
-        """The drawing as a square SVG document of that side in pixels."""
+        """Return the drawing as a square SVG document of that side in pixels."""
         icons = _read_json(self._package(style.name) / "icons.json")
         name = self.icon_name(entity, style)
         name = icons.get("aliases", {}).get(name, {}).get("parent", name)
@@ -103,24 +104,24 @@ class Art:
         )
 
     def sprite(self, entity: Entity, style: Style, side: int) -> Image.Image:
-        """The drawing trimmed to its outline, RGBA, `side` pixels on its longer edge, by way of the cache."""
+        """Return the drawing, from the cache if possible: trimmed, RGBA, `side` pixels on its longer edge."""
         if side > SPRITE_SIDE:
-            # Most drawings fill their canvas less than wholly: a larger canvas keeps them from being enlarged.
+            # Most drawings do not fill their canvas; with a larger canvas they need not be upsampled.
             return self.draw(entity, style, side, canvas=round(1.2 * side))
         with Image.open(self.sprite_file(entity, style)) as image:
             return _fit(image.convert("RGBA"), side)
 
     def sprite_file(self, entity: Entity, style: Style) -> Path:
-        """The cached drawing, drawn if it is missing."""
+        """Return the file of the cached drawing, after drawing it if it is missing."""
         path = self.folder / "sprites" / style.name / f"{entity.code}.png"
         return cached(path, lambda: self.draw(entity, style, SPRITE_SIDE, canvas=SPRITE_SIDE))
 
     def draw(self, entity: Entity, style: Style, side: int, *, canvas: int) -> Image.Image:
-        """The drawing, rendered from its vectors on a square of `canvas` pixels, trimmed and scaled to `side`."""
+        """Return the drawing, rendered on a square of `canvas` pixels, trimmed, and scaled to `side`."""
         png = resvg_py.svg_to_bytes(svg_string=self.svg(entity, style, canvas), dpi=96)
         with Image.open(io.BytesIO(bytes(png))) as rendered:
             image = rendered.convert("RGBA")
-        # The almost invisible rim of a 3D drawing's blur is no part of its outline.
+        # The almost invisible rim of a 3D drawing's blur does not count as part of its outline.
         outline = image.getchannel("A").point([255 * (alpha > 8) for alpha in range(256)]).getbbox()
         if outline is None:
             raise RuntimeError(f"{style.name} draws nothing for {entity.phrase} ({entity.code})")
@@ -131,7 +132,7 @@ class Art:
 
 
 def cached(path: Path, draw: Callable[[], Image.Image]) -> Path:
-    """Gives the path back, after drawing the image that belongs there if it is missing."""
+    """Return the path, after drawing the image that belongs there if it is missing."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.part")
@@ -140,16 +141,16 @@ def cached(path: Path, draw: Callable[[], Image.Image]) -> Path:
     return path
 
 
-def draw_all(files: Callable[[Entity, Style], Path], wanted: Iterable[Entity], processes: int) -> None:
-    """Has every drawing of these entities cached, in all styles; shows its progress.
+def draw_all(files: Callable[[Entity, Style], Path], chosen: Iterable[Entity], processes: int) -> None:
+    """Draw all missing cached files of the entities, in all styles, with a progress bar.
 
     Args:
-        files: Gives the cached file of one drawing, drawing what is missing. It goes to other processes by pickle.
-        wanted: The entities.
-        processes: How many draw at a time.
+        files: returns the cached file of one drawing, drawing it if it is missing; it must be picklable.
+        chosen: the entities.
+        processes: number of processes that draw.
     """
-    pairs = [(entity, style) for entity in wanted for style in STYLES]
-    # Where another package has started threads, a forked child may hang.
+    pairs = [(entity, style) for entity in chosen for style in STYLES]
+    # A forked child may hang if another package has started threads, so processes are spawned.
     with (
         ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
         tqdm(total=len(pairs), desc="drawing the icon art", unit="icon") as progress,
@@ -165,7 +166,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _fit(image: Image.Image, side: int) -> Image.Image:
-    """Scales so that the longer edge has `side` pixels; Pillow resizes RGBA premultiplied, without dark fringes."""
+    """Scale the longer edge to `side` pixels; Pillow resizes RGBA premultiplied, without dark fringes."""
     scale = side / max(image.size)
     return image.resize(
         (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS

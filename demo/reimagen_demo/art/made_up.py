@@ -1,4 +1,4 @@
-"""Made-up things: random shapes with textures, so that training learns to copy anything and not the art alone."""
+"""Made-up things: random shapes with textures, so that training learns to copy any object and not just the art."""
 
 import colorsys
 import math
@@ -11,9 +11,9 @@ from reimagen_demo.art.entities import Entity
 
 FAMILY = "made-up"
 STYLE = "made-up"
-"""Of their drawings: each thing has one."""
+"""Style of made-up things; each has only one drawing."""
 _SMOOTHED = 2
-"""They are drawn this much larger and averaged."""
+"""Factor by which drawings are rendered larger and then averaged."""
 _SYLLABLES = ("bo", "dra", "fli", "gru", "ka", "lom", "mip", "nu", "plo", "quo", "ri", "sna", "tep", "vu", "wim", "zor")
 _ENDINGS = ("b", "g", "k", "m", "n", "p", "t")
 _NOUNS = {
@@ -34,12 +34,12 @@ _ADJECTIVES = {
 
 
 def is_made_up(entity: Entity) -> bool:
-    """Return whether it is one of these things."""
+    """Return whether the entity is a made-up thing."""
     return entity.family == FAMILY
 
 
 def draw_thing(rng: Random) -> Entity:
-    """Return a random thing; its code holds the seed of its drawing."""
+    """Return a random made-up thing; its code contains the seed of its drawing."""
     seed, shape, texture = rng.getrandbits(32), rng.choice(tuple(_NOUNS)), rng.choice(tuple(_ADJECTIVES))
     if rng.random() < 0.5:
         noun = "".join(rng.sample(_SYLLABLES, 2))
@@ -53,7 +53,7 @@ def draw_thing(rng: Random) -> Entity:
 
 
 def sprite(entity: Entity, side: int) -> Image.Image:
-    """Return its drawing, trimmed to its outline, RGBA, `side` pixels on its longer edge."""
+    """Return the thing's drawing, trimmed to its outline, RGBA, `side` pixels on its longer edge."""
     _, shape, texture, seed = entity.code.split(".")
     rng = Random(seed)
     large = _SMOOTHED * side
@@ -81,7 +81,7 @@ def sprite(entity: Entity, side: int) -> Image.Image:
 
 
 def _outlines(rng: Random, shape: str) -> list[list[tuple[float, float]]]:
-    """The polygons of a shape, in a square from 0 to 1."""
+    """Return the polygons of a shape, in a square from 0 to 1."""
     squeezed, turn = rng.uniform(0.35, 1) if shape != "hoop" else 1.0, rng.uniform(0, math.pi)
 
     def around(radii: list[float], middle: tuple[float, float] = (0.5, 0.5)) -> list[tuple[float, float]]:
@@ -151,7 +151,7 @@ def _decorate(rng: Random, image: Image.Image, color: tuple[int, int, int]) -> N
 
 
 def _shrunk(mask: Image.Image, width: float) -> np.ndarray:
-    """Where a mask is still set after that many pixels are taken from its edge, roughly."""
+    """Return where a mask is still set after about that many pixels are removed from its edge."""
     inside = np.asarray(mask) > 127
     for angle in range(12):
         x, y = round(width * math.cos(angle * math.pi / 6)), round(width * math.sin(angle * math.pi / 6))
@@ -160,7 +160,7 @@ def _shrunk(mask: Image.Image, width: float) -> np.ndarray:
 
 
 def _color(rng: Random) -> tuple[int, int, int]:
-    """Any color: a fifth pale, a fifth almost grey."""
+    """Return a random color: a fifth are pale, a fifth almost gray."""
     kind = rng.random()
     light = rng.uniform(0.85, 0.98) if kind < 0.2 else rng.uniform(0.15, 0.85)
     saturation = rng.uniform(0, 0.15) if kind > 0.8 else rng.uniform(0.3, 1)

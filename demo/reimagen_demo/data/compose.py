@@ -1,8 +1,8 @@
-"""Write training shards: things on scenes, each with reference images and where they belong in the image.
+"""Write training shards: things on scenes, each with reference images and their placements in the image.
 
-A shard is a WebDataset tar; a sample is `KEY.png` with `KEY.txt` and `KEY.json`, and of each of its neighbors
-`KEY.neighbor0.webp`, `KEY.neighbor0.txt`, `KEY.neighbor0.matte.png` and `KEY.neighbor0.json`. Above 64 pixels the
-images are WebP.
+A shard is a WebDataset tar. A sample is `KEY.png` with `KEY.txt` and `KEY.json`, and for each neighbor
+`KEY.neighbor0.webp`, `KEY.neighbor0.txt`, `KEY.neighbor0.matte.png` and `KEY.neighbor0.json`. Images above 64 pixels
+are WebP.
 """
 
 import io
@@ -31,22 +31,22 @@ from reimagen_demo.data.references import Reference, ReferenceImage, References
 
 SHARD_SAMPLES = 500
 LARGEST_PNG = 64
-"""Side in pixels up to which images are stored as PNG."""
+"""Largest side in pixels of images that are stored as PNG."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where images come from."""
+    """The source of a composer's images."""
 
     folder: Path
-    """Of the icon art, or of a pack."""
+    """Folder of the icon art, or of a pack."""
     packed: bool
 
     def composer(self, size: int) -> Composer:
-        """Return what draws images of that side in pixels."""
+        """Return a composer of images of that side in pixels."""
         if self.packed:
             return Composer(Pack(self.folder), size)
-        # Imported here, because a machine that has a pack needs nothing that draws vectors.
+        # Imported here, because a machine that has a pack lacks the packages that render vectors.
         from reimagen_demo.art.icons import Art
         from reimagen_demo.art.images import ArtImages
 
@@ -55,21 +55,21 @@ class Source:
 
 @dataclass(frozen=True)
 class Kind:
-    """What is composed."""
+    """The settings that determine the composed samples."""
 
     size: int
     """Side of the images, in pixels."""
     seed: int
     pool: Pool
     plain: bool
-    """Whether nothing is stated but a thing and a scene."""
+    """Whether prompts state only one thing and a scene."""
     neighbors: bool
     """Whether samples have neighbors."""
     unseen: bool = False
     """Whether scenes are named in wordings that training never uses."""
 
     def recipe(self, number: int) -> Recipe:
-        """Return the recipe of that sample."""
+        """Return the recipe of a sample, by its number."""
         return make_recipe(
             self.seed, self.pool, number, plain=self.plain, references=self.neighbors, unseen=self.unseen
         )
@@ -77,18 +77,18 @@ class Kind:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What one process needs to know to write one shard."""
+    """The input of one process that writes one shard."""
 
     source: Source
     kind: Kind
     path: Path
     """The shard to write."""
     numbers: range
-    """The samples in it."""
+    """Numbers of the samples in the shard."""
 
 
 def plan(out_folder: Path, count: int, source: Source, kind: Kind) -> list[ShardTask]:
-    """Return the shards that together hold that many samples."""
+    """Return the tasks of the shards that together hold `count` samples."""
     return [
         ShardTask(
             source,
@@ -101,7 +101,7 @@ def plan(out_folder: Path, count: int, source: Source, kind: Kind) -> list[Shard
 
 
 def write_shard(task: ShardTask) -> int:
-    """Write one shard, under its final name only once it is whole; return its number of samples."""
+    """Write one shard, which gets its final name when it is complete; return its number of samples."""
     writer = _writer(task.source, task.kind.size)
 
     def sample(number: int) -> Iterator[tuple[str, bytes]]:
@@ -113,7 +113,7 @@ def write_shard(task: ShardTask) -> int:
 
 
 def write_samples(path: Path, samples: Iterable[tuple[int, Iterable[tuple[str, bytes]]]]) -> None:
-    """Write samples, by their numbers, as one shard, under its final name only once it is whole."""
+    """Write samples, by their numbers, as one shard, which gets its final name when it is complete."""
     partial = path.with_suffix(".part")
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number, members in samples:
@@ -125,17 +125,17 @@ def write_samples(path: Path, samples: Iterable[tuple[int, Iterable[tuple[str, b
 
 
 class Writer:
-    """Draws samples of one size, keeping references that look as in the knowledge base as files in memory."""
+    """Encoder of samples of one size, with a cache of the files of references that look as in the knowledge base."""
 
     def __init__(self, composer: Composer) -> None:
         self._composer = composer
         self._references = References(composer)
-        self._of_the_base = lru_cache(None if composer.size <= LARGEST_PNG else 256)(
-            lambda entity, style: _Files(self._references.as_in_the_base(entity, style))
+        self._base_files = lru_cache(None if composer.size <= LARGEST_PNG else 256)(
+            lambda entity, style: _Files(self._references.as_in_knowledge_base(entity, style))
         )
 
     def sample(self, rng: Random, recipe: Recipe) -> Iterator[tuple[str, bytes]]:
-        """Return the members of one sample: the suffix and the content of each."""
+        """Yield the members of one sample: the suffix and the content of each."""
         composed = self._composer.compose(rng, recipe.composition, recipe.styles, recipe.flipped)
         yield _suffix(composed.image), _encode(composed.image)
         yield "txt", recipe.prompt.encode()
@@ -146,17 +146,17 @@ class Writer:
             yield f"neighbor{rank}.{files.suffix}", files.image
             yield f"neighbor{rank}.txt", reference.entity.phrase.encode()
             yield f"neighbor{rank}.matte.png", files.matte
-            told = {"box": _rounded(files.box), "placements": [_numbers(placement) for placement in placements]}
-            yield f"neighbor{rank}.json", json.dumps(told).encode()
+            facts = {"box": _rounded(files.box), "placements": [_numbers(placement) for placement in placements]}
+            yield f"neighbor{rank}.json", json.dumps(facts).encode()
 
     def _files(self, rng: Random, reference: Reference) -> "_Files":
         if reference.varied:
             return _Files(self._references.draw(rng, reference))
-        return self._of_the_base(reference.entity, reference.style)
+        return self._base_files(reference.entity, reference.style)
 
 
 class _Files:
-    """A reference as it is stored."""
+    """A reference's files as they are stored."""
 
     def __init__(self, reference: ReferenceImage) -> None:
         self.suffix = _suffix(reference.image)
@@ -167,12 +167,12 @@ class _Files:
 
 @cache
 def _writer(source: Source, size: int) -> Writer:
-    """This process's writer: shards that follow each other share what it keeps."""
+    """Return this process's writer, so that its shards share one cache."""
     return Writer(source.composer(size))
 
 
 def _facts(recipe: Recipe, composed: Composed) -> dict[str, object]:
-    """What a sample shows; placements are of the drawings, not of the references."""
+    """Return the facts about a sample; placements are those of the drawings, not of the references."""
     facts = recipe.facts()
     for thing, placements, flipped in zip(facts["things"], composed.placements, recipe.flipped, strict=True):
         thing["placements"] = [_numbers(placement) for placement in placements]
@@ -208,27 +208,30 @@ def _encode_png(image: Image.Image) -> bytes:
 
 
 def compose(
-    out_folder: Annotated[Path, typer.Argument(help="Folder for the shards; those already there are kept.")],
+    out_folder: Annotated[Path, typer.Argument(help="Folder for the shards; existing shards are not rewritten.")],
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the images, in pixels.")] = 64,
-    count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 60_000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 60_000,
+    seed: Annotated[int, typer.Option(help="Seed of the samples; the same seed gives the same bytes.")] = 0,
     split: Annotated[
-        Pool, typer.Option(help="Which entities: those to train on, by frequency; those held out for evaluation; all.")
+        Pool,
+        typer.Option(help="Entities to draw: train (by frequency), held-out (for evaluation) or all (equally often)."),
     ] = "train",
-    plain: Annotated[bool, typer.Option("--plain", help="Name nothing but an entity and a scene.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="State only one entity and a scene.")] = False,
     unseen: Annotated[bool, typer.Option("--unseen", help="Name scenes in wordings that training never uses.")] = False,
     neighbors: Annotated[bool, typer.Option(help="Include each sample's neighbors.")] = True,
-    processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
-    art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
+    processes: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 2,
+    art_folder: Annotated[Path, typer.Option(help="Folder of the icon art, which is installed if missing.")] = Path(
+        "build/demo"
+    ),
     pack: Annotated[
-        Path | None, typer.Option(help="Draw from a pack, see reimagen_demo.data.pack, and not from the art.")
+        Path | None, typer.Option(help="Folder of a pack (see reimagen_demo.data.pack) to use instead of the art.")
     ] = None,
 ) -> None:
     """Write training shards of icon art on scenes."""
     if pack is None:
         _prepare(art_folder, split, processes)
     elif not (pack / "SOURCES.txt").exists():
-        raise typer.BadParameter(f"{pack} is no pack: `python -m reimagen_demo.data.pack` writes one")
+        raise typer.BadParameter(f"{pack} is not a pack; `python -m reimagen_demo.data.pack` writes one")
     out_folder.mkdir(parents=True, exist_ok=True)
     source = Source(pack or art_folder, packed=pack is not None)
     tasks = plan(out_folder, count, source, Kind(size, seed, split, plain, neighbors, unseen))
@@ -242,7 +245,7 @@ def compose(
 
 
 def _prepare(folder: Path, split: Pool, processes: int) -> None:
-    """Install the art and draw it, where it is missing."""
+    """Install the art and draw the missing sprites."""
     from reimagen_demo.art.icons import Art, draw_all
 
     art = Art(folder)

@@ -1,4 +1,4 @@
-"""Draws training images: things warped to their places on an instance of a scene."""
+"""Draw training images: things warped to their placements on an instance of a scene."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,52 +22,52 @@ from reimagen_demo.scenes.weather import fall, light_scene, light_thing
 SHADOW_OPACITY = 0.3
 LARGEST_DRAWING = 1024
 """Longest edge in pixels of the drawings that are warped."""
-_KEPT = 256
-"""How many of the drawings larger than that are kept in memory."""
-_KEPT_MADE_UP = 8
-"""How many of made-up things are: none comes again in another sample."""
+_CACHED = 256
+"""Number of cached drawings, if the drawings are larger than this many pixels; else all are cached."""
+_CACHED_MADE_UP = 8
+"""Number of cached drawings of made-up things, which do not recur in other samples."""
 
 
 class Images(Protocol):
-    """Where a composer takes its images from."""
+    """A composer's source of images."""
 
     def sprite(self, entity: Entity, style: str, side: int) -> Image.Image:
-        """A drawing, trimmed to its outline, RGBA, `side` pixels on its longer edge or fewer if there are no more."""
+        """Return a drawing, trimmed to its outline, RGBA, with at most `side` pixels on its longer edge."""
 
     def scene(self, scene: Scene, rng: Random, side: int) -> Image.Image:
-        """An instance of a scene, RGB, of that side in pixels."""
+        """Return an instance of a scene, RGB, of that side in pixels."""
 
     def pair(self, pair: PairId) -> Image.Image:
-        """An image of the knowledge base, RGB."""
+        """Return an image of the knowledge base, RGB."""
 
 
 @dataclass(frozen=True)
 class Composed:
-    """An image and where its things are."""
+    """An image and the placements of its things."""
 
     image: Image.Image
-    """RGB."""
+    """The image, RGB."""
     placements: tuple[tuple[Placement, ...], ...]
-    """Of each of the composition's things, from left to right."""
+    """Placements of each of the composition's things, from left to right."""
 
 
 class Composer:
-    """Draws images of one size, keeping the drawings in memory."""
+    """A composer of images of one size, with a cache of drawings."""
 
     def __init__(self, images: Images, size: int) -> None:
         self.images = images
         self.size = size
         # Warping takes twice the image's resolution.
         self._side = min(2 * size, LARGEST_DRAWING)
-        self._of_the_art = lru_cache(None if self._side <= _KEPT else _KEPT)(self._draw)
-        self._made_up = lru_cache(_KEPT_MADE_UP)(self._draw)
+        self._art_drawings = lru_cache(None if self._side <= _CACHED else _CACHED)(self._draw)
+        self._made_up_drawings = lru_cache(_CACHED_MADE_UP)(self._draw)
 
     def drawing(self, entity: Entity, style: str) -> Drawing:
-        """Return an entity's drawing, as large as it may be needed."""
-        return self._made_up(entity, style) if is_made_up(entity) else self._of_the_art(entity, style)
+        """Return an entity's drawing in the largest size that may be needed."""
+        return self._made_up_drawings(entity, style) if is_made_up(entity) else self._art_drawings(entity, style)
 
     def image(self, rng: Random, composition: Composition, styles: Sequence[str]) -> Image.Image:
-        """Return the image alone, RGB, of things that are drawn as they are."""
+        """Return only the image, RGB, of things that are not flipped."""
         return self.compose(rng, composition, styles, [False] * len(styles)).image
 
     def compose(
@@ -76,11 +76,11 @@ class Composer:
         """Draw what a composition shows: things on an instance of its scene.
 
         Args:
-            rng: Decides what the composition leaves open.
-            composition: What is shown.
-            styles: The style of each of its things.
-            flipped: Whether the references of each of its things are mirror images of the drawings; placements are
-                relative to them.
+            rng: decides what the composition leaves open.
+            composition: what the image shows.
+            styles: the style of each thing.
+            flipped: for each thing, whether its references are mirror images of the drawing. Placements are relative to
+                the references.
         """
         drawings = [
             self._flipped(self.drawing(thing.entity, style), flip)

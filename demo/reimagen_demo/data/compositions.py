@@ -17,27 +17,27 @@ _T = TypeVar("_T")
 Size = Literal["tiny", "small", "large", "huge"]
 Place = Literal["left", "right", "top", "bottom", "center", "top left", "top right", "bottom left", "bottom right"]
 Turn = Literal["upside down", "left", "right"]
-"""Turned by half, or tilted to that side."""
+"""Turned by half a turn, or tilted to that side."""
 Relation = Literal["left of", "right of", "above", "below", "behind", "in front of"]
 
 PLAIN = 0.35
-"""Share of compositions that are one thing in a scene, with nothing else stated."""
+"""Share of compositions that state only one thing and a scene."""
 NUMBER_OF_THINGS = {1: 70, 2: 22, 3: 8}
-"""How many different things the other compositions show, in proportion."""
+"""Relative frequencies of the number of different things in the other compositions."""
 COUNTS = {1: 82, 2: 11, 3: 7}
-"""How many there are of one thing that is alone, in proportion."""
+"""Relative frequencies of the number of copies of a thing that is alone."""
 STATED = {"size": 0.4, "place": 0.4, "turned": 0.25, "mirrored": 0.18, "color": 0.15}
-"""How often that is stated of a thing that is alone."""
+"""Probability that each attribute is stated of a thing that is alone."""
 STATED_OF_SEVERAL = {"size": 0.15, "turned": 0.07, "mirrored": 0.07, "color": 0.08}
-"""How often it is stated of each of several things."""
+"""Probability that each attribute is stated of each of several things."""
 MADE_UP = 0.13
-"""Share of the entities of training that are made up."""
+"""Share of made-up entities in training."""
 _COLORED = {*get_args(Color), "rainbow", "golden", "blackbird", "blueberries"}
-"""Words of names that say a color."""
+"""Words in names that state a color."""
 SETTING = 0.2
-"""Share of compositions that state the time of day or the weather, where the scene has them."""
+"""Share of compositions that state the time of day or the weather, for scenes that have them."""
 LAYOUTS_OF_TWO = {"order": 40, "relation": 38, "places": 22}
-"""How two things are laid out, in proportion: in the order of mention, by a relation, each at its own place."""
+"""Relative frequencies of the layouts of two things: in order of mention, by a relation, or each at a stated place."""
 
 OPPOSITE: dict[Place, Place] = {
     "left": "right",
@@ -49,23 +49,23 @@ OPPOSITE: dict[Place, Place] = {
     "bottom left": "top right",
     "bottom right": "top left",
 }
-"""Where the second of two things is whose places are both stated."""
+"""Place of the second of two things whose places are both stated."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One entity of an image, and what is stated of it."""
+    """An entity in an image, and what is stated about it."""
 
     entity: Entity
     count: int = 1
-    """How many of it there are: 1 to 3."""
+    """Number of copies: 1 to 3."""
     size: Size | None = None
     place: Place | None = None
     mirrored: bool = False
     """Whether it is stated to be the mirror image of its references."""
     turned: Turn | None = None
     color: Color | None = None
-    """The color that it has other than its references."""
+    """Color that differs from its references."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,21 @@ class Composition:
     """What an image shows."""
 
     things: tuple[Thing, ...]
-    """One to three, from left to right unless `relation` or their places state otherwise."""
+    """One to three things, from left to right unless `relation` or their places state otherwise."""
     scene: Scene
     relation: Relation | None = None
-    """Where the first of two things is, seen from the second."""
+    """Position of the first of two things relative to the second."""
     time: Time | None = None
     weather: Weather | None = None
 
     @classmethod
     def plain(cls, entity: Entity, scene: Scene) -> Self:
-        """One thing in a scene."""
+        """Return a composition of one thing in a scene."""
         return cls((Thing(entity),), scene)
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one thing in a scene, with nothing else stated."""
+        """Whether the composition is one thing in a scene, with nothing else stated."""
         return self == Composition.plain(self.entities[0], self.scene)
 
     @cached_property
@@ -97,12 +97,12 @@ class Composition:
 
 
 def draw_composition(rng: Random, pool: Pool, *, plain: bool) -> Composition:
-    """A random composition of the pool's entities.
+    """Return a random composition of the pool's entities.
 
     Args:
-        rng: Decides everything.
-        pool: The entities to draw from.
-        plain: Show one thing in a scene and state nothing else.
+        rng: decides everything.
+        pool: the entities to draw from.
+        plain: whether to show one thing in a scene and state nothing else.
     """
     entity = _entity(rng, pool, plain=plain)
     if plain or rng.random() < PLAIN:
@@ -141,7 +141,7 @@ def _single(rng: Random, entity: Entity) -> Thing:
     size = rng.choice(get_args(Size)) if rng.random() < STATED["size"] else None
     place = rng.choice(get_args(Place)) if rng.random() < STATED["place"] else None
     if size in ("large", "huge") or (count == 2 and place not in ("left", "right")) or count == 3:
-        place = None  # it would fill the image, or the row
+        place = None  # the copies would fill the image or the row
     return Thing(
         entity,
         count,
@@ -164,7 +164,7 @@ def _one_of_several(rng: Random, entity: Entity) -> Thing:
 
 
 def _others(rng: Random, pool: Pool, first: Entity, number: int) -> list[Entity]:
-    """That many entities with no word of their names in common: else nothing would tell whose word it is."""
+    """Return distinct entities whose names share no word, since a shared word would be ambiguous in a prompt."""
     chosen, words = [first], set(first.name.split())
     while len(chosen) < number:
         entity = _entity(rng, pool, plain=False)
@@ -175,14 +175,14 @@ def _others(rng: Random, pool: Pool, first: Entity, number: int) -> list[Entity]
 
 
 def _entity(rng: Random, pool: Pool, *, plain: bool) -> Entity:
-    """An entity of the pool, or in training at times a thing that nobody has seen."""
+    """Return an entity of the pool, or in training sometimes a made-up thing."""
     if pool == "train" and not plain and rng.random() < MADE_UP:
         return draw_thing(rng)
     return draw_entity(rng, pool)
 
 
 def _color(rng: Random, entity: Entity, share: float) -> Color | None:
-    """A color, unless the entity's name has one, or it has any."""
+    """Return a color or None; None if the name contains a color, or the entity is made up."""
     if rng.random() >= share or is_made_up(entity) or set(entity.name.split()) & _COLORED:
         return None
     return rng.choice(get_args(Color))

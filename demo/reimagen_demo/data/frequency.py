@@ -1,7 +1,7 @@
-"""How often training shows each entity: a few often, most seldom, as on the web.
+"""How often training shows each entity: a few often, most rarely, as on the web.
 
-Entities are ranked by a fixed order of no meaning and drawn in proportion to 1 / (rank + OFFSET) ** EXPONENT, the
-Zipf-Mandelbrot law. The upper half of the ranks is *frequent*, the lower *infrequent*, as the paper splits its
+Entities are ranked in a fixed arbitrary order and drawn in proportion to 1 / (rank + OFFSET) ** EXPONENT, the
+Zipf-Mandelbrot law. The upper half of the ranks is *frequent*, the lower half *infrequent*, as the paper splits its
 entities.
 """
 
@@ -15,23 +15,23 @@ from reimagen_demo.art.entities import Entity, entities, of_split
 
 OFFSET = 10
 EXPONENT = 1.2
-"""With both the rarest of 680 entities is drawn about 9 times in 40,000, the commonest about 1,300 times."""
+"""With both values the rarest of 680 entities is drawn about 9 times in 40,000, the most frequent about 1,300 times."""
 
 Pool = Literal["train", "held-out", "all"]
-"""Which entities are drawn from: by frequency those of training; all equally often those held out, or every one."""
+"""Entities to draw from: those of training by frequency; those held out, or all, equally often."""
 Group = Literal["frequent", "infrequent", "held-out"]
 
 
 @cache
 def group(entity: Entity) -> Group:
-    """How often training shows the entity; `held-out`: never."""
+    """Return how often training shows the entity; `held-out` means never."""
     if entity.split == "held-out":
         return "held-out"
     return "frequent" if entity in ranked()[: len(ranked()) // 2] else "infrequent"
 
 
 def draw_entity(rng: Random, pool: Pool) -> Entity:
-    """A random entity of the pool."""
+    """Return a random entity of the pool."""
     if pool == "train":
         return rng.choices(ranked(), cum_weights=_cumulative_weights())[0]
     return rng.choice(entities() if pool == "all" else of_split(pool))
@@ -39,7 +39,7 @@ def draw_entity(rng: Random, pool: Pool) -> Entity:
 
 @cache
 def ranked() -> tuple[Entity, ...]:
-    """The entities of training, the most frequent first."""
+    """Return the entities of training, the most frequent first."""
     return tuple(sorted(of_split("train"), key=lambda entity: hashlib.sha256(entity.code.encode()).digest()))
 
 

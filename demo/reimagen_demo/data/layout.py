@@ -1,4 +1,4 @@
-"""Lays out a composition: where each of its things goes, how large, mirrored and turned."""
+"""The layout of a composition: the position, size, mirroring and turn of each of its things."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ SIZES: dict[Size | None, tuple[float, float]] = {
     "large": (0.64, 0.8),
     "huge": (0.85, 0.97),
 }
-"""The longest edge of a thing that is alone, from, to; None where no size is stated."""
+"""Range of the longest edge of a thing that is alone, as a share of the side; None if no size is stated."""
 SIZES_IN_PLACE: dict[Size | None, tuple[float, float]] = {None: (0.3, 0.48)}
-"""The same where its place is stated."""
+"""The same range if the thing's place is stated."""
 SIZES_OF_SEVERAL: dict[Size | None, tuple[float, float]] = {
     "tiny": (0.13, 0.2),
     "small": (0.21, 0.29),
@@ -25,8 +25,9 @@ SIZES_OF_SEVERAL: dict[Size | None, tuple[float, float]] = {
     "large": (0.5, 0.6),
     "huge": (0.6, 0.72),
 }
-"""The same of each of two things; of three, `_OF_THREE` times that."""
+"""The same range for each of two things."""
 _OF_THREE = 0.8
+"""Factor on the sizes of three things."""
 PLACES: dict[Place, tuple[float, float | None]] = {
     "left": (0.25, None),
     "right": (0.75, None),
@@ -38,19 +39,19 @@ PLACES: dict[Place, tuple[float, float | None]] = {
     "bottom left": (0.24, 0.76),
     "bottom right": (0.76, 0.76),
 }
-"""Where the center of a thing is whose place is stated; None: it stands on the ground."""
+"""Center of a thing whose place is stated; None for y if it stands on the ground."""
 IN_PLACE = 0.03
-"""How far from there it may be, in each direction."""
+"""Greatest deviation from that center, in each direction."""
 SIDEWAYS = 0.15
-"""How far from the middle a thing may be whose place is not stated."""
+"""Greatest horizontal distance from the middle of a thing whose place is not stated."""
 FLOATING = 0.1
-"""Share of things that are in the air though the scene has a ground."""
+"""Share of things that float although the scene has a ground."""
 TILT = (20, 40)
-"""Degrees by which a thing is tilted that is stated to be."""
+"""Range in degrees of a stated tilt."""
 UNSTATED_MIRRORED, SECOND_MIRRORED = 0.08, 0.3
-"""How often a thing is mirrored of which that is not stated; the same of a second and third one of it."""
+"""Probability that a thing is mirrored without a statement; the same for its second and third copy."""
 MARGIN = 0.012
-"""What stays free at the image's edges."""
+"""Free margin at the image's edges."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,15 @@ class Placed:
     """One drawing in an image."""
 
     thing: int
-    """Which of the composition's things it shows."""
+    """Index of the composition's thing that it shows."""
     placement: Placement
     standing: bool
-    """Whether it stands on the ground, and casts a shadow there."""
+    """Whether it stands on the ground and casts a shadow there."""
 
 
 @dataclass
 class _Item:
-    """One drawing, while its place is sought."""
+    """One drawing whose position is not decided yet."""
 
     thing: int
     place: Place | None
@@ -74,7 +75,7 @@ class _Item:
     mirrored: bool
     angle: float
     unit: Extent
-    """Its extent for a size of 1."""
+    """Extent for a size of 1."""
     floats: bool
 
     @property
@@ -82,11 +83,11 @@ class _Item:
         return self.unit.scaled(self.size)
 
     def fit(self, width: float, height: float) -> None:
-        """Shrink it to a width and a height."""
+        """Shrink the drawing to a width and a height."""
         self.size *= min(1.0, width / self.extent.width, height / self.extent.height)
 
     def at(self, x: float, y: float, *, standing: bool) -> Placed:
-        """Return it with its center there, or as near as it is wholly in the image."""
+        """Return it placed with its center there, or at the nearest point at which it is wholly in the image."""
         extent = self.extent
         x = min(max(x, extent.left + MARGIN), 1 - extent.right - MARGIN)
         y = min(max(y, extent.up + MARGIN), 1 - extent.down - MARGIN)
@@ -94,12 +95,12 @@ class _Item:
 
 
 def lay_out(rng: Random, composition: Composition, drawings: Sequence[Drawing]) -> list[Placed]:
-    """Lay a composition out.
+    """Lay out a composition.
 
     Args:
-        rng: Decides what the composition leaves open.
-        composition: What is shown.
-        drawings: The drawing of each of its things.
+        rng: decides what the composition leaves open.
+        composition: what the image shows.
+        drawings: the drawing of each thing.
 
     Returns:
         All drawings of the image, from back to front. `mirrored` is relative to the drawings given.
@@ -159,7 +160,7 @@ def _angle(rng: Random, turned: Turn | None) -> float:
 
 
 def _alone(rng: Random, item: _Item, ground: float | None) -> Placed:
-    """Place one thing, in its stated place if there is one."""
+    """Place one thing, at its stated place if there is one."""
     x, y = PLACES[item.place] if item.place else (0.5, None)
     spread = IN_PLACE if item.place else SIDEWAYS
     item.fit(0.52 if item.place else 1 - 2 * MARGIN, 0.52 if y is not None else 1 - 2 * MARGIN)
@@ -170,7 +171,7 @@ def _alone(rng: Random, item: _Item, ground: float | None) -> Placed:
 
 
 def _upright(rng: Random, item: _Item, x: float, ground: float | None) -> Placed:
-    """Place a thing whose height is not stated: on the ground, or floating where there is none."""
+    """Place a thing whose height is not stated: on the ground, or floating if the scene has none."""
     if ground is None:
         return item.at(x, 0.5 + rng.uniform(-0.12, 0.12), standing=False)
     if item.floats and item.place is None:

@@ -1,7 +1,7 @@
-"""A pack: all that shards are written from in one folder, for a machine without Java, Node and a vector renderer.
+"""A pack: all inputs of shards in one folder, for a machine without Java, Node and a vector renderer.
 
 `python -m reimagen_demo.data.pack OUT` writes it from the art and the knowledge base.
-`reimagen_demo.data.compose --pack OUT` draws from it with Pillow, NumPy, tqdm and typer alone.
+`reimagen_demo.data.compose --pack OUT` draws from it and needs only Pillow, NumPy, tqdm and typer.
 """
 
 import io
@@ -23,22 +23,22 @@ from reimagen_demo.art.pairs import PAIR_FILL, PAIR_SIDE, PairId, pair_image
 from reimagen_demo.scenes.registry import SCENES, Scene, by_phrase
 
 SIDE = 256
-"""Of its images, in pixels; of drawings the longer edge."""
+"""Side of the pack's images in pixels; for drawings, the longer edge."""
 SPRITE_QUALITY, SCENE_QUALITY = 85, 90
-"""Of WebP: with these all files together stay below the limits."""
+"""WebP quality; with these values the files stay below the limits."""
 LARGEST_FILE, LARGEST_PACK = 15_000_000, 40_000_000
-"""In bytes."""
+"""Limits of the file size and of the pack's total size, in bytes."""
 
 
 class Pack:
-    """What a composer takes from a pack."""
+    """A composer's source of images that reads a pack."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._small_scene = lru_cache(None)(self._read_scene)
 
     def sprite(self, entity: Entity, style: str, side: int) -> Image.Image:
-        """A drawing, trimmed to its outline, RGBA, `side` pixels on its longer edge, or `SIDE` if that is less."""
+        """Return a drawing, trimmed to its outline, RGBA, with at most `side` and `SIDE` pixels on its longer edge."""
         with Image.open(io.BytesIO(self._sprites[style].read(f"{entity.code}.webp"))) as opened:
             image = opened.convert("RGBA")
         scale = min(1.0, side / max(image.size))
@@ -46,14 +46,14 @@ class Pack:
         return image.resize((width, height), Image.Resampling.LANCZOS)
 
     def scene(self, scene: Scene, rng: Random, side: int) -> Image.Image:
-        """One of the scene's images, or its mirror image, RGB, of that side in pixels; the caller may draw on it."""
+        """Return a copy of a random image of the scene, at random mirrored, RGB, of that side in pixels."""
         number = rng.randrange(len(self._scenes[scene.phrase].namelist()))
         read = self._small_scene if side <= 64 else self._read_scene
         image = read(scene.phrase, number, side)
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image.copy()
 
     def pair(self, pair: PairId) -> Image.Image:
-        """An image like the knowledge base's, RGB."""
+        """Return an image like the knowledge base's, RGB."""
         if pair.entity is None:
             return _decoded(self._pairs.read(f"{pair.style}.{pair.number}.webp"))
         return pair_image(self.sprite(pair.entity, pair.style, round(PAIR_FILL * PAIR_SIDE)), pair.code, pair.style)
@@ -77,13 +77,15 @@ class Pack:
 
 def write(
     out_folder: Annotated[Path, typer.Argument(help="Folder of the pack.")],
-    scenes: Annotated[int, typer.Option(min=1, help="How many images of each scene.")] = 100,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same pack.")] = 0,
-    processes: Annotated[int, typer.Option(min=1, help="How many to work with.")] = 2,
-    art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
+    scenes: Annotated[int, typer.Option(min=1, help="Number of images of each scene.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the scenes; the same seed gives the same pack.")] = 0,
+    processes: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 2,
+    art_folder: Annotated[Path, typer.Option(help="Folder of the icon art, which is installed if missing.")] = Path(
+        "build/demo"
+    ),
 ) -> None:
     """Write a pack from which shards can be composed elsewhere."""
-    # Imported here, because reading a pack does without it.
+    # Imported here, because the packages that it needs are not needed to read a pack.
     from reimagen_demo.art.icons import Art
 
     Art(art_folder).install()
@@ -93,17 +95,17 @@ def write(
 
 
 def write_images(
-    out_folder: Path, art_folder: Path, wanted: Sequence[Entity], scenes: int, seed: int, processes: int
+    out_folder: Path, art_folder: Path, chosen: Sequence[Entity], scenes: int, seed: int, processes: int
 ) -> None:
-    """Writes a pack's images, and where they come from.
+    """Write a pack's images, and a list of their sources.
 
     Args:
-        out_folder: Folder of the pack.
-        art_folder: Where the icon art is installed.
-        wanted: The entities whose drawings the pack shall hold.
-        scenes: How many images of each scene.
-        seed: Of the scenes.
-        processes: How many to work with.
+        out_folder: folder of the pack.
+        art_folder: folder of the installed icon art.
+        chosen: entities whose drawings the pack contains.
+        scenes: number of images of each scene.
+        seed: seed of the scenes.
+        processes: number of worker processes.
     """
     from reimagen_demo.art.icons import STYLES, Art
     from reimagen_demo.stack.knowledge_base import SCENE_IMAGES
@@ -115,8 +117,8 @@ def write_images(
         for style in STYLES:
             draw = partial(_sprite_file, art_folder, style.name)
             path = out_folder / "sprites" / f"{style.name}.zip"
-            _write_zip(path, workers, draw, [entity.code for entity in wanted])
-            package, _, _ = art.source(wanted[0], style).partition("#")
+            _write_zip(path, workers, draw, [entity.code for entity in chosen])
+            package, _, _ = art.source(chosen[0], style).partition("#")
             sources.append(f"sprites/{path.name}: drawings of {package}, {style.license}\n")
         for scene in SCENES:
             draw = partial(_scene_file, scene.phrase, seed)
@@ -129,7 +131,7 @@ def write_images(
 
 
 def _write_zip(path: Path, workers: Executor, draw: Callable[[str], bytes], names: Sequence[str]) -> None:
-    """Writes `NAME.webp` for each of the names; the same images give the same bytes."""
+    """Write `NAME.webp` for each of the names; the same images give the same bytes."""
     with ZipFile(path, "w") as zipped:
         drawn = workers.map(draw, names, chunksize=8)
         for name, content in zip(names, tqdm(drawn, desc=path.name, total=len(names), unit="image"), strict=True):
@@ -137,14 +139,18 @@ def _write_zip(path: Path, workers: Executor, draw: Callable[[str], bytes], name
 
 
 def _check(folder: Path) -> None:
-    """Raises ValueError where a file or all together are larger than a pack may be."""
+    """Print the pack's size.
+
+    Raises:
+        ValueError: a file or the whole pack is too large.
+    """
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     for path, size in sizes.items():
         if size > LARGEST_FILE:
-            raise ValueError(f"{path} has {size:,} bytes, of at most {LARGEST_FILE:,}: write fewer scenes")
+            raise ValueError(f"{path} has {size:,} bytes, at most {LARGEST_FILE:,} are allowed; write fewer scenes")
     total = sum(sizes.values())
     if total > LARGEST_PACK:
-        raise ValueError(f"{folder} has {total:,} bytes, of at most {LARGEST_PACK:,}: write fewer scenes")
+        raise ValueError(f"{folder} has {total:,} bytes, at most {LARGEST_PACK:,} are allowed; write fewer scenes")
     print(f"{folder}: {total:,} bytes in {len(sizes)} files, the largest {max(sizes.values()):,}")
 
 

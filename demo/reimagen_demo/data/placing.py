@@ -1,4 +1,4 @@
-"""Where a thing goes in an image, and its drawing warped to there."""
+"""The placement of a thing in an image, and the warping of its drawing to that placement."""
 
 import math
 from dataclasses import dataclass
@@ -8,32 +8,32 @@ import numpy as np
 from PIL import Image
 
 PAD = 2
-"""Transparent pixels around a drawing, so that its outline is smooth when it is warped."""
+"""Width in pixels of the transparent padding around a drawing, so that its outline is smooth when it is warped."""
 _SUPERSAMPLED = 2
-"""A drawing is warped at this many times the image's resolution and then averaged."""
+"""Factor on the image's resolution at which a drawing is warped before it is averaged."""
 _VISIBLE = 32
-"""Alpha, of 255, from which on a pixel counts as part of the outline."""
+"""Least alpha, of 255, of a pixel that counts as part of the outline."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How a drawing's bounding box is moved into an image; lengths are shares of the image's side."""
+    """The movement of a drawing's bounding box into an image; lengths are shares of the image's side."""
 
     x: float
-    """Where the box's center goes, to the right."""
+    """Distance of the box's center from the left edge."""
     y: float
-    """The same, down."""
+    """Distance of the box's center from the top edge."""
     size: float
-    """How long the box's longest edge becomes, before it is turned."""
+    """Length of the box's longest edge, before it is turned."""
     mirrored: bool = False
-    """Whether the drawing is mirrored, left to right, first."""
+    """Whether the drawing is mirrored, left to right, before the turn."""
     angle: float = 0.0
-    """By how much it is turned then, in radians, counter-clockwise as seen."""
+    """Turn in radians, counter-clockwise as seen."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How far a thing reaches from the center of its box."""
+    """The distances that a thing extends from the center of its box."""
 
     left: float
     right: float
@@ -42,16 +42,16 @@ class Extent:
 
     @property
     def width(self) -> float:
-        """Its whole width."""
+        """The whole width."""
         return self.left + self.right
 
     @property
     def height(self) -> float:
-        """Its whole height."""
+        """The whole height."""
         return self.up + self.down
 
     def scaled(self, factor: float) -> "Extent":
-        """Return the same, that many times as large."""
+        """Return the extent multiplied by a factor."""
         return Extent(self.left * factor, self.right * factor, self.up * factor, self.down * factor)
 
 
@@ -60,7 +60,7 @@ class Drawing:
     """A drawing that was trimmed to its bounding box and then padded by `PAD` pixels."""
 
     sprite: Image.Image
-    """RGBA."""
+    """The padded drawing, RGBA."""
 
     @classmethod
     def padded(cls, trimmed: Image.Image) -> "Drawing":
@@ -76,12 +76,12 @@ class Drawing:
 
     @property
     def width(self) -> int:
-        """Of its bounding box, in pixels."""
+        """The width of the bounding box in pixels."""
         return self.sprite.width - 2 * PAD
 
     @property
     def height(self) -> int:
-        """Of its bounding box, in pixels."""
+        """The height of the bounding box in pixels."""
         return self.sprite.height - 2 * PAD
 
     @cached_property
@@ -94,7 +94,7 @@ class Drawing:
         return points / max(alpha.size) if points.size else np.zeros((2, 1))
 
     def extent(self, *, mirrored: bool, angle: float) -> Extent:
-        """Return how far the thing reaches once it is mirrored and turned, for a longest edge of 1."""
+        """Return the extent of the thing after it is mirrored and turned, for a longest edge of 1."""
         across, down = self._outline
         if mirrored:
             across = -across
@@ -105,10 +105,10 @@ class Drawing:
 
 
 def warped(drawing: Drawing, placement: Placement, side: int) -> tuple[Image.Image, int, int]:
-    """Warp a drawing to its place in an image of that side in pixels.
+    """Warp a drawing to its placement in an image of that side in pixels.
 
     Returns:
-        The part of the image that it takes, RGBA, and the pixel column and row of that part's upper left corner.
+        The part of the image that the drawing takes, RGBA, and the column and row of that part's upper left corner.
     """
     scale = placement.size * side / max(drawing.width, drawing.height)
     cos, sin = math.cos(placement.angle), math.sin(placement.angle)
@@ -117,7 +117,7 @@ def warped(drawing: Drawing, placement: Placement, side: int) -> tuple[Image.Ima
     center_x, center_y = placement.x * side, placement.y * side
     left, top = math.floor(center_x - half_width), math.floor(center_y - half_height)
     width, height = math.ceil(center_x + half_width) - left, math.ceil(center_y + half_height) - top
-    # Shrunk first by averaging, because the warp below samples a small neighborhood of each point only.
+    # Shrunk by averaging first, because the warp below samples only a small neighborhood of each point.
     reduced = max(1, math.floor(1 / (scale * _SUPERSAMPLED) + 1e-6))
     source = drawing.sprite.reduce(reduced) if reduced > 1 else drawing.sprite
     across = (-1 if placement.mirrored else 1) / (scale * reduced * _SUPERSAMPLED)

@@ -1,4 +1,4 @@
-"""How a prompt says what a composition shows."""
+"""The wordings of prompts for compositions."""
 
 from collections.abc import Sequence
 from random import Random
@@ -65,7 +65,7 @@ COLORS: dict[Color, tuple[str, ...]] = {
 }
 COUNTS = {2: ("two", "two", "a pair of"), 3: ("three", "three", "a group of three")}
 JOINTS = ("and", "and", "and", "next to", "beside", "with")
-"""What stands between two things that are side by side in the order of mention."""
+"""Words between two things that are side by side in the order of mention."""
 TIMES: dict[Time, tuple[str, ...]] = {
     "night": ("at night", "by night"),
     "dawn": ("at dawn", "at sunrise"),
@@ -80,42 +80,42 @@ WEATHERS: dict[Weather, tuple[str, ...]] = {
 MAIN_WORDING = 0.2
 """Share of prompts that name the scene by its main wording."""
 SUBJECT_FIRST = 0.88
-"""Share of prompts that name the things before the scene, where more than a thing and a scene is stated."""
+"""Share of prompts that name the things before the scene, if more than one thing and a scene is stated."""
 _ADJECTIVE = {"upside down": "upside-down"}
-"""Turns that may stand before the name."""
+"""Turns that may precede the name."""
 
 
 def prompt_of(rng: Random, composition: Composition, *, unseen: bool = False) -> str:
-    """Return a prompt that asks for the composition, in one of many wordings.
+    """Return a prompt for the composition, in one of many wordings.
 
     Args:
-        rng: Decides the wording.
-        composition: What is asked for.
-        unseen: Name the scene in a wording that training never uses.
+        rng: decides the wording.
+        composition: what the prompt describes.
+        unseen: whether to name the scene in a wording that training never uses.
     """
     where = _scene_words(rng, composition, unseen=unseen)
-    said = _subject(rng, composition)
+    text = _subject(rng, composition)
     if composition.is_plain:
-        return f"{said} {where}"
+        return f"{text} {where}"
     stated_geometry = composition.relation or any(
         thing.place or thing.turned or thing.mirrored for thing in composition.things
     )
     if rng.random() > SUBJECT_FIRST:
-        said = f"{where}, {said}"
+        text = f"{where}, {text}"
     elif stated_geometry and rng.random() < 0.65:
-        said = f"{said}, {where}"
+        text = f"{text}, {where}"
     else:
-        said = f"{said} {where}"
+        text = f"{text} {where}"
     if composition.time:
-        said = _with_setting(rng, said, TIMES[composition.time])
+        text = _with_setting(rng, text, TIMES[composition.time])
     if composition.weather:
-        said = _with_setting(rng, said, WEATHERS[composition.weather])
-    return said
+        text = _with_setting(rng, text, WEATHERS[composition.weather])
+    return text
 
 
 def _scene_words(rng: Random, composition: Composition, *, unseen: bool) -> str:
     scene: Scene = composition.scene
-    # Nobody says "on a snowy day at night".
+    # "On a snowy day at night" would contradict itself.
     fitting = [
         phrase
         for phrase in (scene.unseen if unseen else scene.paraphrases)
@@ -125,19 +125,19 @@ def _scene_words(rng: Random, composition: Composition, *, unseen: bool) -> str:
 
 
 def _subject(rng: Random, composition: Composition) -> str:
-    said = [_thing(rng, thing) for thing in composition.things]
+    phrases = [_thing(rng, thing) for thing in composition.things]
     if composition.relation:
-        return f"{said[0]} {rng.choice(RELATIONS[composition.relation])} {said[1]}"
-    if len(said) == 3:
-        return rng.choice(("{}, {} and {}", "{}, {}, and {}", "{} and {} and {}")).format(*said)
-    if len(said) == 2:
+        return f"{phrases[0]} {rng.choice(RELATIONS[composition.relation])} {phrases[1]}"
+    if len(phrases) == 3:
+        return rng.choice(("{}, {} and {}", "{}, {}, and {}", "{} and {} and {}")).format(*phrases)
+    if len(phrases) == 2:
         joint = "and" if composition.things[0].place else rng.choice(JOINTS)
-        return f"{said[0]} {joint} {said[1]}"
-    return said[0]
+        return f"{phrases[0]} {joint} {phrases[1]}"
+    return phrases[0]
 
 
 def _thing(rng: Random, thing: Thing) -> str:
-    """A thing with what is stated of it: "two tiny foxes upside down on the left"."""
+    """Return a thing with its stated attributes: "two tiny foxes upside down on the left"."""
     before, after = [], []
     if thing.size:
         before.append(rng.choice(SIZES[thing.size]))
@@ -168,6 +168,6 @@ def _article(words: str) -> str:
     return "an" if words[0] in "aeiou" else "a"
 
 
-def _with_setting(rng: Random, said: str, phrases: Sequence[str]) -> str:
+def _with_setting(rng: Random, text: str, phrases: Sequence[str]) -> str:
     phrase = rng.choice(phrases)
-    return f"{said} {phrase}" if rng.random() < 0.7 else f"{phrase}, {said}"
+    return f"{text} {phrase}" if rng.random() < 0.7 else f"{phrase}, {text}"

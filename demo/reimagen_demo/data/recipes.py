@@ -1,4 +1,4 @@
-"""Recipes of training samples: everything about a sample but its pixels, a function of a seed and its number."""
+"""Recipes of training samples: all of a sample but its pixels, as a function of a seed and the sample's number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,38 +14,38 @@ from reimagen_demo.data.prompts import prompt_of
 from reimagen_demo.data.references import Reference
 
 REFERENCES = {1: {1: 35, 2: 40, 3: 25}, 2: {1: 65, 2: 35}, 3: {1: 100}}
-"""For each number of things: how many references there are of each, in proportion."""
+"""Relative frequencies of the number of references of each thing, by the number of things."""
 SAME_STYLE = 0.7
-"""Share of references in the style that their thing is drawn in."""
+"""Share of references in the style in which their thing is drawn."""
 MIRRORED = 0.3
 """Share of things whose references are mirror images of the drawings."""
 VARIED = 0.65
 """Share of the other references that do not look as in the knowledge base."""
 UNRELATED = 0.05
-"""Share of samples with a reference of something else."""
+"""Share of samples with a reference of an unrelated entity."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training sample, before it is drawn."""
+    """A training sample before it is drawn."""
 
     number: int
-    """Of the sample, counted over all shards."""
+    """Number of the sample, counted over all shards."""
     prompt: str
     composition: Composition
     styles: tuple[str, ...]
-    """The style that each thing is drawn in."""
+    """The style in which each thing is drawn."""
     references: tuple[Reference, ...]
-    """Its neighbors. The first ones show each thing once, apart from one of something else."""
+    """The sample's neighbors. The first ones show each thing once; one of an unrelated entity may be among them."""
 
     @property
     def flipped(self) -> list[bool]:
-        """Whether the references of each thing are mirror images of the drawings."""
+        """For each thing, whether its references are mirror images of the drawing."""
         mirrored = {reference.thing: reference.mirrored for reference in self.references}
         return [mirrored.get(thing, False) for thing in range(len(self.styles))]
 
     def facts(self) -> dict[str, Any]:
-        """What the sample's `.json` tells, but where the things are."""
+        """Return the contents of the sample's `.json`, except for the placements."""
         shown = self.composition
         return {
             "things": [
@@ -75,12 +75,12 @@ def make_recipe(seed: int, pool: Pool, number: int, *, plain: bool, references: 
     """Make one recipe.
 
     Args:
-        seed: The same seed gives the same recipe.
-        pool: The entities to draw from.
-        number: Of the sample.
-        plain: Show one thing in a scene and state nothing else; its references look as in the knowledge base.
-        references: Whether it has any.
-        unseen: Name the scene in a wording that training never uses.
+        seed: the same seed gives the same recipe.
+        pool: entities to draw from.
+        number: number of the sample.
+        plain: whether to show one thing in a scene and state nothing else; references then look as in the base.
+        references: whether the sample has references.
+        unseen: whether to name the scene in a wording that training never uses.
     """
     rng = Random(f"{seed}/{pool}/{number}")
     composition = draw_composition(rng, pool, plain=plain)

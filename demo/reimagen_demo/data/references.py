@@ -1,4 +1,4 @@
-"""Draws references: the images of things that a sample's neighbors are, with their mattes and boxes."""
+"""Draw references, the images of a sample's neighbors, with their mattes and boxes."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,47 +12,47 @@ from reimagen_demo.data.composer import Composer
 from reimagen_demo.scenes.grounds import Grounds
 
 SMALLEST_SIDE = 128
-"""Side in pixels below which no reference is stored."""
+"""Least side in pixels of a stored reference."""
 FILL = (0.4, 0.95)
-"""The longest edge of a thing in a reference that is varied, as a share of its side, from, to."""
+"""Range of the longest edge of a thing in a varied reference, as a share of the reference's side."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a neighbor shows, before it is drawn."""
+    """A neighbor's contents, before it is drawn."""
 
     entity: Entity
     style: str
     thing: int | None
-    """Which of the composition's things it is a reference of; None: of none of them."""
+    """Index of the composition's thing that it shows; None if it shows none of them."""
     mirrored: bool
     varied: bool
-    """Whether its ground, size and place are any; else it looks as in the knowledge base."""
+    """Whether its background, size and position are random; else it looks as in the knowledge base."""
 
 
 @dataclass(frozen=True)
 class ReferenceImage:
-    """A reference, drawn."""
+    """A drawn reference."""
 
     image: Image.Image
-    """RGB."""
+    """The image, RGB."""
     matte: Image.Image
-    """Its alpha, gray: 255 where the thing is, 0 where its ground is."""
+    """Alpha as gray: 255 where the thing is, 0 on its background."""
     box: tuple[float, float, float]
-    """The center, to the right and down, and the longest edge of the thing's bounding box, as shares of the side."""
+    """Center (x, y) and longest edge of the thing's bounding box, as shares of the side."""
 
 
 class References:
-    """Draws references for images of one size."""
+    """A source of references for images of one size."""
 
     def __init__(self, composer: Composer) -> None:
         self._composer = composer
         self._side = max(SMALLEST_SIDE, composer.size)
         self._grounds = Grounds(composer.images, self._side)
-        self.as_in_the_base = lru_cache(None if self._side <= SMALLEST_SIDE else 256)(self._as_in_the_base)
+        self.as_in_knowledge_base = lru_cache(None if self._side <= SMALLEST_SIDE else 256)(self._as_in_knowledge_base)
 
     def draw(self, rng: Random, reference: Reference) -> ReferenceImage:
-        """Draw a reference that is varied: a thing of any size, anywhere on any ground."""
+        """Draw a varied reference: a thing of any size, anywhere on any background."""
         sprite = self._sprite(reference.entity, reference.style, rng.uniform(*FILL))
         if reference.mirrored:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -61,8 +61,8 @@ class References:
         image.paste(sprite, (left, top), sprite)
         return self._finished(image, sprite, left, top)
 
-    def _as_in_the_base(self, entity: Entity, style: str) -> ReferenceImage:
-        """Draw a reference as the knowledge base has it: in the middle of its pale ground."""
+    def _as_in_knowledge_base(self, entity: Entity, style: str) -> ReferenceImage:
+        """Draw a reference as it is in the knowledge base: centered on its pale background."""
         sprite = self._composer.images.sprite(entity, style, round(PAIR_FILL * PAIR_SIDE))
         image = pair_image(sprite, entity.code, style)
         return self._finished(image, sprite, *in_the_middle(sprite))

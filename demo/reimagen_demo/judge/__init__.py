@@ -1,1 +1,1 @@
-"""The classifier that tells entities and scenes."""
+"""The demonstration's judge: a classifier of entities and scenes."""

@@ -1,7 +1,8 @@
-"""What the judge learns from: every entity in every style on every scene, and what a generator makes of it.
+"""The judge's training images: every entity in every style on every scene, with the faults of generated images.
 
-Unlike training images, these are made as varied as can be: of all sizes, anywhere, turned, of another color, blurred,
-noisy, off in color, one half of two entities. Images as they are composed for the generator are kept for measuring.
+Unlike the generator's training images, these vary as much as possible: all sizes and positions, turned, recolored,
+blurred, noisy, off in color, or cropped to one half of two entities. The judge is measured on images that are composed
+as for the generator.
 """
 
 import io
@@ -24,25 +25,25 @@ from reimagen_evaluation.judges.judge import Pixels
 from reimagen_evaluation.judges.squares import halves, to_side
 
 _SCENES_KEPT = 150
-"""Instances of each scene; the measured ones are others."""
+"""Number of instances of each scene; other instances are used to measure the judge."""
 _VARIED = 0.65
-"""Share of images that are as varied as can be; the others show an entity plainly."""
+"""Share of images with full variation; the others show an entity plainly."""
 _RECOLORED = 0.08
-"""Share of things in varied images that have another color."""
+"""Share of drawings in varied images that have another color."""
 _PLAIN_BEFORE = 600
-"""Batches over which that share rises from nothing: what is easy is learned first."""
+"""Number of batches over which the share of varied images rises from zero, so that easy images are learned first."""
 
 
 @dataclass(frozen=True)
 class Light:
-    """The time of day and the weather, where an image has one."""
+    """The time of day and the weather of an image; None for neither."""
 
     time: Time | None = None
     weather: Weather | None = None
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scene: Scene) -> Self:
-        """Of a fifth of the images, one that the scene takes."""
+        """Return a random time or weather that the scene allows, for a fifth of the images."""
         kind = rng.random()
         if kind < 0.1 and scene.times:
             return cls(time=scene.times[rng.integers(len(scene.times))])
@@ -52,10 +53,10 @@ class Light:
 
 
 class JudgeImages:
-    """Batches by their number, each a function of the seed and that number alone."""
+    """Batches by number; each depends only on the seed and the number."""
 
     def __init__(self, art: Art, known: tuple[Entity, ...], side: int, batch_size: int, seed: int) -> None:
-        """Scales all drawings and draws the scenes, which takes a minute."""
+        """Scale all drawings and render the scenes, which takes a minute."""
         self.known = known
         self.side = side
         self.batch_size = batch_size
@@ -70,7 +71,7 @@ class JudgeImages:
         ]
 
     def batch(self, number: int) -> LabeledImages:
-        """That batch."""
+        """Return the batch of a number."""
         rng = np.random.default_rng((self.seed, number))
         entities = rng.integers(len(self.known), size=self.batch_size)
         scenes = rng.integers(len(SCENES), size=self.batch_size)
@@ -80,22 +81,22 @@ class JudgeImages:
         off_color = np.where(varied[:, None, None, None], _off_color(rng, np.stack(images)), images)
         return LabeledImages(off_color, entities.astype(np.int32), scenes.astype(np.int32))
 
-    def _plain(self, rng: np.random.Generator, entity: int, place: int) -> Pixels:
-        image = self._scenes[place][rng.integers(_SCENES_KEPT)].copy()
+    def _plain(self, rng: np.random.Generator, entity: int, scene: int) -> Pixels:
+        image = self._scenes[scene][rng.integers(_SCENES_KEPT)].copy()
         sprite = self._sprites[entity][rng.integers(len(STYLES))]
         x, scale = 0.5 + rng.uniform(-0.15, 0.15), rng.uniform(0.4, 0.8)
-        self._put(rng, image, sprite, SCENES[place], Light(), x, scale, tilted=0.0)
+        self._put(rng, image, sprite, SCENES[scene], Light(), x, scale, tilted=0.0)
         return np.asarray(image)
 
-    def _varied(self, rng: np.random.Generator, entity: int, place: int) -> Pixels:
-        scene, light = SCENES[place], Light.draw(rng, SCENES[place])
-        image = light_scene(self._scenes[place][rng.integers(_SCENES_KEPT)].copy(), light.time, light.weather)
+    def _varied(self, rng: np.random.Generator, entity: int, index: int) -> Pixels:
+        scene, light = SCENES[index], Light.draw(rng, SCENES[index])
+        image = light_scene(self._scenes[index][rng.integers(_SCENES_KEPT)].copy(), light.time, light.weather)
         is_right, kind = int(rng.integers(2)), rng.random()
         if kind < 0.7:
             x = 0.5 + rng.uniform(-0.15, 0.15) if rng.random() < 0.6 else rng.uniform(0.22, 0.78)
             scale = rng.triangular(0.38, 0.6, 0.95) if rng.random() < 0.7 else rng.uniform(0.2, 0.95)
             shown = [(entity, x, scale)]
-        else:  # two of it, or it and another
+        else:  # two copies, or the entity and another one
             other = entity if kind < 0.78 else int(rng.integers(len(self.known)))
             xs = (0.26, 0.74)[::-1] if is_right else (0.26, 0.74)
             shown = [
@@ -142,7 +143,7 @@ class JudgeImages:
 
 
 def _worn(rng: np.random.Generator, image: Image.Image) -> Image.Image:
-    """Less sharp, now and then, as small networks, upsampling and JPEG leave images."""
+    """Sometimes blur the image as small networks, upsampling and JPEG do."""
     if rng.random() < 0.2:
         side = int(rng.integers(image.width // 3, image.width))
         small = image.resize((side, side), Image.Resampling.BOX)
@@ -157,7 +158,7 @@ def _worn(rng: np.random.Generator, image: Image.Image) -> Image.Image:
 
 
 def _off_color(rng: np.random.Generator, images: Images) -> Images:
-    """Each image with its channels scaled and shifted, some under a colored haze, some noisy."""
+    """Scale and shift each image's channels, and add a colored haze or noise to some."""
     one, each = (len(images), 1, 1, 1), (len(images), 1, 1, 3)
     gain = rng.uniform(0.88, 1.12, each) * rng.uniform(0.75, 1.15, one)
     shift = rng.uniform(-12, 12, each)

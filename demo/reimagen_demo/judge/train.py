@@ -1,7 +1,8 @@
-"""Trains the judge of what the demonstration draws, and measures how often it is right.
+"""Train the judge of the demonstration's images, and measure how often it is right.
 
-`python -m reimagen_demo.judge.train` does both. The judge knows all entities, held-out ones too, and all scenes; the
-generator never sees the judge. It is measured on images composed as for training, from seeds of their own.
+`python -m reimagen_demo.judge.train` does both. The judge knows all entities, including held-out ones, and all scenes;
+the generator is never trained with the judge. The judge is measured on images that are composed as for training, from
+other seeds.
 """
 
 import time
@@ -33,9 +34,9 @@ SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "judge"
 SEED = 4
 TRAINING = ClassifierTraining()
 RELATED = 1_500
-"""Compositions with a relation that are measured: of a named size, two entities, at night, in fog ..."""
+"""Number of measured compositions that state more than an entity and a scene: a size, a second entity, night, fog."""
 CONFUSED = 40
-"""Pairs told of, those most often taken for each other."""
+"""Number of confused pairs in the report, the most frequent ones."""
 
 _Shown = tuple[Composition, tuple[str, ...]]
 """A composition, and the style of each of its entities."""
@@ -43,7 +44,7 @@ _Shown = tuple[Composition, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Measured:
-    """One image of a single entity, what it shows and what the judge saw."""
+    """An image of a single entity: what it shows, and what the judge classified."""
 
     composition: Composition
     style: str
@@ -52,26 +53,26 @@ class Measured:
 
     @property
     def right(self) -> tuple[bool, bool]:
-        """The entity, and the scene."""
+        """Whether the entity, and whether the scene is right."""
         shown = self.composition
         return self.entity_seen == shown.entities[0].name, self.scene_seen == shown.scene.phrase
 
 
 def configuration() -> ClassifierConfig:
-    """The classifier of all entities and all scenes."""
+    """Return the configuration of the classifier of all entities and all scenes."""
     return ClassifierConfig(
         entities=tuple(entity.name for entity in entities()), scenes=tuple(scene.phrase for scene in SCENES)
     )
 
 
 def plain() -> list[_Shown]:
-    """Each entity in each style, on a random scene."""
+    """Return each entity in each style, on a random scene."""
     rng = Random("the judge is measured")
     return [(Composition.plain(entity, rng.choice(SCENES)), (style.name,)) for entity in entities() for style in STYLES]
 
 
 def related(count: int) -> list[_Shown]:
-    """Compositions in which something more than an entity and a scene is named, of all entities equally often."""
+    """Return compositions that state more than an entity and a scene, with all entities equally often."""
     rng, found = Random("the judge is measured on relations"), list[_Shown]()
     while len(found) < count:
         composition = draw_composition(rng, "all", plain=False)
@@ -81,16 +82,16 @@ def related(count: int) -> list[_Shown]:
 
 
 def compose(composer: Composer, shown: Sequence[_Shown], blur: float = 0.0) -> list[np.ndarray]:
-    """The images, blurred by so many pixels; each a function of what it shows and its place."""
+    """Return the images, blurred by a radius in pixels; each depends only on its composition and its index."""
     images = []
-    for place, (composition, styles) in enumerate(tqdm(shown, desc="measuring", unit="image")):
-        image: Image.Image = composer.image(Random(f"measured/{place}"), composition, styles)
+    for index, (composition, styles) in enumerate(tqdm(shown, desc="measuring", unit="image")):
+        image: Image.Image = composer.image(Random(f"measured/{index}"), composition, styles)
         images.append(np.asarray(image.filter(ImageFilter.GaussianBlur(blur)) if blur else image))
     return images
 
 
 def measure(judge: TrainedClassifier, shown: Sequence[_Shown], images: Sequence[np.ndarray]) -> list[Measured]:
-    """What the judge sees in images of single entities."""
+    """Return what the judge classifies in images of single entities."""
     verdicts = judge.verdicts(list(images))
     return [
         Measured(composition, styles[0], verdict.entity, verdict.scene)
@@ -99,24 +100,24 @@ def measure(judge: TrainedClassifier, shown: Sequence[_Shown], images: Sequence[
 
 
 def measure_two(judge: TrainedClassifier, shown: Sequence[_Shown], images: Sequence[np.ndarray]) -> dict[str, float]:
-    """The scores that true images of two entities get."""
+    """Return the scores of true images of two entities."""
     items = [
-        Item(str(place), "", tuple(entity.name for entity in composition.entities), composition.scene.phrase, "two")
-        for place, (composition, _) in enumerate(shown)
+        Item(str(index), "", tuple(entity.name for entity in composition.entities), composition.scene.phrase, "two")
+        for index, (composition, _) in enumerate(shown)
     ]
     scores = EntityJudge(judge).scores(images, items)
     return {"images": len(shown)} | {name: _share(column) for name, column in scores.items()}
 
 
 def accuracy(measured: Iterable[Measured]) -> dict[str, float]:
-    """Shares of images whose entity, scene, and both are told right."""
+    """Return the shares of images whose entity, scene, and both are right."""
     right = np.array([m.right for m in measured], float)
     shares = {"entity": right[:, 0], "scene": right[:, 1], "faithful": right.prod(axis=1)}
     return {"images": len(right)} | {name: _share(column) for name, column in shares.items()}
 
 
 def by_group(measured: Sequence[Measured], groups: Callable[[Measured], Iterable[str]]) -> dict[str, dict[str, float]]:
-    """The accuracy of each group that images belong to."""
+    """Return the accuracy of each group that images belong to."""
     members: dict[str, list[Measured]] = {}
     for m in measured:
         for group in groups(m):
@@ -125,7 +126,7 @@ def by_group(measured: Sequence[Measured], groups: Callable[[Measured], Iterable
 
 
 def confusions(measured: Sequence[Measured]) -> dict[str, list[tuple[str, str, int]]]:
-    """What is most often taken for what: shown, seen, times."""
+    """Return the most frequent confusions: what is shown, what is classified, and the number of times."""
     pairs = {
         "confused entities": Counter(
             (m.composition.entities[0].name, m.entity_seen) for m in measured if not m.right[0]
@@ -136,15 +137,15 @@ def confusions(measured: Sequence[Measured]) -> dict[str, list[tuple[str, str, i
 
 
 def report(judge: TrainedClassifier, art: Art) -> dict[str, Any]:
-    """What is told beside every figure of this judge: how often it is right on true images, and what it confuses."""
+    """Return the judge's accuracy on true images and its confusions, which are published with its scores."""
     composer = Composer(ArtImages(art), judge.side)
     shown = plain()
     measured = measure(judge, shown, compose(composer, shown))
     more = related(RELATED)
     images = compose(composer, more)
-    single = [place for place, (composition, _) in enumerate(more) if len(composition.entities) == 1]
-    two = [place for place, (composition, _) in enumerate(more) if len(composition.entities) == 2]
-    named = measure(judge, [more[place] for place in single], [images[place] for place in single])
+    single = [index for index, (composition, _) in enumerate(more) if len(composition.entities) == 1]
+    two = [index for index, (composition, _) in enumerate(more) if len(composition.entities) == 2]
+    named = measure(judge, [more[index] for index in single], [images[index] for index in single])
     blurred = {
         f"blurred by {radius} px": accuracy(measure(judge, shown[::5], compose(composer, shown[::5], radius)))
         for radius in (1.0, 2.0)
@@ -152,7 +153,7 @@ def report(judge: TrainedClassifier, art: Art) -> dict[str, Any]:
     return {
         "accuracy": {"all": accuracy(measured)} | by_group(measured, _plain_groups) | blurred,
         "accuracy with relations": by_group(named, _relations),
-        "two entities": measure_two(judge, [more[place] for place in two], [images[place] for place in two]),
+        "two entities": measure_two(judge, [more[index] for index in two], [images[index] for index in two]),
     } | confusions(measured)
 
 
@@ -175,12 +176,16 @@ def _share(column: np.ndarray) -> float:
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for judge.safetensors and judge.json.")] = SHIPPED,
-    work: Annotated[Path, typer.Option(help="Folder of what a run goes on from.")] = Path("build/demo/judge"),
-    steps: Annotated[int, typer.Option(min=10, help="How many, of 128 images each.")] = TRAINING.steps,
-    art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
-    processes: Annotated[int, typer.Option(min=1, help="How many draw the icon art, where that is missing.")] = 2,
+    work: Annotated[Path, typer.Option(help="Folder of the saved state, from which a run resumes.")] = Path(
+        "build/demo/judge"
+    ),
+    steps: Annotated[int, typer.Option(min=10, help="Number of steps, each of 128 images.")] = TRAINING.steps,
+    art_folder: Annotated[Path, typer.Option(help="Folder of the icon art, which is installed if missing.")] = Path(
+        "build/demo"
+    ),
+    processes: Annotated[int, typer.Option(min=1, help="Number of processes that draw missing icon art.")] = 2,
 ) -> None:
-    """Train the demonstration's judge, measure it, and write its weights; stopped, it goes on where it was."""
+    """Train the demonstration's judge, measure it, and write its weights; a run that was stopped resumes."""
     art = Art(art_folder)
     art.install()
     draw_all(art.sprite_file, entities(), processes)
@@ -194,8 +199,8 @@ def main(
     for group, shares in (
         facts["accuracy"] | facts["accuracy with relations"] | {"two": facts["two entities"]}
     ).items():
-        told = "  ".join(f"{name} {shares[name]:6.1%}" for name in ("entity", "scene", "faithful"))
-        print(f"{group:32} {shares['images']:5}  {told}")
+        figures = "  ".join(f"{name} {shares[name]:6.1%}" for name in ("entity", "scene", "faithful"))
+        print(f"{group:32} {shares['images']:5}  {figures}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What `make results` measures and writes."""
+"""The measurements and the page of `make results`."""

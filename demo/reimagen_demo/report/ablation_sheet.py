@@ -1,7 +1,7 @@
-"""What the references do: things held out of training, drawn with retrieval and without it.
+"""The effect of references: held-out entities, drawn with retrieval and without it.
 
-`python -m reimagen_demo.report.ablation_sheet` starts all services as `make demo` does and draws each prompt
-twice from the same seed, once as usual and once from the text alone, and lays the images out beside the references.
+`python -m reimagen_demo.report.ablation_sheet` starts all services as `make demo` does. It draws each prompt twice from
+the same seed, once as usual and once from the text alone, and arranges the images next to the references.
 """
 
 from collections.abc import Sequence
@@ -16,28 +16,28 @@ from reimagen_demo.stack.running import console, report_errors, running
 
 SIZE = 256
 WEBP_BYTES = 300_000
-"""The most that an image of documentation may take."""
+"""Largest size in bytes of an image in the documentation."""
 
 
 def prompts(known: Sequence[Entity] = entities()) -> list[str]:
-    """What is drawn, by a rule that knows nothing of what comes out well.
+    """Return the prompts, chosen by a fixed rule and not by their results.
 
-    The things are the first and the last of each family that is held out whole, in the order of the list of entities;
-    the n-th of them is put in the n-th scene of `scenes.SCENES`.
+    The entities are the first and the last of each family that is wholly held out, in the order of the list of
+    entities. The n-th of them is put in the n-th scene of `scenes.SCENES`.
     """
-    things = []
+    chosen = []
     for _, group in groupby(known, key=lambda entity: entity.family):
         family = list(group)
         if all(entity.split == "held-out" for entity in family):
-            things += [family[0], family[-1]]
-    return [f"{entity.phrase} {scene.phrase}" for entity, scene in zip(things, SCENES, strict=False)]
+            chosen += [family[0], family[-1]]
+    return [f"{entity.phrase} {scene.phrase}" for entity, scene in zip(chosen, SCENES, strict=False)]
 
 
 def compare(url: str, drawn: Sequence[str], size: int = SIZE) -> list[Row]:
-    """Draws the prompts by the generator at that URL, a row for each: references, with retrieval, without.
+    """Draw the prompts with the generator at that URL; return a row for each: references, with retrieval, without.
 
     Raises:
-        RuntimeError: the generator refused, or found no references for a prompt.
+        RuntimeError: the generator rejected a request, or found no references for a prompt.
     """
     rows = []
     for seed, prompt in enumerate(drawn, start=1):
@@ -45,7 +45,7 @@ def compare(url: str, drawn: Sequence[str], size: int = SIZE) -> list[Row]:
             grounded, alone = draw(url, prompt, size, seed), draw(url, prompt, size, seed, k=0)
         if not grounded.neighbors:
             raise RuntimeError(f"nothing was found for {prompt!r}, so there is nothing to compare")
-        neighbors = [(found.image, found.told) for found in grounded.neighbors]
+        neighbors = [(found.image, found.label) for found in grounded.neighbors]
         images = [(grounded.image, f"with retrieval\nseed {seed}"), (alone.image, f"without\nseed {seed}")]
         rows.append(Row(f'"{prompt}"', neighbors, images))
         console.print(f"  {prompt}  {grounded.seconds:.1f} s, without retrieval {alone.seconds:.1f} s")
@@ -53,7 +53,7 @@ def compare(url: str, drawn: Sequence[str], size: int = SIZE) -> list[Row]:
 
 
 def main() -> None:
-    """Writes out/with-and-without.png, and the same as WebP for the documentation."""
+    """Write out/with-and-without.png, and the same as WebP for the documentation."""
     out = Path("out/with-and-without.png")
     with report_errors(), running(Path("build/demo")) as system:
         rows = compare(system.generator.url, prompts())

@@ -1,4 +1,4 @@
-"""The paper's claims on the demonstration: for each the bar, what was measured, and whether it is met."""
+"""The paper's claims on the demonstration: for each its bar, the measurement, and whether the bar is met."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from reimagen_evaluation.sweep import Sweep
 
 _Values = np.ndarray
 DRIFT: Final = 2.0
-"""The most that a 1024 image, shrunk, may be from the smaller stages', of 255."""
+"""Largest mean difference, of 255, between a shrunk 1024-pixel image and the smaller stages' images."""
 
 Verdict = tuple[str, bool | None]
-"""What was measured, in words, and whether it meets the bar; None where there is none, or nothing to tell by."""
+"""The measurement in words, and whether it meets the bar; None without a bar or without a measurement."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Distance:
     high: float
 
     @property
-    def format_estimate(self) -> str:
-        """As tables have it."""
+    def cell(self) -> str:
+        """The distance with its interval, formatted for a table."""
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that claims are checked by."""
+    """All measurements that the claims are checked against."""
 
     sweep: Sweep
     items: Sequence[Item]
@@ -50,12 +50,12 @@ class Evidence:
     true: np.ndarray
     """A true image of each prompt, items × side × side × 3 bytes."""
     judged_true: Mapping[str, _Values]
-    """What the judge says of the true images."""
+    """The judge's scores of the true images."""
     copied: Mapping[str, Sequence[float]]
     """Copy distances of true images to the knowledge base's image of the same drawing, and of another style."""
 
     def values(self, axis: str, label: str, name: str, group: str | None = None) -> _Values:
-        """A score under an axis's label, of its items in a group; none where the axis has no such label."""
+        """Return a score under an axis's label, of its items in a group; empty if the axis has no such label."""
         setting = self.sweep.settings(axis).get(label) if axis in self.sweep.axes else None
         if setting is None:
             return np.zeros(0)
@@ -63,39 +63,39 @@ class Evidence:
         return self.scores.of(self.sweep.folder(setting), keys, name)
 
     def true_of(self, groups: Sequence[str]) -> np.ndarray:
-        """The true images of some groups' prompts."""
+        """Return the true images of some groups' prompts."""
         return self.true[[item.group in groups for item in self.items]]
 
     def judged(self, name: str, group: str) -> _Values:
-        """A score of the true images of a group."""
+        """Return a score of the true images of a group."""
         return self.judged_true[name][[item.group == group for item in self.items]]
 
 
 def claims(evidence: Evidence, distances: Sequence[Distance]) -> str:
-    """The table of claims in Markdown, with what the judge says of true images above it."""
+    """Return the table of claims in Markdown, below the judge's scores of true images."""
     lines = ["| claim | bar | measured | met |", "|---|---|---|---|"]
     checked = [(claim, bar, check(evidence)) for claim, bar, check in CLAIMS]
-    for claim, bar, (measured, met) in (*checked, ("retrieval helps FID", "the figure", _frechet(distances))):
+    for claim, bar, (measured, met) in (*checked, ("retrieval helps FID", "reported only", _frechet(distances))):
         lines.append(f"| {claim} | {bar} | {measured} | {'' if met is None else 'yes' if met else '**no**'} |")
     return "\n\n".join([_judge(evidence), "\n".join(lines)])
 
 
 def _judge(evidence: Evidence) -> str:
-    rows = [
-        f"| {group} | "
-        + " | ".join(format_estimate(statistics.mean(evidence.judged(n, group))) for n in ("faithful", "entity", "scene"))
-        + " |"
+    names = ("faithful", "entity", "scene")
+    rates = {
+        group: [format_estimate(statistics.mean(evidence.judged(name, group))) for name in names]
         for group in dict.fromkeys(item.group for item in evidence.items)
-    ]
+    }
+    rows = [f"| {group} | {' | '.join(cells)} |" for group, cells in rates.items()]
     return "\n".join(
         [
-            "The judge is a network that knows all entities and scenes, and errs. Of true images of these prompts:",
+            "The judge is a network that knows all entities and scenes, and makes errors. On true images it scores:",
             "",
             "| prompts | faithful | entity | scene |",
             "|---|---|---|---|",
             *rows,
             "",
-            "These are the rates that a perfect generator would reach in the tables below.",
+            "A perfect generator would reach these rates in the tables below.",
         ]
     )
 
@@ -125,7 +125,8 @@ def _drop(e: Evidence) -> Verdict:
         if drop is None:
             parts.append(f"{label}: {NOT_THERE}")
             continue
-        rates = [format_estimate(statistics.mean(e.values("main", label, "faithful", g))) for g in ("frequent", "held-out")]
+        means = [statistics.mean(e.values("main", label, "faithful", group)) for group in ("frequent", "held-out")]
+        rates = [format_estimate(mean) for mean in means]
         parts.append(f"{label}: {rates[0]} to {rates[1]}, {_sign(drop)}")
     return "; ".join(parts), _above(_drop_of(e, WITH), -10)
 
@@ -145,7 +146,9 @@ def _copies(e: Evidence) -> Verdict:
 def _styles(e: Evidence) -> Verdict:
     found, following = (e.values("styles", label, "faithful") for label in ("as found", "the next"))
     rate = statistics.mean(following)
-    return NOT_THERE if rate is None else f"{format_estimate(rate)}, {_sign(statistics.difference(following, found))}", None
+    if rate is None:
+        return NOT_THERE, None
+    return f"{format_estimate(rate)}, {_sign(statistics.difference(following, found))}", None
 
 
 def _eta(e: Evidence) -> Verdict:
@@ -160,8 +163,8 @@ def _eta(e: Evidence) -> Verdict:
 
 
 def _monotone(points: Sequence[Estimate]) -> bool:
-    """Whether no point lies below an earlier one by more than their intervals allow."""
-    return all(late.high >= early.low for place, late in enumerate(points) for early in points[:place])
+    """Return whether no point is below an earlier one by more than their intervals allow."""
+    return all(late.high >= early.low for index, late in enumerate(points) for early in points[:index])
 
 
 def _more(e: Evidence) -> Verdict:
@@ -186,10 +189,8 @@ def _two(e: Evidence) -> Verdict:
     both = statistics.mean(e.values("two", PER_ENTITY, "entity", TWO))
     blended = _rate(e, "two", PER_ENTITY, "blended")
     met = None if both is None else both.value >= 0.5
-    return (
-        f"both: {format_estimate(both)}; blended: {blended}; true images: {format_estimate(statistics.mean(e.judged('entity', TWO)))}",
-        met,
-    )
+    true = format_estimate(statistics.mean(e.judged("entity", TWO)))
+    return f"both: {format_estimate(both)}; blended: {blended}; true images: {true}", met
 
 
 def _detail(e: Evidence) -> Verdict:
@@ -208,7 +209,7 @@ def _large(e: Evidence) -> Verdict:
 
 
 def _frechet(distances: Sequence[Distance]) -> Verdict:
-    return "; ".join(f"{row.knowledge_base}: {row.told}" for row in distances) or NOT_THERE, None
+    return "; ".join(f"{row.knowledge_base}: {row.cell}" for row in distances) or NOT_THERE, None
 
 
 def _strategies(e: Evidence) -> Verdict:
@@ -216,11 +217,11 @@ def _strategies(e: Evidence) -> Verdict:
         (statistics.mean(e.values("evaluations", label, "faithful")), label)
         for label in e.sweep.axes["evaluations"].values
     ]
-    there = [(estimate.value, label) for estimate, label in best if estimate is not None]
-    if not there:
+    measured = [(estimate.value, label) for estimate, label in best if estimate is not None]
+    if not measured:
         return NOT_THERE, None
-    value, label = max(there)
-    return f"the best, by evaluations: {label}, {100 * value:.1f} %; see the curves", None
+    value, label = max(measured)
+    return f"best by evaluations: {label}, {100 * value:.1f} %; see the curves", None
 
 
 def _retrievers(e: Evidence) -> Verdict:
@@ -243,18 +244,20 @@ def _above(change: Estimate | None, points: float) -> bool | None:
 
 CLAIMS: Final[tuple[tuple[str, str, Callable[[Evidence], Verdict]], ...]] = (
     ("over 80 % of prompts faithful", "held-out: at least 80 % of the rate of true images", _faithful),
-    ("+40 points over one trained without retrieval", "held-out: at least +50 points", _against_alone("held-out", 50)),
+    ("+40 points over a model trained without retrieval", "held-out: at least +50 points",
+     _against_alone("held-out", 50)),
     ("the same", "infrequent: at least +10 points", _against_alone("infrequent", 10)),
-    ("not a copy", "references in other styles only: the figure", _styles),
-    ("the same", "the rate of near copies: the figure", _copies),
+    ("not a copy", "references in other styles only: reported only", _styles),
+    ("the same", "the rate of near copies: reported only", _copies),
     ("little drop from frequent to infrequent", "frequent to held-out: at most 10 points", _drop),
     ("η trades the entity for the text", "both curves monotone within their intervals", _eta),
-    ("more references help entities", "the figure", _more),
-    ("interleaved, weighted, joint over steps", "the figure", _strategies),
-    ("BM25 against dense", "the figure", _retrievers),
+    ("more references help entities", "reported only", _more),
+    ("interleaved, weighted, joint over steps", "reported only", _strategies),
+    ("BM25 against dense", "reported only", _retrievers),
     ("*beyond the paper:* bad references", "one of two unrelated: at most 10 points less", _one_wrong),
     ("the same", "both unrelated: the scene still follows the text, at most 10 points less", _both_wrong),
     ("*beyond:* two entities in a prompt", "both drawn in at least 50 %", _two),
-    ("*beyond:* details lost in super-resolution", "the figure", _detail),
-    ("1024 images are true to their input", f"shrunk, within {DRIFT:.0f} of 255 of the smaller stages'", _large),
+    ("*beyond:* details lost in super-resolution", "reported only", _detail),
+    ("1024 px images match the smaller stages' images",
+     f"shrunk, within {DRIFT:.0f} of 255 of the smaller stages'", _large),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The knowledge bases that results compare the demonstration's own with."""
+"""The knowledge bases that the results compare with the demonstration's own."""
 
 import io
 import shutil
@@ -13,10 +13,10 @@ from reimagen_demo.stack import encoder, knowledge_base
 
 
 def with_vectors(folder: Path) -> Path:
-    """The demonstration's knowledge base again, to be searched by meaning too.
+    """Build a copy of the demonstration's knowledge base with vectors for dense search, and return its folder.
 
     Raises:
-        RuntimeError: the retriever's command failed, and has told why on stderr.
+        RuntimeError: the retriever's command failed; it prints the reason on stderr.
     """
     own, base, built_from = knowledge_base.build(folder), folder / "vectors" / "kb", folder / "vectors" / "kb.sources"
     sources = (folder / "kb.sources").read_text()
@@ -24,25 +24,25 @@ def with_vectors(folder: Path) -> Path:
         return base
     shutil.rmtree(base, ignore_errors=True)
     shutil.copytree(own, base)
-    made_by = str(encoder.build(folder))
-    knowledge_base.run_retriever("the vectors could not be made", "vectors", str(base), "--encoder", made_by)
+    model = str(encoder.build(folder))
+    knowledge_base.run_retriever("the vectors could not be made", "vectors", str(base), "--encoder", model)
     built_from.write_text(sources)
     return base
 
 
 def sketches(folder: Path) -> Path:
-    """A knowledge base of the same entities as pencil sketches: one of each, of its drawing in the first style."""
+    """Build a knowledge base of pencil sketches, one of each entity in the first style, and return its folder."""
     base, sketched = folder / "sketches" / "kb", folder / "sketches" / "pairs"
     sources, built_from = (folder / "kb.sources").read_text(), folder / "sketches" / "kb.sources"
     if base.exists() and built_from.exists() and built_from.read_text() == sources:
         return base
     art = Art(folder)
     pairs = []
-    for told, png in knowledge_base.pairs(art, entities()):
-        if told.style == STYLES[0].name:
+    for facts, png in knowledge_base.pairs(art, entities()):
+        if facts.style == STYLES[0].name:
             buffer = io.BytesIO()
             sketch(png).save(buffer, "PNG")
-            pairs.append((told, buffer.getvalue()))
+            pairs.append((facts, buffer.getvalue()))
     knowledge_base.write_shards(pairs, sketched)
     knowledge_base.index(sketched, base)
     built_from.write_text(sources)
@@ -50,7 +50,7 @@ def sketches(folder: Path) -> Path:
 
 
 def sketch(png: bytes) -> Image.Image:
-    """An image as a pencil draws it: its outlines and shades, without color (a dodge of the image by its blur)."""
+    """Return an image as a pencil sketch: outlines and shades without color, by a dodge of the image with its blur."""
     with Image.open(io.BytesIO(png)) as opened:
         gray = ImageOps.grayscale(opened.convert("RGB"))
     shades = np.asarray(gray, np.float64)

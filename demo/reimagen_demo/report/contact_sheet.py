@@ -1,4 +1,4 @@
-"""A sheet that shows images beside what they were grounded on."""
+"""A sheet of images next to the neighbors that they were grounded on."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ GAP = 16
 LINE = 20
 
 Cell = tuple[Image.Image, str]
-"""An image, and the lines that stand below it."""
+"""An image, and the lines of text below it."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Row:
 
 
 def contact_sheet(rows: Sequence[Row]) -> Image.Image:
-    """All rows below each other: the title, then the neighbors, then what was drawn."""
+    """Return a sheet with all rows below each other: the title, then the neighbors, then the drawn images."""
     title, small = ImageFont.load_default(18), ImageFont.load_default(13)
     first_drawn = max(len(row.neighbors) for row in rows)
     columns = first_drawn + max(len(row.drawn) for row in rows)
@@ -35,21 +35,21 @@ def contact_sheet(rows: Sequence[Row]) -> Image.Image:
     for number, row in enumerate(rows):
         top = GAP + number * height
         draw.text((GAP, top), row.title, fill="black", font=title)
-        # What was drawn stands in the same columns, however few neighbors there are.
+        # Drawn images are in the same columns in all rows, whatever the number of neighbors.
         cells = [*enumerate(row.neighbors), *enumerate(row.drawn, start=first_drawn)]
         for column, (image, text) in cells:
-            place = (GAP + column * (CELL + GAP), top + LINE + GAP // 2)
-            sheet.paste(image.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS), place)
+            corner = (GAP + column * (CELL + GAP), top + LINE + GAP // 2)
+            sheet.paste(image.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS), corner)
             lines = [_cut(line, small) for line in text.splitlines()]
-            draw.multiline_text((place[0], place[1] + CELL + 4), "\n".join(lines), fill="#444444", font=small)
+            draw.multiline_text((corner[0], corner[1] + CELL + 4), "\n".join(lines), fill="#444444", font=small)
     return sheet
 
 
 def webp(sheet: Image.Image, maximum_bytes: int) -> bytes:
-    """The sheet as a WebP file for a page of documentation, as good as fits.
+    """Return the sheet as a WebP file for the documentation, in the best quality that fits.
 
     Raises:
-        ValueError: it does not fit at all.
+        ValueError: the sheet is too large even in the lowest quality.
     """
     for quality in range(90, 0, -10):
         buffer = io.BytesIO()
@@ -60,10 +60,10 @@ def webp(sheet: Image.Image, maximum_bytes: int) -> bytes:
 
 
 def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The line, or as much of its start as fits below an image."""
+    """Return the line, or as much of its start as fits below an image."""
     if font.getlength(line) <= CELL:
         return line
-    kept = line
-    while font.getlength(f"{kept}...") > CELL:
-        kept = kept[:-1]
-    return f"{kept}..."
+    cut = line
+    while font.getlength(f"{cut}...") > CELL:
+        cut = cut[:-1]
+    return f"{cut}..."

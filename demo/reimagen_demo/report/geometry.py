@@ -1,7 +1,7 @@
-"""Whether images show things where, as large, mirrored and turned as their prompts state.
+"""Measure whether images show objects at the place, in the size, mirroring and turn that their prompts state.
 
-The reference's drawing is registered to the image. The measure is tried on true images, whose placements are known:
-`python -m reimagen_demo.report.geometry` prints how often it is right.
+The reference's drawing is registered to the image. `python -m reimagen_demo.report.geometry` tests the measure on true
+images, whose placements are known, and prints how often it is right.
 """
 
 import hashlib
@@ -31,44 +31,44 @@ from reimagen_evaluation.registration import Cutout, Pose, distinctness, registe
 CUTOUT_SIDE: Final = 192
 """Longest edge in pixels of the drawings that are registered."""
 FOUND: Final = 0.5
-"""The least correlation with which a thing counts as there."""
+"""Least correlation with which an object counts as found."""
 OBEYED_SIZES: Final[Mapping[Size, tuple[float, float]]] = {
     "tiny": (0.14, 0.28),
     "small": (0.24, 0.42),
     "large": (0.58, 0.9),
     "huge": (0.78, 1.1),
 }
-"""The longest edge of a thing of that size, from, to: what the composer draws, and a tenth more or less."""
+"""Range of the longest edge of an object of that size: the composer's range, and a tenth more or less."""
 ASIDE: Final = 0.1
-"""How far from the middle a thing's center is, at least, that is on a side; at most, that is in the center."""
+"""Least distance from the middle of the center of an object on a side; greatest distance of one in the center."""
 OBEYED_TURNS: Final[Mapping[Turn, tuple[float, float]]] = {
     "upside down": (155, 205),
     "left": (10, 55),
     "right": (-55, -10),
 }
-"""Degrees, counter-clockwise, from, to."""
+"""Range of the turn in degrees, counter-clockwise."""
 NEAR, SIZE_RATIO, TURN = 0.08, 1.15, math.radians(12)
-"""The most by which two poses differ in place, size and turn that count as the same."""
+"""Greatest differences in place, size and turn of two poses that count as the same."""
 OWN: Final = Pose(0.5, 0.5, PAIR_FILL)
-"""Where a thing is in its reference."""
+"""Pose of an object in its reference."""
 DISTINCTNESS: Final = 0.15
-"""How different a thing is from itself, mirrored or turned, of which these are measured."""
+"""Least distinctness of an object whose mirroring and turn are measured."""
 
 
 def obeyed(thing: Thing, pose: Pose) -> dict[str, bool]:
-    """Return for each attribute that is stated of a thing whether a pose obeys it."""
-    told = {}
+    """Return whether a pose obeys each attribute that is stated of a thing."""
+    found = {}
     if thing.place:
-        told["place"] = _is_there(thing.place, pose)
+        found["place"] = _is_there(thing.place, pose)
     if thing.size:
         lowest, highest = OBEYED_SIZES[thing.size]
-        told["size"] = lowest <= pose.size <= highest
+        found["size"] = lowest <= pose.size <= highest
     if thing.mirrored:
-        told["mirrored"] = pose.mirrored
+        found["mirrored"] = pose.mirrored
     if thing.turned:
         lowest, highest = OBEYED_TURNS[thing.turned]
-        told["turned"] = (math.degrees(pose.angle) - lowest) % 360 <= highest - lowest
-    return told
+        found["turned"] = (math.degrees(pose.angle) - lowest) % 360 <= highest - lowest
+    return found
 
 
 def _is_there(place: Place, pose: Pose) -> bool:
@@ -79,7 +79,7 @@ def _is_there(place: Place, pose: Pose) -> bool:
 
 
 def same(pose: Pose, other: Pose) -> dict[str, bool]:
-    """Return for each attribute whether two poses have the same."""
+    """Return whether two poses agree in each attribute."""
     return {
         "place": abs(pose.x - other.x) <= NEAR and abs(pose.y - other.y) <= NEAR,
         "size": abs(math.log(pose.size / other.size)) <= math.log(SIZE_RATIO),
@@ -89,43 +89,43 @@ def same(pose: Pose, other: Pose) -> dict[str, bool]:
 
 
 def scores_of(thing: Thing, cutouts: Sequence[Cutout], image: Pixels) -> dict[str, float]:
-    """Return what is scored of an image of one thing; NaN for attributes that its prompt does not state."""
+    """Return the scores of an image of one thing; NaN for attributes that its prompt does not state."""
     found = register(cutouts, image)
     match = 0.0 if found is None else found.score
     pose = found.pose if found is not None and match >= FOUND else None
-    told = {name: pose is not None and right for name, right in obeyed(thing, pose or OWN).items()}
+    right = {name: pose is not None and is_right for name, is_right in obeyed(thing, pose or OWN).items()}
     return {
-        "obeyed": float(all(told.values())),
+        "obeyed": float(all(right.values())),
         "copied in place": float(pose is not None and all(same(pose, OWN).values())),
         "match": match,
-    } | {name: float(told[name]) if name in told else math.nan for name in ATTRIBUTES}
+    } | {name: float(right[name]) if name in right else math.nan for name in ATTRIBUTES}
 
 
 class CutOuts:
-    """The drawings of entities, for registration."""
+    """The drawings of entities as cut-outs for registration."""
 
     def __init__(self, art: Art) -> None:
-        """Take the art."""
+        """Take the icon art."""
         self._art = art
         self._images = PairImages(art)
         self._by_style = lru_cache(64)(self._all)
 
     def of(self, entity: Entity, style: str) -> Cutout:
-        """Return the drawing of a style."""
+        """Return the drawing in a style."""
         return self._by_style(entity)[style][1]
 
     def among(self, entity: Entity, references: Sequence[Path]) -> list[Cutout]:
-        """Return the drawings that references show; all of the entity's where they show none of them."""
+        """Return the drawings that the references show, or all of the entity's if they show none of them."""
         shown = {path.name for path in references}
         drawings = self._by_style(entity).values()
         return [cutout for name, cutout in drawings if name in shown] or [cutout for _, cutout in drawings]
 
     def measure(self, thing: Thing, image: Pixels, references: Sequence[Path]) -> dict[str, float]:
-        """Return the scores of an image that was grounded on these files, named by the hashes of their contents."""
+        """Return the scores of an image that was grounded on these files, which are named by their contents' hashes."""
         return scores_of(thing, self.among(thing.entity, references), image)
 
     def _all(self, entity: Entity) -> dict[str, tuple[str, Cutout]]:
-        """Return by style the name of the knowledge base's image as evaluations store it, and the drawing."""
+        """Return the drawing in each style, with the name under which evaluations store the base's image."""
         return {
             style.name: (
                 hashlib.sha256(self._images.file(entity, style).read_bytes()).hexdigest()[:16],
@@ -141,7 +141,7 @@ def pose_of(placement: Placement) -> Pose:
 
 
 def distinct(cutouts: CutOuts) -> list[str]:
-    """Return the held-out entities whose mirroring and turn can be told from their pixels, in every style."""
+    """Return the held-out entities whose mirroring and turn can be recognized from their pixels, in every style."""
     return [
         entity.name
         for entity in of_split("held-out")
@@ -151,7 +151,7 @@ def distinct(cutouts: CutOuts) -> list[str]:
 
 @dataclass(frozen=True)
 class TrueThing:
-    """A true image of one thing, the thing's drawing, and where it is."""
+    """A true image of one thing, the thing's drawing, and its pose."""
 
     image: Image.Image
     cutout: Cutout
@@ -159,7 +159,7 @@ class TrueThing:
 
 
 def true_things(composer: Composer, cutouts: CutOuts, pool: Sequence[Entity], count: int) -> Iterator[TrueThing]:
-    """Yield true images of one thing each, with whatever size, place, turn, mirroring, scene and weather."""
+    """Yield true images of one thing each, with random size, place, turn, mirroring, scene and weather."""
     rng, names = Random("registration is measured"), set(pool)
     while count:
         composition = draw_composition(rng, "held-out", plain=False)
@@ -172,25 +172,25 @@ def true_things(composer: Composer, cutouts: CutOuts, pool: Sequence[Entity], co
 
 
 def blurred(image: Pixels) -> Pixels:
-    """Return an image that lacks its finest details, as small networks draw it."""
+    """Return an image without its finest details, as small networks draw it."""
     radius = image.shape[0] / 128
     return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def noisy(image: Pixels) -> Pixels:
-    """Return an image with grain."""
+    """Return an image with added grain."""
     grain = np.random.default_rng(0).normal(0.0, 12.0, image.shape)
     noised: Pixels = np.clip(image + grain, 0, 255).astype(np.uint8)
     return noised
 
 
 def as_it_is(image: Pixels) -> Pixels:
-    """Return the image."""
+    """Return the image unchanged."""
     return image
 
 
 def accuracy(things: Sequence[TrueThing], change: Callable[[Pixels], Pixels]) -> dict[str, float]:
-    """Return how often registration is right: in each attribute, and in all of them."""
+    """Return how often registration is right in each attribute, and in all of them."""
     rows = []
     for thing in things:
         found = register([thing.cutout], change(np.asarray(thing.image)))
@@ -200,11 +200,13 @@ def accuracy(things: Sequence[TrueThing], change: Callable[[Pixels], Pixels]) ->
 
 
 def main(
-    count: Annotated[int, typer.Option(min=1, help="How many true images.")] = 100,
+    count: Annotated[int, typer.Option(min=1, help="Number of true images.")] = 100,
     size: Annotated[int, typer.Option(min=64, max=1024, help="Side of the images, in pixels.")] = 256,
-    art_folder: Annotated[Path, typer.Option(help="Where the icon art is, or will be installed.")] = Path("build/demo"),
+    art_folder: Annotated[Path, typer.Option(help="Folder of the icon art, which is installed if missing.")] = Path(
+        "build/demo"
+    ),
     find_distinct: Annotated[
-        bool, typer.Option("--distinct", help="Print instead which held-out entities can be told when turned.")
+        bool, typer.Option("--distinct", help="Print only the held-out entities whose turn can be recognized.")
     ] = False,
 ) -> None:
     """Print how often registration finds the pose of a thing in true images."""

@@ -1,4 +1,4 @@
-"""The prompts of `make results`; their seeds are words that no seed of training has."""
+"""The prompts of `make results`; their seeds are words that training does not use as seeds."""
 
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -17,13 +17,13 @@ TWO: Final = "two entities"
 GEOMETRY: Final = "stated geometry"
 VARIETY: Final = "variety"
 MAIN, VARIED, LARGE = 400, 100, 40
-"""Prompts of each group in the main table, in the others, and at 1024 pixels."""
+"""Number of prompts of each group in the main table, in the other tables, and at 1024 pixels."""
 OF_EACH_KIND: Final = 14
-"""Prompts that state each combination of place, size, mirroring and turn."""
+"""Number of prompts that state each combination of place, size, mirroring and turn."""
 SEEDS, SEEDED = 8, 20
-"""Images of each prompt whose variety is measured, and how many prompts these are."""
+"""Number of images of each prompt whose variety is measured, and number of these prompts."""
 FIRST_SCENES: Final = SCENES[:16]
-"""Those that the first shipped cascade and its judge know too, so that later ones can be compared with them."""
+"""The scenes that the first shipped cascade and its judge also know, so that later ones can be compared with them."""
 ATTRIBUTES: Final = ("place", "size", "mirrored", "turned")
 GEOMETRY_PROMPTS: Final = (2 ** len(ATTRIBUTES) - 1) * OF_EACH_KIND
 # fmt: off
@@ -35,13 +35,13 @@ DISTINCT: Final = (
     "test tube", "petri dish", "DNA helix", "coffin", "paper map",
 )
 # fmt: on
-"""Held-out entities that look different, in every style, when they are mirrored or turned, as
-`python -m reimagen_demo.report.geometry --distinct` finds: of the others nobody could tell."""
+"""Held-out entities that look different, in every style, when they are mirrored or turned, according to
+`python -m reimagen_demo.report.geometry --distinct`; for the others this cannot be recognized."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, and what a true image of it shows."""
+    """A prompt, and the composition of a true image of it."""
 
     item: Item
     composition: Composition
@@ -66,13 +66,13 @@ def prompts() -> list[Prompt]:
 
 
 def geometry_prompts() -> list[Prompt]:
-    """Return prompts that state geometry which a copy of the reference in its own place contradicts."""
+    """Return prompts that state geometry which contradicts a copy of the reference in its own place."""
     rng, made = Random(f"results/{GEOMETRY}"), list[Prompt]()
     known = {entity.name: entity for entity in entities()}
     pool = [known[name] for name in DISTINCT]
     rng.shuffle(pool)
     kinds = [kind for count in range(1, len(ATTRIBUTES) + 1) for kind in combinations(ATTRIBUTES, count)]
-    # The kinds take turns, so that the first prompts already have all of them.
+    # The kinds alternate, so that the first prompts already contain all of them.
     for _ in range(OF_EACH_KIND):
         for kind in kinds:
             thing = _thing(rng, pool[len(made) % len(pool)], kind)
@@ -83,7 +83,7 @@ def geometry_prompts() -> list[Prompt]:
 
 
 def variety_prompts() -> list[Prompt]:
-    """Return prompts that leave the layout open, each as often as it is drawn, under keys of their own."""
+    """Return prompts that leave the layout open, each as often as it is drawn, with a different key each time."""
     rng, made = Random(f"results/{VARIETY}"), list[Prompt]()
     pool = [entity for entity in entities() if group(entity) == "held-out"]
     for number, entity in enumerate(rng.sample(pool, SEEDED)):
@@ -94,14 +94,14 @@ def variety_prompts() -> list[Prompt]:
 
 
 def _thing(rng: Random, entity: Entity, kind: tuple[str, ...]) -> Thing:
-    """Return a thing of which this is stated, at random, such that a copy in place contradicts it."""
+    """Return a thing with random values of the stated attributes that contradict a copy in place."""
     while True:
         size: Size | None = rng.choice(get_args(Size)) if "size" in kind else None
         place: Place | None = rng.choice(get_args(Place)) if "place" in kind else None
         turned: Turn | None = rng.choice(get_args(Turn)) if "turned" in kind else None
         thing = Thing(entity, size=size, place=place, mirrored="mirrored" in kind, turned=turned)
         large = size in ("large", "huge")
-        # What is large fills the image, whatever its place; what is huge does not fit in when it is tilted.
+        # A large thing fills the image whatever its place; a huge one does not fit when it is tilted.
         fits = not (large and place) and not (size == "huge" and turned in ("left", "right"))
         contradicted = thing.mirrored or turned or (size and not large) or place not in (None, "center")
         if fits and contradicted:

@@ -1,7 +1,7 @@
-"""How often retrieval finds the entity that a prompt names, measured through the real service.
+"""Measure how often retrieval finds the entity that a prompt names, with the real service.
 
-`python -m reimagen_demo.report.recall` builds the knowledge base if need be, asks 400 prompts of each kind, and
-prints a table. A prompt counts as found when both of its top two pairs show the named entity.
+`python -m reimagen_demo.report.recall` builds the knowledge base if necessary, searches for 400 prompts of each kind,
+and prints a table. A prompt counts as found if both of its top two pairs show the named entity.
 """
 
 from collections.abc import Sequence
@@ -37,43 +37,43 @@ class Question:
 
 @dataclass(frozen=True)
 class Recall:
-    """What came of the questions."""
+    """The result of a set of questions."""
 
     asked: int
     both: int
-    """Questions whose top two are both the entity's."""
+    """Number of questions whose top two pairs both show the entity."""
     first: int
-    """Questions whose best pair is the entity's."""
+    """Number of questions whose best pair shows the entity."""
     misses: tuple[tuple[Question, tuple[str, ...]], ...]
-    """Questions that are not in `both`, with the texts that were found."""
+    """Questions that are not in `both`, with the captions that were found."""
 
 
-def questions(wanted: Sequence[Entity], count: int, seed: int, *, unseen: bool = False) -> list[Question]:
+def questions(pool: Sequence[Entity], count: int, seed: int, *, unseen: bool = False) -> list[Question]:
     """Return prompts of a random entity in a random scene, in any of the scene's wordings.
 
     Args:
-        wanted: The entities to ask for.
-        count: How many prompts.
-        seed: The same seed gives the same prompts.
-        unseen: Take the wordings that training never uses.
+        pool: entities to draw from.
+        count: number of prompts.
+        seed: the same seed gives the same prompts.
+        unseen: whether to use the wordings that training never uses.
     """
     rng = Random(seed)
-    chosen = [Composition.plain(rng.choice(wanted), rng.choice(SCENES)) for _ in range(count)]
+    chosen = [Composition.plain(rng.choice(pool), rng.choice(SCENES)) for _ in range(count)]
     return [Question(prompt_of(rng, shown, unseen=unseen), shown.entities[0]) for shown in chosen]
 
 
 def geometry_questions(count: int, seed: int) -> list[Question]:
     """Return prompts of one thing that state its size, place, mirroring, turn or number, the time or the weather."""
-    rng, asked = Random(seed), list[Question]()
-    while len(asked) < count:
+    rng, made = Random(seed), list[Question]()
+    while len(made) < count:
         shown = draw_composition(rng, "all", plain=False)
         if len(shown.things) == 1 and not shown.is_plain:
-            asked.append(Question(prompt_of(rng, shown), shown.entities[0]))
-    return asked
+            made.append(Question(prompt_of(rng, shown), shown.entities[0]))
+    return made
 
 
 def measure(address: str, asked: Sequence[Question], minimum_score: float | None) -> Recall:
-    """Asks the retriever at that address; a minimum score of None leaves the judgement to the service."""
+    """Search with the retriever at that address; a minimum score of None applies the service's default relevance."""
     both = first = 0
     misses = []
     with grpc.insecure_channel(address) as channel:
@@ -93,11 +93,11 @@ def measure(address: str, asked: Sequence[Question], minimum_score: float | None
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print recall."""
     folder = Path("build/demo")
     base = knowledge_base.build(folder)
     asked = {
-        "a thing in a scene": questions(entities(), PROMPTS, SEED),
+        "an entity in a scene": questions(entities(), PROMPTS, SEED),
         "the scene in words unseen in training": questions(entities(), PROMPTS, SEED, unseen=True),
         "geometry, time or weather stated": geometry_questions(PROMPTS, SEED),
     }

@@ -1,8 +1,8 @@
-"""`make results`: what the paper claims, measured on the demonstration's weights, written as docs/results.md.
+"""`make results`: the paper's claims, measured on the demonstration's weights and written to docs/results.md.
 
-Draws with the shipped cascade and with the one that was trained without neighbors, grounded by the real retriever;
-scores with the judge; writes the page. Killed at any moment and run again, it goes on. The prompts are drawn by seeds
-that training has none of.
+It draws with the shipped cascade and with the one that was trained without neighbors, grounded by the real retriever,
+scores with the judge, and writes the page. A run that was killed at any moment resumes. The prompts' seeds are not used
+in training.
 """
 
 import time
@@ -56,18 +56,18 @@ BATCH: Final = 4
 RESAMPLES: Final = 50
 GALLERY_COLUMNS, GALLERY_CELL = 8, 192
 CALIBRATED: Final = 100
-"""True images that the measure of near copies is tried on."""
+"""Number of true images on which the measure of near copies is tested."""
 
 
 class CropJudge:
-    """Judges the middle of an image, where its detail is: what the other judge says, with `crop` before its names."""
+    """A judge of the middle of an image, where its detail is: another judge's scores, with names prefixed by `crop`."""
 
     def __init__(self, judge: EntityJudge) -> None:
-        """Take the judge."""
+        """Take the other judge."""
         self._judge = judge
 
     def scores(self, images: Sequence[Pixels], items: Sequence[Item]) -> Scores:
-        """Scores of the middle three quarters of each side."""
+        """Return the scores of the middle three quarters of each side."""
         edges = [image.shape[0] // 8 for image in images]
         middles = [image[e : len(image) - e, e : len(image) - e] for image, e in zip(images, edges, strict=True)]
         return {f"crop {name}": values for name, values in self._judge.scores(middles, items).items()}
@@ -75,23 +75,21 @@ class CropJudge:
 
 def main(
     weights: Annotated[Path, typer.Option(help="Folder of the cascade.")] = SHIPPED_WEIGHTS,
-    alone: Annotated[Path, typer.Option(help="Folder of the one that was trained without neighbors.")] = TRAINED_ALONE,
+    alone: Annotated[Path, typer.Option(help="Folder of the cascade trained without neighbors.")] = TRAINED_ALONE,
     judge: Annotated[Path, typer.Option(help="Folder of the judge.")] = SHIPPED_JUDGE,
     before: Annotated[
         Path | None, typer.Option(help="Folder of an earlier cascade to compare geometry, variety and losses with.")
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option(help="The page [default: docs/results.md; with --only build/demo/results/page.md]."),
+        typer.Option(help="Page to write [default: docs/results.md; with --only build/demo/results/page.md]."),
     ] = None,
-    work: Annotated[Path, typer.Option(help="Folder of what the demonstration builds.")] = Path("build/demo"),
+    work: Annotated[Path, typer.Option(help="Folder of the demonstration's build.")] = Path("build/demo"),
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            help=f"A section to measure alone: geometry, variety, {REFERENCE_USE}, main ...; may be repeated."
-        ),
+        typer.Option(help=f"Only section to measure: geometry, variety, {REFERENCE_USE}, main ...; repeatable."),
     ] = None,
-    prompts_at_most: Annotated[int | None, typer.Option(min=1, help="Of each row, for a trial.")] = None,
+    prompts_at_most: Annotated[int | None, typer.Option(min=1, help="Most prompts per row, for a trial.")] = None,
 ) -> None:
     """Measure the paper's claims on the demonstration's weights, and write docs/results.md."""
     with running.report_errors():
@@ -113,38 +111,38 @@ def _run(
 ) -> None:
     began, out = time.monotonic(), work / "results"
     page_file = to or (out / "page.md" if only else Path("docs/results.md"))
-    there = alone if (alone / checkpoint.CONFIG_FILE).exists() else None
-    if there is None:
-        console.print(f"{alone} is not there yet: the page is written without what was trained without neighbors")
-    asked = prompts()
-    items = [prompt.item for prompt in asked]
-    whole = sweep(weights, there, checkpoint.load_config(weights), most, before)
+    other = alone if (alone / checkpoint.CONFIG_FILE).exists() else None
+    if other is None:
+        console.print(f"{alone} is missing: the page is written without the cascade trained without neighbors")
+    made = prompts()
+    items = [prompt.item for prompt in made]
+    whole = sweep(weights, other, checkpoint.load_config(weights), most, before)
     drawn = whole if not only else _restricted(whole, only)
     out.mkdir(parents=True, exist_ok=True)
     item_files.write(items, out / item_files.ITEMS)
-    classifier = TrainedClassifier.load(judge_folder)  # before the hours of drawing: it may not be there
+    classifier = TrainedClassifier.load(judge_folder)  # before hours of drawing, because it may be missing
     keep_compiled(work / "compiled")
     art = Art(work)
     art.install()
     losses: Mapping[str, Sequence[ReferenceUse]] = {}
     if not only or REFERENCE_USE in only:
         cascades = ({BEFORE: before} if before else {}) | {NOW: weights}
-        stating = [prompt for prompt in asked if prompt.item.group == GEOMETRY]
+        stating = [prompt for prompt in made if prompt.item.group == GEOMETRY]
         losses = results_shown.measured_losses(cascades, out, stating, art, most)
     if drawn.axes:
         _draw_and_score(drawn, items, out, work, classifier)
-        results_shown.score_geometry(out, drawn, asked, art)
+        results_shown.score_geometry(out, drawn, made, art)
     console.print(f"drawn and scored {time.monotonic() - began:.0f} s after the start")
-    shown = results_shown.measure(out, drawn, asked, art, classifier, losses)
+    shown = results_shown.measure(out, drawn, made, art, classifier, losses)
     parts = [results_shown.table(shown)]
     if losses:
-        parts += ["Denoising losses of true images whose things are elsewhere than in their references:"]
+        parts += ["Denoising losses of true images whose objects are elsewhere than in their references:"]
         parts += [results_shown.loss_table(losses)]
     notes = {}
     if not only:
-        evidence = measure_true(asked, drawn, classifier, work)
+        evidence = measure_true(made, drawn, classifier, work)
         measured = distances(evidence, classifier, out)
-        notes["base"] = told_distances(measured)
+        notes["base"] = distance_table(measured)
         parts.insert(0, claims(evidence, measured))
     preface = "\n\n".join(part for part in parts if part)
     if drawn.axes:
@@ -157,7 +155,7 @@ def _run(
 
 
 def _restricted(whole: Sweep, only: Sequence[str]) -> Sweep:
-    """Return the sweep with these axes alone.
+    """Return the sweep with only these axes.
 
     Raises:
         ValueError: there is no such section.
@@ -165,7 +163,7 @@ def _restricted(whole: Sweep, only: Sequence[str]) -> Sweep:
     known = (*whole.axes, REFERENCE_USE)
     for name in only:
         if name not in known:
-            raise ValueError(f"only: {name!r} is no section; known are {', '.join(known)}")
+            raise ValueError(f"only: {name!r} is not a section; sections are {', '.join(known)}")
     return whole.model_copy(update={"axes": {name: axis for name, axis in whole.axes.items() if name in only}})
 
 
@@ -181,28 +179,28 @@ def _draw_and_score(drawn: Sweep, items: Sequence[Item], out: Path, work: Path, 
 
 
 def _named_bases(drawn: Sweep) -> set[str]:
-    """Return the knowledge bases that the sweep's settings take neighbors from."""
+    """Return the names of the knowledge bases from which the sweep's settings take neighbors."""
     return {setting.neighbors for setting in drawn.folders().values()}
 
 
 @contextmanager
-def retrievers(folder: Path, wanted: Collection[str]) -> Iterator[Mapping[str, RetrieverClient]]:
-    """Serves the demonstration's knowledge base and those that it is compared with, each by a real retriever.
+def retrievers(folder: Path, names: Collection[str]) -> Iterator[Mapping[str, RetrieverClient]]:
+    """Serve the demonstration's knowledge base and those it is compared with, each with a real retriever.
 
     Args:
-        folder: Of what the demonstration builds.
-        wanted: The names of the bases to serve.
+        folder: folder of the demonstration's build.
+        names: names of the bases to serve.
 
     Raises:
-        ChildError: one does not start.
+        ChildError: a retriever does not start.
     """
-    knowledge_base.build(folder)  # the others are made of it
+    knowledge_base.build(folder)  # the other bases are made from it
     builds = {
         IN_DOMAIN: knowledge_base.build,
         BY_MEANING: compared_bases.with_vectors,
         OUT_OF_DOMAIN: compared_bases.sketches,
     }
-    bases = {name: build(folder) for name, build in builds.items() if name in wanted}
+    bases = {name: build(folder) for name, build in builds.items() if name in names}
     with ExitStack() as started:
         redis = started.enter_context(LocalRedis())
         connections = {}
@@ -214,14 +212,14 @@ def retrievers(folder: Path, wanted: Collection[str]) -> Iterator[Mapping[str, R
         yield connections
 
 
-def measure_true(asked: Sequence[Prompt], drawn: Sweep, classifier: TrainedClassifier, work: Path) -> Evidence:
-    """True images of the prompts, what the judge says of them, and how near a copy they are of a pair's drawing."""
+def measure_true(made: Sequence[Prompt], drawn: Sweep, classifier: TrainedClassifier, work: Path) -> Evidence:
+    """Return true images of the prompts, the judge's scores of them, and their copy distances to pairs' drawings."""
     art, out = Art(work), work / "results"
     art.install()
     images = ArtImages(art)
     composer = Composer(images, SIZE)
     real, copied = [], {"the same drawing": list[float](), "another style": list[float]()}
-    for prompt in tqdm(asked, desc="true images", unit="image"):
+    for prompt in tqdm(made, desc="true images", unit="image"):
         rng = Random(f"results/true/{prompt.item.key}")
         styles = [rng.choice(STYLES) for _ in prompt.composition.entities]
         real.append(np.asarray(composer.image(rng, prompt.composition, [style.name for style in styles])))
@@ -229,18 +227,18 @@ def measure_true(asked: Sequence[Prompt], drawn: Sweep, classifier: TrainedClass
             for name, style in (("the same drawing", styles[0]), ("another style", _another(styles[0]))):
                 file = PairImages(art).file(prompt.composition.entities[0], style)
                 copied[name].append(copy_distance(real[-1], [file]))
-    items = [prompt.item for prompt in asked]
+    items = [prompt.item for prompt in made]
     judged = EntityJudge(classifier).scores(real, items)
-    records.write(out / "true.csv", (_true_row(item, judged, place) for place, item in enumerate(items)))
+    records.write(out / "true.csv", (_true_row(item, judged, index) for index, item in enumerate(items)))
     return Evidence(drawn, items, scores.read(out), np.stack(real), dict(judged), copied)
 
 
 def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> list[Distance]:
-    """Fréchet distances to the true images in the judge's features, by knowledge base; also OUT/distances.csv.
+    """Measure the Fréchet distances to true images in the judge's features, by knowledge base; write them as CSV too.
 
-    The interval is that of a normal distribution whose deviation is the bootstrap's, over the drawn images.
+    The interval is that of a normal distribution with the bootstrap's deviation, over the drawn images.
     """
-    there = moments([classifier.features(evidence.true_of(GROUPS))])
+    true = moments([classifier.features(evidence.true_of(GROUPS))])
     keys = {item.key for item in evidence.sweep.axes["base"].items(evidence.items)}
     measured = []
     for label, setting in evidence.sweep.settings("base").items():
@@ -249,32 +247,32 @@ def distances(evidence: Evidence, classifier: TrainedClassifier, out: Path) -> l
         features = classifier.features(np.stack(scoring.read_images(folder, drawn)))
         rng = np.random.default_rng(0)
         resampled = [
-            frechet_distance(moments([features[rng.integers(0, len(features), len(features))]]), there)
+            frechet_distance(moments([features[rng.integers(0, len(features), len(features))]]), true)
             for _ in range(RESAMPLES)
         ]
-        value, half = frechet_distance(moments([features]), there), 1.96 * float(np.std(resampled, ddof=1))
+        value, half = frechet_distance(moments([features]), true), 1.96 * float(np.std(resampled, ddof=1))
         measured.append(Distance(label, len(features), value, value - half, value + half))
     records.write(out / "distances-judge.csv", (asdict(row) for row in measured))
     return measured
 
 
-def told_distances(measured: Sequence[Distance]) -> str:
-    """The distances as a table."""
-    lines = [f"| {row.knowledge_base} | {row.images} | {row.told} |" for row in measured]
+def distance_table(measured: Sequence[Distance]) -> str:
+    """Return the distances as a table in Markdown."""
+    lines = [f"| {row.knowledge_base} | {row.images} | {row.cell} |" for row in measured]
     head = "Fréchet distance to true images of all prompts, in the judge's features (less is better):"
     return "\n".join([head, "", "| | n | distance |", "|---|---|---|", *lines])
 
 
 def gallery(drawn: Sweep, out: Path, to: Path) -> None:
-    """All images of the largest size on one sheet, in the order of the prompts: none is picked."""
+    """Write all images of the largest size on one sheet, in the order of the prompts, without selection."""
     folder = out / drawn.folder(next(iter(drawn.settings("large").values())))
     files = [folder / row["file"] for row in records.read(folder / DRAWN)]
     rows = -(-len(files) // GALLERY_COLUMNS)
     sheet = Image.new("RGB", (GALLERY_COLUMNS * GALLERY_CELL, rows * GALLERY_CELL), "white")
-    for place, file in enumerate(files):
+    for index, file in enumerate(files):
         with Image.open(file) as image:
             small = image.convert("RGB").resize((GALLERY_CELL, GALLERY_CELL), Image.Resampling.LANCZOS)
-        sheet.paste(small, (place % GALLERY_COLUMNS * GALLERY_CELL, place // GALLERY_COLUMNS * GALLERY_CELL))
+        sheet.paste(small, (index % GALLERY_COLUMNS * GALLERY_CELL, index // GALLERY_COLUMNS * GALLERY_CELL))
     sheets.save(sheet, to)
 
 
@@ -282,8 +280,8 @@ def _another(style: Style) -> Style:
     return STYLES[(STYLES.index(style) + 1) % len(STYLES)]
 
 
-def _true_row(item: Item, judged: Scores, place: int) -> Mapping[str, object]:
-    return {"key": item.key, "group": item.group} | {name: f"{values[place]:.6g}" for name, values in judged.items()}
+def _true_row(item: Item, judged: Scores, index: int) -> Mapping[str, object]:
+    return {"key": item.key, "group": item.group} | {name: f"{values[index]:.6g}" for name, values in judged.items()}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What a copy of the reference in its own place cannot pass: stated geometry, variety, and the use of references.
+"""Measures that a copy of the reference in its own place fails: stated geometry, variety, and the use of references.
 
-Every figure stands beside that of true images, and beside an earlier cascade's where one is given.
+Every figure is reported next to that of true images, and next to an earlier cascade's if one is given.
 """
 
 import math
@@ -37,10 +37,10 @@ from reimagen_evaluation.variety import Variety, variety
 from reimagen_generator.weights import checkpoint
 
 REFERENCE_USE: Final = "reference-use"
-"""The section of denoising losses, which draws nothing."""
+"""Name of the section of denoising losses, which draws nothing."""
 LOSS_SAMPLES: Final = 64
 FROM_TIME: Final = 0.3
-"""From which time of the diffusion on the right references must help."""
+"""Least time of the diffusion at which the right references must help."""
 
 TRUE: Final = "true"
 COLUMNS: Final = (BEFORE, NOW)
@@ -53,24 +53,24 @@ _Row = tuple[str, str, str, str, str, bool | None]
 
 @dataclass(frozen=True)
 class Shown:
-    """What was measured; None for what was not."""
+    """The measurements; empty for sections that were not measured."""
 
     geometry: Mapping[str, Values]
-    """By label of the axis, and `true`, the scores of images of prompts that state geometry."""
+    """Scores of images of prompts that state geometry, by label of the axis, and for `true`."""
     variety: Mapping[str, Variety]
-    """By label of the axis, and `true`."""
+    """Variety by label of the axis, and for `true`."""
     losses: Mapping[str, Sequence[ReferenceUse]]
-    """By label."""
+    """Denoising losses by label."""
 
 
-def score_geometry(out: Path, drawn: Sweep, asked: Sequence[Prompt], art: Art) -> None:
-    """Register the references of all images whose prompts state geometry."""
+def score_geometry(out: Path, drawn: Sweep, made: Sequence[Prompt], art: Art) -> None:
+    """Register the references in all images whose prompts state geometry, and score the poses."""
     cutouts = CutOuts(art)
-    things = {prompt.item.key: prompt.composition.things[0] for prompt in asked}
+    things = {prompt.item.key: prompt.composition.things[0] for prompt in made}
     scoring.score_by_references(
         out,
         drawn,
-        [prompt.item for prompt in asked],
+        [prompt.item for prompt in made],
         "geometry",
         lambda image, item, references: cutouts.measure(things[item.key], image, references),
         groups=(GEOMETRY,),
@@ -80,62 +80,62 @@ def score_geometry(out: Path, drawn: Sweep, asked: Sequence[Prompt], art: Art) -
 def measure(
     out: Path,
     drawn: Sweep,
-    asked: Sequence[Prompt],
+    made: Sequence[Prompt],
     art: Art,
     classifier: TrainedClassifier,
     losses: Mapping[str, Sequence[ReferenceUse]],
 ) -> Shown:
-    """Measure what is drawn, and true images of the same prompts.
+    """Measure the drawn images, and true images of the same prompts.
 
     Args:
         out: folder of the sweep.
-        drawn: what was drawn.
-        asked: all prompts.
-        art: what true images are drawn of.
-        classifier: the judge.
-        losses: measured before.
+        drawn: the sweep that was drawn.
+        made: all prompts.
+        art: icon art, from which true images are composed.
+        classifier: the judge's classifier.
+        losses: denoising losses that were measured before.
     """
     geometry: dict[str, Values] = {}
     varieties: dict[str, Variety] = {}
     if "geometry" in drawn.axes:
         read = scored.read(out)
-        keys = [item.key for item in drawn.axes["geometry"].items([prompt.item for prompt in asked])]
+        keys = [item.key for item in drawn.axes["geometry"].items([prompt.item for prompt in made])]
         for label, setting in drawn.settings("geometry").items():
             folder = drawn.folder(setting)
             geometry[label] = {name: read.of(folder, keys, name) for name in ("obeyed", "copied in place", "faithful")}
         side = next(iter(drawn.settings("geometry").values())).size
-        geometry[TRUE] = true_geometry([p for p in asked if p.item.key in set(keys)], art, side, classifier)
+        geometry[TRUE] = true_geometry([p for p in made if p.item.key in set(keys)], art, side, classifier)
     if "variety" in drawn.axes:
-        items = drawn.axes["variety"].items([prompt.item for prompt in asked])
+        items = drawn.axes["variety"].items([prompt.item for prompt in made])
         keys = [item.key for item in items]
         for label, setting in drawn.settings("variety").items():
             run = out / drawn.folder(setting)
             files = {row["key"]: row["file"] for row in records.read(run / DRAWN)}
             images = [scoring.read_image(run / files[key]) for key in keys]
             varieties[label] = variety(_by_prompt(images), classifier.features)
-        true = true_variety([p for p in asked if p.item.key in set(keys)], art)
+        true = true_variety([p for p in made if p.item.key in set(keys)], art)
         varieties[TRUE] = variety(_by_prompt(true), classifier.features)
     return Shown(geometry, varieties, losses)
 
 
-def true_geometry(asked: Sequence[Prompt], art: Art, side: int, classifier: TrainedClassifier) -> Values:
+def true_geometry(made: Sequence[Prompt], art: Art, side: int, classifier: TrainedClassifier) -> Values:
     """Return the scores of a true image of each prompt."""
     composer, cutouts, judge = Composer(ArtImages(art), side), CutOuts(art), EntityJudge(classifier)
     rows, images = [], []
-    for prompt in tqdm(asked, desc="true geometry", unit="image"):
+    for prompt in tqdm(made, desc="true geometry", unit="image"):
         rng = Random(f"results/true/{prompt.item.key}")
         style = rng.choice(STYLE_NAMES)
         thing = prompt.composition.things[0]
         images.append(np.asarray(composer.image(rng, prompt.composition, [style])))
         rows.append(scores_of(thing, [cutouts.of(thing.entity, style)], images[-1]))
-    faithful = judge.scores(images, [prompt.item for prompt in asked])["faithful"]
+    faithful = judge.scores(images, [prompt.item for prompt in made])["faithful"]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]} | {"faithful": faithful}
 
 
-def true_variety(asked: Sequence[Prompt], art: Art) -> list[np.ndarray]:
+def true_variety(made: Sequence[Prompt], art: Art) -> list[np.ndarray]:
     """Return a true image for each seed of each prompt, in one style for all seeds of a prompt."""
     composer, images = Composer(ArtImages(art), 64), []
-    for prompt in tqdm(asked, desc="true variety", unit="image"):
+    for prompt in tqdm(made, desc="true variety", unit="image"):
         style = Random(f"results/true/{prompt.item.prompt}").choice(STYLE_NAMES)
         rng = Random(f"results/true/{prompt.item.key}")
         images.append(np.asarray(composer.image(rng, prompt.composition, [style])))
@@ -143,9 +143,9 @@ def true_variety(asked: Sequence[Prompt], art: Art) -> list[np.ndarray]:
 
 
 def measured_losses(
-    cascades: Mapping[str, Path], out: Path, asked: Sequence[Prompt], art: Art, most: int | None
+    cascades: Mapping[str, Path], out: Path, made: Sequence[Prompt], art: Art, most: int | None
 ) -> dict[str, Sequence[ReferenceUse]]:
-    """Return the denoising losses of each cascade's first stage, of true images of prompts that state geometry."""
+    """Return the denoising losses of each cascade's first stage, on true images of prompts that state geometry."""
     count = max(16, min(LOSS_SAMPLES, most or LOSS_SAMPLES))
     measured: dict[str, Sequence[ReferenceUse]] = {}
     for label, weights in cascades.items():
@@ -156,7 +156,7 @@ def measured_losses(
         if not shard.exists():
             folder.mkdir(parents=True, exist_ok=True)
             writer = Writer(Composer(ArtImages(art), size))
-            recipes = [_recipe(number, prompt, k) for number, prompt in enumerate(asked[:count])]
+            recipes = [_recipe(number, prompt, k) for number, prompt in enumerate(made[:count])]
             samples = ((r.number, writer.sample(Random(f"results/true/{r.prompt}"), r)) for r in recipes)
             write_samples(shard, samples)
         measured[label] = list(reference_use(weights, 0, folder, count, k))
@@ -164,7 +164,7 @@ def measured_losses(
 
 
 def _recipe(number: int, prompt: Prompt, k: int) -> Recipe:
-    """Return a sample of a prompt, with references as the knowledge base has them, the first in the thing's style."""
+    """Return a sample of a prompt with references as in the knowledge base, the first in the thing's style."""
     thing = prompt.composition.things[0]
     first = number % len(STYLE_NAMES)
     styles = [STYLE_NAMES[(first + rank) % len(STYLE_NAMES)] for rank in range(k)]
@@ -220,7 +220,7 @@ def _geometry_rows(shown: Shown) -> list[_Row]:
         ),
         row(
             "copied in place",
-            "copied in place though the prompt says otherwise",
+            "copied in place although the prompt contradicts it",
             "≤ 5 %",
             None if copied is None else copied.value <= 0.05,
         ),
@@ -246,7 +246,7 @@ def _variety_rows(shown: Shown) -> list[_Row]:
             lambda one: one.features,
             0.6,
         ),
-        row("the same, in pixels", "the figure", lambda one: one.pixels, None),
+        row("the same, in pixels", "reported only", lambda one: one.pixels, None),
     ]
 
 
@@ -258,7 +258,7 @@ def _loss_rows(shown: Shown) -> list[_Row]:
     cells = [", ".join(helpful[label]) or "none" if label in helpful else "" for label in COLUMNS]
     return [
         (
-            "times t at which the loss with the right references is below none and below shuffled, the thing elsewhere",
+            "times t at which the loss with the right references is below none and shuffled, the object elsewhere",
             f"every t ≥ {FROM_TIME:g}",
             cells[0],
             cells[1],
@@ -277,5 +277,5 @@ def _at_least(estimate: Estimate | None, bar: float) -> bool | None:
 
 
 def _by_prompt(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the images of each prompt, which follow each other."""
+    """Group the images, which are ordered by prompt, by prompt."""
     return [np.stack(images[first : first + SEEDS]) for first in range(0, len(images), SEEDS)]

@@ -1,4 +1,4 @@
-"""What `make results` draws: the demonstration's prompts, and what is varied about them."""
+"""The sweep of `make results`: the demonstration's prompts under varied settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ from reimagen_generator.config.cascade import CascadeConfig, Strategy
 IN_DOMAIN: Final = "icons"
 OUT_OF_DOMAIN: Final = "sketches"
 BY_MEANING: Final = "icons with vectors"
-"""Names of knowledge bases."""
+"""Names of the knowledge bases."""
 
 SIZE: Final = 64
 ETAS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -39,21 +39,21 @@ ONE_WRONG, BOTH_WRONG = "one of two unrelated", "both unrelated"
 PER_ENTITY: Final = "per entity"
 NOW, BEFORE = "these weights", "before"
 REGISTERED_SIZE: Final = 256
-"""Side in pixels of the images that references are registered to, where the cascade draws such."""
+"""Side in pixels of the images in which references are registered, if the cascade draws that size."""
 BM25, DENSE = "BM25", "dense"
 
 
 def sweep(
     weights: Path, alone: Path | None, config: CascadeConfig, most: int | None = None, before: Path | None = None
 ) -> Sweep:
-    """Every table of the page.
+    """Return the sweep with every table of the page.
 
     Args:
         weights: folder of the cascade.
-        alone: folder of the cascade that was trained without neighbors; None where there is none yet.
-        config: the cascade's.
-        most: prompts of each row at most, for a trial.
-        before: folder of an earlier cascade that geometry and variety are compared with.
+        alone: folder of the cascade that was trained without neighbors; None if it does not exist.
+        config: configuration of the cascade.
+        most: greatest number of prompts of each row, for a trial.
+        before: folder of an earlier cascade with which geometry and variety are compared.
     """
     stage, k = config.stages[0], max(1, config.default_k)
     counts = {name: min(count, most or count) for name, count in (("main", MAIN), ("varied", VARIED), ("large", LARGE))}
@@ -65,7 +65,7 @@ def sweep(
             "hardly fewer for infrequent entities than for frequent ones.",
             count=counts["main"], groups=GROUPS, by_group=True, scores=judged,
             against=ALONE if alone else None,
-            note="" if alone else f"The row *{ALONE}* is not there yet.",
+            note="" if alone else f"The row *{ALONE}* is not measured yet.",
             values={WITH: {}, ALONE: {"weights": str(alone), "neighbors": NONE}} if alone else {WITH: {}},
             paper={WITH: "over 80 %"} | ({ALONE: "about 40 points less (Imagen)"} if alone else {}),
         ),
@@ -77,10 +77,10 @@ def sweep(
         ),
         "styles": Axis(
             title="References in other styles only",
-            note="The knowledge base has each thing in four styles. `as found` shows the best pairs, `the next` those "
-            "that come after them: the same thing in the other styles. A *near copy* is an image in which the "
-            "reference's drawing lies, at some place, in some size, mirrored or not, with a root mean square "
-            f"difference below {NEAR_COPY:.0f} of 255.",
+            note="The knowledge base has each entity in four styles. `as found` uses the best pairs, `the next` those "
+            "that follow them: the same entity in the other styles. A *near copy* is an image that contains the "
+            "reference's drawing, at any position, in any size, mirrored or not, with a root mean square difference "
+            f"below {NEAR_COPY:.0f} of 255.",
             count=counts["varied"], groups=GROUPS[-1:], scores=(*judged, "near copy", "copy distance"),
             values={"as found": {}, "the next": {"skip": k}},
         ),
@@ -100,14 +100,14 @@ def sweep(
         "steps": Axis(
             title="Guidance over the number of steps",
             paper_says="with few steps (about 200) weighted guidance is better than interleaved, with more steps "
-            "interleaved; joint is ruled by the reference or by the text.",
+            "interleaved; joint is dominated by the reference or by the text.",
             count=counts["varied"], groups=GROUPS[-1:], scores=judged,
             values={f"{strategy} @ {steps}": _strategy(config, strategy, steps)
                     for strategy in A_STEP for steps in STEPS},
         ),
         "evaluations": Axis(
             title="Guidance over the number of evaluations",
-            note="The same at equal work: a step of weighted guidance evaluates the network three times, one of the "
+            note="The same at equal work: a step of weighted guidance evaluates the network three times, a step of the "
             "others twice.",
             count=counts["varied"], groups=GROUPS[-1:], scores=judged,
             values={f"{strategy} @ {number}": _strategy(config, strategy, number // each)
@@ -115,8 +115,8 @@ def sweep(
         ),
         "retriever": Axis(
             title="BM25 against dense retrieval",
-            note="Dense is by WordLlama's vectors of texts; the paper's was CLIP's, of texts and images. Hybrid "
-            "fuses the ranks of both.",
+            note="Dense search uses WordLlama's vectors of texts; the paper used CLIP's, of texts and images. Hybrid "
+            "search fuses the ranks of both.",
             count=counts["varied"], groups=GROUPS[-1:], scores=judged,
             values={BM25: {}, DENSE: {"neighbors": BY_MEANING, "method": "dense"},
                     "hybrid": {"neighbors": BY_MEANING, "method": "hybrid"}, "none": {"neighbors": NONE}},
@@ -125,8 +125,8 @@ def sweep(
             title="Bad references",
             paper_says="as a limitation, that bad references give bad images.",
             note="Two neighbors, of which the second, or both, are replaced by those of an unrelated prompt. "
-            "Neighbors that name nothing of the prompt are left out (`relevant_only` in cascade.json), but in the last "
-            "row.",
+            "Neighbors that name nothing of the prompt are dropped (`relevant_only` in cascade.json), except in the "
+            "last row.",
             count=counts["varied"], groups=GROUPS[-1:], scores=judged,
             values={"both right": {"k": 2} if config.default_k != 2 else {},
                     ONE_WRONG: {"k": 2, "unrelated": 1}, BOTH_WRONG: {"k": 2, "unrelated": 2},
@@ -135,7 +135,7 @@ def sweep(
         "two": Axis(
             title="Two entities in a prompt",
             paper_says="as a limitation, that prompts of several entities often fail: they are blended into one.",
-            note="`entity`: both are there, each in its half of the image.",
+            note="`entity`: both entities are shown, each in its half of the image.",
             count=counts["varied"], groups=(TWO,), scores=("entity", "one_of_two", "blended", "scene"),
             values={PER_ENTITY: {"k": 2, "per_entity": True}, "of the whole prompt": {"k": 2},
                     "none": {"neighbors": NONE}},
@@ -144,7 +144,7 @@ def sweep(
             title="Knowledge bases",
             paper_says="on COCO an in-domain base gives the better FID (5.25 against 6.88), on WikiImages the larger, "
             "out-of-domain one.",
-            note="Out of domain are pencil sketches of the same things, a look that no training image has.",
+            note="The out-of-domain base has pencil sketches of the same entities, a look that no training image has.",
             count=counts["varied"], groups=GROUPS, scores=judged,
             values={"in-domain": {}, "out-of-domain": {"neighbors": OUT_OF_DOMAIN}, "none": {"neighbors": NONE}},
             paper={"in-domain": "FID 5.25 on COCO", "out-of-domain": "FID 6.88 on COCO",
@@ -156,8 +156,8 @@ def sweep(
     earlier = {"weights": str(before)}
     axes["geometry"] = Axis(
         title="Stated place, size, mirroring and turn",
-        note="Prompts of held-out entities, each contradicted by a copy of the reference in its own place. The "
-        "pose in the image is found by registration: the one in which the reference's drawing correlates best.",
+        note="Prompts of held-out entities, each contradicted by a copy of the reference in its own place. "
+        "Registration finds the pose in the image: the one in which the reference's drawing correlates best.",
         count=most or GEOMETRY_PROMPTS,
         groups=(GEOMETRY,),
         scores=("obeyed", *ATTRIBUTES, "copied in place", "match", *judged),
@@ -175,9 +175,9 @@ def sweep(
         axes["large"] = Axis(
             title="Detail in super-resolution",
             paper_says="as a limitation, that super-resolution loses detail of the references.",
-            note="Images of all stages, with the references shown to the super-resolution stages or not. Judged on "
-            "the middle three quarters of the side. `drift` is how far, of 255, the image, shrunk, is from the "
-            "smaller stages' own on average, at most.",
+            note="Images of all stages, with the references given to the super-resolution stages or not. Judged on "
+            "the middle three quarters of the side. `drift` is the largest mean difference, of 255, between the "
+            "shrunk image and a smaller stage's image.",
             count=counts["large"],
             groups=GROUPS[-1:],
             scores=("crop entity_probability", "crop entity", "drift"),
@@ -198,9 +198,9 @@ def _stage(**changes: object) -> Mapping[str, Any]:
 
 
 def _strategy(config: CascadeConfig, strategy: Strategy, steps: int) -> Mapping[str, Any]:
-    """The change, as small as it can be, so that what the base draws already is not drawn again."""
+    """Return the smallest change, so that images that the base setting already draws are not drawn again."""
     stage = config.stages[0]
-    wanted: dict[str, object] = {"strategy": strategy.value, "steps": steps}
+    target: dict[str, object] = {"strategy": strategy.value, "steps": steps}
     given = {"strategy": stage.guidance.strategy.value, "steps": stage.steps}
-    changes = {name: value for name, value in wanted.items() if value != given[name]}
+    changes = {name: value for name, value in target.items() if value != given[name]}
     return _stage(**changes) if changes else {}

@@ -1,1 +1,1 @@
-"""Backgrounds: places, weather and the words that name them."""
+"""Scenes: backgrounds, times of day, weather, and the wordings that name them."""

@@ -1,4 +1,4 @@
-"""What is behind the thing in a reference: plain colors, blends, textures, and parts of scenes."""
+"""The backgrounds of references: plain colors, blends, textures, and parts of scenes."""
 
 import colorsys
 from functools import lru_cache
@@ -11,16 +11,16 @@ from reimagen_demo.data.composer import Images
 from reimagen_demo.scenes.registry import SCENES, by_phrase
 
 PLAIN, BLENDS, TEXTURES, SCENES_SHARE = 40, 20, 18, 22
-"""How often each kind of ground is drawn, in proportion."""
+"""Relative frequency of each kind of background."""
 LIGHTNESS = {"pale": 40, "middle": 20, "dark": 40}
-"""How light a color of a ground is, in proportion."""
+"""Relative frequency of each lightness of a background's color."""
 _INSTANCES = 6
-"""How many instances of each scene the parts are cut from."""
+"""Number of instances of each scene that parts are cut from."""
 _SCENE_SIDE = 256
 
 
 class Grounds:
-    """Draws grounds of one side in pixels."""
+    """A source of random backgrounds of one side in pixels."""
 
     def __init__(self, images: Images, side: int) -> None:
         self._images = images
@@ -28,7 +28,7 @@ class Grounds:
         self._scene = lru_cache(None)(self._draw_scene)
 
     def draw(self, rng: Random) -> Image.Image:
-        """Return a ground, RGB, that the caller may draw on."""
+        """Return a background, RGB, that the caller may draw on."""
         kind = rng.choices((self._plain, self._blend, self._texture, self._part_of_a_scene), _KINDS)[0]
         return kind(rng)
 
@@ -36,7 +36,7 @@ class Grounds:
         return Image.new("RGB", (self._side, self._side), _color(rng))
 
     def _blend(self, rng: Random) -> Image.Image:
-        """Four colors, one in each corner, or two from edge to edge."""
+        """Return four colors, one in each corner, or two from edge to edge."""
         corners = np.array([[_color(rng), _color(rng)], [_color(rng), _color(rng)]], np.uint8)
         if rng.random() < 0.6:
             axis = rng.randrange(2)
@@ -45,7 +45,7 @@ class Grounds:
         return Image.fromarray(corners).resize((self._side, self._side), Image.Resampling.BILINEAR, box=box)
 
     def _texture(self, rng: Random) -> Image.Image:
-        """Two colors in stripes, checks, dots or clouds."""
+        """Return two colors in stripes, checks, dots or clouds."""
         side = self._side
         one, other = _color(rng), _color(rng)
         down, across = np.mgrid[0:side, 0:side] / side
@@ -85,7 +85,7 @@ _PHRASES = tuple(scene.phrase for scene in SCENES)
 
 
 def _color(rng: Random) -> tuple[int, int, int]:
-    """A pale, middling or dark color, more or less saturated."""
+    """Return a pale, middle or dark color of random saturation."""
     lightness = rng.choices(tuple(LIGHTNESS), tuple(LIGHTNESS.values()))[0]
     low, high = {"pale": (0.84, 1.0), "middle": (0.4, 0.84), "dark": (0.02, 0.4)}[lightness]
     hue, light = rng.random(), rng.uniform(low, high)
@@ -95,6 +95,6 @@ def _color(rng: Random) -> tuple[int, int, int]:
 
 
 def _noise(rng: np.random.Generator, cells: int, side: int) -> np.ndarray:
-    """Smooth noise from 0 to 1."""
+    """Return smooth noise from 0 to 1."""
     coarse = Image.fromarray(rng.integers(0, 256, (cells, cells), np.uint8))
     return np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC)) / 255

@@ -1,4 +1,4 @@
-"""Open country: each function draws one scene as SVG, never twice the same."""
+"""Open landscapes: each function draws a random instance of one scene as SVG."""
 
 import math
 from random import Random
@@ -21,7 +21,7 @@ from reimagen_demo.scenes.shapes import (
 
 
 def snow(rng: Random) -> str:
-    """Pale hills and snow-capped pines, with snow falling."""
+    """Draw pale hills and snow-capped pines in falling snow."""
     parts = [sky(hsl(rng, 205, 45, 74), hsl(rng, 205, 40, 90), 70)]
     parts.append(hills(rng, rng.uniform(56, 62), 4, hsl(rng, 205, 35, 84)))
     for _ in range(rng.randint(3, 6)):
@@ -44,7 +44,7 @@ def snow(rng: Random) -> str:
 
 
 def desert(rng: Random) -> str:
-    """Dunes and cacti under a hot sun."""
+    """Draw dunes and cacti under a hot sun."""
     parts = [sky(hsl(rng, 200, 65, 72), hsl(rng, 42, 75, 84), 65)]
     parts.append(circle(rng.uniform(12, 88), rng.uniform(10, 22), rng.uniform(6, 8), "#fff3c4"))
     parts.append(hills(rng, rng.uniform(50, 56), 5, hsl(rng, 32, 62, 68)))
@@ -62,7 +62,7 @@ def desert(rng: Random) -> str:
 
 
 def beach(rng: Random) -> str:
-    """Sand, a turquoise sea, often a palm."""
+    """Draw sand, a turquoise sea, and often a palm."""
     horizon = rng.uniform(42, 48)
     parts = [sky(hsl(rng, 200, 80, 68), hsl(rng, 195, 75, 88), horizon + 1)]
     parts.append(clouds(rng, rng.randint(1, 3), 8, 30, "#fff"))
@@ -85,7 +85,7 @@ def beach(rng: Random) -> str:
 
 
 def forest(rng: Random) -> str:
-    """A clearing before rows of dark pines."""
+    """Draw a clearing in front of rows of dark pines."""
     parts = [sky(hsl(rng, 95, 35, 72), hsl(rng, 100, 40, 82))]
     for layer, (lightness, base) in enumerate(((52, 62), (38, 67), (26, 73))):
         fill = hsl(rng, 140, 38, lightness)
@@ -101,7 +101,7 @@ def forest(rng: Random) -> str:
 
 
 def meadow(rng: Random) -> str:
-    """Green hills with flowers under a blue sky."""
+    """Draw green hills with flowers under a blue sky."""
     parts = [sky(hsl(rng, 205, 78, 70), hsl(rng, 200, 70, 90), 65), clouds(rng, rng.randint(2, 3), 8, 32, "#fff")]
     parts.append(hills(rng, rng.uniform(54, 60), 5, hsl(rng, 100, 45, 62)))
     parts.append(hills(rng, rng.uniform(64, 68), 3, hsl(rng, 104, 50, 50)))
@@ -114,7 +114,7 @@ def meadow(rng: Random) -> str:
 
 
 def mountains(rng: Random) -> str:
-    """Grey peaks with white caps behind a valley."""
+    """Draw gray peaks with white caps behind a valley."""
     parts = [sky(hsl(rng, 212, 60, 62), hsl(rng, 205, 55, 88), 75)]
     for lightness, base, count in ((66, 66, 3), (48, 70, 3)):
         for i in range(count):
@@ -150,7 +150,7 @@ def mountains(rng: Random) -> str:
 
 
 def sunset_sea(rng: Random) -> str:
-    """A low sun mirrored in a violet sea."""
+    """Draw a low sun mirrored in a violet sea."""
     horizon = rng.uniform(52, 57)
     parts = [sky(hsl(rng, 275, 42, 42), hsl(rng, 25, 95, 66), horizon + 1)]
     x, radius = rng.uniform(15, 85), rng.uniform(11, 15)
@@ -169,7 +169,7 @@ def sunset_sea(rng: Random) -> str:
 
 
 def rain(rng: Random) -> str:
-    """Dark clouds, streaks and puddles."""
+    """Draw dark clouds, streaks of rain and puddles."""
     parts = [sky(hsl(rng, 212, 16, 46), hsl(rng, 208, 16, 66), 76)]
     parts.append(
         "".join(
@@ -196,7 +196,7 @@ def rain(rng: Random) -> str:
 
 
 def autumn(rng: Random) -> str:
-    """Orange trees and falling leaves."""
+    """Draw orange trees and falling leaves."""
     parts = [sky(hsl(rng, 42, 60, 84), hsl(rng, 32, 70, 90), 76)]
     parts.append(hills(rng, rng.uniform(54, 60), 4, hsl(rng, 35, 55, 66)))
     parts += [
@@ -218,7 +218,7 @@ def autumn(rng: Random) -> str:
 
 
 def jungle(rng: Random) -> str:
-    """Broad leaves from both sides, vines from above."""
+    """Draw broad leaves from both sides and vines from above."""
     parts = [sky(hsl(rng, 80, 55, 64), hsl(rng, 120, 45, 44))]
     for lightness in (36, 29):
         parts += [

@@ -1,4 +1,4 @@
-"""Cities, rooms, depths and dreams: each function draws one scene as SVG, never twice the same."""
+"""Cities, rooms, water, space and dreams: each function draws a random instance of one scene as SVG."""
 
 from random import Random
 
@@ -6,7 +6,7 @@ from reimagen_demo.scenes.shapes import circle, clouds, ellipse, hills, hsl, lin
 
 
 def city_night(rng: Random) -> str:
-    """Lit windows along an empty street."""
+    """Draw lit windows along an empty street."""
     parts = [sky(hsl(rng, 238, 50, 14), hsl(rng, 265, 42, 32), 80), stars(rng, 25, 40)]
     parts.append(circle(rng.uniform(10, 90), rng.uniform(8, 18), rng.uniform(4, 6), "#fdf3cf"))
     x = rng.uniform(-8, 0)
@@ -28,7 +28,7 @@ def city_night(rng: Random) -> str:
 
 
 def under_water(rng: Random) -> str:
-    """Blue depths with light beams, seaweed and bubbles."""
+    """Draw blue depths with light beams, seaweed and bubbles."""
     parts = [sky(hsl(rng, 190, 75, 58), hsl(rng, 212, 75, 28))]
     for _ in range(4):
         x, width = rng.uniform(-10, 100), rng.uniform(6, 14)
@@ -50,7 +50,7 @@ def under_water(rng: Random) -> str:
 
 
 def space(rng: Random) -> str:
-    """Stars, nebulae and distant planets."""
+    """Draw stars, nebulae and distant planets."""
     parts = [sky(hsl(rng, 255, 55, 10), hsl(rng, 280, 50, 18, 15))]
     for _ in range(3):
         hue = rng.choice((280, 320, 215))
@@ -70,7 +70,7 @@ def space(rng: Random) -> str:
 
 
 def living_room(rng: Random) -> str:
-    """A papered wall with a window, and a round rug."""
+    """Draw a papered wall with a window, and a round rug."""
     hue = rng.choice((20, 40, 160, 200, 340))
     parts = [rect(0, 0, 100, 75, hsl(rng, hue, 35, 82))]
     parts += [rect(x, 0, 4, 75, "#fff", 'opacity="0.16"') for x in range(rng.randint(0, 6), 100, 12)]
@@ -94,7 +94,7 @@ def living_room(rng: Random) -> str:
 
 
 def stage(rng: Random) -> str:
-    """Boards between red curtains, under spotlights."""
+    """Draw boards between red curtains, under spotlights."""
     parts = [rect(0, 0, 100, 100, hsl(rng, 350, 45, 16))]
     parts += [
         polygon(
@@ -117,7 +117,7 @@ def stage(rng: Random) -> str:
 
 
 def dreamland(rng: Random) -> str:
-    """Pastel hills under an arch of colors."""
+    """Draw pastel hills under an arch of colors."""
     parts = [sky(hsl(rng, 320, 75, 86), hsl(rng, 285, 70, 90), 75)]
     for band, hue in enumerate((350, 40, 120, 200, 270)):
         parts.append(

@@ -1,4 +1,4 @@
-"""Other places under the sky, and one under the ground: each function draws one scene as SVG, never twice the same."""
+"""Other outdoor places, and a cave: each function draws a random instance of one scene as SVG."""
 
 from itertools import pairwise
 from random import Random
@@ -20,7 +20,7 @@ from reimagen_demo.scenes.shapes import (
 
 
 def street(rng: Random) -> str:
-    """A row of gabled houses by day, a pavement and a road."""
+    """Draw a row of gabled houses by day, a pavement and a road."""
     parts = [sky(hsl(rng, 203, 65, 74), hsl(rng, 200, 55, 90), 70), clouds(rng, 2, 6, 16, "#fff")]
     x = rng.uniform(-6, 0)
     while x < 100:
@@ -44,7 +44,7 @@ def street(rng: Random) -> str:
 
 
 def moon(rng: Random) -> str:
-    """A grey plain with craters, the earth in a black sky."""
+    """Draw a gray plain with craters, and the earth in a black sky."""
     parts = [rect(0, 0, 100, 100, hsl(rng, 235, 35, 7)), stars(rng, 60, 60)]
     x, y, radius = near_edge(rng), rng.uniform(12, 24), rng.uniform(7, 10)
     parts.append(
@@ -64,7 +64,7 @@ def moon(rng: Random) -> str:
 
 
 def garden(rng: Random) -> str:
-    """Flower beds before a white picket fence, a path through the lawn."""
+    """Draw flower beds in front of a white picket fence, and a path through the lawn."""
     parts = [sky(hsl(rng, 190, 60, 80), hsl(rng, 185, 50, 92), 60)]
     parts += [
         circle(x + rng.uniform(-2, 2), rng.uniform(36, 44), rng.uniform(9, 13), hsl(rng, 130, 40, 36))
@@ -87,7 +87,7 @@ def garden(rng: Random) -> str:
 
 
 def harbor(rng: Random) -> str:
-    """Sails on teal water behind the planks of a quay."""
+    """Draw sails on teal water behind the planks of a quay."""
     parts = [sky(hsl(rng, 215, 45, 70), hsl(rng, 35, 55, 88), 50), clouds(rng, 2, 8, 20, "#fff")]
     parts.append(rect(0, 44, 100, 34, hsl(rng, 178, 45, 40)))
     parts.append(hills(rng, 43, 1.5, hsl(rng, 160, 22, 48)) + rect(0, 46, 100, 32, hsl(rng, 178, 45, 40)))
@@ -114,7 +114,7 @@ def harbor(rng: Random) -> str:
 
 
 def cave(rng: Random) -> str:
-    """Layers of brown rock around a faint light, stalactites above."""
+    """Draw layers of brown rock around a faint light, with stalactites above."""
     parts = [rect(0, 0, 100, 100, hsl(rng, 22, 30, 13))]
     middle = rng.uniform(42, 58)
     for scale, lightness in ((1.0, 22), (0.75, 32), (0.5, 44), (0.28, 60)):
@@ -141,7 +141,7 @@ def cave(rng: Random) -> str:
 
 
 def farm(rng: Random) -> str:
-    """A red barn and a silo beside rows of crops."""
+    """Draw a red barn and a silo beside rows of crops."""
     parts = [sky(hsl(rng, 205, 55, 78), hsl(rng, 50, 70, 90), 60), clouds(rng, 2, 6, 18, "#fff")]
     parts.append(hills(rng, rng.uniform(48, 51), 3, hsl(rng, 70, 45, 62)))
     at = rng.choice((2, 56))

@@ -1,4 +1,4 @@
-"""The places a thing can be put: flat illustrations drawn from a seed, sharp at any size."""
+"""The scenes: flat illustrations that are drawn from a seed, sharp at any size."""
 
 import io
 from collections.abc import Callable
@@ -22,46 +22,46 @@ ANY_WEATHER: tuple[Weather, ...] = ("fog", "snow", "rain")
 
 @dataclass(frozen=True)
 class Scene:
-    """A place, how prompts call it, and how it is drawn."""
+    """A scene: its wordings in prompts, its caption, and how it is drawn."""
 
     phrase: str
-    """What a prompt says after the entity: "in the snow"."""
+    """Main wording in a prompt, after the entity: "in the snow"."""
     caption: str
-    """Of the scene alone, for its images in the knowledge base. It shares one word with a prompt's phrase at most:
-    with more, BM25 would rank it above the entity that the prompt is about."""
+    """Caption of the scene's images in the knowledge base. It shares at most one word with a prompt's phrase; with
+    more, BM25 would rank it above the entity that the prompt names."""
     ground: float | None
-    """How far down things stand, as a fraction of the height; None where they float."""
+    """Height at which things stand, as a fraction from the top; None if they float."""
     draw: Draw
     times: tuple[Time, ...] = ()
-    """The times of day that a prompt may name with it: none where it is indoors or has its own."""
+    """Times of day that a prompt may state with it; empty for indoor scenes and scenes with a fixed time."""
     weathers: tuple[Weather, ...] = ()
-    """The same of weather."""
+    """Weathers that a prompt may state with it; empty for indoor scenes and scenes with a fixed weather."""
 
     @property
     def paraphrases(self) -> tuple[str, ...]:
-        """What else prompts of training call it."""
+        """The other wordings in prompts of training."""
         return WORDINGS[self.phrase]
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """All that prompts of training call it."""
+        """All wordings in prompts of training."""
         return (self.phrase, *self.paraphrases)
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """Wordings that training never uses."""
+        """The wordings that training never uses."""
         return UNSEEN[self.phrase]
 
     def svg(self, rng: Random, side: int) -> str:
-        """One instance of the scene as an SVG document of that side in pixels."""
+        """Return an instance of the scene as an SVG document of that side in pixels."""
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{side}" height="{side}" '
             f'viewBox="0 0 {UNIT} {UNIT}">{self.draw(rng)}</svg>'
         )
 
     def render(self, rng: Random, side: int) -> Image.Image:
-        """One instance of the scene as an RGB image of that side in pixels."""
-        # Imported here, because what is drawn from a pack of images does without it.
+        """Return an instance of the scene as an RGB image of that side in pixels."""
+        # Imported here, because drawing from a pack of images does not need it.
         import resvg_py
 
         png = resvg_py.svg_to_bytes(svg_string=self.svg(rng, side), dpi=96)
@@ -267,5 +267,5 @@ SCENES = (
 
 
 def by_phrase() -> dict[str, Scene]:
-    """All scenes by their main phrases."""
+    """Return all scenes, by main wording."""
     return {scene.phrase: scene for scene in SCENES}

@@ -1,4 +1,4 @@
-"""Rooms: each function draws one scene as SVG, never twice the same."""
+"""Rooms: each function draws a random instance of one scene as SVG."""
 
 from itertools import pairwise
 from random import Random
@@ -7,7 +7,7 @@ from reimagen_demo.scenes.shapes import circle, ellipse, hsl, line, polygon, rec
 
 
 def kitchen(rng: Random) -> str:
-    """Cupboards over a counter with a stove, on a checkered floor."""
+    """Draw cupboards over a counter with a stove, on a checkered floor."""
     parts = [rect(0, 0, 100, 76, hsl(rng, 48, 55, 88))]
     parts += [line(0, y, 100, y, "#fff", 0.5, 0.8) for y in range(30, 50, 5)]
     parts += [line(x, 28, x, 50, "#fff", 0.5, 0.8) for x in range(2, 100, 6)]
@@ -40,7 +40,7 @@ def kitchen(rng: Random) -> str:
 
 
 def museum(rng: Random) -> str:
-    """A grey hall with framed images under lamps, and a rope before them."""
+    """Draw a hall with framed images under lamps, and a rope in front of them."""
     wall = hsl(rng, 350, 28, 42)
     parts = [rect(0, 0, 100, 70, wall), rect(0, 0, 100, 8, "#f3efe6"), rect(0, 8, 100, 1.4, "#d8c690")]
     for x in (rng.uniform(3, 6), rng.uniform(37, 40), rng.uniform(70, 73)):
@@ -74,7 +74,7 @@ def museum(rng: Random) -> str:
 
 
 def studio(rng: Random) -> str:
-    """A paper backdrop that runs onto the floor, between two softboxes."""
+    """Draw a paper backdrop that runs onto the floor, between two softboxes."""
     hue = rng.choice((205, 215, 225))
     paper = hsl(rng, hue, 22, 70)
     parts = [rect(0, 0, 100, 100, hsl(rng, 230, 12, 20)), rect(0, 78, 100, 22, hsl(rng, 230, 10, 27))]
@@ -106,26 +106,26 @@ def studio(rng: Random) -> str:
 
 
 def white(rng: Random) -> str:
-    """Nothing but white, a trace darker toward the floor."""
+    """Draw plain white, slightly darker toward the floor."""
     shade = rng.uniform(95, 98)
     return sky("#ffffff", f"hsl({rng.uniform(0, 360):.0f},6%,{shade:.0f}%)")
 
 
 def library(rng: Random) -> str:
-    """Tall shelves of many-colored books and a green carpet."""
+    """Draw tall shelves of many-colored books and a green carpet."""
     wood = hsl(rng, 25, 48, 27)
     parts = [rect(0, 0, 100, 76, wood)]
     for x in range(2, 100, 33):
         for y in range(3, 66, 18):
             parts.append(rect(x, y, 30, 15.6, hsl(rng, 25, 45, 16, 2)))
-            place = x + 0.6
-            while place < x + 25.5:
+            left = x + 0.6
+            while left < x + 25.5:
                 width, height = rng.uniform(2.6, 4.6), rng.uniform(10.5, 14.5)
                 color = hsl(rng, rng.choice((5, 25, 40, 130, 200, 225)), 42, 46)
                 if rng.random() < 0.9:
-                    parts.append(rect(place, y + 15.6 - height, width, height, color, 'rx="0.4"'))
-                    parts.append(rect(place, y + 18.4 - height, width, 1.1, "#f4e3b0", 'opacity="0.7"'))
-                place += width + 0.3
+                    parts.append(rect(left, y + 15.6 - height, width, height, color, 'rx="0.4"'))
+                    parts.append(rect(left, y + 18.4 - height, width, 1.1, "#f4e3b0", 'opacity="0.7"'))
+                left += width + 0.3
         parts.append(rect(x - 2, 0, 2.4, 76, hsl(rng, 25, 48, 32, 2)))
     if rng.random() < 0.7:
         x = rng.choice((8, 76))
@@ -140,7 +140,7 @@ def library(rng: Random) -> str:
 
 
 def classroom(rng: Random) -> str:
-    """A green chalkboard on a cream wall, desks before it."""
+    """Draw a green chalkboard on a cream wall, with desks in front of it."""
     parts = [rect(0, 0, 100, 74, hsl(rng, 55, 48, 84))]
     parts.append(rect(16, 10, 68, 38, hsl(rng, 30, 50, 52), 'rx="1"') + rect(18, 12, 64, 34, hsl(rng, 155, 38, 27)))
     parts.append(rect(18, 45.4, 64, 1.8, "#d8b27a"))

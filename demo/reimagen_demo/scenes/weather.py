@@ -1,4 +1,4 @@
-"""Times of day and weather, laid over a scene that was drawn for broad daylight, and over the things in it."""
+"""Times of day and weather, applied to a scene that was drawn in daylight, and to the drawings on it."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -18,7 +18,7 @@ _LIGHT: dict[Time | Weather, tuple[Color, Color]] = {
     "snow": ((214, 220, 230), (236, 240, 248)),
     "rain": ((128, 140, 158), (168, 176, 188)),
 }
-"""What the scene is multiplied by, at its top and at its bottom."""
+"""Colors that the scene is multiplied by, at its top and at its bottom."""
 _HAZE: dict[Time | Weather, tuple[Color, float, float]] = {
     "night": ((20, 26, 70), 0.25, 0.05),
     "dawn": ((255, 214, 214), 0.15, 0.35),
@@ -27,7 +27,7 @@ _HAZE: dict[Time | Weather, tuple[Color, float, float]] = {
     "snow": ((232, 238, 246), 0.4, 0.25),
     "rain": ((140, 150, 165), 0.35, 0.15),
 }
-"""A color that lies over the scene, and how much of it at the top and at the bottom."""
+"""Color laid over the scene, and its opacity at the top and at the bottom."""
 _ON_THINGS: dict[Time | Weather, tuple[Color, Color, float]] = {
     "night": ((194, 202, 238), (40, 50, 110), 0.06),
     "dawn": ((255, 236, 234), (255, 214, 214), 0.08),
@@ -36,14 +36,14 @@ _ON_THINGS: dict[Time | Weather, tuple[Color, Color, float]] = {
     "snow": ((244, 247, 255), (232, 238, 246), 0.06),
     "rain": ((218, 224, 234), (140, 150, 165), 0.06),
 }
-"""The same for a thing in the scene: what it is multiplied by, the color over it, how much of that."""
+"""The same for a drawing on the scene: the color it is multiplied by, the color laid over it, and its opacity."""
 _SPARE = 4
-"""Drops and flakes are drawn this much larger and scaled down, which smooths their outlines."""
+"""Factor by which drops and flakes are drawn larger and then scaled down, which smooths their outlines."""
 _LARGEST = 1024
 
 
 def light_scene(image: Image.Image, time: Time | None, weather: Weather | None) -> Image.Image:
-    """The scene, RGB, at that time and in that weather, without what falls or drifts in front."""
+    """Return the RGB scene at that time and in that weather, without precipitation or drifting fog."""
     for named in (time, weather):
         if named:
             top, bottom = _LIGHT[named]
@@ -54,7 +54,7 @@ def light_scene(image: Image.Image, time: Time | None, weather: Weather | None) 
 
 
 def light_thing(sprite: Image.Image, time: Time | None, weather: Weather | None) -> Image.Image:
-    """A thing, RGBA, in the light of that time and weather."""
+    """Return an RGBA drawing in the light of that time and weather."""
     for named in (time, weather):
         if named:
             times, color, share = _ON_THINGS[named]
@@ -68,7 +68,7 @@ def light_thing(sprite: Image.Image, time: Time | None, weather: Weather | None)
 
 
 def fall(image: Image.Image, rng: Random, weather: Weather | None) -> None:
-    """Draws what is in front of everything: flakes, streaks of rain or drifts of fog."""
+    """Draw what is in front of everything: flakes, streaks of rain or drifts of fog."""
     if weather:
         side = image.width
         mask = _PRECIPITATION[weather](rng, min(_SPARE * side, max(side, _LARGEST)))
@@ -117,7 +117,7 @@ def _shrunk(mask: Image.Image, side: int) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _ramp(top: Color, bottom: Color, side: int) -> Image.Image:
-    """A vertical blend of two colors."""
+    """Return a vertical blend of two colors."""
     ends = Image.new("RGB", (1, 2))
     ends.putpixel((0, 0), top)
     ends.putpixel((0, 1), bottom)
@@ -126,6 +126,6 @@ def _ramp(top: Color, bottom: Color, side: int) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _veil(at_top: float, at_bottom: float, side: int) -> Image.Image:
-    """The same of opacity, 0 to 1."""
+    """Return a vertical blend of two opacities, from 0 to 1."""
     top, bottom = round(255 * at_top), round(255 * at_bottom)
     return _ramp((top, top, top), (bottom, bottom, bottom), side).getchannel(0)

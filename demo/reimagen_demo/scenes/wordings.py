@@ -1,4 +1,4 @@
-"""How prompts name the scenes: `wordings.toml` is the reviewable list."""
+"""The wordings of scenes in prompts; `wordings.toml` is the list, for review."""
 
 import tomllib
 from importlib.resources import files
@@ -6,6 +6,6 @@ from importlib.resources import files
 _LISTS = tomllib.loads(files(__package__).joinpath("wordings.toml").read_text(encoding="utf-8"))
 
 WORDINGS: dict[str, tuple[str, ...]] = {phrase: tuple(lists["trained"]) for phrase, lists in _LISTS.items()}
-"""Those of training beside a scene's main one, by that."""
+"""Wordings of training besides a scene's main wording, by main wording."""
 UNSEEN: dict[str, tuple[str, ...]] = {phrase: tuple(lists["unseen"]) for phrase, lists in _LISTS.items()}
-"""Those that training never uses, by a scene's main one."""
+"""Wordings that training never uses, by main wording."""

@@ -1,4 +1,4 @@
-"""Asking the generator for images over REST, as any client does."""
+"""A client of the generator's REST API."""
 
 import base64
 import io
@@ -22,19 +22,19 @@ class Found:
     license: str
 
     @property
-    def told(self) -> str:
-        """What it shows and where it is from, in two lines."""
+    def label(self) -> str:
+        """The caption with the license, and the source, in two lines."""
         return f"{self.caption} ({self.license})\n{self.source.removeprefix('npm:@iconify-json/')}"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An image and what it was grounded on."""
+    """An image and the neighbors that it was grounded on."""
 
     file: bytes
     neighbors: tuple[Found, ...]
     seconds: float
-    """How long it took from the request to the answer."""
+    """Seconds from the request to the answer."""
 
     @property
     def image(self) -> Image.Image:
@@ -43,18 +43,18 @@ class Answer:
 
 
 def draw(url: str, prompt: str, size: int, seed: int, k: int | None = None) -> Answer:
-    """One image.
+    """Draw one image.
 
     Args:
-        url: Of the generator.
-        prompt: What to draw.
-        size: Side of the image in pixels.
-        seed: The same draws the same image.
-        k: How many neighbors; None for the cascade's default, 0 for none.
+        url: base URL of the generator.
+        prompt: text of the image to draw.
+        size: side of the image in pixels.
+        seed: the same seed draws the same image.
+        k: number of neighbors; None for the cascade's default, 0 for none.
 
     Raises:
-        RuntimeError: the generator refused; the message says why.
-        httpx.HTTPError: it can't be reached.
+        RuntimeError: the generator rejected the request; the message contains its answer.
+        httpx.HTTPError: the generator cannot be reached.
     """
     body: dict[str, Any] = {"prompt": prompt, "size": f"{size}x{size}", "seed": seed}
     if k is not None:
@@ -75,5 +75,5 @@ def draw(url: str, prompt: str, size: int, seed: int, k: int | None = None) -> A
 
 
 def _open(file: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(file)) as picture:
-        return picture.convert("RGB")
+    with Image.open(io.BytesIO(file)) as image:
+        return image.convert("RGB")

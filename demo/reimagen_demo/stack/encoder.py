@@ -1,8 +1,8 @@
-"""A small encoder of texts, so that finding by meaning can be tried and measured: WordLlama's vectors of tokens.
+"""A small text encoder to try and measure dense search with: WordLlama's token vectors.
 
-The package `wordllama` carries them in its wheel (MIT license): the input embeddings of a language model, trained
-further so that the mean of a text's tokens tells what it is about. Here they become what the retriever takes, an ONNX
-model with its tokenizer in a folder.
+The package `wordllama` contains them in its wheel (MIT license): the input embeddings of a language model, trained
+further so that the mean over a text's tokens represents its meaning. Here they become the retriever's input format, an
+ONNX model with its tokenizer in a folder.
 """
 
 import json
@@ -23,7 +23,7 @@ _INPUTS, _OUTPUT = ("input_ids", "attention_mask"), "last_hidden_state"
 
 
 def build(folder: Path) -> Path:
-    """Writes the encoder's folder, if it is not there yet, and gives it."""
+    """Write the encoder's folder unless it exists, and return its path."""
     encoder = folder / "encoder"
     if (encoder / _MODEL).exists():
         return encoder
@@ -31,15 +31,15 @@ def build(folder: Path) -> Path:
     (encoder / "1_Pooling").mkdir(parents=True, exist_ok=True)
     (encoder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
     tokenizer = json.loads(Path(str(package.locate_file(TOKENIZER))).read_text())
-    tokenizer["post_processor"] = None  # no mark of a text's beginning, as WordLlama itself encodes
+    tokenizer["post_processor"] = None  # no token for a text's start, as in WordLlama's own encoding
     (encoder / "tokenizer.json").write_text(json.dumps(tokenizer))
     weights = load_file(str(package.locate_file(WEIGHTS)))
-    onnx.save(_lookup(weights["embedding.weight"]), encoder / _MODEL)  # last: whoever finds it finds all
+    onnx.save(_lookup(weights["embedding.weight"]), encoder / _MODEL)  # last: if it exists, the folder is complete
     return encoder
 
 
 def _lookup(table: NDArray[np.float16]) -> onnx.ModelProto:
-    """A model that gives each token its row of the table, (tokens, channels)."""
+    """Return a model that maps each token to its row of the table, (tokens, channels)."""
     given = [helper.make_tensor_value_info(name, TensorProto.INT64, ["texts", "tokens"]) for name in _INPUTS]
     shape = ["texts", "tokens", table.shape[1]]
     graph = helper.make_graph(

@@ -1,4 +1,4 @@
-"""The demonstration's knowledge base: every entity in four styles, and the scenes, as WebDataset shards and indexed.
+"""The demonstration's knowledge base: every entity in four styles, and the scenes, as indexed WebDataset shards.
 
 `python -m reimagen_demo.stack.knowledge_base` builds it with the retriever's own command.
 """
@@ -23,22 +23,22 @@ from reimagen_retriever.knowledge_base.manifest import FORMAT_VERSION
 
 SHARD_PAIRS = 1000
 SCENE_IMAGES = 3
-"""How many images of each empty scene."""
+"""Number of images of each empty scene."""
 _DRAWN_BY = ("art/*.py", "scenes/*.py", "stack/knowledge_base.py")
-"""The modules that decide what pairs there are and what they look like."""
+"""The modules that determine the pairs and their images."""
 
 
 @dataclass(frozen=True)
 class PairNote:
-    """What a pair's `.json` tells: some of img2dataset's columns, and ours."""
+    """The contents of a pair's `.json`: some of img2dataset's columns, and our own."""
 
     id: str
-    """Of equal matches the first in byte order is found first: styles are numbered, the best looking first."""
+    """Of equal matches the first in byte order ranks first, so styles are numbered in order of quality."""
     caption: str
     source: str
     """Package, version and icon."""
     license: str
-    """SPDX identifier."""
+    """SPDX identifier of the license."""
     entity: str
     style: str
     width: int = PAIR_SIDE
@@ -47,7 +47,7 @@ class PairNote:
 
 
 def note(art: Art, entity: Entity, style: Style) -> PairNote:
-    """What is told of an entity's image in one style."""
+    """Return the facts about an entity's image in one style."""
     return PairNote(
         id=f"{entity.code}.{STYLES.index(style)}-{style.name}",
         caption=entity.phrase,
@@ -58,22 +58,22 @@ def note(art: Art, entity: Entity, style: Style) -> PairNote:
     )
 
 
-def pairs(art: Art, wanted: Iterable[Entity]) -> Iterator[tuple[PairNote, bytes]]:
-    """Every pair of these entities with its image's PNG, then the scenes."""
+def pairs(art: Art, chosen: Iterable[Entity]) -> Iterator[tuple[PairNote, bytes]]:
+    """Yield every pair of the entities with its image's PNG, then those of the scenes."""
     images = PairImages(art)
-    for entity in wanted:
+    for entity in chosen:
         for style in STYLES:
             yield note(art, entity, style), images.file(entity, style).read_bytes()
     yield from scene_pairs()
 
 
 def scene_pairs() -> Iterator[tuple[PairNote, bytes]]:
-    """The images of empty scenes, with their PNGs."""
+    """Yield the pairs of empty scenes, with their images' PNGs."""
     for scene in SCENES:
         for number in range(SCENE_IMAGES):
             buffer = io.BytesIO()
             scene.render(Random(f"{scene.phrase} {number}"), PAIR_SIDE).save(buffer, "PNG")
-            told = PairNote(
+            facts = PairNote(
                 id=f"scene.{scene.phrase.replace(' ', '-')}.{number}",
                 caption=scene.caption,
                 source="reimagen_demo.scenes.registry",
@@ -81,11 +81,11 @@ def scene_pairs() -> Iterator[tuple[PairNote, bytes]]:
                 entity="",
                 style="scene",
             )
-            yield told, buffer.getvalue()
+            yield facts, buffer.getvalue()
 
 
 def write_shards(content: Iterable[tuple[PairNote, bytes]], out_folder: Path) -> None:
-    """Writes WebDataset shards as img2dataset does, each with its statistics."""
+    """Write WebDataset shards as img2dataset does, each with its statistics."""
     out_folder.mkdir(parents=True, exist_ok=True)
     for old in out_folder.glob("*.tar"):
         old.unlink()
@@ -93,10 +93,10 @@ def write_shards(content: Iterable[tuple[PairNote, bytes]], out_folder: Path) ->
     for number, first in enumerate(range(0, len(everything), SHARD_PAIRS)):
         chosen = everything[first : first + SHARD_PAIRS]
         with tarfile.open(out_folder / f"{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-            for place, (told, png) in enumerate(chosen):
-                key = f"{number:05d}{place:04d}"
-                columns = asdict(told) | {"key": key, "sha256": hashlib.sha256(png).hexdigest()}
-                members = {"png": png, "txt": told.caption.encode(), "json": json.dumps(columns).encode()}
+            for index, (facts, png) in enumerate(chosen):
+                key = f"{number:05d}{index:04d}"
+                columns = asdict(facts) | {"key": key, "sha256": hashlib.sha256(png).hexdigest()}
+                members = {"png": png, "txt": facts.caption.encode(), "json": json.dumps(columns).encode()}
                 for suffix, data in members.items():
                     member = tarfile.TarInfo(f"{key}.{suffix}")
                     member.size = len(data)
@@ -105,58 +105,58 @@ def write_shards(content: Iterable[tuple[PairNote, bytes]], out_folder: Path) ->
         (out_folder / f"{number:05d}_stats.json").write_text(json.dumps(statistics))
 
 
-def build(folder: Path, wanted: Sequence[Entity] = entities()) -> Path:
-    """Installs and draws the art, writes the shards and has the retriever index them; gives the base's folder.
+def build(folder: Path, known: Sequence[Entity] = entities()) -> Path:
+    """Install and draw the art, write the shards, and index them with the retriever; return the base's folder.
 
-    What is there already, from the same sources, is kept.
+    A base from the same sources is not rebuilt.
 
     Args:
-        folder: Of all that the demonstration builds.
-        wanted: The entities it shall hold.
+        folder: folder of the demonstration's build.
+        known: entities in the knowledge base.
 
     Raises:
         RuntimeError: npm or the retriever's build failed.
     """
     knowledge_base, built_from = folder / "kb", folder / "kb.sources"
-    fingerprint = _fingerprint(wanted)
+    fingerprint = _fingerprint(known)
     if knowledge_base.exists() and built_from.exists() and built_from.read_text() == fingerprint:
         return knowledge_base
     built_from.unlink(missing_ok=True)
     art = Art(folder)
     art.install()
-    draw_all(PairImages(art).file, wanted, processes=os.cpu_count() or 1)
-    write_shards(pairs(art, wanted), folder / "pairs")
+    draw_all(PairImages(art).file, known, processes=os.cpu_count() or 1)
+    write_shards(pairs(art, known), folder / "pairs")
     index(folder / "pairs", knowledge_base)
     built_from.write_text(fingerprint)
     return knowledge_base
 
 
 def index(shards: Path, knowledge_base: Path) -> None:
-    """Has the retriever's own command build the base from the shards.
+    """Build the base from the shards with the retriever's command.
 
     Raises:
-        RuntimeError: it failed, and has told why on stderr.
+        RuntimeError: the command failed; it prints the reason on stderr.
     """
     run_retriever("the knowledge base could not be built", "build", str(shards), str(knowledge_base))
 
 
 def run_retriever(failure: str, *arguments: str) -> None:
-    """Runs the retriever's own command.
+    """Run the retriever's command.
 
     Raises:
-        RuntimeError: it failed, and has told why on stderr; the message begins with `failure`.
+        RuntimeError: the command failed; it prints the reason on stderr. The message begins with `failure`.
     """
     command = [str(Path(sys.executable).with_name("reimagen-retriever")), *arguments]
     if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(f"{failure}; try it by hand: {' '.join(command)}")
+        raise RuntimeError(f"{failure}; run the command by hand to see why: {' '.join(command)}")
 
 
-def _fingerprint(wanted: Sequence[Entity]) -> str:
-    """Changes with whatever the base is made of: its format, the entities, the lock, and the code that draws them."""
+def _fingerprint(known: Sequence[Entity]) -> str:
+    """Return a hash of all that the base depends on: its format, the entities, the lock, and the drawing code."""
     package = Path(__file__).resolve().parents[1]
     sources = [source for pattern in _DRAWN_BY for source in sorted(package.glob(pattern))]
     sources.append(package.parent / "package-lock.json")
-    digest = hashlib.sha256(repr((FORMAT_VERSION, wanted)).encode())
+    digest = hashlib.sha256(repr((FORMAT_VERSION, known)).encode())
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()

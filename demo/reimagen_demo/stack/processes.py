@@ -1,4 +1,4 @@
-"""The services as child processes: started with a log each, watched until they are ready, always stopped."""
+"""Services as child processes: each has a log, is polled until it is ready, and is always stopped."""
 
 import os
 import socket
@@ -17,26 +17,26 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from reimagen_common.processes import stop_child
 
 _STOP_SECONDS = 40.0
-"""Longer than the services give themselves for what they have begun."""
+"""Longer than the time that the services take to finish running requests."""
 _POLL_SECONDS = 0.1
 _TAIL_LINES = 15
 
 
 class ChildError(RuntimeError):
-    """A service has ended, or is not ready in time; the message ends with the tail of its log."""
+    """A service has ended or is not ready in time; the message ends with the tail of its log."""
 
 
 class Child:
-    """One command of this environment as a child process that writes to a log; a context manager that stops it."""
+    """A command of this environment as a child process that writes to a log; a context manager that stops it."""
 
     def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
-        """Start `arguments[0]`, a console script installed beside this interpreter, with further variables."""
+        """Start `arguments[0]`, a console script installed next to this interpreter, with extra environment."""
         self.name = arguments[0]
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [str(Path(sys.executable).with_name(self.name)), *arguments[1:]]
         with log.open("wb") as output:
-            # In a session of its own Ctrl-C does not reach it: it ends when it is told to, after its callers.
+            # In a separate session Ctrl-C does not reach the child, so that it is stopped after its callers.
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -47,7 +47,7 @@ class Child:
             )
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Returns once it is ready.
+        """Wait until the child is ready.
 
         Raises:
             ChildError: it has ended, or the time is up.
@@ -60,7 +60,7 @@ class Child:
             time.sleep(_POLL_SECONDS)
 
     def check(self) -> None:
-        """Returns while it runs.
+        """Raise an error if the child has ended.
 
         Raises:
             ChildError: it has ended.
@@ -69,7 +69,7 @@ class Child:
             raise ChildError(f"{self.name} ended with status {self.process.returncode}.\n{self._tail()}")
 
     def stop(self) -> None:
-        """Asks it to end and waits; kills it if it does not. Harmless when it has ended already."""
+        """Ask the child to end and wait; kill it if it does not end. Has no effect on a child that has ended."""
         stop_child(self.process, _STOP_SECONDS)
 
     def __enter__(self) -> Self:
@@ -86,7 +86,7 @@ class Child:
 
 
 def free_address(preferred_port: int) -> str:
-    """host:port on this machine: the preferred port, or any free one where something has taken that."""
+    """Return host:port on this machine with the preferred port, or with any free port if that one is taken."""
     for port in (preferred_port, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -99,7 +99,7 @@ def free_address(preferred_port: int) -> str:
 
 
 def serving_grpc(address: str) -> bool:
-    """Whether gRPC's health service there says SERVING."""
+    """Return whether gRPC's health service at the address reports SERVING."""
     with grpc.insecure_channel(address) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]
@@ -111,7 +111,7 @@ def serving_grpc(address: str) -> bool:
 
 
 def ready_http(url: str) -> bool:
-    """Whether the service there says that it is ready."""
+    """Return whether the service at the URL reports that it is ready."""
     try:
         return httpx.get(f"{url}/readyz", timeout=2).is_success
     except httpx.TransportError:

@@ -19,22 +19,22 @@ from reimagen_demo.stack.processes import Child, ChildError, free_address, ready
 
 RETRIEVER_SECONDS = 120.0
 GENERATOR_SECONDS = 420.0
-"""How long it may take to be ready: the first start compiles the cascade."""
+"""Time limits until the services are ready; the generator's first start compiles the cascade."""
 
 console = Console(highlight=False)
 
 
 class RetrieverProcess(Child):
-    """A retriever that has been started; `wait` until it answers."""
+    """A started retriever; `wait` returns when it answers."""
 
     def __init__(self, base: Path, redis_url: str, logs: Path) -> None:
-        """Serve that knowledge base, on the usual port where it is free."""
+        """Serve that knowledge base, on the usual port if it is free."""
         self.address = free_address(50051)
         command = ["reimagen-retriever", "serve", str(base), "--grpc", self.address, "--redis-url", redis_url]
         super().__init__(command, logs / "retriever.log")
 
     def wait(self) -> None:
-        """Returns once it answers.
+        """Wait until the retriever answers.
 
         Raises:
             ChildError: it has ended, or takes too long.
@@ -43,15 +43,15 @@ class RetrieverProcess(Child):
 
 
 class GeneratorProcess(Child):
-    """A generator that has been started; `wait` until its cascade is compiled."""
+    """A started generator; `wait` returns when its cascade is compiled."""
 
     def __init__(self, retriever: str, compiled: Path, logs: Path) -> None:
-        """Serve on the usual ports where they are free.
+        """Serve on the usual ports if they are free.
 
         Args:
-            retriever: Its host:port.
-            compiled: Folder of compiled code, kept for the next start.
-            logs: Folder of logs.
+            retriever: host:port of the retriever.
+            compiled: folder of compiled code, which the next start reuses.
+            logs: folder of logs.
         """
         self.grpc, rest = free_address(50052), free_address(8000)
         self.url = f"http://{rest}"
@@ -59,7 +59,7 @@ class GeneratorProcess(Child):
         super().__init__(command, logs / "generator.log", {"REIMAGEN_GENERATOR_COMPILE_CACHE": str(compiled)})
 
     def wait(self) -> None:
-        """Returns once it draws.
+        """Wait until the generator can draw.
 
         Raises:
             ChildError: it has ended, or takes too long.
@@ -69,41 +69,41 @@ class GeneratorProcess(Child):
 
 @dataclass(frozen=True)
 class System:
-    """Everything, ready."""
+    """The running services, ready."""
 
     retriever: RetrieverProcess
     generator: GeneratorProcess
 
     def check(self) -> None:
-        """Returns while both run.
+        """Raise an error if a service has ended.
 
         Raises:
-            ChildError: one has ended.
+            ChildError: a service has ended.
         """
         self.retriever.check()
         self.generator.check()
 
 
 @contextmanager
-def running(folder: Path, wanted: Sequence[Entity] = entities()) -> Iterator[System]:
-    """Builds what is missing, starts everything, tells how long each took; stops what it started, whatever happens.
+def running(folder: Path, known: Sequence[Entity] = entities()) -> Iterator[System]:
+    """Build what is missing, start all services, print how long each took, and stop them even after an error.
 
     Args:
-        folder: Of what is built, kept for the next time, and of logs.
-        wanted: The entities in the knowledge base.
+        folder: folder of the build, which the next run reuses, and of logs.
+        known: entities in the knowledge base.
 
     Raises:
         ChildError: a service failed.
-        RuntimeError: something else failed; the message says what.
+        RuntimeError: another step failed; the message names it.
     """
     logs = folder / "logs"
     with _timed("the knowledge base"):
-        base = knowledge_base.build(folder, wanted)
+        base = knowledge_base.build(folder, known)
     with ExitStack() as started:
         with _timed("Redis"):
             redis = started.enter_context(LocalRedis())
         retriever = started.enter_context(RetrieverProcess(base, redis.url, logs))
-        # The compiled code is kept beside what else is built here, so that nothing is left outside of the checkout.
+        # The compiled code is stored with the rest of the build, so that nothing remains outside of the checkout.
         generator = started.enter_context(GeneratorProcess(retriever.address, folder / "compiled", logs))
         with _timed("the retriever"):
             retriever.wait()
@@ -114,7 +114,7 @@ def running(folder: Path, wanted: Sequence[Entity] = entities()) -> Iterator[Sys
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """For a program's whole run: signals end it in good order, and what fails is told without a trace."""
+    """Wrap a program's whole run: signals end it cleanly, and errors are printed without a traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
@@ -123,12 +123,12 @@ def report_errors() -> Iterator[None]:
         console.print("stopped")
     except (ChildError, RuntimeError, httpx.HTTPError) as error:
         console.print(f"The demonstration failed: {error}", style="red", markup=False)
-        console.print("Logs are in build/demo/logs. `make clean` starts over; what the next run finds built it keeps.")
+        console.print("Logs are in build/demo/logs. The next run reuses what is built; `make clean` starts over.")
         sys.exit(1)
 
 
 def interrupt(_number: int, _frame: object) -> NoReturn:
-    """A signal's handler that ends the demonstration as Ctrl-C does: with everything stopped."""
+    """Handle a signal as Ctrl-C is handled, so that all services are stopped."""
     raise KeyboardInterrupt
 
 
