@@ -1,1 +1,1 @@
-"""What the services share: errors, logs, command lines, server frames, orderly stopping."""
+"""Code that the services share: errors, logs, command lines, gRPC and HTTP servers, and graceful shutdown."""

@@ -1,4 +1,4 @@
-"""Settings that are addresses: where a service listens, which names it answers to, where its clients see it."""
+"""Types of settings that are addresses: where a service listens, its host names, and its public URL."""
 
 import ipaddress
 import re
@@ -21,7 +21,7 @@ def split_address(address: str) -> tuple[str, int]:
     """Return the host, without the brackets of an IPv6 address, and the port of `host:port`.
 
     Raises:
-        ValueError: it is something else, or the port is too large.
+        ValueError: The address has another form, or the port is too large.
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
@@ -33,10 +33,10 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def read_address(address: str, field: str) -> tuple[str, int]:
-    """Return host and port of an address that a command was given, see `split_address`.
+    """Return host and port of an address on a command line, see `split_address`.
 
     Raises:
-        InvalidArgument: naming the field.
+        InvalidArgument: The address is invalid. The error names the field.
     """
     try:
         return split_address(address)
@@ -72,17 +72,17 @@ def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Address = Annotated[str, AfterValidator(_check_address)]
-"""host:port, with a port from 0 to 65,535."""
+"""An address host:port, with a port from 0 to 65,535."""
 
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
-"""The public address of a service, without a slash at the end."""
+"""The public URL of a service, without a slash at the end."""
 
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names), AfterValidator(_check_names)]
-"""Names or IP addresses, separated by commas where they come from the environment."""
+"""Host names or IP addresses, separated by commas in environment variables."""
 
 
 def canonical_host(host: str) -> str:
-    """Return a host in the form in which hosts are compared: lower case, no brackets, no dot at the end."""
+    """Return the normal form of a host for comparisons: lower case, no brackets, no dot at the end."""
     host = host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
     try:
         return str(ipaddress.ip_address(host))
@@ -91,7 +91,7 @@ def canonical_host(host: str) -> str:
 
 
 def hosts_of(http: str | None, base_url: str | None, names: Iterable[str]) -> frozenset[str]:
-    """Return the hosts that a service answers to beside loopback: that of each address, and the names."""
+    """Return the canonical hosts of the addresses and the names, which a service accepts in addition to loopback."""
     hosts = list(names)
     if http:
         hosts.append(split_address(http)[0])
@@ -101,7 +101,7 @@ def hosts_of(http: str | None, base_url: str | None, names: Iterable[str]) -> fr
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a canonical host is this machine's own, as only a client on this machine can reach it."""
+    """Return whether a canonical host is a loopback host, which only clients on this machine can reach."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

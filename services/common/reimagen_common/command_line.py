@@ -1,4 +1,4 @@
-"""What the services' command lines share: settings and errors as a user is told them."""
+"""Helpers of the command lines: read settings, and print errors for users."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,8 +20,8 @@ _Settings = TypeVar("_Settings", bound=BaseSettings)
 def report_errors() -> Iterator[None]:
     """Print an error that the user can act on as one sentence, without a traceback, and exit.
 
-    The exit status is 2 for what the user has to change: bad arguments, missing or damaged inputs. It is 1 for what
-    failed, such as a service that does not answer or a full disk.
+    The exit status is 2 for errors that the user must fix: invalid arguments, missing or damaged inputs. It is 1 for
+    other failures, such as a service that does not answer or a full disk.
     """
     try:
         yield
@@ -38,14 +38,14 @@ def report_errors() -> Iterator[None]:
 
 @contextmanager
 def optional_dependencies(package: str, extra: str) -> Iterator[None]:
-    """Name the extra to install where an import inside the context fails.
+    """Name the extra to install if an import inside the context fails.
 
     Args:
         package: The distribution, such as `reimagen-generator`.
-        extra: Its extra that has the packages.
+        extra: The extra of the distribution that contains the packages.
 
     Raises:
-        InvalidArgument: a package is not installed.
+        InvalidArgument: A package is not installed.
     """
     try:
         yield
@@ -57,7 +57,7 @@ def optional_dependencies(package: str, extra: str) -> Iterator[None]:
 
 
 def variables_help(settings: type[BaseSettings]) -> str:
-    """The end of a command's help: each setting's environment variable, what it does, and its default."""
+    """Return the epilog of a command's help: the environment variable, description and default of each setting."""
     lines = []
     for name, field in settings.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
@@ -67,10 +67,14 @@ def variables_help(settings: type[BaseSettings]) -> str:
 
 
 def read_settings(settings: type[_Settings], given: Mapping[str, object]) -> _Settings:
-    """The settings from the environment and, before it, what the command line has `given`; None stands for nothing.
+    """Return the settings from the command line (`given`) and the environment. The command line takes precedence.
+
+    Args:
+        settings: The class of the settings.
+        given: The values from the command line by name. None means not given.
 
     Raises:
-        InvalidArgument: naming the first setting that is wrong.
+        InvalidArgument: A setting is invalid. The error names the first one.
     """
     try:
         return settings.model_validate({name: value for name, value in given.items() if value is not None})

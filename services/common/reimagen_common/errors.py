@@ -1,8 +1,8 @@
-"""The one hierarchy of errors, with its gRPC and HTTP faces.
+"""The hierarchy of errors, with their gRPC and HTTP statuses.
 
-Services raise these; `grpc_server` and `http_errors` turn them into answers, and `from_rpc_error` turns the answer of
-another service back into one of them. Over gRPC the field travels as trailing metadata `reimagen-field` and the pause
-before a retry as gRPC's own `grpc-retry-pushback-ms`.
+Services raise these errors. `grpc_server` and `http_errors` convert them to responses, and `from_rpc_error` converts
+the gRPC status of another service back into one of them. Over gRPC, the trailing metadata `reimagen-field` contains the
+field, and gRPC's standard `grpc-retry-pushback-ms` the pause before a retry.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ FIELD_KEY = "reimagen-field"
 RETRY_KEY = "grpc-retry-pushback-ms"
 
 NOT_BLANK = r"[^\s\x1c-\x1f\x85\ufeff]"
-"""A pattern of text that says something; written out, as languages differ in what they take for a space."""
+"""A pattern of text that is not blank. It lists all spaces, because regex dialects define them differently."""
 
 
 class ReimagenError(Exception):
-    """Something went wrong that a client is told about; by itself, a fault of the service.
+    """An error that is reported to the client. The base class stands for internal errors of the service.
 
     Args:
-        message: What is wrong and what to do about it. Passwords in addresses are masked.
-        field: The request's field that is at fault; the message then begins with its name.
+        message: What is wrong and what to do about it. Passwords in URLs are masked.
+        field: The invalid field of the request. If set, the message begins with its name.
         retry_after: Seconds after which a retry may succeed.
     """
 
@@ -33,7 +33,7 @@ class ReimagenError(Exception):
     kind: ClassVar[str] = "server_error"
 
     def __init__(self, message: str, *, field: str | None = None, retry_after: float | None = None) -> None:
-        # Lone surrogates, which JSON can carry, have no place on a wire.
+        # JSON can contain lone surrogates, which cannot be encoded in responses.
         message = masked(message.encode("utf-8", "backslashreplace").decode())
         self.message = f"{field}: {message}" if field else message
         self.field = field
@@ -42,7 +42,7 @@ class ReimagenError(Exception):
 
 
 class InvalidArgument(ReimagenError):
-    """The request can't be served as it is, however often it is sent."""
+    """The request is invalid. Retrying it unchanged cannot succeed."""
 
     grpc_code = grpc.StatusCode.INVALID_ARGUMENT
     http_status = 400
@@ -50,7 +50,7 @@ class InvalidArgument(ReimagenError):
 
 
 class NotFound(ReimagenError):
-    """What the request names does not exist."""
+    """The entity that the request names does not exist."""
 
     grpc_code = grpc.StatusCode.NOT_FOUND
     http_status = 404
@@ -58,11 +58,11 @@ class NotFound(ReimagenError):
 
 
 class Damaged(ReimagenError):
-    """What was stored is not what was written: it has to be restored or made again."""
+    """Stored data differs from what was written. It must be restored or rebuilt."""
 
 
 class Overloaded(ReimagenError):
-    """More work is waiting than the service takes on: try later."""
+    """Too many requests are waiting. Retry later."""
 
     grpc_code = grpc.StatusCode.RESOURCE_EXHAUSTED
     http_status = 429
@@ -70,7 +70,7 @@ class Overloaded(ReimagenError):
 
 
 class Unavailable(ReimagenError):
-    """The service, or one that it needs, is starting, stopping or down."""
+    """The service, or a service that it depends on, is starting, stopping or down."""
 
     grpc_code = grpc.StatusCode.UNAVAILABLE
     http_status = 503
@@ -78,7 +78,7 @@ class Unavailable(ReimagenError):
 
 
 class DeadlineExceeded(ReimagenError):
-    """The time that the caller gave was not enough."""
+    """The deadline of the request passed."""
 
     grpc_code = grpc.StatusCode.DEADLINE_EXCEEDED
     http_status = 504
@@ -91,11 +91,11 @@ _BY_CODE: dict[grpc.StatusCode, type[ReimagenError]] = {
 
 
 def from_validation_error(error: Mapping[str, Any], location: Sequence[str | int]) -> InvalidArgument:
-    """One wording for what pydantic finds wrong, over HTTP and gRPC alike.
+    """Convert an error of pydantic, with the same wording over HTTP and gRPC.
 
     Args:
-        error: One entry of pydantic's `errors()`. The value that was given is not repeated: it may be long or private.
-        location: The path to the field at fault, e.g. `("guidance", "text_weight")`.
+        error: An entry of pydantic's `errors()`. The message omits the invalid value, which may be long or private.
+        location: The path to the invalid field, such as `("guidance", "text_weight")`.
     """
     if error["type"] == "json_invalid":
         return InvalidArgument(f"is not JSON: {error['ctx']['error']}", field="body")
@@ -112,9 +112,9 @@ def _wording(error: Mapping[str, Any]) -> str:
         case "missing":
             return "is required"
         case "too_long":
-            return f"at most {error['ctx']['max_length']:,}, got {_count(error)}"
+            return f"must have at most {error['ctx']['max_length']:,} entries, got {_count(error)}"
         case "too_short":
-            return f"at least {error['ctx']['min_length']:,}, got {_count(error)}"
+            return f"must have at least {error['ctx']['min_length']:,} entries, got {_count(error)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "must be an object, such as {...}"
         case "tuple_type" | "list_type":
@@ -133,17 +133,17 @@ def _count(error: Mapping[str, Any]) -> str:
 
 
 def first_fault(error: Any) -> str:
-    """One sentence about the first thing that a pydantic.ValidationError found wrong, in the wording of requests."""
+    """Return a sentence about the first error in a pydantic.ValidationError, worded as for requests."""
     first = error.errors(include_url=False)[0]
     return from_validation_error(first, first["loc"]).message
 
 
 def from_rpc_error(error: grpc.RpcError) -> ReimagenError:
-    """The error that the other service raised, from what its client saw.
+    """Return the error that another service raised, from the error of its gRPC client.
 
-    A status that no class here stands for becomes a plain `ReimagenError` that names the status.
+    A status without a class of its own becomes a plain `ReimagenError` that names the status.
     """
-    call: Any = error  # The published types deny that an RpcError is a grpc.Call too.
+    call: Any = error  # An RpcError is also a grpc.Call, unlike its type stubs say.
     if not isinstance(call, grpc.Call):
         return ReimagenError(str(error) or type(error).__name__)
     message = call.details() or ""

@@ -1,4 +1,4 @@
-"""The frame of a gRPC server: health, reflection, errors, overload; each call is logged, measured and traced."""
+"""A gRPC server with health, reflection, error statuses, overload protection, logs, metrics and traces."""
 
 import logging
 import threading
@@ -26,19 +26,19 @@ from reimagen_common.errors import (
 
 _logger = logging.getLogger(__name__)
 
-# A grpc.ServicerContext, whose published types lack `code()`.
+# A grpc.ServicerContext, whose type stubs lack `code()`.
 _Context = Any
 
-# gRPC sends the details in a header block, which both sides limit to 8 KiB.
+# gRPC sends the details in a header block, which clients and servers limit to 8 KiB.
 _DETAILS_LIMIT = 1_000
-# Calls that wait for a thread, for each thread; beyond that, waiting longer helps nobody.
+# Maximum number of waiting requests per thread. Further requests would wait too long to be useful.
 WAITING_PER_WORKER = 4
-# Health and reflection have threads of their own, so that a busy service is not taken for a dead one.
+# Health and reflection use separate threads, so that a busy service does not appear dead.
 _HOUSE_WORKERS = 8
 
 
 class _Pool(ThreadPoolExecutor):
-    """Threads that know how many calls they have accepted and not finished."""
+    """A thread pool that counts its unfinished requests."""
 
     def __init__(self, workers: int) -> None:
         super().__init__(max_workers=workers, thread_name_prefix="grpc")
@@ -66,7 +66,7 @@ class _Pool(ThreadPoolExecutor):
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads a call's messages; gRPC itself would answer one that can't be read as a fault of the server."""
+    """A decoder of request messages. gRPC itself would report an invalid message as an internal error."""
 
     method: str
     deserialize: Callable[[bytes], Any]
@@ -74,7 +74,7 @@ class _Reader:
     def read(self, message: bytes) -> Any:
         try:
             return self.deserialize(message)
-        except Exception as error:  # (protobuf's parsers raise several kinds)
+        except Exception as error:  # protobuf's parsers raise various errors.
             raise InvalidArgument(f"the message is not a request of {self.method}") from error
 
     def read_all(self, messages: Iterator[bytes]) -> Iterator[Any]:
@@ -83,13 +83,13 @@ class _Reader:
 
 @dataclass
 class _Call:
-    """One call's behavior, wrapped: errors become statuses, and the end is logged."""
+    """A wrapper of a request's behavior, which converts errors to statuses and logs the end."""
 
     method: str
     behavior: Callable[[Any, _Context], Any]
     read: Callable[[Any], Any]
     streaming: bool
-    # gRPC runs a behavior in the pool of this name if it carries one.
+    # gRPC runs the behavior in the pool in this attribute, if it exists.
     experimental_thread_pool: ThreadPoolExecutor
 
     def __call__(self, request: Any, context: _Context) -> Any:
@@ -100,7 +100,7 @@ class _Call:
             try:
                 _refuse_if_late(context)
                 return self.behavior(self.read(request), context)
-            except Exception as error:  # noqa: BLE001  (the call's edge: nothing passes it)
+            except Exception as error:  # noqa: BLE001 - all errors become statuses.
                 self._fail(error, context)
 
     def _stream(self, request: Any, context: _Context) -> Iterator[Any]:
@@ -108,18 +108,18 @@ class _Call:
             try:
                 _refuse_if_late(context)
                 yield from self.behavior(self.read(request), context)
-            except Exception as error:  # noqa: BLE001  (the call's edge: nothing passes it)
+            except Exception as error:  # noqa: BLE001 - all errors become statuses.
                 self._fail(error, context)
 
     def _fail(self, error: Exception, context: _Context) -> None:
-        if context.code() is not None:  # The behavior itself has called context.abort.
+        if context.code() is not None:  # The behavior has called context.abort.
             raise error
         if not isinstance(error, ReimagenError):
             _logger.error("unexpected failure", exc_info=error, extra={"method": self.method})
-            error = ReimagenError("the service failed; its log says why")
+            error = ReimagenError("the service failed; see its log for the cause")
         if isinstance(error, Overloaded):
             metrics.OVERLOADED.labels("grpc").inc()
-        metadata = request_id.metadata()  # the call's end has one set of these, the last that was given
+        metadata = request_id.metadata()  # This replaces the trailing metadata that was set before.
         if error.field is not None:
             metadata.append((FIELD_KEY, error.field.encode("ascii", "backslashreplace").decode()))
         if error.retry_after is not None:
@@ -129,7 +129,7 @@ class _Call:
 
     @contextmanager
     def _observed(self, context: _Context) -> Iterator[None]:
-        """Names the call in all that is logged meanwhile; logs, measures and traces it."""
+        """Set the request id for logs, then log, measure and trace the request."""
         started = time.monotonic()
         sent = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         request_id.begin(sent.get(request_id.HEADER))
@@ -153,13 +153,13 @@ class _Call:
 
 
 class _HouseCall:
-    """A call of health or reflection, which is neither logged nor measured."""
+    """A wrapper of requests of health and reflection, which are neither logged nor measured."""
 
     def __init__(self, behavior: Callable[..., Any], reader: _Reader, *, streams: bool) -> None:
         self._behavior = behavior
         self._reader = reader
         self._streams = streams
-        # gRPC reads from these attributes how to run a behavior.
+        # gRPC reads from these attributes how to run the behavior.
         for name in ("experimental_non_blocking", "experimental_thread_pool"):
             if hasattr(behavior, name):
                 setattr(self, name, getattr(behavior, name))
@@ -175,10 +175,10 @@ class _HouseCall:
 
 
 def _refuse_if_late(context: _Context) -> None:
-    """Spares the work for a call whose time ran out while it waited for a thread."""
+    """Raise if the deadline of a request passed while it waited for a thread."""
     remaining = context.time_remaining()
     if remaining is not None and remaining <= 0:
-        raise DeadlineExceeded("the deadline passed while the call waited")
+        raise DeadlineExceeded("the deadline passed while the request waited")
 
 
 class _Interceptor(grpc.ServerInterceptor):
@@ -211,25 +211,26 @@ class _Interceptor(grpc.ServerInterceptor):
 
 
 def _overloaded(_request: Any, _context: _Context) -> NoReturn:
-    raise Overloaded("too many calls are waiting; try again in a moment", retry_after=1.0)
+    raise Overloaded("too many requests are waiting; try again in a moment", retry_after=1.0)
 
 
 class GrpcServer:
-    """A gRPC server over a thread pool, with health and reflection, that answers each `ReimagenError` as its status.
+    """A gRPC server on a thread pool, with health and reflection. Each `ReimagenError` becomes its gRPC status.
 
     Args:
-        address: `host:port`; port 0 takes a free one, see `port`.
-        workers: How many calls run at once. Four times as many may wait; more are answered RESOURCE_EXHAUSTED at once.
-        max_message_bytes: The largest message taken or sent.
-        reuse_port: Share the port with other processes of this user that do so too, so that each takes some of the
-            connections. Otherwise the port must be free.
+        address: `host:port`. Port 0 picks a free port, see `port`.
+        workers: Number of concurrent requests. Four times as many may wait; further ones fail with RESOURCE_EXHAUSTED.
+        max_message_bytes: Maximum size of a message, in both directions.
+        reuse_port: Whether to share the port, and its connections, with other processes of the same user that set this
+            too. Otherwise the port must be free.
 
     Raises:
-        ValueError: It is not host:port.
-        RuntimeError: The address can't be bound.
+        ValueError: The address is not host:port.
+        RuntimeError: The server cannot listen on the address.
     """
 
     port: int
+    """The port that the server listens on."""
 
     def __init__(self, *, address: str, workers: int, max_message_bytes: int, reuse_port: bool = False) -> None:
         self._pool = _Pool(workers)
@@ -240,11 +241,11 @@ class GrpcServer:
             options=[
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.max_receive_message_length", max_message_bytes),
-                # Two services on one port would share its calls; unless that is meant, the second one is to fail.
+                # Two services on one port would share its requests. Unless this is intended, the second must fail.
                 ("grpc.so_reuseport", int(reuse_port)),
             ],
         )
-        split_address(address)  # gRPC would listen on another port than one that is too large
+        split_address(address)  # For a port that is too large, gRPC would listen on another port.
         self.port = self._server.add_insecure_port(address)
         self._health = health.HealthServicer()
         self._services = [health.OVERALL_HEALTH]
@@ -252,33 +253,34 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     def add(self, register: Callable[[grpc.Server], None], service_name: str) -> None:
-        """Adds a service before the start.
+        """Add a service before the start.
 
         Args:
-            register: Adds the servicer, e.g. `lambda server: add_RetrievalServicer_to_server(servicer, server)`.
-            service_name: The service's full name, e.g. `reimagen.v1.Retrieval`.
+            register: A function that adds the servicer, such as
+                `lambda server: add_RetrievalServicer_to_server(servicer, server)`.
+            service_name: The full name of the service, such as `reimagen.v1.Retrieval`.
         """
         register(self._server)
         self._services.append(service_name)
         self.set_serving(False)
 
     def start(self) -> None:
-        """Begins to answer; health says NOT_SERVING until `set_serving(True)`."""
+        """Start the server. Health is NOT_SERVING until `set_serving(True)`."""
         names = [*self._services[1:], health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self._server)
         self._server.start()
 
     def set_serving(self, serving: bool) -> None:
-        """Tells health checks, overall and by service, whether work is welcome."""
+        """Set the status of health checks, overall and by service."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in self._services:
             self._health.set(name, status)
 
     def stop(self, grace: float) -> None:
-        """Says NOT_SERVING, refuses new calls, and waits for those under way.
+        """Set health to NOT_SERVING, refuse new requests, and wait for those in progress.
 
         Args:
-            grace: Seconds that calls under way are given before they are cancelled.
+            grace: Seconds until the requests in progress are cancelled.
         """
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()

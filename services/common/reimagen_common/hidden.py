@@ -1,18 +1,17 @@
-"""Hidden files, which programs leave in folders and archives: they are ignored wherever images are read."""
+"""Detect hidden files, which are ignored in all folders and archives of images."""
 
 from pathlib import PurePosixPath
 from typing import Final
 
-_LEFT_BY_SYSTEMS: Final = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+_SYSTEM_FILES: Final = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or a folder on its way is hidden: `._a.jpg`, `.cache/a.jpg`, `__MACOSX/a.jpg`, `Thumbs.db`.
+    """Return whether a file or one of its folders is hidden: `._a.jpg`, `.cache/a.jpg`, `__MACOSX/a.jpg`, `Thumbs.db`.
 
     Args:
         name: A path relative to the folder or archive, with `/` between its parts.
     """
     return any(
-        (part.startswith(".") and part != "..") or part.lower() in _LEFT_BY_SYSTEMS
-        for part in PurePosixPath(name).parts
+        (part.startswith(".") and part != "..") or part.lower() in _SYSTEM_FILES for part in PurePosixPath(name).parts
     )

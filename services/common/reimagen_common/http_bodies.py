@@ -1,4 +1,4 @@
-"""Limits on what requests bring: how large a body may be, how long it may take, how many large ones come at once."""
+"""Limits on requests: size and duration of bodies, and number of concurrent uploads and requests."""
 
 import asyncio
 import time
@@ -14,51 +14,51 @@ from reimagen_common.http_errors import answer_to_http
 from reimagen_common.operations import PATHS as OPERATIONS
 
 _MIB: Final = 1024 * 1024
-# A body of more bytes is an upload, of which there may be only so many at once.
+# A larger body is an upload. The number of concurrent uploads is limited.
 _SMALL_BYTES: Final = 64 * 1024
-# A body that comes more slowly is given up, its first seconds aside.
-_BYTES_A_SECOND: Final = 256 * 1024
+# Minimum rate of a body, after its first seconds.
+_BYTES_PER_SECOND: Final = 256 * 1024
 _CLOSE: Final = {"Connection": "close"}
 _TRY_AGAIN: Final = {"Retry-After": "1"}
 
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """What a request may bring."""
+    """Limits on request bodies."""
 
     maximum_bytes: int
-    """Of a body."""
+    """Maximum size of a body."""
     advice: str
-    """What to do about a body that is too large."""
+    """What to do about a body that is too large, for the error message."""
     uploads: int
-    """How many bodies of more than 64 KiB may be held at once."""
+    """Maximum number of concurrent bodies of more than 64 KiB."""
     seconds: float
-    """What a body may take to arrive, beside a second for each 256 KiB of it."""
+    """Time limit for receiving a body, plus one second per 256 KiB received."""
     larger: Mapping[str, int] = field(default_factory=dict)
-    """The most bytes by path, where they are not `maximum_bytes`."""
+    """Maximum size by path, where it differs from `maximum_bytes`."""
 
 
 class Bodies:
-    """Counts and times the bodies of requests while the application reads them.
+    """ASGI middleware that enforces `BodyLimits` while the application reads the bodies.
 
-    What is wrong is raised where the body is read, as an HTTPException, so that the application's own error handlers
-    answer it.
+    Violations are raised as an HTTPException where the body is read, so that the error handlers of the application
+    answer them.
     """
 
     def __init__(self, app: ASGIApp, *, limits: BodyLimits) -> None:
-        """Take the application that the requests go on to."""
+        """Wrap an application."""
         self._app = app
         self._limits = limits
         self._uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, its body counted and timed."""
+        """Handle a request with the limits on its body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         if "content-length" in headers and "transfer-encoding" in headers:
-            # Proxies that read the one and servers that read the other take what follows for two different requests.
+            # Request smuggling: proxies and servers that read different headers disagree on where the body ends.
             message = "content-length: must not be sent together with Transfer-Encoding; send one of them"
             await answer_to_http(HTTPException(400, message, _CLOSE), scope)(scope, receive, send)
             return
@@ -70,22 +70,22 @@ class Bodies:
             body.end()
 
     def maximum(self, path: str) -> int:
-        """Return the most bytes of a body at the path."""
+        """Return the maximum size of a body at a path, in bytes."""
         return self._limits.larger.get(path, self._limits.maximum_bytes)
 
     @property
     def limits(self) -> BodyLimits:
-        """What a request may bring."""
+        """The limits on request bodies."""
         return self._limits
 
     def take_upload(self) -> None:
         """Count an upload.
 
         Raises:
-            HTTPException: there are too many at once.
+            HTTPException: There are too many concurrent uploads.
         """
         if self._uploads >= self._limits.uploads:
-            message = f"{self._uploads} uploads are under way, which is the most; try again in a moment"
+            message = f"{self._uploads} uploads are in progress, which is the limit; try again in a moment"
             raise HTTPException(429, message, _TRY_AGAIN | _CLOSE)
         self._uploads += 1
 
@@ -95,7 +95,7 @@ class Bodies:
 
 
 class _Body:
-    """One request's body."""
+    """The body of a request."""
 
     def __init__(self, bodies: Bodies, path: str, declared: int, receive: Receive) -> None:
         self._bodies = bodies
@@ -104,23 +104,23 @@ class _Body:
         self._receive = receive
         self._received = 0
         self._started = time.monotonic()
-        self._whole = False
+        self._complete = False
         self._is_upload = False
 
     async def receive(self) -> Message:
-        if self._whole:
+        if self._complete:
             return await self._receive()
         self._check(self._declared)
-        allowed = self._bodies.limits.seconds + self._received / _BYTES_A_SECOND
+        allowed = self._bodies.limits.seconds + self._received / _BYTES_PER_SECOND
         try:
             async with asyncio.timeout(max(0.0, self._started + allowed - time.monotonic())):
                 message = await self._receive()
         except TimeoutError as error:
-            detail = f"body: did not arrive within {allowed:,.0f} seconds; {self._received:,} bytes of it came"
+            detail = f"body: did not arrive within {allowed:,.0f} seconds; {self._received:,} bytes were received"
             raise HTTPException(408, detail, _CLOSE) from error
         self._received += len(message.get("body", b""))
         self._check(self._received)
-        self._whole = not message.get("more_body", False)
+        self._complete = not message.get("more_body", False)
         return message
 
     def _check(self, size: int) -> None:
@@ -137,30 +137,33 @@ class _Body:
 
 
 class Places:
-    """Refuses a request at once while so many others are being answered; a body holds no place until it is whole."""
+    """ASGI middleware that limits the number of concurrent requests.
+
+    A request with a body counts only once its body is complete.
+    """
 
     def __init__(self, app: ASGIApp, *, places: int) -> None:
-        """Take the application that the requests go on to, and how many it may have at once."""
+        """Wrap an application and set the maximum number of concurrent requests."""
         self._app = app
         self._free = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on if there is a place; operators always have one."""
+        """Handle a request, or refuse it with 429 at the limit. Health and metrics are exempt."""
         if scope["type"] != "http" or scope["path"] in OPERATIONS:
             await self._app(scope, receive, send)
             return
-        holds = False
+        has_place = False
 
         def take() -> None:
-            nonlocal holds
+            nonlocal has_place
             if not self._free:
                 raise HTTPException(429, "too many requests are waiting; try again in a moment", _TRY_AGAIN)
             self._free -= 1
-            holds = True
+            has_place = True
 
         async def receive_then_take() -> Message:
             message = await receive()
-            if not holds and message["type"] == "http.request" and not message.get("more_body", False):
+            if not has_place and message["type"] == "http.request" and not message.get("more_body", False):
                 take()
             return message
 
@@ -175,5 +178,5 @@ class Places:
         try:
             await self._app(scope, receive_then_take, send)
         finally:
-            if holds:
+            if has_place:
                 self._free += 1

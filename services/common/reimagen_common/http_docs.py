@@ -1,4 +1,4 @@
-"""The page at /docs, all of whose parts the service has itself: it works without the internet, and tells nobody."""
+"""The page at /docs. The service serves all of its files, so that it works offline and contacts no third party."""
 
 from functools import cache
 from html import escape
@@ -11,13 +11,13 @@ from fastapi.responses import HTMLResponse
 from reimagen_common.errors import NotFound
 
 _HEADERS: Final = {
-    # Swagger UI writes style attributes, and shows downloaded images from blobs.
+    # Swagger UI uses style attributes, and shows downloaded images from blobs.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-# Addresses are relative, so that the page works below any public path.
+# URLs are relative, so that the page works below any public path.
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -47,7 +47,7 @@ _MEDIA_TYPES: Final = {
 
 
 def add_docs(app: FastAPI) -> None:
-    """Serve /docs, a page that shows the application's /openapi.json; make the application with `docs_url=None`."""
+    """Serve /docs, a page that shows the application's /openapi.json. Create the application with `docs_url=None`."""
 
     @app.get("/docs", include_in_schema=False)
     async def read_docs() -> HTMLResponse:

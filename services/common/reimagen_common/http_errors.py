@@ -1,4 +1,4 @@
-"""Errors over HTTP: one body that is both an RFC 9457 problem document and OpenAI's `error` object."""
+"""Error responses over HTTP: a body that is both an RFC 9457 problem document and OpenAI's `error` object."""
 
 import math
 import re
@@ -29,30 +29,30 @@ _FAULT: Final = 500
 _KINDS: Final = {
     error.http_status: error.kind for error in (NotFound, Overloaded, Unavailable, DeadlineExceeded, ReimagenError)
 } | {408: DeadlineExceeded.kind}
-# What the server's frame refuses is named in the detail alone.
+# Errors of the middleware name their field only in the detail.
 _FIELD: Final = re.compile(r"(address|body|host|content-length): ")
 
 
 class OpenAIError(BaseModel):
-    """What OpenAI's clients read from an error."""
+    """An error as OpenAI's clients read it."""
 
     message: str = Field(description="What is wrong and what to do about it.")
-    type: str = Field(description="The kind of error.", examples=["invalid_request_error"])
-    param: str | None = Field(description="The field at fault, where there is one.", examples=["prompt"])
-    code: str = Field(description="The name of the HTTP status.", examples=["bad_request"])
+    type: str = Field(description="Kind of the error.", examples=["invalid_request_error"])
+    param: str | None = Field(description="The invalid field, if any.", examples=["prompt"])
+    code: str = Field(description="Name of the HTTP status.", examples=["bad_request"])
 
 
 class Problem(BaseModel):
-    """The body of every error (RFC 9457), with OpenAI's `error` inside."""
+    """The body of every error response (RFC 9457), which contains OpenAI's `error`."""
 
-    type: str = Field("about:blank", description="RFC 9457: the status says it all.")
+    type: str = Field("about:blank", description="RFC 9457's type: the title is that of the status.")
     title: str = Field(description="The HTTP status in words.", examples=["Bad Request"])
     status: int = Field(description="The HTTP status.", examples=[400])
     detail: str = Field(
-        description="What is wrong and what to do about it; begins with the field's name where one is at fault.",
+        description="What is wrong and what to do about it. Begins with the name of the invalid field, if any.",
         examples=["prompt: must be 1 to 1,000 characters, got 10,000"],
     )
-    field: str | None = Field(None, description="The field at fault, where there is one.", examples=["prompt"])
+    field: str | None = Field(None, description="The invalid field, if any.", examples=["prompt"])
     error: OpenAIError
 
 
@@ -62,7 +62,7 @@ def _answer(
     title = HTTPStatus(status).phrase
     error = OpenAIError(message=detail, type=kind, param=field, code=title.lower().replace(" ", "_").replace("-", "_"))
     problem = Problem(title=title, status=status, detail=detail, field=field, error=error)
-    # `field` is left out where no field is at fault, but OpenAI's clients expect `param` even when it is null.
+    # `field` is omitted if it is null, but OpenAI's clients expect `param` even then.
     exclude = {"field"} if field is None else None
     return JSONResponse(
         problem.model_dump(exclude=exclude), status_code=status, headers=headers, media_type="application/problem+json"
@@ -70,12 +70,12 @@ def _answer(
 
 
 def openai_error(error: ReimagenError) -> OpenAIError:
-    """Return the error as OpenAI's clients read it, for a stream whose status was already sent."""
+    """Return the error as OpenAI's clients read it, for a stream whose status has already been sent."""
     return OpenAIError(message=error.message, type=error.kind, param=error.field, code=error.kind)
 
 
 def answer_to(error: ReimagenError) -> JSONResponse:
-    """The answer to a request that failed with the error."""
+    """Return the response to a request that failed with an error."""
     headers = None if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
     return _answer(status=error.http_status, kind=error.kind, detail=error.message, field=error.field, headers=headers)
 
@@ -88,12 +88,12 @@ def _from_reimagen(_request: Request, error: Exception) -> JSONResponse:
 def _from_validation(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    # The location begins with where the value was (body, query, path); alone, it is all there is to name.
+    # The location begins with the part of the request (body, query, path), which is named only if there is no more.
     return answer_to(from_validation_error(first, first["loc"][1:] or first["loc"]))
 
 
 def answer_to_http(error: HTTPException, scope: Scope) -> JSONResponse:
-    """The answer to a request that the server refuses; a detail such as `host: ...` names the field at fault."""
+    """Return the response to a request that the server refuses. A detail like `host: ...` names the invalid field."""
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:
         detail = f"{detail}: {scope['method']} {scope['path']} (the service's paths are listed at /docs)"
@@ -112,20 +112,20 @@ def _from_http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _from_unexpected(_request: Request, _error: Exception) -> JSONResponse:
-    # Starlette raises the error anew after this answer; the server logs it and drops the connection, so say so.
+    # Starlette raises the error again after this response. The server then logs it and closes the connection.
     return _answer(
         status=ReimagenError.http_status,
         kind=ReimagenError.kind,
-        detail="the service failed; its log says why",
+        detail="the service failed; see its log for the cause",
         headers={"Connection": "close"},
     )
 
 
 def register_error_handlers(app: FastAPI) -> None:
-    """Makes every error of the app, expected or not, answer with a `Problem` (`application/problem+json`).
+    """Make all errors of the app respond with a `Problem` (`application/problem+json`).
 
-    `ReimagenError` keeps its own status and sends `Retry-After` where it has one; a request that does not validate is
-    400 and names the first field at fault; anything unforeseen is 500, its cause in the log only.
+    A `ReimagenError` has its own status, and a `Retry-After` header if `retry_after` is set. An invalid request is 400
+    and names the first invalid field. An unexpected error is 500 and is described only in the log.
     """
     app.add_exception_handler(ReimagenError, _from_reimagen)
     app.add_exception_handler(RequestValidationError, _from_validation)

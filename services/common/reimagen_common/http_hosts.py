@@ -1,7 +1,8 @@
-"""Which hosts a server answers to, and links that lead back to it.
+"""Check the `Host` header of requests, and make links to the server.
 
-A page of another site can make its own name resolve to 127.0.0.1 (DNS rebinding): its visitors' browsers then take the
-service on their machine for that site and let the page read and change it. The `Host` header still has the page's name.
+The check prevents DNS rebinding: a page of another site can make its own host name resolve to 127.0.0.1. The browsers
+of its visitors then treat the service on their machine as that site, and let the page read and change it. The `Host`
+header still contains the host name of the page.
 """
 
 import re
@@ -21,31 +22,31 @@ _SHOWN: Final = 100
 
 
 class HostGuard:
-    """Answers 421 to a request whose `Host` is none that the server answers to.
+    """ASGI middleware that responds 421 to requests for other hosts.
 
-    It answers to loopback, to the address that the connection came in at, and to those it was told. A request without
-    `Host`, as only HTTP/1.0 has it, comes from no browser and is let pass.
+    Accepted are loopback hosts, the local address of the connection, and the configured hosts. A request without `Host`
+    is accepted, because only HTTP/1.0 allows it and no browser sends it.
     """
 
     def __init__(self, app: ASGIApp, *, allowed: frozenset[str]) -> None:
-        """Take the application that the requests go on to, and canonical hosts beside loopback."""
+        """Wrap an application and set the canonical hosts to accept in addition to loopback."""
         self._app = app
         self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on if its host is one of ours."""
+        """Handle a request if its host is accepted."""
         host = Headers(scope=scope).get("host") if scope["type"] == "http" else None
-        if host is None or self._answers_to(host, scope):
+        if host is None or self._accepts(host, scope):
             await self._app(scope, receive, send)
             return
         error = HTTPException(
             _MISDIRECTED,
-            f"host: this service does not answer to {host[:_SHOWN]!r}; use the address that it listens on, "
-            "or have its operator add the name to the setting allowed_hosts",
+            f"host: this service does not accept the host {host[:_SHOWN]!r}; use the address that it listens on, "
+            "or ask its operator to add the host to the setting allowed_hosts",
         )
         await answer_to_http(error, scope)(scope, receive, send)
 
-    def _answers_to(self, given: str, scope: Scope) -> bool:
+    def _accepts(self, given: str, scope: Scope) -> bool:
         found = _HOST_AND_PORT.fullmatch(given)
         if found is None:
             return False
@@ -55,7 +56,7 @@ class HostGuard:
 
 
 def link(request: Request, base_url: str | None, route: str, /, **parameters: Any) -> str:
-    """Return the address of a route: below the public one where it is set, else at the host that the client used."""
+    """Return the URL of a route, below the public URL if it is set, else at the host of the request."""
     if base_url is None:
         return str(request.url_for(route, **parameters))
     return f"{base_url}{request.app.url_path_for(route, **parameters)}"

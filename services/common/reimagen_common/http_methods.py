@@ -1,4 +1,4 @@
-"""HEAD wherever there is GET, and which methods a path has."""
+"""Support HEAD for every GET, and list the methods of a path."""
 
 from typing import Any, Final
 
@@ -8,21 +8,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """Answers HEAD as GET is answered; the server leaves the body out."""
+    """ASGI middleware that handles HEAD like GET. The server omits the body."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Take the application that the requests go on to."""
+        """Wrap an application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
+        """Handle a request."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
 
 
 def allowed_methods(scope: Scope) -> list[str]:
-    """Return the methods that the path of the request has; of several routes that fit, the first one's path counts."""
+    """Return the methods of the path of a request. If several routes match, the path template of the first counts."""
     application: Any = scope["app"]
     template: str | None = None
     methods: set[str] = set()
@@ -36,4 +36,4 @@ def allowed_methods(scope: Scope) -> list[str]:
 
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""The methods with a label of their own in metrics."""
+"""The methods that metrics distinguish. All others have the label "other"."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document of an application: what every answer of ours has, which FastAPI does not know of."""
+"""Complete an application's OpenAPI document with the error responses that FastAPI does not know of."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -16,33 +16,33 @@ _PROBLEM: Final = "application/problem+json"
 _REF: Final = "#/components/schemas/{model}"
 _METHODS: Final = frozenset({"get", "post", "put", "patch", "delete"})
 _FIRST_ERROR: Final = 400
-# FastAPI's own form of a request that does not validate, in place of which ours are 400.
-_NOT_OURS: Final = ("HTTPValidationError", "ValidationError")
+# FastAPI's models of validation errors, which are replaced by `Problem` with status 400.
+_FASTAPI_MODELS: Final = ("HTTPValidationError", "ValidationError")
 
 _COMMON: Final = {
-    "400": "A field is wrong; `field` names it.",
-    "421": "The `Host` is none that this service answers to.",
-    "431": "The address, or the headers, are too long.",
-    "500": "The service failed; its log says why.",
+    "400": "A field is invalid; `field` names it.",
+    "421": "The service does not accept this `Host`.",
+    "431": "The URL or the headers are too long.",
+    "500": "The service failed; see its log for the cause.",
 }
 _WITH_BODY: Final = {
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
-    "429": "Too many requests are waiting, or too many uploads are under way; `Retry-After` says when to come back.",
+    "429": "Too many requests are waiting, or too many uploads are in progress; `Retry-After` says when to retry.",
 }
-_RETRY_AFTER: Final = {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}
-_RETRIED: Final = ("429", "503")
+_RETRY_AFTER: Final = {"description": "Seconds until a retry may succeed.", "schema": {"type": "integer", "minimum": 1}}
+_RETRYABLE: Final = ("429", "503")
 
 
 def describe_api(
     app: FastAPI, *, models: Sequence[type[BaseModel]] = (), adapt: Callable[[Document], None] | None = None
 ) -> None:
-    """Make the application's OpenAPI document tell all of its errors, in the form that they have.
+    """Add all error responses to the application's OpenAPI document.
 
     Args:
-        app: The application; its routes may come later.
-        models: What is referred to by name and occurs in no route, such as the events of a stream.
-        adapt: Changes the document at last, such as to tell what was loaded.
+        app: The application. Its routes may be added later.
+        models: Models that are referred to by name but occur in no route, such as the events of a stream.
+        adapt: A function that changes the finished document, such as to describe what was loaded.
     """
 
     def openapi() -> Document:
@@ -60,11 +60,11 @@ def describe_api(
             app.openapi_schema = document
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # (as FastAPI's documentation has it)
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation recommends
 
 
 def event_stream(events: Sequence[type[BaseModel]]) -> Document:
-    """Return the media type object of server-sent events, whose data are the models."""
+    """Return the media type object of server-sent events with the models as data."""
     either = [{"$ref": _REF.format(model=event.__name__)} for event in events]
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": {"oneOf": either}}
     event = {"type": "string", "description": "The `type` of the data."}
@@ -74,7 +74,7 @@ def event_stream(events: Sequence[type[BaseModel]]) -> Document:
 
 
 def binary(*media_types: str) -> dict[str, Document]:
-    """Return the content of an answer that is a file."""
+    """Return the content object of a response that is a file."""
     return {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
 
 
@@ -86,11 +86,11 @@ def operations(document: Document) -> Iterator[Document]:
 
 def _complete(document: Document, models: Sequence[type[BaseModel]]) -> None:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for name in _NOT_OURS:
+    for name in _FASTAPI_MODELS:
         schemas.pop(name, None)
-    answered: tuple[type[BaseModel], ...] = (Problem, *models)
-    _, ours = models_json_schema([(model, "serialization") for model in answered], ref_template=_REF)
-    for name, schema in ours["$defs"].items():
+    added: tuple[type[BaseModel], ...] = (Problem, *models)
+    _, definitions = models_json_schema([(model, "serialization") for model in added], ref_template=_REF)
+    for name, schema in definitions["$defs"].items():
         schemas.setdefault(name, schema)
     for operation in operations(document):
         responses = operation["responses"]
@@ -100,6 +100,6 @@ def _complete(document: Document, models: Sequence[type[BaseModel]]) -> None:
         for status, response in responses.items():
             if int(status) >= _FIRST_ERROR:
                 response["content"] = {_PROBLEM: {"schema": {"$ref": _REF.format(model=Problem.__name__)}}}
-            if status in _RETRIED:
+            if status in _RETRYABLE:
                 response.setdefault("headers", {})["Retry-After"] = _RETRY_AFTER
         operation["responses"] = dict(sorted(responses.items()))

@@ -1,4 +1,4 @@
-"""What is no HTTP is answered in the form of every other error, and a request's head must come in time."""
+"""The HTTP protocol of the server: `Problem` responses to invalid HTTP, and a time limit for request heads."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from reimagen_common.http_errors import answer_to_http
 
 HEAD_BYTES: Final = 64 * 1024
-"""Of the first line and the headers together."""
+"""Maximum size of the first line and the headers together."""
 _HEAD_SECONDS: Final = 30
 _TOO_LARGE: Final = 431
 
@@ -20,22 +20,22 @@ _logger = logging.getLogger(__name__)
 
 
 class Protocol(H11Protocol):
-    """Uvicorn's, with errors of our form and a limit on the time that a head takes."""
+    """Uvicorn's protocol with `Problem` responses and a time limit for receiving a request head."""
 
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first head."""
+        """Start the timer of the first head."""
         super().connection_made(transport)
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Stop the timer."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """Take what has come, and wait for the rest of a head that began."""
+        """Handle received data, and start the timer if a head is incomplete."""
         super().handle_events()
         waiting = self.conn.their_state is h11.IDLE
         if not waiting:
@@ -44,14 +44,14 @@ class Protocol(H11Protocol):
             self._wait_for_head()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what h11 could not read, and hang up."""
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # An answer is on its way already.
+        """Respond to a request that h11 could not parse, and close the connection."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # A response is already being sent.
             self.transport.close()
             return
         error = sys.exception()
         hint = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         if hint == _TOO_LARGE:
-            detail = f"address: it and the headers must be at most {HEAD_BYTES // 1024} KiB; send fields in a body"
+            detail = f"address: URL and headers must be at most {HEAD_BYTES // 1024} KiB; send fields in a body"
         else:
             detail = f"the request is not HTTP: {error or msg}"
         refusal = HTTPException(hint, detail)
@@ -75,5 +75,5 @@ class Protocol(H11Protocol):
             self._head_timer = None
 
     def _give_up(self) -> None:
-        _logger.info("a request's head did not come in time", extra={"seconds": _HEAD_SECONDS})
+        _logger.info("a request head did not arrive in time", extra={"seconds": _HEAD_SECONDS})
         self.transport.close()

@@ -1,4 +1,4 @@
-"""The frame of an HTTP server: a thread of its own; the host of each request is checked; logs, metrics and traces."""
+"""An HTTP server on its own thread, with host checks, logs, metrics and traces."""
 
 import logging
 import socket
@@ -18,7 +18,7 @@ from reimagen_common.http_methods import METHODS, HeadAsGet
 from reimagen_common.http_protocol import HEAD_BYTES, Protocol
 from reimagen_common.operations import PATHS as OPERATIONS
 
-# For the last bytes of answers whose work has ended.
+# Time limit for sending the last bytes of responses at shutdown.
 _CLOSING_SECONDS: Final = 5
 _OTHER: Final = "other"
 _TOO_MANY_REQUESTS: Final = 429
@@ -28,15 +28,15 @@ _logger = logging.getLogger(__name__)
 
 
 def listen(address: str, *, reuse_port: bool = False) -> socket.socket:
-    """Listen on `host:port`; port 0 takes a free one.
+    """Listen on `host:port`. Port 0 picks a free port.
 
     Args:
-        address: The host is a name, an IPv4 address, or an IPv6 address in brackets.
-        reuse_port: Share the port with other processes of this user that do so too.
+        address: The address. The host is a name, an IPv4 address, or an IPv6 address in brackets.
+        reuse_port: Whether to share the port with other processes of the same user that set this too.
 
     Raises:
-        ValueError: it is not host:port.
-        OSError: the address is taken or is none of this machine's.
+        ValueError: The address is not host:port.
+        OSError: The address is in use or does not belong to this machine.
     """
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -44,19 +44,19 @@ def listen(address: str, *, reuse_port: bool = False) -> socket.socket:
 
 
 class HttpServer:
-    """Uvicorn on a thread of its own, so that the main thread stays free for signals."""
+    """A Uvicorn server on its own thread, so that the main thread remains free for signals."""
 
     def __init__(self, app: FastAPI, listening: socket.socket, *, allowed_hosts: frozenset[str] = frozenset()) -> None:
-        """Take what answers.
+        """Create a server.
 
         Args:
             app: The application.
-            listening: The socket that requests come in at; it is closed at the end.
-            allowed_hosts: The hosts that requests may name, beside loopback and the socket's own address.
+            listening: The listening socket, which `stop` closes.
+            allowed_hosts: The canonical hosts to accept in addition to loopback and the socket's address.
         """
         self._socket = listening
-        # Requests are logged here, once and by their routes. Headers of proxies are not believed: links begin with the
-        # host that the client named, or with the public address that is set.
+        # `_Observed` logs requests, so Uvicorn's access log is off. Proxy headers are not trusted: links begin with the
+        # host of the request or the configured public URL.
         config = uvicorn.Config(
             _Observed(HostGuard(HeadAsGet(app), allowed=allowed_hosts)),
             http=Protocol,
@@ -71,11 +71,11 @@ class HttpServer:
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the server."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer what has been asked, then close; harmless where it was never started."""
+        """Finish the requests in progress, then close. Has no effect before `start` or after `stop`."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join()
@@ -83,10 +83,10 @@ class HttpServer:
 
 
 class _Observed:
-    """Names each request, in all that is logged meanwhile and in its answer; logs, measures and traces it.
+    """ASGI middleware that sets the request id for logs and the response, and logs, measures and traces requests.
 
-    It stands around the whole application, error handlers included. Who asks for health or metrics asks often and tells
-    nothing new: that is passed on as it is.
+    It wraps the whole application, including its error handlers. Requests for health and metrics are excluded, because
+    they are frequent and carry no information.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -98,12 +98,12 @@ class _Observed:
             return
         started = time.monotonic()
         headers = Headers(scope=scope)
-        # It is not ended: each request has a context of its own, in which the server logs what went wrong at last.
+        # The id is not reset, because each request has its own context, in which the server logs errors at the end.
         identifier = request_id.begin(headers.get(request_id.HEADER))
         method = scope["method"] if scope["method"] in METHODS else _OTHER
         status = _FAULT
 
-        async def send_named(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -115,9 +115,9 @@ class _Observed:
             metrics.HTTP_IN_FLIGHT.track_inprogress(),
         ):
             try:
-                await self._app(scope, receive, send_named)
+                await self._app(scope, receive, send_with_id)
             finally:
-                # The router leaves the route that it found; a path that is none of ours must not become a label.
+                # The router stores the matched route in the scope. An unknown path must not become a label.
                 route = getattr(scope.get("route"), "path", _OTHER)
                 seconds = time.monotonic() - started
                 metrics.HTTP_SECONDS.labels(method, route, status).observe(seconds)

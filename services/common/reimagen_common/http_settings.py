@@ -1,4 +1,4 @@
-"""The settings that every HTTP server of ours has."""
+"""The settings of all HTTP servers."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
@@ -7,21 +7,21 @@ from reimagen_common.addresses import BaseUrl, HostNames
 
 
 class HttpSettings(BaseSettings):
-    """How requests are let in, and how links lead back."""
+    """Settings for accepting requests and making links."""
 
     allowed_hosts: HostNames = Field(
         (),
-        description="Names and IP addresses, separated by commas, that clients may use for this service in HTTP's Host "
-        "header, beside loopback, the host that it listens on and that of base_url; others are answered 421.",
+        description="Host names and IP addresses, separated by commas, to accept in the Host header in addition to "
+        "loopback, the host that the service listens on and the host of base_url. Other hosts get 421.",
     )
     base_url: BaseUrl | None = Field(
         None,
-        description="The public address of REST, such as https://images.example.org/api, which links in answers "
-        "begin with; unset, they begin with the host that the client used.",
+        description="Public URL of REST, such as https://images.example.org/api, with which links in responses begin. "
+        "Unset: they begin with the host of the request.",
     )
     body_seconds: float = Field(
         30,
         gt=0,
         le=3600,
-        description="How long a request's body may take to arrive, beside a second for each 256 KiB of it.",
+        description="Time limit for receiving a request body, in seconds, plus one second per 256 KiB received.",
     )

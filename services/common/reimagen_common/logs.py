@@ -1,4 +1,4 @@
-"""Logs as one line a record (logfmt) on stderr, readable by eye and by machine."""
+"""Write logs to stderr as one line per record in logfmt, which people and programs can read."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from reimagen_common.secrets import masked
 
 Level = Literal["debug", "info", "warning", "error"]
 
-# What every record has; anything beyond came in through `extra=` and is part of the message.
+# The attributes of every record. All others come from `extra=` and are written as fields.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -28,7 +28,7 @@ class _Logfmt(logging.Formatter):
             "logger": record.name,
             "msg": record.getMessage(),
         }
-        # Whoever logs, a library too, does so in the context of the request that it works for.
+        # All code, including libraries, logs in the context of the request that it works on.
         names = {"request_id": request_id.current(), "trace_id": tracing.trace_id()}
         fields |= {key: name for key, name in names.items() if name}
         fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
@@ -45,14 +45,14 @@ def _quoted(value: object) -> str:
 
 
 def configure_logging(service: str, level: Level) -> None:
-    """Sends every log record and warning of this process to stderr, one line each.
+    """Write all log records and warnings of this process to stderr, one line each.
 
-    Pass facts as `extra={"key": value}`: they become fields of the line. Passwords in addresses are masked. Run uvicorn
-    with `log_config=None`, so that its loggers are written here too.
+    Values in `extra={"key": value}` become fields of the line. Passwords in URLs are masked. Run uvicorn with
+    `log_config=None`, so that its records are written in the same format.
 
     Args:
-        service: The name that each line carries.
-        level: The least severe level that is written.
+        service: The service name in each line.
+        level: The minimum severity.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Logfmt(service))

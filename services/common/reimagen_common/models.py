@@ -1,4 +1,4 @@
-"""What the models of JSON requests share."""
+"""Helpers for pydantic models of JSON requests."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,18 +9,18 @@ from pydantic_core import CoreSchema
 
 
 def whole(value: object) -> object:
-    """Read 2.0 as 2: to JSON they are one number, and some clients write all numbers so."""
+    """Convert 2.0 to 2. JSON does not distinguish them, and some clients write all numbers as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 WHOLE: Final = BeforeValidator(whole)
-"""For fields that are whole numbers, behind their limits: `Annotated[int, Field(ge=1), WHOLE]`."""
+"""A validator for integer fields, to be placed after their limits: `Annotated[int, Field(ge=1), WHOLE]`."""
 
 _ABOUT: Final = frozenset({"title", "description", "default", "examples"})
 
 
 class NullIsUnset(BaseModel):
-    """A model for which `null` means that an optional field was not given, as clients in many languages send it."""
+    """A model that treats `null` in an optional field as unset, because clients in many languages send it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -32,7 +32,7 @@ class NullIsUnset(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Tell in the schema that optional fields may be null."""
+        """Declare in the schema that optional fields may be null."""
         schema = handler(core_schema)
         model = handler.resolve_ref_schema(schema)
         required = model.get("required", ())
@@ -54,13 +54,13 @@ def _nullable(field: dict[str, Any]) -> dict[str, Any]:
 def when(
     field: str, value: dict[str, Any], others: dict[str, Any], *, required: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Return the schema of a rule between fields.
+    """Return the JSON schema of a rule between fields.
 
     Args:
-        field: The one that the others depend on.
-        value: The schema of its values for which they do.
-        others: The schemas that they then have, by their names.
-        required: Those that must then be given.
+        field: The field that the others depend on.
+        value: The schema of the values for which the rule applies.
+        others: The schemas that the other fields then have, by name.
+        required: The fields that are then required.
     """
     then = {"properties": others} | ({"required": list(required)} if required else {})
     return {"if": {"properties": {field: value}, "required": [field]}, "then": then}

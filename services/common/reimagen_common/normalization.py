@@ -1,8 +1,8 @@
-"""What is done to captions, queries and prompts alike before words are made of them.
+"""Normalize captions, queries and prompts before they are split into words.
 
-Texts that look the same become the same: compatibility forms are unified (NFKC), invisible characters dropped, accents
-folded unless they make another letter in the language. Scripts that are written without spaces become pairs of letters,
-so that a word is found inside a text without a dictionary.
+Texts that look the same become equal: compatibility forms are unified (NFKC), invisible characters are removed, and
+accents are folded unless they make a different letter in the language. Scripts without spaces are split into pairs of
+letters, so that words are found inside a text without a dictionary.
 """
 
 import re
@@ -23,13 +23,13 @@ _OWN_LETTERS = {
     "pt": "ãõç",
     "tr": "çğıöşüi\u0307",
 }
-"""Letters with marks that are letters of their own in the language, or that its analyzer needs to find a stem."""
+"""Letters with marks that are separate letters in the language, or that its analyzer needs for stemming."""
 _WITHOUT_DECOMPOSITION = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ł": "l", "Ł": "L",
      "ð": "d", "þ": "th", "ħ": "h", "ı": "i"}
 )  # fmt: skip
 _INVISIBLE = re.compile(
-    # Variation selectors, joiners of graphemes, fillers of Hangul and Arabic, beside all of category Cf.
+    # Variation selectors, grapheme joiners, and fillers of Hangul and Arabic, in addition to category Cf.
     "[\ufe00-\ufe0f\U000e0100-\U000e01ef\u034f\u115f\u1160\u3164\uffa0\u17b4\u17b5\u180b-\u180f\u0640]"
 )
 _EAST_ASIAN = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3005\u3007"
@@ -38,7 +38,7 @@ _SOUTH_EAST_ASIAN = "\u0e00-\u0e4e\u0e80-\u0edf\u1000-\u103f\u1050-\u108f\u1780-
 _MARK = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ecd\u102b-\u103e\u1056-\u1059\u17b6-\u17d3"
 _RUN = re.compile(f"[{_EAST_ASIAN}{_HANGUL}]+|[{_SOUTH_EAST_ASIAN}]+")
 _RUN_BESIDE_CHINESE = re.compile(f"[{_HANGUL}]+|[{_SOUTH_EAST_ASIAN}]+")
-"""Japanese's analyzer has a dictionary for its own script; those of other languages take Chinese letters one by one."""
+"""Runs without Chinese letters, which the Japanese analyzer finds in a dictionary and others index one by one."""
 _SYLLABLE = re.compile(f"[\u0e40-\u0e44\u0ec0-\u0ec4]?.[{_MARK}]*", re.DOTALL)
 _VISIBLE = {"Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "So"}
 _IRREGULAR_PLURALS = {
@@ -67,17 +67,18 @@ _KEEP_ACCENTS = {
     "it": "più perché sarà sarò avrà farà starà tè",
     "pt": "não são até já só há você vocês também está estão será serão terá hão",
 }
-"""Stop words that the language's analyzer knows only with their accents, and nouns that are stop words without them."""
+"""Words that keep their accents: stop words that the analyzer knows only with them, and nouns that would otherwise
+become stop words."""
 
 
 def normalized(text: str, language: str) -> str:
-    """Return the text as it is to be taken apart.
+    """Return the text normalized for its language.
 
     Args:
         text: A caption, a query or a prompt.
-        language: Of two letters.
+        language: The two-letter code of the language.
     """
-    text = text.replace("_", " ")  # as in captions made of file names
+    text = text.replace("_", " ")  # captions made from file names
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
         text = _INVISIBLE.sub("", text)
@@ -96,7 +97,7 @@ def normalized(text: str, language: str) -> str:
 
 
 def pieces(run: str) -> list[str]:
-    """Return the overlapping pairs of letters of a run without spaces; after them each alone in East Asian scripts."""
+    """Return the overlapping pairs of letters of a run without spaces, plus each letter in East Asian scripts."""
     single = letters(run)
     if len(single) == 1:
         return single
@@ -105,12 +106,12 @@ def pieces(run: str) -> list[str]:
 
 
 def letters(run: str) -> list[str]:
-    """Return the letters of a run, each with its marks and the vowel that is written before it."""
+    """Return the letters of a run, each with its marks and its preceding vowel sign."""
     return _SYLLABLE.findall(run)
 
 
 def script(word: str) -> Script | None:
-    """Return the script of a word that is written without spaces, or with spaces between phrases; None of others."""
+    """Return the script of a word if the script does not separate words by spaces, else None."""
     if not _RUN.fullmatch(word):
         return None
     if re.match(f"[{_SOUTH_EAST_ASIAN}]", word):
@@ -144,7 +145,7 @@ def _singular(word: re.Match[str]) -> str:
 
 
 def _without_tilde(word: re.Match[str]) -> str:
-    """Fold the marks of a short Portuguese word: its stemmer makes "mao" of "mãos" and leaves "mão" as it is."""
+    """Fold the marks of a short Portuguese word. The stemmer maps "mãos" to "mao" but does not change "mão"."""
     if word[0].lower() in _KEEP_ACCENTS["pt"].split():
         return word[0]
     return "".join(_folded(character, "") for character in word[0])

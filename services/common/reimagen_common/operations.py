@@ -1,4 +1,4 @@
-"""What operators ask of a service over HTTP: whether it lives, whether it is ready, how it is doing, its metrics."""
+"""HTTP routes for operators: liveness, readiness, health and metrics."""
 
 from collections.abc import Callable
 from typing import Final, Literal
@@ -15,13 +15,13 @@ PATHS: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 
 
 class Health(BaseModel):
-    """How a service is doing."""
+    """The health of a service."""
 
     status: Literal["starting", "ready", "degraded", "stopping"] = Field(
-        description="`ready`: all is well. `degraded`: it serves, but something that it should have is missing. "
-        "`starting`, `stopping`: it refuses work."
+        description="`ready`: everything works. `degraded`: the service accepts requests, but not everything works. "
+        "`starting`, `stopping`: the service refuses requests."
     )
-    reasons: list[str] = Field(default=[], description="Why it is degraded.")
+    reasons: list[str] = Field(default=[], description="Reasons why the service is degraded.")
 
     @field_validator("reasons")
     @classmethod
@@ -30,22 +30,22 @@ class Health(BaseModel):
 
 
 def operations_router(health: Callable[[], Health], metrics: Callable[[], bytes] = generate_latest) -> APIRouter:
-    """Make the routes for operators.
+    """Create the routes for operators.
 
     Args:
-        health: Tells how the service is doing, within a second.
-        metrics: All metrics in Prometheus's text format.
+        health: A function that returns the health of the service within a second.
+        metrics: A function that returns all metrics in Prometheus's text format.
     """
     router = APIRouter(tags=["operations"])
 
     @router.get("/livez")
     async def is_alive() -> dict[str, str]:
-        """Answer 200 as long as the process does; where it does not, the process is to be ended."""
+        """Return 200 while the process responds. A process that does not respond should be killed."""
         return {"status": "alive"}
 
-    @router.get("/readyz", responses={503: {"description": "It is starting or stopping."}})
+    @router.get("/readyz", responses={503: {"description": "The service is starting or stopping."}})
     def is_ready() -> Health:
-        """Answer 200 while requests are welcome, be the service degraded or not."""
+        """Return 200 while the service accepts requests, even if it is degraded."""
         found = health()
         if found.status in ("starting", "stopping"):
             raise Unavailable(f"the service is {found.status}", retry_after=5)
@@ -53,12 +53,12 @@ def operations_router(health: Callable[[], Health], metrics: Callable[[], bytes]
 
     @router.get("/healthz")
     def read_health() -> Health:
-        """Tell how the service is doing, and what is missing; the status is always 200."""
+        """Return the health of the service and the reasons if it is degraded. The status is always 200."""
         return health()
 
     @router.get("/metrics", response_class=PlainTextResponse)
     def read_metrics() -> Response:
-        """Tell the metrics in Prometheus's text format."""
+        """Return the metrics in Prometheus's text format."""
         return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -1,4 +1,4 @@
-"""The end of a process: the service's own, and that of a child."""
+"""Stop processes: the service's own process, and a child process."""
 
 import logging
 import os
@@ -13,34 +13,35 @@ _logger = logging.getLogger(__name__)
 
 
 def run_until_signal(stop: Callable[[], None]) -> None:
-    """Blocks until SIGTERM or SIGINT (Ctrl-C) arrives, then stops in an orderly way.
+    """Wait for SIGTERM or SIGINT (Ctrl-C), then stop the service gracefully.
 
-    Call it in the main thread, last of all: a Java virtual machine takes both signals when it starts. A second signal
-    ends the process at once.
+    Call it in the main thread after everything has started, because a Java virtual machine takes over both signals when
+    it starts. A second signal ends the process immediately.
 
     Args:
-        stop: Drains the service; called once, in the main thread.
+        stop: A function that drains the service. It is called once, in the main thread.
     """
-    asked = threading.Event()
+    stopping = threading.Event()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
+        if stopping.is_set():
             os._exit(128 + number)
-        asked.set()
+        stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    asked.wait()
+    stopping.wait()
     _logger.info("stopping")
     stop()
     _logger.info("stopped")
 
 
 def stop_child(process: "subprocess.Popen[Any]", seconds: float) -> None:
-    """Asks a child process to end and waits; kills it if that takes too long. Harmless when it has ended already.
+    """Terminate a child process, and kill it after a time limit. Has no effect if it has already ended.
 
     Args:
-        seconds: What it is given to end by itself.
+        process: The child process.
+        seconds: Time limit in seconds.
     """
     process.terminate()
     try:

@@ -1,6 +1,6 @@
-"""The name of a request, the same in both services' logs and in the answer's header.
+"""The id of a request, which is the same in the logs of both services and in the header of the response.
 
-It is what the caller sent as `x-request-id`, over HTTP or as gRPC metadata, or made where nothing usable was sent.
+It is the client's `x-request-id`, an HTTP header or gRPC metadata, or a new id if there is no usable one.
 """
 
 import re
@@ -10,17 +10,17 @@ from typing import Final
 
 HEADER: Final = "x-request-id"
 
-# What others make: UUIDs, ULIDs, base64, names with a host before them. Nothing else gets into logs and headers.
+# Common forms: UUIDs, ULIDs, base64, names with a host prefix. Nothing else may enter logs and headers.
 _USABLE: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 _current: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 def begin(given: str | None) -> str:
-    """Names the request that this context, a thread or a task, is at from now on, and returns the name.
+    """Set the request id of this context, which is a thread or a task, and return it.
 
     Args:
-        given: What the caller sent. Unless it is 1 to 128 letters, digits or `._:/+=@-`, another one is made.
+        given: The id from the client. If it is not 1 to 128 letters, digits or `._:/+=@-`, a new id is made.
     """
     identifier = given if given and _USABLE.fullmatch(given) else uuid.uuid4().hex
     _current.set(identifier)
@@ -28,16 +28,16 @@ def begin(given: str | None) -> str:
 
 
 def end() -> None:
-    """Tells that this context, a thread that will do other work, is at no request any more."""
+    """Reset the request id of this context, because its thread will do other work."""
     _current.set(None)
 
 
 def current() -> str | None:
-    """The name of the request that this context is at, if it is at one."""
+    """Return the id of the current request, or None outside of requests."""
     return _current.get()
 
 
 def metadata() -> list[tuple[str, str]]:
-    """The gRPC metadata that names the current request to another service."""
+    """Return the gRPC metadata that passes the request id to another service."""
     identifier = _current.get()
     return [(HEADER, identifier)] if identifier else []

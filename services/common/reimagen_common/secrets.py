@@ -1,12 +1,12 @@
-"""Passwords and keys in addresses, kept out of logs, errors and whatever else is shown."""
+"""Mask passwords and keys in URLs before they appear in logs, errors and other output."""
 
 import re
 from typing import Final
 
 _MASK: Final = "***"
 
-# What stands before the host of an address. A password may hold a slash that its writer forgot to escape, so a colon
-# begins one unless a port and a path follow.
+# User and password before the host of a URL. A password may contain an unescaped slash, so a colon begins a password
+# unless a port and a path follow.
 _USER: Final = re.compile(r"(?<=://)(?:[^\s/?#\"'<>]*|[^\s/@:\"'<>]*:(?!\d{1,5}/)[^\s\"'<>]+)@")
 _PARAMETER: Final = re.compile(
     r"(?<=[?&;])((?:[\w.-]*(?:password|passwd|secret|token|signature|credential|api[_-]?key|access[_-]?key(?:[_-]?id)?)"
@@ -16,7 +16,7 @@ _PARAMETER: Final = re.compile(
 
 
 def masked(text: str) -> str:
-    """Return the text with the user and password of every address in it, and parameters that are keys, replaced."""
+    """Return the text with user, password and secret query parameters of every URL masked."""
     if "://" not in text:
         return text
     return _PARAMETER.sub(rf"\1{_MASK}", _USER.sub(f"{_MASK}@", text))

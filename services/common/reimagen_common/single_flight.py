@@ -1,4 +1,4 @@
-"""Sharing one computation among callers that ask for the same at the same time."""
+"""Share one computation among concurrent callers with the same key."""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -9,26 +9,26 @@ Answer = TypeVar("Answer")
 
 
 class SingleFlight(Generic[Answer]):
-    """Of several callers who want the same at the same time, one works and all get its answer or its error."""
+    """A group of computations by key. Concurrent callers with the same key share one result or error."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._flights: dict[Hashable, Future[Answer]] = {}
 
     def do(self, key: Hashable, work: Callable[[], Answer]) -> Answer:
-        """The answer of `work`, the caller's own or that of the one who is at it already."""
+        """Return the result of `work`, or wait for the result of a computation with the same key in progress."""
         with self._lock:
             flight = self._flights.get(key)
             if flight is None:
-                mine = self._flights[key] = Future()
+                own_flight = self._flights[key] = Future()
         if flight is not None:
             return flight.result()
         try:
-            mine.set_result(work())
+            own_flight.set_result(work())
         except BaseException as error:
-            mine.set_exception(error)
+            own_flight.set_exception(error)
             raise
         finally:
             with self._lock:
                 del self._flights[key]
-        return mine.result()
+        return own_flight.result()

@@ -1,8 +1,7 @@
-"""Traces of a request through both services, sent to an OpenTelemetry collector.
+"""Trace requests through both services with OpenTelemetry.
 
-They are on where OTEL_EXPORTER_OTLP_ENDPOINT (or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) is set, and are sent there over
-gRPC; OpenTelemetry's other variables count too. Where it is not set nothing of OpenTelemetry is even imported, and the
-functions here do nothing.
+If OTEL_EXPORTER_OTLP_ENDPOINT (or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) is set, traces are sent there over gRPC.
+OpenTelemetry's other variables apply too. Otherwise OpenTelemetry is not imported, and these functions do nothing.
 """
 
 import os
@@ -21,10 +20,10 @@ _tracer: Any = None
 
 
 def start_tracing(service: str) -> None:
-    """Begins to send this process's spans, if an endpoint is set.
+    """Start to send the spans of this process, if an endpoint is set.
 
     Args:
-        service: The service's name in the traces, unless OTEL_SERVICE_NAME says another.
+        service: The name of the service in the traces. OTEL_SERVICE_NAME overrides it.
     """
     global _provider, _tracer
     if not any(os.environ.get(name) for name in _ENDPOINTS):
@@ -41,7 +40,7 @@ def start_tracing(service: str) -> None:
 
 
 def stop_tracing() -> None:
-    """Sends what has not been sent yet."""
+    """Send the remaining spans and stop."""
     global _provider, _tracer
     if _provider is not None:
         _provider.shutdown()
@@ -49,7 +48,7 @@ def stop_tracing() -> None:
 
 
 def span(name: str, attributes: Attributes | None = None) -> AbstractContextManager[object]:
-    """A part of the current request's work, which lasts as long as the context."""
+    """Return a context manager that records a span of the current request."""
     if _tracer is None:
         return _NOTHING
     span_: AbstractContextManager[object] = _tracer.start_as_current_span(name, attributes=attributes)
@@ -57,12 +56,12 @@ def span(name: str, attributes: Attributes | None = None) -> AbstractContextMana
 
 
 def serving(name: str, headers: Mapping[str, str], attributes: Attributes) -> AbstractContextManager[object]:
-    """The whole of a request's work here, as part of its caller's trace.
+    """Return a context manager that records the span of a whole request as part of the client's trace.
 
     Args:
-        name: The method, or the request's method and route.
-        headers: What the caller sent; W3C's `traceparent` and `tracestate` are read, their names in small letters.
-        attributes: What is known at the start.
+        name: The gRPC method, or the HTTP method and route.
+        headers: The headers of the request with lower-case names. W3C's `traceparent` and `tracestate` are read.
+        attributes: The initial attributes.
     """
     if _tracer is None:
         return _NOTHING
@@ -74,7 +73,7 @@ def serving(name: str, headers: Mapping[str, str], attributes: Attributes) -> Ab
         context=TraceContextTextMapPropagator().extract(headers),
         kind=SpanKind.SERVER,
         attributes=attributes,
-        # An error becomes an answer: its status is set by `annotate`.
+        # Errors become responses, and `annotate` sets the status.
         record_exception=False,
         set_status_on_exception=False,
     )
@@ -82,7 +81,7 @@ def serving(name: str, headers: Mapping[str, str], attributes: Attributes) -> Ab
 
 
 def calling(name: str) -> AbstractContextManager[object]:
-    """A call of another service; `metadata`, asked within, makes the other's span a part of it."""
+    """Return a context manager that records a request to another service. Pass `metadata()` along inside it."""
     if _tracer is None:
         return _NOTHING
     from opentelemetry.trace import SpanKind
@@ -92,7 +91,7 @@ def calling(name: str) -> AbstractContextManager[object]:
 
 
 def metadata() -> list[tuple[str, str]]:
-    """The gRPC metadata that makes another service's work a part of the current span."""
+    """Return the gRPC metadata that makes another service's span a child of the current span."""
     if _tracer is None:
         return []
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -103,7 +102,7 @@ def metadata() -> list[tuple[str, str]]:
 
 
 def annotate(attributes: Attributes, *, name: str | None = None, failed: bool = False) -> None:
-    """Adds to the current span what was learned on the way: attributes, another name, that it failed."""
+    """Add attributes to the current span, and optionally rename it or mark it as failed."""
     if _tracer is None:
         return
     from opentelemetry.trace import StatusCode, get_current_span
@@ -117,7 +116,7 @@ def annotate(attributes: Attributes, *, name: str | None = None, failed: bool = 
 
 
 def record(name: str, seconds: float, attributes: Attributes | None = None) -> None:
-    """A part of the current request's work that ends now and began so many seconds ago."""
+    """Record a span of the current request that ends now and began `seconds` ago."""
     if _tracer is None:
         return
     now = time.time_ns()
@@ -125,7 +124,7 @@ def record(name: str, seconds: float, attributes: Attributes | None = None) -> N
 
 
 def trace_id() -> str | None:
-    """The current trace's id, as 32 hexadecimal digits, if there is one."""
+    """Return the id of the current trace as 32 hexadecimal digits, or None."""
     if _tracer is None:
         return None
     from opentelemetry.trace import format_trace_id, get_current_span
