@@ -8,7 +8,7 @@ from flax import nnx
 from scipy.ndimage import map_coordinates
 
 from reimagen_generator.networks.layers import fold
-from reimagen_generator.networks.warp import Warp, bilinear, places
+from reimagen_generator.networks.warp import Warp, bilinear, cell_centers
 
 RNG = np.random.default_rng(0)
 SIDE, CELLS, CHANNELS, FINE, PATCH = 16, 4, 8, 6, 2
@@ -52,7 +52,7 @@ def test_it_begins_by_adding_nothing() -> None:
 
 @pytest.mark.parametrize("mask", [[True, False], [False, True]])
 def test_it_begins_by_looking_at_its_own_place_of_the_neighbors_that_are_there(mask: list[bool]) -> None:
-    ramp = places(SIDE, SIDE)  # what a neighbor shows is its own place, so what is fetched is where it was looked
+    ramp = cell_centers(SIDE, SIDE)  # what a neighbor shows is its own place, so what is fetched is where it was looked
     pixels = jnp.stack([jnp.concatenate([ramp, jnp.full((SIDE, SIDE, 1), level)], -1) for level in (0.0, 1.0)])
     seen = fetched(fetching(1), pixels, mask)
     expected = fold(pixels[mask.index(True)][None], PATCH)[0, ..., :FINE]
@@ -64,7 +64,7 @@ def test_it_looks_where_it_points() -> None:
     warp, moved = fetching(1), 0.25
     assert warp.pointer.bias is not None
     warp.pointer.bias.set_value(jnp.asarray([0.0, moved]))
-    ramp = jnp.concatenate([places(SIDE, SIDE), jnp.zeros((SIDE, SIDE, 1))], -1)
+    ramp = jnp.concatenate([cell_centers(SIDE, SIDE), jnp.zeros((SIDE, SIDE, 1))], -1)
     seen = fetched(warp, ramp[None], [True])
     expected = fold(ramp[None], PATCH)[0, ..., :FINE] + moved * jnp.asarray([0, 1, 0, 0, 1, 0])
     np.testing.assert_allclose(seen[2:-2, 2:4], expected[2:-2, 2:4], atol=0.02)

@@ -127,7 +127,10 @@ def test_shards_of_another_size_are_refused_before_anything_is_loaded(tmp_path: 
     shard = write(tmp_path / "00000.tar", {"0": {"png": image((1, 2, 3), 24)}})
     nowhere = {"preset": "tiny", "stage": 0, "data": tmp_path, "output": tmp_path / "run", "weights": tmp_path}
     config = TrainingConfig.model_validate({**nowhere, "steps": 9, "warmup_steps": 1, "batch_size": 2})
-    with pytest.raises(ValueError, match=rf"^data: the first record of every shard is invalid; .*{re.escape(str(shard))}, 0: .*--size 16"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^data: the first record of every shard is invalid; .*{re.escape(str(shard))}, 0: .*--size 16",
+    ):
         Trainer(config)
     write(tmp_path / "00001.tar", {"0": {}})
     ShardSource(tmp_path, SIDE).check()

@@ -70,7 +70,7 @@ def cell(path: Path, row: int, column: int) -> np.ndarray:
 def test_sheets_show_the_samples_and_change_no_weight(
     small: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "_TELL_EVERY", 2)
+    monkeypatch.setattr(trainer, "_REPORT_EVERY", 2)
     plain = run(small, data, tmp_path / "plain", sheet_minutes=0)
     drawn = run(small, data, tmp_path / "drawn", sheet_minutes=1e-6)
     assert not (plain.output / "sheets").exists()
@@ -99,7 +99,7 @@ def test_sheets_show_the_samples_and_change_no_weight(
 def test_curves_go_on_where_a_run_that_is_killed_goes_on(
     small: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "_TELL_EVERY", 2)
+    monkeypatch.setattr(trainer, "_REPORT_EVERY", 2)
 
     def killed(*_: object) -> None:
         raise RuntimeError

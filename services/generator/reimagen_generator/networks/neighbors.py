@@ -87,12 +87,12 @@ class NeighborAttention(nnx.Module):
         attended = attend(query, neighbors.key, neighbors.value, bias)
         # The heads are concatenated, each with its part of the coarse and of the fine channels.
         coarse = attended[..., : c // self.heads].reshape(b, h * w, c)
-        kept = mask.any(axis=1)[:, None, None, None]
-        added = jnp.where(kept, self.out(coarse).reshape(b, h, w, c), 0.0)
+        has_neighbors = mask.any(axis=1)[:, None, None, None]
+        added = jnp.where(has_neighbors, self.out(coarse).reshape(b, h, w, c), 0.0)
         if self.fine_out is None:
             return added, None
         fine = self.fine_out(attended[..., c // self.heads :].reshape(b, h, w, -1))
-        return added, jnp.where(kept, unfold(fine, 2), 0.0)
+        return added, jnp.where(has_neighbors, unfold(fine, 2), 0.0)
 
     def _position_bias(self, h: int, w: int) -> Float[Array, "1 heads queries keys"]:
         rows, columns = jnp.meshgrid((jnp.arange(h) + 0.5) / h, (jnp.arange(w) + 0.5) / w, indexing="ij")

@@ -140,8 +140,8 @@ class UNet(Network):
     ) -> Float[Array, "batch height width out"]:
         """Return the prediction for noised images `x` at times in [0, 1], and the copy gate of each canvas."""
         conditioning = self.conditioning(time, text, low_resolution)
-        painted = self._canvases(x, neighbors)
-        skips = self._encode(x, conditioning, text, low_resolution, painted)
+        canvas_maps = self._canvases(x, neighbors)
+        skips = self._encode(x, conditioning, text, low_resolution, canvas_maps)
         h = skips[-1][-1]
         fine: _Map | None = None
         for level in reversed(range(len(self.up))):
@@ -159,7 +159,9 @@ class UNet(Network):
         if self.tail is None:
             return output
         seen = [x] if low_resolution is None else [x, low_resolution.image]
-        added = self.tail(h, jnp.concatenate(seen if painted is None else [*seen, painted], axis=-1), conditioning)
+        added = self.tail(
+            h, jnp.concatenate(seen if canvas_maps is None else [*seen, canvas_maps], axis=-1), conditioning
+        )
         gates = added[..., output.shape[-1] :]
         return jnp.concatenate([output + added[..., : output.shape[-1]], gates], axis=-1)
 
@@ -195,14 +197,14 @@ class UNet(Network):
         conditioning: Float[Array, "batch conditioning"],
         text: Text,
         low_resolution: LowResolution | None,
-        painted: _Map | None = None,
+        canvas_maps: _Map | None = None,
     ) -> list[list[_Map]]:
         """Run the DStack: return the outputs of each level's blocks."""
         if low_resolution is not None:
             x = jnp.concatenate([x, low_resolution.image], axis=-1)
         h = self.conv_in(fold(x, self.config.patch))
-        if self.placed_in is not None and painted is not None:
-            h = h + self.placed_in(fold(painted, self.config.patch))
+        if self.placed_in is not None and canvas_maps is not None:
+            h = h + self.placed_in(fold(canvas_maps, self.config.patch))
         skips: list[list[_Map]] = []
         for level, blocks in enumerate(self.down):
             if level:

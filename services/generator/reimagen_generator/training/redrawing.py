@@ -49,7 +49,7 @@ def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, sha
         )
     before = cascade.stages[stage - 1]
     network = checkpoint.load_network(weights / checkpoint.stage_file(before.size), before.network)
-    drawing = Stage(before, network, size_factor(cascade, stage - 1))
+    previous_stage = Stage(before, network, size_factor(cascade, stage - 1))
     source = ShardSource(data, cascade.stages[stage].size)
     encoder = load_text_encoder(cascade, weights)
     chosen = np.random.default_rng(0).random(len(source)) < share
@@ -60,7 +60,7 @@ def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, sha
             path = out / f"{first // _SHARD_SAMPLES:05d}.tar"
             if not path.exists():
                 redrawn = [index for index in indices if chosen[index]]
-                images = _redrawn(drawing, encoder, source, redrawn, factor, time)
+                images = _redrawn(previous_stage, encoder, source, redrawn, factor, time)
                 _write(path, source, indices, dict(zip(redrawn, images, strict=True)))
             progress.update(len(indices))
 

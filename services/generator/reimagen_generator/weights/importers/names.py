@@ -18,12 +18,11 @@ _Shape = tuple[int, ...]
 class Layout:
     """A kind of tensor: the shape of the PyTorch tensor, and its conversion to ours."""
 
-    theirs: Callable[[_Shape], _Shape]
+    source_shape: Callable[[_Shape], _Shape]
     """The shape of the PyTorch tensor for a given shape of ours."""
-    ours: Callable[[_Array], _Array]
+    convert: Callable[[_Array], _Array]
+    """The conversion of the PyTorch tensor to ours."""
 
-
-"""Our tensor, converted from the PyTorch tensor."""
 
 VECTOR = Layout(lambda shape: shape, lambda a: a)
 ROW = Layout(lambda shape: (1, *shape), lambda a: a[0])
@@ -44,11 +43,11 @@ class Source:
     def shapes(self, ours: _Shape) -> dict[str, _Shape]:
         """Return the shape that each PyTorch tensor must have for our tensor to have the shape `ours`."""
         part = (*ours[:-1], ours[-1] // len(self.names))
-        return {name: self.layout.theirs(part) for name in self.names}
+        return {name: self.layout.source_shape(part) for name in self.names}
 
     def make(self, read: Callable[[str], _Array]) -> _Array:
         """Return our tensor."""
-        parts = [self.layout.ours(read(name)) for name in self.names]
+        parts = [self.layout.convert(read(name)) for name in self.names]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
