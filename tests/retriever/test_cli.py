@@ -105,7 +105,7 @@ def test_no_knowledge_base_is_said_in_a_sentence(tmp_path: Path, command: list[s
 def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -> None:
     result = run("build", folder({"a": "", "b": " "}), tmp_path / "kb")
     assert result.exit_code == 2
-    assert "error: source: nothing could be taken from it (empty caption: 2)" in result.stderr
+    assert "error: source: it has no valid pair (empty caption: 2)" in result.stderr
     assert run("build", tmp_path / "nowhere", tmp_path / "kb").exit_code == 2
     assert run("describe", tmp_path / "kb").exit_code == 2
 

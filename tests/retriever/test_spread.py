@@ -295,7 +295,7 @@ def test_what_no_cluster_answers_at_is_told_soon(source: Path, tmp_path: Path) -
 def test_a_source_without_shards_is_not_spread(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(picture(1))
     (tmp_path / "a.txt").write_text("an image")
-    with pytest.raises(InvalidArgument, match=r"ray: spreads over shards"):
+    with pytest.raises(InvalidArgument, match=r"ray: requires WebDataset shards"):
         build_of(tmp_path, tmp_path / "kb", "local")
 
 
@@ -304,12 +304,12 @@ def test_a_machine_that_does_not_share_the_folders_ends_the_build(source: Path, 
     assert isinstance(files, WebDatasetSource)
     work = ShardWork(files, tmp_path, SourceFilters())
     item = NumberedShard(0, "00000.tar", files.stamps("00000.tar"))
-    with pytest.raises(Unavailable, match=r"is not there on .*: all machines need to share it"):
+    with pytest.raises(Unavailable, match=r"does not exist on .*: all machines must share it"):
         write_shard(work, item)
     (tmp_path / UNFINISHED).mkdir()
-    with pytest.raises(Unavailable, match=r"00000\.tar is not the same on .*: all machines need to share the source"):
+    with pytest.raises(Unavailable, match=r"00000\.tar is not the same on .*: all machines must share the source"):
         write_shard(work, NumberedShard(0, "00000.tar", ["00000.tar 1 2"]))
-    with pytest.raises(Unavailable, match=r"unreadable file.*: all machines need to share the source"):
+    with pytest.raises(Unavailable, match=r"unreadable file.*: all machines must share the source"):
         write_shard(work, NumberedShard(0, "00009.tar", ["00009.tar 1 2"]))
     assert write_shard(work, item).record.entries == len(THINGS)
     assert list((tmp_path / UNFINISHED).iterdir()) == []

@@ -315,7 +315,7 @@ def test_a_union_is_verified_part_by_part(base: MakeBase, tmp_path: Path) -> Non
         file.write(b"x" * 512)
     result = run("verify", union)
     assert result.exit_code == 2
-    assert result.stdout.startswith(f"{parts[1]}, 00000.tar: is no whole tar file")
+    assert result.stdout.startswith(f"{parts[1]}, 00000.tar: is not a complete tar file")
 
 
 def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
@@ -330,7 +330,7 @@ def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: P
     assert ids(tmp_path / "moved", "a kea and a fox") == ["f", "k", "l"]
     now, damages = verify(tmp_path / "moved")
     assert (now, damages) == (manifest, [])
-    with pytest.raises(InvalidArgument, match=r"SNAPSHOT: .*/moved is a snapshot of a union: serve it where it lies"):
+    with pytest.raises(InvalidArgument, match=r"SNAPSHOT: .*/moved is a snapshot of a union: serve it in place"):
         restore(tmp_path / "moved", tmp_path / "kb")
     assert not (tmp_path / "kb").exists()
 
@@ -362,11 +362,11 @@ def test_what_does_not_fit_together_is_refused(base: MakeBase, tmp_path: Path) -
         unite(new, [fox])
     with pytest.raises(NotFound, match="is not a complete knowledge base"):
         unite(new, [fox, tmp_path / "nothing"])
-    with pytest.raises(InvalidArgument, match=f"{kea} holds a knowledge base"):
+    with pytest.raises(InvalidArgument, match=f"{kea} is a knowledge base"):
         unite(kea, [fox, german])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").touch()
-    with pytest.raises(InvalidArgument, match="holds other things than a knowledge base"):
+    with pytest.raises(InvalidArgument, match="has other files than a knowledge base"):
         unite(tmp_path / "mine", [fox, kea])
     assert not new.exists()
     next((kea / KnowledgeBase.open(kea).manifest.shards_folder).glob("*.tar")).unlink()

@@ -307,7 +307,7 @@ def test_without_its_fingerprints_a_base_is_served_and_takes_no_changes_until_it
     build(Listed([pair("a", 0)]), folder)
     shutil.rmtree(folder / read_manifest(folder).folder / "fingerprints")
     KnowledgeBase.open(folder).close()
-    with pytest.raises(ReimagenError, match=r"is damaged, .*`verify` tells more.*cannot read the fingerprints"):
+    with pytest.raises(ReimagenError, match=r"is damaged, .*run `verify` for details.*cannot read the fingerprints"):
         LiveWriter(folder, TEST)
     assert {damage.location for damage in verify(folder)[1]} >= {
         "fingerprints/fingerprints.npy",

@@ -265,7 +265,7 @@ def test_without_its_encoder_nothing_is_added_and_nothing_begun(
     (source / "r.txt").write_text("thing")
     refused = run("add", folder, source)
     assert refused.exit_code == 2
-    assert "each pair that is added needs one" in refused.stderr
+    assert "so each added pair needs one" in refused.stderr
     told = run("add", folder, source, "--encoder", clip)
     assert told.exit_code == 0, told.stderr
     serving = opened(folder, clip)
@@ -282,7 +282,7 @@ def test_vectors_of_images_that_no_encoder_here_makes_cannot_be_added_to(
     np.save(tmp_path / "given" / "img_emb_0.npy", np.ones((1, 3), np.float16))
     make_vectors(folder, words, "images", tmp_path / "given")
     kb = KnowledgeBase.open(folder)
-    with pytest.raises(InvalidArgument, match=r"images that were given, .* no vision_model\.onnx .*--given"):
+    with pytest.raises(InvalidArgument, match=r"precomputed vectors of images, .* no vision_model\.onnx .*--given"):
         refuse_without_encoder(kb)
     kb.close()
 
@@ -322,7 +322,7 @@ def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, make_image:
     text = json.loads((folder / "manifest.json").read_text()) | {"vectors": made.vectors.model_dump()}
     (folder / "manifest.json").write_text(json.dumps(text))
     (damage,) = verify(folder)[1]
-    assert damage.what == "it has no vector; make the vectors anew"
+    assert damage.what == "it has no vector; run `vectors` again to rebuild the vectors"
     assert damage.location.endswith(", r")
 
 
