@@ -103,8 +103,9 @@ def stage_cost(stage: StageConfig, tokens: int, neighbors: int) -> StageCost:
 def count_flops(function: Callable[..., Any], state: nnx.State[Any, Any], *arguments: Any) -> Counter[_Part]:
     """Return the floating-point operations of a function's products and convolutions, by the part of `state`.
 
-    A product with weights belongs to their part. One without weights, such as the two of attention, belongs to the part
-    that computed its operands. Other operations are not counted: their time is negligible in comparison.
+    A product with weights counts for the part of the weights. A product without weights, such as the two of attention,
+    counts for the part that computed its operands. Other operations are not counted: their time is negligible in
+    comparison.
     """
     jaxpr = jax.make_jaxpr(function)(state, *arguments).jaxpr
     weights = [_Origin(_part(path), weight=True) for path, _ in nnx.to_flat_state(state)]

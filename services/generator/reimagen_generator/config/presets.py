@@ -129,7 +129,7 @@ TINY = CascadeConfig(
         ),
     ),
 )
-"""For tests: every part of a cascade at a size that compiles in seconds."""
+"""The cascade for tests: every part at a size that compiles in seconds."""
 
 PRESETS = {
     preset.name: preset

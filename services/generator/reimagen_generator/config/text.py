@@ -33,6 +33,6 @@ class DroppedText(StrEnum):
     """What the networks see in place of a dropped text, in training and for guidance."""
 
     MASKED = "masked"
-    """A text without tokens."""
+    """No tokens at all: the text is masked."""
     EMPTY_PROMPT = "empty-prompt"
     """The encoder's embedding of the empty text, as in DeepFloyd IF."""

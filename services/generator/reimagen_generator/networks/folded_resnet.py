@@ -69,7 +69,7 @@ class FoldedResNet(Network):
         noised_scale, low_scale, shift = jnp.split(self.modulation(conditioning)[:, None, None], 3, axis=-1)
         noised = self.conv_in(fold(x, self.config.factor))
         low = self.low_in(fold(low_resolution.image, self.config.factor))
-        # Scaled separately, so that x_t and the low-resolution image can be subtracted at any noise level.
+        # Scaled separately, so that the low-resolution image can be subtracted from x_t at any noise level.
         h = noised * (1 + noised_scale) + low * (1 + low_scale) + shift
         for block in self.blocks:
             h = block(h, conditioning)

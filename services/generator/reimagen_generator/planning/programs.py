@@ -1,4 +1,4 @@
-"""The compiled functions of which a drawing consists, on shapes alone: nothing of a network is ever allocated."""
+"""The compiled functions of sampling, from shapes alone: no part of a network is allocated."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ from reimagen_generator.text.t5 import T5, T5_XXL
 
 @dataclass(frozen=True)
 class Program:
-    """One function, to be compiled, and how often it runs."""
+    """A function to compile, and the number of its runs."""
 
     part: str
     name: str
     runs: int
     parameters: float
-    """Bytes of its network's parameters on each device, which stay there between runs."""
+    """Bytes of its network's parameters per device, which stay there between runs."""
     lower: Callable[[], jax.stages.Lowered]
 
 
 def drawing(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> Iterator[Program]:
-    """What draws a batch of images, each with its own prompt and neighbors."""
+    """Yield the programs that draw a batch of images, each with its own prompt and neighbors."""
     text = texts(config, batch)
     neighbor_text = texts(config, batch * neighbors)
     if isinstance(config.text_encoder, T5Text):
@@ -56,7 +56,7 @@ def drawing(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> It
 
 
 def _stage(stage: Stage, config: StageConfig, rows: tuple[Any, ...]) -> Iterator[Program]:
-    part, parameters = str(config.size), bytes_a_device(stage.parameters)
+    part, parameters = str(config.size), bytes_per_device(stage.parameters)
     keys = rows[-2]
     lowered = stage.lower_conditions(*rows)
     yield Program(part, "conditions", 1, parameters, lambda: lowered)
@@ -69,7 +69,7 @@ def _stage(stage: Stage, config: StageConfig, rows: tuple[Any, ...]) -> Iterator
 
 
 def texts(config: CascadeConfig, rows: int) -> Text:
-    """Encoded texts."""
+    """Return the shapes of encoded texts."""
     length = text_length(config)
     return Text(
         shape((rows, length, config.stages[0].network.text_channels), jnp.float32), shape((rows, length), jnp.bool_)
@@ -77,7 +77,7 @@ def texts(config: CascadeConfig, rows: int) -> Text:
 
 
 def encoding(encoder: T5Text, rows: int, mesh: Mesh) -> Program:
-    """T5-XXL, in bfloat16, over all prompts and the neighbors' texts."""
+    """Return the program of T5-XXL, in bfloat16, over all prompts and captions of neighbors."""
     graph, parameters = nnx.split(nnx.eval_shape(lambda: T5(T5_XXL, jnp.bfloat16, nnx.Rngs(0))))
     parameters = place_parameters(parameters, mesh)
     ids = place_rows((shape((rows, encoder.length), jnp.int32), shape((rows, encoder.length), jnp.bool_)), mesh)
@@ -86,15 +86,15 @@ def encoding(encoder: T5Text, rows: int, mesh: Mesh) -> Program:
         network: T5 = nnx.merge(graph, parameters)
         return network(ids, mask)
 
-    return Program("text", "T5-XXL", 1, bytes_a_device(parameters), lambda: jax.jit(encode).lower(parameters, *ids))
+    return Program("text", "T5-XXL", 1, bytes_per_device(parameters), lambda: jax.jit(encode).lower(parameters, *ids))
 
 
 def shape(sizes: tuple[int, ...], dtype: Any) -> Any:
-    """An array without numbers, which tracing takes for one."""
+    """Return an array without data, for tracing."""
     return jax.ShapeDtypeStruct(sizes, dtype)  # type: ignore[no-untyped-call]
 
 
-def bytes_a_device(tree: Any) -> float:
-    """Bytes that each device holds of arrays with a sharding."""
+def bytes_per_device(tree: Any) -> float:
+    """Return the bytes per device of arrays with a sharding."""
     leaves = jax.tree.leaves(tree)
     return float(sum(np.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves))

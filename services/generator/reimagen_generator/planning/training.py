@@ -1,4 +1,4 @@
-"""The compiled training steps of a cascade's stages, on shapes alone."""
+"""The compiled training steps of a cascade's stages, from shapes alone."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,17 +14,17 @@ from reimagen_generator.config.text import DroppedText
 from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.networks.registry import network_shapes
 from reimagen_generator.parallel.sharding import place_parameters, place_rows
-from reimagen_generator.planning.programs import Program, bytes_a_device, shape, texts
+from reimagen_generator.planning.programs import Program, bytes_per_device, shape, texts
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.loss import Batch
 from reimagen_generator.training.trainer import TrainingTask, initial_state, training_step
 
 LARGEST_CROP = 256
-"""Larger stages are trained on crops of this side, as Imagen's last one was (arXiv 2205.11487, section B.1)."""
+"""Larger stages are trained on crops of this side in pixels, as Imagen's last one (arXiv 2205.11487, section B.1)."""
 
 
 def training(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> Iterator[Program]:
-    """A step of each stage: all parameters trained, with Adam and averaged weights, these in float32."""
+    """Yield a step of each stage: all parameters are trained with Adam, with averaged weights, in float32."""
     text = texts(config, batch)
     for index, stage in enumerate(config.stages):
         side = min(stage.size, LARGEST_CROP)
@@ -46,13 +46,13 @@ def training(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> I
             f"{stage.size} (crops of {side})" if side < stage.size else str(stage.size),
             "training step",
             1,
-            bytes_a_device(state),
+            bytes_per_device(state),
             partial(jax.jit(step, donate_argnums=0).lower, *arguments),
         )
 
 
 def _run(preset: str, stage: int, batch: int, neighbors: int) -> TrainingConfig:
-    """A run whose length and folders do not matter."""
-    nowhere = {"data": ".", "output": ".", "weights": "."}
+    """Return a run whose length and folders do not matter."""
+    folders = {"data": ".", "output": ".", "weights": "."}
     size = {"batch_size": batch, "neighbors": neighbors, "steps": 2, "warmup_steps": 1}
-    return TrainingConfig.model_validate({"preset": preset, "stage": stage, **nowhere, **size})
+    return TrainingConfig.model_validate({"preset": preset, "stage": stage, **folders, **size})

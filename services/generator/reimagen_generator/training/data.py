@@ -108,7 +108,7 @@ class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
         Args:
             folder: Folder of the shards.
             side: Required side of the images, all of them squares, in pixels; None for images of any size.
-            smaller_side: Required side of the low-resolution images, in pixels; None for any size.
+            low_res_side: Required side of the low-resolution images, in pixels; None for any size.
 
         Raises:
             ValueError: The folder contains no shard; or a shard is truncated, is not a tar file, or contains no record.
@@ -138,7 +138,7 @@ class ShardSource(grain.sources.RandomAccessDataSource[Sample]):
             raise BadRecord(f"{record.location}: {error}") from error
 
     def members(self, index: int) -> tuple[str, dict[str, bytes]]:
-        """Return a record's key, and its members by what follows the key in their names."""
+        """Return a record's key, and its members by the part of their names after the key."""
         record = self._records[index]
         return record.key, record.read(lambda name: True)
 

@@ -1,9 +1,9 @@
 """The denoising loss.
 
 t is in [0, 1], stratified over the rows. The loss is the mean squared error of the prediction, ε or v. A network that
-predicts x_0 has the loss of v, since the error of v is that of x_0 divided by σ; its weight 1/σ² is limited for σ near
-0. Alternatively it has the Charbonnier loss, a smooth absolute difference: a sharp edge at one of several likely
-positions minimizes it, where squared differences favor the mean of all.
+predicts x_0 has the loss of v: the error of v is that of x_0 divided by σ, so the weight is 1/σ², limited for σ near 0.
+Alternatively it has the Charbonnier loss, a smooth absolute difference: a sharp edge at one of several likely positions
+minimizes it, whereas squared differences favor the mean of all.
 
 If a network also predicts a variance, the loss is the hybrid one of Improved DDPM, which adds the variational bound.
 """
@@ -35,7 +35,7 @@ _Parameters = TypeVar("_Parameters")
 
 _X0_WEIGHT_LIMIT = 25.0
 _CHARBONNIER_WIDTH = 0.01
-"""Smaller differences are squared, larger ones are absolute; images are in [-1, 1]."""
+"""Differences well below this count as squares, larger ones as absolute values; images are in [-1, 1]."""
 
 
 @jax.tree_util.register_dataclass

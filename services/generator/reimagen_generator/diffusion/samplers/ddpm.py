@@ -30,7 +30,7 @@ class DDPM:
 
 
 def _learned(step: Step, variance: Images) -> Images:
-    """Return the interpolation between σ_s and σ_t, with weight (variance + 1) / 2 for σ_t; 0 for a clean image."""
+    """Return the geometric mean of σ_s and σ_t, with weight (variance + 1) / 2 of σ_t; 0 for a clean image."""
     upper, lower = (per_image(-jax.nn.softplus(log_snr)) for log_snr in (step.log_snr_t, step.log_snr_s))
     share = (variance + 1.0) / 2.0
     clean = jnp.isinf(lower)
