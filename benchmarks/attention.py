@@ -1,6 +1,6 @@
-"""Attention on a CPU, all heads at once and one after the other: which of the two `attend` takes, and what it saves.
+"""Attention on a CPU, with all heads at once or one head at a time: which one `attend` chooses, and what it saves.
 
-Processor time on one core, so that other work on the machine counts little.
+The times are processor time on one core, which other work on the machine affects little.
 """
 
 import os
@@ -22,14 +22,14 @@ SHAPES = {
     "16 x 16, 32 rows": (32, 256, 24, 4, 32),
     "16 x 16, 2 rows": (2, 256, 24, 4, 32),
 }
-"""Rows, queries, keys of the text, heads, and channels of a head."""
+"""Rows, queries, keys of the text, heads, and channels per head."""
 
 
 def milliseconds(function: Callable[..., object], *arguments: jax.Array) -> float:
-    """The median of the processor's time for a call."""
+    """Return the median processor time of a call."""
     compiled = jax.jit(function)
     taken = []
-    for _ in range(1 + RUNS):  # the first one compiles
+    for _ in range(1 + RUNS):  # the first run compiles
         started = time.process_time()
         for result in jax.tree.leaves(compiled(*arguments)):
             result.block_until_ready()
@@ -38,12 +38,12 @@ def milliseconds(function: Callable[..., object], *arguments: jax.Array) -> floa
 
 
 def gradient(function: Callable[..., jax.Array]) -> Callable[..., object]:
-    """Of the sum, by query, key and value."""
+    """Return the gradient of the sum by query, key and value."""
     return jax.grad(lambda *arguments: function(*arguments).sum(), argnums=(0, 1, 2))
 
 
 def main() -> None:
-    """Measures, and prints the table."""
+    """Measure, and print the table."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(f"{machine()}; milliseconds of one core, medians of {RUNS}")
     print(f"{'':48}{'logits':>8}{'attention':>18}{'and gradient':>20}")

@@ -1,9 +1,9 @@
-"""How fast, how right and how large each kind of dense index is, and `added`: what was added live, beside an index.
+"""Speed, recall and size of each kind of dense index, and of `added`, a delta that is searched beside an index.
 
     python -m benchmarks.dense [PAIRS] [DIMENSION] [KIND...]
 
-Made-up vectors in neighborhoods of 50, and queries near them; times are of the processor, for searches one by one in
-one thread. Recall is the share of the true ten nearest that are among the ten found.
+The vectors are made up, in neighborhoods of 50, and queries are near them. Times are processor times of searches one by
+one in one thread. Recall is the share of the true ten nearest vectors among the ten found.
 """
 
 import sys
@@ -24,7 +24,7 @@ KINDS: tuple[Kind, ...] = ("flat", "hnsw", "ivf-pq")
 
 
 def vectors(pairs: int, dimension: int) -> NDArray[np.float32]:
-    """Things in their neighborhoods, as encoders lay them out."""
+    """Return unit vectors in neighborhoods, as encoders arrange them."""
     rng = np.random.default_rng(0)
     centers = rng.standard_normal((max(1, pairs // 50), dimension)).astype(np.float32)
     made = centers[rng.integers(0, len(centers), pairs)]
@@ -33,7 +33,7 @@ def vectors(pairs: int, dimension: int) -> NDArray[np.float32]:
 
 
 def indexed(kind: Kind, made: NDArray[np.float32], folder: Path) -> DenseIndex:
-    """An index of all the vectors."""
+    """Return an index of all the vectors."""
     pairs, dimension = made.shape
     writer = DenseWriter(folder, pairs, dimension)
     writer.add(made)
@@ -42,7 +42,7 @@ def indexed(kind: Kind, made: NDArray[np.float32], folder: Path) -> DenseIndex:
 
 
 def added(made: NDArray[np.float32], folder: Path) -> DenseWithAdded:
-    """An index of the first one, to which all others were added."""
+    """Return an index of the first vector, with all others in its delta."""
     index = indexed("flat", made[:1], folder)
     writer = AppendedWriter(folder / "added", 0)
     for number, vector in enumerate(made[1:].astype(FLOAT16), start=1):
@@ -53,7 +53,7 @@ def added(made: NDArray[np.float32], folder: Path) -> DenseWithAdded:
 
 
 def measure(kind: str, made: NDArray[np.float32], folder: Path) -> str:
-    """Builds an index and searches it."""
+    """Build an index, search it, and return its line of the table."""
     pairs, dimension = made.shape
     start = time.process_time()
     index: Dense = added(made, folder) if kind == "added" else indexed(cast(Kind, kind), made, folder)
@@ -76,8 +76,8 @@ def measure(kind: str, made: NDArray[np.float32], folder: Path) -> str:
 
 
 def main() -> None:
-    """Prints a table."""
-    pairs, dimension = (int(given) for given in (*sys.argv[1:3], *("20000", "384")[len(sys.argv[1:3]) :]))
+    """Print the table."""
+    pairs, dimension = (int(number) for number in (*sys.argv[1:3], *("20000", "384")[len(sys.argv[1:3]) :]))
     made = vectors(pairs, dimension)
     print(f"{pairs:,} vectors of {dimension} dimensions")
     print("kind      p50 ms   p95 ms   recall  bytes/vector  build s")

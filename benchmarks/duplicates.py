@@ -1,10 +1,10 @@
-"""What it costs a build to tell near-duplicates, with so many images before, and a live add.
+"""The cost of detecting near-duplicates in a build and in a live add, by the number of earlier images.
 
     python -m benchmarks.duplicates
 
-Images are made up: fields of low frequencies, with brightness and contrast as far apart as those of photographs. A
-live add looks at what the build kept on disk, without loading it. Then a build's rate, with files of 256 pixels:
-decoded, checked, fingerprinted, compared and written into shards.
+The images are made up: fields of low frequencies whose brightness and contrast vary as much as those of photographs. A
+live add searches the fingerprints that the build stored on disk, without loading them. Then the rate of a build is
+measured, with files of 256 pixels: decoding, checking, fingerprinting, comparing, and writing into shards.
 """
 
 import io
@@ -31,7 +31,7 @@ IMAGES = 1_500
 
 
 def fingerprints(random: np.random.Generator, count: int) -> NDArray[np.uint8]:
-    """(count, 192)."""
+    """Return random fingerprints, (count, 192)."""
     frequencies = np.arange(8)
     waves = np.cos(np.pi * np.outer(frequencies + 0.5, frequencies) / 8)
     size = 1 / np.maximum(np.hypot(frequencies[:, None], frequencies), 1)
@@ -44,7 +44,7 @@ def fingerprints(random: np.random.Generator, count: int) -> NDArray[np.uint8]:
 
 
 def pairs(random: np.random.Generator) -> Iterator[SourcePair | Rejected]:
-    """Pairs with noisy images of 256 pixels, some 12 kB each."""
+    """Yield pairs with noisy images of 256 pixels, about 12 kB each."""
     for number in range(IMAGES):
         cells = Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
         blots = np.asarray(cells.resize((256, 256), Image.Resampling.BICUBIC)) + random.normal(0, 8, (256, 256, 3))
@@ -54,7 +54,7 @@ def pairs(random: np.random.Generator) -> Iterator[SourcePair | Rejected]:
 
 
 def added(size: int, rows: Sequence[bytes]) -> float:
-    """Seconds of CPU time that it takes to compare one of the rows with what a build of so many images has kept."""
+    """Return the seconds of CPU time to compare one row with the fingerprints of a build of `size` images."""
     random = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
         writer = FingerprintWriter(Path(folder), size)
@@ -63,31 +63,31 @@ def added(size: int, rows: Sequence[bytes]) -> float:
                 writer.add(f"{number}", number, row.tobytes())
         writer.finish()
         used = time.process_time()
-        kept = KeptFingerprints(AddedFingerprints(Path(folder)), built=True)
+        built = KeptFingerprints(AddedFingerprints(Path(folder)), built=True)
         for row in rows:
-            for _ in kept.near(row):
+            for _ in built.near(row):
                 pass
         return (time.process_time() - used) / len(rows)
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure, and print the results."""
     print(machine())
     print("\n| images before | µs of CPU time an image, built | added | peak memory, MB |\n|---|---|---|---|")
     random = np.random.default_rng(0)
     finder = DuplicateFinder()
-    there = 0
+    count = 0
     for size in SIZES:
-        while there < size:
-            for row in fingerprints(random, min(size - there, 10_000)):
-                finder.remember(f"{there}", row.tobytes())
-                there += 1
+        while count < size:
+            for row in fingerprints(random, min(size - count, 10_000)):
+                finder.remember(f"{count}", row.tobytes())
+                count += 1
         rows = [row.tobytes() for row in fingerprints(random, FOUND)]
         used = time.process_time()
         for row in rows:
             finder.find("asked", row)
         taken = (time.process_time() - used) / FOUND
-        there += FOUND
+        count += FOUND
         print(f"| {size:,} | {taken * 1e6:.0f} | {added(size, rows) * 1e6:.0f} | {peak_megabytes():,.0f} |", flush=True)
     files = list(pairs(random))
     with tempfile.TemporaryDirectory() as folder, ShardWriter(Path(folder, "shards")) as writer:

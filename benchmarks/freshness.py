@@ -1,9 +1,9 @@
-"""Live writes while clients search: how long an add takes, what it costs the searches, and how fresh they are.
+"""Live writes during searches: the time of an add, its effect on searches, and whether searches are stale.
 
-Builds a knowledge base, serves it by `reimagen-retriever serve` in a process of its own, without a cache, and lets four
-clients search it one call after the other: in turn for a while undisturbed, and while pairs are added one by one. Each
-add is followed by a search for the pair, to the same service and to a second one that serves the same folder: a search
-that does not find it is stale. Prints a table, and ends with status 1 if a search failed or was stale.
+The script builds a knowledge base and serves it with `reimagen-retriever serve` in a separate process, without a cache.
+Four clients search it continuously, in alternating periods with and without concurrent adds. After each add, the new
+pair is searched in the same service and in a second one that serves the same folder; a search that does not find it is
+stale. The script prints a table, and exits with status 1 if a search failed or was stale.
 
     python -m benchmarks.freshness [PAIRS] [ADDS]
 """
@@ -38,41 +38,41 @@ ADDS = 1_000
 CLIENTS = 4
 TURN_SECONDS = 8.0
 TURNS = 5
-"""Undisturbed and disturbed stretches alternate, so that what else the machine does is in both."""
+"""Periods with and without adds alternate, so that other work on the machine affects both."""
 
 
 @dataclass
 class Searches:
-    """What clients saw in the stretches of one kind."""
+    """The searches of all clients in the periods of one kind."""
 
     milliseconds: list[float] = field(default_factory=list)
     seconds: float = 0.0
     failed: int = 0
 
     def row(self, name: str) -> str:
-        """A line of the table."""
+        """Return a line of the table."""
         p50, p95 = statistics.median(self.milliseconds), statistics.quantiles(self.milliseconds, n=20)[-1]
         rate = len(self.milliseconds) / self.seconds
         return f"{name:32}{p50:10.2f}{p95:10.2f}{rate:12,.0f}{self.failed:10,}"
 
 
 def words() -> list[str]:
-    """Made-up words, two thousand of them."""
+    """Return two thousand made-up words."""
     rng = random.Random(0)  # noqa: S311
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     return ["".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(2_000)]
 
 
-def picture() -> bytes:
-    """A small image's file, different from every other."""
+def random_image() -> bytes:
+    """Return the file of a small random image, different in each call."""
     file = io.BytesIO()
     Image.frombytes("RGB", (64, 64), random.randbytes(64 * 64 * 3)).save(file, "JPEG")  # noqa: S311
     return file.getvalue()
 
 
 def write_source(folder: Path, pairs: int) -> None:
-    """One image under many captions."""
-    (folder / "image.jpg").write_bytes(picture())
+    """Write a source with one image under many captions."""
+    (folder / "image.jpg").write_bytes(random_image())
     vocabulary, rng = words(), random.Random(1)  # noqa: S311
     with (folder / "captions.jsonl").open("w") as lines:
         for number in range(pairs):
@@ -81,14 +81,14 @@ def write_source(folder: Path, pairs: int) -> None:
 
 
 def serve(folder: Path, log: Path, started: ExitStack) -> RetrievalStub:
-    """A service of the base, as its client sees it once it is ready."""
+    """Start a service of the base, wait until it is ready, and return its client."""
     process = subprocess.Popen([PROGRAM, "serve", folder, "--grpc", "127.0.0.1:0"], stderr=log.open("w"))
     started.callback(lambda: stop_child(process, 10))
     return RetrievalStub(started.enter_context(grpc.insecure_channel(ready_address(process, log))))
 
 
 class Adding:
-    """Adds pairs one by one, and looks for each once its add is acknowledged, in both services."""
+    """Adds of single pairs, each followed by a search for the pair in both services."""
 
     def __init__(self, *stubs: RetrievalStub) -> None:
         self._stubs = stubs
@@ -96,8 +96,10 @@ class Adding:
         self.stale = 0
 
     def add(self, number: int) -> None:
-        """Adds a pair with a word of its own."""
-        request = pb.AddPairsRequest(id=f"new {number}", caption=f"a new{number}thing", image=picture(), license="MIT")
+        """Add a pair whose caption has a unique word, and search for it after the acknowledgement."""
+        request = pb.AddPairsRequest(
+            id=f"new {number}", caption=f"a new{number}thing", image=random_image(), license="MIT"
+        )
         began = time.perf_counter()
         added = self._stubs[0].AddPairs(iter([request]))
         self.milliseconds.append((time.perf_counter() - began) * 1e3)
@@ -110,7 +112,7 @@ class Adding:
 
 @contextmanager
 def searching(stub: RetrievalStub, seen: Searches, seed: int) -> Iterator[None]:
-    """Clients search meanwhile."""
+    """Run the clients' searches during the `with` block."""
     over = threading.Event()
     began = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -125,7 +127,7 @@ def searching(stub: RetrievalStub, seen: Searches, seed: int) -> Iterator[None]:
 
 
 def search(stub: RetrievalStub, seed: int, over: threading.Event, seen: Searches) -> None:
-    """One client: a call after the other until it is over."""
+    """Search as one client, continuously until the event is set."""
     vocabulary, rng = words(), random.Random(seed)  # noqa: S311
     while not over.is_set():
         prompt = f"a {' '.join(rng.sample(vocabulary, 2))} in the snow"
@@ -139,7 +141,7 @@ def search(stub: RetrievalStub, seed: int, over: threading.Event, seen: Searches
 
 
 def main(pairs: int, adds: int) -> None:
-    """Measures, and prints the table."""
+    """Measure, and print the table."""
     print(f"Adds while {CLIENTS} clients search, {pairs:,} pairs at first, {adds:,} adds; {machine()}")
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as started:
         source, folder = Path(scratch, "source"), Path(scratch, "kb")

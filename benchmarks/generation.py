@@ -1,8 +1,8 @@
-"""GenerationTask, by the services as they are run: time to ready, seconds an image, evaluations a second, peak memory.
+"""Generation by the services as in production: time to ready, seconds per image, evaluations per second, peak memory.
 
-Serves the demonstration's knowledge base (built into build/demo/kb where `make demo` has not done so) by a real
-retriever with a Redis, and starts the generator twice: with nothing compiled, and with what the first start has kept.
-The second one draws, over gRPC, whose events tell when each step of each stage is done.
+The script serves the demonstration's knowledge base (built into build/demo/kb unless `make demo` has built it) with a
+real retriever and Redis. It starts the generator twice: with nothing compiled, and with the code that the first start
+compiled. The second generator draws over gRPC; its events report when each step of each stage is finished.
 
     python -m benchmarks.generation
 """
@@ -29,27 +29,27 @@ from reimagen_generator.settings import Settings
 from reimagen_generator.weights.checkpoint import load_config
 
 IMAGES = 3
-"""How many of each size."""
+"""Number of images of each size."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """How long the parts of one image took, in seconds."""
+    """The time of each part of one image, in seconds."""
 
     size: int
     stages: dict[int, float]
-    """By the size that the stage draws; encoding the neighbors is in it."""
+    """Seconds of each stage, by the size that it draws; a stage includes encoding the neighbors."""
     other: float
-    """From the request to the neighbors, and from the last step to the image's file."""
+    """Seconds from the request to the neighbors, and from the last step to the image's file."""
 
     @property
     def total(self) -> float:
-        """From the request to the file."""
+        """The seconds from the request to the file."""
         return sum(self.stages.values()) + self.other
 
 
 def draw(generator: GenerationStub, prompt: str, size: int, seed: int) -> Drawn:
-    """Draws one image; the time between two events goes to the second of them."""
+    """Draw one image; the time between two events counts for the second one."""
     stages: defaultdict[int, float] = defaultdict(float)
     other, last = 0.0, time.perf_counter()
     for event in generator.Generate(pb.GenerateRequest(prompt=prompt, size=size, seed=seed)):
@@ -63,7 +63,7 @@ def draw(generator: GenerationStub, prompt: str, size: int, seed: int) -> Drawn:
 
 
 def print_stages(stages: list[Work], drawn: list[Drawn], rate: float) -> None:
-    """A line for each stage, then one for each size of image."""
+    """Print a line for each stage, then one for each image size."""
     print(f"{'stage':>5}{'parameters':>12}{'evaluations':>13}{'GFLOP each':>12}", end="")
     print(f"{'s an image':>13}{'evaluations/s':>15}{'floor, s':>10}{'of the floor':>14}")
     for stage in stages:
@@ -79,7 +79,7 @@ def print_stages(stages: list[Work], drawn: list[Drawn], rate: float) -> None:
 
 
 def main() -> None:
-    """Measures, and prints the table."""
+    """Measure, and print the table."""
     config = load_config(Settings().weights)
     stages = work(config)
     base = knowledge_base.build(Path("build/demo"))
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def measure(address: str, sizes: list[int]) -> tuple[list[Drawn], float]:
-    """Draws images of each size; also gives the machine's best rate of products, taken between the images."""
+    """Draw images of each size; also return the machine's best rate of products, measured between the images."""
     drawn, rates = [], []
     with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", MESSAGE_BYTES)]) as channel:
         generator = GenerationStub(channel)

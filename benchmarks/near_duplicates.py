@@ -1,8 +1,8 @@
-"""Training shards from the demonstration's knowledge base: which images count as near-duplicates, and how fast.
+"""Training shards from the demonstration's knowledge base: near-duplicates among its images, and the speed.
 
     python -m benchmarks.near_duplicates
 
-Every image of the base is a drawing of its own, so that every two of them that count as near-duplicates are an error.
+Every image of the base is a different drawing, so that any two that count as near-duplicates are an error.
 """
 
 import io
@@ -31,19 +31,19 @@ SAMPLED = 200
 
 
 def encoded(image: Image.Image, kind: str, quality: int = 100) -> bytes:
-    """The image's file."""
+    """Return the image's file."""
     buffer = io.BytesIO()
     image.save(buffer, kind, quality=quality)
     return buffer.getvalue()
 
 
 def resized(image: Image.Image, side: int) -> Image.Image:
-    """The image, squashed to a square."""
+    """Return the image resized to a square, without keeping its aspect ratio."""
     return image.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def middle(image: Image.Image, share: float) -> Image.Image:
-    """The image without a share of its width at each edge."""
+    """Return the image without a share of its width at each edge."""
     cut = round(image.width * share)
     return image.crop((cut, cut, image.width - cut, image.height - cut))
 
@@ -64,7 +64,7 @@ CHANGES: dict[str, Callable[[Image.Image], bytes]] = {
 
 
 def of_change(files: list[bytes], prints: NDArray[np.uint8], change: Callable[[Image.Image], bytes]) -> tuple[int, int]:
-    """How many changed images are near-duplicates of their own, and of how many others they are, in all."""
+    """Return how many changed images are near-duplicates of their originals, and of how many other images in total."""
     sampled = random.Random(0).sample(range(len(files)), SAMPLED)  # noqa: S311
 
     def changed(index: int) -> NDArray[np.uint8]:
@@ -77,7 +77,7 @@ def of_change(files: list[bytes], prints: NDArray[np.uint8], change: Callable[[I
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure, and print the results."""
     print(machine())
     folder = build(Path("build/demo"))
     base = KnowledgeBase.open(folder)
@@ -88,7 +88,7 @@ def main() -> None:
     print(f"\nfingerprints: {_rate(len(files), started, used)}")
     with ThreadPoolExecutor() as pool:
         ranking = Ranking(read_captions(base.index, base.index.in_order()), base.index, pool)
-        ranking.search(["an image"], 8, DEFAULT_RELEVANCE)  # Compiles.
+        ranking.search(["an image"], 8, DEFAULT_RELEVANCE)  # compiles
         started, used = time.perf_counter(), time.process_time()
         for first in range(0, len(pairs), 64):
             ranking.search([pair.caption for pair in pairs[first : first + 64]], 8, DEFAULT_RELEVANCE)

@@ -1,8 +1,8 @@
-"""One service in one process and in two: searches a second, and what a search costs of processor time.
+"""A service in one process and in two: searches per second, and processor time per search.
 
-Builds a knowledge base of captions like the demonstration's, of as many pairs as asked for, and serves it without Redis
-by `reimagen-retriever serve --processes`, in turn with one and with two processes. Clients in two processes of their
-own ask as fast as they are answered, over a connection for each thread.
+The script builds a knowledge base of captions like the demonstration's, with a given number of pairs. It serves it
+without Redis with `reimagen-retriever serve --processes`, alternating between one and two processes. Two client
+processes search as fast as they get answers, with one connection per thread.
 
     python -m benchmarks.processes [PAIRS]
 """
@@ -28,13 +28,13 @@ from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 
 ROUNDS = 3
 CLIENT_PROCESSES = 2
-CONNECTIONS = 8  # of each of them
-SEARCHES = 100  # over each connection
+CONNECTIONS = 8  # of each client process
+SEARCHES = 100  # on each connection
 
 
 def ask(address: str, seed: int) -> None:
-    """Search over one connection, one query after the other."""
-    # Without this all channels of a process to one address share a connection, and with it a process of the service.
+    """Search on one connection, one query after the other."""
+    # By default all channels of a process to one address share a connection, and thus a process of the service.
     with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         search = RetrievalStub(channel).Search
         for query in queries(SEARCHES, seed):
@@ -42,14 +42,14 @@ def ask(address: str, seed: int) -> None:
 
 
 def client(address: str, number: int) -> None:
-    """What a process of clients does."""
+    """Run the searches of one client process."""
     seeds = range(number * CONNECTIONS, (number + 1) * CONNECTIONS)
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         list(pool.map(ask, repeat(address), seeds))
 
 
 def processor_seconds(pid: int) -> float:
-    """What a process and those that it has started have used."""
+    """Return the processor seconds of a process and its descendants."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -60,17 +60,17 @@ def processor_seconds(pid: int) -> float:
 
 
 def measure(base: Path, log: Path, processes: int) -> tuple[float, float]:
-    """Searches a second, and milliseconds of the service's processor time for each."""
+    """Return the searches per second, and the service's milliseconds of processor time per search."""
     command = [PROGRAM, "serve", base, "--grpc", "127.0.0.1:0", "--processes", str(processes)]
     with log.open("w") as stderr:
         service = subprocess.Popen([str(part) for part in command], stderr=stderr)
     try:
         address = ready_address(service, log)
         with multiprocessing.get_context("spawn").Pool(CLIENT_PROCESSES) as pool:
-            asked = [(address, number) for number in range(CLIENT_PROCESSES)]
-            pool.starmap(client, asked)  # Java compiles what it runs often.
+            clients = [(address, number) for number in range(CLIENT_PROCESSES)]
+            pool.starmap(client, clients)  # warms up Java's compiler
             used, started = processor_seconds(service.pid), time.perf_counter()
-            pool.starmap(client, asked)
+            pool.starmap(client, clients)
             seconds = time.perf_counter() - started
             used = processor_seconds(service.pid) - used
         searches = CLIENT_PROCESSES * CONNECTIONS * SEARCHES
@@ -81,7 +81,7 @@ def measure(base: Path, log: Path, processes: int) -> tuple[float, float]:
 
 
 def main(pairs: int) -> None:
-    """Measures, and prints the table."""
+    """Measure, and print the table."""
     print(f"One service in several processes, {pairs:,} pairs, k = 2 with images, uncached; {machine()}")
     with tempfile.TemporaryDirectory() as folder:
         source, base = Path(folder, "source"), Path(folder, "kb")

@@ -1,7 +1,7 @@
 """Retrieval over gRPC: latency uncached and cached, throughput, and the service's peak memory.
 
-Builds a knowledge base of captions like the demonstration's, of as many pairs as asked for, serves it by
-`reimagen-retriever serve` in a process of its own with a Redis beside it, and prints a table.
+The script builds a knowledge base of captions like the demonstration's, with a given number of pairs, serves it with
+`reimagen-retriever serve` in a separate process with Redis, and prints a table.
 
     python -m benchmarks.retrieval [PAIRS]
 """
@@ -36,14 +36,14 @@ SCENES = ("in the snow", "on the beach", "in the city at night", "under water", 
 
 
 def words() -> list[str]:
-    """Made-up words, some frequent and some rare as words are."""
+    """Return made-up words; some are frequent and some rare, like real words."""
     rng = random.Random(0)  # noqa: S311
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     return ["".join(rng.choices(syllables, k=rng.randint(2, 4))) for _ in range(ENTITY_WORDS)]
 
 
 def write_source(folder: Path, pairs: int) -> None:
-    """An image of about 60 KiB, as an icon of 256 pixels a side takes, under many captions."""
+    """Write a source with one image of about 60 KiB, the size of an icon of 256 pixels, under many captions."""
     noise = np.random.default_rng(0).integers(0, 256, (144, 144, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((256, 256), Image.Resampling.NEAREST).save(folder / "image.png")
     vocabulary, rng = words(), random.Random(1)  # noqa: S311
@@ -56,7 +56,7 @@ def write_source(folder: Path, pairs: int) -> None:
 def milliseconds(
     call: Callable[[pb.SearchRequest], pb.SearchResponse], requests: list[pb.SearchRequest]
 ) -> list[float]:
-    """How long each call took, one after the other."""
+    """Return the milliseconds of each call, one after the other."""
     taken = []
     for request in requests:
         started = time.perf_counter()
@@ -66,7 +66,7 @@ def milliseconds(
 
 
 def calls_a_second(call: Callable[[pb.SearchRequest], pb.SearchResponse], requests: list[pb.SearchRequest]) -> float:
-    """How many calls several callers get answered."""
+    """Return the calls per second of several concurrent callers."""
     started = time.perf_counter()
     with ThreadPoolExecutor(CALLERS) as pool:
         for _ in pool.map(call, requests):
@@ -75,7 +75,7 @@ def calls_a_second(call: Callable[[pb.SearchRequest], pb.SearchResponse], reques
 
 
 def beside_an_empty_call(search: Callable[[pb.SearchRequest], pb.SearchResponse], folder: Path) -> None:
-    """Prints what a search with images takes over a call that does nothing, of the same messages, in turns."""
+    """Print the ratio of a search with images to a call of equal message size that does nothing, in turns."""
     requests = [pb.SearchRequest(query=query, minimum_score=0) for query in queries(QUERIES, seed=3)]
     message = folder / "response"
     message.write_bytes(search(pb.SearchRequest(query=queries(1, seed=4)[0], minimum_score=0)).SerializeToString())
@@ -96,13 +96,13 @@ def beside_an_empty_call(search: Callable[[pb.SearchRequest], pb.SearchResponse]
 
 
 def queries(count: int, seed: int) -> list[str]:
-    """Prompts of the form entity + scene."""
+    """Return prompts of the form entity + scene."""
     vocabulary, rng = words(), random.Random(seed)  # noqa: S311
     return [f"a {' '.join(rng.sample(vocabulary, 2))} {rng.choice(SCENES)}" for _ in range(count)]
 
 
 def main(pairs: int) -> None:
-    """Measures, and prints the table."""
+    """Measure, and print the table."""
     print(f"Retrieval over gRPC, {pairs:,} pairs, k = 2, {QUERIES:,} prompts; {machine()}")
     with tempfile.TemporaryDirectory() as folder, LocalRedis() as redis_server:
         source = Path(folder, "source")
@@ -119,7 +119,7 @@ def main(pairs: int) -> None:
             call = RetrievalStub(channel).Search
             print(f"{'':32}{'p50 ms':>10}{'p95 ms':>10}{f'{CALLERS} callers, /s':>18}")
             for seed, (name, omit) in enumerate((("with images", False), ("without images", True)), start=1):
-                # minimum_score 0: nearly every prompt finds two. The images' prompts are others, new to the cache.
+                # With minimum_score 0 nearly every prompt finds two pairs. `many` has other prompts, new to the cache.
                 one = [pb.SearchRequest(query=q, omit_images=omit, minimum_score=0) for q in queries(QUERIES, seed)]
                 many = [pb.SearchRequest(query=q, omit_images=omit, minimum_score=0) for q in queries(QUERIES, -seed)]
                 for state in ("uncached", "cached"):

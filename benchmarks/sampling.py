@@ -1,8 +1,8 @@
-"""Samplers and guidance strategies beside the exact truth, at equal evaluations of the network.
+"""Samplers and guidance strategies compared with the exact result, at equal evaluations of the network.
 
-The network knows a Gaussian mixture exactly (`reimagen_generator/evaluation/mixture.py`), so what is left is the
-sampler's error: how far from where ever more steps lead, from the same noise, the points of a run end up, as median, in
-shares of the data's own deviation.
+The network computes a Gaussian mixture exactly (`reimagen_evaluation/mixture.py`), so that only the sampler's error
+remains. The error is the distance of a run's points from those in the limit of many steps, from the same noise: its
+median, in units of the data's own deviation.
 
     python -m benchmarks.sampling
 """
@@ -37,7 +37,7 @@ ELSEWHERE = 0.5
 
 @cache
 def draw(sampler: SamplerKind, strategy: Strategy, steps: int) -> NDArray[np.float32]:
-    """The points that a sampler draws with a strategy, from the same noise each time."""
+    """Return the points that a sampler draws with a strategy, from the same noise each time."""
     stage = StageConfig(
         size=1,
         network=POINTS,
@@ -54,7 +54,7 @@ def draw(sampler: SamplerKind, strategy: Strategy, steps: int) -> NDArray[np.flo
 
 
 def distances(sampler: SamplerKind, strategy: Strategy, steps: int) -> NDArray[np.float64]:
-    """How far from the limit the points are; interleaved's limit is weighted's."""
+    """Return the distances of the points from the limit; the limit of interleaved guidance is that of weighted."""
     limit_of = Strategy.WEIGHTED if strategy is Strategy.INTERLEAVED else strategy
     _, covariance = Mixture.example().moments(text=True, neighbors=True)
     apart = draw(sampler, strategy, steps) - draw(SamplerKind.DPM_SOLVER, limit_of, LIMIT)
@@ -63,7 +63,7 @@ def distances(sampler: SamplerKind, strategy: Strategy, steps: int) -> NDArray[n
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Print both tables."""
     print(f"Samplers on an exactly known mixture, {COUNT:,} points; {machine()}", flush=True)
     deterministic = [sampler for sampler in SamplerKind if sampler is not SamplerKind.DDPM]
     print(f"\nweighted guidance, weights {WEIGHT}\n{'steps':>11}" + "".join(f"{s:>14}" for s in deterministic))

@@ -1,6 +1,7 @@
-"""What a knowledge base of LAION-400M's size takes: disk, memory, hours, machines and money, from rates measured here.
+"""The requirements of a knowledge base of LAION-400M's size: disk, memory, hours, machines and cost.
 
-Every figure that it reckons from is an input, with its default; prices are assumptions. Put in your own:
+They are computed from rates measured here. Every rate is an input with a default; prices are assumptions. To set your
+own:
 
     python -m benchmarks.scale pairs=2e9 price_core_hour=0.03
 """
@@ -13,53 +14,53 @@ HOURS_A_MONTH = 730.0
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the table is reckoned from."""
+    """The inputs of the table."""
 
     pairs: float = 400e6
-    """LAION-400M's, of which many no longer download."""
+    """Number of pairs, LAION-400M's by default; many of these images can no longer be downloaded."""
     image_bytes: float = 25e3
-    """LAION's own figure for 256 pixels: 10 TB."""
+    """Bytes per image; LAION's own figure for 256 pixels is 10 TB in total."""
     group_pairs: float = 1e6
-    """Of the bases that are built apart and united: 100 of img2dataset's shards."""
+    """Pairs in each of the bases that are built separately and united: 100 of img2dataset's shards."""
     cores: float = 64
-    """That build, and find neighbors."""
+    """Number of cores that build and find neighbors."""
     searches_a_second: float = 1_000
     cache_hits: float = 0
-    """The share of searches that Redis answers."""
+    """Share of searches that Redis answers."""
     replica_cores: float = 16
     busy: float = 0.6
-    """How much of a replica's cores searches may take, so that latency stays near that of one alone."""
+    """Share of a replica's cores that searches may use, so that latency stays near that of a single search."""
 
-    # Measured here, see docs/scale.md.
+    # Measured here; see docs/scale.md.
     index_bytes: float = 460
-    """A pair, by benchmarks.spread."""
+    """Bytes of index per pair, by benchmarks.spread."""
     build_core_ms: float = 1.0
-    """A pair of a group: 0.58 + 0.25 by benchmarks.spread, and what near-duplicates cost more in a million images."""
+    """Milliseconds to build a pair: 0.58 + 0.25 by benchmarks.spread, and near-duplicates among a million images."""
     neighbors_core_ms: float = 2.4
-    """A pair in a small base, by benchmarks.spread, with images of 64 pixels."""
+    """Milliseconds to find a pair's neighbors in a small base, by benchmarks.spread, with images of 64 pixels."""
     neighbors_alone_ms: float = 0.16
-    """A pair, in the process that was started, by benchmarks.spread."""
+    """Milliseconds per pair in the process that was started, by benchmarks.spread."""
     ranking_ms_a_million: float = 0.46
-    """What a pair's neighbors take longer for each million captions, by benchmarks.bm25.top_neighbors."""
+    """Extra milliseconds of a pair's neighbors per million captions, by benchmarks.bm25.top_neighbors."""
     call_core_ms: float = 1.7
-    """A search over gRPC in a small base, by benchmarks.retrieval: 1,175 a second on 2 cores."""
+    """Milliseconds of a search over gRPC in a small base, by benchmarks.retrieval: 1,175 a second on 2 cores."""
     search_ms_a_million: float = 0.182
-    """What a search takes longer for each million pairs, by benchmarks.bm25.growth: 1.15 ms at 4M, 2.24 at 10M."""
+    """Extra milliseconds of a search per million pairs, by benchmarks.bm25.growth: 1.15 ms at 4M, 2.24 at 10M."""
     process_megabytes: float = 700
-    """Of a serving process, besides the index: Java's heap of 512 and Python."""
+    """Memory of a serving process besides the index: Java's heap of 512 MB, and Python."""
 
     # Assumed: list prices differ by provider, region and year.
     price_core_hour: float = 0.04
-    """Of a general purpose machine, with 4 GB a core, in dollars."""
+    """Dollars per core and hour of a general purpose machine with 4 GB per core."""
     price_store_gigabyte_month: float = 0.023
-    """Of an object store."""
+    """Dollars per gigabyte and month of an object store."""
     price_disk_gigabyte_month: float = 0.08
-    """Of a replica's disk."""
+    """Dollars per gigabyte and month of a replica's disk."""
     memory_gigabytes_a_core: float = 4
 
 
 def table(given: Inputs) -> list[tuple[str, str, str]]:
-    """What, how much, and how it was reckoned."""
+    """Return the rows of the table: what, how much, and how it is computed."""
     images = given.pairs * given.image_bytes
     index = given.pairs * given.index_bytes
     build = given.pairs * given.build_core_ms / 3.6e6
@@ -104,7 +105,7 @@ def table(given: Inputs) -> list[tuple[str, str, str]]:
 
 
 def main(arguments: list[str]) -> None:
-    """Prints the inputs and the table."""
+    """Print the inputs and the table."""
     names = {field.name for field in fields(Inputs)}
     given = Inputs()
     for argument in arguments:

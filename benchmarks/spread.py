@@ -1,8 +1,8 @@
-"""What building and neighbors cost a pair, in one process, in two beside each other, and spread over a local Ray.
+"""The cost of building and of finding neighbors per pair: in one process, in two, and with a local Ray.
 
-Made-up captions and images of 256 pixels lie in WebDataset shards. Pairs a second depend on what else the machine
-does; the processor's time hardly does. It is told apart for the workers, of which there may be many, and for the
-process that was started, which is one. Needs Ray (`pip install 'reimagen-retriever[ray]'`).
+Made-up captions and images of 256 pixels are in WebDataset shards. Pairs per second depend on the machine's other work;
+processor time hardly does. It is reported separately for the workers, of which there may be many, and for the process
+that was started, which is one. Needs Ray (`pip install 'reimagen-retriever[ray]'`).
 
     python -m benchmarks.spread [PAIRS]
 """
@@ -37,7 +37,7 @@ OPTIONS = Options(2, DEFAULT_RELEVANCE, 64)
 
 
 def write_shards(folder: Path, pairs: int) -> Path:
-    """Shards of captions and noisy images of 256 pixels, in two folders of half of them, and in one of all."""
+    """Write shards of captions and noisy images of 256 pixels: all in one folder, and each half in another."""
     random = np.random.default_rng(0)
     captions = texts(pairs, CAPTION_WORDS, seed=1)
     for name in ("all", "0", "1"):
@@ -61,14 +61,14 @@ def write_shards(folder: Path, pairs: int) -> Path:
 
 
 class Apart:
-    """Does in this process what workers do, and tells what that took apart from the rest."""
+    """A measurement that runs the workers' tasks in this process and counts their time separately."""
 
     def __init__(self, module: str) -> None:
         self._module = module
         self._workers = 0.0
 
     def measure(self, run: Callable[[], object]) -> tuple[float, float]:
-        """The processor's seconds: of the workers, and of the process that was started."""
+        """Return the processor seconds of the workers' tasks, and of the rest."""
         used = time.process_time()
         with patch(f"{self._module}.connected", nullcontext), patch(f"{self._module}.spread", self._spread):
             run()
@@ -83,19 +83,19 @@ class Apart:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return the seconds of a call."""
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
 
 
 def build_half(folder: Path, half: str) -> None:
-    """Builds a base of a half of the shards."""
+    """Build a base of a half of the shards."""
     build(open_source(folder / half), folder / f"kb-{half}")
 
 
 def build_halves(folder: Path) -> None:
-    """Builds both halves, each in a process of its own."""
+    """Build both halves, each in a separate process."""
     processes = [get_context("spawn").Process(target=build_half, args=(folder, half)) for half in ("0", "1")]
     for process in processes:
         process.start()
@@ -106,18 +106,18 @@ def build_halves(folder: Path) -> None:
 
 
 def line(work: str, pairs: int, workers: float, alone: float) -> str:
-    """A line of the second table."""
+    """Return a line of the table of processor time."""
     return f"{work:<12}{workers / pairs * 1e3:12.2f}{alone / pairs * 1e3:12.3f}{workers / alone:10.0f}"
 
 
 def main(pairs: int) -> None:
-    """Measures, and prints two tables."""
+    """Measure, and print two tables."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = write_shards(Path(temporary), pairs)
         source, kb = folder / "all", folder / "kb"
         size = sum(path.stat().st_size for path in source.iterdir()) / pairs / 1e3
         print(f"{pairs:,} pairs of {size:.0f} kB in {SHARDS} shards; {machine()}")
-        build(open_source(folder / "0"), folder / "warm")  # Java starts, and compiles what is used often.
+        build(open_source(folder / "0"), folder / "warm")  # starts Java and warms up its compiler
         built = Apart("reimagen_retriever.ingest.build").measure(lambda: build(open_source(source), kb, ray="here"))
         found = Apart("reimagen_retriever.neighbors.export").measure(
             lambda: export(kb, folder / "apart", OPTIONS, ray="here")

@@ -1,14 +1,14 @@
-"""Frozen text encoders by what a small network learns to read from their tokens.
+"""Frozen text encoders, compared by what a small network learns to read from their tokens.
 
-Every encoder's tokens are given to the same two probes, which are trained on prompts as training composes them:
+Every encoder's tokens are the input of the same two probes, which are trained on prompts composed as for training:
 
-- *scene*: the networks' own attention pool and a linear layer tell which scene a prompt names. They are tested on the
-  wordings of training and on wordings that training never uses.
-- *layout*: two blocks of attention over a prompt of two things and the caption of one of them tell where that thing is
-  asked to be ("left of", "top right", named first, ...).
+- *scene*: the networks' own attention pool and a linear layer classify the scene of a prompt. They are tested on
+  the wordings of training and on wordings that training never uses.
+- *layout*: two blocks of attention over a prompt of two things and the caption of one of them classify where that thing
+  should be ("left of", "top right", named first, ...).
 
-All tests are on entities that are held out of training. Times are of the processor on one core, so that other work on
-the machine counts little.
+All tests are on entities that are held out of training. Times are processor times on one core, which other work on the
+machine affects little.
 """
 
 import os
@@ -45,7 +45,7 @@ PROMPT_TOKENS, CAPTION_TOKENS = 36, 8
 SCENE_STEPS, LAYOUT_STEPS = 400, 800
 BATCH, WIDTH, HEADS = 64, 48, 2
 NOISE = 0.5
-"""Of what is added to the tokens in training, in units of their deviation."""
+"""Standard deviation of the noise added to the tokens in training, in units of their own deviation."""
 INVERSE = {
     "left of": "right of",
     "right of": "left of",
@@ -58,11 +58,11 @@ INVERSE = {
 LAYOUTS = sorted({*OPPOSITE, "center", *INVERSE, *INVERSE.values()})
 
 Inputs = tuple[Array, Array]
-"""Tokens, (rows, tokens, channels), and which of them are no padding."""
+"""Tokens, (rows, tokens, channels), and a mask of those that are not padding."""
 
 
 class WordLlamaWords:
-    """A word is the mean of its tokens' vectors in WordLlama's table, with a weak sinusoidal code of its place."""
+    """An encoder by word: the mean of its tokens' vectors in WordLlama's table, plus a sinusoidal position code."""
 
     channels, length = 256, 48
 
@@ -71,35 +71,35 @@ class WordLlamaWords:
         self._tokenizer = Tokenizer.from_file(str(package.locate_file(TOKENIZER)))
         self._table = load_file(Path(str(package.locate_file(WEIGHTS))))["embedding.weight"].astype(np.float32)
         angles = np.arange(self.length)[:, None] / 100.0 ** np.linspace(0, 1, self.channels // 2)
-        self._places = 0.3 * np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+        self._positions = 0.3 * np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
     def encode(self, texts: Sequence[str]) -> TextEmbedding:
-        """Embeddings of the texts' words."""
+        """Return embeddings of the texts' words."""
         tokens = np.zeros((len(texts), self.length, self.channels), np.float32)
         mask = np.zeros(tokens.shape[:2], bool)
         for row, text in enumerate(texts):
-            for place, word in enumerate(text.lower().replace(",", " ").split()[: self.length]):
+            for index, word in enumerate(text.lower().replace(",", " ").split()[: self.length]):
                 vector = self._table[self._tokenizer.encode(word, add_special_tokens=False).ids].mean(0)
-                tokens[row, place] = vector / np.sqrt((vector**2).mean()) + self._places[place]
-                mask[row, place] = True
+                tokens[row, index] = vector / np.sqrt((vector**2).mean()) + self._positions[index]
+                mask[row, index] = True
         return TextEmbedding(tokens, mask)
 
 
 class SceneProbe(nnx.Module):
-    """The scene that a prompt names."""
+    """A classifier of the scene that a prompt names."""
 
     def __init__(self, channels: int, rngs: nnx.Rngs) -> None:
         self.pool = AttentionPool(channels, 2 * WIDTH, HEADS, rngs)
         self.out = nnx.Linear(2 * WIDTH, len(SCENES), rngs=rngs)
 
     def __call__(self, prompt: Inputs) -> Array:
-        """Logits."""
+        """Return the logits."""
         logits: Array = self.out(jax.nn.gelu(self.pool(*prompt)))
         return logits
 
 
 class LayoutProbe(nnx.Module):
-    """Where a prompt asks the thing of a caption to be."""
+    """A classifier of where a prompt places the thing of a caption."""
 
     def __init__(self, channels: int, rngs: nnx.Rngs) -> None:
         self.norm = nnx.LayerNorm(channels, rngs=rngs)
@@ -109,7 +109,7 @@ class LayoutProbe(nnx.Module):
         self.out = nnx.Linear(WIDTH, len(LAYOUTS), rngs=rngs)
 
     def __call__(self, prompt: Inputs, caption: Inputs) -> Array:
-        """Logits."""
+        """Return the logits."""
         x = jnp.concatenate([self.prompt(self.norm(prompt[0])), self.caption(self.norm(caption[0]))], axis=1)
         mask = jnp.concatenate([prompt[1], caption[1]], axis=1)
         for block in self.blocks:
@@ -132,7 +132,7 @@ class _Block(nnx.Module):
 
 
 def compositions(rng: Random, pool: Pool, count: int, *, two: bool) -> list[Composition]:
-    """Random ones; if `two`, of two things each."""
+    """Return random compositions; if `two`, of two things each."""
     found: list[Composition] = []
     while len(found) < count:
         drawn = draw_composition(rng, pool, plain=False)
@@ -142,7 +142,7 @@ def compositions(rng: Random, pool: Pool, count: int, *, two: bool) -> list[Comp
 
 
 def layout_of(composition: Composition, thing: int) -> str:
-    """Where the first or the second of two things is asked to be."""
+    """Return where the first or the second of two things should be."""
     place = composition.things[thing].place
     if place is not None:
         return place
@@ -151,14 +151,14 @@ def layout_of(composition: Composition, thing: int) -> str:
 
 
 def padded(encoder: TextEncoder, texts: Sequence[str], tokens: int) -> Inputs:
-    """The texts' embeddings, cut to a number of tokens; in float16, half the memory."""
+    """Return the texts' embeddings, truncated to a number of tokens; float16 halves the memory."""
     parts = [encoder.encode(texts[start : start + 256]) for start in range(0, len(texts), 256)]
     cut = [(np.asarray(part.tokens[:, :tokens], np.float16), np.asarray(part.mask[:, :tokens])) for part in parts]
     return jnp.concatenate([one for one, _ in cut]), jnp.concatenate([other for _, other in cut])
 
 
 def fit(probe: nnx.Module, inputs: Sequence[Inputs], labels: NDArray[np.int64], steps: int) -> None:
-    """Train a probe; Adam, cosine schedule, the same draws for all encoders."""
+    """Train a probe with Adam, a cosine schedule, and the same random draws for all encoders."""
     optimizer = nnx.Optimizer(
         probe, optax.adamw(optax.cosine_decay_schedule(2e-3, steps), weight_decay=0.05), wrt=nnx.Param
     )
@@ -186,13 +186,13 @@ def fit(probe: nnx.Module, inputs: Sequence[Inputs], labels: NDArray[np.int64], 
 
 
 def share_right(probe: Callable[..., Array], inputs: Sequence[Inputs], labels: NDArray[np.int64]) -> float:
-    """In percent."""
-    told = nnx.jit(lambda *given: jnp.argmax(probe(*given), axis=-1))(*inputs)
-    return 100 * float((np.asarray(told) == labels).mean())
+    """Return the share of right answers in percent."""
+    answers = nnx.jit(lambda *arguments: jnp.argmax(probe(*arguments), axis=-1))(*inputs)
+    return 100 * float((np.asarray(answers) == labels).mean())
 
 
 def scene_rows(encoder: TextEncoder) -> list[float]:
-    """The share of scenes told right: in wordings of training, in wordings that it never uses."""
+    """Return the share of right scenes: in wordings of training, and in wordings that it never uses."""
     rng = Random(1)  # noqa: S311
     drawn = compositions(rng, "train", TRAINED, two=False)
     probe = SceneProbe(encoder.channels, nnx.Rngs(0))
@@ -208,15 +208,15 @@ def scene_rows(encoder: TextEncoder) -> list[float]:
 
 
 def layout_row(encoder: TextEncoder) -> float:
-    """The share of layouts told right."""
+    """Return the share of right layouts."""
 
     def drawn(seed: int, pool: Pool, count: int) -> tuple[list[Inputs], NDArray[np.int64]]:
         rng = Random(seed)  # noqa: S311
         found = compositions(rng, pool, count, two=True)
-        asked = [rng.randrange(2) for _ in found]
-        captions = [one.things[thing].entity.phrase for one, thing in zip(found, asked, strict=True)]
+        chosen = [rng.randrange(2) for _ in found]
+        captions = [one.things[thing].entity.phrase for one, thing in zip(found, chosen, strict=True)]
         prompts = padded(encoder, [prompt_of(rng, one) for one in found], PROMPT_TOKENS)
-        labels = [LAYOUTS.index(layout_of(one, thing)) for one, thing in zip(found, asked, strict=True)]
+        labels = [LAYOUTS.index(layout_of(one, thing)) for one, thing in zip(found, chosen, strict=True)]
         return [prompts, padded(encoder, captions, CAPTION_TOKENS)], np.array(labels)
 
     probe = LayoutProbe(encoder.channels, nnx.Rngs(0))
@@ -225,7 +225,7 @@ def layout_row(encoder: TextEncoder) -> float:
 
 
 def milliseconds(encoder: TextEncoder) -> float:
-    """The processor's time for a prompt, one at a time, each another one; the median."""
+    """Return the median processor time of a prompt, for different prompts one at a time."""
     rng = Random(4)  # noqa: S311
     taken = []
     for one in compositions(rng, "held-out", 60, two=False):
@@ -237,7 +237,7 @@ def milliseconds(encoder: TextEncoder) -> float:
 
 
 def main() -> None:
-    """Measures, and prints the table."""
+    """Measure, and print the table."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     sizes = f"{TRAINED} prompts for each probe, {TESTED} in each test"
     print(f"{machine()}; {len(SCENES)} scenes, {len(LAYOUTS)} layouts, {sizes}")

@@ -1,8 +1,8 @@
-"""How fast the stages of the demonstration train, beside what their operations take, and where the time goes.
+"""Training speed of the demonstration's stages, the theoretical floor, and where the time goes.
 
-Takes steps as `demo/training/*.toml` set them, on random images and texts, and takes a step apart: its forward
-and backward pass, the rest of it, and each convolution and matrix product of both passes alone, in the shapes that it
-has there.
+The script takes training steps as `demo/training/*.toml` configure them, on random images and texts. It also measures
+the parts of a step: the forward and backward pass, the rest, and each convolution and matrix product of both passes
+separately, in the shapes that it has there.
 
     python -m benchmarks.training [64.toml ...]
 """
@@ -41,17 +41,17 @@ from reimagen_generator.training.trainer import TrainingTask, initial_state, tra
 
 CONFIGS = Path("demo/training")
 STEPS = 7
-"""How many are timed, after one that compiles."""
+"""Number of timed steps, after one that compiles."""
 REPETITIONS = 3
 BATCHES = 20
 NEIGHBOR_SIDE = 128
-"""Side in pixels at which placed neighbors of small images are stored."""
+"""Side in pixels of stored neighbors of small images that are placed."""
 TEXT = "a red panda in the snow"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage with what a step of its training takes."""
+    """A stage with the inputs of a training step."""
 
     config: TrainingConfig
     stage: StageConfig
@@ -60,12 +60,12 @@ class Stage:
 
     @property
     def rows(self) -> int:
-        """Images a step, times the draws of each."""
+        """The rows per step: images times draws of each."""
         return self.config.batch_size * self.config.draws
 
 
 class RandomEncoder:
-    """Texts as random vectors: what they say does not change how long a step takes."""
+    """A text encoder that returns random vectors, since the texts do not affect the time of a step."""
 
     length = 24
 
@@ -79,10 +79,10 @@ class RandomEncoder:
 
 
 def read(path: Path) -> Stage:
-    """A stage as a configuration trains it, with a random batch."""
+    """Read a stage from a training configuration, with a random batch."""
     config = load_config(path)
     if isinstance(config.stage, str):
-        raise typer.BadParameter(f"{path} trains no stage, but the {config.stage} network")
+        raise typer.BadParameter(f"{path} must train a stage, but trains the {config.stage} network")
     cascade = configured_cascade(config)
     stage = cascade.stages[config.stage]
     side = config.crop or config.resolution or stage.size
@@ -105,7 +105,7 @@ def read(path: Path) -> Stage:
 
 
 def seconds(run: Callable[[], object], count: int) -> float:
-    """The median time of a call, after one that compiles."""
+    """Return the median time of a call, after one that compiles."""
     jax.block_until_ready(run())  # type: ignore[no-untyped-call]
     taken = []
     for _ in range(count):
@@ -116,7 +116,7 @@ def seconds(run: Callable[[], object], count: int) -> float:
 
 
 def step_seconds(trained: Stage) -> tuple[float, float]:
-    """The time of a whole step, and its floating-point operations as XLA counts them before it optimizes."""
+    """Return the time of a whole step, and its floating-point operations as XLA counts them before it optimizes."""
     graph, parameters = nnx.split(build_network(trained.stage.network, nnx.Rngs(0)))
     task = TrainingTask(trained.config, trained.stage, trained.factor, graph, None)
     step = jax.jit(partial(training_step, task), donate_argnums=0)
@@ -134,7 +134,7 @@ def step_seconds(trained: Stage) -> tuple[float, float]:
 
 
 def passes(trained: Stage) -> tuple[Callable[..., object], Callable[..., object], tuple[Any, ...]]:
-    """The forward pass, forward and backward, and their arguments."""
+    """Return the forward pass, the forward and backward pass, and their arguments."""
     graph, parameters = nnx.split(build_network(trained.stage.network, nnx.Rngs(0)))
 
     def forward(parameters: Any, batch: Batch, key: Any) -> Any:
@@ -146,7 +146,7 @@ def passes(trained: Stage) -> tuple[Callable[..., object], Callable[..., object]
 
 
 def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
-    """All equations, those of functions within functions too."""
+    """Yield all equations, including those of nested functions."""
     for equation in jaxpr.eqns:
         yield equation
         for value in jax.tree.leaves(equation.params, is_leaf=lambda v: isinstance(v, (ClosedJaxpr, Jaxpr))):
@@ -157,7 +157,7 @@ def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
 
 
 def kind_of(equation: JaxprEqn) -> str | None:
-    """Which line of the profile an equation belongs to, if it is a product."""
+    """Return the line of the profile that an equation belongs to, if it is a product."""
     match equation.primitive.name:
         case "conv_general_dilated":
             return "convolutions"
@@ -168,7 +168,7 @@ def kind_of(equation: JaxprEqn) -> str | None:
 
 
 def products(function: Callable[..., object], arguments: tuple[Any, ...]) -> dict[str, tuple[float, float]]:
-    """Seconds and operations of the products of each kind in a function, each product compiled and run alone."""
+    """Return the seconds and operations of each kind of product in a function, each product compiled and run alone."""
     found: Counter[tuple[Any, ...]] = Counter()
     example: dict[tuple[Any, ...], JaxprEqn] = {}
     for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr):
@@ -193,7 +193,7 @@ def products(function: Callable[..., object], arguments: tuple[Any, ...]) -> dic
 
 
 def loader_seconds(trained: Stage) -> float:
-    """The time that a batch of the configuration's data takes, with nothing beside; NaN where there is no data."""
+    """Return the time to load a batch of the configuration's data, with no other work; NaN if there is no data."""
     try:
         good = GoodSamples(ShardSource(trained.config.data, trained.stage.size))
     except ValueError:
@@ -208,7 +208,7 @@ def loader_seconds(trained: Stage) -> float:
 
 
 def print_stage(name: str, trained: Stage, rate: float) -> None:
-    """Measures a stage, and prints its line and its profile."""
+    """Measure a stage, and print its line and its profile."""
     step, flops = step_seconds(trained)
     config, rows = trained.config, trained.rows
     side = config.crop or config.resolution or trained.stage.size
@@ -234,7 +234,7 @@ def print_stage(name: str, trained: Stage, rate: float) -> None:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     named = [CONFIGS / name for name in sys.argv[1:]] or sorted(CONFIGS.glob("*.toml"))
     rate = flops_a_second()
     print(f"Training as {CONFIGS} sets it; {machine()}; float32 matrix products at {rate / 1e9:.0f} GFLOP/s")

@@ -1,11 +1,11 @@
-"""How far two outputs are apart."""
+"""The difference between two outputs."""
 
 import numpy as np
 from jaxtyping import Float
 
 
 def relative_error(ours: Float[np.ndarray, "*shape"], theirs: Float[np.ndarray, "*shape"]) -> float:
-    """The largest difference over the largest value of the reference.
+    """Return the largest difference, relative to the largest value of the reference.
 
     Raises:
         ValueError: the shapes differ.

@@ -1,4 +1,4 @@
-"""What every comparison stands on: float32 on the CPU, nothing looked up, warnings of the references left to them."""
+"""Settings of all comparisons: float32 on the CPU, no downloads, and warnings of the reference libraries ignored."""
 
 import os
 
@@ -12,6 +12,6 @@ _REFERENCES = ("diffusers", "huggingface_hub", "torch", "transformers")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors in our code alone."""
+    """Ignore warnings of the reference libraries, so that only our own warnings are errors."""
     for package in _REFERENCES:
         config.addinivalue_line("filterwarnings", rf"ignore:::{package}(\.|$)")

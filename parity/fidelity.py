@@ -1,4 +1,4 @@
-"""torch-fidelity without torchvision, which has no CPU build everywhere."""
+"""torch-fidelity without torchvision, which has no CPU build for every platform."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _TORCHVISION = ("torchvision", "torchvision.datasets", "torchvision.transforms",
 
 @contextmanager
 def torch_fidelity() -> Iterator[Any]:
-    """The library, beside empty modules for what it imports of torchvision, none of which is called."""
+    """Yield the library; empty modules replace what it imports from torchvision, none of which is called."""
     stand_ins = {name: ModuleType(name) for name in _TORCHVISION}
     for name in ("CIFAR10", "CIFAR100", "STL10"):
         setattr(stand_ins["torchvision.datasets"], name, type(name, (), {}))

@@ -1,6 +1,6 @@
-"""IF-I-L at its full size, 935M parameters, from random weights: `python -m parity.full_size`.
+"""IF-I-L at its full size, 935M parameters, with random weights: `python -m parity.full_size`.
 
-It takes 8 GB of disk in a temporary folder, 6 GB of memory and some minutes, too long for the tests.
+It needs 8 GB of disk in a temporary folder, 6 GB of memory and several minutes, which is too long for the tests.
 """
 
 import tempfile
@@ -27,7 +27,7 @@ IF_I_L = STAGE_I | {
 
 
 def main() -> None:
-    """Prints the number of parameters and the relative error of one evaluation at 64 × 64 with 77 tokens."""
+    """Print the number of parameters and the relative error of one evaluation at 64 × 64 with 77 tokens."""
     given = inputs(4096, 77, 64, 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

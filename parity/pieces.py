@@ -1,4 +1,4 @@
-"""A small model of SentencePiece, made as T5's was."""
+"""A small SentencePiece model with T5's settings."""
 
 import io
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from sentencepiece import SentencePieceTrainer
 
 
 def train_pieces(lines: Sequence[str], size: int) -> bytes:
-    """The contents of a `spiece.model` of at most `size` pieces, learned from the lines."""
+    """Return the contents of a `spiece.model` of at most `size` pieces, learned from the lines."""
     pieces = io.BytesIO()
     SentencePieceTrainer.train(
         sentence_iterator=iter([*lines, *(f"{a} {b}" for a, b in pairwise(lines))]),

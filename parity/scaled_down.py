@@ -1,7 +1,7 @@
-"""DeepFloyd IF's folders in small, of random weights, and labelled photographs: `python -m parity.scaled_down FOLDER`.
+"""Small versions of DeepFloyd IF's folders, and photographs with captions: `python -m parity.scaled_down FOLDER`.
 
-diffusers and transformers write the weights, so that the files are of the published format. The photographs, of a few
-things that differ in shape and color, are drawn.
+diffusers and transformers write the random weights, so that the files have the published format. The photographs are
+drawn; they show a few objects that differ in shape and color.
 """
 
 import sys
@@ -17,7 +17,7 @@ from parity.pieces import train_pieces
 from parity.test_imagen_unet import STAGE_I, STAGE_II, random_model
 
 _LEVELS = 5
-# As in IF-II, attention is at the coarsest levels alone.
+# As in IF-II, only the coarsest levels have attention.
 _STAGE_II: dict[str, Any] = STAGE_II | {
     "block_out_channels": (*(32,) * (_LEVELS - 1), 64),
     "layers_per_block": 1,
@@ -39,7 +39,7 @@ _PLACES = ("on a table", "in a shop window", "beside a bed", "in the grass", "at
 
 
 def write_checkpoints(folder: Path) -> None:
-    """Writes `IF-I-L-v1.0`, with its T5, and `IF-II-M-v1.0`."""
+    """Write `IF-I-L-v1.0`, with its T5, and `IF-II-M-v1.0`."""
     stage_i = folder / "IF-I-L-v1.0"
     random_model(_STAGE_I).save_pretrained(stage_i / "unet")
     random_model(_STAGE_II).save_pretrained(folder / "IF-II-M-v1.0" / "unet", max_shard_size="1MB")
@@ -53,7 +53,7 @@ def write_checkpoints(folder: Path) -> None:
 
 
 def write_photographs(folder: Path) -> None:
-    """Writes `NAME.jpg` and `NAME.txt` of each thing in each place."""
+    """Write `NAME.jpg` and `NAME.txt` of each object in each place."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     for thing, color in _THINGS.items():

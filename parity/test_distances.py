@@ -1,4 +1,4 @@
-"""The Fréchet and the kernel distance beside torch-fidelity's, of the same features."""
+"""The Fréchet and the kernel distance compared with torch-fidelity's, on the same features."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ def fidelity() -> Iterator[Any]:
 
 
 def features(rows: int, channels: int) -> _Pair:
-    """As Inception's: not negative, of channels that go together and differ in size."""
+    """Return features like Inception's: not negative, with correlated channels of different scales."""
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((channels, channels)) / np.sqrt(channels) * rng.uniform(0.1, 1.5, channels)
     first = np.maximum(rng.standard_normal((rows, channels)) @ mixing + 0.3, 0)

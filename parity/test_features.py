@@ -1,4 +1,4 @@
-"""Feature networks beside transformers' and torch-fidelity's, of random weights in folders that those wrote."""
+"""Feature networks compared with those of transformers and torch-fidelity, which write the random weights."""
 
 import json
 import math
@@ -38,7 +38,7 @@ TEXTS = ["a fox in the snow", "it's the dog's 42nd birthday, isn't it?!", "", "K
 
 
 def randomized(model: Any) -> Any:
-    """Weights of the size that makes norms, biases, places and scales matter."""
+    """Set random weights of a scale at which norms, biases, position embeddings and scales matter."""
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -58,7 +58,7 @@ def prepare(processor: Any, folder: Path, batch: np.ndarray) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def clip_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-level vocabulary with some merges, as CLIP's files have it."""
+    """Return a folder with a byte-level vocabulary and some merges, in the format of CLIP's files."""
     from reimagen_evaluation.features.clip_tokenizer import _LETTERS
 
     merges = [
@@ -150,7 +150,7 @@ def test_prepared_images(tmp_path: Path, shape: tuple[int, int]) -> None:
 
 
 def test_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch-fidelity's extractor, which loads its weights when it is made: here none, and they are made random then."""
+    """Compare with torch-fidelity's extractor, which loads weights when it is created: an empty file, then random."""
     torch.save({}, tmp_path / "none.pth")
     with torch_fidelity() as library:
         kind = library.FeatureExtractorInceptionV3

@@ -1,4 +1,4 @@
-"""The commands of docs/fine-tune.md, run as they stand there on checkpoints that diffusers and transformers wrote."""
+"""The commands of docs/fine-tune.md, run as written on checkpoints that diffusers and transformers wrote."""
 
 import base64
 import io
@@ -19,12 +19,12 @@ from reimagen_generator.weights.shards import StoredTensors
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "fine-tune.md"
 SCALED_DOWN = {"steps": 2, "batch_size": 2, "accumulation": 2, "warmup_steps": 1}
-DRAWN_IN = 2  # steps of each stage
+DRAWN_IN = 2  # number of steps of each stage
 SECONDS = 1500
 
 
 def commands(ports: list[int]) -> str:
-    """The page's shell blocks, with free ports, and runs of a few steps."""
+    """Return the page's shell blocks, with free ports, and with runs of a few steps."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 5
     script = "\n".join(blocks)
@@ -66,7 +66,7 @@ def test_the_page_leads_from_published_folders_to_a_grounded_image(tmp_path: Pat
         text=True,
         timeout=SECONDS,
     )
-    print(run.stdout)  # noqa: T201  (what the page shows: pytest -s)
+    print(run.stdout)  # noqa: T201  (shown by pytest -s)
     assert run.returncode == 0, run.stdout
 
     config = load_config(tmp_path / "trained")
@@ -81,7 +81,7 @@ def test_the_page_leads_from_published_folders_to_a_grounded_image(tmp_path: Pat
         assert changed
         assert all(name.startswith("neighbor_attention.") for name in changed)
     answer = json.loads((tmp_path / "answer.json").read_text())
-    assert all("Marmalade glass lamp" in neighbor["text"] for neighbor in answer["neighbors"])
+    assert all("Marmalade glass lamp" in neighbor["caption"] for neighbor in answer["neighbors"])
     assert not answer["text_only"]
     with Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"]))) as image:
         assert image.size == (256, 256)

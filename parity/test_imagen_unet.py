@@ -1,4 +1,4 @@
-"""Imagen's U-Net beside diffusers' UNet2DConditionModel with DeepFloyd IF's blocks, through the importer."""
+"""Imagen's U-Net compared with diffusers' UNet2DConditionModel with DeepFloyd IF's blocks, through the importer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ TEXT_ALONE: dict[str, Any] = STAGE_II | {
 
 @dataclass(frozen=True)
 class Inputs:
-    """The same for both, as theirs takes them but for the order of the axes."""
+    """The inputs of both networks, in diffusers' format except for the order of the axes."""
 
     x: np.ndarray[Any, Any]
     low_resolution: np.ndarray[Any, Any]
@@ -76,7 +76,7 @@ def inputs(text_channels: int, length: int, side: int, rows: int) -> Inputs:
 
 
 def random_model(config: dict[str, Any]) -> UNet2DConditionModel:
-    """Theirs, of random weights; also what starts as one or zero is random."""
+    """Return diffusers' network with random weights, also where it initializes ones or zeros."""
     torch.manual_seed(0)
     model = UNet2DConditionModel(**config).eval()
     with torch.no_grad():
@@ -87,7 +87,7 @@ def random_model(config: dict[str, Any]) -> UNet2DConditionModel:
 
 
 def theirs(model: UNet2DConditionModel, given: Inputs, row: slice, length: int) -> np.ndarray[Any, Any]:
-    """Their output for some rows, of which each has `length` tokens."""
+    """Return diffusers' output for some rows, each of which has `length` tokens."""
     second = model.config["in_channels"] == 6
     x = np.concatenate([given.x, given.low_resolution], axis=-1) if second else given.x
     with torch.no_grad():
@@ -101,7 +101,7 @@ def theirs(model: UNet2DConditionModel, given: Inputs, row: slice, length: int) 
 
 
 def ours(path: Path, config: ImagenUNetConfig, given: Inputs) -> np.ndarray[Any, Any]:
-    """Our output for all rows, whose texts are padded to one length."""
+    """Return our output for all rows, whose texts are padded to one length."""
     graph, state = nnx.split(load_network(path, config))
     rows, length = given.tokens.shape[:2]
     text = Text(jnp.asarray(given.tokens), jnp.arange(length) < jnp.asarray(LENGTHS[:rows])[:, None])
@@ -120,7 +120,7 @@ def ours(path: Path, config: ImagenUNetConfig, given: Inputs) -> np.ndarray[Any,
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, UNet2DConditionModel], Any]:
-    """A cascade folder, imported from what their own save_pretrained wrote: in one file, and in several."""
+    """Return a cascade imported from the files of diffusers' save_pretrained, both single and sharded."""
     folder = tmp_path_factory.mktemp("deepfloyd")
     models = {"I": random_model(STAGE_I), "II": random_model(STAGE_II)}
     models["I"].save_pretrained(folder / "I" / "unet")
@@ -132,7 +132,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 @pytest.mark.parametrize("stage", ["I", "II"])
 def test_the_output_is_theirs(imported: tuple[Path, dict[str, UNet2DConditionModel], Any], stage: str) -> None:
-    """As published: stage I, and stage II with its augmentation level; padding is text to them."""
+    """Stage I, and stage II with its augmentation level, as published: padding counts as text."""
     out, models, config = imported
     size, network = (64, config.stages[0].network) if stage == "I" else (256, config.stages[1].network)
     given = inputs(48, LENGTH, SIDE, ROWS)
@@ -142,7 +142,7 @@ def test_the_output_is_theirs(imported: tuple[Path, dict[str, UNet2DConditionMod
 
 
 def test_a_masked_token_is_as_if_it_were_not_there(tmp_path: Path) -> None:
-    """Attention to the text alone; each row beside theirs given only the tokens that the mask holds."""
+    """Attention only to the text; each row is compared with diffusers' output for the unmasked tokens only."""
     models = {"I": random_model(STAGE_I), "II": random_model(TEXT_ALONE)}
     for stage, model in models.items():
         model.save_pretrained(tmp_path / stage / "unet")

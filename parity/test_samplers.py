@@ -1,6 +1,6 @@
-"""Samplers against diffusers' schedulers: whole trajectories from the same noise, under an exactly known model.
+"""Samplers compared with diffusers' schedulers: whole trajectories from the same noise, with an exact model.
 
-diffusers counts time in integers and knows a schedule by its products of α²: ours go through the same ones.
+diffusers counts time in integers and represents a schedule by its products of α²; ours use the same values.
 """
 
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ _Images = Float[np.ndarray, "batch height width channels"]
 
 SHAPE = (2, 8, 8, 3)
 NAMES = {Prediction.EPSILON: "epsilon", Prediction.V: "v_prediction", Prediction.X0: "sample"}
-# The means lie outside [-1, 1], so that thresholding has something to do.
+# The means are outside of [-1, 1], so that thresholding has an effect.
 MIXTURE = Mixture.example()
 MIXTURE = replace(MIXTURE, means=3.0 * MIXTURE.means)
 SECTIONS = {
@@ -46,7 +46,7 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One of our samplers, and the scheduler that is to go the same way."""
+    """One of our samplers, and the scheduler with which it must agree."""
 
     sampler: SamplerKind
     scheduler: Any
@@ -56,7 +56,7 @@ class Case:
     step_options: dict[str, Any] = field(default_factory=dict)
 
 
-CLIPPED = {"use_clipped_model_output": True}  # as DDIM does here: ε is consistent with the thresholded x_0
+CLIPPED = {"use_clipped_model_output": True}  # as our DDIM does: ε is consistent with the thresholded x_0
 SMALL, LEARNED = {"variance_type": "fixed_small"}, {"variance_type": "learned_range"}
 CASES = [
     Case(SamplerKind.DDPM, DDPMScheduler, options=LEARNED),
@@ -79,7 +79,7 @@ def test_a_trajectory_is_diffusers(case: Case, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_trajectory_is_deepfloyd_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through our own schedule and respacing, from pure noise, where one β is 0.999, to the clean image."""
+    """Compare our own schedule and respacing, from pure noise, where one β is 0.999, to the clean image."""
     case = CASES[0]
     theirs = scheduler(case)
     theirs.set_timesteps(timesteps=published.smart27_timesteps)
@@ -101,7 +101,7 @@ def test_cosine_betas_are_squaredcos_cap_v2() -> None:
 
 
 def scheduler(case: Case) -> Any:
-    """DeepFloyd IF's thresholding, whatever the scheduler."""
+    """Return the scheduler with DeepFloyd IF's thresholding."""
     return case.scheduler(
         beta_schedule=case.betas,
         prediction_type=NAMES[case.kind],
@@ -124,14 +124,14 @@ def compare(case: Case, theirs: Any, log_snr: Float[np.ndarray, " steps+1"], mon
         log_snr_t, log_snr_s = (jnp.full(SHAPE[0], value, jnp.float32) for value in log_snr[number : number + 2])
         output = np.array(model(case.kind, from_torch(expected), log_snr_t))
         ours, carry = advance(case.sampler, case.kind, learned, carry, ours, log_snr_t, log_snr_s, noises[number])
-        told = output if learned else output[..., :3]
-        expected = theirs.step(to_torch(told), time, expected, **case.step_options).prev_sample
+        reference = output if learned else output[..., :3]
+        expected = theirs.step(to_torch(reference), time, expected, **case.step_options).prev_sample
         assert relative_error(np.asarray(ours), from_torch(expected)) <= 1e-4, f"step {number}"
 
 
 @partial(jax.jit, static_argnums=0)
 def model(kind: Prediction, x: jax.Array, log_snr: jax.Array) -> jax.Array:
-    """What a network puts out that knows the mixture, guided, and a variance between its bounds in further channels."""
+    """Return the output of a network that computes the mixture exactly, guided, with a variance in extra channels."""
     keep = jnp.ones(SHAPE[0], bool)
     epsilon = 1.5 * MIXTURE.epsilon(x, log_snr, keep, keep) - 0.5 * MIXTURE.epsilon(x, log_snr, ~keep, keep)
     x_0 = prediction.epsilon_to_x0(epsilon, x, log_snr)
@@ -142,7 +142,7 @@ def model(kind: Prediction, x: jax.Array, log_snr: jax.Array) -> jax.Array:
 def advance(
     sampler: SamplerKind, kind: Prediction, learned: bool, carry: Any, x: jax.Array, *levels_and_noise: jax.Array
 ) -> tuple[jax.Array, Any]:
-    """A step as a stage makes it."""
+    """Take a step as a stage does."""
     log_snr_t, log_snr_s, noise = levels_and_noise
     output = model(kind, x, log_snr_t)
     epsilon = prediction.to_epsilon(kind, output[..., :3], x, log_snr_t)
@@ -153,11 +153,11 @@ def advance(
 
 
 def to_torch(x: _Images) -> torch.Tensor:
-    """NHWC to NCHW."""
+    """Convert NHWC to NCHW."""
     return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
 
 
 def from_torch(x: torch.Tensor) -> _Images:
-    """NCHW to NHWC."""
+    """Convert NCHW to NHWC."""
     images: _Images = x.numpy().transpose(0, 2, 3, 1)
     return images

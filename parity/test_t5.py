@@ -1,4 +1,4 @@
-"""T5 v1.1: our encoder beside transformers', from folders that transformers wrote; our tokens beside its tokens."""
+"""T5 v1.1: our encoder and tokenizer compared with those of transformers, from folders that transformers wrote."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from reimagen_generator.text.t5_checkpoint import load_t5
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# d_kv is never d_model / num_heads; distances reach beyond the last bucket.
+# d_kv never equals d_model / num_heads; distances exceed the last bucket.
 TWO_LAYERS = {"d_model": 48, "d_kv": 8, "d_ff": 80, "num_layers": 2, "num_heads": 4}
 THREE_LAYERS = {"d_model": 32, "d_kv": 16, "d_ff": 40, "num_layers": 3, "num_heads": 3, "layer_norm_epsilon": 1e-5}
 THREE_LAYERS |= {"relative_attention_num_buckets": 16, "relative_attention_max_distance": 20}
@@ -27,7 +27,7 @@ LENGTHS = (31, 1, 17, 8)
 
 
 def reference_model(kind: type[Any], sizes: dict[str, Any]) -> Any:
-    """Random weights of the size that makes activations, logits and biases matter."""
+    """Return a model with random weights of a scale at which activations, logits and biases matter."""
     torch.manual_seed(0)
     config = T5Config(vocab_size=100, feed_forward_proj="gated-gelu", tie_word_embeddings=False, **sizes)
     model = kind(config).eval()
@@ -48,7 +48,7 @@ def both(folder: Path, model: Any) -> tuple[Float[np.ndarray, "tokens channels"]
     with torch.no_grad():
         theirs = model(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).last_hidden_state.numpy()
     ours = np.asarray(load_t5(folder, jnp.float32)(jnp.asarray(ids), jnp.asarray(mask)))
-    # IF's networks see the padding too, so that it is compared with the rest.
+    # IF's networks also see the padding, so it is compared too.
     return ours, theirs
 
 
@@ -69,8 +69,8 @@ def test_the_encoder_of_a_whole_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("buckets", "maximum"), [(32, 128), (16, 20), (8, 100)])
 def test_every_distance_is_in_the_same_bucket(buckets: int, maximum: int) -> None:
-    place = torch.arange(300)
-    theirs = T5Attention._relative_position_bucket(place[None] - place[:, None], True, buckets, maximum)
+    position = torch.arange(300)
+    theirs = T5Attention._relative_position_bucket(position[None] - position[:, None], True, buckets, maximum)
     np.testing.assert_array_equal(relative_position_buckets(300, buckets, maximum), theirs.numpy())
 
 
@@ -89,7 +89,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def spiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model of SentencePiece made as T5's was."""
+    """Return the file of a small SentencePiece model with T5's settings."""
     lines = [line for page in sorted(ROOT.glob("docs/*.md")) for line in page.read_text().splitlines() if line]
     path = tmp_path_factory.mktemp("tokenizer") / "spiece.model"
     path.write_bytes(train_pieces(lines, 800))

@@ -1,4 +1,4 @@
-"""The engines: each builds an index of captions, one a line, into a folder, and searches it for the ten best."""
+"""The search engines: each builds an index of captions, one per line, in a folder, and finds the ten best."""
 
 import importlib.util
 import json
@@ -21,38 +21,38 @@ from reimagen_retriever.knowledge_base.pair import StoredPair
 K = 10
 PARTS = 4
 Ranking = list[tuple[int, float]]
-"""Numbers of captions, and their scores, best first."""
+"""Numbers of captions with their scores, best first."""
 
 
 class Engine(ABC):
-    """One of those that are compared; an index is built in one process and searched in another."""
+    """An engine to compare; an index is built in one process and searched in another."""
 
     @staticmethod
     @abstractmethod
     def build(captions: Path, folder: Path) -> None:
-        """Makes the index."""
+        """Build the index."""
 
     @abstractmethod
     def __init__(self, folder: Path) -> None:
-        """Opens it."""
+        """Open the index."""
 
     @abstractmethod
     def search(self, query: str) -> object:
-        """What a caller of this engine gets."""
+        """Search, and return what a caller of this engine gets."""
 
     @abstractmethod
     def ranking(self, found: Any) -> Ranking:
-        """What `search` returned, for comparison; not timed."""
+        """Convert the result of `search` for comparison; this is not timed."""
 
     def search_on_two_threads(self, queries: Sequence[str]) -> None:
-        """Two callers at once, or what the engine offers for that."""
+        """Search with two concurrent callers, or with the engine's own batch function."""
         with ThreadPoolExecutor(2) as pool:
             for _ in pool.map(self.search, queries):
                 pass
 
 
 class Ours(Engine):
-    """`BM25Index.search`, as the service calls it: pairs with their scores."""
+    """Our `BM25Index.search` as the service calls it; it returns pairs with their scores."""
 
     @staticmethod
     @override
@@ -76,7 +76,7 @@ class Ours(Engine):
 
 
 class United(Ours):
-    """Ours, over several indexes, each of a part of the captions, as one."""
+    """Our index as a union of several indexes, each of a part of the captions."""
 
     @staticmethod
     @override
@@ -97,7 +97,7 @@ class United(Ours):
 
 
 class BareLucene(Engine):
-    """Lucene's part of ours: from terms to `TopDocs`, which Python does not look into."""
+    """Lucene's part of our search: from terms to `TopDocs`, which Python does not read."""
 
     build = Ours.build
 
@@ -160,7 +160,7 @@ class Pyserini(Engine):
 
 
 class BM25S(Engine):
-    """bm25s with numba, Lucene's variant, the whole index in memory."""
+    """bm25s with numba, Lucene's variant, with the whole index in memory."""
 
     @staticmethod
     @override
@@ -193,7 +193,7 @@ class BM25S(Engine):
 
 
 class Tantivy(Engine):
-    """tantivy, whose BM25 has k1 = 1.2 and b = 0.75 fixed, so its scores are others."""
+    """tantivy, whose BM25 has fixed k1 = 1.2 and b = 0.75, so that its scores differ."""
 
     @staticmethod
     @override
@@ -207,7 +207,7 @@ class Tantivy(Engine):
         writer = tantivy.Index(schema.build(), path=str(folder)).writer(num_threads=2)
         with captions.open() as lines:
             for number, line in enumerate(lines):
-                writer.add_document(tantivy.Document(number=number, caption=line.rstrip("\n")))
+                writer.add_document(tantivy.Document(number=number, contents=line.rstrip("\n")))
         writer.commit()
         writer.wait_merging_threads()
 
@@ -237,7 +237,7 @@ ENGINES = PEERS | {"united": United}
 
 
 def pair(number: int, caption: str) -> StoredPair:
-    """A pair of that caption, with an image that is nowhere."""
+    """Return a pair with that caption, whose image does not exist."""
     return StoredPair(
         id=f"{number:09d}",
         caption=caption,
@@ -252,7 +252,7 @@ def pair(number: int, caption: str) -> StoredPair:
 
 
 def _pyserinis_searcher_module() -> Any:
-    """Imported the usual way it imports Torch, for encoders that BM25 has no use for: so it is loaded by itself."""
+    """Load Pyserini's searcher module alone; a normal import would load Torch, which BM25 does not need."""
     start_jvm()
     package = types.ModuleType("pyserini.search.lucene")
     package.__dict__.update(

@@ -1,4 +1,4 @@
-"""How our BM25 grows with the base: latency, memory, disk, and how soon it answers, captions alone.
+"""The growth of our BM25 with the base: latency, memory, disk, and time until ready, for captions only.
 
 python -m benchmarks.bm25.growth [CAPTIONS ...]
 """
@@ -20,7 +20,7 @@ WARM_UP = 1_000
 
 
 def line(captions: int, folder: Path) -> str:
-    """Builds, opens in a new process and searches; a line of the table."""
+    """Build an index, open it in a new process, and search it; return a line of the table."""
     write_captions(folder / "captions.txt", captions)
     with Worker("ours", folder / "index") as worker:
         build_seconds = worker.build(folder / "captions.txt")
@@ -39,7 +39,7 @@ def line(captions: int, folder: Path) -> str:
 
 
 def main(sizes: tuple[int, ...]) -> None:
-    """Measures, and prints the table."""
+    """Measure, and print the table."""
     print(f"BM25 as the base grows, k = {K}, {QUERIES:,} queries; {machine()}")
     columns = ("captions", 12), ("p50 ms", 8), ("p95 ms", 8), ("open s", 9), ("ready s", 9), ("MiB", 10)
     print("".join(f"{name:>{width}}" for name, width in (*columns, ("build s", 10), ("disk MiB", 9))))

@@ -1,6 +1,6 @@
-"""BM25 beside pyserini, bm25s and tantivy: the same captions and queries, k = 10, in one run and in turns.
+"""BM25 compared with pyserini, bm25s and tantivy: the same captions and queries, k = 10, in one run and in turns.
 
-Each engine is a process of its own. `make bench-retrieval` installs what is needed and runs it.
+Each engine runs in a separate process. `make bench-retrieval` installs the packages and runs this script.
 
     python -m benchmarks.bm25.peers [CAPTIONS]
 """
@@ -23,30 +23,30 @@ CAPTIONS = 1_000_000
 QUERIES = 2_000
 WARM_UP = 1_000
 TURN = 100
-"""Queries that an engine answers before the next one has its turn."""
+"""Number of queries that an engine answers before the next one has its turn."""
 COMPARED = 300
 SCORES_DIFFER = 1e-4
-"""At most, ours from those of bm25s."""
+"""Largest accepted difference between our scores and those of bm25s."""
 BUILT_BY = {name: "ours" if name == "bare Lucene" else name for name in PEERS}
 
 
 @dataclass
 class Figures:
-    """What was measured of an engine."""
+    """The measurements of one engine."""
 
     build_seconds: float = 0.0
     build_megabytes: float = 0.0
     disk_megabytes: float = 0.0
     open_seconds: float = 0.0
     milliseconds: list[float] = field(default_factory=list)
-    """One query after the other."""
+    """Milliseconds of each query on one thread."""
     on_two_threads: list[float] = field(default_factory=list)
-    """Seconds for each turn."""
+    """Seconds of each turn on two threads."""
     megabytes: float = 0.0
 
 
 def build(captions: Path, folder: Path) -> dict[str, Figures]:
-    """Builds the indexes one after the other."""
+    """Build the indexes one after the other."""
     figures = {name: Figures() for name in PEERS}
     for name in dict.fromkeys(BUILT_BY.values()):
         its, index = figures[name], folder / name
@@ -58,10 +58,10 @@ def build(captions: Path, folder: Path) -> dict[str, Figures]:
 
 
 def measure(folder: Path, figures: dict[str, Figures]) -> tuple[dict[str, list[Ranking]], float]:
-    """Lets the engines take turns.
+    """Measure the engines in turns.
 
     Returns:
-        What each found for the same queries, and the queries a second of two processes of ours.
+        What each engine found for the same queries, and the queries per second of two processes of ours.
     """
     with ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(name, folder / BUILT_BY[name])) for name in PEERS}
@@ -81,7 +81,7 @@ def measure(folder: Path, figures: dict[str, Figures]) -> tuple[dict[str, list[R
     with Worker("ours", folder / "ours") as one, Worker("ours", folder / "ours") as other:
         for worker in (one, other):
             worker.open()
-            # As warm as the others have become: Java's compiler would take half of the cores.
+            # Warmed up as long as the other workers; otherwise Java's compiler would take half of the cores.
             worker.begin_search(queries(WARM_UP + QUERIES, seed=0))
         one.end_search()
         other.end_search()
@@ -95,20 +95,20 @@ def measure(folder: Path, figures: dict[str, Figures]) -> tuple[dict[str, list[R
 
 
 def farthest_scores(some: Sequence[Ranking], others: Sequence[Ranking]) -> float:
-    """The most that two engines' scores differ at the same place of a ranking.
+    """Return the largest difference of two engines' scores at the same rank.
 
     Raises:
         ValueError: one engine finds more than the other.
     """
     return max(
-        abs(mine - theirs)
+        abs(one - another)
         for ranking, other in zip(some, others, strict=True)
-        for (_, mine), (_, theirs) in zip(ranking, other, strict=True)
+        for (_, one), (_, another) in zip(ranking, other, strict=True)
     )
 
 
 def main(captions: int) -> None:
-    """Measures, and prints the table."""
+    """Measure, and print the table."""
     print(f"BM25 over {captions:,} captions, k = {K}, {QUERIES:,} queries in turns of {TURN}; {machine()}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -1,7 +1,7 @@
-"""Captions and queries whose words are as frequent as Zipf's law says, the same ones every time.
+"""Captions and queries with word frequencies by Zipf's law, the same ones in every run.
 
-A word's probability is inverse to its rank. The words are made up so that no analysis changes them, which gives every
-engine the same terms.
+A word's probability is inverse to its rank. The words are made up so that no analysis changes them; all engines then
+have the same terms.
 """
 
 import random
@@ -17,7 +17,7 @@ _AT_ONCE = 100_000
 
 
 def words() -> list[str]:
-    """The vocabulary, the most frequent first; no suffix of English is at the end of any."""
+    """Return the vocabulary, the most frequent word first; no word ends in an English suffix."""
     rng = random.Random(0)  # noqa: S311
     made: dict[str, None] = {}
     while len(made) < VOCABULARY:
@@ -27,7 +27,7 @@ def words() -> list[str]:
 
 
 def texts(count: int, length: tuple[int, int], seed: int) -> Iterator[str]:
-    """Texts of so many words, at least and at most."""
+    """Yield texts whose number of words is in a range."""
     vocabulary = words()
     probability = 1 / (np.arange(VOCABULARY) + 1)
     bounds = np.cumsum(probability / probability.sum())
@@ -40,11 +40,11 @@ def texts(count: int, length: tuple[int, int], seed: int) -> Iterator[str]:
 
 
 def write_captions(path: Path, count: int) -> None:
-    """Writes captions, one a line."""
+    """Write captions, one per line."""
     with path.open("w") as file:
         file.writelines(f"{text}\n" for text in texts(count, CAPTION_WORDS, seed=1))
 
 
 def queries(count: int, seed: int) -> list[str]:
-    """Queries, which are shorter than captions, as prompts are."""
+    """Return queries, which are shorter than captions, as prompts are."""
     return list(texts(count, QUERY_WORDS, seed=1_000 + seed))

@@ -1,7 +1,7 @@
-"""How many pairs a second get their two neighbors, as `reimagen-retriever neighbors` finds them: by their captions.
+"""The rate at which pairs get their two neighbors by caption, as `reimagen-retriever neighbors` finds them.
 
-The neighbors' images are not looked at, which is another measurement (`benchmarks.near_duplicates`). A sample of the
-pairs is searched one by one through Lucene besides, and must find the same, with the same scores.
+The neighbors' images are not read; `benchmarks.near_duplicates` measures that. A sample of the pairs is also searched
+one by one with Lucene, which must return the same neighbors with the same scores.
 
     python -m benchmarks.bm25.top_neighbors [CAPTIONS [PAIRS]]
 """
@@ -33,12 +33,12 @@ ALL = Filters(keep_duplicates=True)
 
 
 def neighbors(hits: list[Hit], number: int) -> list[tuple[str, float]]:
-    """The first of the hits without the pair itself, and their scores."""
+    """Return the first hits other than the pair itself, with their scores."""
     return [(hit.pair.id, hit.score) for hit in hits if hit.pair.id != f"{number:09d}"][:K]
 
 
 def measure(index: BM25Index, ranking: Ranking, texts: list[str], preparation: float, captions: int) -> None:
-    """Prints the rate of plain BM25 and of what is relevant; ends the program if a search by itself finds others."""
+    """Print the rate of plain BM25 and of the default relevance; exit if a single search returns other neighbors."""
     relevances: tuple[Relevance, ...] = ("any", DEFAULT_RELEVANCE)
     for relevance in relevances:
         found: list[list[tuple[str, float]]] = []
@@ -63,12 +63,12 @@ def measure(index: BM25Index, ranking: Ranking, texts: list[str], preparation: f
 
 
 def main(captions: int, pairs: int) -> None:
-    """Measures, and prints the rates."""
+    """Measure, and print the rates."""
     print(f"Top-{K} neighbors of pairs of {captions:,}, batches of {BATCH:,}; {machine()}")
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(temporary)
         write_captions(folder / "captions.txt", captions)
-        # In a process of its own, whose memory is not counted.
+        # In a separate process, whose memory is not counted.
         building = get_context("spawn").Process(target=Ours.build, args=(folder / "captions.txt", folder / "index"))
         building.start()
         building.join()
@@ -79,7 +79,7 @@ def main(captions: int, pairs: int) -> None:
         before = peak_megabytes()
         started, processor = time.perf_counter(), time.process_time()
         ranking = Ranking(read_captions(index, documents), index, pool)
-        ranking.search(texts[:8], K + 1, "any")  # Compiles.
+        ranking.search(texts[:8], K + 1, "any")  # compiles
         preparation, processor = time.perf_counter() - started, time.process_time() - processor
         print(
             f"preparation: {preparation:.1f} s, {processor:.1f} of a core's time; "

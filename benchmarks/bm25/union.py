@@ -1,4 +1,4 @@
-"""A union of four bases beside one base of all their pairs: when each answers, how soon, and in how much memory.
+"""A union of four bases compared with one base of all their pairs: time to open, latency and memory.
 
 python -m benchmarks.bm25.union [CAPTIONS]
 """
@@ -22,10 +22,10 @@ ROWS = {"one base": "ours", f"{PARTS} together": "united"}
 
 
 def main(captions: int) -> None:
-    """Builds both, opens each in new processes in turn, asks both the same in turns, and prints a table.
+    """Build both, open each in new processes in turns, search both in turns, and print a table.
 
     Raises:
-        RuntimeError: they do not find the same.
+        RuntimeError: they do not return the same results.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -52,7 +52,7 @@ def main(captions: int) -> None:
 
 
 def _taken(folder: Path) -> dict[str, list[float]]:
-    """Milliseconds of processor time for each query, in one process, turn by turn."""
+    """Return the milliseconds of processor time of each query, for each engine, in one process in turns."""
     engines = {engine: ENGINES[engine](folder / engine) for engine in ROWS.values()}
     for query in queries(WARM_UP, seed=0):
         for engine in engines.values():
@@ -66,7 +66,7 @@ def _taken(folder: Path) -> dict[str, list[float]]:
             taken[name].append((time.thread_time() - started) * 1e3)
             rankings.append(engine.ranking(found))
         if rankings[0] != rankings[1]:
-            raise RuntimeError(f"a union finds other captions for {query!r} than one base, or scores them otherwise")
+            raise RuntimeError(f"a union returns other captions or scores than one base for {query!r}")
     return taken
 
 

@@ -1,4 +1,4 @@
-"""One engine in a process of its own, which works when it is told to, so that the engines can take turns.
+"""An engine in a separate process that works on request, so that engines can be measured in turns.
 
 python -m benchmarks.bm25.worker ENGINE FOLDER
 """
@@ -18,7 +18,7 @@ from benchmarks.shared.machine import peak_megabytes
 
 
 class Worker:
-    """The process, with the index in the folder opened, or to be built there."""
+    """A process with an engine's index, which it builds or opens in the folder."""
 
     def __init__(self, engine: str, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -28,36 +28,36 @@ class Worker:
         )
 
     def build(self, captions: Path) -> float:
-        """Builds the index; how many seconds it took."""
+        """Build the index, and return the seconds it took."""
         return float(self._ask("build", str(captions)))
 
     def open(self) -> float:
-        """Opens the index; how many seconds until the first query was answered, the start of Java included."""
+        """Open the index, and return the seconds until the first query was answered, including the start of Java."""
         return float(self._ask("open"))
 
     def search(self, queries: Sequence[str]) -> list[float]:
-        """Searches one by one; milliseconds each."""
+        """Search one by one, and return the milliseconds of each search."""
         return [float(milliseconds) for milliseconds in self._ask("search", queries)]
 
     def begin_search(self, queries: Sequence[str]) -> None:
-        """Begins what `end_search` waits for."""
+        """Start a search, for which `end_search` waits."""
         self._send("search", queries)
 
     def end_search(self) -> None:
-        """Waits."""
+        """Wait for the search that `begin_search` started."""
         self._receive()
 
     def search_on_two_threads(self, queries: Sequence[str]) -> float:
-        """Seconds for all of them."""
+        """Search on two threads, and return the seconds for all queries."""
         return float(self._ask("search_on_two_threads", queries))
 
     def rankings(self, queries: Sequence[str]) -> list[Ranking]:
-        """What is found, and its scores."""
+        """Return the rankings of the queries, with scores."""
         return [[(number, score) for number, score in ranking] for ranking in self._ask("rankings", queries)]
 
     @property
     def peak_megabytes(self) -> float:
-        """The most memory that it has had at once, in MiB."""
+        """The peak memory of the process, in MiB."""
         return peak_megabytes(self._process)
 
     def __enter__(self) -> Self:
@@ -88,7 +88,7 @@ class Worker:
 
 
 class _Work:
-    """The other side."""
+    """The process's side of `Worker`: one method for each request."""
 
     def __init__(self, kind: type[Engine], folder: Path) -> None:
         self._kind = kind
@@ -129,10 +129,10 @@ class _Work:
 
 
 def main(engine: str, folder: str) -> None:
-    """Does what each line of the input asks for and puts out the result as a line, until the input ends."""
+    """Execute each request of the standard input and print its result as a line, until the input ends."""
     work = _Work(ENGINES[engine], Path(folder))
     results = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    # Anserini's indexer puts its log out there.
+    # Anserini's indexer writes its log to the standard output.
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
     for line in sys.stdin:

@@ -1,13 +1,13 @@
-"""Beside diffusers: DeepFloyd IF's stage I, scaled down, of the same random weights, on the same machine in one run.
+"""Comparison with diffusers: DeepFloyd IF's stage I, scaled down, with the same random weights, in one run.
 
-Each peer is a process of its own, with as many threads as there are cores; they evaluate and draw in turns, so that
-whatever else the machine does falls on all alike. `make peer` installs what is needed and runs it.
+Each peer runs in a separate process with as many threads as there are cores. They evaluate and draw in turns, so that
+other work on the machine affects all alike. `make peer` installs the packages and runs this script.
 
     python -m benchmarks.peers.deepfloyd            # or with the number of rounds
     python -m benchmarks.peers.deepfloyd 8 --cpu-time
 
-The second form is for a machine that has other work: each peer has one core and one thread, and what is told is the
-time that the processor spent on it. Threads that wait for each other, of which PyTorch's suffer more, are not in that.
+The second form is for a busy machine: each peer has one core and one thread, and the table shows processor time. This
+excludes the time in which threads wait for each other, which affects PyTorch more.
 """
 
 import argparse
@@ -37,25 +37,25 @@ PEERS = {
     "diffusers": ("benchmarks.peers.diffusers", "plain"),
     "diffusers, channels last": ("benchmarks.peers.diffusers", "channels-last"),
 }
-"""The module of each, and what it wants to know besides."""
+"""Module of each peer, and its extra arguments."""
 
-# Without a library's own wish, each takes all cores.
+# Unless a library is configured otherwise, it uses all cores.
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}
 
 
 @dataclass
 class Figures:
-    """What was measured of a peer."""
+    """The measurements of one peer."""
 
     evaluations: list[float] = field(default_factory=list)
-    """Seconds each."""
+    """Seconds of each evaluation."""
     images: list[float] = field(default_factory=list)
     memory: float = 0.0
-    """The most while evaluating, in MiB."""
+    """Peak memory while evaluating, in MiB."""
 
 
 def measure(folder: Path, batch: int, rounds: int, environment: Mapping[str, str]) -> dict[str, Figures]:
-    """Lets the peers take turns: first at evaluations, then at whole images."""
+    """Measure the peers in turns: first single evaluations, then whole images."""
     figures = {name: Figures() for name in PEERS}
     with ExitStack() as stack:
         workers = {
@@ -78,7 +78,7 @@ def measure(folder: Path, batch: int, rounds: int, environment: Mapping[str, str
 
 
 def print_figures(batch: int, figures: dict[str, Figures]) -> None:
-    """A line for each peer, and ours over each of the others."""
+    """Print a line for each peer, and the ratio of ours to each of the others."""
     for name, its in figures.items():
         evaluations, least = batch / statistics.median(its.evaluations), batch / min(its.evaluations)
         image, quickest = statistics.median(its.images) / batch, min(its.images) / batch
@@ -93,7 +93,7 @@ def print_figures(batch: int, figures: dict[str, Figures]) -> None:
 
 
 def main(rounds: int, cpu_time: bool) -> None:
-    """Measures, and prints the table."""
+    """Measure, and print the table."""
     environment = ENVIRONMENT
     if cpu_time:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # which the workers inherit
@@ -118,6 +118,6 @@ def main(rounds: int, cpu_time: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("rounds", type=int, nargs="?", default=ROUNDS)
-    parser.add_argument("--cpu-time", action="store_true", help="processor's seconds on one core, for a busy machine")
+    parser.add_argument("--cpu-time", action="store_true", help="measure processor time on one core, for busy machines")
     given = parser.parse_args()
     main(given.rounds, given.cpu_time)

@@ -1,4 +1,4 @@
-"""Theirs: diffusers' UNet2DConditionModel, and its pipeline of DeepFloyd IF's stage I, as people use them."""
+"""The peer diffusers: its UNet2DConditionModel, and its pipeline of DeepFloyd IF's stage I, in ordinary use."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from benchmarks.peers.worker import serve, tokens_file
 
 
 class Diffusers:
-    """Of a folder that `save_pretrained` wrote."""
+    """diffusers' network from a folder that `save_pretrained` wrote."""
 
     def __init__(self, folder: Path, batch: int, steps: int, weight: float, layout: str) -> None:
         self._unet = UNet2DConditionModel.from_pretrained(folder / "theirs" / "unet").eval()
@@ -23,12 +23,12 @@ class Diffusers:
         self._x = torch.randn(batch, 3, size, size)
 
     def evaluate(self) -> None:
-        """One evaluation."""
+        """Evaluate the network once."""
         with torch.inference_mode():
             self._unet(self._x, torch.tensor(500), self._text.expand(self._batch, -1, -1))
 
     def draw(self) -> None:
-        """Images; the pipeline loads with the first, as only it needs Transformers."""
+        """Draw a batch of images; the pipeline is loaded here, because only it needs Transformers."""
         from diffusers import DDPMScheduler, IFPipeline
 
         scheduler = DDPMScheduler(

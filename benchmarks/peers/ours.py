@@ -1,4 +1,4 @@
-"""Ours: the imported network, and a stage that draws with it."""
+"""Our peer: the imported network, and a stage that draws with it."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ from reimagen_generator.weights.checkpoint import load_config, load_network, sta
 
 
 class Ours:
-    """Of a cascade's folder."""
+    """Our network from a cascade's folder."""
 
     def __init__(self, folder: Path, batch: int, steps: int, weight: float) -> None:
         config = load_config(folder / "ours").stages[0].model_copy(update={"steps": steps})
@@ -38,12 +38,12 @@ class Ours:
         self._evaluate = jax.jit(evaluate)
 
     def evaluate(self) -> None:
-        """One evaluation."""
+        """Evaluate the network once."""
         time = jnp.full(len(self._x), 0.5)
         self._evaluate(self._parameters, self._x, time, self._text).block_until_ready()
 
     def draw(self) -> None:
-        """Images."""
+        """Draw a batch of images."""
         no_neighbors = jnp.zeros((len(self._x), 1), bool)
         conditions = self._stage.conditions(self._text, None, self._text, no_neighbors, None, self._keys, self._empty)
         np.asarray(self._stage.sample_at_once(conditions, self._guidance, self._keys))

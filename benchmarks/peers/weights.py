@@ -1,4 +1,4 @@
-"""The same random weights for both peers: as diffusers writes them, and imported from that."""
+"""The same random weights for both peers: written by diffusers, and imported from its files."""
 
 import sys
 from pathlib import Path
@@ -13,11 +13,11 @@ SCALED_DOWN = IF_I_L | {
     "encoder_hid_dim": 768,
     "addition_embed_type_num_heads": 12,
 }
-"""IF-I-L at 0.4 of its widths, its text's at a fifth."""
+"""IF-I-L at 0.4 of its widths, with text channels at a fifth."""
 
 
 def main(folder: Path) -> None:
-    """Writes `theirs` and `ours`."""
+    """Write the folders `theirs` and `ours`."""
     model = random_model(SCALED_DOWN)
     print(f"IF-I-L scaled down to {sum(p.numel() for p in model.parameters()) / 1e6:.0f}M parameters, float32")
     model.save_pretrained(folder / "theirs" / "unet")

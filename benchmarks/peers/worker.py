@@ -1,4 +1,4 @@
-"""One peer in a process of its own, which does its work when it is told to, so that the peers can take turns."""
+"""A peer in a separate process that works on request, so that peers can be measured in turns."""
 
 import json
 import os
@@ -14,17 +14,17 @@ from benchmarks.shared.machine import peak_megabytes
 
 
 class Peer(Protocol):
-    """What is measured."""
+    """The two operations that are measured."""
 
     def evaluate(self) -> None:
-        """One evaluation of the network, to its end."""
+        """Evaluate the network once, and wait for the result."""
 
     def draw(self) -> None:
-        """Whole images, a batch of them, as numbers in this process."""
+        """Draw a batch of whole images, as arrays in this process."""
 
 
 class Worker:
-    """A process of `python -m MODULE ARGUMENTS`, which answers as `serve` does."""
+    """A process of `python -m MODULE ARGUMENTS` that runs `serve`."""
 
     def __init__(self, module: str, *arguments: str, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -35,10 +35,10 @@ class Worker:
         )
 
     def seconds(self, work: str) -> float:
-        """How long it took to `evaluate` or to `draw`, by the worker's own clock (`CLOCK`).
+        """Run `evaluate` or `draw`, and return its seconds by the worker's clock (`CLOCK`).
 
         Raises:
-            ChildProcessError: the worker has ended; it has said why.
+            ChildProcessError: the worker has ended; it prints the reason on stderr.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -51,7 +51,7 @@ class Worker:
 
     @property
     def peak_megabytes(self) -> float:
-        """The most memory that it has had at once, in MiB."""
+        """The peak memory of the process, in MiB."""
         return peak_megabytes(self._process)
 
     def __enter__(self) -> Self:
@@ -66,11 +66,11 @@ class Worker:
 
 
 CLOCK = "REIMAGEN_BENCHMARK_CLOCK"
-"""The variable that names a worker's clock, a function of `time`: `perf_counter` or `process_time`."""
+"""Environment variable with the name of a worker's clock, a function of `time`: `perf_counter` or `process_time`."""
 
 
 def serve(peer: Peer) -> None:
-    """Does what each line of the input names, and puts out how many seconds it took, until the input ends."""
+    """Run the operation that each input line names and print the seconds it took, until the input ends."""
     work = {"evaluate": peer.evaluate, "draw": peer.draw}
     clock = getattr(time, os.environ.get(CLOCK, "perf_counter"))
     for line in sys.stdin:
@@ -80,5 +80,5 @@ def serve(peer: Peer) -> None:
 
 
 def tokens_file(folder: Path) -> Path:
-    """Where the text's embeddings lie: the prompt's, then those of no text."""
+    """Return the file of the text's embeddings: the prompt's, then those of an empty text."""
     return folder / "tokens.npy"

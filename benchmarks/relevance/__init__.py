@@ -1,4 +1,4 @@
-"""Whether a search finds the thing that a prompt names, in bases whose captions were written by others."""
+"""The relevance benchmark: whether a search finds the entity that a prompt names, in bases with captions by others."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, and the ids of the pairs that show what it names: none where the base has none."""
+    """A prompt, and the ids of the pairs that show what it names; empty if the base has none."""
 
     kind: str
     text: str
@@ -28,7 +28,7 @@ class Prompt:
 
     @property
     def held_back(self) -> bool:
-        """Whether the prompt belongs to the half that no rule was chosen by."""
+        """Whether the prompt belongs to the half that was not used to choose the rules."""
         return hashlib.sha256(self.text.encode()).digest()[0] % 2 == 1
 
 

@@ -1,7 +1,7 @@
-"""How often a search finds the thing that a prompt names, by each rule of relevance.
+"""How often a search finds the entity that a prompt names, by each rule of relevance.
 
-For each base, of prompts for things that are there: how often the first pair shows one, and how often nothing is
-found; of prompts for things that are not there: how often something is found all the same.
+For prompts about entities that the base contains, the table shows how often the first pair shows one, and how often
+nothing is found. For prompts about other entities it shows how often something is found nevertheless.
 
     python -m benchmarks.relevance [--held-back] [--misses]
 """
@@ -39,7 +39,7 @@ class Result:
 
 
 def index_of(captions: Sequence[Caption], folder: Path) -> BM25Index:
-    """Index the captions, without pictures."""
+    """Index the captions, without images."""
     with IndexWriter(folder) as writer:
         for number, caption in enumerate(captions):
             writer.add(
@@ -60,9 +60,9 @@ def index_of(captions: Sequence[Caption], folder: Path) -> BM25Index:
 
 
 def measure(
-    find: Callable[[str], list[str]], prompts: Sequence[Prompt], tell: Callable[[str], None] = lambda _: None
+    find: Callable[[str], list[str]], prompts: Sequence[Prompt], report: Callable[[str], None] = lambda _: None
 ) -> Result:
-    """Search for each prompt, and collect the wrong answers."""
+    """Search for each prompt, report the wrong answers, and return the shares."""
     present, absent = [p for p in prompts if p.right], [p for p in prompts if not p.right]
     right = nothing = false = 0
     for prompt in present:
@@ -70,17 +70,17 @@ def measure(
         right += found[:1] != [] and found[0] in prompt.right
         nothing += not found
         if not found or found[0] not in prompt.right:
-            tell(f"{prompt.kind}: {prompt.text!r} found {found[:1] or 'nothing'}, right: {list(prompt.right)[:3]}")
+            report(f"{prompt.kind}: {prompt.text!r} found {found[:1] or 'nothing'}, right: {list(prompt.right)[:3]}")
     for prompt in absent:
         found = find(prompt.text)
         false += bool(found)
         if found:
-            tell(f"{prompt.kind}, not there: {prompt.text!r} found {found[:1]}")
+            report(f"{prompt.kind}, not there: {prompt.text!r} found {found[:1]}")
     return Result(right / len(present), nothing / len(present), false / len(absent))
 
 
 def rules(index: BM25Index, captions: Sequence[Caption]) -> dict[str, Find]:
-    """Return each rule of relevance, by its name."""
+    """Return the search function of each rule of relevance, by the rule's name."""
 
     def by(relevance: Relevance) -> Find:
         return lambda prompt: [hit.pair.id for hit in index.search(prompt, K, 0.0, relevance)]
@@ -90,11 +90,11 @@ def rules(index: BM25Index, captions: Sequence[Caption]) -> dict[str, Find]:
 
 
 def demonstration() -> str:
-    """Return how often both of the first two pairs show the entity of the demonstration's own prompts."""
+    """Return how often both of the first two pairs show the entity, for the demonstration's prompts."""
     base = KnowledgeBase.open(DEMONSTRATION)
-    asked = questions(entities(), PROMPTS, seed=0)
-    found = [[hit.pair.caption for hit in base.index.search(one.prompt, K, 0.0, "entity")] for one in asked]
-    right = sum(texts == [one.entity.phrase] * K for texts, one in zip(found, asked, strict=True))
+    made = questions(entities(), PROMPTS, seed=0)
+    found = [[hit.pair.caption for hit in base.index.search(one.prompt, K, 0.0, "entity")] for one in made]
+    right = sum(captions == [one.entity.phrase] * K for captions, one in zip(found, made, strict=True))
     base.close()
     return f"the demonstration's base, {PROMPTS} prompts: both of the first two right in {right / PROMPTS:.1%}"
 
@@ -105,17 +105,20 @@ def main(*, held_back: bool, misses: bool) -> None:
     print(f"{f'base, {half} half':36}{'right first':>14}{'nothing found':>16}{'false finds':>14}")
     for name in BASES:
         captions, prompts = read(name)
-        asked = [prompt for prompt in prompts if prompt.held_back == held_back]
-        there = sum(bool(prompt.right) for prompt in asked)
-        print(f"{name}: {len(captions):,} captions, {there} prompts for what is there, {len(asked) - there} for others")
+        chosen = [prompt for prompt in prompts if prompt.held_back == held_back]
+        present = sum(bool(prompt.right) for prompt in chosen)
+        absent = len(chosen) - present
+        print(f"{name}: {len(captions):,} captions, {present} prompts for what is there, {absent} for others")
         with tempfile.TemporaryDirectory() as folder:
             index = index_of(captions, Path(folder))
             for rule, find in rules(index, captions).items():
-                result = measure(find, asked, print if misses and rule == NOW else lambda _: None)
+                result = measure(find, chosen, print if misses and rule == NOW else lambda _: None)
                 print(f"  {rule:34}{result.right_first:14.1%}{result.nothing_found:16.1%}{result.false_finds:14.1%}")
             index.close()
     print(
-        demonstration() if DEMONSTRATION.exists() else "`make kb` builds the demonstration's base, to be measured too"
+        demonstration()
+        if DEMONSTRATION.exists()
+        else "`make kb` builds the demonstration's base, which is then measured"
     )
 
 

@@ -1,4 +1,4 @@
-"""The rule that decided before: how much of the shorter of prompt and caption the other one says too."""
+"""The former rule of relevance: the share of the shorter one of prompt and caption that the other one contains."""
 
 import math
 from collections import Counter
@@ -9,11 +9,11 @@ from reimagen_retriever.index.bm25 import BM25Index
 
 LEAST = 0.6
 _DEPTH = 32
-"""BM25's first hits, of which those of enough overlap were neighbors."""
+"""Number of BM25's first hits that are checked for overlap."""
 
 
 class Overlap:
-    """Finds by the share of information, the inverse document frequency of words, that prompt and caption share."""
+    """A search by the share of information, the words' inverse document frequency, that prompt and caption share."""
 
     def __init__(self, index: BM25Index, captions: Sequence[Caption]) -> None:
         self._index = index
@@ -22,12 +22,12 @@ class Overlap:
 
     def find(self, prompt: str, k: int) -> list[str]:
         """Return the ids of the pairs found, best first."""
-        asked = set(self._index.terms(prompt))
+        in_prompt = set(self._index.terms(prompt))
         found = []
         for hit in self._index.search(prompt, _DEPTH, 0.0, "any"):
-            said = set(self._index.terms(hit.pair.caption))
-            least = min(self._information(asked), self._information(said))
-            if self._information(asked & said) >= LEAST * least:
+            in_caption = set(self._index.terms(hit.pair.caption))
+            least = min(self._information(in_prompt), self._information(in_caption))
+            if self._information(in_prompt & in_caption) >= LEAST * least:
                 found.append(hit.pair.id)
         return found[:k]
 

@@ -1,11 +1,11 @@
-"""How the evaluation set's prompts ask for a thing: the stated rule, kind by kind."""
+"""The wordings of the evaluation set's prompts, by kind."""
 
 import re
 from collections.abc import Sequence
 from random import Random
 
 KINDS = ("scene", "before", "after", "part", "plural", "old", "two", "medium", "scene first", "bare")
-"""`part` asks for the last word of a name alone, `medium` for a picture of the thing, `bare` has no article."""
+"""`part` names only the last word of a name, `medium` asks for a photo or painting of it, `bare` has no article."""
 SCENES = (
     "in the snow", "on a roof", "on a hill", "at sunset", "in a forest", "on the beach", "at night", "by a river",
     "in the rain", "under a tree", "in front of a castle", "on a wooden table", "in a city street", "in the desert",
@@ -32,7 +32,7 @@ COUNTS = ("two", "three", "several", "many", "a group of", "a pair of")
 
 
 def phrase(kind: str, entities: Sequence[str], rng: Random) -> str:
-    """Return a prompt of a kind for its entities, of which `two` takes two and the others one."""
+    """Return a prompt of a kind for its entities; `two` takes two entities, the other kinds one."""
     entity, scene = with_article(entities[0]), rng.choice(SCENES)
     match kind:
         case "before":
@@ -56,7 +56,7 @@ def phrase(kind: str, entities: Sequence[str], rng: Random) -> str:
 
 
 def with_article(text: str) -> str:
-    """Return the text after a or an."""
+    """Return the text with the article a or an."""
     return f"an {text}" if text[0] in "aeiou" else f"a {text}"
 
 

@@ -1,4 +1,4 @@
-"""Nouns of WordNet 3.1 that name something one can see, and usage examples that contain them."""
+"""Nouns of WordNet 3.1 that name visible objects, and usage examples that contain them."""
 
 import re
 from collections.abc import Iterator
@@ -22,19 +22,19 @@ _ENDINGS = (
 
 @dataclass
 class WordNet:
-    """What is needed of WordNet's nouns."""
+    """The parts of WordNet's nouns that the evaluation set needs."""
 
     visible: set[str] = field(default_factory=set)
-    """Nouns whose most frequent sense is something visible, with spaces between words."""
+    """Nouns whose most frequent sense is a visible object, with spaces between words."""
     nouns: set[str] = field(default_factory=set)
     adjectives: set[str] = field(default_factory=set)
     examples: list[tuple[str, str]] = field(default_factory=list)
     """A visible noun, and a usage example that contains it."""
     frequent: set[str] = field(default_factory=set)
-    """Of the visible ones those that WordNet's tagged texts have, so words that people use."""
+    """Visible nouns that occur in WordNet's tagged texts, and so are in common use."""
 
     def lemma(self, word: str) -> str:
-        """Return the singular of a noun, or the word itself where it is none that WordNet knows."""
+        """Return the singular of a noun, or the word itself if WordNet does not know it as a noun."""
         word = word.lower()
         if word in self.nouns and not word.endswith("s"):
             return word

@@ -1,8 +1,8 @@
-"""A retriever that does nothing: over the frame of ours it answers each search with the same message, from a file.
+"""A retriever that does nothing: with our server's framework, it answers each search with the same message from a file.
 
     python -m benchmarks.shared.empty_service FILE
 
-Prints its port, and serves until its input ends.
+It prints its port, and serves until its input ends.
 """
 
 import sys
@@ -18,18 +18,18 @@ from reimagen_retriever.api.grpc import MAXIMUM_MESSAGE_BYTES, SERVICE_NAME, Ret
 
 
 class EmptyServicer(RetrievalServicer):
-    """Answers with one message."""
+    """A servicer that answers every search with one message."""
 
     def __init__(self, response: pb.SearchResponse) -> None:
         self._response = response
 
     def Search(self, request: pb.SearchRequest, context: grpc.ServicerContext) -> pb.SearchResponse:
-        """The message."""
+        """Return the message."""
         return self._response
 
 
 def main(file: Path) -> None:
-    """Serves."""
+    """Serve until the input ends."""
     configure_logging("empty", "info")
     servicer = EmptyServicer(pb.SearchResponse.FromString(file.read_bytes()))
     server = GrpcServer(address="127.0.0.1:0", workers=8, max_message_bytes=MAXIMUM_MESSAGE_BYTES)

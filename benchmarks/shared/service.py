@@ -9,10 +9,10 @@ READY_SECONDS = 120
 
 
 def ready_address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """Where a retriever listens, once it says so in its log.
+    """Wait until a retriever's log says that it is ready, and return the address that it listens on.
 
     Raises:
-        RuntimeError: it has ended, or says nothing of the kind for two minutes.
+        RuntimeError: it has ended, or is not ready after two minutes.
     """
     deadline = time.monotonic() + READY_SECONDS
     while not (ready := re.search(r"service=retriever .*msg=ready .*?grpc=(\S+)", log.read_text())):

@@ -1,15 +1,15 @@
-"""Proves, from a trace of system calls, that a change is acknowledged after all that it wrote was synced.
+"""Check, in a trace of system calls, that a change is acknowledged only after all of its writes were synced.
 
-A SIGKILL leaves what was written in the system's memory; only a loss of power takes what was not synced. So a service
-is run under strace while a client adds, replaces and removes pairs, one call after the other. For every answer it is
-checked that, before the first byte of it was sent,
+After a SIGKILL, written data is still in the system's memory; only a power loss destroys data that was not synced.
+Therefore a service runs under strace while a client adds, replaces and removes pairs, one request after the other. For
+every answer the script checks that, before the first byte of it was sent,
 
 - each file that the commit names had been synced after the last write to it: Lucene's, the shards, and the files that
   fingerprints and vectors are appended to;
-- the file that names them, `segments_N`, had been synced, then renamed, and then the folder that it lies in synced;
+- the file that names them, `segments_N`, had been synced, then renamed, and then its folder had been synced;
 - the folder of a new shard, and of a new file that is appended to, had been synced.
 
-Needs strace (a system package).
+It needs strace (a system package).
 
     python -m benchmarks.traces.acknowledgements [CALLS]
 """
@@ -43,7 +43,7 @@ from reimagen_retriever.vectors.make import make_vectors
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 CALLS = 40
 KINDS = ("lucene", "shards", "fingerprints", "vectors")
-"""Of files, by the folder that they are in; the trace must have some of each."""
+"""Kinds of files, by the folder that they are in; the trace must contain each kind."""
 _WRITES = ("write", "writev", "pwrite64", "pwritev", "ftruncate")
 _SYNCS = ("fsync", "fdatasync")
 _RENAMES = ("rename", "renameat", "renameat2")
@@ -53,8 +53,8 @@ _RESUMED = re.compile(r"<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)")
 
 
 @dataclass(frozen=True)
-class RequestHandle:
-    """A system call: between which lines of the trace it was made."""
+class SystemCall:
+    """A system call, and the lines of the trace between which it was made."""
 
     name: str
     text: str
@@ -63,26 +63,26 @@ class RequestHandle:
 
     @property
     def path(self) -> str:
-        """Of the first file that it names by a descriptor."""
+        """The path of the first file descriptor that the call names."""
         found = re.match(r"\d+<([^>]*)>", self.text)
         return found[1] if found else ""
 
     @property
     def worked(self) -> bool:
-        """Whether it succeeded."""
+        """Whether the call succeeded."""
         return re.search(r"= -1 \w+", self.text) is None
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A call of the client's: what the answer said, and what the commit behind it consists of."""
+    """The client's request: the revision in the answer, and the files of the commit."""
 
     revision: str
     files: frozenset[str]
 
 
-def calls(trace: Path) -> list[RequestHandle]:
-    """The calls of a trace, those that another thread's came into put together."""
+def calls(trace: Path) -> list[SystemCall]:
+    """Return the system calls of a trace; calls that strace splits across lines are joined."""
     begun: dict[str, tuple[str, str, int]] = {}
     made = []
     for number, line in enumerate(trace.read_text(errors="replace").splitlines()):
@@ -93,18 +93,18 @@ def calls(trace: Path) -> list[RequestHandle]:
         resumed = _RESUMED.match(rest)
         if resumed:
             name, text, start = begun.pop(pid)
-            made.append(RequestHandle(name, text + resumed["rest"], start, number))
+            made.append(SystemCall(name, text + resumed["rest"], start, number))
         elif "(" in rest and not rest.startswith(("+++", "---")):
             name, _, text = rest.partition("(")
             if text.endswith("<unfinished ...>"):
                 begun[pid] = (name, text.removesuffix("<unfinished ...>"), number)
             else:
-                made.append(RequestHandle(name, text, number, number))
+                made.append(SystemCall(name, text, number, number))
     return made
 
 
-def faults(made: list[RequestHandle], folder: Path, answered: Answered, seen: Counter[str]) -> Iterator[str]:
-    """What was not safe when an answer was sent; counts what was checked."""
+def faults(made: list[SystemCall], folder: Path, answered: Answered, seen: Counter[str]) -> Iterator[str]:
+    """Yield what was not synced when an answer was sent; count the checks in `seen`."""
     sends = [
         call
         for call in made
@@ -121,7 +121,7 @@ def faults(made: list[RequestHandle], folder: Path, answered: Answered, seen: Co
         written_as = re.sub(r"/segments_(\w+)$", r"/pending_segments_\1", path)
         writes = [call for call in before if call.name in _WRITES and call.path == written_as]
         if not writes:
-            continue  # It was there before the service was started.
+            continue  # The file existed before the service was started.
         last = max(call.ended for call in writes)
         seen[_synced(Path(name).parent.name.partition("-")[0])] += 1
         if not any(call.path == written_as and call.began > last for call in synced):
@@ -145,31 +145,31 @@ def faults(made: list[RequestHandle], folder: Path, answered: Answered, seen: Co
 
 
 def _synced(kind: str) -> str:
-    """What is counted of a kind of file."""
+    """Return the name of the check of a kind of file."""
     return f"files of {kind} synced after their last write"
 
 
-def picture(rng: random.Random) -> bytes:
-    """A small image's file."""
+def random_image(rng: random.Random) -> bytes:
+    """Return the file of a small random image."""
     file = io.BytesIO()
     Image.frombytes("RGB", (48, 48), rng.randbytes(48 * 48 * 3)).save(file, "JPEG")
     return file.getvalue()
 
 
 def change(stub: RetrievalStub, rng: random.Random, number: int) -> str:
-    """Adds, replaces or removes some pairs; returns the revision that the answer names."""
+    """Add, replace or remove some pairs; return the revision in the answer."""
     ids = [f"{rng.randrange(12)}" for _ in range(rng.randint(1, 4))]
     if number % 4 == 3:
         return stub.DeletePairs(pb.DeletePairsRequest(ids=dict.fromkeys([*ids, f"only {number - 1}"]))).revision
     requests = (
-        pb.AddPairsRequest(id=identifier, caption=f"a kea {number}", image=picture(rng))
+        pb.AddPairsRequest(id=identifier, caption=f"a kea {number}", image=random_image(rng))
         for identifier in dict.fromkeys([*ids, f"only {number}"])
     )
     return stub.AddPairs(requests).revision
 
 
 def commit(folder: Path) -> frozenset[str]:
-    """The files of the base as it is now: those of Lucene's last commit, the shards, and what else is appended to."""
+    """Return the files of the base's current commit: Lucene's, the shards, and those that are appended to."""
     base = KnowledgeBase.open(folder)
     names = {str(base.built.lucene_folder / name) for name in base.index.files()}
     names |= {str(base.built.shards_folder / shard.name) for shard in base.manifest.shards if shard.live}
@@ -179,15 +179,15 @@ def commit(folder: Path) -> frozenset[str]:
 
 
 def main(count: int) -> None:
-    """Runs the service under strace, and checks the trace."""
+    """Run the service under strace, and check the trace."""
     strace = shutil.which("strace")
     if strace is None:
-        raise SystemExit("strace is not installed; it is a package of the system")
+        raise SystemExit("strace is not installed; install the system package strace")
     rng = random.Random(0)  # noqa: S311
     with tempfile.TemporaryDirectory() as scratch:
         source, folder, trace, log = (Path(scratch).resolve() / name for name in ("source", "kb", "trace", "log"))
         source.mkdir()
-        (source / "a.jpg").write_bytes(picture(rng))
+        (source / "a.jpg").write_bytes(random_image(rng))
         (source / "a.txt").write_text("a fox")
         build(open_source(source), folder)
         make_vectors(folder, encoder.build(Path(scratch)))
@@ -202,7 +202,7 @@ def main(count: int) -> None:
                 stub = RetrievalStub(channel)
                 answers = [Answered(change(stub, rng, number), commit(folder)) for number in range(count)]
         finally:
-            # The service, whose end is strace's: the first line of the trace is its own.
+            # Kills the service, and so ends strace; the first line of the trace has the service's process id.
             os.kill(int(trace.read_text(errors="replace").split(maxsplit=1)[0]), signal.SIGKILL)
             process.wait()
         made = calls(trace)
