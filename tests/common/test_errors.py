@@ -25,7 +25,7 @@ class Request(BaseModel):
     ("given", "told"),
     [
         ({"ids": ["a"] * 5}, "ids: must have at most 3 entries, got 5"),
-        ({"ids": []}, "ids: must have at least 1 entries, got 0"),
+        ({"ids": []}, "ids: must have 1 or more entries, got 0"),
         ({"ids": "a"}, "ids: must be a list, such as [...]"),
         ({"names": 1}, "names: must be a list, such as [...]"),
         ({"place": 1}, "place: must be an object, such as {...}"),

@@ -70,7 +70,7 @@ def test_a_transparent_gray_of_sixteen_bits_becomes_white() -> None:
 
 def test_32_bits_a_pixel_are_refused_by_their_name() -> None:
     depth = Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
-    with pytest.raises(ImageError, match="unsupported image type: 32 bits a pixel"):
+    with pytest.raises(ImageError, match="unsupported image type: 32 bits per pixel"):
         read_image(written(depth, "TIFF"))
 
 

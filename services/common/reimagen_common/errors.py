@@ -114,7 +114,7 @@ def _wording(error: Mapping[str, Any]) -> str:
         case "too_long":
             return f"must have at most {error['ctx']['max_length']:,} entries, got {_count(error)}"
         case "too_short":
-            return f"must have at least {error['ctx']['min_length']:,} entries, got {_count(error)}"
+            return f"must have {error['ctx']['min_length']:,} or more entries, got {_count(error)}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "must be an object, such as {...}"
         case "tuple_type" | "list_type":
