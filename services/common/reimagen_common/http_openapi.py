@@ -1,4 +1,4 @@
-"""Complete an application's OpenAPI document with the error responses that FastAPI does not know of."""
+"""Complete an application's OpenAPI document with the error responses that FastAPI does not declare."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final

@@ -205,19 +205,19 @@ def _best(
 ) -> int:
     """Write the best captions and their scores, best first, and return their number."""
     count, least, rest = _gather(terms, query_terms, weights, opens, all_relevant, sums, candidates, heap)
-    kept = 0
+    filled = 0
     # Candidates with the best sums are scored first, so that few of the others need exact scores.
     for promising in (True, False):
         for i in range(count):
             caption = candidates[i]
             if (sums[caption] >= least) == promising and (
-                kept < len(best) or sums[caption] + rest >= best_scores[kept - 1]
+                filled < len(best) or sums[caption] + rest >= best_scores[filled - 1]
             ):
                 score, fulfilled = _compare(terms, caption, query_terms, weights, alternatives_of)
                 if all_relevant or fulfilled:
-                    kept = _insert(terms.id_ranks, caption, score, best, best_scores, kept)
+                    filled = _insert(terms.id_ranks, caption, score, best, best_scores, filled)
     _prune(sums, candidates, count, np.inf)
-    return kept
+    return filled
 
 
 @_compiled
@@ -270,14 +270,14 @@ def _gather(
 @_compiled
 def _prune(sums: NDArray[np.float32], candidates: NDArray[np.uint32], count: int, least: float) -> int:
     """Remove the candidates with sums below `least` and return the number of the others."""
-    kept = 0
+    remaining = 0
     for i in range(count):
         if sums[candidates[i]] >= least:
-            candidates[kept] = candidates[i]
-            kept += 1
+            candidates[remaining] = candidates[i]
+            remaining += 1
         else:
             sums[candidates[i]] = _UNSET
-    return kept
+    return remaining
 
 
 @_compiled
@@ -335,18 +335,18 @@ def _insert(
     score: np.float32,
     best: NDArray[np.uint32],
     best_scores: NDArray[np.float32],
-    kept: int,
+    filled: int,
 ) -> int:
     """Insert a caption among the best, if it belongs there, and return their number."""
-    at = kept
+    at = filled
     while at > 0 and (
         score > best_scores[at - 1] or (score == best_scores[at - 1] and id_ranks[caption] < id_ranks[best[at - 1]])
     ):
         at -= 1
     if at == len(best):
-        return kept
-    kept = min(kept + 1, len(best))
-    for i in range(kept - 1, at, -1):
+        return filled
+    filled = min(filled + 1, len(best))
+    for i in range(filled - 1, at, -1):
         best[i], best_scores[i] = best[i - 1], best_scores[i - 1]
     best[at], best_scores[at] = caption, score
-    return kept
+    return filled
