@@ -20,12 +20,12 @@ app = typer.Typer(
 All results are in one folder, OUT. Every step can be killed and run again:
 
 \b
-  evaluate bench entity-draw-bench OUT      writes the prompts, OUT/items.jsonl
-  evaluate sweep SWEEP.toml OUT             draws the images, OUT/SETTING/
-  evaluate score OUT --judge entity=FOLDER  writes the scores, OUT/scores.csv
-  evaluate fid OUT REAL --features FILE     writes OUT/distances.csv
-  evaluate rate OUT                         serves a page for human ratings, OUT/ratings.csv
-  evaluate report OUT results.md            writes tables, plots and sheets""",
+  reimagen-evaluate bench entity-draw-bench OUT      writes the prompts, OUT/items.jsonl
+  reimagen-evaluate sweep SWEEP.toml OUT             draws the images, OUT/SETTING/
+  reimagen-evaluate score OUT --judge entity=FOLDER  writes the scores, OUT/scores.csv
+  reimagen-evaluate fid OUT REAL --features FILE     writes OUT/distances.csv
+  reimagen-evaluate rate OUT                         serves a page for human ratings, OUT/ratings.csv
+  reimagen-evaluate report OUT results.md            writes tables, plots and sheets""",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -205,7 +205,7 @@ def rate(
     """Serve a page on which people rate the images without seeing which setting drew them.
 
     Each rater sees the images in a different order. The server writes every rating to OUT/ratings.csv before the page
-    shows the next image. `evaluate score` adds the ratings to OUT/scores.csv.
+    shows the next image. `reimagen-evaluate score` adds the ratings to OUT/scores.csv.
     """
     with report_errors():
         import uvicorn

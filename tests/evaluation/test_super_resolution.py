@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
+from reimagen_evaluation.cli import app
 from reimagen_evaluation.super_resolution import super_resolution
-from reimagen_generator.cli import app
 from reimagen_generator.config.cascade import CascadeConfig, Prediction, StageConfig
 from reimagen_generator.config.networks import FoldedResNetConfig
 from reimagen_generator.config.presets import CLIPPING, TINY
@@ -84,8 +84,8 @@ def test_rows_are_of_true_images_bicubic_and_each_stage(untrained: Path, lighter
 
 
 def test_the_command_prints_a_row_for_each(untrained: Path, images: Path) -> None:
-    asked = ["evaluate", "super-resolution", str(untrained), "--images", str(images), "--count", str(COUNT)]
-    result = CliRunner().invoke(app, asked)
+    arguments = ["super-resolution", str(untrained), "--images", str(images), "--count", str(COUNT)]
+    result = CliRunner().invoke(app, arguments)
     rows = [line.split("|")[1].strip() for line in result.stdout.splitlines()]
     assert rows == [f"{COUNT} images", "---", "true", "bicubic", str(untrained)]
     assert "+0.00 | +0.00" in result.stdout
