@@ -96,7 +96,7 @@ class Adding:
         self.stale = 0
 
     def add(self, number: int) -> None:
-        """Add a pair whose caption has a unique word, and search for it after the acknowledgement."""
+        """Add a pair whose caption has a unique word, and search for it after the acknowledgment."""
         request = pb.AddPairsRequest(
             id=f"new {number}", caption=f"a new{number}thing", image=random_image(), license="MIT"
         )

@@ -1,6 +1,6 @@
 """A sweep: a base setting and its variations; images of the same prompt and sample share a seed in all settings.
 
-As a TOML file:
+A sweep is a TOML file:
 
     title = "How much the text guides"
     samples = 1                                  # images per prompt; the best of them counts

@@ -101,20 +101,20 @@ def main() -> None:
         "the scene in words unseen in training": questions(entities(), PROMPTS, SEED, unseen=True),
         "geometry, time or weather stated": geometry_questions(PROMPTS, SEED),
     }
-    judgements = {"the service's default": None, "plain BM25 (minimum_score 0)": 0.0}
-    table, misses = Table("prompts", "judgement", "number", f"recall@{TOP}", "best is right"), []
+    rules = {"the service's default": None, "plain BM25 (minimum_score 0)": 0.0}
+    table, misses = Table("prompts", "rule", "number", f"recall@{TOP}", "best is right"), []
     with LocalRedis() as redis, RetrieverProcess(base, redis.url, folder / "logs") as retriever:
         retriever.wait()
         for kind, of_kind in asked.items():
-            for judgement, minimum_score in judgements.items():
+            for rule, minimum_score in rules.items():
                 result = measure(retriever.address, of_kind, minimum_score)
                 both, first = result.both / result.asked, result.first / result.asked
-                table.add_row(kind, judgement, f"{result.asked}", f"{both:.1%}", f"{first:.1%}")
-                misses += [(judgement, *miss) for miss in result.misses]
+                table.add_row(kind, rule, f"{result.asked}", f"{both:.1%}", f"{first:.1%}")
+                misses += [(rule, *miss) for miss in result.misses]
     console.print(table)
-    for judgement, question, found in misses:
+    for rule, question, found in misses:
         texts = ", ".join(map(repr, found)) or "nothing"
-        console.print(f"missed by {judgement}: {question.prompt!r} found {texts}", soft_wrap=True)
+        console.print(f"missed by {rule}: {question.prompt!r} found {texts}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -89,16 +89,16 @@ def train_classifier(
         state = _restored(path, fingerprint, state)
 
     @partial(jax.jit, donate_argnums=0)
-    def advance(state: _State, labelled: tuple[Array, Array, Array]) -> tuple[_State, Float[Array, " figures"]]:
+    def advance(state: _State, labeled: tuple[Array, Array, Array]) -> tuple[_State, Float[Array, " figures"]]:
         def loss_of(parameters: nnx.State[Any, Any]) -> tuple[Float[Array, ""], tuple[nnx.State[Any, Any], Array]]:
             network: Classifier = nnx.merge(graph, parameters, state.statistics, copy=True)
-            logits = network(labelled[0], training=True)
-            smooth = optax.smooth_labels(jax.nn.one_hot(labelled[1], len(config.entities)), training.label_smoothing)
+            logits = network(labeled[0], training=True)
+            smooth = optax.smooth_labels(jax.nn.one_hot(labeled[1], len(config.entities)), training.label_smoothing)
             entity = optax.softmax_cross_entropy(logits.entity, smooth).mean()
-            scene = optax.softmax_cross_entropy_with_integer_labels(logits.scene, labelled[2]).mean()
+            scene = optax.softmax_cross_entropy_with_integer_labels(logits.scene, labeled[2]).mean()
             right = [
-                (logits.entity.argmax(-1) == labelled[1]).mean(),
-                (logits.scene.argmax(-1) == labelled[2]).mean(),
+                (logits.entity.argmax(-1) == labeled[1]).mean(),
+                (logits.scene.argmax(-1) == labeled[2]).mean(),
             ]
             loss = entity + training.scene_weight * scene
             return loss, (nnx.state(network, nnx.BatchStat), jnp.stack([loss, *right]))
@@ -112,8 +112,8 @@ def train_classifier(
     bar: tqdm[NoReturn] = tqdm(total=training.steps, initial=first, unit="step", desc="judge", smoothing=0.02)
     figures = []
     for step in range(first, training.steps):
-        labelled = batch(step)
-        state, latest = advance(state, (labelled.images, labelled.entities, labelled.scenes))
+        labeled = batch(step)
+        state, latest = advance(state, (labeled.images, labeled.entities, labeled.scenes))
         figures.append(latest)
         bar.update()
         if (step + 1) % training.save_every == 0 or step + 1 == training.steps:
