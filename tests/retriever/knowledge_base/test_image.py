@@ -24,8 +24,8 @@ def facts_of(data: bytes) -> ImageFacts:
 
 
 @pytest.mark.parametrize(("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")])
-def test_what_a_image_is(image: Callable[..., bytes], kind: str, media_type: str) -> None:
-    assert facts_of(image(size=(8, 6), kind=kind)) == ImageFacts(media_type, 8, 6)  # type: ignore[arg-type]
+def test_what_a_image_is(make_image: Callable[..., bytes], kind: str, media_type: str) -> None:
+    assert facts_of(make_image(size=(8, 6), kind=kind)) == ImageFacts(media_type, 8, 6)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"])
@@ -128,6 +128,6 @@ def test_a_bomb_in_what_a_png_says_of_itself_is_refused(kind: bytes) -> None:
         tracemalloc.stop()
 
 
-def test_the_fingerprint_is_that_of_the_file(image: Callable[..., bytes]) -> None:
-    for data in (noisy("PNG"), noisy("JPEG"), noisy("WEBP"), image(size=(700, 300), kind="JPEG")):
+def test_the_fingerprint_is_that_of_the_file(make_image: Callable[..., bytes]) -> None:
+    for data in (noisy("PNG"), noisy("JPEG"), noisy("WEBP"), make_image(size=(700, 300), kind="JPEG")):
         assert facts_of(data).fingerprint == fingerprint(data).tobytes()

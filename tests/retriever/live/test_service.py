@@ -15,7 +15,7 @@ from reimagen_retriever.knowledge_base.checks import checked_pair
 from reimagen_retriever.knowledge_base.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
-from reimagen_retriever.live.queue import WriteQueue, _Asked
+from reimagen_retriever.live.queue import WriteQueue, _Request
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated, Put, Remove
 from reimagen_retriever.search import Search
 from reimagen_retriever.service import Added, RetrievalService
@@ -263,12 +263,12 @@ def test_what_one_caller_must_make_again_is_not_that_of_others_in_its_commit(
 
     monkeypatch.setattr(LiveWriter, "apply", refuse_old)
     queue = WriteQueue(base({"a": "a fox"}), "", lambda: None)
-    together = [_Asked([Remove("old")]), _Asked([Remove("a"), Remove("b")])]
-    queue._make(together)
+    batch = [_Request([Remove("old")]), _Request([Remove("a"), Remove("b")])]
+    queue._apply(batch)
     with pytest.raises(Outdated, match="is old"):
-        together[0].done.result(timeout=0)
-    assert together[1].done.result(timeout=0) == [Outcome.REMOVED, Outcome.UNKNOWN]
-    queue._let_go()
+        batch[0].done.result(timeout=0)
+    assert batch[1].done.result(timeout=0) == [Outcome.REMOVED, Outcome.UNKNOWN]
+    queue._release()
 
 
 def test_after_it_is_closed_nothing_can_be_written(base: MakeBase, opened: Opened, make_image: MakeImage) -> None:

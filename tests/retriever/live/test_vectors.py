@@ -217,7 +217,7 @@ def test_pairs_wait_for_the_vectors_of_the_base_as_it_is_now(
     make_vectors(folder, words)
     with LiveWriter(folder, TEST) as writer:
         for late in (puts, [Put(puts[0].pair, puts[0].facts)]):
-            with pytest.raises(Unavailable, match=r"the pair 'd', or the vectors .* have changed .*send it again"):
+            with pytest.raises(Unavailable, match=r"the pair 'd' or the vectors .* have changed .*send the pair again"):
                 writer.apply(late)
 
 

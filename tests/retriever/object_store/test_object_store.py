@@ -157,7 +157,7 @@ def test_a_image_that_is_not_what_was_added_is_never_given(kept: Path, http: Ope
         found = pairs(base)
         image = base.images.read(found["kea"])
         # What is kept here is damaged: it is had from the store again.
-        base.images._kept.set(found["kea"].sha256, image[:-1] + b"!")  # type: ignore[attr-defined]
+        base.images._cache.set(found["kea"].sha256, image[:-1] + b"!")  # type: ignore[attr-defined]
         assert base.images.read(found["kea"]) == image
         fox = found["fox"]
         (shard,) = kept.glob(f"data-*/shards/{fox.shard}")
@@ -165,7 +165,7 @@ def test_a_image_that_is_not_what_was_added_is_never_given(kept: Path, http: Ope
             file.seek(fox.offset + fox.length // 2)
             file.write(b"damage")
         with pytest.raises(
-            DamagedError, match=rf"{server.url}/kb: what .*{fox.shard} has at .* is not the image of fox"
+            DamagedError, match=rf"{server.url}/kb: the .* bytes of .*{fox.shard} at .* are not the image of fox"
         ):
             base.images.read(fox)
         shard.unlink()
@@ -336,7 +336,9 @@ def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path)
         mirror(store_of("s3://bucket/kb"), local)
     newts = newts_base(tmp_path)
     unite(tmp_path / "bucket" / "union", [newts, kept])
-    with pytest.raises(InvalidArgument, match=rf"{url}/union is a union that names a folder .*, {newts}: `snapshot`"):
+    with pytest.raises(
+        InvalidArgument, match=rf"{url}/union is a union that names a folder .*, {newts}: upload a `snapshot`"
+    ):
         mirror(store_of(f"{url}/union"), local)
     snapshot(tmp_path / "bucket" / "union", tmp_path / "bucket" / "whole")
     shutil.rmtree(tmp_path / "bucket" / "whole" / "parts" / "00001")

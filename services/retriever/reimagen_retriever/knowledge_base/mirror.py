@@ -133,8 +133,8 @@ def _remote_manifest(address: str) -> Manifest | Union:
 def _address_of_part(union: str, folder: str) -> str:
     if Path(folder).is_absolute():
         raise InvalidArgument(
-            f"{union} is a union that names a folder of another machine, {folder}: make a union with its parts inside "
-            "by `snapshot`",
+            f"{union} is a union that names a folder of another machine, {folder}: upload a `snapshot` of "
+            "it, which includes its parts",
             field="knowledge_base",
         )
     scheme, separator, path = union.rpartition("://")

@@ -119,7 +119,7 @@ class LiveWriter:
                 known = AddedFingerprints(data)
             self.known = known.read(appended.get(ADDED, 0))
             """Fingerprints read or added by this writer, for the next writer after this one is closed."""
-            self._kept = KeptFingerprints(known, built=bool(self._built.fingerprints))
+            self._stored_fingerprints = KeptFingerprints(known, built=bool(self._built.fingerprints))
             if not (data / FOLDER).exists():  # A base from before fingerprints were stored.
                 (data / FOLDER).mkdir()
                 sync_folder(data)
@@ -194,7 +194,7 @@ class LiveWriter:
                 licenses[old.license] -= 1
             if pair:
                 licenses[pair.license] += 1
-        for identifier, pair in marked(self._base.index, self._kept, before, changed).items():
+        for identifier, pair in marked(self._base.index, self._stored_fingerprints, before, changed).items():
             if pair:
                 self._index.put(pair)
             else:
@@ -221,7 +221,7 @@ class LiveWriter:
         """Append the fingerprints and vectors of new pairs; return the valid size of each file, in bytes."""
         for pair in new:
             fingerprint = puts[pair.id].facts.fingerprint
-            self._kept.add(pair.id, pair.position, fingerprint)
+            self._stored_fingerprints.add(pair.id, pair.position, fingerprint)
             self._fingerprints.add(pair.id, record(pair.position, fingerprint))
         self.known.size = self._fingerprints.sync()
         appended = {ADDED: self.known.size}

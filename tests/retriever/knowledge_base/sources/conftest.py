@@ -103,7 +103,7 @@ def webqa(tmp_path: Path) -> MakeWebQA:
 
 
 @pytest.fixture
-def coco(tmp_path: Path, picture: Callable[..., bytes]) -> MakeCoco:
+def coco(tmp_path: Path, make_image: Callable[..., bytes]) -> MakeCoco:
     """Writes a folder as COCO's archives unpack, from captions by image."""
 
     def make(captions: Mapping[int, Sequence[str]], split: str = "val2017") -> Path:
@@ -113,7 +113,7 @@ def coco(tmp_path: Path, picture: Callable[..., bytes]) -> MakeCoco:
         images, annotations = [], []
         for image_id, texts in captions.items():
             name = f"{image_id:012d}.jpg"
-            (folder / split / name).write_bytes(picture(kind="JPEG"))
+            (folder / split / name).write_bytes(make_image(kind="JPEG"))
             url = f"http://images.cocodataset.org/{split}/{name}"
             images.append({"id": image_id, "file_name": name, "license": 4, "coco_url": url, "width": 8, "height": 6})
             # The file has captions in no order, and ids that grow with it.

@@ -65,12 +65,12 @@ def test_everything_else_in_a_folder_is_told(folder: MakeFolder, tmp_path: Path)
     assert len(list(open_source(root).identity())) == 9
 
 
-def test_images_of_every_ending_in_any_case(folder: MakeFolder, picture: Callable[..., bytes]) -> None:
+def test_images_of_every_ending_in_any_case(folder: MakeFolder, make_image: Callable[..., bytes]) -> None:
     root = folder({})
     root.mkdir()
     endings = [".JPG", ".jpe", ".Jfif", ".tiff", ".gif", ".avif", ".bmp", ".jp2", ".heic", ".svg"]
     for number, ending in enumerate(endings):
-        (root / f"{number}{ending}").write_bytes(picture())
+        (root / f"{number}{ending}").write_bytes(make_image())
         (root / f"{number}{'.TXT' if number % 2 else '.txt'}").write_text("a fox")
     assert [entry.id for entry in entries(root) if isinstance(entry, SourcePair)] == list(map(str, range(10)))
     assert left_over(root) == []

@@ -12,12 +12,12 @@ from reimagen_retriever.knowledge_base.sources import open_source
 
 
 @pytest.fixture
-def root(tmp_path: Path, image: Callable[..., bytes]) -> Path:
+def root(tmp_path: Path, make_image: Callable[..., bytes]) -> Path:
     """A folder of six images without captions."""
     folder = tmp_path / "listed"
     folder.mkdir()
     for name in "abcdef":
-        (folder / f"{name}.png").write_bytes(image())
+        (folder / f"{name}.png").write_bytes(make_image())
     return folder
 
 
@@ -153,7 +153,7 @@ def test_a_list_that_is_not_understood_is_told_with_the_cause(root: Path, text: 
 
 
 def test_unknown_columns_of_json_lines_and_parquet_are_told(root: Path, parquet_file: Callable[..., Path]) -> None:
-    rows = [{"image": "a.png", "alt": "a fox"}, {"image": "b.png", "text": "a kea"}]
+    rows = [{"image": "a.png", "alt": "a fox"}, {"photo": "b.png", "text": "a kea"}]
     (root / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     details = [entry.detail for entry in entries(root) if isinstance(entry, Rejected)]
     assert details[0] == "none of the columns caption, text is filled; the row has image, alt"
