@@ -115,8 +115,8 @@ class BM25Index(PairIndex):
 
         The entities take turns in the order of mention. In its turn, each contributes its best relevant pair that is
         not yet a hit. Within a round, no two hits have the same terms. Objects beside an entity and places contribute
-        only pairs whose captions have no other terms: "a cat on a skateboard" finds "a skateboard", but "a cat in the snow"
-        does not find a snowstorm.
+        only pairs whose captions have no other terms: "a cat on a skateboard" finds "a skateboard", but "a cat in the
+        snow" does not find a snowstorm.
 
         Args:
             query: Free text. Any punctuation is allowed.
