@@ -46,10 +46,16 @@ plan: install .venv/.plan ## what the model takes on TPUs that are not there (PR
 peer: install .venv/.reference ## measure the networks beside diffusers' (installs Torch)
 	@$(BIN)/python -m benchmarks.peers.deepfloyd
 
-lint: install ## check style and types
+lint: install ## check style, types, the direction of imports, spelling and links
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache >build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
+	@$(BIN)/codespell
+	@$(BIN)/python -m tools.links
 	@$(BIN)/mypy $(CODE)
+
+coverage: install ## run every test and print the coverage of each package
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=85
 
 bench: install ## measure, one table for each benchmark
 	@for script in benchmarks/*.py; do \

@@ -1,6 +1,6 @@
-"""How many images of an evaluation are best drawn at once: an image's cost by the size of its batch.
+"""The cost of an image of an evaluation by the batch size, to choose how many images to draw at once.
 
-CPU time is what the work takes, whatever else the machine does; seconds are what one waits.
+CPU time is the work itself, independent of other work on the machine; seconds are elapsed time.
 
     python -m benchmarks.batches
 """
@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.shared.machine import machine
-from reimagen_evaluation.drawing import BatchDrawer, Row
+from reimagen_evaluation.drawing import BatchDrawer
 from reimagen_evaluation.setting import Setting, StageChange
+from reimagen_generator.diffusion.cascade import Row
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.jax_setup import keep_compiled
 from reimagen_generator.settings import SHIPPED_WEIGHTS
@@ -25,7 +26,7 @@ REFERENCE = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
 
 
 def main() -> None:
-    """Prints a row for each size of a batch."""
+    """Print a row for each batch size."""
     keep_compiled(Path("build/demo/compiled"))
     drawer = BatchDrawer.load(SHIPPED_WEIGHTS)
     changes = {SIZE: StageChange(steps=STEPS)}

@@ -1,7 +1,7 @@
-"""What neighbors cost a step of drawing: keys and values kept for all steps, beside encoding the neighbors at each.
+"""The cost of neighbors per step: with cached keys and values, and with encoding the neighbors in each step.
 
-Draws by the stages of the cascade that look at neighbors, one image for each number of neighbors, step by step in
-turns, so that whatever else the machine does falls on all of them alike.
+The script draws with the cascade's stages that use neighbors, one image for each number of neighbors. The steps of all
+variants alternate, so that other work on the machine affects all of them alike.
 
     python -m benchmarks.neighbors
 """
@@ -30,7 +30,7 @@ from reimagen_generator.weights.checkpoint import load_config, load_network, sta
 
 COUNTS = (0, 1, 2, 4, 8)
 STEPS = 12
-"""How many are taken in each way, after the first one, which compiles."""
+"""Number of steps of each variant, after the first one, which compiles."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Variant:
 
     neighbors: int
     encoded: int = 0
-    """How many times a step the neighbors are encoded: never, once, or once for each evaluation of the network."""
+    """How often a step encodes the neighbors: never, once, or once for each evaluation of the network."""
 
 
 def stage_of(config: CascadeConfig, index: int) -> Stage:
-    """A stage with the cascade's weights."""
+    """Return a stage with the cascade's weights."""
     stage = config.stages[index]
     network = load_network(Settings().weights / stage_file(stage.size), stage.network)
     return Stage(stage, network, size_factor(config, index))
 
 
 def drawing(stage: Stage, text: Text, variant: Variant) -> tuple[Conditions, Callable[[], object]]:
-    """What one image is drawn from, and what encodes its neighbors."""
+    """Return the conditions of one image, and a function that encodes its neighbors."""
     count, size = max(variant.neighbors, 1), stage.config.size
     images = jax.random.uniform(jax.random.key(1), (1, count, size, size, 3), minval=-1, maxval=1)
     neighbor_text, mask = jax.tree.map(lambda a: jnp.repeat(a, count, axis=0), text), jnp.ones((1, count), bool)
@@ -64,13 +64,13 @@ def drawing(stage: Stage, text: Text, variant: Variant) -> tuple[Conditions, Cal
     def encode(parameters: nnx.State[Any, Any], images: jax.Array, text: Text, mask: jax.Array) -> Neighbors:
         return encode_neighbors(nnx.merge(graph, parameters), images, text, mask, stage.factor)
 
-    # Without neighbors the attention to them is left out, not masked.
+    # Without neighbors the attention to them is omitted, not masked.
     conditions = conditions if variant.neighbors else replace(conditions, neighbors=None)
     return conditions, lambda: encode(parameters, *rows)
 
 
 def measure(stage: Stage, text: Text) -> dict[Variant, list[float]]:
-    """Seconds of each step, for each way to take it; the first step of each compiles and does not count."""
+    """Return the seconds of each step, for each variant; the first step of each compiles and does not count."""
     ways = sorted({0, 1, evaluations_a_step(stage.config)})
     variants = [Variant(0)] + [Variant(k, encoded) for k in COUNTS if k for encoded in ways]
     drawings = {variant: drawing(stage, text, variant) for variant in variants}
@@ -84,14 +84,14 @@ def measure(stage: Stage, text: Text) -> dict[Variant, list[float]]:
             started = time.perf_counter()
             if variant.encoded:
                 jax.block_until_ready(drawings[variant][1]())  # type: ignore[no-untyped-call]
-            next(run).x.block_until_ready()
+            next(run)[1].x.block_until_ready()
             if step:
                 taken[variant].append(time.perf_counter() - started)
     return taken
 
 
 def print_steps(size: int, taken: dict[Variant, list[float]]) -> None:
-    """A line for each number of neighbors and way to take a step."""
+    """Print a line for each number of neighbors and each variant."""
     cached = {v.neighbors: seconds for v, seconds in taken.items() if not v.encoded}
     for variant, seconds in taken.items():
         how = {0: "once an image", 1: "once a step"}.get(variant.encoded, "each evaluation")
@@ -106,7 +106,7 @@ def print_steps(size: int, taken: dict[Variant, list[float]]) -> None:
 
 
 def main() -> None:
-    """Measures, and prints the table."""
+    """Measure, and print the table."""
     config = load_config(Settings().weights)
     embedding = load_text_encoder(config, Settings().weights).encode(["a red panda in the snow"])
     text = Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))

@@ -1,4 +1,4 @@
-"""The least that drawing can take: the networks' floating-point work, over the machine's rate of such work."""
+"""The least time that drawing can take: the networks' floating-point operations, divided by the machine's rate."""
 
 import time
 from dataclasses import dataclass
@@ -23,25 +23,25 @@ _REPETITIONS = 5
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage computes for one image that has the default number of neighbors."""
+    """The operations of a stage for one image with the default number of neighbors."""
 
     size: int
     parameters: int
     steps: int
     evaluations: int
-    """Of the network in all steps: a guided one makes two or three."""
+    """Evaluations of the network in all steps; a guided step makes two or three."""
     flops_an_evaluation: float
     flops_of_neighbors: float
-    """Once an image."""
+    """Operations to encode the neighbors, once per image."""
 
     @property
     def flops(self) -> float:
-        """Altogether."""
+        """The operations in total."""
         return self.evaluations * self.flops_an_evaluation + self.flops_of_neighbors
 
 
 def work(config: CascadeConfig) -> list[Work]:
-    """The work of each stage, as XLA counts it before it optimizes; nothing is compiled or allocated."""
+    """Return the work of each stage, as XLA counts it before it optimizes; nothing is compiled or allocated."""
     words = text_length(config)
     return [
         _work(stage, size_factor(config, index), config.default_k, words) for index, stage in enumerate(config.stages)
@@ -77,14 +77,13 @@ def _work(stage: StageConfig, factor: int | None, k: int, words: int) -> Work:
 
 
 def evaluations_a_step(stage: StageConfig) -> int:
-    """How often a guided step evaluates the network for one image."""
-    strategy = guidance.strategy_of(stage.guidance, neighbors=stage.network.retrieval)
-    return len(guidance.evaluations(strategy, jnp.zeros(()), jnp.zeros(1)).text)
+    """Return how often a guided step evaluates the network for one image."""
+    return guidance.resolve(stage.guidance, neighbors=stage.network.retrieval).evaluations
 
 
 def _evaluations(stage: StageConfig, guided_step: int) -> int:
-    """Of all steps: those outside of the guidance's interval make one evaluation."""
-    guided = guidance.guided(stage.guidance, schedule.sampling_schedule(stage).log_snr[:-1])
+    """Return the evaluations of all steps; steps outside of the guidance's interval make one evaluation."""
+    guided = guidance.guided_steps(stage.guidance, schedule.sampling_schedule(stage).log_snr[:-1])
     return int(np.where(guided, guided_step, 1).sum())
 
 
@@ -101,13 +100,13 @@ def _text(stage: StageConfig, count: int, words: int) -> Text:
 
 
 def _flops(function: Any, *arguments: Any) -> float:
-    # Not of compiled code: that calls libraries, whose work XLA does not count.
+    # Not on compiled code: that calls libraries, whose operations XLA does not count.
     cost: Any = jax.jit(function).lower(*arguments).cost_analysis()
     return float(cost["flops"])
 
 
 def flops_a_second() -> float:
-    """The machine's best rate of float32 matrix products, by whichever of XLA and NumPy is faster."""
+    """Return the machine's best rate of float32 matrix products, with the faster one of XLA and NumPy."""
     a = np.random.default_rng(0).random((_MATRIX_SIDE, _MATRIX_SIDE), np.float32)
     on_device = jnp.asarray(a)
     product = jax.jit(jnp.matmul)

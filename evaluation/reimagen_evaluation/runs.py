@@ -1,10 +1,10 @@
-"""Draws a benchmark's items under one setting into a folder, which can be killed at any moment and run again.
+"""Draw a benchmark's items under one setting into a folder; a run that was killed at any moment resumes.
 
 OUT/SETTING/setting.json           the setting
-OUT/SETTING/weights.sha256         of the cascade that drew
-OUT/SETTING/drawn.csv              a line for each image
-OUT/SETTING/images/KEY.0.png     (.webp above 256 pixels) with its provenance inside
-OUT/references/SHA256.png          what images were grounded on, each file once for all settings
+OUT/SETTING/weights.sha256         digest of the cascade
+OUT/SETTING/drawn.csv              one line per image
+OUT/SETTING/images/KEY.0.png       (.webp above 256 pixels) with its provenance inside
+OUT/references/SHA256.png          the images' references, one file each for all settings
 """
 
 import hashlib
@@ -19,10 +19,11 @@ from PIL import Image
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_evaluation import records
 from reimagen_evaluation.benches.item import Item
-from reimagen_evaluation.drawing import BatchDrawer, Images, Row, seed_of
+from reimagen_evaluation.drawing import BatchDrawer, seed_of
 from reimagen_evaluation.grounding import Grounding
 from reimagen_evaluation.setting import Setting
 from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.diffusion.cascade import Images, Row
 from reimagen_generator.diffusion.references import ReferencePair, decode
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.relevance import relevant
@@ -31,12 +32,12 @@ from reimagen_generator.generation.retriever_client import Neighbor
 
 DRAWN = "drawn.csv"
 _LARGEST_PNG = 256
-"""Side in pixels up to which images are stored without loss."""
+"""Largest side in pixels of images that are stored without loss, as PNG."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One image that is to be drawn."""
+    """An image to draw."""
 
     item: Item
     sample: int
@@ -44,15 +45,15 @@ class Task:
 
     @property
     def seed(self) -> int:
-        """Of the image."""
+        """The seed of the image."""
         return seed_of(self.item.key, self.sample)
 
 
 class Run:
-    """The images of one setting, in a folder."""
+    """The images of one setting in a folder."""
 
     def __init__(self, folder: Path, setting: Setting) -> None:
-        """Take the folder, or make it.
+        """Open the folder, or create it.
 
         Raises:
             InvalidArgument: it holds images of another setting.
@@ -70,14 +71,14 @@ class Run:
             records.replace(note, text.encode())
         elif read(note.read_text()) != read(text):
             raise InvalidArgument(
-                f"{self.folder} was drawn {otherwise}, see its {name}; remove it or take a new folder"
+                f"{self.folder} was drawn {otherwise}, see its {name}; remove the folder or use another"
             )
 
     def missing(self, items: Sequence[Item], samples: int) -> list[tuple[Item, int]]:
-        """The images that are not drawn yet, by item and number, all first samples first."""
-        there = {(row["key"], int(row["sample"])) for row in records.read(self.folder / DRAWN)}
-        wanted = [(item, sample) for sample in range(samples) for item in items]
-        return [(item, sample) for item, sample in wanted if (item.key, sample) not in there]
+        """Return the items and sample numbers that are not drawn yet, all first samples first."""
+        done = {(row["key"], int(row["sample"])) for row in records.read(self.folder / DRAWN)}
+        requested = [(item, sample) for sample in range(samples) for item in items]
+        return [(item, sample) for item, sample in requested if (item.key, sample) not in done]
 
     def draw(
         self,
@@ -89,19 +90,19 @@ class Run:
         batch_size: int,
         done: Callable[[int], object],
     ) -> None:
-        """Draws what is missing.
+        """Draw the missing images.
 
         Args:
-            items: of the benchmark.
-            samples: images of each item.
-            drawer: the setting's cascade.
-            grounding: finds the items' neighbors.
-            batch_size: images drawn at once; the last batch is filled up, since another size is compiled anew.
-            done: told how many images a batch had.
+            items: items of the benchmark.
+            samples: number of images of each item.
+            drawer: drawer with the setting's cascade.
+            grounding: source of the items' neighbors.
+            batch_size: number of images drawn at once. The last batch is filled up to avoid another compilation.
+            done: called after each batch with its number of images.
 
         Raises:
             InvalidArgument: the folder holds images of other weights.
-            ReimagenError: the retriever failed, or what it found is no image.
+            ReimagenError: the retriever failed, or a neighbor's image cannot be decoded.
         """
         grounding.check(self.setting)
         self._note("weights.sha256", drawer.digest, str, "with other weights or another cascade.json")
@@ -116,18 +117,18 @@ class Run:
             ]
             stages = drawer.draw([*rows, *[rows[-1]] * (batch_size - len(rows))], self.setting)
             seconds = (time.monotonic() - started) / len(batch)
-            self._keep(batch, stages, drawer.config.name, seconds)
+            self._save(batch, stages, drawer.config.name, seconds)
             done(len(batch))
 
     def _neighbors(self, item: Item, grounding: Grounding, config: CascadeConfig) -> tuple[Neighbor, ...]:
         found = grounding.neighbors(item, self.setting, self.setting.neighbors_of(config))
         return tuple(relevant(item.prompt, found) if self.setting.judges_relevance(config) else found)
 
-    def _keep(self, batch: Sequence[Task], stages: Sequence[Images], cascade: str, seconds: float) -> None:
+    def _save(self, batch: Sequence[Task], stages: Sequence[Images], cascade: str, seconds: float) -> None:
         rows = []
-        for place, task in enumerate(batch):
-            pictures = [stage[place] for stage in stages]
-            file = self._write(task, pictures[-1], cascade)
+        for index, task in enumerate(batch):
+            images = [stage[index] for stage in stages]
+            file = self._write(task, images[-1], cascade)
             rows.append(
                 {
                     "key": task.item.key,
@@ -135,7 +136,7 @@ class Run:
                     "seed": task.seed,
                     "file": file.relative_to(self.folder),
                     "neighbors": " ".join(self._reference(neighbor) for neighbor in task.neighbors),
-                    "drift": f"{_drift(pictures):.3f}",
+                    "drift": f"{_drift(images):.3f}",
                     "seconds": f"{seconds:.3f}",
                 }
             )
@@ -159,7 +160,7 @@ class Run:
         return file
 
     def _reference(self, neighbor: Neighbor) -> str:
-        """The name, in the folder beside the settings', of a file with what an image was grounded on."""
+        """Store a neighbor's image in the sweep's folder of references, and return its file name."""
         name = hashlib.sha256(neighbor.image).hexdigest()[:16]
         folder = self.folder.parent / "references"
         folder.mkdir(exist_ok=True)
@@ -169,7 +170,7 @@ class Run:
 
 
 def _batches(tasks: Iterator[Task], size: int) -> Iterator[list[Task]]:
-    """The tasks in batches of `size`, the last ones smaller; those without neighbors apart from the others."""
+    """Yield batches of `size` tasks, the last ones smaller; tasks without neighbors are in separate batches."""
     waiting: dict[bool, list[Task]] = {True: [], False: []}
     for task in tasks:
         batch = waiting[bool(task.neighbors)]
@@ -188,7 +189,7 @@ def _pair(neighbor: Neighbor) -> ReferencePair:
 
 
 def _drift(stages: Sequence[np.ndarray]) -> float:
-    """How far the last stage's image, shrunk, is from an earlier stage's: the largest mean difference, of 255."""
+    """Return the largest mean difference, of 255, between an earlier stage's image and the shrunk last image."""
     last = Image.fromarray(stages[-1])
     shrunk = [np.asarray(last.resize(stage.shape[:2], Image.Resampling.BOX), np.float64) for stage in stages]
     return max(float(np.abs(a - b).mean()) for a, b in zip(shrunk, stages, strict=True))

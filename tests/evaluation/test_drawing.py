@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_evaluation.drawing import BatchDrawer, Row, seed_of
+from reimagen_evaluation.drawing import BatchDrawer, seed_of
 from reimagen_evaluation.setting import Setting, StageChange
-from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions
+from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions, Row
+from reimagen_generator.diffusion.events import ImagesEvent
 from reimagen_generator.diffusion.references import ReferencePair
 
 KEA = ReferencePair(np.full((30, 20, 3), 200, np.uint8), "a kea")
@@ -26,10 +27,11 @@ def test_each_row_is_what_the_cascade_draws_of_it(learned: Path, drawer: BatchDr
     setting = Setting(weights=learned, size=64, neighbors="references", k=2, stages=stages)
     small, medium, large = drawer.draw(rows, setting)
     assert (small.shape, medium.shape, large.shape) == ((3, 16, 16, 3), (3, 32, 32, 3), (3, 64, 64, 3))
-    cascade, guidance = Cascade.load(learned), GuidanceOptions(text_weight=3.0, interleave_ratio=0.25)
+    cascade = Cascade.load(learned)
+    guidance = cascade.resolve_guidance(GuidanceOptions(text_weight=3.0, interleave_ratio=0.25), 64)
     for row, image in zip(rows, large, strict=True):
         *_, alone = cascade.draw(row.prompt, row.neighbors, seeds=[row.seed], size=64, guidance=guidance)
-        assert isinstance(alone, Drawn)
+        assert isinstance(alone, ImagesEvent)
         # Batches of another size are compiled anew, and may round differently.
         assert np.abs(alone.images[0].astype(int) - image).max() <= 1
     assert (large[0] != large[2]).any()
@@ -67,10 +69,13 @@ def test_what_a_cascade_cannot_be_is_refused_by_name(
         setting.change(drawer.config)
 
 
-def test_rows_with_and_without_neighbors_are_not_mixed(learned: Path, drawer: BatchDrawer) -> None:
-    """Without neighbors guidance is joint, and one batch has one guidance."""
-    with pytest.raises(ValueError, match="all must have neighbors, or none"):
-        drawer.draw([Row("a", [KEA], 1), Row("b", [], 1)], Setting(weights=learned, size=16, neighbors="references"))
+def test_rows_with_and_without_neighbors_share_a_batch(learned: Path, drawer: BatchDrawer) -> None:
+    """Without neighbors guidance is joint; each row has its own."""
+    setting = Setting(weights=learned, size=32, neighbors="references", k=1, stages={16: StageChange(text_weight=3.0)})
+    rows = [Row("a", [KEA], 1), Row("b", [], 1)]
+    both = drawer.draw(rows, setting)[-1].astype(int)
+    for row, image in zip(rows, both, strict=True):
+        assert np.abs(drawer.draw([row], setting)[-1][0] - image).max() <= 1
 
 
 def test_seeds_are_of_the_item_and_sample_alone() -> None:

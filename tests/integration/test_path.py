@@ -43,6 +43,7 @@ SECONDS = 240
 URL = "/v1/images/generations"
 ENTITIES = {"red panda": (200, 90, 40), "blue whale": (40, 90, 200), "lemon": (240, 220, 60), "panda": (90, 60, 50)}
 STYLES = ("flat", "round")
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FREE_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
 
 
@@ -82,6 +83,7 @@ class Running:
 
     rest: httpx.Client
     generation: GenerationStub
+    grpc_address: str
     retriever: Process
     retriever_address: str
     restart_retriever: Callable[[], Process]
@@ -138,16 +140,17 @@ def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[R
             return start("retriever.log", "reimagen-retriever", "serve", base, "--grpc", address)
 
         retriever = start_retriever("127.0.0.1:0")
-        address = retriever.ready()["address"]
+        address = retriever.ready()["grpc"]
         generator = start(
             "generator.log",
             *("reimagen-generator", "serve", "--weights", weights, "--retriever", address, *FREE_PORTS),
         )
         ports = generator.ready()
-        channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{ports['grpc_port']}"))
+        grpc_address = f"127.0.0.1:{ports['grpc_port']}"
+        channel = stack.enter_context(grpc.insecure_channel(grpc_address))
         rest = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports['http_port']}", timeout=SECONDS))
         restart = partial(start_retriever, address)
-        path = Running(rest, GenerationStub(channel), retriever, address, restart, images, generator.log)
+        path = Running(rest, GenerationStub(channel), grpc_address, retriever, address, restart, images, generator.log)
         yield path
         assert generator.stop() == 0
         assert path.retriever.stop() == 0
@@ -165,7 +168,19 @@ def pixels(answer: dict[str, Any]) -> npt.NDArray[np.uint8]:
         return np.asarray(picture)
 
 
-def test_a_prompt_becomes_a_image_that_names_its_neighbors(path: Running, tmp_path: Path) -> None:
+@pytest.mark.parametrize("client", ["rest.py", "curl.sh", "grpc_client.py"])
+def test_the_examples_run(path: Running, tmp_path: Path, client: str) -> None:
+    program = sys.executable if client.endswith(".py") else "sh"
+    addresses = {"REIMAGEN_URL": str(path.rest.base_url), "REIMAGEN_GRPC": path.grpc_address}
+    command = [program, str(EXAMPLES / client), "a red panda in the snow", str(tmp_path / "panda.png")]
+    done = subprocess.run(command, env=os.environ | addresses, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"red panda/#{style}?: a red panda (MIT)" for style in STYLES[:2]]
+    with Image.open(tmp_path / "panda.png") as image:
+        assert image.size == (64, 64)
+
+
+def test_a_prompt_becomes_an_image_that_names_its_neighbors(path: Running, tmp_path: Path) -> None:
     answer = draw(path)
     assert not answer["text_only"]
     assert answer["revision"]

@@ -34,8 +34,8 @@ MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
 
 
 @pytest.fixture(scope="session")
-def image() -> MakeImage:
-    """Draws an image's file: `image("red", size=(8, 6), kind="JPEG")`."""
+def make_image() -> MakeImage:
+    """Draws an image's file: `make_image("red", size=(8, 6), kind="JPEG")`."""
 
     def make(color: str = "red", *, size: tuple[int, int] = (8, 6), kind: str = "PNG") -> bytes:
         file = io.BytesIO()
@@ -46,7 +46,7 @@ def image() -> MakeImage:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, image: MakeImage) -> MakeFolder:
+def folder(tmp_path: Path, make_image: MakeImage) -> MakeFolder:
     """Writes a source folder from captions by name: `folder({"a": "a red panda"})` gives a.png and a.txt."""
 
     def make(captions: Mapping[str, str]) -> Path:
@@ -55,7 +55,7 @@ def folder(tmp_path: Path, image: MakeImage) -> MakeFolder:
             path = root / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             # Of a color of its own: pairs with the same image are near-duplicates.
-            path.write_bytes(image(f"#{hashlib.sha256(name.encode()).hexdigest()[:6]}"))
+            path.write_bytes(make_image(f"#{hashlib.sha256(name.encode()).hexdigest()[:6]}"))
             path.with_suffix(".txt").write_text(caption)
         return root
 

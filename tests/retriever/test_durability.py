@@ -186,7 +186,7 @@ def test_no_acknowledged_change_is_lost_however_often_the_service_is_killed(
         with serve(folder) as service, ThreadPoolExecutor(WRITERS) as pool:
             for identifier, (text, license_, image) in state.items():
                 pair = service.stub.GetPair(pb.GetPairRequest(id=identifier))
-                assert (pair.text, pair.license, pair.image) == (text, license_, image)
+                assert (pair.caption, pair.license, pair.image) == (text, license_, image)
             assert service.stub.Describe(pb.DescribeRequest()).pairs == len(state)
             killed = threading.Event()
             writing = [pool.submit(writer.write, service.stub, killed) for writer in writers]

@@ -199,7 +199,7 @@ SCENES = (
     ),
     Scene(
         "in a museum",
-        "a gallery with framed images behind a rope",
+        "a gallery with framed pictures behind a rope",
         0.87,
         rooms.museum,
     ),

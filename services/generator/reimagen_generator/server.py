@@ -18,7 +18,7 @@ from reimagen_generator.api.http.app import create_app
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.retriever_client import RetrieverClient
-from reimagen_generator.generation.service import Generator
+from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.settings import Settings
 
@@ -42,12 +42,12 @@ class GeneratorServer:
         self._stop_seconds = settings.stop_seconds
         self._retriever = RetrieverClient(settings.retriever)
         self.engine = Engine(cascade, capacity=settings.queue_capacity, batch_size=settings.batch_size)
-        generator = Generator(self.engine, self._retriever)
+        generator = GenerationService(self.engine, self._retriever)
         with _listening("http", settings.http):
             listening = listen(settings.http)
         with _listening("grpc", settings.grpc):
             self._grpc = GrpcServer(
-                address=settings.grpc, workers=self.engine.places + _SPARE_THREADS, max_message_bytes=MESSAGE_BYTES
+                address=settings.grpc, workers=self.engine.slots + _SPARE_THREADS, max_message_bytes=MESSAGE_BYTES
             )
         servicer = GenerationServicer(generator, deadline=settings.deadline_seconds)
         self._grpc.add(

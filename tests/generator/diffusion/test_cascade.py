@@ -10,7 +10,8 @@ from flax import nnx
 
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.presets import TINY
-from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, StepDone
+from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
+from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.networks.unet import UNet
@@ -36,11 +37,10 @@ def awakened(seed: int, config: CascadeConfig = TINY) -> Cascade:
 
 
 def draw(cascade: Cascade, pairs: list[ReferencePair], seeds: list[int], size: int = 32, **guidance: Any) -> np.ndarray:
-    *steps, drawn = cascade.draw(
-        "a kea in the snow", pairs, seeds=seeds, size=size, guidance=GuidanceOptions(**guidance)
-    )
-    assert all(isinstance(step, StepDone) for step in steps)
-    assert isinstance(drawn, Drawn)
+    guided = cascade.resolve_guidance(GuidanceOptions(**guidance), size)
+    *steps, drawn = cascade.draw("a kea in the snow", pairs, seeds=seeds, size=size, guidance=guided)
+    assert all(isinstance(step, StepEvent) for step in steps)
+    assert isinstance(drawn, ImagesEvent)
     return drawn.images
 
 
@@ -50,12 +50,14 @@ def cascade() -> Cascade:
 
 
 def test_stages_report_each_step_and_preview(cascade: Cascade) -> None:
-    *steps, drawn = cascade.draw("a kea", PAIRS, seeds=[1], size=64)
-    told = [(s.stage, s.size, s.step, s.steps) for s in steps if isinstance(s, StepDone)]
+    *steps, drawn = cascade.draw("a kea", PAIRS, seeds=[1], size=64, previews=frozenset({1}))
+    told = [(s.stage, s.size, s.step, s.steps) for s in steps if isinstance(s, StepEvent)]
     assert told == [(0, 16, 1, 2), (0, 16, 2, 2), (1, 32, 1, 2), (1, 32, 2, 2), (2, 64, 1, 2), (2, 64, 2, 2)]
-    assert isinstance(steps[0], StepDone)
-    assert steps[0].preview().shape == (16, 16, 3)
-    assert isinstance(drawn, Drawn)
+    assert isinstance(steps[0], StepEvent)
+    assert steps[0].preview is not None
+    assert steps[0].preview.shape == (16, 16, 3)
+    assert all(step.preview is None for step in steps[1:] if isinstance(step, StepEvent))
+    assert isinstance(drawn, ImagesEvent)
     assert drawn.images.shape == (1, 64, 64, 3)
 
 

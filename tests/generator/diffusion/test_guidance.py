@@ -1,5 +1,7 @@
 """Guidance against the formulas of the paper, worked out independently in numpy."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,16 +28,19 @@ def predictions(seed: int, images: int) -> dict[tuple[bool, bool], np.ndarray]:
 
 
 def guided(
-    guidance: Guidance, strategy: Strategy | None, epsilon: dict[tuple[bool, bool], np.ndarray], r: np.ndarray
+    strategies: Sequence[guiding.RowGuidance], epsilon: dict[tuple[bool, bool], np.ndarray], r: np.ndarray
 ) -> tuple[int, np.ndarray]:
-    """What the code under test makes of the four predictions."""
-    weights = guiding.weights(guidance)
-    keep = guiding.evaluations(strategy, weights.interleave_ratio, jnp.asarray(r))
-    rows = [
+    """How many evaluations rows of these strategies make, and what becomes of the four predictions."""
+    steps = np.ones((len(strategies), 1), bool)
+    rows = guiding.guidance_rows(strategies)
+    (count,) = guiding.evaluations_of_steps(strategies, steps)
+    keep = guiding.evaluations(rows, int(count), jnp.asarray(r))
+    predicted = [
         [epsilon[bool(text), bool(neighbors)][i] for i, (text, neighbors) in enumerate(zip(texts, kept, strict=True))]
         for texts, kept in zip(np.asarray(keep.text), np.asarray(keep.neighbors), strict=True)
     ]
-    return len(rows), np.asarray(guiding.combine(strategy, jnp.asarray(np.array(rows)), weights, jnp.asarray(r)))
+    guided = jnp.ones(len(strategies), bool)
+    return int(count), np.asarray(guiding.combine(rows, guided, jnp.asarray(np.array(predicted)), jnp.asarray(r)))
 
 
 @settings(deadline=None)  # the first example compiles
@@ -48,17 +53,27 @@ def test_each_strategy_is_the_papers_formula(text: float, neighbor: float, ratio
     r = np.random.default_rng(seed + 1).random(5).astype(np.float32)
     enhanced_text = text * full - (text - 1) * no_text
     enhanced_neighbors = neighbor * full - (neighbor - 1) * no_neighbors
-    expected = {
-        Strategy.JOINT: text * full - (text - 1) * neither,
-        Strategy.WEIGHTED: ratio * enhanced_text + (1 - ratio) * enhanced_neighbors,
-        Strategy.INTERLEAVED: np.where((r < np.float32(ratio))[:, None, None, None], enhanced_text, enhanced_neighbors),
-    }
-    rows = {Strategy.JOINT: 2, Strategy.WEIGHTED: 3, Strategy.INTERLEAVED: 2}
-    for strategy in Strategy:
-        guidance = Guidance(strategy=strategy, text_weight=text, neighbor_weight=neighbor, interleave_ratio=ratio)
-        count, result = guided(guidance, strategy, epsilon, r)
-        assert count == rows[strategy]
-        np.testing.assert_allclose(result, expected[strategy], rtol=1e-4, atol=1e-3)
+    strategies: list[guiding.RowGuidance] = [
+        guiding.Unguided(),
+        guiding.Joint(text),
+        guiding.Interleaved(text, neighbor, ratio),
+        guiding.Weighted(text, neighbor, ratio),
+    ]
+    expected = [
+        full,
+        text * full - (text - 1) * neither,
+        np.where((r < np.float32(ratio))[:, None, None, None], enhanced_text, enhanced_neighbors),
+        ratio * enhanced_text + (1 - ratio) * enhanced_neighbors,
+    ]
+    for strategy, by_formula, evaluations in zip(strategies, expected, (1, 2, 2, 3), strict=True):
+        count, result = guided([strategy] * 5, epsilon, r)
+        assert count == evaluations
+        np.testing.assert_allclose(result, by_formula, rtol=1e-4, atol=1e-3)
+    # Rows of all strategies in one batch get what each gets alone.
+    which = [seed % 4, 3, 1, 2, 0]
+    count, result = guided([strategies[i] for i in which], epsilon, r)
+    assert count == 3
+    np.testing.assert_allclose(result, [expected[i][row] for row, i in enumerate(which)], rtol=1e-4, atol=1e-3)
 
 
 @settings(deadline=None)
@@ -66,14 +81,14 @@ def test_each_strategy_is_the_papers_formula(text: float, neighbor: float, ratio
 def test_the_two_outcomes_of_interleaved_mix_to_weighted(text: float, neighbor: float, ratio: float, seed: int) -> None:
     """Its expectation at fixed x_t, exactly: R is below η with the probability η."""
     epsilon = predictions(seed, 3)
-    guidance = Guidance(text_weight=text, neighbor_weight=neighbor, interleave_ratio=ratio)
+    interleaved = [guiding.Interleaved(text, neighbor, ratio)] * 3
     below, above = np.zeros(3, np.float32), np.ones(3, np.float32)
     (_, enhances_text), (_, enhances_neighbors), (_, weighted) = (
-        guided(guidance, strategy, epsilon, r)
-        for strategy, r in (
-            (Strategy.INTERLEAVED, below if ratio > 0 else above),
-            (Strategy.INTERLEAVED, above),
-            (Strategy.WEIGHTED, above),
+        guided(strategies, epsilon, r)
+        for strategies, r in (
+            (interleaved, below if ratio > 0 else above),
+            (interleaved, above),
+            ([guiding.Weighted(text, neighbor, ratio)] * 3, above),
         )
     )
     np.testing.assert_allclose(ratio * enhances_text + (1 - ratio) * enhances_neighbors, weighted, rtol=1e-4, atol=1e-3)
@@ -83,34 +98,33 @@ def test_interleaved_is_weighted_in_expectation() -> None:
     """At fixed x_t, averaged over many R: the standard error of 20,000 draws is far below the tolerance."""
     one = predictions(3, 1)
     many = {key: np.repeat(value, 20_000, axis=0) for key, value in one.items()}
-    guidance = Guidance(text_weight=4.0, neighbor_weight=4.0, interleave_ratio=0.3)
     r = np.asarray(jax.random.uniform(jax.random.key(0), (20_000,)))
-    _, interleaved = guided(guidance, Strategy.INTERLEAVED, many, r)
-    _, weighted = guided(guidance, Strategy.WEIGHTED, one, r[:1])
+    _, interleaved = guided([guiding.Interleaved(4.0, 4.0, 0.3)] * 20_000, many, r)
+    _, weighted = guided([guiding.Weighted(4.0, 4.0, 0.3)], one, r[:1])
     np.testing.assert_allclose(interleaved.mean(axis=0), weighted[0], atol=0.15)
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_weights_of_one_are_one_plain_evaluation(strategy: Strategy) -> None:
     guidance = Guidance(strategy=strategy, text_weight=1.0, neighbor_weight=1.0)
-    assert guiding.strategy_of(guidance, neighbors=True) is None
+    assert guiding.resolve(guidance, neighbors=True) == guiding.Unguided()
     epsilon = predictions(0, 2)
     r = np.array([0.1, 0.9], np.float32)
-    for used in (None, strategy):
-        _, result = guided(guidance, used, epsilon, r)
+    for used in (guiding.Unguided(), guiding.Joint(1.0), guiding.Weighted(1.0, 1.0, 0.5)):
+        _, result = guided([used] * 2, epsilon, r)
         np.testing.assert_allclose(result, epsilon[True, True], atol=1e-6)
 
 
 def test_without_neighbors_only_the_text_is_enhanced() -> None:
     guidance = Guidance(strategy=Strategy.INTERLEAVED, text_weight=2.0, neighbor_weight=1.0)
-    assert guiding.strategy_of(guidance, neighbors=False) is Strategy.JOINT
-    assert guiding.strategy_of(guidance, neighbors=True) is Strategy.INTERLEAVED
+    assert guiding.resolve(guidance, neighbors=False) == guiding.Joint(2.0)
+    assert guiding.resolve(guidance, neighbors=True) == guiding.Interleaved(2.0, 1.0, 0.5)
 
 
 def test_steps_outside_the_interval_are_not_guided() -> None:
     log_snr = np.array([-9.0, -3.0, 0.0, 3.0, 9.0])
-    assert guiding.guided(Guidance(interval=(-3.0, 3.5)), log_snr).tolist() == [False, True, True, True, False]
-    assert guiding.guided(Guidance(), log_snr).all()
+    assert guiding.guided_steps(Guidance(interval=(-3.0, 3.5)), log_snr).tolist() == [False, True, True, True, False]
+    assert guiding.guided_steps(Guidance(), log_snr).all()
     with pytest.raises(ValueError, match="interval: the first log-SNR must be below the second"):
         Guidance(interval=(2.0, 2.0))
 
@@ -126,7 +140,11 @@ def test_a_dropped_text_is_nothing_or_the_empty_texts_embedding() -> None:
     assert np.asarray(replaced.mask).tolist() == [[True, True, False], [True, False, False]]
 
 
-@pytest.mark.parametrize("strategy", [None, *Strategy])
-def test_so_many_evaluations_are_told_as_are_made(strategy: Strategy | None) -> None:
-    keep = guiding.evaluations(strategy, jnp.asarray(0.5), jnp.zeros(3))
-    assert keep.text.shape == keep.neighbors.shape == (guiding.EVALUATIONS[strategy], 3)
+def test_a_step_makes_as_many_evaluations_as_its_most_demanding_row() -> None:
+    rows: list[guiding.RowGuidance] = [
+        guiding.Interleaved(2.0, 2.0, 0.5),
+        guiding.Weighted(2.0, 2.0, 0.5),
+        guiding.Unguided(),
+    ]
+    guided = np.array([[True, True, False], [False, True, False], [True, True, True]])
+    assert guiding.evaluations_of_steps(rows, guided).tolist() == [2, 3, 1]

@@ -18,7 +18,8 @@ from flax import nnx
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, SamplerKind, ScheduleKind, Strategy
 from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.presets import TINY
-from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions
+from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
+from reimagen_generator.diffusion.events import ImagesEvent
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.networks.registry import build_network
@@ -60,10 +61,10 @@ def stage(**changes: object) -> CascadeConfig:
 def images(
     config: CascadeConfig, *, size: int = 16, k: int = 2, seeds: tuple[int, ...] = (7, 8), **guidance: Any
 ) -> np.ndarray:
-    *_, drawn = awakened(config).draw(
-        "a kea in the snow", PAIRS[:k], seeds=seeds, size=size, guidance=GuidanceOptions(**guidance)
-    )
-    assert isinstance(drawn, Drawn)
+    cascade = awakened(config)
+    guided = cascade.resolve_guidance(GuidanceOptions(**guidance), size)
+    *_, drawn = cascade.draw("a kea in the snow", PAIRS[:k], seeds=seeds, size=size, guidance=guided)
+    assert isinstance(drawn, ImagesEvent)
     return drawn.images
 
 

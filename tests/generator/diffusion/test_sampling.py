@@ -89,14 +89,14 @@ def test_a_larger_image_is_noised_as_the_smaller_one_seen_by_averaging() -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"timestep_respacing": (1, 1)}, "sections: only the schedule cosine-betas"),
+        ({"timestep_respacing": (1, 1)}, "timestep_respacing: "),
         (
             {"schedule": "cosine-betas", "steps": 3, "timestep_respacing": (1, 1)},
-            "sections: must add up to steps, 3, got 2",
+            "timestep_respacing: must add up to steps, 3, got 2",
         ),
         (
             {"schedule": "cosine-betas", "steps": 501, "timestep_respacing": (501, 0)},
-            "sections: each of 2 parts has 500",
+            "timestep_respacing: each of 2 parts can have 500 steps",
         ),
         ({"sampler": "unipc", "guidance": {"text_weight": 2.0}}, r"guidance\.strategy: interleaved changes"),
         ({"steps": 1001}, "steps"),

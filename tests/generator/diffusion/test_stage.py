@@ -1,5 +1,6 @@
 """A stage that draws points of a mixture with a network that knows it: the real loop, the truth beside it."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -42,7 +43,7 @@ class Counting(ExactNetwork):
 def drawn(stage: StageConfig, guidance: Guidance) -> tuple[np.ndarray, list[int]]:
     """The images, and for how many rows each of the steps' functions was compiled."""
     rows: list[int] = []
-    *_, last = Stage(stage, Counting(stage, rows), None).sample(conditions(len(KEYS)), guidance, KEYS)
+    *_, (_, last) = Stage(stage, Counting(stage, rows), None).sample(conditions(len(KEYS)), guidance, KEYS)
     return np.asarray(last.x), sorted(rows)
 
 
@@ -53,7 +54,7 @@ WEIGHTED = Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0, neighbor_weight
 def test_the_compiled_loop_and_the_stream_of_previews_draw_the_same(sampler: SamplerKind, interval: Any) -> None:
     stage = Stage(config(sampler=sampler), ExactNetwork(config(), Mixture.example()), None)
     guidance = WEIGHTED.model_copy(update={"interval": interval})
-    *_, last = stage.sample(conditions(len(KEYS)), guidance, KEYS)
+    *_, (_, last) = stage.sample(conditions(len(KEYS)), guidance, KEYS)
     at_once = stage.sample_at_once(conditions(len(KEYS)), guidance, KEYS)
     np.testing.assert_allclose(at_once, last.x, atol=1e-5)
     np.testing.assert_array_equal(last.x, last.x_0)
@@ -115,7 +116,7 @@ def test_what_is_redrawn_keeps_to_the_image_the_less_noise_it_is_given() -> None
 
     assert moved(0.12) < 0.1
     assert moved(1.0) > 0.2
-    *_, last = stage.sample(conditions(len(KEYS)), Guidance(), KEYS)
+    *_, (_, last) = stage.sample(conditions(len(KEYS)), Guidance(), KEYS)
     np.testing.assert_allclose(stage.redraw(images, 1.0, conditions(len(KEYS)), Guidance(), KEYS), last.x, atol=1e-2)
     with pytest.raises(ValueError, match=r"^time: must be at least 0\.111, the last step's, got 0\.1"):
         moved(0.1)
@@ -134,10 +135,37 @@ def test_a_text_dropped_by_an_embedding_is_as_good_as_one_masked() -> None:
     np.testing.assert_allclose(by_embedding, by_mask, atol=1e-6)
 
 
-def test_a_multi_step_sampler_refuses_to_interleave_before_it_draws() -> None:
-    stage = Stage(config(sampler=SamplerKind.UNIPC), ExactNetwork(config(), Mixture.example()), None)
-    with pytest.raises(ValueError, match="interleaved changes from step to step"):
-        next(stage.sample(conditions(len(KEYS)), Guidance(text_weight=2.0), KEYS))
+def test_rows_of_one_batch_have_their_own_guidance() -> None:
+    stage = Stage(config(), ExactNetwork(config(), Mixture.example()), None)
+    guidances = [WEIGHTED, Guidance(), WEIGHTED.model_copy(update={"interval": (-2.0, 2.0)})]
+    each = [guidances[row % 3] for row in range(len(KEYS))]
+    mixed = stage.sample_at_once(conditions(len(KEYS)), each, KEYS)
+    for number, guidance in enumerate(guidances):
+        alone = stage.sample_at_once(conditions(len(KEYS)), guidance, KEYS)
+        np.testing.assert_allclose(mixed[number::3], alone[number::3], atol=1e-5)
+
+
+def test_rows_of_one_batch_may_be_at_different_steps() -> None:
+    """Odd rows are one step behind; each row ends where it ends in step with the others."""
+    stage = Stage(config(), ExactNetwork(config(), Mixture.example()), None)
+    state, plan = stage.start(conditions(len(KEYS)), WEIGHTED, KEYS)
+    behind = np.arange(len(KEYS)) % 2
+    last = len(plan.evaluations) - 1
+    state = ahead = stage.advance(state, plan.together(0), 3)
+    reset = stage.start(conditions(len(KEYS)), WEIGHTED, KEYS)[0]
+    merged = jax.tree.map(
+        lambda new, old: jnp.where(behind.reshape(-1, *[1] * (new.ndim - 1)) == 1, old, new),
+        (ahead.x, ahead.carry),
+        (reset.x, reset.carry),
+    )
+    state = replace(ahead, x=merged[0], carry=merged[1])
+    for step in range(1, last + 1):
+        state = stage.advance(state, plan.at(step - behind), 3)
+    even = state.x
+    odd = stage.advance(state, plan.together(last), 3).x
+    *_, (_, together) = stage.sample(conditions(len(KEYS)), WEIGHTED, KEYS)
+    np.testing.assert_allclose(even[::2], together.x[::2], atol=1e-5)
+    np.testing.assert_allclose(odd[1::2], together.x[1::2], atol=1e-5)
 
 
 def test_integer_timesteps_reach_the_data_too() -> None:

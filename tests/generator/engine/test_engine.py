@@ -14,11 +14,13 @@ import pytest
 from prometheus_client import REGISTRY
 
 from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
+from reimagen_generator.config.cascade import Guidance
 from reimagen_generator.config.presets import TINY
-from reimagen_generator.diffusion.cascade import Cascade, Drawn, GuidanceOptions, StepDone
+from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.engine.engine import Engine, GenerationTask
-from reimagen_generator.engine.request_handle import Cancelled, Finished, RequestHandle, Step
+from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 
 SECONDS = 240.0
 
@@ -69,9 +71,7 @@ def make_engine() -> Iterator[MakeEngine]:
 
 @pytest.fixture
 def drawing() -> GenerationTask:
-    return GenerationTask(
-        prompt="a red panda", neighbors=[], seeds=[7], size=16, guidance=GuidanceOptions(), previews=0
-    )
+    return GenerationTask(prompt="a red panda", neighbors=[], seeds=[7], size=16, guidance=None, previews=0)
 
 
 class Background:
@@ -82,7 +82,7 @@ class Background:
         self.admitted = threading.Event()
         self.stepped = threading.Event()
         self.ahead = -1
-        self.events: list[Step | Finished] = []
+        self.events: list[StepEvent | ImagesEvent] = []
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(engine, drawing))
         self._thread.start()
@@ -111,7 +111,7 @@ def images(engine: Engine, drawing: GenerationTask) -> npt.NDArray[np.uint8]:
     """All that the call draws, in the order of the seeds."""
     background = Background(engine, drawing).end()
     assert background.error is None
-    finished = [event for event in background.events if isinstance(event, Finished)]
+    finished = [event for event in background.events if isinstance(event, ImagesEvent)]
     drawn = np.concatenate([event.images for event in finished])
     assert [event.index for event in finished] == list(range(0, len(drawn), len(finished[0].images)))
     return drawn
@@ -135,7 +135,7 @@ def test_each_batch_tells_its_steps_in_order_and_then_its_images(
     background = Background(engine, replace(drawing, size=size, seeds=seeds)).end()
     told = [
         (event.index, event.stage, event.size, event.step, event.steps)
-        if isinstance(event, Step)
+        if isinstance(event, StepEvent)
         else (event.index, event.images.shape)
         for event in background.events
     ]
@@ -148,7 +148,7 @@ def test_each_batch_tells_its_steps_in_order_and_then_its_images(
         ]
         expected.append((index, (min(batch_size, len(seeds) - index), size, size, 3)))
     assert told == expected
-    steps = sum(isinstance(event, Step) for event in background.events)
+    steps = sum(isinstance(event, StepEvent) for event in background.events)
     assert (engine.counters.finished, engine.counters.steps) == (1, steps)
 
 
@@ -193,7 +193,7 @@ def test_previews_are_as_many_as_asked(
     background = Background(
         make_engine(tiny, capacity=1), replace(drawing, seeds=[1, 2], size=64, previews=previews)
     ).end()
-    shown = [event for event in background.events if isinstance(event, Step) and event.preview is not None]
+    shown = [event for event in background.events if isinstance(event, StepEvent) and event.preview is not None]
     assert [step.index for step in shown] == [0] * previews
     assert all(step.preview is not None and step.preview.shape == (step.size, step.size, 3) for step in shown)
 
@@ -282,9 +282,10 @@ class Brittle(Cascade):
         *,
         seeds: Sequence[int],
         size: int,
-        guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008  (frozen)
+        guidance: Sequence[Guidance] | None = None,
         steps_factor: float = 1.0,
-    ) -> Generator[StepDone | Drawn, None, None]:
+        previews: frozenset[int] = frozenset(),
+    ) -> Generator[StepEvent | ImagesEvent, None, None]:
         for event in super().draw(prompt, neighbors, seeds=seeds, size=size, guidance=guidance):
             yield event
             if prompt == "fail":
@@ -303,9 +304,10 @@ class Recording(Cascade):
         *,
         seeds: Sequence[int],
         size: int,
-        guidance: GuidanceOptions = GuidanceOptions(),  # noqa: B008  (frozen)
+        guidance: Sequence[Guidance] | None = None,
         steps_factor: float = 1.0,
-    ) -> Generator[StepDone | Drawn, None, None]:
+        previews: frozenset[int] = frozenset(),
+    ) -> Generator[StepEvent | ImagesEvent, None, None]:
         self.drawn.append((prompt, neighbors))
         yield from super().draw(prompt, neighbors, seeds=seeds, size=size, guidance=guidance)
 
@@ -322,7 +324,7 @@ def test_calls_are_drawn_in_the_order_of_arrival(make_engine: MakeEngine, drawin
             for place, prompt in zip(places, prompts, strict=True)
         ]
         for stream in reversed(streams):
-            assert isinstance(list(stream)[-1], Finished)
+            assert isinstance(list(stream)[-1], ImagesEvent)
     assert Recording.drawn == [(prompt, [red]) for prompt in prompts]
 
 
@@ -348,7 +350,7 @@ def test_stopping_waits_for_those_admitted(tiny: Cascade, drawing: GenerationTas
     background = Background(engine, replace(drawing, size=64))
     assert background.admitted.wait(SECONDS)
     engine.stop(grace=SECONDS)
-    assert isinstance(background.end().events[-1], Finished)
+    assert isinstance(background.end().events[-1], ImagesEvent)
     with pytest.raises(Unavailable, match="stopping"), engine.admit(RequestHandle(timeout=SECONDS)):
         pass
 

@@ -13,18 +13,18 @@ from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.generation.request import parse_request
 from reimagen_generator.generation.retriever_client import RetrieverClient
-from reimagen_generator.generation.service import Generator
+from reimagen_generator.generation.service import GenerationService
 
 
 @pytest.fixture(scope="module")
-def generator() -> Iterator[Generator]:
+def generator() -> Iterator[GenerationService]:
     """Its one stage is sampled by a multi-step solver, and it takes four neighbors at most."""
     stage = TINY.stages[0].model_copy(
         update={"sampler": SamplerKind.UNIPC, "guidance": Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0)}
     )
     config = TINY.model_copy(update={"stages": (stage,), "maximum_k": 4})
     with contextlib.closing(RetrieverClient("127.0.0.1:1")) as retriever:
-        yield Generator(Engine(Cascade.random(config, seed=0), capacity=1), retriever)
+        yield GenerationService(Engine(Cascade.random(config, seed=0), capacity=1), retriever)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def generator() -> Iterator[Generator]:
     ],
 )
 def test_what_the_cascade_cannot_do_is_refused_by_name(
-    generator: Generator, fields: dict[str, object], field: str
+    generator: GenerationService, fields: dict[str, object], field: str
 ) -> None:
     request = parse_request({"prompt": "a kea", **fields})
     with pytest.raises(InvalidArgument) as refused:

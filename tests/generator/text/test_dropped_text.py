@@ -11,7 +11,8 @@ from flax import nnx
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, Prediction, StageConfig, Strategy
 from reimagen_generator.config.networks import UNetConfig
 from reimagen_generator.config.text import DroppedText
-from reimagen_generator.diffusion.cascade import Cascade, Drawn
+from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.diffusion.events import ImagesEvent
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.text.encoder import TextEmbedding
@@ -65,7 +66,7 @@ class Gray(Network):
 def test_guidance_points_away_from_it(dropped: DroppedText, level: float) -> None:
     config = CascadeConfig(name="gray", stages=(STAGE,), default_k=0, dropped_text=dropped)
     *_, drawn = Cascade(config, [Gray()], Levels()).draw("something", [], seeds=[0], size=SIDE)
-    assert isinstance(drawn, Drawn)
+    assert isinstance(drawn, ImagesEvent)
     # At t = 1 the image is found through the little of it that is left in the noise.
     np.testing.assert_allclose(drawn.images.astype(int), round((level + 1) * 127.5), atol=2)
 

@@ -191,7 +191,7 @@ def test_words_and_meaning_each_find_what_the_other_does_not(tmp_path: Path, sen
     texts = {"1": "a dog", "2": "a cat", "3": "a terrier", "4": "a terrier hound"}
     with IndexWriter(tmp_path / "lucene") as writer:
         for identifier, text in texts.items():
-            writer.add(pairs()[0].model_copy(update={"id": identifier, "contents": text}))
+            writer.add(pairs()[0].model_copy(update={"id": identifier, "caption": text}))
         writer.commit({})
     bm25, opened = BM25Index(tmp_path / "lucene"), Encoder(folder)
     writer_of_vectors = DenseWriter(tmp_path / "vectors", 4, 2)

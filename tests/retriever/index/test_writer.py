@@ -1,3 +1,4 @@
+import json
 import random
 from pathlib import Path
 
@@ -18,7 +19,7 @@ ANALYSES = [Analysis(), Analysis(k1=1.7, b=0.75), Analysis(language="de"), Analy
 
 def stored(identifier: str, text: str, **more: object) -> StoredPair:
     known = {"shard": "00000.tar", "offset": 0, "length": 1, "sha256": "", "media_type": "image/png"}
-    return StoredPair.model_validate({"id": identifier, "contents": text, "width": 4, "height": 3} | known | more)
+    return StoredPair.model_validate({"id": identifier, "caption": text, "width": 4, "height": 3} | known | more)
 
 
 def pairs() -> list[StoredPair]:
@@ -39,7 +40,7 @@ def write_as_pyserini_does(folder: Path, analysis: Analysis) -> None:
     indexer = LuceneIndexer(str(folder), args=options, threads=1)
     for pair in pairs():
         pair = pair.model_copy(update={"caption": analysis.normalized(pair.caption)})
-        indexer.add_doc_raw(pair.model_dump_json())
+        indexer.add_doc_raw(json.dumps(pair.model_dump(mode="json") | {"contents": pair.caption}))
     indexer.close()
 
 

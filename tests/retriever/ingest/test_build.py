@@ -50,17 +50,17 @@ class ListSource:
 
 
 @pytest.fixture
-def fox(picture: MakeImage) -> SourcePair:
-    return SourcePair("here", "fox", "a fox", picture(), "pack@1", "MIT")
+def fox(make_image: MakeImage) -> SourcePair:
+    return SourcePair("here", "fox", "a fox", make_image(), "pack@1", "MIT")
 
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_every_pair_is_stored_and_found(tmp_path: Path, picture: MakeImage) -> None:
+def test_every_pair_is_stored_and_found(tmp_path: Path, make_image: MakeImage) -> None:
     kinds = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-    images = {kind: picture("blue", size=(9, 7), kind=kind) for kind in kinds}
+    images = {kind: make_image("blue", size=(9, 7), kind=kind) for kind in kinds}
     pairs = [
         SourcePair("here", f"id {kind}", f"  a {kind}\n image ", image, " from here ", "MIT")
         for kind, image in images.items()
@@ -80,17 +80,17 @@ def test_every_pair_is_stored_and_found(tmp_path: Path, picture: MakeImage) -> N
 
 
 def test_what_cannot_be_taken_is_reported_by_place_and_counted(
-    tmp_path: Path, fox: SourcePair, picture: MakeImage
+    tmp_path: Path, fox: SourcePair, make_image: MakeImage
 ) -> None:
     bad: list[SourcePair | Rejected | BaseException] = [
         Rejected("line 1", "no image", "why"),
-        SourcePair("line 2", "a", " \n", picture()),
-        SourcePair("line 3", "b", "a kea", picture()[:40]),
+        SourcePair("line 2", "a", " \n", make_image()),
+        SourcePair("line 3", "b", "a kea", make_image()[:40]),
         SourcePair("line 4", "c", "a kea", b"GIF89a"),
-        SourcePair("line 5", "d", "a k\x00ea", picture()),
-        SourcePair("line 6", "fox", "another fox", picture()),
-        SourcePair("line 7", "", "a kea", picture()),
-        SourcePair("line 8", "e", "a kea", picture(), license="\ud800"),
+        SourcePair("line 5", "d", "a k\x00ea", make_image()),
+        SourcePair("line 6", "fox", "another fox", make_image()),
+        SourcePair("line 7", "", "a kea", make_image()),
+        SourcePair("line 8", "e", "a kea", make_image(), license="\ud800"),
     ]
     report = build(ListSource([fox, *bad]), tmp_path / "kb")
     assert [entry.location for entry in report.rejected] == [f"line {number}" for number in range(1, 9)]
@@ -105,25 +105,25 @@ def test_what_cannot_be_taken_is_reported_by_place_and_counted(
     }
 
 
-def test_a_pair_that_was_refused_does_not_take_its_id(tmp_path: Path, fox: SourcePair, picture: MakeImage) -> None:
+def test_a_pair_that_was_refused_does_not_take_its_id(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
     report = build(ListSource([SourcePair("here", "fox", "a fox", b"broken"), fox]), tmp_path / "kb")
     assert report.manifest.pairs == 1
     assert report.manifest.rejected == {"broken image": 1}
 
 
-def test_the_generation_is_that_of_the_content(tmp_path: Path, fox: SourcePair, picture: MakeImage) -> None:
+def test_the_generation_is_that_of_the_content(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
     def revision(*pairs: SourcePair) -> str:
         return build(ListSource([*pairs]), tmp_path / "kb").manifest.revision
 
-    kea = SourcePair("there", "kea", "a kea", picture())
+    kea = SourcePair("there", "kea", "a kea", make_image())
     same = revision(fox, kea)
     assert revision(fox, kea) == same
     others = [
         revision(fox),
         revision(kea, fox),
-        revision(fox, SourcePair("", "kea", "a kea", picture("blue"))),
-        revision(fox, SourcePair("", "kea", "the kea", picture())),
-        revision(fox, SourcePair("", "kea", "a kea", picture(), license="MIT")),
+        revision(fox, SourcePair("", "kea", "a kea", make_image("blue"))),
+        revision(fox, SourcePair("", "kea", "the kea", make_image())),
+        revision(fox, SourcePair("", "kea", "a kea", make_image(), license="MIT")),
     ]
     assert len({same, *others}) == 6
 
@@ -173,9 +173,9 @@ def test_a_build_that_fails_leaves_what_was_there(
 def test_nothing_taken_is_an_error_that_says_why(tmp_path: Path, base: MakeBase) -> None:
     folder = base({"a": "a kea"})
     before = read_manifest(folder)
-    with pytest.raises(InvalidArgument, match=r"source: nothing could be taken from it \(no image: 2\)"):
+    with pytest.raises(InvalidArgument, match=r"source: it has no valid pair \(no image: 2\)"):
         build(ListSource([Rejected("1", "no image"), Rejected("2", "no image")]), folder)
-    with pytest.raises(InvalidArgument, match=r"source: nothing could be taken from it \(it is empty\)"):
+    with pytest.raises(InvalidArgument, match=r"source: it has no valid pair \(it is empty\)"):
         build(ListSource([]), folder)
     assert read_manifest(folder) == before
 
@@ -190,7 +190,7 @@ def test_what_an_interrupted_build_left_is_removed_by_the_next(base: MakeBase) -
 def test_a_folder_with_other_things_in_it_is_not_touched(folder: MakeFolder, tmp_path: Path) -> None:
     source = folder({"a": "a fox"})
     before = names(source)
-    with pytest.raises(InvalidArgument, match=r"KB_DIR: .* holds other things than a knowledge base"):
+    with pytest.raises(InvalidArgument, match=r"KB_DIR: .* has other files than a knowledge base"):
         build(open_source(source), source)
     assert names(source) == before
     with pytest.raises(InvalidArgument, match=r"KB_DIR: .* is not a folder"):
@@ -264,13 +264,13 @@ def test_near_duplicates_are_marked_or_dropped(tmp_path: Path) -> None:
     assert [(rejected.location, rejected.detail) for rejected in dropped.rejected] == [("3", "of a"), ("4", "of a")]
 
 
-def test_filters_count_what_they_leave_out(tmp_path: Path, picture: MakeImage) -> None:
+def test_filters_count_what_they_leave_out(tmp_path: Path, make_image: MakeImage) -> None:
     measures = [(0.1, 0.1, 0.3), (0.9, 0.1, 0.3), (0.1, 0.9, 0.3), (0.1, 0.1, 0.2), (None, 0.1, 0.3), (0.1, None, None)]
     pairs = [
-        SourcePair("here", f"{number}", "a fox", picture(), "", "", unsafe, "", watermark, similarity)
+        SourcePair("here", f"{number}", "a fox", make_image(), "", "", unsafe, "", watermark, similarity)
         for number, (unsafe, watermark, similarity) in enumerate(measures)
     ]
-    small = SourcePair("here", "small", "a fox", picture(size=(8, 5)), "", "", 0.0, "", 0.0, 1.0)
+    small = SourcePair("here", "small", "a fox", make_image(size=(8, 5)), "", "", 0.0, "", 0.0, 1.0)
     filters = SourceFilters(max_unsafe=0.5, max_watermark=0.8, min_similarity=0.25, min_size=6)
     manifest = build(ListSource([*pairs, small]), tmp_path / "kb", BuildOptions(filters=filters)).manifest
     assert manifest.pairs == 1

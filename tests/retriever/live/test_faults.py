@@ -58,11 +58,11 @@ def files_of_at_most(service: Any, size: int) -> Iterator[None]:
 
 
 def test_without_room_changes_are_refused_until_there_is_room(
-    tmp_path: Path, base: MakeBase, picture: MakeImage, serve: Serve
+    tmp_path: Path, base: MakeBase, make_image: MakeImage, serve: Serve
 ) -> None:
     folder, image = base({"a": "a fox"}), noise(tmp_path)
     with serve(folder) as service:
-        add(service, "small", "a kea", picture())
+        add(service, "small", "a kea", make_image())
         revision = service.stub.Describe(pb.DescribeRequest()).revision
         with files_of_at_most(service, MEGABYTE):
             for _ in range(2):
@@ -73,7 +73,7 @@ def test_without_room_changes_are_refused_until_there_is_room(
             assert verify(folder)[1] == []
             # What there is room for is taken.
             assert service.stub.DeletePairs(pb.DeletePairsRequest(ids=["small"])).removed == 1
-            add(service, "another", "a kea", picture("blue"))
+            add(service, "another", "a kea", make_image("blue"))
         add(service, "large", "a large hotel", image)
         # Of a removal Lucene's few bytes are all that is written.
         with files_of_at_most(service, 16):
@@ -97,7 +97,7 @@ OBEYING_WRITE_BITS = (
 
 @pytest.mark.parametrize("files_too", [True, False])
 def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
-    base: MakeBase, picture: MakeImage, serve: Serve, files_too: bool
+    base: MakeBase, make_image: MakeImage, serve: Serve, files_too: bool
 ) -> None:
     folder = base({"a": "a fox"})
     paths = [folder, *folder.rglob("*")]
@@ -106,13 +106,13 @@ def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
         path.chmod(mode & ~0o222)
     try:
         with serve(folder, OBEYING_WRITE_BITS) as service:
-            told = refusal(service, "k", "a kea", picture())
+            told = refusal(service, "k", "a kea", make_image())
             assert "cannot write to" in told
             assert str(folder) in told
             assert (ids(service, "a fox"), ids(service, "a kea")) == (["a"], [])
             for path, mode in modes.items():
                 path.chmod(mode)
-            add(service, "k", "a kea", picture())
+            add(service, "k", "a kea", make_image())
             assert ids(service, "a kea") == ["k"]
     finally:
         for path, mode in modes.items():
@@ -120,9 +120,9 @@ def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
     assert verify(folder)[1] == []
 
 
-def test_a_stream_that_breaks_off_can_be_sent_again(base: MakeBase, picture: MakeImage, serve: Serve) -> None:
+def test_a_stream_that_breaks_off_can_be_sent_again(base: MakeBase, make_image: MakeImage, serve: Serve) -> None:
     folder = base({"a": "a fox"})
-    requests = [pb.AddPairsRequest(id=f"{number}", caption="a kea", image=picture()) for number in range(600)]
+    requests = [pb.AddPairsRequest(id=f"{number}", caption="a kea", image=make_image()) for number in range(600)]
 
     def broken_off() -> Iterator[pb.AddPairsRequest]:
         yield from requests[:400]

@@ -29,8 +29,8 @@ TEXTS = ("a kea", "a red fox", "a snow leopard", "a fox in the snow")
 
 
 @pytest.fixture(scope="module")
-def pictures(picture: MakeImage) -> list[bytes]:
-    return [picture(color, size=(4 + number, 4)) for number, color in enumerate(("red", "blue", "green"))]
+def pictures(make_image: MakeImage) -> list[bytes]:
+    return [make_image(color, size=(4 + number, 4)) for number, color in enumerate(("red", "blue", "green"))]
 
 
 def put(identifier: str, text: str, image: bytes, license_: str = "") -> Put:
@@ -245,9 +245,9 @@ def test_every_pair_can_be_removed(base: MakeBase, pictures: list[bytes]) -> Non
     kb.close()
 
 
-def test_a_pair_keeps_the_digest_of_its_image(base: MakeBase, picture: MakeImage) -> None:
+def test_a_pair_keeps_the_digest_of_its_image(base: MakeBase, make_image: MakeImage) -> None:
     folder = base({"a": "a fox"})
-    image = picture("teal", kind="JPEG")
+    image = make_image("teal", kind="JPEG")
     with LiveWriter(folder, SERVICE) as writer:
         writer.apply([put("b", "a kea", image)])
     kb = KnowledgeBase.open(folder)

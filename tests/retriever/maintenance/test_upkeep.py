@@ -62,10 +62,10 @@ def change(folder: Path, *pairs: tuple[str, str, bytes], removed: tuple[str, ...
 
 
 @pytest.fixture
-def changed(base: MakeBase, picture: MakeImage) -> Path:
+def changed(base: MakeBase, make_image: MakeImage) -> Path:
     """A base that was built, then added to, updated and removed from."""
     folder = base({"a": "a fox", "b": "a red fox", "c": "a hotel"})
-    images = [picture(color, size=(40, 30)) for color in ("teal", "navy", "olive")]
+    images = [make_image(color, size=(40, 30)) for color in ("teal", "navy", "olive")]
     change(folder, ("k", "a kea", images[0]), ("b", "a kea in the snow", images[1]), removed=("a",))
     change(folder, ("l", "a red fox", images[2]), ("k", "another kea", images[0]))
     return folder
@@ -91,12 +91,12 @@ def test_a_compacted_base_is_one_built_of_the_pairs_that_are_left(changed: Path,
     assert content(changed) == before | {"m": ("a macaw", before["k"][1])}
 
 
-def test_a_base_without_pairs_can_be_compacted_and_added_to(base: MakeBase, picture: MakeImage) -> None:
+def test_a_base_without_pairs_can_be_compacted_and_added_to(base: MakeBase, make_image: MakeImage) -> None:
     folder = base({"a": "a fox"})
     change(folder, removed=("a",))
     assert compact(folder).pairs == 0
     assert answers(folder) == []
-    change(folder, ("k", "a kea", picture()))
+    change(folder, ("k", "a kea", make_image()))
     assert verify(folder)[1] == []
     assert set(content(folder)) == {"k"}
 
@@ -179,7 +179,7 @@ def test_damage_is_found_at_its_place(changed: Path) -> None:
         file.write(b"x" * 512)
     told = verify(changed)[1]
     assert [damage.location for damage in told] == [c.shard, f"{k.shard}, k"]
-    assert "is no whole tar file" in told[0].what
+    assert "is not a complete tar file" in told[0].what
 
 
 def test_counts_that_are_not_those_of_the_commit_are_damage(changed: Path) -> None:
@@ -193,7 +193,7 @@ def test_counts_that_are_not_those_of_the_commit_are_damage(changed: Path) -> No
         writer.add(k)
         writer.commit(notes)
     whats = {damage.what for damage in verify(changed)[1]}
-    assert whats == {"1 ids are there more than once", "the counts of licenses are not those of the last commit"}
+    assert whats == {"1 ids occur more than once", "the counts of licenses are not those of the last commit"}
     with IndexWriter(changed / base.built.lucene_folder) as writer:
         writer.remove("k")
         writer.commit(notes)
@@ -204,19 +204,19 @@ def test_counts_that_are_not_those_of_the_commit_are_damage(changed: Path) -> No
     )
 
 
-def test_a_snapshot_stays_what_it_was_and_can_be_restored(changed: Path, tmp_path: Path, picture: MakeImage) -> None:
+def test_a_snapshot_stays_what_it_was_and_can_be_restored(changed: Path, tmp_path: Path, make_image: MakeImage) -> None:
     before, kept = content(changed), tmp_path / "kept"
     manifest = snapshot(changed, kept)
     assert manifest == KnowledgeBase.open(kept).manifest
     assert manifest.revision == KnowledgeBase.open(changed).manifest.revision
     shards = [next(folder.glob("data-*/shards/00000.tar")) for folder in (changed, kept)]
     assert shards[0].samefile(shards[1])
-    change(changed, ("n", "a new kea", picture()), ("c", "a new hotel", picture()), removed=("k",))
+    change(changed, ("n", "a new kea", make_image()), ("c", "a new hotel", make_image()), removed=("k",))
     compact(changed)
     assert content(kept) == before
     assert verify(kept)[1] == []
     # It is a base of its own: what is written to it is not seen elsewhere.
-    change(kept, ("o", "an owl", picture()))
+    change(kept, ("o", "an owl", make_image()))
     assert set(content(changed)) == {"b", "c", "l", "n"}
     change(kept, removed=("o",))
     restored = restore(kept, changed)
@@ -227,8 +227,8 @@ def test_a_snapshot_stays_what_it_was_and_can_be_restored(changed: Path, tmp_pat
     assert content(tmp_path / "elsewhere") == before
 
 
-def test_a_snapshot_is_taken_while_pairs_are_added(changed: Path, tmp_path: Path, picture: MakeImage) -> None:
-    image = picture()
+def test_a_snapshot_is_taken_while_pairs_are_added(changed: Path, tmp_path: Path, make_image: MakeImage) -> None:
+    image = make_image()
     with LiveWriter(changed, Holder(work="the service")) as writer:
         for number in range(12):
             writer.apply([Put(*checked_pair(SourcePair("here", f"{number}", "a macaw", image)))])
@@ -245,7 +245,7 @@ def test_where_a_snapshot_cannot_go(changed: Path, tmp_path: Path) -> None:
     for destination in (tmp_path / "other", tmp_path / "other" / "file", changed):
         with pytest.raises(InvalidArgument, match=r"DEST: .* is not a new or empty folder"):
             snapshot(changed, destination)
-    with pytest.raises(InvalidArgument, match=r"KB_DIR: .* holds other things"):
+    with pytest.raises(InvalidArgument, match=r"KB_DIR: .* has other files"):
         restore(changed, tmp_path / "other")
     with pytest.raises(NotFound):
         snapshot(tmp_path / "nowhere", tmp_path / "new")

@@ -9,10 +9,12 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import generation_pb2_grpc, retrieval_pb2
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.cascade import Strategy
+from reimagen_generator.diffusion.events import StepEvent
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.generation.images import encode_preview
 from reimagen_generator.generation.request import GenerationRequest, Relevance, parse_request
 from reimagen_generator.generation.retriever_client import Neighbors
-from reimagen_generator.generation.service import Accepted, Event, Generator, Image, Progress
+from reimagen_generator.generation.service import Accepted, Event, GenerationService, Image
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Generation"].full_name
 MESSAGE_BYTES: Final = 96 * 1024 * 1024
@@ -55,7 +57,7 @@ _QUALITIES: Final = {
 class GenerationServicer(generation_pb2_grpc.GenerationServicer):
     """Answers gRPC calls; errors and deadlines become statuses in the server's frame."""
 
-    def __init__(self, generator: Generator, *, deadline: float) -> None:
+    def __init__(self, generator: GenerationService, *, deadline: float) -> None:
         """Take what generates, and the seconds that a call without a deadline of its own is given."""
         self._generator = generator
         self._deadline = deadline
@@ -144,7 +146,7 @@ def _write(event: Event) -> pb.GenerateEvent:
             )
         case Neighbors():
             return pb.GenerateEvent(neighbors=_write_neighbors(event))
-        case Progress():
+        case StepEvent():
             return pb.GenerateEvent(
                 progress=pb.GenerateEvent.Progress(
                     index=event.index,
@@ -152,7 +154,7 @@ def _write(event: Event) -> pb.GenerateEvent:
                     size=event.size,
                     step=event.step,
                     steps=event.steps,
-                    preview=event.preview,
+                    preview=None if event.preview is None else encode_preview(event.preview),
                 )
             )
         case Image():

@@ -5,8 +5,8 @@ neighbors ───────┤              ┤              │
               64 × 64 ──▶ 256 × 256 ──▶ 1024 × 1024
 """
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -18,8 +18,10 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, UInt8
 
+from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig, Strategy
 from reimagen_generator.config.text import DroppedText
+from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.placing import Placer, layers
 from reimagen_generator.diffusion.references import ReferencePair, resized, side_by_side
 from reimagen_generator.diffusion.resize import to_bytes, to_float
@@ -32,7 +34,9 @@ from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights import checkpoint
 
-_Image = UInt8[np.ndarray, "height width 3"]
+Images = UInt8[np.ndarray, "rows size size 3"]
+
+_NO_PAIR = ReferencePair(np.zeros((1, 1, 3), np.uint8), "")
 
 
 @dataclass(frozen=True)
@@ -46,23 +50,12 @@ class GuidanceOptions:
 
 
 @dataclass(frozen=True)
-class StepDone:
-    """One step of one stage is done. `preview` gives the first image as the stage now predicts it."""
+class Row:
+    """One image to draw."""
 
-    stage: int
-    size: int
-    step: int
-    steps: int
-    evaluations: int
-    """How often the network was evaluated for each image."""
-    preview: Callable[[], _Image]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The images."""
-
-    images: UInt8[np.ndarray, "n size size 3"]
+    prompt: str
+    neighbors: Sequence[ReferencePair]
+    seed: int
 
 
 class Cascade:
@@ -90,10 +83,15 @@ class Cascade:
         """Places references, where the cascade has a placement network."""
         self.parameters = tuple(parameter_count(network) for network in networks)
         self.text_encoder = text_encoder
-        self._stages = tuple(
+        self._mesh = mesh
+        self._own = tuple(
             Stage(stage, network, size_factor(config, index), mesh)
             for index, (stage, network) in enumerate(zip(config.stages, networks, strict=True))
         )
+        self._stages: dict[StageConfig, Stage] = {}
+        """The stages as they were asked for, with their compiled code."""
+        for stage in self._own:
+            self._stages[stage.config.model_copy(update={"guidance": Guidance()})] = stage
 
     @classmethod
     def load(cls, folder: Path, text_encoder: Path | None = None) -> Self:
@@ -127,7 +125,7 @@ class Cascade:
     def save(self, folder: Path) -> None:
         """Writes configuration and weights."""
         checkpoint.save_config(self.config, folder)
-        for stage in self._stages:
+        for stage in self._own:
             checkpoint.save_network(stage.network, folder / checkpoint.stage_file(stage.config.size))
         if self.placer is not None:
             checkpoint.save_network(self.placer.network, folder / checkpoint.PLACEMENT_FILE)
@@ -135,29 +133,42 @@ class Cascade:
     @property
     def networks(self) -> tuple[Network, ...]:
         """The stages' networks."""
-        return tuple(stage.network for stage in self._stages)
+        return tuple(stage.network for stage in self._own)
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """The sizes that may be asked for."""
         return tuple(stage.size for stage in self.config.stages)
 
-    def check_guidance(self, options: GuidanceOptions, size: int) -> None:
-        """Refuses guidance that a stage on the way to `size` cannot follow.
+    def resolve_guidance(self, options: GuidanceOptions, size: int) -> tuple[Guidance, ...]:
+        """Return the guidance of each stage up to `size`, as `draw` takes it.
+
+        Args:
+            options: What a request changes of the retrieval-conditioned stages.
+            size: One of `sizes`.
 
         Raises:
-            ValueError: naming the field, as `guidance.strategy`.
+            InvalidArgument: a stage cannot follow it; names the field, such as `guidance.strategy`.
         """
         stages = [stage for stage in self.config.stages if stage.size <= size]
+        changes = {name: value for name, value in vars(options).items() if value is not None}
+        resolved = []
         for stage in stages:
-            stage.check_guidance(_guidance(stage, options))
-        used = {_guidance(stage, options).strategy for stage in stages if stage.network.retrieval}
+            guidance = stage.guidance.model_copy(update=changes) if stage.network.retrieval else stage.guidance
+            try:
+                stage.check_guidance(guidance)
+            except ValueError as error:
+                raise InvalidArgument(str(error), field="guidance.strategy") from error
+            resolved.append(guidance)
+        used = {guidance.strategy for stage, guidance in zip(stages, resolved, strict=True) if stage.network.retrieval}
         for name in ("neighbor_weight", "interleave_ratio"):
-            if used == {Strategy.JOINT} and getattr(options, name) is not None:
-                raise ValueError(
-                    f"guidance.{name}: joint guidance has text_weight alone, which guides text and neighbors together; "
-                    "leave this out, or set guidance.strategy to weighted or interleaved"
+            if used == {Strategy.JOINT} and name in changes:
+                raise InvalidArgument(
+                    "joint guidance has text_weight alone, which guides text and neighbors together; leave this out, "
+                    "or set guidance.strategy to weighted or interleaved",
+                    field=f"guidance.{name}",
                 )
+        return tuple(resolved)
 
     def draw(
         self,
@@ -166,27 +177,28 @@ class Cascade:
         *,
         seeds: Sequence[int],
         size: int,
-        guidance: GuidanceOptions = GuidanceOptions(),
+        guidance: Sequence[Guidance] | None = None,
         steps_factor: float = 1.0,
-    ) -> Generator[StepDone | Drawn, None, None]:
-        """Draws one image for each seed, all in one batch; stop iterating to cancel.
+        previews: frozenset[int] = frozenset(),
+    ) -> Generator[StepEvent | ImagesEvent, None, None]:
+        """Draw one image for each seed, all in one batch; stop iterating to cancel.
 
         A seed gives the same image on the same machine, and its noise does not depend on the other seeds.
 
         Args:
-            prompt: what to draw.
-            neighbors: at most `config.maximum_k`; none draws from the text alone.
-            seeds: at least one.
-            size: one of `sizes`.
-            guidance: for the retrieval-conditioned stages.
-            steps_factor: how many times its own steps each stage takes.
+            prompt: What to draw.
+            neighbors: At most `config.maximum_k`; none draws from the text alone.
+            seeds: At least one.
+            size: One of `sizes`.
+            guidance: Of each stage, from `resolve_guidance`; None for the stages' own.
+            steps_factor: How many times its own steps each stage takes.
+            previews: The steps, counted from 1 over all stages, whose events have a preview.
 
         Yields:
-            One `StepDone` a step, then one `Drawn`.
+            One `StepEvent` a step, then one `ImagesEvent`.
 
         Raises:
-            ValueError: the size is not one of `sizes`, there is no seed, there are too many neighbors, or a stage
-                cannot follow the guidance.
+            ValueError: the size is not one of `sizes`, there is no seed, or there are too many neighbors.
         """
         if size not in self.sizes:
             raise ValueError(f"size: must be one of {', '.join(map(str, self.sizes))}, got {size}")
@@ -194,53 +206,101 @@ class Cascade:
             raise ValueError("seeds: at least one is needed")
         if len(neighbors) > self.config.maximum_k:
             raise ValueError(f"neighbors: at most {self.config.maximum_k}, got {len(neighbors)}")
-        self.check_guidance(guidance, size)
-        yield from self._draw(prompt, neighbors, seeds, size, guidance, steps_factor)
+        rows = [Row(prompt, neighbors, seed) for seed in seeds]
+        stages = list(self.config.stages[: self.sizes.index(size) + 1])
+        if guidance is not None:
+            stages = [stage.model_copy(update={"guidance": each}) for stage, each in zip(stages, guidance, strict=True)]
+        yield from self._draw(rows, stages, _slots(len(neighbors), self.config), steps_factor, previews)
+
+    def draw_rows(
+        self, rows: Sequence[Row], stages: Sequence[StageConfig], slots: int, grounded: Sequence[bool]
+    ) -> tuple[Images, ...]:
+        """Draw images of different prompts as one batch; return those of each stage, the smallest first.
+
+        A row's images do not depend on the other rows: they are what `draw` gives for its prompt, neighbors and seed.
+
+        Args:
+            rows: The images to draw.
+            stages: The cascade's stages as they are to draw, from the first on.
+            slots: The most neighbors of a row, as which all rows are compiled.
+            grounded: Whether each stage is shown the neighbors.
+
+        Raises:
+            ValueError: a row has more neighbors than `slots`.
+        """
+        if max(len(row.neighbors) for row in rows) > slots:
+            raise ValueError(f"neighbors: at most {slots}")
+        return tuple(
+            event.images
+            for event in self._draw(rows, stages, slots, grounded=grounded)
+            if isinstance(event, ImagesEvent)
+        )
 
     def _draw(
         self,
-        prompt: str,
-        neighbors: Sequence[ReferencePair],
-        seeds: Sequence[int],
-        size: int,
-        guidance: GuidanceOptions,
+        rows: Sequence[Row],
+        stages: Sequence[StageConfig],
+        slots: int,
         steps_factor: float = 1.0,
-        brief: bool = False,
-    ) -> Generator[StepDone | Drawn, None, None]:
-        """Draws; `brief`ly with the first step alone of each stage whose steps are all compiled as one."""
-        slots = _slots(len(neighbors), self.config)
-        text = self._encode([prompt] * len(seeds))
-        empty = self._encode([""] * len(seeds)) if self.config.dropped_text is DroppedText.EMPTY_PROMPT else None
-        neighbor_text = self._encode([pair.caption for pair in neighbors] + [""] * (slots - len(neighbors)))
-        neighbor_text = jax.tree.map(lambda a: jnp.tile(a, (len(seeds),) + (1,) * (a.ndim - 1)), neighbor_text)
-        mask = jnp.tile(jnp.arange(slots) < len(neighbors), (len(seeds), 1))
-        shown = side_by_side(neighbors) if self.config.side_by_side else neighbors
+        previews: frozenset[int] = frozenset(),
+        grounded: Sequence[bool] | None = None,
+        only_first_step: bool = False,
+    ) -> Generator[StepEvent | ImagesEvent, None, None]:
+        """Draw a batch through the stages.
+
+        Args:
+            rows: The images to draw.
+            stages: The stages to draw with.
+            slots: Places for neighbors in each row; unused ones are masked.
+            steps_factor: How many times its own steps each stage takes.
+            previews: The steps, counted from 1 over all stages, whose events have a preview.
+            grounded: Whether each stage is shown the neighbors, and an `ImagesEvent` after each stage; None shows them
+                to all, with one `ImagesEvent` at the end.
+            only_first_step: Whether to leave out the later steps of stages whose steps are compiled as one.
+        """
+        # Rows that share their neighbors, as those of one request do, share what is computed of them.
+        different = list({id(row.neighbors): row.neighbors for row in rows}.values())
+        which = np.asarray([next(i for i, each in enumerate(different) if each is row.neighbors) for row in rows])
+        shown = [side_by_side(pairs) if self.config.side_by_side else pairs for pairs in different]
+        text = self._encode([row.prompt for row in rows])
+        empty = self._encode([""] * len(rows)) if self.config.dropped_text is DroppedText.EMPTY_PROMPT else None
+        captions = [pair.caption for pairs in different for pair in [*pairs, *[_NO_PAIR] * (slots - len(pairs))]]
+        by_slot = (which[:, None] * slots + np.arange(slots)).reshape(-1)
+        neighbor_text = jax.tree.map(lambda a: a[by_slot], self._encode(captions))
+        mask = jnp.asarray([[slot < len(row.neighbors) for slot in range(slots)] for row in rows])
         placing = None
-        if self.placer is not None and neighbors:
-            placing = self.placer.placing([shown] * len(seeds), slots, text, neighbor_text, seeds)
+        if self.placer is not None and any(row.neighbors for row in rows):
+            seeds = [row.seed for row in rows]
+            placing = self.placer.placing([shown[i] for i in which], slots, text, neighbor_text, seeds)
         previous: Float[Array, "n height width 3"] | None = None
-        for index, stage in enumerate(self._stages[: self.sizes.index(size) + 1]):
+        steps_before = 0
+        for index, config in enumerate(stages):
+            stage = self._stage(index, config)
             images = None
-            if stage.config.network.retrieval:
-                images = jnp.tile(resized(shown, stage.config.size, slots), (len(seeds), 1, 1, 1, 1))
-            keys = jnp.stack([stage_key(seed, index) for seed in seeds])
-            placed = layers(placing, stage.config.size) if placing and stage.config.network.placed else None
-            conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys, empty, placed)
-            guided = _guidance(stage.config, guidance)
-            last = 1 if brief and guided.interval is None else None
-            steps = stage.config.with_steps(steps_factor).steps
-            for sampled in islice(stage.sample(conditions, guided, keys, steps_factor), last):
-                previous = sampled.x.block_until_ready()  # JAX runs ahead: what is told as done must be
-                x_0 = sampled.x_0
-
-                def preview(x_0: Float[Array, "n height width 3"] = x_0) -> _Image:
-                    return np.asarray(to_bytes(x_0[0]))
-
-                yield StepDone(index, stage.config.size, sampled.step, steps, sampled.evaluations, preview)
-            assert previous is not None  # a stage has at least one step
+            if config.network.retrieval:
+                images = jnp.concatenate([resized(pairs, config.size, slots) for pairs in shown])[which]
+            keys = jnp.stack([stage_key(row.seed, index) for row in rows])
+            placed = layers(placing, config.size) if placing and config.network.placed else None
+            seen = mask if grounded is None else mask & grounded[index]
+            conditions = stage.conditions(text, images, neighbor_text, seen, previous, keys, empty, placed)
+            last = 1 if only_first_step and config.guidance.interval is None else None
+            for event, state in islice(stage.sample(conditions, config.guidance, keys, steps_factor), last):
+                previous = state.x.block_until_ready()  # JAX runs ahead: an event means that the step is done
+                due = steps_before + event.step in previews
+                yield replace(event, stage=index, preview=np.asarray(to_bytes(state.x_0[0])) if due else None)
+            steps_before += event.steps
+            drawn = to_bytes(jnp.asarray(previous))
+            if grounded is not None or index == len(stages) - 1:
+                yield ImagesEvent(np.asarray(drawn))
             # The next stage was trained on images of bytes.
-            previous = to_float(to_bytes(previous))
-        yield Drawn(np.asarray(to_bytes(jnp.asarray(previous))))
+            previous = to_float(drawn)
+
+    def _stage(self, index: int, config: StageConfig) -> Stage:
+        """Return a stage as `config` says; those that differ in guidance alone share one, and its compiled code."""
+        key = config.model_copy(update={"guidance": Guidance()})
+        if key not in self._stages:
+            self._stages[key] = Stage(config, self.networks[index], size_factor(self.config, index), self._mesh)
+        return self._stages[key]
 
     def warm_up(self, batch_size: int = 1) -> None:
         """Compiles what a usual request needs, by a step of each stage: the default number of neighbors, and none.
@@ -249,10 +309,13 @@ class Cascade:
             batch_size: seeds that `draw` will be given.
         """
         pair = ReferencePair(np.zeros((8, 8, 3), np.uint8), "")
+        steps = sum(stage.steps for stage in self.config.stages)
         for neighbors in ([pair] * self.config.default_k, []):
-            for event in self._draw("", neighbors, [0] * batch_size, self.sizes[-1], GuidanceOptions(), brief=True):
-                if isinstance(event, StepDone):
-                    event.preview()
+            rows = [Row("", neighbors, 0)] * batch_size
+            slots = _slots(len(neighbors), self.config)
+            previews = frozenset(range(1, steps + 1))
+            for _ in self._draw(rows, self.config.stages, slots, previews=previews, only_first_step=True):
+                pass
 
     def _encode(self, texts: list[str]) -> Text:
         embedding = self.text_encoder.encode(texts)
@@ -286,10 +349,3 @@ def _slots(neighbors: int, config: CascadeConfig) -> int:
 def stage_key(seed: int, index: int) -> Key[Array, ""]:
     """Of all that is random in an image's stage."""
     return jax.random.fold_in(jax.random.key(seed), index)
-
-
-def _guidance(stage: StageConfig, options: GuidanceOptions) -> Guidance:
-    if not stage.network.retrieval:
-        return stage.guidance
-    changes = {name: value for name, value in vars(options).items() if value is not None}
-    return stage.guidance.model_copy(update=changes)

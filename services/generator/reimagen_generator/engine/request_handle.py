@@ -1,93 +1,74 @@
-"""One caller's wish, and how the engine reaches that caller."""
+"""Per-request deadline, cancellation and event queue."""
 
 import contextvars
 import queue
 import time
 import uuid
-from dataclasses import dataclass
-
-import numpy as np
-from jaxtyping import UInt8
 
 from reimagen_common.errors import DeadlineExceeded
+from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 
 
 class Cancelled(Exception):
-    """The caller no longer wants the answer."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of one stage is done, for the image `index` and those that are drawn together with it."""
-
-    index: int
-    stage: int
-    size: int
-    step: int
-    steps: int
-    preview: UInt8[np.ndarray, "size size 3"] | None
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Images that are done, from the call's image `index` on."""
-
-    index: int
-    images: UInt8[np.ndarray, "some size size 3"]
+    """The client has gone or cancelled the request."""
 
 
 class RequestHandle:
-    """Until when the answer is wanted, whether it still is, and the mailbox that the answer comes through.
+    """Per-request deadline, cancellation and event queue.
 
     Any thread may cancel it, at any time and more than once.
     """
 
     def __init__(self, *, timeout: float) -> None:
-        """Start the clock: the call is worth nothing `timeout` seconds from now."""
+        """Start the clock.
+
+        Args:
+            timeout: Seconds until the deadline.
+        """
         self.id = uuid.uuid4().hex
-        # What the engine does for the call is logged and traced as a part of the request that began it.
+        # The engine's thread logs and traces its work as part of the request.
         self.context = contextvars.copy_context()
         self.queued_at = 0.0
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._cancelled = False
-        self._mailbox: queue.SimpleQueue[Step | Finished | Exception] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[StepEvent | ImagesEvent | Exception] = queue.SimpleQueue()
 
     def remaining(self) -> float:
-        """Seconds until the deadline, never below 0."""
+        """Return the seconds until the deadline, at least 0."""
         return max(0.0, self._deadline - time.monotonic())
 
     def cancel(self) -> None:
-        """Tell both sides to stop: whoever waits for an event wakes at once, the engine at its next step."""
+        """Cancel the request: `receive` raises at once, and the engine stops at its next step."""
         self._cancelled = True
         self.post(Cancelled())
 
     def check(self) -> None:
-        """Return if the answer is still wanted.
+        """Raise an error if the request is cancelled or past its deadline.
 
         Raises:
-            Cancelled: the caller has gone.
-            DeadlineExceeded: its time is up.
+            Cancelled: the client has gone.
+            DeadlineExceeded: the deadline has passed.
         """
         if self._cancelled:
             raise Cancelled
         if self.remaining() == 0:
             raise self._deadline_exceeded()
 
-    def post(self, event: Step | Finished | Exception) -> None:
-        """Put an event, or the error that ends the call, into the mailbox."""
-        self._mailbox.put(event)
+    def post(self, event: StepEvent | ImagesEvent | Exception) -> None:
+        """Queue an event, or the error that ends the request."""
+        self._events.put(event)
 
-    def receive(self) -> Step | Finished:
+    def receive(self) -> StepEvent | ImagesEvent:
         """Wait for the next event.
 
         Raises:
-            Cancelled: the caller has gone.
-            DeadlineExceeded: its time is up.
-            Exception: whatever was posted as the end of the call.
+            Cancelled: the client has gone.
+            DeadlineExceeded: the deadline has passed.
+            Exception: the error that was posted as the end of the request.
         """
         try:
-            event = self._mailbox.get(timeout=self.remaining())
+            event = self._events.get(timeout=self.remaining())
         except queue.Empty:
             raise self._deadline_exceeded() from None
         if isinstance(event, Exception):

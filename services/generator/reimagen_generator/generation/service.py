@@ -1,4 +1,4 @@
-"""A request's whole way: check it, find its neighbors, draw it, write its files."""
+"""The path of one request: check it, retrieve its neighbors, draw it, encode its image files."""
 
 import hashlib
 import logging
@@ -12,13 +12,14 @@ from reimagen.v1 import retrieval_pb2
 from reimagen_common import tracing
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import metrics
-from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_generator.config.cascade import CascadeConfig, Guidance
 from reimagen_generator.diffusion.cascade import GuidanceOptions
+from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.references import ReferencePair, decode
 from reimagen_generator.engine.engine import Engine, GenerationTask
-from reimagen_generator.engine.request_handle import Finished, RequestHandle, Step
+from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.generation import provenance
-from reimagen_generator.generation.images import MEDIA_TYPES, encode_preview
+from reimagen_generator.generation.images import MEDIA_TYPES
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, STEPS_FACTORS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient
@@ -31,24 +32,16 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Accepted:
-    """The request is sound and has its place."""
+    """The request is valid and admitted."""
 
     id: str
+    """Id of the request, also in the log."""
     seed: int
+    """Seed of the first image."""
     size: int
+    """Side of the images in pixels."""
     queued: int
-
-
-@dataclass(frozen=True)
-class Progress:
-    """So many steps of a stage are done for an image; now and then with a PNG of what it predicts."""
-
-    index: int
-    stage: int
-    size: int
-    step: int
-    steps: int
-    preview: bytes | None
+    """How many requests are drawn before this one."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +55,14 @@ class Image:
     size: int
 
 
-Event = Accepted | Neighbors | Progress | Image
+Event = Accepted | Neighbors | StepEvent | Image
 
 
-class Generator:
-    """What both faces of the service stand on."""
+class GenerationService:
+    """Serves requests for images; REST and gRPC are thin layers over it."""
 
     def __init__(self, engine: Engine, retriever: RetrieverClient) -> None:
-        """Take the engine that draws and the retriever that finds."""
+        """Take the engine that draws, and the client of the retriever."""
         self.engine = engine
         self.retriever = retriever
 
@@ -79,25 +72,25 @@ class Generator:
         return self.engine.cascade.config
 
     def generate(self, request: GenerationRequest, call: RequestHandle) -> Iterator[Event]:
-        """Yield one `Accepted`, one `Neighbors`, then `Progress` and one `Image` for each image as it is done.
+        """Yield one `Accepted`, one `Neighbors`, a `StepEvent` for each step, and each `Image` when it is finished.
 
         Raises:
-            InvalidArgument: naming the field that this cascade can't serve, or the reference that can't be read.
+            InvalidArgument: names the field that this cascade cannot serve, or the reference that cannot be read.
             Overloaded: too many requests are waiting.
             Unavailable: the service is starting or stopping, or the retriever does not answer.
-            DeadlineExceeded: the call's time is up.
-            Cancelled: the call was cancelled.
+            DeadlineExceeded: the deadline has passed.
+            Cancelled: the request was cancelled.
         """
         size = self._size(request)
         k = self._k(request)
         guidance = self._guidance(request, size)
         first = secrets.randbelow(SEEDS) if request.seed is None else request.seed
         started = time.monotonic()
-        with self.engine.admit(call) as place:
+        with self.engine.admit(call) as admission:
             references = _read_references(request)
-            facts = {"call": call.id, "n": request.n, "size": size, "queued": place.ahead}
+            facts = {"call": call.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=facts | ({"user": _hashed(request.user)} if request.user else {}))
-            yield Accepted(id=call.id, seed=first, size=size, queued=place.ahead)
+            yield Accepted(id=call.id, seed=first, size=size, queued=admission.ahead)
             grounds = self._find(request, k, call)
             yield grounds
             task = GenerationTask(
@@ -109,12 +102,11 @@ class Generator:
                 previews=request.previews,
                 steps_factor=STEPS_FACTORS[request.quality],
             )
-            for event in place.draw(task):
+            for event in admission.draw(task):
                 match event:
-                    case Step():
-                        preview = None if event.preview is None else encode_preview(event.preview)
-                        yield Progress(event.index, event.stage, event.size, event.step, event.steps, preview)
-                    case Finished():
+                    case StepEvent():
+                        yield event
+                    case ImagesEvent():
                         yield from self._write(request, task, grounds, event)
             _logger.info("drawn", extra={"call": call.id, "seconds": time.monotonic() - started})
 
@@ -146,14 +138,8 @@ class Generator:
             )
         return k
 
-    def _guidance(self, request: GenerationRequest, size: int) -> GuidanceOptions:
-        options = GuidanceOptions(**request.guidance.model_dump())
-        try:
-            self.engine.cascade.check_guidance(options, size)
-        except ValueError as error:
-            field, _, message = str(error).partition(": ")
-            raise InvalidArgument(message, field=field) from error
-        return options
+    def _guidance(self, request: GenerationRequest, size: int) -> tuple[Guidance, ...]:
+        return self.engine.cascade.resolve_guidance(GuidanceOptions(**request.guidance.model_dump()), size)
 
     def _find(self, request: GenerationRequest, k: int, call: RequestHandle) -> Neighbors:
         if request.references:
@@ -182,7 +168,7 @@ class Generator:
         return replace(found, neighbors=tuple(relevant(request.prompt, found.neighbors)))
 
     def _write(
-        self, request: GenerationRequest, task: GenerationTask, grounds: Neighbors, finished: Finished
+        self, request: GenerationRequest, task: GenerationTask, grounds: Neighbors, finished: ImagesEvent
     ) -> Iterator[Image]:
         for index, pixels in enumerate(finished.images, start=finished.index):
             seed = task.seeds[index]
@@ -211,7 +197,7 @@ class Generator:
 
 
 def _hashed(user: str) -> str:
-    """The beginning of the SHA-256 of a user's id: it tells users apart and does not say who they are."""
+    """Return the first 16 digits of the SHA-256 of a user's id: the log distinguishes users without naming them."""
     return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -226,5 +212,5 @@ def _read_neighbor(neighbor: Neighbor) -> ReferencePair:
     try:
         return ReferencePair(decode(neighbor.image, field=neighbor.id), neighbor.caption)
     except InvalidArgument as error:
-        # The caller's request is not at fault.
+        # The fault is the knowledge base's, not the request's.
         raise ReimagenError(f"the knowledge base's pair {error.message}") from error

@@ -61,11 +61,11 @@ def _stage(stage: Stage, config: StageConfig, rows: tuple[Any, ...]) -> Iterator
     lowered = stage.lower_conditions(*rows)
     yield Program(part, "conditions", 1, parameters, lambda: lowered)
     conditions: Conditions = jax.tree.map(lambda a: shape(a.shape, a.dtype), lowered.out_info)
-    strategy = guiding.strategy_of(config.guidance, neighbors=config.network.retrieval)
-    guided = int(guiding.guided(config.guidance, schedule.sampling_schedule(config).log_snr[:-1]).sum())
-    for name, runs, used in (("step", guided, strategy), ("unguided step", config.steps - guided, None)):
+    count = guiding.resolve(config.guidance, neighbors=config.network.retrieval).evaluations
+    guided = int(guiding.guided_steps(config.guidance, schedule.sampling_schedule(config).log_snr[:-1]).sum())
+    for name, runs, evaluations in (("step", guided, count), ("unguided step", config.steps - guided, 1)):
         if runs:
-            yield Program(part, name, runs, parameters, partial(stage.lower_step, conditions, used, keys))
+            yield Program(part, name, runs, parameters, partial(stage.lower_step, conditions, evaluations, keys))
 
 
 def texts(config: CascadeConfig, rows: int) -> Text:

@@ -15,7 +15,7 @@ from reimagen_generator.api.http.images import images_router
 from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
 from reimagen_generator.engine.engine import State
-from reimagen_generator.generation.service import Generator
+from reimagen_generator.generation.service import GenerationService
 
 _DESCRIPTION: Final = """
 Draws images that are grounded on the (image, text) pairs of a knowledge base. `POST /v1/images/generations` speaks
@@ -24,7 +24,7 @@ does each image's own file.
 """
 
 
-def create_app(generator: Generator, *, deadline: float, body_seconds: float, base_url: str | None) -> FastAPI:
+def create_app(generator: GenerationService, *, deadline: float, body_seconds: float, base_url: str | None) -> FastAPI:
     """Make the application.
 
     Args:
@@ -39,7 +39,7 @@ def create_app(generator: Generator, *, deadline: float, body_seconds: float, ba
     limits = BodyLimits(
         maximum_bytes=BODY_BYTES,
         advice="send fewer or smaller references",
-        uploads=generator.engine.places,
+        uploads=generator.engine.slots,
         seconds=body_seconds,
     )
     app.add_middleware(Bodies, limits=limits)
@@ -70,7 +70,7 @@ def create_app(generator: Generator, *, deadline: float, body_seconds: float, ba
     return app
 
 
-def _health(generator: Generator) -> Health:
+def _health(generator: GenerationService) -> Health:
     state = generator.engine.state
     degraded_reason = generator.retriever.degraded_reason() if state is State.READY else None
     if degraded_reason is not None:
@@ -78,7 +78,7 @@ def _health(generator: Generator) -> Health:
     return Health(status=state.value)
 
 
-def _tell_the_cascade(document: Document, generator: Generator) -> None:
+def _tell_the_cascade(document: Document, generator: GenerationService) -> None:
     """Narrow the document of requests to what the loaded cascade draws."""
     schemas = document["components"]["schemas"]
     config, sizes = generator.config, generator.engine.cascade.sizes

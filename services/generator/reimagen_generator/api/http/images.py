@@ -37,9 +37,11 @@ from reimagen_generator.api.http.schema import (
     StreamEvent,
     TermData,
 )
+from reimagen_generator.diffusion.events import StepEvent
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.generation.images import encode_preview
 from reimagen_generator.generation.retriever_client import Neighbor, Neighbors
-from reimagen_generator.generation.service import Accepted, Event, Generator, Image, Progress
+from reimagen_generator.generation.service import Accepted, Event, GenerationService, Image
 
 _LINK_SECONDS: Final = 3_600
 _LINK_BYTES: Final = 256 * 1024 * 1024
@@ -68,7 +70,12 @@ class _Answer:
     """Writes the events of one request as REST shows them."""
 
     def __init__(
-        self, generator: Generator, files: FileStore, body: ImagesRequest, request: Request, base_url: str | None
+        self,
+        generator: GenerationService,
+        files: FileStore,
+        body: ImagesRequest,
+        request: Request,
+        base_url: str | None,
     ) -> None:
         self._cascade = generator.config.name
         self._files = files
@@ -99,11 +106,11 @@ class _Answer:
             seed=accepted.seed,
         )
 
-    def image(self, picture: Image) -> ImageData:
+    def image(self, drawn: Image) -> ImageData:
         if self._body.response_format == "b64_json":
-            return ImageData(b64_json=_base64(picture.image), seed=picture.seed)
-        name = self._files.add(picture.image, picture.media_type)
-        return ImageData(url=self._link("file", name=name), seed=picture.seed)
+            return ImageData(b64_json=_base64(drawn.image), seed=drawn.seed)
+        name = self._files.add(drawn.image, drawn.media_type)
+        return ImageData(url=self._link("file", name=name), seed=drawn.seed)
 
     def _image_of(self, neighbor: Neighbor) -> dict[str, str]:
         if self._body.response_format == "b64_json":
@@ -111,7 +118,7 @@ class _Answer:
         return {"url": self._link("pair_image", id=quote(neighbor.id))}
 
 
-def images_router(generator: Generator, *, deadline: float, base_url: str | None) -> APIRouter:
+def images_router(generator: GenerationService, *, deadline: float, base_url: str | None) -> APIRouter:
     """Make the routes of the images; a request may take `deadline` seconds, and links begin with `base_url`."""
     router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(generator.engine))
     files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
@@ -212,14 +219,14 @@ async def _shown(
     previews = 0
     async for event in events:
         match event:
-            case Progress():
+            case StepEvent():
                 yield ProgressEvent(
                     index=event.index, stage=event.stage, size=event.size, step=event.step, steps=event.steps
                 )
                 if event.preview is not None:
                     yield PartialImageEvent(
                         partial_image_index=previews,
-                        b64_json=_base64(event.preview),
+                        b64_json=_base64(encode_preview(event.preview)),
                         created_at=int(time.time()),
                         size=f"{event.size}x{event.size}",
                     )

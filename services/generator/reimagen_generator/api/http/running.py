@@ -10,19 +10,19 @@ from starlette.requests import Request
 
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.generation.request import GenerationRequest
-from reimagen_generator.generation.service import Event, Generator
+from reimagen_generator.generation.service import Event, GenerationService
 
 
 class Runner:
     """Runs generations on threads of its own and hands their events to the event loop."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: GenerationService) -> None:
         """Take what generates; there is a thread for each place of its engine, and some to refuse the rest."""
         self._generator = generator
-        self._threads = ThreadPoolExecutor(generator.engine.places + 4, thread_name_prefix="rest")
+        self._threads = ThreadPoolExecutor(generator.engine.slots + 4, thread_name_prefix="rest")
 
     async def events(self, request: GenerationRequest, call: RequestHandle) -> AsyncGenerator[Event, None]:
-        """Yield the events of `Generator.generate`, or raise what it raises; leaving it early cancels the call."""
+        """Yield the events of `GenerationService.generate`, or raise what it raises; leaving it early cancels the call."""
         loop = asyncio.get_running_loop()
         arrived: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
