@@ -17,7 +17,7 @@ _CODE_BLOCK = re.compile(r"^(```.*?^```|( {4}|\t).*?$)", re.MULTILINE | re.DOTAL
 
 def anchors(page: str) -> set[str]:
     """Return the anchors that GitHub makes of a page's headings."""
-    found: set[str] = set()
+    found = set(re.findall(r"<a id=\"([^\"]+)\"", page))
     for heading in _HEADING.findall(_CODE_BLOCK.sub("", page)):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
         slug = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")

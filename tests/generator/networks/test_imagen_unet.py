@@ -36,7 +36,7 @@ def random(seed: int, *shape: int) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-def randomised(config: ImagenUNetConfig) -> Network:
+def randomized(config: ImagenUNetConfig) -> Network:
     """Also what starts as zero, but for the retrieval attention's last layers."""
     network = build_network(config, nnx.Rngs(0))
     state = nnx.state(network, nnx.Param)
@@ -66,7 +66,7 @@ def evaluate(network: Network, *, neighbors: bool) -> np.ndarray[Any, Any]:
 
 
 def test_added_retrieval_draws_exactly_what_was_drawn_before() -> None:
-    with_neighbors = randomised(SMALL.model_copy(update={"neighbor_attention": (False, True)}))
+    with_neighbors = randomized(SMALL.model_copy(update={"neighbor_attention": (False, True)}))
     plain = build_network(SMALL, nnx.Rngs(1))
     state = nnx.state(plain, nnx.Param)
     trained = dict(nnx.to_flat_state(nnx.state(with_neighbors, nnx.Param)))
@@ -80,7 +80,7 @@ def test_added_retrieval_draws_exactly_what_was_drawn_before() -> None:
 
 def test_checkpointing_changes_no_gradient() -> None:
     """Each block is computed again: one down and two up at each level, what halves and doubles, and the middle two."""
-    network = randomised(SMALL)
+    network = randomized(SMALL)
 
     def gradient(network: Network) -> tuple[nnx.State[Any, Any], int]:
         graph, state = nnx.split(network)
@@ -105,7 +105,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 
 
 def test_a_checkpointed_network_draws_in_a_compiled_loop_what_a_plain_one_draws() -> None:
-    network = randomised(SMALL)
+    network = randomized(SMALL)
 
     def drawn(network: Network) -> jax.Array:
         graph, state = nnx.split(network)
@@ -124,8 +124,8 @@ def test_a_checkpointed_network_draws_in_a_compiled_loop_what_a_plain_one_draws(
 
 
 def test_bfloat16_is_near_float32_and_gives_float32() -> None:
-    exact = evaluate(randomised(SMALL), neighbors=False)
-    near = evaluate(randomised(SMALL.model_copy(update={"dtype": ComputeType.BFLOAT16})), neighbors=False)
+    exact = evaluate(randomized(SMALL), neighbors=False)
+    near = evaluate(randomized(SMALL.model_copy(update={"dtype": ComputeType.BFLOAT16})), neighbors=False)
     assert near.dtype == np.float32
     assert 0 < np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
 

@@ -161,8 +161,8 @@ def test_a_run_trains_the_named_parts_of_a_folder_and_leaves_a_whole_one(
 
 
 def test_a_part_that_is_not_there_is_refused(data: Path, folder: Path, tmp_path: Path) -> None:
-    run = config(preset=None, cascade=folder, data=data, output=tmp_path, trained=["neighbours"])
-    with pytest.raises(ValueError, match="trained: the network has none of the parts neighbours"):
+    run = config(preset=None, cascade=folder, data=data, output=tmp_path, trained=["neighbors"])
+    with pytest.raises(ValueError, match="trained: the network has none of the parts neighbors"):
         Trainer(run)
 
 
