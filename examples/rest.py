@@ -1,6 +1,6 @@
 """Generate an image over REST, and print what it is grounded on.
 
-    python examples/rest.py PROMPT IMAGE.png
+python examples/rest.py PROMPT IMAGE.png
 """
 
 import base64

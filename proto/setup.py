@@ -18,13 +18,13 @@ class BuildStubs(Command):
     description = "generate Python modules and types from the .proto files"
 
     def initialize_options(self) -> None:
-        """Takes no options."""
+        """Take no options."""
 
     def finalize_options(self) -> None:
-        """Takes no options."""
+        """Take no options."""
 
     def run(self) -> None:
-        """Generates the stubs in place, for `build_py` to collect."""
+        """Generate the stubs in place, for `build_py` to collect."""
         from grpc_tools import protoc
 
         # protoc looks for its mypy plugins on the path, where those of an environment that is not active are missing.

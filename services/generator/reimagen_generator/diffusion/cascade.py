@@ -69,7 +69,7 @@ class Cascade:
         mesh: Mesh | None = None,
         placement: PlacementNetwork | None = None,
     ) -> None:
-        """Takes its networks.
+        """Make a cascade of networks.
 
         Args:
             config: what they are parts of.
@@ -95,7 +95,7 @@ class Cascade:
 
     @classmethod
     def load(cls, folder: Path, text_encoder: Path | None = None) -> Self:
-        """A cascade from a folder that `save` wrote, on all devices that there are.
+        """Load a folder that `save` wrote, onto all devices.
 
         Args:
             folder: configuration and weights.
@@ -117,13 +117,13 @@ class Cascade:
 
     @classmethod
     def random(cls, config: CascadeConfig, seed: int, text_encoder: Path | None = None) -> Self:
-        """A cascade of random weights; a T5's, if the configuration asks for one, are those of the folder."""
+        """Return a cascade of random weights; a text encoder's weights are those of its folder."""
         networks = [build_network(stage.network, nnx.Rngs(seed + i)) for i, stage in enumerate(config.stages)]
         placement = None if config.placement is None else PlacementNetwork(config.placement, nnx.Rngs(seed))
         return cls(config, networks, load_text_encoder(config, text_encoder), placement=placement)
 
     def save(self, folder: Path) -> None:
-        """Writes configuration and weights."""
+        """Write configuration and weights into a folder."""
         checkpoint.save_config(self.config, folder)
         for stage in self._own:
             checkpoint.save_network(stage.network, folder / checkpoint.stage_file(stage.config.size))
@@ -334,7 +334,7 @@ def load_placement(config: CascadeConfig, folder: Path) -> PlacementNetwork | No
 
 
 def size_factor(config: CascadeConfig, index: int) -> int | None:
-    """A stage's size over the previous one's; None for the first."""
+    """Return a stage's size over the previous stage's; None for the first stage."""
     return config.stages[index].size // config.stages[index - 1].size if index else None
 
 

@@ -8,8 +8,8 @@
     interleaved  ε_p if R < η, else ε_n, with R uniform in [0, 1), drawn once per image and step
 
 Each row of a batch has its own strategy and weights, so images that are guided differently share a batch. A step
-evaluates the network once, on the batch stacked as often as its most demanding row needs: evaluation j of row i keeps or
-drops the text and the neighbors as `evaluations` says. A row that needs fewer ignores the others.
+evaluates the network once, on the batch stacked as often as its most demanding row needs: evaluation j of row i keeps
+or drops the text and the neighbors as `evaluations` says. A row that needs fewer ignores the others.
 
 Steps outside a row's `interval` of log-SNRs are not guided (arXiv 2404.07724). Where no row of a step is guided, the
 step makes one evaluation.

@@ -2,8 +2,8 @@
 
 A batch is a `SamplingState`, whose rows have their own guidance, neighbors and random key, and a `SamplingPlan`, which
 has the schedule of each row. `_advance` takes each row one step of its own further and is the only sampling code:
-`sample` calls it step by step, so that the caller can show progress, take a preview or stop; `sample_at_once` calls it in
-one compiled loop.
+`sample` calls it step by step, so that the caller can show progress, take a preview or stop; `sample_at_once` calls it
+in one compiled loop.
 """
 
 from collections.abc import Iterator, Sequence
@@ -114,7 +114,7 @@ class Stage:
     """Samples images of one size."""
 
     def __init__(self, config: StageConfig, network: Network, factor: int | None, mesh: Mesh | None = None) -> None:
-        """Takes a network.
+        """Make a stage of a network.
 
         Args:
             factor: this stage's size over the previous one's; None for the first.
@@ -399,7 +399,7 @@ def encode_neighbors(
     factor: int | None,
     upsampling: Upsampling = Upsampling.BICUBIC,
 ) -> Neighbors:
-    """The neighbors' keys and values; a super-resolution network sees each beside its own smaller version."""
+    """Return the neighbors' keys and values; a super-resolution network also sees each at low resolution."""
     low_res = None
     if factor is not None:
         flat = images.reshape(-1, *images.shape[2:])

@@ -32,7 +32,7 @@ _Neighbor = TypeVar("_Neighbor", bound=HasCaption)
 
 
 def relevant(prompt: str, neighbors: Sequence[_Neighbor]) -> list[_Neighbor]:
-    """The neighbors, in their order, whose texts name something of the prompt that no better one's text has named.
+    """Return the neighbors whose captions name something of the prompt that no better one's caption names, in order.
 
     Of "a fox" and "a plum" for "a fox in the snow" the fox is left; for "a fox and a plum" both are. Those of one text
     stay together. Where no text shares a word with the prompt, as a search by meaning may find them, all of the first
@@ -55,7 +55,7 @@ def relevant(prompt: str, neighbors: Sequence[_Neighbor]) -> list[_Neighbor]:
 
 
 def _words(text: str) -> set[str]:
-    """The words of a text; of scripts without spaces, pairs of letters; of symbols such as emoji, each."""
+    """Return the words of a text: pairs of letters in scripts without spaces, and each symbol such as an emoji."""
     text = normalized(normalized(text, "en"), "zh").lower()
     marked = (character if _belongs_to_a_word(character) else f" {character} " for character in text)
     words = {word for word in "".join(marked).split() if word.isalnum() or not _is_punctuation(word)}

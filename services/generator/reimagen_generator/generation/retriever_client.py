@@ -233,7 +233,7 @@ def _in_our_terms(nothing: retrieval_pb2.NothingFound) -> retrieval_pb2.NothingF
 
 
 def _our_field(field: str) -> str:
-    """The field of a request for images that a field of a search was made of."""
+    """Return the field of a request for images that a field of a search comes from."""
     return "prompt" if field == "query" else f"retrieval.{field}"
 
 

@@ -22,7 +22,7 @@ class Runner:
         self._threads = ThreadPoolExecutor(generator.engine.slots + 4, thread_name_prefix="rest")
 
     async def events(self, request: GenerationRequest, call: RequestHandle) -> AsyncGenerator[Event, None]:
-        """Yield the events of `GenerationService.generate`, or raise what it raises; leaving it early cancels the call."""
+        """Yield the events of `GenerationService.generate`, or raise its error; leaving early cancels the request."""
         loop = asyncio.get_running_loop()
         arrived: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
