@@ -59,7 +59,9 @@ def prepare(processor: Any, folder: Path, batch: np.ndarray) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def clip_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a byte-level vocabulary and some merges, in the format of CLIP's files."""
-    from reimagen_evaluation.features.clip_tokenizer import _LETTERS
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    letters = sorted(ByteLevel.alphabet())
 
     merges = [
         "t h",
@@ -74,7 +76,7 @@ def clip_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "w o",
         "' s</w>",
     ]
-    pieces = [*_LETTERS, *(letter + "</w>" for letter in _LETTERS), *(merge.replace(" ", "") for merge in merges)]
+    pieces = [*letters, *(letter + "</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
     vocabulary = {piece: number for number, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
     folder = tmp_path_factory.mktemp("tokens")
     (folder / "vocab.json").write_text(json.dumps(vocabulary))

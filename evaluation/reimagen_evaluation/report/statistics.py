@@ -1,12 +1,13 @@
 """Confidence intervals of figures that were measured on a limited number of images; all are 95 % intervals."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
-_Z: Final = 1.959963984540054
 RESAMPLES: Final = 4000
 
 
@@ -24,12 +25,8 @@ class Estimate:
 
 def wilson(successes: int, n: int) -> Estimate:
     """Return a proportion with Wilson's score interval, which is valid for few items and for shares near 0 and 1."""
-    share = successes / n
-    center = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    low = 0.0 if successes == 0 else float(center - half)
-    high = 1.0 if successes == n else float(center + half)
-    return Estimate(share, low, high, n, proportion=True)
+    interval = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    return Estimate(successes / n, float(interval.low), float(interval.high), n, proportion=True)
 
 
 def mean(values: Float[np.ndarray, " items"]) -> Estimate | None:
@@ -56,9 +53,8 @@ def independent_difference(a: Float[np.ndarray, " a"], b: Float[np.ndarray, " b"
     a, b = a[~np.isnan(a)], b[~np.isnan(b)]
     if len(a) == 0 or len(b) == 0:
         return None
-    means = _resampled(a, seed=0) - _resampled(b, seed=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Estimate(float(a.mean() - b.mean()), float(low), float(high), min(len(a), len(b)), _binary(a, b))
+    low, high = _interval((a, b), lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis))
+    return Estimate(float(a.mean() - b.mean()), low, high, min(len(a), len(b)), _binary(a, b))
 
 
 def _binary(*values: Float[np.ndarray, " items"]) -> bool:
@@ -66,12 +62,16 @@ def _binary(*values: Float[np.ndarray, " items"]) -> bool:
 
 
 def _bootstrap(values: Float[np.ndarray, " items"], *, proportion: bool) -> Estimate:
-    low, high = np.quantile(_resampled(values, seed=0), (0.025, 0.975))
-    return Estimate(float(values.mean()), float(low), float(high), len(values), proportion)
+    low, high = _interval((values,), np.mean)
+    return Estimate(float(values.mean()), low, high, len(values), proportion)
 
 
-def _resampled(values: Float[np.ndarray, " items"], seed: int) -> Float[np.ndarray, " resamples"]:
-    """Return the means of resamples, which are the same for the same seed."""
-    draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    means: Float[np.ndarray, " resamples"] = values[draws].mean(axis=1)
-    return means
+def _interval(samples: tuple[Float[np.ndarray, " items"], ...], statistic: Callable[..., Any]) -> tuple[float, float]:
+    """Return the percentile interval of the bootstrap, with the same resamples for the same data."""
+    if min(map(len, samples)) < 2:  # one item has no spread to resample
+        value = float(statistic(*samples, axis=0))
+        return value, value
+    found = stats.bootstrap(
+        samples, statistic, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return float(found.low), float(found.high)

@@ -1,4 +1,7 @@
-"""A lock that lets one process at a time write to a folder."""
+"""A lock that lets one process at a time write to a folder.
+
+The package filelock does not fit: it truncates the lock file, where this lock describes its holder to those that wait.
+"""
 
 import fcntl
 import os
