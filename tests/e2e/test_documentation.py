@@ -15,7 +15,7 @@ from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 
 SECONDS = 300
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "knowledge-base.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "tour.md"
 URL = "127.0.0.1:8000"
 
 

@@ -1,7 +1,7 @@
 """Write logs to stderr as one line per record in logfmt, which people and programs can read.
 
-A formatter of the standard library is enough: most records come from libraries that use `logging`, which structlog would
-have to wrap as well.
+A formatter of the standard library is enough: most records come from libraries that use `logging`, which structlog
+would have to wrap as well.
 """
 
 import json
