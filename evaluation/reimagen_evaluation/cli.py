@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from reimagen_common.addresses import hosts_of, read_address
-from reimagen_common.command_line import report_errors
+from reimagen_common.command_line import report_errors, version_option
 from reimagen_common.errors import InvalidArgument
 from reimagen_evaluation.metric_commands import distances, reference_use, super_resolution
 from reimagen_generator.generation.retriever_client import RetrieverClient
@@ -30,6 +30,12 @@ All results are in one folder, OUT. Every step can be killed and run again:
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def main(version: Annotated[bool, version_option("reimagen-evaluation")] = False) -> None:
+    """Run before each command; the options of the program itself."""
+
 
 app.command()(distances)
 app.command()(super_resolution)

@@ -1,11 +1,17 @@
 """Settings and errors, as a command line tells them."""
 
+import importlib
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
 import pytest
 import typer
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from reimagen_common.command_line import read_settings, report_errors, variables_help
+from reimagen_common.command_line import optional_dependencies, read_settings, report_errors, variables_help
 from reimagen_common.errors import Damaged, InvalidArgument, NotFound, Unavailable
 
 
@@ -66,3 +72,20 @@ def test_errors_end_in_a_sentence_and_a_status(
 def test_a_fault_of_the_program_keeps_its_trace() -> None:
     with pytest.raises(ZeroDivisionError), report_errors():
         raise ZeroDivisionError
+
+
+def test_a_missing_package_is_answered_with_the_extra_that_has_it() -> None:
+    with (
+        pytest.raises(
+            InvalidArgument, match=r"needs the package 'no_such_package'.*pip install 'reimagen\[training\]'"
+        ),
+        optional_dependencies("reimagen", "training"),
+    ):
+        importlib.import_module("no_such_package")
+
+
+@pytest.mark.parametrize("package", ["reimagen-retriever", "reimagen-generator", "reimagen-evaluation"])
+def test_each_command_tells_its_version(package: str) -> None:
+    program = Path(sys.executable).with_name(package.replace("evaluation", "evaluate"))
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{package} {version(package)}\n"

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from importlib.metadata import version
+from typing import Any, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -54,6 +55,17 @@ def optional_dependencies(package: str, extra: str) -> Iterator[None]:
             f"this command needs the package {error.name!r}, which is not installed: "
             f"run `pip install '{package}[{extra}]'`"
         ) from error
+
+
+def version_option(package: str) -> Any:
+    """Return a `--version` option that prints the version of an installed package and exits."""
+
+    def show(asked: bool) -> None:
+        if asked:
+            typer.echo(f"{package} {version(package)}")
+            raise typer.Exit
+
+    return typer.Option("--version", callback=show, is_eager=True, help="Print the version and exit.")
 
 
 def variables_help(settings: type[BaseSettings]) -> str:

@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from reimagen_common.command_line import optional_dependencies, read_settings, report_errors, variables_help
+from reimagen_common.command_line import (
+    optional_dependencies,
+    read_settings,
+    report_errors,
+    variables_help,
+    version_option,
+)
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.generation import provenance
@@ -20,6 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def main(version: Annotated[bool, version_option("reimagen-generator")] = False) -> None:
+    """Run before each command; the options of the program itself."""
 
 
 @app.command(epilog=variables_help(Settings))

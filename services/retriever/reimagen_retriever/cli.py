@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from reimagen_common.command_line import read_settings, report_errors, variables_help
+from reimagen_common.command_line import read_settings, report_errors, variables_help, version_option
 from reimagen_retriever import tables
 from reimagen_retriever.base import KnowledgeBase
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, Relevance
@@ -36,6 +36,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def main(version: Annotated[bool, version_option("reimagen-retriever")] = False) -> None:
+    """Run before each command; the options of the program itself."""
+
 
 _ANALYSIS = Analysis()
 Ray = Annotated[

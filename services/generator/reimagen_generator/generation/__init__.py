@@ -1,1 +1,1 @@
-"""One request, from its body to its images: retrieval, drawing, provenance."""
+"""Request handling without HTTP or gRPC: validation, retrieval, drawing and provenance."""

@@ -11,7 +11,7 @@ MEDIA_TYPES: Final = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/w
 
 
 def encode_preview(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    """Write a PNG that says nothing of its origin: a preview is thrown away."""
+    """Return the pixels as a PNG file without provenance, because previews are not stored."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

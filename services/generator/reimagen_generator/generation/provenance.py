@@ -1,4 +1,4 @@
-"""What an image was grounded on, written into its own file and read back from it."""
+"""Write the provenance of an image into its file, and read it back."""
 
 import io
 import json
@@ -15,9 +15,9 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_generator.generation.request import OutputFormat, Quality
 
 KEYWORD: Final = "reimagen"
-# EXIF's UserComment begins with the eight bytes that name its character set.
+# EXIF's UserComment begins with eight bytes that name its character set.
 _ASCII: Final = b"ASCII\x00\x00\x00"
-# A JPEG segment holds 64 KiB; the rest is left to EXIF's own structure.
+# A JPEG segment holds 64 KiB. The rest is reserved for the structure of EXIF.
 _JPEG_BYTES: Final = 60_000
 _QUALITY: Final = 95
 _FORMATS: Final = ("PNG", "JPEG", "WEBP")
@@ -25,7 +25,7 @@ _FORMATS: Final = ("PNG", "JPEG", "WEBP")
 
 @dataclass(frozen=True)
 class Source:
-    """A neighbor as the image's file names it."""
+    """The entry of one neighbor in the provenance."""
 
     id: str
     caption: str
@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How one image came to be: enough to draw it again, and to credit what it was drawn from."""
+    """The provenance of one image: enough to draw it again and to credit its neighbors."""
 
     prompt: str
     seed: int
@@ -47,22 +47,22 @@ class Provenance:
     quality: Quality = "auto"
 
     def to_json(self) -> str:
-        """Write as JSON in ASCII characters alone."""
+        """Return the provenance as JSON that contains only ASCII characters."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote.
+        """Parse the JSON that `to_json` wrote.
 
         Raises:
-            ValueError: when it is something else.
+            ValueError: The text is not the JSON of a provenance.
         """
         try:
             values = json.loads(text)
             values["neighbors"] = tuple(Source(**neighbor) for neighbor in values["neighbors"])
             return cls(**values)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no provenance of an image: {text[:80]!r}") from error
+            raise ValueError(f"must be the provenance of an image, got {text[:80]!r}") from error
 
 
 def encode(
@@ -71,15 +71,15 @@ def encode(
     provenance: Provenance,
     compression: int | None = None,
 ) -> bytes:
-    """Write an image file that carries its provenance: a PNG text chunk, or the EXIF block of a JPEG or WebP.
+    """Return an image file that contains its provenance: in a text chunk of a PNG, or in the EXIF of a JPEG or WebP.
 
     Args:
         pixels: The image.
-        output_format: Of the file.
-        provenance: What the file says of itself.
-        compression: The quality of a JPEG or WebP, 0 to 100; None for 95.
+        output_format: The format of the file.
+        provenance: The provenance to write into the file.
+        compression: The quality of a JPEG or WebP, 0 to 100; None means 95.
     """
-    # To libjpeg 0 is no quality.
+    # libjpeg does not accept quality 0.
     quality = _QUALITY if compression is None else max(1, compression)
     image = Image.fromarray(pixels)
     buffer = io.BytesIO()
@@ -96,10 +96,10 @@ def encode(
 
 
 def read(path: Path) -> Provenance:
-    """Read what an image file says of its origin.
+    """Return the provenance in an image file.
 
     Raises:
-        InvalidArgument: when the file is no image, or none that this service drew.
+        InvalidArgument: The file is not an image, or contains no provenance.
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
@@ -112,7 +112,7 @@ def read(path: Path) -> Provenance:
     except OSError as error:
         raise InvalidArgument(f"{path} cannot be read as a PNG, JPEG or WebP image") from error
     except (ValueError, AttributeError) as error:
-        raise InvalidArgument(f"{path} does not say what it was grounded on: it was drawn by something else") from error
+        raise InvalidArgument(f"{path} has no provenance; it must be an image that Re-Imagen drew") from error
 
 
 def _exif(provenance: Provenance) -> Image.Exif:
@@ -124,7 +124,7 @@ def _exif(provenance: Provenance) -> Image.Exif:
 
 
 def _shorten(provenance: Provenance) -> Provenance:
-    """Cut the neighbors' texts until the whole fits a JPEG segment."""
+    """Shorten the neighbors' texts until the provenance fits into a JPEG segment."""
     for characters in (1_000, 300, 100, 30):
         if len(provenance.to_json()) + 6 * len(provenance.prompt) <= _JPEG_BYTES:
             break

@@ -1,7 +1,7 @@
-"""Which neighbors have to do with the prompt: what is found is not always what was asked for.
+"""Select the neighbors that are relevant to the prompt.
 
-The paper names bad references as its first limitation. A network that draws what its references show draws an
-unrelated one as well, and nothing but the texts tells which that is.
+The paper names bad references as its first limitation. A network that draws what its references show also draws an
+unrelated reference. Only a comparison of prompt and captions shows which neighbors are unrelated.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 from reimagen_common.normalization import normalized
 
 _SHORT: Final = 3
-"""Words of so few letters are the same only if no more than a plural's ending differs."""
+"""Length in letters up to which two words are the same only if they differ by a plural ending at most."""
 _PLURAL_ENDINGS: Final = ("", "s", "es", "en")
 _SMALL_WORDS: Final = {
     "a", "an", "and", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "with",
@@ -20,11 +20,11 @@ _SMALL_WORDS: Final = {
 
 
 class HasCaption(Protocol):
-    """A neighbor, in whatever form."""
+    """An object that has a caption, such as a neighbor."""
 
     @property
     def caption(self) -> str:
-        """Its caption."""
+        """The caption."""
         ...
 
 
@@ -32,30 +32,30 @@ _Neighbor = TypeVar("_Neighbor", bound=HasCaption)
 
 
 def relevant(prompt: str, neighbors: Sequence[_Neighbor]) -> list[_Neighbor]:
-    """Return the neighbors whose captions name something of the prompt that no better one's caption names, in order.
+    """Return the neighbors whose captions share a word with the prompt that no better neighbor's caption has.
 
-    Of "a fox" and "a plum" for "a fox in the snow" the fox is left; for "a fox and a plum" both are. Those of one text
-    stay together. Where no text shares a word with the prompt, as a search by meaning may find them, all of the first
-    text stay.
+    For "a fox in the snow", only the first of the captions "a fox" and "a plum" is relevant; for "a fox and a plum",
+    both are. Neighbors with the same caption are either all returned or all left out. If no caption shares a word with
+    the prompt, which can happen in a dense search, the neighbors with the first caption are returned.
 
     Args:
-        prompt: What is to be drawn.
-        neighbors: Best first.
+        prompt: The text that says what to draw.
+        neighbors: The neighbors, best first. The result has the same order.
     """
-    named = _words(prompt)
-    taken, kept = set[str](), set[str]()
-    for text in dict.fromkeys(neighbor.caption for neighbor in neighbors):
-        said = _words(text)
-        found = {word for word in named if any(_same(word, other) for other in said)}
-        if found - taken:
-            kept.add(text)
-        taken |= found
-    kept = kept or {neighbor.caption for neighbor in neighbors[:1]}
-    return [neighbor for neighbor in neighbors if neighbor.caption in kept]
+    prompt_words = _words(prompt)
+    covered, relevant_captions = set[str](), set[str]()
+    for caption in dict.fromkeys(neighbor.caption for neighbor in neighbors):
+        caption_words = _words(caption)
+        shared = {word for word in prompt_words if any(_same(word, other) for other in caption_words)}
+        if shared - covered:
+            relevant_captions.add(caption)
+        covered |= shared
+    relevant_captions = relevant_captions or {neighbor.caption for neighbor in neighbors[:1]}
+    return [neighbor for neighbor in neighbors if neighbor.caption in relevant_captions]
 
 
 def _words(text: str) -> set[str]:
-    """Return the words of a text: pairs of letters in scripts without spaces, and each symbol such as an emoji."""
+    """Return the words of a text: pairs of letters in scripts without spaces; a symbol such as an emoji is a word."""
     text = normalized(normalized(text, "en"), "zh").lower()
     marked = (character if _belongs_to_a_word(character) else f" {character} " for character in text)
     words = {word for word in "".join(marked).split() if word.isalnum() or not _is_punctuation(word)}
@@ -71,7 +71,7 @@ def _is_punctuation(word: str) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether they may be forms of one word, as fox and foxes, cherry and cherries, wolf and wolves, ox and oxen."""
+    """Return whether two words may be forms of one: fox and foxes, cherry and cherries, wolf and wolves, ox and oxen."""
     short, long = sorted((one, other), key=len)
     if len(short) <= _SHORT:
         return long.startswith(short) and long[len(short) :] in _PLURAL_ENDINGS

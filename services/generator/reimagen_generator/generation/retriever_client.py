@@ -1,4 +1,4 @@
-"""The client of the retriever: a prompt in, its neighbors out."""
+"""The gRPC client of the retriever: it searches neighbors for a prompt."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,13 +15,13 @@ from reimagen_common.errors import DeadlineExceeded, InvalidArgument, ReimagenEr
 from reimagen_generator.generation.request import Relevance
 
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
-# The rest of a call's time belongs to the drawing.
-_SHARE: Final = 0.25
-_LONGEST_SECONDS: Final = 10.0
+# Maximum share of a request's remaining time for a search. The rest is reserved for drawing.
+_MAXIMUM_SHARE: Final = 0.25
+_MAXIMUM_SECONDS: Final = 10.0
 _HEALTH_SECONDS: Final = 0.5
-# Where the address stands for several retrievers, each search goes to the next one that is there, and so does a retry.
-# gRPC spreads each pause by ±20 % itself, and stops retrying at the deadline.
-_SERVICE: Final = json.dumps(
+# If the address stands for several retrievers, each search and each retry goes to the next one that is available.
+# gRPC itself varies each backoff by ±20 %, and stops retrying at the deadline.
+_SERVICE_CONFIG: Final = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
@@ -53,7 +53,7 @@ _METHODS: Final = {
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A pair that an image is grounded on, or a reference that the caller gave, which has but an image and a text."""
+    """A pair that the images are grounded on, or a reference from the request, which has only an image and a caption."""
 
     image: bytes
     caption: str
@@ -66,27 +66,27 @@ class Neighbor:
     rank: int = 0
     score: float = 0.0
     explanation: retrieval_pb2.Explanation | None = None
-    """Why it was found, where that was asked for."""
+    """The explanation, if the request sets `explain`."""
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """What images are grounded on, best first, and the generation of the knowledge base that it came from."""
+    """The neighbors that the images are grounded on, best first, and the revision of the knowledge base."""
 
     neighbors: Sequence[Neighbor] = ()
     revision: str = ""
     nothing_found: retrieval_pb2.NothingFound | None = None
-    """Why there are no neighbors; its field is named as a request for images has it."""
+    """The reason if there are no neighbors. Its `field` is a field of a request for images, such as `retrieval.k`."""
 
     @property
     def text_only(self) -> bool:
-        """Whether there is nothing but the prompt to draw from."""
+        """Whether the images are drawn from the prompt alone."""
         return not self.neighbors
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which pairs may be neighbors; all by default. See the retriever's contract."""
+    """Conditions on the pairs that may be neighbors, see `Filters` in retrieval.proto. The default allows all pairs."""
 
     licenses: Sequence[str] = ()
     sources: Sequence[str] = ()
@@ -99,21 +99,21 @@ NO_FILTER: Final = Filters()
 
 
 class RetrieverClient:
-    """A connection to each replica of a retriever, shared by all threads; it is made anew when it breaks."""
+    """Connections to all replicas of a retriever, shared by all threads. A broken connection is rebuilt."""
 
     def __init__(self, address: str) -> None:
-        """Take the address; nothing is sent yet.
+        """Create the client without connecting.
 
         Args:
-            address: `host:port`, where the host's name may stand for several machines, or `ipv4:host:port,host:port`.
+            address: `host:port`, where the host name may resolve to several machines, or `ipv4:host:port,host:port`.
         """
         self._address = address
         self._channel = grpc.insecure_channel(
             address,
             options=[
                 ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-                ("grpc.service_config", _SERVICE),
-                # gRPC would wait up to two minutes before it notices that a retriever is back.
+                ("grpc.service_config", _SERVICE_CONFIG),
+                # By default gRPC waits up to two minutes before it reconnects to a retriever that has restarted.
                 ("grpc.initial_reconnect_backoff_ms", 200),
                 ("grpc.max_reconnect_backoff_ms", 2_000),
             ],
@@ -122,7 +122,7 @@ class RetrieverClient:
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     def close(self) -> None:
-        """Hang up; searches under way fail."""
+        """Close the connections. Running searches fail."""
         self._channel.close()
 
     def search(
@@ -138,14 +138,14 @@ class RetrieverClient:
         filters: Filters = NO_FILTER,
         remaining: float,
     ) -> Neighbors:
-        """Find the k pairs that match the query best, or in turn each thing that it names.
+        """Return the k pairs that match the query best; with `per_entity`, pairs for each entity that it names, in turn.
 
-        It takes a share of the call's `remaining` seconds at most.
+        The search takes at most a quarter of the request's `remaining` seconds, and at most 10 seconds.
 
         Raises:
-            Unavailable: the retriever does not answer.
-            InvalidArgument: it cannot search so, such as by meaning in a knowledge base without vectors.
-            ReimagenError: it answered with another error of its own.
+            Unavailable: The retriever does not answer.
+            InvalidArgument: The retriever rejects the search, such as a dense search in a base without vectors.
+            ReimagenError: The retriever answers with another error.
         """
         request = retrieval_pb2.SearchRequest(
             query=query,
@@ -157,7 +157,7 @@ class RetrieverClient:
             explain=explain,
             filters=retrieval_pb2.Filters(**asdict(filters)),
         )
-        timeout = min(_LONGEST_SECONDS, _SHARE * remaining)
+        timeout = min(_MAXIMUM_SECONDS, _MAXIMUM_SHARE * remaining)
         with self._calling("search"):
             response = self._stub.Search(request, timeout=timeout, metadata=_metadata())
         return Neighbors(
@@ -178,36 +178,36 @@ class RetrieverClient:
                 for found in response.neighbors
             ),
             revision=response.revision,
-            nothing_found=_in_our_terms(response.nothing_found) if response.HasField("nothing_found") else None,
+            nothing_found=_with_request_field(response.nothing_found) if response.HasField("nothing_found") else None,
         )
 
     def pair_image(self, pair_id: str) -> tuple[bytes, str]:
-        """Get the image file of one pair of the knowledge base, and its media type.
+        """Return the image file of a pair of the knowledge base, and its media type.
 
         Raises:
-            NotFound: the knowledge base has no such pair.
-            Unavailable: the retriever does not answer.
+            NotFound: No pair of the knowledge base has the id.
+            Unavailable: The retriever does not answer.
         """
         request = retrieval_pb2.GetPairRequest(id=pair_id)
         with self._calling("get pair"):
-            pair = self._stub.GetPair(request, timeout=_LONGEST_SECONDS, metadata=_metadata())
+            pair = self._stub.GetPair(request, timeout=_MAXIMUM_SECONDS, metadata=_metadata())
         return pair.image, pair.media_type
 
     def degraded_reason(self) -> str | None:
-        """Say what keeps the retriever from answering, within half a second; None where all is well."""
+        """Return why the retriever does not answer, or None if it does. Takes at most half a second."""
         try:
             answer = self._health.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.UNIMPLEMENTED:  # It answers, which is what was asked.
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:  # It answers, although without a health service.
                 return None
-            return f"the retriever at {self._address} does not answer: only requests that retrieve nothing are served"
+            return f"the retriever at {self._address} does not answer: only requests without retrieval are served"
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             return f"the retriever at {self._address} is starting or stopping"
         return None
 
     @contextmanager
-    def _calling(self, what: str) -> Iterator[None]:
-        with tracing.calling(what):
+    def _calling(self, method: str) -> Iterator[None]:
+        with tracing.calling(method):
             try:
                 yield
             except grpc.RpcError as error:
@@ -218,25 +218,25 @@ class RetrieverClient:
         if isinstance(explained, Unavailable | DeadlineExceeded):
             return Unavailable(
                 f"the retriever at {self._address} does not answer; start it with `reimagen-retriever serve KB_DIR`, "
-                "or send retrieval.k = 0 or references",
+                "or set retrieval.k = 0 or references in the request",
                 retry_after=explained.retry_after or 5,
             )
         if isinstance(explained, InvalidArgument) and explained.field:
             message = explained.message.removeprefix(f"{explained.field}: ")
-            return InvalidArgument(message, field=_our_field(explained.field))
+            return InvalidArgument(message, field=_request_field(explained.field))
         return explained
 
 
-def _in_our_terms(nothing: retrieval_pb2.NothingFound) -> retrieval_pb2.NothingFound:
-    nothing.field = _our_field(nothing.field) if nothing.field else ""
+def _with_request_field(nothing: retrieval_pb2.NothingFound) -> retrieval_pb2.NothingFound:
+    nothing.field = _request_field(nothing.field) if nothing.field else ""
     return nothing
 
 
-def _our_field(field: str) -> str:
-    """Return the field of a request for images that a field of a search comes from."""
+def _request_field(field: str) -> str:
+    """Return the field of a request for images that corresponds to a field of a search."""
     return "prompt" if field == "query" else f"retrieval.{field}"
 
 
 def _metadata() -> tuple[tuple[str, str | bytes], ...]:
-    """Tells the retriever which request it works for."""
+    """Return the gRPC metadata with the ids of the request and of its trace, for the retriever's log and traces."""
     return (*request_id.metadata(), *tracing.metadata())

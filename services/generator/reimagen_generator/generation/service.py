@@ -1,4 +1,4 @@
-"""The path of one request: check it, retrieve its neighbors, draw it, encode its image files."""
+"""Handle a request for images: validate it, retrieve neighbors, draw the images and encode their files."""
 
 import hashlib
 import logging
@@ -25,44 +25,49 @@ from reimagen_generator.generation.request import SEEDS, STEPS_FACTORS, Generati
 from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient
 
 _DEFAULT_SIZE: Final = 256
-_NONE_WANTED: Final = retrieval_pb2.NothingFound(reason="no neighbor was asked for", field="retrieval.k")
+_RETRIEVAL_OFF: Final = retrieval_pb2.NothingFound(reason="no neighbors were requested", field="retrieval.k")
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The request is valid and admitted."""
+    """The event that the request is valid and admitted."""
 
     id: str
-    """Id of the request, also in the log."""
+    """Id of the request, as in the log."""
     seed: int
     """Seed of the first image."""
     size: int
-    """Side of the images in pixels."""
+    """Width and height of the images in pixels."""
     queued: int
-    """How many requests are drawn before this one."""
+    """Number of requests that are drawn before this one."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """One finished image file."""
+    """The event that an image is finished, with its file."""
 
     index: int
+    """Index of the image in the request, from 0."""
     seed: int
+    """Seed of the image."""
     image: bytes
+    """The image file, with its provenance."""
     media_type: str
+    """Media type of the file, such as `image/png`."""
     size: int
+    """Width and height of the image in pixels."""
 
 
 Event = Accepted | Neighbors | StepEvent | Image
 
 
 class GenerationService:
-    """Serves requests for images; REST and gRPC are thin layers over it."""
+    """The service that handles requests for images. REST and gRPC are thin layers over it."""
 
     def __init__(self, engine: Engine, retriever: RetrieverClient) -> None:
-        """Take the engine that draws, and the client of the retriever."""
+        """Create the service from an engine, which draws, and a client of the retriever."""
         self.engine = engine
         self.retriever = retriever
 
@@ -71,32 +76,32 @@ class GenerationService:
         """The loaded cascade."""
         return self.engine.cascade.config
 
-    def generate(self, request: GenerationRequest, call: RequestHandle) -> Iterator[Event]:
+    def generate(self, request: GenerationRequest, handle: RequestHandle) -> Iterator[Event]:
         """Yield one `Accepted`, one `Neighbors`, a `StepEvent` for each step, and each `Image` when it is finished.
 
         Raises:
-            InvalidArgument: names the field that this cascade cannot serve, or the reference that cannot be read.
-            Overloaded: too many requests are waiting.
-            Unavailable: the service is starting or stopping, or the retriever does not answer.
-            DeadlineExceeded: the deadline has passed.
-            Cancelled: the request was cancelled.
+            InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+            Overloaded: Too many requests are waiting.
+            Unavailable: The service is starting or stopping, or the retriever does not answer.
+            DeadlineExceeded: The deadline has passed.
+            Cancelled: The request was cancelled.
         """
         size = self._size(request)
         k = self._k(request)
         guidance = self._guidance(request, size)
-        first = secrets.randbelow(SEEDS) if request.seed is None else request.seed
+        first_seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
         started = time.monotonic()
-        with self.engine.admit(call) as admission:
+        with self.engine.admit(handle) as admission:
             references = _read_references(request)
-            facts = {"call": call.id, "n": request.n, "size": size, "queued": admission.ahead}
-            _logger.info("accepted", extra=facts | ({"user": _hashed(request.user)} if request.user else {}))
-            yield Accepted(id=call.id, seed=first, size=size, queued=admission.ahead)
-            grounds = self._find(request, k, call)
-            yield grounds
+            log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
+            _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
+            yield Accepted(id=handle.id, seed=first_seed, size=size, queued=admission.ahead)
+            grounding = self._find(request, k, handle)
+            yield grounding
             task = GenerationTask(
                 prompt=request.prompt,
-                neighbors=references or [_read_neighbor(neighbor) for neighbor in grounds.neighbors],
-                seeds=[(first + index) % SEEDS for index in range(request.n)],
+                neighbors=references or [_read_neighbor(neighbor) for neighbor in grounding.neighbors],
+                seeds=[(first_seed + index) % SEEDS for index in range(request.n)],
                 size=size,
                 guidance=guidance,
                 previews=request.previews,
@@ -107,17 +112,17 @@ class GenerationService:
                     case StepEvent():
                         yield event
                     case ImagesEvent():
-                        yield from self._write(request, task, grounds, event)
-            _logger.info("drawn", extra={"call": call.id, "seconds": time.monotonic() - started})
+                        yield from self._write(request, task, grounding, event)
+            _logger.info("drawn", extra={"call": handle.id, "seconds": time.monotonic() - started})
 
     def _size(self, request: GenerationRequest) -> int:
         sizes = self.engine.cascade.sizes
         if request.size is None:
             return _DEFAULT_SIZE if _DEFAULT_SIZE in sizes else max(sizes)
         if request.size not in sizes:
-            drawn = ", ".join(f"{size}x{size}" for size in sizes)
+            supported = ", ".join(f"{size}x{size}" for size in sizes)
             raise InvalidArgument(
-                f"must be one of {drawn} with cascade {self.config.name!r}, got {request.size}x{request.size}",
+                f"must be one of {supported} with cascade {self.config.name!r}, got {request.size}x{request.size}",
                 field="size",
             )
         return request.size
@@ -141,11 +146,11 @@ class GenerationService:
     def _guidance(self, request: GenerationRequest, size: int) -> tuple[Guidance, ...]:
         return self.engine.cascade.resolve_guidance(GuidanceOptions(**request.guidance.model_dump()), size)
 
-    def _find(self, request: GenerationRequest, k: int, call: RequestHandle) -> Neighbors:
+    def _find(self, request: GenerationRequest, k: int, handle: RequestHandle) -> Neighbors:
         if request.references:
             return Neighbors([Neighbor(reference.image, reference.caption) for reference in request.references])
         if k == 0:
-            return Neighbors(nothing_found=_NONE_WANTED)
+            return Neighbors(nothing_found=_RETRIEVAL_OFF)
         found = self.retriever.search(
             request.prompt,
             k=k,
@@ -161,14 +166,14 @@ class GenerationService:
                 safe_only=request.retrieval.safe_only,
                 exclude_ids=request.retrieval.exclude_ids,
             ),
-            remaining=call.remaining(),
+            remaining=handle.remaining(),
         )
         if not self.config.relevant_only:
             return found
         return replace(found, neighbors=tuple(relevant(request.prompt, found.neighbors)))
 
     def _write(
-        self, request: GenerationRequest, task: GenerationTask, grounds: Neighbors, finished: ImagesEvent
+        self, request: GenerationRequest, task: GenerationTask, grounding: Neighbors, finished: ImagesEvent
     ) -> Iterator[Image]:
         for index, pixels in enumerate(finished.images, start=finished.index):
             seed = task.seeds[index]
@@ -179,9 +184,9 @@ class GenerationService:
                 cascade=self.config.name,
                 neighbors=tuple(
                     provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license)
-                    for neighbor in grounds.neighbors
+                    for neighbor in grounding.neighbors
                 ),
-                revision=grounds.revision,
+                revision=grounding.revision,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
                 quality=request.quality,
             )
@@ -197,7 +202,7 @@ class GenerationService:
 
 
 def _hashed(user: str) -> str:
-    """Return the first 16 digits of the SHA-256 of a user's id: the log distinguishes users without naming them."""
+    """Return 16 hex digits of the SHA-256 of a user's id, so that the log distinguishes users without naming them."""
     return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -212,5 +217,5 @@ def _read_neighbor(neighbor: Neighbor) -> ReferencePair:
     try:
         return ReferencePair(decode(neighbor.image, field=neighbor.id), neighbor.caption)
     except InvalidArgument as error:
-        # The fault is the knowledge base's, not the request's.
-        raise ReimagenError(f"the knowledge base's pair {error.message}") from error
+        # The cause is the knowledge base, so the request is not invalid.
+        raise ReimagenError(f"the knowledge base has an unreadable image: pair {error.message}") from error
