@@ -77,7 +77,7 @@ def test_a_fault_of_the_program_keeps_its_trace() -> None:
 def test_a_missing_package_is_answered_with_the_extra_that_has_it() -> None:
     with (
         pytest.raises(
-            InvalidArgument, match=r"needs the package 'no_such_package'.*pip install 'reimagen\[training\]'"
+            InvalidArgument, match=r"'no_such_package', which is not installed: run .pip install 'reimagen\[training\]'"
         ),
         optional_dependencies("reimagen", "training"),
     ):
