@@ -23,7 +23,7 @@ _SECONDS: Final = 2.0
 _Answer = TypeVar("_Answer")
 
 
-class Siblings:
+class ProcessGroup:
     """The processes of the group, including this one.
 
     Args:

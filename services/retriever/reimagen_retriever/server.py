@@ -24,7 +24,7 @@ from reimagen_retriever.index.jvm import start_jvm
 from reimagen_retriever.knowledge_base.manifest import ImageStore
 from reimagen_retriever.knowledge_base.mirror import mirror, mirror_folder
 from reimagen_retriever.knowledge_base.sources.files import is_address
-from reimagen_retriever.process_group import Siblings
+from reimagen_retriever.process_group import ProcessGroup
 from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.settings import Settings
 
@@ -36,15 +36,15 @@ class RetrieverServer:
 
     Args:
         settings: The settings. Port 0 picks a free port.
-        siblings: The process group that shares the ports, including this process. None for a single process.
+        group: The process group that shares the ports, including this process. None for a single process.
 
     Raises:
         InvalidArgument: The Redis URL is invalid, or the server cannot listen on an address.
     """
 
-    def __init__(self, settings: Settings, siblings: Siblings | None = None) -> None:
+    def __init__(self, settings: Settings, group: ProcessGroup | None = None) -> None:
         self._settings = settings
-        self._siblings = siblings
+        self._group = group
         self._state: Literal["starting", "ready", "stopping"] = "starting"
         try:
             cache = AnswerCache(settings.redis_url, settings.cache_seconds)
@@ -71,19 +71,19 @@ class RetrieverServer:
         """Open the base and serve it. Return when the server accepts searches.
 
         A single process listens at once and answers that it is starting. A process of a group listens on the shared
-        ports only when it is ready, because until then requests can go to its ready siblings.
+        ports only when it is ready, because until then requests can go to the ready processes of the group.
         """
-        if self._siblings:
+        if self._group:
             app = FastAPI()
             app.include_router(operations_router(self.health))
-            self._start(HttpServer(app, self._siblings.listen()))
+            self._start(HttpServer(app, self._group.listen()))
         else:
             self._listen()
         if self._store:
             mirror(self._store, self._folder)
         start_jvm(self._settings.heap_megabytes)
         self._retriever.open(self.addresses.get("grpc", self._settings.grpc))
-        if self._siblings:
+        if self._group:
             self._listen()
         assert self._grpc
         self._grpc.set_serving(True)
@@ -111,7 +111,7 @@ class RetrieverServer:
 
     def _listen(self) -> None:
         settings = self._settings
-        shared = self._siblings is not None
+        shared = self._group is not None
         with listening("grpc", settings.grpc):
             self._grpc = GrpcServer(
                 address=settings.grpc,
@@ -128,8 +128,8 @@ class RetrieverServer:
             with listening("http", settings.http):
                 opened = listen(settings.http, reuse_port=shared)
             self.addresses["http"] = with_port(settings.http, opened.getsockname()[1])
-            if self._siblings:
-                operations = operations_router(self._siblings.health, self._siblings.metrics)
+            if self._group:
+                operations = operations_router(self._group.health, self._group.metrics)
             else:
                 operations = operations_router(self.health)
             app = create_app(

@@ -25,7 +25,7 @@ from reimagen_common.http_server import listen
 from reimagen_common.logs import configure_logging
 from reimagen_common.processes import run_until_signal
 from reimagen_common.tracing import start_tracing, stop_tracing
-from reimagen_retriever.process_group import Siblings
+from reimagen_retriever.process_group import ProcessGroup
 from reimagen_retriever.server import RetrieverServer, listening, serve, with_port
 from reimagen_retriever.settings import Settings
 
@@ -153,7 +153,7 @@ def _serve(settings: Settings, folder: Path, number: int, news: Connection) -> N
     start_tracing("reimagen-retriever")
     threading.Thread(target=_stop_with_the_parent, name="parent", daemon=True).start()
     try:
-        service = RetrieverServer(settings, Siblings(folder, number, settings.processes))
+        service = RetrieverServer(settings, ProcessGroup(folder, number, settings.processes))
         try:
             service.start()
             news.send(None)

@@ -372,10 +372,10 @@ class Stage:
 def augment(
     stage: StageConfig, low_res: _Images, factor: int, level: Float[Array, " batch"], noise: _Images
 ) -> LowResolution:
-    """Return the smaller image enlarged, with noise conditioning augmentation (Imagen, section 2.4).
+    """Return the low-resolution image upsampled, with noise conditioning augmentation (Imagen, section 2.4).
 
     Args:
-        stage: which enlarges; it says whether the image is noised before or after it is enlarged.
+        stage: The stage that upsamples; its configuration says whether noise is added before or after upsampling.
         low_res: in [-1, 1].
         factor: the stage's size over the smaller image's.
         level: the *time* to which it is noised.

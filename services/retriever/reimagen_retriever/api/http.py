@@ -7,7 +7,6 @@ from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.convertors import Convertor, register_url_convertor
 
 from reimagen_common.errors import NOT_BLANK, InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
@@ -16,6 +15,7 @@ from reimagen_common.http_docs import add_docs
 from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_hosts import link
 from reimagen_common.http_openapi import binary, describe_api
+from reimagen_common.http_paths import ID_PATH
 from reimagen_common.models import WHOLE, NullIsUnset, when
 from reimagen_retriever.api.pair_bodies import AddResponse, DeleteResponse, PairsForm, Rejection
 from reimagen_retriever.index.bm25 import Relevance
@@ -50,21 +50,6 @@ _IMAGE: Final[dict[int | str, dict[str, Any]]] = {
 
 _BM25_ALONE: Final = when("per_entity", {"const": True}, {"method": {"enum": ["bm25", None]}})
 _NOT_DENSE: Final = when("method", {"const": "dense"}, {"relevance": {"type": "null"}})
-
-
-class _AnyConvertor(Convertor[str]):
-    """A path parameter that may contain any character. Starlette's `path` reads `a%0A` as "a"."""
-
-    regex = r"(?s:.*)"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-register_url_convertor("any", _AnyConvertor())
 
 License = Annotated[str, Field(max_length=LONGEST_VALUE)]
 Source = Annotated[str, Field(min_length=1, max_length=LONGEST_SOURCE)]
@@ -269,7 +254,7 @@ def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) ->
         return search(body, request)
 
     # Ids may contain slashes. A path that ends with /image is always the URL of an image.
-    @router.get("/pairs/{id:any}/image", name="pair_image", response_class=Response, responses=_IMAGE | _MISSING)
+    @router.get(f"/pairs/{ID_PATH}/image", name="pair_image", response_class=Response, responses=_IMAGE | _MISSING)
     def read_image(pair_id: PairId, if_none_match: Annotated[str, Header()] = "") -> Response:
         """Return the image file of a pair, exactly as it was added. Its ETag is the file's SHA-256."""
         _refuse_too_long(pair_id)
@@ -305,7 +290,7 @@ def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) ->
             revision=added.revision,
         )
 
-    @router.delete("/pairs/{id:any}", responses=_MISSING | _CHANGING, dependencies=[own_site])
+    @router.delete(f"/pairs/{ID_PATH}", responses=_MISSING | _CHANGING, dependencies=[own_site])
     def delete_pair(pair_id: PairId) -> DeleteResponse:
         """Remove a pair. When the answer arrives, no search returns it, cached or not."""
         _refuse_too_long(pair_id)
@@ -314,7 +299,7 @@ def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) ->
             raise NotFound(f"no pair of the knowledge base has the id {pair_id!r}", field="id")
         return DeleteResponse(removed=deleted.removed, revision=deleted.revision)
 
-    @router.get("/pairs/{id:any}", responses=_MISSING)
+    @router.get(f"/pairs/{ID_PATH}", responses=_MISSING)
     def read_pair(pair_id: PairId, request: Request) -> Pair:
         """Return the metadata of a pair."""
         _refuse_too_long(pair_id)
