@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := proto services/common services/retriever services/generator evaluation demo
-CODE := proto/setup.py services evaluation demo tests parity $(wildcard benchmarks)
+CODE := proto/setup.py services evaluation demo tests parity tools examples $(wildcard benchmarks)
 
 # No nagging about newer versions of pip, and no need for a home folder.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -57,3 +57,9 @@ def test_no_file_is_over_fifteen_megabytes() -> None:
     files = [ROOT / name for name in listed.split("\0") if name]
     assert files
     assert [file for file in files if file.is_file() and file.stat().st_size > 15_000_000] == []
+
+
+def test_the_page_of_settings_is_current() -> None:
+    from tools import configuration
+
+    assert configuration.PAGE.read_text(encoding="utf-8") == configuration.page()
