@@ -49,7 +49,7 @@ peer: install .venv/.reference ## measure the networks beside diffusers' (instal
 lint: install ## check style, types, the direction of imports, spelling and links
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports --no-cache >build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
+	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/codespell
 	@$(BIN)/python -m tools.links
 	@$(BIN)/mypy $(CODE)
