@@ -1,4 +1,4 @@
-"""One process that serves both faces from one engine."""
+"""The server: one process with the gRPC and REST APIs of one engine."""
 
 import logging
 from collections.abc import Iterator
@@ -22,22 +22,25 @@ from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.settings import Settings
 
-# Beside those that wait for the engine: to validate, to refuse, to describe.
+# Threads in addition to those that wait for the engine: they validate, reject and describe.
 _SPARE_THREADS: Final = 4
-# For the last bytes of answers whose drawing has ended.
+# Time for sending the rest of answers whose images are finished.
 _CLOSING_SECONDS: Final = 5
 
 _logger = logging.getLogger(__name__)
 
 
 class GeneratorServer:
-    """Both faces over one cascade. Port 0 in the settings takes a free port; see `grpc_port` and `http_port`."""
+    """The gRPC and REST servers of one cascade.
+
+    Port 0 in the settings selects a free port. `grpc_port` and `http_port` are the actual ports.
+    """
 
     def __init__(self, cascade: Cascade, settings: Settings) -> None:
         """Listen on both addresses.
 
         Raises:
-            InvalidArgument: an address can't be listened on.
+            InvalidArgument: The server cannot listen on an address.
         """
         self._stop_seconds = settings.stop_seconds
         self._retriever = RetrieverClient(settings.retriever)
@@ -65,7 +68,7 @@ class GeneratorServer:
         self._http = HttpServer(app, listening, allowed_hosts=allowed)
 
     def start(self) -> None:
-        """Answer at once that the service is starting; return when the cascade is compiled and requests are welcome."""
+        """Start both servers, which answer that the service is starting, and return when the cascade is compiled."""
         self._grpc.start()
         self._http.start()
         ports = {"http_port": self.http_port, "grpc_port": self.grpc_port}
@@ -75,7 +78,7 @@ class GeneratorServer:
         _logger.info("ready", extra={"cascade": self.engine.cascade.config.name, **ports})
 
     def stop(self) -> None:
-        """Refuse new requests, give those under way their time to end, then close."""
+        """Reject new requests, wait up to `stop_seconds` for the running ones, then close the servers."""
         self._grpc.set_serving(False)
         self.engine.stop(self._stop_seconds)
         self._grpc.stop(_CLOSING_SECONDS)
@@ -88,14 +91,14 @@ def _listening(setting: str, address: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, OverflowError) as error:
-        raise InvalidArgument(f"cannot listen on {address}; is it taken?", field=setting) from error
+        raise InvalidArgument(f"cannot listen on {address}; is the port in use?", field=setting) from error
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was begun.
+    """Serve until SIGTERM or SIGINT, then finish the running requests.
 
     Raises:
-        InvalidArgument: an address can't be listened on, or the weights can't be loaded.
+        InvalidArgument: The server cannot listen on an address, or the weights cannot be loaded.
     """
     configure_logging("generator", settings.log_level)
     start_tracing("reimagen-generator")
@@ -109,7 +112,7 @@ def run(settings: Settings) -> None:
     try:
         service.start()
     except BaseException:
-        # The servers' threads would keep a process alive that never becomes ready.
+        # Otherwise the servers' threads would keep the process alive, although it never becomes ready.
         service.stop()
         raise
     run_until_signal(service.stop)

@@ -170,14 +170,14 @@ def test_bad_input_is_named(served: Any, body: dict[str, Any], field: str) -> No
 
 def test_what_cannot_be_done_is_refused_with_advice(served: Any) -> None:
     for body, advice in (
-        ({"background": "transparent"}, "must be auto or opaque, or left out: images have no transparent parts"),
-        ({"style": "natural"}, "must be vivid, or left out: say in the prompt"),
+        ({"background": "transparent"}, "must be auto or opaque, or unset: images have no transparent parts"),
+        ({"style": "natural"}, "must be vivid, or unset: describe the style in the prompt"),
         (
             {"references": [{"image": base64_png(), "caption": ""}] * 17},
             "references: must have at most 16 entries, got 17",
         ),
-        ({"retrieval": {"per_entity": True, "method": "dense"}}, "retrieval.per_entity: goes with method bm25"),
-        ({"output_compression": 5}, "must be 100 with PNG, which loses nothing; set output_format to jpeg or webp"),
+        ({"retrieval": {"per_entity": True, "method": "dense"}}, "retrieval.per_entity: requires method bm25"),
+        ({"output_compression": 5}, "must be 100 with PNG, which is lossless; set output_format to jpeg or webp"),
         ({"guidance": {"strategy": "joint", "neighbor_weight": 3}}, "set guidance.strategy to weighted or interleaved"),
     ):
         detail = served.rest.post(URL, json={"prompt": "a red panda", **body}).json()["detail"]

@@ -73,7 +73,7 @@ def test_images_of_others_say_nothing(tmp_path: Path) -> None:
     for suffix in ("png", "jpg", "webp"):
         path = tmp_path / f"other.{suffix}"
         Image.fromarray(PIXELS).save(path)
-        with pytest.raises(InvalidArgument, match="drawn by something else"):
+        with pytest.raises(InvalidArgument, match="has no provenance"):
             provenance.read(path)
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(InvalidArgument, match="cannot be read"):

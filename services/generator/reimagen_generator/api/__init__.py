@@ -1,1 +1,1 @@
-"""The two faces of the generator, gRPC and REST: both thin over `generation`."""
+"""The gRPC and REST APIs of the generator: thin layers over `generation`."""

@@ -1,4 +1,4 @@
-"""The gRPC face, as proto/reimagen/v1/generation.proto says."""
+"""The gRPC API, as specified in proto/reimagen/v1/generation.proto."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
@@ -55,26 +55,31 @@ _QUALITIES: Final = {
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServicer):
-    """Answers gRPC calls; errors and deadlines become statuses in the server's frame."""
+    """The gRPC service. `GrpcServer` converts its errors to gRPC statuses."""
 
     def __init__(self, generator: GenerationService, *, deadline: float) -> None:
-        """Take what generates, and the seconds that a call without a deadline of its own is given."""
+        """Create the service.
+
+        Args:
+            generator: The service that handles the requests.
+            deadline: Maximum time of a request in seconds; a client may set an earlier deadline.
+        """
         self._generator = generator
         self._deadline = deadline
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateEvent]:
-        """Draw n images; ending the call stops the work at the next step."""
-        call = RequestHandle(timeout=min(context.time_remaining(), self._deadline))
-        if not context.add_callback(call.cancel):
+        """Draw n images. If the client ends the call, drawing stops at the next step."""
+        handle = RequestHandle(timeout=min(context.time_remaining(), self._deadline))
+        if not context.add_callback(handle.cancel):
             return
         try:
-            for event in self._generator.generate(_read(request), call):
+            for event in self._generator.generate(_read(request), handle):
                 yield _write(event)
         except Cancelled:
             return
 
     def Describe(self, request: pb.DescribeCascadeRequest, context: grpc.ServicerContext) -> pb.DescribeCascadeResponse:
-        """Tell the loaded cascade, and what may be asked of it."""
+        """Describe the loaded cascade and its limits."""
         cascade = self._generator.engine.cascade
         return pb.DescribeCascadeResponse(
             cascade=cascade.config.name,

@@ -71,7 +71,7 @@ def _is_punctuation(word: str) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    """Return whether two words may be forms of one: fox and foxes, cherry and cherries, wolf and wolves, ox and oxen."""
+    """Return whether two words may be forms of one: fox, foxes; cherry, cherries; wolf, wolves; ox, oxen."""
     short, long = sorted((one, other), key=len)
     if len(short) <= _SHORT:
         return long.startswith(short) and long[len(short) :] in _PLURAL_ENDINGS

@@ -1,4 +1,4 @@
-"""What may be asked of the generator: one model for both faces, with the limits that the contract states."""
+"""The model of a request for images, shared by REST and gRPC, with all limits."""
 
 import base64
 import binascii
@@ -42,13 +42,13 @@ OutputFormat = Literal["png", "jpeg", "webp"]
 Quality = Literal["auto", "low", "medium", "high", "standard", "hd"]
 
 STEPS_FACTORS: Mapping[Quality, float] = {"auto": 1, "low": 0.5, "medium": 1, "high": 2, "standard": 1, "hd": 2}
-"""How many of a stage's own steps each quality takes."""
+"""Factor by which each quality multiplies the steps of a stage."""
 
 _DATA_URL = re.compile(r"data:image/[a-z+.-]+;base64,", re.ASCII)
 
 
 def _parse_size(value: object) -> object:
-    """Read OpenAI's "256x256" and "auto"; leave a number as it is."""
+    """Convert OpenAI's "256x256" to 256 and "auto" to None; return other values unchanged."""
     if value == "auto":
         return None
     if isinstance(value, str):
@@ -60,7 +60,7 @@ def _parse_size(value: object) -> object:
 
 
 def _decode_base64(value: object) -> object:
-    """Read base64, plain or as a data URL; leave bytes as they are."""
+    """Decode base64, plain or in a data URL; return other values unchanged."""
     if not isinstance(value, str):
         return value
     prefix = _DATA_URL.match(value)
@@ -75,12 +75,12 @@ Prompt = Annotated[
     Field(
         min_length=1,
         max_length=PROMPT_CHARACTERS,
-        description="What to draw.",
+        description="Text that says what to draw, 1 to 1,000 characters.",
         examples=["a red panda in the snow"],
         json_schema_extra={"pattern": NOT_BLANK},
     ),
 ]
-Count = Annotated[int, Field(strict=True, ge=1, le=IMAGES, description="How many images."), WHOLE]
+Count = Annotated[int, Field(strict=True, ge=1, le=IMAGES, description="Number of images, 1 to 10."), WHOLE]
 Size = Annotated[
     StrictInt | None,
     BeforeValidator(_parse_size),
@@ -88,20 +88,20 @@ Size = Annotated[
         {
             "type": "string",
             "examples": ["64x64", "256x256", "1024x1024", "auto"],
-            "description": "Width and height. `auto` is 256x256 where the cascade draws it, else its largest size.",
+            "description": "Width and height in pixels. `auto`: 256x256 if the cascade draws it, else its largest.",
         }
     ),
 ]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=SEEDS), WHOLE]
 Previews = Annotated[
     int,
-    Field(strict=True, ge=0, le=PREVIEWS, description="How many previews of the unfinished first image to send."),
+    Field(strict=True, ge=0, le=PREVIEWS, description="Number of previews of the unfinished first image, 0 to 3."),
     WHOLE,
 ]
 Weight = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
 
 
-# Joint guidance has text_weight alone.
+# Joint guidance has only text_weight.
 _JOINT_ALONE: dict[str, Any] = {"neighbor_weight": {"type": "null"}, "interleave_ratio": {"type": "null"}}
 
 _Value = Annotated[str, Field(max_length=LONGEST_VALUE)]
@@ -113,7 +113,7 @@ class _Model(NullIsUnset):
 
 
 class Retrieval(_Model):
-    """How the neighbors are found."""
+    """The parameters of the search for neighbors."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -126,86 +126,100 @@ class Retrieval(_Model):
 
     k: Annotated[int, Field(strict=True, ge=0, le=NEIGHBORS), WHOLE] | None = Field(
         None,
-        description="How many neighbors; unset means the cascade's default, 0 draws from the text alone.",
+        description="Maximum number of neighbors, 0 to 16; 0 uses the prompt alone. Unset: the cascade's default.",
         examples=[2],
     )
     method: Method = Field(
         "bm25",
-        description="How the knowledge base is searched: by words, by meaning (where it has vectors), or by both.",
+        description="Search by words (`bm25`), by vectors (`dense`, if the base has vectors), or by both (`hybrid`).",
     )
     per_entity: bool = Field(
         False,
         strict=True,
-        description="Neighbors of each thing that the prompt names, in turn, instead of those that match it best as a "
-        "whole, which are often all of one thing. With bm25 alone.",
+        description="Find neighbors for each entity that the prompt names, in turn. Otherwise the neighbors are those "
+        "that match the whole prompt best, and often all show one entity. Only with method bm25.",
     )
     minimum_score: Annotated[float, Field(strict=True, ge=-1, allow_inf_nan=False)] | None = Field(
         None,
-        description="Pairs that score less, by the method's score, are no neighbors. Unless `relevance` is set, all "
-        "others are.",
+        description="Minimum score of a neighbor, by the method. Unless `relevance` is set, all pairs that reach it "
+        "are relevant.",
     )
     relevance: Relevance | None = Field(
         None,
-        description="What a pair's caption must have: any word of the prompt, the main word of what the prompt asks "
-        "for (`entity`), or every word of the phrase that names it; unset, as the retriever is set.",
+        description="What a caption must share with the prompt: any word (`any`), the main word of an entity that the "
+        "prompt names (`entity`), or every word of the phrase that names it (`phrase`). Unset: the default of "
+        "the retriever.",
     )
-    explain: bool = Field(False, strict=True, description="Tell why each neighbor was found.")
+    explain: bool = Field(False, strict=True, description="Explain why each neighbor was found.")
     licenses: tuple[_Value, ...] = Field(
         (),
         max_length=FILTER_VALUES,
-        description="Only pairs under one of these licenses, as the knowledge base spells them; an empty one means "
-        "unknown.",
+        description="Use only pairs under one of these licenses, spelled as in the knowledge base. An empty license "
+        "means unknown.",
         examples=[["CC0-1.0", "MIT"]],
     )
     sources: tuple[_Source, ...] = Field(
-        (), max_length=FILTER_VALUES, description="Only pairs whose source begins with one of these, such as a host."
+        (),
+        max_length=FILTER_VALUES,
+        description="Use only pairs whose source begins with one of these, such as `https://example.org/`.",
     )
     minimum_side: Annotated[int, Field(strict=True, ge=0, le=LARGEST_SIDE), WHOLE] = Field(
-        0, description="Only images whose shorter side has so many pixels."
+        0, description="Minimum length of an image's shorter side, in pixels."
     )
     safe_only: bool = Field(
         False,
         strict=True,
-        description="Leave out images that their source says are not safe for work; those of which it says nothing "
-        "stay.",
+        description="Leave out pairs that their source marks as not safe for work. Unmarked pairs are included.",
     )
     exclude_ids: tuple[_Value, ...] = Field(
-        (), max_length=EXCLUDED_IDS, description="Pairs to leave out, such as neighbors that did no good."
+        (),
+        max_length=EXCLUDED_IDS,
+        description="Ids of pairs to leave out, such as unsuitable neighbors of an earlier request.",
     )
 
     @field_validator("per_entity")
     @classmethod
-    def _per_entity_is_by_words(cls, per_entity: bool, info: ValidationInfo) -> bool:
+    def _check_per_entity(cls, per_entity: bool, info: ValidationInfo) -> bool:
         method = info.data.get("method", "bm25")
         if per_entity and method != "bm25":
-            raise ValueError(f"goes with method bm25, not {method}: what the prompt names is found by its words")
+            raise ValueError(f"requires method bm25, got {method}: entities are found by the words of the prompt")
         return per_entity
 
     @field_validator("relevance")
     @classmethod
-    def _relevance_is_by_words(cls, relevance: Relevance | None, info: ValidationInfo) -> Relevance | None:
+    def _check_relevance(cls, relevance: Relevance | None, info: ValidationInfo) -> Relevance | None:
         if relevance is not None and info.data.get("method", "bm25") == "dense":
-            raise ValueError("goes with method bm25 or hybrid: by vectors, minimum_score says what is near")
+            raise ValueError("requires method bm25 or hybrid; for dense, set minimum_score instead")
         return relevance
 
 
 class Guidance(_Model):
-    """Overrides the defaults of the cascade's retrieval-conditioned stages; what is unset keeps each stage's own."""
+    """Guidance of the retrieval-conditioned stages. An unset field keeps the default of each stage."""
 
     model_config = ConfigDict(json_schema_extra={"allOf": [when("strategy", {"const": "joint"}, _JOINT_ALONE)]})
 
     strategy: Strategy | None = Field(
-        None, description="How the text's and the neighbors' guidance combine.", examples=["interleaved"]
+        None,
+        description="How a step combines the guidance of text and neighbors. Unset: the default of each stage.",
+        examples=["interleaved"],
     )
-    text_weight: Weight | None = Field(None, description="How strongly the text guides, 0 to 100.")
-    neighbor_weight: Weight | None = Field(None, description="How strongly the neighbors guide, 0 to 100.")
+    text_weight: Weight | None = Field(
+        None, description="Guidance weight of the text, 0 to 100. Unset: the default of each stage."
+    )
+    neighbor_weight: Weight | None = Field(
+        None,
+        description="Guidance weight of the neighbors, 0 to 100; not with strategy joint. Unset: the default of each "
+        "stage.",
+    )
     interleave_ratio: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = Field(
-        None, description="The share of steps that enhance the text rather than the neighbors, 0 to 1."
+        None,
+        description="Share of steps that enhance the text instead of the neighbors, 0 to 1; not with strategy joint. "
+        "Unset: the default of each stage.",
     )
 
 
 class Reference(_Model):
-    """An image given by the caller in place of a retrieved pair."""
+    """An image with a caption that the caller sends in place of a retrieved pair."""
 
     image: Annotated[
         bytes,
@@ -216,75 +230,79 @@ class Reference(_Model):
                 "type": "string",
                 "contentEncoding": "base64",
                 "format": "image",
-                "description": "An image file of at most 4 MiB and 64 megapixels, as base64 or as a data URL: "
+                "description": "Image file of at most 4 MiB and 64 megapixels, as base64 or a data URL. Formats: "
                 f"{READABLE_NAMES}.",
             }
         ),
     ]
-    caption: str = Field(max_length=PROMPT_CHARACTERS, description="What it shows.", examples=["a red panda"])
+    caption: str = Field(
+        max_length=PROMPT_CHARACTERS,
+        description="Text that says what the image shows, at most 1,000 characters.",
+        examples=["a red panda"],
+    )
 
     @field_validator("image")
     @classmethod
-    def _image_fits(cls, image: bytes) -> bytes:
+    def _check_image(cls, image: bytes) -> bytes:
         if not 1 <= len(image) <= REFERENCE_BYTES:
             raise ValueError(f"must be a file of 1 to {REFERENCE_BYTES:,} bytes, got {len(image):,}")
         return image
 
 
 class GenerationRequest(_Model):
-    """One call: n images of a prompt, and what they are to be grounded on."""
+    """A request for n images of a prompt, with the parameters of retrieval and drawing."""
 
     prompt: Prompt
     n: Count = 1
     size: Size = None
     seed: Seed | None = Field(
         None,
-        description="Image i is drawn from seed + i, and the same seed gives the same image. Unset: a random one.",
+        description="Seed of the first image; image i has seed + i. The same seed gives the same image. Unset: random.",
         examples=[7],
     )
-    retrieval: Retrieval = Field(Retrieval(), description="Which pairs of the knowledge base to draw from.")
-    guidance: Guidance = Field(Guidance(), description="Overrides the cascade's guidance.")
+    retrieval: Retrieval = Field(Retrieval(), description="Parameters of the search for neighbors.")
+    guidance: Guidance = Field(Guidance(), description="Guidance that overrides the cascade's.")
     references: tuple[Reference, ...] = Field(
         (),
         max_length=NEIGHBORS,
-        description="When there are any, they are the neighbors and nothing is retrieved.",
+        description="Images with captions to use as neighbors, at most 16. If there are any, nothing is retrieved.",
     )
     previews: Previews = 0
-    output_format: OutputFormat = Field("png", description="The file format of the images.")
+    output_format: OutputFormat = Field("png", description="File format of the images.")
     output_compression: Annotated[int, Field(strict=True, ge=0, le=100), WHOLE] | None = Field(
         None,
-        description="The quality of JPEG and WebP files, 0 to 100, the best and largest; unset means 95. PNG loses "
-        "nothing, so that it takes 100 alone.",
+        description="Quality of JPEG and WebP files, from 0 to 100 (best and largest). Unset: 95. PNG is lossless, so "
+        "only 100 is valid for it.",
     )
     quality: Quality = Field(
         "auto",
-        description="How many steps to draw in: `low` takes half of each stage's own, `high` and `hd` twice as many; "
-        "`auto`, `medium` and `standard` take them as they are.",
+        description="Number of steps: `low` takes half of each stage's steps, `high` and `hd` twice as many; `auto`, "
+        "`medium` and `standard` take the stage's steps.",
     )
     user: Annotated[str, Field(max_length=USER_CHARACTERS)] | None = Field(
-        None, description="Your own user's id; the log has the beginning of its SHA-256."
+        None, description="Id of your user, at most 256 characters. The log contains only the beginning of its SHA-256."
     )
 
     @field_validator("prompt")
     @classmethod
-    def _prompt_says_something(cls, prompt: str) -> str:
+    def _check_prompt(cls, prompt: str) -> str:
         if not re.search(NOT_BLANK, prompt):
             raise ValueError("must not be blank")
         return prompt
 
     @field_validator("output_compression")
     @classmethod
-    def _png_is_not_compressed_with_loss(cls, compression: int | None, info: ValidationInfo) -> int | None:
+    def _check_output_compression(cls, compression: int | None, info: ValidationInfo) -> int | None:
         if compression not in (None, 100) and info.data.get("output_format") == "png":
-            raise ValueError("must be 100 with PNG, which loses nothing; set output_format to jpeg or webp")
+            raise ValueError("must be 100 with PNG, which is lossless; set output_format to jpeg or webp")
         return compression
 
 
 def parse_request(values: Mapping[str, Any]) -> GenerationRequest:
-    """Validate a request that did not come as JSON.
+    """Validate the fields of a request that did not arrive as JSON.
 
     Raises:
-        InvalidArgument: naming the first field that is wrong.
+        InvalidArgument: A field is invalid. The error names the first one.
     """
     try:
         return GenerationRequest.model_validate(values)

@@ -53,7 +53,7 @@ _METHODS: Final = {
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A pair that the images are grounded on, or a reference from the request, which has only an image and a caption."""
+    """A pair that the images are grounded on, or a reference of the request, which has only image and caption."""
 
     image: bytes
     caption: str
@@ -138,7 +138,7 @@ class RetrieverClient:
         filters: Filters = NO_FILTER,
         remaining: float,
     ) -> Neighbors:
-        """Return the k pairs that match the query best; with `per_entity`, pairs for each entity that it names, in turn.
+        """Return the k pairs that match the query best, or, with `per_entity`, pairs for each of its entities in turn.
 
         The search takes at most a quarter of the request's `remaining` seconds, and at most 10 seconds.
 

@@ -1,1 +1,1 @@
-"""The REST face: OpenAI's image endpoint, and what grounding adds to it."""
+"""The REST API: OpenAI's image endpoint with additional fields for retrieval."""

@@ -1,4 +1,4 @@
-"""Refusing what can't be drawn now before its body, which may be large, is read."""
+"""Reject requests before their bodies, which may be large, are read if the engine admits none."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -11,7 +11,7 @@ from reimagen_generator.engine.request_handle import RequestHandle
 
 
 def admitting_route(engine: Engine) -> type[APIRoute]:
-    """Make the class of routes whose requests, if they have a body, are refused unread while the engine admits none."""
+    """Return a class of routes that reject requests with a body, before reading it, while the engine admits none."""
 
     class AdmittingRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -20,7 +20,7 @@ def admitting_route(engine: Engine) -> type[APIRoute]:
                 return handle
 
             async def handle_if_admitted(request: Request) -> Response:
-                # The place is given back at once: a slow upload is to hold none.
+                # Release the admission at once, so that slow uploads do not occupy the queue.
                 with engine.admit(RequestHandle(timeout=0)):
                     pass
                 return await handle(request)

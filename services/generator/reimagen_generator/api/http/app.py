@@ -18,24 +18,24 @@ from reimagen_generator.engine.engine import State
 from reimagen_generator.generation.service import GenerationService
 
 _DESCRIPTION: Final = """
-Draws images that are grounded on the (image, text) pairs of a knowledge base. `POST /v1/images/generations` speaks
-OpenAI's dialect, so that OpenAI's clients work against `/v1`; the answer carries the pairs beside the images, and so
-does each image's own file.
+Draws images that are grounded on the (image, caption) pairs of a knowledge base. `POST /v1/images/generations` is
+compatible with OpenAI's API: its clients work with the base URL `/v1`. The answer contains the pairs in addition to the
+images, and each image file contains its provenance.
 """
 
 
 def create_app(generator: GenerationService, *, deadline: float, body_seconds: float, base_url: str | None) -> FastAPI:
-    """Make the application.
+    """Create the application.
 
     Args:
-        generator: What draws.
-        deadline: How many seconds a request may take.
-        body_seconds: What a body may take to arrive, see `BodyLimits`.
-        base_url: What links begin with; None for the host that the client named.
+        generator: The service that handles the requests.
+        deadline: Time limit of a request in seconds.
+        body_seconds: Time limit for receiving a body, see `BodyLimits`.
+        base_url: The prefix of links. None uses the host of the request.
     """
     app = FastAPI(title="Re-Imagen", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
     add_docs(app)
-    describe_api(app, models=STREAM_EVENTS, adapt=lambda document: _tell_the_cascade(document, generator))
+    describe_api(app, models=STREAM_EVENTS, adapt=lambda document: _restrict_to_cascade(document, generator))
     limits = BodyLimits(
         maximum_bytes=BODY_BYTES,
         advice="send fewer or smaller references",
@@ -64,7 +64,7 @@ def create_app(generator: GenerationService, *, deadline: float, body_seconds: f
     async def read_model(name: str) -> Model:
         """Describe one cascade."""
         if name != model.id:
-            raise NotFound(f"there is no model {name!r}; this service draws with {model.id!r}")
+            raise NotFound(f"no model has the name {name!r}; the loaded one is {model.id!r}")
         return model
 
     return app
@@ -78,8 +78,8 @@ def _health(generator: GenerationService) -> Health:
     return Health(status=state.value)
 
 
-def _tell_the_cascade(document: Document, generator: GenerationService) -> None:
-    """Narrow the document of requests to what the loaded cascade draws."""
+def _restrict_to_cascade(document: Document, generator: GenerationService) -> None:
+    """Restrict the OpenAPI document's sizes, models and k to those that the loaded cascade supports."""
     schemas = document["components"]["schemas"]
     config, sizes = generator.config, generator.engine.cascade.sizes
     size = schemas["ImagesRequest"]["properties"]["size"]

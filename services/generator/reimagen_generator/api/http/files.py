@@ -1,4 +1,4 @@
-"""The images that are answered as links."""
+"""Memory for the images that are returned as links."""
 
 import secrets
 import time
@@ -13,25 +13,34 @@ class StoredFile:
     """An image file in memory."""
 
     content: bytes
+    """The content of the file."""
     media_type: str
+    """Media type of the file, such as `image/png`."""
     expires: float
+    """Time of expiry on the monotonic clock, in seconds."""
 
 
 class FileStore:
-    """Keeps files in memory for a while, under names that can't be guessed; the oldest give way to new ones.
+    """A store of files in memory, under random names that cannot be guessed.
 
-    It belongs to one event loop: it is not safe to use from several threads.
+    Files expire after a time limit; the oldest are dropped earlier if the store is full. The store is not thread-safe:
+    use it from one event loop.
     """
 
     def __init__(self, *, seconds: float, maximum_bytes: int) -> None:
-        """Take how long a file is kept, and how much all of them may hold."""
+        """Create an empty store.
+
+        Args:
+            seconds: Time until a file expires.
+            maximum_bytes: Maximum total size of all files. A single file may be larger.
+        """
         self._seconds = seconds
         self._maximum_bytes = maximum_bytes
         self._files: OrderedDict[str, StoredFile] = OrderedDict()
         self._bytes = 0
 
     def add(self, content: bytes, media_type: str) -> str:
-        """Keep a file, and return its name."""
+        """Store a file and return its name."""
         self._drop_expired()
         name = f"{secrets.token_urlsafe(18)}.{media_type.removeprefix('image/')}"
         self._files[name] = StoredFile(content, media_type, expires=time.monotonic() + self._seconds)
@@ -41,14 +50,14 @@ class FileStore:
         return name
 
     def get(self, name: str) -> StoredFile:
-        """Return a file.
+        """Return a file by its name.
 
         Raises:
-            NotFound: there is none of that name any more.
+            NotFound: The name is unknown, or its file has expired.
         """
         self._drop_expired()
         if name not in self._files:
-            raise NotFound("there is no such image; links hold for an hour, less when many images are drawn")
+            raise NotFound("no such image; links expire after an hour, or earlier if many images are drawn")
         return self._files[name]
 
     def _drop_expired(self) -> None:

@@ -1,4 +1,4 @@
-"""POST /v1/images/generations, and the images that it answers as links."""
+"""The route POST /v1/images/generations, and the routes of linked images."""
 
 import base64
 import contextlib
@@ -25,7 +25,7 @@ from reimagen_generator.api.http.schema import (
     CompletedEvent,
     ErrorEvent,
     ExplanationData,
-    Grounds,
+    Grounding,
     ImageData,
     ImagesRequest,
     ImagesResponse,
@@ -45,29 +45,29 @@ from reimagen_generator.generation.service import Accepted, Event, GenerationSer
 
 _LINK_SECONDS: Final = 3_600
 _LINK_BYTES: Final = 256 * 1024 * 1024
-# nginx's name for a client that closed the connection; nobody reads it but the log.
+# nginx's status for a client that closed the connection. It appears only in the log.
 _CLIENT_GONE: Final = 499
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "The images; with `stream`, server-sent events: one `image_generation.neighbors`, "
-        "`image_generation.progress` for each step, `image_generation.partial_image` as often as asked, and one "
-        "`image_generation.completed` for each image, as soon as it is done. What fails in mid-stream ends it with "
-        "`error`.",
+        "description": "The images. With `stream`, server-sent events: one `image_generation.neighbors`, one "
+        "`image_generation.progress` for each step, up to `partial_images` times `image_generation.partial_image`, and "
+        "one `image_generation.completed` for each image as soon as it is finished. An error during the stream ends it "
+        "with an event `error`.",
         "content": {"text/event-stream": event_stream(STREAM_EVENTS)},
     },
     503: {"description": "The service is starting or stopping, or the retriever does not answer."},
-    504: {"description": "The images were not finished in time."},
+    504: {"description": "The images were not finished before the deadline."},
 }
 _IMAGE: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The file.", "content": binary("image/png", "image/jpeg", "image/webp")}
+    200: {"description": "The image file.", "content": binary("image/png", "image/jpeg", "image/webp")}
 }
-_MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "There is none, or none any more."}}
+_MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "No such image, or it has expired."}}
 _RETRIEVER: Final[dict[int | str, dict[str, Any]]] = {503: {"description": "The retriever does not answer."}}
 
 
 class _Answer:
-    """Writes the events of one request as REST shows them."""
+    """A converter of the events of one request to the models of the REST API."""
 
     def __init__(
         self,
@@ -82,8 +82,8 @@ class _Answer:
         self._body = body
         self._link = partial(link, request, base_url)
 
-    def grounds(self, accepted: Accepted, neighbors: Neighbors) -> Grounds:
-        return Grounds(
+    def grounding(self, accepted: Accepted, neighbors: Neighbors) -> Grounding:
+        return Grounding(
             neighbors=[
                 NeighborData(
                     id=neighbor.id,
@@ -119,7 +119,7 @@ class _Answer:
 
 
 def images_router(generator: GenerationService, *, deadline: float, base_url: str | None) -> APIRouter:
-    """Make the routes of the images; a request may take `deadline` seconds, and links begin with `base_url`."""
+    """Return the routes of the images. A request may take `deadline` seconds; links begin with `base_url`."""
     router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(generator.engine))
     files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
     runner = Runner(generator)
@@ -128,23 +128,25 @@ def images_router(generator: GenerationService, *, deadline: float, base_url: st
         "/images/generations", response_model=ImagesResponse, response_model_exclude_none=True, responses=_ANSWERS
     )
     async def create_images(body: ImagesRequest, request: Request) -> ImagesResponse | Response:
-        """Draw images of a prompt, grounded on the pairs that the knowledge base has for it.
+        """Draw images of a prompt, grounded on pairs of the knowledge base.
 
-        The body is OpenAI's, with `retrieval`, `guidance` and `references` beside it; a field that is not listed is
-        refused. Closing the connection stops the work.
+        The body has OpenAI's fields, and `seed`, `retrieval`, `guidance` and `references`. Other fields are rejected.
+        Closing the connection cancels the request.
         """
         if body.model not in (None, generator.config.name):
-            raise InvalidArgument(f"this service draws with {generator.config.name!r} only", field="model")
+            raise InvalidArgument(
+                f"must be {generator.config.name!r}, the loaded cascade, or unset; got {body.model!r}", field="model"
+            )
         if body.previews and not body.stream:
-            raise InvalidArgument("needs stream = true", field="partial_images")
-        call = RequestHandle(timeout=deadline)
+            raise InvalidArgument("requires stream = true", field="partial_images")
+        handle = RequestHandle(timeout=deadline)
         answer = _Answer(generator, files, body, request, base_url)
-        events = runner.events(body, call)
+        events = runner.events(body, handle)
         if body.stream:
-            return await _stream(events, answer, body, request, call)
-        async with contextlib.aclosing(events), cancelled_with(request, call):
+            return await _stream(events, answer, body, request, handle)
+        async with contextlib.aclosing(events), cancelled_with(request, handle):
             try:
-                grounds, size = await _grounds(events, answer)
+                grounding, size = await _grounding(events, answer)
                 data = [answer.image(event) async for event in events if isinstance(event, Image)]
             except Cancelled:
                 return Response(status_code=_CLIENT_GONE)
@@ -153,12 +155,12 @@ def images_router(generator: GenerationService, *, deadline: float, base_url: st
             size=f"{size}x{size}",
             output_format=body.output_format,
             data=data,
-            **grounds.model_dump(),
+            **grounding.model_dump(),
         )
 
     @router.get("/images/files/{name}", name="file", response_class=Response, responses=_IMAGE | _MISSING)
     async def read_file(name: str) -> Response:
-        """Read an image that was answered as a link."""
+        """Return an image that an answer links to."""
         stored = files.get(name)
         return Response(stored.content, media_type=stored.media_type)
 
@@ -170,40 +172,40 @@ def images_router(generator: GenerationService, *, deadline: float, base_url: st
         responses=_IMAGE | _MISSING | _RETRIEVER,
     )
     async def read_pair_image(
-        pair_id: Annotated[str, Path(alias="id", min_length=1, description="The pair's id.")],
+        pair_id: Annotated[str, Path(alias="id", min_length=1, description="Id of the pair.")],
     ) -> Response:
-        """Read the image of one pair of the knowledge base."""
+        """Return the image of a pair of the knowledge base."""
         image, media_type = await run_in_threadpool(generator.retriever.pair_image, pair_id)
         return Response(image, media_type=media_type)
 
     return router
 
 
-async def _grounds(events: AsyncGenerator[Event, None], answer: _Answer) -> tuple[Grounds, int]:
+async def _grounding(events: AsyncGenerator[Event, None], answer: _Answer) -> tuple[Grounding, int]:
     accepted, neighbors = await anext(events), await anext(events)
     assert isinstance(accepted, Accepted)
     assert isinstance(neighbors, Neighbors)
-    return answer.grounds(accepted, neighbors), accepted.size
+    return answer.grounding(accepted, neighbors), accepted.size
 
 
 async def _stream(
-    events: AsyncGenerator[Event, None], answer: _Answer, body: ImagesRequest, request: Request, call: RequestHandle
+    events: AsyncGenerator[Event, None], answer: _Answer, body: ImagesRequest, request: Request, handle: RequestHandle
 ) -> Response:
-    """Answer with server-sent events; what fails before the first of them is still answered by its status."""
-    async with contextlib.AsyncExitStack() as opening:
-        await opening.enter_async_context(contextlib.aclosing(events))
-        await opening.enter_async_context(cancelled_with(request, call))
+    """Return a response of server-sent events. Errors before the first event are raised, and set the HTTP status."""
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(contextlib.aclosing(events))
+        await stack.enter_async_context(cancelled_with(request, handle))
         try:
-            grounds, _ = await _grounds(events, answer)
+            grounding, _ = await _grounding(events, answer)
         except Cancelled:
             return Response(status_code=_CLIENT_GONE)
-        rest = opening.pop_all()
+        remaining = stack.pop_all()
 
     async def lines() -> AsyncIterator[str]:
-        async with rest:
-            yield _sse(NeighborsEvent(**grounds.model_dump()))
+        async with remaining:
+            yield _sse(NeighborsEvent(**grounding.model_dump()))
             try:
-                async for event in _shown(events, answer, body):
+                async for event in _stream_events(events, answer, body):
                     yield _sse(event)
             except Cancelled:
                 return
@@ -213,7 +215,7 @@ async def _stream(
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
 
-async def _shown(
+async def _stream_events(
     events: AsyncGenerator[Event, None], answer: _Answer, body: ImagesRequest
 ) -> AsyncIterator[StreamEvent]:
     previews = 0

@@ -1,4 +1,4 @@
-"""From the blocking way of a generation to the event loop, and back when the client goes away."""
+"""Run blocking generations in threads, pass their events to the event loop, and cancel them on disconnect."""
 
 import asyncio
 import contextlib
@@ -14,46 +14,46 @@ from reimagen_generator.generation.service import Event, GenerationService
 
 
 class Runner:
-    """Runs generations on threads of its own and hands their events to the event loop."""
+    """A thread pool that runs generations and passes their events to the event loop."""
 
     def __init__(self, generator: GenerationService) -> None:
-        """Take what generates; there is a thread for each place of its engine, and some to refuse the rest."""
+        """Create the pool, with a thread for each slot of the engine and four more to reject further requests."""
         self._generator = generator
         self._threads = ThreadPoolExecutor(generator.engine.slots + 4, thread_name_prefix="rest")
 
-    async def events(self, request: GenerationRequest, call: RequestHandle) -> AsyncGenerator[Event, None]:
-        """Yield the events of `GenerationService.generate`, or raise its error; leaving early cancels the request."""
+    async def events(self, request: GenerationRequest, handle: RequestHandle) -> AsyncGenerator[Event, None]:
+        """Yield the events of `GenerationService.generate` or raise its error. Closing the iterator cancels the request."""
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
+        events: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
         def run() -> None:
-            end: Exception | None = None
+            failure: Exception | None = None
             try:
-                for event in self._generator.generate(request, call):
-                    loop.call_soon_threadsafe(arrived.put_nowait, event)
-            except Exception as error:  # noqa: BLE001  (raised again on the loop's side)
-                end = error
-            loop.call_soon_threadsafe(arrived.put_nowait, end)
+                for event in self._generator.generate(request, handle):
+                    loop.call_soon_threadsafe(events.put_nowait, event)
+            except Exception as error:  # noqa: BLE001  (raised again in the event loop)
+                failure = error
+            loop.call_soon_threadsafe(events.put_nowait, failure)
 
-        # The thread works for this request: what it logs and traces belongs to it.
+        # The context assigns the thread's logs and traces to this request.
         self._threads.submit(contextvars.copy_context().run, run)
         try:
-            while (event := await arrived.get()) is not None:
+            while (event := await events.get()) is not None:
                 if isinstance(event, Exception):
                     raise event
                 yield event
         finally:
-            call.cancel()
+            handle.cancel()
 
 
 @contextlib.asynccontextmanager
-async def cancelled_with(request: Request, call: RequestHandle) -> AsyncIterator[None]:
-    """Cancel the call as soon as the client of the request goes away."""
+async def cancelled_with(request: Request, handle: RequestHandle) -> AsyncIterator[None]:
+    """Cancel the generation as soon as the client disconnects."""
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        call.cancel()
+        handle.cancel()
 
     watcher = asyncio.create_task(watch())
     try:

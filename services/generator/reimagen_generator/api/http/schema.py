@@ -1,4 +1,4 @@
-"""The bodies of the REST face: OpenAI's names, with what grounding adds to them."""
+"""The bodies of the REST API: OpenAI's fields, and the fields that retrieval adds."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -10,11 +10,11 @@ from reimagen_generator.generation.request import PREVIEWS, GenerationRequest, O
 
 
 def _only(*values: str, advice: str) -> BeforeValidator:
-    """Refuse values that OpenAI has and this service has not, and say what to do instead."""
+    """Return a validator that rejects values that OpenAI supports and this service does not, with advice."""
 
     def check(value: object) -> object:
         if isinstance(value, str) and value not in values:
-            raise ValueError(f"must be {' or '.join(values)}, or left out: {advice}")
+            raise ValueError(f"must be {' or '.join(values)}, or unset: {advice}")
         return value
 
     return BeforeValidator(check)
@@ -32,7 +32,7 @@ _RULES: Final[list[Any]] = [
 
 
 class ImagesRequest(GenerationRequest):
-    """A prompt, how it is to be grounded, and how the images are to come back."""
+    """A request for images, with the fields of OpenAI's API."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -54,137 +54,157 @@ class ImagesRequest(GenerationRequest):
     previews: Previews = Field(
         0,
         alias="partial_images",
-        description=f"How many unfinished images to send before the finished one, 0 to {PREVIEWS}; needs `stream`.",
+        description=f"Number of previews of the unfinished first image, 0 to {PREVIEWS}. Requires `stream`.",
     )
     response_format: Literal["b64_json", "url"] = Field(
-        "b64_json", description="Images in the answer itself, or links that hold for an hour."
+        "b64_json",
+        description="Whether the answer contains the images (`b64_json`) or links to them, valid for an hour.",
     )
-    stream: bool = Field(False, strict=True, description="Answer with server-sent events while the images are drawn.")
-    model: str | None = Field(None, description="The cascade, as /v1/models lists it; unset means the loaded one.")
+    stream: bool = Field(False, strict=True, description="Send server-sent events while the images are drawn.")
+    model: str | None = Field(None, description="Name of the cascade, as in `/v1/models`. Unset: the loaded one.")
     background: Annotated[
         Literal["auto", "opaque"],
-        _only("auto", "opaque", advice="images have no transparent parts; cut them out of the image afterwards"),
-    ] = Field("auto", description="Images are opaque.")
-    style: Annotated[Literal["vivid"], _only("vivid", advice="say in the prompt how the image is to look")] = Field(
-        "vivid", description="There is one style; the prompt says how an image is to look."
+        _only("auto", "opaque", advice="images have no transparent parts; remove the background afterwards"),
+    ] = Field("auto", description="Background of the images, which is always opaque.")
+    style: Annotated[Literal["vivid"], _only("vivid", advice="describe the style in the prompt")] = Field(
+        "vivid", description="Style of the images. Only `vivid` is valid; describe other styles in the prompt."
     )
-    moderation: Literal["auto", "low"] = Field("auto", description="Nothing is moderated either way.")
+    moderation: Literal["auto", "low"] = Field(
+        "auto", description="OpenAI's level of moderation. It has no effect: nothing is moderated."
+    )
 
 
 class ImageData(BaseModel):
-    """One image, whose file also says what it was grounded on."""
+    """One image. Its file also contains its provenance."""
 
-    b64_json: str | None = Field(None, description="The file, as base64.")
-    url: str | None = Field(None, description="Where the file is for an hour.")
-    seed: int = Field(description="Draws this image again.")
+    b64_json: str | None = Field(None, description="Image file as base64, if `response_format` is `b64_json`.")
+    url: str | None = Field(
+        None, description="Link to the image file, valid for an hour, if `response_format` is `url`."
+    )
+    seed: int = Field(description="Seed of this image; the same seed draws it again.")
 
 
 class TermData(BaseModel):
-    """What a term of the prompt adds to a BM25 score: times * idf * tf."""
+    """The contribution of a term of the prompt to a BM25 score: times * idf * tf."""
 
-    term: str = Field(description="As the index has it, such as a stem.")
-    times: int = Field(description="How often the prompt has it.")
-    idf: float = Field(description="The greater, the fewer pairs have the term.")
-    tf: float = Field(description="0 to 1: the greater, the oftener the caption has it and the shorter it is.")
-    score: float
+    term: str = Field(description="Term of the index, such as a stem.")
+    times: int = Field(description="Number of occurrences in the prompt.")
+    idf: float = Field(description="Inverse document frequency: the fewer captions have the term, the larger.")
+    tf: float = Field(
+        description="Normalized term frequency, 0 to 1: larger for more occurrences in the caption and for shorter "
+        "captions."
+    )
+    score: float = Field(description="Contribution to the BM25 score.")
 
 
 class ExplanationData(BaseModel):
-    """Why a neighbor was found."""
+    """The explanation of a neighbor."""
 
-    named: list[str] = Field(description="The things of the prompt that the caption names.")
-    terms: list[TermData] = Field(description="The most first; none where it was found by vectors alone.")
-    cosine: float | None = Field(None, description="Of the vectors of prompt and pair, where they were compared.")
-    bm25_rank: int | None = Field(None, description="Of a hybrid search, in BM25's ranking.")
-    dense_rank: int | None = Field(None, description="Of a hybrid search, in the vectors' ranking.")
+    named: list[str] = Field(description="Entities of the prompt that the caption names.")
+    terms: list[TermData] = Field(
+        description="Contributions of the prompt's terms, largest first; empty if only vectors found it."
+    )
+    cosine: float | None = Field(None, description="Cosine of the vectors of prompt and pair, if they were compared.")
+    bm25_rank: int | None = Field(
+        None, description="Rank in the BM25 part of a hybrid search, from 1; unset if not in it."
+    )
+    dense_rank: int | None = Field(
+        None, description="Rank in the dense part of a hybrid search, from 1; unset if not in it."
+    )
 
 
 class NothingFoundData(BaseModel):
-    """Why the images are drawn from the text alone."""
+    """The reason why there are no neighbors."""
 
-    reason: str
-    field: str | None = Field(None, description="Of the request, to change.", examples=["retrieval.relevance"])
-    nearest: str | None = Field(None, description="The caption that would be found first if all pairs were taken.")
-    nearest_id: str | None = Field(None, description="Its id in the knowledge base.")
-    lacking: list[str] = Field([], description="Words of the prompt that the nearest caption would need.")
+    reason: str = Field(description="Sentence that says why no neighbor was found.")
+    field: str | None = Field(None, description="Field of the request to change.", examples=["retrieval.relevance"])
+    nearest: str | None = Field(
+        None, description="Caption of the pair that would rank first if every pair were relevant."
+    )
+    nearest_id: str | None = Field(None, description="Id of the pair with that caption.")
+    lacking: list[str] = Field([], description="Words of the prompt that the nearest caption lacks.")
 
 
 class NeighborData(BaseModel):
-    """A pair that the images were grounded on; a reference of the caller has only its text."""
+    """A pair that the images were grounded on. A reference from the request has only its caption."""
 
-    id: str | None = Field(None, description="In the knowledge base.")
-    caption: str = Field(description="What it shows.")
-    source: str | None = Field(None, description="Where it came from.")
-    license: str | None = Field(None, description="An SPDX identifier where there is one.")
-    rank: int | None = Field(None, description="From 1, the best.")
-    score: float | None = Field(None, description="Of the retrieval method; comparable within one answer.")
-    explanation: ExplanationData | None = Field(None, description="Why it was found, where that was asked for.")
-    b64_json: str | None = Field(None, description="Its image, as base64, where the images come that way.")
-    url: str | None = Field(None, description="Its image, where the images come as links.")
-
-
-class Grounds(BaseModel):
-    """What the images are grounded on."""
-
-    neighbors: list[NeighborData] = Field(description="Best first.")
-    text_only: bool = Field(description="Nothing was asked for or nothing relevant found: drawn from the text alone.")
-    nothing_found: NothingFoundData | None = Field(
-        None, description="Why there are no neighbors, where there are none."
+    id: str | None = Field(None, description="Id in the knowledge base.")
+    caption: str = Field(description="Caption of the image.")
+    source: str | None = Field(None, description="Origin of the image; empty when unknown.")
+    license: str | None = Field(None, description="SPDX identifier or name of the license; empty when unknown.")
+    rank: int | None = Field(None, description="Rank, from 1 for the best.")
+    score: float | None = Field(
+        None, description="Score of the retrieval method. Only scores of the same answer are comparable."
     )
-    revision: str = Field(description="Of the knowledge base; empty when nothing was retrieved.")
-    cascade: str = Field(description="The cascade that draws.")
-    seed: int = Field(description="Of the first image.")
+    explanation: ExplanationData | None = Field(None, description="Explanation, if `explain` is set.")
+    b64_json: str | None = Field(
+        None, description="Image file of the pair as base64, if `response_format` is `b64_json`."
+    )
+    url: str | None = Field(None, description="Link to the image of the pair, if `response_format` is `url`.")
 
 
-class ImagesResponse(Grounds):
-    """The images, and what they are grounded on."""
+class Grounding(BaseModel):
+    """The neighbors that the images are grounded on, and how they were found."""
 
-    created: int = Field(description="Seconds since 1970.")
-    size: str = Field(description="Width and height.", examples=["256x256"])
-    output_format: OutputFormat = Field(description="Of the files.")
-    data: list[ImageData] = Field(description="The images, in the order of their seeds.")
+    neighbors: list[NeighborData] = Field(description="Neighbors, best first.")
+    text_only: bool = Field(
+        description="Whether there are no neighbors, so that the images are drawn from the prompt alone."
+    )
+    nothing_found: NothingFoundData | None = Field(None, description="Reason if there are no neighbors.")
+    revision: str = Field(description="Revision of the knowledge base; empty if nothing was retrieved.")
+    cascade: str = Field(description="Name of the cascade that draws the images.")
+    seed: int = Field(description="Seed of the first image.")
 
 
-class NeighborsEvent(Grounds):
-    """The first event of a stream."""
+class ImagesResponse(Grounding):
+    """The images, and the neighbors that they are grounded on."""
+
+    created: int = Field(description="Time of completion, in seconds since 1970.")
+    size: str = Field(description="Width and height of the images in pixels.", examples=["256x256"])
+    output_format: OutputFormat = Field(description="File format of the images.")
+    data: list[ImageData] = Field(description="Images, in the order of their seeds.")
+
+
+class NeighborsEvent(Grounding):
+    """The first event of a stream: the neighbors are found."""
 
     type: Literal["image_generation.neighbors"] = "image_generation.neighbors"
 
 
 class ProgressEvent(BaseModel):
-    """A step is done."""
+    """The event that a step is done."""
 
     type: Literal["image_generation.progress"] = "image_generation.progress"
-    index: int = Field(description="Of the image that is being drawn, from 0; the first of them if they are several.")
-    stage: int = Field(description="Of the cascade, from 0.")
-    size: int = Field(description="Side of the stage's image.")
-    step: int = Field(description="Steps done.")
-    steps: int = Field(description="Steps of the stage.")
+    index: int = Field(description="Index of the image that is being drawn, from 0; of a batch, its first.")
+    stage: int = Field(description="Index of the stage in the cascade, from 0.")
+    size: int = Field(description="Width and height of the stage's image in pixels.")
+    step: int = Field(description="Number of steps of the stage that are done, from 1.")
+    steps: int = Field(description="Number of steps of the stage.")
 
 
 class PartialImageEvent(BaseModel):
-    """The first image, unfinished."""
+    """The event of a preview of the unfinished first image."""
 
     type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
-    partial_image_index: int = Field(description="From 0.")
-    b64_json: str = Field(description="A PNG file, as base64.")
-    created_at: int = Field(description="Seconds since 1970.")
-    size: str = Field(description="Width and height of what the stage predicts.")
+    partial_image_index: int = Field(description="Index of the preview, from 0.")
+    b64_json: str = Field(description="Preview, a PNG file as base64.")
+    created_at: int = Field(description="Time of the preview, in seconds since 1970.")
+    size: str = Field(description="Width and height of the preview in pixels, those of the stage's image.")
     output_format: Literal["png"] = "png"
 
 
 class CompletedEvent(ImageData):
-    """A finished image; the n-th of them ends a stream."""
+    """The event of a finished image. The n-th of these events ends the stream."""
 
     type: Literal["image_generation.completed"] = "image_generation.completed"
-    index: int = Field(description="Of the image, from 0.")
-    created_at: int = Field(description="Seconds since 1970.")
-    size: str = Field(description="Width and height.")
-    output_format: OutputFormat = Field(description="Of the file.")
+    index: int = Field(description="Index of the image, from 0.")
+    created_at: int = Field(description="Time of completion, in seconds since 1970.")
+    size: str = Field(description="Width and height of the image in pixels.")
+    output_format: OutputFormat = Field(description="Format of the image file.")
 
 
 class ErrorEvent(BaseModel):
-    """What went wrong in mid-stream, which ends it."""
+    """The event of an error that ends the stream early."""
 
     type: Literal["error"] = "error"
     error: OpenAIError
@@ -195,19 +215,19 @@ STREAM_EVENTS: Final = (NeighborsEvent, ProgressEvent, PartialImageEvent, Comple
 
 
 class Model(BaseModel):
-    """A loaded cascade, as OpenAI's clients list models."""
+    """A loaded cascade, in the format of OpenAI's list of models."""
 
-    id: str
+    id: str = Field(description="Name of the cascade.")
     object: Literal["model"] = "model"
-    created: int = Field(description="When it was loaded, in seconds since 1970.")
+    created: int = Field(description="Time at which the cascade was loaded, in seconds since 1970.")
     owned_by: str = "reimagen"
-    sizes: list[str] = Field(description="What may be asked for.", examples=[["64x64", "256x256", "1024x1024"]])
-    default_k: int = Field(description="Neighbors, where a request names no number.")
-    maximum_k: int = Field(description="The most neighbors that a request may have.")
+    sizes: list[str] = Field(description="Supported values of `size`.", examples=[["64x64", "256x256", "1024x1024"]])
+    default_k: int = Field(description="Number of neighbors if a request does not set `retrieval.k`.")
+    maximum_k: int = Field(description="Maximum number of neighbors of a request.")
 
 
 class Models(BaseModel):
     """The loaded cascades."""
 
     object: Literal["list"] = "list"
-    data: list[Model]
+    data: list[Model] = Field(description="Loaded cascades.")
