@@ -1,5 +1,6 @@
 #!/bin/sh
-# Generate an image over REST with curl: sh examples/curl.sh PROMPT IMAGE.png
+# Generate an image over REST with curl, and print the pairs that it is grounded on:
+# sh examples/curl.sh PROMPT IMAGE.png
 set -eu
 url=${REIMAGEN_URL:-http://127.0.0.1:8000}
 answer=$(mktemp)

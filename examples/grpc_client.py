@@ -1,8 +1,8 @@
-"""Generate an image over gRPC, with its progress, and print what it is grounded on.
+"""Generate an image over gRPC, print its progress, and print the pairs that it is grounded on.
 
     python examples/grpc_client.py PROMPT IMAGE.png
 
-It needs the stubs alone: the package `reimagen-proto`.
+It needs only the stubs, in the package `reimagen-proto`.
 """
 
 import os
@@ -16,7 +16,7 @@ from reimagen.v1.generation_pb2_grpc import GenerationStub
 
 
 def main(prompt: str, file: Path) -> None:
-    """Generate an image of the prompt into a file."""
+    """Generate an image of the prompt and write it to the file."""
     request = pb.GenerateRequest(prompt=prompt, retrieval=pb.GenerateRequest.Retrieval(k=2))
     with grpc.insecure_channel(os.environ.get("REIMAGEN_GRPC", "127.0.0.1:50052")) as channel:
         try:

@@ -1,4 +1,4 @@
-"""Generate an image over REST, and print what it is grounded on.
+"""Generate an image over REST, and print the pairs that it is grounded on.
 
 python examples/rest.py PROMPT IMAGE.png
 """
@@ -12,7 +12,7 @@ import httpx
 
 
 def main(prompt: str, file: Path) -> None:
-    """Generate an image of the prompt into a file."""
+    """Generate an image of the prompt and write it to the file."""
     url = os.environ.get("REIMAGEN_URL", "http://127.0.0.1:8000")
     response = httpx.post(f"{url}/v1/images/generations", json={"prompt": prompt, "retrieval": {"k": 2}}, timeout=300)
     if response.is_error:

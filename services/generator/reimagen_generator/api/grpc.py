@@ -127,7 +127,7 @@ def _read(message: pb.GenerateRequest) -> GenerationRequest:
             "seed": message.seed if message.HasField("seed") else None,
             "retrieval": retrieval,
             "guidance": guidance,
-            "references": tuple({"image": given.image, "text": given.caption} for given in message.references),
+            "references": tuple({"image": given.image, "caption": given.caption} for given in message.references),
             "previews": message.previews,
             "output_format": _known(_FORMATS, message.output_format, "output_format"),
             "output_compression": message.output_compression if message.HasField("output_compression") else None,

@@ -17,6 +17,7 @@ from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_common.http_errors import openai_error
 from reimagen_common.http_hosts import link
 from reimagen_common.http_openapi import binary, event_stream
+from reimagen_common.http_paths import ID_PATH
 from reimagen_generator.api.http.admission import admitting_route
 from reimagen_generator.api.http.files import FileStore
 from reimagen_generator.api.http.running import Runner, cancelled_with
@@ -165,7 +166,7 @@ def images_router(generator: GenerationService, *, deadline: float, base_url: st
         return Response(stored.content, media_type=stored.media_type)
 
     @router.get(
-        "/pairs/{id:path}/image",
+        f"/pairs/{ID_PATH}/image",
         name="pair_image",
         tags=["knowledge base"],
         response_class=Response,

@@ -22,7 +22,7 @@ class Runner:
         self._threads = ThreadPoolExecutor(generator.engine.slots + 4, thread_name_prefix="rest")
 
     async def events(self, request: GenerationRequest, handle: RequestHandle) -> AsyncGenerator[Event, None]:
-        """Yield the events of `GenerationService.generate` or raise its error. Closing the iterator cancels the request."""
+        """Yield the events of `GenerationService.generate` or raise its error; closing the iterator cancels it."""
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
 
