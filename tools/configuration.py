@@ -16,8 +16,8 @@ from reimagen_retriever.settings import Settings as RetrieverSettings
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 _HEAD = """# Configuration
 
-For operators: all settings of the services. Each is an environment variable; options of `serve` have precedence. This page
-is generated from the code by `python -m tools.configuration`.
+For operators: all settings of the services. Each is an environment variable; options of `serve` have precedence. This
+page is generated from the code by `python -m tools.configuration`.
 """
 
 

@@ -1,6 +1,7 @@
 """`make demo` in small: a few entities and the tiny cascade, but the real art, services and Redis."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_it_serves_on_until_it_is_told_to_stop(folder: Path, tmp_path: Path, num
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        (url,) = (line.split()[3].rstrip(",") for line in log.read_text().splitlines() if line.startswith("REST is at"))
+        (url,) = re.findall(r"^The REST API is at (\S+),", log.read_text(), re.MULTILINE)
         assert httpx.get(f"{url}/readyz", timeout=SECONDS).is_success
         process.send_signal(number)
         assert process.wait(SECONDS) == 0, log.read_text()

@@ -40,7 +40,7 @@ def kitchen(rng: Random) -> str:
 
 
 def museum(rng: Random) -> str:
-    """Draw a hall with framed images under lamps, and a rope in front of them."""
+    """Draw a hall with framed pictures under lamps, and a rope in front of them."""
     wall = hsl(rng, 350, 28, 42)
     parts = [rect(0, 0, 100, 70, wall), rect(0, 0, 100, 8, "#f3efe6"), rect(0, 8, 100, 1.4, "#d8c690")]
     for x in (rng.uniform(3, 6), rng.uniform(37, 40), rng.uniform(70, 73)):

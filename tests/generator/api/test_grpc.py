@@ -65,7 +65,7 @@ def test_references_take_the_place_of_retrieval(served: Any) -> None:
     request = pb.GenerateRequest(prompt="a square", references=[reference])
     events = list(served.generation.Generate(request, timeout=SECONDS))
     assert not events[1].neighbors.text_only
-    assert [neighbor.pair.text for neighbor in events[1].neighbors.neighbors] == ["a red square"]
+    assert [neighbor.pair.caption for neighbor in events[1].neighbors.neighbors] == ["a red square"]
     assert events[1].neighbors.neighbors[0].rank == 0
 
 

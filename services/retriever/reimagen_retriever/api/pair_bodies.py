@@ -37,7 +37,9 @@ class PairsForm(BaseModel):
             given = len(getattr(self, name))
             if given not in allowed:
                 lengths = " or ".join(f"{length:,}" for length in sorted(allowed))
-                raise InvalidArgument(f"must have {lengths} values for {count:,} images, got {given:,}", field=name)
+                raise InvalidArgument(
+                    f"must be given {lengths} times, with {count:,} images; got {given:,}", field=name
+                )
 
     def ids(self) -> list[str]:
         """Return the id of each pair."""
