@@ -72,15 +72,15 @@ class Cascade:
         """Make a cascade of networks.
 
         Args:
-            config: what they are parts of.
-            networks: one for each stage.
-            text_encoder: the one that the configuration names.
-            mesh: the devices to draw on; None for where the networks are.
-            placement: the placement network, where the configuration has one.
+            config: The configuration of the cascade.
+            networks: The network of each stage.
+            text_encoder: The text encoder that the configuration names.
+            mesh: The devices to draw on; None for the device of the networks.
+            placement: The placement network; None if the configuration has none.
         """
         self.config = config
         self.placer = None if placement is None else Placer(placement)
-        """Places references, where the cascade has a placement network."""
+        """Places references; None without a placement network."""
         self.parameters = tuple(parameter_count(network) for network in networks)
         self.text_encoder = text_encoder
         self._mesh = mesh
@@ -89,7 +89,7 @@ class Cascade:
             for index, (stage, network) in enumerate(zip(config.stages, networks, strict=True))
         )
         self._stages: dict[StageConfig, Stage] = {}
-        """The stages as they were asked for, with their compiled code."""
+        """The stages by their configuration without guidance, with their compiled code."""
         for stage in self._own:
             self._stages[stage.config.model_copy(update={"guidance": Guidance()})] = stage
 
@@ -98,12 +98,13 @@ class Cascade:
         """Load a folder that `save` wrote, onto all devices.
 
         Args:
-            folder: configuration and weights.
-            text_encoder: folder of the T5 that the configuration asks for; None where `folder` itself holds it, as
-                `text_encoder` and `tokenizer`, or where no T5 is asked for.
+            folder: The folder of the configuration and weights.
+            text_encoder: The folder of the T5 that the configuration names; None if `folder` has it, as `text_encoder`
+                and `tokenizer`, or if the configuration names no T5.
 
         Raises:
-            ValueError: a file is missing or damaged, or does not fit the configuration, or this the devices.
+            ValueError: a file is missing or damaged, or does not fit the configuration, or the configuration does not
+                fit the devices.
         """
         config = checkpoint.load_config(folder)
         mesh = available_mesh(config.mesh)

@@ -117,8 +117,10 @@ class Stage:
         """Make a stage of a network.
 
         Args:
-            factor: this stage's size over the previous one's; None for the first.
-            mesh: the devices to draw on, parameters and rows shared out over them; None for where the network is.
+            config: The configuration of the stage.
+            network: Its network.
+            factor: This stage's size over the previous stage's; None for the first stage.
+            mesh: The devices over which parameters and rows are sharded; None for the device of the network.
         """
         self.config = config
         self.factor = factor
@@ -143,17 +145,17 @@ class Stage:
         empty_text: Text | None = None,
         placed: PlacedReferences | None = None,
     ) -> Conditions:
-        """Everything that does not change from step to step, neighbor maps among it.
+        """Return what does not change from step to step, such as the neighbors' keys and values.
 
         Args:
-            text: the prompts.
-            neighbor_images: in [-1, 1], of this stage's size; None for a network that looks at no neighbors.
-            neighbor_text: of batch × neighbors rows.
-            neighbor_mask: which neighbors are there.
-            previous: the previous stage's images in [-1, 1]; None for the first stage.
-            keys: one for each image.
-            empty_text: what stands for no text, for each image; None where a text is dropped by its mask.
-            placed: the neighbors' things at their places, for a network that takes them.
+            text: The prompts.
+            neighbor_images: The neighbors in [-1, 1], of this stage's size; None for a network without retrieval.
+            neighbor_text: The captions, batch × neighbors rows.
+            neighbor_mask: Which neighbors exist.
+            previous: The previous stage's images in [-1, 1]; None for the first stage.
+            keys: One key for each image.
+            empty_text: The embedding that stands for no text, for each image; None drops a text by its mask.
+            placed: The neighbors' objects at their places, for a network that takes them.
         """
         rows = (text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text, placed)
         conditions: Conditions = self._conditions(self.parameters, *place_rows(rows, self._mesh))
@@ -189,7 +191,7 @@ class Stage:
         return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text, low_res), self._mesh)
 
     def lower_conditions(self, *rows: Any) -> jax.stages.Lowered:
-        """`conditions`, ready to be compiled, for shapes of its arguments and of parameters."""
+        """Return `conditions`, ready to compile, for shapes of its arguments and of parameters."""
         return Stage._conditions.lower(self, self.parameters, *place_rows(rows, self._mesh))
 
     def lower_step(self, conditions: Conditions, count: int, keys: Key[Array, " batch"]) -> jax.stages.Lowered:
@@ -376,10 +378,10 @@ def augment(
 
     Args:
         stage: The stage that upsamples; its configuration says whether noise is added before or after upsampling.
-        low_res: in [-1, 1].
-        factor: the stage's size over the smaller image's.
-        level: the *time* to which it is noised.
-        noise: normal, of the stage's size.
+        low_res: The low-resolution image in [-1, 1].
+        factor: The stage's size over that of the low-resolution image.
+        level: The *time* to which the image is noised.
+        noise: Normal noise of the stage's size.
     """
     alpha, sigma = map(
         schedule.per_image, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level, stage.log_snr_shift))
