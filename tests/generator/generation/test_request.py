@@ -74,6 +74,7 @@ def test_references_come_as_bytes_base64_or_data_urls(written: object) -> None:
         ({"retrieval": {"minimum_score": False}}, "retrieval.minimum_score"),
         ({"retrieval": {"minimum_score": "0.5"}}, "retrieval.minimum_score"),
         ({"retrieval": {"minimum_score": -2}}, "retrieval.minimum_score"),
+        ({"retrieval": {"minimum_score": 1e300}}, "retrieval.minimum_score"),
         ({"references": [{"image": "not base64!", "caption": ""}]}, "references.0.image"),
         ({"references": [{"image": "", "caption": ""}]}, "references.0.image"),
         ({"references": [{"image": bytes(4 * 1024 * 1024 + 1), "caption": ""}]}, "references.0.image"),

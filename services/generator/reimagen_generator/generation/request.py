@@ -139,7 +139,7 @@ class Retrieval(_Model):
         description="Find neighbors for each entity that the prompt names, in turn. Otherwise the neighbors are those "
         "that match the whole prompt best, and often all show one entity. Only with method bm25.",
     )
-    minimum_score: Annotated[float, Field(strict=True, ge=-1, allow_inf_nan=False)] | None = Field(
+    minimum_score: Annotated[float, Field(strict=True, ge=-1, le=1_000_000, allow_inf_nan=False)] | None = Field(
         None,
         description="Minimum score of a neighbor, by the method. Unless `relevance` is set, all pairs that reach it "
         "are relevant.",

@@ -74,6 +74,7 @@ class SearchRequest(NullIsUnset):
     minimum_score: float | None = Field(
         None,
         ge=-1,
+        le=1_000_000,
         allow_inf_nan=False,
         description="Minimum score of a neighbor. Unless `relevance` is set, all pairs that reach it are relevant.",
     )
