@@ -21,7 +21,8 @@ from benchmarks.shared.floor import evaluations_a_step
 from benchmarks.shared.machine import machine
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.diffusion.cascade import size_factor
-from reimagen_generator.diffusion.stage import Conditions, Stage, encode_neighbors
+from reimagen_generator.diffusion.conditions import Conditions, encode_neighbors
+from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Text
 from reimagen_generator.settings import Settings

@@ -12,7 +12,7 @@ from flax import nnx
 from reimagen_generator.config.cascade import CascadeConfig, StageConfig
 from reimagen_generator.diffusion import guidance, schedule
 from reimagen_generator.diffusion.cascade import size_factor
-from reimagen_generator.diffusion.stage import encode_neighbors
+from reimagen_generator.diffusion.conditions import encode_neighbors
 from reimagen_generator.networks.network import LowResolution, Text, parameter_count
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.text.registry import text_length

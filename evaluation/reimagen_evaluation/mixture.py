@@ -16,8 +16,8 @@ from jaxtyping import Array, Bool, Float
 from reimagen_generator.config.cascade import StageConfig
 from reimagen_generator.config.networks import UNetConfig
 from reimagen_generator.diffusion import schedule
+from reimagen_generator.diffusion.conditions import Conditions
 from reimagen_generator.diffusion.schedule import alpha_sigma
-from reimagen_generator.diffusion.stage import Conditions
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Network, Text
 

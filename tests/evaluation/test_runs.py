@@ -62,7 +62,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_images(learned: Path, items: l
         draw(killed, items, drawer, stop_after=2)
     table = killed.folder / "drawn.csv"
     text = table.read_text()
-    # Killed while it wrote: the last line has no end, and an image is there that no line tells of.
+    # As after a kill: the last line is incomplete, and the records do not list one image.
     table.write_text(text[:-5])
     assert draw(Run(killed.folder, setting), items, drawer) == 5
     assert draw(Run(killed.folder, setting), items, drawer) == 0

@@ -1,4 +1,4 @@
-"""What schemathesis is told: images to send, and what no OpenAPI document can say of requests."""
+"""Hooks of schemathesis: images to send, and refusals of requests that OpenAPI cannot exclude."""
 
 import base64
 import io

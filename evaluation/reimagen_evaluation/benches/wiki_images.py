@@ -7,7 +7,6 @@ of image i is at index i % 10,000,000.
 
 import base64
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,31 +14,12 @@ from random import Random
 from typing import Any, Literal
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.wiki_images import reason_against
 from reimagen_evaluation import records
 from reimagen_evaluation.benches.item import Item
 
 QUESTIONS = "WebQA_train_val.json"
-MAXIMUM_TOKENS = 15
 _LINES = 10_000_000
-
-_MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
-_DATE = re.compile(
-    rf"""\b(?:1[0-9]|20)\d\d(?:s\b|\b)          # a year: 1987, 1920s
-    |\b\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}\b  # 12.3.98
-    |\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:{_MONTH})\b
-    |\b(?:{_MONTH})\s+\d{{1,2}}\b
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-_WIKI_ID = re.compile(
-    r"""\bQ\d{2,}\b                             # Wikidata
-    |\b(?:DSC|IMG|P)[_ -]?\d{3,}                # a camera's number
-    |\b[A-Z]{1,5}[-_ ]?\d{5,}\b                 # an archive's, a museum's
-    |\b\d{5,}\b
-    |\b(?:WLM|NRHP|HABS|HAER)\b
-    """,
-    re.VERBOSE,
-)
 
 
 @dataclass(frozen=True)
@@ -48,15 +28,6 @@ class Caption:
 
     image_id: int
     caption: str
-
-
-def keeps(caption: str) -> bool:
-    """Return whether the paper's filter keeps the caption: at most 15 tokens, neither a date nor a wiki's id.
-
-    The paper does not define the three terms. Here a token is a word between spaces; `_DATE` and `_WIKI_ID` define the
-    others.
-    """
-    return 0 < len(caption.split()) <= MAXIMUM_TOKENS and not _DATE.search(caption) and not _WIKI_ID.search(caption)
 
 
 def captions(questions: Path, split: Literal["train", "val"]) -> list[Caption]:
@@ -75,7 +46,7 @@ def captions(questions: Path, split: Literal["train", "val"]) -> list[Caption]:
                     found.setdefault(int(fact["image_id"]), Caption(int(fact["image_id"]), text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArgument(f"{questions} is not a WebQA_train_val.json: {error}") from error
-    return [caption for caption in found.values() if keeps(caption.caption)]
+    return [caption for caption in found.values() if not reason_against(caption.caption)]
 
 
 def items(questions: Path, *, count: int = 30_000, seed: int = 0, split: Literal["train", "val"] = "val") -> list[Item]:

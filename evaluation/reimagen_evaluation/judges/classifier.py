@@ -1,7 +1,7 @@
 """A small network that classifies the entity and the scene of an image.
 
 It is the judge for a knowledge base of which any number of true images can be made for every entity, such as the
-demonstration's. It is no part of the generator that it judges.
+demonstration's. The generator that it judges never uses it.
 """
 
 import json

@@ -62,10 +62,13 @@ _ENGLISH_WORD = re.compile(r"[A-Za-z]+")
 _WORD_OR_SPACE = re.compile(r"\w+|\W+")
 _SHORT_WORD = re.compile(r"\b\w{1,3}\b")
 _KEEP_ACCENTS = {
-    "es": "más sí también está están había será sería serán té",
-    "fr": "à même était étaient étant êtes sûr dés",
-    "it": "più perché sarà sarò avrà farà starà tè",
-    "pt": "não são até já só há você vocês também está estão será serão terá hão",
+    language: frozenset(words.split())
+    for language, words in {
+        "es": "más sí también está están había será sería serán té",
+        "fr": "à même était étaient étant êtes sûr dés",
+        "it": "più perché sarà sarò avrà farà starà tè",
+        "pt": "não são até já só há você vocês também está estão será serão terá hão",
+    }.items()
 }
 """Words that keep their accents: stop words that the analyzer knows only with them, and nouns that would otherwise
 become stop words."""
@@ -82,7 +85,7 @@ def normalized(text: str, language: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
         text = _INVISIBLE.sub("", text)
-        accented = _KEEP_ACCENTS.get(language, "").split()
+        accented = _KEEP_ACCENTS.get(language, frozenset())
         text = "".join(
             word if word.lower() in accented else "".join(_folded(character, language) for character in word)
             for word in _WORD_OR_SPACE.findall(text)
@@ -146,6 +149,6 @@ def _singular(word: re.Match[str]) -> str:
 
 def _without_tilde(word: re.Match[str]) -> str:
     """Fold the marks of a short Portuguese word. The stemmer maps "mãos" to "mao" but does not change "mão"."""
-    if word[0].lower() in _KEEP_ACCENTS["pt"].split():
+    if word[0].lower() in _KEEP_ACCENTS["pt"]:
         return word[0]
     return "".join(_folded(character, "") for character in word[0])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from reimagen_generator.config.cascade import CascadeConfig
+from reimagen_common.errors import InvalidArgument
+from reimagen_generator.config.cascade import CascadeConfig, Guidance, SamplerKind, Strategy
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
@@ -124,6 +125,16 @@ def test_damaged_weights_are_refused_by_name(cascade: Cascade, tmp_path: Path) -
     (tmp_path / "stage-16.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot read"):
         Cascade.load(tmp_path)
+
+
+def test_guidance_that_a_sampler_cannot_follow_is_refused_before_anything_is_drawn() -> None:
+    weighted = Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0)
+    unipc = TINY.stages[0].model_copy(update={"sampler": SamplerKind.UNIPC, "guidance": weighted})
+    solver = awakened(0, TINY.model_copy(update={"stages": (unipc,)}))
+    assert solver.resolve_guidance(GuidanceOptions(text_weight=3.0), 16)[0].text_weight == 3.0
+    with pytest.raises(InvalidArgument, match=r"^guidance\.strategy: interleaved changes from step to step") as refused:
+        solver.resolve_guidance(GuidanceOptions(strategy=Strategy.INTERLEAVED), 16)
+    assert refused.value.field == "guidance.strategy"
 
 
 @pytest.mark.parametrize(

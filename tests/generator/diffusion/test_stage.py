@@ -11,8 +11,9 @@ import pytest
 
 from reimagen_evaluation.mixture import POINTS, ExactNetwork, Mixture, conditions
 from reimagen_generator.config.cascade import Guidance, SamplerKind, ScheduleKind, StageConfig, Strategy
+from reimagen_generator.diffusion.conditions import Conditions
 from reimagen_generator.diffusion.samplers.sampler import Images
-from reimagen_generator.diffusion.stage import Conditions, Stage
+from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Text
 
 KEYS = jax.vmap(jax.random.key)(jnp.arange(6))

@@ -6,7 +6,7 @@ CPUs' own compiler stands for that of TPUs, which tests do without: it dumps the
 import importlib.metadata
 import json
 import multiprocessing
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -92,7 +92,7 @@ class Endless:
         (there / "endless.after_optimizations.hlo.pb").write_bytes(self.dump)
         (there / "endless.after_optimizations_after_buffer_assignment.hlo.pb").write_bytes(b"")
         while True:
-            time.sleep(60.0)
+            threading.Event().wait()
 
 
 def test_a_program_is_compiled_in_another_process(tmp_path: Path) -> None:

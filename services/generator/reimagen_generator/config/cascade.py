@@ -167,7 +167,8 @@ class StageConfig(_Frozen):
 
     @model_validator(mode="after")
     def _check_guidance(self) -> Self:
-        self.check_guidance(self.guidance)
+        if conflict := self.guidance_conflict(self.guidance):
+            raise ValueError(f"guidance.strategy: {conflict}")
         return self
 
     def with_steps(self, factor: float) -> Self:
@@ -181,18 +182,17 @@ class StageConfig(_Frozen):
             update={"steps": sum(scaled), "timestep_respacing": scaled if self.timestep_respacing else None}
         )
 
-    def check_guidance(self, guidance: Guidance) -> None:
-        """Raise an error if this stage's sampler cannot follow the guidance.
+    def guidance_conflict(self, guidance: Guidance) -> str:
+        """Return why this stage's sampler cannot follow a guidance; '' if it can.
 
-        Raises:
-            ValueError: The guidance interleaves and the sampler is a multi-step solver, to which a change from step to
-                step is noise.
+        To a multi-step solver, a change from step to step is noise.
         """
         if self.network.retrieval and guidance.interleaves and self.sampler.multistep:
-            raise ValueError(
-                f"guidance.strategy: interleaved changes from step to step, but {self.sampler} uses earlier steps; "
-                "use weighted or joint, or the sampler ddim or ddpm"
+            return (
+                f"interleaved changes from step to step, but {self.sampler} uses earlier steps; use weighted or joint, "
+                "or the sampler ddim or ddpm"
             )
+        return ""
 
     @property
     def log_snr_shift(self) -> float:

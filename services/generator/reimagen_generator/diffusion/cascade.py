@@ -36,8 +36,6 @@ from reimagen_generator.weights import checkpoint
 
 Images = UInt8[np.ndarray, "rows size size 3"]
 
-_NO_PAIR = ReferencePair(np.zeros((1, 1, 3), np.uint8), "")
-
 
 @dataclass(frozen=True)
 class GuidanceOptions:
@@ -156,10 +154,8 @@ class Cascade:
         resolved = []
         for stage in stages:
             guidance = stage.guidance.model_copy(update=changes) if stage.network.retrieval else stage.guidance
-            try:
-                stage.check_guidance(guidance)
-            except ValueError as error:
-                raise InvalidArgument(str(error), field="guidance.strategy") from error
+            if conflict := stage.guidance_conflict(guidance):
+                raise InvalidArgument(conflict, field="guidance.strategy")
             resolved.append(guidance)
         used = {guidance.strategy for stage, guidance in zip(stages, resolved, strict=True) if stage.network.retrieval}
         for name in ("neighbor_weight", "interleave_ratio"):
@@ -211,7 +207,10 @@ class Cascade:
         stages = list(self.config.stages[: self.sizes.index(size) + 1])
         if guidance is not None:
             stages = [stage.model_copy(update={"guidance": each}) for stage, each in zip(stages, guidance, strict=True)]
-        yield from self._draw(rows, stages, _slots(len(neighbors), self.config), steps_factor, previews)
+        slots, grounded = _slots(len(neighbors), self.config), [True] * len(stages)
+        for event in self._draw(rows, stages, slots, grounded, steps_factor, previews):
+            if isinstance(event, StepEvent) or event.images.shape[1] == size:
+                yield event
 
     def draw_rows(
         self, rows: Sequence[Row], stages: Sequence[StageConfig], slots: int, grounded: Sequence[bool]
@@ -232,9 +231,7 @@ class Cascade:
         if max(len(row.neighbors) for row in rows) > slots:
             raise ValueError(f"neighbors: at most {slots}")
         return tuple(
-            event.images
-            for event in self._draw(rows, stages, slots, grounded=grounded)
-            if isinstance(event, ImagesEvent)
+            event.images for event in self._draw(rows, stages, slots, grounded) if isinstance(event, ImagesEvent)
         )
 
     def _draw(
@@ -242,30 +239,31 @@ class Cascade:
         rows: Sequence[Row],
         stages: Sequence[StageConfig],
         slots: int,
+        grounded: Sequence[bool],
         steps_factor: float = 1.0,
         previews: frozenset[int] = frozenset(),
-        grounded: Sequence[bool] | None = None,
         only_first_step: bool = False,
     ) -> Generator[StepEvent | ImagesEvent, None, None]:
-        """Draw a batch through the stages.
+        """Draw a batch through the stages; yield the events of each stage's steps, then its images.
 
         Args:
             rows: The images to draw.
             stages: The stages to draw with.
             slots: Places for neighbors in each row; unused ones are masked.
+            grounded: Whether each stage is shown the neighbors.
             steps_factor: How many times its own steps each stage takes.
             previews: The steps, counted from 1 over all stages, whose events have a preview.
-            grounded: Whether each stage is shown the neighbors, and an `ImagesEvent` after each stage; None shows them
-                to all, with one `ImagesEvent` at the end.
             only_first_step: Whether to leave out the later steps of stages whose steps are compiled as one.
         """
         # Rows that share their neighbors, as those of one request do, share what is computed of them.
-        different = list({id(row.neighbors): row.neighbors for row in rows}.values())
-        which = np.asarray([next(i for i, each in enumerate(different) if each is row.neighbors) for row in rows])
+        by_identity = {id(row.neighbors): row.neighbors for row in rows}
+        different = list(by_identity.values())
+        which = np.asarray([list(by_identity).index(id(row.neighbors)) for row in rows])
         shown = [side_by_side(pairs) if self.config.side_by_side else pairs for pairs in different]
         text = self._encode([row.prompt for row in rows])
         empty = self._encode([""] * len(rows)) if self.config.dropped_text is DroppedText.EMPTY_PROMPT else None
-        captions = [pair.caption for pairs in different for pair in [*pairs, *[_NO_PAIR] * (slots - len(pairs))]]
+        filled = [[pair.caption for pair in pairs] + [""] * (slots - len(pairs)) for pairs in different]
+        captions = [caption for each in filled for caption in each]
         by_slot = (which[:, None] * slots + np.arange(slots)).reshape(-1)
         neighbor_text = jax.tree.map(lambda a: a[by_slot], self._encode(captions))
         mask = jnp.asarray([[slot < len(row.neighbors) for slot in range(slots)] for row in rows])
@@ -282,8 +280,9 @@ class Cascade:
                 images = jnp.concatenate([resized(pairs, config.size, slots) for pairs in shown])[which]
             keys = jnp.stack([stage_key(row.seed, index) for row in rows])
             placed = layers(placing, config.size) if placing and config.network.placed else None
-            seen = mask if grounded is None else mask & grounded[index]
-            conditions = stage.conditions(text, images, neighbor_text, seen, previous, keys, empty, placed)
+            conditions = stage.conditions(
+                text, images, neighbor_text, mask & grounded[index], previous, keys, empty, placed
+            )
             last = 1 if only_first_step and config.guidance.interval is None else None
             for event, state in islice(stage.sample(conditions, config.guidance, keys, steps_factor), last):
                 previous = state.x.block_until_ready()  # JAX runs ahead: an event means that the step is done
@@ -291,8 +290,7 @@ class Cascade:
                 yield replace(event, stage=index, preview=np.asarray(to_bytes(state.x_0[0])) if due else None)
             steps_before += event.steps
             drawn = to_bytes(jnp.asarray(previous))
-            if grounded is not None or index == len(stages) - 1:
-                yield ImagesEvent(np.asarray(drawn))
+            yield ImagesEvent(np.asarray(drawn))
             # The next stage was trained on images of bytes.
             previous = to_float(drawn)
 
@@ -300,22 +298,22 @@ class Cascade:
         """Return a stage as `config` says; those that differ in guidance alone share one, and its compiled code."""
         key = config.model_copy(update={"guidance": Guidance()})
         if key not in self._stages:
-            self._stages[key] = Stage(config, self.networks[index], size_factor(self.config, index), self._mesh)
+            self._stages[key] = Stage(config, self._own[index].network, size_factor(self.config, index), self._mesh)
         return self._stages[key]
 
     def warm_up(self, batch_size: int = 1) -> None:
-        """Compiles what a usual request needs, by a step of each stage: the default number of neighbors, and none.
+        """Compile usual requests: take a step of each stage, with the default number of neighbors and with none.
 
         Args:
-            batch_size: seeds that `draw` will be given.
+            batch_size: How many images are drawn at once.
         """
         pair = ReferencePair(np.zeros((8, 8, 3), np.uint8), "")
         steps = sum(stage.steps for stage in self.config.stages)
         for neighbors in ([pair] * self.config.default_k, []):
             rows = [Row("", neighbors, 0)] * batch_size
             slots = _slots(len(neighbors), self.config)
-            previews = frozenset(range(1, steps + 1))
-            for _ in self._draw(rows, self.config.stages, slots, previews=previews, only_first_step=True):
+            grounded, previews = [True] * len(self.config.stages), frozenset(range(1, steps + 1))
+            for _ in self._draw(rows, self.config.stages, slots, grounded, previews=previews, only_first_step=True):
                 pass
 
     def _encode(self, texts: list[str]) -> Text:

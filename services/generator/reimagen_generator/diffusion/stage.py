@@ -7,7 +7,7 @@ in one compiled loop.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,19 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
-from reimagen_generator.config.cascade import Guidance, StageConfig, Upsampling
+from reimagen_generator.config.cascade import Guidance, StageConfig
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
+from reimagen_generator.diffusion.conditions import Conditions, augment, encode_neighbors
 from reimagen_generator.diffusion.copying import copied
 from reimagen_generator.diffusion.events import StepEvent
-from reimagen_generator.diffusion.resize import downsample, low_res_consistent, upsample
+from reimagen_generator.diffusion.resize import low_res_consistent
 from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Step
+from reimagen_generator.diffusion.sampling_state import Rows, RowSteps, SamplingPlan, SamplingState
 from reimagen_generator.diffusion.thresholding import threshold
-from reimagen_generator.networks.neighbors import Neighbors
-from reimagen_generator.networks.network import LowResolution, Network, Text, in_compute_type
+from reimagen_generator.networks.network import Network, Text, in_compute_type
 from reimagen_generator.networks.placement import PlacedReferences
 from reimagen_generator.parallel.sharding import constrain_rows, place_parameters, place_rows, unshard
 
@@ -37,77 +38,6 @@ _CHANNELS = 3
 
 # Each use of randomness has a key of its own, so that adding one never changes another.
 _INITIAL, _AUGMENTATION, _STEP_NOISE, _INTERLEAVE = range(4)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Conditions:
-    """What an image is drawn from, the same at every step."""
-
-    text: Text
-    neighbors: Neighbors | None
-    """With the mask of each row's neighbors."""
-    low_resolution: LowResolution | None
-    empty_text: Text | None = None
-    """What stands for no text where guidance drops it, for each row; None masks the text."""
-    low_res: Float[Array, "batch h w 3"] | None = None
-    """The image that a stage with low-resolution consistency keeps to."""
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Rows:
-    """What stays the same of a batch's rows while they are sampled."""
-
-    conditions: Conditions
-    guidance: guiding.GuidanceRows
-    keys: Key[Array, " batch"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class SamplingState:
-    """A batch in the middle of sampling."""
-
-    x: _Images
-    """x_t of each row; after its last step the result, in [-1, 1]."""
-    x_0: _Images
-    """The latest prediction."""
-    carry: Any
-    """The sampler's memory of earlier steps."""
-    rows: Rows
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class RowSteps:
-    """The step that each row of a batch takes next. Rows may be at different steps of different schedules."""
-
-    number: Int[Array, " batch"]
-    """From 0; the step's noise depends on it."""
-    times: Float[Array, "batch 3"]
-    """t, λ_t and λ_s."""
-    guided: Bool[Array, " batch"]
-
-
-@dataclass(frozen=True)
-class SamplingPlan:
-    """All steps of a batch, on the host: schedules of any length use the same compiled step."""
-
-    times: Float[np.ndarray, "batch steps 3"]
-    guided: Bool[np.ndarray, "batch steps"]
-    evaluations: Int[np.ndarray, " steps"]
-    """How often each step evaluates the network for each row, if all rows take it together."""
-
-    def at(self, step: Int[np.ndarray, " batch"]) -> RowSteps:
-        """Return what each row's given step takes."""
-        rows = np.arange(len(step))
-        values = step.astype(np.int32), self.times[rows, step], self.guided[rows, step]
-        return RowSteps(*map(jnp.asarray, values))
-
-    def together(self, step: int) -> RowSteps:
-        """Return one step for all rows."""
-        return self.at(np.full(len(self.times), step))
 
 
 class Stage:
@@ -265,9 +195,9 @@ class Stage:
         """Return what the last step of `sample` gives, by one compiled loop without the host."""
         state, plan = self.start(conditions, guidance, keys)
         different = tuple(sorted({int(count) for count in plan.evaluations}))
-        each = [plan.together(step) for step in range(len(plan.evaluations))]
-        steps: RowSteps = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-        x: _Images = self._loop(different, self.parameters, state, steps, np.searchsorted(different, plan.evaluations))
+        x: _Images = self._loop(
+            different, self.parameters, state, plan.all_steps(), np.searchsorted(different, plan.evaluations)
+        )
         return x
 
     def redraw(
@@ -369,44 +299,6 @@ class Stage:
         return _noise(
             keys, _INITIAL, jnp.zeros(len(keys), jnp.int32), (len(keys), self.config.size, self.config.size, _CHANNELS)
         )
-
-
-def augment(
-    stage: StageConfig, low_res: _Images, factor: int, level: Float[Array, " batch"], noise: _Images
-) -> LowResolution:
-    """Return the low-resolution image upsampled, with noise conditioning augmentation (Imagen, section 2.4).
-
-    Args:
-        stage: The stage that upsamples; its configuration says whether noise is added before or after upsampling.
-        low_res: The low-resolution image in [-1, 1].
-        factor: The stage's size over that of the low-resolution image.
-        level: The *time* to which the image is noised.
-        noise: Normal noise of the stage's size.
-    """
-    alpha, sigma = map(
-        schedule.per_image, schedule.alpha_sigma(schedule.log_snr(stage.schedule, level, stage.log_snr_shift))
-    )
-    if stage.augment_before_upsampling:
-        # The sum over a square of normal numbers, over its side, is normal again. The image keeps its contrast.
-        noised = low_res + sigma / alpha * factor * downsample(noise, factor)
-        return LowResolution(upsample(noised, factor, stage.upsampling), level)
-    return LowResolution(alpha * upsample(low_res, factor, stage.upsampling) + sigma * noise, level)
-
-
-def encode_neighbors(
-    network: Network,
-    images: Float[Array, "batch neighbors height width 3"],
-    text: Text,
-    mask: Array,
-    factor: int | None,
-    upsampling: Upsampling = Upsampling.BICUBIC,
-) -> Neighbors:
-    """Return the neighbors' keys and values; a super-resolution network also sees each at low resolution."""
-    low_res = None
-    if factor is not None:
-        flat = images.reshape(-1, *images.shape[2:])
-        low_res = upsample(downsample(flat, factor), factor, upsampling).reshape(images.shape)
-    return network.encode_neighbors(images, text, mask, low_res)
 
 
 def _key(key: Key[Array, ""], purpose: int, step: Array | int) -> Key[Array, ""]:

@@ -16,7 +16,8 @@ from reimagen_generator.config.text import DroppedText, T5Text
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import schedule
 from reimagen_generator.diffusion.cascade import size_factor
-from reimagen_generator.diffusion.stage import Conditions, Stage
+from reimagen_generator.diffusion.conditions import Conditions
+from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.registry import network_shapes
 from reimagen_generator.parallel.sharding import place_parameters, place_rows

@@ -20,9 +20,9 @@ from jaxtyping import Array, Bool, Float, Key, UInt8
 from reimagen_generator.config.cascade import Prediction, StageConfig
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import prediction, schedule
+from reimagen_generator.diffusion.conditions import augment, encode_neighbors
 from reimagen_generator.diffusion.copying import copied
 from reimagen_generator.diffusion.resize import downsample, to_float
-from reimagen_generator.diffusion.stage import augment, encode_neighbors
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Network, Text
 from reimagen_generator.networks.placement import Placements, place

@@ -8,7 +8,6 @@ i % 10,000,000. The paper's filter leaves out captions over 15 tokens, and those
 import base64
 import binascii
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,36 +15,15 @@ from typing import BinaryIO
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.images import MAXIMUM_IMAGE_BYTES
+from reimagen_common.wiki_images import reason_against
 from reimagen_retriever.knowledge_base.pair import Rejected, RejectedError, SourcePair
 from reimagen_retriever.knowledge_base.sources.files import Files, Listing
 
 QUESTIONS = "WebQA_train_val.json"
 IMAGES = "imgs.tsv"
 INDEX = "imgs.lineidx"
-MAXIMUM_TOKENS = 15
 _LINES = 10_000_000
 _MAXIMUM_LINE_BYTES = MAXIMUM_IMAGE_BYTES * 4 // 3 + 64
-
-# The paper does not define dates and ids; these patterns do. The evaluation filters captions by the same patterns,
-# which a test checks.
-_MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
-_DATE = re.compile(
-    rf"""\b(?:1[0-9]|20)\d\d(?:s\b|\b)          # a year: 1987, 1920s
-    |\b\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}\b  # 12.3.98
-    |\b\d{{1,2}}(?:st|nd|rd|th)?\s+(?:{_MONTH})\b
-    |\b(?:{_MONTH})\s+\d{{1,2}}\b
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-_WIKI_ID = re.compile(
-    r"""\bQ\d{2,}\b                             # Wikidata
-    |\b(?:DSC|IMG|P)[_ -]?\d{3,}                # a camera's number
-    |\b[A-Z]{1,5}[-_ ]?\d{5,}\b                 # an archive's, a museum's
-    |\b\d{5,}\b
-    |\b(?:WLM|NRHP|HABS|HAER)\b
-    """,
-    re.VERBOSE,
-)
 
 
 @dataclass(frozen=True)
@@ -56,18 +34,6 @@ class _Fact:
     image_id: int
     caption: str
     url: str
-
-
-def reason_against(caption: str) -> str:
-    """Return the reason why the paper's filter leaves a caption out, or ''."""
-    tokens = len(caption.split())
-    if not tokens:
-        return "empty caption"
-    if tokens > MAXIMUM_TOKENS:
-        return f"caption over {MAXIMUM_TOKENS} tokens"
-    if _DATE.search(caption):
-        return "date in the caption"
-    return "wiki id in the caption" if _WIKI_ID.search(caption) else ""
 
 
 class WikiImagesSource:

@@ -1,0 +1,76 @@
+"""A batch in the middle of sampling, and the steps that its rows take."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from reimagen_generator.diffusion.conditions import Conditions
+from reimagen_generator.diffusion.guidance import GuidanceRows
+
+_Images = Float[Array, "batch height width 3"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Rows:
+    """What stays the same of a batch's rows while they are sampled."""
+
+    conditions: Conditions
+    guidance: GuidanceRows
+    keys: Key[Array, " batch"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SamplingState:
+    """A batch in the middle of sampling."""
+
+    x: _Images
+    """x_t of each row; after its last step the result, in [-1, 1]."""
+    x_0: _Images
+    """The latest prediction."""
+    carry: Any
+    """The sampler's memory of earlier steps."""
+    rows: Rows
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RowSteps:
+    """The step that each row of a batch takes next. Rows may be at different steps of different schedules."""
+
+    number: Int[Array, " batch"]
+    """From 0; the step's noise depends on it."""
+    times: Float[Array, "batch 3"]
+    """t, λ_t and λ_s."""
+    guided: Bool[Array, " batch"]
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """All steps of a batch, on the host: schedules of any length use the same compiled step."""
+
+    times: Float[np.ndarray, "batch steps 3"]
+    guided: Bool[np.ndarray, "batch steps"]
+    evaluations: Int[np.ndarray, " steps"]
+    """How often each step evaluates the network for each row, if all rows take it together."""
+
+    def at(self, step: Int[np.ndarray, " batch"]) -> RowSteps:
+        """Return what each row's given step takes."""
+        rows = np.arange(len(step))
+        values = step.astype(np.int32), self.times[rows, step], self.guided[rows, step]
+        return RowSteps(*map(jnp.asarray, values))
+
+    def together(self, step: int) -> RowSteps:
+        """Return one step for all rows."""
+        return self.at(np.full(len(self.times), step))
+
+    def all_steps(self) -> RowSteps:
+        """Return all steps, for all rows together, with an axis of steps before the others."""
+        batch, steps = self.guided.shape
+        number = np.tile(np.arange(steps, dtype=np.int32)[:, None], batch)
+        return RowSteps(*map(jnp.asarray, (number, self.times.swapaxes(0, 1), self.guided.T)))
