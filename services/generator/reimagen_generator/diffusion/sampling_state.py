@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -62,8 +61,7 @@ class SamplingPlan:
     def at(self, step: Int[np.ndarray, " batch"]) -> RowSteps:
         """Return what each row's given step takes."""
         rows = np.arange(len(step))
-        values = step.astype(np.int32), self.times[rows, step], self.guided[rows, step]
-        return RowSteps(*map(jnp.asarray, values))
+        return _row_steps(step.astype(np.int32), self.times[rows, step], self.guided[rows, step])
 
     def together(self, step: int) -> RowSteps:
         """Return one step for all rows."""
@@ -73,4 +71,9 @@ class SamplingPlan:
         """Return all steps, for all rows together, with an axis of steps before the others."""
         batch, steps = self.guided.shape
         number = np.tile(np.arange(steps, dtype=np.int32)[:, None], batch)
-        return RowSteps(*map(jnp.asarray, (number, self.times.swapaxes(0, 1), self.guided.T)))
+        return _row_steps(number, self.times.swapaxes(0, 1), self.guided.T)
+
+
+def _row_steps(number: Any, times: Any, guided: Any) -> RowSteps:
+    """Return steps of arrays of the host: compiled code takes them as they are, which saves a transfer for each."""
+    return RowSteps(number, times, guided)
