@@ -228,7 +228,7 @@ class _Shared:
 
 def _measure(base: KnowledgeBase) -> None:
     metrics.PAIRS.set(base.manifest.pairs)
-    metrics.GENERATIONS.inc()
+    metrics.REVISIONS.inc()
     metrics.GENERATION_SINCE.set_to_current_time()
 
 

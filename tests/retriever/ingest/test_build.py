@@ -111,7 +111,7 @@ def test_a_pair_that_was_refused_does_not_take_its_id(tmp_path: Path, fox: Sourc
     assert report.manifest.rejected == {"broken image": 1}
 
 
-def test_the_generation_is_that_of_the_content(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
+def test_the_revision_is_that_of_the_content(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
     def revision(*pairs: SourcePair) -> str:
         return build(ListSource([*pairs]), tmp_path / "kb").manifest.revision
 
