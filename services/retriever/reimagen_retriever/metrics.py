@@ -20,6 +20,6 @@ CACHE_BREAKER: Final = Gauge(
 INDEX_SEARCHES: Final = Counter("reimagen_retriever_index_searches_total", "Searches of the index.")
 PAIRS: Final = Gauge("reimagen_retriever_pairs", "Number of pairs in the served knowledge base.")
 REVISIONS: Final = Counter("reimagen_retriever_revisions_total", "Revisions that were opened since the start.")
-GENERATION_SINCE: Final = Gauge(
+REVISION_SINCE: Final = Gauge(
     "reimagen_retriever_revision_timestamp_seconds", "Unix time at which the served revision was opened."
 )

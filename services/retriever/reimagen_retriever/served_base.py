@@ -229,7 +229,7 @@ class _Shared:
 def _measure(base: KnowledgeBase) -> None:
     metrics.PAIRS.set(base.manifest.pairs)
     metrics.REVISIONS.inc()
-    metrics.GENERATION_SINCE.set_to_current_time()
+    metrics.REVISION_SINCE.set_to_current_time()
 
 
 def not_open() -> Unavailable:
