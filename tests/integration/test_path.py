@@ -55,7 +55,9 @@ class Process:
         program = Path(sys.executable).with_name(str(command[0]))
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
-                [program, *command[1:]], stderr=stderr, env=os.environ | (environment or {})
+                [program, *command[1:]],
+                stderr=stderr,
+                env=os.environ | {"PYTHONFAULTHANDLER": "1"} | (environment or {}),
             )
 
     def ready(self) -> dict[str, str]:
@@ -70,7 +72,12 @@ class Process:
     def stop(self) -> int:
         """Ask it to stop, as an operator does, and return its exit status."""
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(SECONDS)
+        try:
+            return self._process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGABRT)  # Python writes the stack of each thread to the log.
+            self._process.wait(SECONDS)
+            pytest.fail(self.log.read_text())
 
     def kill(self) -> None:
         self._process.kill()
