@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-api torture results parity peer plan lint bench bench-retrieval install proto lock clean
+.PHONY: help demo kb test test-api torture results parity peer plan lint bench bench-serving bench-retrieval install proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -61,6 +61,10 @@ bench: install ## measure, one table for each benchmark
 	@for script in benchmarks/*.py; do \
 		$(BIN)/python -m "benchmarks.$$(basename "$$script" .py)" || exit 1; \
 	done
+
+bench-serving: install ## measure the engine under load beside two other policies, and simulate it on an accelerator
+	@$(BIN)/python -m benchmarks.serving
+	@$(BIN)/python -m benchmarks.serving.simulate
 
 bench-retrieval: install .venv/.peers ## measure search beside pyserini, bm25s and tantivy, and how it grows (CAPTIONS=1000000)
 	@$(BIN)/python -m benchmarks.bm25.peers $(CAPTIONS)

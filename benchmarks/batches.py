@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.shared.machine import machine
 from reimagen_evaluation.drawing import BatchDrawer
 from reimagen_evaluation.setting import Setting, StageChange
-from reimagen_generator.diffusion.cascade import Row
+from reimagen_generator.diffusion.inputs import Row
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.jax_setup import keep_compiled
 from reimagen_generator.settings import SHIPPED_WEIGHTS

@@ -57,7 +57,8 @@ def drawing(stage: Stage, text: Text, variant: Variant) -> tuple[Conditions, Cal
     neighbor_text, mask = jax.tree.map(lambda a: jnp.repeat(a, count, axis=0), text), jnp.ones((1, count), bool)
     previous = None if stage.factor is None else images[:, 0, :: stage.factor, :: stage.factor]
     keys = jax.random.key(0)[None]
-    conditions = stage.conditions(text, images, neighbor_text, mask, previous, keys)
+    neighbors = stage.encode_neighbors(images, neighbor_text, mask)
+    conditions = stage.conditions(text, neighbors, previous, keys)
     graph, parameters = nnx.split(stage.network)
     rows = jax.tree.map(lambda a: jnp.concatenate([a] * max(variant.encoded, 1)), (images, neighbor_text, mask))
 

@@ -44,8 +44,7 @@ class Ours:
 
     def draw(self) -> None:
         """Draw a batch of images."""
-        no_neighbors = jnp.zeros((len(self._x), 1), bool)
-        conditions = self._stage.conditions(self._text, None, self._text, no_neighbors, None, self._keys, self._empty)
+        conditions = self._stage.conditions(self._text, None, None, self._keys, self._empty)
         np.asarray(self._stage.sample_at_once(conditions, self._guidance, self._keys))
 
 

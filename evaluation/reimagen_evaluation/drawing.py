@@ -7,7 +7,8 @@ from typing import Self
 
 from reimagen_evaluation.setting import Setting, StageChange
 from reimagen_generator.config.cascade import CascadeConfig
-from reimagen_generator.diffusion.cascade import Cascade, Images, Row
+from reimagen_generator.diffusion.cascade import Cascade, Images
+from reimagen_generator.diffusion.inputs import Row
 from reimagen_generator.weights import checkpoint
 
 

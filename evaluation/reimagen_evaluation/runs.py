@@ -23,7 +23,8 @@ from reimagen_evaluation.drawing import BatchDrawer, seed_of
 from reimagen_evaluation.grounding import Grounding
 from reimagen_evaluation.setting import Setting
 from reimagen_generator.config.cascade import CascadeConfig
-from reimagen_generator.diffusion.cascade import Images, Row
+from reimagen_generator.diffusion.cascade import Images
+from reimagen_generator.diffusion.inputs import Row
 from reimagen_generator.diffusion.references import ReferencePair, decode
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.relevance import relevant

@@ -90,9 +90,7 @@ def _draw(stage: Stage, encoder: TextEncoder, source: ShardSource, true: _Images
         first = sum(map(len, drawn))
         batch = collate([source[first + row] for row in range(len(part))], encoder, 0)
         keys = jax.vmap(jax.random.key)(jnp.arange(first, first + len(part)))
-        conditions = stage.conditions(
-            batch.text, None, batch.neighbor_text, batch.neighbor_mask, _smaller(part, stage.factor), keys
-        )
+        conditions = stage.conditions(batch.text, None, _smaller(part, stage.factor), keys)
         drawn.append(_bytes(stage.sample_at_once(conditions, stage.config.guidance, keys)))
     return np.concatenate(drawn)
 

@@ -21,8 +21,8 @@ def weights(tmp_path: Path) -> Path:
 
 def test_the_environment_is_read(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REIMAGEN_GENERATOR_WEIGHTS", str(weights))
-    monkeypatch.setenv("REIMAGEN_GENERATOR_QUEUE_CAPACITY", "3")
-    assert (Settings().weights, Settings().queue_capacity) == (weights, 3)
+    monkeypatch.setenv("REIMAGEN_GENERATOR_CAPACITY", "3")
+    assert (Settings().weights, Settings().capacity) == (weights, 3)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_a_retriever_may_be_several_replicas(address: str, weights: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("queue_capacity", -1),
-        ("queue_capacity", 1_000),
+        ("capacity", -1),
+        ("capacity", 1_000),
         ("deadline_seconds", 0),
         ("deadline_seconds", float("nan")),
         ("stop_seconds", -1),

@@ -7,11 +7,23 @@ from prometheus_client import Counter, Gauge, Histogram
 # A step of a small stage takes milliseconds; a stage of the largest cascade takes minutes on a CPU.
 _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
-QUEUE_LENGTH: Final = Gauge(
-    "reimagen_generator_queue_length", "Requests in the engine: the one being drawn and those waiting."
+QUEUE_LENGTH: Final = Gauge("reimagen_generator_queue_length", "Requests in the engine, drawn or waiting.")
+SLOTS_USED: Final = Gauge(
+    "reimagen_generator_slots_used_ratio", "Share of the slots for requests that are taken, 0 to 1."
+)
+BACKLOG_SECONDS: Final = Gauge(
+    "reimagen_generator_backlog_seconds", "Estimated seconds to draw everything that is admitted."
+)
+STEP_SECONDS: Final = Histogram(
+    "reimagen_generator_step_seconds",
+    "Seconds of a step of a batch, by the side of the stage's images and the batch size.",
+    ["size", "batch"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 QUEUE_SECONDS: Final = Histogram(
-    "reimagen_generator_queue_seconds", "Seconds that a generation task waited for the engine.", buckets=_SECONDS
+    "reimagen_generator_queue_seconds",
+    "Seconds from queueing a request's images to their first step.",
+    buckets=_SECONDS,
 )
 CALLS: Final = Counter(
     "reimagen_generator_calls_total",
@@ -24,8 +36,7 @@ STEPS: Final = Counter(
 )
 EVALUATIONS: Final = Counter(
     "reimagen_generator_evaluations_total",
-    "Images for which a stage's network was evaluated: per step, the batch's images times one, two or three, depending "
-    "on the guidance.",
+    "Evaluations of a stage's network for an image: one, two or three per step, depending on the guidance.",
     ["size"],
 )
 STEPS_CANCELLED: Final = Counter(
@@ -33,7 +44,7 @@ STEPS_CANCELLED: Final = Counter(
 )
 STAGE_SECONDS: Final = Histogram(
     "reimagen_generator_stage_seconds",
-    "Seconds that a stage took for a batch of images; those of the first stage include text encoding.",
+    "Seconds from an image's first to its last step of a stage; those of the first stage include text encoding.",
     ["size"],
     buckets=_SECONDS,
 )

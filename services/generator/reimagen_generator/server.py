@@ -44,7 +44,7 @@ class GeneratorServer:
         """
         self._stop_seconds = settings.stop_seconds
         self._retriever = RetrieverClient(settings.retriever)
-        self.engine = Engine(cascade, capacity=settings.queue_capacity, batch_size=settings.batch_size)
+        self.engine = Engine(cascade, capacity=settings.capacity, largest_batch=settings.largest_batch)
         generator = GenerationService(self.engine, self._retriever)
         with _listening("http", settings.http):
             listening = listen(settings.http)

@@ -33,7 +33,7 @@ def user_cache(name: str) -> Path:
 
 
 class Settings(HttpSettings):
-    """Settings of `reimagen-generator serve`. REIMAGEN_GENERATOR_QUEUE_CAPACITY=2 sets queue_capacity, and so on."""
+    """Settings of `reimagen-generator serve`. REIMAGEN_GENERATOR_CAPACITY=2 sets capacity, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True, extra="forbid")
 
@@ -49,11 +49,15 @@ class Settings(HttpSettings):
     )
     grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 picks a free port.")
     http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 picks a free port.")
-    queue_capacity: int = Field(
-        8, ge=0, le=64, description="Maximum number of waiting requests, in addition to the one being drawn."
+    capacity: int = Field(
+        16, ge=1, le=1024, description="Maximum number of requests that are drawn or waiting; more are refused."
     )
-    batch_size: int = Field(
-        1, ge=1, le=10, description="Images drawn in one batch; a request for more is drawn in several batches."
+    largest_batch: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Maximum number of images in a batch. At its start, the service measures which batch sizes up to "
+        "this one are worth using. Unset: 16 on an accelerator; 1 on a CPU, whose cores one image keeps busy.",
     )
     deadline_seconds: float = Field(
         300, gt=0, le=3600, description="Deadline of a request that sets none, in seconds after its arrival."

@@ -65,7 +65,8 @@ class GenerationTask:
         size = TINY.stages[index].size
         self.index = index
         self.network = network(TINY.stages[index], index)
-        self.rows = (text(BATCH), images(BATCH, NEIGHBORS, size, size), text(BATCH * NEIGHBORS))
+        self.text = text(BATCH)
+        self.neighbors = (images(BATCH, NEIGHBORS, size, size), text(BATCH * NEIGHBORS))
         self.mask = jnp.asarray(RNG.random((BATCH, NEIGHBORS)) < 0.7)
         self.previous = images(BATCH, size // 2, size // 2) if index else None
         self.keys = jax.random.split(jax.random.key(index), BATCH)
@@ -77,7 +78,8 @@ class GenerationTask:
         # As they are loaded for several devices: with the numbers in the host's memory.
         network = self.network if mesh is None else nnx.merge(graph, jax.tree.map(np.asarray, state))
         stage = Stage(TINY.stages[self.index], network, size_factor(TINY, self.index), mesh)
-        conditions = stage.conditions(*self.rows, self.mask, self.previous, self.keys)
+        neighbors = stage.encode_neighbors(*self.neighbors, self.mask) if stage.config.network.retrieval else None
+        conditions = stage.conditions(self.text, neighbors, self.previous, self.keys)
         return stage.sample_at_once(conditions, self.guidance, self.keys)
 
 

@@ -299,7 +299,8 @@ def test_a_run_begins_by_scoring_and_drawing_what_the_imported_network_does(tmp_
         network = load_network(out / "stage-64.safetensors", config.network)
         loss = nnx.jit(loss_by_row, static_argnums=(1, 2))(network, config, None, batch, draws)
         stage = Stage(config, network, None)
-        conditions = stage.conditions(prompts, to_float(near), neighbor_text, there, None, keys, empty)
+        neighbors = stage.encode_neighbors(to_float(near), neighbor_text, there) if retrieval else None
+        conditions = stage.conditions(prompts, neighbors, None, keys, empty)
         results.append((loss, stage.sample_at_once(conditions, config.guidance, keys)))
     (loss, drawn), (loss_with, drawn_with) = results
     assert float(loss.min()) > 0.1

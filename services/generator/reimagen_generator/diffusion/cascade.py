@@ -7,9 +7,8 @@ neighbors ───────┤              ┤              │
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +19,14 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig, Strategy
-from reimagen_generator.config.text import DroppedText
+from reimagen_generator.diffusion.conditions import Conditions
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
-from reimagen_generator.diffusion.placing import Placer, layers
-from reimagen_generator.diffusion.references import ReferencePair, resized, side_by_side
+from reimagen_generator.diffusion.inputs import InputEncoder, Inputs, Row
+from reimagen_generator.diffusion.placing import Placer
+from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.diffusion.resize import to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
-from reimagen_generator.networks.network import Network, Text, parameter_count
+from reimagen_generator.networks.network import Network, parameter_count
 from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.parallel.mesh import available_mesh
@@ -45,15 +45,6 @@ class GuidanceOptions:
     text_weight: float | None = None
     neighbor_weight: float | None = None
     interleave_ratio: float | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One image to draw."""
-
-    prompt: str
-    neighbors: Sequence[ReferencePair]
-    seed: int
 
 
 class Cascade:
@@ -81,6 +72,8 @@ class Cascade:
         """Places references; None without a placement network."""
         self.parameters = tuple(parameter_count(network) for network in networks)
         self.text_encoder = text_encoder
+        self.inputs = InputEncoder(config, text_encoder, self.placer)
+        """Encodes what images are drawn from."""
         self._mesh = mesh
         self._own = tuple(
             Stage(stage, network, size_factor(config, index), mesh)
@@ -139,6 +132,21 @@ class Cascade:
         """The sizes that may be asked for."""
         return tuple(stage.size for stage in self.config.stages)
 
+    @property
+    def slot_counts(self) -> tuple[int, ...]:
+        """The numbers of slots for neighbors for which code is compiled; an image uses the least that suffices.
+
+        Each is four times the one before: few, because every number is compiled for each stage.
+        """
+        counts = [max(1, self.config.default_k)]
+        while counts[-1] < self.config.maximum_k:
+            counts.append(min(4 * counts[-1], self.config.maximum_k))
+        return tuple(counts)
+
+    def slots_for(self, neighbors: int) -> int:
+        """Return the number of slots of an image with that many neighbors."""
+        return next(slots for slots in self.slot_counts if slots >= neighbors)
+
     def resolve_guidance(self, options: GuidanceOptions, size: int) -> tuple[Guidance, ...]:
         """Return the guidance of each stage up to `size`, as `draw` takes it.
 
@@ -175,8 +183,6 @@ class Cascade:
         seeds: Sequence[int],
         size: int,
         guidance: Sequence[Guidance] | None = None,
-        steps_factor: float = 1.0,
-        previews: frozenset[int] = frozenset(),
     ) -> Generator[StepEvent | ImagesEvent, None, None]:
         """Draw one image for each seed, all in one batch; stop iterating to cancel.
 
@@ -188,8 +194,6 @@ class Cascade:
             seeds: At least one.
             size: One of `sizes`.
             guidance: Of each stage, from `resolve_guidance`; None for the stages' own.
-            steps_factor: How many times its own steps each stage takes.
-            previews: The steps, counted from 1 over all stages, whose events have a preview.
 
         Yields:
             One `StepEvent` a step, then one `ImagesEvent`.
@@ -207,8 +211,7 @@ class Cascade:
         stages = list(self.config.stages[: self.sizes.index(size) + 1])
         if guidance is not None:
             stages = [stage.model_copy(update={"guidance": each}) for stage, each in zip(stages, guidance, strict=True)]
-        slots, grounded = _slots(len(neighbors), self.config), [True] * len(stages)
-        for event in self._draw(rows, stages, slots, grounded, steps_factor, previews):
+        for event in self._draw(rows, stages, self.slots_for(len(neighbors)), [True] * len(stages)):
             if isinstance(event, StepEvent) or event.images.shape[1] == size:
                 yield event
 
@@ -240,59 +243,45 @@ class Cascade:
         stages: Sequence[StageConfig],
         slots: int,
         grounded: Sequence[bool],
-        steps_factor: float = 1.0,
-        previews: frozenset[int] = frozenset(),
-        only_first_step: bool = False,
     ) -> Generator[StepEvent | ImagesEvent, None, None]:
         """Draw a batch through the stages; yield the events of each stage's steps, then its images.
 
         Args:
             rows: The images to draw.
             stages: The stages to draw with.
-            slots: Places for neighbors in each row; unused ones are masked.
+            slots: Number of neighbors for which each row has space; unused slots are masked.
             grounded: Whether each stage is shown the neighbors.
-            steps_factor: How many times its own steps each stage takes.
-            previews: The steps, counted from 1 over all stages, whose events have a preview.
-            only_first_step: Whether to leave out the later steps of stages whose steps are compiled as one.
         """
-        # Rows that share their neighbors, as those of one request do, share what is computed of them.
-        by_identity = {id(row.neighbors): row.neighbors for row in rows}
-        different = list(by_identity.values())
-        which = np.asarray([list(by_identity).index(id(row.neighbors)) for row in rows])
-        shown = [side_by_side(pairs) if self.config.side_by_side else pairs for pairs in different]
-        text = self._encode([row.prompt for row in rows])
-        empty = self._encode([""] * len(rows)) if self.config.dropped_text is DroppedText.EMPTY_PROMPT else None
-        filled = [[pair.caption for pair in pairs] + [""] * (slots - len(pairs)) for pairs in different]
-        captions = [caption for each in filled for caption in each]
-        by_slot = (which[:, None] * slots + np.arange(slots)).reshape(-1)
-        neighbor_text = jax.tree.map(lambda a: a[by_slot], self._encode(captions))
-        mask = jnp.asarray([[slot < len(row.neighbors) for slot in range(slots)] for row in rows])
-        placing = None
-        if self.placer is not None and any(row.neighbors for row in rows):
-            seeds = [row.seed for row in rows]
-            placing = self.placer.placing([shown[i] for i in which], slots, text, neighbor_text, seeds)
+        inputs = self.inputs.encode(rows, slots)
         previous: Float[Array, "n height width 3"] | None = None
-        steps_before = 0
         for index, config in enumerate(stages):
             stage = self._stage(index, config)
-            images = None
-            if config.network.retrieval:
-                images = jnp.concatenate([resized(pairs, config.size, slots) for pairs in shown])[which]
-            keys = jnp.stack([stage_key(row.seed, index) for row in rows])
-            placed = layers(placing, config.size) if placing and config.network.placed else None
-            conditions = stage.conditions(
-                text, images, neighbor_text, mask & grounded[index], previous, keys, empty, placed
-            )
-            last = 1 if only_first_step and config.guidance.interval is None else None
-            for event, state in islice(stage.sample(conditions, config.guidance, keys, steps_factor), last):
+            conditions, keys = self.conditions(index, inputs, previous, grounded=grounded[index])
+            for event, state in stage.sample(conditions, config.guidance, keys):
                 previous = state.x.block_until_ready()  # JAX runs ahead: an event means that the step is done
-                due = steps_before + event.step in previews
-                yield replace(event, stage=index, preview=np.asarray(to_bytes(state.x_0[0])) if due else None)
-            steps_before += event.steps
-            drawn = to_bytes(jnp.asarray(previous))
+                yield replace(event, stage=index)
+            drawn, previous = as_bytes(jnp.asarray(previous))
             yield ImagesEvent(np.asarray(drawn))
-            # The next stage was trained on images of bytes.
-            previous = to_float(drawn)
+
+    def conditions(
+        self, index: int, inputs: Inputs, previous: Float[Array, "n height width 3"] | None, *, grounded: bool = True
+    ) -> tuple[Conditions, Key[Array, " n"]]:
+        """Return what a stage draws a batch of images from, and their random keys.
+
+        Args:
+            index: Index of the stage.
+            inputs: The inputs of the images.
+            previous: The images of the stage before, in [-1, 1]; None for the first stage.
+            grounded: Whether the stage is shown the neighbors.
+        """
+        stage = self._own[index]
+        keys = jnp.stack([stage_key(row.seed, index) for row in inputs.rows])
+        neighbors = self.inputs.neighbors(stage, inputs, grounded=grounded)
+        return stage.conditions(inputs.text, neighbors, previous, keys, inputs.empty_text), keys
+
+    def stage(self, index: int) -> Stage:
+        """Return a stage as the configuration says."""
+        return self._own[index]
 
     def _stage(self, index: int, config: StageConfig) -> Stage:
         """Return a stage as `config` says; those that differ in guidance alone share one, and its compiled code."""
@@ -300,25 +289,6 @@ class Cascade:
         if key not in self._stages:
             self._stages[key] = Stage(config, self._own[index].network, size_factor(self.config, index), self._mesh)
         return self._stages[key]
-
-    def warm_up(self, batch_size: int = 1) -> None:
-        """Compile usual requests: take a step of each stage, with the default number of neighbors and with none.
-
-        Args:
-            batch_size: How many images are drawn at once.
-        """
-        pair = ReferencePair(np.zeros((8, 8, 3), np.uint8), "")
-        steps = sum(stage.steps for stage in self.config.stages)
-        for neighbors in ([pair] * self.config.default_k, []):
-            rows = [Row("", neighbors, 0)] * batch_size
-            slots = _slots(len(neighbors), self.config)
-            grounded, previews = [True] * len(self.config.stages), frozenset(range(1, steps + 1))
-            for _ in self._draw(rows, self.config.stages, slots, grounded, previews=previews, only_first_step=True):
-                pass
-
-    def _encode(self, texts: list[str]) -> Text:
-        embedding = self.text_encoder.encode(texts)
-        return Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
 
 
 def load_placement(config: CascadeConfig, folder: Path) -> PlacementNetwork | None:
@@ -337,12 +307,24 @@ def size_factor(config: CascadeConfig, index: int) -> int | None:
     return config.stages[index].size // config.stages[index - 1].size if index else None
 
 
-def _slots(neighbors: int, config: CascadeConfig) -> int:
-    """Places for neighbors, of few different numbers, since each one is compiled anew; unused ones are masked."""
-    slots = max(1, config.default_k)
-    while slots < neighbors:
-        slots *= 2
-    return slots
+@jax.jit
+def as_bytes(
+    images: Float[Array, "n height width 3"],
+) -> tuple[UInt8[Array, "n height width 3"], Float[Array, "n height width 3"]]:
+    """Return a stage's images as bytes, and in [-1, 1] as the next stage was trained on them: rounded to bytes."""
+    drawn = to_bytes(images)
+    return drawn, to_float(drawn)
+
+
+@jax.jit
+def as_preview(images: Float[Array, "n height width 3"]) -> UInt8[Array, "height width 3"]:
+    """Return the first of several images as bytes."""
+    return to_bytes(images[0])
+
+
+def wait_for(arrays: Any) -> None:
+    """Wait until a tree of arrays is computed. JAX runs ahead of its arrays."""
+    jax.block_until_ready(arrays)  # type: ignore[no-untyped-call]
 
 
 def stage_key(seed: int, index: int) -> Key[Array, ""]:

@@ -1,7 +1,9 @@
 """Conversion of references of any size to the inputs of the cascade's networks."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import jax.numpy as jnp
@@ -30,6 +32,14 @@ class ReferencePair:
 
     image: _Image
     caption: str
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The SHA-256 of the image and the caption, by which what is computed of them is cached."""
+        digest = hashlib.sha256(repr(self.image.shape).encode())
+        digest.update(self.image.tobytes())
+        digest.update(self.caption.encode("utf-8", "surrogatepass"))
+        return digest.digest()
 
 
 def decode(data: bytes, *, field: str) -> UInt8[np.ndarray, "height width 3"]:

@@ -1,6 +1,7 @@
 """A batch in the middle of sampling, and the steps that its rows take."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from reimagen_generator.diffusion.conditions import Conditions
-from reimagen_generator.diffusion.guidance import GuidanceRows
+from reimagen_generator.diffusion.guidance import GuidanceRows, RowGuidance, evaluations_of_steps
 
 _Images = Float[Array, "batch height width 3"]
 
@@ -53,10 +54,16 @@ class RowSteps:
 class SamplingPlan:
     """All steps of a batch, on the host: schedules of any length use the same compiled step."""
 
+    strategies: tuple[RowGuidance, ...]
+    """The guidance of each row."""
     times: Float[np.ndarray, "batch steps 3"]
+    """t, λ_t and λ_s."""
     guided: Bool[np.ndarray, "batch steps"]
-    evaluations: Int[np.ndarray, " steps"]
-    """How often each step evaluates the network for each row, if all rows take it together."""
+
+    @cached_property
+    def evaluations(self) -> Int[np.ndarray, " steps"]:
+        """How often each step evaluates the network for each row, if all rows take it together."""
+        return evaluations_of_steps(self.strategies, self.guided)
 
     def at(self, step: Int[np.ndarray, " batch"]) -> RowSteps:
         """Return what each row's given step takes."""

@@ -3,7 +3,7 @@
 A batch is a `SamplingState`, whose rows have their own guidance, neighbors and random key, and a `SamplingPlan`, which
 has the schedule of each row. `_advance` takes each row one step of its own further and is the only sampling code:
 `sample` calls it step by step, so that the caller can show progress, take a preview or stop; `sample_at_once` calls it
-in one compiled loop.
+in one compiled loop; `advance_rows` lets rows take a step together that started at different times.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from reimagen_generator.config.cascade import Guidance, StageConfig
 from reimagen_generator.diffusion import guidance as guiding
@@ -29,8 +29,8 @@ from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.sampling_state import Rows, RowSteps, SamplingPlan, SamplingState
 from reimagen_generator.diffusion.thresholding import threshold
-from reimagen_generator.networks.network import Network, Text, in_compute_type
-from reimagen_generator.networks.placement import PlacedReferences
+from reimagen_generator.networks.neighbors import Neighbors
+from reimagen_generator.networks.network import LowResolution, Network, Text, in_compute_type
 from reimagen_generator.parallel.sharding import constrain_rows, place_parameters, place_rows, unshard
 
 _Images = Float[Array, "batch height width 3"]
@@ -64,65 +64,79 @@ class Stage:
         """The stage's network."""
         return nnx.merge(self._graph, self.parameters)
 
+    def encode_neighbors(
+        self,
+        images: Float[Array, "batch neighbors height width 3"],
+        text: Text,
+        mask: Bool[Array, "batch neighbors"],
+    ) -> Neighbors:
+        """Return the neighbors' keys and values, which depend neither on the prompt nor on the seed.
+
+        Args:
+            images: The neighbors in [-1, 1], of this stage's size.
+            text: The captions, batch × neighbors rows.
+            mask: Which neighbors exist.
+        """
+        neighbors: Neighbors = self._encode_neighbors(self.parameters, *place_rows((images, text, mask), self._mesh))
+        return neighbors
+
+    @partial(jax.jit, static_argnums=0)
+    def _encode_neighbors(
+        self,
+        parameters: nnx.State[Any, Any],
+        images: Float[Array, "batch neighbors height width 3"],
+        text: Text,
+        mask: Bool[Array, "batch neighbors"],
+    ) -> Neighbors:
+        network: Network = nnx.merge(self._graph, unshard(parameters, self._mesh))
+        neighbors = encode_neighbors(network, images, text, mask, self.factor, self.config.upsampling)
+        return constrain_rows(neighbors, self._mesh)
+
     def conditions(
         self,
         text: Text,
-        neighbor_images: Float[Array, "batch neighbors height width 3"] | None,
-        neighbor_text: Text,
-        neighbor_mask: Array,
+        neighbors: Neighbors | None,
         previous: _Images | None,
         keys: Key[Array, " batch"],
         empty_text: Text | None = None,
-        placed: PlacedReferences | None = None,
     ) -> Conditions:
-        """Return what does not change from step to step, such as the neighbors' keys and values.
+        """Return what does not change from step to step.
 
         Args:
             text: The prompts.
-            neighbor_images: The neighbors in [-1, 1], of this stage's size; None for a network without retrieval.
-            neighbor_text: The captions, batch × neighbors rows.
-            neighbor_mask: Which neighbors exist.
+            neighbors: The encoded neighbors; None for a network without retrieval.
             previous: The previous stage's images in [-1, 1]; None for the first stage.
             keys: One key for each image.
             empty_text: The embedding that stands for no text, for each image; None drops a text by its mask.
-            placed: The neighbors' objects at their places, for a network that takes them.
         """
-        rows = (text, neighbor_images, neighbor_text, neighbor_mask, previous, keys, empty_text, placed)
-        conditions: Conditions = self._conditions(self.parameters, *place_rows(rows, self._mesh))
-        return conditions
+        text, neighbors, empty_text = place_rows((text, neighbors, empty_text), self._mesh)
+        conditions = Conditions(text, neighbors, None, empty_text)
+        if previous is None or self.factor is None:
+            return conditions
+        previous, keys = place_rows((previous, keys), self._mesh)
+        return replace(
+            conditions,
+            low_resolution=self._augment(previous, keys),
+            low_res=previous if self.config.low_res_consistency else None,
+        )
 
     @partial(jax.jit, static_argnums=0)
-    def _conditions(
-        self,
-        parameters: nnx.State[Any, Any],
-        text: Text,
-        neighbor_images: Float[Array, "batch neighbors height width 3"] | None,
-        neighbor_text: Text,
-        neighbor_mask: Array,
-        previous: _Images | None,
-        keys: Key[Array, " batch"],
-        empty_text: Text | None,
-        placed: PlacedReferences | None,
-    ) -> Conditions:
-        network: Network = nnx.merge(self._graph, unshard(parameters, self._mesh))
-        neighbors = None
-        if neighbor_images is not None and self.config.network.retrieval:
-            neighbors = encode_neighbors(
-                network, neighbor_images, neighbor_text, neighbor_mask, self.factor, self.config.upsampling
-            )
-            neighbors = replace(neighbors, placed=placed)
-        low_resolution = None
-        if previous is not None and self.factor is not None:
-            level = jnp.full(previous.shape[0], self.config.augmentation)
-            start = jnp.zeros(len(keys), jnp.int32)
-            noise = _noise(keys, _AUGMENTATION, start, (len(keys), self.config.size, self.config.size, _CHANNELS))
-            low_resolution = augment(self.config, previous, self.factor, level, noise)
-        low_res = previous if self.config.low_res_consistency else None
-        return constrain_rows(Conditions(text, neighbors, low_resolution, empty_text, low_res), self._mesh)
+    def _augment(self, previous: _Images, keys: Key[Array, " batch"]) -> LowResolution:
+        assert self.factor is not None
+        rows = len(keys)
+        level = jnp.full(rows, self.config.augmentation)
+        shape = (rows, self.config.size, self.config.size, _CHANNELS)
+        noise = _noise(keys, _AUGMENTATION, jnp.zeros(rows, jnp.int32), shape)
+        return constrain_rows(augment(self.config, previous, self.factor, level, noise), self._mesh)
 
-    def lower_conditions(self, *rows: Any) -> jax.stages.Lowered:
-        """Return `conditions`, ready to compile, for shapes of its arguments and of parameters."""
-        return Stage._conditions.lower(self, self.parameters, *place_rows(rows, self._mesh))
+    def lower_encode_neighbors(self, images: Any, text: Text, mask: Any) -> jax.stages.Lowered:
+        """Return `encode_neighbors`, ready to compile, for shapes of its arguments and of parameters."""
+        rows = place_rows((images, text, mask), self._mesh)
+        return Stage._encode_neighbors.lower(self, self.parameters, *rows)
+
+    def lower_augment(self, previous: Any, keys: Any) -> jax.stages.Lowered:
+        """Return the augmentation of low-resolution images, ready to compile, for shapes of its arguments."""
+        return Stage._augment.lower(self, *place_rows((previous, keys), self._mesh))
 
     def lower_step(self, conditions: Conditions, count: int, keys: Key[Array, " batch"]) -> jax.stages.Lowered:
         """Return a step of `count` evaluations, ready to compile, for shapes of conditions, keys and parameters."""
@@ -135,6 +149,37 @@ class Stage:
 
         state, steps = place_rows(jax.eval_shape(begin, conditions, keys), self._mesh)
         return Stage._step.lower(self, count, self.parameters, state, steps)
+
+    def plan(
+        self,
+        guidance: Sequence[Guidance],
+        with_neighbors: Sequence[bool] | Bool[np.ndarray, " batch"],
+        steps_factor: float = 1.0,
+    ) -> SamplingPlan:
+        """Return all steps of a batch.
+
+        Args:
+            guidance: The guidance of each row.
+            with_neighbors: Whether each row has neighbors.
+            steps_factor: How many times its own steps the stage takes.
+        """
+        plan = schedule.sampling_schedule(self.config.with_steps(steps_factor))
+        steps = np.stack([plan.time, plan.log_snr[:-1], plan.log_snr[1:]], axis=1)
+        strategies = tuple(
+            guiding.resolve(one, neighbors=bool(any_)) for one, any_ in zip(guidance, with_neighbors, strict=True)
+        )
+        guided = np.stack([guiding.guided_steps(one, plan.log_snr[:-1]) for one in guidance])
+        return SamplingPlan(strategies, np.tile(steps, (len(strategies), 1, 1)), guided)
+
+    def begin(self, conditions: Conditions, plan: SamplingPlan, keys: Key[Array, " batch"]) -> SamplingState:
+        """Return a batch before its first step.
+
+        Args:
+            conditions: What the images are drawn from.
+            plan: The steps of the batch.
+            keys: One key for each row.
+        """
+        return self._begin(place_rows(Rows(conditions, guiding.guidance_rows(plan.strategies), keys), self._mesh))
 
     def start(
         self,
@@ -152,18 +197,10 @@ class Stage:
             steps_factor: How many times its own steps the stage takes.
         """
         each = [guidance] * len(keys) if isinstance(guidance, Guidance) else list(guidance)
-        with_neighbors = np.zeros(len(keys), bool)
-        if conditions.neighbors is not None:
-            with_neighbors = np.asarray(conditions.neighbors.mask.any(axis=1))
-        plan = schedule.sampling_schedule(self.config.with_steps(steps_factor))
-        steps = np.stack([plan.time, plan.log_snr[:-1], plan.log_snr[1:]], axis=1)
-        guided = np.stack([guiding.guided_steps(one, plan.log_snr[:-1]) for one in each])
-        strategies = [
-            guiding.resolve(one, neighbors=bool(any_)) for one, any_ in zip(each, with_neighbors, strict=True)
-        ]
-        rows = place_rows(Rows(conditions, guiding.guidance_rows(strategies), keys), self._mesh)
-        times = np.tile(steps, (len(keys), 1, 1))
-        return self._begin(rows), SamplingPlan(times, guided, guiding.evaluations_of_steps(strategies, guided))
+        neighbors = conditions.neighbors
+        with_neighbors = np.zeros(len(keys), bool) if neighbors is None else np.asarray(neighbors.mask.any(axis=1))
+        plan = self.plan(each, with_neighbors, steps_factor)
+        return self.begin(conditions, plan, keys), plan
 
     def advance(self, state: SamplingState, steps: RowSteps, evaluations: int) -> SamplingState:
         """Return the batch after one step of each row.
@@ -175,6 +212,24 @@ class Stage:
         """
         x, x_0, carry = self._step(evaluations, self.parameters, state, place_rows(steps, self._mesh))
         return replace(state, x=x, x_0=x_0, carry=carry)
+
+    def advance_rows(
+        self, states: Sequence[SamplingState], steps: Sequence[RowSteps], evaluations: int
+    ) -> list[SamplingState]:
+        """Return batches of one row each after one step, which they take together as one batch.
+
+        Args:
+            states: The batches; repeat one to fill a batch up.
+            steps: The step that each takes.
+            evaluations: How often to evaluate the network for each row.
+        """
+        if len(states) == 1:
+            return [self.advance(states[0], steps[0], evaluations)]
+        placed = place_rows(tuple(steps), self._mesh)
+        advanced = self._step_rows(evaluations, self.parameters, tuple(states), placed)
+        return [
+            replace(state, x=x, x_0=x_0, carry=carry) for state, (x, x_0, carry) in zip(states, advanced, strict=True)
+        ]
 
     def sample(
         self,
@@ -295,10 +350,27 @@ class Stage:
 
     _step = jax.jit(_advance, static_argnums=(0, 1))
 
+    @partial(jax.jit, static_argnums=(0, 1))
+    def _step_rows(
+        self,
+        count: int,
+        parameters: nnx.State[Any, Any],
+        states: tuple[SamplingState, ...],
+        steps: tuple[RowSteps, ...],
+    ) -> list[tuple[_Images, _Images, Any]]:
+        joined, joined_steps = (_joined(trees) for trees in (states, steps))
+        advanced = self._advance(count, parameters, constrain_rows(joined, self._mesh), joined_steps)
+        rows = [jax.tree.map(lambda a, row=row: a[row : row + 1], advanced) for row in range(len(states))]
+        return constrain_rows(rows, self._mesh)
+
     def _noise(self, keys: Key[Array, " batch"]) -> _Images:
         return _noise(
             keys, _INITIAL, jnp.zeros(len(keys), jnp.int32), (len(keys), self.config.size, self.config.size, _CHANNELS)
         )
+
+
+def _joined(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
 
 
 def _key(key: Key[Array, ""], purpose: int, step: Array | int) -> Key[Array, ""]:

@@ -1,26 +1,40 @@
-"""The owner of the accelerator: it admits a bounded number of requests and draws them one after another."""
+"""The owner of the accelerator: it admits a bounded number of requests and draws their images, step by step.
+
+Each turn of the engine's thread takes one step of one batch. The images of a batch may belong to different requests, be
+at different steps, and be guided differently; they only need the same stage and the same space for neighbors. Requests
+join and leave between two turns.
+"""
 
 import logging
 import math
-import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from typing import Final
 
-import numpy as np
-from jaxtyping import UInt8
+import jax
 
 from reimagen_common import tracing
 from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
 from reimagen_generator import metrics
-from reimagen_generator.config.cascade import Guidance
-from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.diffusion.cascade import Cascade, wait_for
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
-from reimagen_generator.diffusion.references import ReferencePair
+from reimagen_generator.diffusion.sampling_state import SamplingState
+from reimagen_generator.engine.backlog import Backlog
+from reimagen_generator.engine.image_row import Advanced, ImageRow, Request, Route
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.engine.scheduler import Scheduler
+from reimagen_generator.engine.step_times import StepTimes
+from reimagen_generator.engine.warm_up import compile_steps, warm_up
+from reimagen_generator.engine.work import GenerationTask, Work
+
+# Share of the slots that one API key may hold, so that others can be admitted.
+_CALLER_SHARE: Final = 0.5
+# A CPU's cores are kept busy by one image; more in a batch would only make each of them wait for the others.
+_ACCELERATOR_BATCH: Final = 16
 
 _logger = logging.getLogger(__name__)
 
@@ -31,23 +45,6 @@ class State(Enum):
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
-
-
-@dataclass(frozen=True)
-class GenerationTask:
-    """What to draw for one request: one image for each seed."""
-
-    prompt: str
-    neighbors: Sequence[ReferencePair]
-    seeds: Sequence[int]
-    size: int
-    """Side of the images in pixels."""
-    guidance: Sequence[Guidance] | None
-    """Of each stage up to the size; None for the stages' own."""
-    previews: int
-    """How many previews of the first image to send."""
-    steps_factor: float = 1.0
-    """How many times its own steps each stage takes."""
 
 
 @dataclass(frozen=True)
@@ -65,66 +62,64 @@ class Counters:
 class Admission:
     """A request's slot in the engine, held until the request ends."""
 
-    def __init__(
-        self,
-        request: RequestHandle,
-        *,
-        ahead: int,
-        tasks: "queue.SimpleQueue[tuple[RequestHandle, GenerationTask] | None]",
-    ) -> None:
-        """Make an admission; only `Engine.admit` does.
+    def __init__(self, engine: "Engine", request: Request, ahead: int) -> None:
+        """Create an admission; only `Engine.admit` does.
 
         Args:
-            request: The request that was admitted.
-            ahead: How many requests were admitted before it and have not ended.
-            tasks: The engine's queue.
+            engine: The engine that admitted the request.
+            request: The request.
+            ahead: Number of requests that were admitted before it and have not ended.
         """
         self.ahead = ahead
+        self._engine = engine
         self._request = request
-        self._tasks = tasks
 
     def draw(self, task: GenerationTask) -> Iterator[StepEvent | ImagesEvent]:
-        """Queue the task, and yield its events: for each batch of images its steps, then the images.
+        """Queue the images, and yield their events: each image's steps, and each image as soon as it is finished.
 
         The iterator raises:
             Cancelled: the client has gone.
             DeadlineExceeded: the deadline passed, in the queue or during drawing.
             ReimagenError: drawing failed; other requests are not affected.
         """
-        self._request.queued_at = time.monotonic()
-        self._tasks.put((self._request, task))
+        self._engine.queue(self._request, task)
         return self._events(len(task.seeds))
 
     def _events(self, missing: int) -> Iterator[StepEvent | ImagesEvent]:
         while missing:
-            event = self._request.receive()
+            event = self._request.handle.receive()
             if isinstance(event, ImagesEvent):
                 missing -= len(event.images)
             yield event
 
 
 class Engine:
-    """Draws with one cascade, one request at a time, first come first served."""
+    """Draws with one cascade for many requests at once."""
 
-    def __init__(self, cascade: Cascade, *, capacity: int, batch_size: int = 1) -> None:
-        """Make an engine that is not started.
+    def __init__(self, cascade: Cascade, *, capacity: int, largest_batch: int | None = None) -> None:
+        """Create an engine that is not started.
 
         Args:
             cascade: The cascade to draw with.
-            capacity: How many requests may wait beside the one that is being drawn.
-            batch_size: How many images are drawn at once. Code is compiled for it: a request for more is drawn in
-                several batches, and the last one is filled up.
+            capacity: Maximum number of requests in the engine, drawn or waiting.
+            largest_batch: Maximum number of images in a batch; None for 16, or 1 on a CPU. Batches are smaller where
+                that is faster.
         """
         self.cascade = cascade
-        self._batch_size = batch_size
-        self._slots = capacity + 1
+        self.times = StepTimes()
+        """Measured seconds of steps."""
+        on_cpu = jax.default_backend() == "cpu"
+        self._largest_batch = largest_batch or (1 if on_cpu else _ACCELERATOR_BATCH)
+        self._slots = capacity
         self._state = State.STARTING
         self._counters = Counters()
-        self._seconds_per_request = 1.0
         self._changed = threading.Condition()
-        self._requests: set[RequestHandle] = set()
-        self._tasks: queue.SimpleQueue[tuple[RequestHandle, GenerationTask] | None] = queue.SimpleQueue()
-        self._worker = threading.Thread(target=self._work, name="engine")
+        self._requests: dict[RequestHandle, Request] = {}
+        self.scheduler: Scheduler[ImageRow] = Scheduler(self.times, self._largest_batch)
+        """Chooses which images take the next step."""
+        self._stopped = False
+        self._compiling = threading.Lock()
+        self._worker = threading.Thread(target=self._run, name="engine")
 
     @property
     def state(self) -> State:
@@ -138,13 +133,13 @@ class Engine:
 
     @property
     def slots(self) -> int:
-        """How many requests the engine holds at most."""
+        """Maximum number of requests in the engine."""
         return self._slots
 
     def start(self) -> None:
         """Compile the cascade, which may take minutes the first time, then admit requests."""
         started = time.monotonic()
-        self.cascade.warm_up(batch_size=self._batch_size)
+        warm_up(self.cascade, self._largest_batch, self.times)
         _logger.info("the cascade is compiled", extra={"seconds": round(time.monotonic() - started, 1)})
         self._worker.start()
         self._state = State.READY
@@ -155,141 +150,244 @@ class Engine:
         with self._changed:
             if not self._changed.wait_for(lambda: not self._requests, timeout=grace):
                 _logger.warning("requests are cancelled by the stop", extra={"calls": len(self._requests)})
-            for request in self._requests:
-                request.post(Unavailable("the service has stopped; send the request again", retry_after=5))
-                request.cancel()
-        self._tasks.put(None)
+            for handle in self._requests:
+                handle.post(Unavailable("the service has stopped; send the request again", retry_after=5))
+                handle.cancel()
+            self._stopped = True
+            self._changed.notify_all()
         if self._worker.is_alive():
             self._worker.join()
 
-    @contextmanager
-    def admit(self, request: RequestHandle) -> Iterator[Admission]:
-        """Hold a slot for the request, or refuse it at once; leaving the context cancels the request's work.
+    def refuse_if_full(self) -> None:
+        """Raise the error with which `admit` would refuse any request now.
 
         Raises:
-            Overloaded: all slots are taken.
-            Unavailable: the service is starting or stopping.
+            Overloaded: All slots are taken.
+            Unavailable: The service is starting or stopping.
         """
         with self._changed:
             if self._state is not State.READY:
                 raise Unavailable(f"the service is {self._state.value}; try again soon", retry_after=5)
-            ahead = len(self._requests)
-            if ahead >= self._slots:
+            if len(self._requests) >= self._slots:
                 self._count(refused=1)
                 raise Overloaded(
-                    f"{ahead} requests are waiting already; try again later",
-                    retry_after=math.ceil(self._seconds_per_request),
+                    f"{len(self._requests)} requests are being drawn or waiting; try again later",
+                    retry_after=math.ceil(self._backlog().seconds_per_request),
                 )
-            self._requests.add(request)
-            metrics.QUEUE_LENGTH.set(len(self._requests))
+
+    @contextmanager
+    def admit(self, handle: RequestHandle, work: Work) -> Iterator[Admission]:
+        """Hold a slot for the request, or refuse it at once; leaving the context cancels the request's work.
+
+        Raises:
+            Overloaded: All slots are taken, the caller holds its share of them, or the backlog is too long for the
+                deadline.
+            DeadlineExceeded: The deadline is too early even without other requests.
+            Unavailable: The service is starting or stopping.
+        """
+        with self._changed:
+            self.refuse_if_full()
+            ahead = len(self._requests)
+            request = self._accept(handle, work)
+            self._requests[handle] = request
+            self._report()
         try:
-            yield Admission(request, ahead=ahead, tasks=self._tasks)
+            yield Admission(self, request, ahead)
         finally:
-            request.cancel()
+            handle.cancel()
             with self._changed:
-                self._requests.discard(request)
-                metrics.QUEUE_LENGTH.set(len(self._requests))
+                del self._requests[handle]
+                self._report()
                 self._changed.notify_all()
 
-    def _work(self) -> None:
-        while (job := self._tasks.get()) is not None:
-            request, task = job
+    def queue(self, request: Request, task: GenerationTask) -> None:
+        """Queue the images of an admitted request."""
+        request.handle.queued_at = time.monotonic()
+        route = Route.of(self.cascade, request.work, len(task.neighbors))
+        self._compile(route)
+        rows = [ImageRow(self.cascade, request, task, index, route) for index in range(len(task.seeds))]
+        with self._changed:
+            request.rows = rows
+            for row in rows:
+                self.scheduler.add(row)
+            self._changed.notify_all()
+
+    def _compile(self, route: Route) -> None:
+        """Compile steps that are needed for the first time, on the request's thread: other requests go on meanwhile.
+
+        The number of kinds is small, but to compile all of them would make each start take minutes.
+        """
+        with self._compiling:
+            for kind in dict.fromkeys(kind for kinds in route.kinds for kind in kinds):
+                if kind not in self.times:
+                    started = time.monotonic()
+                    compile_steps(self.cascade, kind, self.times.sizes(kind.stage), self.times)
+                    seconds = round(time.monotonic() - started, 1)
+                    _logger.info("an unusual step is compiled", extra=asdict(kind) | {"seconds": seconds})
+
+    def _accept(self, handle: RequestHandle, work: Work) -> Request:
+        route = Route.of(self.cascade, work, work.neighbors)
+        kinds = [kind for stage in route.kinds for kind in stage]
+        alone = sum(map(self.times.alone, kinds))
+        request = Request(handle, work, max(alone, work.images * sum(map(self.times.per_row, kinds))))
+        held = sum(other.work.caller == work.caller for other in self._requests.values())
+        backlog = self._backlog()
+        if work.caller and held >= max(1, int(_CALLER_SHARE * self._slots)):
+            self._count(refused=1)
+            raise Overloaded(
+                f"{held} requests of this API key are being drawn or waiting; try again later",
+                retry_after=math.ceil(backlog.seconds_per_request),
+            )
+        wait = backlog.seconds_until_finished(request)
+        remaining = handle.remaining()
+        if request.seconds > remaining:
+            self._count(refused=1)
+            raise DeadlineExceeded(
+                f"drawing takes about {request.seconds:.1f} seconds, but the deadline is in {remaining:.1f} seconds"
+            )
+        if wait > remaining:
+            self._count(refused=1)
+            raise Overloaded(
+                f"the images would be finished in about {wait:.1f} seconds, but the deadline is in {remaining:.1f} "
+                "seconds; try again later",
+                retry_after=math.ceil(wait - remaining),
+            )
+        return request
+
+    def _backlog(self) -> Backlog:
+        return Backlog.of(self._requests.values(), self.times)
+
+    def _report(self) -> None:
+        metrics.QUEUE_LENGTH.set(len(self._requests))
+        metrics.SLOTS_USED.set(len(self._requests) / self._slots)
+        metrics.BACKLOG_SECONDS.set(self._backlog().seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or any(True for _ in self.scheduler.rows()))
+                if self._stopped:
+                    return
+                self._end_cancelled()
+                batch = self.scheduler.next_batch()
+            if batch:
+                self._take_step(batch)
+
+    def _end_cancelled(self) -> None:
+        """End requests that were cancelled or are past their deadline; the caller holds the lock."""
+        for request in {row.request for row in self.scheduler.rows()}:
             try:
-                request.context.run(self._draw, request, task)
-            except Cancelled as error:
-                self._count(cancelled=1)
-                request.post(error)
-            except DeadlineExceeded as error:
-                self._count(deadline_exceeded=1)
-                request.post(error)
-            except Exception:
-                # The worker must survive any error: the next request is not affected.
-                _logger.exception("drawing failed", extra={"call": request.id})
-                self._count(failed=1)
-                request.post(ReimagenError(f"drawing failed; the service's log has the reason under {request.id}"))
+                request.handle.check()
+            except (Cancelled, DeadlineExceeded) as error:
+                self._end(request, error)
 
-    def _draw(self, request: RequestHandle, task: GenerationTask) -> None:
+    def _take_step(self, batch: list[ImageRow]) -> None:
+        """Take one step of each image of a batch, and post the events. A failure ends only the request that fails."""
         started = time.monotonic()
-        waited = started - request.queued_at
-        metrics.QUEUE_SECONDS.observe(waited)
-        tracing.record("queue", waited)
-        batches = range(0, len(task.seeds), self._batch_size)
-        progress = _Progress(self._batch_size, missing=len(batches) * self._steps(task))
+        kind = batch[0].kind
+        rows, states = [], []
+        for row in batch:
+            self._begin_request(row.request, started)
+            try:
+                states.append(row.begin())
+                rows.append(row)
+            except Exception as error:  # noqa: BLE001  (posted to the request)
+                self._fail(row.request, error)
+        if not rows:
+            return
+        size = self.times.batch_size(kind, len(rows))
+        filled = [*range(len(rows)), *[len(rows) - 1] * (size - len(rows))]
+        began = time.monotonic()
         try:
-            for index in batches:
-                request.check()
-                images = self._draw_batch(request, task, index, progress)
-                metrics.IMAGES.labels(task.size).inc(len(images))
-                if index + len(images) == len(task.seeds):
-                    self._seconds_per_request = time.monotonic() - started
-                    self._count(finished=1)
-                request.post(ImagesEvent(images, index))
-        except (Cancelled, DeadlineExceeded):
-            metrics.STEPS_CANCELLED.inc(progress.missing)
-            raise
+            advanced = self.cascade.stage(kind.stage).advance_rows(
+                [states[index] for index in filled], [rows[index].steps for index in filled], kind.evaluations
+            )[: len(rows)]
+            wait_for([state.x for state in advanced])
+        except Exception as error:  # noqa: BLE001  (posted to the request)
+            if len(rows) == 1:
+                self._fail(rows[0].request, error)
+            else:
+                # It is not known which image has failed: each takes the step alone.
+                for row in rows:
+                    self._take_step([row])
+            return
+        now = time.monotonic()
+        metrics.STEP_SECONDS.labels(self.cascade.sizes[kind.stage], size).observe(now - began)
+        with self._changed:
+            self.times.measured(kind, size, now - began)
+            self.scheduler.charge(rows, now - started)
+        for row, state in zip(rows, advanced, strict=True):
+            self._accept_step(row, state)
 
-    def _draw_batch(
-        self, request: RequestHandle, task: GenerationTask, index: int, progress: "_Progress"
-    ) -> UInt8[np.ndarray, "some size size 3"]:
-        seeds = task.seeds[index : index + self._batch_size]
-        filled = [*seeds, *[seeds[-1]] * (self._batch_size - len(seeds))]
-        events = self.cascade.draw(
-            task.prompt,
-            task.neighbors,
-            seeds=filled,
-            size=task.size,
-            guidance=task.guidance,
-            steps_factor=task.steps_factor,
-            previews=self._preview_steps(task) if index == 0 else frozenset(),
-        )
-        progress.began = time.monotonic()
-        for event in events:
-            request.check()
-            match event:
-                case StepEvent():
-                    self._count(steps=1)
-                    progress.step(event)
-                    request.post(replace(event, index=index))
-                case ImagesEvent():
-                    return event.images[: len(seeds)]
-        raise AssertionError("drawing ends with images")
+    def _accept_step(self, row: ImageRow, state: SamplingState) -> None:
+        request = row.request
+        try:
+            result = row.advance(state)
+        except Exception as error:  # noqa: BLE001  (posted to the request)
+            self._fail(request, error)
+            return
+        request.handle.context.run(_record, result)
+        request.handle.post(result.event)
+        with self._changed:
+            self._count(steps=1)
+            if result.image is None:
+                return
+            self.scheduler.remove(row)
+            request.rows.remove(row)
+            if not request.rows:
+                self._count(finished=1)
+        request.handle.post(ImagesEvent(result.image, row.index))
 
-    def _steps(self, task: GenerationTask) -> int:
-        """Return how many steps a batch of the task takes."""
-        stages = [stage for stage in self.cascade.config.stages if stage.size <= task.size]
-        return sum(stage.with_steps(task.steps_factor).steps for stage in stages)
+    def _begin_request(self, request: Request, now: float) -> None:
+        if request.started is None:
+            request.started = now
+            waited = now - request.handle.queued_at
+            metrics.QUEUE_SECONDS.observe(waited)
+            request.handle.context.run(tracing.record, "queue", waited)
 
-    def _preview_steps(self, task: GenerationTask) -> frozenset[int]:
-        """Return the first batch's steps, from 1, at which a preview is due: evenly spread, the last step left out."""
-        steps = self._steps(task)
-        return frozenset(max(1, steps * (number + 1) // (task.previews + 1)) for number in range(task.previews))
+    def _fail(self, request: Request, error: Exception) -> None:
+        def log() -> None:
+            _logger.error("drawing failed", exc_info=error, extra={"call": request.handle.id})
+
+        request.handle.context.run(log)
+        with self._changed:
+            self._end(
+                request, ReimagenError(f"drawing failed; the service's log has the reason under {request.handle.id}")
+            )
+
+    def _end(self, request: Request, error: Exception) -> None:
+        """Remove a request's images from the queue and post the reason; the caller holds the lock."""
+        if not request.rows:
+            return  # Another of its images has already ended it.
+        for row in request.rows:
+            self.scheduler.remove(row)
+        metrics.STEPS_CANCELLED.inc(sum(row.left for row in request.rows))
+        request.rows = []
+        match error:
+            case Cancelled():
+                self._count(cancelled=1)
+            case DeadlineExceeded():
+                self._count(deadline_exceeded=1)
+            case _:
+                self._count(failed=1)
+        request.handle.post(error)
 
     def _count(self, **more: int) -> None:
-        with self._changed:
-            counted = {name: getattr(self._counters, name) + value for name, value in more.items()}
-            self._counters = replace(self._counters, **counted)
+        """Add to the counters; the caller holds the lock."""
+        counted = {name: getattr(self._counters, name) + value for name, value in more.items()}
+        self._counters = replace(self._counters, **counted)
         for name, value in more.items():
             if name != "steps":
                 metrics.CALLS.labels(name).inc(value)
 
 
-@dataclass
-class _Progress:
-    """How far a task is, for metrics and traces."""
-
-    batch_size: int
-    missing: int
-    """Steps still to do."""
-    began: float = 0.0
-    """When the current stage began, by the monotonic clock."""
-
-    def step(self, event: StepEvent) -> None:
-        self.missing -= 1
-        metrics.STEPS.labels(event.size).inc()
-        metrics.EVALUATIONS.labels(event.size).inc(event.evaluations * self.batch_size)
-        if event.step == event.steps:
-            now = time.monotonic()
-            seconds = now - self.began
-            metrics.STAGE_SECONDS.labels(event.size).observe(seconds)
-            tracing.record("stage", seconds, {"size": event.size, "steps": event.steps})
-            self.began = now
+def _record(result: Advanced) -> None:
+    """Add a step to metrics and traces, in the context of its request."""
+    event = result.event
+    metrics.STEPS.labels(event.size).inc()
+    metrics.EVALUATIONS.labels(event.size).inc(event.evaluations)
+    if result.stage_seconds is not None:
+        metrics.STAGE_SECONDS.labels(event.size).observe(result.stage_seconds)
+        tracing.record("stage", result.stage_seconds, {"size": event.size, "steps": event.steps})
+    if result.image is not None:
+        metrics.IMAGES.labels(event.size).inc()

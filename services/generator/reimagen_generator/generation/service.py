@@ -16,8 +16,9 @@ from reimagen_generator.config.cascade import CascadeConfig, Guidance
 from reimagen_generator.diffusion.cascade import GuidanceOptions
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.references import ReferencePair, decode
-from reimagen_generator.engine.engine import Engine, GenerationTask
+from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.work import GenerationTask, Work
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.images import MEDIA_TYPES
 from reimagen_generator.generation.relevance import relevant
@@ -91,7 +92,14 @@ class GenerationService:
         guidance = self._guidance(request, size)
         first_seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
         started = time.monotonic()
-        with self.engine.admit(handle) as admission:
+        work = Work(
+            images=request.n,
+            size=size,
+            neighbors=len(request.references) or k,
+            guidance=guidance,
+            steps_factor=STEPS_FACTORS[request.quality],
+        )
+        with self.engine.admit(handle, work) as admission:
             references = _read_references(request)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
@@ -102,17 +110,14 @@ class GenerationService:
                 prompt=request.prompt,
                 neighbors=references or [_read_neighbor(neighbor) for neighbor in grounding.neighbors],
                 seeds=[(first_seed + index) % SEEDS for index in range(request.n)],
-                size=size,
-                guidance=guidance,
                 previews=request.previews,
-                steps_factor=STEPS_FACTORS[request.quality],
             )
             for event in admission.draw(task):
                 match event:
                     case StepEvent():
                         yield event
                     case ImagesEvent():
-                        yield from self._write(request, task, grounding, event)
+                        yield from self._write(request, task, size, grounding, event)
             _logger.info("drawn", extra={"call": handle.id, "seconds": time.monotonic() - started})
 
     def _size(self, request: GenerationRequest) -> int:
@@ -173,14 +178,19 @@ class GenerationService:
         return replace(found, neighbors=tuple(relevant(request.prompt, found.neighbors)))
 
     def _write(
-        self, request: GenerationRequest, task: GenerationTask, grounding: Neighbors, finished: ImagesEvent
+        self,
+        request: GenerationRequest,
+        task: GenerationTask,
+        size: int,
+        grounding: Neighbors,
+        finished: ImagesEvent,
     ) -> Iterator[Image]:
         for index, pixels in enumerate(finished.images, start=finished.index):
             seed = task.seeds[index]
             origin = provenance.Provenance(
                 prompt=request.prompt,
                 seed=seed,
-                size=task.size,
+                size=size,
                 cascade=self.config.name,
                 neighbors=tuple(
                     provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license)
@@ -197,7 +207,7 @@ class GenerationService:
                 seed=seed,
                 image=image,
                 media_type=MEDIA_TYPES[request.output_format],
-                size=task.size,
+                size=size,
             )
 
 

@@ -1,7 +1,7 @@
 """The compiled functions of sampling, from shapes alone: no part of a network is allocated."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -48,20 +48,34 @@ def drawing(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> It
     for index, stage_config in enumerate(config.stages):
         stage = Stage(stage_config, network_shapes(stage_config.network), size_factor(config, index), mesh)
         size = stage_config.size
-        images = None
+        part, parameters = str(size), bytes_per_device(stage.parameters)
+        conditions = Conditions(text, None, None, empty)
         if stage_config.network.retrieval:
             images = shape((batch, neighbors, size, size, 3), jnp.float32)
-        low_res = None if not index else shape((batch, *(config.stages[index - 1].size,) * 2, 3), jnp.float32)
-        rows = (text, images, neighbor_text, shape((batch, neighbors), jnp.bool_), low_res, keys, empty)
-        yield from _stage(stage, stage_config, rows)
+            mask = shape((batch, neighbors), jnp.bool_)
+            encoding_neighbors = stage.lower_encode_neighbors(images, neighbor_text, mask)
+            yield Program(part, "neighbors", 1, parameters, _constant(encoding_neighbors))
+            conditions = replace(conditions, neighbors=_outputs(encoding_neighbors))
+        if index:
+            low_res = shape((batch, *(config.stages[index - 1].size,) * 2, 3), jnp.float32)
+            augmenting = stage.lower_augment(low_res, keys)
+            yield Program(part, "augmentation", 1, parameters, _constant(augmenting))
+            kept = low_res if stage_config.low_res_consistency else None
+            conditions = replace(conditions, low_resolution=_outputs(augmenting), low_res=kept)
+        yield from _steps(stage, stage_config, conditions, keys)
 
 
-def _stage(stage: Stage, config: StageConfig, rows: tuple[Any, ...]) -> Iterator[Program]:
+def _constant(lowered: jax.stages.Lowered) -> Callable[[], jax.stages.Lowered]:
+    return lambda: lowered
+
+
+def _outputs(lowered: jax.stages.Lowered) -> Any:
+    """Return the shapes of what a function returns."""
+    return jax.tree.map(lambda a: shape(a.shape, a.dtype), lowered.out_info)
+
+
+def _steps(stage: Stage, config: StageConfig, conditions: Conditions, keys: Any) -> Iterator[Program]:
     part, parameters = str(config.size), bytes_per_device(stage.parameters)
-    keys = rows[-2]
-    lowered = stage.lower_conditions(*rows)
-    yield Program(part, "conditions", 1, parameters, lambda: lowered)
-    conditions: Conditions = jax.tree.map(lambda a: shape(a.shape, a.dtype), lowered.out_info)
     count = guiding.resolve(config.guidance, neighbors=config.network.retrieval).evaluations
     guided = int(guiding.guided_steps(config.guidance, schedule.sampling_schedule(config).log_snr[:-1]).sum())
     for name, runs, evaluations in (("step", guided, count), ("unguided step", config.steps - guided, 1)):

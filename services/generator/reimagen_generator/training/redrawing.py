@@ -83,7 +83,7 @@ def _draw(
     low_res = downsample(to_float(batch.image), factor)
     previous = None if stage.factor is None else to_float(to_bytes(downsample(low_res, stage.factor)))
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    conditions = stage.conditions(batch.text, None, batch.neighbor_text, batch.neighbor_mask, previous, keys)
+    conditions = stage.conditions(batch.text, None, previous, keys)
     return np.asarray(to_bytes(stage.redraw(low_res, time, conditions, stage.config.guidance, keys)))
 
 

@@ -6,6 +6,7 @@ own noise, the same on every sheet, so that sheets can be compared.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -106,16 +107,13 @@ class Sheets:
         if stage.config.network.placed and batch.truth is not None:
             mattes = batch.truth.mattes.astype(jnp.float32) / 255.0
             placed = place(references, mattes, batch.truth.placements, batch.truth.canvas, stage.config.size)
-        conditions = stage.conditions(
-            batch.text,
-            of_side(references, stage.config.size),
-            batch.neighbor_text,
-            batch.neighbor_mask & with_neighbors,
-            previous,
-            keys,
-            batch.empty_text,
-            placed,
-        )
+        neighbors = None
+        if stage.config.network.retrieval:
+            neighbors = stage.encode_neighbors(
+                of_side(references, stage.config.size), batch.neighbor_text, batch.neighbor_mask & with_neighbors
+            )
+            neighbors = replace(neighbors, placed=placed)
+        conditions = stage.conditions(batch.text, neighbors, previous, keys, batch.empty_text)
         return np.asarray(all_gather(to_bytes(stage.sample_at_once(conditions, stage.config.guidance, keys))))
 
 

@@ -7,7 +7,6 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from reimagen_generator.engine.engine import Engine
-from reimagen_generator.engine.request_handle import RequestHandle
 
 
 def admitting_route(engine: Engine) -> type[APIRoute]:
@@ -20,9 +19,8 @@ def admitting_route(engine: Engine) -> type[APIRoute]:
                 return handle
 
             async def handle_if_admitted(request: Request) -> Response:
-                # Release the admission at once, so that slow uploads do not occupy the queue.
-                with engine.admit(RequestHandle(timeout=0)):
-                    pass
+                # The slot is taken only after the body is read, so that slow uploads do not occupy the engine.
+                engine.refuse_if_full()
                 return await handle(request)
 
             return handle_if_admitted

@@ -1,0 +1,168 @@
+"""One image on its way through the stages."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from reimagen_generator.diffusion.cascade import Cascade, as_bytes, as_preview
+from reimagen_generator.diffusion.events import StepEvent
+from reimagen_generator.diffusion.inputs import Inputs, Row
+from reimagen_generator.diffusion.sampling_state import RowSteps, SamplingPlan, SamplingState
+from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.step_times import StepKind
+from reimagen_generator.engine.work import GenerationTask, Work
+
+
+@dataclass(eq=False)
+class Request:
+    """An admitted request, with its images once its neighbors are known."""
+
+    handle: RequestHandle
+    work: Work
+    seconds: float
+    """Estimated seconds of its images when it was admitted."""
+    rows: list["ImageRow"] = field(default_factory=list)
+    """The images that are not finished."""
+    started: float | None = None
+    """When its first step began, by the monotonic clock."""
+
+    @property
+    def flow(self) -> tuple[object, ...]:
+        """The flow of the fair queue to which its images belong."""
+        return (self.work.priority, self.work.caller, self.work.size)
+
+
+@dataclass(frozen=True)
+class Route:
+    """The steps of an image through the stages, the same for all images of a request."""
+
+    slots: int
+    """Number of neighbors for which the image has space."""
+    plans: Sequence[SamplingPlan]
+    """The steps of each stage."""
+    kinds: Sequence[Sequence[StepKind]]
+    """The kind of each step of each stage."""
+
+    @classmethod
+    def of(cls, cascade: Cascade, work: Work, neighbors: int) -> Self:
+        """Return the route of an image with that many neighbors."""
+        slots = cascade.slots_for(neighbors)
+        plans, kinds = [], []
+        for index, guidance in enumerate(work.guidance):
+            stage = cascade.stage(index)
+            retrieval = stage.config.network.retrieval
+            plan = stage.plan([guidance], [retrieval and neighbors > 0], work.steps_factor)
+            plans.append(plan)
+            kinds.append([StepKind(index, slots if retrieval else 0, int(count)) for count in plan.evaluations])
+        return cls(slots, plans, kinds)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps of all stages."""
+        return sum(map(len, self.kinds))
+
+
+class ImageRow:
+    """One image: its stage, its next step and its state on the device."""
+
+    def __init__(self, cascade: Cascade, request: Request, task: GenerationTask, index: int, route: Route) -> None:
+        """Prepare an image; nothing is computed before `begin`.
+
+        Args:
+            cascade: The cascade to draw with.
+            request: The request.
+            task: What to draw for it.
+            index: Index of the image in the request.
+            route: The steps of the image.
+        """
+        self.request = request
+        self.index = index
+        self._cascade = cascade
+        self._row = Row(task.prompt, task.neighbors, task.seeds[index])
+        self._route = route
+        self._inputs: Inputs | None = None
+        self._previous: Float[Array, "1 height width 3"] | None = None
+        self._state: SamplingState | None = None
+        self._stage = self._step = 0
+        self._began = 0.0
+        self.left = route.steps
+        """Number of steps that are not taken yet."""
+        previews = task.previews if index == 0 else 0
+        self._left_at_previews = {
+            route.steps - max(1, route.steps * (number + 1) // (previews + 1)) for number in range(previews)
+        }
+
+    @property
+    def kind(self) -> StepKind:
+        """The kind of the next step."""
+        return self._route.kinds[self._stage][self._step]
+
+    @property
+    def flow(self) -> tuple[object, ...]:
+        """The flow of its request."""
+        return self.request.flow
+
+    @property
+    def begun(self) -> bool:
+        """Whether the image has a state on the device."""
+        return self._inputs is not None
+
+    @property
+    def steps(self) -> RowSteps:
+        """The next step."""
+        return self._route.plans[self._stage].together(self._step)
+
+    def remaining_kinds(self) -> Iterator[StepKind]:
+        """Yield the kinds of the steps that are not taken yet."""
+        for stage, kinds in enumerate(self._route.kinds[self._stage :], start=self._stage):
+            yield from kinds[self._step :] if stage == self._stage else kinds
+
+    def begin(self) -> SamplingState:
+        """Return the state before the next step. The first step of a stage computes what the stage draws from."""
+        if self._state is None:
+            self._began = time.monotonic()
+            if self._inputs is None:
+                self._inputs = self._cascade.inputs.encode([self._row], self._route.slots)
+            conditions, keys = self._cascade.conditions(self._stage, self._inputs, self._previous)
+            plan = self._route.plans[self._stage]
+            self._state = self._cascade.stage(self._stage).begin(conditions, plan, keys)
+        return self._state
+
+    def advance(self, state: SamplingState) -> "Advanced":
+        """Accept the state after a step."""
+        kinds = self._route.kinds[self._stage]
+        self._state = state
+        self._step += 1
+        self.left -= 1
+        event = StepEvent(
+            state.x.shape[1],
+            self._step,
+            len(kinds),
+            kinds[self._step - 1].evaluations,
+            stage=self._stage,
+            index=self.index,
+            preview=np.asarray(as_preview(state.x_0)) if self.left in self._left_at_previews else None,
+        )
+        if self._step < len(kinds):
+            return Advanced(event)
+        drawn, self._previous = as_bytes(state.x)
+        self._state = None
+        self._step = 0
+        self._stage += 1
+        seconds = time.monotonic() - self._began
+        return Advanced(event, np.asarray(drawn) if self.left == 0 else None, seconds)
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """What a step has brought."""
+
+    event: StepEvent
+    image: UInt8[np.ndarray, "1 size size 3"] | None = None
+    """The finished image, after its last step."""
+    stage_seconds: float | None = None
+    """Seconds since the stage began, after its last step."""
