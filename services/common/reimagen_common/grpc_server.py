@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +14,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from reimagen_common import metrics, request_id, tracing
+from reimagen_common.access import caller as callers
+from reimagen_common.access.caller import ANONYMOUS, Caller
+from reimagen_common.access.calls import calls_of
+from reimagen_common.access.guard import Guard, require
+from reimagen_common.access.rights import Right, check_complete
 from reimagen_common.addresses import split_address
 from reimagen_common.errors import (
     FIELD_KEY,
@@ -21,7 +26,9 @@ from reimagen_common.errors import (
     DeadlineExceeded,
     InvalidArgument,
     Overloaded,
+    PermissionDenied,
     ReimagenError,
+    Unauthenticated,
 )
 
 _logger = logging.getLogger(__name__)
@@ -35,6 +42,7 @@ _DETAILS_LIMIT = 1_000
 WAITING_PER_WORKER = 4
 # Health and reflection use separate threads, so that a busy service does not appear dead.
 _HOUSE_WORKERS = 8
+_AUTHORIZATION = "authorization"
 
 
 class _Pool(ThreadPoolExecutor):
@@ -89,6 +97,7 @@ class _Call:
     behavior: Callable[[Any, _Context], Any]
     read: Callable[[Any], Any]
     streaming: bool
+    caller: Caller
     # gRPC runs the behavior in the pool in this attribute, if it exists.
     experimental_thread_pool: ThreadPoolExecutor
 
@@ -129,8 +138,9 @@ class _Call:
 
     @contextmanager
     def _observed(self, context: _Context) -> Iterator[None]:
-        """Set the request id for logs, then log, measure and trace the request."""
+        """Set the caller, and the request id for logs, then log, measure and trace the request."""
         started = time.monotonic()
+        callers.begin(self.caller)
         sent = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         request_id.begin(sent.get(request_id.HEADER))
         context.set_trailing_metadata(tuple(request_id.metadata()))
@@ -142,6 +152,7 @@ class _Call:
                     self._end(context, time.monotonic() - started)
         finally:
             request_id.end()
+            callers.begin(ANONYMOUS)  # The thread will do other work.
 
     def _end(self, context: _Context, seconds: float) -> None:
         code = context.code() or (grpc.StatusCode.OK if context.is_active() else grpc.StatusCode.CANCELLED)
@@ -182,9 +193,11 @@ def _refuse_if_late(context: _Context) -> None:
 
 
 class _Interceptor(grpc.ServerInterceptor):
-    def __init__(self, pool: _Pool, house: ThreadPoolExecutor) -> None:
+    def __init__(self, pool: _Pool, house: ThreadPoolExecutor, guard: Guard, rights: Mapping[str, Right]) -> None:
         self._pool = pool
         self._house = house
+        self._guard = guard
+        self._rights = rights
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = continuation(handler_call_details)
@@ -199,19 +212,41 @@ class _Interceptor(grpc.ServerInterceptor):
         if method.startswith("/grpc."):
             call: Any = _HouseCall(behavior, reader, streams=handler.request_streaming)
         else:
-            full = self._pool.full
+            caller, refusal = self._admit(reader.method, handler_call_details.invocation_metadata)
             call = _Call(
                 method=reader.method,
-                behavior=_overloaded if full else behavior,
-                read=reader.read_all if handler.request_streaming else reader.read,
+                behavior=_raising(refusal) if refusal else behavior,
+                read=_unread if refusal else reader.read_all if handler.request_streaming else reader.read,
                 streaming=handler.response_streaming,
-                experimental_thread_pool=self._house if full else self._pool,
+                caller=caller,
+                experimental_thread_pool=self._house if refusal else self._pool,
             )
         return getattr(grpc, f"{kind}_rpc_method_handler")(call, response_serializer=handler.response_serializer)
 
+    def _admit(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Caller, ReimagenError | None]:
+        """Return the caller, and why the request is refused, if it is. A refused request takes no place in the pool."""
+        sent = [value for name, value in metadata or () if name == _AUTHORIZATION and isinstance(value, str)]
+        caller = ANONYMOUS
+        try:
+            caller = self._guard.identify(sent)
+            require(caller, self._rights.get(method, Right.READ))
+        except (Unauthenticated, PermissionDenied) as error:
+            return caller, error
+        if self._pool.full:
+            return caller, Overloaded("too many requests are waiting; try again in a moment", retry_after=1.0)
+        return caller, None
 
-def _overloaded(_request: Any, _context: _Context) -> NoReturn:
-    raise Overloaded("too many requests are waiting; try again in a moment", retry_after=1.0)
+
+def _unread(request: Any) -> Any:
+    """Return the request without decoding it, because it is refused."""
+    return request
+
+
+def _raising(error: ReimagenError) -> Callable[[Any, _Context], NoReturn]:
+    def refuse(_request: Any, _context: _Context) -> NoReturn:
+        raise error
+
+    return refuse
 
 
 class GrpcServer:
@@ -221,6 +256,8 @@ class GrpcServer:
         address: `host:port`. Port 0 picks a free port, see `port`.
         workers: Number of concurrent requests. Four times as many may wait; further ones fail with RESOURCE_EXHAUSTED.
         max_message_bytes: Maximum size of a message, in both directions.
+        guard: The checks of keys; by default none are required. Health and reflection never require one.
+        rights: The right that each RPC requires.
         reuse_port: Whether to share the port, and its connections, with other processes of the same user that set this
             too. Otherwise the port must be free.
 
@@ -232,12 +269,23 @@ class GrpcServer:
     port: int
     """The port that the server listens on."""
 
-    def __init__(self, *, address: str, workers: int, max_message_bytes: int, reuse_port: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        address: str,
+        workers: int,
+        max_message_bytes: int,
+        guard: Guard | None = None,
+        rights: Mapping[str, Right] | None = None,
+        reuse_port: bool = False,
+    ) -> None:
+        self._guard = guard or Guard()
+        self._rights = rights or {}
         self._pool = _Pool(workers)
         self._house = ThreadPoolExecutor(_HOUSE_WORKERS, thread_name_prefix="grpc-house")
         self._server = grpc.server(
             self._house,
-            interceptors=[_Interceptor(self._pool, self._house)],
+            interceptors=[_Interceptor(self._pool, self._house, self._guard, self._rights)],
             options=[
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -259,7 +307,12 @@ class GrpcServer:
             register: A function that adds the servicer, such as
                 `lambda server: add_RetrievalServicer_to_server(servicer, server)`.
             service_name: The full name of the service, such as `reimagen.v1.Retrieval`.
+
+        Raises:
+            ValueError: Keys are required, and no right is assigned to an RPC of the service.
         """
+        if self._guard.requires_keys:
+            check_complete(self._rights, calls_of(service_name))
         register(self._server)
         self._services.append(service_name)
         self.set_serving(False)

@@ -15,6 +15,7 @@ from reimagen_common.processes import run_until_signal
 from reimagen_common.tracing import start_tracing, stop_tracing
 from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, GenerationServicer
 from reimagen_generator.api.http.app import create_app
+from reimagen_generator.api.rights import CALLS
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.retriever_client import RetrieverClient
@@ -40,17 +41,22 @@ class GeneratorServer:
         """Listen on both addresses.
 
         Raises:
-            InvalidArgument: The server cannot listen on an address.
+            InvalidArgument: The server cannot listen on an address, or the key file cannot be read.
         """
         self._stop_seconds = settings.stop_seconds
-        self._retriever = RetrieverClient(settings.retriever)
+        guard = settings.open_guard()
+        self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
         self.engine = Engine(cascade, capacity=settings.queue_capacity, batch_size=settings.batch_size)
         generator = GenerationService(self.engine, self._retriever)
         with _listening("http", settings.http):
             listening = listen(settings.http)
         with _listening("grpc", settings.grpc):
             self._grpc = GrpcServer(
-                address=settings.grpc, workers=self.engine.slots + _SPARE_THREADS, max_message_bytes=MESSAGE_BYTES
+                address=settings.grpc,
+                workers=self.engine.slots + _SPARE_THREADS,
+                max_message_bytes=MESSAGE_BYTES,
+                guard=guard,
+                rights=CALLS,
             )
         servicer = GenerationServicer(generator, deadline=settings.deadline_seconds)
         self._grpc.add(
@@ -60,6 +66,7 @@ class GeneratorServer:
         self.http_port: int = listening.getsockname()[1]
         app = create_app(
             generator,
+            guard,
             deadline=settings.deadline_seconds,
             body_seconds=settings.body_seconds,
             base_url=settings.base_url,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from reimagen_common.access.commands import keys_commands
 from reimagen_common.command_line import read_settings, report_errors, variables_help, version_option
 from reimagen_retriever import tables
 from reimagen_retriever.base import KnowledgeBase
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(keys_commands("REIMAGEN_RETRIEVER_KEYS"), name="keys")
 
 
 @app.callback()

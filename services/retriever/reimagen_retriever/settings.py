@@ -1,17 +1,19 @@
-"""Settings of the retriever, read from environment variables that begin with REIMAGEN_RETRIEVER_."""
+"""Settings of the retriever and of its clients, read from environment variables that begin with REIMAGEN_RETRIEVER_."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reimagen_common.access.settings import AccessSettings
 from reimagen_common.addresses import Address
+from reimagen_common.grpc_client import Credentials
 from reimagen_common.http_settings import HttpSettings
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, Relevance
 
 
-class Settings(HttpSettings):
+class Settings(HttpSettings, AccessSettings):
     """Settings of `reimagen-retriever serve`."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_RETRIEVER_", frozen=True)
@@ -76,3 +78,22 @@ class Settings(HttpSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Minimum severity of log entries."
     )
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        self.check_exposure([self.http, self.grpc])
+        return self
+
+
+class ClientSettings(BaseSettings):
+    """Settings of `reimagen-retriever add` and `remove` with --address."""
+
+    model_config = SettingsConfigDict(env_prefix="REIMAGEN_RETRIEVER_CLIENT_", frozen=True)
+
+    api_key: SecretStr | None = Field(
+        default=None, description="API key of the service, with the right write. Unset: it requires none."
+    )
+
+    def credentials(self) -> Credentials:
+        """Return how the client and the service recognize each other."""
+        return Credentials(api_key=self.api_key.get_secret_value() if self.api_key else None, prefix="client_")

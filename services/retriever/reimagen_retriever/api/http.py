@@ -8,6 +8,8 @@ from urllib.parse import quote, urlsplit
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from reimagen_common.access.guard import Guard
+from reimagen_common.access.http import add_key_check
 from reimagen_common.errors import NOT_BLANK, InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
 from reimagen_common.http_bodies import Bodies, BodyLimits, Places
@@ -18,6 +20,7 @@ from reimagen_common.http_openapi import binary, describe_api
 from reimagen_common.http_paths import ID_PATH
 from reimagen_common.models import WHOLE, NullIsUnset, when
 from reimagen_retriever.api.pair_bodies import AddResponse, DeleteResponse, PairsForm, Rejection
+from reimagen_retriever.api.rights import ROUTES
 from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.filters import (
     LONGEST_SOURCE,
@@ -199,13 +202,20 @@ class SearchResponse(BaseModel):
 
 
 def create_app(
-    retriever: RetrievalService, operations: APIRouter, *, workers: int, body_seconds: float, base_url: str | None
+    retriever: RetrievalService,
+    operations: APIRouter,
+    guard: Guard,
+    *,
+    workers: int,
+    body_seconds: float,
+    base_url: str | None,
 ) -> FastAPI:
     """Create the application.
 
     Args:
         retriever: The service that handles the requests.
         operations: The routes of health and metrics.
+        guard: The checks of keys.
         workers: Number of concurrent requests and uploads. gRPC handles the same number of requests in addition.
         body_seconds: Time limit for receiving a body, see `BodyLimits`.
         base_url: The prefix of links. None uses the host of the request.
@@ -214,7 +224,7 @@ def create_app(
         title="Re-Imagen's knowledge base", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None
     )
     add_docs(app)
-    describe_api(app)
+    describe_api(app, rights=ROUTES if guard.requires_keys else None)
     limits = BodyLimits(
         maximum_bytes=4 * _MIB,
         larger={_PAIRS_PATH: 64 * _MIB},
@@ -227,6 +237,7 @@ def create_app(
     register_error_handlers(app)
     app.include_router(_knowledge_base_router(retriever, base_url))
     app.include_router(operations)
+    add_key_check(app, guard, ROUTES)
     return app
 
 

@@ -5,6 +5,8 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from reimagen_common.access.guard import Guard
+from reimagen_common.access.http import add_key_check
 from reimagen_common.errors import NotFound
 from reimagen_common.http_bodies import Bodies, BodyLimits
 from reimagen_common.http_docs import add_docs
@@ -14,6 +16,7 @@ from reimagen_common.operations import Health, operations_router
 from reimagen_generator.api.http.images import images_router
 from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
+from reimagen_generator.api.rights import ROUTES
 from reimagen_generator.engine.engine import State
 from reimagen_generator.generation.service import GenerationService
 
@@ -24,18 +27,26 @@ images, and each image file contains its provenance.
 """
 
 
-def create_app(generator: GenerationService, *, deadline: float, body_seconds: float, base_url: str | None) -> FastAPI:
+def create_app(
+    generator: GenerationService, guard: Guard, *, deadline: float, body_seconds: float, base_url: str | None
+) -> FastAPI:
     """Create the application.
 
     Args:
         generator: The service that handles the requests.
+        guard: The checks of keys.
         deadline: Time limit of a request in seconds.
         body_seconds: Time limit for receiving a body, see `BodyLimits`.
         base_url: The prefix of links. None uses the host of the request.
     """
     app = FastAPI(title="Re-Imagen", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
     add_docs(app)
-    describe_api(app, models=STREAM_EVENTS, adapt=lambda document: _restrict_to_cascade(document, generator))
+    describe_api(
+        app,
+        rights=ROUTES if guard.requires_keys else None,
+        models=STREAM_EVENTS,
+        adapt=lambda document: _restrict_to_cascade(document, generator),
+    )
     limits = BodyLimits(
         maximum_bytes=BODY_BYTES,
         advice="send fewer or smaller references",
@@ -67,6 +78,7 @@ def create_app(generator: GenerationService, *, deadline: float, body_seconds: f
             raise NotFound(f"no model has the name {name!r}; the loaded one is {model.id!r}")
         return model
 
+    add_key_check(app, guard, ROUTES)
     return app
 
 

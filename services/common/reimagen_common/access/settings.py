@@ -1,0 +1,57 @@
+"""The settings of access to a service."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from reimagen_common.access.guard import Guard
+from reimagen_common.access.key_file import KeyFile
+from reimagen_common.addresses import canonical_host, is_loopback, split_address
+
+_logger = logging.getLogger(__name__)
+
+
+class AccessSettings(BaseSettings):
+    """Settings of API keys."""
+
+    keys: Path | None = Field(
+        None,
+        description="File of API keys, which `reimagen-generator keys add` makes. Both services may use the same. "
+        "Changes take effect without a restart. Unset: no keys are required.",
+    )
+    allow_anonymous: bool = Field(
+        False,
+        description="Whether to serve everyone, without keys, on addresses that other machines can reach. Only for "
+        "networks that you trust.",
+    )
+
+    def open_guard(self) -> Guard:
+        """Return the guard of a service with these settings.
+
+        Raises:
+            InvalidArgument: The key file does not exist or is no key file.
+        """
+        if self.allow_anonymous:
+            _logger.warning("allow_anonymous is set: everyone who can reach this service may use it, without a key")
+        return Guard(KeyFile(self.keys) if self.keys else None)
+
+    def check_exposure(self, addresses: Iterable[str | None]) -> None:
+        """Check that a service without keys can be reached from this machine only, or is meant to be open.
+
+        Raises:
+            ValueError: It is not. The message says what to do.
+        """
+        if self.keys and self.allow_anonymous:
+            raise ValueError("allow_anonymous: must not be set together with keys; unset one of them")
+        if self.keys or self.allow_anonymous:
+            return
+        for address in filter(None, addresses):
+            if not is_loopback(canonical_host(split_address(address)[0])):
+                raise ValueError(
+                    f"keys: must be set, because other machines can reach {address}. Make a key file with "
+                    "`reimagen-generator keys add NAME --file FILE`, or listen on 127.0.0.1, or set allow_anonymous = "
+                    "true if everyone who can reach the service may use it"
+                )
