@@ -30,6 +30,7 @@ from reimagen_common.errors import (
     ReimagenError,
     Unauthenticated,
 )
+from reimagen_common.tls import ServerTls
 
 _logger = logging.getLogger(__name__)
 
@@ -258,6 +259,7 @@ class GrpcServer:
         max_message_bytes: Maximum size of a message, in both directions.
         guard: The checks of keys; by default none are required. Health and reflection never require one.
         rights: The right that each RPC requires.
+        tls: The certificates, or None for plain text.
         reuse_port: Whether to share the port, and its connections, with other processes of the same user that set this
             too. Otherwise the port must be free.
 
@@ -277,6 +279,7 @@ class GrpcServer:
         max_message_bytes: int,
         guard: Guard | None = None,
         rights: Mapping[str, Right] | None = None,
+        tls: ServerTls | None = None,
         reuse_port: bool = False,
     ) -> None:
         self._guard = guard or Guard()
@@ -294,7 +297,10 @@ class GrpcServer:
             ],
         )
         split_address(address)  # For a port that is too large, gRPC would listen on another port.
-        self.port = self._server.add_insecure_port(address)
+        if tls:
+            self.port = self._server.add_secure_port(address, tls.grpc_credentials())
+        else:
+            self.port = self._server.add_insecure_port(address)
         self._health = health.HealthServicer()
         self._services = [health.OVERALL_HEALTH]
         self.set_serving(False)

@@ -41,10 +41,10 @@ class GeneratorServer:
         """Listen on both addresses.
 
         Raises:
-            InvalidArgument: The server cannot listen on an address, or the key file cannot be read.
+            InvalidArgument: The server cannot listen on an address, or a file of keys or TLS cannot be used.
         """
         self._stop_seconds = settings.stop_seconds
-        guard = settings.open_guard()
+        guard, tls = settings.open_guard(), settings.open_tls()
         self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
         self.engine = Engine(cascade, capacity=settings.queue_capacity, batch_size=settings.batch_size)
         generator = GenerationService(self.engine, self._retriever)
@@ -57,6 +57,7 @@ class GeneratorServer:
                 max_message_bytes=MESSAGE_BYTES,
                 guard=guard,
                 rights=CALLS,
+                tls=tls,
             )
         servicer = GenerationServicer(generator, deadline=settings.deadline_seconds)
         self._grpc.add(
@@ -72,7 +73,7 @@ class GeneratorServer:
             base_url=settings.base_url,
         )
         allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
-        self._http = HttpServer(app, listening, allowed_hosts=allowed)
+        self._http = HttpServer(app, listening, allowed_hosts=allowed, tls=tls)
 
     def start(self) -> None:
         """Start both servers, which answer that the service is starting, and return when the cascade is compiled."""

@@ -52,6 +52,14 @@ class Settings(HttpSettings, AccessSettings):
     retriever_api_key: SecretStr | None = Field(
         None, description="API key of the retriever, with the right read. Unset: it requires none."
     )
+    retriever_ca: Path | None = Field(
+        None,
+        description="PEM file of the authorities that the retriever's certificate must come from. Unset: no TLS.",
+    )
+    retriever_certificate: Path | None = Field(
+        None, description="PEM file of this service's certificate for a retriever that asks for one (mutual TLS)."
+    )
+    retriever_key: Path | None = Field(None, description="PEM file of the private key of retriever_certificate.")
     grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 picks a free port.")
     http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 picks a free port.")
     queue_capacity: int = Field(
@@ -82,7 +90,11 @@ class Settings(HttpSettings, AccessSettings):
     def retriever_credentials(self) -> Credentials:
         """Return how this service and the retriever recognize each other."""
         return Credentials(
-            api_key=self.retriever_api_key.get_secret_value() if self.retriever_api_key else None, prefix="retriever_"
+            api_key=self.retriever_api_key.get_secret_value() if self.retriever_api_key else None,
+            ca=self.retriever_ca,
+            certificate=self.retriever_certificate,
+            key=self.retriever_key,
+            prefix="retriever_",
         )
 
     @model_validator(mode="after")

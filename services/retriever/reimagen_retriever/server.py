@@ -40,14 +40,14 @@ class RetrieverServer:
         group: The process group that shares the ports, including this process. None for a single process.
 
     Raises:
-        InvalidArgument: The Redis URL is invalid, the key file cannot be read, or the server cannot listen on an
-            address.
+        InvalidArgument: The Redis URL is invalid, a file of keys or TLS cannot be used, or the server cannot listen on
+            an address.
     """
 
     def __init__(self, settings: Settings, group: ProcessGroup | None = None) -> None:
         self._settings = settings
         self._group = group
-        self._guard = settings.open_guard()
+        self._guard, self._tls = settings.open_guard(), settings.open_tls()
         self._state: Literal["starting", "ready", "stopping"] = "starting"
         try:
             cache = AnswerCache(settings.redis_url, settings.cache_seconds)
@@ -122,6 +122,7 @@ class RetrieverServer:
                 max_message_bytes=MAXIMUM_MESSAGE_BYTES,
                 guard=self._guard,
                 rights=CALLS,
+                tls=self._tls,
                 reuse_port=shared,
             )
         self.addresses["grpc"] = with_port(settings.grpc, self._grpc.port)
@@ -146,7 +147,7 @@ class RetrieverServer:
                 base_url=settings.base_url,
             )
             allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
-            self._start(HttpServer(app, opened, allowed_hosts=allowed))
+            self._start(HttpServer(app, opened, allowed_hosts=allowed, tls=self._tls))
         self._grpc.start()
 
     def _start(self, server: HttpServer) -> None:

@@ -93,7 +93,21 @@ class ClientSettings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None, description="API key of the service, with the right write. Unset: it requires none."
     )
+    ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that the service's certificate must come from. Unset: no TLS.",
+    )
+    certificate: Path | None = Field(
+        default=None, description="PEM file of the client's certificate, for a service that asks for one (mutual TLS)."
+    )
+    key: Path | None = Field(default=None, description="PEM file of the private key of certificate.")
 
     def credentials(self) -> Credentials:
         """Return how the client and the service recognize each other."""
-        return Credentials(api_key=self.api_key.get_secret_value() if self.api_key else None, prefix="client_")
+        return Credentials(
+            api_key=self.api_key.get_secret_value() if self.api_key else None,
+            ca=self.ca,
+            certificate=self.certificate,
+            key=self.key,
+            prefix="client_",
+        )

@@ -1,4 +1,4 @@
-"""The settings of access to a service."""
+"""The settings of access to a service: keys and TLS."""
 
 import logging
 from collections.abc import Iterable
@@ -10,12 +10,14 @@ from pydantic_settings import BaseSettings
 from reimagen_common.access.guard import Guard
 from reimagen_common.access.key_file import KeyFile
 from reimagen_common.addresses import canonical_host, is_loopback, split_address
+from reimagen_common.errors import InvalidArgument
+from reimagen_common.tls import ServerTls, TlsFiles
 
 _logger = logging.getLogger(__name__)
 
 
 class AccessSettings(BaseSettings):
-    """Settings of API keys."""
+    """Settings of API keys and TLS."""
 
     keys: Path | None = Field(
         None,
@@ -28,6 +30,18 @@ class AccessSettings(BaseSettings):
         "networks that you trust.",
     )
 
+    tls_certificate: Path | None = Field(
+        None,
+        description="PEM file of the certificate of REST and gRPC, followed by those of intermediate authorities. "
+        "Changed files count from the next connection on. Unset: no TLS.",
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the private key of tls_certificate, not encrypted.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="PEM file of the authorities that the certificates of clients must come from (mutual TLS). Unset: "
+        "clients need no certificate.",
+    )
+
     def open_guard(self) -> Guard:
         """Return the guard of a service with these settings.
 
@@ -37,6 +51,19 @@ class AccessSettings(BaseSettings):
         if self.allow_anonymous:
             _logger.warning("allow_anonymous is set: everyone who can reach this service may use it, without a key")
         return Guard(KeyFile(self.keys) if self.keys else None)
+
+    def open_tls(self) -> ServerTls | None:
+        """Return the TLS of a service with these settings, None without.
+
+        Raises:
+            InvalidArgument: A file is missing or cannot be used.
+        """
+        if self.tls_certificate is None or self.tls_key is None:
+            for name in ("tls_certificate", "tls_key"):
+                if (self.tls_certificate or self.tls_key or self.tls_client_ca) and getattr(self, name) is None:
+                    raise InvalidArgument("must be set, because another setting of TLS is", field=name)
+            return None
+        return ServerTls(TlsFiles(self.tls_certificate, self.tls_key, self.tls_client_ca))
 
     def check_exposure(self, addresses: Iterable[str | None]) -> None:
         """Check that a service without keys can be reached from this machine only, or is meant to be open.
