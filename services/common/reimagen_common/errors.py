@@ -90,12 +90,18 @@ class Overloaded(ReimagenError):
 
 
 class LimitExceeded(ReimagenError):
-    """The API key has used up its rate limit or its quota. Unlike `Overloaded`, more replicas do not help."""
+    """The API key has used up its rate limit. Unlike `Overloaded`, more replicas do not help."""
 
     grpc_code = grpc.StatusCode.RESOURCE_EXHAUSTED
     http_status = 429
     kind = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(LimitExceeded):
+    """The API key has used up its quota."""
+
+    code = "insufficient_quota"
 
 
 class Unavailable(ReimagenError):

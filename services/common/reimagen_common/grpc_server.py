@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from grpc_reflection.v1alpha import reflection
 from reimagen_common import metrics, request_id, tracing
 from reimagen_common.access import caller as callers
 from reimagen_common.access.caller import ANONYMOUS, Caller
-from reimagen_common.access.calls import calls_of
-from reimagen_common.access.guard import Guard, require
-from reimagen_common.access.rights import Right, check_complete
+from reimagen_common.access.calls import CallCheck
+from reimagen_common.access.guard import Guard
+from reimagen_common.access.rights import Right
 from reimagen_common.addresses import split_address
 from reimagen_common.errors import (
     FIELD_KEY,
@@ -26,9 +26,7 @@ from reimagen_common.errors import (
     DeadlineExceeded,
     InvalidArgument,
     Overloaded,
-    PermissionDenied,
     ReimagenError,
-    Unauthenticated,
 )
 from reimagen_common.tls import ServerTls
 
@@ -43,7 +41,6 @@ _DETAILS_LIMIT = 1_000
 WAITING_PER_WORKER = 4
 # Health and reflection use separate threads, so that a busy service does not appear dead.
 _HOUSE_WORKERS = 8
-_AUTHORIZATION = "authorization"
 
 
 class _Pool(ThreadPoolExecutor):
@@ -127,8 +124,7 @@ class _Call:
         if not isinstance(error, ReimagenError):
             _logger.error("unexpected failure", exc_info=error, extra={"method": self.method})
             error = ReimagenError("the service failed; see its log for the cause")
-        if isinstance(error, Overloaded):
-            metrics.OVERLOADED.labels("grpc").inc()
+        metrics.count_refusal("grpc", error)
         metadata = request_id.metadata()  # This replaces the trailing metadata that was set before.
         if error.field is not None:
             metadata.append((FIELD_KEY, error.field.encode("ascii", "backslashreplace").decode()))
@@ -194,11 +190,10 @@ def _refuse_if_late(context: _Context) -> None:
 
 
 class _Interceptor(grpc.ServerInterceptor):
-    def __init__(self, pool: _Pool, house: ThreadPoolExecutor, guard: Guard, rights: Mapping[str, Right]) -> None:
+    def __init__(self, pool: _Pool, house: ThreadPoolExecutor, check: CallCheck) -> None:
         self._pool = pool
         self._house = house
-        self._guard = guard
-        self._rights = rights
+        self._check = check
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = continuation(handler_call_details)
@@ -213,29 +208,18 @@ class _Interceptor(grpc.ServerInterceptor):
         if method.startswith("/grpc."):
             call: Any = _HouseCall(behavior, reader, streams=handler.request_streaming)
         else:
-            caller, refusal = self._admit(reader.method, handler_call_details.invocation_metadata)
+            caller, refusal = self._check.identify(reader.method, handler_call_details.invocation_metadata or ())
+            if refusal is None and self._pool.full:
+                refusal = Overloaded("too many requests are waiting; try again in a moment", retry_after=1.0)
             call = _Call(
                 method=reader.method,
-                behavior=_raising(refusal) if refusal else behavior,
+                behavior=_raising(refusal) if refusal else self._check.counted(caller, behavior),
                 read=_unread if refusal else reader.read_all if handler.request_streaming else reader.read,
                 streaming=handler.response_streaming,
                 caller=caller,
                 experimental_thread_pool=self._house if refusal else self._pool,
             )
         return getattr(grpc, f"{kind}_rpc_method_handler")(call, response_serializer=handler.response_serializer)
-
-    def _admit(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Caller, ReimagenError | None]:
-        """Return the caller, and why the request is refused, if it is. A refused request takes no place in the pool."""
-        sent = [value for name, value in metadata or () if name == _AUTHORIZATION and isinstance(value, str)]
-        caller = ANONYMOUS
-        try:
-            caller = self._guard.identify(sent)
-            require(caller, self._rights.get(method, Right.READ))
-        except (Unauthenticated, PermissionDenied) as error:
-            return caller, error
-        if self._pool.full:
-            return caller, Overloaded("too many requests are waiting; try again in a moment", retry_after=1.0)
-        return caller, None
 
 
 def _unread(request: Any) -> Any:
@@ -282,13 +266,12 @@ class GrpcServer:
         tls: ServerTls | None = None,
         reuse_port: bool = False,
     ) -> None:
-        self._guard = guard or Guard()
-        self._rights = rights or {}
+        self._check = CallCheck(guard or Guard(), rights or {})
         self._pool = _Pool(workers)
         self._house = ThreadPoolExecutor(_HOUSE_WORKERS, thread_name_prefix="grpc-house")
         self._server = grpc.server(
             self._house,
-            interceptors=[_Interceptor(self._pool, self._house, self._guard, self._rights)],
+            interceptors=[_Interceptor(self._pool, self._house, self._check)],
             options=[
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -317,8 +300,7 @@ class GrpcServer:
         Raises:
             ValueError: Keys are required, and no right is assigned to an RPC of the service.
         """
-        if self._guard.requires_keys:
-            check_complete(self._rights, calls_of(service_name))
+        self._check.check_complete(service_name)
         register(self._server)
         self._services.append(service_name)
         self.set_serving(False)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from reimagen_common import metrics
 from reimagen_common.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -87,6 +88,7 @@ def openai_error(error: ReimagenError) -> OpenAIError:
 
 def answer_to(error: ReimagenError) -> JSONResponse:
     """Return the response to a request that failed with an error."""
+    metrics.count_refusal("http", error)
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
@@ -116,6 +118,8 @@ def _from_validation(_request: Request, error: Exception) -> JSONResponse:
 
 def answer_to_http(error: HTTPException, scope: Scope) -> JSONResponse:
     """Return the response to a request that the server refuses. A detail like `host: ...` names the invalid field."""
+    if error.status_code == Overloaded.http_status:
+        metrics.OVERLOADED.labels("http").inc()
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:
         detail = f"{detail}: {scope['method']} {scope['path']} (the service's paths are listed at /docs)"

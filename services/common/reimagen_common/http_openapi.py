@@ -143,6 +143,9 @@ def _secure_operation(operation: Document, right: Right) -> None:
         "headers": {"WWW-Authenticate": _CHALLENGE},
         "content": content,
     }
+    limited = responses.setdefault("429", {"description": "", "content": content})
+    limited["description"] = f"{limited['description']} The API key has used up its limit.".strip()
+    limited.setdefault("headers", {})["Retry-After"] = _RETRY_AFTER
     lacking = f"The API key lacks the right `{right.value}`."
     others = responses.get("403", {}).get("description")
     responses["403"] = {"description": f"{others} {lacking}" if others else lacking, "content": content}

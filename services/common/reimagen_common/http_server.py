@@ -22,7 +22,6 @@ from reimagen_common.tls import ServerTls
 # Time limit for sending the last bytes of responses at shutdown.
 _CLOSING_SECONDS: Final = 5
 _OTHER: Final = "other"
-_TOO_MANY_REQUESTS: Final = 429
 _FAULT: Final = 500
 
 _logger = logging.getLogger(__name__)
@@ -131,8 +130,6 @@ class _Observed:
                 route = getattr(scope.get("route"), "path", _OTHER)
                 seconds = time.monotonic() - started
                 metrics.HTTP_SECONDS.labels(method, route, status).observe(seconds)
-                if status == _TOO_MANY_REQUESTS:
-                    metrics.OVERLOADED.labels("http").inc()
                 attributes = {"http.route": route, "http.response.status_code": status}
                 tracing.annotate(attributes, name=f"{method} {route}", failed=status >= _FAULT)
                 fields = {"method": method, "path": scope["path"], "status": status, "seconds": seconds}

@@ -44,10 +44,10 @@ class GeneratorServer:
             InvalidArgument: The server cannot listen on an address, or a file of keys or TLS cannot be used.
         """
         self._stop_seconds = settings.stop_seconds
-        guard, tls = settings.open_guard(), settings.open_tls()
+        guard, tls = settings.open_guard(settings.redis_url), settings.open_tls()
         self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
         self.engine = Engine(cascade, capacity=settings.queue_capacity, batch_size=settings.batch_size)
-        generator = GenerationService(self.engine, self._retriever)
+        generator = GenerationService(self.engine, self._retriever, guard)
         with _listening("http", settings.http):
             listening = listen(settings.http)
         with _listening("grpc", settings.grpc):

@@ -62,6 +62,10 @@ class Settings(HttpSettings, AccessSettings):
     retriever_key: Path | None = Field(None, description="PEM file of the private key of retriever_certificate.")
     grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 picks a free port.")
     http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 picks a free port.")
+    redis_url: str | None = Field(
+        None,
+        description="Redis URL of what keys have used, for all processes together. Unset: each process counts alone.",
+    )
     queue_capacity: int = Field(
         8, ge=0, le=64, description="Maximum number of waiting requests, in addition to the one being drawn."
     )

@@ -47,7 +47,7 @@ class RetrieverServer:
     def __init__(self, settings: Settings, group: ProcessGroup | None = None) -> None:
         self._settings = settings
         self._group = group
-        self._guard, self._tls = settings.open_guard(), settings.open_tls()
+        self._guard, self._tls = settings.open_guard(settings.redis_url), settings.open_tls()
         self._state: Literal["starting", "ready", "stopping"] = "starting"
         try:
             cache = AnswerCache(settings.redis_url, settings.cache_seconds)

@@ -70,7 +70,11 @@ class Settings(HttpSettings, AccessSettings):
     store_seconds: float = Field(
         default=5, gt=0, description="Timeout for reading an image from the object store, in seconds."
     )
-    redis_url: str | None = Field(default=None, description="Redis URL of the answer cache. Unset: no cache.")
+    redis_url: str | None = Field(
+        default=None,
+        description="Redis URL of the answer cache, and of what keys have used. Unset: no cache, and each process "
+        "counts alone.",
+    )
     cache_seconds: int = Field(default=3600, ge=1, description="Approximate lifetime of a cached answer, in seconds.")
     stop_seconds: float = Field(
         default=10, ge=0, description="Time that requests in progress get to finish after a stop signal, in seconds."

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from reimagen.v1 import generation_pb2 as pb
+from reimagen.v1.generation_pb2_grpc import GenerationStub
 from reimagen_common.access.calls import calls_of
 from reimagen_common.access.guard import Guard
 from reimagen_common.access.key_file import add_key
@@ -145,6 +146,26 @@ def test_the_openai_client_raises_its_own_errors(keyed: Keyed) -> None:
         assert drawn.data
         with pytest.raises(openai.BadRequestError):
             painter.images.generate(prompt="a red panda", size="17x17")
+
+
+def test_a_quota_counts_images_over_rest_and_grpc(keyed: Keyed) -> None:
+    key, stored = make_key("limited", frozenset({Right.GENERATE}), images_per_day=2)
+    add_key(keyed.file, stored)
+    with client(keyed, key) as limited:
+        with pytest.raises(
+            openai.RateLimitError, match="may have 2 images a day, and the request asks for 3"
+        ) as caught:
+            limited.images.generate(prompt="a red panda", n=3, size="16x16", extra_body={"retrieval": {"k": 0}})
+        assert caught.value.code == "insufficient_quota"
+        # A request that is invalid uses nothing.
+        with pytest.raises(openai.BadRequestError):
+            limited.images.generate(prompt="a red panda", n=2, size="17x17")
+        limited.images.generate(prompt="a red panda", n=2, size="16x16", extra_body={"retrieval": {"k": 0}})
+    request = pb.GenerateRequest(prompt="a red panda", size=16, retrieval=pb.GenerateRequest.Retrieval(k=0))
+    with pytest.raises(grpc.RpcError) as refused:
+        list(GenerationStub(keyed.channel).Generate(request, metadata=(("authorization", f"Bearer {key}"),)))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "has used up its 2 images a day" in str(refused.value.details())
 
 
 def test_a_linked_image_is_for_the_key_that_drew_it(keyed: Keyed) -> None:

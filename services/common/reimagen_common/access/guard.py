@@ -1,11 +1,12 @@
-"""The guard of a service: it knows its keys, and checks each request before any work is done for it."""
+"""The guard of a service: its keys, and the checks of each request before any work is done for it."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 from reimagen_common.access.caller import ANONYMOUS, Caller
 from reimagen_common.access.key_file import KeyFile
 from reimagen_common.access.keys import Key, id_of
+from reimagen_common.access.limits import IMAGES, REQUESTS, Counters, LocalCounters, take
 from reimagen_common.access.rights import Right
 from reimagen_common.errors import PermissionDenied, Unauthenticated
 
@@ -14,11 +15,17 @@ _ADVICE: Final = "send one as `Authorization: Bearer KEY`; the operator makes ke
 
 
 class Guard:
-    """The checks of keys and rights. Without a key file, every caller is `ANONYMOUS` and may do everything."""
+    """The checks of keys, rights and limits. Without a key file, every caller is `ANONYMOUS` and may do everything."""
 
-    def __init__(self, keys: KeyFile | None = None) -> None:
-        """Create the guard of a service with these keys."""
+    def __init__(self, keys: KeyFile | None = None, counters: Counters | None = None) -> None:
+        """Create the guard of a service.
+
+        Args:
+            keys: The keys, or None if no keys are required.
+            counters: What the keys have used. By default this process counts alone.
+        """
         self._keys = keys
+        self._counters = counters or LocalCounters()
 
     @property
     def requires_keys(self) -> bool:
@@ -35,6 +42,35 @@ class Guard:
             return ANONYMOUS
         key = self._find(self._keys, authorization)
         return Caller(id=key.id, rights=key.rights)
+
+    def has_rate_limit(self, caller: Caller) -> bool:
+        """Return whether `take_request` has to be called for a caller's requests."""
+        return self._limit(caller, "requests_per_minute") is not None
+
+    def take_request(self, caller: Caller) -> None:
+        """Count a request. Takes a tenth of a second if Redis hangs, so call it where waiting is allowed.
+
+        Raises:
+            LimitExceeded: The caller has used up its rate limit.
+        """
+        limit = self._limit(caller, "requests_per_minute")
+        if limit is not None:
+            take(self._counters, REQUESTS, caller.id, 1, limit)
+
+    def take_images(self, caller: Caller, number: int) -> None:
+        """Count images that are about to be generated. Takes a tenth of a second if Redis hangs.
+
+        Raises:
+            LimitExceeded: The caller has used up its quota.
+        """
+        limit = self._limit(caller, "images_per_day")
+        if limit is not None:
+            take(self._counters, IMAGES, caller.id, number, limit)
+
+    def _limit(self, caller: Caller, name: Literal["requests_per_minute", "images_per_day"]) -> int | None:
+        key = self._keys.get(caller.id) if self._keys else None
+        found: int | None = getattr(key, name, None)
+        return found
 
     def _find(self, keys: KeyFile, authorization: Sequence[str]) -> Key:
         if not authorization:

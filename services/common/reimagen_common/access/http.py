@@ -4,14 +4,16 @@ import ipaddress
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reimagen_common.access import caller as callers
+from reimagen_common.access.caller import ANONYMOUS, Caller
 from reimagen_common.access.guard import Guard, require
 from reimagen_common.access.rights import Rights, check_complete
 from reimagen_common.access.routes import METRICS, Routes, routes_of
-from reimagen_common.errors import PermissionDenied, Unauthenticated
+from reimagen_common.errors import LimitExceeded, PermissionDenied, Unauthenticated
 from reimagen_common.http_errors import answer_to
 
 _FORWARDED: Final = ("forwarded", "x-forwarded-for")
@@ -33,22 +35,25 @@ class KeyCheck:
         """Handle a request if its caller may make it."""
         if scope["type"] == "http":
             try:
-                self._check(scope)
-            except (Unauthenticated, PermissionDenied) as error:
+                caller = self._check(scope)
+                if self._guard.has_rate_limit(caller):
+                    await run_in_threadpool(self._guard.take_request, caller)
+            except (Unauthenticated, PermissionDenied, LimitExceeded) as error:
                 await answer_to(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope) -> Caller:
         name = self._routes.find(scope["method"], scope["path"])
         right = None if name is None else self._routes[name]
         headers = Headers(scope=scope)
         if (name is not None and right is None) or (name == METRICS and _is_local(scope, headers)):
-            return
+            return ANONYMOUS
         caller = self._guard.identify(headers.getlist("authorization"))
         callers.begin(caller)
         if right is not None:
             require(caller, right)
+        return caller
 
 
 def add_key_check(app: FastAPI, guard: Guard, rights: Rights) -> None:

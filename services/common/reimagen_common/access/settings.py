@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings
 
 from reimagen_common.access.guard import Guard
 from reimagen_common.access.key_file import KeyFile
+from reimagen_common.access.limits import LocalCounters
+from reimagen_common.access.redis_counters import RedisCounters
 from reimagen_common.addresses import canonical_host, is_loopback, split_address
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.tls import ServerTls, TlsFiles
@@ -42,15 +44,24 @@ class AccessSettings(BaseSettings):
         "clients need no certificate.",
     )
 
-    def open_guard(self) -> Guard:
+    def open_guard(self, redis_url: str | None) -> Guard:
         """Return the guard of a service with these settings.
 
+        Args:
+            redis_url: Where requests and images are counted. None: in this process.
+
         Raises:
-            InvalidArgument: The key file does not exist or is no key file.
+            InvalidArgument: The key file does not exist or is no key file, or the URL is invalid.
         """
         if self.allow_anonymous:
             _logger.warning("allow_anonymous is set: everyone who can reach this service may use it, without a key")
-        return Guard(KeyFile(self.keys) if self.keys else None)
+        if not self.keys:
+            return Guard()
+        try:
+            counters = RedisCounters(redis_url) if redis_url else LocalCounters()
+        except ValueError as error:
+            raise InvalidArgument(str(error), field="redis_url") from error
+        return Guard(KeyFile(self.keys), counters)
 
     def open_tls(self) -> ServerTls | None:
         """Return the TLS of a service with these settings, None without.
