@@ -71,6 +71,7 @@ class GeneratorServer:
             deadline=settings.deadline_seconds,
             body_seconds=settings.body_seconds,
             base_url=settings.base_url,
+            cors_origins=settings.cors_origins,
         )
         allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
         self._http = HttpServer(app, listening, allowed_hosts=allowed, tls=tls)

@@ -345,8 +345,8 @@ def serve(
     read-only.
 
     With --http, /docs documents the REST API, /readyz returns 200 once the service accepts searches, /healthz returns
-    the health of the service, and /metrics serves Prometheus. There is no authentication: put a proxy in front of a
-    service that others can reach.
+    the health of the service, and /metrics serves Prometheus. A service that other machines can reach needs API keys:
+    see the command `keys`.
     """
     given = {
         "knowledge_base": knowledge_base,

@@ -145,6 +145,7 @@ class RetrieverServer:
                 workers=settings.concurrent_calls,
                 body_seconds=settings.body_seconds,
                 base_url=settings.base_url,
+                cors_origins=settings.cors_origins,
             )
             allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
             self._start(HttpServer(app, opened, allowed_hosts=allowed, tls=self._tls))

@@ -1,5 +1,6 @@
 """Every route and RPC of a retriever that requires keys, over real sockets."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from reimagen_retriever.settings import Settings
 
 SECONDS = 60
 ALLOWED = {200, 400, 404}
+APP = "https://app.example.org"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ def keyed(tmp_path_factory: pytest.TempPathFactory, make_image: Any) -> Iterator
     for right in Right:
         keys[right], stored = make_key(right.value, frozenset({right}))
         add_key(file, stored)
-    service = RetrieverServer(Settings(knowledge_base=str(base), grpc="127.0.0.1:0", http="127.0.0.1:0", keys=file))
+    service = RetrieverServer(
+        Settings(knowledge_base=str(base), grpc="127.0.0.1:0", http="127.0.0.1:0", keys=file, cors_origins=(APP,))
+    )
     service.start()
     try:
         with (
@@ -149,3 +153,27 @@ def test_other_machines_need_keys_or_a_decision(tmp_path: Path) -> None:
             Settings(knowledge_base="kb", **exposed)
         assert Settings(knowledge_base="kb", **exposed, allow_anonymous=True).keys is None
     assert Settings(knowledge_base="kb", grpc="0.0.0.0:1", keys=tmp_path).keys == tmp_path
+
+
+def test_only_pages_of_allowed_origins_may_write(keyed: Keyed) -> None:
+    headers = header(keyed.keys[Right.WRITE])
+    assert keyed.rest.delete("/v1/pairs/missing", headers=headers | {"Origin": APP}).status_code == 404
+    assert keyed.rest.delete("/v1/pairs/missing", headers=headers | {"Origin": "https://evil.org"}).status_code == 403
+
+
+def test_no_address_in_a_request_is_contacted(keyed: Keyed, make_image: Any) -> None:
+    headers, reading = header(keyed.keys[Right.WRITE]), header(keyed.keys[Right.READ])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/image.png"
+        form = {"caption": "a fetched fox", "source": url, "license": url}
+        refused = keyed.rest.post("/v1/pairs", data=form, files={"image": ("a.png", url.encode())}, headers=headers)
+        assert refused.status_code == 400
+        files = {"image": (url, make_image("blue"))}
+        added = keyed.rest.post("/v1/pairs", data=form | {"id": "named"}, files=files, headers=headers)
+        assert added.status_code == 200
+        assert keyed.rest.delete("/v1/pairs/named", headers=headers).status_code == 200
+        assert keyed.rest.get("/v1/search", params={"query": url}, headers=reading).status_code == 200
+        # The system completes connections before they are accepted.
+        with pytest.raises(BlockingIOError):
+            listening.accept()

@@ -1,4 +1,4 @@
-"""The settings of access to a service: keys and TLS."""
+"""The settings of access to a service: keys, TLS and pages of other origins."""
 
 import logging
 from collections.abc import Iterable
@@ -13,13 +13,14 @@ from reimagen_common.access.limits import LocalCounters
 from reimagen_common.access.redis_counters import RedisCounters
 from reimagen_common.addresses import canonical_host, is_loopback, split_address
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.http_cors import ANY_ORIGIN, Origins
 from reimagen_common.tls import ServerTls, TlsFiles
 
 _logger = logging.getLogger(__name__)
 
 
 class AccessSettings(BaseSettings):
-    """Settings of API keys and TLS."""
+    """Settings of API keys, TLS and pages of other origins."""
 
     keys: Path | None = Field(
         None,
@@ -42,6 +43,12 @@ class AccessSettings(BaseSettings):
         None,
         description="PEM file of the authorities that the certificates of clients must come from (mutual TLS). Unset: "
         "clients need no certificate.",
+    )
+
+    cors_origins: Origins = Field(
+        (),
+        description="Origins of pages that may use REST from their visitors' browsers, separated by commas, such as "
+        "https://app.example.org. * allows all, and requires keys.",
     )
 
     def open_guard(self, redis_url: str | None) -> Guard:
@@ -79,9 +86,16 @@ class AccessSettings(BaseSettings):
     def check_exposure(self, addresses: Iterable[str | None]) -> None:
         """Check that a service without keys can be reached from this machine only, or is meant to be open.
 
+        With keys, pages of any origin may be allowed: they can do nothing without a key. Without keys, every page that
+        someone visits could use the service on the visitor's machine.
+
         Raises:
             ValueError: It is not. The message says what to do.
         """
+        if ANY_ORIGIN in self.cors_origins and not self.keys:
+            raise ValueError(
+                "cors_origins: * requires keys; set keys, or name the origins, such as https://example.org"
+            )
         if self.keys and self.allow_anonymous:
             raise ValueError("allow_anonymous: must not be set together with keys; unset one of them")
         if self.keys or self.allow_anonymous:

@@ -1,6 +1,7 @@
 """The REST application."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from fastapi import FastAPI
@@ -9,6 +10,7 @@ from reimagen_common.access.guard import Guard
 from reimagen_common.access.http import add_key_check
 from reimagen_common.errors import NotFound
 from reimagen_common.http_bodies import Bodies, BodyLimits
+from reimagen_common.http_cors import add_cors
 from reimagen_common.http_docs import add_docs
 from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_openapi import Document, describe_api
@@ -28,7 +30,13 @@ images, and each image file contains its provenance.
 
 
 def create_app(
-    generator: GenerationService, guard: Guard, *, deadline: float, body_seconds: float, base_url: str | None
+    generator: GenerationService,
+    guard: Guard,
+    *,
+    deadline: float,
+    body_seconds: float,
+    base_url: str | None,
+    cors_origins: Sequence[str] = (),
 ) -> FastAPI:
     """Create the application.
 
@@ -38,6 +46,7 @@ def create_app(
         deadline: Time limit of a request in seconds.
         body_seconds: Time limit for receiving a body, see `BodyLimits`.
         base_url: The prefix of links. None uses the host of the request.
+        cors_origins: The origins of pages that may use the service.
     """
     app = FastAPI(title="Re-Imagen", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
     add_docs(app)
@@ -79,6 +88,7 @@ def create_app(
         return model
 
     add_key_check(app, guard, ROUTES)
+    add_cors(app, cors_origins)
     return app
 
 
