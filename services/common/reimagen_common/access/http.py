@@ -62,9 +62,11 @@ def add_key_check(app: FastAPI, guard: Guard, rights: Rights) -> None:
     Raises:
         ValueError: No right is assigned to a route of the application.
     """
-    check_complete(rights, routes_of(app))
+    names = routes_of(app)
+    check_complete(rights, names)
     if guard.requires_keys:
-        app.add_middleware(KeyCheck, guard=guard, routes=Routes(rights))
+        # In the order of the application, so that both find the same route.
+        app.add_middleware(KeyCheck, guard=guard, routes=Routes({name: rights[name] for name in names}))
 
 
 def _is_local(scope: Scope, headers: Headers) -> bool:
