@@ -65,10 +65,12 @@ class LocalCounters:
             return True
 
     def note(self, name: str, used: int, seconds: int) -> None:
-        """Set a count that others keep, so that counting can go on from there."""
+        """Take over a count that others keep, so that counting can go on from there."""
         with self._lock:
             self._sweep()
-            self._counts[name] = (used, time.monotonic() + seconds)
+            # Answers of concurrent requests arrive in any order.
+            known, _ = self._counts.get(name, (0, 0.0))
+            self._counts[name] = (max(known, used), time.monotonic() + seconds)
 
     def _sweep(self) -> None:
         now = time.monotonic()
