@@ -18,9 +18,11 @@ from reimagen.v1.generation_pb2_grpc import GenerationStub
 def main(prompt: str, file: Path) -> None:
     """Generate an image of the prompt and write it to the file."""
     request = pb.GenerateRequest(prompt=prompt, retrieval=pb.GenerateRequest.Retrieval(k=2))
+    key = os.environ.get("REIMAGEN_API_KEY")
+    metadata = (("authorization", f"Bearer {key}"),) if key else ()
     with grpc.insecure_channel(os.environ.get("REIMAGEN_GRPC", "127.0.0.1:50052")) as channel:
         try:
-            for event in GenerationStub(channel).Generate(request, timeout=300):
+            for event in GenerationStub(channel).Generate(request, timeout=300, metadata=metadata):
                 match event.WhichOneof("event"):
                     case "neighbors":
                         for neighbor in event.neighbors.neighbors:

@@ -14,7 +14,10 @@ import httpx
 def main(prompt: str, file: Path) -> None:
     """Generate an image of the prompt and write it to the file."""
     url = os.environ.get("REIMAGEN_URL", "http://127.0.0.1:8000")
-    response = httpx.post(f"{url}/v1/images/generations", json={"prompt": prompt, "retrieval": {"k": 2}}, timeout=300)
+    key = os.environ.get("REIMAGEN_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    body = {"prompt": prompt, "retrieval": {"k": 2}}
+    response = httpx.post(f"{url}/v1/images/generations", json=body, headers=headers, timeout=300)
     if response.is_error:
         sys.exit(f"{response.status_code}: {response.json()['detail']}")
     answer = response.json()

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 
 from reimagen_generator.settings import Hosts
 from reimagen_generator.settings import Settings as GeneratorSettings
+from reimagen_retriever.settings import ClientSettings
 from reimagen_retriever.settings import Settings as RetrieverSettings
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
@@ -26,6 +27,7 @@ def page() -> str:
     parts = [
         _HEAD,
         _table("`reimagen-retriever serve`", RetrieverSettings),
+        _table("`reimagen-retriever add` and `remove` with `--address`", ClientSettings),
         _table("`reimagen-generator serve`", GeneratorSettings),
         _table("`reimagen-generator train` on several hosts", Hosts),
     ]

@@ -30,6 +30,8 @@ USER reimagen
 EXPOSE 8000 50052
 # Ready means compiled, which takes a while the first time.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 CMD ["python", "-c", "\
-import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+import os, ssl, urllib.request; tls = 'REIMAGEN_GENERATOR_TLS_CERTIFICATE' in os.environ; \
+urllib.request.urlopen(('https' if tls else 'http') + '://127.0.0.1:8000/readyz', timeout=4, \
+                       context=ssl._create_unverified_context() if tls else None)"]
 ENTRYPOINT ["reimagen-generator"]
 CMD ["serve"]

@@ -26,6 +26,8 @@ ENV PATH=/opt/reimagen/bin:$PATH \
 USER reimagen
 EXPOSE 50051 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\
-import urllib.request; urllib.request.urlopen('http://127.0.0.1:8001/readyz', timeout=4)"]
+import os, ssl, urllib.request; tls = 'REIMAGEN_RETRIEVER_TLS_CERTIFICATE' in os.environ; \
+urllib.request.urlopen(('https' if tls else 'http') + '://127.0.0.1:8001/readyz', timeout=4, \
+                       context=ssl._create_unverified_context() if tls else None)"]
 ENTRYPOINT ["reimagen-retriever"]
 CMD ["serve"]

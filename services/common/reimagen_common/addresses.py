@@ -60,7 +60,8 @@ def _check_base_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _split_names(names: object) -> object:
+def split_names(names: object) -> object:
+    """Return the parts of a text that are separated by commas, without spaces. Other values are returned unchanged."""
     return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else names
 
 
@@ -77,7 +78,7 @@ Address = Annotated[str, AfterValidator(_check_address)]
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 """The public URL of a service, without a slash at the end."""
 
-HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names), AfterValidator(_check_names)]
+HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names), AfterValidator(_check_names)]
 """Host names or IP addresses, separated by commas in environment variables."""
 
 

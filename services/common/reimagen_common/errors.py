@@ -31,6 +31,8 @@ class ReimagenError(Exception):
     grpc_code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     http_status: ClassVar[int] = 500
     kind: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = None
+    """The machine-readable code of the error, as OpenAI's clients read it. None: the name of the HTTP status."""
 
     def __init__(self, message: str, *, field: str | None = None, retry_after: float | None = None) -> None:
         # JSON can contain lone surrogates, which cannot be encoded in responses.
@@ -47,6 +49,24 @@ class InvalidArgument(ReimagenError):
     grpc_code = grpc.StatusCode.INVALID_ARGUMENT
     http_status = 400
     kind = "invalid_request_error"
+
+
+class Unauthenticated(ReimagenError):
+    """The request has no valid API key."""
+
+    grpc_code = grpc.StatusCode.UNAUTHENTICATED
+    http_status = 401
+    kind = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class PermissionDenied(ReimagenError):
+    """The API key lacks the right that the request needs."""
+
+    grpc_code = grpc.StatusCode.PERMISSION_DENIED
+    http_status = 403
+    kind = "invalid_request_error"
+    code = "insufficient_permissions"
 
 
 class NotFound(ReimagenError):
@@ -69,6 +89,21 @@ class Overloaded(ReimagenError):
     kind = "overloaded_error"
 
 
+class LimitExceeded(ReimagenError):
+    """The API key has used up its rate limit. Unlike `Overloaded`, more replicas do not help."""
+
+    grpc_code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    http_status = 429
+    kind = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(LimitExceeded):
+    """The API key has used up its quota."""
+
+    code = "insufficient_quota"
+
+
 class Unavailable(ReimagenError):
     """The service, or a service that it depends on, is starting, stopping or down."""
 
@@ -86,7 +121,16 @@ class DeadlineExceeded(ReimagenError):
 
 
 _BY_CODE: dict[grpc.StatusCode, type[ReimagenError]] = {
-    error.grpc_code: error for error in (InvalidArgument, NotFound, Overloaded, Unavailable, DeadlineExceeded)
+    error.grpc_code: error
+    for error in (
+        InvalidArgument,
+        Unauthenticated,
+        PermissionDenied,
+        NotFound,
+        Overloaded,
+        Unavailable,
+        DeadlineExceeded,
+    )
 }
 
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +14,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from reimagen_common import metrics, request_id, tracing
+from reimagen_common.access import caller as callers
+from reimagen_common.access.caller import ANONYMOUS, Caller
+from reimagen_common.access.calls import CallCheck
+from reimagen_common.access.guard import Guard
+from reimagen_common.access.rights import Right
 from reimagen_common.addresses import split_address
 from reimagen_common.errors import (
     FIELD_KEY,
@@ -23,6 +28,7 @@ from reimagen_common.errors import (
     Overloaded,
     ReimagenError,
 )
+from reimagen_common.tls import ServerTls
 
 _logger = logging.getLogger(__name__)
 
@@ -89,6 +95,7 @@ class _Call:
     behavior: Callable[[Any, _Context], Any]
     read: Callable[[Any], Any]
     streaming: bool
+    caller: Caller
     # gRPC runs the behavior in the pool in this attribute, if it exists.
     experimental_thread_pool: ThreadPoolExecutor
 
@@ -117,8 +124,7 @@ class _Call:
         if not isinstance(error, ReimagenError):
             _logger.error("unexpected failure", exc_info=error, extra={"method": self.method})
             error = ReimagenError("the service failed; see its log for the cause")
-        if isinstance(error, Overloaded):
-            metrics.OVERLOADED.labels("grpc").inc()
+        metrics.count_refusal("grpc", error)
         metadata = request_id.metadata()  # This replaces the trailing metadata that was set before.
         if error.field is not None:
             metadata.append((FIELD_KEY, error.field.encode("ascii", "backslashreplace").decode()))
@@ -129,8 +135,9 @@ class _Call:
 
     @contextmanager
     def _observed(self, context: _Context) -> Iterator[None]:
-        """Set the request id for logs, then log, measure and trace the request."""
+        """Set the caller, and the request id for logs, then log, measure and trace the request."""
         started = time.monotonic()
+        callers.begin(self.caller)
         sent = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         request_id.begin(sent.get(request_id.HEADER))
         context.set_trailing_metadata(tuple(request_id.metadata()))
@@ -142,6 +149,7 @@ class _Call:
                     self._end(context, time.monotonic() - started)
         finally:
             request_id.end()
+            callers.begin(ANONYMOUS)  # The thread will do other work.
 
     def _end(self, context: _Context, seconds: float) -> None:
         code = context.code() or (grpc.StatusCode.OK if context.is_active() else grpc.StatusCode.CANCELLED)
@@ -182,9 +190,10 @@ def _refuse_if_late(context: _Context) -> None:
 
 
 class _Interceptor(grpc.ServerInterceptor):
-    def __init__(self, pool: _Pool, house: ThreadPoolExecutor) -> None:
+    def __init__(self, pool: _Pool, house: ThreadPoolExecutor, check: CallCheck) -> None:
         self._pool = pool
         self._house = house
+        self._check = check
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = continuation(handler_call_details)
@@ -199,19 +208,30 @@ class _Interceptor(grpc.ServerInterceptor):
         if method.startswith("/grpc."):
             call: Any = _HouseCall(behavior, reader, streams=handler.request_streaming)
         else:
-            full = self._pool.full
+            caller, refusal = self._check.identify(reader.method, handler_call_details.invocation_metadata or ())
+            if refusal is None and self._pool.full:
+                refusal = Overloaded("too many requests are waiting; try again in a moment", retry_after=1.0)
             call = _Call(
                 method=reader.method,
-                behavior=_overloaded if full else behavior,
-                read=reader.read_all if handler.request_streaming else reader.read,
+                behavior=_raising(refusal) if refusal else self._check.counted(caller, behavior),
+                read=_unread if refusal else reader.read_all if handler.request_streaming else reader.read,
                 streaming=handler.response_streaming,
-                experimental_thread_pool=self._house if full else self._pool,
+                caller=caller,
+                experimental_thread_pool=self._house if refusal else self._pool,
             )
         return getattr(grpc, f"{kind}_rpc_method_handler")(call, response_serializer=handler.response_serializer)
 
 
-def _overloaded(_request: Any, _context: _Context) -> NoReturn:
-    raise Overloaded("too many requests are waiting; try again in a moment", retry_after=1.0)
+def _unread(request: Any) -> Any:
+    """Return the request without decoding it, because it is refused."""
+    return request
+
+
+def _raising(error: ReimagenError) -> Callable[[Any, _Context], NoReturn]:
+    def refuse(_request: Any, _context: _Context) -> NoReturn:
+        raise error
+
+    return refuse
 
 
 class GrpcServer:
@@ -221,6 +241,9 @@ class GrpcServer:
         address: `host:port`. Port 0 picks a free port, see `port`.
         workers: Number of concurrent requests. Four times as many may wait; further ones fail with RESOURCE_EXHAUSTED.
         max_message_bytes: Maximum size of a message, in both directions.
+        guard: The checks of keys; by default none are required. Health and reflection never require one.
+        rights: The right that each RPC requires.
+        tls: The certificates, or None for plain text.
         reuse_port: Whether to share the port, and its connections, with other processes of the same user that set this
             too. Otherwise the port must be free.
 
@@ -232,12 +255,23 @@ class GrpcServer:
     port: int
     """The port that the server listens on."""
 
-    def __init__(self, *, address: str, workers: int, max_message_bytes: int, reuse_port: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        address: str,
+        workers: int,
+        max_message_bytes: int,
+        guard: Guard | None = None,
+        rights: Mapping[str, Right] | None = None,
+        tls: ServerTls | None = None,
+        reuse_port: bool = False,
+    ) -> None:
+        self._check = CallCheck(guard or Guard(), rights or {})
         self._pool = _Pool(workers)
         self._house = ThreadPoolExecutor(_HOUSE_WORKERS, thread_name_prefix="grpc-house")
         self._server = grpc.server(
             self._house,
-            interceptors=[_Interceptor(self._pool, self._house)],
+            interceptors=[_Interceptor(self._pool, self._house, self._check)],
             options=[
                 ("grpc.max_send_message_length", max_message_bytes),
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -246,7 +280,10 @@ class GrpcServer:
             ],
         )
         split_address(address)  # For a port that is too large, gRPC would listen on another port.
-        self.port = self._server.add_insecure_port(address)
+        if tls:
+            self.port = self._server.add_secure_port(address, tls.grpc_credentials())
+        else:
+            self.port = self._server.add_insecure_port(address)
         self._health = health.HealthServicer()
         self._services = [health.OVERALL_HEALTH]
         self.set_serving(False)
@@ -259,7 +296,11 @@ class GrpcServer:
             register: A function that adds the servicer, such as
                 `lambda server: add_RetrievalServicer_to_server(servicer, server)`.
             service_name: The full name of the service, such as `reimagen.v1.Retrieval`.
+
+        Raises:
+            ValueError: Keys are required, and no right is assigned to an RPC of the service.
         """
+        self._check.check_complete(service_name)
         register(self._server)
         self._services.append(service_name)
         self.set_serving(False)

@@ -13,12 +13,14 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from reimagen_common import metrics
 from reimagen_common.errors import (
     DeadlineExceeded,
     InvalidArgument,
     NotFound,
     Overloaded,
     ReimagenError,
+    Unauthenticated,
     Unavailable,
     from_validation_error,
 )
@@ -39,7 +41,10 @@ class OpenAIError(BaseModel):
     message: str = Field(description="What is wrong and what to do about it.")
     type: str = Field(description="Kind of the error.", examples=["invalid_request_error"])
     param: str | None = Field(description="The invalid field, if any.", examples=["prompt"])
-    code: str = Field(description="Name of the HTTP status.", examples=["bad_request"])
+    code: str = Field(
+        description="Code of the error, such as `invalid_api_key`, or the name of the HTTP status.",
+        examples=["bad_request"],
+    )
 
 
 class Problem(BaseModel):
@@ -57,10 +62,17 @@ class Problem(BaseModel):
 
 
 def _answer(
-    *, status: int, kind: str, detail: str, field: str | None = None, headers: Mapping[str, str] | None = None
+    *,
+    status: int,
+    kind: str,
+    detail: str,
+    field: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     title = HTTPStatus(status).phrase
-    error = OpenAIError(message=detail, type=kind, param=field, code=title.lower().replace(" ", "_").replace("-", "_"))
+    code = code or title.lower().replace(" ", "_").replace("-", "_")
+    error = OpenAIError(message=detail, type=kind, param=field, code=code)
     problem = Problem(title=title, status=status, detail=detail, field=field, error=error)
     # `field` is omitted if it is null, but OpenAI's clients expect `param` even then.
     exclude = {"field"} if field is None else None
@@ -71,13 +83,25 @@ def _answer(
 
 def openai_error(error: ReimagenError) -> OpenAIError:
     """Return the error as OpenAI's clients read it, for a stream whose status has already been sent."""
-    return OpenAIError(message=error.message, type=error.kind, param=error.field, code=error.kind)
+    return OpenAIError(message=error.message, type=error.kind, param=error.field, code=error.code or error.kind)
 
 
 def answer_to(error: ReimagenError) -> JSONResponse:
     """Return the response to a request that failed with an error."""
-    headers = None if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
-    return _answer(status=error.http_status, kind=error.kind, detail=error.message, field=error.field, headers=headers)
+    metrics.count_refusal("http", error)
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    return _answer(
+        status=error.http_status,
+        kind=error.kind,
+        detail=error.message,
+        field=error.field,
+        code=error.code,
+        headers=headers,
+    )
 
 
 def _from_reimagen(_request: Request, error: Exception) -> JSONResponse:
@@ -94,6 +118,8 @@ def _from_validation(_request: Request, error: Exception) -> JSONResponse:
 
 def answer_to_http(error: HTTPException, scope: Scope) -> JSONResponse:
     """Return the response to a request that the server refuses. A detail like `host: ...` names the invalid field."""
+    if error.status_code == Overloaded.http_status:
+        metrics.OVERLOADED.labels("http").inc()
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:
         detail = f"{detail}: {scope['method']} {scope['path']} (the service's paths are listed at /docs)"

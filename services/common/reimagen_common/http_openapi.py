@@ -8,6 +8,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from reimagen_common.access.rights import Right, Rights
+from reimagen_common.access.routes import METRICS, documented
 from reimagen_common.http_errors import Problem
 
 Document = dict[str, Any]
@@ -30,17 +32,28 @@ _WITH_BODY: Final = {
     "413": "The body is too large.",
     "429": "Too many requests are waiting, or too many uploads are in progress; `Retry-After` says when to retry.",
 }
+_SCHEME: Final = "api_key"
+_SCHEMES: Final = {
+    _SCHEME: {"type": "http", "scheme": "bearer", "description": "An API key, which the operator of the service makes."}
+}
+_UNAUTHENTICATED: Final = "The API key is missing, unknown, revoked or expired."
+_CHALLENGE: Final = {"description": "The scheme of `Authorization`.", "schema": {"const": "Bearer"}}
 _RETRY_AFTER: Final = {"description": "Seconds until a retry may succeed.", "schema": {"type": "integer", "minimum": 1}}
 _RETRYABLE: Final = ("429", "503")
 
 
 def describe_api(
-    app: FastAPI, *, models: Sequence[type[BaseModel]] = (), adapt: Callable[[Document], None] | None = None
+    app: FastAPI,
+    *,
+    rights: Rights | None = None,
+    models: Sequence[type[BaseModel]] = (),
+    adapt: Callable[[Document], None] | None = None,
 ) -> None:
     """Add all error responses to the application's OpenAPI document.
 
     Args:
         app: The application. Its routes may be added later.
+        rights: The right that each route requires. None if no keys are required.
         models: Models that are referred to by name but occur in no route, such as the events of a stream.
         adapt: A function that changes the finished document, such as to describe what was loaded.
     """
@@ -55,6 +68,8 @@ def describe_api(
                 tags=app.openapi_tags,
             )
             _complete(document, models)
+            if rights is not None:
+                _secure(document, rights)
             if adapt is not None:
                 adapt(document)
             app.openapi_schema = document
@@ -103,3 +118,35 @@ def _complete(document: Document, models: Sequence[type[BaseModel]]) -> None:
             if status in _RETRYABLE:
                 response.setdefault("headers", {})["Retry-After"] = _RETRY_AFTER
         operation["responses"] = dict(sorted(responses.items()))
+
+
+def _secure(document: Document, rights: Rights) -> None:
+    """Declare which operations require a key, and how they refuse those without."""
+    document["components"]["securitySchemes"] = _SCHEMES
+    by_operation = {documented(name): right for name, right in rights.items()}
+    for path, item in document["paths"].items():
+        for method in item.keys() & _METHODS:
+            name = f"{method.upper()} {path}"
+            right = by_operation[name]
+            if right is not None:
+                _secure_operation(item[method], right)
+            if name == METRICS:  # Requests from this machine need no key.
+                item[method]["security"].append({})
+
+
+def _secure_operation(operation: Document, right: Right) -> None:
+    operation["security"] = [{_SCHEME: []}]
+    responses = operation["responses"]
+    content = {_PROBLEM: {"schema": {"$ref": _REF.format(model=Problem.__name__)}}}
+    responses["401"] = {
+        "description": _UNAUTHENTICATED,
+        "headers": {"WWW-Authenticate": _CHALLENGE},
+        "content": content,
+    }
+    limited = responses.setdefault("429", {"description": "", "content": content})
+    limited["description"] = f"{limited['description']} The API key has used up its limit.".strip()
+    limited.setdefault("headers", {})["Retry-After"] = _RETRY_AFTER
+    lacking = f"The API key lacks the right `{right.value}`."
+    others = responses.get("403", {}).get("description")
+    responses["403"] = {"description": f"{others} {lacking}" if others else lacking, "content": content}
+    operation["responses"] = dict(sorted(responses.items()))

@@ -17,11 +17,11 @@ from reimagen_common.http_hosts import HostGuard
 from reimagen_common.http_methods import METHODS, HeadAsGet
 from reimagen_common.http_protocol import HEAD_BYTES, Protocol
 from reimagen_common.operations import PATHS as OPERATIONS
+from reimagen_common.tls import ServerTls
 
 # Time limit for sending the last bytes of responses at shutdown.
 _CLOSING_SECONDS: Final = 5
 _OTHER: Final = "other"
-_TOO_MANY_REQUESTS: Final = 429
 _FAULT: Final = 500
 
 _logger = logging.getLogger(__name__)
@@ -46,13 +46,21 @@ def listen(address: str, *, reuse_port: bool = False) -> socket.socket:
 class HttpServer:
     """A Uvicorn server on its own thread, so that the main thread remains free for signals."""
 
-    def __init__(self, app: FastAPI, listening: socket.socket, *, allowed_hosts: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        listening: socket.socket,
+        *,
+        allowed_hosts: frozenset[str] = frozenset(),
+        tls: ServerTls | None = None,
+    ) -> None:
         """Create a server.
 
         Args:
             app: The application.
             listening: The listening socket, which `stop` closes.
             allowed_hosts: The canonical hosts to accept in addition to loopback and the socket's address.
+            tls: The certificates, or None for plain HTTP.
         """
         self._socket = listening
         # `_Observed` logs requests, so Uvicorn's access log is off. Proxy headers are not trusted: links begin with the
@@ -66,6 +74,7 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,
             timeout_graceful_shutdown=_CLOSING_SECONDS,
+            ssl_context_factory=(lambda *_: tls.http_context()) if tls else None,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http")
@@ -121,8 +130,6 @@ class _Observed:
                 route = getattr(scope.get("route"), "path", _OTHER)
                 seconds = time.monotonic() - started
                 metrics.HTTP_SECONDS.labels(method, route, status).observe(seconds)
-                if status == _TOO_MANY_REQUESTS:
-                    metrics.OVERLOADED.labels("http").inc()
                 attributes = {"http.route": route, "http.response.status_code": status}
                 tracing.annotate(attributes, name=f"{method} {route}", failed=status >= _FAULT)
                 fields = {"method": method, "path": scope["path"], "status": status, "seconds": seconds}

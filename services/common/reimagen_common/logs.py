@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from reimagen_common import request_id, tracing
+from reimagen_common.access.caller import current_caller
 from reimagen_common.secrets import masked
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -33,7 +34,7 @@ class _Logfmt(logging.Formatter):
             "msg": record.getMessage(),
         }
         # All code, including libraries, logs in the context of the request that it works on.
-        names = {"request_id": request_id.current(), "trace_id": tracing.trace_id()}
+        names = {"request_id": request_id.current(), "trace_id": tracing.trace_id(), "key": current_caller().id}
         fields |= {key: name for key, name in names.items() if name}
         fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
@@ -51,8 +52,8 @@ def _quoted(value: object) -> str:
 def configure_logging(service: str, level: Level) -> None:
     """Write all log records and warnings of this process to stderr, one line each.
 
-    Values in `extra={"key": value}` become fields of the line. Passwords in URLs are masked. Run uvicorn with
-    `log_config=None`, so that its records are written in the same format.
+    Values in `extra={"key": value}` become fields of the line. API keys and passwords in URLs are masked. Run uvicorn
+    with `log_config=None`, so that its records are written in the same format.
 
     Args:
         service: The service name in each line.

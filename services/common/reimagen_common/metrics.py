@@ -4,9 +4,11 @@ Labels have few values, all known in advance: no ids, prompts, addresses or unkn
 create a permanent time series.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+from reimagen_common.errors import LimitExceeded, Overloaded, PermissionDenied, Unauthenticated
 
 # The creation times of the series would add half as many series again.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -28,6 +30,20 @@ HTTP_SECONDS: Final = Histogram(
     buckets=SECONDS,
 )
 HTTP_IN_FLIGHT: Final = Gauge("reimagen_http_requests_in_flight", "Requests whose responses have not ended.")
+ACCESS_REFUSALS: Final = Counter(
+    "reimagen_access_refusals_total",
+    "Requests that were refused because of their API key, by the code of the error: invalid_api_key, "
+    "insufficient_permissions, rate_limit_exceeded, insufficient_quota.",
+    ["face", "code"],
+)
 OVERLOADED: Final = Counter(
     "reimagen_overload_refusals_total", "Requests that were refused because too many were waiting.", ["face"]
 )
+
+
+def count_refusal(face: Literal["http", "grpc"], error: Exception) -> None:
+    """Count an error that refuses a request before any work. Other errors are not counted."""
+    if isinstance(error, Overloaded):
+        OVERLOADED.labels(face).inc()
+    elif isinstance(error, Unauthenticated | PermissionDenied | LimitExceeded):
+        ACCESS_REFUSALS.labels(face, error.code).inc()

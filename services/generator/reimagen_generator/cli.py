@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from reimagen_common.access.commands import keys_commands
 from reimagen_common.command_line import (
     optional_dependencies,
     read_settings,
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(keys_commands("REIMAGEN_GENERATOR_KEYS"), name="keys")
 
 
 @app.callback()

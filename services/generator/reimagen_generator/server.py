@@ -15,6 +15,7 @@ from reimagen_common.processes import run_until_signal
 from reimagen_common.tracing import start_tracing, stop_tracing
 from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, GenerationServicer
 from reimagen_generator.api.http.app import create_app
+from reimagen_generator.api.rights import CALLS
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.retriever_client import RetrieverClient
@@ -40,17 +41,23 @@ class GeneratorServer:
         """Listen on both addresses.
 
         Raises:
-            InvalidArgument: The server cannot listen on an address.
+            InvalidArgument: The server cannot listen on an address, or a file of keys or TLS cannot be used.
         """
         self._stop_seconds = settings.stop_seconds
-        self._retriever = RetrieverClient(settings.retriever)
+        guard, tls = settings.open_guard(settings.redis_url), settings.open_tls()
+        self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
         self.engine = Engine(cascade, capacity=settings.capacity, largest_batch=settings.largest_batch)
-        generator = GenerationService(self.engine, self._retriever)
+        generator = GenerationService(self.engine, self._retriever, guard)
         with _listening("http", settings.http):
             listening = listen(settings.http)
         with _listening("grpc", settings.grpc):
             self._grpc = GrpcServer(
-                address=settings.grpc, workers=self.engine.slots + _SPARE_THREADS, max_message_bytes=MESSAGE_BYTES
+                address=settings.grpc,
+                workers=self.engine.slots + _SPARE_THREADS,
+                max_message_bytes=MESSAGE_BYTES,
+                guard=guard,
+                rights=CALLS,
+                tls=tls,
             )
         servicer = GenerationServicer(generator, deadline=settings.deadline_seconds)
         self._grpc.add(
@@ -60,12 +67,14 @@ class GeneratorServer:
         self.http_port: int = listening.getsockname()[1]
         app = create_app(
             generator,
+            guard,
             deadline=settings.deadline_seconds,
             body_seconds=settings.body_seconds,
             base_url=settings.base_url,
+            cors_origins=settings.cors_origins,
         )
         allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
-        self._http = HttpServer(app, listening, allowed_hosts=allowed)
+        self._http = HttpServer(app, listening, allowed_hosts=allowed, tls=tls)
 
     def start(self) -> None:
         """Start both servers, which answer that the service is starting, and return when the cascade is compiled."""

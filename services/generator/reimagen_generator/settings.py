@@ -5,10 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reimagen_common.access.settings import AccessSettings
 from reimagen_common.addresses import Address, split_address
+from reimagen_common.grpc_client import Credentials
 from reimagen_common.http_settings import HttpSettings
 from reimagen_common.logs import Level
 
@@ -32,7 +34,7 @@ def user_cache(name: str) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "reimagen" / name
 
 
-class Settings(HttpSettings):
+class Settings(HttpSettings, AccessSettings):
     """Settings of `reimagen-generator serve`. REIMAGEN_GENERATOR_CAPACITY=2 sets capacity, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True, extra="forbid")
@@ -47,8 +49,23 @@ class Settings(HttpSettings):
         description="host:port of the retriever's gRPC; for replicas, a name that resolves to all of them, or "
         "ipv4:host:port,host:port.",
     )
+    retriever_api_key: SecretStr | None = Field(
+        None, description="API key of the retriever, with the right read. Unset: it requires none."
+    )
+    retriever_ca: Path | None = Field(
+        None,
+        description="PEM file of the authorities that the retriever's certificate must come from. Unset: no TLS.",
+    )
+    retriever_certificate: Path | None = Field(
+        None, description="PEM file of this service's certificate for a retriever that asks for one (mutual TLS)."
+    )
+    retriever_key: Path | None = Field(None, description="PEM file of the private key of retriever_certificate.")
     grpc: Address = Field("127.0.0.1:50052", description="host:port to serve gRPC on; port 0 picks a free port.")
     http: Address = Field("127.0.0.1:8000", description="host:port to serve REST on; port 0 picks a free port.")
+    redis_url: str | None = Field(
+        None,
+        description="Redis URL of what keys have used, for all processes together. Unset: each process counts alone.",
+    )
     capacity: int = Field(
         16, ge=1, le=1024, description="Maximum number of requests that are drawn or waiting; more are refused."
     )
@@ -77,6 +94,21 @@ class Settings(HttpSettings):
         if not (folder / "cascade.json").is_file():
             raise ValueError(f"there is no cascade.json in {folder}")
         return folder
+
+    def retriever_credentials(self) -> Credentials:
+        """Return how this service and the retriever recognize each other."""
+        return Credentials(
+            api_key=self.retriever_api_key.get_secret_value() if self.retriever_api_key else None,
+            ca=self.retriever_ca,
+            certificate=self.retriever_certificate,
+            key=self.retriever_key,
+            prefix="retriever_",
+        )
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        self.check_exposure([self.http, self.grpc])
+        return self
 
 
 class Hosts(BaseSettings):

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from reimagen_common.access.commands import keys_commands
 from reimagen_common.command_line import read_settings, report_errors, variables_help, version_option
 from reimagen_retriever import tables
 from reimagen_retriever.base import KnowledgeBase
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(keys_commands("REIMAGEN_RETRIEVER_KEYS"), name="keys")
 
 
 @app.callback()
@@ -343,8 +345,8 @@ def serve(
     read-only.
 
     With --http, /docs documents the REST API, /readyz returns 200 once the service accepts searches, /healthz returns
-    the health of the service, and /metrics serves Prometheus. There is no authentication: put a proxy in front of a
-    service that others can reach.
+    the health of the service, and /metrics serves Prometheus. A service that other machines can reach needs API keys:
+    see the command `keys`.
     """
     given = {
         "knowledge_base": knowledge_base,

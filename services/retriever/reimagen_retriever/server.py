@@ -19,6 +19,7 @@ from reimagen_common.processes import run_until_signal
 from reimagen_common.tracing import start_tracing, stop_tracing
 from reimagen_retriever.api.grpc import MAXIMUM_MESSAGE_BYTES, SERVICE_NAME, RetrievalServicer
 from reimagen_retriever.api.http import create_app
+from reimagen_retriever.api.rights import CALLS
 from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.index.jvm import start_jvm
 from reimagen_retriever.knowledge_base.manifest import ImageStore
@@ -39,12 +40,14 @@ class RetrieverServer:
         group: The process group that shares the ports, including this process. None for a single process.
 
     Raises:
-        InvalidArgument: The Redis URL is invalid, or the server cannot listen on an address.
+        InvalidArgument: The Redis URL is invalid, a file of keys or TLS cannot be used, or the server cannot listen on
+            an address.
     """
 
     def __init__(self, settings: Settings, group: ProcessGroup | None = None) -> None:
         self._settings = settings
         self._group = group
+        self._guard, self._tls = settings.open_guard(settings.redis_url), settings.open_tls()
         self._state: Literal["starting", "ready", "stopping"] = "starting"
         try:
             cache = AnswerCache(settings.redis_url, settings.cache_seconds)
@@ -117,6 +120,9 @@ class RetrieverServer:
                 address=settings.grpc,
                 workers=settings.concurrent_calls,
                 max_message_bytes=MAXIMUM_MESSAGE_BYTES,
+                guard=self._guard,
+                rights=CALLS,
+                tls=self._tls,
                 reuse_port=shared,
             )
         self.addresses["grpc"] = with_port(settings.grpc, self._grpc.port)
@@ -135,12 +141,14 @@ class RetrieverServer:
             app = create_app(
                 self._retriever,
                 operations,
+                self._guard,
                 workers=settings.concurrent_calls,
                 body_seconds=settings.body_seconds,
                 base_url=settings.base_url,
+                cors_origins=settings.cors_origins,
             )
             allowed = hosts_of(settings.http, settings.base_url, settings.allowed_hosts)
-            self._start(HttpServer(app, opened, allowed_hosts=allowed))
+            self._start(HttpServer(app, opened, allowed_hosts=allowed, tls=self._tls))
         self._grpc.start()
 
     def _start(self, server: HttpServer) -> None:

@@ -1,17 +1,19 @@
-"""Settings of the retriever, read from environment variables that begin with REIMAGEN_RETRIEVER_."""
+"""Settings of the retriever and of its clients, read from environment variables that begin with REIMAGEN_RETRIEVER_."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reimagen_common.access.settings import AccessSettings
 from reimagen_common.addresses import Address
+from reimagen_common.grpc_client import Credentials
 from reimagen_common.http_settings import HttpSettings
 from reimagen_retriever.index.bm25 import DEFAULT_RELEVANCE, Relevance
 
 
-class Settings(HttpSettings):
+class Settings(HttpSettings, AccessSettings):
     """Settings of `reimagen-retriever serve`."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_RETRIEVER_", frozen=True)
@@ -68,7 +70,11 @@ class Settings(HttpSettings):
     store_seconds: float = Field(
         default=5, gt=0, description="Timeout for reading an image from the object store, in seconds."
     )
-    redis_url: str | None = Field(default=None, description="Redis URL of the answer cache. Unset: no cache.")
+    redis_url: str | None = Field(
+        default=None,
+        description="Redis URL of the answer cache, and of what keys have used. Unset: no cache, and each process "
+        "counts alone.",
+    )
     cache_seconds: int = Field(default=3600, ge=1, description="Approximate lifetime of a cached answer, in seconds.")
     stop_seconds: float = Field(
         default=10, ge=0, description="Time that requests in progress get to finish after a stop signal, in seconds."
@@ -76,3 +82,36 @@ class Settings(HttpSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Minimum severity of log entries."
     )
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        self.check_exposure([self.http, self.grpc])
+        return self
+
+
+class ClientSettings(BaseSettings):
+    """Settings of `reimagen-retriever add` and `remove` with --address."""
+
+    model_config = SettingsConfigDict(env_prefix="REIMAGEN_RETRIEVER_CLIENT_", frozen=True)
+
+    api_key: SecretStr | None = Field(
+        default=None, description="API key of the service, with the right write. Unset: it requires none."
+    )
+    ca: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that the service's certificate must come from. Unset: no TLS.",
+    )
+    certificate: Path | None = Field(
+        default=None, description="PEM file of the client's certificate, for a service that asks for one (mutual TLS)."
+    )
+    key: Path | None = Field(default=None, description="PEM file of the private key of certificate.")
+
+    def credentials(self) -> Credentials:
+        """Return how the client and the service recognize each other."""
+        return Credentials(
+            api_key=self.api_key.get_secret_value() if self.api_key else None,
+            ca=self.ca,
+            certificate=self.certificate,
+            key=self.key,
+            prefix="client_",
+        )

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -29,7 +30,7 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve(cascade: Cascade, folder: Path, *, capacity: int) -> Iterator[Served]:
+def serve(cascade: Cascade, folder: Path, *, capacity: int, **others: Any) -> Iterator[Served]:
     settings = Settings(
         weights=folder,
         # Nothing listens there: what needs neighbors is tested where there is a retriever, in tests/integration.
@@ -38,6 +39,7 @@ def serve(cascade: Cascade, folder: Path, *, capacity: int) -> Iterator[Served]:
         http="127.0.0.1:0",
         capacity=capacity,
         stop_seconds=0,
+        **others,
     )
     service = GeneratorServer(cascade, settings)
     service.start()

@@ -8,26 +8,35 @@ from reimagen_generator.api.http.files import FileStore
 
 def test_a_file_is_kept_under_a_name_of_its_own() -> None:
     files = FileStore(seconds=60, maximum_bytes=100)
-    first, second = files.add(b"1", "image/png"), files.add(b"2", "image/webp")
+    first, second = files.add(b"1", "image/png", owner=""), files.add(b"2", "image/webp", owner="")
     assert first.endswith(".png")
     assert second.endswith(".webp")
-    assert (files.get(first).content, files.get(second).media_type) == (b"1", "image/webp")
+    assert (files.get(first, owner="").content, files.get(second, owner="").media_type) == (b"1", "image/webp")
 
 
 def test_the_oldest_give_way() -> None:
     files = FileStore(seconds=60, maximum_bytes=10)
-    names = [files.add(b"12345", "image/png") for _ in range(3)]
+    names = [files.add(b"12345", "image/png", owner="") for _ in range(3)]
     with pytest.raises(NotFound):
-        files.get(names[0])
-    assert [files.get(name).content for name in names[1:]] == [b"12345"] * 2
+        files.get(names[0], owner="")
+    assert [files.get(name, owner="").content for name in names[1:]] == [b"12345"] * 2
 
 
 def test_one_file_is_kept_however_large() -> None:
     files = FileStore(seconds=60, maximum_bytes=10)
-    assert files.get(files.add(b"x" * 100, "image/png")).content == b"x" * 100
+    assert files.get(files.add(b"x" * 100, "image/png", owner=""), owner="").content == b"x" * 100
 
 
 def test_what_is_too_old_is_gone() -> None:
     files = FileStore(seconds=0, maximum_bytes=10)
     with pytest.raises(NotFound, match="no such image"):
-        files.get(files.add(b"1", "image/png"))
+        files.get(files.add(b"1", "image/png", owner=""), owner="")
+
+
+def test_a_file_is_for_its_owner_only() -> None:
+    files = FileStore(seconds=60, maximum_bytes=100)
+    name = files.add(b"1", "image/png", owner="a1b2c3d4")
+    assert files.get(name, owner="a1b2c3d4").content == b"1"
+    for other in ("", "e5f6g7h8"):
+        with pytest.raises(NotFound, match="no such image"):
+            files.get(name, owner=other)

@@ -11,7 +11,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common import request_id, tracing
-from reimagen_common.errors import DeadlineExceeded, InvalidArgument, ReimagenError, Unavailable, from_rpc_error
+from reimagen_common.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    PermissionDenied,
+    ReimagenError,
+    Unauthenticated,
+    Unavailable,
+    from_rpc_error,
+)
+from reimagen_common.grpc_client import NO_CREDENTIALS, Credentials
 from reimagen_generator.generation.request import Relevance
 
 _MESSAGE_BYTES: Final = 64 * 1024 * 1024
@@ -101,14 +110,19 @@ NO_FILTER: Final = Filters()
 class RetrieverClient:
     """Connections to all replicas of a retriever, shared by all threads. A broken connection is rebuilt."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: Credentials = NO_CREDENTIALS) -> None:
         """Create the client without connecting.
 
         Args:
             address: `host:port`, where the host name may resolve to several machines, or `ipv4:host:port,host:port`.
+            credentials: The API key and the certificates.
+
+        Raises:
+            InvalidArgument: A certificate's file cannot be read.
         """
         self._address = address
-        self._channel = grpc.insecure_channel(
+        self._credentials = credentials
+        self._channel = credentials.open_channel(
             address,
             options=[
                 ("grpc.max_receive_message_length", _MESSAGE_BYTES),
@@ -159,7 +173,7 @@ class RetrieverClient:
         )
         timeout = min(_MAXIMUM_SECONDS, _MAXIMUM_SHARE * remaining)
         with self._calling("search"):
-            response = self._stub.Search(request, timeout=timeout, metadata=_metadata())
+            response = self._stub.Search(request, timeout=timeout, metadata=self._metadata())
         return Neighbors(
             neighbors=tuple(
                 Neighbor(
@@ -190,7 +204,7 @@ class RetrieverClient:
         """
         request = retrieval_pb2.GetPairRequest(id=pair_id)
         with self._calling("get pair"):
-            pair = self._stub.GetPair(request, timeout=_MAXIMUM_SECONDS, metadata=_metadata())
+            pair = self._stub.GetPair(request, timeout=_MAXIMUM_SECONDS, metadata=self._metadata())
         return pair.image, pair.media_type
 
     def degraded_reason(self) -> str | None:
@@ -221,10 +235,20 @@ class RetrieverClient:
                 "or set retrieval.k = 0 or references in the request",
                 retry_after=explained.retry_after or 5,
             )
+        if isinstance(explained, Unauthenticated | PermissionDenied):
+            # The key is the operator's, so the client's request is not at fault.
+            return ReimagenError(
+                f"the retriever at {self._address} refuses this service: {explained.message}; set retriever_api_key to "
+                "a key with the right 'read'"
+            )
         if isinstance(explained, InvalidArgument) and explained.field:
             message = explained.message.removeprefix(f"{explained.field}: ")
             return InvalidArgument(message, field=_request_field(explained.field))
         return explained
+
+    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Return the gRPC metadata with the API key, and the ids of request and trace for the retriever's log."""
+        return (*self._credentials.metadata(), *request_id.metadata(), *tracing.metadata())
 
 
 def _with_request_field(nothing: retrieval_pb2.NothingFound) -> retrieval_pb2.NothingFound:
@@ -235,8 +259,3 @@ def _with_request_field(nothing: retrieval_pb2.NothingFound) -> retrieval_pb2.No
 def _request_field(field: str) -> str:
     """Return the field of a request for images that corresponds to a field of a search."""
     return "prompt" if field == "query" else f"retrieval.{field}"
-
-
-def _metadata() -> tuple[tuple[str, str | bytes], ...]:
-    """Return the gRPC metadata with the ids of the request and of its trace, for the retriever's log and traces."""
-    return (*request_id.metadata(), *tracing.metadata())

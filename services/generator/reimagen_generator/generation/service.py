@@ -10,6 +10,8 @@ from typing import Final
 
 from reimagen.v1 import retrieval_pb2
 from reimagen_common import tracing
+from reimagen_common.access.caller import current_caller
+from reimagen_common.access.guard import Guard
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import metrics
 from reimagen_generator.config.cascade import CascadeConfig, Guidance
@@ -67,10 +69,17 @@ Event = Accepted | Neighbors | StepEvent | Image
 class GenerationService:
     """The service that handles requests for images. REST and gRPC are thin layers over it."""
 
-    def __init__(self, engine: Engine, retriever: RetrieverClient) -> None:
-        """Create the service from an engine, which draws, and a client of the retriever."""
+    def __init__(self, engine: Engine, retriever: RetrieverClient, guard: Guard | None = None) -> None:
+        """Create the service.
+
+        Args:
+            engine: The engine, which draws.
+            retriever: The client of the retriever.
+            guard: The quotas of keys; by default there are none.
+        """
         self.engine = engine
         self.retriever = retriever
+        self._guard = guard or Guard()
 
     @property
     def config(self) -> CascadeConfig:
@@ -83,6 +92,7 @@ class GenerationService:
         Raises:
             InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
             Overloaded: Too many requests are waiting.
+            LimitExceeded: The caller has used up its quota of images.
             Unavailable: The service is starting or stopping, or the retriever does not answer.
             DeadlineExceeded: The deadline has passed.
             Cancelled: The request was cancelled.
@@ -98,9 +108,11 @@ class GenerationService:
             neighbors=len(request.references) or k,
             guidance=guidance,
             steps_factor=STEPS_FACTORS[request.quality],
+            caller=current_caller().id,
         )
         with self.engine.admit(handle, work) as admission:
             references = _read_references(request)
+            self._guard.take_images(current_caller(), request.n)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
             yield Accepted(id=handle.id, seed=first_seed, size=size, queued=admission.ahead)

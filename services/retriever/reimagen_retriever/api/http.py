@@ -1,23 +1,28 @@
 """The REST API of the retriever."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Form, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from reimagen_common.access.guard import Guard
+from reimagen_common.access.http import add_key_check
 from reimagen_common.errors import NOT_BLANK, InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
 from reimagen_common.http_bodies import Bodies, BodyLimits, Places
+from reimagen_common.http_cors import add_cors
 from reimagen_common.http_docs import add_docs
 from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_hosts import link
 from reimagen_common.http_openapi import binary, describe_api
 from reimagen_common.http_paths import ID_PATH
 from reimagen_common.models import WHOLE, NullIsUnset, when
+from reimagen_retriever.api.other_sites import refusing_other_sites
 from reimagen_retriever.api.pair_bodies import AddResponse, DeleteResponse, PairsForm, Rejection
+from reimagen_retriever.api.rights import ROUTES
 from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.filters import (
     LONGEST_SOURCE,
@@ -199,22 +204,31 @@ class SearchResponse(BaseModel):
 
 
 def create_app(
-    retriever: RetrievalService, operations: APIRouter, *, workers: int, body_seconds: float, base_url: str | None
+    retriever: RetrievalService,
+    operations: APIRouter,
+    guard: Guard,
+    *,
+    workers: int,
+    body_seconds: float,
+    base_url: str | None,
+    cors_origins: Sequence[str] = (),
 ) -> FastAPI:
     """Create the application.
 
     Args:
         retriever: The service that handles the requests.
         operations: The routes of health and metrics.
+        guard: The checks of keys.
         workers: Number of concurrent requests and uploads. gRPC handles the same number of requests in addition.
         body_seconds: Time limit for receiving a body, see `BodyLimits`.
         base_url: The prefix of links. None uses the host of the request.
+        cors_origins: The origins of pages that may use the service.
     """
     app = FastAPI(
         title="Re-Imagen's knowledge base", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None
     )
     add_docs(app)
-    describe_api(app)
+    describe_api(app, rights=ROUTES if guard.requires_keys else None)
     limits = BodyLimits(
         maximum_bytes=4 * _MIB,
         larger={_PAIRS_PATH: 64 * _MIB},
@@ -225,14 +239,16 @@ def create_app(
     app.add_middleware(Places, places=workers * (1 + WAITING_PER_WORKER))
     app.add_middleware(Bodies, limits=limits)
     register_error_handlers(app)
-    app.include_router(_knowledge_base_router(retriever, base_url))
+    app.include_router(_knowledge_base_router(retriever, base_url, cors_origins))
     app.include_router(operations)
+    add_key_check(app, guard, ROUTES)
+    add_cors(app, cors_origins)
     return app
 
 
-def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) -> APIRouter:
+def _knowledge_base_router(retriever: RetrievalService, base_url: str | None, cors_origins: Sequence[str]) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["knowledge base"], responses=_SERVING)
-    own_site = Depends(_refusing_other_sites(base_url))
+    own_site = Depends(refusing_other_sites(base_url, cors_origins))
 
     @router.get("/search")
     def search(parameters: Annotated[SearchRequest, Query()], request: Request) -> SearchResponse:
@@ -313,21 +329,6 @@ def _refuse_too_long(pair_id: str) -> None:
     """Raise for ids with too many bytes, which the limit on characters does not catch."""
     if len(pair_id.encode("utf-8", "replace")) > MAXIMUM_ID_BYTES:
         raise NotFound(f"no pair's id has more than {MAXIMUM_ID_BYTES} bytes of UTF-8", field="id")
-
-
-def _refusing_other_sites(base_url: str | None) -> Callable[[Request], None]:
-    """Return a check that refuses requests from pages of other sites.
-
-    Otherwise, any page could use its visitors' browsers to change the base of a service on their machines.
-    """
-    public = urlsplit(base_url or "").netloc
-
-    def refuse(request: Request) -> None:
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc not in (request.headers.get("host"), public or None):
-            raise HTTPException(403, f"pages of {origin} may not change this knowledge base")
-
-    return refuse
 
 
 def _reason(found: FoundPair) -> Reason | None:

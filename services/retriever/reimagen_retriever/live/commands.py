@@ -13,7 +13,7 @@ import typer
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.addresses import read_address
-from reimagen_common.command_line import report_errors
+from reimagen_common.command_line import read_settings, report_errors
 from reimagen_common.errors import ReimagenError, from_rpc_error
 from reimagen_retriever.knowledge_base.checks import refuse_bad_id
 from reimagen_retriever.knowledge_base.folder_lock import Holder
@@ -23,6 +23,7 @@ from reimagen_retriever.live.groups import Rejections, checked_groups
 from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import LiveWriter, Outcome, Put, Remove
 from reimagen_retriever.served_base import ServedBase
+from reimagen_retriever.settings import ClientSettings
 
 KnowledgeBaseFolder = Annotated[
     Path,
@@ -52,7 +53,8 @@ def add(
 
     A service that serves KB_DIR finds the pairs within a second. When this command ends, they are durable. After an
     interruption, run it again: pairs that are already there stay unchanged. While a service makes changes of its
-    clients it holds KB_DIR's lock, and this command fails with its address: pass that with --address.
+    clients it holds KB_DIR's lock, and this command fails with its address: pass that with --address. If the service
+    requires an API key, set REIMAGEN_RETRIEVER_CLIENT_API_KEY to one with the right write.
 
     If the base has vectors, its encoder computes those of the new pairs.
     """
@@ -98,8 +100,8 @@ def remove(
         for number, identifier in enumerate(ids):
             refuse_bad_id(identifier, f"ids[{number}]")
         if address:
-            with _service(address) as stub:
-                response = stub.DeletePairs(pb.DeletePairsRequest(ids=ids))
+            with _service(address) as (stub, metadata):
+                response = stub.DeletePairs(pb.DeletePairsRequest(ids=ids), metadata=metadata)
             removed, unknown, revision = response.removed, list(response.unknown), response.revision
         else:
             unique_ids = list(dict.fromkeys(ids))
@@ -114,11 +116,13 @@ def remove(
 
 
 @contextmanager
-def _service(address: str) -> Iterator[RetrievalStub]:
+def _service(address: str) -> Iterator[tuple[RetrievalStub, tuple[tuple[str, str | bytes], ...]]]:
+    """Connect to a service. Yield its stub, and the metadata that its calls need."""
     read_address(address, "address")
-    with grpc.insecure_channel(address) as channel:
+    credentials = read_settings(ClientSettings, {}).credentials()
+    with credentials.open_channel(address) as channel:
         try:
-            yield RetrievalStub(channel)
+            yield RetrievalStub(channel), credentials.metadata()
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 
@@ -135,8 +139,8 @@ def _send(address: str, groups: Iterator[list[Put]]) -> pb.AddPairsResponse:
             raise
 
     try:
-        with _service(address) as stub:
-            return stub.AddPairs(requests())
+        with _service(address) as (stub, metadata):
+            return stub.AddPairs(requests(), metadata=metadata)
     except ReimagenError as error:
         # If the source fails halfway, gRPC only reports a failed stream; raise the source's error.
         raise (failed[0] if failed else error) from error

@@ -1,12 +1,16 @@
 """The REST application."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from fastapi import FastAPI
 
+from reimagen_common.access.guard import Guard
+from reimagen_common.access.http import add_key_check
 from reimagen_common.errors import NotFound
 from reimagen_common.http_bodies import Bodies, BodyLimits
+from reimagen_common.http_cors import add_cors
 from reimagen_common.http_docs import add_docs
 from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_openapi import Document, describe_api
@@ -14,6 +18,7 @@ from reimagen_common.operations import Health, operations_router
 from reimagen_generator.api.http.images import images_router
 from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
+from reimagen_generator.api.rights import ROUTES
 from reimagen_generator.engine.engine import State
 from reimagen_generator.generation.service import GenerationService
 
@@ -24,18 +29,33 @@ images, and each image file contains its provenance.
 """
 
 
-def create_app(generator: GenerationService, *, deadline: float, body_seconds: float, base_url: str | None) -> FastAPI:
+def create_app(
+    generator: GenerationService,
+    guard: Guard,
+    *,
+    deadline: float,
+    body_seconds: float,
+    base_url: str | None,
+    cors_origins: Sequence[str] = (),
+) -> FastAPI:
     """Create the application.
 
     Args:
         generator: The service that handles the requests.
+        guard: The checks of keys.
         deadline: Time limit of a request in seconds.
         body_seconds: Time limit for receiving a body, see `BodyLimits`.
         base_url: The prefix of links. None uses the host of the request.
+        cors_origins: The origins of pages that may use the service.
     """
     app = FastAPI(title="Re-Imagen", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
     add_docs(app)
-    describe_api(app, models=STREAM_EVENTS, adapt=lambda document: _restrict_to_cascade(document, generator))
+    describe_api(
+        app,
+        rights=ROUTES if guard.requires_keys else None,
+        models=STREAM_EVENTS,
+        adapt=lambda document: _restrict_to_cascade(document, generator),
+    )
     limits = BodyLimits(
         maximum_bytes=BODY_BYTES,
         advice="send fewer or smaller references",
@@ -67,6 +87,8 @@ def create_app(generator: GenerationService, *, deadline: float, body_seconds: f
             raise NotFound(f"no model has the name {name!r}; the loaded one is {model.id!r}")
         return model
 
+    add_key_check(app, guard, ROUTES)
+    add_cors(app, cors_origins)
     return app
 
 

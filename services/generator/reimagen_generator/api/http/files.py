@@ -16,12 +16,16 @@ class StoredFile:
     """The content of the file."""
     media_type: str
     """Media type of the file, such as `image/png`."""
+    owner: str
+    """Id of the caller that the file belongs to."""
     expires: float
     """Time of expiry on the monotonic clock, in seconds."""
 
 
 class FileStore:
-    """A store of files in memory, under random names that cannot be guessed.
+    """A store of files in memory, under random names that cannot be guessed, for their owners only.
+
+    Where keys are required, a name alone is not enough: names are in URLs, which end up in logs and histories.
 
     Files expire after a time limit; the oldest are dropped earlier if the store is full. The store is not thread-safe:
     use it from one event loop.
@@ -39,26 +43,27 @@ class FileStore:
         self._files: OrderedDict[str, StoredFile] = OrderedDict()
         self._bytes = 0
 
-    def add(self, content: bytes, media_type: str) -> str:
-        """Store a file and return its name."""
+    def add(self, content: bytes, media_type: str, *, owner: str) -> str:
+        """Store a file of an owner and return its name."""
         self._drop_expired()
         name = f"{secrets.token_urlsafe(18)}.{media_type.removeprefix('image/')}"
-        self._files[name] = StoredFile(content, media_type, expires=time.monotonic() + self._seconds)
+        self._files[name] = StoredFile(content, media_type, owner, expires=time.monotonic() + self._seconds)
         self._bytes += len(content)
         while self._bytes > self._maximum_bytes and len(self._files) > 1:
             self._drop_oldest()
         return name
 
-    def get(self, name: str) -> StoredFile:
-        """Return a file by its name.
+    def get(self, name: str, *, owner: str) -> StoredFile:
+        """Return a file of an owner by its name.
 
         Raises:
-            NotFound: The name is unknown, or its file has expired.
+            NotFound: The name is unknown, its file has expired, or it belongs to someone else.
         """
         self._drop_expired()
-        if name not in self._files:
+        found = self._files.get(name)
+        if found is None or found.owner != owner:
             raise NotFound("no such image; links expire after an hour, or earlier if many images are drawn")
-        return self._files[name]
+        return found
 
     def _drop_expired(self) -> None:
         now = time.monotonic()

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from reimagen.v1 import retrieval_pb2
+from reimagen_common.access.caller import current_caller
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_common.http_errors import openai_error
 from reimagen_common.http_hosts import link
@@ -110,7 +111,7 @@ class _Answer:
     def image(self, drawn: Image) -> ImageData:
         if self._body.response_format == "b64_json":
             return ImageData(b64_json=_base64(drawn.image), seed=drawn.seed)
-        name = self._files.add(drawn.image, drawn.media_type)
+        name = self._files.add(drawn.image, drawn.media_type, owner=current_caller().id)
         return ImageData(url=self._link("file", name=name), seed=drawn.seed)
 
     def _image_of(self, neighbor: Neighbor) -> dict[str, str]:
@@ -161,8 +162,8 @@ def images_router(generator: GenerationService, *, deadline: float, base_url: st
 
     @router.get("/images/files/{name}", name="file", response_class=Response, responses=_IMAGE | _MISSING)
     async def read_file(name: str) -> Response:
-        """Return an image that an answer links to."""
-        stored = files.get(name)
+        """Return an image that an answer links to. Where keys are required, it needs the same key."""
+        stored = files.get(name, owner=current_caller().id)
         return Response(stored.content, media_type=stored.media_type)
 
     @router.get(
