@@ -57,7 +57,7 @@ class Process:
             self._process = subprocess.Popen(
                 [program, *command[1:]],
                 stderr=stderr,
-                env=os.environ | {"PYTHONFAULTHANDLER": "1"} | (environment or {}),
+                env={**os.environ, "PYTHONFAULTHANDLER": "1", **(environment or {})},
             )
 
     def ready(self) -> dict[str, str]:
