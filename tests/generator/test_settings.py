@@ -35,8 +35,8 @@ def test_a_retriever_may_be_several_replicas(address: str, weights: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("capacity", -1),
-        ("capacity", 1_000),
+        ("capacity", 0),
+        ("capacity", 10_000),
         ("deadline_seconds", 0),
         ("deadline_seconds", float("nan")),
         ("stop_seconds", -1),
