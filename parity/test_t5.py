@@ -90,7 +90,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def spiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of a small SentencePiece model with T5's settings."""
-    lines = [line for page in sorted(ROOT.glob("docs/*.md")) for line in page.read_text().splitlines() if line]
+    lines = [line for page in sorted(ROOT.glob("docs/**/*.md")) for line in page.read_text().splitlines() if line]
     path = tmp_path_factory.mktemp("tokenizer") / "spiece.model"
     path.write_bytes(train_pieces(lines, 800))
     return path

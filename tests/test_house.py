@@ -59,6 +59,19 @@ def test_no_file_is_over_fifteen_megabytes() -> None:
     assert [file for file in files if file.is_file() and file.stat().st_size > 15_000_000] == []
 
 
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_says_whom_it_is_for(page: Path) -> None:
+    assert page.read_text(encoding="utf-8").splitlines()[2].startswith("For ")
+
+
+def test_the_index_lists_every_page() -> None:
+    links = re.findall(r"\]\(([^)#]+\.md)\)", (ROOT / "docs/README.md").read_text(encoding="utf-8"))
+    assert {ROOT / "docs" / link for link in links} == set(PAGES) - {ROOT / "docs/README.md"}
+
+
 def test_the_page_of_settings_is_current() -> None:
     from tools import configuration
 

@@ -97,8 +97,8 @@ def test_checkpointing_changes_no_gradient() -> None:
     network.config = SMALL.model_copy(update={"checkpointing": True})
     checkpointed, blocks = gradient(network)
     assert (none, blocks) == (0, 10)
-    # As near as float32 networks must come to a reference (docs/parity.md), beside the largest of all: what a norm
-    # takes away again, as a bias before it, has a gradient of rounding alone.
+    # The tolerance of float32 networks (docs/notes/parity.md), relative to the largest gradient of all: a bias before a
+    # norm has no effect, so its gradient is rounding alone.
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain))
     for (path, one), (_, other) in zip(nnx.to_flat_state(plain), nnx.to_flat_state(checkpointed), strict=True):
         np.testing.assert_allclose(one[...], other[...], rtol=0, atol=1e-4 * largest, err_msg=str(path))
