@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
@@ -20,6 +20,7 @@ from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_hosts import link
 from reimagen_common.http_server import HttpServer, listen
 from reimagen_common.operations import Health, operations_router
+from tests.waiting import wait_until
 
 SECONDS = 30
 MIB = 1024 * 1024
@@ -202,23 +203,14 @@ def test_a_request_more_than_there_are_places_is_refused() -> None:
         assert served.client.get("/named").status_code == 200
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
-
-
 def test_so_many_large_bodies_are_taken_at_once_and_small_ones_beside_them() -> None:
     with serving() as served:
         large = {"text": "x" * 100_000}
         stalled = served.post("/large", MIB, sent=b'{"text": "')
-        assert eventually(lambda: served.client.post("/large", json=large).status_code == 429)
+        wait_until(lambda: served.client.post("/large", json=large).status_code == 429)
         assert served.client.post("/large", json={"text": "a fox"}).json() == 5
         stalled.close()
-        assert eventually(lambda: served.client.post("/large", json=large).status_code == 200)
+        wait_until(lambda: served.client.post("/large", json=large).status_code == 200)
 
 
 @pytest.mark.parametrize(

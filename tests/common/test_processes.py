@@ -12,21 +12,20 @@ from reimagen_common.processes import stop_child
 
 WAIT_S = 20
 SERVICE = """
-import signal, threading, time
+import threading
 from reimagen_common.processes import run_until_signal
 
-def announce():
-    deadline = time.monotonic() + WAIT_S
-    while signal.getsignal(signal.SIGINT) is signal.default_int_handler and time.monotonic() < deadline:
-        time.sleep(0.005)
-    print("ready", flush=True)
+class Announced(threading.Event):  # run_until_signal waits for it as soon as both signals have handlers
+    def wait(self, timeout=None):
+        print("ready", flush=True)
+        return super().wait(timeout)
 
 def stop():
     print("draining", flush=True)
     if STUCK:
-        threading.Event().wait()
+        never.wait()
 
-threading.Thread(target=announce).start()
+never, threading.Event = threading.Event(), Announced
 run_until_signal(stop)
 print("ended", flush=True)
 """
@@ -35,7 +34,7 @@ print("ended", flush=True)
 @contextmanager
 def service(*, stuck: bool) -> Iterator[subprocess.Popen[str]]:
     """A process that waits for its signal, ready for it."""
-    code = f"STUCK, WAIT_S = {stuck}, {WAIT_S}\n{SERVICE}"
+    code = f"STUCK = {stuck}\n{SERVICE}"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert line_of(process) == "ready"

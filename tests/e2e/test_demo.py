@@ -3,9 +3,7 @@
 import os
 import re
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -21,6 +19,7 @@ from reimagen_demo.stack.running import running
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.generation import provenance
+from tests.waiting import LoggedProcess
 
 SECONDS = 300
 FEW = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
@@ -112,23 +111,13 @@ def test_a_service_that_fails_is_told_and_the_others_are_stopped(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_on_until_it_is_told_to_stop(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
-    log = tmp_path / "log"
     command = [sys.executable, "-u", "-c", DRIVER, str(folder), str(tmp_path / "out")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        deadline = time.monotonic() + SECONDS
-        while "Serving until Ctrl-C" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        (url,) = re.findall(r"^The REST API is at (\S+),", log.read_text(), re.MULTILINE)
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with LoggedProcess(command, environment, stdout=True) as process:
+        process.wait_for_line("Serving until Ctrl-C")
+        (url,) = re.findall(r"^The REST API is at (\S+),", process.log, re.MULTILINE)
         assert httpx.get(f"{url}/readyz", timeout=SECONDS).is_success
-        process.send_signal(number)
-        assert process.wait(SECONDS) == 0, log.read_text()
-    finally:
-        process.kill()
-        process.wait()
-    assert log.read_text().rstrip().endswith("stopped")
+        process.popen.send_signal(number)
+        assert process.popen.wait(SECONDS) == 0, process.log
+    assert process.log.rstrip().endswith("stopped")
     assert not left_running(folder)

@@ -5,11 +5,9 @@ import contextlib
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +36,7 @@ from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.retriever_client import RetrieverClient
+from tests.waiting import LoggedProcess
 
 SECONDS = 240
 URL = "/v1/images/generations"
@@ -47,34 +46,21 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FREE_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
 
 
-class Process:
-    """A service in a process of its own, which says in its log when it is ready and at which ports."""
+class Process(LoggedProcess):
+    """A service in its own process."""
 
-    def __init__(self, log: Path, *command: str | Path, environment: Mapping[str, str] | None = None) -> None:
-        self.log = log
+    def __init__(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> None:
         program = Path(sys.executable).with_name(str(command[0]))
-        with log.open("w") as stderr:
-            self._process = subprocess.Popen(
-                [program, *command[1:]], stderr=stderr, env=os.environ | (environment or {})
-            )
+        super().__init__([program, *command[1:]], environment)
 
     def ready(self) -> dict[str, str]:
-        """Wait for the line that says so, and return its fields."""
-        deadline = time.monotonic() + SECONDS
-        while not (line := re.search(r".* msg=ready .*", self.log.read_text())):
-            assert self._process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
-        return dict(field.split("=", 1) for field in line[0].split())
+        """Wait for the log line `ready`, and return its fields."""
+        return dict(field.split("=", 1) for field in self.wait_for_line(r".* msg=ready .*")[0].split())
 
     def stop(self) -> int:
-        """Ask it to stop, as an operator does, and return its exit status."""
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(SECONDS)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(SECONDS)
+        """Stop the process with SIGTERM, and return its exit status."""
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(SECONDS)
 
 
 @dataclass
@@ -88,7 +74,7 @@ class Running:
     retriever_address: str
     restart_retriever: Callable[[], Process]
     images: dict[str, bytes]
-    generator_log: Path
+    generator: Process
 
 
 def write_pairs(folder: Path) -> dict[str, bytes]:
@@ -131,26 +117,21 @@ def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[R
     weights = save(TINY.model_copy(update={"relevant_only": True}), folder / "weights")
     with contextlib.ExitStack() as stack:
 
-        def start(name: str, *command: str | Path) -> Process:
-            process = Process(folder / name, *command, environment=traced)
-            stack.callback(process.kill)
-            return process
+        def start(*command: str | Path) -> Process:
+            return stack.enter_context(Process(*command, environment=traced))
 
         def start_retriever(address: str) -> Process:
-            return start("retriever.log", "reimagen-retriever", "serve", base, "--grpc", address)
+            return start("reimagen-retriever", "serve", base, "--grpc", address)
 
         retriever = start_retriever("127.0.0.1:0")
         address = retriever.ready()["grpc"]
-        generator = start(
-            "generator.log",
-            *("reimagen-generator", "serve", "--weights", weights, "--retriever", address, *FREE_PORTS),
-        )
+        generator = start("reimagen-generator", "serve", "--weights", weights, "--retriever", address, *FREE_PORTS)
         ports = generator.ready()
         grpc_address = f"127.0.0.1:{ports['grpc_port']}"
         channel = stack.enter_context(grpc.insecure_channel(grpc_address))
         rest = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports['http_port']}", timeout=SECONDS))
         restart = partial(start_retriever, address)
-        path = Running(rest, GenerationStub(channel), grpc_address, retriever, address, restart, images, generator.log)
+        path = Running(rest, GenerationStub(channel), grpc_address, retriever, address, restart, images, generator)
         yield path
         assert generator.stop() == 0
         assert path.retriever.stop() == 0
@@ -324,9 +305,8 @@ def test_a_request_is_one_trace_and_has_one_name_in_both_services(path: Running,
         assert found.service == service
         assert found.span.parent_span_id == (by_name[parent].span.span_id if parent else bytes.fromhex(caller))
         assert found.span.end_time_unix_nano >= found.span.start_time_unix_nano
-    for log, message in ((path.generator_log, "drawn"), (path.generator_log, "request"), (path.retriever.log, "call")):
-        lines = [line for line in log.read_text().splitlines() if f"request_id={name}" in line]
-        assert any(f"msg={message} " in line and f"trace_id={trace_id}" in line for line in lines)
+    for process, message in ((path.generator, "drawn"), (path.generator, "request"), (path.retriever, "call")):
+        process.wait_for_line(rf"(?=.*msg={message} )(?=.*request_id={name})(?=.*trace_id={trace_id})")
 
 
 def test_what_is_drawn_is_measured(path: Running) -> None:
@@ -369,8 +349,7 @@ def test_what_is_under_way_is_finished_when_the_service_stops(tmp_path: Path) ->
     first, *rest = TINY.stages
     stages = (first.model_copy(update={"steps": 300}), *rest)
     weights = save(TINY.model_copy(update={"stages": stages}), tmp_path / "weights")
-    generator = Process(tmp_path / "generator.log", "reimagen-generator", "serve", "--weights", weights, *FREE_PORTS)
-    try:
+    with Process("reimagen-generator", "serve", "--weights", weights, *FREE_PORTS) as generator:
         address = f"http://127.0.0.1:{generator.ready()['http_port']}"
         body = {"prompt": "a lemon", "size": "16x16", "retrieval": {"k": 0}, "stream": True}
         with httpx.stream("POST", address + URL, json=body, timeout=SECONDS) as response:
@@ -378,5 +357,3 @@ def test_what_is_under_way_is_finished_when_the_service_stops(tmp_path: Path) ->
             assert any(line == "event: image_generation.progress" for line in lines)
             assert generator.stop() == 0
             assert any(line == "event: image_generation.completed" for line in lines)
-    finally:
-        generator.kill()

@@ -2,12 +2,10 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,6 +23,7 @@ from PIL import Image
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
+from tests.waiting import LoggedProcess, wait_until
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 SECONDS = 240
@@ -38,13 +37,6 @@ CAPTIONS = {
     "leopard": "a snow leopard",
     "meadow": "an empty snowy meadow under a grey sky",
 }
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def write_source(folder: Path, captions: Mapping[str, str]) -> Path:
@@ -67,27 +59,19 @@ def build(source: Path, base: Path) -> None:
 class Service:
     """A running `reimagen-retriever serve`, and a client of it."""
 
-    process: subprocess.Popen[bytes]
-    log: Path
+    process: LoggedProcess
     address: str
     channel: grpc.Channel
     stub: RetrievalStub
 
 
 @contextmanager
-def serving(base: Path, log: Path, redis_url: str | None = None) -> Iterator[Service]:
+def serving(base: Path, redis_url: str | None = None) -> Iterator[Service]:
     options = ["--redis-url", redis_url] if redis_url else []
-    with log.open("w") as stderr:
-        process = subprocess.Popen([PROGRAM, "serve", base, "--grpc", "127.0.0.1:0", *options], stderr=stderr)
-    try:
-        eventually(lambda: "msg=ready" in log.read_text() or process.poll() is not None)
-        ready = re.search(r"msg=ready .*grpc=(\S+)", log.read_text())
-        assert ready, log.read_text()
+    with LoggedProcess([PROGRAM, "serve", base, "--grpc", "127.0.0.1:0", *options]) as process:
+        ready = process.wait_for_line(r"msg=ready .*grpc=(\S+)")
         with grpc.insecure_channel(ready[1], options=LARGE) as channel:
-            yield Service(process, log, ready[1], channel, RetrievalStub(channel))
-    finally:
-        process.kill()
-        process.wait()
+            yield Service(process, ready[1], channel, RetrievalStub(channel))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +93,7 @@ def redis_server() -> Iterator[LocalRedis]:
 
 @pytest.fixture(scope="module")
 def service(base: Path, redis_server: LocalRedis) -> Iterator[Service]:
-    with serving(base, base.parent / "log", redis_server.url) as running:
+    with serving(base, redis_server.url) as running:
         yield running
 
 
@@ -265,7 +249,7 @@ def test_a_new_build_is_served_and_no_answer_of_the_old_one(
 ) -> None:
     build(source, tmp_path / "kb")
     request = pb.SearchRequest(query="a kea before and after")
-    with serving(tmp_path / "kb", tmp_path / "log", redis_server.url) as service:
+    with serving(tmp_path / "kb", redis_server.url) as service:
         before = service.stub.Search(request)
         assert service.stub.Search(request).cached
         build(write_source(tmp_path / "new", {"other-kea": "a kea"}), tmp_path / "kb")
@@ -276,13 +260,13 @@ def test_a_new_build_is_served_and_no_answer_of_the_old_one(
         assert service.stub.Describe(pb.DescribeRequest()).pairs == 1
 
 
-def test_redis_killed_and_started_again(base: Path, tmp_path: Path) -> None:
+def test_redis_killed_and_started_again(base: Path) -> None:
     request = pb.SearchRequest(query="a kea without Redis")
 
     def state(service: Service) -> int:
         return service.stub.Describe(pb.DescribeRequest()).cache
 
-    with LocalRedis() as redis_server, serving(base, tmp_path / "log", redis_server.url) as service:
+    with LocalRedis() as redis_server, serving(base, redis_server.url) as service:
         before = service.stub.Search(request)
         redis_server.process.kill()
         redis_server.process.wait()
@@ -291,26 +275,26 @@ def test_redis_killed_and_started_again(base: Path, tmp_path: Path) -> None:
             assert not answer.cached
             assert answer.neighbors == before.neighbors
         assert state(service) == pb.CACHE_STATE_DOWN
-        assert service.log.read_text().count("Redis does not answer") == 1
         redis_server.start()
-        eventually(lambda: state(service) == pb.CACHE_STATE_UP)
+        wait_until(lambda: state(service) == pb.CACHE_STATE_UP)
         service.stub.Search(request)
         assert service.stub.Search(request).cached
+    assert service.process.log.count("Redis does not answer") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_without_redis_it_says_so_and_a_signal_stops_it(base: Path, tmp_path: Path, number: signal.Signals) -> None:
-    with serving(base, tmp_path / "log") as service:
+def test_without_redis_it_says_so_and_a_signal_stops_it(base: Path, number: signal.Signals) -> None:
+    with serving(base) as service:
         request = pb.SearchRequest(query="a kea")
         assert [service.stub.Search(request).cached for _ in range(2)] == [False, False]
         assert service.stub.Describe(pb.DescribeRequest()).cache == pb.CACHE_STATE_OFF
-        assert "no Redis is configured" in service.log.read_text()
-        service.process.send_signal(number)
-        assert service.process.wait(SECONDS) == 0
-        assert "stopped" in service.log.read_text()
+        service.process.wait_for_line("no Redis is configured")
+        service.process.popen.send_signal(number)
+        assert service.process.popen.wait(SECONDS) == 0
+        service.process.wait_for_line("stopped")
 
 
-def test_it_tells_that_it_is_starting_before_it_is_ready(base: Path, tmp_path: Path) -> None:
+def test_it_tells_that_it_is_starting_before_it_is_ready(base: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     told: list[str] = []
@@ -321,13 +305,8 @@ def test_it_tells_that_it_is_starting_before_it_is_ready(base: Path, tmp_path: P
         return told[-1:] == ["ready"]
 
     command = [str(PROGRAM), "serve", str(base), "--grpc", "127.0.0.1:0", "--http", address]
-    with (tmp_path / "log").open("w") as stderr:
-        process = subprocess.Popen(command, stderr=stderr)
-    try:
-        eventually(ready)
-    finally:
-        process.kill()
-        process.wait()
+    with LoggedProcess(command):
+        wait_until(ready)
     assert list(dict.fromkeys(told)) == ["starting", "ready"]
 
 
@@ -341,7 +320,7 @@ def test_an_answer_of_sixteen_large_images_arrives(tmp_path: Path) -> None:
         if number:
             (source / f"{number}.png").hardlink_to(source / "0.png")
     build(source, tmp_path / "kb")
-    with serving(tmp_path / "kb", tmp_path / "log") as service:
+    with serving(tmp_path / "kb") as service:
         answer = service.stub.Search(pb.SearchRequest(query="a noise", k=16, filters=pb.Filters(keep_duplicates=True)))
         assert len(answer.neighbors) == 16
         assert answer.ByteSize() > 60 * 1024 * 1024
@@ -361,7 +340,7 @@ def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Pat
     (long / "captions.jsonl").write_text("\n".join(rows))
     building = subprocess.Popen([PROGRAM, "build", long, kb], stderr=subprocess.DEVNULL)
     finished = set(kb.glob("data-*"))
-    eventually(lambda: bool(set(kb.glob("data-*/shards/*.tar")) - {shard for f in finished for shard in f.rglob("*")}))
+    wait_until(lambda: bool(set(kb.glob("data-*/shards/*.tar")) - {shard for f in finished for shard in f.rglob("*")}))
     building.send_signal(signal.SIGKILL)
     assert building.wait() == -signal.SIGKILL
     assert len(list(kb.glob("data-*"))) == 1 + existing

@@ -2,12 +2,10 @@
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+from tests.waiting import LoggedProcess, wait_until
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 SECONDS = 240
@@ -29,10 +28,14 @@ ADDRESSES = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 class Served:
     """A running service of two processes."""
 
-    process: subprocess.Popen[bytes]
-    log: Path
+    logged: LoggedProcess
     address: str
     http: str
+
+    @property
+    def process(self) -> "subprocess.Popen[str]":
+        """The supervisor."""
+        return self.logged.popen
 
     def processes(self) -> list[int]:
         """Those that serve, by the port that they listen on."""
@@ -56,13 +59,6 @@ def _listened_on(pid: int) -> set[int]:
     return set()
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("workers") / "source"
@@ -75,18 +71,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(base: Path) -> Iterator[Served]:
-    log = base.parent / "log"
-    with log.open("w") as stderr:
-        process = subprocess.Popen([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"], stderr=stderr)
-    try:
-        pattern = re.compile(r"service=retriever .*msg=ready grpc=(\S+) http=(\S+)")
-        eventually(lambda: pattern.search(log.read_text()) is not None or process.poll() is not None)
-        ready = pattern.search(log.read_text())
-        assert ready, log.read_text()
-        yield Served(process, log, ready[1], ready[2])
-    finally:
-        process.kill()
-        process.wait()
+    with LoggedProcess([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"]) as process:
+        ready = process.wait_for_line(r"service=retriever .*msg=ready grpc=(\S+) http=(\S+)")
+        yield Served(process, ready[1], ready[2])
 
 
 def search(served: Served) -> str:
@@ -131,12 +118,12 @@ def test_one_that_is_killed_is_missed_by_nobody_and_started_anew(served: Served)
     first, second = served.processes()
     os.kill(first, signal.SIGKILL)
     # While it dies, its sockets still take connections, which the system then resets.
-    eventually(lambda: not Path(f"/proc/{first}").exists())
+    wait_until(lambda: not Path(f"/proc/{first}").exists())
     while len(served.processes()) < 2:
         assert search(served) == "a kea"
     assert served.process.poll() is None
-    eventually(lambda: "a process died and is being restarted" in served.log.read_text())
-    eventually(lambda: served.health()["status"] == "ready")
+    served.logged.wait_for_line("a process died and is being restarted")
+    wait_until(lambda: served.health()["status"] == "ready")
     assert second in served.processes()
     assert first not in served.processes()
     for _ in range(20):
@@ -155,11 +142,11 @@ def test_it_is_degraded_while_one_does_not_answer(served: Served) -> None:
         return bool(told)
 
     try:
-        eventually(hear)
+        wait_until(hear)
     finally:
         os.kill(asleep, signal.SIGCONT)
     assert told[0] == {"status": "degraded", "reasons": ["of 2 processes: 1 silent"]}
-    eventually(lambda: served.health()["status"] == "ready")
+    wait_until(lambda: served.health()["status"] == "ready")
 
 
 def test_a_signal_stops_all(served: Served) -> None:
@@ -170,14 +157,11 @@ def test_a_signal_stops_all(served: Served) -> None:
 
 
 def test_they_end_with_a_parent_that_is_killed(base: Path, tmp_path: Path) -> None:
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"], stderr=log)
-    eventually(lambda: (tmp_path / "log").read_text().count("msg=ready") == 3 or process.poll() is not None)
-    children = _children(process.pid)
-    assert len(children) >= 2
-    process.kill()
-    process.wait()
-    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+    with LoggedProcess([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"]) as process:
+        process.wait_for_line("msg=ready", count=3)
+        children = _children(process.popen.pid)
+        assert len(children) >= 2
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
 
 
 def test_what_they_cannot_start_with_is_said_in_a_sentence(tmp_path: Path) -> None:

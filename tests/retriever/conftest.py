@@ -3,12 +3,10 @@
 import hashlib
 import io
 import json
-import re
 import struct
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
+from tests.waiting import LoggedProcess
 
 MakeImage = Callable[..., bytes]
 MakeFolder = Callable[[Mapping[str, str]], Path]
@@ -228,38 +227,29 @@ def _clip_encoder(folder: Path, words: Mapping[str, Sequence[float]], side: int 
 class Served:
     """A running `reimagen-retriever serve`, and a client of it."""
 
-    process: subprocess.Popen[bytes]
+    logged: LoggedProcess
     address: str
     stub: RetrievalStub
-    log: Path
+
+    @property
+    def process(self) -> "subprocess.Popen[str]":
+        """The process."""
+        return self.logged.popen
 
 
 Serve = Callable[..., AbstractContextManager[Served]]
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Serve:
+def serve() -> Serve:
     """Serves knowledge bases in processes of their own, one at a time, each by a command with others `before` it."""
 
     @contextmanager
     def serving(folder: Path, before: Sequence[str] = ()) -> Iterator[Served]:
-        log = tmp_path / "service.log"
         program = Path(sys.executable).with_name("reimagen-retriever")
-        with log.open("w") as stderr:
-            process = subprocess.Popen(
-                [*before, program, "serve", folder, "--grpc", "127.0.0.1:0"],
-                stderr=stderr,
-            )
-        try:
-            deadline = time.monotonic() + 240
-            while not (ready := re.search(r"msg=ready .*grpc=(\S+)", log.read_text())):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+        with LoggedProcess([*before, program, "serve", folder, "--grpc", "127.0.0.1:0"]) as process:
+            ready = process.wait_for_line(r"msg=ready .*grpc=(\S+)")
             with grpc.insecure_channel(ready[1]) as channel:
-                yield Served(process, ready[1], RetrievalStub(channel), log)
-        finally:
-            process.kill()
-            process.wait()
+                yield Served(process, ready[1], RetrievalStub(channel))
 
     return serving

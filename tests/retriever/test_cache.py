@@ -11,6 +11,7 @@ import redis
 from reimagen_common.local_redis import LocalRedis
 from reimagen_common.single_flight import SingleFlight
 from reimagen_retriever.cache import AnswerCache
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +27,6 @@ def cache(server: LocalRedis) -> Iterator[AnswerCache]:
     cache = AnswerCache(server.url, 100)
     yield cache
     cache.close()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_what_is_put_is_found(cache: AnswerCache) -> None:
@@ -78,7 +70,7 @@ def test_redis_killed_is_a_miss_said_once_and_its_return_is_noticed(
         cache.put("key", b"value")
     assert cache.state() == "down"
     server.start()
-    assert eventually(lambda: cache.state() == "up")
+    wait_until(lambda: cache.state() == "up")
     cache.put("key", b"new value")
     assert cache.get("key") == b"new value"
     assert [record.message for record in caplog.records] == [
@@ -98,7 +90,7 @@ def test_redis_that_hangs_costs_little_once_and_then_nothing(cache: AnswerCache,
         assert time.monotonic() - started < 4
     finally:
         os.kill(server.process.pid, signal.SIGCONT)
-    assert eventually(lambda: cache.get("key") == b"value")
+    wait_until(lambda: cache.get("key") == b"value")
 
 
 class WatchedKey:
@@ -136,7 +128,7 @@ def test_callers_who_want_the_same_share_one_flight() -> None:
 
     threads = in_threads(10, lambda: answers.append(flights.do(key, work)))
     # The one who works looks twice, to find nothing and to leave a note; each of the others once.
-    assert eventually(lambda: key.lookups == 11)
+    wait_until(lambda: key.lookups == 11)
     landing.set()
     for thread in threads:
         thread.join()
@@ -160,7 +152,7 @@ def test_all_on_a_flight_share_its_failure_and_the_next_one_flies_anew() -> None
         failures.append(str(caught.value))
 
     threads = in_threads(5, call)
-    assert eventually(lambda: key.lookups == 6)
+    wait_until(lambda: key.lookups == 6)
     landing.set()
     for thread in threads:
         thread.join()

@@ -20,6 +20,7 @@ from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
 from reimagen_retriever.server import RetrieverServer
 from reimagen_retriever.settings import Settings
+from tests.waiting import wait_until
 
 SECONDS = 60
 # As reimagen_retriever.cache has them.
@@ -101,13 +102,6 @@ def hung() -> Iterator[tuple[str, Callable[[], int]]]:
         connection.close()
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_hung_redis_costs_one_time_out_a_period_and_not_one_a_search(served: Callable[[str], Served]) -> None:
     with hung() as (url, connections):
         service = served(url)
@@ -141,11 +135,11 @@ def test_a_redis_that_hangs_while_it_is_asked_costs_a_search_the_time_out(served
             # It sleeps, and with it all its clients.
             sleeping = threading.Thread(target=lambda: client.execute_command("DEBUG", "SLEEP", "1.5"))
             sleeping.start()
-            eventually(lambda: not service.search("kea").cached)
+            wait_until(lambda: not service.search("kea").cached)
             assert service.since(before, "cache_errors_total_unanswered") >= 1
             assert service.metrics()["cache_breaker_open"] == 1
             sleeping.join()
-        eventually(lambda: service.search("kea").cached)
+        wait_until(lambda: service.search("kea").cached)
         assert service.metrics()["cache_breaker_open"] == 0
 
 
@@ -159,7 +153,7 @@ def test_a_redis_that_is_killed_is_missed_and_found_again(served: Callable[[str]
         assert not any(service.search("kea").cached for _ in range(20))
         assert service.metrics()["cache_breaker_open"] == 1
         server.start()
-        eventually(lambda: service.search("kea").cached)
+        wait_until(lambda: service.search("kea").cached)
         assert service.metrics()["cache_breaker_open"] == 0
         assert service.rest.get("/healthz").json() == {"status": "ready", "reasons": []}
 

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import secrets
 import signal
 import subprocess
@@ -10,7 +9,6 @@ import sys
 import tarfile
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +38,7 @@ from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.neighbors import export as exporting
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.shards import Options
+from tests.waiting import LoggedProcess
 
 OPTIONS = Options(k=2, relevance="entity")
 ALL = Filters(keep_duplicates=True)
@@ -52,26 +51,17 @@ def cluster() -> Iterator[str]:
     with (
         pytest.MonkeyPatch.context() as patched,
         tempfile.TemporaryDirectory(prefix="ray-") as folder,
-        Path(folder, "log").open("w") as log,
     ):
         patched.setenv("RAY_worker_niceness", "0")  # Of 15, on a busy machine a test would take minutes.
         patched.setenv("RAY_AUTH_MODE", "token")
         patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
         command = "start --head --block --port=0 --num-cpus=2 --include-dashboard=false --disable-usage-stats"
         small = [f"--temp-dir={folder}", "--object-store-memory=100000000"]
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("ray"), *command.split(), *small], stdout=log, stderr=log
-        )
-        try:
-            deadline = time.monotonic() + 120
-            while not (told := re.search(r"--address='([^']+)'", Path(log.name).read_text())):
-                assert process.poll() is None, Path(log.name).read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            yield told[1]
-        finally:
-            process.terminate()
-            process.wait(60)
+        ray = Path(sys.executable).with_name("ray")
+        with LoggedProcess([ray, *command.split(), *small], stdout=True) as process:
+            yield process.wait_for_line(r"--address='([^']+)'")[1]
+            process.popen.terminate()
+            process.popen.wait(60)
 
 
 def picture(seed: int) -> bytes:

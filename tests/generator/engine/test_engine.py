@@ -2,8 +2,7 @@
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, Protocol
 
@@ -21,6 +20,7 @@ from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.engine.engine import Engine, GenerationTask
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from tests.waiting import wait_until
 
 SECONDS = 240.0
 
@@ -115,15 +115,6 @@ def images(engine: Engine, drawing: GenerationTask) -> npt.NDArray[np.uint8]:
     drawn = np.concatenate([event.images for event in finished])
     assert [event.index for event in finished] == list(range(0, len(drawn), len(finished[0].images)))
     return drawn
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def test_each_batch_tells_its_steps_in_order_and_then_its_images(
@@ -236,7 +227,7 @@ def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, dr
     assert background.stepped.wait(SECONDS)
     background.call.cancel()
     assert isinstance(background.end().error, Cancelled)
-    assert eventually(lambda: engine.counters.cancelled == 1)
+    wait_until(lambda: engine.counters.cancelled == 1)
     steps = engine.counters.steps
     assert steps < 50_000
     assert spared() - before == 50_000 * len(drawing.seeds) - steps
@@ -260,7 +251,7 @@ def test_who_is_cancelled_in_the_queue_is_never_drawn(
     assert second.events == []
     first.call.cancel()
     first.end()
-    assert eventually(lambda: engine.counters.cancelled == 2)
+    wait_until(lambda: engine.counters.cancelled == 2)
     assert second.events == []
 
 
@@ -268,7 +259,7 @@ def test_a_deadline_ends_the_drawing(make_engine: MakeEngine, endless: Cascade, 
     engine = make_engine(endless, capacity=1)
     late = Background(engine, drawing, timeout=1.0).end()
     assert isinstance(late.error, DeadlineExceeded)
-    assert eventually(lambda: engine.counters.deadline_exceeded + engine.counters.cancelled == 1)
+    wait_until(lambda: engine.counters.deadline_exceeded + engine.counters.cancelled == 1)
     assert engine.counters.steps < 50_000
 
 

@@ -1,5 +1,6 @@
 """The client of the retriever, against gRPC servers that misbehave."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
 from reimagen_common.grpc_server import GrpcServer
 from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
+from tests.waiting import wait_until
 
 
 class Faulty(retrieval_pb2_grpc.RetrievalServicer):
@@ -167,13 +169,12 @@ def test_a_retriever_that_comes_back_is_found_again() -> None:
         with pytest.raises(Unavailable):
             search(retriever)
         with serving(Faulty(), address):
-            assert search_again_until_found(retriever).neighbors
 
+            def found() -> Neighbors | None:
+                with contextlib.suppress(Unavailable):
+                    return search(retriever)
+                return None
 
-def search_again_until_found(retriever: RetrieverClient) -> Neighbors:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return search(retriever)
-        except Unavailable:
-            assert time.monotonic() < deadline
+            answer = wait_until(found)
+            assert answer is not None
+            assert answer.neighbors

@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from reimagen_retriever.knowledge_base.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
+from tests.waiting import wait_until
 
 MakeFolder = Callable[[Mapping[str, str]], Path]
 MakeImage = Callable[..., bytes]
@@ -344,8 +344,8 @@ def test_builds_that_are_killed_go_on_and_make_the_same_base(tmp_path: Path) -> 
 
 
 def wait_for_records(folder: Path, count: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 120
-    while len(list(folder.glob("data-*/journal/*.json"))) < count:
-        assert time.monotonic() < deadline
+    def recorded() -> bool:
         assert process.poll() is None, "it ended before it was killed"
-        time.sleep(0.001)
+        return len(list(folder.glob("data-*/journal/*.json"))) >= count
+
+    wait_until(recorded)

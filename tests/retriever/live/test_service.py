@@ -1,7 +1,6 @@
 """Writes through the service: seen at once by it, within a second by others, and cached answers never stale."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from reimagen_retriever.live.queue import WriteQueue, _Request
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated, Put, Remove
 from reimagen_retriever.search import Search
 from reimagen_retriever.service import Added, RetrievalService
+from tests.waiting import wait_until
 
 MakeBase = Callable[..., Path]
 MakeImage = Callable[..., bytes]
@@ -47,13 +47,6 @@ def opened(redis_server: LocalRedis) -> Iterator[Callable[[Path], RetrievalServi
 
 
 Opened = Callable[[Path], RetrievalService]
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def ids(retriever: RetrievalService, query: str, k: int = 16) -> list[str]:
@@ -155,7 +148,7 @@ def test_a_commit_whose_writer_was_killed_at_once_is_seen_too(
     monkeypatch.setattr("reimagen_retriever.live.writer.mark_commit", lambda _: None)
     with LiveWriter(folder, Holder(work="killed")) as writer:
         writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", make_image())))])
-    eventually(lambda: ids(following, "a kea") == ["k"])
+    wait_until(lambda: ids(following, "a kea") == ["k"])
 
 
 def test_while_the_service_writes_others_are_told_where_to_ask(
@@ -174,7 +167,7 @@ def test_the_service_lets_go_of_the_base_for_others(base: MakeBase, opened: Open
     serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())])
     with LiveWriter(folder, Holder(work="compact"), wait_seconds=SECONDS) as other:
         other.apply([Remove("k")])
-        eventually(lambda: ids(serving, "a kea") == [])
+        wait_until(lambda: ids(serving, "a kea") == [])
     assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())]).added == 1
     base({"b": "a hotel"})
     assert (ids(serving, "a kea"), ids(serving, "a hotel")) == ([], ["b"])
@@ -195,10 +188,10 @@ def test_a_change_that_cannot_be_read_is_complained_of_until_it_can(
         with LiveWriter(folder, Holder(work="test")) as writer:
             writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", make_image())))])
         (shards / "00001.tar").rename(shards / "elsewhere")
-    eventually(lambda: any("cannot be read" in degraded_reason for degraded_reason in serving.degraded_reasons()))
+    wait_until(lambda: any("cannot be read" in degraded_reason for degraded_reason in serving.degraded_reasons()))
     assert (ids(serving, "a fox"), ids(serving, "a kea")) == (["a"], [])
     (shards / "elsewhere").rename(shards / "00001.tar")
-    eventually(lambda: serving.degraded_reasons() == [])
+    wait_until(lambda: serving.degraded_reasons() == [])
     assert ids(serving, "a kea") == ["k"]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from reimagen_retriever.search import Defaults, Method, Search, find
 from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.vectors.make import make_vectors
 from reimagen_retriever.vectors.precomputed import Of
+from tests.waiting import wait_until
 
 MakeBase = Callable[..., Path]
 MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
@@ -364,8 +364,5 @@ def test_another_process_that_serves_goes_over_by_itself(
     monkeypatch.setattr("reimagen_retriever.live.writer.mark_commit", lambda _: None)
     with LiveWriter(folder, TEST) as writer:
         add(folder, writer, SourcePair("", "r", "thing", make_image("red")))
-    deadline = time.monotonic() + SECONDS
-    while ids(following, "red")[0] != "r":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: ids(following, "red")[0] == "r")
     following.close()

@@ -35,6 +35,7 @@ from reimagen_retriever.maintenance.union import unite
 from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Search
 from reimagen_retriever.service import RetrievalService
+from tests.waiting import wait_until
 
 Serve = Callable[..., AbstractContextManager[Any]]
 MEGABYTE = 1024 * 1024
@@ -88,13 +89,6 @@ def mirrored(folder: Path, store: ImageStore) -> Iterator[KnowledgeBase]:
 
 def pairs(base: KnowledgeBase) -> dict[str, StoredPair]:
     return {pair.id: pair for document in base.index.in_order() for pair in [base.index.pair(document)]}
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def in_memory(folder: Path) -> str:
@@ -200,7 +194,7 @@ def test_while_the_store_is_down_kept_images_go_on(kept: Path, http: Opened, tmp
     server.close()
     is_down()
     again = http(server.port)
-    eventually(lambda: answers(serving, "fox"))
+    wait_until(lambda: answers(serving, "fox"))
     assert again.images()
     assert serving.degraded_reasons() == []
     serving.close()
