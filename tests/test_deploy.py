@@ -1,7 +1,13 @@
-"""What is deployed names what there is."""
+"""The files that deploy the services, and what their wheels and images contain."""
 
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
+import pytest
 import yaml  # type: ignore[import-untyped]
 
 from reimagen_retriever.settings import Settings
@@ -24,3 +30,36 @@ def test_the_replicas_manifest_fits_the_image_and_the_settings() -> None:
     assert "/kb" in {mount["mountPath"] for mount in container["volumeMounts"]}
     known = {f"REIMAGEN_RETRIEVER_{name.upper()}" for name in Settings.model_fields}
     assert {variable["name"] for variable in container["env"]} <= known
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names of the files in the generator's wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    # A copy: building leaves files in the source.
+    shutil.copytree(ROOT / "services/generator/reimagen_generator", folder / "source/reimagen_generator")
+    shutil.copy(ROOT / "services/generator/pyproject.toml", folder / "source")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    subprocess.run([*command, "--wheel-dir", folder, folder / "source"], check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        return archive.namelist()
+
+
+def test_the_generators_wheel_has_no_evaluation_and_no_demonstration(wheel: list[str]) -> None:
+    folders = {name.partition("/")[0] for name in wheel}
+    assert {"reimagen_generator"} == {name for name in folders if not name.endswith(".dist-info")}
+    assert "reimagen_generator/cli.py" in wheel
+    assert [name for name in wheel if "evaluat" in name or "demo" in name or name.endswith(".safetensors")] == []
+
+
+@pytest.mark.parametrize("service", ["generator", "retriever"])
+def test_an_image_is_built_of_its_service_alone(service: str) -> None:
+    dockerfile = (ROOT / f"deploy/docker/{service}.Dockerfile").read_text()
+    copied = {source for source, _ in re.findall(r"^COPY (?!--from)(\S+) (\S+)$", dockerfile, re.MULTILINE)}
+    own = f"services/{service}"
+    files = {"requirements-build.lock", f"{own}/requirements.lock"}
+    assert copied - {f"{own}/weights"} == files | {"proto", "services/common", own}
+    assert f"./proto ./services/common ./{own} \\\n" in dockerfile
+    admitted = re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert set(admitted) == {"proto", "services", "requirements-build.lock"}
