@@ -6,6 +6,8 @@ from pathlib import Path
 
 from hypothesis import settings
 
+from tests import array_types
+
 # Tests are about the code, not the machine's accelerator, and give the same numbers everywhere.
 os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -18,6 +20,8 @@ os.environ["REIMAGEN_GENERATOR_COMPILE_CACHE"] = _COMPILED
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that: tests send it to them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+array_types.install()
 
 # The long form of tests of properties.
 if _examples := os.environ.get("REIMAGEN_EXAMPLES"):
