@@ -49,7 +49,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def test_the_page_leads_from_published_folders_to_a_grounded_image(tmp_path: Path) -> None:
+def test_the_pages_commands_draw_a_grounded_image(tmp_path: Path) -> None:
     write_checkpoints(tmp_path)
     write_photographs(tmp_path / "photographs")
     programs = str(Path(sys.executable).parent)

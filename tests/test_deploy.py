@@ -15,7 +15,7 @@ from reimagen_retriever.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_replicas_manifest_fits_the_image_and_the_settings() -> None:
+def test_the_kubernetes_manifest_fits_the_image_and_the_settings() -> None:
     service, deployment = yaml.safe_load_all((ROOT / "deploy/kubernetes/retriever.yaml").read_text())
     assert service["spec"]["clusterIP"] == "None"
     pod = deployment["spec"]["template"]

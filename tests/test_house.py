@@ -25,24 +25,24 @@ def locked(lock: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: str(lock.relative_to(ROOT)))
-def test_a_lock_names_no_address_and_agrees_with_the_whole(lock: Path) -> None:
+def test_a_lock_has_no_address_and_agrees_with_the_main_lock(lock: Path) -> None:
     text = lock.read_text()
     assert not re.search(r"://|^-|@ ", text, re.MULTILINE)
     assert locked(lock).items() <= locked(ROOT / "requirements.lock").items()
 
 
 @pytest.mark.parametrize("lock", REFERENCE_LOCKS, ids=lambda lock: lock.name)
-def test_a_reference_changes_no_version_that_is_installed(lock: Path) -> None:
+def test_a_lock_of_references_changes_no_installed_version(lock: Path) -> None:
     whole = locked(ROOT / "requirements.lock")
     assert {name: version for name, version in locked(lock).items() if whole.get(name, version) != version} == {}
 
 
-def test_the_builds_of_torch_are_of_one_version() -> None:
+def test_the_builds_of_torch_have_one_version() -> None:
     cpu, cuda = (locked(ROOT / f"requirements-torch-{build}.lock")["torch"] for build in ("cpu", "cuda"))
     assert cpu == f"{cuda}+cpu"
 
 
-def test_no_service_brings_torch() -> None:
+def test_no_service_depends_on_torch() -> None:
     for lock in LOCKS:
         assert not {"torch", "transformers", "tensorflow"} & locked(lock).keys()
 
@@ -63,7 +63,7 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_says_whom_it_is_for(page: Path) -> None:
+def test_a_page_names_its_readers(page: Path) -> None:
     assert page.read_text(encoding="utf-8").splitlines()[2].startswith("For ")
 
 

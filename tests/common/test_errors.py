@@ -34,7 +34,7 @@ class Request(BaseModel):
         ({"txt": "a"}, "txt: there is no such field"),
     ],
 )
-def test_a_fault_is_a_sentence_that_names_its_field(given: dict[str, Any], told: str) -> None:
+def test_an_error_is_a_sentence_that_names_its_field(given: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError) as found:
         Request.model_validate(given)
     assert first_fault(found.value) == told

@@ -49,7 +49,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_in_an_orderly_way(number: signal.Signals) -> None:
+def test_a_signal_stops_gracefully(number: signal.Signals) -> None:
     with service(stuck=False) as process:
         process.send_signal(number)
         assert process.wait(WAIT_S) == 0
@@ -69,7 +69,7 @@ def test_a_second_signal_ends_a_process_that_is_stuck() -> None:
     [("lambda *_: sys.exit(3)", WAIT_S, 3), ("signal.SIG_IGN", 0.1, -signal.SIGKILL)],
     ids=["ends by itself", "ignores it"],
 )
-def test_a_child_is_asked_to_end_and_killed_if_it_does_not(on_signal: str, seconds: float, status: int) -> None:
+def test_a_child_is_terminated_and_then_killed(on_signal: str, seconds: float, status: int) -> None:
     code = f"""
 import signal, sys, threading
 signal.signal(signal.SIGTERM, {on_signal})

@@ -69,7 +69,7 @@ def left_running(folder: Path) -> list[str]:
     return found
 
 
-def test_images_come_with_what_they_were_grounded_on(folder: Path, tmp_path: Path) -> None:
+def test_images_have_their_provenance(folder: Path, tmp_path: Path) -> None:
     demonstrate(folder, tmp_path, known=FEW, samples=SAMPLES, stay=False)
     for number, sample in enumerate(SAMPLES, start=1):
         path = tmp_path / f"{number}-{sample.prompt.replace(' ', '-')}-{sample.size}.png"
@@ -99,7 +99,7 @@ def test_a_prompt_is_drawn_with_and_without_its_neighbors(folder: Path) -> None:
     assert not left_running(folder)
 
 
-def test_a_service_that_fails_is_told_and_the_others_are_stopped(
+def test_a_failed_service_is_reported_and_the_others_are_stopped(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REIMAGEN_GENERATOR_WEIGHTS", str(tmp_path / "nowhere"))
@@ -110,7 +110,7 @@ def test_a_service_that_fails_is_told_and_the_others_are_stopped(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_on_until_it_is_told_to_stop(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_it_serves_until_a_signal(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-u", "-c", DRIVER, str(folder), str(tmp_path / "out")]
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     with LoggedProcess(command, environment, stdout=True) as process:

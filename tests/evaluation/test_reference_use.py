@@ -82,7 +82,7 @@ def measured(weights: Path, data: Path) -> list[ReferenceUse]:
     return list(reference_use(weights, 0, data, COUNT, 2, TIMES))
 
 
-def test_right_and_shuffled_differ_in_the_neighbors_alone(weights: Path, tmp_path: Path) -> None:
+def test_right_and_shuffled_differ_only_in_the_neighbors(weights: Path, tmp_path: Path) -> None:
     """Where all images have the same neighbors another image's are one's own, and nothing is left to differ."""
     same = measured(weights, write(tmp_path / "same", [[(1, "a kea"), (2, "a fox")]]))
     assert [row.time for row in same] == list(TIMES)
@@ -94,7 +94,7 @@ def test_right_and_shuffled_differ_in_the_neighbors_alone(weights: Path, tmp_pat
     assert [row.none for row in own] == [row.none for row in same]
 
 
-def test_another_images_neighbors_come_as_many_as_it_has(weights: Path, tmp_path: Path) -> None:
+def test_shuffled_neighbors_keep_their_number(weights: Path, tmp_path: Path) -> None:
     """Even images have two, odd ones none: shuffled, each side sees what the other has."""
     pair = [(1, "a kea"), (2, "a fox")]
     as_they_are = measured(weights, write(tmp_path / "even", [pair, []]))
@@ -103,7 +103,7 @@ def test_another_images_neighbors_come_as_many_as_it_has(weights: Path, tmp_path
     assert [row.right for row in as_they_are] != [row.right for row in the_other_way]
 
 
-def test_with_no_neighbors_all_three_agree(weights: Path, tmp_path: Path) -> None:
+def test_without_neighbors_all_three_losses_agree(weights: Path, tmp_path: Path) -> None:
     for row in measured(weights, write(tmp_path / "alone", [[]])):
         assert row.right == row.shuffled == row.none
 
@@ -140,15 +140,13 @@ def test_the_placement_network_places_by_the_noised_image(
         assert placing.canvas.tolist() == [[0, 1]] * COUNT
 
 
-def test_placed_neighbors_of_another_image_that_are_the_same_help_as_much(
-    placing_weights: Path, tmp_path: Path
-) -> None:
+def test_equal_placed_neighbors_of_another_image_help_as_much(placing_weights: Path, tmp_path: Path) -> None:
     same = write(tmp_path / "same", [[(1, "a kea"), (2, "a fox")]])
     for row in reference_use(placing_weights, 0, same, COUNT, 2, TIMES):
         assert row.shuffled == row.right != row.none
 
 
-def test_shards_that_are_too_small_for_the_placement_network_are_refused(placing_weights: Path, tmp_path: Path) -> None:
+def test_shards_too_small_for_the_placement_network_are_refused(placing_weights: Path, tmp_path: Path) -> None:
     placement = load_config(placing_weights).placement
     assert placement
     larger = PlacementConfig(**(placement.model_dump() | {"side": 64}))

@@ -67,7 +67,7 @@ def lighter(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_rows_are_of_true_images_bicubic_and_each_stage(untrained: Path, lighter: Path, images: Path) -> None:
+def test_the_rows_are_true_images_bicubic_and_each_stage(untrained: Path, lighter: Path, images: Path) -> None:
     true, bicubic, same, light = super_resolution([untrained, lighter], 1, images, COUNT)
     assert [row.name for row in (true, bicubic)] == ["true", "bicubic"]
     assert true.psnr == np.inf
@@ -91,7 +91,7 @@ def test_the_command_prints_a_row_for_each(untrained: Path, images: Path) -> Non
     assert "+0.00 | +0.00" in result.stdout
 
 
-def test_what_cannot_be_measured_is_refused_by_name(untrained: Path, images: Path, tmp_path: Path) -> None:
+def test_unmeasurable_input_is_refused_by_name(untrained: Path, images: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^stage: two has super-resolution stages 1 to 1"):
         next(super_resolution([untrained], 2, images, COUNT))
     with pytest.raises(ValueError, match=r"^count: .* has only 3 images, got 4"):

@@ -29,7 +29,7 @@ def test_distances_are_means_over_pairs_and_then_over_prompts() -> None:
     assert found.features == pytest.approx(np.sqrt(3) * (40 + 10) / 2)
 
 
-def test_pixels_are_compared_at_64_so_that_fine_grain_counts_little() -> None:
+def test_pixels_are_compared_at_64_pixels() -> None:
     grain = np.random.default_rng(0).integers(0, 256, (2, 512, 512, 3), np.uint8)
     assert variety([grain], means).pixels < 20
 

@@ -41,7 +41,7 @@ class Layers(nnx.Module):
         self.second = nnx.List([nnx.Linear(8, 12, rngs=rngs), nnx.Linear(4, 5, rngs=rngs)])
 
 
-def test_each_product_is_counted_once_and_for_its_part() -> None:
+def test_each_product_is_counted_once_in_its_part() -> None:
     """A convolution, a linear layer, and attention on what that made, behind jit and rematerialisation."""
     graph, state = nnx.split(Layers())
 

@@ -25,7 +25,7 @@ def compiled_in(folder: Path) -> tuple[set[str], str]:
     return {path.name for path in folder.iterdir() if path.name.endswith("-cache")}, done.stderr
 
 
-def test_compiled_code_is_found_again_where_its_folder_was_moved_to(tmp_path: Path) -> None:
+def test_compiled_code_is_found_after_its_folder_moved(tmp_path: Path) -> None:
     first, _ = compiled_in(tmp_path / "here")
     assert first
     (tmp_path / "here").rename(tmp_path / "there")

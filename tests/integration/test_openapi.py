@@ -74,9 +74,9 @@ def keeps_its_document(address: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_retriever_keeps_its_document(retriever: RetrieverServer, tmp_path: Path) -> None:
+def test_the_retriever_conforms_to_its_openapi_document(retriever: RetrieverServer, tmp_path: Path) -> None:
     keeps_its_document(retriever.addresses["http"], tmp_path)
 
 
-def test_the_generator_keeps_its_document(generator: str, tmp_path: Path) -> None:
+def test_the_generator_conforms_to_its_openapi_document(generator: str, tmp_path: Path) -> None:
     keeps_its_document(generator, tmp_path)

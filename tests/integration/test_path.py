@@ -181,7 +181,7 @@ def test_a_prompt_becomes_an_image_that_names_its_neighbors(path: Running, tmp_p
     ]
 
 
-def test_the_same_seed_gives_the_same_image_over_both_faces(path: Running) -> None:
+def test_the_same_seed_gives_the_same_image_over_rest_and_grpc(path: Running) -> None:
     once, again = draw(path), draw(path)
     request = pb.GenerateRequest(prompt="a red panda in the snow", size=64, seed=7)
     events = list(path.generation.Generate(request, timeout=SECONDS))
@@ -192,7 +192,7 @@ def test_the_same_seed_gives_the_same_image_over_both_faces(path: Running) -> No
     ]
 
 
-def test_each_thing_that_a_prompt_names_has_a_neighbor_where_that_is_asked_for(path: Running) -> None:
+def test_per_entity_finds_a_neighbor_for_each_entity(path: Running) -> None:
     prompt = "a lemon and a red panda in the snow"
     assert len({neighbor["caption"] for neighbor in draw(path, prompt=prompt)["neighbors"]}) == 1
     answer = draw(path, prompt=prompt, retrieval={"k": 2, "per_entity": True})
@@ -204,14 +204,14 @@ def test_each_thing_that_a_prompt_names_has_a_neighbor_where_that_is_asked_for(p
     assert base64.b64encode(events[-1].image.image).decode() == answer["data"][0]["b64_json"]
 
 
-def test_a_neighbor_that_has_nothing_of_the_prompt_but_what_a_better_one_has_is_left_out(path: Running) -> None:
+def test_a_neighbor_that_adds_no_word_of_the_prompt_is_left_out(path: Running) -> None:
     with contextlib.closing(RetrieverClient(path.retriever_address)) as retriever:
         found = retriever.search("a red panda in the snow", k=4, method="bm25", remaining=SECONDS)
     assert [neighbor.caption for neighbor in found.neighbors] == ["a red panda"] * 2 + ["a panda"] * 2
     assert [neighbor["caption"] for neighbor in draw(path, retrieval={"k": 4})["neighbors"]] == ["a red panda"] * 2
 
 
-def test_an_evaluation_leaves_out_what_the_service_leaves_out(path: Running, tmp_path: Path) -> None:
+def test_an_evaluation_filters_neighbors_like_the_service(path: Running, tmp_path: Path) -> None:
     items = [Item(key, f"a {name}", (name,), "", "things") for key, name in (("1", "lemon"), ("2", "red panda"))]
     weights = save(TINY.model_copy(update={"relevant_only": True}), tmp_path / "weights")
     asked = {"as served": None, "all": False}
@@ -226,7 +226,7 @@ def test_an_evaluation_leaves_out_what_the_service_leaves_out(path: Running, tmp
     assert texts == {"as served": ["a lemon"], "all": ["a lemon", "a red panda"]}
 
 
-def test_the_neighbors_make_a_difference(path: Running) -> None:
+def test_neighbors_change_the_image(path: Running) -> None:
     grounded, alone = draw(path), draw(path, retrieval={"k": 0})
     assert (alone["text_only"], alone["neighbors"]) == (True, [])
     assert not np.array_equal(pixels(grounded), pixels(alone))
@@ -236,7 +236,7 @@ def test_the_neighbors_make_a_difference(path: Running) -> None:
     assert not np.array_equal(pixels(grounded), pixels(draw(path, references=references)))
 
 
-def test_what_the_knowledge_base_does_not_know_is_drawn_from_the_text_alone(path: Running) -> None:
+def test_an_unknown_entity_is_drawn_from_the_text_alone(path: Running) -> None:
     answer = draw(path, prompt="zyzzyva quux")
     assert (answer["text_only"], answer["neighbors"]) == (True, [])
     assert answer["revision"]
@@ -248,7 +248,7 @@ def test_what_the_knowledge_base_does_not_know_is_drawn_from_the_text_alone(path
     assert draw(path, retrieval={"k": 0})["nothing_found"]["field"] == "retrieval.k"
 
 
-def test_a_image_from_the_text_alone_says_why_and_the_field_it_names_helps(path: Running) -> None:
+def test_a_text_only_image_names_the_field_that_helps(path: Running) -> None:
     asked: dict[str, Any] = {"prompt": "a unicorn with a lemon", "size": "16x16", "retrieval": {"explain": True}}
     nothing = draw(path, **asked)["nothing_found"]
     assert (nothing["field"], nothing["nearest"], nothing["lacking"]) == ("retrieval.relevance", "a lemon", ["unicorn"])
@@ -266,7 +266,7 @@ def test_a_image_from_the_text_alone_says_why_and_the_field_it_names_helps(path:
     assert events[1].neighbors.nothing_found.field == "retrieval.minimum_score"
 
 
-def test_links_lead_to_images_and_neighbors(path: Running) -> None:
+def test_links_return_images_and_neighbors(path: Running) -> None:
     answer = draw(path, response_format="url")
     with Image.open(io.BytesIO(httpx.get(answer["data"][0]["url"]).content)) as picture:
         assert picture.size == (64, 64)
@@ -278,7 +278,7 @@ def test_links_lead_to_images_and_neighbors(path: Running) -> None:
     assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
 
 
-def test_a_request_is_one_trace_and_has_one_name_in_both_services(path: Running, collector: Any) -> None:
+def test_a_request_has_one_trace_and_one_id_in_both_services(path: Running, collector: Any) -> None:
     trace_id, caller = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     name = "the-request/7"
     headers = {"traceparent": f"00-{trace_id}-{caller}-01", "x-request-id": name}
@@ -309,7 +309,7 @@ def test_a_request_is_one_trace_and_has_one_name_in_both_services(path: Running,
         process.wait_for_line(rf"(?=.*msg={message} )(?=.*request_id={name})(?=.*trace_id={trace_id})")
 
 
-def test_what_is_drawn_is_measured(path: Running) -> None:
+def test_drawing_is_counted_in_metrics(path: Running) -> None:
     def counted() -> dict[str, float]:
         families = text_string_to_metric_families(path.rest.get("/metrics").text)
         samples = [sample for family in families for sample in family.samples]
@@ -329,7 +329,7 @@ def test_what_is_drawn_is_measured(path: Running) -> None:
     assert after["reimagen_generator_queue_length"] == 0
 
 
-def test_a_retriever_that_stops_is_missed_and_found_again(path: Running) -> None:
+def test_a_stopped_retriever_is_reported_and_found_after_its_restart(path: Running) -> None:
     body = {"prompt": "a lemon", "size": "16x16"}
     assert path.retriever.stop() == 0
     try:
@@ -345,7 +345,7 @@ def test_a_retriever_that_stops_is_missed_and_found_again(path: Running) -> None
     assert (found.status_code, len(found.json()["neighbors"])) == (200, 2)
 
 
-def test_what_is_under_way_is_finished_when_the_service_stops(tmp_path: Path) -> None:
+def test_stopping_finishes_requests_in_progress(tmp_path: Path) -> None:
     first, *rest = TINY.stages
     stages = (first.model_copy(update={"steps": 300}), *rest)
     weights = save(TINY.model_copy(update={"stages": stages}), tmp_path / "weights")

@@ -97,7 +97,7 @@ def service(base: Path, redis_server: LocalRedis) -> Iterator[Service]:
         yield running
 
 
-def test_a_search_brings_the_pairs_as_they_were_put_in(service: Service, source: Path) -> None:
+def test_a_search_returns_pairs_as_they_were_added(service: Service, source: Path) -> None:
     answer = service.stub.Search(pb.SearchRequest(query="a kea in the snow", k=16))
     assert [(neighbor.rank, neighbor.pair.id) for neighbor in answer.neighbors] == [(1, "kea-1"), (2, "kea-2")]
     assert answer.neighbors[0].score == answer.neighbors[1].score > 0
@@ -108,7 +108,7 @@ def test_a_search_brings_the_pairs_as_they_were_put_in(service: Service, source:
     assert service.stub.GetPair(pb.GetPairRequest(id="kea-2")) == pair
 
 
-def test_two_neighbors_unless_told_and_none_where_none_is_relevant(service: Service) -> None:
+def test_k_is_two_by_default_and_only_relevant_pairs_are_found(service: Service) -> None:
     assert len(service.stub.Search(pb.SearchRequest(query="fox and kea")).neighbors) == 2
     unknown = pb.SearchRequest(query="a unicorn in the snow")
     assert not service.stub.Search(unknown).neighbors
@@ -116,7 +116,7 @@ def test_two_neighbors_unless_told_and_none_where_none_is_relevant(service: Serv
     assert [neighbor.pair.id for neighbor in service.stub.Search(unknown).neighbors] == ["leopard"]
 
 
-def test_a_search_that_finds_nothing_says_why_and_what_to_change(service: Service) -> None:
+def test_an_empty_search_says_why_and_what_to_change(service: Service) -> None:
     request = pb.SearchRequest(query="a big yak in the snow", k=1)
     nothing = service.stub.Search(request).nothing_found
     assert (nothing.field, nothing.nearest.id, list(nothing.lacking)) == ("relevance", "leopard", ["yak"])
@@ -132,7 +132,7 @@ def test_a_search_that_finds_nothing_says_why_and_what_to_change(service: Servic
     assert not answer.HasField("nothing_found")
 
 
-def test_each_thing_that_a_query_names_is_found_where_that_is_asked_for(service: Service) -> None:
+def test_per_entity_finds_each_entity_of_a_query(service: Service) -> None:
     request = pb.SearchRequest(query="a red fox and a kea in the snow", k=2)
     per_entity = pb.SearchRequest(query=request.query, k=4, per_entity=True)
     plain, each = service.stub.BatchSearch(pb.BatchSearchRequest(searches=[request, per_entity])).responses
@@ -201,7 +201,7 @@ def test_health_and_reflection(service: Service) -> None:
         (pb.SearchRequest(query="x", minimum_score=float("nan")), "minimum_score"),
     ],
 )
-def test_bad_input_is_refused_by_its_name(service: Service, request_: pb.SearchRequest, field: str) -> None:
+def test_bad_input_is_refused_by_its_field(service: Service, request_: pb.SearchRequest, field: str) -> None:
     calls: dict[str, Callable[[], object]] = {
         field: lambda: service.stub.Search(request_),
         f"searches[0].{field}": lambda: service.stub.BatchSearch(pb.BatchSearchRequest(searches=[request_])),
@@ -218,7 +218,7 @@ def test_bad_input_is_refused_by_its_name(service: Service, request_: pb.SearchR
 @pytest.mark.parametrize(
     "query", ['"kea', "kea AND (", "+*:?^~[", "kea\x00kea", "k" * 1_000, "kea " * 250, "\U0001f98a"]
 )
-def test_no_query_is_an_operator_or_breaks_it(service: Service, query: str) -> None:
+def test_any_query_is_plain_words(service: Service, query: str) -> None:
     found = [neighbor.pair.caption for neighbor in service.stub.Search(pb.SearchRequest(query=query)).neighbors]
     assert found in ([], ["a kea", "a kea"])
 
@@ -230,7 +230,7 @@ def test_an_unknown_pair_is_not_found(service: Service) -> None:
     assert status.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_many_callers_at_once_get_their_own_answers(service: Service) -> None:
+def test_concurrent_callers_get_their_own_answers(service: Service) -> None:
     expected = {"kea": "a kea", "fox": "a red fox", "leopard": "a snow leopard"}
 
     def ask(number: int) -> bool:
@@ -244,7 +244,7 @@ def test_many_callers_at_once_get_their_own_answers(service: Service) -> None:
         assert all(pool.map(ask, range(400)))
 
 
-def test_a_new_build_is_served_and_no_answer_of_the_old_one(
+def test_a_new_build_is_served_without_cached_answers_of_the_old(
     tmp_path: Path, redis_server: LocalRedis, source: Path
 ) -> None:
     build(source, tmp_path / "kb")
@@ -260,7 +260,7 @@ def test_a_new_build_is_served_and_no_answer_of_the_old_one(
         assert service.stub.Describe(pb.DescribeRequest()).pairs == 1
 
 
-def test_redis_killed_and_started_again(base: Path) -> None:
+def test_searches_survive_a_restart_of_redis(base: Path) -> None:
     request = pb.SearchRequest(query="a kea without Redis")
 
     def state(service: Service) -> int:
@@ -283,7 +283,7 @@ def test_redis_killed_and_started_again(base: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_without_redis_it_says_so_and_a_signal_stops_it(base: Path, number: signal.Signals) -> None:
+def test_without_redis_it_logs_so_and_a_signal_stops_it(base: Path, number: signal.Signals) -> None:
     with serving(base) as service:
         request = pb.SearchRequest(query="a kea")
         assert [service.stub.Search(request).cached for _ in range(2)] == [False, False]
@@ -294,7 +294,7 @@ def test_without_redis_it_says_so_and_a_signal_stops_it(base: Path, number: sign
         service.process.wait_for_line("stopped")
 
 
-def test_it_tells_that_it_is_starting_before_it_is_ready(base: Path) -> None:
+def test_health_is_starting_before_it_is_ready(base: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     told: list[str] = []
@@ -328,7 +328,7 @@ def test_an_answer_of_sixteen_large_images_arrives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Path, existing: bool) -> None:
+def test_a_killed_build_never_looks_complete(source: Path, tmp_path: Path, existing: bool) -> None:
     kb = tmp_path / "kb"
     if existing:
         build(source, kb)
@@ -359,7 +359,7 @@ def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Pat
     assert len(list(kb.glob("data-*"))) == 1
 
 
-def test_what_serve_cannot_use_is_said_in_a_sentence(base: Path, service: Service) -> None:
+def test_a_base_that_serve_cannot_use_is_an_error_of_one_sentence(base: Path, service: Service) -> None:
     for options, message in (
         (["--grpc", service.address], "error: grpc: cannot listen on"),
         (["--grpc", "127.0.0.1:0", "--redis-url", "http://127.0.0.1"], "error: redis_url: Redis URL must specify"),

@@ -92,7 +92,7 @@ def calls_by_process(served: Served) -> dict[str, float]:
     return {sample.labels["process"]: sample.value for sample in calls}
 
 
-def test_both_answer_and_either_tells_of_both(served: Served) -> None:
+def test_both_processes_answer_and_metrics_include_both(served: Served) -> None:
     assert len(served.processes()) == 2
     for _ in range(40):
         assert search(served) == "a kea"
@@ -105,7 +105,7 @@ def test_both_answer_and_either_tells_of_both(served: Served) -> None:
     assert found["neighbors"][0]["caption"] == "a kea"
 
 
-def test_the_ports_are_taken_for_others(served: Served, base: Path) -> None:
+def test_a_used_port_is_refused(served: Served, base: Path) -> None:
     address, http = ("--grpc", served.address), ("--http", served.http)
     for processes, (option, taken) in (("1", address), ("2", address), ("2", http)):
         command = [str(PROGRAM), "serve", str(base), *ADDRESSES, option, taken, "--processes", processes]
@@ -114,7 +114,7 @@ def test_the_ports_are_taken_for_others(served: Served, base: Path) -> None:
         assert f"error: {option[2:]}: cannot listen on {taken}" in refused.stderr
 
 
-def test_one_that_is_killed_is_missed_by_nobody_and_started_anew(served: Served) -> None:
+def test_a_killed_process_is_restarted_and_no_search_fails(served: Served) -> None:
     first, second = served.processes()
     os.kill(first, signal.SIGKILL)
     # While it dies, its sockets still take connections, which the system then resets.
@@ -130,7 +130,7 @@ def test_one_that_is_killed_is_missed_by_nobody_and_started_anew(served: Served)
         assert search(served) == "a kea"
 
 
-def test_it_is_degraded_while_one_does_not_answer(served: Served) -> None:
+def test_health_is_degraded_while_one_process_hangs(served: Served) -> None:
     asleep = served.processes()[0]
     os.kill(asleep, signal.SIGSTOP)
     told = []
@@ -149,14 +149,14 @@ def test_it_is_degraded_while_one_does_not_answer(served: Served) -> None:
     wait_until(lambda: served.health()["status"] == "ready")
 
 
-def test_a_signal_stops_all(served: Served) -> None:
+def test_a_signal_stops_all_processes(served: Served) -> None:
     pids = served.processes()
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(SECONDS) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_they_end_with_a_parent_that_is_killed(base: Path, tmp_path: Path) -> None:
+def test_processes_end_with_a_killed_supervisor(base: Path, tmp_path: Path) -> None:
     with LoggedProcess([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"]) as process:
         process.wait_for_line("msg=ready", count=3)
         children = _children(process.popen.pid)
@@ -164,7 +164,7 @@ def test_they_end_with_a_parent_that_is_killed(base: Path, tmp_path: Path) -> No
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
 
 
-def test_what_they_cannot_start_with_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_startup_error_is_one_sentence(tmp_path: Path) -> None:
     command = [str(PROGRAM), "serve", str(tmp_path), *ADDRESSES, "--processes", "2"]
     refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)
     assert refused.returncode == 2

@@ -29,7 +29,7 @@ def cache(server: LocalRedis) -> Iterator[AnswerCache]:
     cache.close()
 
 
-def test_what_is_put_is_found(cache: AnswerCache) -> None:
+def test_a_stored_value_is_returned(cache: AnswerCache) -> None:
     assert cache.get("missing") is None
     cache.put("key", b"\x00value\xff")
     assert cache.get("key") == b"\x00value\xff"
@@ -45,7 +45,7 @@ def test_answers_do_not_expire_together(cache: AnswerCache, server: LocalRedis) 
     assert max(left) - min(left) > 2_000
 
 
-def test_without_a_url_nothing_is_kept() -> None:
+def test_without_a_url_nothing_is_cached() -> None:
     cache = AnswerCache(None, 100)
     cache.put("key", b"value")
     assert cache.get("key") is None
@@ -53,12 +53,12 @@ def test_without_a_url_nothing_is_kept() -> None:
     cache.close()
 
 
-def test_a_url_that_is_none_is_refused() -> None:
+def test_an_invalid_url_is_refused() -> None:
     with pytest.raises(ValueError, match="scheme"):
         AnswerCache("http://127.0.0.1", 100)
 
 
-def test_redis_killed_is_a_miss_said_once_and_its_return_is_noticed(
+def test_a_killed_redis_is_logged_once_and_its_return_is_noticed(
     cache: AnswerCache, server: LocalRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -79,7 +79,7 @@ def test_redis_killed_is_a_miss_said_once_and_its_return_is_noticed(
     ]
 
 
-def test_redis_that_hangs_costs_little_once_and_then_nothing(cache: AnswerCache, server: LocalRedis) -> None:
+def test_a_hanging_redis_costs_one_timeout(cache: AnswerCache, server: LocalRedis) -> None:
     cache.put("key", b"value")
     os.kill(server.process.pid, signal.SIGSTOP)
     try:
@@ -114,7 +114,7 @@ def in_threads(callers: int, call: Callable[[], object]) -> list[threading.Threa
     return threads
 
 
-def test_callers_who_want_the_same_share_one_flight() -> None:
+def test_concurrent_equal_calls_share_one_computation() -> None:
     flights = SingleFlight[int]()
     key = WatchedKey()
     landing = threading.Event()
@@ -136,7 +136,7 @@ def test_callers_who_want_the_same_share_one_flight() -> None:
     assert flights.do(key, lambda: 43) == 43
 
 
-def test_all_on_a_flight_share_its_failure_and_the_next_one_flies_anew() -> None:
+def test_concurrent_callers_share_a_failure_and_the_next_call_computes_again() -> None:
     flights = SingleFlight[int]()
     key = WatchedKey()
     landing = threading.Event()

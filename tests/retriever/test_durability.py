@@ -172,7 +172,7 @@ def check_equals_a_fresh_base(folder: Path, state: Mapping[str, Pair], encoder: 
     assert any(expected)
 
 
-def test_no_acknowledged_change_is_lost_however_often_the_service_is_killed(
+def test_no_acknowledged_change_is_lost_when_the_service_is_killed(
     tmp_path: Path, serve: Callable[..., AbstractContextManager[Any]], sentence_encoder: MakeEncoder
 ) -> None:
     rng = random.Random(f"durability {KILLS}")

@@ -102,7 +102,7 @@ def hung() -> Iterator[tuple[str, Callable[[], int]]]:
         connection.close()
 
 
-def test_a_hung_redis_costs_one_time_out_a_period_and_not_one_a_search(served: Callable[[str], Served]) -> None:
+def test_a_hanging_redis_costs_one_timeout_per_period(served: Callable[[str], Served]) -> None:
     with hung() as (url, connections):
         service = served(url)
         # The service asked Redis when it opened.
@@ -125,7 +125,7 @@ def test_a_hung_redis_costs_one_time_out_a_period_and_not_one_a_search(served: C
         assert "Redis does not answer" in health.json()["reasons"][0]
 
 
-def test_a_redis_that_hangs_while_it_is_asked_costs_a_search_the_time_out(served: Callable[[str], Served]) -> None:
+def test_a_redis_that_hangs_during_a_search_costs_it_one_timeout(served: Callable[[str], Served]) -> None:
     with LocalRedis() as server:
         service = served(server.url)
         service.search("kea")
@@ -143,7 +143,7 @@ def test_a_redis_that_hangs_while_it_is_asked_costs_a_search_the_time_out(served
         assert service.metrics()["cache_breaker_open"] == 0
 
 
-def test_a_redis_that_is_killed_is_missed_and_found_again(served: Callable[[str], Served]) -> None:
+def test_a_killed_redis_is_skipped_and_used_after_its_restart(served: Callable[[str], Served]) -> None:
     with LocalRedis() as server:
         service = served(server.url)
         service.search("kea")
@@ -180,7 +180,7 @@ def test_a_full_redis_is_still_read(served: Callable[[str], Served]) -> None:
         assert service.rest.get("/healthz").json() == {"status": "ready", "reasons": []}
 
 
-def test_many_clients_with_one_query_cause_one_search(served: Callable[[str], Served]) -> None:
+def test_concurrent_equal_queries_cause_one_search(served: Callable[[str], Served]) -> None:
     with LocalRedis() as server:
         service = served(server.url)
         before = service.metrics()

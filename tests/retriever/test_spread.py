@@ -155,7 +155,7 @@ def spread(cluster: str, source: Path, tmp_path_factory: pytest.TempPathFactory)
     return kb, build_of(source, kb, cluster)
 
 
-def test_a_spread_build_makes_the_base_that_one_process_makes(
+def test_a_distributed_build_equals_that_of_one_process(
     spread: tuple[Path, BuildReport], source: Path, tmp_path: Path
 ) -> None:
     kb, report = spread
@@ -176,7 +176,7 @@ def test_a_spread_build_makes_the_base_that_one_process_makes(
         base.close()
 
 
-def test_a_spread_build_can_be_added_to(spread: tuple[Path, BuildReport], tmp_path: Path) -> None:
+def test_a_distributed_build_can_be_added_to(spread: tuple[Path, BuildReport], tmp_path: Path) -> None:
     snapshot(spread[0], tmp_path / "kb")
     with LiveWriter(tmp_path / "kb", Holder(work="add")) as writer:
         image = picture(500)
@@ -185,7 +185,7 @@ def test_a_spread_build_can_be_added_to(spread: tuple[Path, BuildReport], tmp_pa
     assert verify(tmp_path / "kb")[1] == []
 
 
-def test_spread_neighbors_are_the_files_that_one_process_writes(
+def test_distributed_neighbors_equal_those_of_one_process(
     cluster: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_of(source, tmp_path / "kb")
@@ -198,7 +198,7 @@ def test_spread_neighbors_are_the_files_that_one_process_writes(
     assert len(contents(tmp_path / "one")) == 1 + 2 * 7
 
 
-def test_an_interrupted_build_goes_on(
+def test_an_interrupted_distributed_build_resumes(
     spread: tuple[Path, BuildReport], cluster: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(journal: Journal, record: Record) -> None:
@@ -219,9 +219,7 @@ def test_an_interrupted_build_goes_on(
     assert report.manifest.shards == spread[1].manifest.shards
 
 
-def test_a_local_cluster_of_which_a_worker_is_killed_builds_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cluster_with_a_killed_worker_builds_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_worker_niceness", "0")
     shards = [
         [(f"a {n} of {shard}", picture(1000 * shard + n), f"{shard}-{n}") for n in range(200)] for shard in range(3)
@@ -260,7 +258,7 @@ assert handlers() == javas
 """
 
 
-def test_ray_leaves_java_the_signals_that_it_lives_on(cluster: str) -> None:
+def test_ray_keeps_the_signals_that_java_needs(cluster: str) -> None:
     assert subprocess.run([sys.executable, "-c", _JAVA_BESIDE_RAY, cluster], check=False).returncode == 0
 
 
@@ -275,21 +273,21 @@ def test_without_ray_a_message_says_what_to_install(
     )
 
 
-def test_what_no_cluster_answers_at_is_told_soon(source: Path, tmp_path: Path) -> None:
+def test_an_address_without_a_cluster_is_reported_soon(source: Path, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"ray: no Ray cluster answers at 127\.0\.0\.1:1: "):
         build_of(source, tmp_path / "kb", "127.0.0.1:1")
     with pytest.raises(InvalidArgument, match=r"ray: must be host:port, .*, got 'auto', or be local"):
         build_of(source, tmp_path / "kb", "auto")
 
 
-def test_a_source_without_shards_is_not_spread(tmp_path: Path) -> None:
+def test_a_source_without_shards_is_not_distributed(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(picture(1))
     (tmp_path / "a.txt").write_text("an image")
     with pytest.raises(InvalidArgument, match=r"ray: requires WebDataset shards"):
         build_of(tmp_path, tmp_path / "kb", "local")
 
 
-def test_a_machine_that_does_not_share_the_folders_ends_the_build(source: Path, tmp_path: Path) -> None:
+def test_a_machine_without_the_shared_folders_ends_the_build(source: Path, tmp_path: Path) -> None:
     files = open_source(source)
     assert isinstance(files, WebDatasetSource)
     work = ShardWork(files, tmp_path, SourceFilters())

@@ -128,7 +128,7 @@ def same(mine: Hit, theirs: Hit) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(queries, st.integers(1, 16), any_filters, st.sampled_from(["bm25", "dense", "hybrid"]), st.booleans())
-def test_a_union_finds_what_one_base_of_all_pairs_does(
+def test_a_union_finds_the_same_as_one_base_of_all_pairs(
     bases: tuple[KnowledgeBase, KnowledgeBase], query: str, k: int, filters: Filters, method: str, more: bool
 ) -> None:
     search = Search(query, k, filters=filters, method=method, per_entity=more and method == "bm25")  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def test_a_union_finds_what_one_base_of_all_pairs_does(
         assert (why.named, why.terms) == (why_theirs.named, why_theirs.terms)
 
 
-def test_neighbors_of_a_union_are_those_of_one_base(bases: tuple[KnowledgeBase, KnowledgeBase]) -> None:
+def test_neighbors_of_a_union_equal_those_of_one_base(bases: tuple[KnowledgeBase, KnowledgeBase]) -> None:
     whole, union = bases
     asked = [row["text"] for row in rows()[:40]]
     with ThreadPoolExecutor(2) as pool:
@@ -159,7 +159,7 @@ def test_neighbors_of_a_union_are_those_of_one_base(bases: tuple[KnowledgeBase, 
     assert union.index.get("pair/007") in in_order
 
 
-def test_it_tells_what_it_is(bases: tuple[KnowledgeBase, KnowledgeBase], folders: tuple[Path, Path]) -> None:
+def test_a_union_describes_itself(bases: tuple[KnowledgeBase, KnowledgeBase], folders: tuple[Path, Path]) -> None:
     whole, union = (base.manifest for base in bases)
     assert (union.pairs, union.licenses) == (whole.pairs, whole.licenses)
     assert union.vectors
@@ -192,7 +192,7 @@ def ids(base: Path, query: str) -> list[str]:
     return found
 
 
-def test_parts_that_were_named_relatively_move_with_the_union(base: MakeBase, tmp_path: Path) -> None:
+def test_parts_with_relative_paths_move_with_the_union(base: MakeBase, tmp_path: Path) -> None:
     base({"f": "a fox"}, "one/f")
     base({"k": "a kea"}, "one/k")
     union, *parts = (Path(os.path.relpath(tmp_path / "one" / name)) for name in ("both", "f", "k"))
@@ -202,9 +202,7 @@ def test_parts_that_were_named_relatively_move_with_the_union(base: MakeBase, tm
     assert ids(tmp_path / "elsewhere" / "both", "a kea and a fox") == ["f", "k"]
 
 
-def test_a_service_goes_over_when_the_union_is_made_again(
-    base: MakeBase, tmp_path: Path, make_image: MakeImage
-) -> None:
+def test_a_service_follows_a_new_version_of_its_union(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
@@ -225,7 +223,7 @@ def test_a_service_goes_over_when_the_union_is_made_again(
     serving.close()
 
 
-def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
+def test_a_union_is_read_only(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
@@ -266,7 +264,7 @@ def marks(folder: Path) -> dict[str, str]:
     return {pair.id: pair.duplicate_of for pair in pairs}
 
 
-def test_nearly_the_same_image_in_several_bases_is_shown_once(tmp_path: Path) -> None:
+def test_near_duplicates_across_bases_are_shown_once(tmp_path: Path) -> None:
     rng = random.Random(3)
     motifs = [{f"{part}-{number}": rng.randrange(9) for number in range(8)} for part in range(PARTS)]
     parts = [with_motifs(tmp_path / f"part-{part}", each) for part, each in enumerate(motifs)]
@@ -321,7 +319,7 @@ def test_a_union_is_verified_part_by_part(base: MakeBase, tmp_path: Path) -> Non
     assert result.stdout.startswith(f"{parts[1]}, 00000.tar: is not a complete tar file")
 
 
-def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
+def test_a_snapshot_of_a_union_includes_its_parts(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union, kept = tmp_path / "union", tmp_path / "kept"
     unite(union, parts)
@@ -352,7 +350,7 @@ def test_an_id_in_two_parts_is_refused_by_its_name(base: MakeBase, tmp_path: Pat
     assert unite(union, parts).pairs == 6
 
 
-def test_what_does_not_fit_together_is_refused(base: MakeBase, tmp_path: Path) -> None:
+def test_incompatible_parts_are_refused(base: MakeBase, tmp_path: Path) -> None:
     fox, kea = base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")
     union, new = tmp_path / "union", tmp_path / "new"
     unite(union, [fox, kea])
@@ -377,7 +375,7 @@ def test_what_does_not_fit_together_is_refused(base: MakeBase, tmp_path: Path) -
         KnowledgeBase.open(union)
 
 
-def test_vectors_of_some_parts_or_of_two_encoders_are_none(
+def test_vectors_of_only_some_parts_or_of_two_encoders_are_not_used(
     base: MakeBase, tmp_path: Path, sentence_encoder: MakeEncoder
 ) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]

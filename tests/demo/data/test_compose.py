@@ -70,7 +70,7 @@ def drawn(art: Art, recipe: Recipe, size: int, seed: int = 0) -> dict[str, bytes
 
 
 @pytest.mark.parametrize(("size", "suffix", "side"), [(64, "png", 128), (160, "webp", 160)])
-def test_a_sample_holds_a_image_its_prompt_and_its_neighbors(
+def test_a_sample_has_an_image_a_prompt_and_neighbors(
     art: Art, out_folder: Path, size: int, suffix: str, side: int
 ) -> None:
     written = samples(shard(art, out_folder, kind(size)))
@@ -119,7 +119,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("composition", "references"), CASES)
-def test_a_reference_moved_to_its_placements_is_the_images_thing(
+def test_a_reference_warped_by_its_placement_equals_the_object(
     art: Art, composition: Composition, references: list[Reference]
 ) -> None:
     """By its matte, box and placement alone; any other placement would be seen."""
@@ -167,7 +167,7 @@ def error(
     return float(np.abs(image[row, column] - shown)[thing].mean())
 
 
-def test_things_in_another_style_and_of_another_kind_have_placements_of_their_own(art: Art) -> None:
+def test_references_in_any_style_share_placements_and_distractors_have_none(art: Art) -> None:
     composition = Composition((Thing(FOX),), MEADOW)
     same, other, unrelated = (
         Reference(FOX, NOTO, 0, False, False),
@@ -187,7 +187,7 @@ def test_things_in_another_style_and_of_another_kind_have_placements_of_their_ow
         assert length == pytest.approx(128 * one["box"][2], abs=2.01)
 
 
-def test_a_sample_says_what_it_shows(art: Art) -> None:
+def test_a_sample_describes_its_content(art: Art) -> None:
     composition = Composition(
         (Thing(FOX, 2, "small", turned="upside down"), Thing(VIOLIN, mirrored=True)), SNOW, time="night"
     )
@@ -217,7 +217,7 @@ def test_a_sample_says_what_it_shows(art: Art) -> None:
 
 
 @pytest.mark.parametrize("color", get_args(Color))
-def test_a_color_is_the_things_and_not_its_references(art: Art, color: Color) -> None:
+def test_a_stated_color_changes_the_object_and_not_its_references(art: Art, color: Color) -> None:
     plain, colored = (
         drawn(
             art,
@@ -255,14 +255,14 @@ def test_a_color_is_the_things_and_not_its_references(art: Art, color: Color) ->
     assert np.abs(before - after)[outside].max() == 0
 
 
-def test_references_that_are_not_varied_look_as_in_the_knowledge_base(art: Art) -> None:
+def test_unvaried_references_look_like_those_of_the_base(art: Art) -> None:
     with Image.open(PairImages(art).file(FOX, STYLES[1])) as pair:
         expected = np.asarray(pair.resize((128, 128), Image.Resampling.LANCZOS)).astype(float)
     sample = drawn(art, recipe_of(Composition.plain(FOX, SNOW), Reference(FOX, NOTO, 0, False, False)), 64)
     assert np.abs(np.asarray(picture(sample["neighbor0.webp"])) - expected).mean() < 3
 
 
-def test_varied_references_are_on_grounds_of_every_lightness_and_off_center(art: Art) -> None:
+def test_varied_references_have_all_backgrounds_and_are_off_center(art: Art) -> None:
     writer = Writer(Composer(ArtImages(art), 64))
     recipe = recipe_of(Composition.plain(FOX, SNOW), *[Reference(FOX, NOTO, 0, False, True)] * 100)
     sample = dict(writer.sample(Random(0), recipe))
@@ -290,14 +290,14 @@ def test_shards_share_no_sample(tmp_path: Path) -> None:
     assert len({task.path for task in tasks}) == len(tasks) == 3
 
 
-def test_a_shard_that_fails_midway_never_looks_finished(art: Art, out_folder: Path, tmp_path: Path) -> None:
+def test_a_failed_shard_never_looks_complete(art: Art, out_folder: Path, tmp_path: Path) -> None:
     broken = replace(task(art, out_folder, kind()), source=Source(tmp_path / "no-art", packed=False))
     with pytest.raises(FileNotFoundError):
         write_shard(broken)
     assert not broken.path.exists()
 
 
-def test_times_and_weather_change_the_whole_image(art: Art) -> None:
+def test_time_of_day_and_weather_change_the_whole_image(art: Art) -> None:
     composer = Composer(ArtImages(art), 64)
     meadow = Composition.plain(FOX, MEADOW)
     compositions = [meadow, *(replace(meadow, time=time) for time in get_args(Time)), replace(meadow, weather="fog")]
@@ -309,7 +309,7 @@ def test_times_and_weather_change_the_whole_image(art: Art) -> None:
     assert night < dawn < day
 
 
-def test_what_stands_on_the_ground_has_a_shadow_on_it(art: Art) -> None:
+def test_objects_on_the_ground_have_a_shadow(art: Art) -> None:
     """Right below a thing its image is darker than where nothing stands."""
     writer = Writer(Composer(ArtImages(art), 64))
     shown = Composition((Thing(CLOCK, size="small"),), SNOW)

@@ -39,14 +39,14 @@ def test_a_batch_is_a_function_of_its_number(images: JudgeImages, monkeypatch: p
     assert all(np.ptp(image) > 20 for image in first.images)  # none is blank
 
 
-def test_relations_name_something_more() -> None:
+def test_relations_name_a_second_entity() -> None:
     shown = related(40)
     assert not any(composition.is_plain for composition, _ in shown)
     assert {len(composition.entities) for composition, _ in shown} == {1, 2, 3}
     assert related(40) == shown
 
 
-def test_the_shipped_judge_is_as_often_right_as_its_file_tells(art: Art) -> None:
+def test_the_shipped_judges_accuracy_equals_that_in_its_file(art: Art) -> None:
     judge = TrainedClassifier.load(SHIPPED)
     assert (judge.config.entities, judge.config.scenes) == (configuration().entities, configuration().scenes)
     told = json.loads((SHIPPED / "judge.json").read_text())["facts"]["accuracy"]

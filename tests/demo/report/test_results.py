@@ -40,7 +40,7 @@ def items() -> list[Item]:
     return [prompt.item for prompt in all_prompts()]
 
 
-def test_prompts_are_of_all_groups_and_always_the_same(items: list[Item]) -> None:
+def test_prompts_cover_all_groups_and_are_deterministic(items: list[Item]) -> None:
     assert Counter(item.group for item in items) == dict.fromkeys(GROUPS, MAIN) | {
         TWO: VARIED,
         GEOMETRY: GEOMETRY_PROMPTS,
@@ -61,7 +61,7 @@ def test_prompts_are_of_all_groups_and_always_the_same(items: list[Item]) -> Non
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
-def test_nothing_is_drawn_twice_and_equal_work_is_equal(items: list[Item]) -> None:
+def test_nothing_is_drawn_twice(items: list[Item]) -> None:
     wanted = build_sweep(WEIGHTS, OTHER, DEMO)
     settings = list(wanted.folders().values())
     assert all(setting not in settings[:place] for place, setting in enumerate(settings))
@@ -114,7 +114,7 @@ def verdicts(evidence: Evidence) -> dict[str, tuple[str, str]]:
     return {bar.strip(): (measured.strip(), met.strip()) for _, bar, measured, met in rows}
 
 
-def test_bars_that_are_met_and_bars_that_are_not(items: list[Item]) -> None:
+def test_criteria_are_marked_as_met_or_not(items: list[Item]) -> None:
     sweep = build_sweep(WEIGHTS, OTHER, DEMO)
     found = verdicts(
         evidence(
@@ -162,7 +162,7 @@ def test_eta_must_trade_the_entity_for_the_text(items: list[Item], entity: tuple
         assert measured == "the best product of entity and scene is at η = 0.5"
 
 
-def test_what_was_not_drawn_is_not_made_up(items: list[Item]) -> None:
+def test_missing_runs_have_no_row(items: list[Item]) -> None:
     sweep = build_sweep(WEIGHTS, None, DEMO)
     found = verdicts(evidence(sweep, items, {}))
     assert found["held-out: at least +50 points"] == (NOT_THERE, "")

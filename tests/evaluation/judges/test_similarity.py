@@ -40,7 +40,7 @@ def references(tmp_path: Path) -> tuple[Reference, ...]:
     return tuple(Reference(tmp_path / f"{name}.png", name) for name in ("red", "green"))
 
 
-def test_the_mean_cosine_with_each_reference(references: tuple[Reference, ...]) -> None:
+def test_clip_i_is_the_mean_cosine_with_each_reference(references: tuple[Reference, ...]) -> None:
     items = [
         Item("a", "red", ("x",), "", "g", references),
         Item("b", "red", ("x",), "", "g", references[:1]),
@@ -61,7 +61,7 @@ def test_images_and_prompts(references: tuple[Reference, ...]) -> None:
     np.testing.assert_allclose(scores["CLIP-I"], [0.7, np.nan], rtol=1e-6)
 
 
-def test_a_reference_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_reference_is_named(tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(b"no image")
     wanted = Item("a", "red", ("x",), "", "g", (Reference(tmp_path / "cat.png", "a cat"),))
     with pytest.raises(InvalidArgument) as caught:

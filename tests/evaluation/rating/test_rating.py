@@ -58,7 +58,7 @@ def rate(page: Page, rater: str, place: int, entity: int = 1) -> int:
     return page.post("/rating", json=said).status_code
 
 
-def test_a_rater_goes_through_all_images_blind_and_can_stop_between(out: Path) -> None:
+def test_a_rater_rates_all_images_blind_and_can_pause(out: Path) -> None:
     seen = []
     for number in range(12):
         page = client(out)  # started anew for each image
@@ -95,7 +95,7 @@ def test_ratings_of_several_raters_are_averaged(out: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"entity": 2}, {"rater": ""}, {"rater": "two\nlines"}, {"more": 1}, {"place": -1}])
-def test_what_is_no_rating_is_refused_and_not_kept(out: Path, wrong: dict[str, object]) -> None:
+def test_an_invalid_rating_is_refused_and_not_saved(out: Path, wrong: dict[str, object]) -> None:
     said = {"rater": "ann", "place": 0, "entity": 1, "text": 1, "photorealism": 1} | wrong
     assert client(out).post("/rating", json=said).status_code == 422
     assert rate(client(out), "ann", 99) == 404

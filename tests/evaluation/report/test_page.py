@@ -94,7 +94,7 @@ def test_the_best_image_of_an_item_counts_and_differences_are_paired(out: Path) 
     assert lines[5].startswith("| without, rare | 4 | 0.0 % [0.0, 49.0] |")
 
 
-def test_the_page_has_tables_plots_sheets_and_their_numbers(out: Path) -> None:
+def test_the_page_has_tables_plots_sheets_and_numbers(out: Path) -> None:
     scored(out)
     folder = out / "docs"
     folder.mkdir()
@@ -119,7 +119,7 @@ def test_the_page_has_tables_plots_sheets_and_their_numbers(out: Path) -> None:
     assert f"({out.name}/scores.csv)" in out.with_suffix(".md").read_text()
 
 
-def test_what_is_not_there_is_told_and_not_made_up(out: Path) -> None:
+def test_missing_runs_are_reported_as_missing(out: Path) -> None:
     for row in ("eta-0.25", "retrieval-without"):
         (out / row / "drawn.csv").unlink()
     scored(out)
@@ -131,7 +131,7 @@ def test_what_is_not_there_is_told_and_not_made_up(out: Path) -> None:
         read(out)
 
 
-def test_failures_are_sorted_by_what_the_same_seed_gives_without_neighbors(out: Path) -> None:
+def test_failures_are_sorted_by_the_same_seed_without_neighbors(out: Path) -> None:
     scored(out)
     found = list(failures.failures(out, "base", "retrieval-without", ITEMS, read(out)))
     kinds = {failure.item.key: failure.kind for failure in found}
@@ -148,7 +148,7 @@ def test_failures_are_sorted_by_what_the_same_seed_gives_without_neighbors(out: 
         ({"one_of_two": "0", "blended": "0"}, failures.PRIOR),
     ],
 )
-def test_of_two_entities_blended_is_another_failure_than_one_missing(
+def test_blending_two_entities_and_missing_one_are_different_failures(
     out: Path, judged: dict[str, str], kind: str
 ) -> None:
     scored(out)
@@ -159,7 +159,7 @@ def test_of_two_entities_blended_is_another_failure_than_one_missing(
     assert found.kind == kind
 
 
-def test_a_persons_word_on_a_failure_counts(out: Path) -> None:
+def test_a_persons_rating_of_a_failure_has_precedence(out: Path) -> None:
     said = {"rater": "a", "setting": "base", "key": "i7", "sample": 0, "entity": 0, "text": 1, "photorealism": 1}
     records.append(out / RATINGS, [said | {"failure": failures.BLENDED, "at": ""}])
     scored(out)
@@ -169,7 +169,7 @@ def test_a_persons_word_on_a_failure_counts(out: Path) -> None:
     assert [(row["key"], row["rated faithful"], row["rated photorealism"]) for row in rated] == [("i7", "0", "1")]
 
 
-def test_scoring_goes_on_where_it_was_stopped(out: Path) -> None:
+def test_scoring_resumes_where_it_was_stopped(out: Path) -> None:
     scored(out)
     table = out / "base" / "scores-fake.csv"
     whole = table.read_text()
@@ -188,7 +188,7 @@ class Colors:
         return means
 
 
-def test_the_best_frechet_distance_of_an_axis_stands_out(out: Path) -> None:
+def test_the_best_frechet_distance_of_an_axis_is_bold(out: Path) -> None:
     scored(out)
     real = out / "real"
     real.mkdir()

@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_file(served: Any) -> None:
     assert draw(served, seed=7)[-1] == draw(served, seed=7)[-1]
 
 
-def test_references_take_the_place_of_retrieval(served: Any) -> None:
+def test_references_replace_retrieval(served: Any) -> None:
     reference = pb.Reference(image=png(), caption="a red square")
     request = pb.GenerateRequest(prompt="a square", references=[reference])
     events = list(served.generation.Generate(request, timeout=SECONDS))
@@ -106,7 +106,7 @@ def test_bad_input_is_named(served: Any, fields: dict[str, Any], field: str) -> 
     assert draw(served, size=16)[-1].HasField("image")
 
 
-def test_unknown_values_are_told_in_three_words(served: Any) -> None:
+def test_unknown_values_are_reported_in_three_words(served: Any) -> None:
     for fields, told in (
         ({"quality": 99}, "quality: unknown quality 99"),
         ({"output_format": 7}, "output_format: unknown output format 7"),
@@ -120,14 +120,14 @@ def test_unknown_values_are_told_in_three_words(served: Any) -> None:
         assert refused.value.details() == told
 
 
-def test_a_retriever_that_is_down_is_unavailable_and_says_what_to_do(served: Any) -> None:
+def test_without_a_retriever_the_error_is_unavailable_and_says_what_to_do(served: Any) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         list(served.generation.Generate(pb.GenerateRequest(prompt="a red panda"), timeout=SECONDS))
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "reimagen-retriever serve" in str(refused.value.details())
 
 
-def test_quality_and_compression_are_taken(served: Any) -> None:
+def test_quality_and_compression_have_an_effect(served: Any) -> None:
     options = {"size": 16, "seed": 7, "output_format": pb.OUTPUT_FORMAT_JPEG, "user": "customer-4711"}
     low = draw(served, **options, quality=pb.QUALITY_LOW, output_compression=10)
     assert [event.progress.steps for event in low if event.HasField("progress")] == [1]

@@ -38,14 +38,14 @@ def test_a_grpc_client_that_cancels_stops_the_work(endless: Any) -> None:
 
 
 @pytest.mark.usefixtures("stops_one")
-def test_a_grpc_client_that_hangs_up_stops_the_work(endless: Any) -> None:
+def test_a_grpc_client_that_disconnects_stops_the_work(endless: Any) -> None:
     with grpc.insecure_channel(endless.grpc_address) as channel:
         events = GenerationStub(channel).Generate(REQUEST, timeout=SECONDS)
         assert any(event.HasField("progress") for event in events)
 
 
 @pytest.mark.usefixtures("stops_one")
-def test_a_rest_client_that_hangs_up_stops_the_work(endless: Any) -> None:
+def test_a_rest_client_that_disconnects_stops_the_work(endless: Any) -> None:
     steps = endless.engine.counters.steps
     client = http.client.HTTPConnection(endless.rest.base_url.host, endless.rest.base_url.port)
     with contextlib.closing(client):
@@ -74,7 +74,7 @@ def test_a_grpc_deadline_stops_the_work(endless: Any) -> None:
     )
 
 
-def test_who_is_too_many_is_told_at_once_when_to_come_back(endless: Any) -> None:
+def test_excess_requests_are_refused_at_once_with_retry_after(endless: Any) -> None:
     calls = []
     for ahead in range(2):
         call = endless.generation.Generate(REQUEST, timeout=SECONDS)

@@ -62,7 +62,7 @@ def test_stages_report_each_step_and_preview(cascade: Cascade) -> None:
     assert drawn.images.shape == (1, 64, 64, 3)
 
 
-def test_a_seed_gives_the_same_image_alone_and_in_company(cascade: Cascade) -> None:
+def test_a_seed_gives_the_same_image_alone_and_in_a_batch(cascade: Cascade) -> None:
     together = draw(cascade, PAIRS, [7, 8])
     assert (together[0] != together[1]).any()
     assert (draw(cascade, PAIRS, [8]) == draw(cascade, PAIRS, [8])).all()
@@ -78,7 +78,7 @@ def test_neighbors_and_their_texts_matter(cascade: Cascade) -> None:
     assert (drawn != draw(cascade, renamed, [1])).any()
 
 
-def test_a_consistent_stage_keeps_to_the_smaller_image(cascade: Cascade) -> None:
+def test_low_res_consistency_keeps_the_low_resolution_image(cascade: Cascade) -> None:
     larger = TINY.stages[1].model_copy(update={"low_res_consistency": True})
     keeping = awakened(0, TINY.model_copy(update={"stages": (TINY.stages[0], larger)}))
     small = draw(keeping, PAIRS, [5, 6], size=16).astype(float)
@@ -90,7 +90,7 @@ def test_a_consistent_stage_keeps_to_the_smaller_image(cascade: Cascade) -> None
     assert drift(draw(keeping, PAIRS, [5, 6])) < 0.5 * drift(draw(cascade, PAIRS, [5, 6]))
 
 
-def test_neighbor_maps_are_computed_once_a_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbor_maps_are_computed_once_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted as the compiled code runs: a call from inside the loop over steps would count once a step."""
     counted: list[int] = []
     encode = UNet.encode_neighbors
@@ -106,7 +106,7 @@ def test_neighbor_maps_are_computed_once_a_image(monkeypatch: pytest.MonkeyPatch
     assert TINY.stages[0].steps > 1
 
 
-def test_weights_come_back_as_they_were_saved(cascade: Cascade, tmp_path: Path) -> None:
+def test_weights_are_loaded_as_saved(cascade: Cascade, tmp_path: Path) -> None:
     cascade.save(tmp_path)
     once = Cascade.load(tmp_path)
     once.save(tmp_path / "again")
@@ -127,7 +127,7 @@ def test_damaged_weights_are_refused_by_name(cascade: Cascade, tmp_path: Path) -
         Cascade.load(tmp_path)
 
 
-def test_guidance_that_a_sampler_cannot_follow_is_refused_before_anything_is_drawn() -> None:
+def test_guidance_that_a_sampler_does_not_support_is_refused_before_drawing() -> None:
     weighted = Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0)
     unipc = TINY.stages[0].model_copy(update={"sampler": SamplerKind.UNIPC, "guidance": weighted})
     solver = awakened(0, TINY.model_copy(update={"stages": (unipc,)}))

@@ -100,7 +100,7 @@ CASES: dict[str, Callable[[], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_seed_gives_the_image_that_it_gave(case: str) -> None:
+def test_a_seed_gives_the_recorded_image(case: str) -> None:
     drawn = CASES[case]().astype(int)
     assert np.abs(drawn - np.load(RECORDED)[case]).max() <= LEVELS
 

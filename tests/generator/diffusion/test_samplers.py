@@ -54,7 +54,7 @@ def images(seed: int, shape: tuple[int, ...] = (2, 4, 4, 3)) -> Images:
 
 
 @pytest.mark.parametrize("kind", list(SamplerKind))
-def test_the_step_to_the_clean_image_gives_x_0_itself(kind: SamplerKind) -> None:
+def test_the_last_step_returns_x_0(kind: SamplerKind) -> None:
     """As the first step, the second and the third, whatever a learned variance says."""
     sampler = build_sampler(kind)
     carry, advance = sampler.initialize(images(0)), jax.jit(sampler.step)
@@ -83,7 +83,7 @@ def ancestral(log_snr_t: float, log_snr_s: float, variance: Images | None) -> tu
     return np.asarray(results[0]), np.asarray(results[1] - results[0])
 
 
-def test_ancestral_steps_are_ddpms_posterior() -> None:
+def test_ancestral_steps_sample_ddpms_posterior() -> None:
     """Against DDPM's own equations 6 and 7 (arXiv 2006.11239), and its two bounds on a learned variance."""
     log_snr_t, log_snr_s = -1.0, 0.5
     bar_t, bar_s = 1 / (1 + np.exp(-log_snr_t)), 1 / (1 + np.exp(-log_snr_s))

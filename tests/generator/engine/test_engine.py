@@ -117,7 +117,7 @@ def images(engine: Engine, drawing: GenerationTask) -> npt.NDArray[np.uint8]:
     return drawn
 
 
-def test_each_batch_tells_its_steps_in_order_and_then_its_images(
+def test_each_batch_reports_its_steps_in_order_and_then_its_images(
     make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: GenerationTask
 ) -> None:
     cascade, batch_size = batched
@@ -143,7 +143,7 @@ def test_each_batch_tells_its_steps_in_order_and_then_its_images(
     assert (engine.counters.finished, engine.counters.steps) == (1, steps)
 
 
-def test_a_seed_gives_the_same_image_alone_and_in_company(
+def test_a_seed_gives_the_same_image_alone_and_in_a_batch(
     make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: GenerationTask
 ) -> None:
     cascade, batch_size = batched
@@ -155,7 +155,7 @@ def test_a_seed_gives_the_same_image_alone_and_in_company(
     assert not np.array_equal(together[0], together[1])
 
 
-def test_no_number_of_images_and_no_usual_neighbors_compile_anew(
+def test_other_numbers_of_images_and_neighbors_compile_nothing_new(
     make_engine: MakeEngine, batched: tuple[Cascade, int], drawing: GenerationTask
 ) -> None:
     cascade, batch_size = batched
@@ -178,7 +178,7 @@ def test_no_number_of_images_and_no_usual_neighbors_compile_anew(
 
 
 @pytest.mark.parametrize("previews", [0, 1, 2, 3])
-def test_previews_are_as_many_as_asked(
+def test_the_number_of_previews_is_as_requested(
     make_engine: MakeEngine, tiny: Cascade, drawing: GenerationTask, previews: int
 ) -> None:
     background = Background(
@@ -238,7 +238,7 @@ def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, dr
     behind.end()
 
 
-def test_who_is_cancelled_in_the_queue_is_never_drawn(
+def test_a_request_cancelled_in_the_queue_is_never_drawn(
     make_engine: MakeEngine, endless: Cascade, drawing: GenerationTask
 ) -> None:
     engine = make_engine(endless, capacity=2)
@@ -319,7 +319,7 @@ def test_calls_are_drawn_in_the_order_of_arrival(make_engine: MakeEngine, drawin
     assert Recording.drawn == [(prompt, [red]) for prompt in prompts]
 
 
-def test_a_failing_drawing_fails_alone(make_engine: MakeEngine, drawing: GenerationTask) -> None:
+def test_a_failed_request_does_not_affect_others(make_engine: MakeEngine, drawing: GenerationTask) -> None:
     engine = make_engine(Brittle.random(TINY, seed=0), capacity=2)
     failed = Background(engine, replace(drawing, prompt="fail")).end()
     assert type(failed.error) is ReimagenError
@@ -328,14 +328,14 @@ def test_a_failing_drawing_fails_alone(make_engine: MakeEngine, drawing: Generat
     assert (engine.counters.failed, engine.counters.finished) == (1, 1)
 
 
-def test_before_the_start_nobody_is_admitted(tiny: Cascade) -> None:
+def test_before_the_start_requests_are_refused(tiny: Cascade) -> None:
     engine = Engine(tiny, capacity=1)
     with pytest.raises(Unavailable, match="starting"), engine.admit(RequestHandle(timeout=SECONDS)):
         pass
     engine.stop(grace=0)
 
 
-def test_stopping_waits_for_those_admitted(tiny: Cascade, drawing: GenerationTask) -> None:
+def test_stopping_waits_for_admitted_requests(tiny: Cascade, drawing: GenerationTask) -> None:
     engine = Engine(tiny, capacity=1)
     engine.start()
     background = Background(engine, replace(drawing, size=64))
@@ -346,7 +346,7 @@ def test_stopping_waits_for_those_admitted(tiny: Cascade, drawing: GenerationTas
         pass
 
 
-def test_stopping_cuts_off_what_takes_too_long(endless: Cascade, drawing: GenerationTask) -> None:
+def test_stopping_cancels_requests_that_take_too_long(endless: Cascade, drawing: GenerationTask) -> None:
     engine = Engine(endless, capacity=1)
     engine.start()
     background = Background(engine, drawing)

@@ -85,7 +85,7 @@ def search(retriever: RetrieverClient, k: int = 2, remaining: float = 60) -> Nei
     return retriever.search("a red panda", k=k, method="bm25", remaining=remaining)
 
 
-def test_many_large_images_fit_an_answer() -> None:
+def test_many_large_images_fit_in_an_answer() -> None:
     with serving(Faulty()) as address, connected(address) as retriever:
         found = search(retriever, k=12)
     assert [(neighbor.id, neighbor.caption, neighbor.score) for neighbor in found.neighbors] == [
@@ -94,14 +94,14 @@ def test_many_large_images_fit_an_answer() -> None:
     assert (found.revision, found.text_only) == ("g1", False)
 
 
-def test_a_hiccup_is_not_noticed() -> None:
+def test_one_failed_call_is_retried() -> None:
     faulty = Faulty(Unavailable("starting"), Unavailable("starting"), Unavailable("starting"))
     with serving(faulty) as address, connected(address) as retriever:
         assert search(retriever).neighbors
     assert faulty.asked == 4
 
 
-def test_only_unavailable_is_tried_again() -> None:
+def test_only_unavailable_is_retried() -> None:
     faulty = Faulty(InvalidArgument("too long", field="query"))
     with serving(faulty) as address, connected(address) as retriever, pytest.raises(InvalidArgument) as refused:
         search(retriever)
@@ -113,14 +113,14 @@ def test_only_unavailable_is_tried_again() -> None:
     ("theirs", "ours"),
     [("method", "retrieval.method"), ("licenses", "retrieval.licenses"), ("k", "retrieval.k")],
 )
-def test_what_the_retriever_refuses_has_the_name_that_the_caller_gave_it(theirs: str, ours: str) -> None:
+def test_a_refusal_by_the_retriever_names_the_callers_field(theirs: str, ours: str) -> None:
     faulty = Faulty(InvalidArgument("is of no use", field=theirs))
     with serving(faulty) as address, connected(address) as retriever, pytest.raises(InvalidArgument) as refused:
         search(retriever)
     assert (refused.value.field, refused.value.message) == (ours, f"{ours}: is of no use")
 
 
-def test_methods_and_filters_arrive() -> None:
+def test_methods_and_filters_reach_the_retriever() -> None:
     faulty = Faulty()
     filters = Filters(("MIT", ""), ("https://a.example/",), 64, True, ("1", "2"))
     with serving(faulty) as address, connected(address) as retriever:
@@ -152,7 +152,7 @@ def test_methods_and_filters_arrive() -> None:
     assert faulty.last.minimum_score == pytest.approx(0.01)
 
 
-def test_a_retriever_that_hangs_costs_a_share_of_the_time() -> None:
+def test_a_hanging_retriever_costs_a_share_of_the_deadline() -> None:
     stuck = Stuck()
     started = time.monotonic()
     with serving(stuck) as address, connected(address) as retriever:
@@ -162,7 +162,7 @@ def test_a_retriever_that_hangs_costs_a_share_of_the_time() -> None:
         stuck.let_go.set()
 
 
-def test_a_retriever_that_comes_back_is_found_again() -> None:
+def test_a_restarted_retriever_is_found_again() -> None:
     with serving(Faulty()) as address:
         pass
     with connected(address) as retriever:

@@ -36,7 +36,7 @@ def generator() -> Iterator[GenerationService]:
         ({"guidance": {"strategy": "interleaved"}}, "guidance.strategy"),
     ],
 )
-def test_what_the_cascade_cannot_do_is_refused_by_name(
+def test_requests_beyond_the_cascade_are_refused_by_name(
     generator: GenerationService, fields: dict[str, object], field: str
 ) -> None:
     request = parse_request({"prompt": "a kea", **fields})

@@ -50,7 +50,7 @@ def test_attention_is_the_weighted_mean_of_the_values(rows: int, queries: int, k
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_the_gradient_is_the_same_head_after_head(dtype: Any) -> None:
+def test_attention_head_by_head_has_the_same_gradient(dtype: Any) -> None:
     rows, queries, keys = SIZES[1]
     query, key, value, bias = (jnp.asarray(a) for a in arguments(rows, queries, keys, (1, HEADS, queries, keys)))
     query, key, value = (a.astype(dtype) for a in (query, key, value))
@@ -71,7 +71,7 @@ def test_the_gradient_is_the_same_head_after_head(dtype: Any) -> None:
         assert np.linalg.norm(np.asarray(one, np.float32) - other) < tolerance * np.linalg.norm(other)
 
 
-def test_a_program_for_an_accelerator_has_no_loop() -> None:
+def test_attention_for_an_accelerator_has_no_loop() -> None:
     traced = jax.jit(attend).trace(*arguments(*SIZES[1], (2, 1, 1, SIZES[1][2])))
     loop = {
         platform: "while" in traced.lower(lowering_platforms=(platform,)).as_text()

@@ -36,7 +36,7 @@ def predict(network: Any, x: jax.Array, low: jax.Array, time: float = 0.7, augme
     return np.asarray(network(x, jnp.full(rows, time), TEXT, None, low_resolution))
 
 
-def test_it_starts_as_the_enlarged_smaller_image() -> None:
+def test_it_starts_as_the_upsampled_low_resolution_image() -> None:
     low = normal(1, 2, 16, 24, 3)
     np.testing.assert_array_equal(predict(build_network(CONFIG, nnx.Rngs(0)), normal(0, 2, 16, 24, 3), low), low)
 
@@ -51,7 +51,7 @@ def test_every_input_reaches_the_prediction() -> None:
     assert (drawn != predict(network, x, low, augmentation=0.0)).any()
 
 
-def test_each_parameter_learns_once_the_last_layers_are_no_longer_zero() -> None:
+def test_each_parameter_learns_after_the_last_layers_leave_zero() -> None:
     network, x, low = randomized(CONFIG), normal(0, 2, 16, 16, 3), normal(1, 2, 16, 16, 3)
     graph, parameters = nnx.split(network)
 
@@ -64,7 +64,7 @@ def test_each_parameter_learns_once_the_last_layers_are_no_longer_zero() -> None
         assert np.abs(np.asarray(gradient[...])).max() > 0, path
 
 
-def test_moving_the_image_by_whole_squares_moves_the_prediction() -> None:
+def test_a_crop_at_whole_patches_gets_the_same_prediction_inside() -> None:
     """Away from the border by more than the convolutions reach, a crop is drawn as the whole image is."""
     network, x, low = randomized(CONFIG), normal(0, 2, 80, 80, 3), normal(1, 2, 80, 80, 3)
     reach = 4 * (2 + 2 * CONFIG.blocks)
@@ -84,6 +84,6 @@ def test_moving_the_image_by_whole_squares_moves_the_prediction() -> None:
         ({"factor": 1}, "factor"),
     ],
 )
-def test_what_the_network_cannot_be_is_refused(changed: dict[str, Any], message: str) -> None:
+def test_impossible_configurations_of_the_network_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         FoldedResNetConfig.model_validate({"width": 8, "blocks": 1} | changed)

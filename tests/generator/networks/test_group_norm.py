@@ -7,7 +7,7 @@ from reimagen_generator.networks.layers import GroupNorm
 
 
 @pytest.mark.parametrize("mean", [0.0, 3.0])
-def test_it_is_a_group_norm(mean: float) -> None:
+def test_it_equals_flaxs_group_norm(mean: float) -> None:
     """In float64 by its definition, also where the maps are far from zero."""
     random = np.random.default_rng(0)
     x = random.normal(mean, 2.0, (2, 5, 3, 12)).astype(np.float32)

@@ -65,7 +65,7 @@ def evaluate(network: Network, *, neighbors: bool) -> np.ndarray[Any, Any]:
     return np.asarray(run(state))
 
 
-def test_added_retrieval_draws_exactly_what_was_drawn_before() -> None:
+def test_adding_retrieval_does_not_change_the_output() -> None:
     with_neighbors = randomized(SMALL.model_copy(update={"neighbor_attention": (False, True)}))
     plain = build_network(SMALL, nnx.Rngs(1))
     state = nnx.state(plain, nnx.Param)
@@ -78,7 +78,7 @@ def test_added_retrieval_draws_exactly_what_was_drawn_before() -> None:
     np.testing.assert_array_equal(evaluate(with_neighbors, neighbors=True), before)
 
 
-def test_checkpointing_changes_no_gradient() -> None:
+def test_checkpointing_does_not_change_gradients() -> None:
     """Each block is computed again: one down and two up at each level, what halves and doubles, and the middle two."""
     network = randomized(SMALL)
 
@@ -104,7 +104,7 @@ def test_checkpointing_changes_no_gradient() -> None:
         np.testing.assert_allclose(one[...], other[...], rtol=0, atol=1e-4 * largest, err_msg=str(path))
 
 
-def test_a_checkpointed_network_draws_in_a_compiled_loop_what_a_plain_one_draws() -> None:
+def test_a_checkpointed_network_draws_the_same_in_a_compiled_loop() -> None:
     network = randomized(SMALL)
 
     def drawn(network: Network) -> jax.Array:
@@ -123,7 +123,7 @@ def test_a_checkpointed_network_draws_in_a_compiled_loop_what_a_plain_one_draws(
     np.testing.assert_allclose(drawn(network), plain, rtol=1e-4, atol=1e-4)
 
 
-def test_bfloat16_is_near_float32_and_gives_float32() -> None:
+def test_bfloat16_is_close_to_float32_and_returns_float32() -> None:
     exact = evaluate(randomized(SMALL), neighbors=False)
     near = evaluate(randomized(SMALL.model_copy(update={"dtype": ComputeType.BFLOAT16})), neighbors=False)
     assert near.dtype == np.float32
@@ -151,7 +151,7 @@ def test_pooling_is_attention_from_a_class_token() -> None:
         np.testing.assert_allclose(result[row], expected, atol=1e-5)
 
 
-def test_a_group_norm_of_tokens_counts_those_that_are_there() -> None:
+def test_a_group_norm_of_tokens_ignores_masked_tokens() -> None:
     norm = TokenGroupNorm(64, nnx.Rngs(0))
     tokens = 3 * random(0, 2, 5, 64) + 1
     mask = jnp.asarray([[True, True, False, False, False], [False] * 5])
@@ -163,7 +163,7 @@ def test_a_group_norm_of_tokens_counts_those_that_are_there() -> None:
     assert np.isfinite(result).all()
 
 
-def test_retrieval_is_added_where_it_is_cheap() -> None:
+def test_retrieval_is_added_at_the_coarse_levels() -> None:
     stage_i, stage_ii = (stage.network for stage in DEEPFLOYD_IF_M.stages)
     assert isinstance(stage_i, ImagenUNetConfig)
     assert isinstance(stage_ii, ImagenUNetConfig)
@@ -183,6 +183,6 @@ def test_retrieval_is_added_where_it_is_cheap() -> None:
         ("widths", (32, 48)),
     ],
 )
-def test_a_configuration_that_cannot_be_built_is_refused_by_the_field(field: str, value: object) -> None:
+def test_an_impossible_configuration_is_refused_by_its_field(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         ImagenUNetConfig.model_validate(SMALL.model_dump() | {"text_norm": TextNorm.GROUP, field: value})

@@ -48,7 +48,7 @@ def test_samples_have_the_moments_of_the_distribution() -> None:
     assert np.asarray(drawn.present).all(axis=0).tolist() == [[True, True, False]]
 
 
-def test_references_of_one_thing_share_a_placement_whatever_else_is_drawn() -> None:
+def test_references_of_one_object_share_a_placement() -> None:
     leaders = jnp.asarray([leader_of(["a fox", "a kite", "a fox"])] * 2)
     keys = jax.random.split(jax.random.key(3), 2)
     both = sample_placements(distribution(2, 3), leaders, keys)
@@ -58,7 +58,7 @@ def test_references_of_one_thing_share_a_placement_whatever_else_is_drawn() -> N
     np.testing.assert_array_equal(both.size[1], alone.size[0])
 
 
-def test_the_network_answers_for_each_neighbor_with_its_own_caption() -> None:
+def test_each_neighbor_is_placed_by_its_own_caption() -> None:
     network = PlacementNetwork(TINY, nnx.Rngs(0))
     keys = jax.random.split(jax.random.key(0), 4)
     prompt = Text(jax.random.normal(keys[0], (1, 5, 12)), jnp.ones((1, 5), bool))

@@ -39,19 +39,19 @@ def differences(process: subprocess.Popen[str]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("what", ["drawing", "gradient"])
-def test_eight_devices_give_what_one_does(what: str) -> None:
+def test_eight_devices_give_the_same_as_one(what: str) -> None:
     found = differences(start(what, 8))
     assert max(found.values()) < TOLERANCE, found
 
 
-def test_eight_devices_give_what_one_does_with_a_warp() -> None:
+def test_eight_devices_give_the_same_as_one_with_a_warp() -> None:
     # A warp samples its neighbors' pixels at places that it computes: rounding, which in float32 moves the places
     # by 1e-6, moves what is sampled by more than that. In float64 nothing but an error would be left.
     found = differences(start("warp", 8, JAX_ENABLE_X64="1"))
     assert max(found.values()) < 1e-9, found
 
 
-def test_two_hosts_of_four_devices_give_what_one_device_does() -> None:
+def test_two_hosts_of_four_devices_give_the_same_as_one_device() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     prefix = "REIMAGEN_GENERATOR_"
@@ -66,19 +66,19 @@ def test_two_hosts_of_four_devices_give_what_one_device_does() -> None:
                 host.kill()
 
 
-def test_hosts_join_only_where_it_is_said_which_they_are() -> None:
+def test_a_coordinator_needs_processes_and_process() -> None:
     assert Hosts().coordinator is None
     with pytest.raises(ValidationError, match="processes, process: must both be set"):
         Hosts(coordinator="10.0.0.1:1234", processes=2)
 
 
-def test_data_takes_the_devices_that_are_left() -> None:
+def test_the_data_axis_takes_the_remaining_devices() -> None:
     assert MeshConfig().sizes(8) == (8, 1, 1)
     assert MeshConfig(fsdp=2, tensor=2).sizes(8) == (2, 2, 2)
     assert MeshConfig(data=1, fsdp=8).sizes(8) == (1, 8, 1)
 
 
 @pytest.mark.parametrize("config", [MeshConfig(data=2), MeshConfig(fsdp=3), MeshConfig(tensor=16)])
-def test_axes_that_do_not_make_up_the_devices_are_refused(config: MeshConfig) -> None:
+def test_axes_that_do_not_multiply_to_the_devices_are_refused(config: MeshConfig) -> None:
     with pytest.raises(ValueError, match=r"^mesh: data × fsdp × tensor must be the number of devices, 8, got"):
         config.sizes(8)

@@ -76,14 +76,14 @@ def expected(name: str, shape: tuple[int, ...]) -> tuple[str | None, ...]:
 
 
 @pytest.mark.parametrize("name", ["t5", *PRESETS])
-def test_each_parameter_is_shared_out_as_intended(name: str) -> None:
+def test_each_parameter_is_sharded_as_intended(name: str) -> None:
     for path, shape in parameters(name).items():
         wanted = zip(expected(without_indices(path), shape), shape, strict=True)
         fits = [axis if axis and size % AXES[axis] == 0 else None for axis, size in wanted]
         assert partition(path, shape, AXES) == PartitionSpec(*fits), path  # type: ignore[no-untyped-call]
 
 
-def test_what_no_rule_knows_is_refused_by_name() -> None:
+def test_a_parameter_without_a_rule_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"^up\.0\.convolution\.kernel: no rule"):
         partition("up.0.convolution.kernel", (4, 4), AXES)
     with pytest.raises(ValueError, match=r"^up\.0\.conv_in\.gain: no rule"):

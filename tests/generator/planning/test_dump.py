@@ -31,7 +31,7 @@ def dump_of(function: Any, there: Path, *, donate: bool = False) -> tuple[bytes,
 
 
 @pytest.mark.parametrize(("function", "donate"), [(attention, False), (update, False), (update, True)])
-def test_figures_are_the_compilers_own(function: Any, donate: bool, tmp_path: Path) -> None:
+def test_figures_equal_those_of_the_compiler(function: Any, donate: bool, tmp_path: Path) -> None:
     dump, compiled = dump_of(function, tmp_path, donate=donate)
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     assert memory is not None
@@ -65,7 +65,7 @@ def test_arrays_are_moved_in_whole_tiles(tmp_path: Path) -> None:
         assert tiled.flops == plain.flops
 
 
-def test_only_what_lies_in_hbm_is_counted(tmp_path: Path) -> None:
+def test_only_buffers_in_hbm_are_counted(tmp_path: Path) -> None:
     dump, _ = dump_of(attention, tmp_path)
     hlo = read_hlo(dump)
     before = dumped_figures(dump, 0.0).memory

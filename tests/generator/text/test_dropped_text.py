@@ -63,7 +63,7 @@ class Gray(Network):
 @pytest.mark.parametrize(
     ("dropped", "level"), [(DroppedText.MASKED, 2 * PROMPT), (DroppedText.EMPTY_PROMPT, 2 * PROMPT - EMPTY)]
 )
-def test_guidance_points_away_from_it(dropped: DroppedText, level: float) -> None:
+def test_guidance_points_away_from_the_dropped_text(dropped: DroppedText, level: float) -> None:
     config = CascadeConfig(name="gray", stages=(STAGE,), default_k=0, dropped_text=dropped)
     *_, drawn = Cascade(config, [Gray()], Levels()).draw("something", [], seeds=[0], size=SIDE)
     assert isinstance(drawn, ImagesEvent)
@@ -72,7 +72,7 @@ def test_guidance_points_away_from_it(dropped: DroppedText, level: float) -> Non
 
 
 @pytest.mark.parametrize(("dropped", "level"), [(DroppedText.MASKED, 0.0), (DroppedText.EMPTY_PROMPT, EMPTY)])
-def test_training_shows_it_to_the_rows_without_their_text(dropped: DroppedText, level: float) -> None:
+def test_training_uses_it_for_rows_whose_text_is_dropped(dropped: DroppedText, level: float) -> None:
     samples = [Sample(np.full((SIDE, SIDE, 3), 128, np.uint8), "something", ())] * 2
     batch = collate(samples, Levels(), 0, dropped)
     rows = 4

@@ -136,7 +136,7 @@ TEXTS = [
 ]
 
 
-def test_the_packages_model_gives_what_an_independent_computation_gives(installed: NetworkTextEncoder) -> None:
+def test_the_packages_model_equals_an_independent_computation(installed: NetworkTextEncoder) -> None:
     assert (installed.channels, installed.length) == (384, 48)
     embedding = installed.encode(TEXTS)
     for row, text in enumerate(TEXTS):
@@ -146,7 +146,7 @@ def test_the_packages_model_gives_what_an_independent_computation_gives(installe
         assert not np.asarray(embedding.tokens[row, len(wanted) :]).any()
 
 
-def test_words_of_like_meaning_lie_close(installed: NetworkTextEncoder) -> None:
+def test_words_of_similar_meaning_are_similar(installed: NetworkTextEncoder) -> None:
     texts = ["a sled during an avalanche", "a sled on a snowy slope", "a sled in a cornfield", "a sled in a saloon"]
     embedding = installed.encode(texts)
     means = np.asarray(embedding.tokens.sum(1)) / np.asarray(embedding.mask.sum(1))[:, None]
@@ -154,12 +154,12 @@ def test_words_of_like_meaning_lie_close(installed: NetworkTextEncoder) -> None:
     assert int((means[1:] @ means[0]).argmax()) == 0
 
 
-def test_the_order_of_words_is_told(installed: NetworkTextEncoder) -> None:
+def test_the_order_of_words_changes_the_embedding(installed: NetworkTextEncoder) -> None:
     one, other = (np.asarray(installed.encode([text]).tokens) for text in ("a harp on a yak", "a yak on a harp"))
     assert np.abs(one - other).max() > 0.1
 
 
-def test_a_text_has_the_same_embedding_in_any_company(small: Path) -> None:
+def test_the_embedding_of_a_text_does_not_depend_on_the_batch(small: Path) -> None:
     texts = ["a kea", "the rain " * 9, "", "kea , kea , kea , kea , kea , kea , kea , kea", "keas in the rain"]
     one, other = (load_minilm(minilm_files(small), 20) for _ in range(2))
     together = one.encode(texts)
@@ -170,7 +170,7 @@ def test_a_text_has_the_same_embedding_in_any_company(small: Path) -> None:
     assert one.encode([]).tokens.shape == (0, 20, 8)
 
 
-def test_marks_in_a_text_are_letters_and_what_is_beyond_the_length_is_cut_off(small: Path) -> None:
+def test_special_tokens_in_a_text_are_plain_text_and_long_texts_are_truncated(small: Path) -> None:
     tokenizer = WordPieceTokenizer(small / "tokenizer.json", 6)
     ids, mask = tokenizer(["a [SEP]", "Keas in the rain, in the rain", ""])
     words = [[WORDS[token] for token in row[kept]] for row, kept in zip(ids, mask, strict=True)]
@@ -216,7 +216,7 @@ def cascade_config(channels: int) -> CascadeConfig:
     return CascadeConfig.model_validate_json(TINY.model_copy(update=changes).model_dump_json())
 
 
-def test_a_cascade_finds_its_encoder_in_a_named_folder_or_its_own_or_the_package(
+def test_a_cascade_finds_its_encoder_in_a_named_folder_its_own_or_the_package(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cascade = Cascade.random(cascade_config(8), seed=0, text_encoder=small)

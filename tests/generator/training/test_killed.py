@@ -83,7 +83,7 @@ def wait_for(process: subprocess.Popen[bytes], step: int) -> None:
 
 
 @pytest.mark.parametrize(("cascade", "stage"), CASES)
-def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_never_killed(
+def test_a_run_killed_repeatedly_ends_with_the_same_weights(
     tmp_path: Path, small: Path, cascade: str, stage: int
 ) -> None:
     size = TINY.stages[stage].size

@@ -61,7 +61,7 @@ def batch_of(folder: Path, **changed: Any) -> Any:
 
 
 @pytest.mark.parametrize("changed", [{}, {"crop": 8}, {"resolution": 16}, {"resolution": 16, "crop": 8}])
-def test_smaller_images_show_what_the_images_do(tmp_path: Path, changed: dict[str, int]) -> None:
+def test_low_resolution_images_show_the_same_as_the_images(tmp_path: Path, changed: dict[str, int]) -> None:
     """An image that comes with none gets itself, shrunk; the others' blue is larger by 100."""
     given = {number: pixels(number + 100, SIDE // 2) for number in (1, 3)}
     batch = batch_of(write(tmp_path, given), **changed)
@@ -74,7 +74,7 @@ def test_smaller_images_show_what_the_images_do(tmp_path: Path, changed: dict[st
     assert told == {0: 0, 1: 101, 2: 2, 3: 103, 4: 4}
 
 
-def test_a_share_of_the_samples_is_redrawn_and_all_is_kept(tmp_path: Path) -> None:
+def test_a_share_of_the_samples_is_redrawn_and_all_samples_are_written(tmp_path: Path) -> None:
     data, out, weights = (tmp_path / name for name in ("data", "out", "weights"))
     data.mkdir()
     write(data)
@@ -106,7 +106,7 @@ def test_a_share_of_the_samples_is_redrawn_and_all_is_kept(tmp_path: Path) -> No
     assert (out / "00000.tar").read_bytes() == written
 
 
-def test_a_stage_that_enlarges_nothing_is_refused(tmp_path: Path) -> None:
+def test_redrawing_for_the_first_stage_is_refused(tmp_path: Path) -> None:
     checkpoint.save_config(TINY, tmp_path)
     asked = ["redraw", str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path), "--stage", "3"]
     result = CliRunner().invoke(app, asked)

@@ -67,7 +67,7 @@ def cell(path: Path, row: int, column: int) -> np.ndarray:
     return sheet[top : top + CELL, left : left + CELL]
 
 
-def test_sheets_show_the_samples_and_change_no_weight(
+def test_sheets_show_the_samples_without_changing_weights(
     small: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "_REPORT_EVERY", 2)
@@ -96,7 +96,7 @@ def test_sheets_show_the_samples_and_change_no_weight(
     np.testing.assert_array_equal(shown, pixels(sheets[3]))
 
 
-def test_curves_go_on_where_a_run_that_is_killed_goes_on(
+def test_curves_resume_with_a_killed_run(
     small: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "_REPORT_EVERY", 2)
@@ -127,7 +127,7 @@ def test_curves_go_on_where_a_run_that_is_killed_goes_on(
 
 
 @pytest.mark.parametrize(("changed", "columns"), [({}, 6), ({"crop": 16, "neighbors": 0}, 3)])
-def test_super_resolution_draws_from_the_true_smaller_image(
+def test_super_resolution_sheets_use_the_true_low_resolution_image(
     small: Path, large: Path, tmp_path: Path, changed: dict[str, Any], columns: int
 ) -> None:
     """Whole, with two neighbors and without; and as crops, by a run that is given no neighbors."""

@@ -57,7 +57,7 @@ def test_a_warm_up_longer_than_the_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", ["crop", "resolution"])
 @pytest.mark.parametrize("side", [3, 0, 32])
-def test_a_side_that_the_network_cannot_take_is_refused(data: Path, tmp_path: Path, field: str, side: int) -> None:
+def test_an_image_side_unfit_for_the_network_is_refused(data: Path, tmp_path: Path, field: str, side: int) -> None:
     with pytest.raises(ValueError, match=f"^{field}: must be a multiple of 4, at most 16, got {side}"):
         Trainer(config(data, tmp_path, **{field: side}))
 
@@ -67,7 +67,7 @@ def test_a_loss_of_x0_for_a_network_that_predicts_v_is_refused(data: Path, tmp_p
         Trainer(config(data, tmp_path, x0_loss="charbonnier"))
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(
+def test_a_stopped_run_resumes_bit_for_bit(
     data: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = config(data, tmp_path)
@@ -104,7 +104,7 @@ def learn(monkeypatch: pytest.MonkeyPatch, loss_of: Callable[[jax.Array], jax.Ar
     monkeypatch.setattr(trainer, "loss_by_row", loss)
 
 
-def test_a_run_begins_from_the_weights_that_it_is_given(
+def test_a_run_begins_from_initial_weights(
     data: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learn(monkeypatch, lambda weights: 0.0 * weights.sum())
@@ -114,7 +114,7 @@ def test_a_run_begins_from_the_weights_that_it_is_given(
     assert (begun.weights / FILE).read_bytes() == whole
 
 
-def test_a_step_that_overflows_is_named_and_reaches_no_checkpoint(
+def test_an_overflowing_step_is_named_and_not_saved(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first step warms up at a rate of 0, the second makes weights so large that the third overflows."""
@@ -126,7 +126,7 @@ def test_a_step_that_overflows_is_named_and_reaches_no_checkpoint(
     assert not broken.weights.exists()
 
 
-def test_a_gradient_that_is_not_finite_is_named_though_the_loss_is(
+def test_a_non_finite_gradient_is_named_even_if_the_loss_is_finite(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learn(monkeypatch, lambda weights: jnp.sqrt(0.0 * weights.sum()))

@@ -37,7 +37,7 @@ def bits(epsilon: np.ndarray, x_0: np.ndarray, predicted: np.ndarray, variance: 
     return found
 
 
-def test_the_bound_is_the_divergence_of_the_two_gaussians() -> None:
+def test_the_bound_equals_the_divergence_of_the_two_gaussians() -> None:
     rng = np.random.default_rng(0)
     epsilon, x_0, error, variance = rng.standard_normal((4, *SHAPE))
     wanted = bits(epsilon, x_0, epsilon + 0.1 * error, variance)
@@ -48,14 +48,14 @@ def test_the_bound_is_the_divergence_of_the_two_gaussians() -> None:
 
 
 @pytest.mark.parametrize("kind", ["error", "variance"])
-def test_it_teaches_the_variance_alone(kind: str) -> None:
+def test_it_trains_only_the_variance(kind: str) -> None:
     error, variance = jax.random.normal(jax.random.key(0), (2, *SHAPE))
     gradient = jax.grad(lambda e, v: variance_bound(STAGE, TIME, e, v).sum(), argnums=0 if kind == "error" else 1)
     taught = np.asarray(gradient(error, variance)).any(axis=(1, 2, 3))
     np.testing.assert_array_equal(taught, (STEPS > 0) & (kind == "variance"))
 
 
-def test_it_is_least_at_the_variance_that_the_error_asks_for() -> None:
+def test_the_bound_is_minimal_at_the_variance_of_the_error() -> None:
     """Of no error, q's own variance, and then nothing is left; of a large one, more."""
     nothing, much = jnp.zeros(SHAPE), jnp.full(SHAPE, 2.0)
     exact = jnp.full(SHAPE, -1.0)

@@ -155,14 +155,14 @@ def test_the_published_configurations_are_the_presets(tmp_path: Path) -> None:
         ("up_block_types", ["ResnetUpsampleBlock2D", "SimpleCrossAttnUpBlock2D"]),
     ],
 )
-def test_another_kind_of_network_is_refused_by_the_field(tmp_path: Path, field: str, value: object) -> None:
+def test_another_kind_of_network_is_refused_by_its_field(tmp_path: Path, field: str, value: object) -> None:
     folder = write_fields(tmp_path, SMALL_I | {field: value})
     named_so = {"layers_per_block": "blocks"}.get(field, field)
     with pytest.raises(ValueError, match=rf"config\.json: .*{named_so}"):
         read_config(folder / "unet" / "config.json")
 
 
-def test_each_tensor_becomes_ours(tmp_path: Path) -> None:
+def test_each_tensor_is_imported(tmp_path: Path) -> None:
     theirs = made_up(tmp_path / "I", SMALL_I)
     write(tmp_path / "I", theirs)
     import_deepfloyd(tmp_path / "I", tmp_path / "out", dtype="float32")
@@ -184,7 +184,7 @@ def test_each_tensor_becomes_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fp16", "sharded", "fp16 sharded"])
-def test_every_layout_gives_the_same(tmp_path: Path, kind: str) -> None:
+def test_every_layout_gives_the_same_cascade(tmp_path: Path, kind: str) -> None:
     """Numbers that float16 holds, so that nothing is lost; parts in, parts out."""
     theirs = {name: np.round(a * 8) / 8 for name, a in made_up(tmp_path / "one", SMALL_I).items()}
     write(tmp_path / "one", theirs)
@@ -234,7 +234,7 @@ def test_a_tensor_that_does_not_fit_is_refused_by_name(tmp_path: Path, change: d
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_left_of_what_cannot_be_finished(tmp_path: Path) -> None:
+def test_a_failed_import_leaves_no_files(tmp_path: Path) -> None:
     tensors = made_up(tmp_path / "I", SMALL_I)
     tensors["conv_out.bias"][0] = 1e6  # more than float16 holds
     write(tmp_path / "I", tensors)
@@ -246,7 +246,7 @@ def test_nothing_is_left_of_what_cannot_be_finished(tmp_path: Path) -> None:
         assert stored.read("conv_out.bias").dtype == ml_dtypes.bfloat16
 
 
-def test_stages_are_not_mistaken(tmp_path: Path) -> None:
+def test_swapped_stages_are_refused(tmp_path: Path) -> None:
     for name, fields in (("I", SMALL_I), ("II", SMALL_II)):
         write_fields(tmp_path / name, fields)
     with pytest.raises(ValueError, match="II: must be a network of stage I, is one of stage II"):
@@ -269,7 +269,7 @@ def test_retrieval_starts_as_the_identity(tmp_path: Path) -> None:
             assert not stored.read(f"neighbor_attention.1.{name}").any()
 
 
-def test_a_run_begins_by_scoring_and_drawing_what_the_imported_network_does(tmp_path: Path) -> None:
+def test_a_run_starts_with_the_imported_networks_loss_and_output(tmp_path: Path) -> None:
     """With neighbors that are there, bit for bit; on smaller images than its own."""
     write(tmp_path / "I", made_up(tmp_path / "I", SMALL_I))
     rows, k, side = 2, 2, 8
@@ -307,7 +307,7 @@ def test_a_run_begins_by_scoring_and_drawing_what_the_imported_network_does(tmp_
     np.testing.assert_array_equal(drawn_with, drawn)
 
 
-def test_the_commands(tmp_path: Path) -> None:
+def test_the_import_commands_work(tmp_path: Path) -> None:
     """What is imported can be described; what is not there is told in a sentence."""
     for name, fields in (("I", SMALL_I), ("II", SMALL_II)):
         write(tmp_path / name, made_up(tmp_path / name, fields))

@@ -73,7 +73,7 @@ def by_definition(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray
     copies=st.integers(0, 24),
     noise=st.floats(0, 5),
 )
-def test_near_is_what_the_definition_says(
+def test_nearness_equals_its_definition(
     seed: int, made: tuple[Callable[..., NDArray[np.uint8]], float], count: int, copies: int, noise: float
 ) -> None:
     random = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def test_near_is_what_the_definition_says(
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.3, 1.0, 3.0, 10.0, 40.0]), st.floats(0, 5))
-def test_it_finds_what_comparing_with_all_finds(seed: int, spread: float, noise: float) -> None:
+def test_it_equals_comparing_with_all(seed: int, spread: float, noise: float) -> None:
     random = np.random.default_rng(seed)
     some = fields(random, 30, spread)
     changed = some[random.integers(0, 30, 40)] + random.normal(random.uniform(-3, 3, (40, 1)), noise, (40, 192))
@@ -104,7 +104,7 @@ def test_it_finds_what_comparing_with_all_finds(seed: int, spread: float, noise:
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 1.0, 10.0, 40.0]), st.floats(0, 5), st.integers(0, 70))
-def test_what_is_kept_of_a_base_finds_what_comparing_with_all_finds(
+def test_stored_fingerprints_equal_comparing_with_all(
     tmp_path_factory: pytest.TempPathFactory, seed: int, spread: float, noise: float, built: int
 ) -> None:
     random = np.random.default_rng(seed)
@@ -128,7 +128,7 @@ def test_what_is_kept_of_a_base_finds_what_comparing_with_all_finds(
         assert kept.of(3 * number + 1) is None
 
 
-def test_more_images_than_it_had_room_for() -> None:
+def test_the_table_grows() -> None:
     fingerprints = fields(np.random.default_rng(0), 3_000, 40.0)
     finder = DuplicateFinder()
     assert [finder.find(f"{number}", row.tobytes()) for number, row in enumerate(fingerprints)] == one_by_one(
@@ -137,7 +137,7 @@ def test_more_images_than_it_had_room_for() -> None:
     assert finder.find("again", fingerprints[2_500].tobytes()) == "2500"
 
 
-def test_what_is_remembered_is_found() -> None:
+def test_remembered_fingerprints_are_found() -> None:
     fingerprint = fields(np.random.default_rng(0), 1, 40.0)[0].tobytes()
     finder = DuplicateFinder()
     finder.remember("first", fingerprint)

@@ -83,7 +83,7 @@ def as_built(pairs: Sequence[StoredPair], fingerprints: dict[int, bytes]) -> dic
     built=st.lists(st.integers(0, 12), max_size=12),
     groups=st.lists(st.dictionaries(st.integers(0, 9), st.none() | st.integers(0, 12), max_size=6), max_size=8),
 )
-def test_marks_are_those_of_a_build_of_the_same_pairs_in_their_order(
+def test_marks_equal_those_of_a_build_of_the_same_pairs(
     tmp_path_factory: pytest.TempPathFactory, built: list[int], groups: list[dict[int, int | None]]
 ) -> None:
     """Of shades on a line, each near to the next few: what goes changes the marks of what came after, and so on."""
@@ -160,7 +160,7 @@ def content(folder: Path) -> tuple[list[SourcePair], dict[str, str]]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_base_is_marked_as_one_built_of_its_pairs(tmp_path: Path, seed: int) -> None:
+def test_live_writes_mark_near_duplicates_like_a_build(tmp_path: Path, seed: int) -> None:
     """By writers that come and go, on a real base; then compacted."""
     rng = random.Random(seed)
     known = None
@@ -207,7 +207,7 @@ def opened() -> Iterator[Callable[[Path], RetrievalService]]:
         yield make
 
 
-def test_a_search_shows_one_of_the_same_images_whichever_of_them_goes(
+def test_a_search_shows_one_near_duplicate_after_any_removal(
     tmp_path: Path, opened: Callable[[Path], RetrievalService]
 ) -> None:
     folder = tmp_path / "kb"
@@ -240,7 +240,7 @@ def test_a_search_shows_one_of_the_same_images_whichever_of_them_goes(
     assert set(found()) == {"smaller", "built", "other", "twin"}
 
 
-def test_a_service_reads_no_more_than_has_come_since_its_last_write(
+def test_a_service_reads_only_fingerprints_since_its_last_write(
     tmp_path: Path, opened: Callable[[Path], RetrievalService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "kb"
@@ -274,7 +274,7 @@ def test_a_service_reads_no_more_than_has_come_since_its_last_write(
     assert content(folder)[1]["mine once more"] == "mine"
 
 
-def test_the_very_same_pair_again_stays_marked_and_changes_nothing(tmp_path: Path) -> None:
+def test_adding_the_same_pair_again_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "kb"
     build(Listed([pair("built", 0)]), folder)
     for outcome in (Outcome.ADDED, Outcome.UNCHANGED):
@@ -284,7 +284,7 @@ def test_the_very_same_pair_again_stays_marked_and_changes_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize("damaged", ["fingerprints/fingerprints.npy", "fingerprints/cells.npy", ADDED])
-def test_damage_is_told_and_compacting_makes_fingerprints_anew(tmp_path: Path, damaged: str) -> None:
+def test_damaged_fingerprints_are_reported_and_compacting_rebuilds_them(tmp_path: Path, damaged: str) -> None:
     folder = tmp_path / "kb"
     build(Listed([pair("a", 0), pair("b", 0, 64)]), folder)
     with LiveWriter(folder, TEST) as writer:
@@ -302,7 +302,7 @@ def test_damage_is_told_and_compacting_makes_fingerprints_anew(tmp_path: Path, d
     assert content(folder)[1] == {"a": "", "b": "a", "c": "", "d": "c", "e": "a"}
 
 
-def test_without_its_fingerprints_a_base_is_served_and_takes_no_changes_until_it_is_compacted(tmp_path: Path) -> None:
+def test_without_fingerprints_a_base_is_read_only_until_compacted(tmp_path: Path) -> None:
     folder = tmp_path / "kb"
     build(Listed([pair("a", 0)]), folder)
     shutil.rmtree(folder / read_manifest(folder).folder / "fingerprints")
@@ -320,7 +320,7 @@ def test_without_its_fingerprints_a_base_is_served_and_takes_no_changes_until_it
     assert content(folder)[1] == {"a": "", "b": "a"}
 
 
-def test_a_base_built_before_fingerprints_were_kept_compares_what_is_added_until_it_is_compacted(
+def test_a_base_without_fingerprints_compares_only_added_pairs_until_compacted(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "kb"

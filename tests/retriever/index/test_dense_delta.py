@@ -42,7 +42,7 @@ def indexes(tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, DenseIndex]:
     n=st.sampled_from([1, 5, 80, 2 * PAIRS]),
     seed=st.integers(0, 1_000),
 )
-def test_the_nearest_are_those_of_each_pairs_last_vector(
+def test_the_last_vector_of_each_pair_counts(
     tmp_path_factory: pytest.TempPathFactory,
     indexes: dict[Kind, DenseIndex],
     kind: Kind,
@@ -80,7 +80,7 @@ def test_the_nearest_are_those_of_each_pairs_last_vector(
         assert view.read(found) == pytest.approx(np.stack([expected[view.identifier(row)] for row in found]))
 
 
-def test_of_a_file_no_more_counts_than_was_committed(tmp_path: Path) -> None:
+def test_only_the_committed_part_of_a_file_counts(tmp_path: Path) -> None:
     path = tmp_path / "added"
     writer = AppendedWriter(path, 0)
     writer.add("a ü", b"12")
@@ -98,7 +98,7 @@ def test_of_a_file_no_more_counts_than_was_committed(tmp_path: Path) -> None:
     assert [(record.id, record.intact) for record in read_appended(path, 2, 0, size)] == [("a ü", True), ("c", True)]
 
 
-def test_damage_is_told(tmp_path: Path) -> None:
+def test_damage_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "added"
     with pytest.raises(DamagedError, match=r"cannot read .*added: No such file"):
         read_appended(path, 2, 0, 9)

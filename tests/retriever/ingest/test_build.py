@@ -79,7 +79,7 @@ def test_every_pair_is_stored_and_found(tmp_path: Path, make_image: MakeImage) -
     base.close()
 
 
-def test_what_cannot_be_taken_is_reported_by_place_and_counted(
+def test_rejections_are_reported_with_locations_and_counted(
     tmp_path: Path, fox: SourcePair, make_image: MakeImage
 ) -> None:
     bad: list[SourcePair | Rejected | BaseException] = [
@@ -105,13 +105,13 @@ def test_what_cannot_be_taken_is_reported_by_place_and_counted(
     }
 
 
-def test_a_pair_that_was_refused_does_not_take_its_id(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
+def test_a_rejected_pair_does_not_reserve_its_id(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
     report = build(ListSource([SourcePair("here", "fox", "a fox", b"broken"), fox]), tmp_path / "kb")
     assert report.manifest.pairs == 1
     assert report.manifest.rejected == {"broken image": 1}
 
 
-def test_the_revision_is_that_of_the_content(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
+def test_the_revision_depends_only_on_the_content(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
     def revision(*pairs: SourcePair) -> str:
         return build(ListSource([*pairs]), tmp_path / "kb").manifest.revision
 
@@ -136,7 +136,7 @@ def test_the_revision_is_that_of_the_content(tmp_path: Path, fox: SourcePair, ma
         (RuntimeError("x"), RuntimeError),
     ],
 )
-def test_a_build_that_fails_leaves_what_was_there(
+def test_a_failed_build_keeps_the_old_base(
     tmp_path: Path, base: MakeBase, fox: SourcePair, failure: BaseException, told: type[BaseException]
 ) -> None:
     with pytest.raises(told):
@@ -151,7 +151,7 @@ def test_a_build_that_fails_leaves_what_was_there(
     assert KnowledgeBase.open(folder).index.search("kea", 1, 0, "any")
 
 
-def test_nothing_taken_is_an_error_that_says_why(tmp_path: Path, base: MakeBase) -> None:
+def test_a_build_without_pairs_fails_and_says_why(tmp_path: Path, base: MakeBase) -> None:
     folder = base({"a": "a kea"})
     before = read_manifest(folder)
     with pytest.raises(InvalidArgument, match=r"source: it has no valid pair \(no image: 2\)"):
@@ -161,7 +161,7 @@ def test_nothing_taken_is_an_error_that_says_why(tmp_path: Path, base: MakeBase)
     assert read_manifest(folder) == before
 
 
-def test_two_builds_at_once_do_not_mix(base: MakeBase, fox: SourcePair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_concurrent_builds_do_not_mix(base: MakeBase, fox: SourcePair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reimagen_retriever.ingest.build.LOCK_WAIT_SECONDS", 0)
     folder = base({"a": "a kea"})
     with (
@@ -172,7 +172,7 @@ def test_two_builds_at_once_do_not_mix(base: MakeBase, fox: SourcePair, monkeypa
     assert build(ListSource([fox]), folder).manifest.pairs == 1
 
 
-def test_the_analysis_is_kept_and_is_part_of_the_content(tmp_path: Path, fox: SourcePair) -> None:
+def test_the_analysis_is_stored_and_part_of_the_revision(tmp_path: Path, fox: SourcePair) -> None:
     plain = build(ListSource([fox]), tmp_path / "plain").manifest
     german = build(
         ListSource([fox]), tmp_path / "german", BuildOptions(analysis=Analysis(language="de", k1=1.2, b=0.75))
@@ -212,7 +212,7 @@ def test_near_duplicates_are_marked_or_dropped(tmp_path: Path) -> None:
     assert [(rejected.location, rejected.detail) for rejected in dropped.rejected] == [("3", "of a"), ("4", "of a")]
 
 
-def test_filters_count_what_they_leave_out(tmp_path: Path, make_image: MakeImage) -> None:
+def test_filters_count_rejected_pairs(tmp_path: Path, make_image: MakeImage) -> None:
     measures = [(0.1, 0.1, 0.3), (0.9, 0.1, 0.3), (0.1, 0.9, 0.3), (0.1, 0.1, 0.2), (None, 0.1, 0.3), (0.1, None, None)]
     pairs = [
         SourcePair("here", f"{number}", "a fox", make_image(), "", "", unsafe, "", watermark, similarity)
@@ -233,7 +233,7 @@ def test_filters_count_what_they_leave_out(tmp_path: Path, make_image: MakeImage
     assert build(ListSource([*pairs, small]), tmp_path / "all").manifest.pairs == 7
 
 
-def test_reasons_that_never_repeat_are_counted_as_one(tmp_path: Path, fox: SourcePair) -> None:
+def test_reasons_with_unique_details_are_counted_together(tmp_path: Path, fox: SourcePair) -> None:
     entries = [Rejected("here", f"failed to download: {number}") for number in range(150)]
     rejected = build(ListSource([fox, *entries, entries[0]]), tmp_path / "kb").manifest.rejected
     assert rejected["other reasons"] == 50
@@ -264,9 +264,7 @@ def many() -> list[SourcePair | Rejected | BaseException]:
 
 @pytest.mark.parametrize("drop_duplicates", [False, True])
 @pytest.mark.parametrize("at", [30, 31, 45, 60])
-def test_an_interrupted_build_goes_on_and_makes_the_same_base(
-    tmp_path: Path, at: int, *, drop_duplicates: bool
-) -> None:
+def test_an_interrupted_build_resumes_to_the_same_base(tmp_path: Path, at: int, *, drop_duplicates: bool) -> None:
     options = BuildOptions(pairs_per_shard=7, drop_duplicates=drop_duplicates)
     whole = build(ListSource(many()), tmp_path / "whole", options)
     failing = many()
@@ -293,7 +291,7 @@ class Renamed(Counting):
         yield "the same"
 
 
-def test_another_source_or_option_starts_anew(tmp_path: Path) -> None:
+def test_another_source_or_option_starts_over(tmp_path: Path) -> None:
     options = BuildOptions(pairs_per_shard=7)
     failing = [*many()[:30], Unavailable("the store does not answer")]
     for source, changed in (
@@ -319,7 +317,7 @@ build(open_source(sys.argv[1]), Path(sys.argv[2]), BuildOptions(pairs_per_shard=
 """
 
 
-def test_builds_that_are_killed_go_on_and_make_the_same_base(tmp_path: Path) -> None:
+def test_killed_builds_resume_to_the_same_base(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     rows = []

@@ -57,7 +57,7 @@ def files_of_at_most(service: Any, size: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
-def test_without_room_changes_are_refused_until_there_is_room(
+def test_on_a_full_disk_changes_are_refused_until_there_is_space(
     tmp_path: Path, base: MakeBase, make_image: MakeImage, serve: Serve
 ) -> None:
     folder, image = base({"a": "a fox"}), noise(tmp_path)
@@ -96,7 +96,7 @@ OBEYING_WRITE_BITS = (
 
 
 @pytest.mark.parametrize("files_too", [True, False])
-def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
+def test_a_read_only_folder_is_served_and_changes_are_refused_with_the_reason(
     base: MakeBase, make_image: MakeImage, serve: Serve, files_too: bool
 ) -> None:
     folder = base({"a": "a fox"})
@@ -120,7 +120,7 @@ def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
     assert verify(folder)[1] == []
 
 
-def test_a_stream_that_breaks_off_can_be_sent_again(base: MakeBase, make_image: MakeImage, serve: Serve) -> None:
+def test_a_broken_stream_can_be_sent_again(base: MakeBase, make_image: MakeImage, serve: Serve) -> None:
     folder = base({"a": "a fox"})
     requests = [pb.AddPairsRequest(id=f"{number}", caption="a kea", image=make_image()) for number in range(600)]
 

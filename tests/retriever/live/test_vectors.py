@@ -105,7 +105,7 @@ def words(sentence_encoder: MakeEncoder) -> Path:
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("of", ["images", "texts"])
-def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(
+def test_searches_equal_those_of_a_build_of_the_same_pairs(
     tmp_path: Path, make_image: MakeImage, clip: Path, of: Of, seed: int
 ) -> None:
     """Adds, updates and removals in groups, by writers that come and go; then compacted, too."""
@@ -152,9 +152,7 @@ def opened(folder: Path, encoder: Path | None = None) -> RetrievalService:
     return retriever
 
 
-def test_a_image_that_is_added_is_found_by_what_it_shows_at_once(
-    base: MakeBase, clip: Path, make_image: MakeImage
-) -> None:
+def test_an_added_image_is_found_by_its_content_at_once(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
     folder = base({"built": "thing"})
     made = make_vectors(folder, clip)
     serving, following = opened(folder), opened(folder)
@@ -186,9 +184,7 @@ def test_a_image_that_is_added_is_found_by_what_it_shows_at_once(
     assert verify(folder)[1] == []
 
 
-def test_vectors_made_anew_take_in_what_was_added(
-    base: MakeBase, clip: Path, words: Path, make_image: MakeImage
-) -> None:
+def test_new_vectors_include_added_pairs(base: MakeBase, clip: Path, words: Path, make_image: MakeImage) -> None:
     folder = base({"built": "a cat"})
     make_vectors(folder, clip)
     serving = opened(folder)
@@ -206,7 +202,7 @@ def test_vectors_made_anew_take_in_what_was_added(
     assert verify(folder)[1] == []
 
 
-def test_pairs_wait_for_the_vectors_of_the_base_as_it_is_now(
+def test_adds_wait_for_vectors_of_the_current_base(
     base: MakeBase, clip: Path, words: Path, make_image: MakeImage
 ) -> None:
     folder = base({"built": "a cat"})
@@ -221,7 +217,7 @@ def test_pairs_wait_for_the_vectors_of_the_base_as_it_is_now(
                 writer.apply(late)
 
 
-def test_what_the_encoder_can_make_nothing_of_is_told_by_its_place(
+def test_pairs_that_cannot_be_encoded_are_reported_with_locations(
     base: MakeBase, words: Path, make_image: MakeImage
 ) -> None:
     folder = base({"built": "a cat"})
@@ -237,7 +233,7 @@ def test_what_the_encoder_can_make_nothing_of_is_told_by_its_place(
     serving.close()
 
 
-def test_without_its_encoder_nothing_is_added_and_nothing_begun(
+def test_without_its_encoder_nothing_is_added(
     base: MakeBase, clip: Path, make_image: MakeImage, tmp_path: Path
 ) -> None:
     folder = base({"a": "thing", "b": "thing"})
@@ -274,7 +270,7 @@ def test_without_its_encoder_nothing_is_added_and_nothing_begun(
     serving.close()
 
 
-def test_vectors_of_images_that_no_encoder_here_makes_cannot_be_added_to(
+def test_a_base_with_vectors_of_an_unknown_encoder_takes_no_pairs(
     base: MakeBase, words: Path, make_image: MakeImage, tmp_path: Path
 ) -> None:
     folder = base({"a": "a dog"})
@@ -288,7 +284,7 @@ def test_vectors_of_images_that_no_encoder_here_makes_cannot_be_added_to(
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
-def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, make_image: MakeImage, damage: str) -> None:
+def test_damage_in_added_vectors_is_reported(base: MakeBase, clip: Path, make_image: MakeImage, damage: str) -> None:
     folder = base({"a": "thing"})
     manifest = make_vectors(folder, clip)
     with LiveWriter(folder, TEST) as writer:
@@ -309,7 +305,7 @@ def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, make_image
         assert path.name in result.stderr
 
 
-def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
+def test_a_pair_without_a_vector_is_reported(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
     folder = base({"a": "thing"})
     with LiveWriter(folder, TEST) as writer:
         add(folder, writer, SourcePair("", "r", "thing", make_image("red")))
@@ -337,7 +333,7 @@ def test_a_union_finds_what_was_added_to_its_parts(base: MakeBase, clip: Path, m
     assert (together[0][0][0], together[2][0][0]) == ("red", "blue")
 
 
-def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
+def test_the_next_writer_truncates_what_a_killed_one_left(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
     folder = base({"a": "thing"})
     manifest = make_vectors(folder, clip)
     with LiveWriter(folder, TEST) as writer:
@@ -355,7 +351,7 @@ def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: 
         assert len(found(each)[0]) == count
 
 
-def test_another_process_that_serves_goes_over_by_itself(
+def test_another_serving_process_follows_commits(
     base: MakeBase, clip: Path, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = base({"a": "thing"})

@@ -56,7 +56,7 @@ def files_of(folder: Path, name: str) -> list[Path]:
     return sorted(path for path in folder.glob(f"data-*/{name}/*") if path.stat().st_size)
 
 
-def test_verify_names_a_damaged_file_of_the_index_and_search_refuses_it(base: MakeBase) -> None:
+def test_verify_names_a_damaged_index_file_and_search_refuses_it(base: MakeBase) -> None:
     folder = base({str(number): f"a fox and {number} keas" for number in range(40)})
     files = files_of(folder, "lucene")
     assert len(files) >= 3
@@ -78,7 +78,7 @@ def test_verify_names_a_damaged_file_of_the_index_and_search_refuses_it(base: Ma
     assert run("search", folder, "a fox").exit_code == 0
 
 
-def test_a_service_over_a_damaged_index_says_so_and_fails_clearly(base: MakeBase) -> None:
+def test_a_service_with_a_damaged_index_reports_it(base: MakeBase) -> None:
     folder = base({str(number): f"a fox and {number} keas" for number in range(40)})
     (index,) = folder.glob("data-*/lucene/*.cfs")
     told = list[str]()
@@ -95,7 +95,7 @@ def test_a_service_over_a_damaged_index_says_so_and_fails_clearly(base: MakeBase
     assert all("damaged" in each and index.name in each for each in told)
 
 
-def test_damage_that_comes_while_a_base_is_served_is_noticed(base: MakeBase) -> None:
+def test_damage_during_serving_is_detected(base: MakeBase) -> None:
     folder = base({"a": "a fox", "b": "a kea"})
     (index,) = folder.glob("data-*/lucene/*.cfs")
     with retriever(folder) as served:
@@ -160,7 +160,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("work", [compact, snapshot, restore])
-def test_without_room_the_folder_is_named_and_nothing_is_left(
+def test_on_a_full_disk_the_folder_is_named_and_no_files_are_left(
     base: MakeBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[..., object]
 ) -> None:
     folder = base({str(number): f"a fox and {number} keas" for number in range(40)})
@@ -179,7 +179,7 @@ def test_without_room_the_folder_is_named_and_nothing_is_left(
     work(*arguments)
 
 
-def test_a_manifest_that_cannot_be_written_leaves_nothing(base: MakeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_that_cannot_be_written_leaves_no_files(base: MakeBase, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = base({"a": "a fox", "b": "a kea"})
     before, files = read_manifest(folder), sorted(folder.iterdir())
     replace = Path.replace

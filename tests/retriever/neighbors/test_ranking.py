@@ -95,7 +95,7 @@ analyses = st.sampled_from([Analysis(), Analysis(k1=0), Analysis(k1=50, b=1), An
     st.integers(1, 12),
     st.sampled_from(["any", "entity", "phrase"]),
 )
-def test_any_captions_are_ranked_as_lucene_ranks_them(
+def test_any_captions_are_ranked_like_lucene(
     pool: ThreadPoolExecutor,
     captions: list[str],
     queries: list[str],
@@ -112,7 +112,7 @@ def test_any_captions_are_ranked_as_lucene_ranks_them(
 
 @pytest.mark.parametrize("k", [1, 3, 200])
 @pytest.mark.parametrize("relevance", ["any", "entity"])
-def test_captions_that_are_passed_over_would_not_have_been_found(
+def test_skipped_captions_would_not_have_been_found(
     zipf: tuple[BM25Index, list[str]], pool: ThreadPoolExecutor, k: int, relevance: Relevance
 ) -> None:
     index, captions = zipf
@@ -138,7 +138,7 @@ COMPOUNDS = ["関西国際空港", "雪の中の赤い狐", "백설공주", "雪
 
 
 @pytest.mark.parametrize("language", ["ar", "de", "hi", "ja", "ko", "ru", "zh"])
-def test_lengths_are_lucenes_in_every_kind_of_language(tmp_path: Path, pool: ThreadPoolExecutor, language: str) -> None:
+def test_lengths_equal_lucenes_in_all_languages(tmp_path: Path, pool: ThreadPoolExecutor, language: str) -> None:
     """Of a decompounded word Lucene may count the parts alone, which would be another length than that of the terms."""
     rng = random.Random(1)
     captions = [" ".join(rng.choices(COMPOUNDS, k=rng.randint(1, 12))) for _ in range(150)]
@@ -147,7 +147,7 @@ def test_lengths_are_lucenes_in_every_kind_of_language(tmp_path: Path, pool: Thr
     index.close()
 
 
-def test_long_texts(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+def test_long_texts_are_ranked_like_lucene(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
     rng = random.Random(2)
     captions = [" ".join(rng.choices([f"w{n}x" for n in range(50)], k=10 ** rng.randint(0, 4))) for _ in range(40)]
     index = written(tmp_path, captions, Analysis())

@@ -98,7 +98,7 @@ def in_memory(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["http", "memory"])
-def test_a_base_in_a_store_is_the_base_itself(kept: Path, http: Opened, tmp_path: Path, kind: str) -> None:
+def test_a_base_in_a_store_equals_the_local_base(kept: Path, http: Opened, tmp_path: Path, kind: str) -> None:
     address = f"{http().url}/kb" if kind == "http" else in_memory(kept)
     here = KnowledgeBase.open(kept)
     with mirrored(tmp_path / "local", store_of(address)) as there:
@@ -112,7 +112,7 @@ def test_a_base_in_a_store_is_the_base_itself(kept: Path, http: Opened, tmp_path
     assert not list((tmp_path / "local").rglob("*.tar"))
 
 
-def test_a_image_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_an_image_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
         found = pairs(base)
@@ -127,7 +127,9 @@ def test_a_image_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_pa
     assert len(server.images()) == 2
 
 
-def test_the_images_of_an_answer_and_of_a_batch_are_asked_for_at_once(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_the_images_of_an_answer_and_of_a_batch_are_fetched_concurrently(
+    kept: Path, http: Opened, tmp_path: Path
+) -> None:
     server = http()
     mirror(store_of(f"{server.url}/kb"), tmp_path / "local")
     serving = RetrievalService(tmp_path / "local", AnswerCache(None, 1), "entity")
@@ -145,7 +147,7 @@ def test_the_images_of_an_answer_and_of_a_batch_are_asked_for_at_once(kept: Path
     serving.close()
 
 
-def test_a_image_that_is_not_what_was_added_is_never_given(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_an_image_with_another_digest_is_never_returned(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
         found = pairs(base)
@@ -168,7 +170,7 @@ def test_a_image_that_is_not_what_was_added_is_never_given(kept: Path, http: Ope
         assert base.images.read(found["kea"]) == image
 
 
-def test_while_the_store_is_down_kept_images_go_on(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_cached_images_are_served_while_the_store_is_down(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     mirror(store_of(f"{server.url}/kb", seconds=0.2), tmp_path / "local")
     serving = RetrievalService(tmp_path / "local", AnswerCache(None, 1), "entity")
@@ -207,7 +209,7 @@ def answers(serving: RetrievalService, query: str) -> bool:
         return False
 
 
-def test_what_is_kept_of_the_images_keeps_to_its_bound(http: Opened, tmp_path: Path) -> None:
+def test_the_cache_of_images_is_bounded(http: Opened, tmp_path: Path) -> None:
     write(tmp_path / "source", {f"{number:03d}": noise(120) for number in range(140)})
     build(open_source(tmp_path / "source"), tmp_path / "bucket" / "kb")
     server = http()
@@ -225,9 +227,7 @@ def test_what_is_kept_of_the_images_keeps_to_its_bound(http: Opened, tmp_path: P
         assert len(server.images()) == len(found) + 1
 
 
-def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
-    kept: Path, http: Opened, tmp_path: Path
-) -> None:
+def test_an_index_is_mirrored_once_and_a_newer_snapshot_again(kept: Path, http: Opened, tmp_path: Path) -> None:
     server, local = http(), tmp_path / "local"
     store = store_of(f"{server.url}/kb")
     mirror(store, local)
@@ -259,7 +259,7 @@ def newts_base(folder: Path) -> Path:
     return folder / "newts"
 
 
-def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_a_union_in_a_store_equals_the_local_union(kept: Path, http: Opened, tmp_path: Path) -> None:
     server, local = http(), tmp_path / "local"
     newts = newts_base(tmp_path)
     unite(tmp_path / "union", [kept, newts])
@@ -309,7 +309,7 @@ def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_pa
     assert not (local / "parts").exists()
 
 
-def test_it_is_only_read(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_a_base_in_a_store_is_read_only(kept: Path, http: Opened, tmp_path: Path) -> None:
     address, local = f"{http().url}/kb", tmp_path / "local"
     mirror(store_of(address), local)
     for change in (
@@ -322,7 +322,7 @@ def test_it_is_only_read(kept: Path, http: Opened, tmp_path: Path) -> None:
     assert not (tmp_path / "copy").exists()
 
 
-def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_an_incomplete_base_is_reported(kept: Path, http: Opened, tmp_path: Path) -> None:
     url, local = http().url, tmp_path / "local"
     with pytest.raises(NotFound, match=rf"{url}/nothing is not a complete knowledge base"):
         mirror(store_of(f"{url}/nothing"), local)
@@ -352,7 +352,7 @@ def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path)
             mirror(store_of(nobody), local)
 
 
-def test_several_processes_serve_a_store_and_bring_its_index_once(
+def test_several_processes_of_a_store_mirror_its_index_once(
     kept: Path, http: Opened, tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REIMAGEN_RETRIEVER_LOCAL_FOLDER", str(tmp_path / "local"))
