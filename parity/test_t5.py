@@ -79,7 +79,7 @@ TEXTS = [
     "A Red PANDA, In The Snow!",
     "  spaces   before,   between\tand \n after  ",
     "Käse für die Straße, ﬁne ½ Å",
-    "a prompt that is much longer than the length that the tokenizer was told, so that it must be cut " * 3,
+    "a prompt that is much longer than the length that the tokenizer accepts, so that it is truncated " * 3,
     "",
     " ",
     "日本語 and 🐼 that the pieces do not know",

@@ -34,7 +34,7 @@ def test_the_kubernetes_manifest_fits_the_image_and_the_settings() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The names of the files in the generator's wheel."""
+    """Build the generator's wheel, and return the names of its files."""
     folder = tmp_path_factory.mktemp("wheel")
     # A copy: building leaves files in the source.
     shutil.copytree(ROOT / "services/generator/reimagen_generator", folder / "source/reimagen_generator")

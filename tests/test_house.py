@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole."""
+"""Checks of the repository as a whole."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ REFERENCE_LOCKS = [ROOT / f"requirements-{name}.lock" for name in ("reference", 
 
 
 def locked(lock: Path) -> dict[str, str]:
-    """Package to version, each of which must come with hashes."""
+    """Return the version of each package, each of which must have hashes."""
     text = lock.read_text()
     with_hashes = re.findall(r"^([\w.-]+)==(\S+)[^\n]* \\\n    --hash=sha256:", text, re.MULTILINE)
     assert len(with_hashes) == len(re.findall(r"^[\w.-]+", text, re.MULTILINE)) > 0

@@ -1,4 +1,4 @@
-"""Settings and errors, as a command line tells them."""
+"""Settings and errors on the command line."""
 
 import importlib
 import subprocess

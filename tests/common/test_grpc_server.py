@@ -1,4 +1,4 @@
-"""The server frame, asked over real sockets by a real client."""
+"""The frame of gRPC servers, with a real client over real sockets."""
 
 import logging
 import threading
@@ -34,7 +34,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 @dataclass
 class Retrieval(retrieval_pb2_grpc.RetrievalServicer):
-    """Answers every call with what the test wants done."""
+    """A servicer that answers every call with the test's function."""
 
     act: Callable[[grpc.ServicerContext], None]
 
@@ -62,7 +62,7 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServicer):
 
 @dataclass
 class Generation(generation_pb2_grpc.GenerationServicer):
-    """Streams events until the test's function ends it."""
+    """A servicer that streams events until the test's function ends the stream."""
 
     act: Callable[[grpc.ServicerContext], None]
 
@@ -228,7 +228,7 @@ def test_a_busy_service_refuses_at_once_and_stays_healthy() -> None:
             assert overloaded.retry_after == 1.0
         refusals = REGISTRY.get_sample_value("reimagen_overload_refusals_total", {"face": "grpc"}) or 0
         assert refusals >= 15
-        # What was refused has freed its place: the service takes calls again.
+        # The refused call has released its slot: the service accepts calls again.
         assert search(channel).revision == "g1"
 
 
@@ -294,13 +294,13 @@ def test_the_end_of_a_call_is_logged_with_its_id_for_every_outcome() -> None:
     def fail(_context: Any) -> NoReturn:
         raise InvalidArgument("must be another", field="query")
 
-    for behavior, told in ((nothing, {}), (fail, {FIELD_KEY: "query"})):
+    for behavior, reported in ((nothing, {}), (fail, {FIELD_KEY: "query"})):
         with serving(behavior) as (_server, channel):
             call = retrieval_pb2_grpc.RetrievalStub(channel).Search.future(
                 retrieval_pb2.SearchRequest(), timeout=WAIT_S, metadata=((request_id.HEADER, "the-call"),)
             )
             assert call.trailing_metadata() is not None
-            assert dict(call.trailing_metadata()) == {request_id.HEADER: "the-call", **told}
+            assert dict(call.trailing_metadata()) == {request_id.HEADER: "the-call", **reported}
 
 
 def test_calls_are_measured_by_method_and_code() -> None:

@@ -1,4 +1,4 @@
-"""Errors over HTTP, asked of a real app over a real socket."""
+"""Errors over HTTP, of a real app over a real socket."""
 
 import logging
 import queue
@@ -67,7 +67,7 @@ def client() -> Iterator[Client]:
 
 
 def problem_of(response: Response) -> Problem:
-    """The body, once its two halves have been seen to agree."""
+    """Return the body, after checking that its two halves agree."""
     assert response.headers["content-type"] == "application/problem+json"
     problem = Problem.model_validate_json(response.text)
     assert problem.status == response.status_code

@@ -1,4 +1,4 @@
-"""What a server refuses before its application does: hosts that are not its own, bodies, and too many of them."""
+"""Limits that the server enforces before the application: hosts, body sizes, and concurrent requests."""
 
 import json
 import socket
@@ -32,7 +32,7 @@ class Text(BaseModel):
 
 @dataclass
 class Served:
-    """A server of two places and one upload, whose `/hold` answers when the test says so."""
+    """A server with two slots and one large upload at a time; the test decides when `/hold` answers."""
 
     port: int
     client: Client
@@ -41,7 +41,7 @@ class Served:
     release: threading.Event = field(default_factory=threading.Event)
 
     def send(self, content: str | bytes) -> socket.socket:
-        """Send bytes over a connection of their own."""
+        """Send bytes over a new connection."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
         connection.sendall(content.encode() if isinstance(content, str) else content)
         return connection
@@ -53,7 +53,7 @@ class Served:
 
 
 def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
-    """The status of the answer, and its problem document."""
+    """Return the status of the response, and its problem document."""
     response = HTTPResponse(connection)
     response.begin()
     return response.status, json.loads(response.read())

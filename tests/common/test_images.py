@@ -1,4 +1,4 @@
-"""One definition of a readable image, on files as cameras, scanners and drawing programs write them."""
+"""Decoding of images, on files as cameras, scanners and drawing programs write them."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ def written(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def drawing(size: tuple[int, int] = (600, 400)) -> Image.Image:
-    """Thin lines of few colors, which a reduction by the nearest pixel would tear."""
+    """Return thin lines of few colors, which nearest-neighbor downsampling would break."""
     image = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(image)
     for place in range(0, size[0], 7):

@@ -1,4 +1,4 @@
-"""What operators see: health, metrics and request ids, asked of a real app over a real socket."""
+"""Health, metrics and request ids, of a real app over a real socket."""
 
 import logging
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def client() -> Iterator[Client]:
 
 
 def metric(client: Client, name: str, **labels: str) -> float:
-    """The sum of the samples of that name whose labels are those given, among others."""
+    """Return the sum of the samples of a name whose labels include the given ones."""
     families = text_string_to_metric_families(client.get("/metrics").text)
     samples = [sample for family in families for sample in family.samples if sample.name == name]
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())

@@ -1,4 +1,4 @@
-"""Orderly stopping, of a real process by real signals."""
+"""Graceful stopping of a real process by real signals."""
 
 import signal
 import subprocess
@@ -33,7 +33,7 @@ print("ended", flush=True)
 
 @contextmanager
 def service(*, stuck: bool) -> Iterator[subprocess.Popen[str]]:
-    """A process that waits for its signal, ready for it."""
+    """Start a process that waits for a signal, and return it when its handlers are set."""
     code = f"STUCK = {stuck}\n{SERVICE}"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         try:

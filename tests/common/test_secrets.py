@@ -1,4 +1,4 @@
-"""Passwords are shown nowhere."""
+"""Passwords never appear in messages and logs."""
 
 import subprocess
 import sys

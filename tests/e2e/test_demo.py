@@ -25,7 +25,7 @@ SECONDS = 300
 FEW = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
 SAMPLES = (Sample("a panda in the snow", 32, seed=1), Sample("a violin on a stage", 64, seed=2))
 
-# What `make demo` runs, with the few entities.
+# `make demo` with a few entities.
 DRIVER = """
 import sys
 from pathlib import Path
@@ -43,7 +43,7 @@ with report_errors():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of what is built; shared, as the second run of `make demo` finds what the first has left."""
+    """Return the folder of built files, shared by all runs: a second `make demo` finds the files of the first."""
     return tmp_path_factory.mktemp("demo")
 
 
@@ -57,7 +57,7 @@ def weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def left_running(folder: Path) -> list[str]:
-    """Commands of the processes that have to do with the folder."""
+    """Return the commands of running processes that mention the folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:

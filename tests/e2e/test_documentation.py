@@ -1,4 +1,4 @@
-"""Commands of the documentation, run as they are pasted."""
+"""The commands of the documentation, run as written."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_your_own_images_in_five_commands(tmp_path: Path) -> None:
         image.paste("white", (0, 0, 10 + 30 * number, 32))
         image.save(tmp_path / "robots" / f"{name}.png")
         (tmp_path / "robots" / f"{name}.txt").write_text(f"{name.title()} the robot\n")
-    # A cascade that is drawn in a moment, of the size that the page asks for.
+    # A cascade that draws quickly, of the size in the page.
     large = TINY.stages[-1].model_copy(update={"size": 256})
     Cascade.random(TINY.model_copy(update={"stages": (*TINY.stages[:-1], large)}), seed=0).save(tmp_path / "weights")
     retriever, rest = free_address(), free_address()
@@ -61,6 +61,6 @@ def test_your_own_images_in_five_commands(tmp_path: Path) -> None:
             os.killpg(shell.pid, signal.SIGKILL)
     printed = (tmp_path / "out").read_text()
     assert re.match(r"kb: 2 pairs, .*\n  2 under an unknown license\n", printed)
-    told = json.loads(printed[printed.index("{") :])
-    assert (told["prompt"], told["size"]) == ("Momo the robot in the snow", 256)
-    assert told["neighbors"][0]["id"] == "momo"
+    reported = json.loads(printed[printed.index("{") :])
+    assert (reported["prompt"], reported["size"]) == ("Momo the robot in the snow", 256)
+    assert reported["neighbors"][0]["id"] == "momo"

@@ -1,4 +1,4 @@
-"""Copies of a reference are found wherever they lie, at any size; what is not a copy is not."""
+"""Copies of a reference are detected at any position and size; other images are not."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from reimagen_evaluation.copies import NEAR_COPY, copy_distance
 
 
 def thing(side: int, hue: str = "#c03020") -> Image.Image:
-    """A drawing that no mirror or turn leaves as it is, on nothing."""
+    """Return a drawing without symmetry on a transparent background."""
     large = Image.new("RGBA", (512, 512), (0, 0, 0, 0))
     draw = ImageDraw.Draw(large)
     draw.ellipse((60, 120, 420, 480), fill=hue)
@@ -70,7 +70,7 @@ def test_the_nearest_reference_counts_and_none_gives_no_distance(reference: Path
 
 
 def test_the_distance_is_the_minimum_over_all_positions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against sums over every place, in two sizes."""
+    """The distance is compared with sums over all positions, in two sizes."""
     monkeypatch.setattr(copies, "SCALES", (0.7, 1.0))
     rng = np.random.default_rng(3)
     drawing = rng.integers(0, 150, (40, 40, 3)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Batches of different prompts against the cascade that is served, on a tiny one whose every weight is random."""
+"""Batches of different prompts against the served cascade, on a tiny one with random weights."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_a_batch_row_equals_a_row_drawn_alone(learned: Path, drawer: BatchDrawer
     for row, image in zip(rows, large, strict=True):
         *_, alone = cascade.draw(row.prompt, row.neighbors, seeds=[row.seed], size=64, guidance=guidance)
         assert isinstance(alone, ImagesEvent)
-        # Batches of another size are compiled anew, and may round differently.
+        # Batches of another size are compiled separately, and can round differently.
         assert np.abs(alone.images[0].astype(int) - image).max() <= 1
     assert (large[0] != large[2]).any()
 
@@ -79,6 +79,6 @@ def test_rows_with_and_without_neighbors_share_a_batch(learned: Path, drawer: Ba
 
 
 def test_seeds_depend_on_item_and_sample_only() -> None:
-    """Written down, so that results that were measured can be drawn again."""
+    """Recorded seeds, so that measured results can be drawn again."""
     assert (seed_of("0001", 0), seed_of("0001", 1)) == (3444228570, 1346500974)
     assert 0 <= seed_of("beagle", 3) < 2**32

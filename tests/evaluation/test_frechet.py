@@ -1,4 +1,4 @@
-"""The Fréchet distance, against distances that are known. That it equals torch-fidelity's is shown in parity/."""
+"""The Fréchet distance, against known distances. The comparison with torch-fidelity is in parity/."""
 
 import numpy as np
 import pytest

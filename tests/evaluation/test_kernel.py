@@ -1,4 +1,4 @@
-"""The kernel distance, against its definition. That it equals torch-fidelity's is shown in parity/."""
+"""The kernel distance, against its definition. The comparison with torch-fidelity is in parity/."""
 
 from itertools import permutations, product
 
@@ -22,14 +22,14 @@ def test_the_estimate_equals_its_definition() -> None:
 
 
 def test_the_distance_of_known_points() -> None:
-    """Two points each: k(0, 0) = 1 whatever pairs, and k(1, 1) = 8 in one dimension."""
+    """With two points each, k(0, 0) = 1 for all pairs, and k(1, 1) = 8 in one dimension."""
     zeros, ones = np.zeros((2, 1)), np.ones((2, 1))
     assert squared_discrepancy(zeros, ones) == pytest.approx(1 + 8 - 2)
     assert squared_discrepancy(ones, ones) == pytest.approx(0)
 
 
 def test_the_estimate_is_unbiased() -> None:
-    """Of sets from one distribution, subsets' estimates lie about zero; moved, about what moving them makes."""
+    """Estimates of subsets average to zero for one distribution, and to the known distance for a shifted one."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 4000, 8)).astype(np.float32)
     alike = kernel_distance(x, y, subset_size=50)

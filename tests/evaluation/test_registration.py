@@ -1,4 +1,4 @@
-"""Registration finds a drawing that is neither mirror-symmetric nor round, in poses that are known."""
+"""Registration of an asymmetric drawing in known poses."""
 
 import math
 
@@ -13,7 +13,7 @@ SIDE = 160
 
 
 def pistol() -> Image.Image:
-    """An L of two colors with a spot, on nothing."""
+    """Return an L of two colors with a spot, on a transparent background."""
     drawing = Image.new("RGBA", (160, 120))
     draw = ImageDraw.Draw(drawing)
     draw.rectangle((0, 0, 159, 49), fill=(200, 60, 40, 255))
@@ -37,13 +37,13 @@ def cutout() -> Cutout:
 
 @pytest.fixture(scope="module")
 def ground() -> Image.Image:
-    """Clouds of many colors."""
+    """Return clouds of many colors."""
     clouds = np.random.default_rng(1).integers(60, 200, (10, 10, 3), np.uint8)
     return Image.fromarray(clouds).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def composed(pose: Pose, ground: Image.Image) -> Image.Image:
-    """The drawing in a pose, by Pillow's own resizing and turning."""
+    """Return the drawing in a pose, by Pillow's resizing and rotation."""
     drawing = pistol()
     if pose.mirrored:
         drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

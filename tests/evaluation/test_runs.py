@@ -1,4 +1,4 @@
-"""Runs of the tiny cascade that are stopped and started again, and the tables that grow beside them."""
+"""Interrupted and resumed runs of the tiny cascade, and their tables."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ from reimagen_generator.generation import provenance
 
 @pytest.fixture(scope="module")
 def items(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
-    """Five items, of which the last has no reference."""
+    """Return five items; the last has no reference."""
     folder = tmp_path_factory.mktemp("references")
     made = []
     for number in range(5):

@@ -1,4 +1,4 @@
-"""Grain and edge width, of images whose own are known."""
+"""Grain and edge width, on images with known values."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_gradients_and_faint_changes_are_not_edges(image: np.ndarray) -> None:
 
 
 def test_blur_widens_edges_by_its_normal_distribution() -> None:
-    """Of a normal distribution 80 % lie within 1.28 deviations of the mean."""
+    """80 % of a normal distribution is within 1.28 deviations of the mean."""
     blurred = np.asarray(Image.fromarray(ramp(1, 230)).filter(ImageFilter.GaussianBlur(2)))
     assert edge_width(blurred) == pytest.approx(2 * 1.2816 * 2, rel=0.06)
 

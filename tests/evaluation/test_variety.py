@@ -1,4 +1,4 @@
-"""Variety: distances between images whose differences are known."""
+"""Variety, on images with known distances."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from reimagen_evaluation.variety import Images, variety
 
 
 def means(images: Images) -> np.ndarray:
-    """The mean color, as features."""
+    """A feature network whose features are the mean color."""
     mean: np.ndarray = images.reshape(len(images), -1, 3).mean(axis=1)
     return mean
 

@@ -1,4 +1,4 @@
-"""What an operator may set."""
+"""The settings of the generator."""
 
 import subprocess
 import sys
@@ -67,7 +67,7 @@ def test_every_setting_is_described_by_help() -> None:
 
 
 def refused(weights: Path) -> str:
-    """What `serve` complains of, in a process of its own: it sets up logging and JAX for good."""
+    """Return the errors of `serve`, in a separate process: its setup of logging and JAX cannot be undone."""
     program = Path(sys.executable).with_name("reimagen-generator")
     ended = subprocess.run([program, "serve", "--weights", weights], stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 2

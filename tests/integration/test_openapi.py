@@ -64,7 +64,7 @@ def generator(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFacto
 
 def keeps_its_document(address: str, folder: Path) -> None:
     program = Path(sys.executable).with_name("schemathesis")
-    # What is checked is what is answered, not how soon: a busy machine may take long to compile and to draw.
+    # Responses are checked, not their time: a busy machine can take long to compile and draw.
     patience = {"request-timeout": SECONDS, "max-response-time": SECONDS}
     options = {"checks": "all", "max-examples": EXAMPLES, "seed": SEED, "generation-database": "none", **patience}
     command = [str(program), "run", f"http://{address}/openapi.json", "--no-color"]

@@ -1,4 +1,4 @@
-"""The whole path between real processes: prompt, Lucene, gRPC, cascade, REST, an image that names its neighbors."""
+"""The whole path through real processes: prompt, Lucene, gRPC, cascade, REST, an image with its provenance."""
 
 import base64
 import contextlib
@@ -65,7 +65,7 @@ class Process(LoggedProcess):
 
 @dataclass
 class Running:
-    """A generator and its retriever, and a client of each of the generator's faces."""
+    """A generator and its retriever, with a REST and a gRPC client."""
 
     rest: httpx.Client
     generation: GenerationStub
@@ -85,7 +85,7 @@ def write_pairs(folder: Path) -> dict[str, bytes]:
             for number, style in enumerate(STYLES):
                 file, key = folder / f"{entity}-{style}.png", f"{entity}/#{style}?"
                 picture = Image.new("RGB", (48, 40), color)
-                picture.paste("white", (0, 0, 24 * number, 20))  # else all but the first are near-duplicates
+                picture.paste("white", (0, 0, 24 * number, 20))  # otherwise all but the first are near-duplicates
                 picture.save(file)
                 images[key] = file.read_bytes()
                 row = {"image": file.name, "caption": f"a {entity}", "id": key, "license": "MIT", "source": style}
@@ -95,7 +95,7 @@ def write_pairs(folder: Path) -> dict[str, bytes]:
 
 def save(config: CascadeConfig, folder: Path) -> Path:
     Cascade.random(config, seed=0).save(folder)
-    # What is drawn of the neighbors passes through weights that begin at zero: here they have learned something.
+    # Neighbors pass through weights that start at zero: they are set as if trained.
     noise = np.random.default_rng(0)
     for file in folder.glob("*.safetensors"):
         tensors = load_file(file)

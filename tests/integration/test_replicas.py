@@ -1,4 +1,4 @@
-"""Replicas of one snapshot, and the generator's client, which balances over them."""
+"""Replicas of one snapshot, and the generator's client, which balances load over them."""
 
 import re
 import subprocess
@@ -28,9 +28,9 @@ class Replica:
     http: str
 
     def searched(self) -> int:
-        """How many searches have gone to its index."""
-        told = httpx.get(f"http://{self.http}/metrics").text
-        found = re.search(r"^reimagen_retriever_index_searches_total (\S+)$", told, re.MULTILINE)
+        """Return the number of searches of its index."""
+        reported = httpx.get(f"http://{self.http}/metrics").text
+        found = re.search(r"^reimagen_retriever_index_searches_total (\S+)$", reported, re.MULTILINE)
         return int(float(found[1])) if found else 0
 
 
@@ -44,7 +44,7 @@ def serving(base: Path) -> Iterator[Replica]:
 
 @pytest.fixture
 def snapshots(tmp_path: Path) -> list[Path]:
-    """Two copies of one snapshot."""
+    """Make two copies of one snapshot."""
     source = tmp_path / "source"
     source.mkdir()
     for name, color in (("fox", "red"), ("kea", "green")):

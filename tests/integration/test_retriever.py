@@ -1,4 +1,4 @@
-"""The retriever as it is run: its own processes, real Lucene, real Redis, real gRPC."""
+"""The retriever as its own process, with real Lucene, Redis and gRPC."""
 
 import json
 import os
@@ -235,7 +235,7 @@ def test_concurrent_callers_get_their_own_answers(service: Service) -> None:
 
     def ask(number: int) -> bool:
         word = list(expected)[number % 3]
-        # Callers before and after ask the same, at the same time.
+        # Earlier and later callers send the same query at the same time.
         request = pb.SearchRequest(query=f"a {word} number {number // 12}", k=1, minimum_score=0)
         answer = service.stub.Search(request, timeout=SECONDS)
         return [neighbor.pair.caption for neighbor in answer.neighbors] == [expected[word]]
@@ -297,17 +297,17 @@ def test_without_redis_it_logs_so_and_a_signal_stops_it(base: Path, number: sign
 def test_health_is_starting_before_it_is_ready(base: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    told: list[str] = []
+    reported: list[str] = []
 
     def ready() -> bool:
         with suppress(httpx.TransportError):
-            told.append(httpx.get(f"http://{address}/healthz", timeout=SECONDS).json()["status"])
-        return told[-1:] == ["ready"]
+            reported.append(httpx.get(f"http://{address}/healthz", timeout=SECONDS).json()["status"])
+        return reported[-1:] == ["ready"]
 
     command = [str(PROGRAM), "serve", str(base), "--grpc", "127.0.0.1:0", "--http", address]
     with LoggedProcess(command):
         wait_until(ready)
-    assert list(dict.fromkeys(told)) == ["starting", "ready"]
+    assert list(dict.fromkeys(reported)) == ["starting", "ready"]
 
 
 def test_an_answer_of_sixteen_large_images_arrives(tmp_path: Path) -> None:

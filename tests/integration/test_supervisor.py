@@ -1,4 +1,4 @@
-"""Several processes of one retriever on the same ports: what an operator sees of them, and that one may die."""
+"""Several processes of one retriever on the same ports: health, metrics, and restarts."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ class Served:
         return self.logged.popen
 
     def processes(self) -> list[int]:
-        """Those that serve, by the port that they listen on."""
+        """Return the serving processes, by the port that they listen on."""
         port = int(self.http.rpartition(":")[2])
         return sorted(pid for pid in _children(self.process.pid) if port in _listened_on(pid))
 
@@ -77,7 +77,7 @@ def served(base: Path) -> Iterator[Served]:
 
 
 def search(served: Served) -> str:
-    """The text that a client finds who connects anew, and so comes to any of the processes."""
+    """Return the caption that a new connection finds, which reaches any of the processes."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(served.address, options=options) as channel:
         answer = RetrievalStub(channel).Search(pb.SearchRequest(query="kea"), timeout=SECONDS)
@@ -117,7 +117,7 @@ def test_a_used_port_is_refused(served: Served, base: Path) -> None:
 def test_a_killed_process_is_restarted_and_no_search_fails(served: Served) -> None:
     first, second = served.processes()
     os.kill(first, signal.SIGKILL)
-    # While it dies, its sockets still take connections, which the system then resets.
+    # While it dies, its sockets accept connections, which the system then resets.
     wait_until(lambda: not Path(f"/proc/{first}").exists())
     while len(served.processes()) < 2:
         assert search(served) == "a kea"
@@ -133,19 +133,19 @@ def test_a_killed_process_is_restarted_and_no_search_fails(served: Served) -> No
 def test_health_is_degraded_while_one_process_hangs(served: Served) -> None:
     asleep = served.processes()[0]
     os.kill(asleep, signal.SIGSTOP)
-    told = []
+    reported = []
 
     def hear() -> bool:
-        # What comes to the one that sleeps is not answered; the other tells.
+        # The stopped process does not answer; the other one reports it.
         with contextlib.suppress(httpx.TimeoutException):
-            told.append(httpx.get(f"http://{served.http}/readyz", timeout=10).json())
-        return bool(told)
+            reported.append(httpx.get(f"http://{served.http}/readyz", timeout=10).json())
+        return bool(reported)
 
     try:
         wait_until(hear)
     finally:
         os.kill(asleep, signal.SIGCONT)
-    assert told[0] == {"status": "degraded", "reasons": ["of 2 processes: 1 silent"]}
+    assert reported[0] == {"status": "degraded", "reasons": ["of 2 processes: 1 silent"]}
     wait_until(lambda: served.health()["status"] == "ready")
 
 

@@ -86,7 +86,7 @@ def test_a_hanging_redis_costs_one_timeout(cache: AnswerCache, server: LocalRedi
         started = time.monotonic()
         found = [cache.get("key") for _ in range(50)]
         assert found == [None] * 50
-        # Each would wait a tenth of a second if it asked.
+        # Each would wait a tenth of a second for an answer.
         assert time.monotonic() - started < 4
     finally:
         os.kill(server.process.pid, signal.SIGCONT)
@@ -94,7 +94,7 @@ def test_a_hanging_redis_costs_one_timeout(cache: AnswerCache, server: LocalRedi
 
 
 class WatchedKey:
-    """Counts how often it is looked up, which tells when a caller has joined a flight."""
+    """A key that counts its lookups, which shows when a caller has joined a computation."""
 
     def __init__(self) -> None:
         self.lookups = 0
@@ -127,7 +127,7 @@ def test_concurrent_equal_calls_share_one_computation() -> None:
         return 42
 
     threads = in_threads(10, lambda: answers.append(flights.do(key, work)))
-    # The one who works looks twice, to find nothing and to leave a note; each of the others once.
+    # The computing caller looks twice, each of the others once.
     wait_until(lambda: key.lookups == 11)
     landing.set()
     for thread in threads:

@@ -18,7 +18,7 @@ def file(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
 
 
 def colors(seed: int, size: tuple[int, int] = (48, 32)) -> Image.Image:
-    """Soft blots, unlike those of any other seed."""
+    """Return soft blots that differ for each seed."""
     cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
 

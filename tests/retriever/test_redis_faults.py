@@ -1,4 +1,4 @@
-"""The whole service while its Redis is killed, hangs, comes back or is full: searches go on, and operators see why."""
+"""The whole service while its Redis is killed, hangs, restarts or is full: searches continue, and health says why."""
 
 import socket
 import threading
@@ -23,7 +23,7 @@ from reimagen_retriever.settings import Settings
 from tests.waiting import wait_until
 
 SECONDS = 60
-# As reimagen_retriever.cache has them.
+# As in reimagen_retriever.cache.
 TIMEOUT_SECONDS, PERIOD_SECONDS = 0.1, 1.0
 CLIENTS = 200
 
@@ -42,7 +42,7 @@ class Served:
         return answer
 
     def metrics(self) -> dict[str, float]:
-        """What the service measured of Redis and its index so far, by a short name."""
+        """Return the service's metrics of Redis and the index, by short names."""
         text = self.rest.get("/metrics").text
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         return {
@@ -57,7 +57,7 @@ class Served:
 
 @pytest.fixture
 def served(base: Callable[..., Path]) -> Iterator[Callable[[str], Served]]:
-    """Serves a base of one kea with a Redis at that URL."""
+    """Return a function that serves a base of one kea with a Redis at a URL."""
     running: list[Callable[[], None]] = []
 
     def serve(redis_url: str) -> Served:
@@ -82,7 +82,7 @@ def served(base: Callable[..., Path]) -> Iterator[Callable[[str], Served]]:
 
 @contextmanager
 def hung() -> Iterator[tuple[str, Callable[[], int]]]:
-    """A Redis that accepts and never answers: its URL, and how many connections it has accepted."""
+    """Run a Redis that accepts and never answers; return its URL, and a count of its connections."""
     accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=CLIENTS) as listening:
 
@@ -105,7 +105,7 @@ def hung() -> Iterator[tuple[str, Callable[[], int]]]:
 def test_a_hanging_redis_costs_one_timeout_per_period(served: Callable[[str], Served]) -> None:
     with hung() as (url, connections):
         service = served(url)
-        # The service asked Redis when it opened.
+        # The service connected to Redis when it opened.
         assert connections() == 1
         assert service.metrics()["cache_breaker_open"] == 1
         before, started = service.metrics(), time.monotonic()
@@ -132,7 +132,7 @@ def test_a_redis_that_hangs_during_a_search_costs_it_one_timeout(served: Callabl
         assert service.search("kea").cached
         before = service.metrics()
         with redis.Redis.from_url(server.url) as client:
-            # It sleeps, and with it all its clients.
+            # Redis is stopped, so all its clients wait.
             sleeping = threading.Thread(target=lambda: client.execute_command("DEBUG", "SLEEP", "1.5"))
             sleeping.start()
             wait_until(lambda: not service.search("kea").cached)

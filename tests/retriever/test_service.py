@@ -41,7 +41,7 @@ def server() -> Iterator[LocalRedis]:
 
 @pytest.fixture
 def retriever(server: LocalRedis) -> Iterator[Opened]:
-    """Opens a retriever over a knowledge base, with Redis unless told otherwise: `retriever(folder, cached=False)`."""
+    """Return a function that opens a retriever, with Redis unless disabled: `retriever(folder, cached=False)`."""
     if server.process.poll() is not None:
         server.start()
     opened: list[RetrievalService] = []

@@ -1,4 +1,4 @@
-"""Builds and neighbors over a real Ray cluster on this machine."""
+"""Distributed builds and neighbors with a real Ray cluster on this machine."""
 
 import io
 import os
@@ -47,7 +47,7 @@ THINGS = ("fox", "kea", "panda", "owl", "crab")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster of two cores, on this machine."""
+    """Start a cluster of two cores on this machine, and return its address."""
     with (
         pytest.MonkeyPatch.context() as patched,
         tempfile.TemporaryDirectory(prefix="ray-") as folder,
@@ -65,7 +65,7 @@ def cluster() -> Iterator[str]:
 
 
 def picture(seed: int) -> bytes:
-    """Soft blots, unlike those of any other seed."""
+    """Return soft blots that differ for each seed."""
     cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(cells).resize((64, 48), Image.Resampling.BICUBIC).save(file, "JPEG")
@@ -73,7 +73,7 @@ def picture(seed: int) -> bytes:
 
 
 def write_source(folder: Path, shards: Sequence[Sequence[tuple[str, bytes, str]]]) -> Path:
-    """WebDataset shards of (caption, image, id)."""
+    """Write WebDataset shards of (caption, image, id)."""
     folder.mkdir()
     for number, samples in enumerate(shards):
         with tarfile.open(folder / f"{number:05d}.tar", "w") as tar:
@@ -88,7 +88,7 @@ def write_source(folder: Path, shards: Sequence[Sequence[tuple[str, bytes, str]]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five shards: one of nothing that can be taken; images and an id that another shard has already."""
+    """Write five shards: one without valid pairs, and one with images and an id of another shard."""
     whole = [
         [(f"a {thing} number {shard}", picture(10 * shard + n), f"{thing}-{shard}") for n, thing in enumerate(THINGS)]
         for shard in range(4)
@@ -124,7 +124,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @contextmanager
 def killing_a_worker() -> Iterator[list[int]]:
-    """Kills the first process that it sees at work on a shard; tells which it was."""
+    """Kill the first process that works on a shard, and return which it was."""
     killed: list[int] = []
     ended = threading.Event()
 
@@ -150,7 +150,7 @@ def killing_a_worker() -> Iterator[list[int]]:
 
 @pytest.fixture(scope="module")
 def spread(cluster: str, source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BuildReport]:
-    """A base that the cluster has built, and its report."""
+    """Build a base with the cluster, and return it with its report."""
     kb = tmp_path_factory.mktemp("spread") / "kb"
     return kb, build_of(source, kb, cluster)
 
@@ -266,8 +266,8 @@ def test_without_ray_a_message_says_what_to_install(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    told = CliRunner().invoke(app, ["build", str(source), str(tmp_path / "kb"), "--ray", "local"])
-    assert (told.exit_code, told.stderr) == (
+    reported = CliRunner().invoke(app, ["build", str(source), str(tmp_path / "kb"), "--ray", "local"])
+    assert (reported.exit_code, reported.stderr) == (
         2,
         "error: ray: Ray is not installed: pip install 'reimagen-retriever[ray]'\n",
     )

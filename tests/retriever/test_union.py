@@ -1,4 +1,4 @@
-"""Several bases that are searched as one, beside one base of all their pairs."""
+"""Unions of several bases, against one base of all their pairs."""
 
 import json
 import os
@@ -51,7 +51,7 @@ NO_FILTER = Defaults("any", -1)
 
 
 def rows() -> list[Row]:
-    """No two texts have the same words, so that none have the same vector; scores of BM25 are often the same."""
+    """Return rows with distinct words, so that vectors differ; BM25 scores are often equal."""
     rng = random.Random(0)
     words = [chosen for count in range(1, 6) for chosen in combinations(WORDS, count)]
     return [
@@ -81,7 +81,7 @@ def built(folder: Path, chosen: Sequence[Row], analysis: Analysis | None = None)
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, sentence_encoder: MakeEncoder) -> tuple[Path, Path]:
-    """A base of all pairs and a union of three, of which one is much the smallest; all have vectors."""
+    """Build a base of all pairs and a union of three, one much smaller than the others; all have vectors."""
     root = tmp_path_factory.mktemp("union")
     rng = random.Random(1)
     owners = [min(int(rng.expovariate(1)), PARTS - 1) for _ in range(PAIRS)]
@@ -118,7 +118,7 @@ any_filters = st.builds(
 
 
 def same(mine: Hit, theirs: Hit) -> None:
-    """Equal in all but the place of the image."""
+    """Return whether two pairs are equal except for the location of the image."""
     place = {"shard": theirs.pair.shard, "offset": theirs.pair.offset}
     assert mine.pair.model_copy(update=place) == theirs.pair
     assert mine.score == pytest.approx(theirs.score, rel=1e-6)
@@ -165,10 +165,10 @@ def test_a_union_describes_itself(bases: tuple[KnowledgeBase, KnowledgeBase], fo
     assert union.vectors
     assert (union.vectors.pairs, union.vectors.dimension) == (PAIRS, 8)
     assert sum(shard.pairs for shard in union.shards) == PAIRS
-    told = run("describe", folders[1])
-    assert told.exit_code == 0, told.output
-    assert "300 pairs" in told.output
-    assert "vectors of 300 texts" in told.output
+    reported = run("describe", folders[1])
+    assert reported.exit_code == 0, reported.output
+    assert "300 pairs" in reported.output
+    assert "vectors of 300 texts" in reported.output
     assert "pair/" in run("search", folders[1], "a golden kea").output
 
 
@@ -217,7 +217,7 @@ def test_a_service_follows_a_new_version_of_its_union(base: MakeBase, tmp_path: 
     second = serving.search(Search("kea"))
     assert [found.pair.id for found in second.neighbors] == ["k", "l"]
     assert second.revision != first.revision
-    # The same parts in another order are the same pairs in other places.
+    # The same parts in another order are the same pairs at other positions.
     assert unite(union, parts[::-1]).revision != second.revision
     assert serving.degraded_reasons() == []
     serving.close()
@@ -245,7 +245,7 @@ def test_a_union_is_read_only(base: MakeBase, tmp_path: Path, make_image: MakeIm
 
 
 def with_motifs(folder: Path, motifs: Mapping[str, int]) -> Path:
-    """A base of images of a few motifs, each in one of a few sizes."""
+    """Build a base of images of a few motifs, each in one of a few sizes."""
     source = folder.with_name(f"{folder.name}-source")
     source.mkdir()
     for name, motif in motifs.items():
@@ -289,7 +289,7 @@ def test_near_duplicates_across_bases_are_shown_once(tmp_path: Path) -> None:
     )
     assert marks(apart) == within != marks(union)
 
-    # A snapshot has the same marks, or those of what the parts have become since; so has the union, made again.
+    # A snapshot has the same marks, or those of the changed parts; so does the new union.
     snapshot(union, tmp_path / "kept")
     assert marks(tmp_path / "kept") == marks(whole)
     change(parts[0], Remove("0-0"))
@@ -344,7 +344,7 @@ def test_an_id_in_two_parts_is_refused_by_its_name(base: MakeBase, tmp_path: Pat
     for opening in (lambda: unite(union, parts), lambda: KnowledgeBase.open(union)):
         with pytest.raises(InvalidArgument, match=rf"the id 'b' exists in {parts[0]} and {parts[1]}"):
             opening()
-    # An id that has been removed in one part is free for another; an update is no second pair.
+    # An id removed in one part is free for another; an update is not a second pair.
     change(parts[0], Remove("b"), put("c", "a red fox", make_image("red")))
     assert ids(union, "kea") == ["b"]
     assert unite(union, parts).pairs == 6

@@ -7,7 +7,7 @@ from reimagen_demo.art.entities import Entity, entities, of_split
 
 
 def kin(entity: Entity) -> str:
-    """What it is a kind of, by its name's head: an old key is a key, a cow face a cow."""
+    """Return the kind of an entity, by its name's head: an old key is a key, a cow face a cow."""
     head = entity.name.removesuffix(" face")
     for joint in (" of ", " with "):
         head = head.split(joint)[0]

@@ -48,7 +48,7 @@ def test_scaling_leaves_no_dark_fringe(art: Art) -> None:
     sprite = art.sprite(snowflake, flat, 24)
     on_blue = Image.new("RGB", sprite.size, (136, 201, 249))
     on_blue.paste(sprite, (0, 0), sprite)
-    # The drawing is of this very blue or lighter, so that nothing darker is right.
+    # The drawing has this blue or lighter colors, so darker ones are wrong.
     assert (np.asarray(on_blue).astype(int) - (136, 201, 249)).min() >= -4
 
 

@@ -65,7 +65,7 @@ def picture(content: bytes) -> Image.Image:
 
 
 def drawn(art: Art, recipe: Recipe, size: int, seed: int = 0) -> dict[str, bytes]:
-    """The members of a sample."""
+    """Return the members of a sample."""
     return dict(Writer(Composer(ArtImages(art), size)).sample(Random(seed), recipe))
 
 
@@ -122,18 +122,18 @@ CASES = [
 def test_a_reference_warped_by_its_placement_equals_the_object(
     art: Art, composition: Composition, references: list[Reference]
 ) -> None:
-    """By its matte, box and placement alone; any other placement would be seen."""
+    """The reference is warped by its matte, box and placement; a wrong placement would give a large difference."""
     size = 192
     for seed in range(3):
         sample = drawn(art, recipe_of(composition, *references), size, seed)
         shown = np.asarray(picture(sample["webp"])).astype(float)
         for rank, reference in enumerate(references):
-            told = json.loads(sample[f"neighbor{rank}.json"])
+            reported = json.loads(sample[f"neighbor{rank}.json"])
             assert reference.thing is not None
-            assert len(told["placements"]) == composition.things[reference.thing].count
+            assert len(reported["placements"]) == composition.things[reference.thing].count
             image = picture(sample[f"neighbor{rank}.webp"]), picture(sample[f"neighbor{rank}.matte.png"])
-            for placement in told["placements"]:
-                right = error(shown, image, told["box"], placement)
+            for placement in reported["placements"]:
+                right = error(shown, image, reported["box"], placement)
                 assert right < 9
                 x, y, length, mirrored, angle = placement
                 for wrong in (
@@ -142,13 +142,13 @@ def test_a_reference_warped_by_its_placement_equals_the_object(
                     [x, y, length, 1 - mirrored, angle],
                     [x, y, length, mirrored, angle + math.pi],
                 ):
-                    assert error(shown, image, told["box"], wrong) > 1.5 * right
+                    assert error(shown, image, reported["box"], wrong) > 1.5 * right
 
 
 def error(
     shown: np.ndarray, reference: tuple[Image.Image, Image.Image], box: list[float], placement: list[float]
 ) -> float:
-    """Mean difference, of 255, inside the moved reference."""
+    """Return the mean difference, of 255, inside the warped reference."""
     side, (x, y, length, mirrored, angle) = len(shown), placement
     rows, columns = (np.mgrid[0:side, 0:side] + 0.5) / side
     across, down = columns - x, rows - y
@@ -156,7 +156,7 @@ def error(
     v = (math.sin(angle) * across + math.cos(angle) * down) * box[2] / length
     u = box[0] + (-u if mirrored else u)
     v = box[1] + v
-    # Made as coarse as it is in the image, and without what the ground around it then adds.
+    # Downsampled as in the image, and without the blended background.
     coarser = max(1.0, box[2] * reference[0].width / (length * side))
     image = np.asarray(reference[0].filter(ImageFilter.GaussianBlur(0.4 * coarser))).astype(float)
     matte = np.asarray(reference[1].filter(ImageFilter.MinFilter(2 * math.ceil(coarser) + 1)))
@@ -175,10 +175,10 @@ def test_references_in_any_style_share_placements_and_distractors_have_none(art:
         Reference(CLOCK, FLAT, None, False, True),
     )
     sample = drawn(art, recipe_of(composition, same, other, unrelated), 64)
-    told = [json.loads(sample[f"neighbor{rank}.json"]) for rank in range(3)]
-    assert told[0]["placements"] == told[1]["placements"]
-    assert told[2]["placements"] == []
-    for rank, one in enumerate(told):
+    reported = [json.loads(sample[f"neighbor{rank}.json"]) for rank in range(3)]
+    assert reported[0]["placements"] == reported[1]["placements"]
+    assert reported[2]["placements"] == []
+    for rank, one in enumerate(reported):
         matte = np.asarray(picture(sample[f"neighbor{rank}.matte.png"])) > 8
         rows, columns = np.nonzero(matte)
         x, y = (columns.min() + columns.max() + 1) / 256, (rows.min() + rows.max() + 1) / 256
@@ -310,7 +310,7 @@ def test_time_of_day_and_weather_change_the_whole_image(art: Art) -> None:
 
 
 def test_objects_on_the_ground_have_a_shadow(art: Art) -> None:
-    """Right below a thing its image is darker than where nothing stands."""
+    """The image is darker right below an object than without it."""
     writer = Writer(Composer(ArtImages(art), 64))
     shown = Composition((Thing(CLOCK, size="small"),), SNOW)
     darker = []

@@ -1,4 +1,4 @@
-"""Where things are laid out, for every statement that a composition can make."""
+"""The layout of objects, for every statement of a composition."""
 
 import math
 from dataclasses import replace
@@ -22,7 +22,7 @@ SEEDS = range(25)
 
 
 def laid_out(composition: Composition, seed: int) -> list[Placed]:
-    """In the order of the composition's things."""
+    """Return the layout in the order of the composition's objects."""
     placed = lay_out(Random(seed), composition, DRAWINGS[: len(composition.things)])
     return sorted(placed, key=lambda one: one.thing)
 

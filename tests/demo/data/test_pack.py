@@ -1,4 +1,4 @@
-"""A pack of a few entities, and shards drawn from it where nothing is installed that draws vectors or searches."""
+"""A pack of a few entities, and shards drawn from it without the packages for vector graphics and search."""
 
 import os
 import subprocess
@@ -77,10 +77,10 @@ def test_drawing_on_a_scene_does_not_change_it(folder: Path) -> None:
 
 
 def test_a_pack_names_the_licenses_of_its_drawings(folder: Path) -> None:
-    told = (folder / "SOURCES.txt").read_text()
+    reported = (folder / "SOURCES.txt").read_text()
     for style in STYLES:
-        assert f"@iconify-json/{style.name}@" in told
-        assert style.license in told
+        assert f"@iconify-json/{style.name}@" in reported
+        assert style.license in reported
 
 
 def test_shards_are_written_from_a_pack_without_other_packages(folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from reimagen_demo.data.placing import Drawing, Placement, warped
 
 
 def arrow() -> Drawing:
-    """An arrow to the right with a flag above its tail: no mirror image or turn of it looks like it."""
+    """Return an arrow to the right with a flag above its tail, which has no symmetry."""
     sprite = Image.new("RGBA", (120, 60))
     draw = ImageDraw.Draw(sprite)
     draw.rectangle((0, 26, 90, 40), fill=(200, 30, 30, 255))
@@ -25,7 +25,7 @@ def canvas(placement: Placement, side: int = 200) -> np.ndarray:
 
 
 def center_of(image: np.ndarray, *, blue: bool) -> np.ndarray:
-    """The mean place, as shares of the side, of the flag or of the arrow."""
+    """Return the mean position of the flag or of the arrow, as shares of the side."""
     solid = image[..., 3] > 128
     where = solid & ((image[..., 2] > image[..., 0]) == blue)
     rows, columns = np.nonzero(where)
@@ -38,7 +38,7 @@ def center_of(image: np.ndarray, *, blue: bool) -> np.ndarray:
         (False, 0.0, (-1, -1)),
         (True, 0.0, (1, -1)),
         (False, math.pi, (1, 1)),
-        (False, math.pi / 2, (-1, 1)),  # counter-clockwise: what was on the left is below
+        (False, math.pi / 2, (-1, 1)),  # counterclockwise: the left becomes the bottom
         (True, math.pi / 2, (-1, -1)),
     ],
 )

@@ -1,4 +1,4 @@
-"""What counts as obeyed and as a copy, on poses and true images that are known."""
+"""The checks of stated geometry and of copies, on known poses and true images."""
 
 import hashlib
 import math
@@ -61,7 +61,7 @@ def test_copies_contradict_each_prompt_and_true_images_satisfy_it(art: Art) -> N
         thing = prompt.composition.things[0]
         stated.add(tuple(sorted(obeyed(thing, OWN))))
         assert not all(obeyed(thing, OWN).values())
-        # A style for each entity is enough: each is rendered anew.
+        # One style for each entity is enough, because rendering takes long.
         drawing = composer.drawing(thing.entity, "twemoji")
         [placed] = lay_out(Random(prompt.item.key), prompt.composition, [drawing])
         assert all(obeyed(thing, pose_of(placed.placement)).values()), prompt.item.prompt
@@ -77,7 +77,7 @@ def test_a_true_image_satisfies_its_prompt_and_a_copy_in_place_is_detected(cutou
     assert (true["obeyed"], true["place"], true["mirrored"], true["copied in place"]) == (1, 1, 1, 0)
     assert math.isnan(true["size"])
     assert math.isnan(true["turned"])
-    # The knowledge base's own image is the purest copy in place.
+    # The base's image itself is an exact copy in place.
     with Image.open(PairImages(art).file(thing.entity, style("noto"))) as reference:
         copied = scores_of(thing, [cutout], np.asarray(reference.convert("RGB")))
     assert (copied["obeyed"], copied["copied in place"]) == (0, 1)

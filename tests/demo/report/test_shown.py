@@ -1,4 +1,4 @@
-"""The table of what a copy in place cannot pass, of measures that are made up and so are known."""
+"""The table of measures that a copy in place cannot pass, on made-up values."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def rates(obeyed: float, copied: float, faithful: float) -> dict[str, np.ndarray
 
 
 def cells(shown: Shown) -> dict[str, list[str]]:
-    """By measure: bar, before, these weights, true images, met."""
+    """Return by measure: criterion, before, these weights, true images, met."""
     lines = [line.strip("|").split("|") for line in table(shown).splitlines()[2:]]
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
 

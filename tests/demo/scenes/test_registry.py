@@ -16,7 +16,7 @@ each_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.ph
 
 
 def words(text: str) -> set[str]:
-    """Those of meaning."""
+    """Return the words without stop words."""
     return set(re.findall(r"[a-z]+", text.lower())) - STOP_WORDS
 
 
@@ -47,7 +47,7 @@ def test_a_scene_is_rendered_at_any_size(scene: Scene) -> None:
     assert large.size == (512, 512)
     difference = np.asarray(large.resize((64, 64))).astype(float) - np.asarray(small).astype(float)
     assert np.abs(difference).mean() < 4
-    # Sharp: what the small image lacks is more than an upsampling could have; but there is nothing on plain white.
+    # Sharp: the detail exceeds that of an upsampled image, except on plain white.
     assert scene is WHITE or np.abs(np.asarray(small.resize((512, 512))).astype(float) - np.asarray(large)).mean() > 1
 
 
@@ -57,7 +57,7 @@ def test_objects_stand_in_the_lower_part(scene: Scene) -> None:
 
 
 def test_scenes_look_different_from_each_other() -> None:
-    """Each of several instances of a scene, seen small, is closest to another instance of that scene."""
+    """Downsampled, each of several instances of a scene is closest to another instance of that scene."""
     instances = [
         (scene.phrase, np.asarray(scene.render(Random(seed), 64).resize((8, 8))).astype(float))
         for scene, seed in product(SCENES, range(6))

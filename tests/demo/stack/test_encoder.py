@@ -1,4 +1,4 @@
-"""The demonstration's encoder of texts, as the retriever reads it."""
+"""The demonstration's text encoder, as the retriever reads it."""
 
 from importlib.metadata import distribution
 from pathlib import Path

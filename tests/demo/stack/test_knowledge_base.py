@@ -91,7 +91,7 @@ def test_a_complete_base_is_kept_and_a_changed_one_rebuilt(art: Art) -> None:
 
 @pytest.fixture(scope="module")
 def retriever(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real retriever over all captions of the demonstration; the images, which don't matter, are noise."""
+    """Open a real retriever over all captions of the demonstration; the images are noise."""
     folder = tmp_path_factory.mktemp("captions")
     rng = Random("noise")
 
@@ -104,8 +104,8 @@ def retriever(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         for entity in entities():
             for style in STYLES:
                 yield knowledge_base.note(art, entity, style), noise()
-        for told, _ in knowledge_base.scene_pairs():
-            yield told, noise()
+        for reported, _ in knowledge_base.scene_pairs():
+            yield reported, noise()
 
     knowledge_base.write_shards(captions(), folder / "pairs")
     knowledge_base.index(folder / "pairs", folder / "kb")

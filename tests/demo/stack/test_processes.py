@@ -12,7 +12,7 @@ SECONDS = 20
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of console scripts of our own, beside an interpreter, with one that runs what it is told."""
+    """Make a folder of console scripts beside an interpreter, with one that runs given code."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "run").write_text(f'#!/bin/sh\nexec {sys.executable} -u -c "$1"\n')

@@ -1,4 +1,4 @@
-"""The benchmarks' own file formats, in small files of the same form."""
+"""The published file formats of the benchmarks, in small."""
 
 import base64
 import json
@@ -80,7 +80,7 @@ def test_our_entity_draw_bench_has_the_papers_numbers_of_entities_and_prompts() 
             assert item.entities[0] in item.prompt
     starts = {item.entities[0]: item.prompt.split()[0] for item in made if item.group == "dog-breeds"}
     assert (starts["Azawakh"], starts["Eurasier"], starts["Barbet"]) == ("An", "A", "A")
-    # Each category draws all of its templates, and another seed others.
+    # Each category uses all of its templates, and another seed uses others.
     for name in bench.categories:
         assert len({item.scene for item in made if item.group == name}) == 5
     assert made != entity_draw_bench.items(bench, seed=1)
@@ -185,7 +185,7 @@ def test_the_filtered_images_of_a_split_are_written_as_files(tmp_path: Path) -> 
     assert {path.name: path.read_bytes() for path in (tmp_path / "val").iterdir()} == {
         "30000000.jpg": b"image 30000000"
     }
-    (tmp_path / "imgs.tsv").unlink()  # what is there is not read again
+    (tmp_path / "imgs.tsv").unlink()  # existing images are not read again
     (tmp_path / "imgs.tsv").write_bytes(b"")
     wiki_images.write_images(tmp_path, tmp_path / "val")
 

@@ -1,4 +1,4 @@
-"""CLIP's tokens. That they are transformers' is shown in parity/."""
+"""CLIP's tokens. The comparison with transformers is in parity/."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The judge's classifier on a world that it can learn in seconds: squares of one color on grounds of another."""
+"""The judge's classifier on data that it learns in seconds: squares of one color on backgrounds of another."""
 
 from pathlib import Path
 
@@ -118,7 +118,7 @@ def test_damaged_files_are_refused(tmp_path: Path, trained: TrainedClassifier) -
 
 
 def colored(left: int, right: int) -> np.ndarray:
-    """Two squares side by side at night."""
+    """Return two squares side by side at night."""
     image = np.full((16, 32, 3), GROUNDS[0], np.uint8)
     image[4:12, 4:12], image[4:12, 20:28] = COLORS[left], COLORS[right]
     return image

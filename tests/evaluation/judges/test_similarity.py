@@ -1,4 +1,4 @@
-"""CLIP-T, CLIP-I and DINO of features that are known; the networks themselves are compared in parity/."""
+"""CLIP-T, CLIP-I and DINO on known features; the comparison of the networks is in parity/."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from reimagen_evaluation.judges.similarity import ClipJudge, ReferenceJudge
 
 
 class MeanColor:
-    """Features are an image's mean color; those of a text, the color that it names."""
+    """A feature network whose image features are the mean color, and text features the named color."""
 
     name = "mean color"
     side = 4
@@ -48,7 +48,7 @@ def test_clip_i_is_the_mean_cosine_with_each_reference(references: tuple[Referen
     ]
     network = MeanColor()
     judge = ReferenceJudge(network, "DINO")
-    # Of another size, and (3, 4, 0) is at cosines 0.6 and 0.8 to red and green.
+    # The image has another size; (3, 4, 0) has cosines of 0.6 and 0.8 with red and green.
     images = [plain(30, 40, 0), plain(30, 40, 0, side=9), plain(1, 2, 3)]
     np.testing.assert_allclose(judge.scores(images, items)["DINO"], [0.7, 0.6, np.nan], rtol=1e-6)
     assert network.looks == 5  # each reference once

@@ -1,4 +1,4 @@
-"""The rating page, asked as a browser asks it."""
+"""The rating page, requested as by a browser."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ def out(tmp_path: Path) -> Path:
 
 
 class Page:
-    """The app, asked in this process."""
+    """The app, called in this process."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -61,7 +61,7 @@ def rate(page: Page, rater: str, place: int, entity: int = 1) -> int:
 def test_a_rater_rates_all_images_blind_and_can_pause(out: Path) -> None:
     seen = []
     for number in range(12):
-        page = client(out)  # started anew for each image
+        page = client(out)  # restarted for each image
         shown = page.get("/next", params={"rater": "ann"})
         asked = shown.json()
         assert (asked["rated"], asked["all"], asked["references"]) == (number, 12, 1)
@@ -69,7 +69,7 @@ def test_a_rater_rates_all_images_blind_and_can_pause(out: Path) -> None:
         where = {"rater": "ann", "place": asked["place"]}
         seen.append(page.get("/image", params=where).text)
         assert seen[-1].endswith(asked["prompt"].replace("prompt ", " i"))
-        # Also an image that was drawn without is shown beside the reference.
+        # An image without retrieval is shown beside the reference too.
         assert page.get("/reference", params=where | {"number": 0}).text == "a reference"
         assert rate(page, "ann", asked["place"], entity=number % 2) == 204
     assert sorted(seen) == sorted(f"{setting} i{n}" for setting in ("without", "secret-arm") for n in range(6))

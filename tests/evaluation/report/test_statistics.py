@@ -1,4 +1,4 @@
-"""Intervals against what defines them, and how often they hold the truth."""
+"""Confidence intervals against their definitions, and their coverage."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ Z = 1.959963984540054
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilsons_ends_are_where_the_score_test_just_rejects(counts: tuple[int, int]) -> None:
-    """The interval holds the shares p with |p̂ - p| ≤ z √(p (1 - p) / n)."""
+    """The interval contains the shares p with |p̂ - p| ≤ z √(p (1 - p) / n)."""
     successes, n = counts
     estimate = statistics.wilson(successes, n)
     share = successes / n
@@ -54,7 +54,7 @@ def test_paired_intervals_cover_the_truth_at_their_level() -> None:
         paired.append(difference.high - difference.low)
         apart.append(independent.high - independent.low)
     assert 0.9 <= held / 200 <= 0.99
-    # Pairing is what makes a hundred prompts enough.
+    # Pairing makes a hundred prompts enough.
     assert np.mean(paired) < 0.5 * np.mean(apart)
 
 

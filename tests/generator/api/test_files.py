@@ -1,4 +1,4 @@
-"""The images that are answered as links."""
+"""The files behind links in responses."""
 
 import pytest
 

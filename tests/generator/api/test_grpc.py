@@ -1,4 +1,4 @@
-"""The gRPC face over a socket, without a retriever."""
+"""gRPC over a socket, without a retriever."""
 
 import io
 from pathlib import Path
@@ -20,7 +20,7 @@ ALONE = pb.GenerateRequest.Retrieval(k=0)
 
 def png(side: int = 8) -> bytes:
     buffer = io.BytesIO()
-    # One bit a pixel, where it only is to be too large.
+    # One bit per pixel, for an image that only has to be too large.
     Image.new("RGB" if side < 1_000 else "1", (side, side), "red" if side < 1_000 else 1).save(buffer, "PNG")
     return buffer.getvalue()
 
@@ -40,10 +40,10 @@ def test_events_come_in_order(served: Any, tmp_path: Path) -> None:
     assert events[1].neighbors.text_only
     progress = [event.progress for event in events if event.HasField("progress")]
     steps = [(0, 16, 1), (0, 16, 2), (1, 32, 1), (1, 32, 2), (2, 64, 1), (2, 64, 2)]
-    assert [(told.index, told.stage, told.size, told.step) for told in progress] == [
+    assert [(reported.index, reported.stage, reported.size, reported.step) for reported in progress] == [
         (index, *step) for index in range(2) for step in steps
     ]
-    assert [told.index for told in progress if told.HasField("preview")] == [0]
+    assert [reported.index for reported in progress if reported.HasField("preview")] == [0]
     images = [event.image for event in events if event.HasField("image")]
     assert [(picture.index, picture.seed, picture.width, picture.height) for picture in images] == [
         (0, 7, 64, 64),
@@ -107,7 +107,7 @@ def test_bad_input_is_named(served: Any, fields: dict[str, Any], field: str) -> 
 
 
 def test_unknown_values_are_reported_in_three_words(served: Any) -> None:
-    for fields, told in (
+    for fields, reported in (
         ({"quality": 99}, "quality: unknown quality 99"),
         ({"output_format": 7}, "output_format: unknown output format 7"),
         (
@@ -117,7 +117,7 @@ def test_unknown_values_are_reported_in_three_words(served: Any) -> None:
     ):
         with pytest.raises(grpc.RpcError) as refused:
             draw(served, **fields)
-        assert refused.value.details() == told
+        assert refused.value.details() == reported
 
 
 def test_without_a_retriever_the_error_is_unavailable_and_says_what_to_do(served: Any) -> None:

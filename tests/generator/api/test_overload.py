@@ -1,4 +1,4 @@
-"""Clients that go away, run out of time, or are too many; over both faces, on a cascade that never finishes."""
+"""Disconnected clients, deadlines and overload, over REST and gRPC, with a cascade that never finishes."""
 
 import contextlib
 import http.client
@@ -22,7 +22,7 @@ SECONDS = 240
 
 @pytest.fixture
 def stops_one(endless: Any) -> Iterator[None]:
-    """The test makes one call whose work has to stop, and leaves the engine idle."""
+    """Check that the test's one call is cancelled and leaves the engine idle."""
     before = endless.engine.counters
     yield
     wait_until(lambda: endless.engine.counters.cancelled == before.cancelled + 1)
@@ -87,7 +87,7 @@ def test_excess_requests_are_refused_at_once_with_retry_after(endless: Any) -> N
     with pytest.raises(grpc.RpcError) as refused:
         list(endless.generation.Generate(REQUEST, timeout=SECONDS))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    # A large body is not even waited for.
+    # A large body is refused before it arrives.
     client = http.client.HTTPConnection(endless.rest.base_url.host, endless.rest.base_url.port, timeout=SECONDS)
     with contextlib.closing(client):
         client.putrequest("POST", URL)

@@ -1,4 +1,4 @@
-"""The REST face over a socket, without a retriever."""
+"""REST over a socket, without a retriever."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ ALONE = {"retrieval": {"k": 0}}
 
 def base64_png(side: int = 8) -> str:
     buffer = io.BytesIO()
-    # One bit a pixel, where it only is to be too large.
+    # One bit per pixel, for an image that only has to be too large.
     Image.new("RGB" if side < 1_000 else "1", (side, side), "red" if side < 1_000 else 1).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
@@ -107,8 +107,8 @@ def test_a_stream_sends_partial_images(served: Any) -> None:
     assert all(name == data["type"] for name, data in events)
     kinds = [name.removeprefix("image_generation.") for name, _ in events]
     assert kinds[0] == "neighbors"
-    told = [(kind, data["index"]) for kind, (_, data) in zip(kinds, events, strict=True) if "index" in data]
-    assert told == [(kind, index) for index in range(2) for kind in ["progress"] * 6 + ["completed"]]
+    reported = [(kind, data["index"]) for kind, (_, data) in zip(kinds, events, strict=True) if "index" in data]
+    assert reported == [(kind, index) for index in range(2) for kind in ["progress"] * 6 + ["completed"]]
     partial = [data for name, data in events if name.endswith("partial_image")]
     assert [data["partial_image_index"] for data in partial] == [0, 1]
     assert all(shape(base64.b64decode(data["b64_json"]))[0] == "PNG" for data in partial)
@@ -206,7 +206,7 @@ def test_quality_sets_the_number_of_steps(served: Any, quality: str, steps: int,
     body = {"prompt": "a red panda", "size": "32x32", "stream": True, "partial_images": 1, "quality": quality, **ALONE}
     events = events_of(served.rest.post(URL, json=body).text)
     progress = [data for name, data in events if name.endswith("progress")]
-    assert [(told["stage"], told["step"], told["steps"]) for told in progress] == [
+    assert [(reported["stage"], reported["step"], reported["steps"]) for reported in progress] == [
         (stage, step, steps) for stage in range(2) for step in range(1, steps + 1)
     ]
     assert sum(name.endswith("partial_image") for name, _ in events) == 1
@@ -291,7 +291,7 @@ def test_the_largest_request_that_the_fields_allow_is_not_too_large(served: Any)
     reference = {"image": f"data:image/png;base64,{picture}", "caption": "\U0001f98a" * PROMPT_CHARACTERS}
     body = {"prompt": "\U0001f98a" * PROMPT_CHARACTERS, "references": [reference] * NEIGHBORS, "size": "17x17"}
     answer = post(served, json.dumps(body).encode())
-    # Every other field is sound: what is refused is the one that needs the cascade to be judged.
+    # Every other field is valid: only the field that depends on the cascade is refused.
     assert (answer.status_code, answer.json()["field"]) == (400, "size")
 
 

@@ -1,4 +1,4 @@
-"""The tiny cascade, drawn for real."""
+"""Drawing with the tiny cascade."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ PAIRS = [
 
 
 def awakened(seed: int, config: CascadeConfig = TINY) -> Cascade:
-    """A cascade whose every weight is random: as it begins, zeroed layers would hide what they are fed."""
+    """Return a cascade with random weights: at initialization, zeroed layers would hide their inputs."""
     networks = []
     for index, stage in enumerate(config.stages):
         network = build_network(stage.network, nnx.Rngs(seed))
@@ -52,8 +52,8 @@ def cascade() -> Cascade:
 
 def test_stages_report_each_step_and_preview(cascade: Cascade) -> None:
     *steps, drawn = cascade.draw("a kea", PAIRS, seeds=[1], size=64, previews=frozenset({1}))
-    told = [(s.stage, s.size, s.step, s.steps) for s in steps if isinstance(s, StepEvent)]
-    assert told == [(0, 16, 1, 2), (0, 16, 2, 2), (1, 32, 1, 2), (1, 32, 2, 2), (2, 64, 1, 2), (2, 64, 2, 2)]
+    reported = [(s.stage, s.size, s.step, s.steps) for s in steps if isinstance(s, StepEvent)]
+    assert reported == [(0, 16, 1, 2), (0, 16, 2, 2), (1, 32, 1, 2), (1, 32, 2, 2), (2, 64, 1, 2), (2, 64, 2, 2)]
     assert isinstance(steps[0], StepEvent)
     assert steps[0].preview is not None
     assert steps[0].preview.shape == (16, 16, 3)
@@ -66,7 +66,7 @@ def test_a_seed_gives_the_same_image_alone_and_in_a_batch(cascade: Cascade) -> N
     together = draw(cascade, PAIRS, [7, 8])
     assert (together[0] != together[1]).any()
     assert (draw(cascade, PAIRS, [8]) == draw(cascade, PAIRS, [8])).all()
-    # Batches of another size are compiled anew, and may round differently.
+    # Batches of another size are compiled separately, and can round differently.
     assert np.abs(draw(cascade, PAIRS, [8])[0].astype(int) - together[1]).max() <= 1
 
 
@@ -91,7 +91,7 @@ def test_low_res_consistency_keeps_the_low_resolution_image(cascade: Cascade) ->
 
 
 def test_neighbor_maps_are_computed_once_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted as the compiled code runs: a call from inside the loop over steps would count once a step."""
+    """Calls are counted as the compiled code runs: a call inside the loop over steps would count once per step."""
     counted: list[int] = []
     encode = UNet.encode_neighbors
 

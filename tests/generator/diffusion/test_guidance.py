@@ -1,4 +1,4 @@
-"""Guidance against the formulas of the paper, worked out independently in numpy."""
+"""Guidance against the paper's formulas, computed independently in NumPy."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ RATIOS = st.floats(0, 1, width=32)
 
 
 def predictions(seed: int, images: int) -> dict[tuple[bool, bool], np.ndarray]:
-    """ε for each (text kept, neighbors kept), of each image."""
+    """Return ε of each image for each combination of text and neighbors."""
     rng = np.random.default_rng(seed)
     return {
         (text, neighbors): rng.standard_normal((images, 2, 2, 3)).astype(np.float32)
@@ -30,7 +30,7 @@ def predictions(seed: int, images: int) -> dict[tuple[bool, bool], np.ndarray]:
 def guided(
     strategies: Sequence[guiding.RowGuidance], epsilon: dict[tuple[bool, bool], np.ndarray], r: np.ndarray
 ) -> tuple[int, np.ndarray]:
-    """How many evaluations rows of these strategies make, and what becomes of the four predictions."""
+    """Return the number of evaluations of rows with these strategies, and the combined prediction."""
     steps = np.ones((len(strategies), 1), bool)
     rows = guiding.guidance_rows(strategies)
     (count,) = guiding.evaluations_of_steps(strategies, steps)
@@ -81,7 +81,7 @@ def test_each_strategy_equals_the_papers_formula(text: float, neighbor: float, r
 def test_the_two_outcomes_of_interleaved_average_to_weighted(
     text: float, neighbor: float, ratio: float, seed: int
 ) -> None:
-    """Its expectation at fixed x_t, exactly: R is below η with the probability η."""
+    """The exact expectation at fixed x_t: R is below η with probability η."""
     epsilon = predictions(seed, 3)
     interleaved = [guiding.Interleaved(text, neighbor, ratio)] * 3
     below, above = np.zeros(3, np.float32), np.ones(3, np.float32)
@@ -97,7 +97,7 @@ def test_the_two_outcomes_of_interleaved_average_to_weighted(
 
 
 def test_interleaved_equals_weighted_in_expectation() -> None:
-    """At fixed x_t, averaged over many R: the standard error of 20,000 draws is far below the tolerance."""
+    """The mean over many R at fixed x_t: the standard error of 20,000 draws is far below the tolerance."""
     one = predictions(3, 1)
     many = {key: np.repeat(value, 20_000, axis=0) for key, value in one.items()}
     r = np.asarray(jax.random.uniform(jax.random.key(0), (20_000,)))

@@ -1,4 +1,4 @@
-"""Refining mattes: the filter keeps what is a function of the colors, and moves edges to where the image has them."""
+"""Refining mattes: the filter keeps functions of the colors, and moves edges to those of the image."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from reimagen_generator.diffusion.resize import downsample
 
 
 def test_an_upsampled_matte_follows_the_edges_of_the_large_image() -> None:
-    # A disk on a ground of another color, at 64 pixels and at 256.
+    # A disk on a background of another color, at 64 pixels and at 256.
     at = (jnp.arange(256) + 0.5) / 256
     disk = ((at[:, None] - 0.4) ** 2 + (at - 0.55) ** 2 < 0.3**2).astype(jnp.float32)
     large = (disk[..., None] * jnp.asarray([0.8, -0.2, 0.1]) + (1 - disk[..., None]) * jnp.asarray([-0.5, 0.6, 0.9]))[

@@ -1,4 +1,4 @@
-"""What networks are shown of neighbors."""
+"""Neighbor images as the networks receive them."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ GROUND, INK = (240, 230, 220), (10, 60, 200)
 
 
 def block(text: str, height: int = 64, width: int = 64) -> ReferencePair:
-    """A block of ink in the middle half of each side, on a plain ground."""
+    """Return a block of ink in the middle half of each side, on a plain background."""
     image = np.full((height, width, 3), GROUND, np.uint8)
     image[height // 4 : -(height // 4), width // 4 : -(width // 4)] = INK
     return ReferencePair(image, text)
 
 
 def ink(image: np.ndarray) -> tuple[float, float, float]:
-    """The middle of what is nearer to ink than to ground, from the left and from the top, and its share."""
+    """Return the center, from the left and top, of the pixels closer to ink than to background, and their share."""
     rows, columns = np.nonzero(image[..., 0] < 125)
     height, width, _ = image.shape
     return (columns.mean() + 0.5) / width, (rows.mean() + 0.5) / height, len(rows) / (height * width)

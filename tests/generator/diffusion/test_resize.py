@@ -1,4 +1,4 @@
-"""Bringing the smaller image to a stage's size."""
+"""Upsampling of the low-resolution image to a stage's size."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ def test_resizing_keeps_a_constant_image(kind: Upsampling) -> None:
 
 
 def test_corner_aligned_upsampling_is_linear_between_fixed_corners() -> None:
-    """An image that is linear in its place, from corner to corner, stays so, corner to corner."""
+    """An image that is linear from corner to corner stays linear from corner to corner."""
     rows, columns = np.meshgrid(np.linspace(-1, 1, 3), np.linspace(0, 5, 4), indexing="ij")
     large_rows, large_columns = np.meshgrid(np.linspace(-1, 1, 12), np.linspace(0, 5, 16), indexing="ij")
     small = jnp.asarray(2 * rows - columns, jnp.float32)[None, :, :, None]
@@ -23,7 +23,7 @@ def test_corner_aligned_upsampling_is_linear_between_fixed_corners() -> None:
 
 
 def test_bicubic_keeps_the_mean_of_each_pixel() -> None:
-    """Half a pixel is lost at no side: what is enlarged and shrunk again lies where it lay."""
+    """No side loses half a pixel: upsampling and downsampling does not shift the image."""
     x = np.zeros((1, 8, 8, 3), np.float32)
     x[0, 3, 5] = 1.0
     back = np.asarray(downsample(upsample(jnp.asarray(x), 4, Upsampling.BICUBIC), 4))

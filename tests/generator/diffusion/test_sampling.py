@@ -33,7 +33,7 @@ def test_the_linear_schedule_equals_a_thousand_steps_of_beta() -> None:
 
 
 def test_cosine_betas_equal_improved_ddpms() -> None:
-    """A product of 1 - β over integer timesteps (arXiv 2102.09672, eq. 17), which rounding must not leave."""
+    """The product of 1 - β over integer timesteps (arXiv 2102.09672, eq. 17); rounding must not leave the integers."""
     squared_cosine = [math.cos((n / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 for n in range(1001)]
     product, expected = 1.0, []
     for n in range(1000):
@@ -64,7 +64,7 @@ def test_a_sampling_schedule_ends_at_the_clean_image(kind: ScheduleKind) -> None
 
 
 def test_timestep_respacing_equals_deepfloyd_ifs() -> None:
-    """Its "smart27", as published beside its weights."""
+    """DeepFloyd IF's "smart27", as published with its weights."""
     published = [999, 976, 952, 928, 905, 882, 858, 857, 810, 762, 715, 714, 572, 429, 428, 286, 285, 238, 190, 143]
     published += [142, 118, 95, 71, 47, 24, 0]
     assert schedule.timesteps((7, 4, 2, 1, 2, 4, 7)).tolist() == published
@@ -76,7 +76,7 @@ def test_timestep_respacing_equals_deepfloyd_ifs() -> None:
 
 
 def test_the_shifted_log_snr_equals_that_of_the_averaged_smaller_image() -> None:
-    """Simple diffusion, section 3.1: the mean of s² pixels has 1/s² of the noise's variance."""
+    """Simple diffusion, section 3.1: the mean of s² pixels has 1/s² of the variance of the noise."""
     scale, t = 4, jnp.linspace(0.1, 0.9, 9)
     shifted = stage(size=64, schedule_size=16)
     value = schedule.log_snr(shifted.schedule, t, shifted.log_snr_shift)
@@ -140,7 +140,7 @@ def test_dynamic_thresholding_equals_imagens() -> None:
         * np.array([0.1, 3.0])[:, None, None, None]
     )
     result = np.asarray(threshold(jnp.asarray(x_0, jnp.float32), Thresholding(percentile=0.9)))
-    np.testing.assert_allclose(result[0], x_0[0], atol=1e-6)  # all of it lies within ±1: untouched
+    np.testing.assert_allclose(result[0], x_0[0], atol=1e-6)  # all of it is within ±1: unchanged
     s = np.quantile(np.abs(x_0[1]), 0.9)
     np.testing.assert_allclose(result[1], np.clip(x_0[1], -s, s) / s, atol=1e-5)
     plain = threshold(jnp.asarray(x_0), Thresholding(percentile=1.0, maximum=1.0))

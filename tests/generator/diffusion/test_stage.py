@@ -1,4 +1,4 @@
-"""A stage that draws points of a mixture with a network that knows it: the real loop, the truth beside it."""
+"""A stage that draws points of a mixture with an exact network: the real loop, compared with the truth."""
 
 from dataclasses import replace
 from functools import cache
@@ -25,7 +25,7 @@ def config(**changes: Any) -> StageConfig:
 
 
 class Counting(ExactNetwork):
-    """Tells which rows it was compiled for, and gives a variance that only rows with both conditions know."""
+    """An exact network that records compiled row counts, and returns a variance for rows with both conditions."""
 
     def __init__(self, stage: StageConfig, rows: list[int]) -> None:
         super().__init__(stage, Mixture.example())
@@ -42,7 +42,7 @@ class Counting(ExactNetwork):
 
 @cache
 def drawn(stage: StageConfig, guidance: Guidance) -> tuple[np.ndarray, list[int]]:
-    """The images, and for how many rows each of the steps' functions was compiled."""
+    """Return the images, and the numbers of rows for which each step function was compiled."""
     rows: list[int] = []
     *_, (_, last) = Stage(stage, Counting(stage, rows), None).sample(conditions(len(KEYS)), guidance, KEYS)
     return np.asarray(last.x), sorted(rows)
@@ -94,13 +94,13 @@ LEARNED = POINTS.model_copy(update={"learned_variance": True})
 
 @pytest.mark.parametrize("sampler", [SamplerKind.DDPM, SamplerKind.DDIM])
 def test_ddpm_alone_uses_the_learned_variance_of_the_conditioned_row(sampler: SamplerKind) -> None:
-    """At -1 everywhere it is the fixed variance; the other rows' is not a number."""
+    """At -1 everywhere, the learned variance equals the fixed one; that of the other rows is NaN."""
     learned, _ = drawn(config(sampler=sampler, network=LEARNED), WEIGHTED)
     np.testing.assert_allclose(learned, drawn(config(sampler=sampler), WEIGHTED)[0], atol=1e-5)
 
 
 class ReadsTokens(ExactNetwork):
-    """Takes tokens of zeros for no text."""
+    """An exact network that reads zero tokens as no text."""
 
     def __call__(self, x: Images, time: Any, text: Text, neighbors: Any = None, low_resolution: Any = None) -> Images:
         return super().__call__(x, time, Text(text.tokens, text.tokens[..., 0] > 0), neighbors, low_resolution)
@@ -147,7 +147,7 @@ def test_rows_of_one_batch_have_their_own_guidance() -> None:
 
 
 def test_rows_of_a_batch_can_be_at_different_steps() -> None:
-    """Odd rows are one step behind; each row ends where it ends in step with the others."""
+    """Odd rows are one step behind; each row ends as it does in step with the others."""
     stage = Stage(config(), ExactNetwork(config(), Mixture.example()), None)
     state, plan = stage.start(conditions(len(KEYS)), WEIGHTED, KEYS)
     behind = np.arange(len(KEYS)) % 2
@@ -170,7 +170,7 @@ def test_rows_of_a_batch_can_be_at_different_steps() -> None:
 
 
 def test_sampling_with_integer_timesteps_reaches_the_data() -> None:
-    """50 points of the components that fit both conditions: each near the mean of one of them."""
+    """50 points of the components that fit both conditions are each near the mean of one of them."""
     stage = config(
         schedule=ScheduleKind.COSINE_BETAS, steps=27, timestep_respacing=(7, 4, 2, 1, 2, 4, 7), sampler="ddpm"
     )

@@ -1,4 +1,4 @@
-"""Who is drawn, in which order, and who is refused; over a real cascade."""
+"""Admission, order and cancellation of requests, with a real cascade."""
 
 import contextlib
 import threading
@@ -36,26 +36,26 @@ def tiny() -> Cascade:
 
 @pytest.fixture(scope="session")
 def single() -> Cascade:
-    """Only the first stage, which a further batch size compiles faster for."""
+    """Only the first stage, which compiles faster for another batch size."""
     return Cascade.random(TINY.model_copy(update={"stages": TINY.stages[:1]}), seed=0)
 
 
 @pytest.fixture(params=[1, 2], ids=["one by one", "two at once"])
 def batched(request: pytest.FixtureRequest, tiny: Cascade, single: Cascade) -> tuple[Cascade, int]:
-    """A cascade and how many images it is to draw at once."""
+    """Return a cascade and its batch size."""
     return (tiny, 1) if request.param == 1 else (single, 2)
 
 
 @pytest.fixture(scope="session")
 def endless() -> Cascade:
-    """Takes so many steps that no drawing ends within a test."""
+    """Return a cascade with so many steps that no request ends within a test."""
     stage = TINY.stages[0].model_copy(update={"steps": 50_000})
     return Cascade.random(TINY.model_copy(update={"stages": (stage,)}), seed=0)
 
 
 @pytest.fixture
 def make_engine() -> Iterator[MakeEngine]:
-    """Starts engines, and stops them when the test ends."""
+    """Return a function that starts engines; they are stopped after the test."""
     engines: list[Engine] = []
 
     def make(cascade: Cascade, *, capacity: int, batch_size: int = 1) -> Engine:
@@ -75,7 +75,7 @@ def drawing() -> GenerationTask:
 
 
 class Background:
-    """A call on a thread of its own, as each face makes it."""
+    """A call on its own thread, as REST and gRPC make it."""
 
     def __init__(self, engine: Engine, drawing: GenerationTask, *, timeout: float = SECONDS) -> None:
         self.call = RequestHandle(timeout=timeout)
@@ -108,7 +108,7 @@ class Background:
 
 
 def images(engine: Engine, drawing: GenerationTask) -> npt.NDArray[np.uint8]:
-    """All that the call draws, in the order of the seeds."""
+    """Return all images of the call, in the order of the seeds."""
     background = Background(engine, drawing).end()
     assert background.error is None
     finished = [event for event in background.events if isinstance(event, ImagesEvent)]
@@ -124,7 +124,7 @@ def test_each_batch_reports_its_steps_in_order_and_then_its_images(
     engine = make_engine(cascade, capacity=1, batch_size=batch_size)
     size, seeds = cascade.sizes[-1], [1, 2, 3]
     background = Background(engine, replace(drawing, size=size, seeds=seeds)).end()
-    told = [
+    reported = [
         (event.index, event.stage, event.size, event.step, event.steps)
         if isinstance(event, StepEvent)
         else (event.index, event.images.shape)
@@ -138,7 +138,7 @@ def test_each_batch_reports_its_steps_in_order_and_then_its_images(
             for step in range(1, config.steps + 1)
         ]
         expected.append((index, (min(batch_size, len(seeds) - index), size, size, 3)))
-    assert told == expected
+    assert reported == expected
     steps = sum(isinstance(event, StepEvent) for event in background.events)
     assert (engine.counters.finished, engine.counters.steps) == (1, steps)
 
@@ -264,7 +264,7 @@ def test_a_deadline_ends_the_drawing(make_engine: MakeEngine, endless: Cascade, 
 
 
 class Brittle(Cascade):
-    """Fails in mid-drawing when the prompt asks for it."""
+    """A cascade that fails during drawing if the prompt says so."""
 
     def draw(
         self,
@@ -284,7 +284,7 @@ class Brittle(Cascade):
 
 
 class Recording(Cascade):
-    """Writes down what it draws."""
+    """A cascade that records its prompts."""
 
     drawn: ClassVar[list[tuple[str, Sequence[ReferencePair]]]] = []
 

@@ -1,4 +1,4 @@
-"""Reading images that others made."""
+"""Decoding of images from callers and knowledge bases."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ def write(image: Image.Image, file_format: str = "PNG", **options: object) -> by
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header promises an image of this size."""
+    """Return a PNG of a few bytes whose header declares this size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -1,4 +1,4 @@
-"""What an image's file says of its origin."""
+"""The provenance in an image's file."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Which neighbors have to do with the prompt."""
+"""The filter of neighbors by the words of the prompt."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What may be asked, and what is said of the rest."""
+"""Valid requests, and the errors of others."""
 
 import base64
 from typing import Any

@@ -1,4 +1,4 @@
-"""The client of the retriever, against gRPC servers that misbehave."""
+"""The client of the retriever, with faulty gRPC servers."""
 
 import contextlib
 import threading
@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 
 
 class Faulty(retrieval_pb2_grpc.RetrievalServicer):
-    """Answers with each of the given errors in turn, then with one neighbor."""
+    """A retriever that answers with each of the given errors in turn, then with one neighbor."""
 
     def __init__(self, *errors: ReimagenError) -> None:
         self.errors = list(errors)
@@ -47,7 +47,7 @@ class Faulty(retrieval_pb2_grpc.RetrievalServicer):
 
 
 class Stuck(Faulty):
-    """Does not answer until it is let go."""
+    """A retriever that does not answer until it is released."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Attention beside a plain computation of it, in NumPy."""
+"""Attention against a plain computation in NumPy."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def arguments(rows: int, queries: int, keys: int, bias: tuple[int, ...]) -> Arra
     shapes = (rows, queries, HEADS, CHANNELS), (rows, keys, HEADS, CHANNELS), (rows, keys, HEADS, VALUES), bias
     query, key, value, biases = (rng.standard_normal(shape, np.float32) for shape in shapes)
     biases[rng.random(bias) < 0.3] = -np.inf
-    biases[-1] = -np.inf if bias[0] == rows else biases[-1]  # the last row has no key at all
+    biases[-1] = -np.inf if bias[0] == rows else biases[-1]  # the last row has no key
     return query, key, value, biases
 
 
@@ -59,7 +59,7 @@ def test_attention_head_by_head_has_the_same_gradient(dtype: Any) -> None:
         return (attend(*arrays).astype(jnp.float32) ** 2).sum()
 
     def by_row(*arrays: jax.Array) -> jax.Array:
-        """Of so few queries at a time that they are computed at once."""
+        """Return attention for so few queries that they are computed at once."""
         query, key, value, bias = arrays
         parts = range(0, queries, 128)
         return jnp.asarray([total(query[:, i : i + 128], key, value, bias[:, :, i : i + 128]) for i in parts]).sum()

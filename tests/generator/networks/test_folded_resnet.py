@@ -1,4 +1,4 @@
-"""The folded residual network: what it starts as, what it sees, and that crops are drawn as whole images are."""
+"""The folded residual network: its initialization, its inputs, and its equality on crops and whole images."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def normal(seed: int, *shape: int) -> jax.Array:
 
 
 def randomized(config: FoldedResNetConfig) -> Any:
-    """Return a network whose every weight is random: layers that start as zero would hide what they are fed."""
+    """Return a network with random weights: layers that start as zero would hide their inputs."""
     network = build_network(config, nnx.Rngs(0))
     rng = np.random.default_rng(0)
     state = nnx.state(network, nnx.Param)
@@ -65,7 +65,7 @@ def test_each_parameter_learns_after_the_last_layers_leave_zero() -> None:
 
 
 def test_a_crop_at_whole_patches_gets_the_same_prediction_inside() -> None:
-    """Away from the border by more than the convolutions reach, a crop is drawn as the whole image is."""
+    """Farther from the border than the convolutions reach, a crop's prediction equals the whole image's."""
     network, x, low = randomized(CONFIG), normal(0, 2, 80, 80, 3), normal(1, 2, 80, 80, 3)
     reach = 4 * (2 + 2 * CONFIG.blocks)
     crop = (slice(None), slice(8, 72), slice(12, 76))

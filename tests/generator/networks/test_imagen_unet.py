@@ -1,4 +1,4 @@
-"""Imagen's U-Net: its parts against numpy, and what retrieval, checkpointing and bfloat16 must not change."""
+"""Imagen's U-Net: its parts against NumPy, and the invariance under retrieval, checkpointing and bfloat16."""
 
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ def random(seed: int, *shape: int) -> jax.Array:
 
 
 def randomized(config: ImagenUNetConfig) -> Network:
-    """Also what starts as zero, but for the retrieval attention's last layers."""
+    """Set random weights also where they start as zero, except in the last layers of the retrieval attention."""
     network = build_network(config, nnx.Rngs(0))
     state = nnx.state(network, nnx.Param)
     for place, (path, value) in enumerate(nnx.to_flat_state(state)):
@@ -52,7 +52,7 @@ def text(rows: int) -> Text:
 
 
 def evaluate(network: Network, *, neighbors: bool) -> np.ndarray[Any, Any]:
-    """Two images, the first of which has one neighbor and the second two."""
+    """Return two images; the first has one neighbor and the second two."""
     graph, state = nnx.split(network)
 
     @jax.jit
@@ -79,7 +79,7 @@ def test_adding_retrieval_does_not_change_the_output() -> None:
 
 
 def test_checkpointing_does_not_change_gradients() -> None:
-    """Each block is computed again: one down and two up at each level, what halves and doubles, and the middle two."""
+    """Each block is recomputed: one down and two up at each level, the resampling blocks, and the middle two."""
     network = randomized(SMALL)
 
     def gradient(network: Network) -> tuple[nnx.State[Any, Any], int]:
@@ -131,7 +131,7 @@ def test_bfloat16_is_close_to_float32_and_returns_float32() -> None:
 
 
 def test_pooling_is_attention_from_a_class_token() -> None:
-    """With keys and values for each token, as it is defined; the first row has three of them, the second none."""
+    """Keys and values are computed for each token; the first row has three tokens, the second none."""
     pool = ClassTokenPool(8, 6, 2, nnx.Rngs(0))
     tokens, mask = random(0, 2, 4, 8), jnp.asarray([[True, True, True, False], [False] * 4])
     result = np.asarray(pool(tokens, mask))

@@ -28,7 +28,7 @@ BOX = (0.45, 0.55, 0.5)
 def a_placement(
     center: tuple[float, float], size: float, mirrored: bool, degrees: float, box: tuple[float, float, float] = BOX
 ) -> Placements:
-    """One image with one reference at one place."""
+    """Return one image with one reference in one placement."""
 
     def copies(value: float | tuple[float, float]) -> jax.Array:
         return jnp.broadcast_to(jnp.asarray(value), (1, 1, COPIES, *np.shape(value)))
@@ -45,7 +45,7 @@ def a_placement(
 
 
 def a_thing() -> tuple[Image.Image, Image.Image]:
-    """A lopsided thing and its matte, its box being BOX."""
+    """Return an asymmetric object and its matte, with the box BOX."""
     picture, matte = Image.new("RGB", (SIDE, SIDE), "white"), Image.new("L", (SIDE, SIDE), 0)
     left, top, edge = (BOX[0] - BOX[2] / 2) * SIDE, (BOX[1] - BOX[2] / 2) * SIDE, BOX[2] * SIDE
     shape = [(left, top), (left + edge, top + edge / 2), (left + edge / 3, top + edge)]
@@ -108,7 +108,7 @@ def test_the_backward_map_inverts_the_forward_map(
     center: tuple[float, float], size: float, mirrored: bool, degrees: float, point: tuple[float, float]
 ) -> None:
     x, y = point[0] * (-1 if mirrored else 1), point[1]
-    # Counter-clockwise as seen: what is to the right goes up, and y points down.
+    # Counterclockwise in the image: a point on the right moves up, and y points down.
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     there = (center[0] + size * (cosine * x + sine * y), center[1] + size * (cosine * y - sine * x))
     one = jax.tree.map(lambda field: field[0, 0, 0], a_placement(center, size, mirrored, degrees))

@@ -1,4 +1,4 @@
-"""The placement network: samples have the moments of its distribution, and depend on the seed alone."""
+"""The placement network: samples have the moments of its distribution, and depend only on the seed."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ TINY = PlacementConfig(side=16, image_side=8, widths=(8, 8, 8, 8), text_width=8,
 
 
 def distribution(rows: int, neighbors: int = 1) -> PlacementDistribution:
-    """The same for all rows."""
+    """Return the same distribution for all rows."""
     shape = (rows, neighbors, COPIES)
     return PlacementDistribution(
         matte=jnp.zeros((rows, neighbors, 4, 4)),
@@ -64,9 +64,9 @@ def test_each_neighbor_is_placed_by_its_own_caption() -> None:
     prompt = Text(jax.random.normal(keys[0], (1, 5, 12)), jnp.ones((1, 5), bool))
     captions = Text(jnp.stack([prompt.tokens[0, :2], prompt.tokens[0, 3:]]), jnp.ones((2, 2), bool))
     reference = jax.random.uniform(keys[1], (1, 1, 16, 16, 3))
-    told = network(jnp.tile(reference, (1, 2, 1, 1, 1)), prompt, captions, jnp.zeros((1, 8, 8, 3)), jnp.ones(1))
+    reported = network(jnp.tile(reference, (1, 2, 1, 1, 1)), prompt, captions, jnp.zeros((1, 8, 8, 3)), jnp.ones(1))
     swapped = Text(captions.tokens[::-1], captions.mask)
     other = network(jnp.tile(reference, (1, 2, 1, 1, 1)), prompt, swapped, jnp.zeros((1, 8, 8, 3)), jnp.ones(1))
-    assert told.matte.shape == (1, 2, 16, 16)
-    assert not np.allclose(told.center[0, 0], told.center[0, 1])
-    np.testing.assert_allclose(told.center[0, 0], other.center[0, 1], atol=1e-5)
+    assert reported.matte.shape == (1, 2, 16, 16)
+    assert not np.allclose(reported.center[0, 0], reported.center[0, 1])
+    np.testing.assert_allclose(reported.center[0, 0], other.center[0, 1], atol=1e-5)

@@ -1,4 +1,4 @@
-"""The networks: attention against numpy, and what dropping a condition must mean."""
+"""The networks: attention against NumPy, and the effect of dropped conditions."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def test_attention_without_keys_is_zero_and_has_finite_gradients() -> None:
 
 
 def test_without_neighbors_retrieval_adds_exactly_zero() -> None:
-    """Also when every weight, the biases of the last layers among them, is random."""
+    """Also if every weight is random, including the biases of the last layers."""
     attention = NeighborAttention(16, 8, 8, nnx.Rngs(0))
     state = nnx.state(attention, nnx.Param)
     nnx.update(attention, jax.tree.map(lambda a: a + 0.3, state))

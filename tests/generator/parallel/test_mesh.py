@@ -1,4 +1,4 @@
-"""What several devices compute is what one does."""
+"""Several devices compute the same as one."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from reimagen_generator.config.mesh import MeshConfig
 from reimagen_generator.settings import Hosts
 
-# Where rounding ends: sums are taken in another order on each mesh.
+# The tolerance of rounding: sums have another order on each mesh.
 TOLERANCE = 1e-5
 
 
-# Compiling takes most of the time, and a fast program is of no use here.
+# Compilation takes most of the time, so optimizations are disabled.
 FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
@@ -31,9 +31,9 @@ def start(what: str, devices: int, **settings: str) -> subprocess.Popen[str]:
 
 def differences(process: subprocess.Popen[str]) -> dict[str, float]:
     with process:
-        told, errors = process.communicate()
+        reported, errors = process.communicate()
     assert process.returncode == 0, errors
-    found: dict[str, float] = json.loads(told.splitlines()[-1])  # what connects hosts tells of it first
+    found: dict[str, float] = json.loads(reported.splitlines()[-1])  # the connection of hosts prints first
     assert found.keys() == {"8x1x1", "2x2x2", "1x4x2"}
     return found
 
@@ -45,8 +45,8 @@ def test_eight_devices_give_the_same_as_one(what: str) -> None:
 
 
 def test_eight_devices_give_the_same_as_one_with_a_warp() -> None:
-    # A warp samples its neighbors' pixels at places that it computes: rounding, which in float32 moves the places
-    # by 1e-6, moves what is sampled by more than that. In float64 nothing but an error would be left.
+    # A warp samples pixels at computed positions. In float32, rounding moves the positions by 1e-6, and the samples by
+    # more than that. In float64, only an error would remain.
     found = differences(start("warp", 8, JAX_ENABLE_X64="1"))
     assert max(found.values()) < 1e-9, found
 

@@ -1,4 +1,4 @@
-"""Bytes between devices, read from programs as the compiler writes them."""
+"""Traffic between devices, read from the text of compiled programs."""
 
 import pytest
 

@@ -30,7 +30,7 @@ V4 = parse_topology("v4:2x2x1")
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was compiled, by a compiler that knows all figures without work."""
+    """Return the compiled programs, of a fake compiler with fixed figures."""
     programs: list[str] = []
 
     def note(lower: Callable[[], str]) -> Figures:
@@ -75,14 +75,14 @@ def product() -> jax.stages.Lowered:
 
 
 class Refused:
-    """A program that the compiler refuses."""
+    """Return a program that the compiler refuses."""
 
     def compile(self, compiler_options: dict[str, str]) -> None:
         raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: no such operation")
 
 
 class Endless:
-    """A program whose machine code takes forever once it is dumped."""
+    """Return a program whose dump is quick and whose machine code takes forever."""
 
     def __init__(self, dump: bytes) -> None:
         self.dump = dump

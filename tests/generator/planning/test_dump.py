@@ -1,4 +1,4 @@
-"""Figures read from XLA's dumps, against what XLA itself says of the same programs."""
+"""Figures read from XLA's dumps, against XLA's own analysis of the same programs."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def test_figures_equal_those_of_the_compiler(function: Any, donate: bool, tmp_pa
 
 
 def test_arrays_are_moved_in_whole_tiles(tmp_path: Path) -> None:
-    """(40, 24) floats in tiles of 8 × 128, columns minor-most, lie as (40, 128); in tiles of 128, as (40, 128) too."""
+    """(40, 24) floats in tiles of 8 × 128, columns minor-most, take (40, 128); in tiles of 128, (40, 128) too."""
     dump, _ = dump_of(lambda x, w: -x, tmp_path)
     hlo = read_hlo(dump)
     plain = dumped_figures(hlo.SerializeToString(), 0.0)

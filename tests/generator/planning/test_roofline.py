@@ -1,4 +1,4 @@
-"""The arithmetic of a plan, by figures that can be checked by hand."""
+"""The arithmetic of a plan, with figures that can be checked by hand."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The text encoder without weights: what holds for every text."""
+"""The text encoder without weights: properties of all texts."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ WORDS = st.lists(st.text("abcdefghijklmnopqrstuvwxyzäßжλ木0123456789_", min
 
 
 def words_of(text: str) -> npt.NDArray[np.float32]:
-    """The words' own vectors: the places' are taken off, as told by words that stand at those places alone."""
+    """Return the words' vectors without those of the positions, which are estimated from other words."""
     embedding = ENCODER.encode([text])
     count = int(embedding.mask[0].sum())
     places = [place_of(place) for place in range(count)]
@@ -56,7 +56,7 @@ def test_words_have_unit_variance_at_every_position(words: list[str]) -> None:
 def test_case_and_separators_do_not_matter(words: list[str], ends: list[str]) -> None:
     plain = " ".join(words)
     decorated = "".join(word + end for word, end in zip(words, ends, strict=False))
-    # Upper case that does not come back as it was, as ß does not, is another word.
+    # Upper case that cannot be inverted, such as that of ß, is another word.
     shouted = decorated.upper() if decorated.upper().lower() == decorated.lower() else decorated
     one, other = ENCODER.encode([plain]), ENCODER.encode([shouted])
     assert np.array_equal(one.tokens, other.tokens)
@@ -98,7 +98,7 @@ def test_unknown_words_are_distinguished() -> None:
 
 
 def test_the_shipped_weights_were_trained_on_these_vectors() -> None:
-    """They change with neither the process nor the release: whatever was trained on them would no longer be read."""
+    """The vectors must not change between processes and releases: trained networks depend on them."""
     tokens = ENCODER.encode(["a red panda"]).tokens[0]
     expected = [[0.402, 0.225, -1.928], [1.383, 0.748, 1.138], [-0.190, 0.153, 0.230]]
     np.testing.assert_allclose(tokens[:3, :3], expected, atol=1e-3)

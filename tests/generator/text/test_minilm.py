@@ -1,4 +1,4 @@
-"""MiniLM as a text encoder: the package's weights and tokens against an independent computation, and odd input."""
+"""MiniLM as a text encoder: the package's weights and tokens against an independent computation, and unusual input."""
 
 import json
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def installed() -> NetworkTextEncoder:
 
 
 def tensors() -> Tensors:
-    """A checkpoint as transformers names it."""
+    """Write a checkpoint with transformers' names."""
     channels, inner = CONFIG.hidden_size, CONFIG.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
         f"embeddings.{name}_embeddings.weight": (rows, channels)
@@ -96,7 +96,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected(folder: Path, text: str, heads: int) -> NDArray[np.float64]:
-    """One text's embeddings, computed in float64 from the files and the library's tokens."""
+    """Return a text's embeddings, computed in float64 from the files and the library's tokens."""
     weights = {name: tensor.astype(np.float64) for name, tensor in load_file(folder / "model.safetensors").items()}
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
@@ -182,15 +182,15 @@ def test_special_tokens_in_a_text_are_plain_text_and_long_texts_are_truncated(sm
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"encoder.layer.1.output.dense.bias": None}, r"lacks tensor encoder\.layer\.1\.output\.dense\.bias"),
         ({"encoder.layer.2.output.dense.bias": np.zeros(8, np.float32)}, r"unknown tensor encoder\.layer\.2"),
         ({"embeddings.LayerNorm.weight": np.zeros(9, np.float32)}, r"LayerNorm\.weight has shape \(9,\)"),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         load_minilm(minilm_files(write_model(tmp_path, changes)), 20)
 
 
@@ -209,7 +209,7 @@ def test_files_that_are_not_the_models_are_refused(tmp_path: Path) -> None:
 
 
 def cascade_config(channels: int) -> CascadeConfig:
-    """The tiny cascade's first stage, reading MiniLM."""
+    """Return the tiny cascade's first stage with MiniLM."""
     stage = TINY.stages[0]
     network = stage.network.model_copy(update={"text_channels": channels})
     changes = {"stages": (stage.model_copy(update={"network": network}),), "text_encoder": MiniLmText(length=20)}

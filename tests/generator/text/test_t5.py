@@ -1,4 +1,4 @@
-"""T5 as a text encoder. That it computes what transformers' computes is shown in parity/."""
+"""T5 as a text encoder. The comparison with transformers is in parity/."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def spiece() -> bytes:
 
 
 def tensors(config: T5Config, dtype: Any = np.float32) -> dict[str, np.ndarray[Any, Any]]:
-    """A checkpoint as transformers names it."""
+    """Write a checkpoint with transformers' names."""
     inner = config.num_heads * config.d_kv
     shapes = {
         "shared.weight": (config.vocab_size, config.d_model),
@@ -131,7 +131,7 @@ def test_an_empty_text_is_only_the_end_token(encoder: NetworkTextEncoder) -> Non
 
 
 class _Counting(T5Tokenizer):
-    """Notes which texts are encoded anew."""
+    """A text encoder that records the texts it encodes."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, LENGTH)
@@ -229,7 +229,7 @@ def test_a_whole_model_and_both_names_of_the_embedding_are_read(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"encoder.final_layer_norm.weight": None}, r"lacks tensor encoder\.final_layer_norm\.weight"),
         ({"shared.weight": None}, r"lacks tensor encoder\.embed_tokens\.weight"),
@@ -237,8 +237,8 @@ def test_a_whole_model_and_both_names_of_the_embedding_are_read(tmp_path: Path) 
         ({"encoder.block.1.layer.1.DenseReluDense.wo.weight": np.zeros((24, 16), np.float32)}, r"1.*\(24, 16\)"),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         load_t5(write_model(tmp_path, changes=changes), jnp.float32)
 
 
@@ -269,7 +269,7 @@ def test_the_most_precise_variant_of_the_weights_is_used(tmp_path: Path) -> None
 
 
 def cascade_config(**changes: Any) -> CascadeConfig:
-    """The tiny cascade's first stage, reading T5."""
+    """Return the tiny cascade's first stage with T5."""
     stage = TINY.stages[0]
     network = stage.network.model_copy(update={"text_channels": CONFIG.d_model})
     return TINY.model_copy(

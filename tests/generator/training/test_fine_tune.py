@@ -1,4 +1,4 @@
-"""Fine-tuning: what a run begins from, what it trains, with what, and the texts that are encoded before it."""
+"""Fine-tuning: initial weights, trained parts, optimizers, and stored texts."""
 
 import json
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def test_incompatible_settings_are_refused(changed: dict[str, Any], message: str
 
 
 def test_accumulated_parts_have_the_gradient_of_the_whole() -> None:
-    """Of a loss in which every row meets the other rows of its own image."""
+    """Return a loss in which every row depends on the other rows of its image."""
     images, k, draws_each = 6, 2, 2
     rng = np.random.default_rng(0)
 
@@ -113,7 +113,7 @@ def test_adafactors_state_is_small() -> None:
 
 
 def test_adafactors_state_is_sharded() -> None:
-    """Rows and columns of matrices, under the matrices' own names."""
+    """Return rows and columns of matrices, by the names of the matrices."""
     shapes = {"qkv": {"kernel": (256, 512)}, "conv_in": {"kernel": (3, 3, 128, 256)}, "norm": {"scale": (256,)}}
     parameters = jax.tree.map(jnp.zeros, shapes, is_leaf=lambda shape: isinstance(shape, tuple))
     state = build_optimizer(config(optimizer=OptimizerKind.ADAFACTOR)).init(parameters)
@@ -127,7 +127,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cascade")
     cascade = Cascade.random(TINY, 3)
     cascade.save(folder)
-    # What starts as zero is random, as in weights that were trained.
+    # Parameters that start as zero are random, as after training.
     network, random = cascade.networks[0], np.random.default_rng(0)
     state = nnx.state(network, nnx.Param)
     nnx.update(network, jax.tree.map(lambda leaf: leaf + 0.1 * random.standard_normal(leaf.shape), state))
@@ -185,7 +185,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 
 class Counting(HashedNgramEncoder):
-    """Counts what it is asked."""
+    """A text encoder that counts its texts."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -196,7 +196,7 @@ class Counting(HashedNgramEncoder):
 
 
 def t5_folder(folder: Path) -> Path:
-    """Files of which nothing is read but the configuration."""
+    """Return files of which only the configuration is read."""
     sizes = {"vocab_size": 9, "d_model": 256, "d_kv": 8, "d_ff": 8, "num_layers": 1, "num_heads": 1}
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(sizes | {"feed_forward_proj": "gated-gelu"}))
@@ -256,5 +256,5 @@ def test_stored_texts_are_used_if_the_encoders_files_are_missing(
         texts.training_text_encoder(longer, run, ShardSource(fewer))
     index = run.output / "texts" / "texts.json"
     index.write_text(index.read_text().replace("a kea number 1", "another"))
-    with pytest.raises(ValueError, match="there is no T5"):  # a text lacks
+    with pytest.raises(ValueError, match="there is no T5"):  # a text is missing
         texts.training_text_encoder(cascade, run, ShardSource(fewer))

@@ -1,4 +1,4 @@
-"""The loss against NumPy, with networks whose answers are known."""
+"""The loss against NumPy, with networks of known outputs."""
 
 import dataclasses
 from typing import Any
@@ -26,7 +26,7 @@ Pixels = npt.NDArray[np.float32]
 
 
 class Known:
-    """Answers with an image that is given, and remembers what it was asked."""
+    """A network that returns a given image, and records its inputs."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -79,7 +79,7 @@ def draws(rng: np.random.Generator) -> Draws:
 
 
 def parts(batch: Batch, draws: Draws) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """x_0 of each row, ε, α and σ: the cosine schedule is α = cos(πt/2)."""
+    """Return x_0, ε, α and σ of each row: the cosine schedule is α = cos(πt/2)."""
     x_0 = np.repeat(np.asarray(batch.image, np.float32) / 127.5 - 1, DRAWS, axis=0)
     angle = (np.pi / 2 * TIMES)[:, None, None, None]
     return x_0, np.asarray(draws.noise), np.cos(angle), np.sin(angle)
@@ -126,7 +126,7 @@ def test_charbonniers_loss_is_quadratic_for_small_and_linear_for_large_errors(ba
 def test_the_same_prediction_has_the_same_loss_as_x0_and_as_v(
     batch: Batch, draws: Draws, rng: np.random.Generator
 ) -> None:
-    """Both say the same image: v = (α x_t - x_0) / σ. Below the weight's limit the losses agree."""
+    """Both predict the same image: v = (α x_t - x_0) / σ. Below the weight's limit the losses are equal."""
     answer = rng.standard_normal((ROWS, SIDE, SIDE, 3)).astype(np.float32)
     _, _, alpha, sigma = parts(batch, draws)
     as_x0 = loss(Known(answer), stage(Prediction.X0), batch, draws)
@@ -152,7 +152,7 @@ def test_dropped_conditions_are_masked_and_others_are_not(batch: Batch, draws: D
 
 
 def test_a_distractor_is_the_next_images_neighbor_where_both_have_one(batch: Batch, draws: Draws) -> None:
-    """The first image has two neighbors, the second the first of them alone; what replaces it is the first's."""
+    """The first image has two neighbors, the second one, which the first image's neighbor replaces."""
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     distracted = dataclasses.replace(draws, distracted=jnp.asarray([[True, True], [True, True]]))
     loss(network, stage(Prediction.V), batch, distracted)

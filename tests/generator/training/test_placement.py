@@ -1,4 +1,4 @@
-"""The placement network's loss: scipy's likelihoods, and least at the truth."""
+"""The placement network's loss: it equals SciPy's likelihoods, and is minimal at the truth."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Training for real, a few steps of the tiny cascade's first stage on shards written here."""
+"""Training of the tiny cascade's first stage for a few steps."""
 
 import signal
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def config(data: Path, output: Path, **changed: Any) -> TrainingConfig:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The weights of a run that nothing interrupts."""
+    """Return the weights of an uninterrupted run."""
     run = config(data, tmp_path_factory.mktemp("whole"))
     Trainer(run).run()
     return (run.weights / FILE).read_bytes()
@@ -90,12 +90,12 @@ def test_a_stopped_run_resumes_bit_for_bit(
 
 
 def checkpoints(output: Path) -> list[int]:
-    """The steps of those that are whole: one that is being written has another name."""
+    """Return the steps of complete checkpoints; a partial one has another name."""
     return [int(path.name) for path in (output / "checkpoints").glob("*") if path.name.isdigit()]
 
 
 def learn(monkeypatch: pytest.MonkeyPatch, loss_of: Callable[[jax.Array], jax.Array]) -> None:
-    """Puts a function of all weights in the place of the loss, which would take long to compile."""
+    """Replace the loss, which takes long to compile, by a function of all weights."""
 
     def loss(network: Network, stage: object, factor: object, batch: Batch, draws: Draws, _: object) -> jax.Array:
         weights = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))])
@@ -117,7 +117,7 @@ def test_a_run_begins_from_initial_weights(
 def test_an_overflowing_step_is_named_and_not_saved(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first step warms up at a rate of 0, the second makes weights so large that the third overflows."""
+    """The first step has a learning rate of 0; the second makes weights so large that the third overflows."""
     learn(monkeypatch, lambda weights: (weights**2).sum())
     broken = config(data, tmp_path, learning_rate=1e30, checkpoint_minutes=1e-6)
     with pytest.raises(FloatingPointError, match=r"^step 3: the loss .*0000000\d; .* the last checkpoint is of step 2"):

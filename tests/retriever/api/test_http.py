@@ -1,4 +1,4 @@
-"""The REST face over a real socket, a real index and a real Redis."""
+"""REST over a real socket, a real index and a real Redis."""
 
 import hashlib
 import http.client
@@ -25,7 +25,7 @@ CAPTIONS = {"fox": "a red fox", "birds/kea.1": "a kea", "birds/kea 2?#%": "a kea
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The images by their ids, in a source beside the base."""
+    """Return the images by their ids, from the source of the base."""
     folder = tmp_path_factory.mktemp("source")
     return {identifier: _image(folder / f"{number}.png", number) for number, identifier in enumerate(CAPTIONS)}
 
@@ -192,7 +192,7 @@ def test_a_missing_pair_is_not_found(rest: httpx.Client, path: str) -> None:
 
 
 def test_slow_bodies_do_not_block_searches(rest: httpx.Client) -> None:
-    # There is one place, and four requests may wait for it.
+    # There is one slot, and four requests can wait for it.
     slow = [_half_sent(rest) for _ in range(40)]
     assert rest.get("/v1/search", params={"query": "kea"}).status_code == 200
     assert rest.post("/v1/search", json={"query": "kea"}).status_code == 200
@@ -323,9 +323,9 @@ def test_it_is_degraded_while_redis_is_down_or_the_base_is_unreadable(
     redis_server.process.wait()
     manifest.write_text("{")
     try:
-        told = rest.get("/readyz")
-        assert (told.status_code, told.json()["status"]) == (200, "degraded")
-        redis, unreadable = told.json()["reasons"]
+        reported = rest.get("/readyz")
+        assert (reported.status_code, reported.json()["status"]) == (200, "degraded")
+        redis, unreadable = reported.json()["reasons"]
         assert "Redis does not answer" in redis
         assert "cannot be opened" in unreadable
         assert rest.get("/v1/search", params={"query": "kea"}).json()["neighbors"]

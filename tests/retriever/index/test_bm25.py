@@ -23,7 +23,7 @@ STYLES = 3
 
 
 def texts() -> list[str]:
-    """Colored things in three styles each, so that there are ties, and things in places, which are longer."""
+    """Return colored objects in three styles each, with ties, and objects in scenes, with longer captions."""
     named = [f"a {color} {thing}" for color in COLORS for thing in THINGS for _ in range(STYLES)]
     placed = [f"a {thing}, an {thing} {place}" for thing in THINGS for place in PLACES]
     return named + placed + [f"an empty place {place}" for place in PLACES]
@@ -170,7 +170,7 @@ def test_hits_below_the_minimum_score_are_left_out(index: BM25Index) -> None:
 
 
 class TestRelevance:
-    """Things and a scene, in texts of different length."""
+    """Objects and a scene, in captions of different length."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -193,9 +193,9 @@ class TestRelevance:
             ("a leopard on a rock", "a leopard"),
             ("meadow", "an empty snowy meadow"),
             ("two walruses at sunset", "a walrus that has"),
-            # By the whole prompt, the meadow has most of it.
+            # By the whole prompt, the meadow matches most words.
             ("a hotel in a snowy meadow under the sky", "a hotel"),
-            # How a thing is turned is no part of its name.
+            # The orientation of an object is no part of its name.
             ("a leopard leaning left, in a meadow", "a leopard"),
             ("two leopards tilted right", "a leopard"),
             ("a tiny hotel upside down on the left", "a hotel"),

@@ -16,7 +16,7 @@ Vectors = NDArray[np.float32]
 
 
 def vectors() -> Vectors:
-    """Things in their neighborhoods, as encoders lay them out."""
+    """Return clustered vectors, like those of encoders."""
     rng = np.random.default_rng(0)
     centers = rng.standard_normal((60, DIMENSION))
     made = centers[rng.integers(0, 60, PAIRS)] + 0.5 * rng.standard_normal((PAIRS, DIMENSION))

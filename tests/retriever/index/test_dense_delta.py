@@ -19,7 +19,7 @@ Vectors = NDArray[np.float32]
 
 def vectors(count: int, seed: int) -> Vectors:
     made = np.random.default_rng(seed).standard_normal((count, DIMENSION))
-    # Such as a file of float16 gives back.
+    # As read from a file of float16.
     return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), np.float16).astype(np.float32)
 
 
@@ -50,7 +50,7 @@ def test_the_last_vector_of_each_pair_counts(
     n: int,
     seed: int,
 ) -> None:
-    """What was added in groups, against a dictionary; views of earlier groups stay as they were."""
+    """Vectors added in groups equal a dictionary; views of earlier groups do not change."""
     path = tmp_path_factory.mktemp("added") / "added"
     now = {f"{row}": vector for row, vector in enumerate(vectors(PAIRS, 0))}
     writer = AppendedWriter(path, 0)
@@ -64,7 +64,7 @@ def test_the_last_vector_of_each_pair_counts(
         views.append((views[-1][0].at(size), dict(now)))
     writer.close()
     views.append((DenseWithAdded(indexes[kind], path, DIMENSION).at(size), now))
-    # One that is equal to many of the index's, so that those are the nearest that no longer count.
+    # One equals many of the index, so that the nearest vectors are outdated ones.
     query = vectors(1, 0)[0] if seed % 2 else vectors(1, seed)[0]
     for view, expected in views:
         rows, cosines = view.nearest(query, n)

@@ -27,7 +27,7 @@ NO_FILTER = Filters(keep_duplicates=True)
 
 @cache
 def pairs() -> list[StoredPair]:
-    """Few have the license RARE, and 1 in 3 is a near-duplicate of one before."""
+    """Return pairs; few have the license RARE, and 1 in 3 is a near-duplicate of an earlier one."""
     rng = np.random.default_rng(0)
     return [
         StoredPair(
@@ -104,7 +104,7 @@ def passes(pair: StoredPair, filters: Filters) -> bool:
 
 
 def brute_force(encoder: Encoder, vectors: np.ndarray, query: str, filters: Filters) -> dict[str, float]:
-    """The best cosine of each group of near-duplicates among the pairs that pass, best first."""
+    """Return the best cosine of each group of near-duplicates among the pairs that pass, best first."""
     cosines = vectors @ encoder.texts([query], "query")[0]
     found: dict[str, float] = {}
     for row in np.argsort(-cosines, kind="stable"):
@@ -143,7 +143,7 @@ def test_a_filter_that_no_near_vector_passes_is_searched_exhaustively(searcher: 
     rare = searcher.search("thing3", 16, -1.0, Filters(licenses=("RARE",), keep_duplicates=True))
     assert {hit.pair.id for hit in rare} == {pair.id for pair in pairs() if pair.license == "RARE"}
     assert rare[-1].score < nearest[-1].score
-    # Where too many pass to be compared one by one, and the nearest do not.
+    # Too many pass for exhaustive comparison, and the nearest do not pass.
     excluded = tuple(hit.pair.id for hit in nearest)
     rest = searcher.search("thing3", 4, -1.0, Filters(exclude_ids=excluded, keep_duplicates=True))
     assert bm25.ids_of(Filters(exclude_ids=excluded[:300]), 2_000) is None

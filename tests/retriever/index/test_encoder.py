@@ -58,7 +58,7 @@ def test_a_text_is_the_mean_of_its_tokens_in_any_batch(folder: Path) -> None:
 )
 def test_tokens_are_pooled_as_configured(folder: Path, mode: str, expected: tuple[float, ...]) -> None:
     encoder = pooled(folder, **{mode: True, "weightedmean_tokens": False})
-    # The longer text beside it gives it padding, which must not count.
+    # The longer text in the batch causes padding, which must have no effect.
     assert list(encoder.texts(["dog cat red", "dog dog dog dog dog"], "query")[0]) == unit(*expected)
 
 

@@ -1,4 +1,4 @@
-"""Which things a prompt names, and which pairs a search finds for it in captions of the kind that others write."""
+"""The entities of a prompt, and the pairs found for it among captions in usual wordings."""
 
 from collections.abc import Iterator
 from functools import cache

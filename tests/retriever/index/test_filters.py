@@ -110,7 +110,7 @@ def test_per_entity_search_is_filtered(index: BM25Index, words: list[str], filte
     hits = index.search_per_entity(query, k, 0, "any", filters)
     assert all(passes(hit.pair, filters) for hit in hits)
     assert best_of_each(hits, filters) == hits
-    # The first hit is the best of the first thing that has any.
+    # The first hit is the best of the first entity with hits.
     best = (index.search(thing.text, 1, 0, "any", filters) for thing in index.entities(query).named)
     assert hits[:1] == next((found for found in best if found), [])
 

@@ -27,7 +27,7 @@ Find = Callable[[str, int], list[str]]
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
-    """Things and scenes in several styles, each style under the same text, as the demonstration has them."""
+    """Return an index of objects and scenes in several styles with the same caption, like the demonstration's."""
     texts = [text for text in (*THINGS, *SCENES) for _ in range(STYLES)] + [f"a thing {i}" for i in range(40)]
     folder = tmp_path_factory.mktemp("index") / "lucene"
     with IndexWriter(folder) as writer:
@@ -59,13 +59,13 @@ def find(index: BM25Index) -> Find:
     [
         ("a poodle and a macaw in the snow", {"a poodle", "a macaw"}),
         ("in the snow, on a pale beach, a macaw; a poodle", {"a poodle", "a macaw"}),
-        # The one's text is a part of the other's.
+        # One caption is part of the other.
         ("a bear and a polar bear", {"a bear", "a polar bear"}),
         ("a polar bear and a bear on the beach", {"a bear", "a polar bear"}),
-        # They share an adjective, and there is a text without it.
+        # They share an adjective, and one caption lacks it.
         ("a red fox and a red panda in the snow", {"a red fox", "a red panda"}),
         ("a fox and a red panda", {"a fox", "a red panda"}),
-        # A thing shares a word with the scene, and a third thing one with each.
+        # An object shares a word with the scene, and a third object one with each.
         ("a macaw and a polar bear on a calm beach", {"a macaw", "a polar bear"}),
         ("a poodle and a snow leopard in the snow", {"a poodle", "a snow leopard"}),
         # One of them is mentioned twice.
@@ -88,7 +88,7 @@ def test_three_entities_take_turns(find: Find) -> None:
     found = find("a macaw, a poodle and a red fox on the beach", 16)
     rounds = [set(found[start : start + 3]) for start in range(0, 9, 3)]
     assert rounds == [things] * STYLES
-    # "a fox" is found by what the three have left of the query only when they are all taken.
+    # "a fox" is found by the rest of the query only after all three.
     assert found[9:] == ["a fox"] * STYLES
 
 
@@ -100,7 +100,7 @@ def test_three_entities_take_turns(find: Find) -> None:
         ("a unicorn in the snow", []),
         ("a spaceship made of zzz", []),
         ("the of and", []),
-        # Here the snow is all that is asked for.
+        # Here the query asks only for the snow.
         ("snow", [SCENES[0]] * STYLES + ["a snow leopard"] * STYLES),
     ],
 )

@@ -46,7 +46,7 @@ def write_as_pyserini_does(folder: Path, analysis: Analysis) -> None:
 
 @in_java
 def ranked(index: BM25Index, query: str, k: int) -> list[tuple[str, float]]:
-    """Ids and scores; of what only Pyserini's indexer writes, unlike a whole pair, the id can be read."""
+    """Return ids and scores; of Pyserini's indexes, only the id of a pair can be read."""
     asked = index._queries.buildQuery("contents", index._whitespace, " ".join(index.terms(query)))
     found = index._searcher.search(asked, k, index._order, True)
     documents = index._searcher.storedFields()

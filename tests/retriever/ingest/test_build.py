@@ -29,7 +29,7 @@ MakeBase = Callable[..., Path]
 
 @dataclass
 class ListSource:
-    """A source that holds what it is given, and raises what it is given."""
+    """A source of given entries that raises given errors."""
 
     items: list[SourcePair | Rejected | BaseException]
 
@@ -129,7 +129,7 @@ def test_the_revision_depends_only_on_the_content(tmp_path: Path, fox: SourcePai
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"),
+    ("failure", "reported"),
     [
         (OSError(28, "No space left on device"), Unavailable),
         (KeyboardInterrupt(), KeyboardInterrupt),
@@ -137,14 +137,14 @@ def test_the_revision_depends_only_on_the_content(tmp_path: Path, fox: SourcePai
     ],
 )
 def test_a_failed_build_keeps_the_old_base(
-    tmp_path: Path, base: MakeBase, fox: SourcePair, failure: BaseException, told: type[BaseException]
+    tmp_path: Path, base: MakeBase, fox: SourcePair, failure: BaseException, reported: type[BaseException]
 ) -> None:
-    with pytest.raises(told):
+    with pytest.raises(reported):
         build(ListSource([fox, failure]), tmp_path / "new")
     assert names(tmp_path / "new") == {".lock"}
     folder = base({"a": "a kea"})
     before = read_manifest(folder)
-    with pytest.raises(told):
+    with pytest.raises(reported):
         build(ListSource([fox, failure]), folder)
     assert read_manifest(folder) == before
     assert names(folder) == {"manifest.json", ".lock", before.folder}
@@ -186,7 +186,7 @@ def test_the_analysis_is_stored_and_part_of_the_revision(tmp_path: Path, fox: So
 
 
 def drawing(seed: int, kind: str = "PNG", **options: int) -> bytes:
-    """Soft blots, unlike those of any other seed."""
+    """Return soft blots that differ for each seed."""
     cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(cells).resize((64, 48), Image.Resampling.BICUBIC).save(buffer, kind, **options)
@@ -242,7 +242,7 @@ def test_reasons_with_unique_details_are_counted_together(tmp_path: Path, fox: S
 
 
 class Counting(ListSource):
-    """Tells how many of its pairs were asked for."""
+    """A source that counts how many of its pairs were read."""
 
     asked = 0
 
@@ -253,7 +253,7 @@ class Counting(ListSource):
 
 
 def many() -> list[SourcePair | Rejected | BaseException]:
-    """Pairs with a near-duplicate, a duplicate id and a broken image in each dozen."""
+    """Return pairs with a near-duplicate, a duplicate id and a broken image in each dozen."""
     entries: list[SourcePair | Rejected | BaseException] = []
     for number in range(60):
         image = drawing(number - 5, "JPEG", quality=60) if number % 12 == 7 else drawing(number)
@@ -285,7 +285,7 @@ def test_an_interrupted_build_resumes_to_the_same_base(tmp_path: Path, at: int, 
 
 
 class Renamed(Counting):
-    """Says that it is the same, whatever it holds."""
+    """A source with a fixed name for any entries."""
 
     def identity(self) -> Iterator[str]:
         yield "the same"

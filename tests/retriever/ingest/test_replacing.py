@@ -1,4 +1,4 @@
-"""Building over a base that exists: what is replaced, removed, and left alone."""
+"""Builds over an existing base: replaced, removed and untouched files."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

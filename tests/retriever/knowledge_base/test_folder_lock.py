@@ -16,9 +16,9 @@ def test_a_lock_names_its_holder(tmp_path: Path) -> None:
         locked(tmp_path, Holder(work="build")),
     ):
         pass
-    told = str(caught.value)
-    assert told.startswith(f"{tmp_path} is being written to by the service (pid {os.getpid()} on ")
-    assert told.endswith("; send changes to it with --address 127.0.0.1:50051)")
+    reported = str(caught.value)
+    assert reported.startswith(f"{tmp_path} is being written to by the service (pid {os.getpid()} on ")
+    assert reported.endswith("; send changes to it with --address 127.0.0.1:50051)")
 
 
 def test_a_released_lock_can_be_acquired_and_names_its_new_holder(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from reimagen_retriever.knowledge_base.pair import RejectedError
 
 
 def facts_of(data: bytes) -> ImageFacts:
-    """What a file is that is stored as it came."""
+    """Return the facts of a file that is stored unchanged."""
     stored, facts = image_to_store(data)
     assert stored == data
     return facts
@@ -89,7 +89,7 @@ def test_a_damaged_png_is_accepted_or_refused(place: int, damage: bytes) -> None
 
 
 def bomb(side: int) -> bytes:
-    """A PNG that says it has so many pixels a side, without their data."""
+    """Return a PNG whose header declares a side, without the data."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

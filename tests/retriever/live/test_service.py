@@ -1,4 +1,4 @@
-"""Writes through the service: seen at once by it, within a second by others, and cached answers never stale."""
+"""Writes through the service: visible to it at once, to other processes within a second, without stale caches."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -183,7 +183,7 @@ def test_an_unreadable_change_degrades_health_until_it_is_readable(
     serving = opened(folder)
     shards = folder / read_manifest(folder).shards_folder
     with monkeypatch.context() as unseen:
-        # Nobody is told before the shard is gone.
+        # No caller gets an answer before the shard is gone.
         unseen.setattr("reimagen_retriever.served_base.ServedBase.refresh", lambda *_: None)
         with LiveWriter(folder, Holder(work="test")) as writer:
             writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", make_image())))])
@@ -211,7 +211,7 @@ def test_while_another_writes_changes_are_refused_and_searches_go_on(
 def test_many_writers_share_commits_and_readers_see_whole_ones(
     base: MakeBase, opened: Opened, make_image: MakeImage
 ) -> None:
-    """Writers add a pair, look for it, remove it and look again, each its own, while readers search."""
+    """Each writer adds a pair, searches, removes it and searches again, while readers search."""
     serving = opened(base({"a": "a fox"}))
     image, over = make_image(), threading.Event()
     words = ("kea", "hotel", "train", "apple", "drum", "boat")

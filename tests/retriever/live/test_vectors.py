@@ -1,4 +1,4 @@
-"""Pairs added to a base with vectors: found by meaning at once, and as a base built of the same pairs finds them."""
+"""Pairs added to a base with vectors: found by meaning at once, and like in a base built from the same pairs."""
 
 import json
 import random
@@ -76,7 +76,7 @@ def add(folder: Path, writer: LiveWriter, *pairs: SourcePair) -> list[Outcome]:
 
 
 def found(folder: Path, queries: Sequence[str] = QUERIES, k: int = 16) -> list[list[tuple[str, Any]]]:
-    """What dense and hybrid searches find: ids with scores, to the digits that float16 has."""
+    """Return the hits of dense and hybrid searches: ids, with scores at the precision of float16."""
     base = KnowledgeBase.open(folder)
     everything = Filters(keep_duplicates=True)
     hits = [
@@ -108,7 +108,7 @@ def words(sentence_encoder: MakeEncoder) -> Path:
 def test_searches_equal_those_of_a_build_of_the_same_pairs(
     tmp_path: Path, make_image: MakeImage, clip: Path, of: Of, seed: int
 ) -> None:
-    """Adds, updates and removals in groups, by writers that come and go; then compacted, too."""
+    """Several writers in turn add, update and remove in groups; then the base is compacted."""
     rng = random.Random(seed)
 
     def drawn(identifier: str) -> SourcePair:
@@ -262,8 +262,8 @@ def test_without_its_encoder_nothing_is_added(
     refused = run("add", folder, source)
     assert refused.exit_code == 2
     assert "so each added pair needs one" in refused.stderr
-    told = run("add", folder, source, "--encoder", clip)
-    assert told.exit_code == 0, told.stderr
+    reported = run("add", folder, source, "--encoder", clip)
+    assert reported.exit_code == 0, reported.stderr
     serving = opened(folder, clip)
     assert ids(serving, "red")[0] == "r"
     assert serving.add_pairs(stream()).updated + serving.add_pairs(stream()).unchanged >= 1
@@ -312,7 +312,7 @@ def test_a_pair_without_a_vector_is_reported(base: MakeBase, clip: Path, make_im
     manifest = read_manifest(folder)
     other = base({"a": "thing"}, "other")
     made = make_vectors(other, clip)
-    # As a program would leave it that knew nothing of vectors.
+    # As left by a program without vectors.
     assert made.vectors
     (other / made.folder / made.vectors.folder).rename(folder / manifest.folder / made.vectors.folder)
     text = json.loads((folder / "manifest.json").read_text()) | {"vectors": made.vectors.model_dump()}

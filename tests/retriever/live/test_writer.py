@@ -78,7 +78,7 @@ def test_a_base_equals_a_model_of_its_changes(
     rng: random.Random,
     groups: list[list[bool]],
 ) -> None:
-    """Adds, updates and removals in groups, by writers that come and go, against a dictionary."""
+    """Several writers in turn add, update and remove in groups; the base equals a dictionary."""
     folder = tmp_path_factory.mktemp("base") / "kb"
     there = {"0": put("0", "a kea", pictures[0], "MIT")}
     build(Listed(there), folder)
@@ -143,7 +143,7 @@ def test_the_same_pair_again_changes_nothing(base: MakeBase, pictures: list[byte
 
 def test_live_shards_have_the_format_of_a_build(base: MakeBase, pictures: list[bytes]) -> None:
     folder = base({"a": "a fox"})
-    for name in ("b", "c"):  # The second writer goes on in the shard of the first.
+    for name in ("b", "c"):  # The second writer continues the shard of the first.
         with LiveWriter(folder, SERVICE) as writer:
             writer.apply([put(name, "a kea", pictures[0])])
     kb = KnowledgeBase.open(folder)
@@ -193,7 +193,7 @@ def test_the_next_writer_truncates_what_a_killed_one_left(base: MakeBase, pictur
 def test_a_write_that_fails_changes_nothing_and_the_next_works(
     base: MakeBase, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    """A failed fsync of the images, or of what Lucene writes, which no healthy disk gives."""
+    """An fsync of the images or of Lucene's files fails, which a healthy disk cannot show."""
     folder = base({"a": "a fox"})
     before = content(folder)
 

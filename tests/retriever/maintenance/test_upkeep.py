@@ -1,4 +1,4 @@
-"""Bases that were written to live: compacted, verified, kept as snapshots and restored."""
+"""Maintenance of bases with live writes: compacting, verifying, snapshots and restoring."""
 
 import os
 import re
@@ -63,7 +63,7 @@ def change(folder: Path, *pairs: tuple[str, str, bytes], removed: tuple[str, ...
 
 @pytest.fixture
 def changed(base: MakeBase, make_image: MakeImage) -> Path:
-    """A base that was built, then added to, updated and removed from."""
+    """Return a base that was built and then changed by adds, updates and removals."""
     folder = base({"a": "a fox", "b": "a red fox", "c": "a hotel"})
     images = [make_image(color, size=(40, 30)) for color in ("teal", "navy", "olive")]
     change(folder, ("k", "a kea", images[0]), ("b", "a kea in the snow", images[1]), removed=("a",))
@@ -177,9 +177,9 @@ def test_damage_is_reported_with_its_location(changed: Path) -> None:
     with (shards / c.shard).open("r+b") as file:  # A header of the built shard.
         file.seek(0)
         file.write(b"x" * 512)
-    told = verify(changed)[1]
-    assert [damage.location for damage in told] == [c.shard, f"{k.shard}, k"]
-    assert "is not a complete tar file" in told[0].what
+    reported = verify(changed)[1]
+    assert [damage.location for damage in reported] == [c.shard, f"{k.shard}, k"]
+    assert "is not a complete tar file" in reported[0].what
 
 
 def test_counts_unlike_those_of_the_commit_are_damage(changed: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_snapshot_does_not_change_and_can_be_restored(changed: Path, tmp_path:
     compact(changed)
     assert content(kept) == before
     assert verify(kept)[1] == []
-    # It is a base of its own: what is written to it is not seen elsewhere.
+    # It is a separate base: writes to it are not visible elsewhere.
     change(kept, ("o", "an owl", make_image()))
     assert set(content(changed)) == {"b", "c", "l", "n"}
     change(kept, removed=("o",))

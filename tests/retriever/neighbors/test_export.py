@@ -48,13 +48,13 @@ def file(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
 
 
 def colors(seed: int, size: tuple[int, int] = (48, 32)) -> Image.Image:
-    """Soft blots, unlike those of any other seed."""
+    """Return soft blots that differ for each seed."""
     cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
 
 
 def pairs() -> list[SourcePair]:
-    """fox-2 is fox-1 in another file and size; fox-4 comes last of the foxes, for its text is no shorter."""
+    """Return pairs: fox-2 is fox-1 in another file and size; fox-4 ranks last of the foxes by length."""
     images = {name: file(colors(seed)) for seed, name in enumerate(CAPTIONS)}
     images["fox-2"] = file(colors(0).resize((96, 64)), "JPEG", quality=60)
     return [
@@ -64,7 +64,7 @@ def pairs() -> list[SourcePair]:
 
 
 class ListSource:
-    """A source that holds what it is given."""
+    """A source of given entries."""
 
     def __init__(self, items: list[SourcePair]) -> None:
         self.items = items
@@ -93,7 +93,7 @@ def kb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def samples(folder: Path) -> dict[str, dict[str, bytes]]:
-    """All samples of a folder of shards by their pairs' ids."""
+    """Return all samples of a folder of shards by the ids of their pairs."""
     found: dict[str, dict[str, bytes]] = defaultdict(dict)
     for path in sorted(folder.glob("*.tar")):
         with tarfile.open(path) as tar:
@@ -137,12 +137,12 @@ def test_a_sample_has_files_captions_and_sources(kb: Path, tmp_path: Path) -> No
     for name, sample in found.items():
         note = json.loads(sample["json"])
         shown = [("", note), *((f"neighbor{rank}.", other) for rank, other in enumerate(note["neighbors"]))]
-        for prefix, told in shown:
-            pair = given[told["id"]]
+        for prefix, reported in shown:
+            pair = given[reported["id"]]
             extension = "jpg" if pair.id == "fox-2" else "png"
             assert sample[f"{prefix}{extension}"] == pair.image
             assert sample[f"{prefix}txt"].decode() == pair.caption
-            assert (told["source"], told["license"]) == (pair.source, pair.license)
+            assert (reported["source"], reported["license"]) == (pair.source, pair.license)
         assert len(sample) == 1 + 2 * len(shown), name
 
 

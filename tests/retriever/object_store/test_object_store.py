@@ -1,4 +1,4 @@
-"""Bases that are served out of an object store: over HTTP with byte ranges, and out of fsspec's memory."""
+"""Bases served from an object store: over HTTP with byte ranges, and from fsspec's memory."""
 
 import os
 import re
@@ -46,7 +46,7 @@ Opened = Callable[..., Any]
 
 
 def noise(side: int = 64) -> bytes:
-    """An image's file of about three bytes a pixel."""
+    """Return an image file of about three bytes per pixel."""
     file = Path(f"/proc/self/fd/{os.memfd_create('picture')}")
     Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)).save(file, "PNG")
     try:
@@ -57,7 +57,7 @@ def noise(side: int = 64) -> bytes:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """A snapshot in the store's folder, of a base that was built and added to."""
+    """Make a snapshot in the store's folder, of a base with added pairs."""
     write(tmp_path / "source", {word: noise() for word in WORDS[:-1]})
     build(open_source(tmp_path / "source"), tmp_path / "kb")
     with LiveWriter(tmp_path / "kb", Holder(work="test")) as writer:
@@ -152,7 +152,7 @@ def test_an_image_with_another_digest_is_never_returned(kept: Path, http: Opened
     with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
         found = pairs(base)
         image = base.images.read(found["kea"])
-        # What is kept here is damaged: it is had from the store again.
+        # The cached file is damaged: it is fetched again.
         base.images._cache.set(found["kea"].sha256, image[:-1] + b"!")  # type: ignore[attr-defined]
         assert base.images.read(found["kea"]) == image
         fox = found["fox"]
@@ -189,7 +189,7 @@ def test_cached_images_are_served_while_the_store_is_down(kept: Path, http: Open
     server.hanging = True
     is_down()
     asked, started = len(server.asked), time.monotonic()
-    # Of those that come after, no more than one a second waits for what is known to hang.
+    # Of later searches, at most one per second waits for a hanging store.
     for _ in range(10):
         is_down()
     assert len(server.asked) <= asked + 1 + time.monotonic() - started
@@ -221,7 +221,7 @@ def test_the_cache_of_images_is_bounded(http: Opened, tmp_path: Path) -> None:
             base.images.read(found[0])
             size = sum(file.stat().st_size for file in (tmp_path / "local" / "images").rglob("*.val"))
             assert size <= 2 * MEGABYTE + pair.length
-        # The first was used all the time, and is there still; the second is long gone.
+        # The first was used repeatedly and is still cached; the second is evicted.
         assert len(server.images()) == len(found)
         base.images.read(found[1])
         assert len(server.images()) == len(found) + 1
@@ -245,7 +245,7 @@ def test_an_index_is_mirrored_once_and_a_newer_snapshot_again(kept: Path, http: 
     assert len(list(local.glob("data-*"))) == 1
     serving.close()
     server.close()
-    # Without the store it begins with what it has; images that it has not are refused, see above.
+    # Without the store it starts with the mirror; missing images are refused, see above.
     with mirrored(local, store) as base:
         assert base.images.read(pairs(base)["new"]).startswith(b"\x89PNG")
     with pytest.raises(Unavailable, match=r"does not answer for manifest\.json"):
@@ -253,7 +253,7 @@ def test_an_index_is_mirrored_once_and_a_newer_snapshot_again(kept: Path, http: 
 
 
 def newts_base(folder: Path) -> Path:
-    """Another base, of one pair."""
+    """Build another base, of one pair."""
     write(folder / "newts-source", {"newt": noise()})
     build(open_source(folder / "newts-source"), folder / "newts")
     return folder / "newts"
@@ -273,7 +273,7 @@ def test_a_union_in_a_store_equals_the_local_union(kept: Path, http: Opened, tmp
         for pair in pairs(base).values():
             assert base.images.read(pair) == here.images.read(pair)
     assert not list(local.rglob("*.tar"))
-    # All parts share what is kept of the images.
+    # All parts share the cache of images.
     assert [path.parent for path in local.rglob("cache.db")] == [local / "images"]
     here.close()
     asked = len(server.asked)
@@ -282,7 +282,7 @@ def test_a_union_in_a_store_equals_the_local_union(kept: Path, http: Opened, tmp
         f"/union/{name}manifest.json" for name in ("", "parts/00000/", "parts/00001/")
     ]
 
-    # A newer one, of parts beside it, takes its place, and when the store is gone it is there still.
+    # A newer one with parts beside it replaces it, and is still served without the store.
     write(tmp_path / "olms-source", {"olm": noise()})
     build(open_source(tmp_path / "olms-source"), tmp_path / "bucket" / "olms")
     there.rename(tmp_path / "old")
@@ -291,7 +291,7 @@ def test_a_union_in_a_store_equals_the_local_union(kept: Path, http: Opened, tmp
     with mirrored(local, store) as base:
         olm = pairs(base)["olm"]
         image = base.images.read(olm)
-    assert len(list(local.glob("parts/*"))) == 2  # Those of the first one are gone.
+    assert len(list(local.glob("parts/*"))) == 2  # The parts of the first one are removed.
     server.close()
     with mirrored(local, store_of(f"{server.url}/union", seconds=0.2)) as base:
         assert base.images.read(olm) == image
@@ -299,7 +299,7 @@ def test_a_union_in_a_store_equals_the_local_union(kept: Path, http: Opened, tmp
             base.images.read(pairs(base)["fox"].model_copy(update={"sha256": "0" * 64}))
         assert "images that are not cached can't be read" in str(base.images.degraded_reason())
 
-    # Where there was a union there may be a base.
+    # A base can replace a union.
     again = http(server.port)
     shutil.rmtree(there)
     snapshot(newts, there)

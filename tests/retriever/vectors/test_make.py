@@ -49,7 +49,7 @@ def encoder(sentence_encoder: MakeEncoder) -> Path:
 
 @pytest.fixture
 def colors(tmp_path: Path, make_image: MakeImage) -> Path:
-    """A base of a red and a blue image, with captions that say nothing of it."""
+    """Build a base of a red and a blue image, with captions that do not mention the colors."""
     source = tmp_path / "colors"
     source.mkdir()
     rows = []
@@ -105,7 +105,7 @@ def test_new_vectors_replace_the_old_ones(
     assert second.vectors
     assert second.vectors.dimension == 2
     assert [path.name for path in (colors / second.folder).glob("vectors-*")] == [second.vectors.folder]
-    # Who has the old ones open goes on with them.
+    # A service with open old vectors continues with them.
     assert [hit.pair.id for hit in find(base, Search("red", method="dense", minimum_score=-1), Defaults("entity"))] == [
         "red",
         "#ff2000",

@@ -25,7 +25,7 @@ fuzzed = settings(deadline=None, suppress_health_check=[HealthCheck.function_sco
 
 Damage = list[tuple[float, int, bytes]]
 damages: st.SearchStrategy[Damage] = st.lists(
-    # Where, as a share of the file; how much is taken out there; what is put in.
+    # The position as a share of the file; the number of bytes removed there; the bytes inserted.
     st.tuples(
         st.floats(0, 1), st.integers(0, 600), st.binary(max_size=40) | st.sampled_from([b"\x00" * 512, b"\xff" * 64])
     ),
@@ -71,7 +71,7 @@ def damaged(data: bytes, damage: Damage) -> bytes:
 
 
 def check(files: Mapping[str, bytes], metadata: str = "") -> list[SourcePair | Rejected]:
-    """Reads them all, and each pair as a build does."""
+    """Read all entries, and check each pair as a build does."""
     store = fsspec.filesystem("memory")
     if store.exists(ROOT):
         store.rm(ROOT, recursive=True)

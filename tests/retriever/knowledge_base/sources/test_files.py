@@ -1,4 +1,4 @@
-"""Sources that are not on this machine's disk."""
+"""Sources in object stores."""
 
 import io
 import os
@@ -106,7 +106,7 @@ def test_an_unreachable_source_is_reported() -> None:
 
 
 class Failing(MemoryFileSystem):  # type: ignore[misc]
-    """A store whose connection breaks after so many reads."""
+    """A store whose connection breaks after a number of reads."""
 
     protocol = "failing"
     reads = 0

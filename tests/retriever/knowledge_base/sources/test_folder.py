@@ -80,7 +80,7 @@ def test_an_unreadable_folder_is_reported(folder: MakeFolder, monkeypatch: pytes
     root = folder({"a": "a fox", "locked/b": "a kea"})
     scan = os.scandir
 
-    def refusing(path: str) -> Any:  # Tests may run as root, to whom no folder is locked.
+    def refusing(path: str) -> Any:  # Tests can run as root, who can read all folders.
         if str(path).endswith("locked"):
             raise PermissionError(13, "Permission denied", str(path))
         return scan(path)

@@ -1,4 +1,4 @@
-"""Shards with their Parquet, as img2dataset writes them, and LAION's metadata joined with them."""
+"""Shards with their Parquet files, as img2dataset writes them, and LAION's metadata joined with them."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -54,11 +54,11 @@ def test_without_pyarrow_the_tar_is_read_and_the_table_reported(
 ) -> None:
     folder = img2dataset(ROWS)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    *taken, told = entries(folder)
+    *taken, reported = entries(folder)
     assert len(taken) == 2
-    assert isinstance(told, Rejected)
-    assert (told.location, told.reason) == ("00000.parquet", "table not read")
-    assert "pip install 'reimagen-retriever[parquet]'" in told.detail
+    assert isinstance(reported, Rejected)
+    assert (reported.location, reported.reason) == ("00000.parquet", "table not read")
+    assert "pip install 'reimagen-retriever[parquet]'" in reported.detail
 
 
 def test_an_image_only_in_the_table_is_reported(img2dataset: MakeShard, tar: Callable[..., Path]) -> None:
@@ -124,7 +124,7 @@ LAION_5B: list[dict[str, Any]] = [
 
 
 def bare(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-    """As img2dataset writes them when it is told to keep no columns."""
+    """Write shards like img2dataset without additional columns."""
     return [{name: value for name, value in row.items() if name in {"image", "caption", "url"}} for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Lists of captions as spreadsheets, pandas and collections with several captions an image write them."""
+"""Lists of captions as spreadsheets, pandas and collections with several captions per image write them."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from reimagen_retriever.knowledge_base.sources import open_source
 
 @pytest.fixture
 def root(tmp_path: Path, make_image: Callable[..., bytes]) -> Path:
-    """A folder of six images without captions."""
+    """Make a folder of six images without captions."""
     folder = tmp_path / "listed"
     folder.mkdir()
     for name in "abcdef":

@@ -179,8 +179,8 @@ def test_other_files_beside_shards_are_reported(tar: MakeTar, tmp_path: Path) ->
     for name in ("a.jpg", "00007.parquet", "more/00001.tar", ".hidden"):
         (folder / name).write_bytes(b"x")
     (folder / "00002.tar").symlink_to("nothing.tar")
-    told = [(left.location, left.reason) for left in open_source(folder).left_over()]
-    assert told == [(name, "not in a shard") for name in ("00007.parquet", "a.jpg", "more/00001.tar")]
+    reported = [(left.location, left.reason) for left in open_source(folder).left_over()]
+    assert reported == [(name, "not in a shard") for name in ("00007.parquet", "a.jpg", "more/00001.tar")]
     assert list(open_source(folder).identity())
     assert [getattr(entry, "reason", "") for entry in entries(folder)] == ["", "unreadable file"]
     for name in ("00000.tar", "00002.tar", "a.jpg", "00007.parquet"):

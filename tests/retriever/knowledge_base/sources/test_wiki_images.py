@@ -11,7 +11,7 @@ from reimagen_retriever.knowledge_base.sources import open_source
 
 MakeWebQA = Callable[[Mapping[int, tuple[str, bytes]]], Path]
 
-# As WebQA numbers them: by tens of millions for where they came from, then by line.
+# WebQA's numbers: tens of millions for the source, then the line.
 IMAGES = {
     30_000_000: ("The Fox Theatre in Atlanta", b"first"),
     10_000_001: ("A kea  on\n a rock", b"second"),
