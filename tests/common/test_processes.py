@@ -12,20 +12,22 @@ from reimagen_common.processes import stop_child
 
 WAIT_S = 20
 SERVICE = """
-import threading
+import signal, threading
 from reimagen_common.processes import run_until_signal
 
-class Announced(threading.Event):  # run_until_signal waits for it as soon as both signals have handlers
-    def wait(self, timeout=None):
-        print("ready", flush=True)
-        return super().wait(timeout)
+install = signal.signal
+
+def announced(number, handler):
+    install(number, handler)
+    if signal.SIG_DFL != signal.getsignal(signal.SIGTERM) and signal.getsignal(signal.SIGINT) == handler:
+        print("ready", flush=True)  # both signals have handlers
 
 def stop():
     print("draining", flush=True)
     if STUCK:
-        never.wait()
+        threading.Event().wait()
 
-never, threading.Event = threading.Event(), Announced
+signal.signal = announced
 run_until_signal(stop)
 print("ended", flush=True)
 """

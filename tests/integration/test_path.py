@@ -51,7 +51,7 @@ class Process(LoggedProcess):
 
     def __init__(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> None:
         program = Path(sys.executable).with_name(str(command[0]))
-        super().__init__([program, *command[1:]], environment)
+        super().__init__([program, *command[1:]], {"PYTHONFAULTHANDLER": "1"} | dict(environment or {}))
 
     def ready(self) -> dict[str, str]:
         """Wait for the log line `ready`, and return its fields."""
@@ -60,7 +60,12 @@ class Process(LoggedProcess):
     def stop(self) -> int:
         """Stop the process with SIGTERM, and return its exit status."""
         self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(SECONDS)
+        try:
+            return self.popen.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self.popen.send_signal(signal.SIGABRT)  # Python writes the stack of each thread to the log.
+            self.popen.wait(SECONDS)
+            pytest.fail(self.log)
 
 
 @dataclass

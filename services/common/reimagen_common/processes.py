@@ -2,9 +2,9 @@
 
 import logging
 import os
+import queue
 import signal
 import subprocess
-import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -21,16 +21,21 @@ def run_until_signal(stop: Callable[[], None]) -> None:
     Args:
         stop: A function that drains the service. It is called once, in the main thread.
     """
-    stopping = threading.Event()
+    # A handler may run while the main thread holds an event's lock, and `Event.set` would then wait for it forever. The
+    # put of a SimpleQueue is reentrant.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    stopping = False
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
+        nonlocal stopping
+        if stopping:
             os._exit(128 + number)
-        stopping.set()
+        stopping = True
+        signals.put(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    stopping.wait()
+    signals.get()
     _logger.info("stopping")
     stop()
     _logger.info("stopped")
