@@ -31,7 +31,7 @@ class Inputs:
     busy: float = 0.6
     """Share of a replica's cores that searches may use, so that latency stays near that of a single search."""
 
-    # Measured here; see docs/scale.md.
+    # Measured here; see docs/how-to/scale.md.
     index_bytes: float = 460
     """Bytes of index per pair, by benchmarks.spread."""
     build_core_ms: float = 1.0

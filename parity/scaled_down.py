@@ -53,7 +53,7 @@ def write_checkpoints(folder: Path) -> None:
 
 
 def write_photographs(folder: Path) -> None:
-    """Write `NAME.jpg` and `NAME.txt` of each object in each place."""
+    """Write `NAME.jpg` and `NAME.txt` of each object in each scene."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     for thing, color in _THINGS.items():

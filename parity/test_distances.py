@@ -31,7 +31,7 @@ def features(rows: int, channels: int) -> _Pair:
 
 
 @pytest.mark.parametrize(("rows", "channels"), [(1500, 96), (120, 192)], ids=["many images", "few images"])
-def test_the_frechet_distance(fidelity: Any, rows: int, channels: int) -> None:
+def test_the_frechet_distance_equals_torch_fidelitys(fidelity: Any, rows: int, channels: int) -> None:
     pair = features(rows, channels)
     theirs = fidelity.metric_fid.fid_statistics_to_metric(
         *(fidelity.metric_fid.fid_features_to_statistics(torch.tensor(f)) for f in pair), verbose=False
@@ -40,7 +40,7 @@ def test_the_frechet_distance(fidelity: Any, rows: int, channels: int) -> None:
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def test_the_kernel_distance(fidelity: Any) -> None:
+def test_the_kernel_distance_equals_torch_fidelitys(fidelity: Any) -> None:
     first, second = features(1500, 96)
     theirs = fidelity.metric_kid.kid_features_to_metric(
         torch.tensor(first), torch.tensor(second), kid_subsets=20, kid_subset_size=500, verbose=False

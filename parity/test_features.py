@@ -84,7 +84,7 @@ def clip_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_tokens_of_clip(clip_tokens: Path, tmp_path: Path) -> None:
+def test_the_tokens_of_clip_equal_transformers(clip_tokens: Path, tmp_path: Path) -> None:
     reference = CLIPTokenizer.from_pretrained(clip_tokens)
     theirs = reference(TEXTS, padding="max_length", max_length=20, truncation=True, return_tensors="np")["input_ids"]
     ids, ends = ClipTokenizer.load(clip_tokens, 20)(TEXTS)
@@ -96,7 +96,7 @@ def test_the_tokens_of_clip(clip_tokens: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
-def test_clip(clip_tokens: Path, tmp_path: Path, activation: str) -> None:
+def test_clip_equals_transformers(clip_tokens: Path, tmp_path: Path, activation: str) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(clip_tokens)
     text = SIZES | {"vocab_size": len(tokenizer), "max_position_embeddings": 20, "hidden_act": activation}
     text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
@@ -119,7 +119,7 @@ def class_token(model: Any, pixels: torch.Tensor, **options: Any) -> Float[np.nd
         return np.asarray(model(pixels, **options).last_hidden_state[:, 0])
 
 
-def test_dino(tmp_path: Path) -> None:
+def test_dino_equals_transformers(tmp_path: Path) -> None:
     model = randomized(ViTModel(ViTConfig(**SIZES, **VISION)))
     model.save_pretrained(tmp_path)
     batch = images(45, 60)
@@ -129,7 +129,7 @@ def test_dino(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("side", [32, 48], ids=["its own places", "places between"])
-def test_dinov2(tmp_path: Path, gated: bool, side: int) -> None:
+def test_dinov2_equals_transformers(tmp_path: Path, gated: bool, side: int) -> None:
     sizes = {name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
     model = randomized(Dinov2Model(Dinov2Config(**sizes, **VISION, use_swiglu_ffn=gated)))
     model.save_pretrained(tmp_path)
@@ -139,7 +139,7 @@ def test_dinov2(tmp_path: Path, gated: bool, side: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (64, 64), (33, 20)])
-def test_prepared_images(tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_preprocessed_images_equal_transformers(tmp_path: Path, shape: tuple[int, int]) -> None:
     batch = images(*shape)
     for processor in (
         CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32),
@@ -151,7 +151,7 @@ def test_prepared_images(tmp_path: Path, shape: tuple[int, int]) -> None:
         np.testing.assert_allclose(Preprocessing.load(tmp_path)(batch), theirs, atol=1e-5)
 
 
-def test_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_equals_torch_fidelitys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare with torch-fidelity's extractor, which loads weights when it is created: an empty file, then random."""
     torch.save({}, tmp_path / "none.pth")
     with torch_fidelity() as library:
@@ -182,7 +182,7 @@ def test_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["missing", "unknown", "misshapen"],
 )
-def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:
+def test_unfit_files_are_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:
     randomized(ViTModel(ViTConfig(**SIZES, **VISION))).save_pretrained(tmp_path)
     ViTImageProcessorPil().save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")

@@ -1,4 +1,4 @@
-"""The commands of docs/fine-tune.md, run as written on checkpoints that diffusers and transformers wrote."""
+"""The commands of docs/how-to/fine-tune.md, run as written on checkpoints that diffusers and transformers wrote."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from parity.scaled_down import write_checkpoints, write_photographs
 from reimagen_generator.weights.checkpoint import load_config
 from reimagen_generator.weights.shards import StoredTensors
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "fine-tune.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "fine-tune.md"
 SCALED_DOWN = {"steps": 2, "batch_size": 2, "accumulation": 2, "warmup_steps": 1}
 DRAWN_IN = 2  # number of steps of each stage
 SECONDS = 1500
@@ -49,7 +49,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def test_the_page_leads_from_published_folders_to_a_grounded_image(tmp_path: Path) -> None:
+def test_the_pages_commands_draw_a_grounded_image(tmp_path: Path) -> None:
     write_checkpoints(tmp_path)
     write_photographs(tmp_path / "photographs")
     programs = str(Path(sys.executable).parent)

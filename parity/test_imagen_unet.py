@@ -131,7 +131,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 @pytest.mark.parametrize("stage", ["I", "II"])
-def test_the_output_is_theirs(imported: tuple[Path, dict[str, UNet2DConditionModel], Any], stage: str) -> None:
+def test_the_output_equals_diffusers(imported: tuple[Path, dict[str, UNet2DConditionModel], Any], stage: str) -> None:
     """Stage I, and stage II with its augmentation level, as published: padding counts as text."""
     out, models, config = imported
     size, network = (64, config.stages[0].network) if stage == "I" else (256, config.stages[1].network)
@@ -141,7 +141,7 @@ def test_the_output_is_theirs(imported: tuple[Path, dict[str, UNet2DConditionMod
     assert relative_error(result, theirs(models[stage], given, slice(None), LENGTH)) <= 1e-4
 
 
-def test_a_masked_token_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+def test_a_masked_token_has_no_effect(tmp_path: Path) -> None:
     """Attention only to the text; each row is compared with diffusers' output for the unmasked tokens only."""
     models = {"I": random_model(STAGE_I), "II": random_model(TEXT_ALONE)}
     for stage, model in models.items():

@@ -71,14 +71,14 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.sampler}-{case.kind}-{case.betas}")
-def test_a_trajectory_is_diffusers(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trajectories_equal_diffusers(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = scheduler(case)
     theirs.set_timesteps(25)
     products = theirs.alphas_cumprod.numpy().astype(np.float64)[theirs.timesteps.numpy()]
     compare(case, theirs, np.append(np.log(products / (1 - products)), np.inf), monkeypatch)
 
 
-def test_a_trajectory_is_deepfloyd_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trajectories_equal_deepfloyd_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare our own schedule and respacing, from pure noise, where one β is 0.999, to the clean image."""
     case = CASES[0]
     theirs = scheduler(case)
@@ -90,11 +90,11 @@ def test_a_trajectory_is_deepfloyd_ifs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_sections_give_the_published_timesteps(name: str) -> None:
+def test_timestep_respacing_gives_the_published_timesteps(name: str) -> None:
     assert schedule.timesteps(SECTIONS[name]).tolist() == getattr(published, f"{name}_timesteps")
 
 
-def test_cosine_betas_are_squaredcos_cap_v2() -> None:
+def test_cosine_betas_equal_squaredcos_cap_v2() -> None:
     ours = schedule.log_snr(ScheduleKind.COSINE_BETAS, jnp.arange(1000) / 1000)
     theirs = scheduler(CASES[0]).alphas_cumprod.numpy()
     np.testing.assert_allclose(jax.nn.sigmoid(ours), theirs, rtol=1e-4)

@@ -54,21 +54,21 @@ def both(folder: Path, model: Any) -> tuple[Float[np.ndarray, "tokens channels"]
 
 @pytest.mark.parametrize("sizes", [TWO_LAYERS, THREE_LAYERS], ids=["two layers", "three layers"])
 @pytest.mark.parametrize("sharded", [False, True], ids=["single", "sharded"])
-def test_the_encoder(tmp_path: Path, sizes: dict[str, Any], sharded: bool) -> None:
+def test_the_encoder_equals_transformers(tmp_path: Path, sizes: dict[str, Any], sharded: bool) -> None:
     model = reference_model(T5EncoderModel, sizes)
     model.save_pretrained(tmp_path, max_shard_size="30KB" if sharded else "1GB")
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) is sharded
     assert relative_error(*both(tmp_path, model)) <= 1e-4
 
 
-def test_the_encoder_of_a_whole_model(tmp_path: Path) -> None:
+def test_the_encoder_of_a_whole_model_equals_transformers(tmp_path: Path) -> None:
     model = reference_model(T5ForConditionalGeneration, TWO_LAYERS)
     model.save_pretrained(tmp_path)
     assert relative_error(*both(tmp_path, model.encoder)) <= 1e-4
 
 
 @pytest.mark.parametrize(("buckets", "maximum"), [(32, 128), (16, 20), (8, 100)])
-def test_every_distance_is_in_the_same_bucket(buckets: int, maximum: int) -> None:
+def test_relative_position_buckets_equal_transformers(buckets: int, maximum: int) -> None:
     position = torch.arange(300)
     theirs = T5Attention._relative_position_bucket(position[None] - position[:, None], True, buckets, maximum)
     np.testing.assert_array_equal(relative_position_buckets(300, buckets, maximum), theirs.numpy())
@@ -79,7 +79,7 @@ TEXTS = [
     "A Red PANDA, In The Snow!",
     "  spaces   before,   between\tand \n after  ",
     "Käse für die Straße, ﬁne ½ Å",
-    "a prompt that is much longer than the length that the tokenizer was told, so that it must be cut " * 3,
+    "a prompt that is much longer than the length that the tokenizer accepts, so that it is truncated " * 3,
     "",
     " ",
     "日本語 and 🐼 that the pieces do not know",
@@ -90,14 +90,14 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def spiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of a small SentencePiece model with T5's settings."""
-    lines = [line for page in sorted(ROOT.glob("docs/*.md")) for line in page.read_text().splitlines() if line]
+    lines = [line for page in sorted(ROOT.glob("docs/**/*.md")) for line in page.read_text().splitlines() if line]
     path = tmp_path_factory.mktemp("tokenizer") / "spiece.model"
     path.write_bytes(train_pieces(lines, 800))
     return path
 
 
 @pytest.mark.parametrize("length", [16, 77])
-def test_the_tokenizer(spiece: Path, length: int) -> None:
+def test_the_tokens_equal_transformers(spiece: Path, length: int) -> None:
     theirs = T5Tokenizer.from_pretrained(spiece.parent)(
         TEXTS, padding="max_length", max_length=length, truncation=True, return_tensors="np"
     )

@@ -1,7 +1,13 @@
-"""What is deployed names what there is."""
+"""The files that deploy the services, and what their wheels and images contain."""
 
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
+import pytest
 import yaml  # type: ignore[import-untyped]
 
 from reimagen_generator.settings import Settings as GeneratorSettings
@@ -10,7 +16,7 @@ from reimagen_retriever.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_replicas_manifest_fits_the_image_and_the_settings() -> None:
+def test_the_kubernetes_manifest_fits_the_image_and_the_settings() -> None:
     service, deployment = yaml.safe_load_all((ROOT / "deploy/kubernetes/retriever.yaml").read_text())
     assert service["spec"]["clusterIP"] == "None"
     pod = deployment["spec"]["template"]
@@ -37,3 +43,36 @@ def test_the_containers_of_compose_start_with_their_settings() -> None:
         assert f"{prefix}HTTP=0.0.0.0:" in (ROOT / f"deploy/docker/{name}.Dockerfile").read_text()
         assert given & {"allow_anonymous", "keys"}
         assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Build the generator's wheel, and return the names of its files."""
+    folder = tmp_path_factory.mktemp("wheel")
+    # A copy: building leaves files in the source.
+    shutil.copytree(ROOT / "services/generator/reimagen_generator", folder / "source/reimagen_generator")
+    shutil.copy(ROOT / "services/generator/pyproject.toml", folder / "source")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    subprocess.run([*command, "--wheel-dir", folder, folder / "source"], check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        return archive.namelist()
+
+
+def test_the_generators_wheel_has_no_evaluation_and_no_demonstration(wheel: list[str]) -> None:
+    folders = {name.partition("/")[0] for name in wheel}
+    assert {"reimagen_generator"} == {name for name in folders if not name.endswith(".dist-info")}
+    assert "reimagen_generator/cli.py" in wheel
+    assert [name for name in wheel if "evaluat" in name or "demo" in name or name.endswith(".safetensors")] == []
+
+
+@pytest.mark.parametrize("service", ["generator", "retriever"])
+def test_an_image_is_built_of_its_service_alone(service: str) -> None:
+    dockerfile = (ROOT / f"deploy/docker/{service}.Dockerfile").read_text()
+    copied = {source for source, _ in re.findall(r"^COPY (?!--from)(\S+) (\S+)$", dockerfile, re.MULTILINE)}
+    own = f"services/{service}"
+    files = {"requirements-build.lock", f"{own}/requirements.lock"}
+    assert copied - {f"{own}/weights"} == files | {"proto", "services/common", own}
+    assert f"./proto ./services/common ./{own} \\\n" in dockerfile
+    admitted = re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert set(admitted) == {"proto", "services", "requirements-build.lock"}

@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole."""
+"""Checks of the repository as a whole."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ REFERENCE_LOCKS = [ROOT / f"requirements-{name}.lock" for name in ("reference", 
 
 
 def locked(lock: Path) -> dict[str, str]:
-    """Package to version, each of which must come with hashes."""
+    """Return the version of each package, each of which must have hashes."""
     text = lock.read_text()
     with_hashes = re.findall(r"^([\w.-]+)==(\S+)[^\n]* \\\n    --hash=sha256:", text, re.MULTILINE)
     assert len(with_hashes) == len(re.findall(r"^[\w.-]+", text, re.MULTILINE)) > 0
@@ -25,24 +25,24 @@ def locked(lock: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: str(lock.relative_to(ROOT)))
-def test_a_lock_names_no_address_and_agrees_with_the_whole(lock: Path) -> None:
+def test_a_lock_has_no_address_and_agrees_with_the_main_lock(lock: Path) -> None:
     text = lock.read_text()
     assert not re.search(r"://|^-|@ ", text, re.MULTILINE)
     assert locked(lock).items() <= locked(ROOT / "requirements.lock").items()
 
 
 @pytest.mark.parametrize("lock", REFERENCE_LOCKS, ids=lambda lock: lock.name)
-def test_a_reference_changes_no_version_that_is_installed(lock: Path) -> None:
+def test_a_lock_of_references_changes_no_installed_version(lock: Path) -> None:
     whole = locked(ROOT / "requirements.lock")
     assert {name: version for name, version in locked(lock).items() if whole.get(name, version) != version} == {}
 
 
-def test_the_builds_of_torch_are_of_one_version() -> None:
+def test_the_builds_of_torch_have_one_version() -> None:
     cpu, cuda = (locked(ROOT / f"requirements-torch-{build}.lock")["torch"] for build in ("cpu", "cuda"))
     assert cpu == f"{cuda}+cpu"
 
 
-def test_no_service_brings_torch() -> None:
+def test_no_service_depends_on_torch() -> None:
     for lock in LOCKS:
         assert not {"torch", "transformers", "tensorflow"} & locked(lock).keys()
 
@@ -57,6 +57,19 @@ def test_no_file_is_over_fifteen_megabytes() -> None:
     files = [ROOT / name for name in listed.split("\0") if name]
     assert files
     assert [file for file in files if file.is_file() and file.stat().st_size > 15_000_000] == []
+
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_names_its_readers(page: Path) -> None:
+    assert page.read_text(encoding="utf-8").splitlines()[2].startswith("For ")
+
+
+def test_the_index_lists_every_page() -> None:
+    links = re.findall(r"\]\(([^)#]+\.md)\)", (ROOT / "docs/README.md").read_text(encoding="utf-8"))
+    assert {ROOT / "docs" / link for link in links} == set(PAGES) - {ROOT / "docs/README.md"}
 
 
 def test_the_page_of_settings_is_current() -> None:

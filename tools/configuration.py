@@ -1,4 +1,4 @@
-"""Write docs/configuration.md from the settings of both services: `python -m tools.configuration`.
+"""Write docs/reference/configuration.md from the settings of both services: `python -m tools.configuration`.
 
 A test compares the page with the settings.
 """
@@ -14,7 +14,7 @@ from reimagen_generator.settings import Settings as GeneratorSettings
 from reimagen_retriever.settings import ClientSettings
 from reimagen_retriever.settings import Settings as RetrieverSettings
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "configuration.md"
 _HEAD = """# Configuration
 
 For operators: all settings of the services. Each is an environment variable; options of `serve` have precedence. This

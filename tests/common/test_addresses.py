@@ -29,7 +29,7 @@ def test_an_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -
 
 
 @pytest.mark.parametrize("port", ["65536", "99999", "4294967376"])
-def test_a_port_that_is_too_large_is_named(port: str) -> None:
+def test_a_port_above_65535_is_named(port: str) -> None:
     with pytest.raises(ValidationError, match=f"must have a port from 0 to 65,535, got {port}"):
         Listening(http=f"127.0.0.1:{port}")
 
@@ -37,7 +37,7 @@ def test_a_port_that_is_too_large_is_named(port: str) -> None:
 @pytest.mark.parametrize(
     "address", ["8000", "127.0.0.1", "127.0.0.1:http", ":80", "::1:80", "a b:80", "u@h:80", "h:-1"]
 )
-def test_what_is_no_address_is_told_with_an_example(address: str) -> None:
+def test_an_invalid_address_is_reported_with_an_example(address: str) -> None:
     with pytest.raises(ValidationError, match=r"must be host:port, such as 127\.0\.0\.1:8000"):
         Listening(http=address)
 
@@ -62,6 +62,6 @@ def test_hosts_come_from_the_addresses_and_the_setting(monkeypatch: pytest.Monke
         ({"base_url": "https://user:word@a.example"}, "must be an http or https URL"),
     ],
 )
-def test_what_is_no_host_or_public_address_is_refused(given: Mapping[str, object], message: str) -> None:
+def test_an_invalid_host_or_public_url_is_refused(given: Mapping[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         HttpSettings.model_validate(given)

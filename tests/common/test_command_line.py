@@ -1,4 +1,4 @@
-"""Settings and errors, as a command line tells them."""
+"""Settings and errors on the command line."""
 
 import importlib
 import subprocess
@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     names: list[str] = Field(default_factory=lambda: ["a"], description="Who asks.")
 
 
-def test_each_variable_is_told_with_its_default() -> None:
+def test_help_lists_each_variable_with_its_default() -> None:
     assert variables_help(Settings).split("\n\n") == [
         "Environment variables:",
         "SAMPLE_FOLDER: Where it is. Required.",
@@ -34,14 +34,14 @@ def test_each_variable_is_told_with_its_default() -> None:
     ]
 
 
-def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_has_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMPLE_FOLDER", "there")
     monkeypatch.setenv("SAMPLE_WORKERS", "2")
     settings = read_settings(Settings, {"folder": "here", "workers": None})
     assert (settings.folder, settings.workers) == ("here", 2)
 
 
-def test_a_setting_that_is_wrong_is_named() -> None:
+def test_an_invalid_setting_is_named() -> None:
     with pytest.raises(InvalidArgument, match=r"^folder: is required$"):
         read_settings(Settings, {})
     with pytest.raises(InvalidArgument, match=r"^workers: should be greater than or equal to 1$"):
@@ -69,12 +69,12 @@ def test_errors_end_in_a_sentence_and_a_status(
     assert capsys.readouterr() == ("", says)
 
 
-def test_a_fault_of_the_program_keeps_its_trace() -> None:
+def test_an_unexpected_error_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), report_errors():
         raise ZeroDivisionError
 
 
-def test_a_missing_package_is_answered_with_the_extra_that_has_it() -> None:
+def test_a_missing_package_is_reported_with_its_extra() -> None:
     with (
         pytest.raises(
             InvalidArgument, match=r"'no_such_package', which is not installed: run .pip install 'reimagen\[training\]'"
@@ -85,7 +85,7 @@ def test_a_missing_package_is_answered_with_the_extra_that_has_it() -> None:
 
 
 @pytest.mark.parametrize("package", ["reimagen-retriever", "reimagen-generator", "reimagen-evaluation"])
-def test_each_command_tells_its_version(package: str) -> None:
+def test_each_command_prints_its_version(package: str) -> None:
     program = Path(sys.executable).with_name(package.replace("evaluation", "evaluate"))
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"{package} {version(package)}\n"

@@ -1,4 +1,4 @@
-"""How what pydantic finds is told."""
+"""Messages of pydantic's validation errors."""
 
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ class Request(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ({"ids": ["a"] * 5}, "ids: must have at most 3 entries, got 5"),
         ({"ids": []}, "ids: must have 1 or more entries, got 0"),
@@ -34,7 +34,7 @@ class Request(BaseModel):
         ({"txt": "a"}, "txt: there is no such field"),
     ],
 )
-def test_a_fault_is_a_sentence_that_names_its_field(given: dict[str, Any], told: str) -> None:
+def test_an_error_is_a_sentence_that_names_its_field(given: dict[str, Any], reported: str) -> None:
     with pytest.raises(ValidationError) as found:
         Request.model_validate(given)
-    assert first_fault(found.value) == told
+    assert first_fault(found.value) == reported

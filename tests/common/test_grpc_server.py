@@ -1,4 +1,4 @@
-"""The server frame, asked over real sockets by a real client."""
+"""The frame of gRPC servers, with a real client over real sockets."""
 
 import logging
 import threading
@@ -34,7 +34,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 @dataclass
 class Retrieval(retrieval_pb2_grpc.RetrievalServicer):
-    """Answers every call with what the test wants done."""
+    """A servicer that answers every call with the test's function."""
 
     act: Callable[[grpc.ServicerContext], None]
 
@@ -62,7 +62,7 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServicer):
 
 @dataclass
 class Generation(generation_pb2_grpc.GenerationServicer):
-    """Streams events until the test's function ends it."""
+    """A servicer that streams events until the test's function ends the stream."""
 
     act: Callable[[grpc.ServicerContext], None]
 
@@ -141,7 +141,7 @@ def test_an_error_is_the_same_on_both_sides_of_a_call(raised: ReimagenError) -> 
     )
 
 
-def test_an_error_amid_a_stream_follows_what_was_sent_before() -> None:
+def test_an_error_in_a_stream_follows_the_messages_sent_before() -> None:
     with serving(raising(Unavailable("the service is stopping"))) as (_server, channel):
         stream = generation_pb2_grpc.GenerationStub(channel).Generate(generation_pb2.GenerateRequest(), timeout=WAIT_S)
         assert next(stream).accepted.id == "call"
@@ -150,7 +150,7 @@ def test_an_error_amid_a_stream_follows_what_was_sent_before() -> None:
     assert isinstance(from_rpc_error(caught.value), Unavailable)
 
 
-def test_an_unforeseen_failure_tells_the_log_and_not_the_client(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_failure_is_logged_and_hidden_from_the_client(caplog: pytest.LogCaptureFixture) -> None:
     with serving(raising(ValueError("the secret path"))) as (_server, channel), pytest.raises(grpc.RpcError) as caught:
         search(channel)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
@@ -228,11 +228,11 @@ def test_a_busy_service_refuses_at_once_and_stays_healthy() -> None:
             assert overloaded.retry_after == 1.0
         refusals = REGISTRY.get_sample_value("reimagen_overload_refusals_total", {"face": "grpc"}) or 0
         assert refusals >= 15
-        # What was refused has freed its place: the service takes calls again.
+        # The refused call has released its slot: the service accepts calls again.
         assert search(channel).revision == "g1"
 
 
-def test_stopping_refuses_new_calls_and_finishes_those_under_way() -> None:
+def test_stopping_refuses_new_calls_and_finishes_running_ones() -> None:
     entered, release = threading.Event(), threading.Event()
 
     def act(_context: grpc.ServicerContext) -> None:
@@ -255,7 +255,7 @@ def test_stopping_refuses_new_calls_and_finishes_those_under_way() -> None:
         assert not stopping.is_alive()
 
 
-def test_a_port_that_is_taken_is_refused() -> None:
+def test_a_port_in_use_is_refused() -> None:
     with serving(nothing) as (server, _channel), pytest.raises(RuntimeError, match="address"):
         GrpcServer(address=f"127.0.0.1:{server.port}", workers=1, max_message_bytes=1 << 20)
 
@@ -271,7 +271,7 @@ def test_each_call_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_a_call_is_named_by_its_caller_in_all_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callers_request_id_is_in_all_log_lines(caplog: pytest.LogCaptureFixture) -> None:
     names: list[str | None] = []
 
     def note(_record: logging.LogRecord) -> bool:
@@ -290,17 +290,17 @@ def test_a_call_is_named_by_its_caller_in_all_that_is_logged(caplog: pytest.LogC
     assert names[2] == names[3] not in ("no good", None)
 
 
-def test_the_end_of_a_call_tells_its_name_whatever_came_of_it() -> None:
+def test_the_end_of_a_call_is_logged_with_its_id_for_every_outcome() -> None:
     def fail(_context: Any) -> NoReturn:
         raise InvalidArgument("must be another", field="query")
 
-    for behavior, told in ((nothing, {}), (fail, {FIELD_KEY: "query"})):
+    for behavior, reported in ((nothing, {}), (fail, {FIELD_KEY: "query"})):
         with serving(behavior) as (_server, channel):
             call = retrieval_pb2_grpc.RetrievalStub(channel).Search.future(
                 retrieval_pb2.SearchRequest(), timeout=WAIT_S, metadata=((request_id.HEADER, "the-call"),)
             )
             assert call.trailing_metadata() is not None
-            assert dict(call.trailing_metadata()) == {request_id.HEADER: "the-call", **told}
+            assert dict(call.trailing_metadata()) == {request_id.HEADER: "the-call", **reported}
 
 
 def test_calls_are_measured_by_method_and_code() -> None:
@@ -318,7 +318,7 @@ def test_calls_are_measured_by_method_and_code() -> None:
     assert REGISTRY.get_sample_value("reimagen_grpc_calls_in_flight") == 0
 
 
-def test_a_server_that_is_not_there_is_unavailable() -> None:
+def test_a_missing_server_is_unavailable() -> None:
     with serving(nothing) as (server, _channel):
         address = f"127.0.0.1:{server.port}"
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
@@ -339,7 +339,9 @@ GARBAGE = [b"\xff\xff\xff", b"\x0a\xff", b"\x0a\x02\xc3\x28", b"GET / HTTP/1.1"]
 
 @pytest.mark.parametrize("message", GARBAGE)
 @pytest.mark.parametrize("method", ["Retrieval/Search", "Generation/Generate", "Retrieval/AddPairs"])
-def test_what_is_no_message_is_the_callers_fault(caplog: pytest.LogCaptureFixture, method: str, message: bytes) -> None:
+def test_an_invalid_message_is_an_invalid_argument(
+    caplog: pytest.LogCaptureFixture, method: str, message: bytes
+) -> None:
     with serving(nothing) as (_server, channel):
         method = f"reimagen.v1.{method}"
         error = call_with_bytes(channel, f"/{method}", [message], streams=method.endswith("AddPairs"))
@@ -350,7 +352,9 @@ def test_what_is_no_message_is_the_callers_fault(caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.parametrize("method", ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"])
-def test_so_it_is_in_calls_about_the_server(caplog: pytest.LogCaptureFixture, method: str) -> None:
+def test_an_invalid_message_of_health_or_reflection_is_an_invalid_argument(
+    caplog: pytest.LogCaptureFixture, method: str
+) -> None:
     with serving(nothing) as (_server, channel):
         error = call_with_bytes(channel, f"/{method}", [b"\xff\xff"])
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -360,6 +364,6 @@ def test_so_it_is_in_calls_about_the_server(caplog: pytest.LogCaptureFixture, me
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_port_that_is_too_large_is_not_taken_for_another() -> None:
+def test_a_port_above_65535_is_refused() -> None:
     with pytest.raises(ValueError, match="must have a port from 0 to 65,535, got 99999"):
         GrpcServer(address="127.0.0.1:99999", workers=1, max_message_bytes=1 << 20)

@@ -1,4 +1,4 @@
-"""Errors over HTTP, asked of a real app over a real socket."""
+"""Errors over HTTP, of a real app over a real socket."""
 
 import logging
 import queue
@@ -67,7 +67,7 @@ def client() -> Iterator[Client]:
 
 
 def problem_of(response: Response) -> Problem:
-    """The body, once its two halves have been seen to agree."""
+    """Return the body, after checking that its two halves agree."""
     assert response.headers["content-type"] == "application/problem+json"
     problem = Problem.model_validate_json(response.text)
     assert problem.status == response.status_code
@@ -102,7 +102,7 @@ def test_each_error_has_its_status(client: Client, name: str, status: int, kind:
     assert response.headers.get("retry-after") == retry_after
 
 
-def test_an_unforeseen_failure_tells_the_log_and_not_the_client(client: Client) -> None:
+def test_an_unexpected_failure_is_logged_and_hidden_from_the_client(client: Client) -> None:
     logged: queue.Queue[logging.LogRecord] = queue.Queue()
     handler = QueueHandler(logged)
     logging.getLogger("uvicorn.error").addHandler(handler)
@@ -137,7 +137,7 @@ def test_an_invalid_request_names_the_field(client: Client, body: dict[str, Any]
 
 
 @pytest.mark.parametrize("content", [b"{not json", b"", b"[]", b"\xff\xfe"])
-def test_what_is_no_json_object_is_told_so(client: Client, content: bytes) -> None:
+def test_a_body_other_than_a_json_object_is_reported(client: Client, content: bytes) -> None:
     response = client.post("/draw", content=content, headers={"content-type": "application/json"})
     assert (response.status_code, problem_of(response).field) == (400, "body")
 
@@ -147,13 +147,13 @@ def test_what_is_no_json_object_is_told_so(client: Client, content: bytes) -> No
     [(b"", "application/json"), (b"[1]", "application/json"), (b'"prompt"', "application/json")]
     + [(b'{"prompt": "a fox"}', media_type) for media_type in ("text/plain", "application/x-www-form-urlencoded")],
 )
-def test_what_is_to_be_sent_is_told(client: Client, content: bytes, media_type: str) -> None:
+def test_the_error_names_the_expected_content_type(client: Client, content: bytes, media_type: str) -> None:
     response = client.post("/draw", content=content, headers={"content-type": media_type})
     assert problem_of(response).detail == "body: send a JSON object with Content-Type: application/json"
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/draw", 405)])
-def test_a_wrong_path_or_method_is_a_problem_too(client: Client, method: str, path: str, status: int) -> None:
+def test_an_unknown_path_or_method_gets_a_problem(client: Client, method: str, path: str, status: int) -> None:
     response = client.request(method, path)
     problem = problem_of(response)
     assert response.status_code == status

@@ -1,10 +1,10 @@
-"""What a server refuses before its application does: hosts that are not its own, bodies, and too many of them."""
+"""Limits that the server enforces before the application: hosts, body sizes, and concurrent requests."""
 
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
@@ -20,6 +20,7 @@ from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_hosts import link
 from reimagen_common.http_server import HttpServer, listen
 from reimagen_common.operations import Health, operations_router
+from tests.waiting import wait_until
 
 SECONDS = 30
 MIB = 1024 * 1024
@@ -31,7 +32,7 @@ class Text(BaseModel):
 
 @dataclass
 class Served:
-    """A server of two places and one upload, whose `/hold` answers when the test says so."""
+    """A server with two slots and one large upload at a time; the test decides when `/hold` answers."""
 
     port: int
     client: Client
@@ -40,7 +41,7 @@ class Served:
     release: threading.Event = field(default_factory=threading.Event)
 
     def send(self, content: str | bytes) -> socket.socket:
-        """Send bytes over a connection of their own."""
+        """Send bytes over a new connection."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
         connection.sendall(content.encode() if isinstance(content, str) else content)
         return connection
@@ -52,7 +53,7 @@ class Served:
 
 
 def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
-    """The status of the answer, and its problem document."""
+    """Return the status of the response, and its problem document."""
     response = HTTPResponse(connection)
     response.begin()
     return response.status, json.loads(response.read())
@@ -127,7 +128,7 @@ def test_loopback_and_allowed_hosts_are_answered(served: Served, host: str) -> N
         "images.example.org.rebound.example", "localhost@rebound.example", "[::2]", "", "rebound.example, localhost",
     ],
 )  # fmt: skip
-def test_other_hosts_are_told_apart_from_ours(served: Served, host: str) -> None:
+def test_other_hosts_are_refused(served: Served, host: str) -> None:
     for path in ("/named", "/nowhere", "/healthz"):
         refused = ask(served, host, path)
         assert refused.status_code == 421
@@ -140,7 +141,7 @@ def test_a_request_without_a_host_is_answered(served: Served) -> None:
         assert answer(connection)[0] == 200
 
 
-def test_links_begin_with_the_public_address_where_it_is_set(served: Served) -> None:
+def test_links_begin_with_the_public_url_if_set(served: Served) -> None:
     forged = {"x-forwarded-host": "rebound.example", "x-forwarded-proto": "https"}
     own = served.client.get("/named", headers=forged).json()
     assert own == f"http://127.0.0.1:{served.port}/named"
@@ -148,7 +149,7 @@ def test_links_begin_with_the_public_address_where_it_is_set(served: Served) -> 
     assert served.client.get("/named").json() == "https://images.example.org/api/named"
 
 
-def test_two_statements_of_a_bodys_length_are_refused(served: Served) -> None:
+def test_two_lengths_of_a_body_are_refused(served: Served) -> None:
     head = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4\r\n"
     with served.send(f"{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n") as connection:
         status, problem = answer(connection)
@@ -163,7 +164,7 @@ def test_a_body_may_be_as_large_as_its_path_allows(served: Served) -> None:
     assert (refused.status_code, refused.json()["detail"]) == (413, "body: must be at most 1 MiB; send less")
 
 
-def test_a_body_that_does_not_come_is_given_up() -> None:
+def test_a_body_that_does_not_arrive_times_out() -> None:
     with serving(seconds=0.2) as served:
         started = time.monotonic()
         with served.post("/echo", 100, sent=b'{"') as connection:
@@ -174,14 +175,14 @@ def test_a_body_that_does_not_come_is_given_up() -> None:
         assert served.client.post("/echo", json={"text": "x"}).json() == 1
 
 
-def test_bodies_that_do_not_come_hold_no_place(served: Served) -> None:
+def test_bodies_that_do_not_arrive_occupy_no_slot(served: Served) -> None:
     slow = [served.post("/echo", 100, sent=b"{") for _ in range(10)]
     assert served.client.post("/echo", json={"text": "a fox"}).json() == 5
     for connection in slow:
         connection.close()
 
 
-def test_a_request_more_than_there_are_places_is_refused() -> None:
+def test_a_request_beyond_the_slots_is_refused() -> None:
     with serving() as served:
         content = b'{"text": "kept"}'
         held = [served.post("/hold", len(content), sent=content) for _ in range(2)]
@@ -202,23 +203,14 @@ def test_a_request_more_than_there_are_places_is_refused() -> None:
         assert served.client.get("/named").status_code == 200
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
-
-
-def test_so_many_large_bodies_are_taken_at_once_and_small_ones_beside_them() -> None:
+def test_concurrent_large_bodies_are_limited_and_small_ones_are_not() -> None:
     with serving() as served:
         large = {"text": "x" * 100_000}
         stalled = served.post("/large", MIB, sent=b'{"text": "')
-        assert eventually(lambda: served.client.post("/large", json=large).status_code == 429)
+        wait_until(lambda: served.client.post("/large", json=large).status_code == 429)
         assert served.client.post("/large", json={"text": "a fox"}).json() == 5
         stalled.close()
-        assert eventually(lambda: served.client.post("/large", json=large).status_code == 200)
+        wait_until(lambda: served.client.post("/large", json=large).status_code == 200)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +218,7 @@ def test_so_many_large_bodies_are_taken_at_once_and_small_ones_beside_them() -> 
     [("NO REQUEST\r\n\r\n", 400), ("GET /\x00 HTTP/1.1\r\n\r\n", 400), (f"GET /{'x' * 70_000}", 431)],
     ids=["words", "null", "long"],
 )
-def test_what_is_no_request_is_a_problem_too(served: Served, sent: str, status: int) -> None:
+def test_an_invalid_request_line_gets_a_problem(served: Served, sent: str, status: int) -> None:
     with served.send(sent) as connection:
         found, problem = answer(connection)
         assert (found, problem["status"], problem["error"]["type"]) == (status, status, "invalid_request_error")
@@ -234,7 +226,7 @@ def test_what_is_no_request_is_a_problem_too(served: Served, sent: str, status: 
     assert served.client.get("/named").status_code == 200
 
 
-def test_a_head_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_does_not_arrive_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reimagen_common.http_protocol._HEAD_SECONDS", 0.2)
     with serving() as served:
         with served.send("GET /named HTTP/1.1\r\nHo") as connection:

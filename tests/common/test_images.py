@@ -1,4 +1,4 @@
-"""One definition of a readable image, on files as cameras, scanners and drawing programs write them."""
+"""Decoding of images, on files as cameras, scanners and drawing programs write them."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ def written(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def drawing(size: tuple[int, int] = (600, 400)) -> Image.Image:
-    """Thin lines of few colors, which a reduction by the nearest pixel would tear."""
+    """Return thin lines of few colors, which nearest-neighbor downsampling would break."""
     image = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(image)
     for place in range(0, size[0], 7):
@@ -68,14 +68,14 @@ def test_a_transparent_gray_of_sixteen_bits_becomes_white() -> None:
     assert np.asarray(read_image(written(gray, transparency=1_000)).rgb)[0, :, 0].tolist() == [255, 0x80]
 
 
-def test_32_bits_a_pixel_are_refused_by_their_name() -> None:
+def test_32_bit_pixels_are_refused_by_name() -> None:
     depth = Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8))
     with pytest.raises(ImageError, match="unsupported image type: 32 bits per pixel"):
         read_image(written(depth, "TIFF"))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
-def test_a_turned_camera_is_turned_back(kind: str) -> None:
+def test_exif_orientation_is_undone(kind: str) -> None:
     lying = Image.new("RGB", (60, 40), "red")
     lying.paste("blue", (0, 0, 30, 40))
     exif = Image.Exif()
@@ -91,7 +91,7 @@ def test_broken_metadata_does_not_break_the_image() -> None:
     assert read_image(data).rgb.size == (10, 8)
 
 
-def test_of_several_images_in_a_file_the_first_counts() -> None:
+def test_the_first_of_several_images_in_a_file_is_read() -> None:
     first, second = Image.new("RGB", (40, 30), "red"), Image.new("RGB", (20, 10), "blue")
     for kind in ("MPO", "GIF", "WEBP", "TIFF", "PNG"):
         image = read_image(written(first, kind, save_all=True, append_images=[second.resize((40, 30))]))
@@ -102,7 +102,7 @@ def test_of_several_images_in_a_file_the_first_counts() -> None:
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("keyword", ["workflow", "XML:com.adobe.xmp", "Raw profile type exif"])
-def test_long_texts_in_a_png_do_not_matter(keyword: str, compressed: bool) -> None:
+def test_long_texts_in_a_png_are_ignored(keyword: str, compressed: bool) -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_text(keyword, "x" * 3_000_000, zip=compressed)
     texts.add_itxt(keyword, "y" * 3_000_000, zip=compressed)
@@ -110,7 +110,7 @@ def test_long_texts_in_a_png_do_not_matter(keyword: str, compressed: bool) -> No
     assert read_image(data).rgb.getpixel((0, 0)) == (0, 128, 0)
 
 
-def test_an_orientation_in_a_text_of_a_png_counts() -> None:
+def test_an_orientation_in_a_text_of_a_png_is_applied() -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="8"/>', zip=True)
     assert read_image(written(Image.new("RGB", (50, 40)), pnginfo=texts)).rgb.size == (40, 50)
@@ -133,7 +133,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(width: int, height:
 @pytest.mark.parametrize("kind", READABLE_FORMATS)
 @settings(deadline=None, max_examples=40)
 @given(place=st.floats(0, 1, exclude_max=True), damage=st.binary(min_size=1, max_size=8), cut=st.booleans())
-def test_damaged_files_are_read_or_refused_and_nothing_else(kind: str, place: float, damage: bytes, cut: bool) -> None:
+def test_damaged_files_are_read_or_refused(kind: str, place: float, damage: bytes, cut: bool) -> None:
     data = written(Image.effect_noise((24, 16), 80).convert("RGB"), kind)
     start = int(place * len(data))
     data = data[:start] + damage + (b"" if cut else data[start + len(damage) :])

@@ -1,4 +1,4 @@
-"""The form of a log line, as a process writes it."""
+"""The format of a log line, as a process writes it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What operators see: health, metrics and request ids, asked of a real app over a real socket."""
+"""Health, metrics and request ids, of a real app over a real socket."""
 
 import logging
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def client() -> Iterator[Client]:
 
 
 def metric(client: Client, name: str, **labels: str) -> float:
-    """The sum of the samples of that name whose labels are those given, among others."""
+    """Return the sum of the samples of a name whose labels include the given ones."""
     families = text_string_to_metric_families(client.get("/metrics").text)
     samples = [sample for family in families for sample in family.samples if sample.name == name]
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
@@ -59,7 +59,7 @@ def metric(client: Client, name: str, **labels: str) -> float:
     ],
     ids=lambda value: value.status if isinstance(value, Health) else "",
 )
-def test_starting_ready_degraded_and_stopping_are_told_apart(client: Client, health: Health, ready: int) -> None:
+def test_health_distinguishes_starting_ready_degraded_and_stopping(client: Client, health: Health, ready: int) -> None:
     HEALTH["now"] = health
     assert client.get("/livez").status_code == 200
     answer = client.get("/readyz")
@@ -69,7 +69,7 @@ def test_starting_ready_degraded_and_stopping_are_told_apart(client: Client, hea
     assert Health.model_validate(client.get("/healthz").json()) == health
 
 
-def test_requests_are_measured_by_their_routes(client: Client) -> None:
+def test_metrics_are_labeled_with_routes(client: Client) -> None:
     counted = "reimagen_http_request_seconds_count"
     labels = {"method": "GET", "route": "/v1/pairs/{name:path}"}
 
@@ -85,7 +85,7 @@ def test_requests_are_measured_by_their_routes(client: Client) -> None:
     assert metric(client, "process_resident_memory_bytes") > 0
 
 
-def test_what_is_unknown_makes_no_label(client: Client) -> None:
+def test_unknown_routes_add_no_label(client: Client) -> None:
     others = {"route": "other", "status": "404"}
     before = metric(client, "reimagen_http_request_seconds_count", **others)
     for number in range(3):
@@ -100,7 +100,7 @@ def test_what_is_unknown_makes_no_label(client: Client) -> None:
 @pytest.mark.parametrize(
     ("sent", "kept"), [("0af7-651/x", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
 )
-def test_a_request_keeps_its_name_in_the_answer_and_in_the_log(
+def test_a_request_id_is_in_the_response_and_in_the_log(
     client: Client, caplog: pytest.LogCaptureFixture, sent: str, kept: bool
 ) -> None:
     names: list[tuple[str, str | None]] = []
@@ -120,7 +120,7 @@ def test_a_request_keeps_its_name_in_the_answer_and_in_the_log(
     ]
 
 
-def test_each_request_without_a_name_gets_its_own_even_when_it_fails(client: Client) -> None:
+def test_each_request_without_an_id_gets_one_even_if_it_fails(client: Client) -> None:
     names = {client.get(f"/v1/pairs/{path}").headers["x-request-id"] for path in ("a", "bug", "busy", "a")}
     names.add(client.get("/nowhere").headers["x-request-id"])
     assert len(names) == 5

@@ -1,4 +1,4 @@
-"""Orderly stopping, of a real process by real signals."""
+"""Graceful stopping of a real process by real signals."""
 
 import signal
 import subprocess
@@ -12,21 +12,22 @@ from reimagen_common.processes import stop_child
 
 WAIT_S = 20
 SERVICE = """
-import signal, threading, time
+import signal, threading
 from reimagen_common.processes import run_until_signal
 
-def announce():
-    deadline = time.monotonic() + WAIT_S
-    while signal.getsignal(signal.SIGINT) is signal.default_int_handler and time.monotonic() < deadline:
-        time.sleep(0.005)
-    print("ready", flush=True)
+install = signal.signal
+
+def announced(number, handler):
+    install(number, handler)
+    if signal.SIG_DFL != signal.getsignal(signal.SIGTERM) and signal.getsignal(signal.SIGINT) == handler:
+        print("ready", flush=True)  # both signals have handlers
 
 def stop():
     print("draining", flush=True)
     if STUCK:
         threading.Event().wait()
 
-threading.Thread(target=announce).start()
+signal.signal = announced
 run_until_signal(stop)
 print("ended", flush=True)
 """
@@ -34,8 +35,8 @@ print("ended", flush=True)
 
 @contextmanager
 def service(*, stuck: bool) -> Iterator[subprocess.Popen[str]]:
-    """A process that waits for its signal, ready for it."""
-    code = f"STUCK, WAIT_S = {stuck}, {WAIT_S}\n{SERVICE}"
+    """Start a process that waits for a signal, and return it when its handlers are set."""
+    code = f"STUCK = {stuck}\n{SERVICE}"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert line_of(process) == "ready"
@@ -50,7 +51,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_in_an_orderly_way(number: signal.Signals) -> None:
+def test_a_signal_stops_gracefully(number: signal.Signals) -> None:
     with service(stuck=False) as process:
         process.send_signal(number)
         assert process.wait(WAIT_S) == 0
@@ -70,7 +71,7 @@ def test_a_second_signal_ends_a_process_that_is_stuck() -> None:
     [("lambda *_: sys.exit(3)", WAIT_S, 3), ("signal.SIG_IGN", 0.1, -signal.SIGKILL)],
     ids=["ends by itself", "ignores it"],
 )
-def test_a_child_is_asked_to_end_and_killed_if_it_does_not(on_signal: str, seconds: float, status: int) -> None:
+def test_a_child_is_terminated_and_then_killed(on_signal: str, seconds: float, status: int) -> None:
     code = f"""
 import signal, sys, threading
 signal.signal(signal.SIGTERM, {on_signal})

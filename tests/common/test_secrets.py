@@ -1,4 +1,4 @@
-"""Passwords are shown nowhere."""
+"""Passwords never appear in messages and logs."""
 
 import subprocess
 import sys
@@ -24,18 +24,18 @@ from reimagen_common.secrets import masked
         ("two: redis://a:b@c and http://d:e@f/", "two: redis://***@c and http://***@f/"),
     ],
 )
-def test_what_is_secret_in_an_address_is_masked(text: str, shown: str) -> None:
+def test_secrets_in_an_address_are_masked(text: str, shown: str) -> None:
     assert masked(text) == shown
 
 
 @pytest.mark.parametrize(
     "text", ["https://example.org/@me/fox.png", "http://host:8000/a@2x.png", "me@example.org: a fox", "redis://cache/0"]
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_other_parts_of_an_address_stay(text: str) -> None:
     assert masked(text) == text
 
 
-def test_errors_health_and_commands_show_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_health_and_commands_show_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
     secret = "redis://me:pass@cache"
     assert InvalidArgument(f"{secret} is down", field="redis_url").message == "redis_url: redis://***@cache is down"
     assert Health(status="degraded", reasons=[secret]).reasons == ["redis://***@cache"]
@@ -44,7 +44,7 @@ def test_errors_health_and_commands_show_none(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "error: cannot reach redis://***@cache\n"
 
 
-def test_log_lines_show_none() -> None:
+def test_log_lines_show_no_secret() -> None:
     code = """
 import logging
 from reimagen_common.logs import configure_logging

@@ -7,7 +7,7 @@ from reimagen_demo.art.icons import Art
 
 @pytest.fixture(scope="session")
 def art(tmp_path_factory: pytest.TempPathFactory) -> Art:
-    """The real icon sets, freshly installed; what tests draw is cached for the others."""
+    """Install the real icon sets; drawings are cached for all tests."""
     art = Art(tmp_path_factory.mktemp("art"))
     art.install()
     return art

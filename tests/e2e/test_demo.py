@@ -3,9 +3,7 @@
 import os
 import re
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -21,12 +19,13 @@ from reimagen_demo.stack.running import running
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.generation import provenance
+from tests.waiting import LoggedProcess
 
 SECONDS = 300
 FEW = tuple(entity for entity in entities() if entity.name in {"panda", "violin"})
 SAMPLES = (Sample("a panda in the snow", 32, seed=1), Sample("a violin on a stage", 64, seed=2))
 
-# What `make demo` runs, with the few entities.
+# `make demo` with a few entities.
 DRIVER = """
 import sys
 from pathlib import Path
@@ -44,7 +43,7 @@ with report_errors():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of what is built; shared, as the second run of `make demo` finds what the first has left."""
+    """Return the folder of built files, shared by all runs: a second `make demo` finds the files of the first."""
     return tmp_path_factory.mktemp("demo")
 
 
@@ -58,7 +57,7 @@ def weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def left_running(folder: Path) -> list[str]:
-    """Commands of the processes that have to do with the folder."""
+    """Return the commands of running processes that mention the folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -70,7 +69,7 @@ def left_running(folder: Path) -> list[str]:
     return found
 
 
-def test_images_come_with_what_they_were_grounded_on(folder: Path, tmp_path: Path) -> None:
+def test_images_have_their_provenance(folder: Path, tmp_path: Path) -> None:
     demonstrate(folder, tmp_path, known=FEW, samples=SAMPLES, stay=False)
     for number, sample in enumerate(SAMPLES, start=1):
         path = tmp_path / f"{number}-{sample.prompt.replace(' ', '-')}-{sample.size}.png"
@@ -100,7 +99,7 @@ def test_a_prompt_is_drawn_with_and_without_its_neighbors(folder: Path) -> None:
     assert not left_running(folder)
 
 
-def test_a_service_that_fails_is_told_and_the_others_are_stopped(
+def test_a_failed_service_is_reported_and_the_others_are_stopped(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REIMAGEN_GENERATOR_WEIGHTS", str(tmp_path / "nowhere"))
@@ -111,24 +110,14 @@ def test_a_service_that_fails_is_told_and_the_others_are_stopped(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_on_until_it_is_told_to_stop(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
-    log = tmp_path / "log"
+def test_it_serves_until_a_signal(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-u", "-c", DRIVER, str(folder), str(tmp_path / "out")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        deadline = time.monotonic() + SECONDS
-        while "Serving until Ctrl-C" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        (url,) = re.findall(r"^The REST API is at (\S+),", log.read_text(), re.MULTILINE)
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with LoggedProcess(command, environment, stdout=True) as process:
+        process.wait_for_line("Serving until Ctrl-C")
+        (url,) = re.findall(r"^The REST API is at (\S+),", process.log, re.MULTILINE)
         assert httpx.get(f"{url}/readyz", timeout=SECONDS).is_success
-        process.send_signal(number)
-        assert process.wait(SECONDS) == 0, log.read_text()
-    finally:
-        process.kill()
-        process.wait()
-    assert log.read_text().rstrip().endswith("stopped")
+        process.popen.send_signal(number)
+        assert process.popen.wait(SECONDS) == 0, process.log
+    assert process.log.rstrip().endswith("stopped")
     assert not left_running(folder)

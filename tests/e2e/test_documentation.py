@@ -1,4 +1,4 @@
-"""Commands of the documentation, run as they are pasted."""
+"""The commands of the documentation, run as written."""
 
 import json
 import os
@@ -71,12 +71,12 @@ def test_your_own_images_in_five_commands(tmp_path: Path) -> None:
         (tmp_path / "robots" / f"{name}.txt").write_text(f"{name.title()} the robot\n")
     printed = printed_by(commands, tmp_path)
     assert re.match(r"kb: 2 pairs, .*\n  2 under an unknown license\n", printed)
-    told = json.loads(printed[printed.index("{") :])
-    assert (told["prompt"], told["size"]) == ("Momo the robot in the snow", 256)
-    assert told["neighbors"][0]["id"] == "momo"
+    reported = json.loads(printed[printed.index("{") :])
+    assert (reported["prompt"], reported["size"]) == ("Momo the robot in the snow", 256)
+    assert reported["neighbors"][0]["id"] == "momo"
 
 
 def test_a_key_is_made_and_required(tmp_path: Path) -> None:
-    with_key, end = json.JSONDecoder().raw_decode(printed := printed_by(commands_of("access.md"), tmp_path))
+    with_key, end = json.JSONDecoder().raw_decode(printed := printed_by(commands_of("how-to/access.md"), tmp_path))
     assert [model["id"] for model in with_key["data"]] == ["tiny"]
     assert json.loads(printed[end:])["error"]["code"] == "invalid_api_key"

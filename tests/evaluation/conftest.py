@@ -10,7 +10,7 @@ from reimagen_generator.diffusion.cascade import Cascade
 
 @pytest.fixture(scope="session")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny cascade that looks at its neighbors: as it begins, what is seen of them passes through zeros."""
+    """Save a tiny cascade with random weights: at initialization, zeroed layers would hide the neighbors."""
     folder = tmp_path_factory.mktemp("learned")
     Cascade.random(TINY, seed=0).save(folder)
     noise = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Copies of a reference are found wherever they lie, at any size; what is not a copy is not."""
+"""Copies of a reference are detected at any position and size; other images are not."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from reimagen_evaluation.copies import NEAR_COPY, copy_distance
 
 
 def thing(side: int, hue: str = "#c03020") -> Image.Image:
-    """A drawing that no mirror or turn leaves as it is, on nothing."""
+    """Return a drawing without symmetry on a transparent background."""
     large = Image.new("RGBA", (512, 512), (0, 0, 0, 0))
     draw = ImageDraw.Draw(large)
     draw.ellipse((60, 120, 420, 480), fill=hue)
@@ -44,7 +44,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("side", "left", "top"), [(24, 30, 5), (40, 3, 20), (52, 8, 10)])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_the_drawing_itself_is_a_copy_wherever_it_lies(
+def test_the_drawing_itself_is_a_copy_at_any_position(
     reference: Path, side: int, left: int, top: int, mirrored: bool
 ) -> None:
     drawing = thing(side)
@@ -53,7 +53,7 @@ def test_the_drawing_itself_is_a_copy_wherever_it_lies(
     assert copy_distance(placed(drawing, left, top), [reference]) < NEAR_COPY
 
 
-def test_what_is_not_the_drawing_is_no_copy(reference: Path) -> None:
+def test_other_drawings_are_not_copies(reference: Path) -> None:
     empty = copy_distance(np.asarray(scene(1)), [reference])
     recolored = copy_distance(placed(thing(48, hue="#30a040"), 8, 8), [reference])
     turned = copy_distance(placed(thing(48).rotate(90), 8, 8), [reference])
@@ -62,15 +62,15 @@ def test_what_is_not_the_drawing_is_no_copy(reference: Path) -> None:
     assert copy_distance(np.asarray(blurred), [reference]) < min(empty, recolored, turned)
 
 
-def test_the_nearest_of_several_counts_and_of_none_there_is_no_distance(reference: Path, tmp_path: Path) -> None:
+def test_the_nearest_reference_counts_and_none_gives_no_distance(reference: Path, tmp_path: Path) -> None:
     scene(5).save(tmp_path / "other", "PNG")
     image = placed(thing(48), 8, 8)
     assert copy_distance(image, [tmp_path / "other", reference]) == copy_distance(image, [reference])
     assert np.isnan(copy_distance(image, []))
 
 
-def test_the_distance_is_the_least_over_all_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against sums over every place, in two sizes."""
+def test_the_distance_is_the_minimum_over_all_positions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The distance is compared with sums over all positions, in two sizes."""
     monkeypatch.setattr(copies, "SCALES", (0.7, 1.0))
     rng = np.random.default_rng(3)
     drawing = rng.integers(0, 150, (40, 40, 3)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Batches of different prompts against the cascade that is served, on a tiny one whose every weight is random."""
+"""Batches of different prompts against the served cascade, on a tiny one with random weights."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def drawer(learned: Path) -> BatchDrawer:
     return BatchDrawer.load(learned)
 
 
-def test_each_row_is_what_the_cascade_draws_of_it(learned: Path, drawer: BatchDrawer) -> None:
+def test_a_batch_row_equals_a_row_drawn_alone(learned: Path, drawer: BatchDrawer) -> None:
     rows = [Row("a kea in the snow", [KEA, FOX], 7), Row("a fox", [FOX], 2**32 - 1), Row("a kea", [KEA], 0)]
     stages = {size: StageChange(interleave_ratio=0.25, text_weight=3.0) for size in (16, 32)}
     setting = Setting(weights=learned, size=64, neighbors="references", k=2, stages=stages)
@@ -33,12 +33,12 @@ def test_each_row_is_what_the_cascade_draws_of_it(learned: Path, drawer: BatchDr
     for row, image in zip(rows, large, strict=True):
         *_, alone = cascade.draw(row.prompt, row.neighbors, seeds=[row.seed], size=64, guidance=guidance)
         assert isinstance(alone, ImagesEvent)
-        # Batches of another size are compiled anew, and may round differently.
+        # Batches of another size are compiled separately, and can round differently.
         assert np.abs(alone.images[0].astype(int) - image).max() <= 1
     assert (large[0] != large[2]).any()
 
 
-def test_a_stage_that_is_not_grounded_draws_as_if_nothing_was_found(learned: Path, drawer: BatchDrawer) -> None:
+def test_an_ungrounded_stage_draws_without_neighbors(learned: Path, drawer: BatchDrawer) -> None:
     row = Row("a kea", [KEA], 5)
     grounded = Setting(weights=learned, size=32, neighbors="references", k=1)
     blind = grounded.model_copy(update={"stages": {size: StageChange(grounded=False) for size in (16, 32)}})
@@ -46,7 +46,7 @@ def test_a_stage_that_is_not_grounded_draws_as_if_nothing_was_found(learned: Pat
     assert (drawer.draw([row], grounded)[-1] != drawer.draw([row], blind)[-1]).any()
 
 
-def test_steps_are_the_settings_own(learned: Path, drawer: BatchDrawer) -> None:
+def test_a_setting_has_its_own_steps(learned: Path, drawer: BatchDrawer) -> None:
     base = Setting(weights=learned, size=16)
     more = base.model_copy(update={"stages": {16: StageChange(steps=5)}})
     assert [stage.steps for stage in more.change(drawer.config)] == [5]
@@ -62,7 +62,7 @@ def test_steps_are_the_settings_own(learned: Path, drawer: BatchDrawer) -> None:
         ({"stages": {16: StageChange(sampler="unipc", text_weight=2)}}, "stages.16.*interleaved changes from step"),
     ],
 )
-def test_what_a_cascade_cannot_be_is_refused_by_name(
+def test_impossible_settings_of_a_cascade_are_refused_by_name(
     learned: Path, drawer: BatchDrawer, changes: dict[str, object], message: str
 ) -> None:
     setting = Setting(weights=learned, size=16).model_copy(update=changes)
@@ -79,7 +79,7 @@ def test_rows_with_and_without_neighbors_share_a_batch(learned: Path, drawer: Ba
         assert np.abs(drawer.draw([row], setting)[-1][0] - image).max() <= 1
 
 
-def test_seeds_are_of_the_item_and_sample_alone() -> None:
-    """Written down, so that results that were measured can be drawn again."""
+def test_seeds_depend_on_item_and_sample_only() -> None:
+    """Recorded seeds, so that measured results can be drawn again."""
     assert (seed_of("0001", 0), seed_of("0001", 1)) == (3444228570, 1346500974)
     assert 0 <= seed_of("beagle", 3) < 2**32

@@ -1,4 +1,4 @@
-"""The Fréchet distance, against distances that are known. That it equals torch-fidelity's is shown in parity/."""
+"""The Fréchet distance, against known distances. The comparison with torch-fidelity is in parity/."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_fewer_images_than_channels() -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 40), max_size=6), offset=st.sampled_from([0.0, 1e4]))
-def test_batches_of_any_size_have_the_moments_of_the_whole(cuts: list[int], offset: float) -> None:
+def test_moments_do_not_depend_on_the_batch_size(cuts: list[int], offset: float) -> None:
     rows = (np.random.default_rng(0).standard_normal((40, 5)) + offset).astype(np.float32)
     taken = Moments(5)
     for batch in np.split(rows, sorted(cuts)):

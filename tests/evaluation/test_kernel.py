@@ -1,4 +1,4 @@
-"""The kernel distance, against its definition. That it equals torch-fidelity's is shown in parity/."""
+"""The kernel distance, against its definition. The comparison with torch-fidelity is in parity/."""
 
 from itertools import permutations, product
 
@@ -12,7 +12,7 @@ def k(x: np.ndarray, y: np.ndarray) -> float:
     return float((x @ y / len(x) + 1) ** 3)
 
 
-def test_the_estimate_is_its_definition() -> None:
+def test_the_estimate_equals_its_definition() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 6, 4))
     within = [k(a[i], a[j]) for a in (x, y) for i, j in permutations(range(6), 2)]
@@ -21,15 +21,15 @@ def test_the_estimate_is_its_definition() -> None:
     assert squared_discrepancy(x, y) == pytest.approx(known, rel=1e-12)
 
 
-def test_known_points() -> None:
-    """Two points each: k(0, 0) = 1 whatever pairs, and k(1, 1) = 8 in one dimension."""
+def test_the_distance_of_known_points() -> None:
+    """With two points each, k(0, 0) = 1 for all pairs, and k(1, 1) = 8 in one dimension."""
     zeros, ones = np.zeros((2, 1)), np.ones((2, 1))
     assert squared_discrepancy(zeros, ones) == pytest.approx(1 + 8 - 2)
     assert squared_discrepancy(ones, ones) == pytest.approx(0)
 
 
-def test_it_is_unbiased() -> None:
-    """Of sets from one distribution, subsets' estimates lie about zero; moved, about what moving them makes."""
+def test_the_estimate_is_unbiased() -> None:
+    """Estimates of subsets average to zero for one distribution, and to the known distance for a shifted one."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 4000, 8)).astype(np.float32)
     alike = kernel_distance(x, y, subset_size=50)
@@ -39,6 +39,6 @@ def test_it_is_unbiased() -> None:
     assert kernel_distance(x, y, subset_size=50) == alike  # the same subsets each time
 
 
-def test_too_few_images_are_told() -> None:
+def test_too_few_images_are_reported() -> None:
     with pytest.raises(ValueError, match="at most the number of images, 9, got 10"):
         kernel_distance(np.zeros((20, 2), np.float32), np.zeros((9, 2), np.float32), subset_size=10)

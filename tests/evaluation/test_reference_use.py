@@ -1,4 +1,4 @@
-"""The measure of whether a stage uses its references, on tiny networks whose every weight is random."""
+"""The measure of reference use, on tiny networks with random weights."""
 
 import io
 import tarfile
@@ -30,7 +30,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def placing_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a cascade whose only stage takes placed neighbors."""
+    """Save a cascade whose only stage takes placed neighbors."""
     first = TINY.stages[0]
     stage = first.model_copy(update={"network": first.network.model_copy(update={"placed": True, "tail_channels": 8})})
     placement = PlacementConfig(
@@ -47,7 +47,7 @@ def placing_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def saved(config: CascadeConfig, folder: Path) -> Path:
     Cascade.random(config, seed=0).save(folder)
-    # What is seen of the neighbors passes through weights that begin at zero: here they have learned something.
+    # Neighbors pass through weights that start at zero: they are set as if trained.
     noise = np.random.default_rng(0)
     for file in folder.glob("*.safetensors"):
         tensors = load_file(file)
@@ -57,7 +57,7 @@ def saved(config: CascadeConfig, folder: Path) -> Path:
 
 
 def write(folder: Path, neighbors: list[list[tuple[int, str]]], count: int = COUNT) -> Path:
-    """A shard of random images; each has the neighbors (seed of an image, text) that are given for it."""
+    """Write a shard of random images, each with the given neighbors (seed of an image, caption)."""
     folder.mkdir()
     with tarfile.open(folder / "00000.tar", "w") as shard:
         for number in range(count):
@@ -82,20 +82,20 @@ def measured(weights: Path, data: Path) -> list[ReferenceUse]:
     return list(reference_use(weights, 0, data, COUNT, 2, TIMES))
 
 
-def test_right_and_shuffled_differ_in_the_neighbors_alone(weights: Path, tmp_path: Path) -> None:
-    """Where all images have the same neighbors another image's are one's own, and nothing is left to differ."""
+def test_right_and_shuffled_differ_only_in_the_neighbors(weights: Path, tmp_path: Path) -> None:
+    """If all images have the same neighbors, shuffling changes nothing."""
     same = measured(weights, write(tmp_path / "same", [[(1, "a kea"), (2, "a fox")]]))
     assert [row.time for row in same] == list(TIMES)
     assert [row.shuffled for row in same] == [row.right for row in same]
     assert all(row.none != row.right for row in same)
     own = measured(weights, write(tmp_path / "own", [[(n, f"thing {n}"), (50 + n, "a fox")] for n in range(COUNT)]))
     assert all(row.shuffled != row.right for row in own)
-    # Without neighbors it does not matter which they would have been.
+    # Without neighbors, shuffling them has no effect.
     assert [row.none for row in own] == [row.none for row in same]
 
 
-def test_another_images_neighbors_come_as_many_as_it_has(weights: Path, tmp_path: Path) -> None:
-    """Even images have two, odd ones none: shuffled, each side sees what the other has."""
+def test_shuffled_neighbors_keep_their_number(weights: Path, tmp_path: Path) -> None:
+    """Even images have two neighbors, odd ones none; shuffling exchanges them."""
     pair = [(1, "a kea"), (2, "a fox")]
     as_they_are = measured(weights, write(tmp_path / "even", [pair, []]))
     the_other_way = measured(weights, write(tmp_path / "odd", [[], pair]))
@@ -103,7 +103,7 @@ def test_another_images_neighbors_come_as_many_as_it_has(weights: Path, tmp_path
     assert [row.right for row in as_they_are] != [row.right for row in the_other_way]
 
 
-def test_with_no_neighbors_all_three_agree(weights: Path, tmp_path: Path) -> None:
+def test_without_neighbors_all_three_losses_agree(weights: Path, tmp_path: Path) -> None:
     for row in measured(weights, write(tmp_path / "alone", [[]])):
         assert row.right == row.shuffled == row.none
 
@@ -134,21 +134,19 @@ def test_the_placement_network_places_by_the_noised_image(
     assert np.abs(nearly_clean - np.stack(shrunk)).mean() < 0.05
     assert np.abs(noised - np.stack(shrunk)).mean() > 0.2
     np.testing.assert_allclose(seen[3][0]["time"], 0.9, atol=0.01)
-    # Both neighbors have one caption: they show one thing, which is in one place.
+    # Both neighbors have one caption: they show one object, with one placement.
     for _, placing in seen:
         assert (placing.placements.center[:, 0] == placing.placements.center[:, 1]).all()
         assert placing.canvas.tolist() == [[0, 1]] * COUNT
 
 
-def test_placed_neighbors_of_another_image_that_are_the_same_help_as_much(
-    placing_weights: Path, tmp_path: Path
-) -> None:
+def test_equal_placed_neighbors_of_another_image_help_as_much(placing_weights: Path, tmp_path: Path) -> None:
     same = write(tmp_path / "same", [[(1, "a kea"), (2, "a fox")]])
     for row in reference_use(placing_weights, 0, same, COUNT, 2, TIMES):
         assert row.shuffled == row.right != row.none
 
 
-def test_shards_that_are_too_small_for_the_placement_network_are_refused(placing_weights: Path, tmp_path: Path) -> None:
+def test_shards_too_small_for_the_placement_network_are_refused(placing_weights: Path, tmp_path: Path) -> None:
     placement = load_config(placing_weights).placement
     assert placement
     larger = PlacementConfig(**(placement.model_dump() | {"side": 64}))

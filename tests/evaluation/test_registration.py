@@ -1,4 +1,4 @@
-"""Registration finds a drawing that is neither mirror-symmetric nor round, in poses that are known."""
+"""Registration of an asymmetric drawing in known poses."""
 
 import math
 
@@ -13,7 +13,7 @@ SIDE = 160
 
 
 def pistol() -> Image.Image:
-    """An L of two colors with a spot, on nothing."""
+    """Return an L of two colors with a spot, on a transparent background."""
     drawing = Image.new("RGBA", (160, 120))
     draw = ImageDraw.Draw(drawing)
     draw.rectangle((0, 0, 159, 49), fill=(200, 60, 40, 255))
@@ -37,13 +37,13 @@ def cutout() -> Cutout:
 
 @pytest.fixture(scope="module")
 def ground() -> Image.Image:
-    """Clouds of many colors."""
+    """Return clouds of many colors."""
     clouds = np.random.default_rng(1).integers(60, 200, (10, 10, 3), np.uint8)
     return Image.fromarray(clouds).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def composed(pose: Pose, ground: Image.Image) -> Image.Image:
-    """The drawing in a pose, by Pillow's own resizing and turning."""
+    """Return the drawing in a pose, by Pillow's resizing and rotation."""
     drawing = pistol()
     if pose.mirrored:
         drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -80,7 +80,7 @@ def test_the_pose_is_found(pose: Pose, ground: Image.Image, cutout: Cutout) -> N
     assert_found(pose, np.asarray(composed(pose, ground)), cutout)
 
 
-def test_blur_grain_and_dim_light_do_not_matter(ground: Image.Image, cutout: Cutout) -> None:
+def test_registration_ignores_blur_grain_and_dim_light(ground: Image.Image, cutout: Cutout) -> None:
     pose = Pose(0.35, 0.6, 0.4, mirrored=True, angle=math.radians(24))
     image = composed(pose, ground)
     assert_found(pose, np.asarray(image.filter(ImageFilter.GaussianBlur(1.5))), cutout)
@@ -89,7 +89,7 @@ def test_blur_grain_and_dim_light_do_not_matter(ground: Image.Image, cutout: Cut
     assert_found(pose, np.clip(dim + 0.35 * grain, 0, 255).astype(np.uint8), cutout)
 
 
-def test_the_cutout_that_is_there_is_told_from_another(ground: Image.Image, cutout: Cutout) -> None:
+def test_the_cutout_in_the_image_is_distinguished_from_another(ground: Image.Image, cutout: Cutout) -> None:
     image = np.asarray(composed(Pose(0.4, 0.6, 0.5), ground))
     found = register([Cutout(np.asarray(ball())), cutout], image)
     assert found is not None
@@ -98,11 +98,11 @@ def test_the_cutout_that_is_there_is_told_from_another(ground: Image.Image, cuto
     assert absent is None or absent.score < found.score - 0.1
 
 
-def test_a_image_of_one_color_matches_nothing(cutout: Cutout) -> None:
+def test_an_image_of_one_color_matches_nothing(cutout: Cutout) -> None:
     assert register([cutout], np.full((SIDE, SIDE, 3), 90, np.uint8)) is None
 
 
-def test_what_is_its_own_mirror_image_is_not_distinct(cutout: Cutout) -> None:
+def test_a_symmetric_object_has_no_distinct_mirroring(cutout: Cutout) -> None:
     assert distinctness(cutout) > 0.08
     assert distinctness(Cutout(np.asarray(ball()))) < 0.02
     # An arrow to the upper right is mirrored about a diagonal: mirrored and turned by a quarter it is the same.

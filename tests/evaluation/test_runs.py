@@ -1,4 +1,4 @@
-"""Runs of the tiny cascade that are stopped and started again, and the tables that grow beside them."""
+"""Interrupted and resumed runs of the tiny cascade, and their tables."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ from reimagen_generator.generation import provenance
 
 @pytest.fixture(scope="module")
 def items(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
-    """Five items, of which the last has no reference."""
+    """Return five items; the last has no reference."""
     folder = tmp_path_factory.mktemp("references")
     made = []
     for number in range(5):
@@ -53,7 +53,7 @@ def images(run: Run) -> dict[str, np.ndarray]:
     return {path.name: np.asarray(Image.open(path)) for path in (run.folder / "images").iterdir()}
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_images(learned: Path, items: list[Item], tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_images(learned: Path, items: list[Item], tmp_path: Path) -> None:
     setting = Setting(weights=learned, size=16, neighbors="references", k=1)
     drawer = BatchDrawer.load(learned)
     whole, killed = Run(tmp_path / "whole", setting), Run(tmp_path / "killed", setting)
@@ -73,7 +73,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_images(learned: Path, items: l
     assert len({(row["key"], row["sample"]) for row in records.read(table)}) == len(records.read(table)) == 10
 
 
-def test_a_table_says_what_each_image_was_drawn_from(learned: Path, items: list[Item], tmp_path: Path) -> None:
+def test_a_table_lists_the_neighbors_of_each_image(learned: Path, items: list[Item], tmp_path: Path) -> None:
     run = Run(tmp_path / "setting", Setting(weights=learned, size=32, neighbors="references", k=1))
     draw(run, items, BatchDrawer.load(learned))
     rows = {(row["key"], row["sample"]): row for row in records.read(run.folder / "drawn.csv")}
@@ -95,7 +95,7 @@ def test_a_folder_of_another_setting_is_refused(learned: Path, tmp_path: Path) -
         Run(tmp_path, Setting(weights=learned, size=32))
 
 
-def test_images_of_other_weights_are_not_mixed_with_those_that_are_there(
+def test_images_of_other_weights_are_not_mixed_with_existing_ones(
     learned: Path, items: list[Item], tmp_path: Path
 ) -> None:
     weights, folder = shutil.copytree(learned, tmp_path / "weights"), tmp_path / "setting"
@@ -107,7 +107,7 @@ def test_images_of_other_weights_are_not_mixed_with_those_that_are_there(
         draw(run, items, BatchDrawer.load(weights))
 
 
-def test_bad_references_are_another_items(learned: Path, items: list[Item]) -> None:
+def test_bad_references_are_those_of_another_item(learned: Path, items: list[Item]) -> None:
     grounding = Grounding(items, {})
     setting = Setting(weights=learned, size=16, neighbors="references", k=1)
     (right,) = grounding.neighbors(items[0], setting, 1)
@@ -118,7 +118,7 @@ def test_bad_references_are_another_items(learned: Path, items: list[Item]) -> N
         grounding.check(Setting(weights=learned, size=16, neighbors="laion"))
 
 
-def test_settings_of_a_sweep_that_are_the_same_are_drawn_once(learned: Path, items: list[Item], tmp_path: Path) -> None:
+def test_equal_settings_of_a_sweep_are_drawn_once(learned: Path, items: list[Item], tmp_path: Path) -> None:
     wanted = Sweep(
         title="",
         base=Setting(weights=learned, size=16, neighbors="references"),
@@ -167,7 +167,7 @@ _VALUES = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"))
 
 
 @given(st.lists(st.tuples(_VALUES, _VALUES), min_size=1, max_size=6), st.data())
-def test_a_torn_table_loses_its_last_line_alone(
+def test_a_torn_table_loses_only_its_last_line(
     tmp_path_factory: pytest.TempPathFactory, content: list[tuple[str, str]], data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("table") / "table.csv"
@@ -183,7 +183,7 @@ def test_a_torn_table_loses_its_last_line_alone(
     assert records.read(path) == [*(rows[:-1] or rows), {"a": "next", "b": "one"}]
 
 
-def test_a_table_takes_one_line_a_value_and_its_own_columns(tmp_path: Path) -> None:
+def test_a_table_accepts_only_single_lines_and_its_own_columns(tmp_path: Path) -> None:
     records.append(tmp_path / "table.csv", [{"a": 1}])
     with pytest.raises(ValueError, match="must be a single line"):
         records.append(tmp_path / "table.csv", [{"a": "x\ny"}])

@@ -1,4 +1,4 @@
-"""Grain and edge width, of images whose own are known."""
+"""Grain and edge width, on images with known values."""
 
 import numpy as np
 import pytest
@@ -17,24 +17,24 @@ def ramp(pixels: int, rise: float, side: int = 40) -> np.ndarray:
 
 
 @pytest.mark.parametrize("pixels", [1, 2, 5])
-def test_an_edge_is_as_wide_as_80_percent_of_its_change_take(pixels: int) -> None:
+def test_the_width_of_an_edge_spans_80_percent_of_its_change(pixels: int) -> None:
     assert edge_width(ramp(pixels, 200)) == pytest.approx(0.8 * pixels)
     assert edge_width(np.rot90(ramp(pixels, 200))) == pytest.approx(0.8 * pixels)
     assert edge_width(255 - ramp(pixels, 200)) == pytest.approx(0.8 * pixels)
 
 
 @pytest.mark.parametrize("image", [ramp(30, 200), ramp(1, 60)], ids=["gradient", "faint"])
-def test_gradients_and_faint_changes_are_no_edges(image: np.ndarray) -> None:
+def test_gradients_and_faint_changes_are_not_edges(image: np.ndarray) -> None:
     assert np.isnan(edge_width(image))
 
 
-def test_blur_widens_edges_as_its_normal_distribution_says() -> None:
-    """Of a normal distribution 80 % lie within 1.28 deviations of the mean."""
+def test_blur_widens_edges_by_its_normal_distribution() -> None:
+    """80 % of a normal distribution is within 1.28 deviations of the mean."""
     blurred = np.asarray(Image.fromarray(ramp(1, 230)).filter(ImageFilter.GaussianBlur(2)))
     assert edge_width(blurred) == pytest.approx(2 * 1.2816 * 2, rel=0.06)
 
 
-def test_grain_is_the_noise_and_neither_the_gradient_nor_few_edges() -> None:
+def test_grain_measures_noise_not_gradients_or_edges() -> None:
     assert grain(ramp(30, 200)) < 1
     assert grain(ramp(1, 200)) == 0
     noise = np.random.default_rng(0).normal(0, 3, (100, 100))

@@ -1,4 +1,4 @@
-"""The measure of super-resolution, on stages that draw what is known."""
+"""The measure of super-resolution, on stages with known outputs."""
 
 import io
 import tarfile
@@ -32,7 +32,7 @@ CASCADE = CascadeConfig(name="two", stages=(TINY.stages[0], LARGER))
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of squares, each elsewhere."""
+    """Write shards of squares at different positions."""
     folder = tmp_path_factory.mktemp("images")
     with tarfile.open(folder / "00000.tar", "w") as shard:
         for number in range(COUNT):
@@ -49,7 +49,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stage that draws the smaller image, enlarged."""
+    """Return a stage that draws the upsampled low-resolution image."""
     folder = tmp_path_factory.mktemp("untrained")
     checkpoint.save_config(CASCADE, folder)
     checkpoint.save_network(build_network(LARGER.network, nnx.Rngs(0)), folder / FILE)
@@ -58,7 +58,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lighter(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stage that draws it lighter, by 16 of 255: the network adds a tenth of its last layer's output."""
+    """Return a stage that draws it lighter by 16 of 255: the network adds a tenth of its last layer's output."""
     folder = tmp_path_factory.mktemp("lighter")
     checkpoint.save_config(CASCADE, folder)
     tensors = load_file(untrained / FILE)
@@ -67,14 +67,14 @@ def lighter(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_rows_are_of_true_images_bicubic_and_each_stage(untrained: Path, lighter: Path, images: Path) -> None:
+def test_the_rows_are_true_images_bicubic_and_each_stage(untrained: Path, lighter: Path, images: Path) -> None:
     true, bicubic, same, light = super_resolution([untrained, lighter], 1, images, COUNT)
     assert [row.name for row in (true, bicubic)] == ["true", "bicubic"]
     assert true.psnr == np.inf
     assert true.edge_width < bicubic.edge_width
     assert (bicubic.gain, bicubic.worst_gain) == (0.0, 0.0)
     assert same.name == str(untrained)
-    # Of the sampler's rounding errors a few turn into a level of 255.
+    # A few rounding errors of the sampler become one level of 255.
     np.testing.assert_allclose([same.gain, same.worst_gain], 0.0, atol=0.01)
     np.testing.assert_allclose([same.grain, same.edge_width], [bicubic.grain, bicubic.edge_width], rtol=0.01)
     # Where nothing is clipped the lighter images' mean squared error is larger by 16².
@@ -91,7 +91,7 @@ def test_the_command_prints_a_row_for_each(untrained: Path, images: Path) -> Non
     assert "+0.00 | +0.00" in result.stdout
 
 
-def test_what_cannot_be_measured_is_refused_by_name(untrained: Path, images: Path, tmp_path: Path) -> None:
+def test_unmeasurable_input_is_refused_by_name(untrained: Path, images: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^stage: two has super-resolution stages 1 to 1"):
         next(super_resolution([untrained], 2, images, COUNT))
     with pytest.raises(ValueError, match=r"^count: .* has only 3 images, got 4"):

@@ -1,4 +1,4 @@
-"""Variety: distances between images whose differences are known."""
+"""Variety, on images with known distances."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from reimagen_evaluation.variety import Images, variety
 
 
 def means(images: Images) -> np.ndarray:
-    """The mean color, as features."""
+    """A feature network whose features are the mean color."""
     mean: np.ndarray = images.reshape(len(images), -1, 3).mean(axis=1)
     return mean
 
@@ -29,7 +29,7 @@ def test_distances_are_means_over_pairs_and_then_over_prompts() -> None:
     assert found.features == pytest.approx(np.sqrt(3) * (40 + 10) / 2)
 
 
-def test_pixels_are_compared_at_64_so_that_fine_grain_counts_little() -> None:
+def test_pixels_are_compared_at_64_pixels() -> None:
     grain = np.random.default_rng(0).integers(0, 256, (2, 512, 512, 3), np.uint8)
     assert variety([grain], means).pixels < 20
 

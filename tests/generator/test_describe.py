@@ -1,4 +1,4 @@
-"""What networks are counted to take, beside XLA and the published figures."""
+"""The counted operations and parameters of networks, against XLA and published figures."""
 
 from typing import Any
 
@@ -41,8 +41,8 @@ class Layers(nnx.Module):
         self.second = nnx.List([nnx.Linear(8, 12, rngs=rngs), nnx.Linear(4, 5, rngs=rngs)])
 
 
-def test_each_product_is_counted_once_and_for_its_part() -> None:
-    """A convolution, a linear layer, and attention on what that made, behind jit and rematerialisation."""
+def test_each_product_is_counted_once_in_its_part() -> None:
+    """A convolution, a linear layer and attention on its output, inside jit and rematerialization."""
     graph, state = nnx.split(Layers())
 
     def function(state: nnx.State[Any, Any], x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""How JAX is set up, in processes of their own: the setting is for good."""
+"""The setup of JAX, in separate processes because it cannot be undone."""
 
 import subprocess
 import sys
@@ -17,15 +17,15 @@ jax.jit(lambda x: x * 2 + 1)(jax.numpy.arange(3.0)).block_until_ready()
 
 
 def compiled_in(folder: Path) -> tuple[set[str], str]:
-    """The files of compiled code after a function was compiled with the folder, and the log."""
-    # All platforms are looked for, as a service does.
+    """Return the files of compiled code after a function was compiled, and the log."""
+    # JAX looks for all platforms, as in a service.
     environment = {"PYTHONPATH": ":".join(sys.path), "PATH": ""}
     done = subprocess.run([sys.executable, "-c", DRAW, folder], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return {path.name for path in folder.iterdir() if path.name.endswith("-cache")}, done.stderr
 
 
-def test_compiled_code_is_found_again_where_its_folder_was_moved_to(tmp_path: Path) -> None:
+def test_compiled_code_is_found_after_its_folder_moved(tmp_path: Path) -> None:
     first, _ = compiled_in(tmp_path / "here")
     assert first
     (tmp_path / "here").rename(tmp_path / "there")

@@ -1,4 +1,4 @@
-"""What an operator may set."""
+"""The settings of the generator."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_environment_is_read(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_read(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REIMAGEN_GENERATOR_WEIGHTS", str(weights))
     monkeypatch.setenv("REIMAGEN_GENERATOR_CAPACITY", "3")
     assert (Settings().weights, Settings().capacity) == (weights, 3)
@@ -54,7 +54,7 @@ def test_a_retriever_may_be_several_replicas(address: str, weights: Path) -> Non
         ("weights", "/no/such/folder"),
     ],
 )
-def test_nonsense_is_refused(weights: Path, name: str, value: object) -> None:
+def test_invalid_settings_are_refused(weights: Path, name: str, value: object) -> None:
     with pytest.raises(ValidationError) as refused:
         Settings.model_validate({"weights": weights, name: value})
     assert refused.value.errors()[0]["loc"] == (name,)
@@ -67,17 +67,17 @@ def test_every_setting_is_described_by_help() -> None:
 
 
 def refused(weights: Path) -> str:
-    """What `serve` complains of, in a process of its own: it sets up logging and JAX for good."""
+    """Return the errors of `serve`, in a separate process: its setup of logging and JAX cannot be undone."""
     program = Path(sys.executable).with_name("reimagen-generator")
     ended = subprocess.run([program, "serve", "--weights", weights], stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 2
     return ended.stderr
 
 
-def test_serve_says_what_is_wrong(tmp_path: Path) -> None:
+def test_serve_reports_invalid_settings(tmp_path: Path) -> None:
     assert refused(tmp_path) == f"error: weights: there is no cascade.json in {tmp_path}\n"
 
 
-def test_serve_names_the_weights_that_are_missing(weights: Path) -> None:
+def test_serve_names_missing_weights(weights: Path) -> None:
     (weights / "cascade.json").write_text(TINY.model_dump_json())
     assert f"error: weights: cannot read {weights / 'stage-16.safetensors'}" in refused(weights)

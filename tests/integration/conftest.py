@@ -1,4 +1,4 @@
-"""A collector of traces, as OpenTelemetry's protocol has it."""
+"""A collector of traces in OpenTelemetry's protocol."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ class Received:
 
 @dataclass
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps all spans that it is sent."""
+    """A collector that stores all received spans."""
 
     endpoint: str = ""
     received: list[Received] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
     def trace(self, trace_id: str, names: set[str]) -> list[Received]:
-        """The spans of that trace, once those names are all among them."""
+        """Wait until a trace has spans of all names, and return its spans."""
         deadline = time.monotonic() + SECONDS
         with self.came:
             while True:

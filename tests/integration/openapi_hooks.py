@@ -34,7 +34,7 @@ schemathesis.openapi.format("image", _IMAGES.map(lambda file: base64.b64encode(f
 
 @schemathesis.hook  # type: ignore[untyped-decorator]
 def filter_failure(context, failure, case, response) -> bool:  # type: ignore[no-untyped-def]
-    """Whether a failure counts."""
+    """Return whether a failure counts."""
     if not isinstance(failure, RejectedPositiveData):
         return True
     detail = response.json().get("detail", "")

@@ -90,7 +90,7 @@ def generator(keys: Keys, retriever: RetrieverServer, tmp_path_factory: pytest.T
 
 def keeps_its_document(address: str, key: str, folder: Path) -> None:
     program = Path(sys.executable).with_name("schemathesis")
-    # What is checked is what is answered, not how soon: a busy machine may take long to compile and to draw.
+    # Responses are checked, not their time: a busy machine can take long to compile and draw.
     patience = {"request-timeout": SECONDS, "max-response-time": SECONDS}
     options = {"checks": "all", "max-examples": EXAMPLES, "seed": SEED, "generation-database": "none", **patience}
     command = [
@@ -106,9 +106,9 @@ def keeps_its_document(address: str, key: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_retriever_keeps_its_document(retriever: RetrieverServer, keys: Keys, tmp_path: Path) -> None:
+def test_the_retriever_conforms_to_its_openapi_document(retriever: RetrieverServer, keys: Keys, tmp_path: Path) -> None:
     keeps_its_document(retriever.addresses["http"], keys.key, tmp_path)
 
 
-def test_the_generator_keeps_its_document(generator: str, keys: Keys, tmp_path: Path) -> None:
+def test_the_generator_conforms_to_its_openapi_document(generator: str, keys: Keys, tmp_path: Path) -> None:
     keeps_its_document(generator, keys.key, tmp_path)

@@ -1,15 +1,13 @@
-"""The whole path between real processes: prompt, Lucene, gRPC, cascade, REST, an image that names its neighbors."""
+"""The whole path through real processes: prompt, Lucene, gRPC, cascade, REST, an image with its provenance."""
 
 import base64
 import contextlib
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +36,7 @@ from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.retriever_client import RetrieverClient
+from tests.waiting import LoggedProcess
 
 SECONDS = 240
 URL = "/v1/images/generations"
@@ -47,46 +46,31 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FREE_PORTS = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
 
 
-class Process:
-    """A service in a process of its own, which says in its log when it is ready and at which ports."""
+class Process(LoggedProcess):
+    """A service in its own process."""
 
-    def __init__(self, log: Path, *command: str | Path, environment: Mapping[str, str] | None = None) -> None:
-        self.log = log
+    def __init__(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> None:
         program = Path(sys.executable).with_name(str(command[0]))
-        with log.open("w") as stderr:
-            self._process = subprocess.Popen(
-                [program, *command[1:]],
-                stderr=stderr,
-                env={**os.environ, "PYTHONFAULTHANDLER": "1", **(environment or {})},
-            )
+        super().__init__([program, *command[1:]], {"PYTHONFAULTHANDLER": "1"} | dict(environment or {}))
 
     def ready(self) -> dict[str, str]:
-        """Wait for the line that says so, and return its fields."""
-        deadline = time.monotonic() + SECONDS
-        while not (line := re.search(r".* msg=ready .*", self.log.read_text())):
-            assert self._process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
-        return dict(field.split("=", 1) for field in line[0].split())
+        """Wait for the log line `ready`, and return its fields."""
+        return dict(field.split("=", 1) for field in self.wait_for_line(r".* msg=ready .*")[0].split())
 
     def stop(self) -> int:
-        """Ask it to stop, as an operator does, and return its exit status."""
-        self._process.send_signal(signal.SIGTERM)
+        """Stop the process with SIGTERM, and return its exit status."""
+        self.popen.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(SECONDS)
+            return self.popen.wait(SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.send_signal(signal.SIGABRT)  # Python writes the stack of each thread to the log.
-            self._process.wait(SECONDS)
-            pytest.fail(self.log.read_text())
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(SECONDS)
+            self.popen.send_signal(signal.SIGABRT)  # Python writes the stack of each thread to the log.
+            self.popen.wait(SECONDS)
+            pytest.fail(self.log)
 
 
 @dataclass
 class Running:
-    """A generator and its retriever, and a client of each of the generator's faces."""
+    """A generator and its retriever, with a REST and a gRPC client."""
 
     rest: httpx.Client
     generation: GenerationStub
@@ -95,7 +79,7 @@ class Running:
     retriever_address: str
     restart_retriever: Callable[[], Process]
     images: dict[str, bytes]
-    generator_log: Path
+    generator: Process
 
 
 def write_pairs(folder: Path) -> dict[str, bytes]:
@@ -106,7 +90,7 @@ def write_pairs(folder: Path) -> dict[str, bytes]:
             for number, style in enumerate(STYLES):
                 file, key = folder / f"{entity}-{style}.png", f"{entity}/#{style}?"
                 picture = Image.new("RGB", (48, 40), color)
-                picture.paste("white", (0, 0, 24 * number, 20))  # else all but the first are near-duplicates
+                picture.paste("white", (0, 0, 24 * number, 20))  # otherwise all but the first are near-duplicates
                 picture.save(file)
                 images[key] = file.read_bytes()
                 row = {"image": file.name, "caption": f"a {entity}", "id": key, "license": "MIT", "source": style}
@@ -116,7 +100,7 @@ def write_pairs(folder: Path) -> dict[str, bytes]:
 
 def save(config: CascadeConfig, folder: Path) -> Path:
     Cascade.random(config, seed=0).save(folder)
-    # What is drawn of the neighbors passes through weights that begin at zero: here they have learned something.
+    # Neighbors pass through weights that start at zero: they are set as if trained.
     noise = np.random.default_rng(0)
     for file in folder.glob("*.safetensors"):
         tensors = load_file(file)
@@ -138,26 +122,21 @@ def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[R
     weights = save(TINY.model_copy(update={"relevant_only": True}), folder / "weights")
     with contextlib.ExitStack() as stack:
 
-        def start(name: str, *command: str | Path) -> Process:
-            process = Process(folder / name, *command, environment=traced)
-            stack.callback(process.kill)
-            return process
+        def start(*command: str | Path) -> Process:
+            return stack.enter_context(Process(*command, environment=traced))
 
         def start_retriever(address: str) -> Process:
-            return start("retriever.log", "reimagen-retriever", "serve", base, "--grpc", address)
+            return start("reimagen-retriever", "serve", base, "--grpc", address)
 
         retriever = start_retriever("127.0.0.1:0")
         address = retriever.ready()["grpc"]
-        generator = start(
-            "generator.log",
-            *("reimagen-generator", "serve", "--weights", weights, "--retriever", address, *FREE_PORTS),
-        )
+        generator = start("reimagen-generator", "serve", "--weights", weights, "--retriever", address, *FREE_PORTS)
         ports = generator.ready()
         grpc_address = f"127.0.0.1:{ports['grpc_port']}"
         channel = stack.enter_context(grpc.insecure_channel(grpc_address))
         rest = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{ports['http_port']}", timeout=SECONDS))
         restart = partial(start_retriever, address)
-        path = Running(rest, GenerationStub(channel), grpc_address, retriever, address, restart, images, generator.log)
+        path = Running(rest, GenerationStub(channel), grpc_address, retriever, address, restart, images, generator)
         yield path
         assert generator.stop() == 0
         assert path.retriever.stop() == 0
@@ -207,7 +186,7 @@ def test_a_prompt_becomes_an_image_that_names_its_neighbors(path: Running, tmp_p
     ]
 
 
-def test_the_same_seed_gives_the_same_image_over_both_faces(path: Running) -> None:
+def test_the_same_seed_gives_the_same_image_over_rest_and_grpc(path: Running) -> None:
     once, again = draw(path), draw(path)
     request = pb.GenerateRequest(prompt="a red panda in the snow", size=64, seed=7)
     events = list(path.generation.Generate(request, timeout=SECONDS))
@@ -218,7 +197,7 @@ def test_the_same_seed_gives_the_same_image_over_both_faces(path: Running) -> No
     ]
 
 
-def test_each_thing_that_a_prompt_names_has_a_neighbor_where_that_is_asked_for(path: Running) -> None:
+def test_per_entity_finds_a_neighbor_for_each_entity(path: Running) -> None:
     prompt = "a lemon and a red panda in the snow"
     assert len({neighbor["caption"] for neighbor in draw(path, prompt=prompt)["neighbors"]}) == 1
     answer = draw(path, prompt=prompt, retrieval={"k": 2, "per_entity": True})
@@ -230,14 +209,14 @@ def test_each_thing_that_a_prompt_names_has_a_neighbor_where_that_is_asked_for(p
     assert base64.b64encode(events[-1].image.image).decode() == answer["data"][0]["b64_json"]
 
 
-def test_a_neighbor_that_has_nothing_of_the_prompt_but_what_a_better_one_has_is_left_out(path: Running) -> None:
+def test_a_neighbor_that_adds_no_word_of_the_prompt_is_left_out(path: Running) -> None:
     with contextlib.closing(RetrieverClient(path.retriever_address)) as retriever:
         found = retriever.search("a red panda in the snow", k=4, method="bm25", remaining=SECONDS)
     assert [neighbor.caption for neighbor in found.neighbors] == ["a red panda"] * 2 + ["a panda"] * 2
     assert [neighbor["caption"] for neighbor in draw(path, retrieval={"k": 4})["neighbors"]] == ["a red panda"] * 2
 
 
-def test_an_evaluation_leaves_out_what_the_service_leaves_out(path: Running, tmp_path: Path) -> None:
+def test_an_evaluation_filters_neighbors_like_the_service(path: Running, tmp_path: Path) -> None:
     items = [Item(key, f"a {name}", (name,), "", "things") for key, name in (("1", "lemon"), ("2", "red panda"))]
     weights = save(TINY.model_copy(update={"relevant_only": True}), tmp_path / "weights")
     asked = {"as served": None, "all": False}
@@ -252,7 +231,7 @@ def test_an_evaluation_leaves_out_what_the_service_leaves_out(path: Running, tmp
     assert texts == {"as served": ["a lemon"], "all": ["a lemon", "a red panda"]}
 
 
-def test_the_neighbors_make_a_difference(path: Running) -> None:
+def test_neighbors_change_the_image(path: Running) -> None:
     grounded, alone = draw(path), draw(path, retrieval={"k": 0})
     assert (alone["text_only"], alone["neighbors"]) == (True, [])
     assert not np.array_equal(pixels(grounded), pixels(alone))
@@ -262,7 +241,7 @@ def test_the_neighbors_make_a_difference(path: Running) -> None:
     assert not np.array_equal(pixels(grounded), pixels(draw(path, references=references)))
 
 
-def test_what_the_knowledge_base_does_not_know_is_drawn_from_the_text_alone(path: Running) -> None:
+def test_an_unknown_entity_is_drawn_from_the_text_alone(path: Running) -> None:
     answer = draw(path, prompt="zyzzyva quux")
     assert (answer["text_only"], answer["neighbors"]) == (True, [])
     assert answer["revision"]
@@ -274,7 +253,7 @@ def test_what_the_knowledge_base_does_not_know_is_drawn_from_the_text_alone(path
     assert draw(path, retrieval={"k": 0})["nothing_found"]["field"] == "retrieval.k"
 
 
-def test_a_image_from_the_text_alone_says_why_and_the_field_it_names_helps(path: Running) -> None:
+def test_a_text_only_image_names_the_field_that_helps(path: Running) -> None:
     asked: dict[str, Any] = {"prompt": "a unicorn with a lemon", "size": "16x16", "retrieval": {"explain": True}}
     nothing = draw(path, **asked)["nothing_found"]
     assert (nothing["field"], nothing["nearest"], nothing["lacking"]) == ("retrieval.relevance", "a lemon", ["unicorn"])
@@ -292,7 +271,7 @@ def test_a_image_from_the_text_alone_says_why_and_the_field_it_names_helps(path:
     assert events[1].neighbors.nothing_found.field == "retrieval.minimum_score"
 
 
-def test_links_lead_to_images_and_neighbors(path: Running) -> None:
+def test_links_return_images_and_neighbors(path: Running) -> None:
     answer = draw(path, response_format="url")
     with Image.open(io.BytesIO(httpx.get(answer["data"][0]["url"]).content)) as picture:
         assert picture.size == (64, 64)
@@ -304,7 +283,7 @@ def test_links_lead_to_images_and_neighbors(path: Running) -> None:
     assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
 
 
-def test_a_request_is_one_trace_and_has_one_name_in_both_services(path: Running, collector: Any) -> None:
+def test_a_request_has_one_trace_and_one_id_in_both_services(path: Running, collector: Any) -> None:
     trace_id, caller = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     name = "the-request/7"
     headers = {"traceparent": f"00-{trace_id}-{caller}-01", "x-request-id": name}
@@ -331,12 +310,11 @@ def test_a_request_is_one_trace_and_has_one_name_in_both_services(path: Running,
         assert found.service == service
         assert found.span.parent_span_id == (by_name[parent].span.span_id if parent else bytes.fromhex(caller))
         assert found.span.end_time_unix_nano >= found.span.start_time_unix_nano
-    for log, message in ((path.generator_log, "drawn"), (path.generator_log, "request"), (path.retriever.log, "call")):
-        lines = [line for line in log.read_text().splitlines() if f"request_id={name}" in line]
-        assert any(f"msg={message} " in line and f"trace_id={trace_id}" in line for line in lines)
+    for process, message in ((path.generator, "drawn"), (path.generator, "request"), (path.retriever, "call")):
+        process.wait_for_line(rf"(?=.*msg={message} )(?=.*request_id={name})(?=.*trace_id={trace_id})")
 
 
-def test_what_is_drawn_is_measured(path: Running) -> None:
+def test_drawing_is_counted_in_metrics(path: Running) -> None:
     def counted() -> dict[str, float]:
         families = text_string_to_metric_families(path.rest.get("/metrics").text)
         samples = [sample for family in families for sample in family.samples]
@@ -356,7 +334,7 @@ def test_what_is_drawn_is_measured(path: Running) -> None:
     assert after["reimagen_generator_queue_length"] == 0
 
 
-def test_a_retriever_that_stops_is_missed_and_found_again(path: Running) -> None:
+def test_a_stopped_retriever_is_reported_and_found_after_its_restart(path: Running) -> None:
     body = {"prompt": "a lemon", "size": "16x16"}
     assert path.retriever.stop() == 0
     try:
@@ -372,12 +350,11 @@ def test_a_retriever_that_stops_is_missed_and_found_again(path: Running) -> None
     assert (found.status_code, len(found.json()["neighbors"])) == (200, 2)
 
 
-def test_what_is_under_way_is_finished_when_the_service_stops(tmp_path: Path) -> None:
+def test_stopping_finishes_requests_in_progress(tmp_path: Path) -> None:
     first, *rest = TINY.stages
     stages = (first.model_copy(update={"steps": 300}), *rest)
     weights = save(TINY.model_copy(update={"stages": stages}), tmp_path / "weights")
-    generator = Process(tmp_path / "generator.log", "reimagen-generator", "serve", "--weights", weights, *FREE_PORTS)
-    try:
+    with Process("reimagen-generator", "serve", "--weights", weights, *FREE_PORTS) as generator:
         address = f"http://127.0.0.1:{generator.ready()['http_port']}"
         body = {"prompt": "a lemon", "size": "16x16", "retrieval": {"k": 0}, "stream": True}
         with httpx.stream("POST", address + URL, json=body, timeout=SECONDS) as response:
@@ -385,5 +362,3 @@ def test_what_is_under_way_is_finished_when_the_service_stops(tmp_path: Path) ->
             assert any(line == "event: image_generation.progress" for line in lines)
             assert generator.stop() == 0
             assert any(line == "event: image_generation.completed" for line in lines)
-    finally:
-        generator.kill()

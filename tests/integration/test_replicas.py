@@ -1,9 +1,8 @@
-"""Replicas of one snapshot, and the generator's client, which balances over them."""
+"""Replicas of one snapshot, and the generator's client, which balances load over them."""
 
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image
 
 from reimagen_generator.generation.retriever_client import RetrieverClient
+from tests.waiting import LoggedProcess, wait_until
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 SECONDS = 240
@@ -23,37 +23,28 @@ SEARCHES = 400
 
 @dataclass
 class Replica:
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     address: str
     http: str
 
     def searched(self) -> int:
-        """How many searches have gone to its index."""
-        told = httpx.get(f"http://{self.http}/metrics").text
-        found = re.search(r"^reimagen_retriever_index_searches_total (\S+)$", told, re.MULTILINE)
+        """Return the number of searches of its index."""
+        reported = httpx.get(f"http://{self.http}/metrics").text
+        found = re.search(r"^reimagen_retriever_index_searches_total (\S+)$", reported, re.MULTILINE)
         return int(float(found[1])) if found else 0
 
 
 @contextmanager
-def serving(base: Path, log: Path) -> Iterator[Replica]:
+def serving(base: Path) -> Iterator[Replica]:
     options = ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]
-    with log.open("w") as stderr:
-        process = subprocess.Popen([PROGRAM, "serve", base, *options], stderr=stderr)
-    try:
-        deadline = time.monotonic() + SECONDS
-        while not (ready := re.search(r"msg=ready .*grpc=(\S+).* http=(\S+)", log.read_text())):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        yield Replica(process, ready[1], ready[2])
-    finally:
-        process.kill()
-        process.wait()
+    with LoggedProcess([PROGRAM, "serve", base, *options]) as process:
+        ready = process.wait_for_line(r"msg=ready .*grpc=(\S+).* http=(\S+)")
+        yield Replica(process.popen, ready[1], ready[2])
 
 
 @pytest.fixture
 def snapshots(tmp_path: Path) -> list[Path]:
-    """Two copies of one snapshot."""
+    """Make two copies of one snapshot."""
     source = tmp_path / "source"
     source.mkdir()
     for name, color in (("fox", "red"), ("kea", "green")):
@@ -66,8 +57,8 @@ def snapshots(tmp_path: Path) -> list[Path]:
     return copies
 
 
-def test_searches_go_to_all_replicas_and_none_fails_when_one_is_killed(snapshots: list[Path], tmp_path: Path) -> None:
-    with serving(snapshots[0], tmp_path / "1.log") as one, serving(snapshots[1], tmp_path / "2.log") as two:
+def test_searches_go_to_all_replicas_and_none_fails_when_one_is_killed(snapshots: list[Path]) -> None:
+    with serving(snapshots[0]) as one, serving(snapshots[1]) as two:
         retriever = RetrieverClient(f"ipv4:{one.address},{two.address}")
 
         def search(number: int) -> tuple[str, str]:
@@ -76,11 +67,11 @@ def test_searches_go_to_all_replicas_and_none_fails_when_one_is_killed(snapshots
             found = retriever.search(f"a kea {number}", k=1, method="bm25", remaining=60)
             return found.neighbors[0].id, found.revision
 
-        # Once both are connected, each gets every other search.
-        deadline = time.monotonic() + SECONDS
-        while not (one.searched() and two.searched()):
-            assert time.monotonic() < deadline
+        def both_searched() -> bool:
             search(-1)
+            return one.searched() > 0 and two.searched() > 0
+
+        wait_until(both_searched)  # once both are connected, each gets every other search
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(search, range(SEARCHES)))
         assert one.process.wait(SECONDS) == -9

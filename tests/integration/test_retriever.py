@@ -1,13 +1,11 @@
-"""The retriever as it is run: its own processes, real Lucene, real Redis, real gRPC."""
+"""The retriever as its own process, with real Lucene, Redis and gRPC."""
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,6 +23,7 @@ from PIL import Image
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
+from tests.waiting import LoggedProcess, wait_until
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 SECONDS = 240
@@ -38,13 +37,6 @@ CAPTIONS = {
     "leopard": "a snow leopard",
     "meadow": "an empty snowy meadow under a grey sky",
 }
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def write_source(folder: Path, captions: Mapping[str, str]) -> Path:
@@ -67,27 +59,19 @@ def build(source: Path, base: Path) -> None:
 class Service:
     """A running `reimagen-retriever serve`, and a client of it."""
 
-    process: subprocess.Popen[bytes]
-    log: Path
+    process: LoggedProcess
     address: str
     channel: grpc.Channel
     stub: RetrievalStub
 
 
 @contextmanager
-def serving(base: Path, log: Path, redis_url: str | None = None) -> Iterator[Service]:
+def serving(base: Path, redis_url: str | None = None) -> Iterator[Service]:
     options = ["--redis-url", redis_url] if redis_url else []
-    with log.open("w") as stderr:
-        process = subprocess.Popen([PROGRAM, "serve", base, "--grpc", "127.0.0.1:0", *options], stderr=stderr)
-    try:
-        eventually(lambda: "msg=ready" in log.read_text() or process.poll() is not None)
-        ready = re.search(r"msg=ready .*grpc=(\S+)", log.read_text())
-        assert ready, log.read_text()
+    with LoggedProcess([PROGRAM, "serve", base, "--grpc", "127.0.0.1:0", *options]) as process:
+        ready = process.wait_for_line(r"msg=ready .*grpc=(\S+)")
         with grpc.insecure_channel(ready[1], options=LARGE) as channel:
-            yield Service(process, log, ready[1], channel, RetrievalStub(channel))
-    finally:
-        process.kill()
-        process.wait()
+            yield Service(process, ready[1], channel, RetrievalStub(channel))
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +93,11 @@ def redis_server() -> Iterator[LocalRedis]:
 
 @pytest.fixture(scope="module")
 def service(base: Path, redis_server: LocalRedis) -> Iterator[Service]:
-    with serving(base, base.parent / "log", redis_server.url) as running:
+    with serving(base, redis_server.url) as running:
         yield running
 
 
-def test_a_search_brings_the_pairs_as_they_were_put_in(service: Service, source: Path) -> None:
+def test_a_search_returns_pairs_as_they_were_added(service: Service, source: Path) -> None:
     answer = service.stub.Search(pb.SearchRequest(query="a kea in the snow", k=16))
     assert [(neighbor.rank, neighbor.pair.id) for neighbor in answer.neighbors] == [(1, "kea-1"), (2, "kea-2")]
     assert answer.neighbors[0].score == answer.neighbors[1].score > 0
@@ -124,7 +108,7 @@ def test_a_search_brings_the_pairs_as_they_were_put_in(service: Service, source:
     assert service.stub.GetPair(pb.GetPairRequest(id="kea-2")) == pair
 
 
-def test_two_neighbors_unless_told_and_none_where_none_is_relevant(service: Service) -> None:
+def test_k_is_two_by_default_and_only_relevant_pairs_are_found(service: Service) -> None:
     assert len(service.stub.Search(pb.SearchRequest(query="fox and kea")).neighbors) == 2
     unknown = pb.SearchRequest(query="a unicorn in the snow")
     assert not service.stub.Search(unknown).neighbors
@@ -132,7 +116,7 @@ def test_two_neighbors_unless_told_and_none_where_none_is_relevant(service: Serv
     assert [neighbor.pair.id for neighbor in service.stub.Search(unknown).neighbors] == ["leopard"]
 
 
-def test_a_search_that_finds_nothing_says_why_and_what_to_change(service: Service) -> None:
+def test_an_empty_search_says_why_and_what_to_change(service: Service) -> None:
     request = pb.SearchRequest(query="a big yak in the snow", k=1)
     nothing = service.stub.Search(request).nothing_found
     assert (nothing.field, nothing.nearest.id, list(nothing.lacking)) == ("relevance", "leopard", ["yak"])
@@ -148,7 +132,7 @@ def test_a_search_that_finds_nothing_says_why_and_what_to_change(service: Servic
     assert not answer.HasField("nothing_found")
 
 
-def test_each_thing_that_a_query_names_is_found_where_that_is_asked_for(service: Service) -> None:
+def test_per_entity_finds_each_entity_of_a_query(service: Service) -> None:
     request = pb.SearchRequest(query="a red fox and a kea in the snow", k=2)
     per_entity = pb.SearchRequest(query=request.query, k=4, per_entity=True)
     plain, each = service.stub.BatchSearch(pb.BatchSearchRequest(searches=[request, per_entity])).responses
@@ -217,7 +201,7 @@ def test_health_and_reflection(service: Service) -> None:
         (pb.SearchRequest(query="x", minimum_score=float("nan")), "minimum_score"),
     ],
 )
-def test_bad_input_is_refused_by_its_name(service: Service, request_: pb.SearchRequest, field: str) -> None:
+def test_bad_input_is_refused_by_its_field(service: Service, request_: pb.SearchRequest, field: str) -> None:
     calls: dict[str, Callable[[], object]] = {
         field: lambda: service.stub.Search(request_),
         f"searches[0].{field}": lambda: service.stub.BatchSearch(pb.BatchSearchRequest(searches=[request_])),
@@ -234,7 +218,7 @@ def test_bad_input_is_refused_by_its_name(service: Service, request_: pb.SearchR
 @pytest.mark.parametrize(
     "query", ['"kea', "kea AND (", "+*:?^~[", "kea\x00kea", "k" * 1_000, "kea " * 250, "\U0001f98a"]
 )
-def test_no_query_is_an_operator_or_breaks_it(service: Service, query: str) -> None:
+def test_any_query_is_plain_words(service: Service, query: str) -> None:
     found = [neighbor.pair.caption for neighbor in service.stub.Search(pb.SearchRequest(query=query)).neighbors]
     assert found in ([], ["a kea", "a kea"])
 
@@ -246,12 +230,12 @@ def test_an_unknown_pair_is_not_found(service: Service) -> None:
     assert status.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_many_callers_at_once_get_their_own_answers(service: Service) -> None:
+def test_concurrent_callers_get_their_own_answers(service: Service) -> None:
     expected = {"kea": "a kea", "fox": "a red fox", "leopard": "a snow leopard"}
 
     def ask(number: int) -> bool:
         word = list(expected)[number % 3]
-        # Callers before and after ask the same, at the same time.
+        # Earlier and later callers send the same query at the same time.
         request = pb.SearchRequest(query=f"a {word} number {number // 12}", k=1, minimum_score=0)
         answer = service.stub.Search(request, timeout=SECONDS)
         return [neighbor.pair.caption for neighbor in answer.neighbors] == [expected[word]]
@@ -260,12 +244,12 @@ def test_many_callers_at_once_get_their_own_answers(service: Service) -> None:
         assert all(pool.map(ask, range(400)))
 
 
-def test_a_new_build_is_served_and_no_answer_of_the_old_one(
+def test_a_new_build_is_served_without_cached_answers_of_the_old(
     tmp_path: Path, redis_server: LocalRedis, source: Path
 ) -> None:
     build(source, tmp_path / "kb")
     request = pb.SearchRequest(query="a kea before and after")
-    with serving(tmp_path / "kb", tmp_path / "log", redis_server.url) as service:
+    with serving(tmp_path / "kb", redis_server.url) as service:
         before = service.stub.Search(request)
         assert service.stub.Search(request).cached
         build(write_source(tmp_path / "new", {"other-kea": "a kea"}), tmp_path / "kb")
@@ -276,13 +260,13 @@ def test_a_new_build_is_served_and_no_answer_of_the_old_one(
         assert service.stub.Describe(pb.DescribeRequest()).pairs == 1
 
 
-def test_redis_killed_and_started_again(base: Path, tmp_path: Path) -> None:
+def test_searches_survive_a_restart_of_redis(base: Path) -> None:
     request = pb.SearchRequest(query="a kea without Redis")
 
     def state(service: Service) -> int:
         return service.stub.Describe(pb.DescribeRequest()).cache
 
-    with LocalRedis() as redis_server, serving(base, tmp_path / "log", redis_server.url) as service:
+    with LocalRedis() as redis_server, serving(base, redis_server.url) as service:
         before = service.stub.Search(request)
         redis_server.process.kill()
         redis_server.process.wait()
@@ -291,44 +275,39 @@ def test_redis_killed_and_started_again(base: Path, tmp_path: Path) -> None:
             assert not answer.cached
             assert answer.neighbors == before.neighbors
         assert state(service) == pb.CACHE_STATE_DOWN
-        assert service.log.read_text().count("Redis does not answer") == 1
         redis_server.start()
-        eventually(lambda: state(service) == pb.CACHE_STATE_UP)
+        wait_until(lambda: state(service) == pb.CACHE_STATE_UP)
         service.stub.Search(request)
         assert service.stub.Search(request).cached
+    assert service.process.log.count("Redis does not answer") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_without_redis_it_says_so_and_a_signal_stops_it(base: Path, tmp_path: Path, number: signal.Signals) -> None:
-    with serving(base, tmp_path / "log") as service:
+def test_without_redis_it_logs_so_and_a_signal_stops_it(base: Path, number: signal.Signals) -> None:
+    with serving(base) as service:
         request = pb.SearchRequest(query="a kea")
         assert [service.stub.Search(request).cached for _ in range(2)] == [False, False]
         assert service.stub.Describe(pb.DescribeRequest()).cache == pb.CACHE_STATE_OFF
-        assert "no Redis is configured" in service.log.read_text()
-        service.process.send_signal(number)
-        assert service.process.wait(SECONDS) == 0
-        assert "stopped" in service.log.read_text()
+        service.process.wait_for_line("no Redis is configured")
+        service.process.popen.send_signal(number)
+        assert service.process.popen.wait(SECONDS) == 0
+        service.process.wait_for_line("stopped")
 
 
-def test_it_tells_that_it_is_starting_before_it_is_ready(base: Path, tmp_path: Path) -> None:
+def test_health_is_starting_before_it_is_ready(base: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    told: list[str] = []
+    reported: list[str] = []
 
     def ready() -> bool:
         with suppress(httpx.TransportError):
-            told.append(httpx.get(f"http://{address}/healthz", timeout=SECONDS).json()["status"])
-        return told[-1:] == ["ready"]
+            reported.append(httpx.get(f"http://{address}/healthz", timeout=SECONDS).json()["status"])
+        return reported[-1:] == ["ready"]
 
     command = [str(PROGRAM), "serve", str(base), "--grpc", "127.0.0.1:0", "--http", address]
-    with (tmp_path / "log").open("w") as stderr:
-        process = subprocess.Popen(command, stderr=stderr)
-    try:
-        eventually(ready)
-    finally:
-        process.kill()
-        process.wait()
-    assert list(dict.fromkeys(told)) == ["starting", "ready"]
+    with LoggedProcess(command):
+        wait_until(ready)
+    assert list(dict.fromkeys(reported)) == ["starting", "ready"]
 
 
 def test_an_answer_of_sixteen_large_images_arrives(tmp_path: Path) -> None:
@@ -341,7 +320,7 @@ def test_an_answer_of_sixteen_large_images_arrives(tmp_path: Path) -> None:
         if number:
             (source / f"{number}.png").hardlink_to(source / "0.png")
     build(source, tmp_path / "kb")
-    with serving(tmp_path / "kb", tmp_path / "log") as service:
+    with serving(tmp_path / "kb") as service:
         answer = service.stub.Search(pb.SearchRequest(query="a noise", k=16, filters=pb.Filters(keep_duplicates=True)))
         assert len(answer.neighbors) == 16
         assert answer.ByteSize() > 60 * 1024 * 1024
@@ -349,7 +328,7 @@ def test_an_answer_of_sixteen_large_images_arrives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Path, existing: bool) -> None:
+def test_a_killed_build_never_looks_complete(source: Path, tmp_path: Path, existing: bool) -> None:
     kb = tmp_path / "kb"
     if existing:
         build(source, kb)
@@ -361,7 +340,7 @@ def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Pat
     (long / "captions.jsonl").write_text("\n".join(rows))
     building = subprocess.Popen([PROGRAM, "build", long, kb], stderr=subprocess.DEVNULL)
     finished = set(kb.glob("data-*"))
-    eventually(lambda: bool(set(kb.glob("data-*/shards/*.tar")) - {shard for f in finished for shard in f.rglob("*")}))
+    wait_until(lambda: bool(set(kb.glob("data-*/shards/*.tar")) - {shard for f in finished for shard in f.rglob("*")}))
     building.send_signal(signal.SIGKILL)
     assert building.wait() == -signal.SIGKILL
     assert len(list(kb.glob("data-*"))) == 1 + existing
@@ -380,7 +359,7 @@ def test_a_build_that_is_killed_never_looks_finished(source: Path, tmp_path: Pat
     assert len(list(kb.glob("data-*"))) == 1
 
 
-def test_what_serve_cannot_use_is_said_in_a_sentence(base: Path, service: Service) -> None:
+def test_a_base_that_serve_cannot_use_is_an_error_of_one_sentence(base: Path, service: Service) -> None:
     for options, message in (
         (["--grpc", service.address], "error: grpc: cannot listen on"),
         (["--grpc", "127.0.0.1:0", "--redis-url", "http://127.0.0.1"], "error: redis_url: Redis URL must specify"),

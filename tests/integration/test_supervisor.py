@@ -1,13 +1,11 @@
-"""Several processes of one retriever on the same ports: what an operator sees of them, and that one may die."""
+"""Several processes of one retriever on the same ports: health, metrics, and restarts."""
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reimagen.v1 import retrieval_pb2 as pb
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
+from tests.waiting import LoggedProcess, wait_until
 
 PROGRAM = Path(sys.executable).with_name("reimagen-retriever")
 SECONDS = 240
@@ -29,13 +28,17 @@ ADDRESSES = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 class Served:
     """A running service of two processes."""
 
-    process: subprocess.Popen[bytes]
-    log: Path
+    logged: LoggedProcess
     address: str
     http: str
 
+    @property
+    def process(self) -> "subprocess.Popen[str]":
+        """The supervisor."""
+        return self.logged.popen
+
     def processes(self) -> list[int]:
-        """Those that serve, by the port that they listen on."""
+        """Return the serving processes, by the port that they listen on."""
         port = int(self.http.rpartition(":")[2])
         return sorted(pid for pid in _children(self.process.pid) if port in _listened_on(pid))
 
@@ -56,13 +59,6 @@ def _listened_on(pid: int) -> set[int]:
     return set()
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("workers") / "source"
@@ -75,22 +71,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(base: Path) -> Iterator[Served]:
-    log = base.parent / "log"
-    with log.open("w") as stderr:
-        process = subprocess.Popen([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"], stderr=stderr)
-    try:
-        pattern = re.compile(r"service=retriever .*msg=ready grpc=(\S+) http=(\S+)")
-        eventually(lambda: pattern.search(log.read_text()) is not None or process.poll() is not None)
-        ready = pattern.search(log.read_text())
-        assert ready, log.read_text()
-        yield Served(process, log, ready[1], ready[2])
-    finally:
-        process.kill()
-        process.wait()
+    with LoggedProcess([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"]) as process:
+        ready = process.wait_for_line(r"service=retriever .*msg=ready grpc=(\S+) http=(\S+)")
+        yield Served(process, ready[1], ready[2])
 
 
 def search(served: Served) -> str:
-    """The text that a client finds who connects anew, and so comes to any of the processes."""
+    """Return the caption that a new connection finds, which reaches any of the processes."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(served.address, options=options) as channel:
         answer = RetrievalStub(channel).Search(pb.SearchRequest(query="kea"), timeout=SECONDS)
@@ -105,7 +92,7 @@ def calls_by_process(served: Served) -> dict[str, float]:
     return {sample.labels["process"]: sample.value for sample in calls}
 
 
-def test_both_answer_and_either_tells_of_both(served: Served) -> None:
+def test_both_processes_answer_and_metrics_include_both(served: Served) -> None:
     assert len(served.processes()) == 2
     for _ in range(40):
         assert search(served) == "a kea"
@@ -118,7 +105,7 @@ def test_both_answer_and_either_tells_of_both(served: Served) -> None:
     assert found["neighbors"][0]["caption"] == "a kea"
 
 
-def test_the_ports_are_taken_for_others(served: Served, base: Path) -> None:
+def test_a_used_port_is_refused(served: Served, base: Path) -> None:
     address, http = ("--grpc", served.address), ("--http", served.http)
     for processes, (option, taken) in (("1", address), ("2", address), ("2", http)):
         command = [str(PROGRAM), "serve", str(base), *ADDRESSES, option, taken, "--processes", processes]
@@ -127,60 +114,57 @@ def test_the_ports_are_taken_for_others(served: Served, base: Path) -> None:
         assert f"error: {option[2:]}: cannot listen on {taken}" in refused.stderr
 
 
-def test_one_that_is_killed_is_missed_by_nobody_and_started_anew(served: Served) -> None:
+def test_a_killed_process_is_restarted_and_no_search_fails(served: Served) -> None:
     first, second = served.processes()
     os.kill(first, signal.SIGKILL)
-    # While it dies, its sockets still take connections, which the system then resets.
-    eventually(lambda: not Path(f"/proc/{first}").exists())
+    # While it dies, its sockets accept connections, which the system then resets.
+    wait_until(lambda: not Path(f"/proc/{first}").exists())
     while len(served.processes()) < 2:
         assert search(served) == "a kea"
     assert served.process.poll() is None
-    eventually(lambda: "a process died and is being restarted" in served.log.read_text())
-    eventually(lambda: served.health()["status"] == "ready")
+    served.logged.wait_for_line("a process died and is being restarted")
+    wait_until(lambda: served.health()["status"] == "ready")
     assert second in served.processes()
     assert first not in served.processes()
     for _ in range(20):
         assert search(served) == "a kea"
 
 
-def test_it_is_degraded_while_one_does_not_answer(served: Served) -> None:
+def test_health_is_degraded_while_one_process_hangs(served: Served) -> None:
     asleep = served.processes()[0]
     os.kill(asleep, signal.SIGSTOP)
-    told = []
+    reported = []
 
     def hear() -> bool:
-        # What comes to the one that sleeps is not answered; the other tells.
+        # The stopped process does not answer; the other one reports it.
         with contextlib.suppress(httpx.TimeoutException):
-            told.append(httpx.get(f"http://{served.http}/readyz", timeout=10).json())
-        return bool(told)
+            reported.append(httpx.get(f"http://{served.http}/readyz", timeout=10).json())
+        return bool(reported)
 
     try:
-        eventually(hear)
+        wait_until(hear)
     finally:
         os.kill(asleep, signal.SIGCONT)
-    assert told[0] == {"status": "degraded", "reasons": ["of 2 processes: 1 silent"]}
-    eventually(lambda: served.health()["status"] == "ready")
+    assert reported[0] == {"status": "degraded", "reasons": ["of 2 processes: 1 silent"]}
+    wait_until(lambda: served.health()["status"] == "ready")
 
 
-def test_a_signal_stops_all(served: Served) -> None:
+def test_a_signal_stops_all_processes(served: Served) -> None:
     pids = served.processes()
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(SECONDS) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_they_end_with_a_parent_that_is_killed(base: Path, tmp_path: Path) -> None:
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"], stderr=log)
-    eventually(lambda: (tmp_path / "log").read_text().count("msg=ready") == 3 or process.poll() is not None)
-    children = _children(process.pid)
-    assert len(children) >= 2
-    process.kill()
-    process.wait()
-    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+def test_processes_end_with_a_killed_supervisor(base: Path, tmp_path: Path) -> None:
+    with LoggedProcess([PROGRAM, "serve", base, *ADDRESSES, "--processes", "2"]) as process:
+        process.wait_for_line("msg=ready", count=3)
+        children = _children(process.popen.pid)
+        assert len(children) >= 2
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
 
 
-def test_what_they_cannot_start_with_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_startup_error_is_one_sentence(tmp_path: Path) -> None:
     command = [str(PROGRAM), "serve", str(tmp_path), *ADDRESSES, "--processes", "2"]
     refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS)
     assert refused.returncode == 2

@@ -3,12 +3,10 @@
 import hashlib
 import io
 import json
-import re
 import struct
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
+from tests.waiting import LoggedProcess
 
 MakeImage = Callable[..., bytes]
 MakeFolder = Callable[[Mapping[str, str]], Path]
@@ -35,7 +34,7 @@ MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
 
 @pytest.fixture(scope="session")
 def make_image() -> MakeImage:
-    """Draws an image's file: `make_image("red", size=(8, 6), kind="JPEG")`."""
+    """Return a function that draws an image file: `make_image("red", size=(8, 6), kind="JPEG")`."""
 
     def make(color: str = "red", *, size: tuple[int, int] = (8, 6), kind: str = "PNG") -> bytes:
         file = io.BytesIO()
@@ -47,14 +46,14 @@ def make_image() -> MakeImage:
 
 @pytest.fixture
 def folder(tmp_path: Path, make_image: MakeImage) -> MakeFolder:
-    """Writes a source folder from captions by name: `folder({"a": "a red panda"})` gives a.png and a.txt."""
+    """Return a function that writes a source folder: `folder({"a": "a red panda"})` gives a.png and a.txt."""
 
     def make(captions: Mapping[str, str]) -> Path:
         root = tmp_path / "source"
         for name, caption in captions.items():
             path = root / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Of a color of its own: pairs with the same image are near-duplicates.
+            # A unique color: pairs with the same image are near-duplicates.
             path.write_bytes(make_image(f"#{hashlib.sha256(name.encode()).hexdigest()[:6]}"))
             path.with_suffix(".txt").write_text(caption)
         return root
@@ -64,7 +63,7 @@ def folder(tmp_path: Path, make_image: MakeImage) -> MakeFolder:
 
 @pytest.fixture
 def tar(tmp_path: Path) -> MakeTar:
-    """Writes a tar file from its members: `tar({"0.png": b"...", "0.txt": b"..."})`."""
+    """Return a function that writes a tar file: `tar({"0.png": b"...", "0.txt": b"..."})`."""
 
     def make(members: Mapping[str, bytes], name: str = "00000.tar") -> Path:
         path = tmp_path / name
@@ -80,7 +79,7 @@ def tar(tmp_path: Path) -> MakeTar:
 
 @pytest.fixture
 def base(tmp_path: Path, folder: MakeFolder) -> MakeBase:
-    """Builds a knowledge base from captions by id, or replaces it: `base({"a": "a red panda"})`."""
+    """Return a function that builds or replaces a knowledge base: `base({"a": "a red panda"})`."""
 
     def make(captions: Mapping[str, str], name: str = "kb") -> Path:
         source = folder(captions)
@@ -94,13 +93,13 @@ def base(tmp_path: Path, folder: MakeFolder) -> MakeBase:
 
 @pytest.fixture(scope="session")
 def sentence_encoder(tmp_path_factory: pytest.TempPathFactory) -> MakeEncoder:
-    """Writes an encoder whose text vector is the mean of its words': `sentence_encoder({"dog": [1, 0]})`."""
+    """Return a function that writes an encoder by the mean of word vectors: `sentence_encoder({"dog": [1, 0]})`."""
     return lambda words: _sentence_encoder(tmp_path_factory.mktemp("encoders") / "sentences", words)
 
 
 @pytest.fixture(scope="session")
 def clip_encoder(tmp_path_factory: pytest.TempPathFactory) -> MakeEncoder:
-    """Writes one of two towers, whose image vector is the mean color: `clip_encoder({"red": [1, -1, -1]})`."""
+    """Return a function that writes a CLIP of mean colors: `clip_encoder({"red": [1, -1, -1]})`."""
     return lambda words: _clip_encoder(tmp_path_factory.mktemp("encoders") / "clip", words)
 
 
@@ -159,7 +158,7 @@ def _model(
 
 
 def _word_tokenizer(words: Sequence[str]) -> Tokenizer:
-    """A word a token, in this order from 2 on; 0 is padding, 1 any other word."""
+    """Write a tokenizer with one token per word, in this order from 2; 0 is padding, 1 any other word."""
     numbers = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *words])}
     tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -168,7 +167,7 @@ def _word_tokenizer(words: Sequence[str]) -> Tokenizer:
 
 
 def _sentence_encoder(folder: Path, words: Mapping[str, Sequence[float]]) -> Path:
-    """An encoder whose tokens' vectors are those of the words, with a mean over them; padding's are far from 0."""
+    """Write an encoder with the mean of word vectors; the vectors of padding are far from 0."""
     folder.mkdir(parents=True)
     dimension = len(next(iter(words.values())))
     table = np.array([[9.0] * dimension, [0.01] * dimension, *words.values()], np.float32)
@@ -188,7 +187,7 @@ def _sentence_encoder(folder: Path, words: Mapping[str, Sequence[float]]) -> Pat
 
 
 def _clip_encoder(folder: Path, words: Mapping[str, Sequence[float]], side: int = 4) -> Path:
-    """Two towers: a text's vector is the sum of its words', an image's is its mean color from -1 to 1."""
+    """Write a CLIP: a text's vector is the sum of its word vectors, an image's its mean color from -1 to 1."""
     (folder / "onnx").mkdir(parents=True)
     table = np.array([[0.0] * 3, [0.01] * 3, *words.values()], np.float32)
     (folder / "onnx" / "text_model.onnx").write_bytes(
@@ -228,38 +227,29 @@ def _clip_encoder(folder: Path, words: Mapping[str, Sequence[float]], side: int 
 class Served:
     """A running `reimagen-retriever serve`, and a client of it."""
 
-    process: subprocess.Popen[bytes]
+    logged: LoggedProcess
     address: str
     stub: RetrievalStub
-    log: Path
+
+    @property
+    def process(self) -> "subprocess.Popen[str]":
+        """The process."""
+        return self.logged.popen
 
 
 Serve = Callable[..., AbstractContextManager[Served]]
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Serve:
-    """Serves knowledge bases in processes of their own, one at a time, each by a command with others `before` it."""
+def serve() -> Serve:
+    """Return a function that serves a knowledge base in its own process, by a command with a prefix `before`."""
 
     @contextmanager
     def serving(folder: Path, before: Sequence[str] = ()) -> Iterator[Served]:
-        log = tmp_path / "service.log"
         program = Path(sys.executable).with_name("reimagen-retriever")
-        with log.open("w") as stderr:
-            process = subprocess.Popen(
-                [*before, program, "serve", folder, "--grpc", "127.0.0.1:0"],
-                stderr=stderr,
-            )
-        try:
-            deadline = time.monotonic() + 240
-            while not (ready := re.search(r"msg=ready .*grpc=(\S+)", log.read_text())):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+        with LoggedProcess([*before, program, "serve", folder, "--grpc", "127.0.0.1:0"]) as process:
+            ready = process.wait_for_line(r"msg=ready .*grpc=(\S+)")
             with grpc.insecure_channel(ready[1]) as channel:
-                yield Served(process, ready[1], RetrievalStub(channel), log)
-        finally:
-            process.kill()
-            process.wait()
+                yield Served(process, ready[1], RetrievalStub(channel))
 
     return serving

@@ -11,6 +11,7 @@ import redis
 from reimagen_common.local_redis import LocalRedis
 from reimagen_common.single_flight import SingleFlight
 from reimagen_retriever.cache import AnswerCache
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +29,7 @@ def cache(server: LocalRedis) -> Iterator[AnswerCache]:
     cache.close()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def test_what_is_put_is_found(cache: AnswerCache) -> None:
+def test_a_stored_value_is_returned(cache: AnswerCache) -> None:
     assert cache.get("missing") is None
     cache.put("key", b"\x00value\xff")
     assert cache.get("key") == b"\x00value\xff"
@@ -53,7 +45,7 @@ def test_answers_do_not_expire_together(cache: AnswerCache, server: LocalRedis) 
     assert max(left) - min(left) > 2_000
 
 
-def test_without_a_url_nothing_is_kept() -> None:
+def test_without_a_url_nothing_is_cached() -> None:
     cache = AnswerCache(None, 100)
     cache.put("key", b"value")
     assert cache.get("key") is None
@@ -61,12 +53,12 @@ def test_without_a_url_nothing_is_kept() -> None:
     cache.close()
 
 
-def test_a_url_that_is_none_is_refused() -> None:
+def test_an_invalid_url_is_refused() -> None:
     with pytest.raises(ValueError, match="scheme"):
         AnswerCache("http://127.0.0.1", 100)
 
 
-def test_redis_killed_is_a_miss_said_once_and_its_return_is_noticed(
+def test_a_killed_redis_is_logged_once_and_its_return_is_noticed(
     cache: AnswerCache, server: LocalRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -78,7 +70,7 @@ def test_redis_killed_is_a_miss_said_once_and_its_return_is_noticed(
         cache.put("key", b"value")
     assert cache.state() == "down"
     server.start()
-    assert eventually(lambda: cache.state() == "up")
+    wait_until(lambda: cache.state() == "up")
     cache.put("key", b"new value")
     assert cache.get("key") == b"new value"
     assert [record.message for record in caplog.records] == [
@@ -87,22 +79,22 @@ def test_redis_killed_is_a_miss_said_once_and_its_return_is_noticed(
     ]
 
 
-def test_redis_that_hangs_costs_little_once_and_then_nothing(cache: AnswerCache, server: LocalRedis) -> None:
+def test_a_hanging_redis_costs_one_timeout(cache: AnswerCache, server: LocalRedis) -> None:
     cache.put("key", b"value")
     os.kill(server.process.pid, signal.SIGSTOP)
     try:
         started = time.monotonic()
         found = [cache.get("key") for _ in range(50)]
         assert found == [None] * 50
-        # Each would wait a tenth of a second if it asked.
+        # Each would wait a tenth of a second for an answer.
         assert time.monotonic() - started < 4
     finally:
         os.kill(server.process.pid, signal.SIGCONT)
-    assert eventually(lambda: cache.get("key") == b"value")
+    wait_until(lambda: cache.get("key") == b"value")
 
 
 class WatchedKey:
-    """Counts how often it is looked up, which tells when a caller has joined a flight."""
+    """A key that counts its lookups, which shows when a caller has joined a computation."""
 
     def __init__(self) -> None:
         self.lookups = 0
@@ -122,7 +114,7 @@ def in_threads(callers: int, call: Callable[[], object]) -> list[threading.Threa
     return threads
 
 
-def test_callers_who_want_the_same_share_one_flight() -> None:
+def test_concurrent_equal_calls_share_one_computation() -> None:
     flights = SingleFlight[int]()
     key = WatchedKey()
     landing = threading.Event()
@@ -135,8 +127,8 @@ def test_callers_who_want_the_same_share_one_flight() -> None:
         return 42
 
     threads = in_threads(10, lambda: answers.append(flights.do(key, work)))
-    # The one who works looks twice, to find nothing and to leave a note; each of the others once.
-    assert eventually(lambda: key.lookups == 11)
+    # The computing caller looks twice, each of the others once.
+    wait_until(lambda: key.lookups == 11)
     landing.set()
     for thread in threads:
         thread.join()
@@ -144,7 +136,7 @@ def test_callers_who_want_the_same_share_one_flight() -> None:
     assert flights.do(key, lambda: 43) == 43
 
 
-def test_all_on_a_flight_share_its_failure_and_the_next_one_flies_anew() -> None:
+def test_concurrent_callers_share_a_failure_and_the_next_call_computes_again() -> None:
     flights = SingleFlight[int]()
     key = WatchedKey()
     landing = threading.Event()
@@ -160,7 +152,7 @@ def test_all_on_a_flight_share_its_failure_and_the_next_one_flies_anew() -> None
         failures.append(str(caught.value))
 
     threads = in_threads(5, call)
-    assert eventually(lambda: key.lookups == 6)
+    wait_until(lambda: key.lookups == 6)
     landing.set()
     for thread in threads:
         thread.join()

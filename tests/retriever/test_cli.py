@@ -22,7 +22,7 @@ def kb(folder: MakeFolder, tmp_path: Path) -> Path:
     return tmp_path / "kb"
 
 
-def test_build_reports_what_it_took_and_left_out(folder: MakeFolder, tmp_path: Path) -> None:
+def test_build_reports_accepted_and_rejected_pairs(folder: MakeFolder, tmp_path: Path) -> None:
     source = folder({"a": "", "b": "", "c": ""})
     rows = [
         {"image": "a.png", "text": "a fox", "license": "MIT"},
@@ -57,13 +57,13 @@ def test_search_shows_the_neighbors(kb: Path) -> None:
     assert "no pair scores 99" in run("search", kb, "a kea", "--minimum-score", "99").stdout
 
 
-def test_search_shows_each_thing_where_that_is_asked_for(kb: Path) -> None:
+def test_search_shows_each_entity_with_per_entity(kb: Path) -> None:
     query = ("search", kb, "a red fox and a kea in the snow")
     assert "a kea" not in run(*query).stdout
     assert "a kea" in run(*query, "--per-entity").stdout
 
 
-def test_search_is_narrowed_and_explained(kb: Path) -> None:
+def test_search_is_filtered_and_explained(kb: Path) -> None:
     query = ("search", kb, "a red fox")
     assert "fox 2" in run(*query).stdout
     assert "fox 2" not in run(*query, "--exclude-id", "fox 2").stdout
@@ -95,14 +95,14 @@ def test_vectors_are_made_described_and_searched(kb: Path, sentence_encoder: Mak
 
 
 @pytest.mark.parametrize("command", [["search", "query"], ["describe"]])
-def test_no_knowledge_base_is_said_in_a_sentence(tmp_path: Path, command: list[str]) -> None:
+def test_a_missing_knowledge_base_is_an_error_of_one_sentence(tmp_path: Path, command: list[str]) -> None:
     name, *rest = command
     result = run(name, tmp_path / "nowhere", *rest)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/nowhere is not a complete knowledge base")
 
 
-def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -> None:
+def test_an_empty_source_fails(tmp_path: Path, folder: MakeFolder) -> None:
     result = run("build", folder({"a": "", "b": " "}), tmp_path / "kb")
     assert result.exit_code == 2
     assert "error: source: it has no valid pair (empty caption: 2)" in result.stderr
@@ -121,16 +121,14 @@ def test_a_source_with_nothing_in_it_fails(tmp_path: Path, folder: MakeFolder) -
         ({"REIMAGEN_RETRIEVER_LOG_LEVEL": "loud"}, "error: log_level: should be 'debug', 'info', 'warning' or 'error'"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused_by_its_name(
-    kb: Path, environment: dict[str, str], message: str
-) -> None:
+def test_an_invalid_setting_is_refused_by_its_name(kb: Path, environment: dict[str, str], message: str) -> None:
     result = run("serve", kb, "--grpc", "127.0.0.1:0", **environment)
     assert result.exit_code == 2
     assert message in result.stderr
 
 
 @pytest.mark.parametrize(("command", "option"), [(("serve", "kb"), "grpc"), (("remove", "kb", "fox"), "address")])
-def test_a_port_that_does_not_exist_is_refused(command: tuple[str, ...], option: str) -> None:
+def test_a_port_above_65535_is_refused(command: tuple[str, ...], option: str) -> None:
     result = run(*command, f"--{option}", "127.0.0.1:70000")
     assert result.exit_code == 2
     assert f"error: {option}: must have a port from 0 to 65,535, got 70000" in result.stderr
@@ -142,7 +140,7 @@ def test_serve_needs_a_knowledge_base() -> None:
     assert "error: knowledge_base: is required" in result.stderr
 
 
-def test_help_teaches() -> None:
+def test_help_has_examples() -> None:
     assert "captions.csv" in run("build", "--help").stdout
     assert "REIMAGEN_RETRIEVER_REDIS_URL" in run("serve", "--help").stdout
     assert "tokenizer.json" in run("vectors", "--help").stdout
@@ -150,7 +148,7 @@ def test_help_teaches() -> None:
         assert command in run("--help").stdout
 
 
-def test_how_captions_are_analyzed_is_chosen_by_the_build(folder: MakeFolder, tmp_path: Path) -> None:
+def test_the_build_chooses_the_analysis_of_captions(folder: MakeFolder, tmp_path: Path) -> None:
     options = ("--language", "de", "--k1", "1.2", "--b", "0.75")
     assert run("build", folder({"a": "die Häuser am See"}), tmp_path / "kb", *options).exit_code == 0
     assert "die Häuser am See" in run("search", tmp_path / "kb", "ein Haus").stdout

@@ -50,7 +50,7 @@ State = dict[str, Pair]
 
 
 def picture(rng: random.Random) -> bytes:
-    """Four by four colors, those of one of a few motifs: many are near-duplicates, in other files and sizes."""
+    """Return four by four colors of one of a few motifs: many are near-duplicates in other files and sizes."""
     file = io.BytesIO()
     size = (8 * rng.randint(1, 12), 8 * rng.randint(1, 12))
     cells = Image.frombytes("RGB", (4, 4), random.Random(rng.randrange(MOTIFS)).randbytes(4 * 4 * 3))
@@ -60,7 +60,7 @@ def picture(rng: random.Random) -> bytes:
 
 @dataclass
 class Writer:
-    """One client, which alone writes to its ids, one call after the other."""
+    """A client that alone writes to its ids, one call after the other."""
 
     name: str
     rng: random.Random
@@ -71,7 +71,7 @@ class Writer:
     calls: int = 0
 
     def write(self, stub: Any, killed: threading.Event) -> None:
-        """Writes until the service is gone."""
+        """Write until the service is gone."""
         self.asked = self.there
         while True:
             ids = self.rng.sample([f"{self.name}/{number}" for number in range(IDS_PER_WRITER)], self.rng.randint(1, 4))
@@ -125,7 +125,7 @@ class Listed:
 
 
 def content(folder: Path) -> State:
-    """All pairs, in the order of the shards."""
+    """Return all pairs in the order of the shards."""
     base = KnowledgeBase.open(folder)
     pairs = [base.index.pair(document) for document in base.index.in_order()]
     found = {pair.id: (pair.caption, pair.license, base.images.read(pair)) for pair in pairs}
@@ -134,7 +134,7 @@ def content(folder: Path) -> State:
 
 
 def marks(folder: Path) -> dict[str, str]:
-    """Of each pair, which one it is a near-duplicate of."""
+    """Return the near-duplicate mark of each pair."""
     base = KnowledgeBase.open(folder)
     pairs = [base.index.pair(document) for document in base.index.in_order()]
     base.close()
@@ -142,7 +142,7 @@ def marks(folder: Path) -> dict[str, str]:
 
 
 def found(folder: Path, filters: Filters = NO_FILTER) -> list[list[tuple[str, float]]]:
-    """By words for each of the queries, then by meaning."""
+    """Return the hits by words for each of the queries, then by meaning."""
     base = KnowledgeBase.open(folder)
     assert base.dense
     hits = [base.index.search(query, 1_000, 0, "any", filters) for query in QUERIES]
@@ -152,7 +152,7 @@ def found(folder: Path, filters: Filters = NO_FILTER) -> list[list[tuple[str, fl
 
 
 def check_equals_a_fresh_base(folder: Path, state: Mapping[str, Pair], encoder: Path, scratch: Path) -> None:
-    """Searches find what those of a base built of the same pairs find; once compacted, with the same scores."""
+    """Check that searches equal those of a base built from the same pairs; after compacting, also the scores."""
     pairs = [SourcePair("", identifier, text, image, "", name) for identifier, (text, name, image) in state.items()]
     fresh = build(Listed(pairs), scratch / "fresh").manifest
     make_vectors(scratch / "fresh", encoder)
@@ -164,7 +164,7 @@ def check_equals_a_fresh_base(folder: Path, state: Mapping[str, Pair], encoder: 
     assert [{name for name, _ in hits} for hits in by_words] == [{name for name, _ in hits} for hits in by_words_there]
     by_meaning, by_meaning_there = (each[len(QUERIES) :] for each in (found(folder), expected))
     for hits, there in zip(by_meaning, by_meaning_there, strict=True):
-        # FAISS and NumPy round differently, and each as the processor has it.
+        # FAISS and NumPy round differently, depending on the processor.
         assert dict(hits) == pytest.approx(dict(there), abs=1e-6)
     snapshot(folder, scratch / "compacted")
     assert compact(scratch / "compacted").revision == fresh.revision
@@ -172,7 +172,7 @@ def check_equals_a_fresh_base(folder: Path, state: Mapping[str, Pair], encoder: 
     assert any(expected)
 
 
-def test_no_acknowledged_change_is_lost_however_often_the_service_is_killed(
+def test_no_acknowledged_change_is_lost_when_the_service_is_killed(
     tmp_path: Path, serve: Callable[..., AbstractContextManager[Any]], sentence_encoder: MakeEncoder
 ) -> None:
     rng = random.Random(f"durability {KILLS}")

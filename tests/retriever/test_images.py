@@ -18,14 +18,14 @@ def file(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
 
 
 def colors(seed: int, size: tuple[int, int] = (48, 32)) -> Image.Image:
-    """Soft blots, unlike those of any other seed."""
+    """Return soft blots that differ for each seed."""
     cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
 
 
 @pytest.mark.parametrize("size", [(40, 40), (64, 31), (25, 60), (1500, 700)])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_a_neighbors_square_is_what_the_generator_makes_of_it(size: tuple[int, int], kind: str) -> None:
+def test_a_neighbors_square_equals_the_generators(size: tuple[int, int], kind: str) -> None:
     data = file(colors(7, size), kind)
     extension, square = padded(data, 32)
     assert extension == "png"
@@ -37,7 +37,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(60, 20), (20, 60)])
-def test_a_pairs_own_square_is_its_middle_without_bars(size: tuple[int, int]) -> None:
+def test_a_pairs_own_square_is_its_center_without_bars(size: tuple[int, int]) -> None:
     picture = Image.new("RGB", size, "red")
     picture.paste("blue", ((size[0] - 20) // 2, (size[1] - 20) // 2, (size[0] + 20) // 2, (size[1] + 20) // 2))
     extension, square = cropped(file(picture), 10)
@@ -46,7 +46,7 @@ def test_a_pairs_own_square_is_its_middle_without_bars(size: tuple[int, int]) ->
     assert cropped(file(picture), 65)[0] == "webp"
 
 
-def test_transparent_and_turned_images_are_read_as_they_are_seen() -> None:
+def test_transparent_and_rotated_images_are_read_as_displayed() -> None:
     clear = Image.new("RGBA", (10, 10), (0, 0, 0, 0))
     assert (pixels(cropped(file(clear), 8)[1]) == 255).all()
     lying = Image.new("RGB", (40, 20), "red")
@@ -76,7 +76,7 @@ def test_a_near_duplicate_is_the_same_image_in_another_file(recode: Callable[[Im
     assert np.array_equal(near_duplicates(prints, again), np.eye(12, dtype=bool))
 
 
-def test_what_differs_in_color_alone_is_no_near_duplicate() -> None:
+def test_images_that_differ_in_color_are_not_near_duplicates() -> None:
     def book(color: str) -> np.ndarray:
         picture = Image.new("RGB", (64, 64), "white")
         picture.paste(color, (20, 10, 44, 54))
@@ -86,7 +86,7 @@ def test_what_differs_in_color_alone_is_no_near_duplicate() -> None:
     assert np.array_equal(near_duplicates(books, books), np.eye(4, dtype=bool))
 
 
-def test_what_is_faint_is_told_apart_too() -> None:
+def test_faint_images_are_distinguished() -> None:
     def dot(place: int) -> np.ndarray:
         picture = Image.new("RGB", (64, 64), "white")
         picture.paste("#f4f4f4", (place, place, place + 10, place + 10))

@@ -1,4 +1,4 @@
-"""The whole service while its Redis is killed, hangs, comes back or is full: searches go on, and operators see why."""
+"""The whole service while its Redis is killed, hangs, restarts or is full: searches continue, and health says why."""
 
 import socket
 import threading
@@ -20,9 +20,10 @@ from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_common.local_redis import LocalRedis
 from reimagen_retriever.server import RetrieverServer
 from reimagen_retriever.settings import Settings
+from tests.waiting import wait_until
 
 SECONDS = 60
-# As reimagen_retriever.cache has them.
+# As in reimagen_retriever.cache.
 TIMEOUT_SECONDS, PERIOD_SECONDS = 0.1, 1.0
 CLIENTS = 200
 
@@ -41,7 +42,7 @@ class Served:
         return answer
 
     def metrics(self) -> dict[str, float]:
-        """What the service measured of Redis and its index so far, by a short name."""
+        """Return the service's metrics of Redis and the index, by short names."""
         text = self.rest.get("/metrics").text
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         return {
@@ -56,7 +57,7 @@ class Served:
 
 @pytest.fixture
 def served(base: Callable[..., Path]) -> Iterator[Callable[[str], Served]]:
-    """Serves a base of one kea with a Redis at that URL."""
+    """Return a function that serves a base of one kea with a Redis at a URL."""
     running: list[Callable[[], None]] = []
 
     def serve(redis_url: str) -> Served:
@@ -81,7 +82,7 @@ def served(base: Callable[..., Path]) -> Iterator[Callable[[str], Served]]:
 
 @contextmanager
 def hung() -> Iterator[tuple[str, Callable[[], int]]]:
-    """A Redis that accepts and never answers: its URL, and how many connections it has accepted."""
+    """Run a Redis that accepts and never answers; return its URL, and a count of its connections."""
     accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0), backlog=CLIENTS) as listening:
 
@@ -101,17 +102,10 @@ def hung() -> Iterator[tuple[str, Callable[[], int]]]:
         connection.close()
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_hung_redis_costs_one_time_out_a_period_and_not_one_a_search(served: Callable[[str], Served]) -> None:
+def test_a_hanging_redis_costs_one_timeout_per_period(served: Callable[[str], Served]) -> None:
     with hung() as (url, connections):
         service = served(url)
-        # The service asked Redis when it opened.
+        # The service connected to Redis when it opened.
         assert connections() == 1
         assert service.metrics()["cache_breaker_open"] == 1
         before, started = service.metrics(), time.monotonic()
@@ -131,25 +125,25 @@ def test_a_hung_redis_costs_one_time_out_a_period_and_not_one_a_search(served: C
         assert "Redis does not answer" in health.json()["reasons"][0]
 
 
-def test_a_redis_that_hangs_while_it_is_asked_costs_a_search_the_time_out(served: Callable[[str], Served]) -> None:
+def test_a_redis_that_hangs_during_a_search_costs_it_one_timeout(served: Callable[[str], Served]) -> None:
     with LocalRedis() as server:
         service = served(server.url)
         service.search("kea")
         assert service.search("kea").cached
         before = service.metrics()
         with redis.Redis.from_url(server.url) as client:
-            # It sleeps, and with it all its clients.
+            # Redis is stopped, so all its clients wait.
             sleeping = threading.Thread(target=lambda: client.execute_command("DEBUG", "SLEEP", "1.5"))
             sleeping.start()
-            eventually(lambda: not service.search("kea").cached)
+            wait_until(lambda: not service.search("kea").cached)
             assert service.since(before, "cache_errors_total_unanswered") >= 1
             assert service.metrics()["cache_breaker_open"] == 1
             sleeping.join()
-        eventually(lambda: service.search("kea").cached)
+        wait_until(lambda: service.search("kea").cached)
         assert service.metrics()["cache_breaker_open"] == 0
 
 
-def test_a_redis_that_is_killed_is_missed_and_found_again(served: Callable[[str], Served]) -> None:
+def test_a_killed_redis_is_skipped_and_used_after_its_restart(served: Callable[[str], Served]) -> None:
     with LocalRedis() as server:
         service = served(server.url)
         service.search("kea")
@@ -159,7 +153,7 @@ def test_a_redis_that_is_killed_is_missed_and_found_again(served: Callable[[str]
         assert not any(service.search("kea").cached for _ in range(20))
         assert service.metrics()["cache_breaker_open"] == 1
         server.start()
-        eventually(lambda: service.search("kea").cached)
+        wait_until(lambda: service.search("kea").cached)
         assert service.metrics()["cache_breaker_open"] == 0
         assert service.rest.get("/healthz").json() == {"status": "ready", "reasons": []}
 
@@ -186,7 +180,7 @@ def test_a_full_redis_is_still_read(served: Callable[[str], Served]) -> None:
         assert service.rest.get("/healthz").json() == {"status": "ready", "reasons": []}
 
 
-def test_many_clients_with_one_query_cause_one_search(served: Callable[[str], Served]) -> None:
+def test_concurrent_equal_queries_cause_one_search(served: Callable[[str], Served]) -> None:
     with LocalRedis() as server:
         service = served(server.url)
         before = service.metrics()

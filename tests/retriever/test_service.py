@@ -41,7 +41,7 @@ def server() -> Iterator[LocalRedis]:
 
 @pytest.fixture
 def retriever(server: LocalRedis) -> Iterator[Opened]:
-    """Opens a retriever over a knowledge base, with Redis unless told otherwise: `retriever(folder, cached=False)`."""
+    """Return a function that opens a retriever, with Redis unless disabled: `retriever(folder, cached=False)`."""
     if server.process.poll() is not None:
         server.start()
     opened: list[RetrievalService] = []
@@ -69,7 +69,7 @@ def test_a_cached_answer_equals_the_uncached_one(base: MakeBase, retriever: Open
             assert first.revision == second.revision == reference.revision
 
 
-def test_the_answer_has_the_image_unless_it_is_not_wanted(base: MakeBase, retriever: Opened) -> None:
+def test_the_answer_has_the_image_unless_disabled(base: MakeBase, retriever: Opened) -> None:
     serving = retriever(base(CAPTIONS))
     with_images = serving.search(Search("a kea"))
     without = serving.search(Search("a kea", omit_images=True))
@@ -79,7 +79,7 @@ def test_the_answer_has_the_image_unless_it_is_not_wanted(base: MakeBase, retrie
     assert without.neighbors[0].pair == with_images.neighbors[0].pair
 
 
-def test_queries_that_mean_the_same_share_an_answer_and_others_do_not(base: MakeBase, retriever: Opened) -> None:
+def test_equivalent_queries_share_a_cached_answer(base: MakeBase, retriever: Opened) -> None:
     serving = retriever(base({"only here": "a quokka by a river", **CAPTIONS}))
     assert not serving.search(Search("a quokka by the river", 2)).cached
     for same in ("A QUOKKA by the river!", "by a river, a quokka", "  quokkas at the rivers "):
@@ -99,7 +99,7 @@ def test_queries_that_mean_the_same_share_an_answer_and_others_do_not(base: Make
         assert not serving.search(other).cached
 
 
-def test_filters_and_methods_have_answers_of_their_own(
+def test_filters_and_methods_are_cached_separately(
     base: MakeBase, retriever: Opened, sentence_encoder: MakeEncoder
 ) -> None:
     folder = base(CAPTIONS)
@@ -130,9 +130,7 @@ def test_filters_and_methods_have_answers_of_their_own(
     assert serving.search(Search(" a kea's beak\n", 3, method="dense", explain=True)).cached
 
 
-def test_new_vectors_have_answers_of_their_own(
-    base: MakeBase, retriever: Opened, sentence_encoder: MakeEncoder
-) -> None:
+def test_new_vectors_are_cached_separately(base: MakeBase, retriever: Opened, sentence_encoder: MakeEncoder) -> None:
     folder = base(CAPTIONS)
     serving = retriever(folder)
     search = Search("plumage of the vectors", 1, method="dense", minimum_score=-1)
@@ -145,7 +143,7 @@ def test_new_vectors_have_answers_of_their_own(
     assert serving.search(search).cached
 
 
-def test_why_a_pair_was_found(base: MakeBase, retriever: Opened, sentence_encoder: MakeEncoder) -> None:
+def test_a_search_explains_its_scores(base: MakeBase, retriever: Opened, sentence_encoder: MakeEncoder) -> None:
     folder = base(CAPTIONS)
     make_vectors(folder, sentence_encoder({"kea": [1.0, 0.0], "beak": [1.0, 0.0], "a": [0.0, 1.0]}))
     serving = retriever(folder)
@@ -176,9 +174,7 @@ def test_why_a_pair_was_found(base: MakeBase, retriever: Opened, sentence_encode
         (Search("a kea", 1, filters=Filters(licenses=("MIT",))), "licenses", "is left out by licenses"),
     ],
 )
-def test_a_search_that_finds_nothing_says_why(
-    base: MakeBase, retriever: Opened, search: Search, field: str, reason: str
-) -> None:
+def test_an_empty_search_says_why(base: MakeBase, retriever: Opened, search: Search, field: str, reason: str) -> None:
     answer = retriever(base(CAPTIONS)).search(search)
     assert not answer.neighbors
     assert answer.nothing_found
@@ -201,7 +197,7 @@ def test_an_answer_is_not_served_after_the_base_has_changed(base: MakeBase, retr
         serving.get_pair("kea")
 
 
-def test_the_same_content_built_again_keeps_its_answers(base: MakeBase, retriever: Opened) -> None:
+def test_the_same_content_built_again_keeps_cached_answers(base: MakeBase, retriever: Opened) -> None:
     serving = retriever(base(CAPTIONS))
     search = Search("a fox that was built twice")
     before = serving.search(search)
@@ -211,7 +207,7 @@ def test_the_same_content_built_again_keeps_its_answers(base: MakeBase, retrieve
     assert list(after.neighbors) == list(before.neighbors)
 
 
-def test_searches_while_the_base_is_replaced_are_whole(base: MakeBase, retriever: Opened) -> None:
+def test_searches_during_a_replacement_see_one_base(base: MakeBase, retriever: Opened) -> None:
     serving = retriever(base({"a": "a fox of build 0"}))
     over = threading.Event()
 
@@ -247,7 +243,7 @@ def test_files_of_a_replaced_base_are_closed(base: MakeBase, retriever: Opened) 
 
 
 @pytest.mark.parametrize("manifest", [None, "{"])
-def test_a_base_that_is_lost_or_broken_is_served_on(
+def test_a_lost_or_broken_base_is_still_served(
     base: MakeBase, retriever: Opened, caplog: pytest.LogCaptureFixture, manifest: str | None
 ) -> None:
     folder = base(CAPTIONS)
@@ -264,9 +260,7 @@ def test_a_base_that_is_lost_or_broken_is_served_on(
     assert serving.search(Search("a kea")).neighbors[0].pair.id == "b"
 
 
-def test_redis_killed_in_the_middle_costs_nothing_but_the_cache(
-    base: MakeBase, retriever: Opened, server: LocalRedis
-) -> None:
+def test_killing_redis_costs_only_the_cache(base: MakeBase, retriever: Opened, server: LocalRedis) -> None:
     serving = retriever(base(CAPTIONS))
     before = serving.search(Search("a red fox for Redis"))
     assert serving.describe().cache == "up"
@@ -278,7 +272,7 @@ def test_redis_killed_in_the_middle_costs_nothing_but_the_cache(
     assert serving.describe().cache == "down"
 
 
-def test_what_is_no_answer_in_the_cache_is_replaced(base: MakeBase, retriever: Opened, server: LocalRedis) -> None:
+def test_an_invalid_cache_entry_is_replaced(base: MakeBase, retriever: Opened, server: LocalRedis) -> None:
     serving = retriever(base(CAPTIONS))
     first = serving.search(Search("a kea with a broken answer"))
     with redis.Redis.from_url(server.url) as client:
@@ -290,7 +284,7 @@ def test_what_is_no_answer_in_the_cache_is_replaced(base: MakeBase, retriever: O
     assert serving.search(Search("a kea with a broken answer")).cached
 
 
-def test_pairs_by_their_id(base: MakeBase, retriever: Opened) -> None:
+def test_a_pair_is_returned_by_its_id(base: MakeBase, retriever: Opened) -> None:
     serving = retriever(base(CAPTIONS))
     found = serving.get_pair("fox 2")
     assert (found.pair.id, found.pair.caption) == ("fox 2", "a red fox")
@@ -324,7 +318,7 @@ def test_pairs_by_their_id(base: MakeBase, retriever: Opened) -> None:
         (Search("x", filters=Filters(minimum_side=-1)), "minimum_side: must be 0 to 100,000, got -1"),
     ],
 )
-def test_what_is_beyond_the_limits_is_refused_by_its_name(
+def test_values_beyond_the_limits_are_refused_by_name(
     base: MakeBase, retriever: Opened, search: Search, message: str
 ) -> None:
     serving = retriever(base({"a": "a fox"}), cached=False)
@@ -336,7 +330,7 @@ def test_what_is_beyond_the_limits_is_refused_by_its_name(
     assert caught.value.message == f"searches[1].{message}"
 
 
-def test_a_batch_is_its_searches_in_order(base: MakeBase, retriever: Opened) -> None:
+def test_a_batch_returns_its_searches_in_order(base: MakeBase, retriever: Opened) -> None:
     serving = retriever(base(CAPTIONS), cached=False)
     searches = [Search("a kea"), Search("a unicorn"), Search("a fox", 3)]
     assert serving.batch_search(searches) == [serving.search(search) for search in searches]
@@ -360,7 +354,7 @@ def test_a_batch_too_large_to_send_is_refused(tmp_path: Path, retriever: Opened)
     assert serving.batch_search([Search("noise", 1, omit_images=True)] * (enough + 1))
 
 
-def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBase) -> None:
+def test_before_opening_and_after_closing_it_is_unavailable(base: MakeBase) -> None:
     serving = RetrievalService(base({"a": "a fox"}), AnswerCache(None, 1), "entity")
     calls: list[Callable[[], object]] = [
         lambda: serving.search(Search("a fox")),
@@ -378,6 +372,6 @@ def test_before_it_is_open_and_after_it_is_closed_it_is_unavailable(base: MakeBa
         serving.close()
 
 
-def test_no_base_cannot_be_opened(tmp_path: Path) -> None:
+def test_a_missing_base_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="not a complete knowledge base"):
         RetrievalService(tmp_path, AnswerCache(None, 1), "entity").open()

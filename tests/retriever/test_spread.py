@@ -1,8 +1,7 @@
-"""Builds and neighbors over a real Ray cluster on this machine."""
+"""Distributed builds and neighbors with a real Ray cluster on this machine."""
 
 import io
 import os
-import re
 import secrets
 import signal
 import subprocess
@@ -10,7 +9,6 @@ import sys
 import tarfile
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +38,7 @@ from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.neighbors import export as exporting
 from reimagen_retriever.neighbors.export import export
 from reimagen_retriever.neighbors.shards import Options
+from tests.waiting import LoggedProcess
 
 OPTIONS = Options(k=2, relevance="entity")
 ALL = Filters(keep_duplicates=True)
@@ -48,34 +47,25 @@ THINGS = ("fox", "kea", "panda", "owl", "crab")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster of two cores, on this machine."""
+    """Start a cluster of two cores on this machine, and return its address."""
     with (
         pytest.MonkeyPatch.context() as patched,
         tempfile.TemporaryDirectory(prefix="ray-") as folder,
-        Path(folder, "log").open("w") as log,
     ):
         patched.setenv("RAY_worker_niceness", "0")  # Of 15, on a busy machine a test would take minutes.
         patched.setenv("RAY_AUTH_MODE", "token")
         patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
         command = "start --head --block --port=0 --num-cpus=2 --include-dashboard=false --disable-usage-stats"
         small = [f"--temp-dir={folder}", "--object-store-memory=100000000"]
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("ray"), *command.split(), *small], stdout=log, stderr=log
-        )
-        try:
-            deadline = time.monotonic() + 120
-            while not (told := re.search(r"--address='([^']+)'", Path(log.name).read_text())):
-                assert process.poll() is None, Path(log.name).read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            yield told[1]
-        finally:
-            process.terminate()
-            process.wait(60)
+        ray = Path(sys.executable).with_name("ray")
+        with LoggedProcess([ray, *command.split(), *small], stdout=True) as process:
+            yield process.wait_for_line(r"--address='([^']+)'")[1]
+            process.popen.terminate()
+            process.popen.wait(60)
 
 
 def picture(seed: int) -> bytes:
-    """Soft blots, unlike those of any other seed."""
+    """Return soft blots that differ for each seed."""
     cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(cells).resize((64, 48), Image.Resampling.BICUBIC).save(file, "JPEG")
@@ -83,7 +73,7 @@ def picture(seed: int) -> bytes:
 
 
 def write_source(folder: Path, shards: Sequence[Sequence[tuple[str, bytes, str]]]) -> Path:
-    """WebDataset shards of (caption, image, id)."""
+    """Write WebDataset shards of (caption, image, id)."""
     folder.mkdir()
     for number, samples in enumerate(shards):
         with tarfile.open(folder / f"{number:05d}.tar", "w") as tar:
@@ -98,7 +88,7 @@ def write_source(folder: Path, shards: Sequence[Sequence[tuple[str, bytes, str]]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five shards: one of nothing that can be taken; images and an id that another shard has already."""
+    """Write five shards: one without valid pairs, and one with images and an id of another shard."""
     whole = [
         [(f"a {thing} number {shard}", picture(10 * shard + n), f"{thing}-{shard}") for n, thing in enumerate(THINGS)]
         for shard in range(4)
@@ -134,7 +124,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @contextmanager
 def killing_a_worker() -> Iterator[list[int]]:
-    """Kills the first process that it sees at work on a shard; tells which it was."""
+    """Kill the first process that works on a shard, and return which it was."""
     killed: list[int] = []
     ended = threading.Event()
 
@@ -160,12 +150,12 @@ def killing_a_worker() -> Iterator[list[int]]:
 
 @pytest.fixture(scope="module")
 def spread(cluster: str, source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BuildReport]:
-    """A base that the cluster has built, and its report."""
+    """Build a base with the cluster, and return it with its report."""
     kb = tmp_path_factory.mktemp("spread") / "kb"
     return kb, build_of(source, kb, cluster)
 
 
-def test_a_spread_build_makes_the_base_that_one_process_makes(
+def test_a_distributed_build_equals_that_of_one_process(
     spread: tuple[Path, BuildReport], source: Path, tmp_path: Path
 ) -> None:
     kb, report = spread
@@ -186,7 +176,7 @@ def test_a_spread_build_makes_the_base_that_one_process_makes(
         base.close()
 
 
-def test_a_spread_build_can_be_added_to(spread: tuple[Path, BuildReport], tmp_path: Path) -> None:
+def test_a_distributed_build_can_be_added_to(spread: tuple[Path, BuildReport], tmp_path: Path) -> None:
     snapshot(spread[0], tmp_path / "kb")
     with LiveWriter(tmp_path / "kb", Holder(work="add")) as writer:
         image = picture(500)
@@ -195,7 +185,7 @@ def test_a_spread_build_can_be_added_to(spread: tuple[Path, BuildReport], tmp_pa
     assert verify(tmp_path / "kb")[1] == []
 
 
-def test_spread_neighbors_are_the_files_that_one_process_writes(
+def test_distributed_neighbors_equal_those_of_one_process(
     cluster: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_of(source, tmp_path / "kb")
@@ -208,7 +198,7 @@ def test_spread_neighbors_are_the_files_that_one_process_writes(
     assert len(contents(tmp_path / "one")) == 1 + 2 * 7
 
 
-def test_an_interrupted_build_goes_on(
+def test_an_interrupted_distributed_build_resumes(
     spread: tuple[Path, BuildReport], cluster: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(journal: Journal, record: Record) -> None:
@@ -229,9 +219,7 @@ def test_an_interrupted_build_goes_on(
     assert report.manifest.shards == spread[1].manifest.shards
 
 
-def test_a_local_cluster_of_which_a_worker_is_killed_builds_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cluster_with_a_killed_worker_builds_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_worker_niceness", "0")
     shards = [
         [(f"a {n} of {shard}", picture(1000 * shard + n), f"{shard}-{n}") for n in range(200)] for shard in range(3)
@@ -270,7 +258,7 @@ assert handlers() == javas
 """
 
 
-def test_ray_leaves_java_the_signals_that_it_lives_on(cluster: str) -> None:
+def test_ray_keeps_the_signals_that_java_needs(cluster: str) -> None:
     assert subprocess.run([sys.executable, "-c", _JAVA_BESIDE_RAY, cluster], check=False).returncode == 0
 
 
@@ -278,28 +266,28 @@ def test_without_ray_a_message_says_what_to_install(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    told = CliRunner().invoke(app, ["build", str(source), str(tmp_path / "kb"), "--ray", "local"])
-    assert (told.exit_code, told.stderr) == (
+    reported = CliRunner().invoke(app, ["build", str(source), str(tmp_path / "kb"), "--ray", "local"])
+    assert (reported.exit_code, reported.stderr) == (
         2,
         "error: ray: Ray is not installed: pip install 'reimagen-retriever[ray]'\n",
     )
 
 
-def test_what_no_cluster_answers_at_is_told_soon(source: Path, tmp_path: Path) -> None:
+def test_an_address_without_a_cluster_is_reported_soon(source: Path, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"ray: no Ray cluster answers at 127\.0\.0\.1:1: "):
         build_of(source, tmp_path / "kb", "127.0.0.1:1")
     with pytest.raises(InvalidArgument, match=r"ray: must be host:port, .*, got 'auto', or be local"):
         build_of(source, tmp_path / "kb", "auto")
 
 
-def test_a_source_without_shards_is_not_spread(tmp_path: Path) -> None:
+def test_a_source_without_shards_is_not_distributed(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(picture(1))
     (tmp_path / "a.txt").write_text("an image")
     with pytest.raises(InvalidArgument, match=r"ray: requires WebDataset shards"):
         build_of(tmp_path, tmp_path / "kb", "local")
 
 
-def test_a_machine_that_does_not_share_the_folders_ends_the_build(source: Path, tmp_path: Path) -> None:
+def test_a_machine_without_the_shared_folders_ends_the_build(source: Path, tmp_path: Path) -> None:
     files = open_source(source)
     assert isinstance(files, WebDatasetSource)
     work = ShardWork(files, tmp_path, SourceFilters())

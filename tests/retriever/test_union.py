@@ -1,4 +1,4 @@
-"""Several bases that are searched as one, beside one base of all their pairs."""
+"""Unions of several bases, against one base of all their pairs."""
 
 import json
 import os
@@ -51,7 +51,7 @@ NO_FILTER = Defaults("any", -1)
 
 
 def rows() -> list[Row]:
-    """No two texts have the same words, so that none have the same vector; scores of BM25 are often the same."""
+    """Return rows with distinct words, so that vectors differ; BM25 scores are often equal."""
     rng = random.Random(0)
     words = [chosen for count in range(1, 6) for chosen in combinations(WORDS, count)]
     return [
@@ -81,7 +81,7 @@ def built(folder: Path, chosen: Sequence[Row], analysis: Analysis | None = None)
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, sentence_encoder: MakeEncoder) -> tuple[Path, Path]:
-    """A base of all pairs and a union of three, of which one is much the smallest; all have vectors."""
+    """Build a base of all pairs and a union of three, one much smaller than the others; all have vectors."""
     root = tmp_path_factory.mktemp("union")
     rng = random.Random(1)
     owners = [min(int(rng.expovariate(1)), PARTS - 1) for _ in range(PAIRS)]
@@ -118,7 +118,7 @@ any_filters = st.builds(
 
 
 def same(mine: Hit, theirs: Hit) -> None:
-    """Equal in all but the place of the image."""
+    """Return whether two pairs are equal except for the location of the image."""
     place = {"shard": theirs.pair.shard, "offset": theirs.pair.offset}
     assert mine.pair.model_copy(update=place) == theirs.pair
     assert mine.score == pytest.approx(theirs.score, rel=1e-6)
@@ -128,7 +128,7 @@ def same(mine: Hit, theirs: Hit) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(queries, st.integers(1, 16), any_filters, st.sampled_from(["bm25", "dense", "hybrid"]), st.booleans())
-def test_a_union_finds_what_one_base_of_all_pairs_does(
+def test_a_union_finds_the_same_as_one_base_of_all_pairs(
     bases: tuple[KnowledgeBase, KnowledgeBase], query: str, k: int, filters: Filters, method: str, more: bool
 ) -> None:
     search = Search(query, k, filters=filters, method=method, per_entity=more and method == "bm25")  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def test_a_union_finds_what_one_base_of_all_pairs_does(
         assert (why.named, why.terms) == (why_theirs.named, why_theirs.terms)
 
 
-def test_neighbors_of_a_union_are_those_of_one_base(bases: tuple[KnowledgeBase, KnowledgeBase]) -> None:
+def test_neighbors_of_a_union_equal_those_of_one_base(bases: tuple[KnowledgeBase, KnowledgeBase]) -> None:
     whole, union = bases
     asked = [row["text"] for row in rows()[:40]]
     with ThreadPoolExecutor(2) as pool:
@@ -159,16 +159,16 @@ def test_neighbors_of_a_union_are_those_of_one_base(bases: tuple[KnowledgeBase, 
     assert union.index.get("pair/007") in in_order
 
 
-def test_it_tells_what_it_is(bases: tuple[KnowledgeBase, KnowledgeBase], folders: tuple[Path, Path]) -> None:
+def test_a_union_describes_itself(bases: tuple[KnowledgeBase, KnowledgeBase], folders: tuple[Path, Path]) -> None:
     whole, union = (base.manifest for base in bases)
     assert (union.pairs, union.licenses) == (whole.pairs, whole.licenses)
     assert union.vectors
     assert (union.vectors.pairs, union.vectors.dimension) == (PAIRS, 8)
     assert sum(shard.pairs for shard in union.shards) == PAIRS
-    told = run("describe", folders[1])
-    assert told.exit_code == 0, told.output
-    assert "300 pairs" in told.output
-    assert "vectors of 300 texts" in told.output
+    reported = run("describe", folders[1])
+    assert reported.exit_code == 0, reported.output
+    assert "300 pairs" in reported.output
+    assert "vectors of 300 texts" in reported.output
     assert "pair/" in run("search", folders[1], "a golden kea").output
 
 
@@ -192,7 +192,7 @@ def ids(base: Path, query: str) -> list[str]:
     return found
 
 
-def test_parts_that_were_named_relatively_move_with_the_union(base: MakeBase, tmp_path: Path) -> None:
+def test_parts_with_relative_paths_move_with_the_union(base: MakeBase, tmp_path: Path) -> None:
     base({"f": "a fox"}, "one/f")
     base({"k": "a kea"}, "one/k")
     union, *parts = (Path(os.path.relpath(tmp_path / "one" / name)) for name in ("both", "f", "k"))
@@ -202,9 +202,7 @@ def test_parts_that_were_named_relatively_move_with_the_union(base: MakeBase, tm
     assert ids(tmp_path / "elsewhere" / "both", "a kea and a fox") == ["f", "k"]
 
 
-def test_a_service_goes_over_when_the_union_is_made_again(
-    base: MakeBase, tmp_path: Path, make_image: MakeImage
-) -> None:
+def test_a_service_follows_a_new_version_of_its_union(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
@@ -219,13 +217,13 @@ def test_a_service_goes_over_when_the_union_is_made_again(
     second = serving.search(Search("kea"))
     assert [found.pair.id for found in second.neighbors] == ["k", "l"]
     assert second.revision != first.revision
-    # The same parts in another order are the same pairs in other places.
+    # The same parts in another order are the same pairs at other positions.
     assert unite(union, parts[::-1]).revision != second.revision
     assert serving.degraded_reasons() == []
     serving.close()
 
 
-def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
+def test_a_union_is_read_only(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union = tmp_path / "union"
     unite(union, parts)
@@ -247,7 +245,7 @@ def test_a_union_is_only_read(base: MakeBase, tmp_path: Path, make_image: MakeIm
 
 
 def with_motifs(folder: Path, motifs: Mapping[str, int]) -> Path:
-    """A base of images of a few motifs, each in one of a few sizes."""
+    """Build a base of images of a few motifs, each in one of a few sizes."""
     source = folder.with_name(f"{folder.name}-source")
     source.mkdir()
     for name, motif in motifs.items():
@@ -266,7 +264,7 @@ def marks(folder: Path) -> dict[str, str]:
     return {pair.id: pair.duplicate_of for pair in pairs}
 
 
-def test_nearly_the_same_image_in_several_bases_is_shown_once(tmp_path: Path) -> None:
+def test_near_duplicates_across_bases_are_shown_once(tmp_path: Path) -> None:
     rng = random.Random(3)
     motifs = [{f"{part}-{number}": rng.randrange(9) for number in range(8)} for part in range(PARTS)]
     parts = [with_motifs(tmp_path / f"part-{part}", each) for part, each in enumerate(motifs)]
@@ -291,7 +289,7 @@ def test_nearly_the_same_image_in_several_bases_is_shown_once(tmp_path: Path) ->
     )
     assert marks(apart) == within != marks(union)
 
-    # A snapshot has the same marks, or those of what the parts have become since; so has the union, made again.
+    # A snapshot has the same marks, or those of the changed parts; so does the new union.
     snapshot(union, tmp_path / "kept")
     assert marks(tmp_path / "kept") == marks(whole)
     change(parts[0], Remove("0-0"))
@@ -321,7 +319,7 @@ def test_a_union_is_verified_part_by_part(base: MakeBase, tmp_path: Path) -> Non
     assert result.stdout.startswith(f"{parts[1]}, 00000.tar: is not a complete tar file")
 
 
-def test_a_snapshot_of_a_union_has_its_parts_with_it(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
+def test_a_snapshot_of_a_union_includes_its_parts(base: MakeBase, tmp_path: Path, make_image: MakeImage) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]
     union, kept = tmp_path / "union", tmp_path / "kept"
     unite(union, parts)
@@ -346,13 +344,13 @@ def test_an_id_in_two_parts_is_refused_by_its_name(base: MakeBase, tmp_path: Pat
     for opening in (lambda: unite(union, parts), lambda: KnowledgeBase.open(union)):
         with pytest.raises(InvalidArgument, match=rf"the id 'b' exists in {parts[0]} and {parts[1]}"):
             opening()
-    # An id that has been removed in one part is free for another; an update is no second pair.
+    # An id removed in one part is free for another; an update is not a second pair.
     change(parts[0], Remove("b"), put("c", "a red fox", make_image("red")))
     assert ids(union, "kea") == ["b"]
     assert unite(union, parts).pairs == 6
 
 
-def test_what_does_not_fit_together_is_refused(base: MakeBase, tmp_path: Path) -> None:
+def test_incompatible_parts_are_refused(base: MakeBase, tmp_path: Path) -> None:
     fox, kea = base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")
     union, new = tmp_path / "union", tmp_path / "new"
     unite(union, [fox, kea])
@@ -377,7 +375,7 @@ def test_what_does_not_fit_together_is_refused(base: MakeBase, tmp_path: Path) -
         KnowledgeBase.open(union)
 
 
-def test_vectors_of_some_parts_or_of_two_encoders_are_none(
+def test_vectors_of_only_some_parts_or_of_two_encoders_are_not_used(
     base: MakeBase, tmp_path: Path, sentence_encoder: MakeEncoder
 ) -> None:
     parts = [base({"f": "a fox"}, "f"), base({"k": "a kea"}, "k")]

@@ -73,7 +73,7 @@ def inspect(image: Annotated[Path, typer.Argument(help="PNG, JPEG or WebP file d
 
 @app.command(epilog=variables_help(Hosts))
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file with the settings listed in docs/training.md.")],
+    config: Annotated[Path, typer.Argument(help="TOML file with the settings listed in docs/how-to/training.md.")],
 ) -> None:
     """Train one stage of a cascade; a restarted run resumes from its last checkpoint."""
     with report_errors():

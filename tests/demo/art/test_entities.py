@@ -7,7 +7,7 @@ from reimagen_demo.art.entities import Entity, entities, of_split
 
 
 def kin(entity: Entity) -> str:
-    """What it is a kind of, by its name's head: an old key is a key, a cow face a cow."""
+    """Return the kind of an entity, by its name's head: an old key is a key, a cow face a cow."""
     head = entity.name.removesuffix(" face")
     for joint in (" of ", " with "):
         head = head.split(joint)[0]
@@ -18,7 +18,7 @@ def test_a_tenth_is_held_out() -> None:
     assert len(of_split("held-out")) / len(entities()) == pytest.approx(0.1, abs=0.01)
 
 
-def test_every_entity_is_on_one_side() -> None:
+def test_every_entity_is_in_one_split() -> None:
     assert {*of_split("train"), *of_split("held-out")} == {*entities()}
     assert not {*of_split("train")} & {*of_split("held-out")}
 
@@ -36,14 +36,14 @@ def test_single_entities_of_other_families_are_held_out_too() -> None:
     assert sum(entity.family in families for entity in of_split("held-out")) >= 30
 
 
-def test_no_kin_of_a_held_out_single_is_trained_on() -> None:
+def test_no_relative_of_a_held_out_entity_is_trained_on() -> None:
     """Having seen cows' faces in training, drawing a cow would prove little."""
     families = {entity.family for entity in of_split("train")}
     held_out = {kin(entity) for entity in of_split("held-out") if entity.family in families}
     assert not held_out & {kin(entity) for entity in of_split("train")}
 
 
-def test_the_split_is_the_one_that_the_shipped_weights_were_trained_on() -> None:
+def test_the_split_equals_that_of_the_shipped_weights() -> None:
     codes = "\n".join(sorted(entity.code for entity in of_split("held-out")))
     assert (
         hashlib.sha256(codes.encode()).hexdigest() == "b972399bc08779cf9a7f0024a99e40fa12bd4c1dda3721f47af5c51c3e0e3258"

@@ -21,9 +21,7 @@ def test_installing_again_changes_nothing(art: Art, monkeypatch: pytest.MonkeyPa
     assert sorted(path.stat().st_mtime_ns for path in art.packages.rglob("icons.json")) == before
 
 
-def test_npm_says_why_it_could_not_install(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_npm_is_reported(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path_factory.mktemp("no-registry")
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:1")
     monkeypatch.setenv("npm_config_cache", str(folder / "cache"))
@@ -35,7 +33,7 @@ def test_npm_says_why_it_could_not_install(
 
 
 @pytest.mark.parametrize("style", STYLES, ids=lambda style: style.name)
-def test_a_drawing_is_trimmed_and_has_the_asked_size(art: Art, style: Style) -> None:
+def test_a_drawing_is_trimmed_and_has_the_requested_size(art: Art, style: Style) -> None:
     for side in (48, 600):
         sprite = art.sprite(PANDA, style, side)
         assert max(sprite.size) == side
@@ -50,7 +48,7 @@ def test_scaling_leaves_no_dark_fringe(art: Art) -> None:
     sprite = art.sprite(snowflake, flat, 24)
     on_blue = Image.new("RGB", sprite.size, (136, 201, 249))
     on_blue.paste(sprite, (0, 0), sprite)
-    # The drawing is of this very blue or lighter, so that nothing darker is right.
+    # The drawing has this blue or lighter colors, so darker ones are wrong.
     assert (np.asarray(on_blue).astype(int) - (136, 201, 249)).min() >= -4
 
 

@@ -27,7 +27,7 @@ def test_a_drawing_is_trimmed_and_the_same_each_time() -> None:
         assert sprite(thing, 48).tobytes() == image.tobytes()
 
 
-def test_no_two_things_look_alike(things: list[tuple[str, np.ndarray]]) -> None:
+def test_no_two_made_up_objects_look_alike(things: list[tuple[str, np.ndarray]]) -> None:
     looks = {image.tobytes() for _, image in things}
     assert len(looks) == len(things)
     solid = [image[image[..., 3] > 200][:, :3].astype(float) for _, image in things]
@@ -35,12 +35,12 @@ def test_no_two_things_look_alike(things: list[tuple[str, np.ndarray]]) -> None:
     assert sum(colors.std(axis=0).max() > 20 for colors in solid) > len(solid) / 2  # most have a texture
 
 
-def test_pale_things_and_thin_ones_are_among_them(things: list[tuple[str, np.ndarray]]) -> None:
+def test_some_made_up_objects_are_pale_or_thin(things: list[tuple[str, np.ndarray]]) -> None:
     assert any(image[image[..., 3] > 200][:, :3].min(axis=-1).mean() > 170 for _, image in things)
     assert any(min(image.shape[:2]) < 24 for _, image in things)
 
 
-def test_a_name_is_no_entitys(things: list[tuple[str, np.ndarray]]) -> None:
+def test_made_up_names_are_no_entities(things: list[tuple[str, np.ndarray]]) -> None:
     for phrase, _ in things:
         article, _, name = phrase.partition(" ")
         assert article == ("an" if name[0] in "aeiou" else "a")

@@ -65,12 +65,12 @@ def picture(content: bytes) -> Image.Image:
 
 
 def drawn(art: Art, recipe: Recipe, size: int, seed: int = 0) -> dict[str, bytes]:
-    """The members of a sample."""
+    """Return the members of a sample."""
     return dict(Writer(Composer(ArtImages(art), size)).sample(Random(seed), recipe))
 
 
 @pytest.mark.parametrize(("size", "suffix", "side"), [(64, "png", 128), (160, "webp", 160)])
-def test_a_sample_holds_a_image_its_prompt_and_its_neighbors(
+def test_a_sample_has_an_image_a_prompt_and_neighbors(
     art: Art, out_folder: Path, size: int, suffix: str, side: int
 ) -> None:
     written = samples(shard(art, out_folder, kind(size)))
@@ -119,21 +119,21 @@ CASES = [
 
 
 @pytest.mark.parametrize(("composition", "references"), CASES)
-def test_a_reference_moved_to_its_placements_is_the_images_thing(
+def test_a_reference_warped_by_its_placement_equals_the_object(
     art: Art, composition: Composition, references: list[Reference]
 ) -> None:
-    """By its matte, box and placement alone; any other placement would be seen."""
+    """The reference is warped by its matte, box and placement; a wrong placement would give a large difference."""
     size = 192
     for seed in range(3):
         sample = drawn(art, recipe_of(composition, *references), size, seed)
         shown = np.asarray(picture(sample["webp"])).astype(float)
         for rank, reference in enumerate(references):
-            told = json.loads(sample[f"neighbor{rank}.json"])
+            reported = json.loads(sample[f"neighbor{rank}.json"])
             assert reference.thing is not None
-            assert len(told["placements"]) == composition.things[reference.thing].count
+            assert len(reported["placements"]) == composition.things[reference.thing].count
             image = picture(sample[f"neighbor{rank}.webp"]), picture(sample[f"neighbor{rank}.matte.png"])
-            for placement in told["placements"]:
-                right = error(shown, image, told["box"], placement)
+            for placement in reported["placements"]:
+                right = error(shown, image, reported["box"], placement)
                 assert right < 9
                 x, y, length, mirrored, angle = placement
                 for wrong in (
@@ -142,13 +142,13 @@ def test_a_reference_moved_to_its_placements_is_the_images_thing(
                     [x, y, length, 1 - mirrored, angle],
                     [x, y, length, mirrored, angle + math.pi],
                 ):
-                    assert error(shown, image, told["box"], wrong) > 1.5 * right
+                    assert error(shown, image, reported["box"], wrong) > 1.5 * right
 
 
 def error(
     shown: np.ndarray, reference: tuple[Image.Image, Image.Image], box: list[float], placement: list[float]
 ) -> float:
-    """Mean difference, of 255, inside the moved reference."""
+    """Return the mean difference, of 255, inside the warped reference."""
     side, (x, y, length, mirrored, angle) = len(shown), placement
     rows, columns = (np.mgrid[0:side, 0:side] + 0.5) / side
     across, down = columns - x, rows - y
@@ -156,7 +156,7 @@ def error(
     v = (math.sin(angle) * across + math.cos(angle) * down) * box[2] / length
     u = box[0] + (-u if mirrored else u)
     v = box[1] + v
-    # Made as coarse as it is in the image, and without what the ground around it then adds.
+    # Downsampled as in the image, and without the blended background.
     coarser = max(1.0, box[2] * reference[0].width / (length * side))
     image = np.asarray(reference[0].filter(ImageFilter.GaussianBlur(0.4 * coarser))).astype(float)
     matte = np.asarray(reference[1].filter(ImageFilter.MinFilter(2 * math.ceil(coarser) + 1)))
@@ -167,7 +167,7 @@ def error(
     return float(np.abs(image[row, column] - shown)[thing].mean())
 
 
-def test_things_in_another_style_and_of_another_kind_have_placements_of_their_own(art: Art) -> None:
+def test_references_in_any_style_share_placements_and_distractors_have_none(art: Art) -> None:
     composition = Composition((Thing(FOX),), MEADOW)
     same, other, unrelated = (
         Reference(FOX, NOTO, 0, False, False),
@@ -175,10 +175,10 @@ def test_things_in_another_style_and_of_another_kind_have_placements_of_their_ow
         Reference(CLOCK, FLAT, None, False, True),
     )
     sample = drawn(art, recipe_of(composition, same, other, unrelated), 64)
-    told = [json.loads(sample[f"neighbor{rank}.json"]) for rank in range(3)]
-    assert told[0]["placements"] == told[1]["placements"]
-    assert told[2]["placements"] == []
-    for rank, one in enumerate(told):
+    reported = [json.loads(sample[f"neighbor{rank}.json"]) for rank in range(3)]
+    assert reported[0]["placements"] == reported[1]["placements"]
+    assert reported[2]["placements"] == []
+    for rank, one in enumerate(reported):
         matte = np.asarray(picture(sample[f"neighbor{rank}.matte.png"])) > 8
         rows, columns = np.nonzero(matte)
         x, y = (columns.min() + columns.max() + 1) / 256, (rows.min() + rows.max() + 1) / 256
@@ -187,7 +187,7 @@ def test_things_in_another_style_and_of_another_kind_have_placements_of_their_ow
         assert length == pytest.approx(128 * one["box"][2], abs=2.01)
 
 
-def test_a_sample_says_what_it_shows(art: Art) -> None:
+def test_a_sample_describes_its_content(art: Art) -> None:
     composition = Composition(
         (Thing(FOX, 2, "small", turned="upside down"), Thing(VIOLIN, mirrored=True)), SNOW, time="night"
     )
@@ -217,7 +217,7 @@ def test_a_sample_says_what_it_shows(art: Art) -> None:
 
 
 @pytest.mark.parametrize("color", get_args(Color))
-def test_a_color_is_the_things_and_not_its_references(art: Art, color: Color) -> None:
+def test_a_stated_color_changes_the_object_and_not_its_references(art: Art, color: Color) -> None:
     plain, colored = (
         drawn(
             art,
@@ -255,14 +255,14 @@ def test_a_color_is_the_things_and_not_its_references(art: Art, color: Color) ->
     assert np.abs(before - after)[outside].max() == 0
 
 
-def test_references_that_are_not_varied_look_as_in_the_knowledge_base(art: Art) -> None:
+def test_unvaried_references_look_like_those_of_the_base(art: Art) -> None:
     with Image.open(PairImages(art).file(FOX, STYLES[1])) as pair:
         expected = np.asarray(pair.resize((128, 128), Image.Resampling.LANCZOS)).astype(float)
     sample = drawn(art, recipe_of(Composition.plain(FOX, SNOW), Reference(FOX, NOTO, 0, False, False)), 64)
     assert np.abs(np.asarray(picture(sample["neighbor0.webp"])) - expected).mean() < 3
 
 
-def test_varied_references_are_on_grounds_of_every_lightness_and_off_center(art: Art) -> None:
+def test_varied_references_have_all_backgrounds_and_are_off_center(art: Art) -> None:
     writer = Writer(Composer(ArtImages(art), 64))
     recipe = recipe_of(Composition.plain(FOX, SNOW), *[Reference(FOX, NOTO, 0, False, True)] * 100)
     sample = dict(writer.sample(Random(0), recipe))
@@ -290,14 +290,14 @@ def test_shards_share_no_sample(tmp_path: Path) -> None:
     assert len({task.path for task in tasks}) == len(tasks) == 3
 
 
-def test_a_shard_that_fails_midway_never_looks_finished(art: Art, out_folder: Path, tmp_path: Path) -> None:
+def test_a_failed_shard_never_looks_complete(art: Art, out_folder: Path, tmp_path: Path) -> None:
     broken = replace(task(art, out_folder, kind()), source=Source(tmp_path / "no-art", packed=False))
     with pytest.raises(FileNotFoundError):
         write_shard(broken)
     assert not broken.path.exists()
 
 
-def test_times_and_weather_change_the_whole_image(art: Art) -> None:
+def test_time_of_day_and_weather_change_the_whole_image(art: Art) -> None:
     composer = Composer(ArtImages(art), 64)
     meadow = Composition.plain(FOX, MEADOW)
     compositions = [meadow, *(replace(meadow, time=time) for time in get_args(Time)), replace(meadow, weather="fog")]
@@ -309,8 +309,8 @@ def test_times_and_weather_change_the_whole_image(art: Art) -> None:
     assert night < dawn < day
 
 
-def test_what_stands_on_the_ground_has_a_shadow_on_it(art: Art) -> None:
-    """Right below a thing its image is darker than where nothing stands."""
+def test_objects_on_the_ground_have_a_shadow(art: Art) -> None:
+    """The image is darker right below an object than without it."""
     writer = Writer(Composer(ArtImages(art), 64))
     shown = Composition((Thing(CLOCK, size="small"),), SNOW)
     darker = []

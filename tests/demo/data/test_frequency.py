@@ -5,7 +5,7 @@ from reimagen_demo.art.entities import entities, of_split
 from reimagen_demo.data.frequency import draw_entity, group, ranked
 
 
-def test_few_entities_are_frequent_and_none_is_never_shown() -> None:
+def test_few_entities_are_frequent_and_each_is_shown() -> None:
     rng = Random(0)
     shown = Counter(draw_entity(rng, "train") for _ in range(40_000))
     counts = [shown[entity] for entity in ranked()]
@@ -16,13 +16,13 @@ def test_few_entities_are_frequent_and_none_is_never_shown() -> None:
     assert 0.85 < frequent / 40_000 < 0.92
 
 
-def test_the_groups_are_halves_and_what_is_held_out() -> None:
+def test_the_groups_are_two_halves_and_held_out() -> None:
     groups = Counter(group(entity) for entity in entities())
     assert groups["held-out"] == len(of_split("held-out"))
     assert groups["frequent"] == groups["infrequent"] == len(of_split("train")) / 2
 
 
-def test_what_is_held_out_and_all_together_are_drawn_equally_often() -> None:
+def test_held_out_entities_are_drawn_equally_often() -> None:
     rng = Random(0)
     held_out = Counter(draw_entity(rng, "held-out") for _ in range(7800))
     assert set(held_out) == set(of_split("held-out"))
@@ -30,5 +30,5 @@ def test_what_is_held_out_and_all_together_are_drawn_equally_often() -> None:
     assert len({draw_entity(rng, "all") for _ in range(10_000)}) == len(entities())
 
 
-def test_the_order_is_the_one_that_the_shipped_weights_were_trained_on() -> None:
+def test_the_order_equals_that_of_the_shipped_weights_training() -> None:
     assert [entity.name for entity in ranked()[:3]] == ["scorpion", "mousetrap", "waffle"]

@@ -1,4 +1,4 @@
-"""Where things are laid out, for every statement that a composition can make."""
+"""The layout of objects, for every statement of a composition."""
 
 import math
 from dataclasses import replace
@@ -22,7 +22,7 @@ SEEDS = range(25)
 
 
 def laid_out(composition: Composition, seed: int) -> list[Placed]:
-    """In the order of the composition's things."""
+    """Return the layout in the order of the composition's objects."""
     placed = lay_out(Random(seed), composition, DRAWINGS[: len(composition.things)])
     return sorted(placed, key=lambda one: one.thing)
 
@@ -43,7 +43,7 @@ def test_a_stated_size_is_kept_and_sizes_do_not_overlap(size: Size | None) -> No
 
 @pytest.mark.parametrize("place", get_args(Place))
 @pytest.mark.parametrize("scene", [BEACH, SPACE], ids=["ground", "none"])
-def test_a_thing_is_where_its_place_says(place: Place, scene: Scene) -> None:
+def test_an_object_is_at_its_stated_position(place: Place, scene: Scene) -> None:
     for (placed,) in each(Composition((Thing(CANDLE, place=place),), scene)):
         x, y = placed.placement.x, placed.placement.y
         assert (x < 0.4) == ("left" in place)
@@ -55,7 +55,7 @@ def test_a_thing_is_where_its_place_says(place: Place, scene: Scene) -> None:
             assert abs(x - 0.5) < 0.05 > abs(y - 0.5)
 
 
-def test_what_is_not_stated_varies() -> None:
+def test_unstated_attributes_vary() -> None:
     placed = [one.placement for (one,) in (laid_out(Composition.plain(OWL, BEACH), seed) for seed in range(200))]
     assert min(one.x for one in placed) < 0.4 < 0.6 < max(one.x for one in placed)
     assert min(one.size for one in placed) < 0.42 < 0.7 < max(one.size for one in placed)
@@ -63,7 +63,7 @@ def test_what_is_not_stated_varies() -> None:
     assert all(one.angle == 0 for one in placed)
 
 
-def test_turned_and_mirrored_things_are() -> None:
+def test_stated_turns_and_mirrorings_are_applied() -> None:
     least, most = map(math.radians, TILT)
     angles: dict[Turn, tuple[float, float]] = {
         "upside down": (math.pi, math.pi),
@@ -78,7 +78,7 @@ def test_turned_and_mirrored_things_are() -> None:
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("place", [None, "left", "right"])
-def test_several_of_a_thing_stand_side_by_side(count: int, place: Place | None) -> None:
+def test_several_copies_of_an_object_are_side_by_side(count: int, place: Place | None) -> None:
     for placed in each(Composition((Thing(OWL, count, place=place),), BEACH)):
         assert len(placed) == count
         spans = sorted((one.placement.x, one.placement.size) for one in placed)
@@ -90,7 +90,7 @@ def test_several_of_a_thing_stand_side_by_side(count: int, place: Place | None) 
 
 @pytest.mark.parametrize("scene", [BEACH, SPACE], ids=["ground", "none"])
 @pytest.mark.parametrize("relation", [None, *get_args(Relation)])
-def test_two_things_are_in_the_relation_that_is_stated(scene: Scene, relation: Relation | None) -> None:
+def test_two_objects_have_the_stated_relation(scene: Scene, relation: Relation | None) -> None:
     shown = Composition((Thing(OWL), Thing(DRUM)), scene, relation)
     for seed in SEEDS:
         order = [one.thing for one in lay_out(Random(seed), shown, DRAWINGS[:2])]
@@ -114,13 +114,13 @@ def test_two_things_are_in_the_relation_that_is_stated(scene: Scene, relation: R
                 assert math.hypot(first.x - second.x, first.y - second.y) < apart
 
 
-def test_three_things_are_from_left_to_right_in_the_order_of_mention() -> None:
+def test_three_objects_are_in_the_order_of_mention_from_left_to_right() -> None:
     for placed in each(Composition((Thing(DRUM), Thing(OWL), Thing(CANDLE)), BEACH)):
         first, second, third = (one.placement.x for one in placed)
         assert first < second < third
 
 
-def test_nothing_is_cut_off_whatever_is_composed() -> None:
+def test_no_object_is_cut_off() -> None:
     for seed in range(600):
         rng = Random(seed)
         shown = draw_composition(rng, "all", plain=False)
@@ -133,7 +133,7 @@ def test_nothing_is_cut_off_whatever_is_composed() -> None:
             assert one.y + extent.down < 1.001
 
 
-def test_things_stand_on_the_ground_where_there_is_one() -> None:
+def test_objects_stand_on_the_ground_if_there_is_one() -> None:
     shown = Composition.plain(OWL, BEACH)
     standing = [one.standing for (one,) in (laid_out(shown, seed) for seed in range(100))]
     assert 0.8 < sum(standing) / 100 < 1

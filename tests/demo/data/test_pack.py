@@ -1,4 +1,4 @@
-"""A pack of a few entities, and shards drawn from it where nothing is installed that draws vectors or searches."""
+"""A pack of a few entities, and shards drawn from it without the packages for vector graphics and search."""
 
 import os
 import subprocess
@@ -44,24 +44,24 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("identifier", [f"{FOX.code}.1-noto", "scene.on-a-green-meadow.2"])
-def test_its_pairs_look_like_those_of_the_knowledge_base(art: Art, folder: Path, identifier: str) -> None:
+def test_pairs_of_a_pack_look_like_those_of_the_base(art: Art, folder: Path, identifier: str) -> None:
     pair = PairId.parse(identifier)
     assert difference(Pack(folder).pair(pair), ArtImages(art).pair(pair)) < 2
 
 
-def test_its_drawings_are_those_of_the_art_without_dark_fringes(art: Art, folder: Path) -> None:
+def test_drawings_of_a_pack_equal_the_art_without_dark_fringes(art: Art, folder: Path) -> None:
     for style in STYLES:
         ours, theirs = (each.sprite(FOX, style.name, SIDE) for each in (Pack(folder), ArtImages(art)))
         on_white = [Image.alpha_composite(Image.new("RGBA", one.size, "white"), one) for one in (ours, theirs)]
         assert difference(*on_white) < 2
 
 
-def test_a_drawing_is_never_enlarged(folder: Path) -> None:
+def test_a_drawing_is_never_upsampled(folder: Path) -> None:
     assert max(Pack(folder).sprite(FOX, NOTO, 2 * SIDE).size) == SIDE
 
 
 @pytest.mark.parametrize("side", [64, 128])
-def test_a_scene_is_another_image_each_time_or_its_mirror_image(folder: Path, side: int) -> None:
+def test_a_scene_of_a_pack_varies(folder: Path, side: int) -> None:
     pack = Pack(folder)
     for scene in SCENES:
         seen = {pack.scene(scene, Random(seed), side).tobytes() for seed in range(30)}
@@ -70,20 +70,20 @@ def test_a_scene_is_another_image_each_time_or_its_mirror_image(folder: Path, si
         assert fewest <= len(seen) <= 2 * SCENES_EACH
 
 
-def test_what_is_drawn_on_a_scene_is_not_there_the_next_time(folder: Path) -> None:
+def test_drawing_on_a_scene_does_not_change_it(folder: Path) -> None:
     pack = Pack(folder)
     pack.scene(MEADOW, Random(0), 64).paste((0, 0, 0), (0, 0, 64, 64))
     assert np.asarray(pack.scene(MEADOW, Random(0), 64)).any()
 
 
-def test_it_says_whose_the_drawings_are(folder: Path) -> None:
-    told = (folder / "SOURCES.txt").read_text()
+def test_a_pack_names_the_licenses_of_its_drawings(folder: Path) -> None:
+    reported = (folder / "SOURCES.txt").read_text()
     for style in STYLES:
-        assert f"@iconify-json/{style.name}@" in told
-        assert style.license in told
+        assert f"@iconify-json/{style.name}@" in reported
+        assert style.license in reported
 
 
-def test_shards_are_written_where_nothing_else_is_installed(folder: Path, tmp_path: Path) -> None:
+def test_shards_are_written_from_a_pack_without_other_packages(folder: Path, tmp_path: Path) -> None:
     # Also in the processes that the command starts, these imports fail as if the packages were missing.
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({UNNEEDED}))\n")
     out = tmp_path / "shards"

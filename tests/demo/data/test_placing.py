@@ -8,7 +8,7 @@ from reimagen_demo.data.placing import Drawing, Placement, warped
 
 
 def arrow() -> Drawing:
-    """An arrow to the right with a flag above its tail: no mirror image or turn of it looks like it."""
+    """Return an arrow to the right with a flag above its tail, which has no symmetry."""
     sprite = Image.new("RGBA", (120, 60))
     draw = ImageDraw.Draw(sprite)
     draw.rectangle((0, 26, 90, 40), fill=(200, 30, 30, 255))
@@ -25,7 +25,7 @@ def canvas(placement: Placement, side: int = 200) -> np.ndarray:
 
 
 def center_of(image: np.ndarray, *, blue: bool) -> np.ndarray:
-    """The mean place, as shares of the side, of the flag or of the arrow."""
+    """Return the mean position of the flag or of the arrow, as shares of the side."""
     solid = image[..., 3] > 128
     where = solid & ((image[..., 2] > image[..., 0]) == blue)
     rows, columns = np.nonzero(where)
@@ -38,11 +38,11 @@ def center_of(image: np.ndarray, *, blue: bool) -> np.ndarray:
         (False, 0.0, (-1, -1)),
         (True, 0.0, (1, -1)),
         (False, math.pi, (1, 1)),
-        (False, math.pi / 2, (-1, 1)),  # counter-clockwise: what was on the left is below
+        (False, math.pi / 2, (-1, 1)),  # counterclockwise: the left becomes the bottom
         (True, math.pi / 2, (-1, -1)),
     ],
 )
-def test_a_drawing_is_mirrored_and_then_turned_counter_clockwise(
+def test_a_drawing_is_mirrored_and_then_rotated_counterclockwise(
     mirrored: bool, angle: float, flag: tuple[int, int]
 ) -> None:
     image = canvas(Placement(0.4, 0.6, 0.5, mirrored, angle))
@@ -50,7 +50,7 @@ def test_a_drawing_is_mirrored_and_then_turned_counter_clockwise(
     assert tuple(np.sign(away)) == flag
 
 
-def test_the_boxs_center_and_longest_edge_are_where_the_placement_says() -> None:
+def test_the_box_has_the_placements_center_and_longest_edge() -> None:
     for x, y, size in ((0.5, 0.5, 0.6), (0.303, 0.417, 0.25), (0.71, 0.29, 0.105)):
         alpha = canvas(Placement(x, y, size))[..., 3] / 255
         columns, rows = alpha.max(axis=0), alpha.max(axis=1)
@@ -61,7 +61,7 @@ def test_the_boxs_center_and_longest_edge_are_where_the_placement_says() -> None
 
 @pytest.mark.parametrize("angle", [0.0, 0.6, math.pi])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_an_extent_is_how_far_the_warped_drawing_reaches(angle: float, mirrored: bool) -> None:
+def test_an_extent_is_the_bounding_box_of_the_warped_drawing(angle: float, mirrored: bool) -> None:
     alpha = canvas(Placement(0.5, 0.5, 0.6, mirrored, angle))[..., 3] > 64
     rows, columns = np.nonzero(alpha)
     extent = arrow().extent(mirrored=mirrored, angle=angle).scaled(0.6)

@@ -67,7 +67,7 @@ def prompts(composition: Composition) -> set[str]:
         (Composition((Thing(FOX), Thing(VIOLIN), Thing(OWL)), MEADOW), "a fox, a violin and an owl on a green meadow"),
     ],
 )
-def test_a_prompt_names_what_the_image_shows(composition: Composition, prompt: str) -> None:
+def test_a_prompt_names_the_content_of_its_image(composition: Composition, prompt: str) -> None:
     assert prompt in prompts(composition)
 
 
@@ -76,7 +76,7 @@ def test_a_plain_prompt_is_an_entity_in_a_scene() -> None:
         assert prompts(Composition.plain(FOX, scene)) == {f"{FOX.phrase} {phrase}" for phrase in scene.phrases}
 
 
-def test_scenes_are_named_in_wordings_of_training_unless_others_are_asked_for() -> None:
+def test_scenes_use_training_wordings_by_default() -> None:
     for scene in SCENES:
         shown = Composition((Thing(FOX, size="tiny"),), scene)
         said = {prompt_of(Random(seed), shown, unseen=True) for seed in range(50)}
@@ -84,7 +84,7 @@ def test_scenes_are_named_in_wordings_of_training_unless_others_are_asked_for() 
         assert not any(phrase in prompt for phrase in scene.unseen for prompt in prompts(shown))
 
 
-def test_no_day_at_night() -> None:
+def test_a_night_scene_states_no_day() -> None:
     shown = Composition((Thing(FOX),), by_phrase()["in the snow"], time="night")
     assert not any(" day" in prompt for prompt in prompts(shown))
 
@@ -93,7 +93,7 @@ def drawn(pool: Pool, *, plain: bool = False) -> list[Composition]:
     return [draw_composition(Random(f"{pool} {seed}"), pool, plain=plain) for seed in range(6000)]
 
 
-def test_many_compositions_are_plain_and_every_statement_occurs() -> None:
+def test_many_compositions_are_plain_and_all_statements_occur() -> None:
     compositions = drawn("train")
     assert PLAIN < sum(shown.is_plain for shown in compositions) / len(compositions) < PLAIN + 0.15
     named = Counter[object](
@@ -110,7 +110,7 @@ def test_many_compositions_are_plain_and_every_statement_occurs() -> None:
     assert all(shown.is_plain for shown in drawn("train", plain=True))
 
 
-def test_a_composition_makes_sense() -> None:
+def test_a_composition_is_consistent() -> None:
     for shown in drawn("all"):
         assert shown.time is None or shown.time in shown.scene.times
         assert shown.weather is None or shown.weather in shown.scene.weathers
@@ -123,7 +123,7 @@ def test_a_composition_makes_sense() -> None:
         assert len(set(words)) == len(words), "of two entities with a word in common, whose would it be?"
 
 
-def test_what_is_stated_can_be_told_apart_by_its_words() -> None:
+def test_statements_are_distinguished_by_their_words() -> None:
     for kinds in KINDS:
         said = [phrase for phrases in kinds.values() for phrase in phrases]
         assert len(set(said)) == len(said)
@@ -148,7 +148,7 @@ def test_what_is_stated_can_be_told_apart_by_its_words() -> None:
         ("mount fuji", None),
     ],
 )
-def test_plurals(name: str, expected: str | None) -> None:
+def test_the_plurals_of_names(name: str, expected: str | None) -> None:
     assert plural(by_name()[name]) == expected
 
 

@@ -13,12 +13,12 @@ def recipes() -> list[Recipe]:
     return [make_recipe(3, "train", number, plain=False, references=True) for number in range(3000)]
 
 
-def test_a_recipe_is_a_function_of_its_seed_and_number(recipes: list[Recipe]) -> None:
+def test_a_recipe_depends_only_on_its_seed_and_number(recipes: list[Recipe]) -> None:
     assert make_recipe(3, "train", 17, plain=False, references=True) == recipes[17]
     assert make_recipe(4, "train", 17, plain=False, references=True) != recipes[17]
 
 
-def test_each_thing_has_one_to_three_references_the_first_ones_of_different_things(recipes: list[Recipe]) -> None:
+def test_each_object_has_one_to_three_references(recipes: list[Recipe]) -> None:
     for recipe in recipes:
         of_things = [reference.thing for reference in recipe.references if reference.thing is not None]
         counts = Counter(of_things)
@@ -30,7 +30,7 @@ def test_each_thing_has_one_to_three_references_the_first_ones_of_different_thin
                 assert reference.entity == recipe.composition.entities[reference.thing]
 
 
-def test_all_references_of_a_thing_are_mirrored_alike_and_only_varied_ones_are(recipes: list[Recipe]) -> None:
+def test_all_varied_references_of_an_object_are_mirrored_alike(recipes: list[Recipe]) -> None:
     for recipe in recipes:
         for reference in recipe.references:
             if reference.thing is not None:
@@ -39,13 +39,13 @@ def test_all_references_of_a_thing_are_mirrored_alike_and_only_varied_ones_are(r
     assert 0.2 < sum(recipe.flipped[0] for recipe in recipes) / len(recipes) < 0.4
 
 
-def test_references_of_something_else_are_rare_and_named_by_no_prompt(recipes: list[Recipe]) -> None:
+def test_distractors_are_rare_and_named_by_no_prompt(recipes: list[Recipe]) -> None:
     unrelated = [(recipe, each) for recipe in recipes for each in recipe.references if each.thing is None]
     assert len(unrelated) / len(recipes) == pytest.approx(UNRELATED, abs=0.02)
     assert all(each.entity not in recipe.composition.entities for recipe, each in unrelated)
 
 
-def test_most_references_have_the_style_of_their_thing(recipes: list[Recipe]) -> None:
+def test_most_references_have_the_style_of_their_object(recipes: list[Recipe]) -> None:
     same = [
         each.style == recipe.styles[each.thing]
         for recipe in recipes
@@ -55,7 +55,7 @@ def test_most_references_have_the_style_of_their_thing(recipes: list[Recipe]) ->
     assert sum(same) / len(same) == pytest.approx(SAME_STYLE, abs=0.03)
 
 
-def test_plain_recipes_have_references_as_the_knowledge_base_has_them() -> None:
+def test_plain_recipes_have_references_like_the_base() -> None:
     for number in range(100):
         recipe = make_recipe(0, "held-out", number, plain=True, references=True)
         assert recipe.composition.is_plain
@@ -64,18 +64,18 @@ def test_plain_recipes_have_references_as_the_knowledge_base_has_them() -> None:
         assert not any(reference.varied for reference in recipe.references)
 
 
-def test_without_references_a_sample_shows_the_same() -> None:
+def test_the_image_of_a_sample_does_not_depend_on_its_references() -> None:
     bare = make_recipe(0, "train", 5, plain=False, references=False)
     full = make_recipe(0, "train", 5, plain=False, references=True)
     assert (bare.prompt, bare.composition, bare.styles) == (full.prompt, full.composition, full.styles)
     assert bare.references == ()
 
 
-def test_the_styles_are_those_of_the_art() -> None:
+def test_the_styles_equal_those_of_the_art() -> None:
     assert tuple(style.name for style in STYLES) == STYLE_NAMES
 
 
-def test_a_seventh_of_training_samples_show_made_up_things_and_no_others_do(recipes: list[Recipe]) -> None:
+def test_one_in_seven_training_samples_shows_a_made_up_object(recipes: list[Recipe]) -> None:
     made_up = [any(map(is_made_up, recipe.composition.entities)) for recipe in recipes]
     assert 0.11 < sum(made_up) / len(made_up) < 0.19
     for number in range(300):

@@ -1,4 +1,4 @@
-"""What the judge learns from, and what it is measured on."""
+"""Training batches and evaluation images of the judge."""
 
 import json
 import math
@@ -39,21 +39,21 @@ def test_a_batch_is_a_function_of_its_number(images: JudgeImages, monkeypatch: p
     assert all(np.ptp(image) > 20 for image in first.images)  # none is blank
 
 
-def test_relations_name_something_more() -> None:
+def test_relations_name_a_second_entity() -> None:
     shown = related(40)
     assert not any(composition.is_plain for composition, _ in shown)
     assert {len(composition.entities) for composition, _ in shown} == {1, 2, 3}
     assert related(40) == shown
 
 
-def test_the_shipped_judge_is_as_often_right_as_its_file_tells(art: Art) -> None:
+def test_the_shipped_judges_accuracy_equals_that_in_its_file(art: Art) -> None:
     judge = TrainedClassifier.load(SHIPPED)
     assert (judge.config.entities, judge.config.scenes) == (configuration().entities, configuration().scenes)
-    told = json.loads((SHIPPED / "judge.json").read_text())["facts"]["accuracy"]
-    # What it judges are images of held-out things.
-    assert told["split: held-out"]["faithful"] >= 0.9
+    reported = json.loads((SHIPPED / "judge.json").read_text())["facts"]["accuracy"]
+    # It judges images of held-out entities.
+    assert reported["split: held-out"]["faithful"] >= 0.9
     shown = plain()[::30]
     measured = accuracy(measure(judge, shown, compose(Composer(ArtImages(art), judge.side), shown)))
     assert measured["images"] > 100
-    share = told["all"]["faithful"]
+    share = reported["all"]["faithful"]
     assert abs(measured["faithful"] - share) < 3 * math.sqrt(share * (1 - share) / measured["images"])

@@ -3,7 +3,7 @@ from reimagen_demo.report.ablation_sheet import prompts
 from reimagen_demo.scenes.registry import SCENES
 
 
-def test_the_prompts_put_things_held_out_of_training_in_scenes() -> None:
+def test_the_prompts_combine_held_out_entities_with_scenes() -> None:
     held_out = {entity.phrase: entity for entity in of_split("held-out")}
     scenes = {scene.phrase for scene in SCENES}
     shown = [
@@ -15,7 +15,7 @@ def test_the_prompts_put_things_held_out_of_training_in_scenes() -> None:
     assert len(set(prompts())) == 6
 
 
-def test_the_prompts_follow_from_the_list_alone() -> None:
+def test_the_prompts_depend_only_on_the_list() -> None:
     known = [
         Entity("1", "a known thing", "half", "train"),
         Entity("2", "a new thing", "half", "held-out"),

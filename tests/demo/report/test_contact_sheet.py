@@ -20,7 +20,7 @@ def columns_of(sheet: Image.Image, color: tuple[int, int, int]) -> set[int]:
     }
 
 
-def test_neighbors_stand_left_of_the_image() -> None:
+def test_neighbors_are_left_of_the_image() -> None:
     neighbors = [(plain("red"), "a lemon"), (plain("lime"), "a lemon")]
     sheet = contact_sheet(
         [Row('"a lemon in the rain"', neighbors, [(plain("blue"), "with"), (plain("aqua"), "without")])]
@@ -31,7 +31,7 @@ def test_neighbors_stand_left_of_the_image() -> None:
     assert len(set(order)) == 4
 
 
-def test_images_form_a_column_however_many_neighbors_there_are() -> None:
+def test_images_form_a_column_for_any_number_of_neighbors() -> None:
     grounded = Row("grounded", [(plain("red"), ""), (plain("red"), "")], [(plain("blue"), "")])
     alone = Row("alone", [], [(plain("aqua", 1024), "")])
     sheet = contact_sheet([grounded, alone])
@@ -44,14 +44,14 @@ def test_all_cells_have_one_size() -> None:
         assert sum(pixel == (0, 0, 255) for pixel in sheet.get_flattened_data()) == CELL * CELL
 
 
-def test_long_lines_stay_below_their_own_image() -> None:
+def test_long_lines_wrap_below_their_image() -> None:
     row = Row("", [(plain("red"), "m" * 200)], [(plain("blue"), "")])
     sheet = contact_sheet([row])
     gap_between = sheet.crop((GAP + CELL, 0, 2 * GAP + CELL, sheet.height))
     assert gap_between.getcolors() == [(gap_between.width * gap_between.height, (255, 255, 255))]
 
 
-def test_a_sheet_for_documentation_is_as_good_as_fits() -> None:
+def test_a_sheet_for_documentation_has_the_best_quality_that_fits() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     best = webp(noise, 1_000_000)
     fitting = webp(noise, len(best) - 1)

@@ -1,4 +1,4 @@
-"""What counts as obeyed and as a copy, on poses and true images that are known."""
+"""The checks of stated geometry and of copies, on known poses and true images."""
 
 import hashlib
 import math
@@ -34,7 +34,7 @@ def cutouts(art: Art) -> CutOuts:
     return CutOuts(art)
 
 
-def test_each_attribute_is_told_by_itself() -> None:
+def test_each_attribute_is_measured_separately() -> None:
     thing = Thing(entity("cow"), size="tiny", place="top left", mirrored=True, turned="left")
     right = Pose(0.25, 0.3, 0.2, mirrored=True, angle=math.radians(30))
     assert obeyed(thing, right) == dict.fromkeys(ATTRIBUTES, True)
@@ -49,26 +49,26 @@ def test_each_attribute_is_told_by_itself() -> None:
 
 
 @pytest.mark.parametrize(("degrees", "right"), [(180, True), (-170, True), (165, True), (140, False), (0, False)])
-def test_half_a_turn_is_one_from_either_side(degrees: float, right: bool) -> None:
+def test_a_half_turn_is_the_same_in_both_directions(degrees: float, right: bool) -> None:
     upside_down = Thing(entity("cow"), turned="upside down")
     assert obeyed(upside_down, Pose(0.5, 0.5, 0.5, angle=math.radians(degrees))) == {"turned": right}
 
 
-def test_each_prompt_is_contradicted_by_a_copy_and_obeyed_by_true_images(art: Art) -> None:
+def test_copies_contradict_each_prompt_and_true_images_satisfy_it(art: Art) -> None:
     composer = Composer(ArtImages(art), 64)
     stated = set()
     for prompt in geometry_prompts()[:60]:
         thing = prompt.composition.things[0]
         stated.add(tuple(sorted(obeyed(thing, OWN))))
         assert not all(obeyed(thing, OWN).values())
-        # A style for each entity is enough: each is rendered anew.
+        # One style for each entity is enough, because rendering takes long.
         drawing = composer.drawing(thing.entity, "twemoji")
         [placed] = lay_out(Random(prompt.item.key), prompt.composition, [drawing])
         assert all(obeyed(thing, pose_of(placed.placement)).values()), prompt.item.prompt
     assert len(stated) == 15
 
 
-def test_a_true_image_obeys_and_a_copy_in_place_is_told(cutouts: CutOuts, art: Art) -> None:
+def test_a_true_image_satisfies_its_prompt_and_a_copy_in_place_is_detected(cutouts: CutOuts, art: Art) -> None:
     thing = Thing(entity("cow"), place="left", mirrored=True)
     composition = Composition((thing,), SCENES[0])
     composed = Composer(ArtImages(art), 128).compose(Random(1), composition, ["noto"], [False])
@@ -77,7 +77,7 @@ def test_a_true_image_obeys_and_a_copy_in_place_is_told(cutouts: CutOuts, art: A
     assert (true["obeyed"], true["place"], true["mirrored"], true["copied in place"]) == (1, 1, 1, 0)
     assert math.isnan(true["size"])
     assert math.isnan(true["turned"])
-    # The knowledge base's own image is the purest copy in place.
+    # The base's image itself is an exact copy in place.
     with Image.open(PairImages(art).file(thing.entity, style("noto"))) as reference:
         copied = scores_of(thing, [cutout], np.asarray(reference.convert("RGB")))
     assert (copied["obeyed"], copied["copied in place"]) == (0, 1)
@@ -91,7 +91,7 @@ def test_the_drawings_of_the_references_are_registered(cutouts: CutOuts, art: Ar
     assert len(cutouts.among(cow, [])) == 4
 
 
-def test_poses_are_the_same_within_what_a_person_sees() -> None:
+def test_poses_are_equal_within_a_visible_tolerance() -> None:
     pose = Pose(0.4, 0.6, 0.5, angle=math.radians(178))
     assert all(same(pose, Pose(0.46, 0.55, 0.56, angle=math.radians(-174))).values())
     assert same(pose, Pose(0.5, 0.6, 0.6, mirrored=True, angle=0.0)) == dict.fromkeys(ATTRIBUTES, False)

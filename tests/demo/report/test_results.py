@@ -1,4 +1,4 @@
-"""What `make results` asks and how it judges the answers, on scores that are made up and so are known."""
+"""The sweep of `make results` and its criteria, on made-up scores."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def items() -> list[Item]:
     return [prompt.item for prompt in all_prompts()]
 
 
-def test_prompts_are_of_all_groups_and_always_the_same(items: list[Item]) -> None:
+def test_prompts_cover_all_groups_and_are_deterministic(items: list[Item]) -> None:
     assert Counter(item.group for item in items) == dict.fromkeys(GROUPS, MAIN) | {
         TWO: VARIED,
         GEOMETRY: GEOMETRY_PROMPTS,
@@ -55,13 +55,13 @@ def test_prompts_are_of_all_groups_and_always_the_same(items: list[Item]) -> Non
         assert item.scene in scenes
         shown = "held-out" if item.group in (GEOMETRY, VARIETY) else item.group
         assert len(item.entities) == 2 if item.group == TWO else groups[item.entities[0]] == shown
-    # Every entity comes as often as any other of its group, give or take one.
+    # Every entity occurs as often as others of its group, up to one.
     for name in GROUPS:
         counts = Counter(item.entities for item in items if item.group == name)
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
-def test_nothing_is_drawn_twice_and_equal_work_is_equal(items: list[Item]) -> None:
+def test_nothing_is_drawn_twice(items: list[Item]) -> None:
     wanted = build_sweep(WEIGHTS, OTHER, DEMO)
     settings = list(wanted.folders().values())
     assert all(setting not in settings[:place] for place, setting in enumerate(settings))
@@ -73,7 +73,7 @@ def test_nothing_is_drawn_twice_and_equal_work_is_equal(items: list[Item]) -> No
         (stage,) = setting.change(DEMO)
         assert stage.guidance.strategy == strategy
         assert stage.steps * (3 if strategy == "weighted" else 2) == int(number)
-    # Every cascade can be set as the sweep asks.
+    # Every setting of the sweep is possible for the cascade.
     for setting in settings:
         setting.change(DEMO)
 
@@ -89,7 +89,7 @@ Rates = Mapping[tuple[str, str], tuple[float, float]]
 
 
 def evidence(sweep: Sweep, items: Sequence[Item], rates: Rates, usual: tuple[float, float] = (0.9, 0.95)) -> Evidence:
-    """Every axis's items have entity and scene right at these rates, by axis and label; spread evenly over items."""
+    """Return scores with the given rates of right entities and scenes, by axis and label, spread evenly over items."""
     made: dict[str, dict[str, dict[str, str]]] = {}
     for axis in sweep.axes:
         for label, setting in sweep.settings(axis).items():
@@ -108,13 +108,13 @@ def evidence(sweep: Sweep, items: Sequence[Item], rates: Rates, usual: tuple[flo
 
 
 def verdicts(evidence: Evidence) -> dict[str, tuple[str, str]]:
-    """By the bar, what was measured and whether it is met."""
+    """Return the measured value and the verdict of each criterion."""
     table = claims(evidence, [Distance("in-domain", 300, 1.5, 1.25, 1.75)])
     rows = [line.strip("|").split("|") for line in table.splitlines() if line.count("|") == 5]
     return {bar.strip(): (measured.strip(), met.strip()) for _, bar, measured, met in rows}
 
 
-def test_bars_that_are_met_and_bars_that_are_not(items: list[Item]) -> None:
+def test_criteria_are_marked_as_met_or_not(items: list[Item]) -> None:
     sweep = build_sweep(WEIGHTS, OTHER, DEMO)
     found = verdicts(
         evidence(
@@ -162,7 +162,7 @@ def test_eta_must_trade_the_entity_for_the_text(items: list[Item], entity: tuple
         assert measured == "the best product of entity and scene is at η = 0.5"
 
 
-def test_what_was_not_drawn_is_not_made_up(items: list[Item]) -> None:
+def test_missing_runs_have_no_row(items: list[Item]) -> None:
     sweep = build_sweep(WEIGHTS, None, DEMO)
     found = verdicts(evidence(sweep, items, {}))
     assert found["held-out: at least +50 points"] == (NOT_THERE, "")

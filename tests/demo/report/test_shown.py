@@ -1,4 +1,4 @@
-"""The table of what a copy in place cannot pass, of measures that are made up and so are known."""
+"""The table of measures that a copy in place cannot pass, on made-up values."""
 
 import numpy as np
 
@@ -19,12 +19,12 @@ def rates(obeyed: float, copied: float, faithful: float) -> dict[str, np.ndarray
 
 
 def cells(shown: Shown) -> dict[str, list[str]]:
-    """By measure: bar, before, these weights, true images, met."""
+    """Return by measure: criterion, before, these weights, true images, met."""
     lines = [line.strip("|").split("|") for line in table(shown).splitlines()[2:]]
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
 
 
-def test_bars_are_met_by_good_weights_and_missed_by_copies() -> None:
+def test_good_weights_meet_the_criteria_and_copies_do_not() -> None:
     geometry = {NOW: rates(0.9, 0.02, 0.8), BEFORE: rates(0.05, 0.9, 0.7), TRUE: rates(0.98, 0.0, 0.9)}
     variety = {NOW: Variety(7.0, 50.0), BEFORE: Variety(1.0, 10.0), TRUE: Variety(10.0, 60.0)}
     found = cells(Shown(geometry, variety, {BEFORE: USELESS, NOW: USEFUL}))
@@ -45,7 +45,7 @@ def test_only_what_was_measured_has_a_row() -> None:
     assert row == ["every t ≥ 0.3", "", "0.3, 0.9", "", "yes"]
 
 
-def test_the_losses_of_both_cascades_stand_side_by_side() -> None:
+def test_the_losses_of_both_cascades_are_shown_side_by_side() -> None:
     lines = loss_table({BEFORE: USELESS, NOW: USEFUL}).splitlines()
     assert lines[0].count("|") == 8
     assert lines[3] == "| 0.3 | 0.3000 | 0.4000 | 0.2000 | 0.1000 | 0.4000 | 0.2000 |"

@@ -16,11 +16,11 @@ each_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.ph
 
 
 def words(text: str) -> set[str]:
-    """Those of meaning."""
+    """Return the words without stop words."""
     return set(re.findall(r"[a-z]+", text.lower())) - STOP_WORDS
 
 
-def test_there_are_many_each_with_many_wordings() -> None:
+def test_there_are_many_scenes_with_many_wordings() -> None:
     assert len(SCENES) >= 24
     phrases = [phrase for scene in SCENES for phrase in (*scene.phrases, *scene.unseen)]
     assert len(set(phrases)) == len(phrases)
@@ -29,7 +29,7 @@ def test_there_are_many_each_with_many_wordings() -> None:
 
 
 @each_scene
-def test_two_wordings_are_kept_from_training_and_one_shares_no_word_with_it(scene: Scene) -> None:
+def test_two_wordings_are_held_out_and_one_shares_no_word_with_training(scene: Scene) -> None:
     assert len(scene.unseen) >= 2
     trained = {word for phrase in scene.phrases for word in words(phrase)}
     assert any(not words(phrase) & trained for phrase in scene.unseen)
@@ -42,22 +42,22 @@ def test_the_same_seed_gives_the_same_image(scene: Scene) -> None:
 
 
 @each_scene
-def test_a_scene_is_drawn_anew_at_any_size(scene: Scene) -> None:
+def test_a_scene_is_rendered_at_any_size(scene: Scene) -> None:
     large, small = scene.render(Random(1), 512), scene.render(Random(1), 64)
     assert large.size == (512, 512)
     difference = np.asarray(large.resize((64, 64))).astype(float) - np.asarray(small).astype(float)
     assert np.abs(difference).mean() < 4
-    # Sharp: what the small image lacks is more than an upsampling could have; but there is nothing on plain white.
+    # Sharp: the detail exceeds that of an upsampled image, except on plain white.
     assert scene is WHITE or np.abs(np.asarray(small.resize((512, 512))).astype(float) - np.asarray(large)).mean() > 1
 
 
 @each_scene
-def test_things_stand_in_the_lower_part(scene: Scene) -> None:
+def test_objects_stand_in_the_lower_part(scene: Scene) -> None:
     assert scene.ground is None or 0.75 < scene.ground < 0.95
 
 
 def test_scenes_look_different_from_each_other() -> None:
-    """Each of several instances of a scene, seen small, is closest to another instance of that scene."""
+    """Downsampled, each of several instances of a scene is closest to another instance of that scene."""
     instances = [
         (scene.phrase, np.asarray(scene.render(Random(seed), 64).resize((8, 8))).astype(float))
         for scene, seed in product(SCENES, range(6))
@@ -68,14 +68,14 @@ def test_scenes_look_different_from_each_other() -> None:
 
 
 @each_scene
-def test_its_words_name_no_entity(scene: Scene) -> None:
+def test_the_words_of_a_scene_name_no_entity(scene: Scene) -> None:
     names = {entity.name for entity in entities()} | {plural(entity) for entity in entities()}
     for text in (*scene.phrases, *scene.unseen, scene.caption):
         assert not names & words(text)
 
 
 @each_scene
-def test_its_caption_shares_one_word_at_most_with_a_prompt(scene: Scene) -> None:
+def test_the_caption_of_a_scene_shares_at_most_one_word_with_a_prompt(scene: Scene) -> None:
     """Two rare words in common, and BM25 ranks the empty scene above the entity of the prompt."""
     for phrase in (*scene.phrases, *scene.unseen):
         assert len(words(phrase) & words(scene.caption)) <= 1

@@ -1,4 +1,4 @@
-"""The demonstration's encoder of texts, as the retriever reads it."""
+"""The demonstration's text encoder, as the retriever reads it."""
 
 from importlib.metadata import distribution
 from pathlib import Path
@@ -11,7 +11,7 @@ from reimagen_demo.stack import encoder
 from reimagen_retriever.index.encoder import Encoder
 
 
-def test_a_texts_vector_is_the_mean_of_its_tokens(tmp_path: Path) -> None:
+def test_the_vector_of_a_text_is_the_mean_of_its_tokens(tmp_path: Path) -> None:
     folder = encoder.build(tmp_path)
     package = distribution("wordllama")
     tokenizer = Tokenizer.from_file(str(package.locate_file(encoder.TOKENIZER)))
@@ -22,6 +22,6 @@ def test_a_texts_vector_is_the_mean_of_its_tokens(tmp_path: Path) -> None:
     np.testing.assert_allclose(Encoder(folder).texts(texts, "query"), expected, atol=1e-5)
 
 
-def test_it_finds_by_meaning(tmp_path: Path) -> None:
+def test_it_finds_pairs_by_meaning(tmp_path: Path) -> None:
     vectors = Encoder(encoder.build(tmp_path)).texts(["an automobile", "a car", "a carpet", "an autograph"], "query")
     assert int((vectors[1:] @ vectors[0]).argmax()) == 0

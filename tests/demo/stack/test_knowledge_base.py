@@ -33,7 +33,7 @@ def shards(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_pair_says_what_it_is_and_whose(art: Art, shards: Path) -> None:
+def test_every_pair_has_caption_source_and_license(art: Art, shards: Path) -> None:
     with tarfile.open(shards / "00000.tar") as tar:
         content = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
     notes = [json.loads(data) for name, data in content.items() if name.endswith(".json")]
@@ -48,7 +48,7 @@ def test_every_pair_says_what_it_is_and_whose(art: Art, shards: Path) -> None:
             assert image.size == (note["width"], note["height"]) == (PAIR_SIDE, PAIR_SIDE)
 
 
-def test_empty_scenes_are_in_it_too(shards: Path) -> None:
+def test_empty_scenes_are_in_the_base(shards: Path) -> None:
     with tarfile.open(shards / "00000.tar") as tar:
         captions = {tar.extractfile(member).read().decode() for member in tar if member.name.endswith(".txt")}  # type: ignore[union-attr]
     assert {scene.caption for scene in SCENES} < captions
@@ -59,13 +59,13 @@ def test_shards_are_the_same_every_time(art: Art, shards: Path, tmp_path: Path) 
     assert (tmp_path / "00000.tar").read_bytes() == (shards / "00000.tar").read_bytes()
 
 
-def test_shards_of_an_earlier_time_are_gone(shards: Path, tmp_path: Path) -> None:
+def test_shards_of_an_earlier_build_are_removed(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "00007.tar").write_bytes(b"of another time")
     knowledge_base.write_shards([], tmp_path)
     assert not list(tmp_path.glob("*.tar"))
 
 
-def test_a_drawing_stands_in_the_middle_of_a_plain_pale_background(art: Art) -> None:
+def test_a_drawing_is_centered_on_a_plain_pale_background(art: Art) -> None:
     image = PairImages(art).draw(FEW[0], STYLES[2])
     corner = image.getpixel((0, 0))
     assert isinstance(corner, tuple)
@@ -78,7 +78,7 @@ def test_a_drawing_stands_in_the_middle_of_a_plain_pale_background(art: Art) -> 
     assert top + bottom == pytest.approx(PAIR_SIDE - 1, abs=2)
 
 
-def test_a_finished_base_is_kept_and_a_changed_one_built_anew(art: Art) -> None:
+def test_a_complete_base_is_kept_and_a_changed_one_rebuilt(art: Art) -> None:
     base = knowledge_base.build(art.folder, FEW[:2])
     first = read_manifest(base)
     assert first.pairs == 2 * len(STYLES) + len(SCENES) * knowledge_base.SCENE_IMAGES
@@ -91,7 +91,7 @@ def test_a_finished_base_is_kept_and_a_changed_one_built_anew(art: Art) -> None:
 
 @pytest.fixture(scope="module")
 def retriever(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real retriever over all captions of the demonstration; the images, which don't matter, are noise."""
+    """Open a real retriever over all captions of the demonstration; the images are noise."""
     folder = tmp_path_factory.mktemp("captions")
     rng = Random("noise")
 
@@ -104,8 +104,8 @@ def retriever(art: Art, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         for entity in entities():
             for style in STYLES:
                 yield knowledge_base.note(art, entity, style), noise()
-        for told, _ in knowledge_base.scene_pairs():
-            yield told, noise()
+        for reported, _ in knowledge_base.scene_pairs():
+            yield reported, noise()
 
     knowledge_base.write_shards(captions(), folder / "pairs")
     knowledge_base.index(folder / "pairs", folder / "kb")
@@ -127,7 +127,7 @@ def test_retrieval_finds_the_entity_of_a_prompt_that_states_geometry_or_has_unse
     assert recall.both / recall.asked >= 0.95, recall.misses
 
 
-def test_the_best_looking_styles_are_found_first(retriever: str) -> None:
+def test_the_preferred_styles_are_found_first(retriever: str) -> None:
     with grpc.insecure_channel(retriever) as channel:
         stub = retrieval_pb2_grpc.RetrievalStub(channel)
         answer = stub.Search(retrieval_pb2.SearchRequest(query="a panda in the snow", k=4), timeout=SECONDS)

@@ -29,12 +29,12 @@ def prints(images: list[Image.Image], kind: str, **options: int) -> np.ndarray:
     return np.stack(files)
 
 
-def test_icons_that_merely_look_alike_are_no_near_duplicates(images: list[Image.Image]) -> None:
+def test_similar_icons_are_not_near_duplicates(images: list[Image.Image]) -> None:
     own = prints(images, "PNG", compress_level=1)
     assert np.array_equal(near_duplicates(own, own), np.eye(len(images), dtype=bool))
 
 
-def test_an_icon_in_another_file_is_its_own_near_duplicate_alone(images: list[Image.Image]) -> None:
+def test_an_icon_in_another_file_is_only_its_own_near_duplicate(images: list[Image.Image]) -> None:
     own = prints(images, "PNG", compress_level=1)
     again = prints([image.resize((128, 128)) for image in images], "JPEG", quality=60)
     assert np.array_equal(near_duplicates(own, again), np.eye(len(images), dtype=bool))

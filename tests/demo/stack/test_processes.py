@@ -12,7 +12,7 @@ SECONDS = 20
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of console scripts of our own, beside an interpreter, with one that runs what it is told."""
+    """Make a folder of console scripts beside an interpreter, with one that runs given code."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "run").write_text(f'#!/bin/sh\nexec {sys.executable} -u -c "$1"\n')
@@ -21,7 +21,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_child_that_ends_is_told_with_the_end_of_its_log(script: Path, tmp_path: Path) -> None:
+def test_a_child_that_ends_is_reported_with_the_end_of_its_log(script: Path, tmp_path: Path) -> None:
     code = "import sys; print(*range(100), sep='\\n'); print('the port is taken'); sys.exit(3)"
     with (
         Child(["run", code], tmp_path / "log") as child,
@@ -30,7 +30,7 @@ def test_a_child_that_ends_is_told_with_the_end_of_its_log(script: Path, tmp_pat
         child.wait_until(lambda: False, SECONDS)
 
 
-def test_a_child_that_is_never_ready_is_told(script: Path, tmp_path: Path) -> None:
+def test_a_child_that_is_never_ready_is_reported(script: Path, tmp_path: Path) -> None:
     with (
         Child(["run", "import threading; threading.Event().wait()"], tmp_path / "log") as child,
         pytest.raises(ChildError, match="not ready after 1 seconds"),
@@ -39,7 +39,7 @@ def test_a_child_that_is_never_ready_is_told(script: Path, tmp_path: Path) -> No
     assert child.process.returncode is not None
 
 
-def test_a_child_is_stopped_in_good_order_even_after_an_error(script: Path, tmp_path: Path) -> None:
+def test_a_child_is_stopped_gracefully_even_after_an_error(script: Path, tmp_path: Path) -> None:
     code = (
         "import signal, sys, threading\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('drained'), sys.exit(0)))\n"
@@ -60,7 +60,7 @@ def test_a_child_is_stopped_in_good_order_even_after_an_error(script: Path, tmp_
     assert "drained" in log.read_text()
 
 
-def test_a_taken_port_gives_way_to_a_free_one() -> None:
+def test_a_port_in_use_is_replaced_by_a_free_one() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -69,7 +69,7 @@ def test_a_taken_port_gives_way_to_a_free_one() -> None:
     assert free_address(port) == f"127.0.0.1:{port}"
 
 
-def test_serving_is_what_health_says() -> None:
+def test_serving_follows_the_health_service() -> None:
     server = GrpcServer(address="127.0.0.1:0", workers=1, max_message_bytes=1024)
     address = f"127.0.0.1:{server.port}"
     server.start()
@@ -82,7 +82,7 @@ def test_serving_is_what_health_says() -> None:
     assert not serving_grpc(address)
 
 
-def test_nothing_there_is_not_ready() -> None:
+def test_a_missing_server_is_not_ready() -> None:
     address = free_address(0)
     assert not ready_http(f"http://{address}")
     assert not serving_grpc(address)

@@ -1,4 +1,4 @@
-"""The benchmarks' own file formats, in small files of the same form."""
+"""The published file formats of the benchmarks, in small."""
 
 import base64
 import json
@@ -49,7 +49,7 @@ def dataset(folder: Path) -> Path:
     return folder
 
 
-def test_dream_bench_reads_the_folder_as_it_is_published(tmp_path: Path) -> None:
+def test_dream_bench_reads_the_published_folder(tmp_path: Path) -> None:
     found = {item.key: item for item in dream_bench.items(dataset(tmp_path))}
     assert len(found) == 2 + 2 + 3
     assert found["grey_sloth_plushie.01"].prompt == "a cube shaped stuffed animal"
@@ -67,7 +67,7 @@ def test_dream_bench_names_the_section_that_is_missing(tmp_path: Path, lost: str
         dream_bench.items(tmp_path)
 
 
-def test_our_entity_draw_bench_has_what_the_papers_has() -> None:
+def test_our_entity_draw_bench_has_the_papers_numbers_of_entities_and_prompts() -> None:
     bench = entity_draw_bench.load()
     assert {name: (len(c.entities), len(c.templates)) for name, c in bench.categories.items()} == dict.fromkeys(
         ("dog-breeds", "landmarks", "foods", "birds", "characters"), (50, 5)
@@ -80,14 +80,14 @@ def test_our_entity_draw_bench_has_what_the_papers_has() -> None:
             assert item.entities[0] in item.prompt
     starts = {item.entities[0]: item.prompt.split()[0] for item in made if item.group == "dog-breeds"}
     assert (starts["Azawakh"], starts["Eurasier"], starts["Barbet"]) == ("An", "A", "A")
-    # Each category draws all of its templates, and another seed others.
+    # Each category uses all of its templates, and another seed uses others.
     for name in bench.categories:
         assert len({item.scene for item in made if item.group == name}) == 5
     assert made != entity_draw_bench.items(bench, seed=1)
     assert made == entity_draw_bench.items(bench, seed=0)
 
 
-def test_entities_are_split_by_how_often_they_are_named(tmp_path: Path) -> None:
+def test_entities_are_split_by_frequency(tmp_path: Path) -> None:
     bench = entity_draw_bench.EntityDrawBench.model_validate(
         {"categories": {"birds": {"entities": ["kea", "dodo", "emu", "rhea"], "templates": ["A {} in a bath"]}}}
     )
@@ -112,13 +112,13 @@ def test_entities_have_the_images_of_their_folders(tmp_path: Path) -> None:
     assert made["Akbash"].references == ()
 
 
-def test_a_template_without_a_place_for_the_name_is_refused(tmp_path: Path) -> None:
+def test_a_template_without_a_slot_for_the_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text('[categories.birds]\nentities = ["kea"]\ntemplates = ["A kea"]\n')
     with pytest.raises(InvalidArgument, match=r"categories\.birds\.templates.*must have \{\} once"):
         entity_draw_bench.load(tmp_path / "own.toml")
 
 
-def test_coco_draws_captions_and_tells_its_images(tmp_path: Path) -> None:
+def test_coco_draws_captions_and_lists_its_images(tmp_path: Path) -> None:
     images = [{"id": n, "file_name": f"COCO_val2014_{n:012d}.jpg", "height": 480, "width": 640} for n in (9, 25)]
     captions = [{"image_id": 9, "id": 100 + n, "caption": f"A dog,\n number {n}. "} for n in range(8)]
     annotations = tmp_path / "captions_val2014.json"
@@ -180,12 +180,12 @@ def test_wiki_images_images_are_found_at_their_lines_and_verified(tmp_path: Path
         list(wiki_images.images(tmp_path, [40000001]))
 
 
-def test_the_kept_images_of_a_split_are_written_as_files(tmp_path: Path) -> None:
+def test_the_filtered_images_of_a_split_are_written_as_files(tmp_path: Path) -> None:
     wiki_images.write_images(webqa(tmp_path), tmp_path / "val")
     assert {path.name: path.read_bytes() for path in (tmp_path / "val").iterdir()} == {
         "30000000.jpg": b"image 30000000"
     }
-    (tmp_path / "imgs.tsv").unlink()  # what is there is not read again
+    (tmp_path / "imgs.tsv").unlink()  # existing images are not read again
     (tmp_path / "imgs.tsv").write_bytes(b"")
     wiki_images.write_images(tmp_path, tmp_path / "val")
 
@@ -210,7 +210,7 @@ def test_captions_with_dates_or_ids_are_dropped(caption: str, kept: bool) -> Non
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.lists(st.text(), max_size=3), st.text()), min_size=1, max_size=5))
-def test_items_come_back_as_they_were_written(
+def test_items_are_read_as_written(
     tmp_path_factory: pytest.TempPathFactory, content: list[tuple[str, list[str], str]]
 ) -> None:
     path = tmp_path_factory.mktemp("items") / items.ITEMS
@@ -222,7 +222,7 @@ def test_items_come_back_as_they_were_written(
     assert items.read(path) == made
 
 
-def test_items_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+def test_items_with_equal_or_bad_keys_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="key: 'a' is the key of 2 items"):
         items.write(
             [Item("a", "x", (), "", ""), Item("b", "x", (), "", ""), Item("a", "y", (), "", "")], tmp_path / "i"

@@ -1,4 +1,4 @@
-"""CLIP's tokens. That they are transformers' is shown in parity/."""
+"""CLIP's tokens. The comparison with transformers is in parity/."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_pairs_are_joined_in_the_order_of_the_list() -> None:
     assert pieces("") == []
 
 
-def test_words_are_cut_as_clip_does() -> None:
+def test_words_are_split_as_by_clip() -> None:
     letters = {"½": ["Â", "½</w>"], "日本": ["æ", "Ĺ", "¥", "æ", "ľ", "¬</w>"]}
     words = ["dog", "'s", "4", "2", "!?", "isn", "'t", "½", "日本"]
     expected = [piece for word in words for piece in letters.get(word, [*word[:-1], f"{word[-1]}</w>"])]
@@ -39,7 +39,7 @@ def test_words_are_cut_as_clip_does() -> None:
 
 @settings(deadline=None)
 @given(text=st.text(max_size=40))
-def test_any_text_has_a_start_an_end_and_known_pieces(text: str) -> None:
+def test_any_text_has_start_and_end_tokens_and_known_pieces(text: str) -> None:
     [ids], [end] = TOKENIZER([text])
     assert len(ids) == 12
     assert ids[0] == START
@@ -56,7 +56,7 @@ def test_any_text_has_a_start_an_end_and_known_pieces(text: str) -> None:
         ({"tokenizer.json": json.dumps({"model": {"vocab": {}}})}, "cannot read CLIP's tokenizer files"),
     ],
 )
-def test_files_of_something_else_are_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):

@@ -16,7 +16,7 @@ def png(gray: int, size: tuple[int, int] = (8, 8)) -> bytes:
     return buffer.getvalue()
 
 
-def test_images_of_a_folder_and_its_folders(tmp_path: Path) -> None:
+def test_images_of_nested_folders_are_read(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "2.png").write_bytes(png(2, (6, 9)))
     (tmp_path / "1.PNG").write_bytes(png(1))
@@ -28,7 +28,7 @@ def test_images_of_a_folder_and_its_folders(tmp_path: Path) -> None:
     assert [(image.shape, image[0, 0, 0]) for image in images] == [((8, 8, 3), 1), ((9, 6, 3), 2)]
 
 
-def test_images_of_shards_without_the_neighbors(tmp_path: Path) -> None:
+def test_shards_give_images_without_their_neighbors(tmp_path: Path) -> None:
     for number in range(2):
         with tarfile.open(tmp_path / f"{number}.tar", "w") as shard:
             for name, data in (
@@ -45,14 +45,14 @@ def test_images_of_shards_without_the_neighbors(tmp_path: Path) -> None:
     assert [image[0, 0, 0] for image in images] == [0, 1]
 
 
-def test_the_square_in_the_middle() -> None:
+def test_images_are_cropped_to_the_central_square() -> None:
     image = np.zeros((20, 60, 3), np.uint8)
     image[:, 20:40] = 200
     assert (middle_square(image, 10) == 200).all()
     assert middle_square(image, 10).shape == (10, 10, 3)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds neither images"):
         ImageFolder(tmp_path)
     (tmp_path / "broken.png").write_bytes(png(1)[:30])

@@ -1,4 +1,4 @@
-"""The judge's classifier on a world that it can learn in seconds: squares of one color on grounds of another."""
+"""The judge's classifier on data that it learns in seconds: squares of one color on backgrounds of another."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def item(*entities: str, scene: str = "") -> Item:
     return Item("x", "a prompt", entities, scene, "all")
 
 
-def test_it_learns_and_says_what_it_sees(trained: TrainedClassifier) -> None:
+def test_it_learns_to_classify(trained: TrainedClassifier) -> None:
     unseen = batch(10_000, size=100)
     verdicts = trained.verdicts(list(unseen.images))
     assert np.mean([v.entity == CONFIG.entities[e] for v, e in zip(verdicts, unseen.entities, strict=True)]) > 0.95
@@ -55,7 +55,7 @@ def test_it_learns_and_says_what_it_sees(trained: TrainedClassifier) -> None:
     assert all(0.33 < verdict.entity_probability <= 1 for verdict in verdicts)
 
 
-def test_larger_images_are_judged_alike(trained: TrainedClassifier) -> None:
+def test_larger_images_get_the_same_judgment(trained: TrainedClassifier) -> None:
     images = batch(20_000).images
     large = images.repeat(4, axis=1).repeat(4, axis=2)
     assert trained.verdicts(list(large)) == trained.verdicts(list(images))
@@ -65,7 +65,7 @@ class _Stopped(Exception):
     pass
 
 
-def test_stopped_and_started_again_it_learns_the_same(tmp_path: Path, trained: TrainedClassifier) -> None:
+def test_a_resumed_training_gives_the_same_weights(tmp_path: Path, trained: TrainedClassifier) -> None:
     def stops(number: int) -> LabeledImages:
         if number == 50:
             raise _Stopped
@@ -92,7 +92,7 @@ def test_the_state_of_another_configuration_is_refused(tmp_path: Path) -> None:
         train_classifier(CONFIG.model_copy(update={"widths": (8, 8)}), short, batch, tmp_path)
 
 
-def test_stored_and_read_again(tmp_path: Path, trained: TrainedClassifier) -> None:
+def test_saving_and_loading_keeps_the_scores(tmp_path: Path, trained: TrainedClassifier) -> None:
     trained.save(tmp_path, {"accuracy": 0.97})
     again = TrainedClassifier.load(tmp_path)
     assert again.config.facts == {"accuracy": 0.97}
@@ -118,7 +118,7 @@ def test_damaged_files_are_refused(tmp_path: Path, trained: TrainedClassifier) -
 
 
 def colored(left: int, right: int) -> np.ndarray:
-    """Two squares side by side at night."""
+    """Return two squares side by side at night."""
     image = np.full((16, 32, 3), GROUNDS[0], np.uint8)
     image[4:12, 4:12], image[4:12, 20:28] = COLORS[left], COLORS[right]
     return image
@@ -157,7 +157,7 @@ def test_scores_of_two_entities(trained: TrainedClassifier) -> None:
         (item("ruby", "ruby", "emerald"), "item x must have one or two, got 3"),
     ],
 )
-def test_what_it_cannot_tell_is_refused(wanted: Item, message: str) -> None:
+def test_unknown_entities_are_refused(wanted: Item, message: str) -> None:
     untrained = TrainedClassifier(CONFIG, Classifier(CONFIG, nnx.Rngs(0)))
     with pytest.raises(ValueError, match=message):
         EntityJudge(untrained).scores([np.zeros((16, 16, 3), np.uint8)], [wanted])

@@ -1,4 +1,4 @@
-"""CLIP-T, CLIP-I and DINO of features that are known; the networks themselves are compared in parity/."""
+"""CLIP-T, CLIP-I and DINO on known features; the comparison of the networks is in parity/."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from reimagen_evaluation.judges.similarity import ClipJudge, ReferenceJudge
 
 
 class MeanColor:
-    """Features are an image's mean color; those of a text, the color that it names."""
+    """A feature network whose image features are the mean color, and text features the named color."""
 
     name = "mean color"
     side = 4
@@ -40,7 +40,7 @@ def references(tmp_path: Path) -> tuple[Reference, ...]:
     return tuple(Reference(tmp_path / f"{name}.png", name) for name in ("red", "green"))
 
 
-def test_the_mean_cosine_with_each_reference(references: tuple[Reference, ...]) -> None:
+def test_clip_i_is_the_mean_cosine_with_each_reference(references: tuple[Reference, ...]) -> None:
     items = [
         Item("a", "red", ("x",), "", "g", references),
         Item("b", "red", ("x",), "", "g", references[:1]),
@@ -48,7 +48,7 @@ def test_the_mean_cosine_with_each_reference(references: tuple[Reference, ...]) 
     ]
     network = MeanColor()
     judge = ReferenceJudge(network, "DINO")
-    # Of another size, and (3, 4, 0) is at cosines 0.6 and 0.8 to red and green.
+    # The image has another size; (3, 4, 0) has cosines of 0.6 and 0.8 with red and green.
     images = [plain(30, 40, 0), plain(30, 40, 0, side=9), plain(1, 2, 3)]
     np.testing.assert_allclose(judge.scores(images, items)["DINO"], [0.7, 0.6, np.nan], rtol=1e-6)
     assert network.looks == 5  # each reference once
@@ -61,7 +61,7 @@ def test_images_and_prompts(references: tuple[Reference, ...]) -> None:
     np.testing.assert_allclose(scores["CLIP-I"], [0.7, np.nan], rtol=1e-6)
 
 
-def test_a_reference_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_reference_is_named(tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(b"no image")
     wanted = Item("a", "red", ("x",), "", "g", (Reference(tmp_path / "cat.png", "a cat"),))
     with pytest.raises(InvalidArgument) as caught:

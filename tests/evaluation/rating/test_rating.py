@@ -1,4 +1,4 @@
-"""The rating page, asked as a browser asks it."""
+"""The rating page, requested as by a browser."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ def out(tmp_path: Path) -> Path:
 
 
 class Page:
-    """The app, asked in this process."""
+    """The app, called in this process."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -58,10 +58,10 @@ def rate(page: Page, rater: str, place: int, entity: int = 1) -> int:
     return page.post("/rating", json=said).status_code
 
 
-def test_a_rater_goes_through_all_images_blind_and_can_stop_between(out: Path) -> None:
+def test_a_rater_rates_all_images_blind_and_can_pause(out: Path) -> None:
     seen = []
     for number in range(12):
-        page = client(out)  # started anew for each image
+        page = client(out)  # restarted for each image
         shown = page.get("/next", params={"rater": "ann"})
         asked = shown.json()
         assert (asked["rated"], asked["all"], asked["references"]) == (number, 12, 1)
@@ -69,7 +69,7 @@ def test_a_rater_goes_through_all_images_blind_and_can_stop_between(out: Path) -
         where = {"rater": "ann", "place": asked["place"]}
         seen.append(page.get("/image", params=where).text)
         assert seen[-1].endswith(asked["prompt"].replace("prompt ", " i"))
-        # Also an image that was drawn without is shown beside the reference.
+        # An image without retrieval is shown beside the reference too.
         assert page.get("/reference", params=where | {"number": 0}).text == "a reference"
         assert rate(page, "ann", asked["place"], entity=number % 2) == 204
     assert sorted(seen) == sorted(f"{setting} i{n}" for setting in ("without", "secret-arm") for n in range(6))
@@ -95,7 +95,7 @@ def test_ratings_of_several_raters_are_averaged(out: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"entity": 2}, {"rater": ""}, {"rater": "two\nlines"}, {"more": 1}, {"place": -1}])
-def test_what_is_no_rating_is_refused_and_not_kept(out: Path, wrong: dict[str, object]) -> None:
+def test_an_invalid_rating_is_refused_and_not_saved(out: Path, wrong: dict[str, object]) -> None:
     said = {"rater": "ann", "place": 0, "entity": 1, "text": 1, "photorealism": 1} | wrong
     assert client(out).post("/rating", json=said).status_code == 422
     assert rate(client(out), "ann", 99) == 404

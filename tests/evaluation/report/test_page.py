@@ -1,4 +1,4 @@
-"""A page of results from images and scores that were made up, and so are known."""
+"""A page of results from made-up images and scores."""
 
 import csv
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ SWEEP = Sweep(
 
 
 class Brightness:
-    """A judge that sees in an image's first two pixels what it should say."""
+    """A judge that reads its scores from an image's first two pixels."""
 
     def scores(self, images: Sequence[Pixels], items: Sequence[Item]) -> Scores:
         assert len(images) == len(items)
@@ -65,7 +65,7 @@ def draw(out: Path, setting: str, key: str, sample: int, entity: bool, scene: bo
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """With retrieval: of 8 items 6 faithful by their best image; without: 1."""
+    """Write scores: with retrieval, 6 of 8 items are faithful by their best image; without, 1."""
     (tmp_path / "references").mkdir()
     Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "references" / "ref", "PNG")
     for n, item in enumerate(ITEMS):
@@ -86,7 +86,7 @@ def test_the_best_image_of_an_item_counts_and_differences_are_paired(out: Path) 
     scored(out)
     lines = tables.table(SWEEP, "retrieval", ITEMS, read(out)).splitlines()
     assert lines[0] == "|  | n | faithful | entity | scene | faithful: less without | the paper |"
-    # Of the common items 0, 2, 4 and 6 three are faithful with retrieval, and 0 alone without.
+    # Of the common items 0, 2, 4 and 6, three are faithful with retrieval, and only 0 without.
     assert lines[2].startswith("| with, common | 4 | 75.0 % [30.1, 95.4] |")
     assert "| +50.0 points [" in lines[2]
     assert lines[2].endswith("| over 80 % |")
@@ -94,7 +94,7 @@ def test_the_best_image_of_an_item_counts_and_differences_are_paired(out: Path) 
     assert lines[5].startswith("| without, rare | 4 | 0.0 % [0.0, 49.0] |")
 
 
-def test_the_page_has_tables_plots_sheets_and_their_numbers(out: Path) -> None:
+def test_the_page_has_tables_plots_sheets_and_numbers(out: Path) -> None:
     scored(out)
     folder = out / "docs"
     folder.mkdir()
@@ -114,12 +114,12 @@ def test_the_page_has_tables_plots_sheets_and_their_numbers(out: Path) -> None:
     page.write(SWEEP, ITEMS, out, folder / "results.md", preface="First.", notes={"eta": "A note."})
     assert (folder / "results.md").read_text() == text
     assert (folder / "results" / "eta.svg").read_bytes() == plot
-    # A page may also stand beside the sweep's own folder, by its name.
+    # A page can also be beside the sweep's folder, under its name.
     page.write(SWEEP, ITEMS, out, out.with_suffix(".md"))
     assert f"({out.name}/scores.csv)" in out.with_suffix(".md").read_text()
 
 
-def test_what_is_not_there_is_told_and_not_made_up(out: Path) -> None:
+def test_missing_runs_are_reported_as_missing(out: Path) -> None:
     for row in ("eta-0.25", "retrieval-without"):
         (out / row / "drawn.csv").unlink()
     scored(out)
@@ -131,11 +131,11 @@ def test_what_is_not_there_is_told_and_not_made_up(out: Path) -> None:
         read(out)
 
 
-def test_failures_are_sorted_by_what_the_same_seed_gives_without_neighbors(out: Path) -> None:
+def test_failures_are_sorted_by_the_same_seed_without_neighbors(out: Path) -> None:
     scored(out)
     found = list(failures.failures(out, "base", "retrieval-without", ITEMS, read(out)))
     kinds = {failure.item.key: failure.kind for failure in found}
-    # Item 6 has its entity but not its scene; of item 7 one image is as without references.
+    # Item 6 has its entity but not its scene; one image of item 7 is as without references.
     assert kinds == {"i6": failures.SCENE_LOST, "i7": failures.PRIOR}
     assert len(failures.strips(found, 4)) == 2
 
@@ -148,7 +148,7 @@ def test_failures_are_sorted_by_what_the_same_seed_gives_without_neighbors(out: 
         ({"one_of_two": "0", "blended": "0"}, failures.PRIOR),
     ],
 )
-def test_of_two_entities_blended_is_another_failure_than_one_missing(
+def test_blending_two_entities_and_missing_one_are_different_failures(
     out: Path, judged: dict[str, str], kind: str
 ) -> None:
     scored(out)
@@ -159,7 +159,7 @@ def test_of_two_entities_blended_is_another_failure_than_one_missing(
     assert found.kind == kind
 
 
-def test_a_persons_word_on_a_failure_counts(out: Path) -> None:
+def test_a_persons_rating_of_a_failure_has_precedence(out: Path) -> None:
     said = {"rater": "a", "setting": "base", "key": "i7", "sample": 0, "entity": 0, "text": 1, "photorealism": 1}
     records.append(out / RATINGS, [said | {"failure": failures.BLENDED, "at": ""}])
     scored(out)
@@ -169,7 +169,7 @@ def test_a_persons_word_on_a_failure_counts(out: Path) -> None:
     assert [(row["key"], row["rated faithful"], row["rated photorealism"]) for row in rated] == [("i7", "0", "1")]
 
 
-def test_scoring_goes_on_where_it_was_stopped(out: Path) -> None:
+def test_scoring_resumes_where_it_was_stopped(out: Path) -> None:
     scored(out)
     table = out / "base" / "scores-fake.csv"
     whole = table.read_text()
@@ -188,7 +188,7 @@ class Colors:
         return means
 
 
-def test_the_best_frechet_distance_of_an_axis_stands_out(out: Path) -> None:
+def test_the_best_frechet_distance_of_an_axis_is_bold(out: Path) -> None:
     scored(out)
     real = out / "real"
     real.mkdir()
@@ -196,7 +196,7 @@ def test_the_best_frechet_distance_of_an_axis_stands_out(out: Path) -> None:
         pixels = np.random.default_rng(n).integers(0, 40, (16, 16, 3), np.uint8)
         Image.fromarray(pixels).save(real / f"{n}.png")
     (out / "retrieval-without" / "drawn.csv").unlink()
-    for _ in range(2):  # the second time there is nothing left to do
+    for _ in range(2):  # the second time changes nothing
         sets.measure(out, SWEEP, real, Colors(), square=None, subset=4)
     found = {row["setting"]: (row["images"], float(row["frechet"])) for row in records.read(out / sets.DISTANCES)}
     assert {name: images for name, (images, _) in found.items()} == {"base": "16", "eta-0.25": "4"}

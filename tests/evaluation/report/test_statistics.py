@@ -1,4 +1,4 @@
-"""Intervals against what defines them, and how often they hold the truth."""
+"""Confidence intervals against their definitions, and their coverage."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ Z = 1.959963984540054
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilsons_ends_are_where_the_score_test_just_rejects(counts: tuple[int, int]) -> None:
-    """The interval holds the shares p with |p̂ - p| ≤ z √(p (1 - p) / n)."""
+    """The interval contains the shares p with |p̂ - p| ≤ z √(p (1 - p) / n)."""
     successes, n = counts
     estimate = statistics.wilson(successes, n)
     share = successes / n
@@ -39,7 +39,7 @@ def test_means_of_shares_are_proportions_and_others_are_not() -> None:
     assert statistics.mean(np.zeros(0)) is None
 
 
-def test_paired_differences_hold_the_truth_about_as_often_as_they_say() -> None:
+def test_paired_intervals_cover_the_truth_at_their_level() -> None:
     """200 studies of 100 items whose two scores are strongly correlated, with a true difference of 0.1."""
     rng = np.random.default_rng(1)
     held, paired, apart = 0, [], []
@@ -54,11 +54,11 @@ def test_paired_differences_hold_the_truth_about_as_often_as_they_say() -> None:
         paired.append(difference.high - difference.low)
         apart.append(independent.high - independent.low)
     assert 0.9 <= held / 200 <= 0.99
-    # Pairing is what makes a hundred prompts enough.
+    # Pairing makes a hundred prompts enough.
     assert np.mean(paired) < 0.5 * np.mean(apart)
 
 
-def test_items_that_one_side_lacks_are_left_out_of_a_difference() -> None:
+def test_items_without_both_sides_are_left_out_of_a_difference() -> None:
     difference = statistics.difference(np.array([1.0, np.nan, 1.0]), np.array([0.0, 0.0, 1.0]))
     assert difference is not None
     assert (difference.value, difference.n, difference.proportion) == (0.5, 2, True)

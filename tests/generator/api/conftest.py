@@ -1,4 +1,4 @@
-"""Both faces on real sockets over tiny cascades, in this process so that the engine can be looked at."""
+"""REST and gRPC on real sockets over tiny cascades, in this process so that tests can read the engine's counters."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from reimagen_generator.settings import Settings
 
 @dataclass(frozen=True)
 class Served:
-    """A running service and a client of each face."""
+    """A running service with a REST and a gRPC client."""
 
     rest: httpx.Client
     generation: GenerationStub
@@ -33,7 +33,7 @@ class Served:
 def serve(cascade: Cascade, folder: Path, *, capacity: int, **others: Any) -> Iterator[Served]:
     settings = Settings(
         weights=folder,
-        # Nothing listens there: what needs neighbors is tested where there is a retriever, in tests/integration.
+        # Nothing listens there: tests/integration has a retriever.
         retriever="127.0.0.1:1",
         grpc="127.0.0.1:0",
         http="127.0.0.1:0",
@@ -56,7 +56,7 @@ def serve(cascade: Cascade, folder: Path, *, capacity: int, **others: Any) -> It
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The tiny cascade."""
+    """Serve the tiny cascade."""
     folder = tmp_path_factory.mktemp("tiny")
     cascade = Cascade.random(TINY, seed=0)
     cascade.save(folder)
@@ -66,7 +66,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Takes so many steps that no drawing ends within a test; one may wait."""
+    """Serve a cascade with so many steps that no request ends within a test; one request can wait."""
     folder = tmp_path_factory.mktemp("endless")
     stage = TINY.stages[0].model_copy(update={"steps": 50_000})
     cascade = Cascade.random(TINY.model_copy(update={"stages": (stage,)}), seed=0)

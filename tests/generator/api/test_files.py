@@ -1,4 +1,4 @@
-"""The images that are answered as links."""
+"""The files behind links in responses."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from reimagen_common.errors import NotFound
 from reimagen_generator.api.http.files import FileStore
 
 
-def test_a_file_is_kept_under_a_name_of_its_own() -> None:
+def test_a_file_is_kept_under_a_unique_name() -> None:
     files = FileStore(seconds=60, maximum_bytes=100)
     first, second = files.add(b"1", "image/png", owner=""), files.add(b"2", "image/webp", owner="")
     assert first.endswith(".png")
@@ -14,7 +14,7 @@ def test_a_file_is_kept_under_a_name_of_its_own() -> None:
     assert (files.get(first, owner="").content, files.get(second, owner="").media_type) == (b"1", "image/webp")
 
 
-def test_the_oldest_give_way() -> None:
+def test_the_oldest_files_are_evicted() -> None:
     files = FileStore(seconds=60, maximum_bytes=10)
     names = [files.add(b"12345", "image/png", owner="") for _ in range(3)]
     with pytest.raises(NotFound):
@@ -27,7 +27,7 @@ def test_one_file_is_kept_however_large() -> None:
     assert files.get(files.add(b"x" * 100, "image/png", owner=""), owner="").content == b"x" * 100
 
 
-def test_what_is_too_old_is_gone() -> None:
+def test_expired_files_are_gone() -> None:
     files = FileStore(seconds=0, maximum_bytes=10)
     with pytest.raises(NotFound, match="no such image"):
         files.get(files.add(b"1", "image/png", owner=""), owner="")

@@ -1,4 +1,4 @@
-"""The gRPC face over a socket, without a retriever."""
+"""gRPC over a socket, without a retriever."""
 
 import io
 from pathlib import Path
@@ -20,7 +20,7 @@ ALONE = pb.GenerateRequest.Retrieval(k=0)
 
 def png(side: int = 8) -> bytes:
     buffer = io.BytesIO()
-    # One bit a pixel, where it only is to be too large.
+    # One bit per pixel, for an image that only has to be too large.
     Image.new("RGB" if side < 1_000 else "1", (side, side), "red" if side < 1_000 else 1).save(buffer, "PNG")
     return buffer.getvalue()
 
@@ -40,10 +40,10 @@ def test_events_come_in_order(served: Any, tmp_path: Path) -> None:
     assert events[1].neighbors.text_only
     progress = [event.progress for event in events if event.HasField("progress")]
     steps = [(0, 16, 1), (0, 16, 2), (1, 32, 1), (1, 32, 2), (2, 64, 1), (2, 64, 2)]
-    assert [(told.index, told.stage, told.size, told.step) for told in progress] == [
+    assert [(reported.index, reported.stage, reported.size, reported.step) for reported in progress] == [
         (index, *step) for index in range(2) for step in steps
     ]
-    assert [told.index for told in progress if told.HasField("preview")] == [0]
+    assert [reported.index for reported in progress if reported.HasField("preview")] == [0]
     images = [event.image for event in events if event.HasField("image")]
     assert [(picture.index, picture.seed, picture.width, picture.height) for picture in images] == [
         (0, 7, 64, 64),
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_file(served: Any) -> None:
     assert draw(served, seed=7)[-1] == draw(served, seed=7)[-1]
 
 
-def test_references_take_the_place_of_retrieval(served: Any) -> None:
+def test_references_replace_retrieval(served: Any) -> None:
     reference = pb.Reference(image=png(), caption="a red square")
     request = pb.GenerateRequest(prompt="a square", references=[reference])
     events = list(served.generation.Generate(request, timeout=SECONDS))
@@ -106,8 +106,8 @@ def test_bad_input_is_named(served: Any, fields: dict[str, Any], field: str) -> 
     assert draw(served, size=16)[-1].HasField("image")
 
 
-def test_unknown_values_are_told_in_three_words(served: Any) -> None:
-    for fields, told in (
+def test_unknown_values_are_reported_in_three_words(served: Any) -> None:
+    for fields, reported in (
         ({"quality": 99}, "quality: unknown quality 99"),
         ({"output_format": 7}, "output_format: unknown output format 7"),
         (
@@ -117,17 +117,17 @@ def test_unknown_values_are_told_in_three_words(served: Any) -> None:
     ):
         with pytest.raises(grpc.RpcError) as refused:
             draw(served, **fields)
-        assert refused.value.details() == told
+        assert refused.value.details() == reported
 
 
-def test_a_retriever_that_is_down_is_unavailable_and_says_what_to_do(served: Any) -> None:
+def test_without_a_retriever_the_error_is_unavailable_and_says_what_to_do(served: Any) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         list(served.generation.Generate(pb.GenerateRequest(prompt="a red panda"), timeout=SECONDS))
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "reimagen-retriever serve" in str(refused.value.details())
 
 
-def test_quality_and_compression_are_taken(served: Any) -> None:
+def test_quality_and_compression_have_an_effect(served: Any) -> None:
     options = {"size": 16, "seed": 7, "output_format": pb.OUTPUT_FORMAT_JPEG, "user": "customer-4711"}
     low = draw(served, **options, quality=pb.QUALITY_LOW, output_compression=10)
     assert [event.progress.steps for event in low if event.HasField("progress")] == [1]

@@ -1,10 +1,9 @@
-"""Clients that go away, run out of time, or are too many; over both faces, on a cascade that never finishes."""
+"""Disconnected clients, deadlines and overload, over REST and gRPC, with a cascade that never finishes."""
 
 import contextlib
 import http.client
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -13,6 +12,7 @@ import pytest
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
 from reimagen_generator.api.http.limits import BODY_BYTES
+from tests.waiting import wait_until
 
 URL = "/v1/images/generations"
 BODY = {"prompt": "a red panda", "retrieval": {"k": 0}, "size": "16x16"}
@@ -20,21 +20,12 @@ REQUEST = pb.GenerateRequest(prompt="a red panda", size=16, retrieval=pb.Generat
 SECONDS = 240
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
-
-
 @pytest.fixture
 def stops_one(endless: Any) -> Iterator[None]:
-    """The test makes one call whose work has to stop, and leaves the engine idle."""
+    """Check that the test's one call is cancelled and leaves the engine idle."""
     before = endless.engine.counters
     yield
-    assert eventually(lambda: endless.engine.counters.cancelled == before.cancelled + 1)
+    wait_until(lambda: endless.engine.counters.cancelled == before.cancelled + 1)
     assert endless.engine.counters.finished == before.finished
 
 
@@ -47,19 +38,19 @@ def test_a_grpc_client_that_cancels_stops_the_work(endless: Any) -> None:
 
 
 @pytest.mark.usefixtures("stops_one")
-def test_a_grpc_client_that_hangs_up_stops_the_work(endless: Any) -> None:
+def test_a_grpc_client_that_disconnects_stops_the_work(endless: Any) -> None:
     with grpc.insecure_channel(endless.grpc_address) as channel:
         events = GenerationStub(channel).Generate(REQUEST, timeout=SECONDS)
         assert any(event.HasField("progress") for event in events)
 
 
 @pytest.mark.usefixtures("stops_one")
-def test_a_rest_client_that_hangs_up_stops_the_work(endless: Any) -> None:
+def test_a_rest_client_that_disconnects_stops_the_work(endless: Any) -> None:
     steps = endless.engine.counters.steps
     client = http.client.HTTPConnection(endless.rest.base_url.host, endless.rest.base_url.port)
     with contextlib.closing(client):
         client.request("POST", URL, json.dumps(BODY), {"content-type": "application/json"})
-        assert eventually(lambda: endless.engine.counters.steps > steps)
+        wait_until(lambda: endless.engine.counters.steps > steps)
 
 
 @pytest.mark.usefixtures("stops_one")
@@ -75,7 +66,7 @@ def test_a_grpc_deadline_stops_the_work(endless: Any) -> None:
     with pytest.raises(grpc.RpcError) as late:
         list(endless.generation.Generate(REQUEST, timeout=1.0))
     assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert eventually(
+    wait_until(
         lambda: (
             endless.engine.counters.deadline_exceeded + endless.engine.counters.cancelled
             == before.deadline_exceeded + before.cancelled + 1
@@ -83,7 +74,7 @@ def test_a_grpc_deadline_stops_the_work(endless: Any) -> None:
     )
 
 
-def test_who_is_too_many_is_told_at_once_when_to_come_back(endless: Any) -> None:
+def test_excess_requests_are_refused_at_once_with_retry_after(endless: Any) -> None:
     calls = []
     for ahead in range(2):
         call = endless.generation.Generate(REQUEST, timeout=SECONDS)
@@ -96,7 +87,7 @@ def test_who_is_too_many_is_told_at_once_when_to_come_back(endless: Any) -> None
     with pytest.raises(grpc.RpcError) as refused:
         list(endless.generation.Generate(REQUEST, timeout=SECONDS))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    # A large body is not even waited for.
+    # A large body is refused before it arrives.
     client = http.client.HTTPConnection(endless.rest.base_url.host, endless.rest.base_url.port, timeout=SECONDS)
     with contextlib.closing(client):
         client.putrequest("POST", URL)
@@ -108,4 +99,4 @@ def test_who_is_too_many_is_told_at_once_when_to_come_back(endless: Any) -> None
     cancelled = endless.engine.counters.cancelled
     for call in calls:
         call.cancel()
-    assert eventually(lambda: endless.engine.counters.cancelled == cancelled + 2)
+    wait_until(lambda: endless.engine.counters.cancelled == cancelled + 2)

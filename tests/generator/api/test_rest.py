@@ -1,4 +1,4 @@
-"""The REST face over a socket, without a retriever."""
+"""REST over a socket, without a retriever."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ ALONE = {"retrieval": {"k": 0}}
 
 def base64_png(side: int = 8) -> str:
     buffer = io.BytesIO()
-    # One bit a pixel, where it only is to be too large.
+    # One bit per pixel, for an image that only has to be too large.
     Image.new("RGB" if side < 1_000 else "1", (side, side), "red" if side < 1_000 else 1).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
@@ -43,7 +43,7 @@ def draw(served: Any, **body: Any) -> dict[str, Any]:
     return answer
 
 
-def test_a_prompt_alone_becomes_a_image_that_says_so(served: Any, tmp_path: Path) -> None:
+def test_an_image_from_a_prompt_alone_is_marked_text_only(served: Any, tmp_path: Path) -> None:
     answer = draw(served, seed=7, size="64x64")
     assert (answer["text_only"], answer["neighbors"], answer["revision"]) == (True, [], "")
     assert (answer["seed"], answer["cascade"], answer["size"]) == (7, "tiny", "64x64")
@@ -64,14 +64,14 @@ def test_image_i_is_drawn_from_seed_plus_i(served: Any) -> None:
     assert [image["seed"] for image in both["data"]] == [2**32 - 1, 0]
 
 
-def test_a_seed_is_told_where_none_was_given(served: Any) -> None:
+def test_a_random_seed_is_reported(served: Any) -> None:
     answer = draw(served, size="16x16", output_format="png")
     again = draw(served, size="16x16", seed=answer["seed"])
     assert again["data"] == answer["data"]
 
 
 @pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
-def test_links_lead_to_the_file(served: Any, output_format: str, tmp_path: Path) -> None:
+def test_links_return_the_file(served: Any, output_format: str, tmp_path: Path) -> None:
     answer = draw(served, response_format="url", output_format=output_format, size="16x16")
     file = httpx.get(answer["data"][0]["url"])
     assert file.headers["content-type"] == f"image/{output_format}"
@@ -87,7 +87,7 @@ def test_an_unknown_link_is_not_found(served: Any) -> None:
     assert response.json()["error"]["type"] == "not_found_error"
 
 
-def test_references_take_the_place_of_retrieval(served: Any) -> None:
+def test_references_replace_retrieval(served: Any) -> None:
     references = [{"image": f"data:image/png;base64,{base64_png()}", "caption": "a red square"}]
     response = served.rest.post(URL, json={"prompt": "a square", "references": references, "seed": 1})
     answer = response.json()
@@ -99,7 +99,7 @@ def events_of(lines: str) -> list[tuple[str, dict[str, Any]]]:
     return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
 
 
-def test_a_stream_shows_the_image_growing(served: Any) -> None:
+def test_a_stream_sends_partial_images(served: Any) -> None:
     body = {"prompt": "a red panda", "n": 2, "seed": 7, "size": "64x64", "stream": True, "partial_images": 2, **ALONE}
     response = served.rest.post(URL, json=body)
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -107,8 +107,8 @@ def test_a_stream_shows_the_image_growing(served: Any) -> None:
     assert all(name == data["type"] for name, data in events)
     kinds = [name.removeprefix("image_generation.") for name, _ in events]
     assert kinds[0] == "neighbors"
-    told = [(kind, data["index"]) for kind, (_, data) in zip(kinds, events, strict=True) if "index" in data]
-    assert told == [(kind, index) for index in range(2) for kind in ["progress"] * 6 + ["completed"]]
+    reported = [(kind, data["index"]) for kind, (_, data) in zip(kinds, events, strict=True) if "index" in data]
+    assert reported == [(kind, index) for index in range(2) for kind in ["progress"] * 6 + ["completed"]]
     partial = [data for name, data in events if name.endswith("partial_image")]
     assert [data["partial_image_index"] for data in partial] == [0, 1]
     assert all(shape(base64.b64decode(data["b64_json"]))[0] == "PNG" for data in partial)
@@ -118,7 +118,7 @@ def test_a_stream_shows_the_image_growing(served: Any) -> None:
     ]
 
 
-def test_a_stream_that_fails_before_it_begins_has_a_status(served: Any) -> None:
+def test_a_stream_that_fails_before_its_start_has_an_error_status(served: Any) -> None:
     response = served.rest.post(URL, json={"prompt": "a red panda", "size": "17x17", "stream": True})
     assert (response.status_code, response.json()["field"]) == (400, "size")
 
@@ -168,7 +168,7 @@ def test_bad_input_is_named(served: Any, body: dict[str, Any], field: str) -> No
     assert served.rest.get("/readyz").status_code == 200
 
 
-def test_what_cannot_be_done_is_refused_with_advice(served: Any) -> None:
+def test_impossible_requests_are_refused_with_advice(served: Any) -> None:
     for body, advice in (
         ({"background": "transparent"}, "must be auto or opaque, or unset: images have no transparent parts"),
         ({"style": "natural"}, "must be vivid, or unset: describe the style in the prompt"),
@@ -184,7 +184,7 @@ def test_what_cannot_be_done_is_refused_with_advice(served: Any) -> None:
         assert advice in detail
 
 
-def test_null_is_as_good_as_left_out(served: Any) -> None:
+def test_null_means_the_default(served: Any) -> None:
     fields: dict[str, Any] = {field.alias or name: None for name, field in ImagesRequest.model_fields.items()}
     nested = {"k": 0, "method": None, "licenses": None}
     fields |= {"prompt": "a red panda", "size": "16x16", "seed": 7, "retrieval": nested}
@@ -194,7 +194,7 @@ def test_null_is_as_good_as_left_out(served: Any) -> None:
     )
 
 
-def test_the_defaults_that_openais_clients_send_change_nothing(served: Any) -> None:
+def test_the_defaults_of_openais_client_change_nothing(served: Any) -> None:
     sent = {"quality": "auto", "background": "auto", "moderation": "low", "style": "vivid", "output_compression": 100}
     assert draw(served, size="16x16", seed=7, **sent)["data"] == draw(served, size="16x16", seed=7)["data"]
 
@@ -202,11 +202,11 @@ def test_the_defaults_that_openais_clients_send_change_nothing(served: Any) -> N
 @pytest.mark.parametrize(
     ("quality", "steps"), [("low", 1), ("medium", 2), ("standard", 2), ("auto", 2), ("high", 4), ("hd", 4)]
 )
-def test_quality_is_a_number_of_steps(served: Any, quality: str, steps: int, tmp_path: Path) -> None:
+def test_quality_sets_the_number_of_steps(served: Any, quality: str, steps: int, tmp_path: Path) -> None:
     body = {"prompt": "a red panda", "size": "32x32", "stream": True, "partial_images": 1, "quality": quality, **ALONE}
     events = events_of(served.rest.post(URL, json=body).text)
     progress = [data for name, data in events if name.endswith("progress")]
-    assert [(told["stage"], told["step"], told["steps"]) for told in progress] == [
+    assert [(reported["stage"], reported["step"], reported["steps"]) for reported in progress] == [
         (stage, step, steps) for stage in range(2) for step in range(1, steps + 1)
     ]
     assert sum(name.endswith("partial_image") for name, _ in events) == 1
@@ -249,7 +249,7 @@ NOT_JSON_OBJECTS = {
 
 
 @pytest.mark.parametrize("content", NOT_JSON_OBJECTS.values(), ids=NOT_JSON_OBJECTS.keys())
-def test_what_is_no_json_object_is_refused(served: Any, content: bytes) -> None:
+def test_bodies_other_than_a_json_object_are_refused(served: Any, content: bytes) -> None:
     response = served.rest.post(URL, content=content, headers={"content-type": "application/json"})
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
@@ -291,11 +291,11 @@ def test_the_largest_request_that_the_fields_allow_is_not_too_large(served: Any)
     reference = {"image": f"data:image/png;base64,{picture}", "caption": "\U0001f98a" * PROMPT_CHARACTERS}
     body = {"prompt": "\U0001f98a" * PROMPT_CHARACTERS, "references": [reference] * NEIGHBORS, "size": "17x17"}
     answer = post(served, json.dumps(body).encode())
-    # Every other field is sound: what is refused is the one that needs the cascade to be judged.
+    # Every other field is valid: only the field that depends on the cascade is refused.
     assert (answer.status_code, answer.json()["field"]) == (400, "size")
 
 
-def test_a_retriever_that_is_down_is_503_and_says_what_to_do(served: Any) -> None:
+def test_without_a_retriever_the_status_is_503_and_says_what_to_do(served: Any) -> None:
     response = served.rest.post(URL, json={"prompt": "a red panda"})
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) >= 1
@@ -303,7 +303,7 @@ def test_a_retriever_that_is_down_is_503_and_says_what_to_do(served: Any) -> Non
     assert "retrieval.k = 0" in response.json()["error"]["message"]
 
 
-def test_a_retriever_that_is_down_fails_a_stream_before_it_begins(served: Any) -> None:
+def test_without_a_retriever_a_stream_fails_before_its_start(served: Any) -> None:
     response = served.rest.post(URL, json={"prompt": "a red panda", "stream": True})
     assert response.status_code == 503
 
@@ -339,7 +339,7 @@ def test_the_documentation_shows_every_field_and_error(served: Any) -> None:
     assert undescribed == []
 
 
-def test_it_is_alive_and_tells_that_it_has_no_retriever(served: Any) -> None:
+def test_it_is_live_and_degraded_without_a_retriever(served: Any) -> None:
     assert served.rest.get("/livez").json() == {"status": "alive"}
     for path in ("/readyz", "/healthz"):
         answer = served.rest.get(path)

@@ -1,4 +1,4 @@
-"""The tiny cascade, drawn for real."""
+"""Drawing with the tiny cascade."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ PAIRS = [
 
 
 def awakened(seed: int, config: CascadeConfig = TINY) -> Cascade:
-    """A cascade whose every weight is random: as it begins, zeroed layers would hide what they are fed."""
+    """Return a cascade with random weights: at initialization, zeroed layers would hide their inputs."""
     networks = []
     for index, stage in enumerate(config.stages):
         network = build_network(stage.network, nnx.Rngs(seed))
@@ -62,11 +62,11 @@ def test_stages_report_each_step(cascade: Cascade) -> None:
     assert reported == expected
 
 
-def test_a_seed_gives_the_same_image_alone_and_in_company(cascade: Cascade) -> None:
+def test_a_seed_gives_the_same_image_alone_and_in_a_batch(cascade: Cascade) -> None:
     together = draw(cascade, PAIRS, [7, 8])
     assert (together[0] != together[1]).any()
     assert (draw(cascade, PAIRS, [8]) == draw(cascade, PAIRS, [8])).all()
-    # Batches of another size are compiled anew, and may round differently.
+    # Batches of another size are compiled separately, and can round differently.
     assert np.abs(draw(cascade, PAIRS, [8])[0].astype(int) - together[1]).max() <= 1
 
 
@@ -78,7 +78,7 @@ def test_neighbors_and_their_texts_matter(cascade: Cascade) -> None:
     assert (drawn != draw(cascade, renamed, [1])).any()
 
 
-def test_a_consistent_stage_keeps_to_the_smaller_image(cascade: Cascade) -> None:
+def test_low_res_consistency_keeps_the_low_resolution_image(cascade: Cascade) -> None:
     larger = TINY.stages[1].model_copy(update={"low_res_consistency": True})
     keeping = awakened(0, TINY.model_copy(update={"stages": (TINY.stages[0], larger)}))
     small = draw(keeping, PAIRS, [5, 6], size=16).astype(float)
@@ -90,8 +90,8 @@ def test_a_consistent_stage_keeps_to_the_smaller_image(cascade: Cascade) -> None
     assert drift(draw(keeping, PAIRS, [5, 6])) < 0.5 * drift(draw(cascade, PAIRS, [5, 6]))
 
 
-def test_neighbor_maps_are_computed_once_a_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted as the compiled code runs: a call from inside the loop over steps would count once a step."""
+def test_neighbor_maps_are_computed_once_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls are counted as the compiled code runs: a call inside the loop over steps would count once per step."""
     counted: list[int] = []
     encode = UNet.encode_neighbors
 
@@ -106,7 +106,7 @@ def test_neighbor_maps_are_computed_once_a_image(monkeypatch: pytest.MonkeyPatch
     assert TINY.stages[0].steps > 1
 
 
-def test_weights_come_back_as_they_were_saved(cascade: Cascade, tmp_path: Path) -> None:
+def test_weights_are_loaded_as_saved(cascade: Cascade, tmp_path: Path) -> None:
     cascade.save(tmp_path)
     once = Cascade.load(tmp_path)
     once.save(tmp_path / "again")
@@ -127,7 +127,7 @@ def test_damaged_weights_are_refused_by_name(cascade: Cascade, tmp_path: Path) -
         Cascade.load(tmp_path)
 
 
-def test_guidance_that_a_sampler_cannot_follow_is_refused_before_anything_is_drawn() -> None:
+def test_guidance_that_a_sampler_does_not_support_is_refused_before_drawing() -> None:
     weighted = Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0)
     unipc = TINY.stages[0].model_copy(update={"sampler": SamplerKind.UNIPC, "guidance": weighted})
     solver = awakened(0, TINY.model_copy(update={"stages": (unipc,)}))

@@ -1,4 +1,4 @@
-"""Copying from canvases: an open gate gives the canvas, whatever the network predicts; a closed one the network."""
+"""Copying from canvases: an open gate gives the canvas, a closed one the network's prediction."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def some(number: int, *shape: int) -> jax.Array:
 
 
 def neighbors(opacity: jax.Array, color: jax.Array) -> Neighbors:
-    """One neighbor on the first canvas."""
+    """Return one neighbor on the first canvas."""
     layers = jnp.concatenate([opacity * color, opacity], axis=-1)[:, None]
     placed = PlacedReferences(layers, jnp.zeros((2, 1), int), jnp.zeros((2, 1)))
     return Neighbors({}, jnp.ones((2, 1), bool), placed=placed)

@@ -1,4 +1,4 @@
-"""Guidance against the formulas of the paper, worked out independently in numpy."""
+"""Guidance against the paper's formulas, computed independently in NumPy."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ RATIOS = st.floats(0, 1, width=32)
 
 
 def predictions(seed: int, images: int) -> dict[tuple[bool, bool], np.ndarray]:
-    """ε for each (text kept, neighbors kept), of each image."""
+    """Return ε of each image for each combination of text and neighbors."""
     rng = np.random.default_rng(seed)
     return {
         (text, neighbors): rng.standard_normal((images, 2, 2, 3)).astype(np.float32)
@@ -30,7 +30,7 @@ def predictions(seed: int, images: int) -> dict[tuple[bool, bool], np.ndarray]:
 def guided(
     strategies: Sequence[guiding.RowGuidance], epsilon: dict[tuple[bool, bool], np.ndarray], r: np.ndarray
 ) -> tuple[int, np.ndarray]:
-    """How many evaluations rows of these strategies make, and what becomes of the four predictions."""
+    """Return the number of evaluations of rows with these strategies, and the combined prediction."""
     steps = np.ones((len(strategies), 1), bool)
     rows = guiding.guidance_rows(strategies)
     (count,) = guiding.evaluations_of_steps(strategies, steps)
@@ -45,7 +45,7 @@ def guided(
 
 @settings(deadline=None)  # the first example compiles
 @given(text=WEIGHTS, neighbor=WEIGHTS, ratio=RATIOS, seed=st.integers(0, 1000))
-def test_each_strategy_is_the_papers_formula(text: float, neighbor: float, ratio: float, seed: int) -> None:
+def test_each_strategy_equals_the_papers_formula(text: float, neighbor: float, ratio: float, seed: int) -> None:
     epsilon = predictions(seed, 5)
     full, no_text, no_neighbors, neither = (
         epsilon[key].astype(np.float64) for key in ((True, True), (False, True), (True, False), (False, False))
@@ -78,8 +78,10 @@ def test_each_strategy_is_the_papers_formula(text: float, neighbor: float, ratio
 
 @settings(deadline=None)
 @given(text=WEIGHTS, neighbor=WEIGHTS, ratio=RATIOS, seed=st.integers(0, 1000))
-def test_the_two_outcomes_of_interleaved_mix_to_weighted(text: float, neighbor: float, ratio: float, seed: int) -> None:
-    """Its expectation at fixed x_t, exactly: R is below η with the probability η."""
+def test_the_two_outcomes_of_interleaved_average_to_weighted(
+    text: float, neighbor: float, ratio: float, seed: int
+) -> None:
+    """The exact expectation at fixed x_t: R is below η with probability η."""
     epsilon = predictions(seed, 3)
     interleaved = [guiding.Interleaved(text, neighbor, ratio)] * 3
     below, above = np.zeros(3, np.float32), np.ones(3, np.float32)
@@ -94,8 +96,8 @@ def test_the_two_outcomes_of_interleaved_mix_to_weighted(text: float, neighbor: 
     np.testing.assert_allclose(ratio * enhances_text + (1 - ratio) * enhances_neighbors, weighted, rtol=1e-4, atol=1e-3)
 
 
-def test_interleaved_is_weighted_in_expectation() -> None:
-    """At fixed x_t, averaged over many R: the standard error of 20,000 draws is far below the tolerance."""
+def test_interleaved_equals_weighted_in_expectation() -> None:
+    """The mean over many R at fixed x_t: the standard error of 20,000 draws is far below the tolerance."""
     one = predictions(3, 1)
     many = {key: np.repeat(value, 20_000, axis=0) for key, value in one.items()}
     r = np.asarray(jax.random.uniform(jax.random.key(0), (20_000,)))
@@ -115,7 +117,7 @@ def test_weights_of_one_are_one_plain_evaluation(strategy: Strategy) -> None:
         np.testing.assert_allclose(result, epsilon[True, True], atol=1e-6)
 
 
-def test_without_neighbors_only_the_text_is_enhanced() -> None:
+def test_without_neighbors_only_the_text_is_guided() -> None:
     guidance = Guidance(strategy=Strategy.INTERLEAVED, text_weight=2.0, neighbor_weight=1.0)
     assert guiding.resolve(guidance, neighbors=False) == guiding.Joint(2.0)
     assert guiding.resolve(guidance, neighbors=True) == guiding.Interleaved(2.0, 1.0, 0.5)
@@ -129,7 +131,7 @@ def test_steps_outside_the_interval_are_not_guided() -> None:
         Guidance(interval=(2.0, 2.0))
 
 
-def test_a_dropped_text_is_nothing_or_the_empty_texts_embedding() -> None:
+def test_a_dropped_text_is_masked_or_the_empty_texts_embedding() -> None:
     keep = jnp.asarray([True, False])
     text = Text(jnp.ones((2, 3, 4)), jnp.asarray([[True, True, False]] * 2))
     empty = Text(jnp.full((2, 3, 4), 7.0), jnp.asarray([[True, False, False]] * 2))
@@ -140,7 +142,7 @@ def test_a_dropped_text_is_nothing_or_the_empty_texts_embedding() -> None:
     assert np.asarray(replaced.mask).tolist() == [[True, True, False], [True, False, False]]
 
 
-def test_a_step_makes_as_many_evaluations_as_its_most_demanding_row() -> None:
+def test_a_step_evaluates_as_often_as_its_most_demanding_row() -> None:
     rows: list[guiding.RowGuidance] = [
         guiding.Interleaved(2.0, 2.0, 0.5),
         guiding.Weighted(2.0, 2.0, 0.5),

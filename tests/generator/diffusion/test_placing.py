@@ -1,4 +1,4 @@
-"""Refining mattes: the filter keeps what is a function of the colors, and moves edges to where the image has them."""
+"""Refining mattes: the filter keeps functions of the colors, and moves edges to those of the image."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,8 @@ from reimagen_generator.diffusion.placing import refined
 from reimagen_generator.diffusion.resize import downsample
 
 
-def test_a_matte_that_follows_from_the_colors_gets_the_edges_of_the_large_image() -> None:
-    # A disk on a ground of another color, at 64 pixels and at 256.
+def test_an_upsampled_matte_follows_the_edges_of_the_large_image() -> None:
+    # A disk on a background of another color, at 64 pixels and at 256.
     at = (jnp.arange(256) + 0.5) / 256
     disk = ((at[:, None] - 0.4) ** 2 + (at - 0.55) ** 2 < 0.3**2).astype(jnp.float32)
     large = (disk[..., None] * jnp.asarray([0.8, -0.2, 0.1]) + (1 - disk[..., None]) * jnp.asarray([-0.5, 0.6, 0.9]))[
@@ -22,7 +22,7 @@ def test_a_matte_that_follows_from_the_colors_gets_the_edges_of_the_large_image(
     assert float(error.mean()) < 0.25 * float(jnp.abs(enlarged - disk).mean())
 
 
-def test_an_even_matte_stays_as_it_is_on_any_image() -> None:
+def test_a_constant_matte_stays_constant_on_any_image() -> None:
     large = jax.random.uniform(jax.random.key(0), (2, 64, 64, 3), minval=-1.0)
     matte = jnp.full((2, 16, 16), 0.7)
     np.testing.assert_allclose(refined(matte, downsample(large, 4), large), 0.7, atol=1e-4)

@@ -36,7 +36,7 @@ PAIRS = [
 
 
 def awakened(config: CascadeConfig) -> Cascade:
-    """A cascade whose every weight is random: as it begins, zeroed layers would hide what they are fed."""
+    """Return a cascade with random weights: at initialization, zeroed layers would hide their inputs."""
     rng = np.random.default_rng(5)
 
     def awaken(network: nnx.Module) -> None:
@@ -54,7 +54,7 @@ def awakened(config: CascadeConfig) -> Cascade:
 
 
 def stage(**changes: object) -> CascadeConfig:
-    """The tiny cascade's first stage, changed."""
+    """Return the tiny cascade's first stage with changes."""
     return TINY.model_copy(update={"stages": (TINY.stages[0].model_copy(update={"steps": 4, **changes}),)})
 
 
@@ -100,7 +100,7 @@ CASES: dict[str, Callable[[], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_seed_gives_the_image_that_it_gave(case: str) -> None:
+def test_a_seed_gives_the_recorded_image(case: str) -> None:
     drawn = CASES[case]().astype(int)
     assert np.abs(drawn - np.load(RECORDED)[case]).max() <= LEVELS
 

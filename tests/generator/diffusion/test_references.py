@@ -1,4 +1,4 @@
-"""What networks are shown of neighbors."""
+"""Neighbor images as the networks receive them."""
 
 import numpy as np
 import pytest
@@ -9,26 +9,26 @@ GROUND, INK = (240, 230, 220), (10, 60, 200)
 
 
 def block(text: str, height: int = 64, width: int = 64) -> ReferencePair:
-    """A block of ink in the middle half of each side, on a plain ground."""
+    """Return a block of ink in the middle half of each side, on a plain background."""
     image = np.full((height, width, 3), GROUND, np.uint8)
     image[height // 4 : -(height // 4), width // 4 : -(width // 4)] = INK
     return ReferencePair(image, text)
 
 
 def ink(image: np.ndarray) -> tuple[float, float, float]:
-    """The middle of what is nearer to ink than to ground, from the left and from the top, and its share."""
+    """Return the center, from the left and top, of the pixels closer to ink than to background, and their share."""
     rows, columns = np.nonzero(image[..., 0] < 125)
     height, width, _ = image.shape
     return (columns.mean() + 0.5) / width, (rows.mean() + 0.5) / height, len(rows) / (height * width)
 
 
 @pytest.mark.parametrize("texts", [(), ("a fox",), ("a fox", "a fox")])
-def test_neighbors_of_one_text_stay_as_they_are(texts: tuple[str, ...]) -> None:
+def test_neighbors_of_one_caption_stay_unchanged(texts: tuple[str, ...]) -> None:
     pairs = [block(text) for text in texts]
     assert side_by_side(pairs) == pairs
 
 
-def test_neighbors_of_two_texts_are_put_into_the_two_halves() -> None:
+def test_neighbors_of_two_captions_are_placed_in_the_two_halves() -> None:
     fox, violin, other_fox = side_by_side([block("a fox"), block("a violin"), block("a fox", 40, 80)])
     assert [pair.caption for pair in (fox, violin, other_fox)] == ["a fox", "a violin", "a fox"]
     (left, top, share), (right, _, _) = ink(fox.image), ink(violin.image)
@@ -39,12 +39,12 @@ def test_neighbors_of_two_texts_are_put_into_the_two_halves() -> None:
     assert (fox.image[:, -1] == GROUND).all()
 
 
-def test_all_of_several_things_are_within_the_image() -> None:
+def test_several_placed_objects_are_all_inside_the_image() -> None:
     middles = [ink(pair.image)[0] for pair in side_by_side([block(text) for text in "abcd"])]
     assert middles == pytest.approx([0.125, 0.375, 0.625, 0.875], abs=0.02)
 
 
-def test_a_image_is_padded_with_its_border_and_not_stretched() -> None:
+def test_an_image_is_padded_with_its_border_color_and_not_stretched() -> None:
     shown = np.asarray(resized([block("a fox", 64, 32)], 64, 2))
     assert shown.shape == (1, 2, 64, 64, 3)
     first = np.round(255 * (shown[0, 0] + 1) / 2).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Bringing the smaller image to a stage's size."""
+"""Upsampling of the low-resolution image to a stage's size."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,12 +9,12 @@ from reimagen_generator.diffusion.resize import downsample, low_res_consistent, 
 
 
 @pytest.mark.parametrize("kind", Upsampling)
-def test_an_even_image_stays_what_it_is(kind: Upsampling) -> None:
+def test_resizing_keeps_a_constant_image(kind: Upsampling) -> None:
     np.testing.assert_allclose(upsample(jnp.full((1, 4, 4, 3), 0.3), 4, kind), np.full((1, 16, 16, 3), 0.3), rtol=1e-6)
 
 
-def test_corners_stay_and_between_them_runs_a_line() -> None:
-    """An image that is linear in its place, from corner to corner, stays so, corner to corner."""
+def test_corner_aligned_upsampling_is_linear_between_fixed_corners() -> None:
+    """An image that is linear from corner to corner stays linear from corner to corner."""
     rows, columns = np.meshgrid(np.linspace(-1, 1, 3), np.linspace(0, 5, 4), indexing="ij")
     large_rows, large_columns = np.meshgrid(np.linspace(-1, 1, 12), np.linspace(0, 5, 16), indexing="ij")
     small = jnp.asarray(2 * rows - columns, jnp.float32)[None, :, :, None]
@@ -23,7 +23,7 @@ def test_corners_stay_and_between_them_runs_a_line() -> None:
 
 
 def test_bicubic_keeps_the_mean_of_each_pixel() -> None:
-    """Half a pixel is lost at no side: what is enlarged and shrunk again lies where it lay."""
+    """No side loses half a pixel: upsampling and downsampling does not shift the image."""
     x = np.zeros((1, 8, 8, 3), np.float32)
     x[0, 3, 5] = 1.0
     back = np.asarray(downsample(upsample(jnp.asarray(x), 4, Upsampling.BICUBIC), 4))
@@ -31,7 +31,7 @@ def test_bicubic_keeps_the_mean_of_each_pixel() -> None:
     np.testing.assert_allclose(back[0, 2, 5], back[0, 4, 5], atol=1e-6)
 
 
-def test_what_is_made_consistent_shrinks_nearly_to_the_smaller_image_and_keeps_its_detail() -> None:
+def test_a_consistent_image_downsamples_to_the_low_resolution_image_and_keeps_detail() -> None:
     rng = np.random.default_rng(0)
     small, detailed = (jnp.asarray(rng.uniform(-0.5, 0.5, (1, side, side, 3))) for side in (8, 32))
     once = low_res_consistent(detailed, small, 4, Upsampling.BICUBIC)

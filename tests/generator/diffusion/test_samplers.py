@@ -1,4 +1,4 @@
-"""Samplers against a mixture whose score is known exactly."""
+"""Samplers on a mixture whose score is known exactly."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ HIGH, LOW = 6.0, -6.0
 
 
 def solve(kind: SamplerKind, x: Images, steps: int | Array) -> Images:
-    """The image at the log-SNR 6 from `x` at -6, in steps of uneven length."""
+    """Return the image at the log-SNR 6 from `x` at -6, in steps of uneven length."""
     sampler, mixture = build_sampler(kind), Mixture.example()
     keep = jnp.ones(x.shape[0], bool)
 
@@ -40,7 +40,7 @@ def solve(kind: SamplerKind, x: Images, steps: int | Array) -> Images:
 def test_deterministic_samplers_converge_at_their_order(kind: SamplerKind, order: float) -> None:
     """UniC raises the order of what it corrects by one (arXiv 2302.04867, theorem 3.1)."""
     counts = np.array([64, 128, 256])
-    with jax.enable_x64(True):  # single precision ends where UniPC's errors begin
+    with jax.enable_x64(True):  # UniPC's errors are below single precision
         x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 4, 4, 3)))
         compiled = jax.jit(solve, static_argnums=0)
         exact = compiled(SamplerKind.UNIPC, x, 2048)
@@ -54,8 +54,8 @@ def images(seed: int, shape: tuple[int, ...] = (2, 4, 4, 3)) -> Images:
 
 
 @pytest.mark.parametrize("kind", list(SamplerKind))
-def test_the_step_to_the_clean_image_gives_x_0_itself(kind: SamplerKind) -> None:
-    """As the first step, the second and the third, whatever a learned variance says."""
+def test_the_last_step_returns_x_0(kind: SamplerKind) -> None:
+    """The step is the first, the second or the third, with any learned variance."""
     sampler = build_sampler(kind)
     carry, advance = sampler.initialize(images(0)), jax.jit(sampler.step)
     for number, low in enumerate((-4.0, -1.0, 2.0)):
@@ -72,7 +72,7 @@ def test_the_step_to_the_clean_image_gives_x_0_itself(kind: SamplerKind) -> None
 
 
 def ancestral(log_snr_t: float, log_snr_s: float, variance: Images | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of DDPM's step, from what it does with two noises."""
+    """Return mean and deviation of DDPM's step, computed from steps with two noises."""
     x_t, x_0 = images(0), images(1)
     results = [
         build_sampler(SamplerKind.DDPM).step(
@@ -83,8 +83,8 @@ def ancestral(log_snr_t: float, log_snr_s: float, variance: Images | None) -> tu
     return np.asarray(results[0]), np.asarray(results[1] - results[0])
 
 
-def test_ancestral_steps_are_ddpms_posterior() -> None:
-    """Against DDPM's own equations 6 and 7 (arXiv 2006.11239), and its two bounds on a learned variance."""
+def test_ancestral_steps_sample_ddpms_posterior() -> None:
+    """The step equals equations 6 and 7 of DDPM (arXiv 2006.11239), with its two bounds on a learned variance."""
     log_snr_t, log_snr_s = -1.0, 0.5
     bar_t, bar_s = 1 / (1 + np.exp(-log_snr_t)), 1 / (1 + np.exp(-log_snr_s))
     beta = 1 - bar_t / bar_s

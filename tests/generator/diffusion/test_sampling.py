@@ -18,13 +18,13 @@ from reimagen_generator.diffusion.thresholding import threshold
 
 @settings(deadline=None)  # the first example compiles
 @given(t=st.floats(0.01, 0.99))
-def test_cosine_is_the_cosine(t: float) -> None:
+def test_the_cosine_schedule_equals_its_formula(t: float) -> None:
     alpha, sigma = schedule.alpha_sigma(schedule.log_snr(ScheduleKind.COSINE, jnp.asarray(t)))
     assert float(alpha) == pytest.approx(np.cos(np.pi * t / 2), abs=1e-5)
     assert float(sigma) == pytest.approx(np.sin(np.pi * t / 2), abs=1e-5)
 
 
-def test_linear_is_a_thousand_steps_of_beta() -> None:
+def test_the_linear_schedule_equals_a_thousand_steps_of_beta() -> None:
     """Imagen's closed form, 10 t² for 0.1 t + 9.95 t², stays within 1.2 % of the product over DDPM's discrete steps."""
     product = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
     t = np.arange(1, 1001) / 1000
@@ -32,8 +32,8 @@ def test_linear_is_a_thousand_steps_of_beta() -> None:
     np.testing.assert_allclose(np.asarray(alpha) ** 2, product, atol=0.012)
 
 
-def test_cosine_betas_are_improved_ddpms() -> None:
-    """A product of 1 - β over integer timesteps (arXiv 2102.09672, eq. 17), which rounding must not leave."""
+def test_cosine_betas_equal_improved_ddpms() -> None:
+    """The product of 1 - β over integer timesteps (arXiv 2102.09672, eq. 17); rounding must not leave the integers."""
     squared_cosine = [math.cos((n / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 for n in range(1001)]
     product, expected = 1.0, []
     for n in range(1000):
@@ -54,7 +54,7 @@ def stage(**changes: Any) -> StageConfig:
 
 
 @pytest.mark.parametrize("kind", list(ScheduleKind))
-def test_a_grid_falls_to_the_clean_image(kind: ScheduleKind) -> None:
+def test_a_sampling_schedule_ends_at_the_clean_image(kind: ScheduleKind) -> None:
     grid = schedule.sampling_schedule(stage(schedule=kind, steps=40))
     assert (np.diff(grid.time) < 0).all()
     assert (np.diff(grid.log_snr) > 0).all()
@@ -63,8 +63,8 @@ def test_a_grid_falls_to_the_clean_image(kind: ScheduleKind) -> None:
     assert grid.time[0] == pytest.approx(1.0, abs=0.001)
 
 
-def test_sections_are_deepfloyd_ifs_respacing() -> None:
-    """Its "smart27", as published beside its weights."""
+def test_timestep_respacing_equals_deepfloyd_ifs() -> None:
+    """DeepFloyd IF's "smart27", as published with its weights."""
     published = [999, 976, 952, 928, 905, 882, 858, 857, 810, 762, 715, 714, 572, 429, 428, 286, 285, 238, 190, 143]
     published += [142, 118, 95, 71, 47, 24, 0]
     assert schedule.timesteps((7, 4, 2, 1, 2, 4, 7)).tolist() == published
@@ -75,8 +75,8 @@ def test_sections_are_deepfloyd_ifs_respacing() -> None:
     assert schedule.timesteps((1000,)).tolist() == list(range(999, -1, -1))
 
 
-def test_a_larger_image_is_noised_as_the_smaller_one_seen_by_averaging() -> None:
-    """Simple diffusion, section 3.1: the mean of s² pixels has 1/s² of the noise's variance."""
+def test_the_shifted_log_snr_equals_that_of_the_averaged_smaller_image() -> None:
+    """Simple diffusion, section 3.1: the mean of s² pixels has 1/s² of the variance of the noise."""
     scale, t = 4, jnp.linspace(0.1, 0.9, 9)
     shifted = stage(size=64, schedule_size=16)
     value = schedule.log_snr(shifted.schedule, t, shifted.log_snr_shift)
@@ -107,7 +107,7 @@ def test_impossible_sampling_is_refused(changes: dict[str, Any], message: str) -
         stage(**changes)
 
 
-def test_a_multi_step_sampler_takes_guidance_that_does_not_interleave() -> None:
+def test_a_multi_step_sampler_accepts_guidance_without_interleaving() -> None:
     unipc = stage(sampler="unipc")
     for guidance in (Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0), Guidance()):
         assert unipc.guidance_conflict(guidance) == ""
@@ -115,14 +115,14 @@ def test_a_multi_step_sampler_takes_guidance_that_does_not_interleave() -> None:
 
 
 @pytest.mark.parametrize("kind", list(ScheduleKind))
-def test_schedules_fall_and_stay_finite(kind: ScheduleKind) -> None:
+def test_schedules_decrease_and_stay_finite(kind: ScheduleKind) -> None:
     value = np.asarray(schedule.log_snr(kind, jnp.linspace(0, 1, 101)))
     assert np.isfinite(value).all()
     assert (np.diff(value) <= 0).all()
 
 
 @pytest.mark.parametrize("kind", list(Prediction))
-def test_a_perfect_prediction_gives_back_noise_and_image(kind: Prediction) -> None:
+def test_a_perfect_prediction_recovers_noise_and_image(kind: Prediction) -> None:
     rng = np.random.default_rng(0)
     x_0, noise = (jnp.asarray(rng.standard_normal((3, 4, 4, 3)), jnp.float32) for _ in range(2))
     log_snr = jnp.asarray([-4.0, 0.0, 4.0])
@@ -134,13 +134,13 @@ def test_a_perfect_prediction_gives_back_noise_and_image(kind: Prediction) -> No
     np.testing.assert_allclose(prediction.x0_to_epsilon(x_0, x_t, log_snr), noise, atol=2e-5)
 
 
-def test_dynamic_thresholding_is_imagens() -> None:
+def test_dynamic_thresholding_equals_imagens() -> None:
     x_0 = (
         np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
         * np.array([0.1, 3.0])[:, None, None, None]
     )
     result = np.asarray(threshold(jnp.asarray(x_0, jnp.float32), Thresholding(percentile=0.9)))
-    np.testing.assert_allclose(result[0], x_0[0], atol=1e-6)  # all of it lies within ±1: untouched
+    np.testing.assert_allclose(result[0], x_0[0], atol=1e-6)  # all of it is within ±1: unchanged
     s = np.quantile(np.abs(x_0[1]), 0.9)
     np.testing.assert_allclose(result[1], np.clip(x_0[1], -s, s) / s, atol=1e-5)
     plain = threshold(jnp.asarray(x_0), Thresholding(percentile=1.0, maximum=1.0))

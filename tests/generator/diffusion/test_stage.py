@@ -1,4 +1,4 @@
-"""A stage that draws points of a mixture with a network that knows it: the real loop, the truth beside it."""
+"""A stage that draws points of a mixture with an exact network: the real loop, compared with the truth."""
 
 from dataclasses import replace
 from functools import cache
@@ -25,7 +25,7 @@ def config(**changes: Any) -> StageConfig:
 
 
 class Counting(ExactNetwork):
-    """Tells which rows it was compiled for, and gives a variance that only rows with both conditions know."""
+    """An exact network that records compiled row counts, and returns a variance for rows with both conditions."""
 
     def __init__(self, stage: StageConfig, rows: list[int]) -> None:
         super().__init__(stage, Mixture.example())
@@ -42,7 +42,7 @@ class Counting(ExactNetwork):
 
 @cache
 def drawn(stage: StageConfig, guidance: Guidance) -> tuple[np.ndarray, list[int]]:
-    """The images, and for how many rows each of the steps' functions was compiled."""
+    """Return the images, and the numbers of rows for which each step function was compiled."""
     rows: list[int] = []
     *_, (_, last) = Stage(stage, Counting(stage, rows), None).sample(conditions(len(KEYS)), guidance, KEYS)
     return np.asarray(last.x), sorted(rows)
@@ -52,7 +52,7 @@ WEIGHTED = Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0, neighbor_weight
 
 
 @pytest.mark.parametrize(("sampler", "interval"), [(SamplerKind.DDPM, None), (SamplerKind.UNIPC, (-3.0, 3.0))])
-def test_the_compiled_loop_and_the_stream_of_previews_draw_the_same(sampler: SamplerKind, interval: Any) -> None:
+def test_the_compiled_loop_and_single_steps_draw_the_same(sampler: SamplerKind, interval: Any) -> None:
     stage = Stage(config(sampler=sampler), ExactNetwork(config(), Mixture.example()), None)
     guidance = WEIGHTED.model_copy(update={"interval": interval})
     *_, (_, last) = stage.sample(conditions(len(KEYS)), guidance, KEYS)
@@ -61,7 +61,7 @@ def test_the_compiled_loop_and_the_stream_of_previews_draw_the_same(sampler: Sam
     np.testing.assert_array_equal(last.x, last.x_0)
 
 
-def test_outside_the_interval_a_step_makes_one_evaluation() -> None:
+def test_outside_the_interval_a_step_evaluates_once() -> None:
     everywhere, rows = drawn(config(), WEIGHTED)
     assert rows == [3 * len(KEYS)]
     banded, rows = drawn(config(), WEIGHTED.model_copy(update={"interval": (-2.0, 2.0)}))
@@ -73,7 +73,7 @@ def test_outside_the_interval_a_step_makes_one_evaluation() -> None:
     assert np.abs(banded - nowhere).max() > 1e-3
 
 
-def test_more_and_fewer_steps_are_taken_by_the_step_that_is_compiled() -> None:
+def test_other_numbers_of_steps_use_the_same_compiled_step() -> None:
     rows: list[int] = []
     stage = Stage(config(), Counting(config(), rows), None)
     taken = [len(list(stage.sample(conditions(len(KEYS)), WEIGHTED, KEYS, factor))) for factor in (1, 0.5, 2, 0.01)]
@@ -81,7 +81,7 @@ def test_more_and_fewer_steps_are_taken_by_the_step_that_is_compiled() -> None:
     assert rows == [3 * len(KEYS)]
 
 
-def test_sections_are_scaled_each_within_its_timesteps() -> None:
+def test_timestep_respacing_scales_each_section() -> None:
     stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=107, timestep_respacing=(7, 0, 0, 0, 100))
     for factor, sections in ((0.5, (4, 0, 0, 0, 50)), (0.01, (1, 0, 0, 0, 1)), (3, (21, 0, 0, 0, 200))):
         scaled = stage.with_steps(factor)
@@ -93,20 +93,20 @@ LEARNED = POINTS.model_copy(update={"learned_variance": True})
 
 
 @pytest.mark.parametrize("sampler", [SamplerKind.DDPM, SamplerKind.DDIM])
-def test_a_learned_variance_is_that_of_the_fully_conditioned_row_and_for_ddpm_alone(sampler: SamplerKind) -> None:
-    """At -1 everywhere it is the fixed variance; the other rows' is not a number."""
+def test_ddpm_alone_uses_the_learned_variance_of_the_conditioned_row(sampler: SamplerKind) -> None:
+    """At -1 everywhere, the learned variance equals the fixed one; that of the other rows is NaN."""
     learned, _ = drawn(config(sampler=sampler, network=LEARNED), WEIGHTED)
     np.testing.assert_allclose(learned, drawn(config(sampler=sampler), WEIGHTED)[0], atol=1e-5)
 
 
 class ReadsTokens(ExactNetwork):
-    """Takes tokens of zeros for no text."""
+    """An exact network that reads zero tokens as no text."""
 
     def __call__(self, x: Images, time: Any, text: Text, neighbors: Any = None, low_resolution: Any = None) -> Images:
         return super().__call__(x, time, Text(text.tokens, text.tokens[..., 0] > 0), neighbors, low_resolution)
 
 
-def test_what_is_redrawn_keeps_to_the_image_the_less_noise_it_is_given() -> None:
+def test_a_redrawn_image_is_closer_with_less_noise() -> None:
     fits = jnp.ones(2, bool)
     mixture = Mixture(jnp.asarray([[0.4] * 3, [-0.4] * 3]), jnp.full(2, 0.05), fits, fits)
     stage = Stage(config(), ExactNetwork(config(), mixture), None)
@@ -123,7 +123,7 @@ def test_what_is_redrawn_keeps_to_the_image_the_less_noise_it_is_given() -> None
         moved(0.1)
 
 
-def test_a_text_dropped_by_an_embedding_is_as_good_as_one_masked() -> None:
+def test_dropping_a_text_by_embedding_or_mask_is_equivalent() -> None:
     batch = len(KEYS)
     masked = conditions(batch)
     there = jnp.ones((batch, 1), bool)
@@ -146,8 +146,8 @@ def test_rows_of_one_batch_have_their_own_guidance() -> None:
         np.testing.assert_allclose(mixed[number::3], alone[number::3], atol=1e-5)
 
 
-def test_rows_of_one_batch_may_be_at_different_steps() -> None:
-    """Odd rows are one step behind; each row ends where it ends in step with the others."""
+def test_rows_of_a_batch_can_be_at_different_steps() -> None:
+    """Odd rows are one step behind; each row ends as it does in step with the others."""
     stage = Stage(config(), ExactNetwork(config(), Mixture.example()), None)
     state, plan = stage.start(conditions(len(KEYS)), WEIGHTED, KEYS)
     behind = np.arange(len(KEYS)) % 2
@@ -169,8 +169,8 @@ def test_rows_of_one_batch_may_be_at_different_steps() -> None:
     np.testing.assert_allclose(odd[1::2], together.x[1::2], atol=1e-5)
 
 
-def test_integer_timesteps_reach_the_data_too() -> None:
-    """50 points of the components that fit both conditions: each near the mean of one of them."""
+def test_sampling_with_integer_timesteps_reaches_the_data() -> None:
+    """50 points of the components that fit both conditions are each near the mean of one of them."""
     stage = config(
         schedule=ScheduleKind.COSINE_BETAS, steps=27, timestep_respacing=(7, 4, 2, 1, 2, 4, 7), sampler="ddpm"
     )

@@ -2,8 +2,7 @@
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -28,8 +27,8 @@ from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.engine.work import GenerationTask, Work
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
+from tests.waiting import SECONDS, wait_until
 
-SECONDS = 240.0
 NO_CHANGES = GuidanceOptions()
 FOREVER = 1e6
 
@@ -150,15 +149,6 @@ def images(engine: Engine, wish: Wish) -> npt.NDArray[np.uint8]:
     return Background(engine, wish).images()
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
-
-
 RED = ReferencePair(np.full((20, 30, 3), (255, 0, 0), np.uint8), "red")
 STRIPES = ReferencePair(np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3), "stripes")
 
@@ -224,7 +214,7 @@ def test_images_of_different_requests_share_batches(make_engine: MakeEngine, end
     second = Background(engine, replace(wish, prompt="a kea", seeds=[2]))
     assert second.stepped.wait(SECONDS)
     steps = len(second.events)
-    assert eventually(lambda: len(second.events) > steps + 2)
+    wait_until(lambda: len(second.events) > steps + 2)
     assert batches(2) > before
     for background in (first, second):
         background.call.cancel()
@@ -340,7 +330,7 @@ def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, wi
     assert background.stepped.wait(SECONDS)
     background.call.cancel()
     assert isinstance(background.end().error, Cancelled)
-    assert eventually(lambda: engine.counters.cancelled == 1)
+    wait_until(lambda: engine.counters.cancelled == 1)
     steps = engine.counters.steps
     assert steps < 50_000
     assert skipped() - before == 50_000 - steps
@@ -358,7 +348,7 @@ def test_a_deadline_ends_the_drawing(
     estimate(engine, 0.0, monkeypatch)
     late = Background(engine, wish, timeout=1.0).end()
     assert isinstance(late.error, DeadlineExceeded)
-    assert eventually(lambda: engine.counters.deadline_exceeded + engine.counters.cancelled == 1)
+    wait_until(lambda: engine.counters.deadline_exceeded + engine.counters.cancelled == 1)
     assert engine.counters.steps < 50_000
 
 

@@ -1,4 +1,4 @@
-"""Reading images that others made."""
+"""Decoding of images from callers and knowledge bases."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ def write(image: Image.Image, file_format: str = "PNG", **options: object) -> by
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header promises an image of this size."""
+    """Return a PNG of a few bytes whose header declares this size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -32,7 +32,7 @@ def png_claiming(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
-def test_the_three_formats_are_read(file_format: str) -> None:
+def test_png_jpeg_and_webp_are_read(file_format: str) -> None:
     pixels = decode(write(Image.new("RGB", (40, 30), (200, 100, 50)), file_format), field="image")
     assert pixels.shape == (30, 40, 3)
     assert np.abs(pixels.astype(int) - (200, 100, 50)).max() < 6
@@ -55,24 +55,24 @@ def test_sixteen_bits_of_gray_keep_their_brightness() -> None:
     assert decode(write(gray), field="image").tolist() == [[[128] * 3] * 2] * 2
 
 
-def test_the_camera_may_have_been_turned() -> None:
+def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     pixels = decode(write(Image.new("RGB", (40, 20)), "JPEG", exif=exif), field="image")
     assert pixels.shape == (40, 20, 3)
 
 
-def test_large_images_shrink_to_what_stages_look_at() -> None:
+def test_large_images_are_downsampled_to_the_largest_stage() -> None:
     pixels = decode(write(Image.new("RGB", (4096, 1024), "red")), field="image")
     assert pixels.shape == (256, 1024, 3)
 
 
-def test_a_photograph_of_thousands_of_pixels_a_side_is_read() -> None:
+def test_a_large_photograph_is_read() -> None:
     assert decode(write(Image.new("L", (6_000, 4_000)), "JPEG"), field="image").shape == (683, 1_024, 3)
 
 
 @pytest.mark.parametrize(("width", "height"), [(8_001, 8_000), (1, 64_000_001), (60_000, 60_000)])
-def test_bombs_are_refused_by_their_header(width: int, height: int) -> None:
+def test_decompression_bombs_are_refused_by_their_header(width: int, height: int) -> None:
     with pytest.raises(InvalidArgument, match=r"^references\.0\.image: too many pixels: "):
         decode(png_claiming(width, height), field="references.0.image")
 
@@ -94,7 +94,7 @@ def test_cut_off_files_are_refused(file_format: str, share: float) -> None:
 
 @settings(deadline=None)
 @given(at=st.integers(0, 2_000), byte=st.integers(0, 255), file_format=st.sampled_from(["PNG", "JPEG", "WEBP"]))
-def test_damaged_files_are_read_or_refused_and_nothing_else(at: int, byte: int, file_format: str) -> None:
+def test_damaged_files_are_read_or_refused(at: int, byte: int, file_format: str) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 3
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)

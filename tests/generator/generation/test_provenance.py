@@ -1,4 +1,4 @@
-"""What an image's file says of its origin."""
+"""The provenance in an image's file."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ FORMATS: tuple[OutputFormat, ...] = ("png", "jpeg", "webp")
 
 
 @pytest.mark.parametrize("output_format", FORMATS)
-def test_a_file_tells_all_of_it(output_format: OutputFormat, tmp_path: Path) -> None:
+def test_an_image_file_contains_the_whole_provenance(output_format: OutputFormat, tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(provenance.encode(PIXELS, output_format, ORIGIN))
     assert provenance.read(path) == ORIGIN
@@ -69,7 +69,7 @@ def test_a_jpeg_with_long_captions_still_names_every_neighbor(tmp_path: Path) ->
     ]
 
 
-def test_images_of_others_say_nothing(tmp_path: Path) -> None:
+def test_images_without_provenance_are_reported(tmp_path: Path) -> None:
     for suffix in ("png", "jpg", "webp"):
         path = tmp_path / f"other.{suffix}"
         Image.fromarray(PIXELS).save(path)
@@ -80,7 +80,7 @@ def test_images_of_others_say_nothing(tmp_path: Path) -> None:
         provenance.read(tmp_path / "text.png")
 
 
-def test_inspect_prints_it(tmp_path: Path) -> None:
+def test_inspect_prints_the_provenance(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(provenance.encode(PIXELS, "png", ORIGIN))
     command: list[str | Path] = [Path(sys.executable).with_name("reimagen-generator"), "inspect"]

@@ -1,4 +1,4 @@
-"""Which neighbors have to do with the prompt."""
+"""The filter of neighbors by the words of the prompt."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ def kept(prompt: str, *texts: str) -> list[str]:
         ("🦊 and 🐻", ["🦊", "🐻", "🍋"], ["🦊", "🐻"]),
     ],
 )
-def test_what_names_something_new_of_the_prompt_stays(prompt: str, texts: list[str], left: list[str]) -> None:
+def test_neighbors_that_name_a_new_word_of_the_prompt_stay(prompt: str, texts: list[str], left: list[str]) -> None:
     assert kept(prompt, *texts) == left
 
 
@@ -49,7 +49,7 @@ words = st.lists(st.sampled_from(["fox", "plum", "wolf", "wolves", "red", "hat",
 
 
 @given(words, st.lists(words, max_size=6))
-def test_something_always_stays_in_its_order_and_all_of_its_text(prompt: str, texts: list[str]) -> None:
+def test_filtering_keeps_at_least_one_and_the_order(prompt: str, texts: list[str]) -> None:
     left = kept(prompt, *texts)
     assert left == [text for text in texts if text in left]
     assert bool(left) == bool(texts)

@@ -1,4 +1,4 @@
-"""What may be asked, and what is said of the rest."""
+"""Valid requests, and the errors of others."""
 
 import base64
 from typing import Any
@@ -24,7 +24,7 @@ def test_a_prompt_is_enough() -> None:
 
 
 @pytest.mark.parametrize(("written", "size"), [("256x256", 256), ("auto", None), (64, 64), (None, None)])
-def test_sizes(written: object, size: int | None) -> None:
+def test_the_sizes_that_a_request_accepts(written: object, size: int | None) -> None:
     assert parse_request({"prompt": "x", "size": written}).size == size
 
 
@@ -85,7 +85,7 @@ def test_references_come_as_bytes_base64_or_data_urls(written: object) -> None:
         ({"negative_prompt": "y"}, "negative_prompt"),
     ],
 )
-def test_whatever_is_wrong_is_named(values: dict[str, Any], field: str) -> None:
+def test_invalid_fields_are_named(values: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         parse_request({"prompt": "x", **values} if values else {})
     assert refused.value.field == field

@@ -1,5 +1,6 @@
-"""The client of the retriever, against gRPC servers that misbehave."""
+"""The client of the retriever, with faulty gRPC servers."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common.errors import InvalidArgument, ReimagenError, Unavailable
 from reimagen_common.grpc_server import GrpcServer
 from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
+from tests.waiting import wait_until
 
 
 class Faulty(retrieval_pb2_grpc.RetrievalServicer):
-    """Answers with each of the given errors in turn, then with one neighbor."""
+    """A retriever that answers with each of the given errors in turn, then with one neighbor."""
 
     def __init__(self, *errors: ReimagenError) -> None:
         self.errors = list(errors)
@@ -45,7 +47,7 @@ class Faulty(retrieval_pb2_grpc.RetrievalServicer):
 
 
 class Stuck(Faulty):
-    """Does not answer until it is let go."""
+    """A retriever that does not answer until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +85,7 @@ def search(retriever: RetrieverClient, k: int = 2, remaining: float = 60) -> Nei
     return retriever.search("a red panda", k=k, method="bm25", remaining=remaining)
 
 
-def test_many_large_images_fit_an_answer() -> None:
+def test_many_large_images_fit_in_an_answer() -> None:
     with serving(Faulty()) as address, connected(address) as retriever:
         found = search(retriever, k=12)
     assert [(neighbor.id, neighbor.caption, neighbor.score) for neighbor in found.neighbors] == [
@@ -92,14 +94,14 @@ def test_many_large_images_fit_an_answer() -> None:
     assert (found.revision, found.text_only) == ("g1", False)
 
 
-def test_a_hiccup_is_not_noticed() -> None:
+def test_one_failed_call_is_retried() -> None:
     faulty = Faulty(Unavailable("starting"), Unavailable("starting"), Unavailable("starting"))
     with serving(faulty) as address, connected(address) as retriever:
         assert search(retriever).neighbors
     assert faulty.asked == 4
 
 
-def test_only_unavailable_is_tried_again() -> None:
+def test_only_unavailable_is_retried() -> None:
     faulty = Faulty(InvalidArgument("too long", field="query"))
     with serving(faulty) as address, connected(address) as retriever, pytest.raises(InvalidArgument) as refused:
         search(retriever)
@@ -111,14 +113,14 @@ def test_only_unavailable_is_tried_again() -> None:
     ("theirs", "ours"),
     [("method", "retrieval.method"), ("licenses", "retrieval.licenses"), ("k", "retrieval.k")],
 )
-def test_what_the_retriever_refuses_has_the_name_that_the_caller_gave_it(theirs: str, ours: str) -> None:
+def test_a_refusal_by_the_retriever_names_the_callers_field(theirs: str, ours: str) -> None:
     faulty = Faulty(InvalidArgument("is of no use", field=theirs))
     with serving(faulty) as address, connected(address) as retriever, pytest.raises(InvalidArgument) as refused:
         search(retriever)
     assert (refused.value.field, refused.value.message) == (ours, f"{ours}: is of no use")
 
 
-def test_methods_and_filters_arrive() -> None:
+def test_methods_and_filters_reach_the_retriever() -> None:
     faulty = Faulty()
     filters = Filters(("MIT", ""), ("https://a.example/",), 64, True, ("1", "2"))
     with serving(faulty) as address, connected(address) as retriever:
@@ -150,7 +152,7 @@ def test_methods_and_filters_arrive() -> None:
     assert faulty.last.minimum_score == pytest.approx(0.01)
 
 
-def test_a_retriever_that_hangs_costs_a_share_of_the_time() -> None:
+def test_a_hanging_retriever_costs_a_share_of_the_deadline() -> None:
     stuck = Stuck()
     started = time.monotonic()
     with serving(stuck) as address, connected(address) as retriever:
@@ -160,20 +162,19 @@ def test_a_retriever_that_hangs_costs_a_share_of_the_time() -> None:
         stuck.let_go.set()
 
 
-def test_a_retriever_that_comes_back_is_found_again() -> None:
+def test_a_restarted_retriever_is_found_again() -> None:
     with serving(Faulty()) as address:
         pass
     with connected(address) as retriever:
         with pytest.raises(Unavailable):
             search(retriever)
         with serving(Faulty(), address):
-            assert search_again_until_found(retriever).neighbors
 
+            def found() -> Neighbors | None:
+                with contextlib.suppress(Unavailable):
+                    return search(retriever)
+                return None
 
-def search_again_until_found(retriever: RetrieverClient) -> Neighbors:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return search(retriever)
-        except Unavailable:
-            assert time.monotonic() < deadline
+            answer = wait_until(found)
+            assert answer is not None
+            assert answer.neighbors

@@ -1,4 +1,4 @@
-"""What is refused because of the cascade that is loaded, before anything is drawn."""
+"""Requests that the loaded cascade does not support, refused before drawing."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from reimagen_generator.generation.service import GenerationService
 
 @pytest.fixture(scope="module")
 def generator() -> Iterator[GenerationService]:
-    """Its one stage is sampled by a multi-step solver, and it takes four neighbors at most."""
+    """Return a service whose one stage uses a multi-step solver, with at most four neighbors."""
     stage = TINY.stages[0].model_copy(
         update={"sampler": SamplerKind.UNIPC, "guidance": Guidance(strategy=Strategy.WEIGHTED, text_weight=2.0)}
     )
@@ -36,7 +36,7 @@ def generator() -> Iterator[GenerationService]:
         ({"guidance": {"strategy": "interleaved"}}, "guidance.strategy"),
     ],
 )
-def test_what_the_cascade_cannot_do_is_refused_by_name(
+def test_requests_beyond_the_cascade_are_refused_by_name(
     generator: GenerationService, fields: dict[str, object], field: str
 ) -> None:
     request = parse_request({"prompt": "a kea", **fields})

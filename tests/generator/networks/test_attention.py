@@ -1,4 +1,4 @@
-"""Attention beside a plain computation of it, in NumPy."""
+"""Attention against a plain computation in NumPy."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def arguments(rows: int, queries: int, keys: int, bias: tuple[int, ...]) -> Arra
     shapes = (rows, queries, HEADS, CHANNELS), (rows, keys, HEADS, CHANNELS), (rows, keys, HEADS, VALUES), bias
     query, key, value, biases = (rng.standard_normal(shape, np.float32) for shape in shapes)
     biases[rng.random(bias) < 0.3] = -np.inf
-    biases[-1] = -np.inf if bias[0] == rows else biases[-1]  # the last row has no key at all
+    biases[-1] = -np.inf if bias[0] == rows else biases[-1]  # the last row has no key
     return query, key, value, biases
 
 
@@ -50,7 +50,7 @@ def test_attention_is_the_weighted_mean_of_the_values(rows: int, queries: int, k
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_the_gradient_is_the_same_head_after_head(dtype: Any) -> None:
+def test_attention_head_by_head_has_the_same_gradient(dtype: Any) -> None:
     rows, queries, keys = SIZES[1]
     query, key, value, bias = (jnp.asarray(a) for a in arguments(rows, queries, keys, (1, HEADS, queries, keys)))
     query, key, value = (a.astype(dtype) for a in (query, key, value))
@@ -59,7 +59,7 @@ def test_the_gradient_is_the_same_head_after_head(dtype: Any) -> None:
         return (attend(*arrays).astype(jnp.float32) ** 2).sum()
 
     def by_row(*arrays: jax.Array) -> jax.Array:
-        """Of so few queries at a time that they are computed at once."""
+        """Return attention for so few queries that they are computed at once."""
         query, key, value, bias = arrays
         parts = range(0, queries, 128)
         return jnp.asarray([total(query[:, i : i + 128], key, value, bias[:, :, i : i + 128]) for i in parts]).sum()
@@ -71,7 +71,7 @@ def test_the_gradient_is_the_same_head_after_head(dtype: Any) -> None:
         assert np.linalg.norm(np.asarray(one, np.float32) - other) < tolerance * np.linalg.norm(other)
 
 
-def test_a_program_for_an_accelerator_has_no_loop() -> None:
+def test_attention_for_an_accelerator_has_no_loop() -> None:
     traced = jax.jit(attend).trace(*arguments(*SIZES[1], (2, 1, 1, SIZES[1][2])))
     loop = {
         platform: "while" in traced.lower(lowering_platforms=(platform,)).as_text()

@@ -1,4 +1,4 @@
-"""The folded residual network: what it starts as, what it sees, and that crops are drawn as whole images are."""
+"""The folded residual network: its initialization, its inputs, and its equality on crops and whole images."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def normal(seed: int, *shape: int) -> jax.Array:
 
 
 def randomized(config: FoldedResNetConfig) -> Any:
-    """Return a network whose every weight is random: layers that start as zero would hide what they are fed."""
+    """Return a network with random weights: layers that start as zero would hide their inputs."""
     network = build_network(config, nnx.Rngs(0))
     rng = np.random.default_rng(0)
     state = nnx.state(network, nnx.Param)
@@ -36,7 +36,7 @@ def predict(network: Any, x: jax.Array, low: jax.Array, time: float = 0.7, augme
     return np.asarray(network(x, jnp.full(rows, time), TEXT, None, low_resolution))
 
 
-def test_it_starts_as_the_enlarged_smaller_image() -> None:
+def test_it_starts_as_the_upsampled_low_resolution_image() -> None:
     low = normal(1, 2, 16, 24, 3)
     np.testing.assert_array_equal(predict(build_network(CONFIG, nnx.Rngs(0)), normal(0, 2, 16, 24, 3), low), low)
 
@@ -51,7 +51,7 @@ def test_every_input_reaches_the_prediction() -> None:
     assert (drawn != predict(network, x, low, augmentation=0.0)).any()
 
 
-def test_each_parameter_learns_once_the_last_layers_are_no_longer_zero() -> None:
+def test_each_parameter_learns_after_the_last_layers_leave_zero() -> None:
     network, x, low = randomized(CONFIG), normal(0, 2, 16, 16, 3), normal(1, 2, 16, 16, 3)
     graph, parameters = nnx.split(network)
 
@@ -64,8 +64,8 @@ def test_each_parameter_learns_once_the_last_layers_are_no_longer_zero() -> None
         assert np.abs(np.asarray(gradient[...])).max() > 0, path
 
 
-def test_moving_the_image_by_whole_squares_moves_the_prediction() -> None:
-    """Away from the border by more than the convolutions reach, a crop is drawn as the whole image is."""
+def test_a_crop_at_whole_patches_gets_the_same_prediction_inside() -> None:
+    """Farther from the border than the convolutions reach, a crop's prediction equals the whole image's."""
     network, x, low = randomized(CONFIG), normal(0, 2, 80, 80, 3), normal(1, 2, 80, 80, 3)
     reach = 4 * (2 + 2 * CONFIG.blocks)
     crop = (slice(None), slice(8, 72), slice(12, 76))
@@ -84,6 +84,6 @@ def test_moving_the_image_by_whole_squares_moves_the_prediction() -> None:
         ({"factor": 1}, "factor"),
     ],
 )
-def test_what_the_network_cannot_be_is_refused(changed: dict[str, Any], message: str) -> None:
+def test_impossible_configurations_of_the_network_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         FoldedResNetConfig.model_validate({"width": 8, "blocks": 1} | changed)

@@ -7,8 +7,8 @@ from reimagen_generator.networks.layers import GroupNorm
 
 
 @pytest.mark.parametrize("mean", [0.0, 3.0])
-def test_it_is_a_group_norm(mean: float) -> None:
-    """In float64 by its definition, also where the maps are far from zero."""
+def test_it_equals_flaxs_group_norm(mean: float) -> None:
+    """The norm equals its definition in float64, also if the maps are far from zero."""
     random = np.random.default_rng(0)
     x = random.normal(mean, 2.0, (2, 5, 3, 12)).astype(np.float32)
     weight, bias = random.standard_normal((2, 12), np.float32)
@@ -21,7 +21,7 @@ def test_it_is_a_group_norm(mean: float) -> None:
 
 
 def test_maps_in_half_precision_are_normalized_in_float32() -> None:
-    """Their sums would overflow or lose what the norm is about."""
+    """Sums in half precision would overflow or lose the differences."""
     x = jnp.full((1, 64, 64, 8), 3.0, jnp.bfloat16).at[0, ::2].set(5.0)
     out = GroupNorm(8, num_groups=2, epsilon=1e-5, rngs=nnx.Rngs(0))(x)
     assert out.dtype == jnp.float32

@@ -1,4 +1,4 @@
-"""Imagen's U-Net: its parts against numpy, and what retrieval, checkpointing and bfloat16 must not change."""
+"""Imagen's U-Net: its parts against NumPy, and the invariance under retrieval, checkpointing and bfloat16."""
 
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ def random(seed: int, *shape: int) -> jax.Array:
 
 
 def randomized(config: ImagenUNetConfig) -> Network:
-    """Also what starts as zero, but for the retrieval attention's last layers."""
+    """Set random weights also where they start as zero, except in the last layers of the retrieval attention."""
     network = build_network(config, nnx.Rngs(0))
     state = nnx.state(network, nnx.Param)
     for place, (path, value) in enumerate(nnx.to_flat_state(state)):
@@ -52,7 +52,7 @@ def text(rows: int) -> Text:
 
 
 def evaluate(network: Network, *, neighbors: bool) -> np.ndarray[Any, Any]:
-    """Two images, the first of which has one neighbor and the second two."""
+    """Return two images; the first has one neighbor and the second two."""
     graph, state = nnx.split(network)
 
     @jax.jit
@@ -65,7 +65,7 @@ def evaluate(network: Network, *, neighbors: bool) -> np.ndarray[Any, Any]:
     return np.asarray(run(state))
 
 
-def test_added_retrieval_draws_exactly_what_was_drawn_before() -> None:
+def test_adding_retrieval_does_not_change_the_output() -> None:
     with_neighbors = randomized(SMALL.model_copy(update={"neighbor_attention": (False, True)}))
     plain = build_network(SMALL, nnx.Rngs(1))
     state = nnx.state(plain, nnx.Param)
@@ -78,8 +78,8 @@ def test_added_retrieval_draws_exactly_what_was_drawn_before() -> None:
     np.testing.assert_array_equal(evaluate(with_neighbors, neighbors=True), before)
 
 
-def test_checkpointing_changes_no_gradient() -> None:
-    """Each block is computed again: one down and two up at each level, what halves and doubles, and the middle two."""
+def test_checkpointing_does_not_change_gradients() -> None:
+    """Each block is recomputed: one down and two up at each level, the resampling blocks, and the middle two."""
     network = randomized(SMALL)
 
     def gradient(network: Network) -> tuple[nnx.State[Any, Any], int]:
@@ -97,14 +97,14 @@ def test_checkpointing_changes_no_gradient() -> None:
     network.config = SMALL.model_copy(update={"checkpointing": True})
     checkpointed, blocks = gradient(network)
     assert (none, blocks) == (0, 10)
-    # As near as float32 networks must come to a reference (docs/parity.md), beside the largest of all: what a norm
-    # takes away again, as a bias before it, has a gradient of rounding alone.
+    # The tolerance of float32 networks (docs/notes/parity.md), relative to the largest gradient of all: a bias before a
+    # norm has no effect, so its gradient is rounding alone.
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain))
     for (path, one), (_, other) in zip(nnx.to_flat_state(plain), nnx.to_flat_state(checkpointed), strict=True):
         np.testing.assert_allclose(one[...], other[...], rtol=0, atol=1e-4 * largest, err_msg=str(path))
 
 
-def test_a_checkpointed_network_draws_in_a_compiled_loop_what_a_plain_one_draws() -> None:
+def test_a_checkpointed_network_draws_the_same_in_a_compiled_loop() -> None:
     network = randomized(SMALL)
 
     def drawn(network: Network) -> jax.Array:
@@ -123,7 +123,7 @@ def test_a_checkpointed_network_draws_in_a_compiled_loop_what_a_plain_one_draws(
     np.testing.assert_allclose(drawn(network), plain, rtol=1e-4, atol=1e-4)
 
 
-def test_bfloat16_is_near_float32_and_gives_float32() -> None:
+def test_bfloat16_is_close_to_float32_and_returns_float32() -> None:
     exact = evaluate(randomized(SMALL), neighbors=False)
     near = evaluate(randomized(SMALL.model_copy(update={"dtype": ComputeType.BFLOAT16})), neighbors=False)
     assert near.dtype == np.float32
@@ -131,7 +131,7 @@ def test_bfloat16_is_near_float32_and_gives_float32() -> None:
 
 
 def test_pooling_is_attention_from_a_class_token() -> None:
-    """With keys and values for each token, as it is defined; the first row has three of them, the second none."""
+    """Keys and values are computed for each token; the first row has three tokens, the second none."""
     pool = ClassTokenPool(8, 6, 2, nnx.Rngs(0))
     tokens, mask = random(0, 2, 4, 8), jnp.asarray([[True, True, True, False], [False] * 4])
     result = np.asarray(pool(tokens, mask))
@@ -151,7 +151,7 @@ def test_pooling_is_attention_from_a_class_token() -> None:
         np.testing.assert_allclose(result[row], expected, atol=1e-5)
 
 
-def test_a_group_norm_of_tokens_counts_those_that_are_there() -> None:
+def test_a_group_norm_of_tokens_ignores_masked_tokens() -> None:
     norm = TokenGroupNorm(64, nnx.Rngs(0))
     tokens = 3 * random(0, 2, 5, 64) + 1
     mask = jnp.asarray([[True, True, False, False, False], [False] * 5])
@@ -163,7 +163,7 @@ def test_a_group_norm_of_tokens_counts_those_that_are_there() -> None:
     assert np.isfinite(result).all()
 
 
-def test_retrieval_is_added_where_it_is_cheap() -> None:
+def test_retrieval_is_added_at_the_coarse_levels() -> None:
     stage_i, stage_ii = (stage.network for stage in DEEPFLOYD_IF_M.stages)
     assert isinstance(stage_i, ImagenUNetConfig)
     assert isinstance(stage_ii, ImagenUNetConfig)
@@ -183,6 +183,6 @@ def test_retrieval_is_added_where_it_is_cheap() -> None:
         ("widths", (32, 48)),
     ],
 )
-def test_a_configuration_that_cannot_be_built_is_refused_by_the_field(field: str, value: object) -> None:
+def test_an_impossible_configuration_is_refused_by_its_field(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         ImagenUNetConfig.model_validate(SMALL.model_dump() | {"text_norm": TextNorm.GROUP, field: value})

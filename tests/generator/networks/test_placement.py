@@ -28,7 +28,7 @@ BOX = (0.45, 0.55, 0.5)
 def a_placement(
     center: tuple[float, float], size: float, mirrored: bool, degrees: float, box: tuple[float, float, float] = BOX
 ) -> Placements:
-    """One image with one reference at one place."""
+    """Return one image with one reference in one placement."""
 
     def copies(value: float | tuple[float, float]) -> jax.Array:
         return jnp.broadcast_to(jnp.asarray(value), (1, 1, COPIES, *np.shape(value)))
@@ -45,7 +45,7 @@ def a_placement(
 
 
 def a_thing() -> tuple[Image.Image, Image.Image]:
-    """A lopsided thing and its matte, its box being BOX."""
+    """Return an asymmetric object and its matte, with the box BOX."""
     picture, matte = Image.new("RGB", (SIDE, SIDE), "white"), Image.new("L", (SIDE, SIDE), 0)
     left, top, edge = (BOX[0] - BOX[2] / 2) * SIDE, (BOX[1] - BOX[2] / 2) * SIDE, BOX[2] * SIDE
     shape = [(left, top), (left + edge, top + edge / 2), (left + edge / 3, top + edge)]
@@ -63,7 +63,7 @@ def a_thing() -> tuple[Image.Image, Image.Image]:
         ((0.5, 0.5), 0.4, True, 180),
     ],
 )
-def test_a_layer_is_what_pillow_makes_by_cropping_mirroring_turning_and_pasting(
+def test_a_layer_equals_pillows_crop_mirror_turn_and_paste(
     center: tuple[float, float], size: float, mirrored: bool, degrees: float
 ) -> None:
     picture, matte = a_thing()
@@ -104,11 +104,11 @@ def test_a_layer_is_what_pillow_makes_by_cropping_mirroring_turning_and_pasting(
     degrees=st.floats(-180, 180),
     point=st.tuples(st.floats(-1, 1), st.floats(-1, 1)),
 )
-def test_points_of_the_thing_come_from_where_the_forward_map_takes_them(
+def test_the_backward_map_inverts_the_forward_map(
     center: tuple[float, float], size: float, mirrored: bool, degrees: float, point: tuple[float, float]
 ) -> None:
     x, y = point[0] * (-1 if mirrored else 1), point[1]
-    # Counter-clockwise as seen: what is to the right goes up, and y points down.
+    # Counterclockwise in the image: a point on the right moves up, and y points down.
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     there = (center[0] + size * (cosine * x + sine * y), center[1] + size * (cosine * y - sine * x))
     one = jax.tree.map(lambda field: field[0, 0, 0], a_placement(center, size, mirrored, degrees))
@@ -116,7 +116,7 @@ def test_points_of_the_thing_come_from_where_the_forward_map_takes_them(
     np.testing.assert_allclose(found, (BOX[0] + BOX[2] * point[0], BOX[1] + BOX[2] * point[1]), atol=1e-4)
 
 
-def test_what_reaches_further_down_covers_what_is_behind_it() -> None:
+def test_objects_that_reach_further_down_are_in_front() -> None:
     red, green = jnp.asarray([1.0, -1, -1, 1]), jnp.asarray([-0.5, 0.5, -0.5, 0.5])
     layers = jnp.stack([red, green])[None, :, None, None]
     mask = jnp.ones((1, 2), bool)
@@ -131,5 +131,5 @@ def test_what_reaches_further_down_covers_what_is_behind_it() -> None:
     assert not painted((0.5, 0.9), ~mask).any()
 
 
-def test_references_of_one_thing_go_to_canvases_of_their_own() -> None:
+def test_references_of_one_object_get_separate_canvases() -> None:
     assert canvas_of(["a fox", "a violin", "a fox", "a fox"]) == [0, 0, 1, CANVASES]

@@ -1,4 +1,4 @@
-"""The placement network: samples have the moments of its distribution, and depend on the seed alone."""
+"""The placement network: samples have the moments of its distribution, and depend only on the seed."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ TINY = PlacementConfig(side=16, image_side=8, widths=(8, 8, 8, 8), text_width=8,
 
 
 def distribution(rows: int, neighbors: int = 1) -> PlacementDistribution:
-    """The same for all rows."""
+    """Return the same distribution for all rows."""
     shape = (rows, neighbors, COPIES)
     return PlacementDistribution(
         matte=jnp.zeros((rows, neighbors, 4, 4)),
@@ -48,7 +48,7 @@ def test_samples_have_the_moments_of_the_distribution() -> None:
     assert np.asarray(drawn.present).all(axis=0).tolist() == [[True, True, False]]
 
 
-def test_references_of_one_thing_share_a_placement_whatever_else_is_drawn() -> None:
+def test_references_of_one_object_share_a_placement() -> None:
     leaders = jnp.asarray([leader_of(["a fox", "a kite", "a fox"])] * 2)
     keys = jax.random.split(jax.random.key(3), 2)
     both = sample_placements(distribution(2, 3), leaders, keys)
@@ -58,15 +58,15 @@ def test_references_of_one_thing_share_a_placement_whatever_else_is_drawn() -> N
     np.testing.assert_array_equal(both.size[1], alone.size[0])
 
 
-def test_the_network_answers_for_each_neighbor_with_its_own_caption() -> None:
+def test_each_neighbor_is_placed_by_its_own_caption() -> None:
     network = PlacementNetwork(TINY, nnx.Rngs(0))
     keys = jax.random.split(jax.random.key(0), 4)
     prompt = Text(jax.random.normal(keys[0], (1, 5, 12)), jnp.ones((1, 5), bool))
     captions = Text(jnp.stack([prompt.tokens[0, :2], prompt.tokens[0, 3:]]), jnp.ones((2, 2), bool))
     reference = jax.random.uniform(keys[1], (1, 1, 16, 16, 3))
-    told = network(jnp.tile(reference, (1, 2, 1, 1, 1)), prompt, captions, jnp.zeros((1, 8, 8, 3)), jnp.ones(1))
+    reported = network(jnp.tile(reference, (1, 2, 1, 1, 1)), prompt, captions, jnp.zeros((1, 8, 8, 3)), jnp.ones(1))
     swapped = Text(captions.tokens[::-1], captions.mask)
     other = network(jnp.tile(reference, (1, 2, 1, 1, 1)), prompt, swapped, jnp.zeros((1, 8, 8, 3)), jnp.ones(1))
-    assert told.matte.shape == (1, 2, 16, 16)
-    assert not np.allclose(told.center[0, 0], told.center[0, 1])
-    np.testing.assert_allclose(told.center[0, 0], other.center[0, 1], atol=1e-5)
+    assert reported.matte.shape == (1, 2, 16, 16)
+    assert not np.allclose(reported.center[0, 0], reported.center[0, 1])
+    np.testing.assert_allclose(reported.center[0, 0], other.center[0, 1], atol=1e-5)

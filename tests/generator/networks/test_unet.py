@@ -1,4 +1,4 @@
-"""The networks: attention against numpy, and what dropping a condition must mean."""
+"""The networks: attention against NumPy, and the effect of dropped conditions."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def test_attend_is_softmax_attention() -> None:
             np.testing.assert_allclose(result[b, :, h], weights @ np.asarray(value)[b, :, h], atol=1e-5)
 
 
-def test_attention_over_nothing_is_zero_and_has_finite_gradients() -> None:
+def test_attention_without_keys_is_zero_and_has_finite_gradients() -> None:
     query, key, value = random(0, 1, 5, 2, 4), random(1, 1, 6, 2, 4), random(2, 1, 6, 2, 4)
 
     def total(query: jax.Array) -> jax.Array:
@@ -40,8 +40,8 @@ def test_attention_over_nothing_is_zero_and_has_finite_gradients() -> None:
     assert np.isfinite(np.asarray(jax.grad(total)(query))).all()
 
 
-def test_no_neighbor_adds_exactly_zero() -> None:
-    """Also when every weight, the biases of the last layers among them, is random."""
+def test_without_neighbors_retrieval_adds_exactly_zero() -> None:
+    """Also if every weight is random, including the biases of the last layers."""
     attention = NeighborAttention(16, 8, 8, nnx.Rngs(0))
     state = nnx.state(attention, nnx.Param)
     nnx.update(attention, jax.tree.map(lambda a: a + 0.3, state))
@@ -74,7 +74,7 @@ def test_retrieval_attention_starts_as_the_identity() -> None:
         assert (np.asarray(added) == 0).all()
 
 
-def test_pooling_no_text_is_a_constant_with_finite_gradients() -> None:
+def test_pooling_an_empty_text_is_constant_with_finite_gradients() -> None:
     pool = AttentionPool(8, 16, 2, nnx.Rngs(0))
     mask = jnp.zeros((1, 5), bool)
     np.testing.assert_array_equal(pool(random(0, 1, 5, 8), mask), pool(random(1, 1, 5, 8), mask))
@@ -82,14 +82,14 @@ def test_pooling_no_text_is_a_constant_with_finite_gradients() -> None:
     assert np.isfinite(np.asarray(gradient)).all()
 
 
-def test_fold_keeps_each_square_together() -> None:
+def test_fold_puts_each_square_into_one_pixel() -> None:
     x = random(0, 2, 8, 8, 3)
     folded = fold(x, 4)
     np.testing.assert_array_equal(folded[1, 0, 1].reshape(4, 4, 3), x[1, :4, 4:])
     np.testing.assert_array_equal(unfold(folded, 4), x)
 
 
-def test_a_residual_network_starts_as_its_smaller_image() -> None:
+def test_a_residual_network_starts_as_its_low_resolution_image() -> None:
     config = next(stage.network for stage in TINY.stages if stage.network.low_resolution)
     network = build_network(config, nnx.Rngs(0))
     text = Text(random(0, 2, 3, config.text_channels), jnp.ones((2, 3), bool))
@@ -97,7 +97,7 @@ def test_a_residual_network_starts_as_its_smaller_image() -> None:
     np.testing.assert_array_equal(network(random(2, 2, 16, 16, 3), jnp.zeros(2), text, None, low), low.image)
 
 
-def test_attention_to_the_text_alone_does_not_look_at_the_image() -> None:
+def test_attention_to_the_text_only_ignores_the_image() -> None:
     block = AttentionBlock(16, 8, 8, nnx.Rngs(0), to_text_only=True)
     nnx.update(block, jax.tree.map(lambda a: a + 0.3, nnx.state(block, nnx.Param)))
     tokens, mask = random(0, 1, 3, 8), jnp.ones((1, 3), bool)

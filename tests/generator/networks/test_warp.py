@@ -1,4 +1,4 @@
-"""The warp: it samples as an independent interpolation does, and looks where it points."""
+"""The warp: it samples like an independent interpolation, at its offset."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,14 @@ RNG = np.random.default_rng(0)
 SIDE, CELLS, CHANNELS, FINE, PATCH = 16, 4, 8, 6, 2
 
 
-def test_it_samples_as_an_independent_interpolation_does() -> None:
+def test_it_samples_like_an_independent_interpolation() -> None:
     image, at = RNG.standard_normal((5, 7, 3)), RNG.uniform(-0.2, 1.2, (40, 2))
     at[:4] = [
         (0.0, 0.0),
         (1.0, 1.0),
         (0.5 / 5, 0.5 / 7),
         (4.5 / 5, 6.5 / 7),
-    ]  # corners, and the middles of pixels there
+    ]  # corners, and the centers of their pixels
     expected = [
         map_coordinates(image[..., channel], (at * (5, 7) - 0.5).T, order=1, mode="nearest") for channel in range(3)
     ]
@@ -29,7 +29,7 @@ def test_it_samples_as_an_independent_interpolation_does() -> None:
 
 
 def fetching(heads: int) -> Warp:
-    """A warp whose `out` puts out the first channels of what is fetched."""
+    """Return a warp whose `out` returns the first channels of the sampled values."""
     warp = Warp(CHANNELS, FINE, PATCH, heads, nnx.Rngs(0))
     rows, columns = warp.out.kernel.shape
     warp.out.kernel.set_value(jnp.eye(rows, columns))
@@ -37,7 +37,7 @@ def fetching(heads: int) -> Warp:
 
 
 def fetched(warp: Warp, pixels: jax.Array, mask: list[bool]) -> jax.Array:
-    """What the warp fetches of neighbors for one image; its first channels are the first neighbor pixels, folded."""
+    """Return the warp's samples for one image; the first channels are the first neighbor's folded pixels."""
     n = len(pixels)
     coarse = jnp.asarray(RNG.standard_normal((1, n, CELLS, CELLS, CHANNELS)), jnp.float32)
     maps = jnp.zeros((1, n, SIDE // PATCH, SIDE // PATCH, FINE))
@@ -45,22 +45,22 @@ def fetched(warp: Warp, pixels: jax.Array, mask: list[bool]) -> jax.Array:
     return warp(x, warp.sources(coarse, maps, pixels[None]), jnp.asarray([mask]))[0]
 
 
-def test_it_begins_by_adding_nothing() -> None:
+def test_the_warp_starts_as_zero() -> None:
     warp = Warp(CHANNELS, FINE, PATCH, 2, nnx.Rngs(0))
     assert not fetched(warp, jnp.ones((2, SIDE, SIDE, 3)), [True, True]).any()
 
 
 @pytest.mark.parametrize("mask", [[True, False], [False, True]])
-def test_it_begins_by_looking_at_its_own_place_of_the_neighbors_that_are_there(mask: list[bool]) -> None:
-    ramp = cell_centers(SIDE, SIDE)  # what a neighbor shows is its own place, so what is fetched is where it was looked
+def test_the_warp_starts_at_its_own_position_of_the_existing_neighbors(mask: list[bool]) -> None:
+    ramp = cell_centers(SIDE, SIDE)  # a neighbor's pixels are their positions, so a sample is its position
     pixels = jnp.stack([jnp.concatenate([ramp, jnp.full((SIDE, SIDE, 1), level)], -1) for level in (0.0, 1.0)])
     seen = fetched(fetching(1), pixels, mask)
     expected = fold(pixels[mask.index(True)][None], PATCH)[0, ..., :FINE]
-    inner = slice(2, -2)  # at the edge there are more places on one side
+    inner = slice(2, -2)  # at the edge there are more positions on one side
     np.testing.assert_allclose(seen[inner, inner], expected[inner, inner], atol=0.02)
 
 
-def test_it_looks_where_it_points() -> None:
+def test_the_warp_samples_at_its_offset() -> None:
     warp, moved = fetching(1), 0.25
     assert warp.pointer.bias is not None
     warp.pointer.bias.set_value(jnp.asarray([0.0, moved]))
@@ -70,5 +70,5 @@ def test_it_looks_where_it_points() -> None:
     np.testing.assert_allclose(seen[2:-2, 2:4], expected[2:-2, 2:4], atol=0.02)
 
 
-def test_without_neighbors_it_adds_exactly_nothing() -> None:
+def test_without_neighbors_the_warp_adds_exactly_zero() -> None:
     assert not fetched(fetching(2), jnp.ones((2, SIDE, SIDE, 3)), [False, False]).any()

@@ -1,4 +1,4 @@
-"""Run on eight devices, of one host or more: the relative difference of results on a mesh to those on one, as JSON."""
+"""Print the relative differences between results on a mesh of eight devices and on one device, as JSON."""
 
 import json
 import sys
@@ -42,7 +42,7 @@ def images(*shape: int) -> jax.Array:
 
 
 def network(stage: StageConfig, seed: int) -> Network:
-    """Every weight is random: zeroed layers would hide what they are fed."""
+    """Set random weights: zeroed layers would hide their inputs."""
     built = build_network(stage.network, nnx.Rngs(seed))
     state = nnx.state(built, nnx.Param)
     dtype = stage.network.dtype
@@ -51,7 +51,7 @@ def network(stage: StageConfig, seed: int) -> Network:
 
 
 def difference(tree: object, reference: object) -> float:
-    """The length of the difference over that of the reference, both taken as one long vector."""
+    """Return the norm of the difference over that of the reference, both as one vector."""
     found, wanted = (
         np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(all_gather(t))]) for t in (tree, reference)
     )
@@ -59,7 +59,7 @@ def difference(tree: object, reference: object) -> float:
 
 
 class GenerationTask:
-    """One stage's images."""
+    """Return one stage's images."""
 
     def __init__(self, index: int) -> None:
         size = TINY.stages[index].size
@@ -75,7 +75,7 @@ class GenerationTask:
 
     def __call__(self, mesh: Mesh | None) -> jax.Array:
         graph, state = nnx.split(self.network)
-        # As they are loaded for several devices: with the numbers in the host's memory.
+        # As loaded for several devices: with the arrays in the host's memory.
         network = self.network if mesh is None else nnx.merge(graph, jax.tree.map(np.asarray, state))
         stage = Stage(TINY.stages[self.index], network, size_factor(TINY, self.index), mesh)
         neighbors = stage.encode_neighbors(*self.neighbors, self.mask) if stage.config.network.retrieval else None
@@ -84,7 +84,7 @@ class GenerationTask:
 
 
 class Gradient:
-    """A training step's gradient of the first stage."""
+    """Return a training step's gradient of the first stage."""
 
     def __init__(self) -> None:
         size = TINY.stages[0].size
@@ -138,7 +138,7 @@ def main() -> None:
     join(Hosts())
     assert jax.device_count() == 8
     wanted: dict[str, list[Callable[[], Callable[[Mesh | None], object]]]] = {
-        # Both kinds of networks; the third stage has nothing that the second one lacks.
+        # Both kinds of networks; the third stage adds no kind.
         "drawing": [partial(GenerationTask, 0), partial(GenerationTask, 1)],
         "gradient": [Gradient],
         "warp": [Warped],

@@ -1,4 +1,4 @@
-"""What several devices compute is what one does."""
+"""Several devices compute the same as one."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from reimagen_generator.config.mesh import MeshConfig
 from reimagen_generator.settings import Hosts
 
-# Where rounding ends: sums are taken in another order on each mesh.
+# The tolerance of rounding: sums have another order on each mesh.
 TOLERANCE = 1e-5
 
 
-# Compiling takes most of the time, and a fast program is of no use here.
+# Compilation takes most of the time, so optimizations are disabled.
 FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
@@ -31,27 +31,27 @@ def start(what: str, devices: int, **settings: str) -> subprocess.Popen[str]:
 
 def differences(process: subprocess.Popen[str]) -> dict[str, float]:
     with process:
-        told, errors = process.communicate()
+        reported, errors = process.communicate()
     assert process.returncode == 0, errors
-    found: dict[str, float] = json.loads(told.splitlines()[-1])  # what connects hosts tells of it first
+    found: dict[str, float] = json.loads(reported.splitlines()[-1])  # the connection of hosts prints first
     assert found.keys() == {"8x1x1", "2x2x2", "1x4x2"}
     return found
 
 
 @pytest.mark.parametrize("what", ["drawing", "gradient"])
-def test_eight_devices_give_what_one_does(what: str) -> None:
+def test_eight_devices_give_the_same_as_one(what: str) -> None:
     found = differences(start(what, 8))
     assert max(found.values()) < TOLERANCE, found
 
 
-def test_eight_devices_give_what_one_does_with_a_warp() -> None:
-    # A warp samples its neighbors' pixels at places that it computes: rounding, which in float32 moves the places
-    # by 1e-6, moves what is sampled by more than that. In float64 nothing but an error would be left.
+def test_eight_devices_give_the_same_as_one_with_a_warp() -> None:
+    # A warp samples pixels at computed positions. In float32, rounding moves the positions by 1e-6, and the samples by
+    # more than that. In float64, only an error would remain.
     found = differences(start("warp", 8, JAX_ENABLE_X64="1"))
     assert max(found.values()) < 1e-9, found
 
 
-def test_two_hosts_of_four_devices_give_what_one_device_does() -> None:
+def test_two_hosts_of_four_devices_give_the_same_as_one_device() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     prefix = "REIMAGEN_GENERATOR_"
@@ -66,19 +66,19 @@ def test_two_hosts_of_four_devices_give_what_one_device_does() -> None:
                 host.kill()
 
 
-def test_hosts_join_only_where_it_is_said_which_they_are() -> None:
+def test_a_coordinator_needs_processes_and_process() -> None:
     assert Hosts().coordinator is None
     with pytest.raises(ValidationError, match="processes, process: must both be set"):
         Hosts(coordinator="10.0.0.1:1234", processes=2)
 
 
-def test_data_takes_the_devices_that_are_left() -> None:
+def test_the_data_axis_takes_the_remaining_devices() -> None:
     assert MeshConfig().sizes(8) == (8, 1, 1)
     assert MeshConfig(fsdp=2, tensor=2).sizes(8) == (2, 2, 2)
     assert MeshConfig(data=1, fsdp=8).sizes(8) == (1, 8, 1)
 
 
 @pytest.mark.parametrize("config", [MeshConfig(data=2), MeshConfig(fsdp=3), MeshConfig(tensor=16)])
-def test_axes_that_do_not_make_up_the_devices_are_refused(config: MeshConfig) -> None:
+def test_axes_that_do_not_multiply_to_the_devices_are_refused(config: MeshConfig) -> None:
     with pytest.raises(ValueError, match=r"^mesh: data × fsdp × tensor must be the number of devices, 8, got"):
         config.sizes(8)

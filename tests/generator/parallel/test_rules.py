@@ -1,4 +1,4 @@
-"""Every parameter of every network is shared out as its place in the network asks for."""
+"""The sharding rule of each parameter of each network."""
 
 import re
 
@@ -15,7 +15,7 @@ from reimagen_generator.text.t5 import T5, T5Config
 AXES = {"data": 1, "fsdp": 2, "tensor": 2}
 COLUMNS, ROWS = ("fsdp", "tensor"), ("tensor", "fsdp")
 
-# How the kernel of each layer is shared out, by its place; what is not here must stay whole.
+# The sharding of each layer's kernel, by its position; all others must stay whole.
 KERNELS = {
     r"(conditioning\.)?(time|augmentation)\.inner": COLUMNS,
     r"(conditioning\.)?(time|augmentation)\.outer": ROWS,
@@ -45,7 +45,7 @@ WHOLE = r".*norm(_in|_out)?\.(scale|bias)|.*\.norm\.norm\.(scale|bias)|.*\.(log_
 
 
 def parameters(name: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes, one of those whose names differ by indices alone."""
+    """Return names and shapes, one for names that differ only in indices."""
     if name == "t5":
         sizes = {"vocab_size": 32, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
         config = T5Config.model_validate({"feed_forward_proj": "gated-gelu", **sizes})
@@ -76,14 +76,14 @@ def expected(name: str, shape: tuple[int, ...]) -> tuple[str | None, ...]:
 
 
 @pytest.mark.parametrize("name", ["t5", *PRESETS])
-def test_each_parameter_is_shared_out_as_intended(name: str) -> None:
+def test_each_parameter_is_sharded_as_intended(name: str) -> None:
     for path, shape in parameters(name).items():
         wanted = zip(expected(without_indices(path), shape), shape, strict=True)
         fits = [axis if axis and size % AXES[axis] == 0 else None for axis, size in wanted]
         assert partition(path, shape, AXES) == PartitionSpec(*fits), path  # type: ignore[no-untyped-call]
 
 
-def test_what_no_rule_knows_is_refused_by_name() -> None:
+def test_a_parameter_without_a_rule_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"^up\.0\.convolution\.kernel: no rule"):
         partition("up.0.convolution.kernel", (4, 4), AXES)
     with pytest.raises(ValueError, match=r"^up\.0\.conv_in\.gain: no rule"):

@@ -1,4 +1,4 @@
-"""Programs compiled anew: one that JAX keeps is not laid out again, and its dump tells nothing of its memory."""
+"""Clear JAX's caches: a cached program has no dump of its memory layout."""
 
 from collections.abc import Iterator
 

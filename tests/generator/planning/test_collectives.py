@@ -1,4 +1,4 @@
-"""Bytes between devices, read from programs as the compiler writes them."""
+"""Traffic between devices, read from the text of compiled programs."""
 
 import pytest
 
@@ -23,11 +23,11 @@ LINES = {
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.split()[0])
-def test_each_kind_of_exchange_is_counted(line: str) -> None:
+def test_each_kind_of_collective_is_counted(line: str) -> None:
     assert exchanged_bytes(f"ENTRY %main {{\n  {line}\n}}\n") == LINES[line]
 
 
-def test_a_program_is_the_sum_of_its_lines() -> None:
+def test_the_traffic_of_a_program_is_the_sum_of_its_lines() -> None:
     assert exchanged_bytes("\n".join(f"  {line}" for line in LINES)) == sum(LINES.values())
 
 

@@ -30,7 +30,7 @@ V4 = parse_topology("v4:2x2x1")
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was compiled, by a compiler that knows all figures without work."""
+    """Return the compiled programs, of a fake compiler with fixed figures."""
     programs: list[str] = []
 
     def note(lower: Callable[[], str]) -> Figures:
@@ -58,7 +58,7 @@ def test_the_same_program_is_compiled_once(tmp_path: Path, compiled: list[str]) 
     assert json.loads(file.read_text()) == asdict(FIGURES)
 
 
-def test_another_program_slice_or_compiler_is_compiled(
+def test_a_change_of_program_slice_or_compiler_compiles_again(
     tmp_path: Path, compiled: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures("add", tmp_path)
@@ -75,14 +75,14 @@ def product() -> jax.stages.Lowered:
 
 
 class Refused:
-    """A program that the compiler refuses."""
+    """Return a program that the compiler refuses."""
 
     def compile(self, compiler_options: dict[str, str]) -> None:
         raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: no such operation")
 
 
 class Endless:
-    """A program whose machine code takes forever once it is dumped."""
+    """Return a program whose dump is quick and whose machine code takes forever."""
 
     def __init__(self, dump: bytes) -> None:
         self.dump = dump
@@ -115,7 +115,7 @@ def test_the_compiler_is_ended_before_it_generates_code(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_what_the_compiler_refuses_is_told_and_not_kept(tmp_path: Path) -> None:
+def test_a_compiler_error_is_reported_and_not_cached(tmp_path: Path) -> None:
     lower: Any = Refused
     with pytest.raises(ReimagenError, match="returned no figures of a program: UNIMPLEMENTED: no such operation"):
         compiled_figures("refused", lower, V4, tmp_path / "cache")
@@ -123,7 +123,7 @@ def test_what_the_compiler_refuses_is_told_and_not_kept(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_without_the_compiler_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_compiler_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ReimagenError, match="make plan"):
         tpu.devices(V4)

@@ -1,4 +1,4 @@
-"""Figures read from XLA's dumps, against what XLA itself says of the same programs."""
+"""Figures read from XLA's dumps, against XLA's own analysis of the same programs."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def dump_of(function: Any, there: Path, *, donate: bool = False) -> tuple[bytes,
 
 
 @pytest.mark.parametrize(("function", "donate"), [(attention, False), (update, False), (update, True)])
-def test_figures_are_the_compilers_own(function: Any, donate: bool, tmp_path: Path) -> None:
+def test_figures_equal_those_of_the_compiler(function: Any, donate: bool, tmp_path: Path) -> None:
     dump, compiled = dump_of(function, tmp_path, donate=donate)
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     assert memory is not None
@@ -49,7 +49,7 @@ def test_figures_are_the_compilers_own(function: Any, donate: bool, tmp_path: Pa
 
 
 def test_arrays_are_moved_in_whole_tiles(tmp_path: Path) -> None:
-    """(40, 24) floats in tiles of 8 × 128, columns minor-most, lie as (40, 128); in tiles of 128, as (40, 128) too."""
+    """(40, 24) floats in tiles of 8 × 128, columns minor-most, take (40, 128); in tiles of 128, (40, 128) too."""
     dump, _ = dump_of(lambda x, w: -x, tmp_path)
     hlo = read_hlo(dump)
     plain = dumped_figures(hlo.SerializeToString(), 0.0)
@@ -65,7 +65,7 @@ def test_arrays_are_moved_in_whole_tiles(tmp_path: Path) -> None:
         assert tiled.flops == plain.flops
 
 
-def test_only_what_lies_in_hbm_is_counted(tmp_path: Path) -> None:
+def test_only_buffers_in_hbm_are_counted(tmp_path: Path) -> None:
     dump, _ = dump_of(attention, tmp_path)
     hlo = read_hlo(dump)
     before = dumped_figures(dump, 0.0).memory

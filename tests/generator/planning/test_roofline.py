@@ -1,4 +1,4 @@
-"""The arithmetic of a plan, by figures that can be checked by hand."""
+"""The arithmetic of a plan, with figures that can be checked by hand."""
 
 from collections.abc import Iterator
 
@@ -39,7 +39,7 @@ def test_more_work_never_takes_less_time(work: list[float], more: float) -> None
     assert seconds(figures(**dict(zip(names, [w * more for w in work], strict=True))), V4) >= whole
 
 
-def test_parameters_are_held_once_and_beside_them_what_the_hungriest_program_needs() -> None:
+def test_memory_is_all_parameters_and_the_largest_program() -> None:
     programs = [
         planned("64", 1, 5.0, arguments=7.0, temporaries=1.0),
         planned("64", 9, 5.0, arguments=5.0, temporaries=9.0),
@@ -48,7 +48,7 @@ def test_parameters_are_held_once_and_beside_them_what_the_hungriest_program_nee
     assert report.held(programs) == 5.0 + 2.0 + 9.0
 
 
-def test_a_table_sums_up_all_runs() -> None:
+def test_a_table_sums_all_runs() -> None:
     def programs() -> Iterator[report.Planned]:
         yield planned("text", 1, GIB, arguments=GIB, flops=27.5e12)
         yield planned("64", 256, 4 * GIB, arguments=4 * GIB, temporaries=GIB, flops=2.75e12, moved=1.2e9)
@@ -60,7 +60,7 @@ def test_a_table_sums_up_all_runs() -> None:
     assert verdict == "6.00 GiB per device fit in the 30.75 GiB of a chip; v4:2x2x1 has 4 chips."
 
 
-def test_what_does_not_fit_is_told() -> None:
+def test_a_program_that_does_not_fit_is_reported() -> None:
     assert "do NOT fit" in report.verdict(CHIPS["v4"].memory + 1, V4)
 
 
@@ -70,7 +70,7 @@ def test_training_steps_are_not_added_up() -> None:
     assert verdict.startswith("1.00 GiB per device fit")
 
 
-def test_a_topology_is_read() -> None:
+def test_a_topology_is_parsed() -> None:
     assert (V4.name, V4.chips, V4.links) == ("v4:2x2x1", 4, 2)
     assert (parse_topology("v5e:1x1").chips, parse_topology("v5e:1x1").links) == (1, 0)
     assert parse_topology("v4:4x4x4").chips == 64

@@ -1,4 +1,4 @@
-"""What stands for a text that is dropped: no tokens, or the embedding of the empty prompt."""
+"""The replacement of a dropped text: no tokens, or the embedding of the empty prompt."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +34,7 @@ STAGE = StageConfig(
 
 
 class Levels:
-    """Every token of a text is a level of gray."""
+    """A text encoder whose tokens are levels of gray."""
 
     channels, length = 2, 3
 
@@ -46,7 +46,7 @@ class Levels:
 
 
 class Gray(Network):
-    """Draws the mean of the tokens that it sees, 0 where there are none."""
+    """A network that draws the mean of its tokens, or 0 without tokens."""
 
     def __init__(self) -> None:
         self.config = UNET
@@ -63,21 +63,21 @@ class Gray(Network):
 @pytest.mark.parametrize(
     ("dropped", "level"), [(DroppedText.MASKED, 2 * PROMPT), (DroppedText.EMPTY_PROMPT, 2 * PROMPT - EMPTY)]
 )
-def test_guidance_points_away_from_it(dropped: DroppedText, level: float) -> None:
+def test_guidance_points_away_from_the_dropped_text(dropped: DroppedText, level: float) -> None:
     config = CascadeConfig(name="gray", stages=(STAGE,), default_k=0, dropped_text=dropped)
     *_, drawn = Cascade(config, [Gray()], Levels()).draw("something", [], seeds=[0], size=SIDE)
     assert isinstance(drawn, ImagesEvent)
-    # At t = 1 the image is found through the little of it that is left in the noise.
+    # At t = 1, the image is computed from its small share in the noise.
     np.testing.assert_allclose(drawn.images.astype(int), round((level + 1) * 127.5), atol=2)
 
 
 @pytest.mark.parametrize(("dropped", "level"), [(DroppedText.MASKED, 0.0), (DroppedText.EMPTY_PROMPT, EMPTY)])
-def test_training_shows_it_to_the_rows_without_their_text(dropped: DroppedText, level: float) -> None:
+def test_training_uses_it_for_rows_whose_text_is_dropped(dropped: DroppedText, level: float) -> None:
     samples = [Sample(np.full((SIDE, SIDE, 3), 128, np.uint8), "something", ())] * 2
     batch = collate(samples, Levels(), 0, dropped)
     rows = 4
     draws = Draws(
-        time=jnp.full(rows, 0.99),  # where no limit is set on the error's weight
+        time=jnp.full(rows, 0.99),  # where the weight of the error is not clipped
         noise=jnp.zeros((rows, SIDE, SIDE, 3)),
         augmentation=jnp.zeros(rows),
         augmentation_noise=jnp.zeros((rows, SIDE, SIDE, 3)),

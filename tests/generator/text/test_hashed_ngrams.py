@@ -1,4 +1,4 @@
-"""The text encoder without weights: what holds for every text."""
+"""The text encoder without weights: properties of all texts."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ WORDS = st.lists(st.text("abcdefghijklmnopqrstuvwxyzäßжλ木0123456789_", min
 
 
 def words_of(text: str) -> npt.NDArray[np.float32]:
-    """The words' own vectors: the places' are taken off, as told by words that stand at those places alone."""
+    """Return the words' vectors without those of the positions, which are estimated from other words."""
     embedding = ENCODER.encode([text])
     count = int(embedding.mask[0].sum())
     places = [place_of(place) for place in range(count)]
@@ -33,7 +33,7 @@ def similarity(one: str, other: str) -> float:
 
 @settings(deadline=None)
 @given(words=WORDS)
-def test_each_word_has_a_token_and_what_is_beyond_is_cut_off(words: list[str]) -> None:
+def test_each_word_has_a_token_and_long_texts_are_truncated(words: list[str]) -> None:
     embedding = ENCODER.encode([" ".join(words)])
     count = min(len(words), ENCODER.length)
     assert embedding.tokens.shape == (1, ENCODER.length, ENCODER.channels)
@@ -46,17 +46,17 @@ def test_each_word_has_a_token_and_what_is_beyond_is_cut_off(words: list[str]) -
 
 @settings(deadline=None)
 @given(words=WORDS)
-def test_words_have_unit_variance_at_every_place(words: list[str]) -> None:
+def test_words_have_unit_variance_at_every_position(words: list[str]) -> None:
     vectors = words_of(" ".join(words))
     np.testing.assert_allclose((vectors**2).mean(axis=1), 1, atol=1e-4)
 
 
 @settings(deadline=None)
 @given(words=WORDS, ends=st.lists(st.sampled_from([" ", "  ", ", ", "! ", "-", "\n"]), min_size=30, max_size=30))
-def test_case_and_what_stands_between_words_do_not_matter(words: list[str], ends: list[str]) -> None:
+def test_case_and_separators_do_not_matter(words: list[str], ends: list[str]) -> None:
     plain = " ".join(words)
     decorated = "".join(word + end for word, end in zip(words, ends, strict=False))
-    # Upper case that does not come back as it was, as ß does not, is another word.
+    # Upper case that cannot be inverted, such as that of ß, is another word.
     shouted = decorated.upper() if decorated.upper().lower() == decorated.lower() else decorated
     one, other = ENCODER.encode([plain]), ENCODER.encode([shouted])
     assert np.array_equal(one.tokens, other.tokens)
@@ -65,7 +65,7 @@ def test_case_and_what_stands_between_words_do_not_matter(words: list[str], ends
 
 @settings(deadline=None)
 @given(texts=st.lists(st.text(max_size=40), min_size=1, max_size=4))
-def test_a_text_is_encoded_alike_alone_and_among_others(texts: list[str]) -> None:
+def test_the_encoding_of_a_text_does_not_depend_on_the_batch(texts: list[str]) -> None:
     together = ENCODER.encode(texts)
     for row, text in enumerate(texts):
         alone = ENCODER.encode([text])
@@ -73,12 +73,12 @@ def test_a_text_is_encoded_alike_alone_and_among_others(texts: list[str]) -> Non
         assert np.array_equal(together.mask[row], alone.mask[0])
 
 
-def test_no_text_and_no_word_have_no_token() -> None:
+def test_an_empty_text_and_a_text_without_words_have_no_token() -> None:
     assert ENCODER.encode([]).tokens.shape == (0, 24, 256)
     assert not ENCODER.encode(["", "?!", "\n"]).mask.any()
 
 
-def test_the_order_of_words_is_told() -> None:
+def test_the_order_of_words_changes_the_embedding() -> None:
     one, other = ENCODER.encode(["a panda on a violin"]), ENCODER.encode(["a violin on a panda"])
     assert not np.array_equal(one.tokens, other.tokens)
 
@@ -87,18 +87,18 @@ def test_the_order_of_words_is_told() -> None:
     ("one", "other", "stranger"),
     [("panda", "pandas", "violin"), ("strawberry", "strawberries", "locomotive"), ("snow", "snowy", "train")],
 )
-def test_words_of_one_stem_lie_close(one: str, other: str, stranger: str) -> None:
+def test_words_of_one_stem_are_similar(one: str, other: str, stranger: str) -> None:
     assert similarity(one, other) > 0.4
     assert abs(similarity(one, stranger)) < 0.25
     assert similarity(one, one) == pytest.approx(1, abs=1e-6)
 
 
-def test_unknown_words_are_told_apart() -> None:
+def test_unknown_words_are_distinguished() -> None:
     assert abs(similarity("zyzzyva", "quux")) < 0.25
 
 
-def test_the_shipped_weights_have_learned_these_vectors() -> None:
-    """They change with neither the process nor the release: whatever was trained on them would no longer be read."""
+def test_the_shipped_weights_were_trained_on_these_vectors() -> None:
+    """The vectors must not change between processes and releases: trained networks depend on them."""
     tokens = ENCODER.encode(["a red panda"]).tokens[0]
     expected = [[0.402, 0.225, -1.928], [1.383, 0.748, 1.138], [-0.190, 0.153, 0.230]]
     np.testing.assert_allclose(tokens[:3, :3], expected, atol=1e-3)

@@ -1,4 +1,4 @@
-"""MiniLM as a text encoder: the package's weights and tokens against an independent computation, and odd input."""
+"""MiniLM as a text encoder: the package's weights and tokens against an independent computation, and unusual input."""
 
 import json
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def installed() -> NetworkTextEncoder:
 
 
 def tensors() -> Tensors:
-    """A checkpoint as transformers names it."""
+    """Write a checkpoint with transformers' names."""
     channels, inner = CONFIG.hidden_size, CONFIG.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
         f"embeddings.{name}_embeddings.weight": (rows, channels)
@@ -96,7 +96,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected(folder: Path, text: str, heads: int) -> NDArray[np.float64]:
-    """One text's embeddings, computed in float64 from the files and the library's tokens."""
+    """Return a text's embeddings, computed in float64 from the files and the library's tokens."""
     weights = {name: tensor.astype(np.float64) for name, tensor in load_file(folder / "model.safetensors").items()}
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
@@ -136,7 +136,7 @@ TEXTS = [
 ]
 
 
-def test_the_packages_model_gives_what_an_independent_computation_gives(installed: NetworkTextEncoder) -> None:
+def test_the_packages_model_equals_an_independent_computation(installed: NetworkTextEncoder) -> None:
     assert (installed.channels, installed.length) == (384, 48)
     embedding = installed.encode(TEXTS)
     for row, text in enumerate(TEXTS):
@@ -146,7 +146,7 @@ def test_the_packages_model_gives_what_an_independent_computation_gives(installe
         assert not np.asarray(embedding.tokens[row, len(wanted) :]).any()
 
 
-def test_words_of_like_meaning_lie_close(installed: NetworkTextEncoder) -> None:
+def test_words_of_similar_meaning_are_similar(installed: NetworkTextEncoder) -> None:
     texts = ["a sled during an avalanche", "a sled on a snowy slope", "a sled in a cornfield", "a sled in a saloon"]
     embedding = installed.encode(texts)
     means = np.asarray(embedding.tokens.sum(1)) / np.asarray(embedding.mask.sum(1))[:, None]
@@ -154,12 +154,12 @@ def test_words_of_like_meaning_lie_close(installed: NetworkTextEncoder) -> None:
     assert int((means[1:] @ means[0]).argmax()) == 0
 
 
-def test_the_order_of_words_is_told(installed: NetworkTextEncoder) -> None:
+def test_the_order_of_words_changes_the_embedding(installed: NetworkTextEncoder) -> None:
     one, other = (np.asarray(installed.encode([text]).tokens) for text in ("a harp on a yak", "a yak on a harp"))
     assert np.abs(one - other).max() > 0.1
 
 
-def test_a_text_has_the_same_embedding_in_any_company(small: Path) -> None:
+def test_the_embedding_of_a_text_does_not_depend_on_the_batch(small: Path) -> None:
     texts = ["a kea", "the rain " * 9, "", "kea , kea , kea , kea , kea , kea , kea , kea", "keas in the rain"]
     one, other = (load_minilm(minilm_files(small), 20) for _ in range(2))
     together = one.encode(texts)
@@ -170,7 +170,7 @@ def test_a_text_has_the_same_embedding_in_any_company(small: Path) -> None:
     assert one.encode([]).tokens.shape == (0, 20, 8)
 
 
-def test_marks_in_a_text_are_letters_and_what_is_beyond_the_length_is_cut_off(small: Path) -> None:
+def test_special_tokens_in_a_text_are_plain_text_and_long_texts_are_truncated(small: Path) -> None:
     tokenizer = WordPieceTokenizer(small / "tokenizer.json", 6)
     ids, mask = tokenizer(["a [SEP]", "Keas in the rain, in the rain", ""])
     words = [[WORDS[token] for token in row[kept]] for row, kept in zip(ids, mask, strict=True)]
@@ -182,15 +182,15 @@ def test_marks_in_a_text_are_letters_and_what_is_beyond_the_length_is_cut_off(sm
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"encoder.layer.1.output.dense.bias": None}, r"lacks tensor encoder\.layer\.1\.output\.dense\.bias"),
         ({"encoder.layer.2.output.dense.bias": np.zeros(8, np.float32)}, r"unknown tensor encoder\.layer\.2"),
         ({"embeddings.LayerNorm.weight": np.zeros(9, np.float32)}, r"LayerNorm\.weight has shape \(9,\)"),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         load_minilm(minilm_files(write_model(tmp_path, changes)), 20)
 
 
@@ -209,14 +209,14 @@ def test_files_that_are_not_the_models_are_refused(tmp_path: Path) -> None:
 
 
 def cascade_config(channels: int) -> CascadeConfig:
-    """The tiny cascade's first stage, reading MiniLM."""
+    """Return the tiny cascade's first stage with MiniLM."""
     stage = TINY.stages[0]
     network = stage.network.model_copy(update={"text_channels": channels})
     changes = {"stages": (stage.model_copy(update={"network": network}),), "text_encoder": MiniLmText(length=20)}
     return CascadeConfig.model_validate_json(TINY.model_copy(update=changes).model_dump_json())
 
 
-def test_a_cascade_finds_its_encoder_in_a_named_folder_or_its_own_or_the_package(
+def test_a_cascade_finds_its_encoder_in_a_named_folder_its_own_or_the_package(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cascade = Cascade.random(cascade_config(8), seed=0, text_encoder=small)

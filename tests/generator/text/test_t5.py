@@ -1,4 +1,4 @@
-"""T5 as a text encoder. That it computes what transformers' computes is shown in parity/."""
+"""T5 as a text encoder. The comparison with transformers is in parity/."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def spiece() -> bytes:
 
 
 def tensors(config: T5Config, dtype: Any = np.float32) -> dict[str, np.ndarray[Any, Any]]:
-    """A checkpoint as transformers names it."""
+    """Write a checkpoint with transformers' names."""
     inner = config.num_heads * config.d_kv
     shapes = {
         "shared.weight": (config.vocab_size, config.d_model),
@@ -106,7 +106,7 @@ def test_xxl_has_the_published_size() -> None:
     assert count == 4_762_310_656  # the encoder's half of t5-v1_1-xxl
 
 
-def test_what_is_cut_off_or_padded_changes_no_token_before_it(encoder: NetworkTextEncoder, model: Path) -> None:
+def test_truncation_and_padding_change_no_earlier_token(encoder: NetworkTextEncoder, model: Path) -> None:
     longer = load_t5_text_encoder(t5_files(model), LENGTH + 5)
     short, padded = encoder.encode(["a red panda"]), longer.encode(["a red panda"])
     places = int(short.mask.sum())
@@ -114,7 +114,7 @@ def test_what_is_cut_off_or_padded_changes_no_token_before_it(encoder: NetworkTe
     np.testing.assert_allclose(short.tokens[:, :places], padded.tokens[:, :places], rtol=1e-5, atol=1e-5)
 
 
-def test_a_text_has_the_same_embedding_in_any_company(encoder: NetworkTextEncoder) -> None:
+def test_the_embedding_of_a_text_does_not_depend_on_the_batch(encoder: NetworkTextEncoder) -> None:
     texts = [" ".join(WORDS[i : i + 4]) for i in range(11)]
     together = encoder.encode(texts)
     alone = [NetworkTextEncoder.encode(encoder, [text]) for text in reversed(texts)]
@@ -123,7 +123,7 @@ def test_a_text_has_the_same_embedding_in_any_company(encoder: NetworkTextEncode
     assert isinstance(together.tokens, jax.Array)  # on the device, and stays there
 
 
-def test_an_empty_text_is_its_end_alone(encoder: NetworkTextEncoder) -> None:
+def test_an_empty_text_is_only_the_end_token(encoder: NetworkTextEncoder) -> None:
     embedding = encoder.encode(["", "a boat"])
     assert np.asarray(embedding.mask[0]).tolist() == [True] + [False] * (LENGTH - 1)
     assert np.isfinite(embedding.tokens).all()
@@ -131,7 +131,7 @@ def test_an_empty_text_is_its_end_alone(encoder: NetworkTextEncoder) -> None:
 
 
 class _Counting(T5Tokenizer):
-    """Notes which texts are encoded anew."""
+    """A text encoder that records the texts it encodes."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, LENGTH)
@@ -142,7 +142,7 @@ class _Counting(T5Tokenizer):
         return super().__call__(texts)
 
 
-def test_a_text_that_comes_again_is_not_encoded_again(model: Path) -> None:
+def test_a_repeated_text_comes_from_the_cache(model: Path) -> None:
     tokenizer = _Counting(model / "spiece.model")
     encoder = NetworkTextEncoder(load_t5(model, jnp.float32), CONFIG.d_model, tokenizer, remembered=2)
     first = encoder.encode(["snow", "nets", "snow"])
@@ -155,7 +155,7 @@ def test_a_text_that_comes_again_is_not_encoded_again(model: Path) -> None:
     assert tokenizer.seen == ["snow", "nets", "gulls", "nets"]
 
 
-def test_more_texts_than_are_remembered_are_all_there(model: Path) -> None:
+def test_more_texts_than_the_cache_holds_are_encoded(model: Path) -> None:
     tokenizer = T5Tokenizer(model / "spiece.model", LENGTH)
     encoder = NetworkTextEncoder(load_t5(model, jnp.float32), CONFIG.d_model, tokenizer, remembered=2)
     assert encoder.encode(WORDS).tokens.shape == (len(WORDS), LENGTH, CONFIG.d_model)
@@ -173,7 +173,7 @@ def test_any_text_ends_and_is_padded(model: Path, text: str, length: int) -> Non
     assert (ids[count:] == 0).all()
 
 
-def test_upper_and_lower_case_are_kept_and_marks_are_letters(model: Path) -> None:
+def test_case_is_kept_and_special_tokens_in_a_text_are_plain_text(model: Path) -> None:
     ids, mask = T5Tokenizer(model / "spiece.model", LENGTH)(["OLD", "old", "</s>"])
     assert (ids[0] != ids[1]).any()
     assert mask[2].sum() > 2
@@ -188,7 +188,7 @@ def _embed(network: T5, ids: jax.Array, mask: jax.Array) -> jax.Array:
     return network(ids, mask)
 
 
-def test_a_row_with_no_token_is_finite_and_disturbs_no_other(model: Path) -> None:
+def test_a_row_without_tokens_is_finite_and_changes_no_other_row(model: Path) -> None:
     ids = np.array([[5, 6, 7, 1]] * 2)
     network = load_t5(model, jnp.float32)
     some = embed(network, ids, [[True] * 4, [False] * 4])
@@ -200,7 +200,7 @@ def types(network: T5) -> set[Any]:
     return {leaf.dtype for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))}
 
 
-def test_weights_are_read_from_any_type_into_the_one_that_is_asked_for(tmp_path: Path) -> None:
+def test_weights_of_any_type_are_converted_to_the_requested_type(tmp_path: Path) -> None:
     ids, mask = np.array([[5, 6, 7, 1]] * 2), np.ones((2, 4), bool)
     network = load_t5(write_model(tmp_path / "exact"), jnp.float32)
     exact = embed(network, ids, mask)
@@ -215,7 +215,7 @@ def test_weights_are_read_from_any_type_into_the_one_that_is_asked_for(tmp_path:
     assert np.abs(embedded - exact).max() < 0.05 * np.abs(exact).max()
 
 
-def test_a_whole_model_and_either_name_of_the_embedding_are_read(tmp_path: Path) -> None:
+def test_a_whole_model_and_both_names_of_the_embedding_are_read(tmp_path: Path) -> None:
     plain = load_t5(write_model(tmp_path / "plain"), jnp.float32)
     shared = tensors(CONFIG)["shared.weight"]
     extra = {"decoder.block.0.layer.0.SelfAttention.q.weight": shared, "lm_head.weight": shared}
@@ -229,7 +229,7 @@ def test_a_whole_model_and_either_name_of_the_embedding_are_read(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"encoder.final_layer_norm.weight": None}, r"lacks tensor encoder\.final_layer_norm\.weight"),
         ({"shared.weight": None}, r"lacks tensor encoder\.embed_tokens\.weight"),
@@ -237,8 +237,8 @@ def test_a_whole_model_and_either_name_of_the_embedding_are_read(tmp_path: Path)
         ({"encoder.block.1.layer.1.DenseReluDense.wo.weight": np.zeros((24, 16), np.float32)}, r"1.*\(24, 16\)"),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         load_t5(write_model(tmp_path, changes=changes), jnp.float32)
 
 
@@ -251,13 +251,13 @@ def test_another_kind_of_model_is_refused_by_field(tmp_path: Path, change: dict[
         load_t5(tmp_path, jnp.float32)
 
 
-def test_pieces_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_an_invalid_sentencepiece_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(b"not pieces")
     with pytest.raises(ValueError, match=r"text_encoder: cannot read .*spiece\.model"):
         T5Tokenizer(tmp_path / "spiece.model", 8)
 
 
-def test_the_most_exact_variant_of_the_weights_is_taken(tmp_path: Path) -> None:
+def test_the_most_precise_variant_of_the_weights_is_used(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no model\.safetensors and no model\.safetensors\.index\.json"):
         find_checkpoint(tmp_path, "model")
     (tmp_path / "pytorch_model.bin").touch()
@@ -269,7 +269,7 @@ def test_the_most_exact_variant_of_the_weights_is_taken(tmp_path: Path) -> None:
 
 
 def cascade_config(**changes: Any) -> CascadeConfig:
-    """The tiny cascade's first stage, reading T5."""
+    """Return the tiny cascade's first stage with T5."""
     stage = TINY.stages[0]
     network = stage.network.model_copy(update={"text_channels": CONFIG.d_model})
     return TINY.model_copy(
@@ -278,9 +278,7 @@ def cascade_config(**changes: Any) -> CascadeConfig:
     )
 
 
-def test_a_cascade_finds_its_t5_in_its_own_folder_or_in_one_that_is_named(
-    tmp_path: Path, model: Path, spiece: bytes
-) -> None:
+def test_a_cascade_finds_t5_in_its_folder_or_a_named_one(tmp_path: Path, model: Path, spiece: bytes) -> None:
     config = CascadeConfig.model_validate_json(cascade_config().model_dump_json())
     cascade = Cascade.random(config, seed=0, text_encoder=model)
     folder = tmp_path / "cascade"
@@ -321,7 +319,7 @@ print(memory("VmHWM") - before)
 """
 
 
-def test_loading_holds_one_shard_at_most_beside_the_result(tmp_path: Path) -> None:
+def test_loading_needs_at_most_one_shard_of_additional_memory(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"d_model": 512, "d_kv": 64, "num_heads": 8, "d_ff": 2048, "num_layers": 8})
     stored = tensors(config)
     names = sorted(stored)

@@ -1,4 +1,4 @@
-"""Training shards, written here, and a cascade that compiles in a moment."""
+"""Training shards, and a cascade that compiles quickly."""
 
 import io
 import tarfile
@@ -14,7 +14,7 @@ from reimagen_generator.diffusion.cascade import Cascade
 
 
 def write_shard(path: Path, samples: int) -> None:
-    """Images of one color, each with two neighbors, the second of them without red."""
+    """Write images of one color, each with two neighbors; the second has no red."""
     with tarfile.open(path, "w") as shard:
         for number in range(samples):
             members = {
@@ -48,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cascade of random weights: the tiny one's first two stages, of one level each, both with neighbors."""
+    """Save a cascade with random weights: the tiny one's first two stages with one level each, both with neighbors."""
     folder = tmp_path_factory.mktemp("small")
     base = UNetConfig(
         patch=2, widths=(8,), blocks=(1,), attention=(False,), neighbor_attention=(True,), head_channels=8

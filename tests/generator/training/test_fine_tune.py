@@ -1,4 +1,4 @@
-"""Fine-tuning: what a run begins from, what it trains, with what, and the texts that are encoded before it."""
+"""Fine-tuning: initial weights, trained parts, optimizers, and stored texts."""
 
 import json
 from collections.abc import Sequence
@@ -52,13 +52,13 @@ def config(**changed: Any) -> TrainingConfig:
         ({"accumulation": 2, "distractors": 0.1}, "distractors: must be 0"),
     ],
 )
-def test_what_does_not_go_together_is_refused(changed: dict[str, Any], message: str) -> None:
+def test_incompatible_settings_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         config(**changed)
 
 
 def test_accumulated_parts_have_the_gradient_of_the_whole() -> None:
-    """Of a loss in which every row meets the other rows of its own image."""
+    """Return a loss in which every row depends on the other rows of its image."""
     images, k, draws_each = 6, 2, 2
     rng = np.random.default_rng(0)
 
@@ -95,7 +95,7 @@ def test_accumulated_parts_have_the_gradient_of_the_whole() -> None:
 
 
 @pytest.mark.parametrize("kind", list(OptimizerKind))
-def test_what_starts_as_zero_moves_at_the_learning_rate(kind: OptimizerKind) -> None:
+def test_parameters_that_start_as_zero_move_at_the_learning_rate(kind: OptimizerKind) -> None:
     rate = 1e-2
     optimizer = build_optimizer(config(optimizer=kind, learning_rate=rate, gradient_clip=1e9))
     parameters = {"kernel": jnp.zeros((256, 256))}
@@ -106,14 +106,14 @@ def test_what_starts_as_zero_moves_at_the_learning_rate(kind: OptimizerKind) -> 
     assert float(jnp.sqrt((update["kernel"] ** 2).mean())) == pytest.approx(rate, rel=0.1)
 
 
-def test_adafactor_remembers_little() -> None:
+def test_adafactors_state_is_small() -> None:
     parameters = {"kernel": jnp.zeros((3, 3, 256, 512))}
     state = build_optimizer(config(optimizer=OptimizerKind.ADAFACTOR)).init(parameters)
     assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 0.01 * 3 * 3 * 256 * 512
 
 
-def test_what_adafactor_remembers_lies_on_a_mesh() -> None:
-    """Rows and columns of matrices, under the matrices' own names."""
+def test_adafactors_state_is_sharded() -> None:
+    """Return rows and columns of matrices, by the names of the matrices."""
     shapes = {"qkv": {"kernel": (256, 512)}, "conv_in": {"kernel": (3, 3, 128, 256)}, "norm": {"scale": (256,)}}
     parameters = jax.tree.map(jnp.zeros, shapes, is_leaf=lambda shape: isinstance(shape, tuple))
     state = build_optimizer(config(optimizer=OptimizerKind.ADAFACTOR)).init(parameters)
@@ -127,7 +127,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cascade")
     cascade = Cascade.random(TINY, 3)
     cascade.save(folder)
-    # What starts as zero is random, as in weights that were trained.
+    # Parameters that start as zero are random, as after training.
     network, random = cascade.networks[0], np.random.default_rng(0)
     state = nnx.state(network, nnx.Param)
     nnx.update(network, jax.tree.map(lambda leaf: leaf + 0.1 * random.standard_normal(leaf.shape), state))
@@ -135,9 +135,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_trains_the_named_parts_of_a_folder_and_leaves_a_whole_one(
-    data: Path, folder: Path, tmp_path: Path
-) -> None:
+def test_a_run_trains_the_named_parts_and_writes_a_whole_cascade(data: Path, folder: Path, tmp_path: Path) -> None:
     run = config(
         preset=None,
         cascade=folder,
@@ -160,13 +158,13 @@ def test_a_run_trains_the_named_parts_of_a_folder_and_leaves_a_whole_one(
     assert Cascade.load(run.weights).config == TINY
 
 
-def test_a_part_that_is_not_there_is_refused(data: Path, folder: Path, tmp_path: Path) -> None:
+def test_an_unknown_part_is_refused(data: Path, folder: Path, tmp_path: Path) -> None:
     run = config(preset=None, cascade=folder, data=data, output=tmp_path, trained=["neighbors"])
     with pytest.raises(ValueError, match="trained: the network has none of the parts neighbors"):
         Trainer(run)
 
 
-def test_weights_take_the_place_of_those_in_several_files(tmp_path: Path) -> None:
+def test_weights_replace_those_in_several_files(tmp_path: Path) -> None:
     network = build_network(TINY.stages[0].network, nnx.Rngs(0))
     path = tmp_path / FILE
     stale = [tmp_path / name for name in ("stage-16-00001-of-00002.safetensors", f"{FILE}.index.json")]
@@ -187,7 +185,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 
 class Counting(HashedNgramEncoder):
-    """Counts what it is asked."""
+    """A text encoder that counts its texts."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -198,7 +196,7 @@ class Counting(HashedNgramEncoder):
 
 
 def t5_folder(folder: Path) -> Path:
-    """Files of which nothing is read but the configuration."""
+    """Return files of which only the configuration is read."""
     sizes = {"vocab_size": 9, "d_model": 256, "d_kv": 8, "d_ff": 8, "num_layers": 1, "num_heads": 1}
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(sizes | {"feed_forward_proj": "gated-gelu"}))
@@ -237,7 +235,7 @@ def test_texts_are_encoded_once_and_again_when_they_or_the_encoder_change(
     assert asked(fewer) == [text for text in everything if text != "a kea number 3"]
 
 
-def test_stored_texts_serve_where_the_encoders_files_are_absent(
+def test_stored_texts_are_used_if_the_encoders_files_are_missing(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(texts, "load_text_encoder", lambda *_: HashedNgramEncoder())
@@ -258,5 +256,5 @@ def test_stored_texts_serve_where_the_encoders_files_are_absent(
         texts.training_text_encoder(longer, run, ShardSource(fewer))
     index = run.output / "texts" / "texts.json"
     index.write_text(index.read_text().replace("a kea number 1", "another"))
-    with pytest.raises(ValueError, match="there is no T5"):  # a text lacks
+    with pytest.raises(ValueError, match="there is no T5"):  # a text is missing
         texts.training_text_encoder(cascade, run, ShardSource(fewer))

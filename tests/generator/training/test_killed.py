@@ -39,7 +39,7 @@ CASES = [("tiny", stage) for stage in range(3)] if "REIMAGEN_KILLS" in os.enviro
 
 
 def write_shards(folder: Path, side: int) -> None:
-    """Five images of noise with two neighbors each."""
+    """Write five images of noise with two neighbors each."""
     folder.mkdir()
     pixels = np.random.default_rng(0)
     with tarfile.open(folder / "00000.tar", "w") as shard:
@@ -54,14 +54,17 @@ def write_shards(folder: Path, side: int) -> None:
 
 
 def start(config: TrainingConfig, folder: Path) -> subprocess.Popen[bytes]:
-    """Trains in a process of its own, which tells of every step."""
+    """Start a training process that reports every step."""
     file = folder / "config.toml"
     fields = config.model_dump(mode="json", exclude_defaults=True)
     file.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in fields.items()))
-    told = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    reported = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     process = subprocess.Popen(
         [Path(sys.executable).with_name("reimagen-generator"), "train", file],
-        env=os.environ | told | {"TQDM_MININTERVAL": "0"},
+        env=os.environ | reported | {"TQDM_MININTERVAL": "0"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         bufsize=0,
@@ -72,18 +75,18 @@ def start(config: TrainingConfig, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for(process: subprocess.Popen[bytes], step: int) -> None:
-    """Reads what the process tells until its bar is at a step, or beyond: it goes on from a checkpoint."""
+    """Read the progress bar until it reaches a step; a resumed run starts at a checkpoint."""
     assert process.stderr is not None
-    told = b""
-    while not any(int(found) >= step for found in re.findall(rb"\| (\d+)/%d \[" % STEPS, told)):
-        assert select.select([process.stderr], [], [], SECONDS)[0], told.decode()
+    reported = b""
+    while not any(int(found) >= step for found in re.findall(rb"\| (\d+)/%d \[" % STEPS, reported)):
+        assert select.select([process.stderr], [], [], SECONDS)[0], reported.decode()
         heard = process.stderr.read(256)
-        assert heard, told.decode()
-        told += heard
+        assert heard, reported.decode()
+        reported += heard
 
 
 @pytest.mark.parametrize(("cascade", "stage"), CASES)
-def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_never_killed(
+def test_a_run_killed_repeatedly_ends_with_the_same_weights(
     tmp_path: Path, small: Path, cascade: str, stage: int
 ) -> None:
     size = TINY.stages[stage].size
@@ -100,7 +103,7 @@ def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_never_killed(
     Trainer(whole).run()
     chance = random.Random(stage)
     for step in sorted(chance.choices(range(LAST_MOMENT), k=KILLS)):
-        # Saving after each step, most of its time goes into what must not be torn.
+        # The run saves after each step, so most kills hit the writing of a checkpoint.
         with start(config("killed", checkpoint_minutes=1e-6), tmp_path) as process:
             try:
                 wait_for(process, step)

@@ -1,4 +1,4 @@
-"""The loss against NumPy, with networks whose answers are known."""
+"""The loss against NumPy, with networks of known outputs."""
 
 import dataclasses
 from typing import Any
@@ -26,7 +26,7 @@ Pixels = npt.NDArray[np.float32]
 
 
 class Known:
-    """Answers with an image that is given, and remembers what it was asked."""
+    """A network that returns a given image, and records its inputs."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -79,7 +79,7 @@ def draws(rng: np.random.Generator) -> Draws:
 
 
 def parts(batch: Batch, draws: Draws) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """x_0 of each row, ε, α and σ: the cosine schedule is α = cos(πt/2)."""
+    """Return x_0, ε, α and σ of each row: the cosine schedule is α = cos(πt/2)."""
     x_0 = np.repeat(np.asarray(batch.image, np.float32) / 127.5 - 1, DRAWS, axis=0)
     angle = (np.pi / 2 * TIMES)[:, None, None, None]
     return x_0, np.asarray(draws.noise), np.cos(angle), np.sin(angle)
@@ -89,7 +89,7 @@ def loss(network: Known, config: StageConfig, batch: Batch, draws: Draws, factor
     return np.asarray(loss_by_row(network, config, factor, batch, draws))  # type: ignore[arg-type]
 
 
-def test_the_network_sees_the_image_noised(batch: Batch, draws: Draws) -> None:
+def test_the_network_receives_the_noised_image(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     loss(network, stage(Prediction.V), batch, draws)
     x_0, noise, alpha, sigma = parts(batch, draws)
@@ -97,14 +97,14 @@ def test_the_network_sees_the_image_noised(batch: Batch, draws: Draws) -> None:
     np.testing.assert_allclose(network.time, TIMES)
 
 
-def test_v_is_the_target_of_a_network_that_predicts_v(batch: Batch, draws: Draws, rng: np.random.Generator) -> None:
+def test_the_target_of_a_v_prediction_is_v(batch: Batch, draws: Draws, rng: np.random.Generator) -> None:
     answer = rng.standard_normal((ROWS, SIDE, SIDE, 3)).astype(np.float32)
     x_0, noise, alpha, sigma = parts(batch, draws)
     expected = ((answer - (alpha * noise - sigma * x_0)) ** 2).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(loss(Known(answer), stage(Prediction.V), batch, draws), expected, rtol=1e-4)
 
 
-def test_the_error_of_x0_is_weighted_by_its_noise_up_to_a_limit(
+def test_the_error_of_x0_is_weighted_by_its_clipped_inverse_variance(
     batch: Batch, draws: Draws, rng: np.random.Generator
 ) -> None:
     answer = rng.standard_normal((ROWS, SIDE, SIDE, 3)).astype(np.float32)
@@ -115,9 +115,7 @@ def test_the_error_of_x0_is_weighted_by_its_noise_up_to_a_limit(
     np.testing.assert_allclose(loss(Known(answer), stage(Prediction.X0), batch, draws), expected, rtol=1e-4)
 
 
-def test_charbonniers_loss_is_the_square_of_small_differences_and_the_size_of_large_ones(
-    batch: Batch, draws: Draws
-) -> None:
+def test_charbonniers_loss_is_quadratic_for_small_and_linear_for_large_errors(batch: Batch, draws: Draws) -> None:
     x_0, _, _, _ = parts(batch, draws)
     for difference, expected in ((0.5, 0.5001), (0.001, 0.01005)):
         given = stage(Prediction.X0), None, batch, draws, X0Loss.CHARBONNIER
@@ -128,7 +126,7 @@ def test_charbonniers_loss_is_the_square_of_small_differences_and_the_size_of_la
 def test_the_same_prediction_has_the_same_loss_as_x0_and_as_v(
     batch: Batch, draws: Draws, rng: np.random.Generator
 ) -> None:
-    """Both say the same image: v = (α x_t - x_0) / σ. Below the weight's limit the losses agree."""
+    """Both predict the same image: v = (α x_t - x_0) / σ. Below the weight's limit the losses are equal."""
     answer = rng.standard_normal((ROWS, SIDE, SIDE, 3)).astype(np.float32)
     _, _, alpha, sigma = parts(batch, draws)
     as_x0 = loss(Known(answer), stage(Prediction.X0), batch, draws)
@@ -138,7 +136,7 @@ def test_the_same_prediction_has_the_same_loss_as_x0_and_as_v(
     np.testing.assert_allclose(as_x0[unlimited], as_v[unlimited], rtol=1e-3)
 
 
-def test_what_is_dropped_is_masked_and_the_rest_is_seen(batch: Batch, draws: Draws) -> None:
+def test_dropped_conditions_are_masked_and_others_are_not(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     loss(network, stage(Prediction.V), batch, draws)
     for row in range(ROWS):
@@ -154,7 +152,7 @@ def test_what_is_dropped_is_masked_and_the_rest_is_seen(batch: Batch, draws: Dra
 
 
 def test_a_distractor_is_the_next_images_neighbor_where_both_have_one(batch: Batch, draws: Draws) -> None:
-    """The first image has two neighbors, the second the first of them alone; what replaces it is the first's."""
+    """The first image has two neighbors, the second one, which the first image's neighbor replaces."""
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     distracted = dataclasses.replace(draws, distracted=jnp.asarray([[True, True], [True, True]]))
     loss(network, stage(Prediction.V), batch, distracted)
@@ -166,7 +164,7 @@ def test_a_distractor_is_the_next_images_neighbor_where_both_have_one(batch: Bat
     np.testing.assert_array_equal(network.neighbors.mask, plain.neighbors.mask)
 
 
-def test_a_super_resolution_stage_sees_the_smaller_image_augmented(batch: Batch, draws: Draws) -> None:
+def test_a_super_resolution_stage_receives_the_augmented_low_resolution_image(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     loss(network, stage(Prediction.V, index=1), batch, draws, factor=2)
     x_0, _, _, _ = parts(batch, draws)
@@ -180,7 +178,7 @@ def test_a_super_resolution_stage_sees_the_smaller_image_augmented(batch: Batch,
     np.testing.assert_allclose(network.low_resolution.augmentation, level)
 
 
-def test_a_smaller_image_that_is_given_is_what_is_enlarged(batch: Batch, draws: Draws) -> None:
+def test_a_given_low_resolution_image_is_upsampled(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     given = dataclasses.replace(batch, low_res=jnp.full((IMAGES, SIDE // 2, SIDE // 2, 3), 51, jnp.uint8))
     clean = dataclasses.replace(draws, augmentation=jnp.zeros(ROWS))
@@ -189,7 +187,7 @@ def test_a_smaller_image_that_is_given_is_what_is_enlarged(batch: Batch, draws: 
     np.testing.assert_allclose(network.low_resolution.image, 51 / 127.5 - 1, atol=4e-3)
 
 
-def test_noise_before_enlarging_is_as_strong_and_keeps_the_contrast(batch: Batch, draws: Draws) -> None:
+def test_noise_before_upsampling_is_as_strong_and_keeps_the_contrast(batch: Batch, draws: Draws) -> None:
     network = Known(np.zeros((ROWS, SIDE, SIDE, 3), np.float32))
     noising = stage(Prediction.X0, index=1).model_copy(update={"augment_before_upsampling": True})
     loss(network, noising, batch, draws, factor=2)
@@ -212,7 +210,7 @@ def drawn(batch: Batch, **changed: Any) -> Draws:
     return draw(jax.random.key(0), config(**changed), small)
 
 
-def test_nothing_is_dropped_unless_it_is_asked(batch: Batch) -> None:
+def test_nothing_is_dropped_by_default(batch: Batch) -> None:
     draws = drawn(batch)
     assert draws.keep_text.all()
     assert draws.keep_neighbors.all()
@@ -227,7 +225,7 @@ def test_nothing_is_dropped_unless_it_is_asked(batch: Batch) -> None:
         ({"drop_each_neighbor": 1.0}, True, False),
     ],
 )
-def test_each_kind_of_dropping_drops_what_it_says(
+def test_each_kind_of_dropping_drops_its_condition(
     batch: Batch, changed: dict[str, float], text: bool, neighbors: bool
 ) -> None:
     draws = drawn(batch, **changed)
@@ -244,7 +242,7 @@ def test_the_kinds_of_dropping_exclude_each_other_and_have_their_shares(batch: B
     np.testing.assert_allclose(shares, [0.1, 0.2, 0.05], atol=0.015)  # five deviations of 10,000 draws
 
 
-def test_single_neighbors_are_dropped_each_for_itself(batch: Batch) -> None:
+def test_single_neighbors_are_dropped_independently(batch: Batch) -> None:
     kept = np.asarray(drawn(batch, drop_each_neighbor=0.3).keep_neighbors)
     shares = [kept.mean(), (kept[:, 0] & kept[:, 1]).mean(), (~kept[:, 0] & ~kept[:, 1]).mean()]
     np.testing.assert_allclose(shares, [0.7, 0.49, 0.09], atol=0.025)
@@ -269,7 +267,7 @@ def test_one_neighbor_of_each_image_is_rarely_distracted(batch: Batch) -> None:
     np.testing.assert_allclose(one.mean(), 0.04, atol=0.01)
 
 
-def test_times_are_spread_evenly_and_the_exponent_bends_them(batch: Batch) -> None:
+def test_times_are_stratified_and_the_exponent_skews_them(batch: Batch) -> None:
     even, bent = np.asarray(drawn(batch).time), np.asarray(drawn(batch, time_exponent=0.5).time)
     rows = len(even)
     # One time in each share of [0, 1]; float32 may round the last of a share up.
@@ -278,7 +276,7 @@ def test_times_are_spread_evenly_and_the_exponent_bends_them(batch: Batch) -> No
     assert np.argsort(even).tolist() != list(range(rows))
 
 
-def test_the_augmentation_keeps_its_maximum(batch: Batch) -> None:
+def test_the_augmentation_level_stays_below_its_maximum(batch: Batch) -> None:
     level = np.asarray(drawn(batch, maximum_augmentation=0.3).augmentation)
     assert level.min() >= 0
     assert 0.29 < level.max() <= 0.3

@@ -1,4 +1,4 @@
-"""The placement network's loss: scipy's likelihoods, and least at the truth."""
+"""The placement network's loss: it equals SciPy's likelihoods, and is minimal at the truth."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ DISTRIBUTION = PlacementDistribution(
 )
 
 
-def test_the_loss_is_what_the_likelihoods_add_up_to() -> None:
+def test_the_loss_is_the_sum_of_the_likelihoods() -> None:
     d, true = jax.tree.map(np.asarray, (DISTRIBUTION, TRUTH.placements))
     opacity = np.asarray(TRUTH.mattes, float).reshape(2, 2, 4, 2, 4, 2).mean(axis=(3, 5)) / 255
     expected = np.zeros((2, 2))
@@ -73,7 +73,7 @@ def test_the_loss_is_what_the_likelihoods_add_up_to() -> None:
     np.testing.assert_allclose(loss, [expected[0].mean(), expected[1, 0]], rtol=1e-4)
 
 
-def test_errors_are_small_but_for_the_share_that_is_told_to_be_large() -> None:
+def test_errors_are_small_except_for_the_configured_share() -> None:
     rows = 2_000
     many = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], rows, axis=0), TRUTH.placements)
     shown = jittered(jax.random.key(0), many, 0.3)

@@ -1,4 +1,4 @@
-"""Records and shards that are not as they should be: skipped and told, or refused with the name of the file."""
+"""Bad records are skipped and reported; bad shards are refused with the name of the file."""
 
 import io
 import re
@@ -24,7 +24,7 @@ Changes = Mapping[str, bytes | None]
 
 
 def image(color: tuple[int, ...], side: int = SIDE, **saved: Any) -> bytes:
-    """A PNG of one color, with an alpha channel where that has four numbers."""
+    """Return a PNG of one color, with an alpha channel if the color has four numbers."""
     buffer = io.BytesIO()
     Image.fromarray(np.full((side, side, len(color)), color, np.uint8)).save(buffer, "PNG", **saved)
     return buffer.getvalue()
@@ -36,7 +36,7 @@ def record(number: int) -> Members:
 
 
 def write(path: Path, records: Mapping[str, Changes]) -> Path:
-    """Writes a shard of records, each given by how it differs from a good one; None leaves a member out."""
+    """Write a shard of records, each given by its differences from a good one; None leaves a member out."""
     with tarfile.open(path, "w") as shard:
         for number, (key, changes) in enumerate(records.items()):
             for suffix, content in {**record(number), **changes}.items():
@@ -72,11 +72,11 @@ def test_a_bad_record_is_named_with_its_shard_and_key(tmp_path: Path, kind: str)
         source[1]
 
 
-def test_a_photograph_is_turned_upright_and_flattened(tmp_path: Path) -> None:
+def test_a_photograph_is_rotated_upright_and_made_opaque(tmp_path: Path) -> None:
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
     pixels[:, : SIDE // 2] = 255  # bright at the left
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by a quarter to the right
+    exif[0x0112] = 6  # displayed rotated by a quarter turn to the right
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
     seen_through = image((255, 0, 0, 0))
@@ -99,7 +99,7 @@ def seen(batch: LoadedBatch) -> list[tuple[int, str]]:
     return list(zip(grays, (place.rpartition(", ")[2] for place in batch.locations), strict=True))
 
 
-def test_bad_records_are_skipped_told_once_and_the_same_ones_after_a_resume(
+def test_bad_records_are_skipped_and_reported_once_also_after_a_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad: dict[str, Changes] = {"1": {"png": b""}, "4": {"txt": None}}
@@ -108,8 +108,8 @@ def test_bad_records_are_skipped_told_once_and_the_same_ones_after_a_resume(
     first = [next(whole) for _ in range(4)]
     state = whole.get_state()
     rest = [seen(next(whole)) for _ in range(8)]
-    told = capsys.readouterr().out
-    assert told.count(f"{shard}, 1: ") == told.count(f"{shard}, 4: ") == told.count("skipped (2 of 6)") == 1
+    reported = capsys.readouterr().out
+    assert reported.count(f"{shard}, 1: ") == reported.count(f"{shard}, 4: ") == reported.count("skipped (2 of 6)") == 1
     everything = {pair for batch in [*map(seen, first), *rest] for pair in batch}
     assert everything == {(n, str(n)) for n in (0, 2, 3, 5)}
     resumed = stream(tmp_path)
@@ -117,7 +117,7 @@ def test_bad_records_are_skipped_told_once_and_the_same_ones_after_a_resume(
     assert [seen(next(resumed)) for _ in range(8)] == rest
 
 
-def test_a_run_of_bad_records_alone_ends_and_tells_the_folder(tmp_path: Path) -> None:
+def test_a_run_with_only_bad_records_ends_and_names_the_folder(tmp_path: Path) -> None:
     write(tmp_path / "00000.tar", {"0": {"png": b""}, "1": {"txt": None}})
     with pytest.raises(ValueError, match=re.escape(f"data: all 2 records in {tmp_path} are invalid")):
         next(stream(tmp_path))
@@ -157,7 +157,7 @@ def overwritten(whole: bytes) -> bytes:
     "damage",
     [cut_member, cut_between_members, cut_header, overwritten, lambda whole: b"", lambda whole: b"no tar" * 99],
 )
-def test_a_shard_that_is_cut_short_or_none_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_truncated_or_invalid_shard_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     write(tmp_path / "00000.tar", {"0": {}})
     shard = write(tmp_path / "00001.tar", {"0": {}, "1": {}})
     shard.write_bytes(damage(shard.read_bytes()))

@@ -1,4 +1,4 @@
-"""Smaller images that come with the samples: read and cropped with them, and written by a stage that redraws."""
+"""Low-resolution images of samples: read and cropped with them, and written by a stage that redraws."""
 
 import io
 import tarfile
@@ -33,7 +33,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def pixels(number: int, side: int = SIDE) -> np.ndarray:
-    """Each pixel tells its place, in shares of the side, and the number of its image."""
+    """Return an image whose pixels encode their position and the number of the image."""
     rows, columns = np.mgrid[:side, :side] * (256 // side)
     return np.stack([rows, columns, np.full_like(rows, number)], axis=-1).astype(np.uint8)
 
@@ -61,8 +61,8 @@ def batch_of(folder: Path, **changed: Any) -> Any:
 
 
 @pytest.mark.parametrize("changed", [{}, {"crop": 8}, {"resolution": 16}, {"resolution": 16, "crop": 8}])
-def test_smaller_images_show_what_the_images_do(tmp_path: Path, changed: dict[str, int]) -> None:
-    """An image that comes with none gets itself, shrunk; the others' blue is larger by 100."""
+def test_low_resolution_images_show_the_same_as_the_images(tmp_path: Path, changed: dict[str, int]) -> None:
+    """An image without a low-resolution image gets itself, downsampled; the blue of the others is larger by 100."""
     given = {number: pixels(number + 100, SIDE // 2) for number in (1, 3)}
     batch = batch_of(write(tmp_path, given), **changed)
     images, low_res = np.asarray(batch.image, float), np.asarray(batch.low_res, float)
@@ -70,11 +70,11 @@ def test_smaller_images_show_what_the_images_do(tmp_path: Path, changed: dict[st
     assert low_res.shape == (COUNT, side // 2, side // 2, 3)
     shrunk = images.reshape(COUNT, side // 2, 2, side // 2, 2, 3).mean(axis=(2, 4))
     np.testing.assert_allclose(low_res[..., :2], shrunk[..., :2], atol=256 / side / 2 + 1)
-    told = {int(image[0, 0, 2]): int(low[0, 0, 2]) for image, low in zip(images, low_res, strict=True)}
-    assert told == {0: 0, 1: 101, 2: 2, 3: 103, 4: 4}
+    reported = {int(image[0, 0, 2]): int(low[0, 0, 2]) for image, low in zip(images, low_res, strict=True)}
+    assert reported == {0: 0, 1: 101, 2: 2, 3: 103, 4: 4}
 
 
-def test_a_share_of_the_samples_is_redrawn_and_all_is_kept(tmp_path: Path) -> None:
+def test_a_share_of_the_samples_is_redrawn_and_all_samples_are_written(tmp_path: Path) -> None:
     data, out, weights = (tmp_path / name for name in ("data", "out", "weights"))
     data.mkdir()
     write(data)
@@ -96,7 +96,7 @@ def test_a_share_of_the_samples_is_redrawn_and_all_is_kept(tmp_path: Path) -> No
         assert (kept_key, kept) == (key, members)
         if low_res is not None:
             redrawn.append(index)
-            # Noised with α = 0.7, and drawn by a network that knows nothing: nothing like the image is left.
+            # Noised with α = 0.7 and drawn by an untrained network, the image is unlike the original.
             drawn = after[index].low_res
             assert drawn is not None
             assert not np.array_equal(drawn, pixels(index, SIDE // 2))
@@ -106,7 +106,7 @@ def test_a_share_of_the_samples_is_redrawn_and_all_is_kept(tmp_path: Path) -> No
     assert (out / "00000.tar").read_bytes() == written
 
 
-def test_a_stage_that_enlarges_nothing_is_refused(tmp_path: Path) -> None:
+def test_redrawing_for_the_first_stage_is_refused(tmp_path: Path) -> None:
     checkpoint.save_config(TINY, tmp_path)
     asked = ["redraw", str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path), "--stage", "3"]
     result = CliRunner().invoke(app, asked)

@@ -21,7 +21,7 @@ LINE, GAP, CELL = 20, 4, 128
 
 @pytest.fixture(scope="module")
 def large(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shards with images of 32 pixels, noise in the place of their colors."""
+    """Write the shards with images of 32 pixels of noise."""
     folder, random = tmp_path_factory.mktemp("large"), np.random.default_rng(0)
     for path in data.iterdir():
         with tarfile.open(path) as small, tarfile.open(folder / path.name, "w") as shard:
@@ -47,7 +47,7 @@ def run(cascade: Path, data: Path, output: Path, **changed: Any) -> TrainingConf
 
 
 def events(folder: Path) -> Iterator[Event]:
-    """What lies in a folder's event files: each record is its length, a checksum, itself, a checksum."""
+    """Return the records of a folder's event files: each is its length, a checksum, the data, and a checksum."""
     for path in sorted(folder.glob("events.out.tfevents.*")):
         held = path.read_bytes()
         while held:
@@ -67,7 +67,7 @@ def cell(path: Path, row: int, column: int) -> np.ndarray:
     return sheet[top : top + CELL, left : left + CELL]
 
 
-def test_sheets_show_the_samples_and_change_no_weight(
+def test_sheets_show_the_samples_without_changing_weights(
     small: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "_REPORT_EVERY", 2)
@@ -89,14 +89,14 @@ def test_sheets_show_the_samples_and_change_no_weight(
         for column in range(3):
             np.testing.assert_array_equal(cell(sheets[3], row, column), cell(sheets[0], row, column))
     assert any((cell(sheets[0], row, 3) != cell(sheets[3], row, 3)).any() for row in range(7))
-    told = list(events(drawn.output))
-    images = [value.image for event in told for value in event.summary.value if value.HasField("image")]
+    reported = list(events(drawn.output))
+    images = [value.image for event in reported for value in event.summary.value if value.HasField("image")]
     assert [image.width for image in images] == [5 * CELL + 4 * GAP] * 4
     shown = np.asarray(Image.open(io.BytesIO(images[-1].encoded_image_string)))
     np.testing.assert_array_equal(shown, pixels(sheets[3]))
 
 
-def test_curves_go_on_where_a_run_that_is_killed_goes_on(
+def test_curves_resume_with_a_killed_run(
     small: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "_REPORT_EVERY", 2)
@@ -109,10 +109,10 @@ def test_curves_go_on_where_a_run_that_is_killed_goes_on(
         with pytest.raises(RuntimeError):
             run(small, data, tmp_path, sheet_minutes=0)
     run(small, data, tmp_path, sheet_minutes=0)
-    told = list(events(tmp_path))
-    starts = [event.step for event in told if event.session_log.status == event.session_log.START]
-    assert starts[-1] == 1  # of the steps from here on, TensorBoard forgets what was told before
-    scalars = {(e.step, value.tag): value.simple_value for e in told for value in e.summary.value}
+    reported = list(events(tmp_path))
+    starts = [event.step for event in reported if event.session_log.status == event.session_log.START]
+    assert starts[-1] == 1  # from this step on, TensorBoard discards earlier records
+    scalars = {(e.step, value.tag): value.simple_value for e in reported for value in e.summary.value}
     assert {step for step, _ in scalars} == {2, 4}
     for step in (2, 4):
         quarters = [value for (at, tag), value in scalars.items() if at == step and tag.startswith("loss/time")]
@@ -127,10 +127,10 @@ def test_curves_go_on_where_a_run_that_is_killed_goes_on(
 
 
 @pytest.mark.parametrize(("changed", "columns"), [({}, 6), ({"crop": 16, "neighbors": 0}, 3)])
-def test_super_resolution_draws_from_the_true_smaller_image(
+def test_super_resolution_sheets_use_the_true_low_resolution_image(
     small: Path, large: Path, tmp_path: Path, changed: dict[str, Any], columns: int
 ) -> None:
-    """Whole, with two neighbors and without; and as crops, by a run that is given no neighbors."""
+    """Sheets of whole images with two neighbors and without, and of crops without neighbors."""
     config = run(small, large, tmp_path, stage=1, sheet_minutes=60, **changed)
     (sheet,) = (config.output / "sheets").iterdir()
     assert pixels(sheet).shape == (LINE + 7 * (CELL + LINE + GAP), columns * (CELL + GAP) - GAP, 3)
@@ -141,5 +141,5 @@ def test_super_resolution_draws_from_the_true_smaller_image(
         target = target[::scale, ::scale].astype(float)
         means = target.reshape(side // 2, 2, side // 2, 2, 3).mean(axis=(1, 3))
         np.testing.assert_allclose(low_res[:: 2 * scale, :: 2 * scale], means, atol=0.51)
-        # What begins as zero predicts the smaller image, enlarged: after four steps it is still near.
+        # A network that starts as zero predicts the upsampled image: after four steps it is still near.
         np.testing.assert_allclose(drawn.mean(axis=(0, 1)), low_res.mean(axis=(0, 1)), atol=16)

@@ -1,4 +1,4 @@
-"""Training for real, a few steps of the tiny cascade's first stage on shards written here."""
+"""Training of the tiny cascade's first stage for a few steps."""
 
 import signal
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def config(data: Path, output: Path, **changed: Any) -> TrainingConfig:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The weights of a run that nothing interrupts."""
+    """Return the weights of an uninterrupted run."""
     run = config(data, tmp_path_factory.mktemp("whole"))
     Trainer(run).run()
     return (run.weights / FILE).read_bytes()
@@ -57,7 +57,7 @@ def test_a_warm_up_longer_than_the_run_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("field", ["crop", "resolution"])
 @pytest.mark.parametrize("side", [3, 0, 32])
-def test_a_side_that_the_network_cannot_take_is_refused(data: Path, tmp_path: Path, field: str, side: int) -> None:
+def test_an_image_side_unfit_for_the_network_is_refused(data: Path, tmp_path: Path, field: str, side: int) -> None:
     with pytest.raises(ValueError, match=f"^{field}: must be a multiple of 4, at most 16, got {side}"):
         Trainer(config(data, tmp_path, **{field: side}))
 
@@ -67,7 +67,7 @@ def test_a_loss_of_x0_for_a_network_that_predicts_v_is_refused(data: Path, tmp_p
         Trainer(config(data, tmp_path, x0_loss="charbonnier"))
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(
+def test_a_stopped_run_resumes_bit_for_bit(
     data: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = config(data, tmp_path)
@@ -90,12 +90,12 @@ def test_a_stopped_run_goes_on_bit_for_bit(
 
 
 def checkpoints(output: Path) -> list[int]:
-    """The steps of those that are whole: one that is being written has another name."""
+    """Return the steps of complete checkpoints; a partial one has another name."""
     return [int(path.name) for path in (output / "checkpoints").glob("*") if path.name.isdigit()]
 
 
 def learn(monkeypatch: pytest.MonkeyPatch, loss_of: Callable[[jax.Array], jax.Array]) -> None:
-    """Puts a function of all weights in the place of the loss, which would take long to compile."""
+    """Replace the loss, which takes long to compile, by a function of all weights."""
 
     def loss(network: Network, stage: object, factor: object, batch: Batch, draws: Draws, _: object) -> jax.Array:
         weights = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(nnx.state(network, nnx.Param))])
@@ -104,7 +104,7 @@ def learn(monkeypatch: pytest.MonkeyPatch, loss_of: Callable[[jax.Array], jax.Ar
     monkeypatch.setattr(trainer, "loss_by_row", loss)
 
 
-def test_a_run_begins_from_the_weights_that_it_is_given(
+def test_a_run_begins_from_initial_weights(
     data: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learn(monkeypatch, lambda weights: 0.0 * weights.sum())
@@ -114,10 +114,10 @@ def test_a_run_begins_from_the_weights_that_it_is_given(
     assert (begun.weights / FILE).read_bytes() == whole
 
 
-def test_a_step_that_overflows_is_named_and_reaches_no_checkpoint(
+def test_an_overflowing_step_is_named_and_not_saved(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first step warms up at a rate of 0, the second makes weights so large that the third overflows."""
+    """The first step has a learning rate of 0; the second makes weights so large that the third overflows."""
     learn(monkeypatch, lambda weights: (weights**2).sum())
     broken = config(data, tmp_path, learning_rate=1e30, checkpoint_minutes=1e-6)
     with pytest.raises(FloatingPointError, match=r"^step 3: the loss .*0000000\d; .* the last checkpoint is of step 2"):
@@ -126,7 +126,7 @@ def test_a_step_that_overflows_is_named_and_reaches_no_checkpoint(
     assert not broken.weights.exists()
 
 
-def test_a_gradient_that_is_not_finite_is_named_though_the_loss_is(
+def test_a_non_finite_gradient_is_named_even_if_the_loss_is_finite(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learn(monkeypatch, lambda weights: jnp.sqrt(0.0 * weights.sum()))

@@ -1,4 +1,4 @@
-"""The bound that teaches a learned variance, against Gaussians of DDPM's own betas in NumPy."""
+"""The bound that trains a learned variance, against Gaussians of DDPM's betas in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ TIME = jnp.asarray(STEPS / TIMESTEPS, jnp.float32)
 
 
 def bits(epsilon: np.ndarray, x_0: np.ndarray, predicted: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """KL(q ‖ p) in bits, of x_{n-1} given x_n (arXiv 2006.11239, eq. 6 and 7; arXiv 2102.09672, eq. 15 and 17)."""
+    """Return KL(q ‖ p) in bits, of x_{n-1} given x_n (arXiv 2006.11239, eq. 6, 7; arXiv 2102.09672, eq. 15, 17)."""
     places = (np.arange(TIMESTEPS + 1) / TIMESTEPS + 0.008) / 1.008
     level = np.cos(places * np.pi / 2) ** 2
     betas = np.minimum(1 - level[1:] / level[:-1], 0.999)
@@ -27,7 +27,7 @@ def bits(epsilon: np.ndarray, x_0: np.ndarray, predicted: np.ndarray, variance: 
             continue
         x_n = np.sqrt(left[n]) * x_0[row] + np.sqrt(1 - left[n]) * epsilon[row]
         guess = (x_n - np.sqrt(1 - left[n]) * predicted[row]) / np.sqrt(left[n])
-        # The means differ by their parts of x_0 alone.
+        # The means differ only by their parts of x_0.
         of_x_0 = np.sqrt(left[n - 1]) * betas[n] / (1 - left[n])
         exact = (1 - left[n - 1]) / (1 - left[n]) * betas[n]
         share = (variance[row] + 1) / 2
@@ -37,7 +37,7 @@ def bits(epsilon: np.ndarray, x_0: np.ndarray, predicted: np.ndarray, variance: 
     return found
 
 
-def test_the_bound_is_the_divergence_of_the_two_gaussians() -> None:
+def test_the_bound_equals_the_divergence_of_the_two_gaussians() -> None:
     rng = np.random.default_rng(0)
     epsilon, x_0, error, variance = rng.standard_normal((4, *SHAPE))
     wanted = bits(epsilon, x_0, epsilon + 0.1 * error, variance)
@@ -48,15 +48,15 @@ def test_the_bound_is_the_divergence_of_the_two_gaussians() -> None:
 
 
 @pytest.mark.parametrize("kind", ["error", "variance"])
-def test_it_teaches_the_variance_alone(kind: str) -> None:
+def test_it_trains_only_the_variance(kind: str) -> None:
     error, variance = jax.random.normal(jax.random.key(0), (2, *SHAPE))
     gradient = jax.grad(lambda e, v: variance_bound(STAGE, TIME, e, v).sum(), argnums=0 if kind == "error" else 1)
     taught = np.asarray(gradient(error, variance)).any(axis=(1, 2, 3))
     np.testing.assert_array_equal(taught, (STEPS > 0) & (kind == "variance"))
 
 
-def test_it_is_least_at_the_variance_that_the_error_asks_for() -> None:
-    """Of no error, q's own variance, and then nothing is left; of a large one, more."""
+def test_the_bound_is_minimal_at_the_variance_of_the_error() -> None:
+    """Without error, the minimum is q's variance, with a bound of 0; with a large error, a larger variance."""
     nothing, much = jnp.zeros(SHAPE), jnp.full(SHAPE, 2.0)
     exact = jnp.full(SHAPE, -1.0)
     np.testing.assert_allclose(variance_bound(STAGE, TIME, nothing, exact), 0.0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""DeepFloyd IF's folders: what is refused, what becomes of the tensors, and how much memory that takes."""
+"""Import of DeepFloyd IF's folders: refusals, tensors and memory."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ from reimagen_generator.weights.shards import StoredTensors
 
 STEM = "diffusion_pytorch_model"
 
-# As published, but for what says where it came from.
+# As published, without the fields of its origin.
 IF_I_XL: dict[str, Any] = {
     "_class_name": "UNet2DConditionModel",
     "_diffusers_version": "0.19.0.dev0",
@@ -107,14 +107,14 @@ def shapes_of(config: ImagenUNetConfig) -> dict[str, tuple[int, ...]]:
 
 
 def write_fields(folder: Path, fields: dict[str, Any]) -> Path:
-    """A folder without weights."""
+    """Write a folder without weights."""
     (folder / "unet").mkdir(parents=True, exist_ok=True)
     (folder / "unet" / "config.json").write_text(json.dumps(fields))
     return folder
 
 
 def made_up(folder: Path, fields: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """Tensors that such a folder would hold."""
+    """Return the tensors of such a folder."""
     config = read_config(write_fields(folder, fields) / "unet" / "config.json")
     ours, random = shapes_of(config), np.random.default_rng(0)
     tensors = {
@@ -126,7 +126,7 @@ def made_up(folder: Path, fields: dict[str, Any]) -> dict[str, np.ndarray[Any, A
 
 
 def write(folder: Path, tensors: dict[str, np.ndarray[Any, Any]], name: str = f"{STEM}.safetensors") -> Path:
-    """The tensors in one file."""
+    """Write the tensors to one file."""
     save_file(tensors, folder / "unet" / name)
     return folder
 
@@ -155,14 +155,14 @@ def test_the_published_configurations_are_the_presets(tmp_path: Path) -> None:
         ("up_block_types", ["ResnetUpsampleBlock2D", "SimpleCrossAttnUpBlock2D"]),
     ],
 )
-def test_another_kind_of_network_is_refused_by_the_field(tmp_path: Path, field: str, value: object) -> None:
+def test_another_kind_of_network_is_refused_by_its_field(tmp_path: Path, field: str, value: object) -> None:
     folder = write_fields(tmp_path, SMALL_I | {field: value})
     named_so = {"layers_per_block": "blocks"}.get(field, field)
     with pytest.raises(ValueError, match=rf"config\.json: .*{named_so}"):
         read_config(folder / "unet" / "config.json")
 
 
-def test_each_tensor_becomes_ours(tmp_path: Path) -> None:
+def test_each_tensor_is_imported(tmp_path: Path) -> None:
     theirs = made_up(tmp_path / "I", SMALL_I)
     write(tmp_path / "I", theirs)
     import_deepfloyd(tmp_path / "I", tmp_path / "out", dtype="float32")
@@ -184,8 +184,8 @@ def test_each_tensor_becomes_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fp16", "sharded", "fp16 sharded"])
-def test_every_layout_gives_the_same(tmp_path: Path, kind: str) -> None:
-    """Numbers that float16 holds, so that nothing is lost; parts in, parts out."""
+def test_every_layout_gives_the_same_cascade(tmp_path: Path, kind: str) -> None:
+    """All numbers are exact in float16, so the conversion loses nothing."""
     theirs = {name: np.round(a * 8) / 8 for name, a in made_up(tmp_path / "one", SMALL_I).items()}
     write(tmp_path / "one", theirs)
     import_deepfloyd(tmp_path / "one", tmp_path / "out-one", dtype="float32")
@@ -196,7 +196,7 @@ def test_every_layout_gives_the_same(tmp_path: Path, kind: str) -> None:
     if "sharded" in kind:
         parts = [
             {name: stored[name] for name in list(stored)[i::2]} for i in range(2)
-        ]  # parts of one of ours lie in both
+        ]  # both have parts of one of our tensors
         weight_map: dict[str, str] = {}
         for index, part in enumerate(parts):
             file = f"{STEM}.{variant}{index}.safetensors"
@@ -234,7 +234,7 @@ def test_a_tensor_that_does_not_fit_is_refused_by_name(tmp_path: Path, change: d
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_left_of_what_cannot_be_finished(tmp_path: Path) -> None:
+def test_a_failed_import_leaves_no_files(tmp_path: Path) -> None:
     tensors = made_up(tmp_path / "I", SMALL_I)
     tensors["conv_out.bias"][0] = 1e6  # more than float16 holds
     write(tmp_path / "I", tensors)
@@ -246,7 +246,7 @@ def test_nothing_is_left_of_what_cannot_be_finished(tmp_path: Path) -> None:
         assert stored.read("conv_out.bias").dtype == ml_dtypes.bfloat16
 
 
-def test_stages_are_not_mistaken(tmp_path: Path) -> None:
+def test_swapped_stages_are_refused(tmp_path: Path) -> None:
     for name, fields in (("I", SMALL_I), ("II", SMALL_II)):
         write_fields(tmp_path / name, fields)
     with pytest.raises(ValueError, match="II: must be a network of stage I, is one of stage II"):
@@ -256,7 +256,7 @@ def test_stages_are_not_mistaken(tmp_path: Path) -> None:
 
 
 def test_retrieval_starts_as_the_identity(tmp_path: Path) -> None:
-    """The added attention's last layers are zero; what it adds to is tested with the networks."""
+    """The last layers of the added attention are zero; the networks' tests check the rest."""
     for name, fields in (("I", SMALL_I), ("II", SMALL_II)):
         write(tmp_path / name, made_up(tmp_path / name, fields))
     config = import_deepfloyd(tmp_path / "I", tmp_path / "out", stage_ii=tmp_path / "II", retrieval=True)
@@ -269,8 +269,8 @@ def test_retrieval_starts_as_the_identity(tmp_path: Path) -> None:
             assert not stored.read(f"neighbor_attention.1.{name}").any()
 
 
-def test_a_run_begins_by_scoring_and_drawing_what_the_imported_network_does(tmp_path: Path) -> None:
-    """With neighbors that are there, bit for bit; on smaller images than its own."""
+def test_a_run_starts_with_the_imported_networks_loss_and_output(tmp_path: Path) -> None:
+    """Equal bit for bit with neighbors, on smaller images than the network's."""
     write(tmp_path / "I", made_up(tmp_path / "I", SMALL_I))
     rows, k, side = 2, 2, 8
     random = np.random.default_rng(0)
@@ -308,8 +308,8 @@ def test_a_run_begins_by_scoring_and_drawing_what_the_imported_network_does(tmp_
     np.testing.assert_array_equal(drawn_with, drawn)
 
 
-def test_the_commands(tmp_path: Path) -> None:
-    """What is imported can be described; what is not there is told in a sentence."""
+def test_the_import_commands_work(tmp_path: Path) -> None:
+    """An imported cascade can be described; a missing folder is an error of one sentence."""
     for name, fields in (("I", SMALL_I), ("II", SMALL_II)):
         write(tmp_path / name, made_up(tmp_path / name, fields))
     folders = [str(tmp_path / name) for name in ("I", "out")]
@@ -330,7 +330,7 @@ from reimagen_generator.weights.importers import deepfloyd
 from reimagen_generator.weights.importers.deepfloyd_config import read_config
 from reimagen_generator.networks.registry import network_shapes
 folder = Path(sys.argv[1])
-network_shapes(read_config(folder / "I" / "unet" / "config.json"))  # what tracing takes, once
+network_shapes(read_config(folder / "I" / "unet" / "config.json"))  # the memory of tracing, once
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 deepfloyd.import_deepfloyd(folder / "I", folder / "out", dtype="float32")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
@@ -338,7 +338,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
 def test_importing_needs_little_memory(tmp_path: Path) -> None:
-    """Far below the largest shard and the result, which together are allowed."""
+    """Peak memory is below the sum of the largest shard and the result."""
     fields = SMALL_I | {"encoder_hid_dim": 2048, "block_out_channels": [256, 512], "cross_attention_dim": 512}
     config = read_config(write_fields(tmp_path / "I", fields) / "unet" / "config.json")
     ours = shapes_of(config)

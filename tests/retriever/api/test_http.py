@@ -1,4 +1,4 @@
-"""The REST face over a real socket, a real index and a real Redis."""
+"""REST over a real socket, a real index and a real Redis."""
 
 import hashlib
 import http.client
@@ -25,7 +25,7 @@ CAPTIONS = {"fox": "a red fox", "birds/kea.1": "a kea", "birds/kea 2?#%": "a kea
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The images by their ids, in a source beside the base."""
+    """Return the images by their ids, from the source of the base."""
     folder = tmp_path_factory.mktemp("source")
     return {identifier: _image(folder / f"{number}.png", number) for number, identifier in enumerate(CAPTIONS)}
 
@@ -74,7 +74,7 @@ def rest(service: RetrieverServer) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_search_answers_with_links_that_lead_to_the_images(rest: httpx.Client, images: dict[str, bytes]) -> None:
+def test_a_search_returns_working_links_to_images(rest: httpx.Client, images: dict[str, bytes]) -> None:
     answer = rest.get("/v1/search", params={"query": "a kea on a roof", "k": 16}).json()
     found = answer["neighbors"]
     assert {(one["id"], one["caption"], one["license"]) for one in found} == {
@@ -121,13 +121,13 @@ def test_relevance_is_a_field_and_explained(rest: httpx.Client) -> None:
         ({"query": "x", "relevance": "much"}, "relevance"),
     ],
 )
-def test_bad_input_is_refused_by_its_name(rest: httpx.Client, given: dict[str, Any], field: str) -> None:
+def test_bad_input_is_refused_by_its_field(rest: httpx.Client, given: dict[str, Any], field: str) -> None:
     for answer in (rest.get("/v1/search", params=given), rest.post("/v1/search", json=given)):
         assert (answer.status_code, answer.json()["field"]) == (400, field)
         assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_json_tells_types_apart_and_takes_null_for_unset(rest: httpx.Client) -> None:
+def test_json_types_are_strict_and_null_means_unset(rest: httpx.Client) -> None:
     for wrong in ({"explain": 1}, {"k": "2"}, {"k": 2.5}, {"query": None}, {"limit": None}):
         refused = rest.post("/v1/search", json={"query": "kea", **wrong})
         assert (refused.status_code, refused.json()["field"]) == (400, next(iter(wrong)))
@@ -136,7 +136,7 @@ def test_json_tells_types_apart_and_takes_null_for_unset(rest: httpx.Client) -> 
     assert len(rest.post("/v1/search", json={"query": "kea", "k": 1.0}).json()["neighbors"]) == 1
 
 
-def test_the_longest_source_that_is_taken_is_searched_for(rest: httpx.Client) -> None:
+def test_the_longest_accepted_source_can_be_searched(rest: httpx.Client) -> None:
     answer = rest.post("/v1/search", json={"query": "kea", "sources": ["s" * 1_000]})
     assert (answer.status_code, answer.json()["neighbors"]) == (200, [])
 
@@ -151,14 +151,14 @@ def test_the_longest_source_that_is_taken_is_searched_for(rest: httpx.Client) ->
         ("/livez", "GET, HEAD"),
     ],
 )
-def test_a_path_tells_all_of_its_methods(rest: httpx.Client, path: str, methods: str) -> None:
+def test_options_lists_all_methods_of_a_path(rest: httpx.Client, path: str, methods: str) -> None:
     for method in ("OPTIONS", "PATCH"):
         answer = rest.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, methods)
 
 
 @pytest.mark.parametrize("path", ["/v1/search?query=kea", "/v1/pairs/fox", "/v1/pairs/fox/image", "/healthz", "/docs"])
-def test_head_is_answered_as_get_without_the_body(rest: httpx.Client, path: str) -> None:
+def test_head_equals_get_without_the_body(rest: httpx.Client, path: str) -> None:
     whole, head = rest.get(path), rest.head(path)
     assert (head.status_code, head.content) == (200, b"")
     for name in ("content-type", "content-length", "etag"):
@@ -166,7 +166,7 @@ def test_head_is_answered_as_get_without_the_body(rest: httpx.Client, path: str)
 
 
 @pytest.mark.parametrize("identifier", CAPTIONS)
-def test_a_pair_is_read_whatever_its_id_holds(rest: httpx.Client, images: dict[str, bytes], identifier: str) -> None:
+def test_a_pair_with_any_id_is_returned(rest: httpx.Client, images: dict[str, bytes], identifier: str) -> None:
     address = f"/v1/pairs/{quote(identifier, safe='')}"
     pair = rest.get(address).json()
     assert (pair["id"], pair["caption"], pair["media_type"], pair["width"]) == (
@@ -185,14 +185,14 @@ def test_a_pair_is_read_whatever_its_id_holds(rest: httpx.Client, images: dict[s
 
 
 @pytest.mark.parametrize("path", ["no-such-pair", "no-such-pair/image", "%ED%A0%80", "x" * 600, "%00", "%0A", "fox%0A"])
-def test_a_pair_that_is_not_there(rest: httpx.Client, path: str) -> None:
+def test_a_missing_pair_is_not_found(rest: httpx.Client, path: str) -> None:
     answer = rest.get(f"/v1/pairs/{path}")
     assert answer.status_code == (400 if len(path) > 512 else 404)
     assert answer.json()["field"] == "id"
 
 
-def test_slow_bodies_keep_nobody_from_searching(rest: httpx.Client) -> None:
-    # There is one place, and four requests may wait for it.
+def test_slow_bodies_do_not_block_searches(rest: httpx.Client) -> None:
+    # There is one slot, and four requests can wait for it.
     slow = [_half_sent(rest) for _ in range(40)]
     assert rest.get("/v1/search", params={"query": "kea"}).status_code == 200
     assert rest.post("/v1/search", json={"query": "kea"}).status_code == 200
@@ -212,7 +212,7 @@ def _half_sent(rest: httpx.Client) -> http.client.HTTPConnection:
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/v1/search?query=kea"), ("DELETE", "/v1/pairs/fox"), ("POST", "/v1/pairs")]
 )
-def test_a_page_whose_name_was_made_ours_reads_and_changes_nothing(rest: httpx.Client, method: str, path: str) -> None:
+def test_a_rebound_host_is_refused(rest: httpx.Client, method: str, path: str) -> None:
     headers = {"host": "rebound.example", "origin": "http://rebound.example"}
     assert rest.request(method, path, headers=headers).status_code == 421
     assert rest.get("/v1/pairs/fox").status_code == 200
@@ -231,7 +231,7 @@ def files(*images: bytes) -> list[tuple[str, tuple[str, bytes]]]:
     return [("image", ("image.png", image)) for image in images]
 
 
-def test_pairs_are_added_replaced_and_removed(rest: httpx.Client, tmp_path: Path) -> None:
+def test_pairs_are_added_updated_and_removed(rest: httpx.Client, tmp_path: Path) -> None:
     one, two = (_image(tmp_path / "image.png", number) for number in (100, 101))
     query = {"query": "an okapi", "k": "16"}
     assert rest.get("/v1/search", params=query).json()["neighbors"] == []
@@ -254,7 +254,7 @@ def test_pairs_are_added_replaced_and_removed(rest: httpx.Client, tmp_path: Path
     assert rest.get("/v1/pairs/zoo/okapi.1").status_code == 404
 
 
-def test_a_pair_without_an_id_is_named_after_its_image(rest: httpx.Client, tmp_path: Path) -> None:
+def test_a_pair_without_an_id_gets_one_from_its_image(rest: httpx.Client, tmp_path: Path) -> None:
     image = _image(tmp_path / "image.png", 102)
     name = hashlib.sha256(image).hexdigest()[:32]
     assert rest.post("/v1/pairs", files=files(image), data={"caption": "a tapir"}).json()["ids"] == [name]
@@ -262,7 +262,7 @@ def test_a_pair_without_an_id_is_named_after_its_image(rest: httpx.Client, tmp_p
     assert rest.delete(f"/v1/pairs/{name}").status_code == 200
 
 
-def test_of_several_pairs_those_that_can_be_are_taken(rest: httpx.Client, tmp_path: Path) -> None:
+def test_valid_pairs_of_a_request_are_added(rest: httpx.Client, tmp_path: Path) -> None:
     image = _image(tmp_path / "image.png", 103)
     data = {"caption": ["a dik-dik", "a broken one"], "id": ["dik-dik", "broken"]}
     answer = rest.post("/v1/pairs", files=files(image, b"no image"), data=data)
@@ -292,7 +292,7 @@ def test_pairs_that_cannot_be_added_are_refused_by_their_field(
     assert (answer.status_code, answer.json()["field"]) == (400, field)
 
 
-def test_pages_of_other_sites_change_nothing(rest: httpx.Client, tmp_path: Path) -> None:
+def test_requests_from_other_origins_change_nothing(rest: httpx.Client, tmp_path: Path) -> None:
     image = _image(tmp_path / "image.png", 104)
     evil = {"origin": "https://example.org"}
     assert rest.post("/v1/pairs", files=files(image), data={"caption": "an ibex"}, headers=evil).status_code == 403
@@ -304,7 +304,7 @@ def test_pages_of_other_sites_change_nothing(rest: httpx.Client, tmp_path: Path)
     assert rest.delete("/v1/pairs/ibex", headers=own).status_code == 200
 
 
-def test_metrics_name_what_is_served(rest: httpx.Client) -> None:
+def test_metrics_describe_the_served_base(rest: httpx.Client) -> None:
     text = rest.get("/metrics").text
     for line in ("reimagen_retriever_pairs 4.0", "reimagen_retriever_cache_breaker_open 0.0"):
         assert line in text
@@ -323,9 +323,9 @@ def test_it_is_degraded_while_redis_is_down_or_the_base_is_unreadable(
     redis_server.process.wait()
     manifest.write_text("{")
     try:
-        told = rest.get("/readyz")
-        assert (told.status_code, told.json()["status"]) == (200, "degraded")
-        redis, unreadable = told.json()["reasons"]
+        reported = rest.get("/readyz")
+        assert (reported.status_code, reported.json()["status"]) == (200, "degraded")
+        redis, unreadable = reported.json()["reasons"]
         assert "Redis does not answer" in redis
         assert "cannot be opened" in unreadable
         assert rest.get("/v1/search", params={"query": "kea"}).json()["neighbors"]
@@ -336,7 +336,7 @@ def test_it_is_degraded_while_redis_is_down_or_the_base_is_unreadable(
     assert not any("cannot be opened" in reason for reason in answer["reasons"])
 
 
-def test_a_search_is_narrowed_and_explained_by_its_fields(rest: httpx.Client) -> None:
+def test_a_search_over_rest_is_filtered_and_explained(rest: httpx.Client) -> None:
     asked: dict[str, Any] = {
         "query": "a kea",
         "k": 4,
@@ -363,7 +363,7 @@ def test_a_search_is_narrowed_and_explained_by_its_fields(rest: httpx.Client) ->
         assert (refused.status_code, refused.json()["field"]) == (400, field)
 
 
-def test_a_search_over_grpc_is_too(service: RetrieverServer) -> None:
+def test_a_search_over_grpc_is_filtered_and_explained(service: RetrieverServer) -> None:
     with grpc.insecure_channel(service.addresses["grpc"]) as channel:
         stub = RetrievalStub(channel)
         filters = pb.Filters(exclude_ids=["birds/kea.1"], licenses=["MIT"], minimum_side=10)

@@ -1,4 +1,4 @@
-"""Near-duplicates: the rule against its definition, and among many images against comparing each with all before."""
+"""Near-duplicates: the rule against its definition, and among many images against comparing all pairs."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from reimagen_retriever.knowledge_base.fingerprint import near_duplicates
 
 
 def one_by_one(fingerprints: NDArray[np.uint8]) -> list[str]:
-    """The first original that each shows again, by the rule itself."""
+    """Return the first original of each image, by comparing all pairs."""
     originals: list[int] = []
     found = []
     for number, row in enumerate(fingerprints):
@@ -26,7 +26,7 @@ def one_by_one(fingerprints: NDArray[np.uint8]) -> list[str]:
 
 
 def fields(random: np.random.Generator, count: int, spread: float) -> NDArray[np.uint8]:
-    """Images that vary slowly, as images do, around a brightness of their own."""
+    """Return images that vary slowly around different brightnesses."""
     waves = np.cos(np.pi * np.outer(np.arange(8) + 0.5, np.arange(3)) / 8)
     grids = np.einsum("iu,nuvc,jv->nijc", waves, random.normal(size=(count, 3, 3, 3)), waves)
     grids = spread * grids + random.uniform(0, 255, (count, 1, 1, 1))
@@ -34,14 +34,14 @@ def fields(random: np.random.Generator, count: int, spread: float) -> NDArray[np
 
 
 def two_colors(random: np.random.Generator, count: int, apart: int) -> NDArray[np.uint8]:
-    """Images of half one color and half another, whose standard deviation is half of what they are apart."""
+    """Return images with two colors in halves; the standard deviation is half of their difference."""
     halves = np.tile(np.repeat([0, apart], 32)[:, None], (count, 1, 3))
     darker = random.choice([0, 255 - apart, *random.integers(0, 256 - apart, 3)], (count, 1, 3))
     return np.asarray((random.permuted(halves, axis=1) + darker).astype(np.uint8).reshape(count, 192))
 
 
 def at_the_edge(random: np.random.Generator, row: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A copy as far away as near-duplicates may be, or one cell's change less or more."""
+    """Return a copy at the maximum distance of near-duplicates, or one cell's change less or more."""
     farthest = np.clip(0.25 * np.sqrt(row.reshape(64, 3).var(axis=0).mean()), 0.5, 4)
     step = int(np.ceil(farthest)) + int(random.integers(0, 2))
     changes = random.permutation(192)[: round(192 * (farthest / step) ** 2) + random.integers(-1, 2)]
@@ -51,7 +51,7 @@ def at_the_edge(random: np.random.Generator, row: NDArray[np.uint8]) -> NDArray[
 
 
 def by_definition(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which are near, in whole numbers: of squares, times what all their denominators divide."""
+    """Return which are near, computed in integers: squares times the common denominator."""
     whole = 16 * 64**2 * 3
 
     def quarter_of_spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -73,7 +73,7 @@ def by_definition(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray
     copies=st.integers(0, 24),
     noise=st.floats(0, 5),
 )
-def test_near_is_what_the_definition_says(
+def test_nearness_equals_its_definition(
     seed: int, made: tuple[Callable[..., NDArray[np.uint8]], float], count: int, copies: int, noise: float
 ) -> None:
     random = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def test_near_is_what_the_definition_says(
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.3, 1.0, 3.0, 10.0, 40.0]), st.floats(0, 5))
-def test_it_finds_what_comparing_with_all_finds(seed: int, spread: float, noise: float) -> None:
+def test_it_equals_comparing_with_all(seed: int, spread: float, noise: float) -> None:
     random = np.random.default_rng(seed)
     some = fields(random, 30, spread)
     changed = some[random.integers(0, 30, 40)] + random.normal(random.uniform(-3, 3, (40, 1)), noise, (40, 192))
@@ -104,7 +104,7 @@ def test_it_finds_what_comparing_with_all_finds(seed: int, spread: float, noise:
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 1.0, 10.0, 40.0]), st.floats(0, 5), st.integers(0, 70))
-def test_what_is_kept_of_a_base_finds_what_comparing_with_all_finds(
+def test_stored_fingerprints_equal_comparing_with_all(
     tmp_path_factory: pytest.TempPathFactory, seed: int, spread: float, noise: float, built: int
 ) -> None:
     random = np.random.default_rng(seed)
@@ -128,7 +128,7 @@ def test_what_is_kept_of_a_base_finds_what_comparing_with_all_finds(
         assert kept.of(3 * number + 1) is None
 
 
-def test_more_images_than_it_had_room_for() -> None:
+def test_the_table_grows() -> None:
     fingerprints = fields(np.random.default_rng(0), 3_000, 40.0)
     finder = DuplicateFinder()
     assert [finder.find(f"{number}", row.tobytes()) for number, row in enumerate(fingerprints)] == one_by_one(
@@ -137,7 +137,7 @@ def test_more_images_than_it_had_room_for() -> None:
     assert finder.find("again", fingerprints[2_500].tobytes()) == "2500"
 
 
-def test_what_is_remembered_is_found() -> None:
+def test_remembered_fingerprints_are_found() -> None:
     fingerprint = fields(np.random.default_rng(0), 1, 40.0)[0].tobytes()
     finder = DuplicateFinder()
     finder.remember("first", fingerprint)

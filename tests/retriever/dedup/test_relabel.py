@@ -1,4 +1,4 @@
-"""Near-duplicates of pairs that come and go live, against the marks that a build makes of the same pairs."""
+"""Near-duplicates of live writes, against the marks of a build of the same pairs."""
 
 import io
 import random
@@ -39,14 +39,14 @@ SECONDS = 60
 
 
 def shade(level: int) -> bytes:
-    """A fingerprint of one gray: those less than 1 apart are near, so that chains of small changes are long."""
+    """Return a fingerprint of one gray: grays less than 1 apart are near, so that chains of small changes are long."""
     row = np.full(192, FLAT, np.uint8)
     row[: level * 16] += 1
     return row.tobytes()
 
 
 class InMemory:
-    """An index, as far as marks need one."""
+    """A fake index with the methods that marks need."""
 
     def __init__(self) -> None:
         self.pairs: dict[str, StoredPair] = {}
@@ -83,10 +83,10 @@ def as_built(pairs: Sequence[StoredPair], fingerprints: dict[int, bytes]) -> dic
     built=st.lists(st.integers(0, 12), max_size=12),
     groups=st.lists(st.dictionaries(st.integers(0, 9), st.none() | st.integers(0, 12), max_size=6), max_size=8),
 )
-def test_marks_are_those_of_a_build_of_the_same_pairs_in_their_order(
+def test_marks_equal_those_of_a_build_of_the_same_pairs(
     tmp_path_factory: pytest.TempPathFactory, built: list[int], groups: list[dict[int, int | None]]
 ) -> None:
-    """Of shades on a line, each near to the next few: what goes changes the marks of what came after, and so on."""
+    """Each shade is near to the next few: removing one changes the marks of later ones, and so on."""
     folder = tmp_path_factory.mktemp("kept")
     fingerprints = {place: shade(level) for place, level in enumerate(built)}
     index = InMemory()
@@ -135,7 +135,7 @@ class Listed:
 
 
 def image(motif: int, size: int = 32, kind: str = "PNG") -> bytes:
-    """One of a few motifs, each in many files."""
+    """Return one of a few motifs, each in many files."""
     cells = Image.frombytes("RGB", (4, 4), random.Random(motif).randbytes(48))
     file = io.BytesIO()
     cells.resize((size, size), Image.Resampling.NEAREST).save(file, kind)
@@ -151,7 +151,7 @@ def put(given: SourcePair) -> Put:
 
 
 def content(folder: Path) -> tuple[list[SourcePair], dict[str, str]]:
-    """All pairs in the order of the shards, and their marks."""
+    """Return all pairs in the order of the shards, and their marks."""
     base = KnowledgeBase.open(folder)
     pairs = [base.index.pair(document) for document in base.index.in_order()]
     found = [SourcePair("", each.id, each.caption, base.images.read(each)) for each in pairs]
@@ -160,8 +160,8 @@ def content(folder: Path) -> tuple[list[SourcePair], dict[str, str]]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_base_is_marked_as_one_built_of_its_pairs(tmp_path: Path, seed: int) -> None:
-    """By writers that come and go, on a real base; then compacted."""
+def test_live_writes_mark_near_duplicates_like_a_build(tmp_path: Path, seed: int) -> None:
+    """Several writers in turn change a real base, which is then compacted."""
     rng = random.Random(seed)
     known = None
     folder = tmp_path / "kb"
@@ -187,7 +187,7 @@ def test_a_base_is_marked_as_one_built_of_its_pairs(tmp_path: Path, seed: int) -
     snapshot(folder, tmp_path / "kept")
     assert compact(tmp_path / "kept").revision == fresh.revision
     assert verify(tmp_path / "kept")[1] == []
-    # What was compacted goes on as what was not.
+    # A compacted base continues like an uncompacted one.
     for each in (folder, tmp_path / "kept"):
         with LiveWriter(each, TEST) as writer:
             writer.apply([put(pair("last", 1, 77)), Remove(pairs[0].id)])
@@ -207,7 +207,7 @@ def opened() -> Iterator[Callable[[Path], RetrievalService]]:
         yield make
 
 
-def test_a_search_shows_one_of_the_same_images_whichever_of_them_goes(
+def test_a_search_shows_one_near_duplicate_after_any_removal(
     tmp_path: Path, opened: Callable[[Path], RetrievalService]
 ) -> None:
     folder = tmp_path / "kb"
@@ -220,19 +220,19 @@ def test_a_search_shows_one_of_the_same_images_whichever_of_them_goes(
     assert found() == ["built", "other"]
     same = [pair("bigger", 0, 64, "a red kea"), pair("smaller", 0, 16, "a kea")]
     assert serving.add_pairs(same).added == 2
-    # Added or built: of the same image the best is shown.
+    # The best of near-duplicates is shown, whether added or built.
     assert found() == ["bigger", "other"]
     assert serving.get_pair("bigger").pair.duplicate_of == "built"
     serving.delete_pairs(["built"])
     assert found() == ["bigger", "other"]
     assert serving.get_pair("bigger").pair.duplicate_of == ""
     assert serving.get_pair("smaller").pair.duplicate_of == "bigger"
-    # The id comes back with another image, which must not hide those that were its duplicates, nor be hidden.
+    # The id returns with another image, which must neither hide its former duplicates nor be hidden.
     assert serving.add_pairs([pair("built", 2, 32, "a red kea")]).added == 1
     assert found() == ["bigger", "built", "other"]
     serving.delete_pairs(["bigger"])
     assert set(found()) == {"smaller", "built", "other"}
-    # An original that gets another image leaves its duplicates on their own.
+    # If an original gets another image, its duplicates lose their mark.
     serving.add_pairs([pair("twin", 2, 48, "a kea")])
     assert serving.get_pair("twin").pair.duplicate_of == "built"
     serving.add_pairs([pair("built", 3, 32, "a red kea")])
@@ -240,7 +240,7 @@ def test_a_search_shows_one_of_the_same_images_whichever_of_them_goes(
     assert set(found()) == {"smaller", "built", "other", "twin"}
 
 
-def test_a_service_reads_no_more_than_has_come_since_its_last_write(
+def test_a_service_reads_only_fingerprints_since_its_last_write(
     tmp_path: Path, opened: Callable[[Path], RetrievalService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "kb"
@@ -250,7 +250,7 @@ def test_a_service_reads_no_more_than_has_come_since_its_last_write(
     serving = opened(folder)
     serving.add_pairs([pair("mine", 1)])
     before = added.stat().st_size
-    with LiveWriter(folder, TEST, SECONDS) as other:  # When the service has let go of the base.
+    with LiveWriter(folder, TEST, SECONDS) as other:  # When the service has released the base.
         other.apply([put(pair("theirs", 2))])
     read = []
 
@@ -274,7 +274,7 @@ def test_a_service_reads_no_more_than_has_come_since_its_last_write(
     assert content(folder)[1]["mine once more"] == "mine"
 
 
-def test_the_very_same_pair_again_stays_marked_and_changes_nothing(tmp_path: Path) -> None:
+def test_adding_the_same_pair_again_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "kb"
     build(Listed([pair("built", 0)]), folder)
     for outcome in (Outcome.ADDED, Outcome.UNCHANGED):
@@ -284,7 +284,7 @@ def test_the_very_same_pair_again_stays_marked_and_changes_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize("damaged", ["fingerprints/fingerprints.npy", "fingerprints/cells.npy", ADDED])
-def test_damage_is_told_and_compacting_makes_fingerprints_anew(tmp_path: Path, damaged: str) -> None:
+def test_damaged_fingerprints_are_reported_and_compacting_rebuilds_them(tmp_path: Path, damaged: str) -> None:
     folder = tmp_path / "kb"
     build(Listed([pair("a", 0), pair("b", 0, 64)]), folder)
     with LiveWriter(folder, TEST) as writer:
@@ -302,7 +302,7 @@ def test_damage_is_told_and_compacting_makes_fingerprints_anew(tmp_path: Path, d
     assert content(folder)[1] == {"a": "", "b": "a", "c": "", "d": "c", "e": "a"}
 
 
-def test_without_its_fingerprints_a_base_is_served_and_takes_no_changes_until_it_is_compacted(tmp_path: Path) -> None:
+def test_without_fingerprints_a_base_is_read_only_until_compacted(tmp_path: Path) -> None:
     folder = tmp_path / "kb"
     build(Listed([pair("a", 0)]), folder)
     shutil.rmtree(folder / read_manifest(folder).folder / "fingerprints")
@@ -320,7 +320,7 @@ def test_without_its_fingerprints_a_base_is_served_and_takes_no_changes_until_it
     assert content(folder)[1] == {"a": "", "b": "a"}
 
 
-def test_a_base_built_before_fingerprints_were_kept_compares_what_is_added_until_it_is_compacted(
+def test_a_base_without_fingerprints_compares_only_added_pairs_until_compacted(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "kb"
@@ -330,7 +330,7 @@ def test_a_base_built_before_fingerprints_were_kept_compares_what_is_added_until
     write_manifest(folder, manifest.model_copy(update={"fingerprints": {}}))
     with LiveWriter(folder, TEST) as writer:
         writer.apply([put(pair("shown again", 0, 64)), put(pair("new", 1))])
-    # Found by who comes later too.
+    # A later writer finds it too.
     with LiveWriter(folder, TEST) as writer:
         writer.apply([put(pair("new again", 1, 64)), put(pair("and again", 0, 20))])
     pairs, marks = content(folder)

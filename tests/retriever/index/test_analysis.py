@@ -25,7 +25,7 @@ def java_analyzer(language: Language) -> object:
 @pytest.mark.parametrize("language", get_args(Language))
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.text(st.characters(codec="ascii"), max_size=12) | st.sampled_from(WORDS) | st.text(max_size=5)))
-def test_terms_are_those_of_the_whole_text_whatever_is_kept_of_its_words(language: Language, words: list[str]) -> None:
+def test_terms_equal_lucenes_of_the_whole_text(language: Language, words: list[str]) -> None:
     text = " ".join(words)
     ours = analyzer(language).terms(text)
     analyze = java_class("io.anserini.analysis.AnalyzerUtils").analyze
@@ -60,7 +60,7 @@ def test_terms_are_those_of_the_whole_text_whatever_is_kept_of_its_words(languag
         ("ru", "ежик", "ёжик"),
     ],
 )
-def test_a_word_is_found_in_a_text_that_has_it_in_another_form(language: Language, query: str, caption: str) -> None:
+def test_a_word_is_found_in_another_form(language: Language, query: str, caption: str) -> None:
     asked, said = analyzer(language).terms(query), analyzer(language).terms(caption)
     assert asked
     assert set(asked) - {"five", "two"} <= set(said)
@@ -69,7 +69,7 @@ def test_a_word_is_found_in_a_text_that_has_it_in_another_form(language: Languag
 @pytest.mark.parametrize(
     ("language", "one", "other"), [("es", "año", "ano"), ("fi", "sää", "saa"), ("tr", "açı", "acı"), ("ja", "が", "か")]
 )
-def test_letters_of_their_own_stay_apart(language: Language, one: str, other: str) -> None:
+def test_distinct_letters_stay_distinct(language: Language, one: str, other: str) -> None:
     assert Analysis(language=language).normalized(one) != Analysis(language=language).normalized(other)
 
 
@@ -81,5 +81,5 @@ def test_stop_words_with_accents_stay_stop_words(language: Language, word: str) 
 
 
 @pytest.mark.parametrize(("language", "noun"), [("es", "té"), ("fr", "dés"), ("it", "tè"), ("pt", "pão")])
-def test_nouns_that_are_stop_words_without_their_accents_stay_nouns(language: Language, noun: str) -> None:
+def test_nouns_that_equal_stop_words_without_accents_are_kept(language: Language, noun: str) -> None:
     assert analyzer(language).terms(noun)

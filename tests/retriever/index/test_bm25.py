@@ -23,7 +23,7 @@ STYLES = 3
 
 
 def texts() -> list[str]:
-    """Colored things in three styles each, so that there are ties, and things in places, which are longer."""
+    """Return colored objects in three styles each, with ties, and objects in scenes, with longer captions."""
     named = [f"a {color} {thing}" for color in COLORS for thing in THINGS for _ in range(STYLES)]
     placed = [f"a {thing}, an {thing} {place}" for thing in THINGS for place in PLACES]
     return named + placed + [f"an empty place {place}" for place in PLACES]
@@ -70,7 +70,7 @@ def queries() -> list[str]:
     return free + [f"a {color} {thing} {place}" for color in COLORS for thing in THINGS[:3] for place in PLACES]
 
 
-def test_pyserinis_own_searcher_and_ours_rank_alike(folder: Path, index: BM25Index) -> None:
+def test_pyserinis_searcher_and_ours_rank_equally(folder: Path, index: BM25Index) -> None:
     script = Path(__file__).with_name("pyserini_searcher.py")
     asked = queries()
     answer = subprocess.run(
@@ -85,7 +85,7 @@ def test_pyserinis_own_searcher_and_ours_rank_alike(folder: Path, index: BM25Ind
         assert [score for _, score in ours] == pytest.approx([score for _, score in hits], abs=1e-4), query
 
 
-def test_scores_are_bm25(index: BM25Index) -> None:
+def test_scores_equal_bm25(index: BM25Index) -> None:
     documents = [index.terms(text) for text in texts()]
     average = sum(map(len, documents)) / len(documents)
     k1, b = Analysis().k1, Analysis().b
@@ -105,14 +105,14 @@ def test_scores_are_bm25(index: BM25Index) -> None:
     assert [hit.score for hit in index.search(query, 8, 0, "any")] == pytest.approx(best, rel=1e-5)
 
 
-def test_equal_scores_come_in_the_order_of_the_ids(index: BM25Index) -> None:
+def test_equal_scores_are_ordered_by_id(index: BM25Index) -> None:
     hits = index.search("golden kea", STYLES, 0, "any")
     assert {hit.pair.caption for hit in hits} == {"a golden kea"}
     assert [hit.pair.id for hit in hits] == sorted(hit.pair.id for hit in hits)
     assert len({hit.score for hit in hits}) == 1
 
 
-def test_more_are_asked_for_than_there_are(index: BM25Index) -> None:
+def test_a_k_above_the_number_of_pairs_returns_all(index: BM25Index) -> None:
     assert len(index.search("unicorn kea", 10_000, 0, "any")) == len([text for text in texts() if "kea" in text])
 
 
@@ -129,7 +129,7 @@ def test_more_are_asked_for_than_there_are(index: BM25Index) -> None:
         "GOLDEN Kea",
     ],
 )
-def test_a_query_is_words_and_nothing_else(index: BM25Index, query: str) -> None:
+def test_a_query_has_no_operators(index: BM25Index, query: str) -> None:
     assert {"golden", "kea"} <= set(index.terms(query))
     assert any(hit.pair.caption == "a golden kea" for hit in index.search(query, 3, 0, "any"))
 
@@ -141,7 +141,7 @@ def test_a_query_with_no_known_word_finds_nothing(index: BM25Index, query: str) 
 
 @settings(deadline=None)
 @given(st.text(max_size=200))
-def test_no_text_breaks_it(index: BM25Index, text: str) -> None:
+def test_any_text_can_be_searched(index: BM25Index, text: str) -> None:
     hits = index.search(f"{text} golden kea", 4, 0, "any")
     assert len(hits) == 4
     named = index.search(f"{text} golden kea", 1_000, 0, "entity")
@@ -156,7 +156,7 @@ def test_neither_order_nor_case_of_the_words_matters(index: BM25Index, words: li
     assert index.search(" ".join(words), 8, 0, "any") == index.search(" ".join(shuffled).upper(), 8, 0, "any")
 
 
-def test_a_thousand_characters_of_words_are_no_problem(index: BM25Index) -> None:
+def test_a_query_of_a_thousand_characters_is_searched(index: BM25Index) -> None:
     assert index.search(" ".join(chr(97 + i % 26) + chr(97 + i // 26) for i in range(333)), 2, 0, "any") == []
     assert index.search("kea " * 250, 1, 0, "phrase")
 
@@ -170,7 +170,7 @@ def test_hits_below_the_minimum_score_are_left_out(index: BM25Index) -> None:
 
 
 class TestRelevance:
-    """Things and a scene, in texts of different length."""
+    """Objects and a scene, in captions of different length."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -193,9 +193,9 @@ class TestRelevance:
             ("a leopard on a rock", "a leopard"),
             ("meadow", "an empty snowy meadow"),
             ("two walruses at sunset", "a walrus that has"),
-            # By the whole prompt, the meadow has most of it.
+            # By the whole prompt, the meadow matches most words.
             ("a hotel in a snowy meadow under the sky", "a hotel"),
-            # How a thing is turned is no part of its name.
+            # The orientation of an object is no part of its name.
             ("a leopard leaning left, in a meadow", "a leopard"),
             ("two leopards tilted right", "a leopard"),
             ("a tiny hotel upside down on the left", "a hotel"),
@@ -203,26 +203,24 @@ class TestRelevance:
             ("a hotel cut out on white", "a hotel"),
         ],
     )
-    def test_neither_the_prompts_length_nor_the_captions_counts(
-        self, things: BM25Index, prompt: str, first: str
-    ) -> None:
+    def test_relevance_does_not_depend_on_lengths(self, things: BM25Index, prompt: str, first: str) -> None:
         assert things.search(prompt, 1, 0, "entity")[0].pair.caption.startswith(first)
 
     @pytest.mark.parametrize("prompt", ["a unicorn in the snow", "a grey sky dragon", "a spaceship made of ice", "a !"])
-    def test_what_no_caption_names_is_not_found(self, things: BM25Index, prompt: str) -> None:
+    def test_an_entity_that_no_caption_names_is_not_found(self, things: BM25Index, prompt: str) -> None:
         assert things.search(prompt, 16, 0, "entity") == []
 
-    def test_plain_top_k_takes_whatever_shares_a_word(self, things: BM25Index) -> None:
+    def test_relevance_any_finds_captions_that_share_a_word(self, things: BM25Index) -> None:
         found = things.search("a hotel in a snowy meadow under the sky", 1, 0, "any")
         assert [hit.pair.caption for hit in found] == ["an empty snowy meadow under a grey sky"]
 
-    def test_a_phrase_is_named_by_all_of_its_words(self, things: BM25Index) -> None:
+    def test_relevance_phrase_needs_all_words(self, things: BM25Index) -> None:
         found = things.search("a snow leopard on a rock", 16, 0, "phrase")
         assert [hit.pair.caption for hit in found] == ["a snow leopard"]
         assert len(things.search("a snow leopard on a rock", 16, 0, "entity")) == 2
 
 
-def test_a_pair_comes_back_as_it_went_in(tmp_path: Path) -> None:
+def test_a_pair_is_returned_as_added(tmp_path: Path) -> None:
     pair = StoredPair(
         id="an id/ü",
         caption='a "café" \\ \U0001f600 词 with {"json": [1]}',
@@ -243,7 +241,7 @@ def test_a_pair_comes_back_as_it_went_in(tmp_path: Path) -> None:
     index.close()
 
 
-def test_what_is_no_index_is_told(tmp_path: Path) -> None:
+def test_an_invalid_index_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match="Lucene cannot read"):
         BM25Index(tmp_path)
     write(tmp_path / "lucene", [stored("a", "a kea")])
@@ -252,9 +250,7 @@ def test_what_is_no_index_is_told(tmp_path: Path) -> None:
         BM25Index(tmp_path / "lucene")
 
 
-def test_few_pairs_are_kept_however_many_are_read(
-    folder: Path, index: BM25Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_of_pairs_is_bounded(folder: Path, index: BM25Index, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [index.search(query, 8, 0, "entity") for query in queries()]
     monkeypatch.setattr("reimagen_retriever.index.pairs._CACHED_PAIRS", 5)
     small = BM25Index(folder)
@@ -264,7 +260,7 @@ def test_few_pairs_are_kept_however_many_are_read(
     small.close()
 
 
-def test_a_text_that_looks_like_a_hit_is_a_text(tmp_path: Path) -> None:
+def test_a_caption_in_the_format_of_a_hit_is_a_caption(tmp_path: Path) -> None:
     text = "a kea doc=7 score=NaN shardIndex=-1 fields=[9.0, {"
     index = BM25Index(write(tmp_path / "lucene", [stored("a", text), stored("b", f"{text} and more")]))
     assert [hit.pair.caption for hit in index.search("kea", 2, 0, "any")] == [text, f"{text} and more"]

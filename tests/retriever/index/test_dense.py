@@ -16,7 +16,7 @@ Vectors = NDArray[np.float32]
 
 
 def vectors() -> Vectors:
-    """Things in their neighborhoods, as encoders lay them out."""
+    """Return clustered vectors, like those of encoders."""
     rng = np.random.default_rng(0)
     centers = rng.standard_normal((60, DIMENSION))
     made = centers[rng.integers(0, 60, PAIRS)] + 0.5 * rng.standard_normal((PAIRS, DIMENSION))
@@ -53,7 +53,7 @@ def queries(count: int) -> Vectors:
 
 
 @pytest.mark.parametrize("n", [1, 10, PAIRS - 1, PAIRS, 10 * PAIRS])
-def test_a_flat_index_finds_what_comparing_with_all_does(indexes: dict[Kind, DenseIndex], n: int) -> None:
+def test_a_flat_index_equals_comparing_with_all(indexes: dict[Kind, DenseIndex], n: int) -> None:
     for query in queries(20):
         rows, cosines = indexes["flat"].nearest(query, n)
         expected_rows, expected = brute_force(query, n)
@@ -63,7 +63,7 @@ def test_a_flat_index_finds_what_comparing_with_all_does(indexes: dict[Kind, Den
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cosines_are_those_of_the_vectors_whatever_the_index(indexes: dict[Kind, DenseIndex], kind: Kind) -> None:
+def test_cosines_do_not_depend_on_the_kind_of_index(indexes: dict[Kind, DenseIndex], kind: Kind) -> None:
     stored = vectors().astype(np.float16).astype(np.float32)
     for query in queries(20):
         rows, cosines = indexes[kind].nearest(query, 10)
@@ -73,7 +73,7 @@ def test_cosines_are_those_of_the_vectors_whatever_the_index(indexes: dict[Kind,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nearly_all_of_the_nearest_are_found(indexes: dict[Kind, DenseIndex], kind: Kind) -> None:
+def test_the_recall_is_nearly_one(indexes: dict[Kind, DenseIndex], kind: Kind) -> None:
     found = [
         len({*indexes[kind].nearest(query, 10)[0].tolist()} & {*brute_force(query, 10)[0]}) for query in queries(100)
     ]
@@ -81,13 +81,13 @@ def test_nearly_all_of_the_nearest_are_found(indexes: dict[Kind, DenseIndex], ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whoever_asks_for_all_gets_all(indexes: dict[Kind, DenseIndex], kind: Kind) -> None:
+def test_a_k_of_all_vectors_returns_all(indexes: dict[Kind, DenseIndex], kind: Kind) -> None:
     rows, cosines = indexes[kind].nearest(queries(1)[0], PAIRS)
     assert sorted(rows.tolist()) == list(range(PAIRS))
     assert cosines.tolist() == pytest.approx(brute_force(queries(1)[0], PAIRS)[1], abs=1e-6)
 
 
-def test_rows_and_ids_are_those_of_each_other(indexes: dict[Kind, DenseIndex]) -> None:
+def test_rows_and_ids_correspond(indexes: dict[Kind, DenseIndex]) -> None:
     index = indexes["flat"]
     assert [index.identifier(row) for row in (0, 7, PAIRS - 1)] == [identifier(row) for row in (0, 7, PAIRS - 1)]
     asked = [identifier(5), "nobody's", identifier(PAIRS - 1), "", identifier(PAIRS)]
@@ -97,7 +97,7 @@ def test_rows_and_ids_are_those_of_each_other(indexes: dict[Kind, DenseIndex]) -
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, PAIRS - 1), min_size=1, max_size=50, unique=True), st.integers(1, 60))
-def test_the_best_of_some_rows(indexes: dict[Kind, DenseIndex], rows: list[int], n: int) -> None:
+def test_the_best_of_given_rows_are_found(indexes: dict[Kind, DenseIndex], rows: list[int], n: int) -> None:
     query = queries(1)[0]
     found, cosines = indexes["hnsw"].best(np.array(rows), query, n)
     among = [row for row in brute_force(query, PAIRS)[0] if row in set(rows)][:n]
@@ -105,7 +105,7 @@ def test_the_best_of_some_rows(indexes: dict[Kind, DenseIndex], rows: list[int],
     assert len(cosines) == min(n, len(rows))
 
 
-def test_the_kind_follows_the_size() -> None:
+def test_the_kind_of_index_depends_on_its_size() -> None:
     assert [kind_for(pairs) for pairs in (1, FLAT_UP_TO, FLAT_UP_TO + 1, HNSW_UP_TO, HNSW_UP_TO + 1)] == [
         "flat",
         "flat",
@@ -115,7 +115,7 @@ def test_the_kind_follows_the_size() -> None:
     ]
 
 
-def test_what_was_interrupted_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_of_the_index_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reimagen_retriever.index.dense._CHECKPOINT_SECONDS", 0)
     first = DenseWriter(tmp_path / "vectors", 100, DIMENSION)
     first.add(vectors()[:60])
@@ -130,7 +130,7 @@ def test_what_was_interrupted_is_gone_on_with(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["index.faiss", "vectors.npy", "ids.npy", "offsets.npy", "digests.npy", "rows.npy"])
-def test_damage_is_told(tmp_path: Path, name: str) -> None:
+def test_damage_is_reported(tmp_path: Path, name: str) -> None:
     writer = DenseWriter(tmp_path / "vectors", 10, DIMENSION)
     writer.add(vectors()[:10])
     writer.finish("flat", map(identifier, range(10)))

@@ -19,7 +19,7 @@ Vectors = NDArray[np.float32]
 
 def vectors(count: int, seed: int) -> Vectors:
     made = np.random.default_rng(seed).standard_normal((count, DIMENSION))
-    # Such as a file of float16 gives back.
+    # As read from a file of float16.
     return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), np.float16).astype(np.float32)
 
 
@@ -42,7 +42,7 @@ def indexes(tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, DenseIndex]:
     n=st.sampled_from([1, 5, 80, 2 * PAIRS]),
     seed=st.integers(0, 1_000),
 )
-def test_the_nearest_are_those_of_each_pairs_last_vector(
+def test_the_last_vector_of_each_pair_counts(
     tmp_path_factory: pytest.TempPathFactory,
     indexes: dict[Kind, DenseIndex],
     kind: Kind,
@@ -50,7 +50,7 @@ def test_the_nearest_are_those_of_each_pairs_last_vector(
     n: int,
     seed: int,
 ) -> None:
-    """What was added in groups, against a dictionary; views of earlier groups stay as they were."""
+    """Vectors added in groups equal a dictionary; views of earlier groups do not change."""
     path = tmp_path_factory.mktemp("added") / "added"
     now = {f"{row}": vector for row, vector in enumerate(vectors(PAIRS, 0))}
     writer = AppendedWriter(path, 0)
@@ -64,7 +64,7 @@ def test_the_nearest_are_those_of_each_pairs_last_vector(
         views.append((views[-1][0].at(size), dict(now)))
     writer.close()
     views.append((DenseWithAdded(indexes[kind], path, DIMENSION).at(size), now))
-    # One that is equal to many of the index's, so that those are the nearest that no longer count.
+    # One equals many of the index, so that the nearest vectors are outdated ones.
     query = vectors(1, 0)[0] if seed % 2 else vectors(1, seed)[0]
     for view, expected in views:
         rows, cosines = view.nearest(query, n)
@@ -80,7 +80,7 @@ def test_the_nearest_are_those_of_each_pairs_last_vector(
         assert view.read(found) == pytest.approx(np.stack([expected[view.identifier(row)] for row in found]))
 
 
-def test_of_a_file_no_more_counts_than_was_committed(tmp_path: Path) -> None:
+def test_only_the_committed_part_of_a_file_counts(tmp_path: Path) -> None:
     path = tmp_path / "added"
     writer = AppendedWriter(path, 0)
     writer.add("a ü", b"12")
@@ -98,7 +98,7 @@ def test_of_a_file_no_more_counts_than_was_committed(tmp_path: Path) -> None:
     assert [(record.id, record.intact) for record in read_appended(path, 2, 0, size)] == [("a ü", True), ("c", True)]
 
 
-def test_damage_is_told(tmp_path: Path) -> None:
+def test_damage_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "added"
     with pytest.raises(DamagedError, match=r"cannot read .*added: No such file"):
         read_appended(path, 2, 0, 9)

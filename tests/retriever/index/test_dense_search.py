@@ -27,7 +27,7 @@ NO_FILTER = Filters(keep_duplicates=True)
 
 @cache
 def pairs() -> list[StoredPair]:
-    """Few have the license RARE, and 1 in 3 is a near-duplicate of one before."""
+    """Return pairs; few have the license RARE, and 1 in 3 is a near-duplicate of an earlier one."""
     rng = np.random.default_rng(0)
     return [
         StoredPair(
@@ -104,7 +104,7 @@ def passes(pair: StoredPair, filters: Filters) -> bool:
 
 
 def brute_force(encoder: Encoder, vectors: np.ndarray, query: str, filters: Filters) -> dict[str, float]:
-    """The best cosine of each group of near-duplicates among the pairs that pass, best first."""
+    """Return the best cosine of each group of near-duplicates among the pairs that pass, best first."""
     cosines = vectors @ encoder.texts([query], "query")[0]
     found: dict[str, float] = {}
     for row in np.argsort(-cosines, kind="stable"):
@@ -126,7 +126,7 @@ any_filters = st.builds(
 
 @settings(deadline=None, max_examples=30)
 @given(queries, any_filters, st.integers(1, 16))
-def test_it_finds_what_comparing_with_all_that_pass_does(
+def test_it_equals_comparing_with_all_that_pass_the_filter(
     searcher: DenseSearcher, opened: Encoder, all_vectors: np.ndarray, query: str, filters: Filters, k: int
 ) -> None:
     expected = brute_force(opened, all_vectors, query, filters)
@@ -138,12 +138,12 @@ def test_it_finds_what_comparing_with_all_that_pass_does(
     assert len({filters.group(hit.pair) for hit in hits}) == len(hits)
 
 
-def test_a_filter_that_nothing_near_passes_is_looked_for_among_all(searcher: DenseSearcher, bm25: BM25Index) -> None:
+def test_a_filter_that_no_near_vector_passes_is_searched_exhaustively(searcher: DenseSearcher, bm25: BM25Index) -> None:
     nearest = searcher.search("thing3", 500, -1.0, NO_FILTER)
     rare = searcher.search("thing3", 16, -1.0, Filters(licenses=("RARE",), keep_duplicates=True))
     assert {hit.pair.id for hit in rare} == {pair.id for pair in pairs() if pair.license == "RARE"}
     assert rare[-1].score < nearest[-1].score
-    # Where too many pass to be compared one by one, and the nearest do not.
+    # Too many pass for exhaustive comparison, and the nearest do not pass.
     excluded = tuple(hit.pair.id for hit in nearest)
     rest = searcher.search("thing3", 4, -1.0, Filters(exclude_ids=excluded, keep_duplicates=True))
     assert bm25.ids_of(Filters(exclude_ids=excluded[:300]), 2_000) is None
@@ -186,7 +186,7 @@ def test_hybrid_is_the_fusion_of_both_rankings(
     assert kept == [hit for hit in hits if hit.score >= floor]
 
 
-def test_words_and_meaning_each_find_what_the_other_does_not(tmp_path: Path, sentence_encoder: MakeEncoder) -> None:
+def test_hybrid_finds_pairs_by_words_and_by_meaning(tmp_path: Path, sentence_encoder: MakeEncoder) -> None:
     folder = sentence_encoder({"hound": [1, 0.1], "dog": [1, 0], "cat": [0, 1], "terrier": [-1, 0], "a": [0.01, 0.01]})
     texts = {"1": "a dog", "2": "a cat", "3": "a terrier", "4": "a terrier hound"}
     with IndexWriter(tmp_path / "lucene") as writer:

@@ -41,7 +41,7 @@ def unit(*vector: float) -> object:
     return pytest.approx(np.array(vector) / np.linalg.norm(vector), abs=1e-6)
 
 
-def test_a_text_is_the_mean_of_its_tokens_whatever_stands_beside_it(folder: Path) -> None:
+def test_a_text_is_the_mean_of_its_tokens_in_any_batch(folder: Path) -> None:
     encoder = Encoder(folder)
     assert encoder.dimension == 3
     together = encoder.texts(["Dog", "dog cat", "red red cat dog dog"], "query")
@@ -56,13 +56,13 @@ def test_a_text_is_the_mean_of_its_tokens_whatever_stands_beside_it(folder: Path
     ("mode", "expected"),
     [("cls_token", (1, 0, 0)), ("max_tokens", (1, 1, 2)), ("lasttoken", (0, 0, 1)), ("mean_tokens", (1, 1, 2))],
 )
-def test_tokens_become_one_as_the_folder_says(folder: Path, mode: str, expected: tuple[float, ...]) -> None:
+def test_tokens_are_pooled_as_configured(folder: Path, mode: str, expected: tuple[float, ...]) -> None:
     encoder = pooled(folder, **{mode: True, "weightedmean_tokens": False})
-    # The longer text beside it gives it padding, which must not count.
+    # The longer text in the batch causes padding, which must have no effect.
     assert list(encoder.texts(["dog cat red", "dog dog dog dog dog"], "query")[0]) == unit(*expected)
 
 
-def test_what_is_encoded_is_told_to_encoders_that_want_it(folder: Path) -> None:
+def test_encoders_with_prefixes_get_them(folder: Path) -> None:
     prompts = {"prompts": {"query": "cat ", "document": "red "}}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
     encoder = Encoder(folder)
@@ -70,21 +70,21 @@ def test_what_is_encoded_is_told_to_encoders_that_want_it(folder: Path) -> None:
     assert list(encoder.texts(["dog"], "document")[0]) == unit(1, 0, 2)
 
 
-def test_long_texts_are_cut(folder: Path) -> None:
+def test_long_texts_are_truncated(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 2}))
     assert list(Encoder(folder).texts(["dog cat red red red"], "query")[0]) == unit(1, 1, 0)
 
 
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=50), min_size=1, max_size=70))
-def test_any_texts_have_vectors_of_length_one(encoder: Encoder, texts: list[str]) -> None:
+def test_all_texts_have_unit_vectors(encoder: Encoder, texts: list[str]) -> None:
     texts = [f"dog {text}" for text in texts]
     vectors = encoder.texts([*texts, "dog \udcff"], "document")
     assert vectors.shape == (len(texts) + 1, 3)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
 
 
-def test_the_two_towers_meet(clip_encoder: MakeEncoder, make_image: MakeImage) -> None:
+def test_text_and_image_vectors_are_comparable(clip_encoder: MakeEncoder, make_image: MakeImage) -> None:
     encoder = Encoder(clip_encoder(COLORS))
     assert encoder.images_too
     texts = encoder.texts(["red", "blue"], "query")
@@ -94,7 +94,7 @@ def test_the_two_towers_meet(clip_encoder: MakeEncoder, make_image: MakeImage) -
     assert texts @ images.T == pytest.approx(expected, abs=0.01)
 
 
-def test_the_digest_names_what_vectors_depend_on(sentence_encoder: MakeEncoder) -> None:
+def test_the_digest_changes_with_all_that_vectors_depend_on(sentence_encoder: MakeEncoder) -> None:
     one, same = (sentence_encoder(WORDS) for _ in range(2))
     other = sentence_encoder({**WORDS, "cat": [0, 1, 1e-3]})
     assert Encoder(one).digest == Encoder(same).digest != Encoder(other).digest
@@ -106,7 +106,7 @@ def test_the_digest_names_what_vectors_depend_on(sentence_encoder: MakeEncoder) 
 
 
 class TestImages:
-    def test_a_image_is_resized_cut_and_scaled(self, make_image: MakeImage) -> None:
+    def test_an_image_is_resized_cropped_and_scaled(self, make_image: MakeImage) -> None:
         settings = {
             "size": 4,
             "do_center_crop": True,
@@ -119,7 +119,7 @@ class TestImages:
         assert pixels.reshape(3, -1).max(1).tolist() == pixels.reshape(3, -1).min(1).tolist()
         assert pixels[:, 0, 0].tolist() == pytest.approx([1, 128 / 255, 64 / 255 / 2])
 
-    def test_the_middle_is_kept(self) -> None:
+    def test_images_are_cropped_to_the_center(self) -> None:
         columns = np.repeat(np.arange(8, dtype=np.uint8) * 30, 4).reshape(8, 4).T
         file = io.BytesIO()
         Image.fromarray(np.stack([columns] * 3, axis=-1)).save(file, "PNG")
@@ -133,7 +133,7 @@ class TestImages:
         pixels = ImageInput.of(settings, Path("settings")).pixels(file.getvalue())
         assert pixels[0].tolist() == [[60, 90, 120, 150]] * 2
 
-    def test_without_a_cut_both_sides_are_as_told(self, make_image: MakeImage) -> None:
+    def test_without_a_crop_both_sides_are_resized(self, make_image: MakeImage) -> None:
         settings = {"size": {"height": 3, "width": 5}, "do_normalize": False}
         assert ImageInput.of(settings, Path("settings")).pixels(make_image()).shape == (3, 3, 5)
 
@@ -146,7 +146,7 @@ class TestImages:
             ({"size": 4, "resample": 99, "do_normalize": False}, "encoder: here.json: 99 is not a valid Resampling"),
         ],
     )
-    def test_settings_that_make_no_sense_are_refused(self, settings: dict[str, object], message: str) -> None:
+    def test_invalid_settings_are_refused(self, settings: dict[str, object], message: str) -> None:
         with pytest.raises(InvalidArgument) as caught:
             ImageInput.of(settings, Path("here.json"))
         assert caught.value.message.startswith(message)
@@ -167,7 +167,7 @@ class TestImages:
         (None, {"modules.json": "[1]"}, "modules.json is not a list of modules"),
     ],
 )
-def test_a_folder_that_is_of_no_use_is_refused_by_its_file(
+def test_an_unusable_folder_is_refused_by_its_file(
     folder: Path, remove: str | None, write: dict[str, str], message: str
 ) -> None:
     if remove:
@@ -180,13 +180,13 @@ def test_a_folder_that_is_of_no_use_is_refused_by_its_file(
     assert str(folder) in caught.value.message
 
 
-def test_a_model_of_both_in_one_is_refused(clip_encoder: MakeEncoder, folder: Path) -> None:
+def test_a_combined_model_of_texts_and_images_is_refused(clip_encoder: MakeEncoder, folder: Path) -> None:
     (folder / "model.onnx").write_bytes((clip_encoder(COLORS) / "onnx" / "vision_model.onnx").read_bytes())
     with pytest.raises(InvalidArgument, match="has the inputs pixel_values; supported are input_ids"):
         Encoder(folder)
 
 
-def test_images_need_a_model_of_images(folder: Path, make_image: MakeImage) -> None:
+def test_images_need_an_image_model(folder: Path, make_image: MakeImage) -> None:
     encoder = Encoder(folder)
     assert not encoder.images_too
     with pytest.raises(InvalidArgument, match=r"has no vision_model\.onnx"):

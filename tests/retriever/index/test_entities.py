@@ -1,4 +1,4 @@
-"""Which things a prompt names, and which pairs a search finds for it in captions of the kind that others write."""
+"""The entities of a prompt, and the pairs found for it among captions in usual wordings."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -67,12 +67,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BM25Index]:
         ("a 🐝 on a roof", "🐝"),
     ],
 )
-def test_a_prompt_finds_what_it_asks_for_and_not_its_place(index: BM25Index, prompt: str, caption: str) -> None:
+def test_a_prompt_finds_its_entity_and_not_its_scene(index: BM25Index, prompt: str, caption: str) -> None:
     assert [hit.pair.caption for hit in index.search(prompt, 8, 0, "entity")] == [caption]
 
 
 @pytest.mark.parametrize("prompt", ["a dragon on a hill at sunset", "a snow globe", "an old walrus", "a cat scarer"])
-def test_a_prompt_finds_nothing_where_no_caption_names_what_it_asks_for(index: BM25Index, prompt: str) -> None:
+def test_a_prompt_whose_entity_no_caption_names_finds_nothing(index: BM25Index, prompt: str) -> None:
     assert index.search(prompt, 8, 0, "entity") == []
     assert prompt == "an old walrus" or index.search(prompt, 8, 0, "any")
 
@@ -103,7 +103,7 @@ def test_a_prompt_finds_nothing_where_no_caption_names_what_it_asks_for(index: B
         ("the of and !", [], []),
     ],
 )
-def test_what_comes_before_the_first_preposition_is_asked_for(prompt: str, named: list[str], others: list[str]) -> None:
+def test_the_entity_is_before_the_first_preposition(prompt: str, named: list[str], others: list[str]) -> None:
     entities = reader("en").entities(prompt)
     assert [entity.text for entity in entities.named] == named
     assert [entity.text for entity in entities.others] == others
@@ -137,6 +137,6 @@ def test_other_languages_have_their_own_word_order(language: Language, prompt: s
 
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(["en", "fr", "ja", "th", "ko", "zh", "tr"]), st.text(max_size=60))
-def test_every_prompt_with_a_term_asks_for_something(language: Language, prompt: str) -> None:
+def test_every_prompt_with_a_term_has_an_entity(language: Language, prompt: str) -> None:
     entities = reader(language).entities(prompt)
     assert all(entity.heads and entity.main_words for entity in (*entities.named, *entities.others))

@@ -85,7 +85,7 @@ any_filters = st.builds(
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), any_filters, st.integers(1, 16))
-def test_what_is_found_is_what_passes_of_all_with_the_same_scores(
+def test_filtering_keeps_passing_hits_with_the_same_scores(
     index: BM25Index, words: list[str], filters: Filters, k: int
 ) -> None:
     everything = index.search(" ".join(words), PAIRS, 0, "any", Filters(keep_duplicates=True))
@@ -95,7 +95,7 @@ def test_what_is_found_is_what_passes_of_all_with_the_same_scores(
 
 @settings(deadline=None, max_examples=50)
 @given(any_filters)
-def test_pairs_and_ids_are_those_that_pass(index: BM25Index, filters: Filters) -> None:
+def test_pairs_and_ids_are_filtered(index: BM25Index, filters: Filters) -> None:
     passing = {pair.id: pair for pair in pairs() if passes(pair, filters)}
     assert passing.keys() == set(index.ids_of(filters, len(passing)) or [])
     assert index.ids_of(filters, 0) == (None if passing else [])
@@ -105,23 +105,23 @@ def test_pairs_and_ids_are_those_that_pass(index: BM25Index, filters: Filters) -
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=6, unique=True), any_filters, st.integers(1, 16))
-def test_each_thing_is_found_among_what_passes(index: BM25Index, words: list[str], filters: Filters, k: int) -> None:
+def test_per_entity_search_is_filtered(index: BM25Index, words: list[str], filters: Filters, k: int) -> None:
     query = " and ".join(words)
     hits = index.search_per_entity(query, k, 0, "any", filters)
     assert all(passes(hit.pair, filters) for hit in hits)
     assert best_of_each(hits, filters) == hits
-    # The first hit is the best of the first thing that has any.
+    # The first hit is the best of the first entity with hits.
     best = (index.search(thing.text, 1, 0, "any", filters) for thing in index.entities(query).named)
     assert hits[:1] == next((found for found in best if found), [])
 
 
-def test_no_filter_is_everything_but_the_worse_of_near_duplicates(index: BM25Index) -> None:
+def test_without_filters_only_worse_near_duplicates_are_left_out(index: BM25Index) -> None:
     everything = index.search("a golden kea", PAIRS, 0, "any", Filters(keep_duplicates=True))
     assert index.search("a golden kea", PAIRS, 0, "any") == best_of_each(everything, NO_FILTER)
     assert len(everything) > 2 * len(best_of_each(everything, NO_FILTER))
 
 
-def test_a_long_row_of_near_duplicates_hides_nothing(tmp_path: Path) -> None:
+def test_many_near_duplicates_hide_no_other_pair(tmp_path: Path) -> None:
     base = pairs()[0]
     with IndexWriter(tmp_path / "lucene") as writer:
         for number in range(300):
@@ -136,7 +136,7 @@ def test_a_long_row_of_near_duplicates_hides_nothing(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from([*WORDS, "the", "unicorn"]), min_size=1, max_size=8))
-def test_what_is_explained_adds_up_to_the_score(index: BM25Index, words: list[str]) -> None:
+def test_an_explanation_adds_up_to_the_score(index: BM25Index, words: list[str]) -> None:
     query = " ".join(words)
     for hit in index.search(query, 4, 0, "any"):
         terms = index.explain(query, hit.pair.id)
@@ -159,13 +159,13 @@ def test_what_is_explained_adds_up_to_the_score(index: BM25Index, words: list[st
         (Filters(minimum_side=-1), f"minimum_side: must be 0 to {MAXIMUM_SIDE:,}, got -1"),
     ],
 )
-def test_what_is_beyond_the_limits_is_refused(filters: Filters, message: str) -> None:
+def test_values_beyond_the_limits_are_refused(filters: Filters, message: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         filters.check()
     assert caught.value.message == message
 
 
-def test_any_text_can_be_asked_for(index: BM25Index) -> None:
+def test_any_text_can_be_a_filter(index: BM25Index) -> None:
     odd = ("\udcff", "a\x00b", "词", "*", "https://a.example/1\\")
     filters = Filters(licenses=odd, sources=odd, exclude_ids=odd)
     assert index.search("a golden kea", 2, 0, "any", filters) == []

@@ -7,14 +7,14 @@ from reimagen_retriever.index.fusion import reciprocal_rank_fusion
 rankings = st.lists(st.lists(st.sampled_from("abcdefghij"), unique=True), max_size=4)
 
 
-def test_it_is_the_sum_of_the_papers_formula() -> None:
+def test_the_fusion_equals_the_papers_formula() -> None:
     fused = reciprocal_rank_fusion([["a", "b"], ["b", "c"]])
     assert fused == pytest.approx({"b": 1 / 62 + 1 / 61, "a": 1 / 61, "c": 1 / 62})
     assert list(fused) == ["b", "a", "c"]
 
 
 @given(rankings)
-def test_all_items_are_in_it_best_first(given_rankings: list[list[str]]) -> None:
+def test_the_fusion_has_all_items_best_first(given_rankings: list[list[str]]) -> None:
     fused = reciprocal_rank_fusion(given_rankings)
     assert set(fused) == {item for ranking in given_rankings for item in ranking}
     assert list(fused.values()) == sorted(fused.values(), reverse=True)
@@ -32,7 +32,7 @@ def test_rankings_that_agree_keep_their_order(ranking: list[str], times: int) ->
 
 
 @given(rankings, st.data())
-def test_to_rise_in_one_ranking_never_lowers_an_item(given_rankings: list[list[str]], data: st.DataObject) -> None:
+def test_rising_in_one_ranking_never_lowers_an_item(given_rankings: list[list[str]], data: st.DataObject) -> None:
     ranking = data.draw(st.sampled_from([each for each in given_rankings if len(each) > 1] or [["a", "b"]]))
     others = [each for each in given_rankings if each is not ranking]
     place = data.draw(st.integers(1, len(ranking) - 1))

@@ -1,4 +1,4 @@
-"""Ranking in short ways: the order is that of one long sorted search, whatever ties there are and wherever they lie."""
+"""Fast rankings: their order equals that of one long sorted search for any ties."""
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ SEGMENTS = 6
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
-    """Few texts, each many times, dealt out to several segments; the ids' order is none that they were written in."""
+    """Return an index of few texts, each many times, in several segments; ids are not in the order of writing."""
     folder = tmp_path_factory.mktemp("index") / "lucene"
     with IndexWriter(folder) as writer:
         for segment in range(SEGMENTS):

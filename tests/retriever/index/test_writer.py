@@ -46,7 +46,7 @@ def write_as_pyserini_does(folder: Path, analysis: Analysis) -> None:
 
 @in_java
 def ranked(index: BM25Index, query: str, k: int) -> list[tuple[str, float]]:
-    """Ids and scores; of what only Pyserini's indexer writes, unlike a whole pair, the id can be read."""
+    """Return ids and scores; of Pyserini's indexes, only the id of a pair can be read."""
     asked = index._queries.buildQuery("contents", index._whitespace, " ".join(index.terms(query)))
     found = index._searcher.search(asked, k, index._order, True)
     documents = index._searcher.storedFields()
@@ -54,7 +54,7 @@ def ranked(index: BM25Index, query: str, k: int) -> list[tuple[str, float]]:
 
 
 @pytest.mark.parametrize("analysis", ANALYSES, ids=lambda each: f"{each.language} {each.k1} {each.b}")
-def test_our_writer_and_pyserinis_indexer_rank_alike(tmp_path: Path, analysis: Analysis) -> None:
+def test_our_writer_and_pyserinis_indexer_rank_equally(tmp_path: Path, analysis: Analysis) -> None:
     with IndexWriter(tmp_path / "ours", analysis) as writer:
         for pair in pairs():
             writer.add(pair)
@@ -83,7 +83,7 @@ def test_a_language_has_its_own_stems_and_stop_words(tmp_path: Path) -> None:
     assert not BM25Index(tmp_path).search("ein Haus", 1, 0, "any")
 
 
-def test_pairs_are_put_in_place_of_others_and_removed(tmp_path: Path) -> None:
+def test_pairs_are_updated_and_removed(tmp_path: Path) -> None:
     first, second = stored("a/1", "a kea"), stored("a/1", "a fox", license="MIT")
     with IndexWriter(tmp_path) as writer:
         for pair in (first, stored("b", "a hotel"), second):
@@ -99,7 +99,7 @@ def test_pairs_are_put_in_place_of_others_and_removed(tmp_path: Path) -> None:
     assert [hit.pair for hit in index.search("fox", 4, 0, "any")] == [second]
 
 
-def test_nothing_is_seen_or_kept_that_was_not_committed(tmp_path: Path) -> None:
+def test_uncommitted_changes_are_neither_visible_nor_stored(tmp_path: Path) -> None:
     with IndexWriter(tmp_path) as writer:
         writer.put(stored("a", "a kea"))
         writer.commit({"so": "far"})
@@ -124,7 +124,7 @@ def test_words_of_removed_pairs_do_not_break_a_search(tmp_path: Path) -> None:
     assert (hit.pair.id, hit.score > 0) == ("0", True)
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ReimagenError, match=r"Lucene cannot write to .*file"):
         IndexWriter(tmp_path / "file")

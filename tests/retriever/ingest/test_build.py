@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from reimagen_retriever.knowledge_base.folder_lock import Holder, locked
 from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.knowledge_base.sources import open_source
+from tests.waiting import wait_until
 
 MakeFolder = Callable[[Mapping[str, str]], Path]
 MakeImage = Callable[..., bytes]
@@ -29,7 +29,7 @@ MakeBase = Callable[..., Path]
 
 @dataclass
 class ListSource:
-    """A source that holds what it is given, and raises what it is given."""
+    """A source of given entries that raises given errors."""
 
     items: list[SourcePair | Rejected | BaseException]
 
@@ -79,7 +79,7 @@ def test_every_pair_is_stored_and_found(tmp_path: Path, make_image: MakeImage) -
     base.close()
 
 
-def test_what_cannot_be_taken_is_reported_by_place_and_counted(
+def test_rejections_are_reported_with_locations_and_counted(
     tmp_path: Path, fox: SourcePair, make_image: MakeImage
 ) -> None:
     bad: list[SourcePair | Rejected | BaseException] = [
@@ -105,13 +105,13 @@ def test_what_cannot_be_taken_is_reported_by_place_and_counted(
     }
 
 
-def test_a_pair_that_was_refused_does_not_take_its_id(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
+def test_a_rejected_pair_does_not_reserve_its_id(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
     report = build(ListSource([SourcePair("here", "fox", "a fox", b"broken"), fox]), tmp_path / "kb")
     assert report.manifest.pairs == 1
     assert report.manifest.rejected == {"broken image": 1}
 
 
-def test_the_revision_is_that_of_the_content(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
+def test_the_revision_depends_only_on_the_content(tmp_path: Path, fox: SourcePair, make_image: MakeImage) -> None:
     def revision(*pairs: SourcePair) -> str:
         return build(ListSource([*pairs]), tmp_path / "kb").manifest.revision
 
@@ -129,29 +129,29 @@ def test_the_revision_is_that_of_the_content(tmp_path: Path, fox: SourcePair, ma
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"),
+    ("failure", "reported"),
     [
         (OSError(28, "No space left on device"), Unavailable),
         (KeyboardInterrupt(), KeyboardInterrupt),
         (RuntimeError("x"), RuntimeError),
     ],
 )
-def test_a_build_that_fails_leaves_what_was_there(
-    tmp_path: Path, base: MakeBase, fox: SourcePair, failure: BaseException, told: type[BaseException]
+def test_a_failed_build_keeps_the_old_base(
+    tmp_path: Path, base: MakeBase, fox: SourcePair, failure: BaseException, reported: type[BaseException]
 ) -> None:
-    with pytest.raises(told):
+    with pytest.raises(reported):
         build(ListSource([fox, failure]), tmp_path / "new")
     assert names(tmp_path / "new") == {".lock"}
     folder = base({"a": "a kea"})
     before = read_manifest(folder)
-    with pytest.raises(told):
+    with pytest.raises(reported):
         build(ListSource([fox, failure]), folder)
     assert read_manifest(folder) == before
     assert names(folder) == {"manifest.json", ".lock", before.folder}
     assert KnowledgeBase.open(folder).index.search("kea", 1, 0, "any")
 
 
-def test_nothing_taken_is_an_error_that_says_why(tmp_path: Path, base: MakeBase) -> None:
+def test_a_build_without_pairs_fails_and_says_why(tmp_path: Path, base: MakeBase) -> None:
     folder = base({"a": "a kea"})
     before = read_manifest(folder)
     with pytest.raises(InvalidArgument, match=r"source: it has no valid pair \(no image: 2\)"):
@@ -161,7 +161,7 @@ def test_nothing_taken_is_an_error_that_says_why(tmp_path: Path, base: MakeBase)
     assert read_manifest(folder) == before
 
 
-def test_two_builds_at_once_do_not_mix(base: MakeBase, fox: SourcePair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_concurrent_builds_do_not_mix(base: MakeBase, fox: SourcePair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reimagen_retriever.ingest.build.LOCK_WAIT_SECONDS", 0)
     folder = base({"a": "a kea"})
     with (
@@ -172,7 +172,7 @@ def test_two_builds_at_once_do_not_mix(base: MakeBase, fox: SourcePair, monkeypa
     assert build(ListSource([fox]), folder).manifest.pairs == 1
 
 
-def test_the_analysis_is_kept_and_is_part_of_the_content(tmp_path: Path, fox: SourcePair) -> None:
+def test_the_analysis_is_stored_and_part_of_the_revision(tmp_path: Path, fox: SourcePair) -> None:
     plain = build(ListSource([fox]), tmp_path / "plain").manifest
     german = build(
         ListSource([fox]), tmp_path / "german", BuildOptions(analysis=Analysis(language="de", k1=1.2, b=0.75))
@@ -186,7 +186,7 @@ def test_the_analysis_is_kept_and_is_part_of_the_content(tmp_path: Path, fox: So
 
 
 def drawing(seed: int, kind: str = "PNG", **options: int) -> bytes:
-    """Soft blots, unlike those of any other seed."""
+    """Return soft blots that differ for each seed."""
     cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(cells).resize((64, 48), Image.Resampling.BICUBIC).save(buffer, kind, **options)
@@ -212,7 +212,7 @@ def test_near_duplicates_are_marked_or_dropped(tmp_path: Path) -> None:
     assert [(rejected.location, rejected.detail) for rejected in dropped.rejected] == [("3", "of a"), ("4", "of a")]
 
 
-def test_filters_count_what_they_leave_out(tmp_path: Path, make_image: MakeImage) -> None:
+def test_filters_count_rejected_pairs(tmp_path: Path, make_image: MakeImage) -> None:
     measures = [(0.1, 0.1, 0.3), (0.9, 0.1, 0.3), (0.1, 0.9, 0.3), (0.1, 0.1, 0.2), (None, 0.1, 0.3), (0.1, None, None)]
     pairs = [
         SourcePair("here", f"{number}", "a fox", make_image(), "", "", unsafe, "", watermark, similarity)
@@ -233,7 +233,7 @@ def test_filters_count_what_they_leave_out(tmp_path: Path, make_image: MakeImage
     assert build(ListSource([*pairs, small]), tmp_path / "all").manifest.pairs == 7
 
 
-def test_reasons_that_never_repeat_are_counted_as_one(tmp_path: Path, fox: SourcePair) -> None:
+def test_reasons_with_unique_details_are_counted_together(tmp_path: Path, fox: SourcePair) -> None:
     entries = [Rejected("here", f"failed to download: {number}") for number in range(150)]
     rejected = build(ListSource([fox, *entries, entries[0]]), tmp_path / "kb").manifest.rejected
     assert rejected["other reasons"] == 50
@@ -242,7 +242,7 @@ def test_reasons_that_never_repeat_are_counted_as_one(tmp_path: Path, fox: Sourc
 
 
 class Counting(ListSource):
-    """Tells how many of its pairs were asked for."""
+    """A source that counts how many of its pairs were read."""
 
     asked = 0
 
@@ -253,7 +253,7 @@ class Counting(ListSource):
 
 
 def many() -> list[SourcePair | Rejected | BaseException]:
-    """Pairs with a near-duplicate, a duplicate id and a broken image in each dozen."""
+    """Return pairs with a near-duplicate, a duplicate id and a broken image in each dozen."""
     entries: list[SourcePair | Rejected | BaseException] = []
     for number in range(60):
         image = drawing(number - 5, "JPEG", quality=60) if number % 12 == 7 else drawing(number)
@@ -264,9 +264,7 @@ def many() -> list[SourcePair | Rejected | BaseException]:
 
 @pytest.mark.parametrize("drop_duplicates", [False, True])
 @pytest.mark.parametrize("at", [30, 31, 45, 60])
-def test_an_interrupted_build_goes_on_and_makes_the_same_base(
-    tmp_path: Path, at: int, *, drop_duplicates: bool
-) -> None:
+def test_an_interrupted_build_resumes_to_the_same_base(tmp_path: Path, at: int, *, drop_duplicates: bool) -> None:
     options = BuildOptions(pairs_per_shard=7, drop_duplicates=drop_duplicates)
     whole = build(ListSource(many()), tmp_path / "whole", options)
     failing = many()
@@ -287,13 +285,13 @@ def test_an_interrupted_build_goes_on_and_makes_the_same_base(
 
 
 class Renamed(Counting):
-    """Says that it is the same, whatever it holds."""
+    """A source with a fixed name for any entries."""
 
     def identity(self) -> Iterator[str]:
         yield "the same"
 
 
-def test_another_source_or_option_starts_anew(tmp_path: Path) -> None:
+def test_another_source_or_option_starts_over(tmp_path: Path) -> None:
     options = BuildOptions(pairs_per_shard=7)
     failing = [*many()[:30], Unavailable("the store does not answer")]
     for source, changed in (
@@ -319,7 +317,7 @@ build(open_source(sys.argv[1]), Path(sys.argv[2]), BuildOptions(pairs_per_shard=
 """
 
 
-def test_builds_that_are_killed_go_on_and_make_the_same_base(tmp_path: Path) -> None:
+def test_killed_builds_resume_to_the_same_base(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     rows = []
@@ -344,8 +342,8 @@ def test_builds_that_are_killed_go_on_and_make_the_same_base(tmp_path: Path) -> 
 
 
 def wait_for_records(folder: Path, count: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 120
-    while len(list(folder.glob("data-*/journal/*.json"))) < count:
-        assert time.monotonic() < deadline
+    def recorded() -> bool:
         assert process.poll() is None, "it ended before it was killed"
-        time.sleep(0.001)
+        return len(list(folder.glob("data-*/journal/*.json"))) >= count
+
+    wait_until(recorded)

@@ -1,4 +1,4 @@
-"""Building over a base that exists: what is replaced, removed, and left alone."""
+"""Builds over an existing base: replaced, removed and untouched files."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_a_new_build_replaces_the_base_and_leaves_nothing_behind(tmp_path: Path, base: MakeBase) -> None:
+def test_a_new_build_replaces_the_base_and_removes_old_files(tmp_path: Path, base: MakeBase) -> None:
     folder = base({"a": "a fox"})
     first = read_manifest(folder)
     base({"b": "a kea", "c": "a panda"})
@@ -29,7 +29,7 @@ def test_a_new_build_replaces_the_base_and_leaves_nothing_behind(tmp_path: Path,
     assert names(folder) == {"manifest.json", ".lock", second.folder}
 
 
-def test_a_base_that_is_open_while_it_is_replaced_stays_whole(base: MakeBase) -> None:
+def test_an_open_base_stays_readable_while_it_is_replaced(base: MakeBase) -> None:
     folder = base({"a": "a fox"})
     old = KnowledgeBase.open(folder)
     base({"b": "a kea"})
@@ -39,14 +39,14 @@ def test_a_base_that_is_open_while_it_is_replaced_stays_whole(base: MakeBase) ->
     old.close()
 
 
-def test_what_an_interrupted_build_left_is_removed_by_the_next(base: MakeBase) -> None:
+def test_the_next_build_removes_the_files_of_an_interrupted_one(base: MakeBase) -> None:
     folder = base({"a": "a fox"})
     (folder / "data-0123" / "shards").mkdir(parents=True)
     base({"a": "a fox"})
     assert not (folder / "data-0123").exists()
 
 
-def test_a_folder_with_other_things_in_it_is_not_touched(folder: MakeFolder, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_touched(folder: MakeFolder, tmp_path: Path) -> None:
     source = folder({"a": "a fox"})
     before = names(source)
     with pytest.raises(InvalidArgument, match=r"KB_DIR: .* has other files than a knowledge base"):
@@ -56,7 +56,7 @@ def test_a_folder_with_other_things_in_it_is_not_touched(folder: MakeFolder, tmp
         build(open_source(source), source / "a.png")
 
 
-def test_the_shards_of_a_base_are_a_source_again(tmp_path: Path, base: MakeBase) -> None:
+def test_the_shards_of_a_base_are_a_source(tmp_path: Path, base: MakeBase) -> None:
     folder = base({"a": "a fox", "b/c.d": "a kea"})
     manifest = read_manifest(folder)
     copy = build(open_source(folder / manifest.shards_folder), tmp_path / "copy").manifest
@@ -64,7 +64,7 @@ def test_the_shards_of_a_base_are_a_source_again(tmp_path: Path, base: MakeBase)
     assert copy.shards == manifest.shards
 
 
-def test_a_damaged_base_is_told_from_a_missing_one(base: MakeBase) -> None:
+def test_a_damaged_base_and_a_missing_one_have_different_errors(base: MakeBase) -> None:
     folder = base({"a": "a fox"})
     shard = folder / read_manifest(folder).shards_folder / "00000.tar"
     shard.write_bytes(b"")

@@ -9,19 +9,19 @@ from reimagen_common.errors import Unavailable
 from reimagen_retriever.knowledge_base.folder_lock import Holder, locked
 
 
-def test_a_lock_tells_who_holds_it(tmp_path: Path) -> None:
+def test_a_lock_names_its_holder(tmp_path: Path) -> None:
     with (
         locked(tmp_path, Holder(work="the service", address="127.0.0.1:50051")),
         pytest.raises(Unavailable) as caught,
         locked(tmp_path, Holder(work="build")),
     ):
         pass
-    told = str(caught.value)
-    assert told.startswith(f"{tmp_path} is being written to by the service (pid {os.getpid()} on ")
-    assert told.endswith("; send changes to it with --address 127.0.0.1:50051)")
+    reported = str(caught.value)
+    assert reported.startswith(f"{tmp_path} is being written to by the service (pid {os.getpid()} on ")
+    assert reported.endswith("; send changes to it with --address 127.0.0.1:50051)")
 
 
-def test_a_lock_that_is_let_go_can_be_taken_and_names_its_new_holder(tmp_path: Path) -> None:
+def test_a_released_lock_can_be_acquired_and_names_its_new_holder(tmp_path: Path) -> None:
     with locked(tmp_path, Holder(work="a long name of what is being done", address="127.0.0.1:50051")):
         pass
     with locked(tmp_path, Holder(work="build")):
@@ -33,7 +33,7 @@ def test_a_lock_that_is_let_go_can_be_taken_and_names_its_new_holder(tmp_path: P
             pass
 
 
-def test_who_waits_gets_the_lock_when_its_holder_is_gone(tmp_path: Path) -> None:
+def test_a_waiter_gets_the_lock_when_its_holder_dies(tmp_path: Path) -> None:
     script = "\n".join(
         (
             "import sys, pathlib; from reimagen_retriever.knowledge_base.folder_lock import Holder, locked",
@@ -52,7 +52,7 @@ def test_who_waits_gets_the_lock_when_its_holder_is_gone(tmp_path: Path) -> None
             pass
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with (
         pytest.raises(Unavailable, match=r"cannot write to .*nowhere: No such file"),
         locked(tmp_path / "nowhere", Holder(work="build")),

@@ -17,14 +17,14 @@ from reimagen_retriever.knowledge_base.pair import RejectedError
 
 
 def facts_of(data: bytes) -> ImageFacts:
-    """What a file is that is stored as it came."""
+    """Return the facts of a file that is stored unchanged."""
     stored, facts = image_to_store(data)
     assert stored == data
     return facts
 
 
 @pytest.mark.parametrize(("kind", "media_type"), [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp")])
-def test_what_a_image_is(make_image: Callable[..., bytes], kind: str, media_type: str) -> None:
+def test_an_image_has_type_size_and_fingerprint(make_image: Callable[..., bytes], kind: str, media_type: str) -> None:
     assert facts_of(make_image(size=(8, 6), kind=kind)) == ImageFacts(media_type, 8, 6)  # type: ignore[arg-type]
 
 
@@ -38,7 +38,7 @@ def test_other_types_are_stored_as_png(kind: str) -> None:
     assert facts.fingerprint == fingerprint(stored).tobytes()
 
 
-def test_what_would_be_too_large_as_png_is_stored_as_jpeg() -> None:
+def test_images_too_large_as_png_are_stored_as_jpeg() -> None:
     file = io.BytesIO()
     size = (1_600, 1_000)
     Image.merge("RGB", [Image.effect_noise(size, 80) for _ in range(3)]).save(file, "AVIF", quality=60, speed=10)
@@ -48,7 +48,7 @@ def test_what_would_be_too_large_as_png_is_stored_as_jpeg() -> None:
     assert read_image(stored).format == "JPEG"
 
 
-def test_types_that_are_not_read_are_named() -> None:
+def test_unsupported_types_are_named() -> None:
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
     with pytest.raises(RejectedError, match="unsupported image type: HEIC; convert it"):
         image_to_store(heic)
@@ -62,7 +62,7 @@ def noisy(kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.9])
-def test_a_image_that_is_cut_off_is_broken(kind: str, kept: float) -> None:
+def test_a_truncated_image_is_broken(kind: str, kept: float) -> None:
     data = noisy(kind)
     with pytest.raises(RejectedError, match="broken image"):
         facts_of(data[: int(len(data) * kept)])
@@ -70,14 +70,14 @@ def test_a_image_that_is_cut_off_is_broken(kind: str, kept: float) -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=2_000))
-def test_bytes_that_are_no_image_are_refused_and_nothing_else_happens(data: bytes) -> None:
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with pytest.raises(RejectedError):
         facts_of(data)
 
 
 @settings(deadline=None)
 @given(st.integers(min_value=0), st.binary(min_size=1, max_size=8))
-def test_a_damaged_png_is_taken_as_it_is_or_refused(place: int, damage: bytes) -> None:
+def test_a_damaged_png_is_accepted_or_refused(place: int, damage: bytes) -> None:
     data = bytearray(noisy("PNG"))
     place %= len(data)
     data[place : place + len(damage)] = damage
@@ -89,7 +89,7 @@ def test_a_damaged_png_is_taken_as_it_is_or_refused(place: int, damage: bytes) -
 
 
 def bomb(side: int) -> bytes:
-    """A PNG that says it has so many pixels a side, without their data."""
+    """Return a PNG whose header declares a side, without the data."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -99,7 +99,7 @@ def bomb(side: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [8_001, 10_000, 100_000])
-def test_a_bomb_is_refused_before_it_is_decoded(side: int) -> None:
+def test_a_decompression_bomb_is_refused_before_decoding(side: int) -> None:
     with pytest.raises(RejectedError, match="too many pixels"):
         facts_of(bomb(side))
 
@@ -110,7 +110,7 @@ def test_a_large_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
-def test_a_bomb_in_what_a_png_says_of_itself_is_refused(kind: bytes) -> None:
+def test_a_decompression_bomb_in_the_metadata_of_a_png_is_refused(kind: bytes) -> None:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
@@ -128,6 +128,6 @@ def test_a_bomb_in_what_a_png_says_of_itself_is_refused(kind: bytes) -> None:
         tracemalloc.stop()
 
 
-def test_the_fingerprint_is_that_of_the_file(make_image: Callable[..., bytes]) -> None:
+def test_the_digest_is_that_of_the_file(make_image: Callable[..., bytes]) -> None:
     for data in (noisy("PNG"), noisy("JPEG"), noisy("WEBP"), make_image(size=(700, 300), kind="JPEG")):
         assert facts_of(data).fingerprint == fingerprint(data).tobytes()

@@ -21,7 +21,7 @@ MANIFEST = Manifest(
 )
 
 
-def test_a_manifest_survives_the_file(tmp_path: Path) -> None:
+def test_a_manifest_is_read_as_written(tmp_path: Path) -> None:
     write_manifest(tmp_path, MANIFEST)
     assert read_manifest(tmp_path) == MANIFEST
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
@@ -37,7 +37,7 @@ def test_the_stamp_changes_with_every_new_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file/kb", "."])
-def test_no_manifest_no_knowledge_base(tmp_path: Path, name: str) -> None:
+def test_a_folder_without_manifest_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotFound, match=r"not a complete knowledge base.*reimagen-retriever build"):
         read_manifest(tmp_path / name)
@@ -47,7 +47,7 @@ def test_no_manifest_no_knowledge_base(tmp_path: Path, name: str) -> None:
     "text",
     ["", "{", "[]", "{}", MANIFEST.model_dump_json().replace("data-00", "../elsewhere"), "\x00" * 50],
 )
-def test_a_broken_manifest_says_so(tmp_path: Path, text: str) -> None:
+def test_a_broken_manifest_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(InvalidArgument, match="is broken, build the knowledge base again"):
         read_manifest(tmp_path)

@@ -46,7 +46,7 @@ def test_a_caption_without_a_word_is_empty(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a red\x00panda", "a red \ud83d panda", "a\x7fb"])
-def test_characters_that_are_no_text_are_refused_by_their_number(text: str) -> None:
+def test_control_characters_are_refused_by_code_point(text: str) -> None:
     with pytest.raises(RejectedError, match=r"caption holds U\+(0000|D83D|007F)"):
         checked_caption(text)
 
@@ -61,13 +61,13 @@ def test_the_length_limits_are_exact() -> None:
 
 
 @pytest.mark.parametrize("identifier", ["", " ", "\u3000", "a\nb", "a\tb", "a\x00", "\x85", "\ud800"])
-def test_an_id_without_text_is_refused(identifier: str) -> None:
+def test_an_empty_id_is_refused(identifier: str) -> None:
     with pytest.raises(RejectedError, match="bad"):
         checked_id(identifier)
 
 
 @pytest.mark.parametrize("identifier", ["3.15\u202fPM", "v\xa013", "猫\u3000写真", "my  cat", " a", "trailing "])
-def test_spaces_of_every_kind_are_legal_in_an_id(identifier: str) -> None:
+def test_all_kinds_of_spaces_are_legal_in_an_id(identifier: str) -> None:
     assert checked_id(identifier) == identifier
 
 

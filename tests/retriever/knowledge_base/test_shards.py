@@ -21,7 +21,7 @@ def pair(number: int, image: bytes) -> SourcePair:
 
 @settings(deadline=None)
 @given(images=st.lists(st.binary(min_size=1, max_size=1_500), min_size=1, max_size=12), per_shard=st.integers(1, 5))
-def test_what_goes_in_comes_out_byte_for_byte(
+def test_images_are_read_back_byte_for_byte(
     tmp_path_factory: pytest.TempPathFactory, images: list[bytes], per_shard: int
 ) -> None:
     folder = tmp_path_factory.mktemp("store") / "shards"
@@ -34,7 +34,7 @@ def test_what_goes_in_comes_out_byte_for_byte(
     store.close()
 
 
-def test_a_shard_is_what_img2dataset_writes(tmp_path: Path) -> None:
+def test_a_shard_has_img2datasets_format(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "shards") as writer:
         writer.add(pair(0, b"first"), FACTS)
         writer.add(pair(1, b"second"), FACTS)
@@ -65,7 +65,7 @@ def test_the_same_pairs_give_the_same_file(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
-def test_a_shard_of_another_size_or_none_is_told(tmp_path: Path) -> None:
+def test_a_missing_shard_or_one_of_another_size_is_reported(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "shards") as writer:
         writer.add(pair(0, b"first"), FACTS)
     path = tmp_path / "shards" / "00000.tar"
@@ -77,7 +77,7 @@ def test_a_shard_of_another_size_or_none_is_told(tmp_path: Path) -> None:
         ImageStore(tmp_path / "shards", writer.shards)
 
 
-def test_a_shard_cut_off_after_it_was_opened_is_told(tmp_path: Path) -> None:
+def test_a_shard_truncated_after_opening_is_reported(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "shards") as writer:
         stored = writer.add(pair(0, b"first"), FACTS)
     store = ImageStore(tmp_path / "shards", writer.shards)

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only: changes are refused, nothing is half there, searches go on."""
+"""Full and read-only disks: changes are refused, nothing is partial, searches continue."""
 
 import os
 import resource
@@ -23,7 +23,7 @@ MEGABYTE = 1024 * 1024
 
 
 def noise(tmp_path: Path) -> bytes:
-    """An image's file of about 3 MB."""
+    """Return an image file of about 3 MB."""
     Image.frombytes("RGB", (1_000, 1_000), os.urandom(3_000_000)).save(tmp_path / "noise.png")
     return (tmp_path / "noise.png").read_bytes()
 
@@ -47,7 +47,7 @@ def refusal(service: Any, identifier: str, text: str, image: bytes) -> str:
 
 @contextmanager
 def files_of_at_most(service: Any, size: int) -> Iterator[None]:
-    """No file of the service's can grow beyond that size: as on a full disk, the system refuses to write."""
+    """Limit the size of the service's files: as on a full disk, the system refuses to write."""
     pid = service.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
@@ -57,7 +57,7 @@ def files_of_at_most(service: Any, size: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
-def test_without_room_changes_are_refused_until_there_is_room(
+def test_on_a_full_disk_changes_are_refused_until_there_is_space(
     tmp_path: Path, base: MakeBase, make_image: MakeImage, serve: Serve
 ) -> None:
     folder, image = base({"a": "a fox"}), noise(tmp_path)
@@ -66,16 +66,16 @@ def test_without_room_changes_are_refused_until_there_is_room(
         revision = service.stub.Describe(pb.DescribeRequest()).revision
         with files_of_at_most(service, MEGABYTE):
             for _ in range(2):
-                told = refusal(service, "large", "a large hotel", image)
-                assert told == f"cannot write to {folder}: File too large; nothing was changed"
+                reported = refusal(service, "large", "a large hotel", image)
+                assert reported == f"cannot write to {folder}: File too large; nothing was changed"
                 assert (ids(service, "a hotel"), ids(service, "a kea"), ids(service, "a fox")) == ([], ["small"], ["a"])
             assert service.stub.Describe(pb.DescribeRequest()).revision == revision
             assert verify(folder)[1] == []
-            # What there is room for is taken.
+            # Changes that fit are accepted.
             assert service.stub.DeletePairs(pb.DeletePairsRequest(ids=["small"])).removed == 1
             add(service, "another", "a kea", make_image("blue"))
         add(service, "large", "a large hotel", image)
-        # Of a removal Lucene's few bytes are all that is written.
+        # A removal writes only Lucene's few bytes.
         with files_of_at_most(service, 16):
             with pytest.raises(grpc.RpcError) as caught:
                 service.stub.DeletePairs(pb.DeletePairsRequest(ids=["a"]))
@@ -90,13 +90,13 @@ def test_without_room_changes_are_refused_until_there_is_room(
 OBEYING_WRITE_BITS = (
     sys.executable,
     "-c",
-    # Takes from root what lets it write where no write bit is: CAP_DAC_OVERRIDE, from the bounding set.
+    # Without CAP_DAC_OVERRIDE in the bounding set, root obeys write bits too.
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(24, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])",
 )
 
 
 @pytest.mark.parametrize("files_too", [True, False])
-def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
+def test_a_read_only_folder_is_served_and_changes_are_refused_with_the_reason(
     base: MakeBase, make_image: MakeImage, serve: Serve, files_too: bool
 ) -> None:
     folder = base({"a": "a fox"})
@@ -106,9 +106,9 @@ def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
         path.chmod(mode & ~0o222)
     try:
         with serve(folder, OBEYING_WRITE_BITS) as service:
-            told = refusal(service, "k", "a kea", make_image())
-            assert "cannot write to" in told
-            assert str(folder) in told
+            reported = refusal(service, "k", "a kea", make_image())
+            assert "cannot write to" in reported
+            assert str(folder) in reported
             assert (ids(service, "a fox"), ids(service, "a kea")) == (["a"], [])
             for path, mode in modes.items():
                 path.chmod(mode)
@@ -120,7 +120,7 @@ def test_a_read_only_folder_is_served_and_says_why_it_takes_no_changes(
     assert verify(folder)[1] == []
 
 
-def test_a_stream_that_breaks_off_can_be_sent_again(base: MakeBase, make_image: MakeImage, serve: Serve) -> None:
+def test_a_broken_stream_can_be_sent_again(base: MakeBase, make_image: MakeImage, serve: Serve) -> None:
     folder = base({"a": "a fox"})
     requests = [pb.AddPairsRequest(id=f"{number}", caption="a kea", image=make_image()) for number in range(600)]
 
@@ -139,5 +139,5 @@ def test_a_stream_that_breaks_off_can_be_sent_again(base: MakeBase, make_image: 
         rejecting = service.stub.AddPairs(iter([pb.AddPairsRequest(id="x", caption="a kea", image=b"GIF89a")]))
         assert [(each.location, each.reason) for each in rejecting.rejections] == [("pairs[0]", "broken image")]
         assert rejecting.rejected == 1
-        assert "unexpected failure" not in service.log.read_text()
+    assert "unexpected failure" not in service.logged.log
     assert verify(folder)[1] == []

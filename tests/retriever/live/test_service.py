@@ -1,7 +1,6 @@
-"""Writes through the service: seen at once by it, within a second by others, and cached answers never stale."""
+"""Writes through the service: visible to it at once, to other processes within a second, without stale caches."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from reimagen_retriever.live.queue import WriteQueue, _Request
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated, Put, Remove
 from reimagen_retriever.search import Search
 from reimagen_retriever.service import Added, RetrievalService
+from tests.waiting import wait_until
 
 MakeBase = Callable[..., Path]
 MakeImage = Callable[..., bytes]
@@ -49,18 +49,11 @@ def opened(redis_server: LocalRedis) -> Iterator[Callable[[Path], RetrievalServi
 Opened = Callable[[Path], RetrievalService]
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def ids(retriever: RetrievalService, query: str, k: int = 16) -> list[str]:
     return [found.pair.id for found in retriever.search(Search(query, k)).neighbors]
 
 
-def test_what_was_acknowledged_is_found_and_what_was_removed_is_not(
+def test_acknowledged_pairs_are_found_and_removed_ones_are_not(
     base: MakeBase, opened: Opened, make_image: MakeImage
 ) -> None:
     serving = opened(base({"a": "a fox"}))
@@ -87,7 +80,7 @@ def test_what_was_acknowledged_is_found_and_what_was_removed_is_not(
         serving.get_pair("k")
 
 
-def test_what_cannot_be_taken_is_told_by_place_and_the_rest_is_taken(
+def test_rejections_are_reported_with_locations_and_the_rest_is_added(
     base: MakeBase, opened: Opened, make_image: MakeImage
 ) -> None:
     serving = opened(base({"a": "a fox"}))
@@ -116,7 +109,7 @@ def test_what_cannot_be_taken_is_told_by_place_and_the_rest_is_taken(
     assert ids(serving, "a kea") == ["d"]
 
 
-def test_nothing_to_add_is_no_error_and_no_new_revision(base: MakeBase, opened: Opened) -> None:
+def test_adding_nothing_is_no_error_and_no_new_revision(base: MakeBase, opened: Opened) -> None:
     serving = opened(base({"a": "a fox"}))
     revision = serving.describe().manifest.revision
     assert serving.add_pairs([]) == Added(0, 0, 0, [], 0, revision)
@@ -126,7 +119,7 @@ def test_nothing_to_add_is_no_error_and_no_new_revision(base: MakeBase, opened: 
 @pytest.mark.parametrize(
     ("wrong", "field"), [([], "ids"), (["a"] * 10_001, "ids"), (["a", ""], "ids[1]"), (["\ud800"], "ids[0]")]
 )
-def test_ids_that_cannot_be_are_refused(base: MakeBase, opened: Opened, wrong: list[str], field: str) -> None:
+def test_invalid_ids_are_refused(base: MakeBase, opened: Opened, wrong: list[str], field: str) -> None:
     serving = opened(base({"a": "a fox"}))
     with pytest.raises(InvalidArgument) as caught:
         serving.delete_pairs(wrong)
@@ -134,7 +127,7 @@ def test_ids_that_cannot_be_are_refused(base: MakeBase, opened: Opened, wrong: l
     assert ids(serving, "a fox") == ["a"]
 
 
-def test_another_process_serving_the_same_folder_sees_it_too(
+def test_another_process_of_the_same_folder_finds_added_pairs(
     base: MakeBase, opened: Opened, make_image: MakeImage
 ) -> None:
     folder = base({"a": "a fox"})
@@ -147,7 +140,7 @@ def test_another_process_serving_the_same_folder_sees_it_too(
     assert ids(following, "a kea") == []
 
 
-def test_a_commit_whose_writer_was_killed_at_once_is_seen_too(
+def test_a_commit_of_a_writer_killed_at_once_is_found(
     base: MakeBase, opened: Opened, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = base({"a": "a fox"})
@@ -155,10 +148,10 @@ def test_a_commit_whose_writer_was_killed_at_once_is_seen_too(
     monkeypatch.setattr("reimagen_retriever.live.writer.mark_commit", lambda _: None)
     with LiveWriter(folder, Holder(work="killed")) as writer:
         writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", make_image())))])
-    eventually(lambda: ids(following, "a kea") == ["k"])
+    wait_until(lambda: ids(following, "a kea") == ["k"])
 
 
-def test_while_the_service_writes_others_are_told_where_to_ask(
+def test_while_the_service_writes_other_writers_are_refused_with_its_address(
     base: MakeBase, opened: Opened, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reimagen_retriever.live.queue._IDLE_SECONDS", SECONDS)
@@ -168,13 +161,13 @@ def test_while_the_service_writes_others_are_told_where_to_ask(
         LiveWriter(folder, Holder(work="x"), wait_seconds=0)
 
 
-def test_the_service_lets_go_of_the_base_for_others(base: MakeBase, opened: Opened, make_image: MakeImage) -> None:
+def test_the_service_releases_the_base_for_other_writers(base: MakeBase, opened: Opened, make_image: MakeImage) -> None:
     folder = base({"a": "a fox"})
     serving = opened(folder)
     serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())])
     with LiveWriter(folder, Holder(work="compact"), wait_seconds=SECONDS) as other:
         other.apply([Remove("k")])
-        eventually(lambda: ids(serving, "a kea") == [])
+        wait_until(lambda: ids(serving, "a kea") == [])
     assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())]).added == 1
     base({"b": "a hotel"})
     assert (ids(serving, "a kea"), ids(serving, "a hotel")) == ([], ["b"])
@@ -182,7 +175,7 @@ def test_the_service_lets_go_of_the_base_for_others(base: MakeBase, opened: Open
     assert ids(serving, "a kea") == ["k"]
 
 
-def test_a_change_that_cannot_be_read_is_complained_of_until_it_can(
+def test_an_unreadable_change_degrades_health_until_it_is_readable(
     base: MakeBase, opened: Opened, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reimagen_retriever.served_base._DAMAGED_SECONDS", 0)
@@ -190,15 +183,15 @@ def test_a_change_that_cannot_be_read_is_complained_of_until_it_can(
     serving = opened(folder)
     shards = folder / read_manifest(folder).shards_folder
     with monkeypatch.context() as unseen:
-        # Nobody is told before the shard is gone.
+        # No caller gets an answer before the shard is gone.
         unseen.setattr("reimagen_retriever.served_base.ServedBase.refresh", lambda *_: None)
         with LiveWriter(folder, Holder(work="test")) as writer:
             writer.apply([Put(*checked_pair(SourcePair("here", "k", "a kea", make_image())))])
         (shards / "00001.tar").rename(shards / "elsewhere")
-    eventually(lambda: any("cannot be read" in degraded_reason for degraded_reason in serving.degraded_reasons()))
+    wait_until(lambda: any("cannot be read" in degraded_reason for degraded_reason in serving.degraded_reasons()))
     assert (ids(serving, "a fox"), ids(serving, "a kea")) == (["a"], [])
     (shards / "elsewhere").rename(shards / "00001.tar")
-    eventually(lambda: serving.degraded_reasons() == [])
+    wait_until(lambda: serving.degraded_reasons() == [])
     assert ids(serving, "a kea") == ["k"]
 
 
@@ -215,10 +208,10 @@ def test_while_another_writes_changes_are_refused_and_searches_go_on(
     assert serving.add_pairs([SourcePair("pairs[0]", "k", "a kea", make_image())]).added == 1
 
 
-def test_many_writers_share_commits_and_readers_never_see_half(
+def test_many_writers_share_commits_and_readers_see_whole_ones(
     base: MakeBase, opened: Opened, make_image: MakeImage
 ) -> None:
-    """Writers add a pair, look for it, remove it and look again, each its own, while readers search."""
+    """Each writer adds a pair, searches, removes it and searches again, while readers search."""
     serving = opened(base({"a": "a fox"}))
     image, over = make_image(), threading.Event()
     words = ("kea", "hotel", "train", "apple", "drum", "boat")
@@ -251,7 +244,7 @@ def test_many_writers_share_commits_and_readers_never_see_half(
     assert serving.describe().manifest.pairs == 1
 
 
-def test_what_one_caller_must_make_again_is_not_that_of_others_in_its_commit(
+def test_a_failed_add_does_not_affect_others_in_its_commit(
     base: MakeBase, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = LiveWriter.apply

@@ -1,8 +1,7 @@
-"""Pairs added to a base with vectors: found by meaning at once, and as a base built of the same pairs finds them."""
+"""Pairs added to a base with vectors: found by meaning at once, and like in a base built from the same pairs."""
 
 import json
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from reimagen_retriever.search import Defaults, Method, Search, find
 from reimagen_retriever.service import RetrievalService
 from reimagen_retriever.vectors.make import make_vectors
 from reimagen_retriever.vectors.precomputed import Of
+from tests.waiting import wait_until
 
 MakeBase = Callable[..., Path]
 MakeEncoder = Callable[[Mapping[str, Sequence[float]]], Path]
@@ -76,7 +76,7 @@ def add(folder: Path, writer: LiveWriter, *pairs: SourcePair) -> list[Outcome]:
 
 
 def found(folder: Path, queries: Sequence[str] = QUERIES, k: int = 16) -> list[list[tuple[str, Any]]]:
-    """What dense and hybrid searches find: ids with scores, to the digits that float16 has."""
+    """Return the hits of dense and hybrid searches: ids, with scores at the precision of float16."""
     base = KnowledgeBase.open(folder)
     everything = Filters(keep_duplicates=True)
     hits = [
@@ -105,10 +105,10 @@ def words(sentence_encoder: MakeEncoder) -> Path:
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("of", ["images", "texts"])
-def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(
+def test_searches_equal_those_of_a_build_of_the_same_pairs(
     tmp_path: Path, make_image: MakeImage, clip: Path, of: Of, seed: int
 ) -> None:
-    """Adds, updates and removals in groups, by writers that come and go; then compacted, too."""
+    """Several writers in turn add, update and remove in groups; then the base is compacted."""
     rng = random.Random(seed)
 
     def drawn(identifier: str) -> SourcePair:
@@ -152,9 +152,7 @@ def opened(folder: Path, encoder: Path | None = None) -> RetrievalService:
     return retriever
 
 
-def test_a_image_that_is_added_is_found_by_what_it_shows_at_once(
-    base: MakeBase, clip: Path, make_image: MakeImage
-) -> None:
+def test_an_added_image_is_found_by_its_content_at_once(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
     folder = base({"built": "thing"})
     made = make_vectors(folder, clip)
     serving, following = opened(folder), opened(folder)
@@ -186,9 +184,7 @@ def test_a_image_that_is_added_is_found_by_what_it_shows_at_once(
     assert verify(folder)[1] == []
 
 
-def test_vectors_made_anew_take_in_what_was_added(
-    base: MakeBase, clip: Path, words: Path, make_image: MakeImage
-) -> None:
+def test_new_vectors_include_added_pairs(base: MakeBase, clip: Path, words: Path, make_image: MakeImage) -> None:
     folder = base({"built": "a cat"})
     make_vectors(folder, clip)
     serving = opened(folder)
@@ -206,7 +202,7 @@ def test_vectors_made_anew_take_in_what_was_added(
     assert verify(folder)[1] == []
 
 
-def test_pairs_wait_for_the_vectors_of_the_base_as_it_is_now(
+def test_adds_wait_for_vectors_of_the_current_base(
     base: MakeBase, clip: Path, words: Path, make_image: MakeImage
 ) -> None:
     folder = base({"built": "a cat"})
@@ -221,7 +217,7 @@ def test_pairs_wait_for_the_vectors_of_the_base_as_it_is_now(
                 writer.apply(late)
 
 
-def test_what_the_encoder_can_make_nothing_of_is_told_by_its_place(
+def test_pairs_that_cannot_be_encoded_are_reported_with_locations(
     base: MakeBase, words: Path, make_image: MakeImage
 ) -> None:
     folder = base({"built": "a cat"})
@@ -237,7 +233,7 @@ def test_what_the_encoder_can_make_nothing_of_is_told_by_its_place(
     serving.close()
 
 
-def test_without_its_encoder_nothing_is_added_and_nothing_begun(
+def test_without_its_encoder_nothing_is_added(
     base: MakeBase, clip: Path, make_image: MakeImage, tmp_path: Path
 ) -> None:
     folder = base({"a": "thing", "b": "thing"})
@@ -266,15 +262,15 @@ def test_without_its_encoder_nothing_is_added_and_nothing_begun(
     refused = run("add", folder, source)
     assert refused.exit_code == 2
     assert "so each added pair needs one" in refused.stderr
-    told = run("add", folder, source, "--encoder", clip)
-    assert told.exit_code == 0, told.stderr
+    reported = run("add", folder, source, "--encoder", clip)
+    assert reported.exit_code == 0, reported.stderr
     serving = opened(folder, clip)
     assert ids(serving, "red")[0] == "r"
     assert serving.add_pairs(stream()).updated + serving.add_pairs(stream()).unchanged >= 1
     serving.close()
 
 
-def test_vectors_of_images_that_no_encoder_here_makes_cannot_be_added_to(
+def test_a_base_with_vectors_of_an_unknown_encoder_takes_no_pairs(
     base: MakeBase, words: Path, make_image: MakeImage, tmp_path: Path
 ) -> None:
     folder = base({"a": "a dog"})
@@ -288,7 +284,7 @@ def test_vectors_of_images_that_no_encoder_here_makes_cannot_be_added_to(
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
-def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, make_image: MakeImage, damage: str) -> None:
+def test_damage_in_added_vectors_is_reported(base: MakeBase, clip: Path, make_image: MakeImage, damage: str) -> None:
     folder = base({"a": "thing"})
     manifest = make_vectors(folder, clip)
     with LiveWriter(folder, TEST) as writer:
@@ -309,14 +305,14 @@ def test_damage_in_what_was_added_is_told(base: MakeBase, clip: Path, make_image
         assert path.name in result.stderr
 
 
-def test_a_pair_without_a_vector_is_told(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
+def test_a_pair_without_a_vector_is_reported(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
     folder = base({"a": "thing"})
     with LiveWriter(folder, TEST) as writer:
         add(folder, writer, SourcePair("", "r", "thing", make_image("red")))
     manifest = read_manifest(folder)
     other = base({"a": "thing"}, "other")
     made = make_vectors(other, clip)
-    # As a program would leave it that knew nothing of vectors.
+    # As left by a program without vectors.
     assert made.vectors
     (other / made.folder / made.vectors.folder).rename(folder / manifest.folder / made.vectors.folder)
     text = json.loads((folder / "manifest.json").read_text()) | {"vectors": made.vectors.model_dump()}
@@ -337,7 +333,7 @@ def test_a_union_finds_what_was_added_to_its_parts(base: MakeBase, clip: Path, m
     assert (together[0][0][0], together[2][0][0]) == ("red", "blue")
 
 
-def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
+def test_the_next_writer_truncates_what_a_killed_one_left(base: MakeBase, clip: Path, make_image: MakeImage) -> None:
     folder = base({"a": "thing"})
     manifest = make_vectors(folder, clip)
     with LiveWriter(folder, TEST) as writer:
@@ -355,7 +351,7 @@ def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, clip: 
         assert len(found(each)[0]) == count
 
 
-def test_another_process_that_serves_goes_over_by_itself(
+def test_another_serving_process_follows_commits(
     base: MakeBase, clip: Path, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = base({"a": "thing"})
@@ -364,8 +360,5 @@ def test_another_process_that_serves_goes_over_by_itself(
     monkeypatch.setattr("reimagen_retriever.live.writer.mark_commit", lambda _: None)
     with LiveWriter(folder, TEST) as writer:
         add(folder, writer, SourcePair("", "r", "thing", make_image("red")))
-    deadline = time.monotonic() + SECONDS
-    while ids(following, "red")[0] != "r":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: ids(following, "red")[0] == "r")
     following.close()

@@ -72,13 +72,13 @@ def expected(pairs: Mapping[str, Put]) -> dict[str, tuple[str, str, bytes]]:
 
 @settings(deadline=None, max_examples=10)
 @given(st.randoms(use_true_random=False), st.lists(st.lists(st.booleans(), max_size=6), max_size=5))
-def test_a_base_is_what_its_changes_made_of_it(
+def test_a_base_equals_a_model_of_its_changes(
     tmp_path_factory: pytest.TempPathFactory,
     pictures: list[bytes],
     rng: random.Random,
     groups: list[list[bool]],
 ) -> None:
-    """Adds, updates and removals in groups, by writers that come and go, against a dictionary."""
+    """Several writers in turn add, update and remove in groups; the base equals a dictionary."""
     folder = tmp_path_factory.mktemp("base") / "kb"
     there = {"0": put("0", "a kea", pictures[0], "MIT")}
     build(Listed(there), folder)
@@ -108,7 +108,7 @@ def test_a_base_is_what_its_changes_made_of_it(
     assert len(set(revisions)) == len(revisions)
 
 
-def test_what_is_found_is_what_a_base_built_of_the_same_pairs_finds(tmp_path: Path, pictures: list[bytes]) -> None:
+def test_searches_equal_those_of_a_build_of_the_same_pairs(tmp_path: Path, pictures: list[bytes]) -> None:
     pairs = {f"{number}": put(f"{number}", TEXTS[number % 4], pictures[number % 3]) for number in range(40)}
     build(Listed({"0": pairs["0"]}), tmp_path / "live")
     with LiveWriter(tmp_path / "live", SERVICE) as writer:
@@ -141,9 +141,9 @@ def test_the_same_pair_again_changes_nothing(base: MakeBase, pictures: list[byte
             assert writer.revision != revision
 
 
-def test_live_shards_are_tar_files_as_a_build_writes_them(base: MakeBase, pictures: list[bytes]) -> None:
+def test_live_shards_have_the_format_of_a_build(base: MakeBase, pictures: list[bytes]) -> None:
     folder = base({"a": "a fox"})
-    for name in ("b", "c"):  # The second writer goes on in the shard of the first.
+    for name in ("b", "c"):  # The second writer continues the shard of the first.
         with LiveWriter(folder, SERVICE) as writer:
             writer.apply([put(name, "a kea", pictures[0])])
     kb = KnowledgeBase.open(folder)
@@ -173,7 +173,7 @@ def test_many_pairs_fill_several_shards(base: MakeBase, pictures: list[bytes], m
     assert len(content(folder)) == 16
 
 
-def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, pictures: list[bytes]) -> None:
+def test_the_next_writer_truncates_what_a_killed_one_left(base: MakeBase, pictures: list[bytes]) -> None:
     folder = base({"a": "a fox"})
     with LiveWriter(folder, SERVICE) as writer:
         writer.apply([put("b", "a kea", pictures[0])])
@@ -193,7 +193,7 @@ def test_what_a_killed_writer_left_is_cut_off_by_the_next(base: MakeBase, pictur
 def test_a_write_that_fails_changes_nothing_and_the_next_works(
     base: MakeBase, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    """A failed fsync of the images, or of what Lucene writes, which no healthy disk gives."""
+    """An fsync of the images or of Lucene's files fails, which a healthy disk cannot show."""
     folder = base({"a": "a fox"})
     before = content(folder)
 
@@ -228,7 +228,7 @@ def test_one_writer_at_a_time(base: MakeBase) -> None:
         LiveWriter(folder, SERVICE, wait_seconds=0)
 
 
-def test_no_base_cannot_be_written_to(tmp_path: Path) -> None:
+def test_a_missing_base_cannot_be_written_to(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="not a complete knowledge base"):
         LiveWriter(tmp_path, SERVICE)
     assert list(tmp_path.iterdir()) == []
@@ -245,7 +245,7 @@ def test_every_pair_can_be_removed(base: MakeBase, pictures: list[bytes]) -> Non
     kb.close()
 
 
-def test_a_pair_keeps_the_digest_of_its_image(base: MakeBase, make_image: MakeImage) -> None:
+def test_a_pair_stores_the_digest_of_its_image(base: MakeBase, make_image: MakeImage) -> None:
     folder = base({"a": "a fox"})
     image = make_image("teal", kind="JPEG")
     with LiveWriter(folder, SERVICE) as writer:

@@ -1,4 +1,4 @@
-"""Damaged bytes in the files that searches are answered from, and disks without room."""
+"""Damaged bytes in the files that searches read, and full disks."""
 
 import errno
 import resource
@@ -31,7 +31,7 @@ def run(*arguments: str | Path) -> Result:
 
 @contextmanager
 def damaged(path: Path, place: float = 0.5) -> Iterator[None]:
-    """Eight bytes of a file are others for a while."""
+    """Replace eight bytes of a file inside the context."""
     whole = path.read_bytes()
     start = int(place * (len(whole) - 8))
     changed = bytes(byte ^ 0x5A for byte in whole[start : start + 8])
@@ -56,7 +56,7 @@ def files_of(folder: Path, name: str) -> list[Path]:
     return sorted(path for path in folder.glob(f"data-*/{name}/*") if path.stat().st_size)
 
 
-def test_verify_names_a_damaged_file_of_the_index_and_search_refuses_it(base: MakeBase) -> None:
+def test_verify_names_a_damaged_index_file_and_search_refuses_it(base: MakeBase) -> None:
     folder = base({str(number): f"a fox and {number} keas" for number in range(40)})
     files = files_of(folder, "lucene")
     assert len(files) >= 3
@@ -67,8 +67,8 @@ def test_verify_names_a_damaged_file_of_the_index_and_search_refuses_it(base: Ma
                 assert damage.location == f"lucene/{path.name}"
                 assert damage.what.startswith("is not as it was written; restore a snapshot, or build")
     with damaged(files[1]):
-        told = run("verify", folder)
-        assert (told.exit_code, told.stderr) == (2, "")
+        reported = run("verify", folder)
+        assert (reported.exit_code, reported.stderr) == (2, "")
         refused = run("search", folder, "a fox")
         assert (refused.exit_code, refused.stdout) == (2, "")
         assert refused.stderr.startswith(f"error: {folder} is damaged")
@@ -78,24 +78,24 @@ def test_verify_names_a_damaged_file_of_the_index_and_search_refuses_it(base: Ma
     assert run("search", folder, "a fox").exit_code == 0
 
 
-def test_a_service_over_a_damaged_index_says_so_and_fails_clearly(base: MakeBase) -> None:
+def test_a_service_with_a_damaged_index_reports_it(base: MakeBase) -> None:
     folder = base({str(number): f"a fox and {number} keas" for number in range(40)})
     (index,) = folder.glob("data-*/lucene/*.cfs")
-    told = list[str]()
+    reported = list[str]()
     for place in range(8):
         with damaged(index, place / 8):
             try:
                 with retriever(folder) as served:
-                    told += served.degraded_reasons()
+                    reported += served.degraded_reasons()
                     for query in ("a fox", "7 keas"):
                         served.search(Search(query))
             except Damaged as error:
-                told.append(error.message)
-    assert len(told) >= 8
-    assert all("damaged" in each and index.name in each for each in told)
+                reported.append(error.message)
+    assert len(reported) >= 8
+    assert all("damaged" in each and index.name in each for each in reported)
 
 
-def test_damage_that_comes_while_a_base_is_served_is_noticed(base: MakeBase) -> None:
+def test_damage_during_serving_is_detected(base: MakeBase) -> None:
     folder = base({"a": "a fox", "b": "a kea"})
     (index,) = folder.glob("data-*/lucene/*.cfs")
     with retriever(folder) as served:
@@ -150,7 +150,7 @@ def test_damage_in_a_part_of_a_union_is_named(base: MakeBase, tmp_path: Path) ->
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """No file can grow beyond that size: as on a full disk, the system refuses to write."""
+    """Limit the size of files: as on a full disk, the system refuses to write."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -160,7 +160,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("work", [compact, snapshot, restore])
-def test_without_room_the_folder_is_named_and_nothing_is_left(
+def test_on_a_full_disk_the_folder_is_named_and_no_files_are_left(
     base: MakeBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[..., object]
 ) -> None:
     folder = base({str(number): f"a fox and {number} keas" for number in range(40)})
@@ -179,7 +179,7 @@ def test_without_room_the_folder_is_named_and_nothing_is_left(
     work(*arguments)
 
 
-def test_a_manifest_that_cannot_be_written_leaves_nothing(base: MakeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_that_cannot_be_written_leaves_no_files(base: MakeBase, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = base({"a": "a fox", "b": "a kea"})
     before, files = read_manifest(folder), sorted(folder.iterdir())
     replace = Path.replace

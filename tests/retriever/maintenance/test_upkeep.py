@@ -1,4 +1,4 @@
-"""Bases that were written to live: compacted, verified, kept as snapshots and restored."""
+"""Maintenance of bases with live writes: compacting, verifying, snapshots and restoring."""
 
 import os
 import re
@@ -63,7 +63,7 @@ def change(folder: Path, *pairs: tuple[str, str, bytes], removed: tuple[str, ...
 
 @pytest.fixture
 def changed(base: MakeBase, make_image: MakeImage) -> Path:
-    """A base that was built, then added to, updated and removed from."""
+    """Return a base that was built and then changed by adds, updates and removals."""
     folder = base({"a": "a fox", "b": "a red fox", "c": "a hotel"})
     images = [make_image(color, size=(40, 30)) for color in ("teal", "navy", "olive")]
     change(folder, ("k", "a kea", images[0]), ("b", "a kea in the snow", images[1]), removed=("a",))
@@ -71,7 +71,7 @@ def changed(base: MakeBase, make_image: MakeImage) -> Path:
     return folder
 
 
-def test_a_compacted_base_is_one_built_of_the_pairs_that_are_left(changed: Path, tmp_path: Path) -> None:
+def test_a_compacted_base_equals_a_build_of_its_pairs(changed: Path, tmp_path: Path) -> None:
     before, revision = content(changed), KnowledgeBase.open(changed).manifest.revision
     names = {path.name for path in changed.iterdir()}
     manifest = compact(changed)
@@ -91,7 +91,7 @@ def test_a_compacted_base_is_one_built_of_the_pairs_that_are_left(changed: Path,
     assert content(changed) == before | {"m": ("a macaw", before["k"][1])}
 
 
-def test_a_base_without_pairs_can_be_compacted_and_added_to(base: MakeBase, make_image: MakeImage) -> None:
+def test_an_empty_base_can_be_compacted_and_added_to(base: MakeBase, make_image: MakeImage) -> None:
     folder = base({"a": "a fox"})
     change(folder, removed=("a",))
     assert compact(folder).pairs == 0
@@ -122,7 +122,7 @@ def test_searches_go_on_while_a_base_is_compacted_and_restored(changed: Path, tm
     serving.close()
 
 
-def test_a_damaged_base_is_not_carried_on(changed: Path) -> None:
+def test_a_damaged_base_is_not_compacted_or_copied(changed: Path) -> None:
     base = KnowledgeBase.open(changed)
     pair = base.index.get("k")
     assert pair
@@ -138,7 +138,7 @@ def test_a_damaged_base_is_not_carried_on(changed: Path) -> None:
     assert [path.name for path in changed.glob("data-*")] == [before.folder]
 
 
-def test_compacting_waits_for_its_turn(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compacting_waits_for_the_writer(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reimagen_retriever.maintenance.compact.LOCK_WAIT_SECONDS", 0)
     with (
         locked(changed, Holder(work="the service", address="127.0.0.1:9")),
@@ -147,7 +147,7 @@ def test_compacting_waits_for_its_turn(changed: Path, monkeypatch: pytest.Monkey
         compact(changed)
 
 
-def test_a_whole_base_is_verified(changed: Path) -> None:
+def test_an_intact_base_is_verified(changed: Path) -> None:
     manifest, damages = verify(changed)
     assert damages == []
     assert manifest.pairs == 4
@@ -156,7 +156,7 @@ def test_a_whole_base_is_verified(changed: Path) -> None:
     assert result.stdout == f"{changed}: 4 pairs of revision {manifest.revision}, all is as it was written\n"
 
 
-def test_damage_is_found_at_its_place(changed: Path) -> None:
+def test_damage_is_reported_with_its_location(changed: Path) -> None:
     base = KnowledgeBase.open(changed)
     pairs = {identifier: base.index.get(identifier) for identifier in content(changed)}
     base.close()
@@ -177,12 +177,12 @@ def test_damage_is_found_at_its_place(changed: Path) -> None:
     with (shards / c.shard).open("r+b") as file:  # A header of the built shard.
         file.seek(0)
         file.write(b"x" * 512)
-    told = verify(changed)[1]
-    assert [damage.location for damage in told] == [c.shard, f"{k.shard}, k"]
-    assert "is not a complete tar file" in told[0].what
+    reported = verify(changed)[1]
+    assert [damage.location for damage in reported] == [c.shard, f"{k.shard}, k"]
+    assert "is not a complete tar file" in reported[0].what
 
 
-def test_counts_that_are_not_those_of_the_commit_are_damage(changed: Path) -> None:
+def test_counts_unlike_those_of_the_commit_are_damage(changed: Path) -> None:
     base = KnowledgeBase.open(changed)
     (k, c), notes = (base.index.get("k"), base.index.get("c")), base.index.notes
     base.close()
@@ -204,7 +204,7 @@ def test_counts_that_are_not_those_of_the_commit_are_damage(changed: Path) -> No
     )
 
 
-def test_a_snapshot_stays_what_it_was_and_can_be_restored(changed: Path, tmp_path: Path, make_image: MakeImage) -> None:
+def test_a_snapshot_does_not_change_and_can_be_restored(changed: Path, tmp_path: Path, make_image: MakeImage) -> None:
     before, kept = content(changed), tmp_path / "kept"
     manifest = snapshot(changed, kept)
     assert manifest == KnowledgeBase.open(kept).manifest
@@ -215,7 +215,7 @@ def test_a_snapshot_stays_what_it_was_and_can_be_restored(changed: Path, tmp_pat
     compact(changed)
     assert content(kept) == before
     assert verify(kept)[1] == []
-    # It is a base of its own: what is written to it is not seen elsewhere.
+    # It is a separate base: writes to it are not visible elsewhere.
     change(kept, ("o", "an owl", make_image()))
     assert set(content(changed)) == {"b", "c", "l", "n"}
     change(kept, removed=("o",))
@@ -239,7 +239,7 @@ def test_a_snapshot_is_taken_while_pairs_are_added(changed: Path, tmp_path: Path
                 assert set(content(kept)) == {"b", "c", "k", "l", *map(str, range(number + 1))}
 
 
-def test_where_a_snapshot_cannot_go(changed: Path, tmp_path: Path) -> None:
+def test_invalid_destinations_of_a_snapshot_are_refused(changed: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     for destination in (tmp_path / "other", tmp_path / "other" / "file", changed):
@@ -254,7 +254,7 @@ def test_where_a_snapshot_cannot_go(changed: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_from_the_command_line(folder: MakeFolder, tmp_path: Path) -> None:
+def test_the_maintenance_commands_work(folder: MakeFolder, tmp_path: Path) -> None:
     kb = tmp_path / "kb"
     source = folder({"a": "a fox", "b": "a kea", "c": ""})
     assert run("build", source, kb).exit_code == 0

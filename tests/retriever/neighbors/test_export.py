@@ -48,13 +48,13 @@ def file(image: Image.Image, kind: str = "PNG", **options: int) -> bytes:
 
 
 def colors(seed: int, size: tuple[int, int] = (48, 32)) -> Image.Image:
-    """Soft blots, unlike those of any other seed."""
+    """Return soft blots that differ for each seed."""
     cells = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
 
 
 def pairs() -> list[SourcePair]:
-    """fox-2 is fox-1 in another file and size; fox-4 comes last of the foxes, for its text is no shorter."""
+    """Return pairs: fox-2 is fox-1 in another file and size; fox-4 ranks last of the foxes by length."""
     images = {name: file(colors(seed)) for seed, name in enumerate(CAPTIONS)}
     images["fox-2"] = file(colors(0).resize((96, 64)), "JPEG", quality=60)
     return [
@@ -64,7 +64,7 @@ def pairs() -> list[SourcePair]:
 
 
 class ListSource:
-    """A source that holds what it is given."""
+    """A source of given entries."""
 
     def __init__(self, items: list[SourcePair]) -> None:
         self.items = items
@@ -93,7 +93,7 @@ def kb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def samples(folder: Path) -> dict[str, dict[str, bytes]]:
-    """All samples of a folder of shards by their pairs' ids."""
+    """Return all samples of a folder of shards by the ids of their pairs."""
     found: dict[str, dict[str, bytes]] = defaultdict(dict)
     for path in sorted(folder.glob("*.tar")):
         with tarfile.open(path) as tar:
@@ -114,7 +114,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK}
 
 
-def test_neighbors_are_the_services_hits_without_the_pair_and_its_near_duplicates(kb: Path, tmp_path: Path) -> None:
+def test_neighbors_equal_the_services_hits_without_near_duplicates(kb: Path, tmp_path: Path) -> None:
     stats = export(kb, tmp_path / "out", OPTIONS)
     found = neighbors(tmp_path / "out")
     assert list(found) == list(CAPTIONS)
@@ -130,19 +130,19 @@ def test_neighbors_are_the_services_hits_without_the_pair_and_its_near_duplicate
     assert stats == ShardStats(count=7, without_neighbors=1, with_all_neighbors=4, near_duplicates=2)
 
 
-def test_a_sample_holds_files_texts_and_where_they_are_from(kb: Path, tmp_path: Path) -> None:
+def test_a_sample_has_files_captions_and_sources(kb: Path, tmp_path: Path) -> None:
     export(kb, tmp_path / "out", OPTIONS)
     given = {pair.id: pair for pair in pairs()}
     found = samples(tmp_path / "out")
     for name, sample in found.items():
         note = json.loads(sample["json"])
         shown = [("", note), *((f"neighbor{rank}.", other) for rank, other in enumerate(note["neighbors"]))]
-        for prefix, told in shown:
-            pair = given[told["id"]]
+        for prefix, reported in shown:
+            pair = given[reported["id"]]
             extension = "jpg" if pair.id == "fox-2" else "png"
             assert sample[f"{prefix}{extension}"] == pair.image
             assert sample[f"{prefix}txt"].decode() == pair.caption
-            assert (told["source"], told["license"]) == (pair.source, pair.license)
+            assert (reported["source"], reported["license"]) == (pair.source, pair.license)
         assert len(sample) == 1 + 2 * len(shown), name
 
 
@@ -158,7 +158,7 @@ def test_training_reads_the_shards(kb: Path, tmp_path: Path) -> None:
         assert all(neighbor.image.shape == (16, 16, 3) for neighbor in sample.neighbors)
 
 
-def test_deeper_searches_reach_past_many_near_duplicates(tmp_path: Path) -> None:
+def test_searches_go_deeper_past_many_near_duplicates(tmp_path: Path) -> None:
     copies = [
         SourcePair("here", f"{n:02d}", "a red fox", file(colors(0, (192, 128)), "JPEG", quality=50 + n))
         for n in range(40)
@@ -197,7 +197,7 @@ exporting.export(Path(sys.argv[1]), Path(sys.argv[2]), shards.Options(k=2, relev
 """
 
 
-def test_a_killed_export_goes_on_after_its_last_whole_shard(
+def test_a_killed_export_resumes_after_its_last_complete_shard(
     kb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = subprocess.run([sys.executable, "-c", _KILLED_IN_ITS_SECOND_SHARD, kb, tmp_path / "out"], check=False)
@@ -214,7 +214,9 @@ def test_a_killed_export_goes_on_after_its_last_whole_shard(
     assert len(list((tmp_path / "out").glob("*.tar"))) == 3
 
 
-def test_a_broken_image_is_told_and_counted_and_no_neighbor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_image_is_reported_counted_and_never_a_neighbor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = built(tmp_path / "kb", pairs())
     base = KnowledgeBase.open(folder)
     kea = base.index.get("kea-2")
@@ -231,7 +233,7 @@ def test_a_broken_image_is_told_and_counted_and_no_neighbor(tmp_path: Path, caps
     assert [path.name for path in (tmp_path / "out").glob("*.part")] == []
 
 
-def test_a_folder_of_something_else_is_not_touched(kb: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_touched(kb: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/holiday.jpg").write_bytes(b"")
     with pytest.raises(InvalidArgument, match=r"OUT: .* holds files other than shards"):
@@ -261,7 +263,7 @@ def test_a_base_with_an_evaluation_sets_pairs_is_refused(kb: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_an_evaluation_set_of_captions(kb: Path, tmp_path: Path) -> None:
+def test_an_evaluation_set_can_be_captions(kb: Path, tmp_path: Path) -> None:
     captions = tmp_path / "captions.txt"
     captions.write_text("a unicorn\n\nthe Giant panda\n")
     export(kb, tmp_path / "out", OPTIONS, [read_evaluation_set(captions)])
@@ -284,7 +286,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_the_command_tells_what_it_wrote(kb: Path, tmp_path: Path) -> None:
+def test_the_command_reports_what_it_wrote(kb: Path, tmp_path: Path) -> None:
     result = run("neighbors", kb, tmp_path / "out", "-k", "1")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines() == [

@@ -1,4 +1,4 @@
-"""Ranking in memory beside Lucene's own, search by search: the same pairs in the same order, and scores to the bit."""
+"""Ranking in memory against Lucene, search by search: equal pairs, order and scores, bit for bit."""
 
 import random
 import subprocess
@@ -34,7 +34,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def written(folder: Path, texts: Sequence[str], analysis: Analysis, removed: Sequence[int] = ()) -> BM25Index:
-    """An index of texts, in two segments; ids are in another order than pairs."""
+    """Write an index of texts, in two segments; ids are in another order than pairs."""
     with IndexWriter(folder, analysis) as writer:
         for number, text in enumerate(texts):
             writer.add(
@@ -60,7 +60,7 @@ def written(folder: Path, texts: Sequence[str], analysis: Analysis, removed: Seq
 
 @pytest.fixture(scope="module", autouse=True)
 def small_groups() -> Iterator[None]:
-    """So that there are many groups of many pieces, and the last ones are not whole."""
+    """Make the groups so small that there are many, with incomplete last ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reimagen_retriever.neighbors.ranking._GROUP", 16)
         patch.setattr("reimagen_retriever.neighbors.ranking._PIECE", 5)
@@ -74,7 +74,7 @@ def name(number: int) -> str:
 def assert_same(
     index: BM25Index, queries: Sequence[str], k: int, relevance: Relevance, pool: ThreadPoolExecutor
 ) -> int:
-    """Compares all queries; returns how many hits there were."""
+    """Compare all queries, and return the number of hits."""
     ranking = Ranking(read_captions(index, index.in_order()), index, pool)
     found = ranking.search(queries, k, relevance)
     for query, hits in zip(queries, found, strict=True):
@@ -95,7 +95,7 @@ analyses = st.sampled_from([Analysis(), Analysis(k1=0), Analysis(k1=50, b=1), An
     st.integers(1, 12),
     st.sampled_from(["any", "entity", "phrase"]),
 )
-def test_any_captions_are_ranked_as_lucene_ranks_them(
+def test_any_captions_are_ranked_like_lucene(
     pool: ThreadPoolExecutor,
     captions: list[str],
     queries: list[str],
@@ -112,7 +112,7 @@ def test_any_captions_are_ranked_as_lucene_ranks_them(
 
 @pytest.mark.parametrize("k", [1, 3, 200])
 @pytest.mark.parametrize("relevance", ["any", "entity"])
-def test_captions_that_are_passed_over_would_not_have_been_found(
+def test_skipped_captions_would_not_have_been_found(
     zipf: tuple[BM25Index, list[str]], pool: ThreadPoolExecutor, k: int, relevance: Relevance
 ) -> None:
     index, captions = zipf
@@ -123,7 +123,7 @@ def test_captions_that_are_passed_over_would_not_have_been_found(
 
 @pytest.fixture(scope="module")
 def zipf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BM25Index, list[str]]]:
-    """Many captions of few frequent words and many rare ones, a tenth of them there twice, and some removed."""
+    """Return many captions of few frequent and many rare words; a tenth occurs twice, and some are removed."""
     rng = random.Random(0)
     vocabulary = [f"w{number}x" for number in range(3_000)]
     weights = [1 / (rank + 1) for rank in range(3_000)]
@@ -138,8 +138,8 @@ COMPOUNDS = ["関西国際空港", "雪の中の赤い狐", "백설공주", "雪
 
 
 @pytest.mark.parametrize("language", ["ar", "de", "hi", "ja", "ko", "ru", "zh"])
-def test_lengths_are_lucenes_in_every_kind_of_language(tmp_path: Path, pool: ThreadPoolExecutor, language: str) -> None:
-    """Of a decompounded word Lucene may count the parts alone, which would be another length than that of the terms."""
+def test_lengths_equal_lucenes_in_all_languages(tmp_path: Path, pool: ThreadPoolExecutor, language: str) -> None:
+    """For a decompounded word, Lucene may count only the parts, so the length differs from the number of terms."""
     rng = random.Random(1)
     captions = [" ".join(rng.choices(COMPOUNDS, k=rng.randint(1, 12))) for _ in range(150)]
     index = written(tmp_path, captions, Analysis(language=language))
@@ -147,7 +147,7 @@ def test_lengths_are_lucenes_in_every_kind_of_language(tmp_path: Path, pool: Thr
     index.close()
 
 
-def test_long_texts(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+def test_long_texts_are_ranked_like_lucene(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
     rng = random.Random(2)
     captions = [" ".join(rng.choices([f"w{n}x" for n in range(50)], k=10 ** rng.randint(0, 4))) for _ in range(40)]
     index = written(tmp_path, captions, Analysis())

@@ -1,4 +1,4 @@
-"""An object store: files over HTTP, by byte ranges."""
+"""An object store: files over HTTP, with byte ranges."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import pytest
 
 
 class HttpStore:
-    """Serves a folder, byte ranges too, and keeps what it was asked for."""
+    """A server of a folder with byte ranges that records its requests."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -70,7 +70,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def http(tmp_path: Path) -> Iterator[Callable[..., HttpStore]]:
-    """Makes stores of what is in `bucket`; at a port of one that was closed, if it is given."""
+    """Return a function that serves `bucket` over HTTP, optionally at the port of a closed store."""
     stores: list[HttpStore] = []
 
     def make(port: int = 0) -> HttpStore:

@@ -1,4 +1,4 @@
-"""Bases that are served out of an object store: over HTTP with byte ranges, and out of fsspec's memory."""
+"""Bases served from an object store: over HTTP with byte ranges, and from fsspec's memory."""
 
 import os
 import re
@@ -35,6 +35,7 @@ from reimagen_retriever.maintenance.union import unite
 from reimagen_retriever.maintenance.verify import verify
 from reimagen_retriever.search import Search
 from reimagen_retriever.service import RetrievalService
+from tests.waiting import wait_until
 
 Serve = Callable[..., AbstractContextManager[Any]]
 MEGABYTE = 1024 * 1024
@@ -45,7 +46,7 @@ Opened = Callable[..., Any]
 
 
 def noise(side: int = 64) -> bytes:
-    """An image's file of about three bytes a pixel."""
+    """Return an image file of about three bytes per pixel."""
     file = Path(f"/proc/self/fd/{os.memfd_create('picture')}")
     Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)).save(file, "PNG")
     try:
@@ -56,7 +57,7 @@ def noise(side: int = 64) -> bytes:
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """A snapshot in the store's folder, of a base that was built and added to."""
+    """Make a snapshot in the store's folder, of a base with added pairs."""
     write(tmp_path / "source", {word: noise() for word in WORDS[:-1]})
     build(open_source(tmp_path / "source"), tmp_path / "kb")
     with LiveWriter(tmp_path / "kb", Holder(work="test")) as writer:
@@ -90,13 +91,6 @@ def pairs(base: KnowledgeBase) -> dict[str, StoredPair]:
     return {pair.id: pair for document in base.index.in_order() for pair in [base.index.pair(document)]}
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def in_memory(folder: Path) -> str:
     store = fsspec.filesystem("memory")
     store.put(str(folder), "/kb", recursive=True)
@@ -104,7 +98,7 @@ def in_memory(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["http", "memory"])
-def test_a_base_in_a_store_is_the_base_itself(kept: Path, http: Opened, tmp_path: Path, kind: str) -> None:
+def test_a_base_in_a_store_equals_the_local_base(kept: Path, http: Opened, tmp_path: Path, kind: str) -> None:
     address = f"{http().url}/kb" if kind == "http" else in_memory(kept)
     here = KnowledgeBase.open(kept)
     with mirrored(tmp_path / "local", store_of(address)) as there:
@@ -118,7 +112,7 @@ def test_a_base_in_a_store_is_the_base_itself(kept: Path, http: Opened, tmp_path
     assert not list((tmp_path / "local").rglob("*.tar"))
 
 
-def test_a_image_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_an_image_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
         found = pairs(base)
@@ -133,7 +127,9 @@ def test_a_image_is_read_once_by_its_byte_range(kept: Path, http: Opened, tmp_pa
     assert len(server.images()) == 2
 
 
-def test_the_images_of_an_answer_and_of_a_batch_are_asked_for_at_once(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_the_images_of_an_answer_and_of_a_batch_are_fetched_concurrently(
+    kept: Path, http: Opened, tmp_path: Path
+) -> None:
     server = http()
     mirror(store_of(f"{server.url}/kb"), tmp_path / "local")
     serving = RetrievalService(tmp_path / "local", AnswerCache(None, 1), "entity")
@@ -151,12 +147,12 @@ def test_the_images_of_an_answer_and_of_a_batch_are_asked_for_at_once(kept: Path
     serving.close()
 
 
-def test_a_image_that_is_not_what_was_added_is_never_given(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_an_image_with_another_digest_is_never_returned(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     with mirrored(tmp_path / "local", store_of(f"{server.url}/kb")) as base:
         found = pairs(base)
         image = base.images.read(found["kea"])
-        # What is kept here is damaged: it is had from the store again.
+        # The cached file is damaged: it is fetched again.
         base.images._cache.set(found["kea"].sha256, image[:-1] + b"!")  # type: ignore[attr-defined]
         assert base.images.read(found["kea"]) == image
         fox = found["fox"]
@@ -174,7 +170,7 @@ def test_a_image_that_is_not_what_was_added_is_never_given(kept: Path, http: Ope
         assert base.images.read(found["kea"]) == image
 
 
-def test_while_the_store_is_down_kept_images_go_on(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_cached_images_are_served_while_the_store_is_down(kept: Path, http: Opened, tmp_path: Path) -> None:
     server = http()
     mirror(store_of(f"{server.url}/kb", seconds=0.2), tmp_path / "local")
     serving = RetrievalService(tmp_path / "local", AnswerCache(None, 1), "entity")
@@ -193,14 +189,14 @@ def test_while_the_store_is_down_kept_images_go_on(kept: Path, http: Opened, tmp
     server.hanging = True
     is_down()
     asked, started = len(server.asked), time.monotonic()
-    # Of those that come after, no more than one a second waits for what is known to hang.
+    # Of later searches, at most one per second waits for a hanging store.
     for _ in range(10):
         is_down()
     assert len(server.asked) <= asked + 1 + time.monotonic() - started
     server.close()
     is_down()
     again = http(server.port)
-    eventually(lambda: answers(serving, "fox"))
+    wait_until(lambda: answers(serving, "fox"))
     assert again.images()
     assert serving.degraded_reasons() == []
     serving.close()
@@ -213,7 +209,7 @@ def answers(serving: RetrievalService, query: str) -> bool:
         return False
 
 
-def test_what_is_kept_of_the_images_keeps_to_its_bound(http: Opened, tmp_path: Path) -> None:
+def test_the_cache_of_images_is_bounded(http: Opened, tmp_path: Path) -> None:
     write(tmp_path / "source", {f"{number:03d}": noise(120) for number in range(140)})
     build(open_source(tmp_path / "source"), tmp_path / "bucket" / "kb")
     server = http()
@@ -225,15 +221,13 @@ def test_what_is_kept_of_the_images_keeps_to_its_bound(http: Opened, tmp_path: P
             base.images.read(found[0])
             size = sum(file.stat().st_size for file in (tmp_path / "local" / "images").rglob("*.val"))
             assert size <= 2 * MEGABYTE + pair.length
-        # The first was used all the time, and is there still; the second is long gone.
+        # The first was used repeatedly and is still cached; the second is evicted.
         assert len(server.images()) == len(found)
         base.images.read(found[1])
         assert len(server.images()) == len(found) + 1
 
 
-def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
-    kept: Path, http: Opened, tmp_path: Path
-) -> None:
+def test_an_index_is_mirrored_once_and_a_newer_snapshot_again(kept: Path, http: Opened, tmp_path: Path) -> None:
     server, local = http(), tmp_path / "local"
     store = store_of(f"{server.url}/kb")
     mirror(store, local)
@@ -251,7 +245,7 @@ def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
     assert len(list(local.glob("data-*"))) == 1
     serving.close()
     server.close()
-    # Without the store it begins with what it has; images that it has not are refused, see above.
+    # Without the store it starts with the mirror; missing images are refused, see above.
     with mirrored(local, store) as base:
         assert base.images.read(pairs(base)["new"]).startswith(b"\x89PNG")
     with pytest.raises(Unavailable, match=r"does not answer for manifest\.json"):
@@ -259,13 +253,13 @@ def test_what_was_brought_is_not_brought_again_and_a_newer_snapshot_is(
 
 
 def newts_base(folder: Path) -> Path:
-    """Another base, of one pair."""
+    """Build another base, of one pair."""
     write(folder / "newts-source", {"newt": noise()})
     build(open_source(folder / "newts-source"), folder / "newts")
     return folder / "newts"
 
 
-def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_a_union_in_a_store_equals_the_local_union(kept: Path, http: Opened, tmp_path: Path) -> None:
     server, local = http(), tmp_path / "local"
     newts = newts_base(tmp_path)
     unite(tmp_path / "union", [kept, newts])
@@ -279,7 +273,7 @@ def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_pa
         for pair in pairs(base).values():
             assert base.images.read(pair) == here.images.read(pair)
     assert not list(local.rglob("*.tar"))
-    # All parts share what is kept of the images.
+    # All parts share the cache of images.
     assert [path.parent for path in local.rglob("cache.db")] == [local / "images"]
     here.close()
     asked = len(server.asked)
@@ -288,7 +282,7 @@ def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_pa
         f"/union/{name}manifest.json" for name in ("", "parts/00000/", "parts/00001/")
     ]
 
-    # A newer one, of parts beside it, takes its place, and when the store is gone it is there still.
+    # A newer one with parts beside it replaces it, and is still served without the store.
     write(tmp_path / "olms-source", {"olm": noise()})
     build(open_source(tmp_path / "olms-source"), tmp_path / "bucket" / "olms")
     there.rename(tmp_path / "old")
@@ -297,7 +291,7 @@ def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_pa
     with mirrored(local, store) as base:
         olm = pairs(base)["olm"]
         image = base.images.read(olm)
-    assert len(list(local.glob("parts/*"))) == 2  # Those of the first one are gone.
+    assert len(list(local.glob("parts/*"))) == 2  # The parts of the first one are removed.
     server.close()
     with mirrored(local, store_of(f"{server.url}/union", seconds=0.2)) as base:
         assert base.images.read(olm) == image
@@ -305,7 +299,7 @@ def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_pa
             base.images.read(pairs(base)["fox"].model_copy(update={"sha256": "0" * 64}))
         assert "images that are not cached can't be read" in str(base.images.degraded_reason())
 
-    # Where there was a union there may be a base.
+    # A base can replace a union.
     again = http(server.port)
     shutil.rmtree(there)
     snapshot(newts, there)
@@ -315,7 +309,7 @@ def test_a_union_in_a_store_is_the_union_itself(kept: Path, http: Opened, tmp_pa
     assert not (local / "parts").exists()
 
 
-def test_it_is_only_read(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_a_base_in_a_store_is_read_only(kept: Path, http: Opened, tmp_path: Path) -> None:
     address, local = f"{http().url}/kb", tmp_path / "local"
     mirror(store_of(address), local)
     for change in (
@@ -328,7 +322,7 @@ def test_it_is_only_read(kept: Path, http: Opened, tmp_path: Path) -> None:
     assert not (tmp_path / "copy").exists()
 
 
-def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path) -> None:
+def test_an_incomplete_base_is_reported(kept: Path, http: Opened, tmp_path: Path) -> None:
     url, local = http().url, tmp_path / "local"
     with pytest.raises(NotFound, match=rf"{url}/nothing is not a complete knowledge base"):
         mirror(store_of(f"{url}/nothing"), local)
@@ -358,7 +352,7 @@ def test_what_is_no_whole_base_is_told(kept: Path, http: Opened, tmp_path: Path)
             mirror(store_of(nobody), local)
 
 
-def test_several_processes_serve_a_store_and_bring_its_index_once(
+def test_several_processes_of_a_store_mirror_its_index_once(
     kept: Path, http: Opened, tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REIMAGEN_RETRIEVER_LOCAL_FOLDER", str(tmp_path / "local"))

@@ -49,7 +49,7 @@ def encoder(sentence_encoder: MakeEncoder) -> Path:
 
 @pytest.fixture
 def colors(tmp_path: Path, make_image: MakeImage) -> Path:
-    """A base of a red and a blue image, with captions that say nothing of it."""
+    """Build a base of a red and a blue image, with captions that do not mention the colors."""
     source = tmp_path / "colors"
     source.mkdir()
     rows = []
@@ -77,7 +77,7 @@ def test_texts_are_found_by_their_meaning(base: MakeBase, encoder: Path) -> None
     assert make_vectors(folder, encoder) == manifest
 
 
-def test_the_minimum_is_what_one_in_a_thousand_unrelated_pairs_reaches(base: MakeBase, encoder: Path) -> None:
+def test_one_in_a_thousand_unrelated_pairs_reaches_the_minimum_score(base: MakeBase, encoder: Path) -> None:
     folder = base(CAPTIONS)
     manifest = make_vectors(folder, encoder)
     texts = list(CAPTIONS.values())
@@ -87,7 +87,7 @@ def test_the_minimum_is_what_one_in_a_thousand_unrelated_pairs_reaches(base: Mak
     assert manifest.vectors.minimum_cosine == pytest.approx(np.quantile(unrelated, 0.999), abs=1e-3)
 
 
-def test_images_are_found_by_what_they_show(colors: Path, clip_encoder: MakeEncoder) -> None:
+def test_images_are_found_by_their_content(colors: Path, clip_encoder: MakeEncoder) -> None:
     manifest = make_vectors(colors, clip_encoder(COLORS))
     assert manifest.vectors
     assert manifest.vectors.of == "images"
@@ -95,7 +95,7 @@ def test_images_are_found_by_what_they_show(colors: Path, clip_encoder: MakeEnco
     assert dense(colors, "a blue thing", 1) == ["blue"]
 
 
-def test_other_vectors_take_the_place_of_the_old_ones(
+def test_new_vectors_replace_the_old_ones(
     colors: Path, clip_encoder: MakeEncoder, sentence_encoder: MakeEncoder
 ) -> None:
     first = make_vectors(colors, clip_encoder(COLORS))
@@ -105,7 +105,7 @@ def test_other_vectors_take_the_place_of_the_old_ones(
     assert second.vectors
     assert second.vectors.dimension == 2
     assert [path.name for path in (colors / second.folder).glob("vectors-*")] == [second.vectors.folder]
-    # Who has the old ones open goes on with them.
+    # A service with open old vectors continues with them.
     assert [hit.pair.id for hit in find(base, Search("red", method="dense", minimum_score=-1), Defaults("entity"))] == [
         "red",
         "#ff2000",
@@ -113,9 +113,7 @@ def test_other_vectors_take_the_place_of_the_old_ones(
     base.close()
 
 
-def test_an_interrupted_making_goes_on_where_it_was(
-    base: MakeBase, encoder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_encoding_resumes(base: MakeBase, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = base({f"{number:03}": "a dog" for number in range(300)} | {"last": "a cat"})
     monkeypatch.setattr("reimagen_retriever.index.dense._CHECKPOINT_SECONDS", 0)
     encoded: list[int] = []
@@ -149,7 +147,7 @@ class TestGiven:
 
     RED, BLUE, ORANGE = np.array([[1, -1, -1]]), np.array([[-1, -1, 1]]), np.array([[1, -0.8, -1]])
 
-    def test_they_find_their_pairs_by_address(self, colors: Path, clip_encoder: MakeEncoder, tmp_path: Path) -> None:
+    def test_given_vectors_are_matched_by_url(self, colors: Path, clip_encoder: MakeEncoder, tmp_path: Path) -> None:
         # The keys are those of another download.
         self.write(
             tmp_path / "given", 0, np.concatenate([self.BLUE, self.RED]), url=["https://x.example/1", "https://none"],
@@ -163,19 +161,19 @@ class TestGiven:
         assert dense(colors, "red") == ["red", "#ff2000"]
         assert dense(colors, "blue", 1) == ["blue"]
 
-    def test_or_by_id(self, colors: Path, clip_encoder: MakeEncoder, tmp_path: Path) -> None:
+    def test_given_vectors_are_matched_by_id(self, colors: Path, clip_encoder: MakeEncoder, tmp_path: Path) -> None:
         vectors = np.concatenate([self.BLUE, self.ORANGE, self.RED])
         self.write(tmp_path / "given", 0, vectors, image_path=["blue", "#ff2000", "red"])
         make_vectors(colors, clip_encoder(COLORS), given=tmp_path / "given")
         assert dense(colors, "red") == ["red", "#ff2000"]
 
-    def test_or_by_their_order(self, colors: Path, clip_encoder: MakeEncoder, tmp_path: Path) -> None:
+    def test_given_vectors_are_matched_by_order(self, colors: Path, clip_encoder: MakeEncoder, tmp_path: Path) -> None:
         self.write(tmp_path / "given", 0, self.RED)
         self.write(tmp_path / "given", 1, np.concatenate([self.BLUE, self.ORANGE]))
         make_vectors(colors, clip_encoder(COLORS), given=tmp_path / "given")
         assert dense(colors, "red") == ["red", "#ff2000"]
 
-    def test_what_does_not_fit_is_refused(self, colors: Path, clip_encoder: MakeEncoder, tmp_path: Path) -> None:
+    def test_unfit_input_is_refused(self, colors: Path, clip_encoder: MakeEncoder, tmp_path: Path) -> None:
         encoder = clip_encoder(COLORS)
 
         def refused(name: str, message: str) -> None:
@@ -215,7 +213,7 @@ def test_compact_and_snapshot_keep_the_vectors(base: MakeBase, encoder: Path, tm
     assert made == copied
 
 
-def test_what_is_removed_is_not_found(base: MakeBase, encoder: Path) -> None:
+def test_removed_pairs_are_not_found(base: MakeBase, encoder: Path) -> None:
     folder = base(CAPTIONS)
     make_vectors(folder, encoder)
     with LiveWriter(folder, Holder(work="test")) as writer:
@@ -233,13 +231,13 @@ def vectors_of(folder: Path) -> Path:
     return folder / manifest.folder / manifest.vectors.folder
 
 
-def test_texts_alone_cannot_be_images(base: MakeBase, encoder: Path) -> None:
+def test_a_text_encoder_cannot_encode_images(base: MakeBase, encoder: Path) -> None:
     with pytest.raises(InvalidArgument, match=r"of: .* has no vision_model"):
         make_vectors(base(CAPTIONS), encoder, "images")
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_a_flipped_bit_of_any_file_of_the_vectors_is_told(base: MakeBase, encoder: Path, compacted: bool) -> None:
+def test_a_flipped_bit_in_any_file_of_vectors_is_detected(base: MakeBase, encoder: Path, compacted: bool) -> None:
     kb = base(CAPTIONS)
     made = make_vectors(kb, encoder)
     manifest = compact(kb) if compacted else made

@@ -30,7 +30,11 @@ class Conditions:
 
 
 def augment(
-    stage: StageConfig, low_res: _Images, factor: int, level: Float[Array, " batch"], noise: _Images
+    stage: StageConfig,
+    low_res: Float[Array, "batch h w 3"],
+    factor: int,
+    level: Float[Array, " batch"],
+    noise: _Images,
 ) -> LowResolution:
     """Return the low-resolution image upsampled, with noise conditioning augmentation (Imagen, section 2.4).
 

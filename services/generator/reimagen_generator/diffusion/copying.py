@@ -16,13 +16,17 @@ from reimagen_generator.diffusion.schedule import alpha_sigma, per_image
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.placement import CANVASES, canvases
 
-_Images = Float[Array, "batch height width channels"]
+_Images = Float[Array, "batch height width 3"]
 _LEAST_SIGMA = 0.08
 
 
 def copied(
-    kind: Prediction, output: _Images, neighbors: Neighbors | None, x_t: _Images, log_snr: Float[Array, " batch"]
-) -> _Images:
+    kind: Prediction,
+    output: Float[Array, "batch height width channels"],
+    neighbors: Neighbors | None,
+    x_t: _Images,
+    log_snr: Float[Array, " batch"],
+) -> Float[Array, "batch height width channels_without_gates"]:
     """Return a network's output with the canvases copied by its gates, and without the gates.
 
     Args:

@@ -82,7 +82,7 @@ def square(image: _Image, size: int) -> UInt8[np.ndarray, "size size 3"]:
     return np.asarray(_padded(image).resize((size, size), Image.Resampling.LANCZOS))
 
 
-def _placed(image: _Image, middle: float, scale: float) -> _Image:
+def _placed(image: _Image, middle: float, scale: float) -> UInt8[np.ndarray, "side side 3"]:
     """Return a square with the image centered at `middle`, a share of the width, on the color of the image's border."""
     side = max(image.shape[:2])
     small = max(1, round(scale * side))

@@ -26,13 +26,15 @@ def downsample(images: _Images, factor: int) -> Float[Array, "batch h w 3"]:
     return images.reshape(b, h // factor, factor, w // factor, factor, c).mean(axis=(2, 4))
 
 
-def upsample(images: Float[Array, "batch h w 3"], factor: int, kind: Upsampling = Upsampling.BICUBIC) -> _Images:
+def upsample(
+    images: Float[Array, "batch h w channels"], factor: int, kind: Upsampling = Upsampling.BICUBIC
+) -> Float[Array, "batch height width channels"]:
     """Return the images at `factor` times their side."""
     b, h, w, c = images.shape
     if kind is Upsampling.BILINEAR_CORNERS:
         rows, columns = _corner_aligned(h, factor), _corner_aligned(w, factor)
         return jnp.einsum("Hh,Ww,bhwc->bHWc", rows, columns, images)
-    upsampled: _Images = jax.image.resize(images, (b, h * factor, w * factor, c), "cubic")
+    upsampled: Array = jax.image.resize(images, (b, h * factor, w * factor, c), "cubic")
     return upsampled
 
 

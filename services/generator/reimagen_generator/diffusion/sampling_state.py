@@ -41,13 +41,16 @@ class SamplingState:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RowSteps:
-    """The step that each row of a batch takes next. Rows may be at different steps of different schedules."""
+    """The step that each row of a batch takes next, or with an axis before the rows, all steps.
 
-    number: Int[Array, " batch"]
+    Rows may be at different steps of different schedules.
+    """
+
+    number: Int[Array, "*steps batch"]
     """From 0; the step's noise depends on it."""
-    times: Float[Array, "batch 3"]
+    times: Float[Array, "*steps batch 3"]
     """t, λ_t and λ_s."""
-    guided: Bool[Array, " batch"]
+    guided: Bool[Array, "*steps batch"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from reimagen_generator.config.cascade import ScheduleKind, StageConfig
 
@@ -105,6 +105,6 @@ def alpha_sigma(value: _Any) -> tuple[_Any, _Any]:
     return jnp.sqrt(jax.nn.sigmoid(value)), jnp.sqrt(jax.nn.sigmoid(-value))
 
 
-def per_image(value: Float[Array, " batch"]) -> Float[Array, "batch 1 1 1"]:
-    """Return a number per image, shaped for NHWC arrays."""
+def per_image(value: Shaped[Array, " batch"]) -> Shaped[Array, "batch 1 1 1"]:
+    """Return a value per image, shaped for NHWC arrays."""
     return value[:, None, None, None]

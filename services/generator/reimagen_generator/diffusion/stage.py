@@ -96,7 +96,7 @@ class Stage:
         self,
         text: Text,
         neighbors: Neighbors | None,
-        previous: _Images | None,
+        previous: Float[Array, "batch h w 3"] | None,
         keys: Key[Array, " batch"],
         empty_text: Text | None = None,
     ) -> Conditions:
@@ -121,7 +121,7 @@ class Stage:
         )
 
     @partial(jax.jit, static_argnums=0)
-    def _augment(self, previous: _Images, keys: Key[Array, " batch"]) -> LowResolution:
+    def _augment(self, previous: Float[Array, "batch h w 3"], keys: Key[Array, " batch"]) -> LowResolution:
         assert self.factor is not None
         rows = len(keys)
         level = jnp.full(rows, self.config.augmentation)

@@ -9,6 +9,8 @@ from reimagen_generator.config.networks import TextNorm
 from reimagen_generator.networks.layers import GroupNorm, finite_maximum, nonzero, zero_linear
 
 _Tokens = Float[Array, "batch length channels"]
+_Queries = Float[Array, "batch queries channels"]
+_Text = Float[Array, "batch length text_channels"]
 
 
 CPU_CACHE = 4 * 2**20
@@ -74,8 +76,8 @@ def exclude(mask: Bool[Array, "batch keys"]) -> Float[Array, "batch 1 1 keys"]:
 
 
 def attend_with_text(
-    query: _Tokens, own: list[_Tokens], text: list[_Tokens], text_mask: Bool[Array, "batch length"], heads: int
-) -> _Tokens:
+    query: _Queries, own: list[_Queries], text: list[_Tokens], text_mask: Bool[Array, "batch length"], heads: int
+) -> _Queries:
     """Return the attention to the tokens of the text and to those of the map itself.
 
     Args:
@@ -118,7 +120,7 @@ class AttentionBlock(nnx.Module):
         self.mlp_out = zero_linear(2 * channels, channels, rngs, dtype=dtype)
 
     def __call__(
-        self, x: Float[Array, "batch h w channels"], text: _Tokens, text_mask: Bool[Array, "batch length"]
+        self, x: Float[Array, "batch h w channels"], text: _Text, text_mask: Bool[Array, "batch length"]
     ) -> Float[Array, "batch h w channels"]:
         """Return the output of the block."""
         b, h, w, c = x.shape
@@ -183,7 +185,7 @@ class TextAttention(nnx.Module):
         self.out = zero_linear(channels, channels, rngs, dtype=dtype)
 
     def __call__(
-        self, x: Float[Array, "batch h w channels"], text: _Tokens, text_mask: Bool[Array, "batch length"]
+        self, x: Float[Array, "batch h w channels"], text: _Text, text_mask: Bool[Array, "batch length"]
     ) -> Float[Array, "batch h w channels"]:
         """Return the map plus the attention."""
         b, h, w, c = x.shape

@@ -29,7 +29,8 @@ from reimagen_generator.networks.layers import (
 from reimagen_generator.networks.neighbors import NeighborAttentions, Neighbors
 from reimagen_generator.networks.network import IMAGE_CHANNELS, LowResolution, Network, Text, at_time_zero
 
-_Map = Float[Array, "batch h w channels"]
+_Map = Float[Array, "batch _ _ _"]
+"""A feature map. Its sides and channels differ from level to level."""
 
 
 @jax.tree_util.register_dataclass

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Real
 
 Activation = Callable[[Float[Array, "*any"]], Float[Array, "*any"]]
 
@@ -70,12 +70,12 @@ def conv3x3(
     )
 
 
-def finite_maximum(logits: Float[Array, "*any"], axis: int) -> Float[Array, "*any"]:
+def finite_maximum(logits: Float[Array, "*any"], axis: int) -> Float[Array, "*reduced"]:
     """Return the maximum that a softmax subtracts; finite even if all logits are -inf, so that no NaN arises."""
     return jax.lax.stop_gradient(jnp.maximum(logits.max(axis=axis, keepdims=True), -1e30))
 
 
-def nonzero(total: Float[Array, "*any"]) -> Float[Array, "*any"]:
+def nonzero(total: Real[Array, "*any"]) -> Float[Array, "*any"]:
     """Return the sum that a softmax divides by, with 0 replaced by 1 so that gradients stay finite too."""
     return jnp.where(total > 0, total, 1.0)
 

@@ -14,7 +14,8 @@ from reimagen_generator.networks.layers import fold, unfold, zero_linear
 from reimagen_generator.networks.placement import PlacedReferences
 from reimagen_generator.networks.warp import WarpSources
 
-_Map = Float[Array, "batch h w channels"]
+_Map = Float[Array, "batch _ _ _"]
+"""A feature map. Its sides and channels differ from level to level."""
 
 
 @jax.tree_util.register_dataclass
@@ -136,7 +137,7 @@ class NeighborAttentions(nnx.Dict[NeighborAttention]):
             }
         )
 
-    def encode(self, maps: Sequence[_Map], mask: Bool[Array, "batch neighbors"]) -> Neighbors:
+    def encode(self, maps: Sequence[Float[Array, "rows _ _ _"]], mask: Bool[Array, "batch neighbors"]) -> Neighbors:
         """Return the keys and values of the neighbors.
 
         Args:

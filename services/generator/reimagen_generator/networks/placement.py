@@ -86,7 +86,7 @@ def place(
 
 def canvases(
     placed: PlacedReferences, mask: Bool[Array, "batch neighbors"]
-) -> Float[Array, "batch height width canvases*4"]:
+) -> Float[Array, "batch height width canvas_channels"]:
     """Return the canvases, concatenated along the channels, with the layers in the mask.
 
     A layer that reaches further down in the image is nearer, and covers the layers behind it.
@@ -154,7 +154,7 @@ def _layer(image: Float[Array, "side side 4"], one: Placements, size: int) -> Fl
 
 
 def _sample(
-    pyramid: Sequence[Float[Array, "h w channels"]], level: Int[Array, ""], at: _Points
+    pyramid: Sequence[Float[Array, "_ _ channels"]], level: Int[Array, ""], at: _Points
 ) -> Float[Array, "*shape channels"]:
     """Return bilinear samples of a pyramid's level at the given points; zero outside of the image."""
     sides = [image.shape[0] for image in pyramid]

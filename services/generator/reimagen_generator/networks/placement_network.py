@@ -191,7 +191,7 @@ class _MattingUNet(nnx.Module):
         self.conv_out = conv3x3(widths[0], 4, rngs, zero=True)
 
     def __call__(
-        self, image: Float[Array, "rows side side 3"], mention: Float[Array, "rows channels"]
+        self, image: Float[Array, "rows side side 3"], mention: Float[Array, "rows conditioning"]
     ) -> tuple[Float[Array, "rows side side"], _Map]:
         """Return the matte's logits and the coarsest map."""
         h = self.conv_in(fold(image, 2))

@@ -36,7 +36,8 @@ from reimagen_generator.networks.network import IMAGE_CHANNELS, LowResolution, N
 from reimagen_generator.networks.placement import CANVAS_CHANNELS, CANVASES, canvases
 from reimagen_generator.networks.warp import Warp
 
-_Map = Float[Array, "batch h w channels"]
+_Map = Float[Array, "batch _ _ _"]
+"""A feature map. Its sides and channels differ from level to level."""
 
 
 class _Level(nnx.Module):

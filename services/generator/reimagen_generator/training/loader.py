@@ -136,7 +136,7 @@ def _downsampling(side: int) -> Callable[[Sample], Sample]:
     def downsample(sample: Sample) -> Sample:
         scale = side / sample.image.shape[0]
 
-        def change(image: Image8) -> Image8:
+        def change(image: Image8) -> UInt8[np.ndarray, "h w *channels"]:
             height, width = (round(scale * length) for length in image.shape[:2])
             return np.asarray(Image.fromarray(image).resize((width, height), _BOX))
 

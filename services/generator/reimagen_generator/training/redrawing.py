@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from reimagen_common.progress import progress_bar
@@ -78,7 +79,7 @@ def _redrawn(
 
 def _draw(
     stage: Stage, encoder: TextEncoder, samples: list[Sample], seeds: list[int], factor: int, time: float
-) -> Pixels:
+) -> UInt8[np.ndarray, "rows height width 3"]:
     batch = collate(samples, encoder, 0)
     low_res = downsample(to_float(batch.image), factor)
     previous = None if stage.factor is None else to_float(to_bytes(downsample(low_res, stage.factor)))

@@ -27,7 +27,7 @@ _faiss: Any = faiss  # for attributes that its type stubs lack
 Kind = Literal["flat", "hnsw", "ivf-pq"]
 
 FLAT_UP_TO = 50_000
-"""Maximum number of vectors for exact search, which takes some milliseconds per query. See docs/search.md."""
+"""Maximum number of vectors for exact search, which takes some milliseconds per query. See docs/reference/search.md."""
 HNSW_UP_TO = 2_000_000
 """Maximum number of vectors for HNSW, whose graph must fit into memory: 2 bytes per dimension and 150 more per vector.
 Above it, IVF-PQ takes 1 byte per 8 dimensions."""
@@ -161,7 +161,7 @@ class DenseIndex:
         """Return the rows nearest to a vector and their cosines with it, best first.
 
         The search is exact in a flat index, and in any index if n is at least an eighth of the rows. Otherwise it is
-        approximate, see docs/search.md for its recall.
+        approximate, see docs/reference/search.md for its recall.
 
         Args:
             vector: (dimension), of length 1.

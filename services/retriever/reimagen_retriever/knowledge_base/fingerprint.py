@@ -2,7 +2,7 @@
 
 A fingerprint is the image's mean color in each of 8 × 8 cells, after resizing to a square. Hashes with one bit per cell
 (dHash, pHash) lose colors and contrast, and icons often differ only in those: a blue book and an orange one have the
-same bits. docs/training-data.md has the measurements.
+same bits. docs/how-to/training-data.md has the measurements.
 """
 
 import numpy as np

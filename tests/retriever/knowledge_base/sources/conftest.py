@@ -1,4 +1,4 @@
-"""Files of the sources' true formats, small."""
+"""Small files of the sources' real formats."""
 
 import base64
 import io
@@ -35,7 +35,7 @@ IMG2DATASET = pa.schema(
 
 @pytest.fixture(scope="session")
 def parquet_file() -> MakeParquet:
-    """Writes rows as a Parquet file, five rows a group."""
+    """Return a function that writes rows as a Parquet file, five rows per group."""
 
     def make(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def parquet_file() -> MakeParquet:
 
 @pytest.fixture
 def img2dataset(tmp_path: Path) -> MakeShard:
-    """Writes a shard as img2dataset does: tar, parquet and statistics. A row without an image is one that failed."""
+    """Return a function that writes a shard like img2dataset; a row without an image is a failed download."""
 
     def make(rows: Sequence[Mapping[str, Any]], number: int = 0, folder: Path = tmp_path / "shards") -> Path:
         folder.mkdir(exist_ok=True)
@@ -77,7 +77,7 @@ def img2dataset(tmp_path: Path) -> MakeShard:
 
 @pytest.fixture
 def webqa(tmp_path: Path) -> MakeWebQA:
-    """Writes WebQA's three files from captions and images by id, the first of which is in the first line."""
+    """Return a function that writes WebQA's three files from captions and images by id."""
 
     def make(pictures: Mapping[int, tuple[str, bytes]]) -> Path:
         folder = tmp_path / "webqa"
@@ -104,7 +104,7 @@ def webqa(tmp_path: Path) -> MakeWebQA:
 
 @pytest.fixture
 def coco(tmp_path: Path, make_image: Callable[..., bytes]) -> MakeCoco:
-    """Writes a folder as COCO's archives unpack, from captions by image."""
+    """Return a function that writes a folder like COCO's archives, from captions by image."""
 
     def make(captions: Mapping[int, Sequence[str]], split: str = "val2017") -> Path:
         folder = tmp_path / "coco"

@@ -25,7 +25,7 @@ fuzzed = settings(deadline=None, suppress_health_check=[HealthCheck.function_sco
 
 Damage = list[tuple[float, int, bytes]]
 damages: st.SearchStrategy[Damage] = st.lists(
-    # Where, as a share of the file; how much is taken out there; what is put in.
+    # The position as a share of the file; the number of bytes removed there; the bytes inserted.
     st.tuples(
         st.floats(0, 1), st.integers(0, 600), st.binary(max_size=40) | st.sampled_from([b"\x00" * 512, b"\xff" * 64])
     ),
@@ -71,7 +71,7 @@ def damaged(data: bytes, damage: Damage) -> bytes:
 
 
 def check(files: Mapping[str, bytes], metadata: str = "") -> list[SourcePair | Rejected]:
-    """Reads them all, and each pair as a build does."""
+    """Read all entries, and check each pair as a build does."""
     store = fsspec.filesystem("memory")
     if store.exists(ROOT):
         store.rm(ROOT, recursive=True)
@@ -118,13 +118,13 @@ def read(folder: Path) -> dict[str, bytes]:
 
 @fuzzed
 @given(damage=damages)
-def test_damaged_tars(shard: dict[str, bytes], damage: Damage) -> None:
+def test_damaged_tars_are_read_or_reported(shard: dict[str, bytes], damage: Damage) -> None:
     assert check(shard | {"00000.tar": damaged(shard["00000.tar"], damage)})
 
 
 @fuzzed
 @given(data=st.binary(max_size=2_000))
-def test_any_bytes_for_a_tar(data: bytes) -> None:
+def test_any_bytes_as_a_tar_are_read_or_reported(data: bytes) -> None:
     check({"00000.tar": data})
 
 
@@ -140,7 +140,7 @@ def test_any_bytes_for_a_tar(data: bytes) -> None:
         max_size=8,
     )
 )
-def test_tars_of_strange_members(members: list[tuple[str, bytes, bytes]]) -> None:
+def test_strange_members_of_tars_are_read_or_reported(members: list[tuple[str, bytes, bytes]]) -> None:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT, errors="surrogatepass") as tar:
         for name, data, kind in members:
@@ -154,7 +154,7 @@ def test_tars_of_strange_members(members: list[tuple[str, bytes, bytes]]) -> Non
 
 @fuzzed
 @given(damage=damages)
-def test_damaged_tables_beside_tars(shard: dict[str, bytes], damage: Damage) -> None:
+def test_damaged_tables_beside_tars_are_read_or_reported(shard: dict[str, bytes], damage: Damage) -> None:
     entries = check(shard | {"00000.parquet": damaged(shard["00000.parquet"], damage)})
     assert len([entry for entry in entries if isinstance(entry, SourcePair)]) <= 3
     assert len(entries) >= 3
@@ -162,7 +162,7 @@ def test_damaged_tables_beside_tars(shard: dict[str, bytes], damage: Damage) -> 
 
 @fuzzed
 @given(rows=st.lists(st.dictionaries(columns, values, max_size=6), min_size=1, max_size=5))
-def test_lists_of_any_values(rows: list[dict[str, Any]], image: bytes) -> None:
+def test_lists_of_any_values_are_read_or_reported(rows: list[dict[str, Any]], image: bytes) -> None:
     files = {f"{name}.jpg": image for name in ("a", "b")}
     lines = "\n".join(map(json.dumps, rows)).encode()
     entries = check(files | {"metadata.jsonl": lines})
@@ -175,14 +175,16 @@ def test_lists_of_any_values(rows: list[dict[str, Any]], image: bytes) -> None:
     data=st.binary(max_size=500) | texts.map(lambda text: text.encode("utf-8", "surrogatepass")),
     kind=st.sampled_from(["csv", "jsonl", "parquet"]),
 )
-def test_any_bytes_for_a_list(data: bytes, kind: str, image: bytes) -> None:
+def test_any_bytes_as_a_list_are_read_or_reported(data: bytes, kind: str, image: bytes) -> None:
     check({"a.jpg": image, f"captions.{kind}": data})
     check({"a.jpg": image, "captions.csv": b"image,text\na.jpg,a fox\n" + data})
 
 
 @fuzzed
 @given(damage=damages)
-def test_damaged_parquet_lists(parquet_file: Callable[..., Path], tmp_path: Path, image: bytes, damage: Damage) -> None:
+def test_damaged_parquet_lists_are_read_or_reported(
+    parquet_file: Callable[..., Path], tmp_path: Path, image: bytes, damage: Damage
+) -> None:
     rows = [{"file_name": "a.jpg", "text": f"a fox {number}", "punsafe": 0.5} for number in range(20)]
     data = parquet_file(tmp_path / "x" / "metadata.parquet", rows).read_bytes()
     check({"a.jpg": image, "metadata.parquet": damaged(data, damage)})
@@ -190,7 +192,7 @@ def test_damaged_parquet_lists(parquet_file: Callable[..., Path], tmp_path: Path
 
 @fuzzed
 @given(damage=damages)
-def test_damaged_metadata_of_laion(
+def test_damaged_metadata_of_laion_is_read_or_reported(
     shard: dict[str, bytes], parquet_file: Callable[..., Path], tmp_path: Path, damage: Damage
 ) -> None:
     rows = [{"URL": f"u{number}", "TEXT": f"a fox {number}", "punsafe": 0.5} for number in range(20)]
@@ -201,7 +203,7 @@ def test_damaged_metadata_of_laion(
 
 @fuzzed
 @given(name=st.sampled_from(["imgs.tsv", "imgs.lineidx", "WebQA_train_val.json"]), damage=damages)
-def test_damaged_files_of_webqa(
+def test_damaged_files_of_webqa_are_read_or_reported(
     webqa: Callable[[Mapping[int, tuple[str, bytes]]], Path], tmp_path: Path, image: bytes, name: str, damage: Damage
 ) -> None:
     folder = tmp_path / "webqa"
@@ -215,7 +217,7 @@ def test_damaged_files_of_webqa(
 
 @fuzzed
 @given(damage=damages)
-def test_damaged_captions_of_coco(
+def test_damaged_captions_of_coco_are_read_or_reported(
     coco: Callable[[Mapping[int, Sequence[str]]], Path], tmp_path: Path, damage: Damage
 ) -> None:
     folder = tmp_path / "coco"
@@ -226,7 +228,7 @@ def test_damaged_captions_of_coco(
 
 @fuzzed
 @given(damage=damages, kind=st.sampled_from(["PNG", "JPEG", "WEBP"]))
-def test_damaged_images(damage: Damage, kind: str) -> None:
+def test_damaged_images_are_read_or_reported(damage: Damage, kind: str) -> None:
     from PIL import Image
 
     file = io.BytesIO()
@@ -244,7 +246,7 @@ def test_damaged_images(damage: Damage, kind: str) -> None:
         ("\u200b", "empty caption"),
     ],
 )
-def test_captions_that_are_none(image: bytes, text: str, reason: str) -> None:
+def test_invalid_captions_are_read_or_reported(image: bytes, text: str, reason: str) -> None:
     rows = [
         {"image": "a.jpg", "text": text, "id": "a/b.c/../d"},
         {"image": "a.jpg", "text": "a fox", "id": "a/b.c/../d"},

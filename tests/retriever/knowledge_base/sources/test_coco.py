@@ -16,7 +16,7 @@ def entries(folder: Path, skip: int = 0) -> list[SourcePair | Rejected]:
     return list(open_source(folder).entries(skip))
 
 
-def test_a_image_is_one_pair_with_all_its_captions(coco: MakeCoco) -> None:
+def test_an_image_is_one_pair_with_all_its_captions(coco: MakeCoco) -> None:
     folder = coco(CAPTIONS)
     fox, kea = entries(folder)
     url = "http://images.cocodataset.org/val2017/000000000139.jpg"
@@ -37,7 +37,7 @@ def test_both_splits_are_read(coco: MakeCoco) -> None:
 
 
 @pytest.mark.parametrize("location", ["images/val2017", "images", "."])
-def test_where_else_people_keep_the_images(coco: MakeCoco, location: str) -> None:
+def test_other_locations_of_the_images_are_searched(coco: MakeCoco, location: str) -> None:
     folder = coco(CAPTIONS)
     (folder / location).mkdir(parents=True, exist_ok=True)
     for path in (folder / "val2017").iterdir():
@@ -45,7 +45,7 @@ def test_where_else_people_keep_the_images(coco: MakeCoco, location: str) -> Non
     assert len([entry for entry in entries(folder) if isinstance(entry, SourcePair)]) == 2
 
 
-def test_images_that_are_missing_or_elsewhere_are_told(coco: MakeCoco, tmp_path: Path) -> None:
+def test_images_missing_or_outside_the_folder_are_reported(coco: MakeCoco, tmp_path: Path) -> None:
     folder = coco(CAPTIONS)
     (folder / "val2017" / "000000000139.jpg").unlink()
     annotations = folder / "annotations" / "captions_val2017.json"
@@ -58,7 +58,7 @@ def test_images_that_are_missing_or_elsewhere_are_told(coco: MakeCoco, tmp_path:
     ]
 
 
-def test_what_is_no_caption_of_a_image_is_told(coco: MakeCoco) -> None:
+def test_invalid_captions_of_an_image_are_reported(coco: MakeCoco) -> None:
     folder = coco(CAPTIONS)
     annotations = folder / "annotations" / "captions_val2017.json"
     content = json.loads(annotations.read_text())
@@ -90,14 +90,14 @@ def test_what_is_no_caption_of_a_image_is_told(coco: MakeCoco) -> None:
 @pytest.mark.parametrize(
     "content", ["{", "[]", "{}", '{"images": [], "annotations": [{}]}', '{"images": 1, "annotations": []}']
 )
-def test_a_file_that_is_none_of_cocos_is_refused(coco: MakeCoco, content: str) -> None:
+def test_other_files_than_cocos_are_refused(coco: MakeCoco, content: str) -> None:
     folder = coco(CAPTIONS)
     (folder / "annotations" / "captions_val2017.json").write_text(content)
     with pytest.raises(InvalidArgument, match=r"source: annotations/captions_val2017.json is not a COCO caption file"):
         open_source(folder)
 
 
-def test_the_captions_alone_are_told_from_the_folder(coco: MakeCoco) -> None:
+def test_an_annotations_file_alone_is_refused(coco: MakeCoco) -> None:
     folder = coco(CAPTIONS)
     assert json.loads((folder / "annotations" / "captions_val2017.json").read_text())["images"]
     with pytest.raises(InvalidArgument, match=r"source: .* is neither a folder, a WebDataset shard"):

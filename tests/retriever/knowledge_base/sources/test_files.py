@@ -1,4 +1,4 @@
-"""Sources that are not on this machine's disk."""
+"""Sources in object stores."""
 
 import io
 import os
@@ -62,13 +62,13 @@ def test_every_source_gives_the_same_from_a_store(
         memory.rm("/set", recursive=True)
 
 
-def test_a_single_file_of_a_store(memory: MemoryFileSystem, img2dataset: Callable[..., Path]) -> None:
+def test_a_single_file_in_a_store_is_read(memory: MemoryFileSystem, img2dataset: Callable[..., Path]) -> None:
     upload(memory, img2dataset(ROWS))
     (pair, _) = open_source("memory://set/00000.tar").entries()
     assert isinstance(pair, SourcePair)
 
 
-def test_names_with_spaces_of_every_kind_are_read_and_hidden_ones_are_not(memory: MemoryFileSystem) -> None:
+def test_names_with_spaces_are_read_and_hidden_files_are_not(memory: MemoryFileSystem) -> None:
     for name in ("3.15\u202fPM", "v\xa013", "my  cat", "trailing "):
         memory.pipe_file(f"/set/{name}.png", b"an image")
         memory.pipe_file(f"/set/{name}.txt", b"a fox")
@@ -79,7 +79,7 @@ def test_names_with_spaces_of_every_kind_are_read_and_hidden_ones_are_not(memory
     assert len(taken) == 4
 
 
-def test_file_addresses_are_local(folder: Callable[[Mapping[str, str]], Path]) -> None:
+def test_file_urls_are_local(folder: Callable[[Mapping[str, str]], Path]) -> None:
     root = folder({"a": "a fox"})
     files, only = locate(f"file://{root}")
     assert isinstance(files, LocalFiles)
@@ -87,7 +87,7 @@ def test_file_addresses_are_local(folder: Callable[[Mapping[str, str]], Path]) -
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/secret.png", "a/../../secret.png"])
-def test_names_that_lead_out_of_a_store_are_refused(memory: MemoryFileSystem, name: str) -> None:
+def test_names_that_leave_a_store_are_refused(memory: MemoryFileSystem, name: str) -> None:
     memory.pipe_file("/secret.png", b"secret")
     memory.pipe_file("/set/a.png", b"a")
     with pytest.raises(RejectedError, match="path outside the source"):
@@ -96,7 +96,7 @@ def test_names_that_lead_out_of_a_store_are_refused(memory: MemoryFileSystem, na
         RemoteFiles(memory, "/set").read("a\x00.png", 10)
 
 
-def test_what_cannot_be_reached_is_said() -> None:
+def test_an_unreachable_source_is_reported() -> None:
     with pytest.raises(InvalidArgument, match=r"source: there is nothing at memory://nowhere"):
         open_source("memory://nowhere")
     with pytest.raises(InvalidArgument, match=r"source: nosuch://x/y can't be reached"):
@@ -106,7 +106,7 @@ def test_what_cannot_be_reached_is_said() -> None:
 
 
 class Failing(MemoryFileSystem):  # type: ignore[misc]
-    """A store whose connection breaks after so many reads."""
+    """A store whose connection breaks after a number of reads."""
 
     protocol = "failing"
     reads = 0
@@ -136,7 +136,7 @@ class FailingFile(io.BytesIO):
 
 
 @pytest.mark.parametrize("reads", range(4))
-def test_a_store_that_fails_ends_the_build_and_breaks_no_image(
+def test_a_failing_store_ends_the_build(
     memory: MemoryFileSystem,
     folder: Callable[[Mapping[str, str]], Path],
     img2dataset: Callable[..., Path],
@@ -155,7 +155,7 @@ def test_a_store_that_fails_ends_the_build_and_breaks_no_image(
         memory.rm("/set", recursive=True)
 
 
-def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
+def test_a_link_to_itself_is_reported(tmp_path: Path) -> None:
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     os.mkfifo(tmp_path / "pipe")
     for name in ("loop.png", "pipe", "nothing"):

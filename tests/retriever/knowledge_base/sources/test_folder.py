@@ -24,7 +24,7 @@ def left_over(folder: Path) -> list[tuple[str, str]]:
     return [(left.location, left.reason) for left in open_source(folder).left_over()]
 
 
-def test_images_with_texts_beside_them(folder: MakeFolder) -> None:
+def test_images_with_text_files_are_read(folder: MakeFolder) -> None:
     root = folder({"b": "a panda", "birds/kea.v2": "a kea", "a": "a fox"})
     found = [entry for entry in entries(root) if isinstance(entry, SourcePair)]
     assert [(pair.id, pair.caption) for pair in found] == [("a", "a fox"), ("b", "a panda"), ("birds/kea.v2", "a kea")]
@@ -32,7 +32,7 @@ def test_images_with_texts_beside_them(folder: MakeFolder) -> None:
     assert open_source(root).size() == 3
 
 
-def test_a_missing_or_unreadable_caption_is_told(folder: MakeFolder) -> None:
+def test_a_missing_or_unreadable_caption_is_reported(folder: MakeFolder) -> None:
     root = folder({"a": "", "b": "", "c": "a fox"})
     (root / "a.txt").unlink()
     (root / "b.txt").write_bytes(b"\xff\xfe\x00")
@@ -40,7 +40,7 @@ def test_a_missing_or_unreadable_caption_is_told(folder: MakeFolder) -> None:
     assert reasons == ["no caption", "bad characters"]
 
 
-def test_everything_else_in_a_folder_is_told(folder: MakeFolder, tmp_path: Path) -> None:
+def test_all_other_files_in_a_folder_are_reported(folder: MakeFolder, tmp_path: Path) -> None:
     root = folder({"a": "a fox", "birds/b": "a kea"})
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -65,7 +65,7 @@ def test_everything_else_in_a_folder_is_told(folder: MakeFolder, tmp_path: Path)
     assert len(list(open_source(root).identity())) == 9
 
 
-def test_images_of_every_ending_in_any_case(folder: MakeFolder, make_image: Callable[..., bytes]) -> None:
+def test_images_with_every_suffix_in_any_case_are_read(folder: MakeFolder, make_image: Callable[..., bytes]) -> None:
     root = folder({})
     root.mkdir()
     endings = [".JPG", ".jpe", ".Jfif", ".tiff", ".gif", ".avif", ".bmp", ".jp2", ".heic", ".svg"]
@@ -76,11 +76,11 @@ def test_images_of_every_ending_in_any_case(folder: MakeFolder, make_image: Call
     assert left_over(root) == []
 
 
-def test_a_folder_that_must_not_be_read_is_told(folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_reported(folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder({"a": "a fox", "locked/b": "a kea"})
     scan = os.scandir
 
-    def refusing(path: str) -> Any:  # Tests may run as root, to whom no folder is locked.
+    def refusing(path: str) -> Any:  # Tests can run as root, who can read all folders.
         if str(path).endswith("locked"):
             raise PermissionError(13, "Permission denied", str(path))
         return scan(path)
@@ -97,7 +97,7 @@ def test_a_caption_in_another_encoding_is_named(folder: MakeFolder) -> None:
     assert details == ["a.txt is UTF-16; save it as UTF-8", "b.txt is UTF-16; save it as UTF-8"]
 
 
-def test_the_files_layout_of_img2dataset(folder: MakeFolder, parquet_file: Callable[..., Path]) -> None:
+def test_the_file_layout_of_img2dataset_is_read(folder: MakeFolder, parquet_file: Callable[..., Path]) -> None:
     root = folder({"00000/000000000": "a fox", "00000/000000002": "", "00001/000010000": "a panda"})
     (root / "00000" / "000000002.txt").unlink()
     notes = {"url": "https://a", "LICENSE": "MIT", "punsafe": 0.25, "caption": "a red fox", "status": "success"}
@@ -127,7 +127,7 @@ def test_the_files_layout_of_img2dataset(folder: MakeFolder, parquet_file: Calla
 
 
 @pytest.mark.parametrize("name", ["captions.jsonl", "metadata.jsonl"])
-def test_a_list_in_json_lines(folder: MakeFolder, name: str) -> None:
+def test_a_list_in_json_lines_is_read(folder: MakeFolder, name: str) -> None:
     root = folder({"a": "", "b": ""})
     rows = [
         {"file_name": "a.png", "TEXT": "a fox", "LICENSE": "MIT", "URL": "https://example.org/a", "id": 7},
@@ -140,7 +140,7 @@ def test_a_list_in_json_lines(folder: MakeFolder, name: str) -> None:
     assert second == SourcePair(f"{name}:2", "b", "a panda", other)
 
 
-def test_a_list_in_csv(folder: MakeFolder) -> None:
+def test_a_list_in_csv_is_read(folder: MakeFolder) -> None:
     root = folder({"a": "", "b": ""})
     (root / "captions.csv").write_text(
         'Image,Caption,Source\na.png,"a fox, red",pack@1\nb.png,a panda\n', encoding="utf-8-sig"
@@ -170,7 +170,7 @@ def test_a_list_in_csv(folder: MakeFolder) -> None:
         ("[" * 100_000, "broken line"),
     ],
 )
-def test_a_bad_line_is_told_and_the_next_one_taken(folder: MakeFolder, line: str, reason: str) -> None:
+def test_a_bad_line_is_reported_and_the_next_one_read(folder: MakeFolder, line: str, reason: str) -> None:
     root = folder({"a": ""})
     (root.parent / "secret.png").write_bytes(b"secret")
     (root / "link.png").symlink_to(root.parent / "secret.png")
@@ -182,7 +182,7 @@ def test_a_bad_line_is_told_and_the_next_one_taken(folder: MakeFolder, line: str
     assert isinstance(good, SourcePair)
 
 
-def test_bytes_that_are_no_text_spoil_their_line_alone(folder: MakeFolder) -> None:
+def test_invalid_utf8_spoils_only_its_line(folder: MakeFolder) -> None:
     root = folder({"a": "", "b": ""})
     (root / "captions.csv").write_bytes(b"image,text\na.png,caf\xe9\nb.png,a fox\n")
     first, second = entries(root)
@@ -191,7 +191,7 @@ def test_bytes_that_are_no_text_spoil_their_line_alone(folder: MakeFolder) -> No
     assert isinstance(second, SourcePair)
 
 
-def test_a_broken_quotation_in_csv_is_told(folder: MakeFolder) -> None:
+def test_a_broken_quotation_in_csv_is_reported(folder: MakeFolder) -> None:
     root = folder({"a": ""})
     (root / "captions.csv").write_text('image,text\na.png,"a "fox"\n')
     (bad,) = entries(root)
@@ -199,7 +199,7 @@ def test_a_broken_quotation_in_csv_is_told(folder: MakeFolder) -> None:
     assert bad.reason == "broken line"
 
 
-def test_nothing_to_build_from(tmp_path: Path) -> None:
+def test_a_folder_without_a_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match=r"source: .* has no"):
         open_source(tmp_path)
     with pytest.raises(InvalidArgument, match=r"source: .* is neither a folder"):
@@ -209,7 +209,7 @@ def test_nothing_to_build_from(tmp_path: Path) -> None:
         open_source(tmp_path / "a.txt")
 
 
-def test_image_folders_of_hugging_face(folder: MakeFolder, parquet_file: Callable[..., Path]) -> None:
+def test_image_folders_of_hugging_face_are_read(folder: MakeFolder, parquet_file: Callable[..., Path]) -> None:
     root = folder({"train/birds/a": "", "train/b": "", "test/c": ""})
     rows = [{"file_name": "birds/a.png", "text": "a kea"}, {"file_name": "b.png", "text": "a fox"}]
     parquet_file(root / "train" / "metadata.parquet", rows)
@@ -226,7 +226,7 @@ def test_image_folders_of_hugging_face(folder: MakeFolder, parquet_file: Callabl
     assert list(open_source(root).entries(2)) == entries(root)[2:]
 
 
-def test_a_list_by_its_own_name(folder: MakeFolder) -> None:
+def test_a_list_can_be_named_directly(folder: MakeFolder) -> None:
     root = folder({"a": "", "b": "a panda"})
     (root / "mine.csv").write_text("image,caption,punsafe,nsfw\na.png,a fox,0.25,NSFW\n")
     (pair,) = open_source(root / "mine.csv").entries()
@@ -245,7 +245,7 @@ def test_a_list_by_its_own_name(folder: MakeFolder) -> None:
         ({"file_name": None, "text": "a fox"}, "no image"),
     ],
 )
-def test_a_row_of_wrong_types_is_told(
+def test_a_row_of_wrong_types_is_reported(
     folder: MakeFolder, parquet_file: Callable[..., Path], row: dict[str, object], reason: str
 ) -> None:
     root = folder({"a": ""})
@@ -256,7 +256,7 @@ def test_a_row_of_wrong_types_is_told(
     assert (entry.location, entry.reason) == ("metadata.parquet:1", reason)
 
 
-def test_text_of_parquet_that_is_no_utf8_spoils_its_row_alone(folder: MakeFolder) -> None:
+def test_invalid_utf8_in_parquet_spoils_only_its_row(folder: MakeFolder) -> None:
     root = folder({"a": "", "b": ""})
     texts = pa.array([b"a k\xed\xa0\x80ea", b"a fox"]).view(pa.string())
     parquet.write_table(pa.table({"file_name": ["a.png", "b.png"], "text": texts}), root / "metadata.parquet")
@@ -276,7 +276,7 @@ def test_without_pyarrow_a_list_in_parquet_says_how_to_install_it(
         entries(root)
 
 
-def test_a_line_without_an_end_is_not_kept_whole(folder: MakeFolder) -> None:
+def test_an_endless_line_is_not_read_into_memory(folder: MakeFolder) -> None:
     root = folder({"a": ""})
     (root / "captions.jsonl").write_bytes(b"x" * 3_000_000 + b'\n{"image": "a.png", "text": "a fox"}\n')
     long, fox = entries(root)

@@ -1,4 +1,4 @@
-"""Shards with their Parquet, as img2dataset writes them, and LAION's metadata joined with them."""
+"""Shards with their Parquet files, as img2dataset writes them, and LAION's metadata joined with them."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ def pairs(folder: Path, metadata: Path | None = None) -> list[SourcePair]:
     return [entry for entry in entries(folder, metadata=metadata) if isinstance(entry, SourcePair)]
 
 
-def test_the_table_adds_columns_and_tells_what_failed(img2dataset: MakeShard) -> None:
+def test_the_table_adds_columns_and_reports_failed_downloads(img2dataset: MakeShard) -> None:
     folder = img2dataset(ROWS)
     assert entries(folder) == [
         SourcePair("00000.tar/000000000", "000000000", "a fox", b"0", "https://a", "MIT", unsafe=0.01, watermark=0.9),
@@ -41,7 +41,7 @@ def test_the_table_adds_columns_and_tells_what_failed(img2dataset: MakeShard) ->
     assert open_source(folder).size() == 4
 
 
-def test_the_tar_alone_will_do(img2dataset: MakeShard) -> None:
+def test_a_tar_without_its_table_is_read(img2dataset: MakeShard) -> None:
     folder = img2dataset(ROWS)
     with_table = pairs(folder)
     (folder / "00000.parquet").unlink()
@@ -49,26 +49,26 @@ def test_the_tar_alone_will_do(img2dataset: MakeShard) -> None:
     assert entries(folder / "00000.tar") == with_table
 
 
-def test_without_pyarrow_the_tar_is_read_and_the_table_told(
+def test_without_pyarrow_the_tar_is_read_and_the_table_reported(
     img2dataset: MakeShard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = img2dataset(ROWS)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    *taken, told = entries(folder)
+    *taken, reported = entries(folder)
     assert len(taken) == 2
-    assert isinstance(told, Rejected)
-    assert (told.location, told.reason) == ("00000.parquet", "table not read")
-    assert "pip install 'reimagen-retriever[parquet]'" in told.detail
+    assert isinstance(reported, Rejected)
+    assert (reported.location, reported.reason) == ("00000.parquet", "table not read")
+    assert "pip install 'reimagen-retriever[parquet]'" in reported.detail
 
 
-def test_a_image_that_only_the_table_has_is_told(img2dataset: MakeShard, tar: Callable[..., Path]) -> None:
+def test_an_image_only_in_the_table_is_reported(img2dataset: MakeShard, tar: Callable[..., Path]) -> None:
     folder = img2dataset(ROWS)
     (folder / "00000.tar").write_bytes(tar({"000000000.jpg": b"0"}, "short.tar").read_bytes())
     reasons = [(entry.location, entry.reason) for entry in entries(folder) if isinstance(entry, Rejected)]
     assert reasons[-1] == ("00000.tar/000000002", "no image")
 
 
-def test_numbers_for_keys_as_the_first_versions_wrote_them(img2dataset: MakeShard, parquet_file: MakeParquet) -> None:
+def test_numeric_keys_of_early_versions_are_read(img2dataset: MakeShard, parquet_file: MakeParquet) -> None:
     folder = img2dataset(ROWS)
     (folder / "00000.tar").write_bytes(
         (folder / "00000.tar").read_bytes().replace(b'"punsafe": 0.01', b'"punsafe": null')
@@ -86,7 +86,7 @@ def test_numbers_for_keys_as_the_first_versions_wrote_them(img2dataset: MakeShar
         [{"key": b"\xff\xfe", "status": "success"}],
     ],
 )
-def test_a_table_of_wrong_types_is_told_and_the_tar_taken(
+def test_a_table_of_wrong_types_is_reported_and_the_tar_read(
     img2dataset: MakeShard, parquet_file: MakeParquet, rows: list[dict[str, object]]
 ) -> None:
     folder = img2dataset(ROWS)
@@ -95,7 +95,7 @@ def test_a_table_of_wrong_types_is_told_and_the_tar_taken(
     assert len(entries(folder)) == 3
 
 
-def test_what_was_read_before_is_skipped(img2dataset: MakeShard) -> None:
+def test_samples_read_before_are_skipped(img2dataset: MakeShard) -> None:
     img2dataset(ROWS)
     folder = img2dataset(ROWS, 1)
     (folder / "00000.tar").write_bytes((folder / "00000.tar").read_bytes()[:-10_240])
@@ -124,11 +124,11 @@ LAION_5B: list[dict[str, Any]] = [
 
 
 def bare(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-    """As img2dataset writes them when it is told to keep no columns."""
+    """Write shards like img2dataset without additional columns."""
     return [{name: value for name, value in row.items() if name in {"image", "caption", "url"}} for row in rows]
 
 
-def test_laion_400m_is_joined_by_address_and_caption(
+def test_laion_400m_is_joined_by_url_and_caption(
     img2dataset: MakeShard, parquet_file: MakeParquet, tmp_path: Path
 ) -> None:
     folder = img2dataset(bare(ROWS))
@@ -139,7 +139,7 @@ def test_laion_400m_is_joined_by_address_and_caption(
     assert kea.similarity == pytest.approx(0.4)
 
 
-def test_laion_5b_in_lower_case_and_as_one_file(
+def test_laion_5b_in_lower_case_and_one_file_is_joined(
     img2dataset: MakeShard, parquet_file: MakeParquet, tmp_path: Path
 ) -> None:
     folder = img2dataset(bare(ROWS))
@@ -148,7 +148,9 @@ def test_laion_5b_in_lower_case_and_as_one_file(
     assert (kea.unsafe, kea.watermark, kea.similarity) == (None, None, None)
 
 
-def test_a_sample_id_goes_before_the_address(img2dataset: MakeShard, parquet_file: MakeParquet, tmp_path: Path) -> None:
+def test_a_sample_id_has_precedence_over_the_url(
+    img2dataset: MakeShard, parquet_file: MakeParquet, tmp_path: Path
+) -> None:
     folder = img2dataset([{"image": b"0", "caption": "another text", "url": "https://elsewhere", "SAMPLE_ID": 8}])
     (pair,) = pairs(folder, parquet_file(tmp_path / "laion.parquet", LAION_400M))
     assert pair.license == "CC0"
@@ -176,7 +178,7 @@ def test_a_sample_id_of_another_collection_is_not_joined(
     assert third == Rejected("00000.tar/000000002", "not in the metadata", "https://f")
 
 
-def test_a_sample_that_the_metadata_lacks_is_told(
+def test_a_sample_without_metadata_is_reported(
     img2dataset: MakeShard, parquet_file: MakeParquet, tmp_path: Path
 ) -> None:
     folder = img2dataset([{"image": b"0", "caption": "a fox", "url": "https://elsewhere"}])
@@ -186,7 +188,7 @@ def test_a_sample_that_the_metadata_lacks_is_told(
     ]
 
 
-def test_metadata_that_is_none_is_refused(img2dataset: MakeShard, parquet_file: MakeParquet, tmp_path: Path) -> None:
+def test_invalid_metadata_is_refused(img2dataset: MakeShard, parquet_file: MakeParquet, tmp_path: Path) -> None:
     folder = img2dataset(ROWS)
     with pytest.raises(InvalidArgument, match=r"metadata: .*other\.parquet:1 has neither URL nor SAMPLE_ID"):
         open_source(folder, str(parquet_file(tmp_path / "other.parquet", [{"caption": "x"}])))

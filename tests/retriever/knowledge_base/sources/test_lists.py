@@ -1,4 +1,4 @@
-"""Lists of captions as spreadsheets, pandas and collections with several captions an image write them."""
+"""Lists of captions as spreadsheets, pandas and collections with several captions per image write them."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from reimagen_retriever.knowledge_base.sources import open_source
 
 @pytest.fixture
 def root(tmp_path: Path, make_image: Callable[..., bytes]) -> Path:
-    """A folder of six images without captions."""
+    """Make a folder of six images without captions."""
     folder = tmp_path / "listed"
     folder.mkdir()
     for name in "abcdef":
@@ -33,21 +33,21 @@ def refused(folder: Path) -> list[tuple[str, str]]:
     return [(entry.location, entry.reason) for entry in entries(folder) if isinstance(entry, Rejected)]
 
 
-def test_a_row_with_more_fields_than_the_header_is_told(root: Path) -> None:
+def test_a_row_with_more_fields_than_the_header_is_reported(root: Path) -> None:
     (root / "captions.csv").write_text("image,text\na.png,a kea, green, on a rock\nb.png,a fox,\nc.png,\n")
     assert taken(root) == [("b", "a fox")]
     assert refused(root) == [("captions.csv:2", "surplus fields"), ("captions.csv:4", "no caption")]
     assert "4 fields, the header has 2" in getattr(entries(root)[0], "detail", "")
 
 
-def test_an_open_quote_costs_its_own_row_alone(root: Path) -> None:
+def test_an_open_quote_spoils_only_its_row(root: Path) -> None:
     lines = ["image,text", "a.png,a nut", 'b.png,"a 7 inch disk', "c.png,a bolt", 'd.png,"a ""big"" nail,', 'bent"']
     (root / "captions.csv").write_text("\n".join([*lines, 'e.png,"a 3 inch', "f.png,a screw"]))
     assert refused(root) == [("captions.csv:3", "broken line"), ("captions.csv:7", "broken line")]
     assert taken(root) == [("a", "a nut"), ("c", "a bolt"), ("d", 'a "big" nail,\nbent'), ("f", "a screw")]
 
 
-def test_an_open_quote_that_a_later_row_closes_is_told(root: Path) -> None:
+def test_an_open_quote_closed_by_a_later_row_is_reported(root: Path) -> None:
     (root / "captions.csv").write_text('image,text\na.png,"a 7 inch disk\nb.png,a 9 inch disk"\nc.png,a bolt\n')
     assert refused(root) == [("captions.csv:2", "broken line")]
     assert taken(root) == [("b", 'a 9 inch disk"'), ("c", "a bolt")]
@@ -60,14 +60,14 @@ def test_an_open_quote_in_a_large_list_is_not_read_to_its_end(root: Path) -> Non
     assert taken(root) == [("b", "a kea")]
 
 
-def test_a_line_that_is_too_long_is_told_once(root: Path) -> None:
+def test_a_line_that_is_too_long_is_reported_once(root: Path) -> None:
     (root / "captions.csv").write_text(f"image,text\na.png,{'x' * 3_000_000}\nb.png,a fox\n")
     assert refused(root) == [("captions.csv:2", "broken line")]
     assert taken(root) == [("b", "a fox")]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), True, False])
-def test_what_is_neither_text_nor_a_number_is_missing(root: Path, value: object) -> None:
+def test_values_other_than_text_and_numbers_are_missing(root: Path, value: object) -> None:
     rows = [
         {"file_name": "a.png", "text": "a fox", "id": value, "license": value, "url": value, "punsafe": value},
         {"file_name": "b.png", "text": value},
@@ -91,7 +91,7 @@ def test_nan_in_parquet_is_missing(root: Path, parquet_file: Callable[..., Path]
 
 
 @pytest.mark.parametrize("name", ["captions.csv", "captions.jsonl"])
-def test_several_captions_of_a_image_are_one_pair(root: Path, name: str) -> None:
+def test_several_captions_of_an_image_are_one_pair(root: Path, name: str) -> None:
     rows = [
         ("a.png", "a dog runs"),
         ("b.png", "a kea"),
@@ -118,7 +118,7 @@ def test_several_captions_of_a_image_are_one_pair(root: Path, name: str) -> None
     assert [list(open_source(root).entries(skip)) for skip in range(8)] == [everything[skip:] for skip in range(8)]
 
 
-def test_rows_with_ids_of_their_own_are_pairs_of_their_own(root: Path) -> None:
+def test_rows_with_their_own_ids_are_separate_pairs(root: Path) -> None:
     (root / "captions.csv").write_text("image,text,id\na.png,a fox,1\na.png,a red fox,2\na.png,red,2\n")
     assert taken(root) == [("1", "a fox"), ("2", "a red fox. red.")]
 
@@ -136,7 +136,7 @@ def test_rows_with_ids_of_their_own_are_pairs_of_their_own(root: Path) -> None:
         ("", "utf-8", "it is empty"),
     ],
 )
-def test_a_list_that_is_not_understood_is_told_with_the_cause(root: Path, text: str, encoding: str, cause: str) -> None:
+def test_an_invalid_list_is_reported_with_the_cause(root: Path, text: str, encoding: str, cause: str) -> None:
     (root / "captions.csv").write_bytes(text.encode(encoding))
     with pytest.raises(InvalidArgument, match=rf"source: captions\.csv: .*{cause}"):
         open_source(root)
@@ -152,7 +152,7 @@ def test_a_list_that_is_not_understood_is_told_with_the_cause(root: Path, text: 
     }
 
 
-def test_unknown_columns_of_json_lines_and_parquet_are_told(root: Path, parquet_file: Callable[..., Path]) -> None:
+def test_unknown_columns_of_json_lines_and_parquet_are_reported(root: Path, parquet_file: Callable[..., Path]) -> None:
     rows = [{"image": "a.png", "alt": "a fox"}, {"photo": "b.png", "text": "a kea"}]
     (root / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     details = [entry.detail for entry in entries(root) if isinstance(entry, Rejected)]
@@ -164,7 +164,7 @@ def test_unknown_columns_of_json_lines_and_parquet_are_told(root: Path, parquet_
         open_source(root)
 
 
-def test_what_a_list_does_not_name_is_told(root: Path) -> None:
+def test_files_that_a_list_does_not_name_are_reported(root: Path) -> None:
     (root / "captions.csv").write_text("image,text\na.png,a fox\nb.png,\nc.png,a,b,c\n")
     (root / "metadata.jsonl").write_text("{}")
     for name in ("a.txt", "README.md", "note.txt", "old.heic", "._a.png"):

@@ -29,7 +29,7 @@ def only(path: Path) -> SourcePair | Rejected:
     return entry
 
 
-def test_samples_as_img2dataset_writes_them(tar: MakeTar) -> None:
+def test_samples_of_img2dataset_are_read(tar: MakeTar) -> None:
     path = tar(
         sample("000000000", url="https://example.org/a.jpg", LICENSE="CC-BY-4.0", error_message=None)
         | sample("000000001", "", caption="a panda", id="own id")
@@ -47,7 +47,7 @@ def test_samples_as_img2dataset_writes_them(tar: MakeTar) -> None:
     ]
 
 
-def test_a_folder_of_shards_in_their_order(tar: MakeTar) -> None:
+def test_a_folder_of_shards_is_read_in_order(tar: MakeTar) -> None:
     tar(sample("b"), "00001.tar")
     folder = tar(sample("a"), "00000.tar").parent
     (folder / "00000_stats.json").write_text('{"count": 1}')
@@ -56,7 +56,7 @@ def test_a_folder_of_shards_in_their_order(tar: MakeTar) -> None:
     assert open_source(folder).size() == 2
 
 
-def test_members_in_folders_and_with_other_endings(tar: MakeTar) -> None:
+def test_members_in_folders_and_with_other_suffixes_are_read(tar: MakeTar) -> None:
     members = {"./x/1.PNG": b"one", "x/1.txt": b"a fox", "x/1.neighbor.npy": b"?", "x/1.cls": b"3"}
     assert only(tar(members)) == SourcePair("00000.tar/x/1", "x/1", "a fox", b"one")
 
@@ -77,7 +77,7 @@ def test_members_in_folders_and_with_other_endings(tar: MakeTar) -> None:
         ({"/1.jpg": b"x", "/1.txt": b"a fox"}, "path outside the source"),
     ],
 )
-def test_a_bad_sample_is_told_and_the_next_one_taken(tar: MakeTar, members: dict[str, bytes], reason: str) -> None:
+def test_a_bad_sample_is_reported_and_the_next_one_read(tar: MakeTar, members: dict[str, bytes], reason: str) -> None:
     bad, good = entries(tar(members | sample("2")))
     assert isinstance(bad, Rejected)
     assert bad.reason == reason
@@ -97,7 +97,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [700, 1024 + 512, 3 * 1024])
-def test_a_shard_that_is_cut_off_is_told(tar: MakeTar, kept: int) -> None:
+def test_a_truncated_shard_is_reported(tar: MakeTar, kept: int) -> None:
     path = tar(sample("1") | sample("2"))
     path.write_bytes(path.read_bytes()[:kept])
     found = entries(path)
@@ -105,7 +105,7 @@ def test_a_shard_that_is_cut_off_is_told(tar: MakeTar, kept: int) -> None:
     assert found[-1].reason in {"cut off shard", "broken shard"}
 
 
-def test_a_file_that_is_no_tar_is_told_and_the_next_shard_read(tar: MakeTar) -> None:
+def test_an_invalid_tar_is_reported_and_the_next_shard_read(tar: MakeTar) -> None:
     folder = tar(sample("1"), "00001.tar").parent
     (folder / "00000.tar").write_bytes(b"not a tar file" * 100)
     bad, good = entries(folder)
@@ -114,7 +114,7 @@ def test_a_file_that_is_no_tar_is_told_and_the_next_shard_read(tar: MakeTar) -> 
     assert isinstance(good, SourcePair)
 
 
-def test_joined_archives_are_read_to_their_end(tar: MakeTar) -> None:
+def test_concatenated_archives_are_read_to_their_end(tar: MakeTar) -> None:
     parts = [tar(sample(str(number)), f"part{number}").read_bytes() for number in range(3)]
     path = tar({}, "joined.tar")
     path.write_bytes(path.read_bytes() + parts[0] + bytes(512 * 7) + parts[1] + parts[2] + bytes(10_240))
@@ -124,7 +124,7 @@ def test_joined_archives_are_read_to_their_end(tar: MakeTar) -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"garbage", b"x" * 2_000, b"\0" * 700 + b"x" * 2_000])
-def test_what_follows_an_archive_and_is_none_is_told(tar: MakeTar, garbage: bytes) -> None:
+def test_trailing_bytes_of_an_archive_are_reported(tar: MakeTar, garbage: bytes) -> None:
     path = tar(sample("1"))
     path.write_bytes(path.read_bytes() + garbage)
     good, bad = entries(path)
@@ -133,7 +133,7 @@ def test_what_follows_an_archive_and_is_none_is_told(tar: MakeTar, garbage: byte
     assert (bad.location, bad.reason) == ("00000.tar", "broken shard")
 
 
-def test_a_header_that_became_zeros_is_told(tar: MakeTar) -> None:
+def test_a_zeroed_header_is_reported(tar: MakeTar) -> None:
     path = tar(sample("1") | sample("2"))
     data = bytearray(path.read_bytes())
     data[6 * 512 : 7 * 512] = bytes(512)
@@ -152,7 +152,7 @@ def test_hidden_members_are_ignored(tar: MakeTar) -> None:
     assert entry.id == "1"
 
 
-def test_endings_in_capitals(tar: MakeTar, parquet_file: Callable[..., Path], tmp_path: Path) -> None:
+def test_suffixes_in_capitals_are_read(tar: MakeTar, parquet_file: Callable[..., Path], tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     folder.mkdir()
     tar({"1.JPEG": b"one", "1.TXT": b"a fox", "1.JSON": b'{"url": "u"}'}, "shards/A.TAR")
@@ -163,7 +163,7 @@ def test_endings_in_capitals(tar: MakeTar, parquet_file: Callable[..., Path], tm
     assert list(open_source(folder).left_over()) == []
 
 
-def test_what_a_sample_has_besides_its_pair_is_told(tar: MakeTar) -> None:
+def test_extra_members_of_a_sample_are_reported(tar: MakeTar) -> None:
     path = tar(sample("1") | {"1.png": b"another", "1.cls": b"7"} | sample("2") | {"3.heic": b"x", "3.txt": b"a kea"})
     first, surplus, second, heic = everything = entries(path)
     assert (first.location, second.location, heic.location) == ("00000.tar/1", "00000.tar/2", "00000.tar/3")
@@ -172,15 +172,15 @@ def test_what_a_sample_has_besides_its_pair_is_told(tar: MakeTar) -> None:
     assert [list(open_source(path).entries(skip)) for skip in range(5)] == [everything[skip:] for skip in range(5)]
 
 
-def test_what_lies_beside_shards_is_told(tar: MakeTar, tmp_path: Path) -> None:
+def test_other_files_beside_shards_are_reported(tar: MakeTar, tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     (folder / "more").mkdir(parents=True)
     tar(sample("1"), "shards/00000.tar")
     for name in ("a.jpg", "00007.parquet", "more/00001.tar", ".hidden"):
         (folder / name).write_bytes(b"x")
     (folder / "00002.tar").symlink_to("nothing.tar")
-    told = [(left.location, left.reason) for left in open_source(folder).left_over()]
-    assert told == [(name, "not in a shard") for name in ("00007.parquet", "a.jpg", "more/00001.tar")]
+    reported = [(left.location, left.reason) for left in open_source(folder).left_over()]
+    assert reported == [(name, "not in a shard") for name in ("00007.parquet", "a.jpg", "more/00001.tar")]
     assert list(open_source(folder).identity())
     assert [getattr(entry, "reason", "") for entry in entries(folder)] == ["", "unreadable file"]
     for name in ("00000.tar", "00002.tar", "a.jpg", "00007.parquet"):

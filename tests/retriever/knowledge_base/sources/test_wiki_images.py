@@ -11,7 +11,7 @@ from reimagen_retriever.knowledge_base.sources import open_source
 
 MakeWebQA = Callable[[Mapping[int, tuple[str, bytes]]], Path]
 
-# As WebQA numbers them: by tens of millions for where they came from, then by line.
+# WebQA's numbers: tens of millions for the source, then the line.
 IMAGES = {
     30_000_000: ("The Fox Theatre in Atlanta", b"first"),
     10_000_001: ("A kea  on\n a rock", b"second"),
@@ -25,7 +25,7 @@ def entries(folder: Path, skip: int = 0) -> list[SourcePair | Rejected]:
     return list(open_source(folder).entries(skip))
 
 
-def test_images_with_the_captions_that_the_paper_keeps(webqa: MakeWebQA) -> None:
+def test_wiki_images_keeps_the_papers_captions(webqa: MakeWebQA) -> None:
     folder = webqa(IMAGES)
     fox, kea, *left_out = everything = entries(folder)
     place = "WebQA_train_val.json/d5a1"
@@ -44,7 +44,7 @@ def test_images_with_the_captions_that_the_paper_keeps(webqa: MakeWebQA) -> None
     assert [entries(folder, skip) for skip in range(6)] == [everything[skip:] for skip in range(6)]
 
 
-def test_images_that_no_question_names_are_told(webqa: MakeWebQA) -> None:
+def test_images_without_a_question_are_reported(webqa: MakeWebQA) -> None:
     folder = webqa(IMAGES)
     questions = json.loads((folder / "WebQA_train_val.json").read_text())
     questions["d5a1"]["img_negFacts"] = questions["d5a1"]["img_negFacts"][1:]
@@ -56,7 +56,7 @@ def test_images_that_no_question_names_are_told(webqa: MakeWebQA) -> None:
     ]
 
 
-def test_an_index_that_leads_elsewhere_is_told(webqa: MakeWebQA) -> None:
+def test_an_index_with_wrong_offsets_is_reported(webqa: MakeWebQA) -> None:
     folder = webqa(IMAGES)
     lines = (folder / "imgs.lineidx").read_text().split()
     (folder / "imgs.lineidx").write_text("\n".join([lines[1], "99999999"]))
@@ -69,7 +69,7 @@ def test_an_index_that_leads_elsewhere_is_told(webqa: MakeWebQA) -> None:
     assert [entry.reason for entry in entries(folder)[:2] if isinstance(entry, Rejected)] == ["no image"] * 2
 
 
-def test_what_is_no_base64_is_told(webqa: MakeWebQA) -> None:
+def test_invalid_base64_is_reported(webqa: MakeWebQA) -> None:
     folder = webqa(IMAGES)
     (folder / "imgs.tsv").write_bytes((folder / "imgs.tsv").read_bytes().replace(b"30000000\t", b"30000000\t!"))
     first = entries(folder)[0]
@@ -77,7 +77,7 @@ def test_what_is_no_base64_is_told(webqa: MakeWebQA) -> None:
     assert first.reason == "broken image"
 
 
-def test_files_that_are_none_of_webqas_are_refused(webqa: MakeWebQA) -> None:
+def test_other_files_than_webqas_are_refused(webqa: MakeWebQA) -> None:
     folder = webqa(IMAGES)
     (folder / "imgs.lineidx").write_text("one")
     with pytest.raises(InvalidArgument, match=r"source: WebQA_train_val.json or imgs.lineidx is not in WebQA's format"):
