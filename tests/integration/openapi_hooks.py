@@ -17,6 +17,8 @@ BEYOND_THE_DOCUMENT = re.compile(
     r"|sources: must have at most 1,000 bytes"  # characters are counted there
     r"|(caption|id|source|license): must be given [\d,]+( or [\d,]+)? times"  # lists of one length
     r"|image\[\d+\]: "  # all pairs were refused, the first for this reason
+    r"|output_compression: must be 100 with PNG|partial_images: requires stream"  # fields of a form, too
+    r"|image\.\d+: "  # what is in a file of a form
     r"|references\.\d+\.image: must be a whole PNG"  # what is in a file
 )
 

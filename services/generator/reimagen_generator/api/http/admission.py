@@ -16,7 +16,7 @@ def admitting_route(engine: Engine) -> type[APIRoute]:
     class AdmittingRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
-            if self.body_field is None:
+            if "POST" not in (self.methods or ()):
                 return handle
 
             async def handle_if_admitted(request: Request) -> Response:

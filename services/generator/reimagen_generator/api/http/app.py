@@ -18,9 +18,9 @@ from reimagen_generator.engine.engine import State
 from reimagen_generator.generation.service import GenerationService
 
 _DESCRIPTION: Final = """
-Draws images that are grounded on the (image, caption) pairs of a knowledge base. `POST /v1/images/generations` is
-compatible with OpenAI's API: its clients work with the base URL `/v1`. The answer contains the pairs in addition to the
-images, and each image file contains its provenance.
+Draws images that are grounded on the (image, caption) pairs of a knowledge base. `POST /v1/images/generations` and
+`POST /v1/images/edits` are compatible with OpenAI's API: its clients work with the base URL `/v1`. The answer contains
+the pairs in addition to the images, and each image file contains its provenance.
 """
 
 
@@ -82,13 +82,20 @@ def _restrict_to_cascade(document: Document, generator: GenerationService) -> No
     """Restrict the OpenAPI document's sizes, models and k to those that the loaded cascade supports."""
     schemas = document["components"]["schemas"]
     config, sizes = generator.config, generator.engine.cascade.sizes
-    size = schemas["ImagesRequest"]["properties"]["size"]
-    size["anyOf"] = [
-        {"type": "string", "enum": ["auto", *(f"{side}x{side}" for side in sizes)]},
+    properties = schemas["ImagesRequest"]["properties"]
+    sizes_in_words = {"type": "string", "enum": ["auto", *(f"{side}x{side}" for side in sizes)]}
+    properties["size"]["anyOf"] = [
+        sizes_in_words,
         {"type": "integer", "enum": list(sizes)},
         {"type": "null"},
     ]
-    schemas["ImagesRequest"]["properties"]["model"]["anyOf"] = [{"const": config.name}, {"type": "null"}]
-    references, _ = schemas["ImagesRequest"]["properties"]["references"]["anyOf"]
+    properties["model"]["anyOf"] = [{"const": config.name}, {"type": "null"}]
+    references, _ = properties["references"]["anyOf"]
     k, _ = schemas["Retrieval"]["properties"]["k"]["anyOf"]
     references["maxItems"] = k["maximum"] = config.maximum_k
+    form = document["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    form["properties"] |= {
+        "size": form["properties"]["size"] | sizes_in_words,
+        "model": form["properties"]["model"] | {"const": config.name},
+        "image": form["properties"]["image"] | {"maxItems": config.maximum_k},
+    }
