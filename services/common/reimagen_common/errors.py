@@ -49,6 +49,20 @@ class InvalidArgument(ReimagenError):
     kind = "invalid_request_error"
 
 
+class Unprocessable(InvalidArgument):
+    """The request contradicts an earlier one, such as another request with the same idempotency key."""
+
+    http_status = 422
+
+
+class Conflict(ReimagenError):
+    """The request needs something that another request uses now. Retry later."""
+
+    grpc_code = grpc.StatusCode.ABORTED
+    http_status = 409
+    kind = "conflict_error"
+
+
 class NotFound(ReimagenError):
     """The entity that the request names does not exist."""
 
@@ -86,7 +100,7 @@ class DeadlineExceeded(ReimagenError):
 
 
 _BY_CODE: dict[grpc.StatusCode, type[ReimagenError]] = {
-    error.grpc_code: error for error in (InvalidArgument, NotFound, Overloaded, Unavailable, DeadlineExceeded)
+    error.grpc_code: error for error in (InvalidArgument, Conflict, NotFound, Overloaded, Unavailable, DeadlineExceeded)
 }
 
 

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -29,7 +30,7 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve(cascade: Cascade, folder: Path, *, queue_capacity: int) -> Iterator[Served]:
+def serve(cascade: Cascade, folder: Path, *, queue_capacity: int, **options: Any) -> Iterator[Served]:
     settings = Settings(
         weights=folder,
         # Nothing listens there: what needs neighbors is tested where there is a retriever, in tests/integration.
@@ -38,6 +39,8 @@ def serve(cascade: Cascade, folder: Path, *, queue_capacity: int) -> Iterator[Se
         http="127.0.0.1:0",
         queue_capacity=queue_capacity,
         stop_seconds=0,
+        jobs=folder / "jobs",
+        **options,
     )
     service = GeneratorServer(cascade, settings)
     service.start()
@@ -69,5 +72,5 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     stage = TINY.stages[0].model_copy(update={"steps": 50_000})
     cascade = Cascade.random(TINY.model_copy(update={"stages": (stage,)}), seed=0)
     cascade.save(folder)
-    with serve(cascade, folder, queue_capacity=1) as service:
+    with serve(cascade, folder, queue_capacity=1, job_capacity=4) as service:
         yield service

@@ -76,6 +76,18 @@ class GenerationService:
         """The loaded cascade."""
         return self.engine.cascade.config
 
+    def check(self, request: GenerationRequest) -> int:
+        """Check a request that will be handled later, and return the size of its images in pixels.
+
+        Raises:
+            InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+        """
+        size = self._size(request)
+        self._k(request)
+        self._guidance(request, size)
+        _read_references(request)
+        return size
+
     def generate(self, request: GenerationRequest, handle: RequestHandle) -> Iterator[Event]:
         """Yield one `Accepted`, one `Neighbors`, a `StepEvent` for each step, and each `Image` when it is finished.
 

@@ -1,17 +1,18 @@
-"""Reject requests before their bodies, which may be large, are read if the engine admits none."""
+"""Reject requests before their bodies, which may be large, are read if there is no place for them."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
 
 
-def admitting_route(engine: Engine) -> type[APIRoute]:
-    """Return a class of routes that reject requests with a body, before reading it, while the engine admits none."""
+def admitting_route(admit: Callable[[], None]) -> type[APIRoute]:
+    """Return a class of routes that call `admit` before a body is read; its error rejects the request."""
 
     class AdmittingRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -20,11 +21,20 @@ def admitting_route(engine: Engine) -> type[APIRoute]:
                 return handle
 
             async def handle_if_admitted(request: Request) -> Response:
-                # Release the admission at once, so that slow uploads do not occupy the queue.
-                with engine.admit(RequestHandle(timeout=0)):
-                    pass
+                await run_in_threadpool(admit)
                 return await handle(request)
 
             return handle_if_admitted
 
     return AdmittingRoute
+
+
+def admit_to(engine: Engine) -> Callable[[], None]:
+    """Return a function that raises an error while the engine admits no request."""
+
+    def admit() -> None:
+        # Release the admission at once, so that slow uploads do not occupy the queue.
+        with engine.admit(RequestHandle(timeout=0)):
+            pass
+
+    return admit

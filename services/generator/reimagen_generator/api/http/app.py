@@ -12,10 +12,13 @@ from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_openapi import Document, describe_api
 from reimagen_common.operations import Health, operations_router
 from reimagen_generator.api.http.images import images_router
+from reimagen_generator.api.http.job_schema import JOB_EVENTS
+from reimagen_generator.api.http.jobs import jobs_router
 from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
 from reimagen_generator.engine.engine import State
 from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.jobs.service import JobService
 
 _DESCRIPTION: Final = """
 Draws images that are grounded on the (image, caption) pairs of a knowledge base. `POST /v1/images/generations` and
@@ -24,18 +27,28 @@ the pairs in addition to the images, and each image file contains its provenance
 """
 
 
-def create_app(generator: GenerationService, *, deadline: float, body_seconds: float, base_url: str | None) -> FastAPI:
+def create_app(
+    generator: GenerationService,
+    jobs: JobService | None,
+    *,
+    deadline: float,
+    body_seconds: float,
+    base_url: str | None,
+) -> FastAPI:
     """Create the application.
 
     Args:
         generator: The service that handles the requests.
+        jobs: The service of jobs, if they are stored.
         deadline: Time limit of a request in seconds.
         body_seconds: Time limit for receiving a body, see `BodyLimits`.
         base_url: The prefix of links. None uses the host of the request.
     """
     app = FastAPI(title="Re-Imagen", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
     add_docs(app)
-    describe_api(app, models=STREAM_EVENTS, adapt=lambda document: _restrict_to_cascade(document, generator))
+    describe_api(
+        app, models=(*STREAM_EVENTS, *JOB_EVENTS), adapt=lambda document: _restrict_to_cascade(document, generator)
+    )
     limits = BodyLimits(
         maximum_bytes=BODY_BYTES,
         advice="send fewer or smaller references",
@@ -45,6 +58,7 @@ def create_app(generator: GenerationService, *, deadline: float, body_seconds: f
     app.add_middleware(Bodies, limits=limits)
     register_error_handlers(app)
     app.include_router(images_router(generator, deadline=deadline, base_url=base_url))
+    app.include_router(jobs_router(generator, jobs, base_url=base_url))
     app.include_router(operations_router(lambda: _health(generator)))
     config = generator.config
     model = Model(
@@ -82,17 +96,19 @@ def _restrict_to_cascade(document: Document, generator: GenerationService) -> No
     """Restrict the OpenAPI document's sizes, models and k to those that the loaded cascade supports."""
     schemas = document["components"]["schemas"]
     config, sizes = generator.config, generator.engine.cascade.sizes
-    properties = schemas["ImagesRequest"]["properties"]
     sizes_in_words = {"type": "string", "enum": ["auto", *(f"{side}x{side}" for side in sizes)]}
-    properties["size"]["anyOf"] = [
-        sizes_in_words,
-        {"type": "integer", "enum": list(sizes)},
-        {"type": "null"},
-    ]
-    properties["model"]["anyOf"] = [{"const": config.name}, {"type": "null"}]
-    references, _ = properties["references"]["anyOf"]
     k, _ = schemas["Retrieval"]["properties"]["k"]["anyOf"]
-    references["maxItems"] = k["maximum"] = config.maximum_k
+    k["maximum"] = config.maximum_k
+    for request in ("ImagesRequest", "JobRequest"):
+        properties = schemas[request]["properties"]
+        properties["size"]["anyOf"] = [
+            sizes_in_words,
+            {"type": "integer", "enum": list(sizes)},
+            {"type": "null"},
+        ]
+        properties["model"]["anyOf"] = [{"const": config.name}, {"type": "null"}]
+        references, _ = properties["references"]["anyOf"]
+        references["maxItems"] = config.maximum_k
     form = document["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     form["properties"] |= {
         "size": form["properties"]["size"] | sizes_in_words,

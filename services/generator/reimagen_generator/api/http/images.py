@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.http_openapi import binary, event_stream
 from reimagen_common.http_paths import ID_PATH
-from reimagen_generator.api.http.admission import admitting_route
+from reimagen_generator.api.http.admission import admit_to, admitting_route
 from reimagen_generator.api.http.answers import Answer
 from reimagen_generator.api.http.edits import form_fields, read_edit
 from reimagen_generator.api.http.files import FileStore
@@ -44,7 +44,7 @@ _RETRIEVER: Final[dict[int | str, dict[str, Any]]] = {503: {"description": "The 
 
 def images_router(generator: GenerationService, *, deadline: float, base_url: str | None) -> APIRouter:
     """Return the routes of the images. A request may take `deadline` seconds; links begin with `base_url`."""
-    router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(generator.engine))
+    router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(admit_to(generator.engine)))
     files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
     runner = Runner(generator)
 
@@ -131,9 +131,18 @@ def check(body: ImagesRequest, generator: GenerationService) -> None:
     Raises:
         InvalidArgument: A field is invalid.
     """
+    check_model(body, generator)
+    if body.previews and not body.stream:
+        raise InvalidArgument("requires stream = true", field="partial_images")
+
+
+def check_model(body: ImagesRequest, generator: GenerationService) -> None:
+    """Check that a request is for the loaded cascade.
+
+    Raises:
+        InvalidArgument: The request names another model.
+    """
     if body.model not in (None, generator.config.name):
         raise InvalidArgument(
             f"must be {generator.config.name!r}, the loaded cascade, or unset; got {body.model!r}", field="model"
         )
-    if body.previews and not body.stream:
-        raise InvalidArgument("requires stream = true", field="partial_images")

@@ -25,14 +25,16 @@ _Quality = Annotated[
     Literal["low", "medium", "high"], Field(description="Quality that the images were drawn with: `medium` for `auto`.")
 ]
 
+COMPRESSION_RULE: Final = when(
+    "output_compression",
+    {"type": "integer", "maximum": 99},
+    {"output_format": {"enum": ["jpeg", "webp"]}},
+    required=("output_format",),
+)
+"""The JSON schema of the rule that only JPEG and WebP can be compressed."""
 _RULES: Final[list[Any]] = [
     when("partial_images", {"type": "integer", "minimum": 1}, {"stream": {"const": True}}, required=("stream",)),
-    when(
-        "output_compression",
-        {"type": "integer", "maximum": 99},
-        {"output_format": {"enum": ["jpeg", "webp"]}},
-        required=("output_format",),
-    ),
+    COMPRESSION_RULE,
 ]
 
 
