@@ -50,6 +50,7 @@ def generator(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFacto
     cascade = Cascade.random(TINY.model_copy(update={"stages": TINY.stages[:1], "maximum_k": 2}), seed=0)
     cascade.save(folder)
     settings = GeneratorSettings(
+        jobs=folder / "jobs",
         weights=folder,
         retriever=retriever.addresses["grpc"],
         grpc="127.0.0.1:0",

@@ -1,7 +1,5 @@
 """Create, run, watch and cancel jobs."""
 
-import hashlib
-import json
 import logging
 import secrets
 import threading
@@ -12,6 +10,7 @@ from typing import Any, Final
 from reimagen.v1 import generation_pb2 as pb
 from reimagen_common.errors import NotFound, Overloaded, ReimagenError, Unavailable
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.generation.digest import fields_as_json, request_digest
 from reimagen_generator.generation.messages import write_event, write_neighbors, write_usage
 from reimagen_generator.generation.request import SEEDS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Neighbors
@@ -105,8 +104,8 @@ class JobService:
         if self._stopping:
             raise Unavailable("the service is stopping; try again soon", retry_after=5)
         self._generator.check(request)
-        fields = _fields(request)
-        digest = _digest(request, fields)
+        fields = fields_as_json(request, _REQUEST_FIELDS)
+        digest = request_digest(request, fields)
         if request.seed is None:
             fields["seed"] = secrets.randbelow(SEEDS)
         new = NewJob(
@@ -278,22 +277,6 @@ def load_request(fields: dict[str, Any], references: list[bytes] | None = None) 
     images = [b"-"] * len(captions) if references is None else references
     pairs = [{"image": image, "caption": caption} for image, caption in zip(images, captions, strict=True)]
     return GenerationRequest.model_validate(fields | {"references": pairs})
-
-
-def _fields(request: GenerationRequest) -> dict[str, Any]:
-    """Return the fields of a request as JSON, without the images of its references."""
-    fields: dict[str, Any] = json.loads(
-        request.model_dump_json(include=set(_REQUEST_FIELDS), exclude={"references": {"__all__": {"image"}}})
-    )
-    return fields
-
-
-def _digest(request: GenerationRequest, fields: dict[str, Any]) -> str:
-    """Return the digest of everything that the client sent."""
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
-    for reference in request.references:
-        digest.update(hashlib.sha256(reference.image).digest())
-    return digest.hexdigest()
 
 
 def _without_images(event: Neighbors) -> pb.GenerateEvent.Neighbors:

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -39,13 +39,13 @@ class SqliteJobStore:
         self._retention_seconds = retention_seconds
         self._lock = threading.Lock()
         try:
-            self._files = JobFiles(folder / "files")
-            self._folder_lock = _lock(folder / "lock")
-            self._database = sqlite3.connect(folder / "jobs.sqlite3", isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA foreign_keys = ON")
-            self._create(folder)
-            self._recover()
+            with ExitStack() as stack:
+                self._files = JobFiles(folder / "files")
+                self._folder_lock = stack.enter_context(_lock(folder / "lock"))
+                self._database = stack.enter_context(closing(_connect(folder / "jobs.sqlite3")))
+                self._create(folder)
+                self._recover()
+                stack.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise InvalidArgument(f"cannot keep jobs in {folder}: {error}", field="jobs") from error
 
@@ -244,6 +244,8 @@ class SqliteJobStore:
         self._folder_lock.close()
 
     def _create(self, folder: Path) -> None:
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA foreign_keys = ON")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version not in (0, rows.VERSION):
             raise InvalidArgument(f"{folder} is of version {version}, but must be of {rows.VERSION}", field="jobs")
@@ -301,6 +303,10 @@ class SqliteJobStore:
             raise
         except (OSError, sqlite3.Error) as error:
             raise Unavailable(f"the folder of jobs cannot be used: {error}", retry_after=_RETRY_SECONDS) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 
 def _lock(path: Path) -> IO[str]:

@@ -1,25 +1,20 @@
 """The routes POST /v1/images/generations and /v1/images/edits, and the routes of linked images."""
 
-import contextlib
-import time
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from reimagen_common.errors import InvalidArgument
 from reimagen_common.http_openapi import binary, event_stream
 from reimagen_common.http_paths import ID_PATH
 from reimagen_generator.api.http.admission import admit_to, admitting_route
-from reimagen_generator.api.http.answers import Answer
+from reimagen_generator.api.http.drawing import Drawer
 from reimagen_generator.api.http.edits import form_fields, read_edit
 from reimagen_generator.api.http.files import FileStore
 from reimagen_generator.api.http.form_schema import EDIT_FORM
-from reimagen_generator.api.http.running import Runner, cancelled_with
+from reimagen_generator.api.http.idempotency import IdempotencyKey
 from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, ImagesResponse
-from reimagen_generator.api.http.streaming import CLIENT_GONE, stream
-from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
-from reimagen_generator.generation.service import GenerationService, Image
+from reimagen_generator.generation.service import GenerationService
 
 _LINK_SECONDS: Final = 3_600
 _LINK_BYTES: Final = 256 * 1024 * 1024
@@ -32,6 +27,8 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
         "ends it with an event `error`.",
         "content": {"text/event-stream": event_stream(STREAM_EVENTS)},
     },
+    409: {"description": "A request with the same `Idempotency-Key` is still handled."},
+    422: {"description": "The `Idempotency-Key` was used for another request."},
     503: {"description": "The service is starting or stopping, or the retriever does not answer."},
     504: {"description": "The images were not finished before the deadline."},
 }
@@ -46,18 +43,18 @@ def images_router(generator: GenerationService, *, deadline: float, base_url: st
     """Return the routes of the images. A request may take `deadline` seconds; links begin with `base_url`."""
     router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(admit_to(generator.engine)))
     files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
-    runner = Runner(generator)
+    drawer = Drawer(generator, files, deadline=deadline, base_url=base_url)
 
     @router.post(
         "/images/generations", response_model=ImagesResponse, response_model_exclude_none=True, responses=_ANSWERS
     )
-    async def create_images(body: ImagesRequest, request: Request) -> ImagesResponse | Response:
+    async def create_images(body: ImagesRequest, key: IdempotencyKey, request: Request) -> ImagesResponse | Response:
         """Draw images of a prompt, grounded on pairs of the knowledge base.
 
         The body has OpenAI's fields, and `seed`, `retrieval`, `guidance` and `references`. Other fields are rejected.
         Closing the connection cancels the request.
         """
-        return await draw(body, request)
+        return await drawer.draw(body, key, request)
 
     @router.post(
         "/images/edits",
@@ -66,41 +63,14 @@ def images_router(generator: GenerationService, *, deadline: float, base_url: st
         responses=_ANSWERS,
         openapi_extra={"requestBody": EDIT_FORM},
     )
-    async def edit_images(request: Request) -> ImagesResponse | Response:
+    async def edit_images(key: IdempotencyKey, request: Request) -> ImagesResponse | Response:
         """Draw images of a prompt, grounded on the images of the form in place of pairs of the knowledge base.
 
         The form has the fields of `/v1/images/generations`, with numbers and objects as JSON, and the images.
         """
         body = await read_edit(request)
         with form_fields():
-            return await draw(body, request)
-
-    async def draw(body: ImagesRequest, request: Request) -> ImagesResponse | Response:
-        check(body, generator)
-        handle = RequestHandle(timeout=deadline)
-        answer = Answer(generator, files, body, request, base_url)
-        events = runner.events(body, handle)
-        if body.stream:
-            return await stream(events, answer, request, handle)
-        data = []
-        async with contextlib.aclosing(events), cancelled_with(request, handle):
-            try:
-                grounding = await answer.grounding(events)
-                async for event in events:
-                    answer.meter.add(event)
-                    if isinstance(event, Image):
-                        data.append(answer.image(event))
-            except Cancelled:
-                return Response(status_code=CLIENT_GONE)
-        return ImagesResponse(
-            created=int(time.time()),
-            size=f"{answer.size}x{answer.size}",
-            output_format=body.output_format,
-            quality=answer.quality,
-            data=data,
-            usage=answer.usage(),
-            **grounding.model_dump(),
-        )
+            return await drawer.draw(body, key, request)
 
     @router.get("/images/files/{name}", name="file", response_class=Response, responses=_IMAGE | _MISSING)
     async def read_file(name: str) -> Response:
@@ -123,26 +93,3 @@ def images_router(generator: GenerationService, *, deadline: float, base_url: st
         return Response(image, media_type=media_type)
 
     return router
-
-
-def check(body: ImagesRequest, generator: GenerationService) -> None:
-    """Check the fields of a request that only REST has.
-
-    Raises:
-        InvalidArgument: A field is invalid.
-    """
-    check_model(body, generator)
-    if body.previews and not body.stream:
-        raise InvalidArgument("requires stream = true", field="partial_images")
-
-
-def check_model(body: ImagesRequest, generator: GenerationService) -> None:
-    """Check that a request is for the loaded cascade.
-
-    Raises:
-        InvalidArgument: The request names another model.
-    """
-    if body.model not in (None, generator.config.name):
-        raise InvalidArgument(
-            f"must be {generator.config.name!r}, the loaded cascade, or unset; got {body.model!r}", field="model"
-        )

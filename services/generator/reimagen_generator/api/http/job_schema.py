@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from reimagen_common.http_errors import OpenAIError
 from reimagen_generator.api.http.schema import (
@@ -30,10 +30,22 @@ class JobRequest(ImagesRequest):
         alias="partial_images",
         description=f"Number of previews of the unfinished first image among the events, 0 to {PREVIEWS}.",
     )
-    stream: Literal[False] = Field(False, description="Only false is valid; see `/v1/jobs/{id}/events`.")
+    stream: bool = Field(
+        False,
+        strict=True,
+        json_schema_extra={"const": False},
+        description="Only false is valid; `/v1/jobs/{id}/events` returns the events.",
+    )
     response_format: Literal["b64_json", "url"] = Field(
         "url", description="No effect: a job contains links to its images."
     )
+
+    @field_validator("stream")
+    @classmethod
+    def _check_stream(cls, stream: bool) -> bool:
+        if stream:
+            raise ValueError("must be false or unset: GET /v1/jobs/{id}/events returns the events of a job")
+        return stream
 
 
 class ProgressData(BaseModel):
@@ -77,8 +89,8 @@ class JobList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[JobData] = Field(description="Jobs, newest first.")
-    first_id: str | None = Field(description="Id of the first job.")
-    last_id: str | None = Field(description="Id of the last job; pass it as `after` for older ones.")
+    first_id: str | None = Field(None, description="Id of the first job.")
+    last_id: str | None = Field(None, description="Id of the last job; pass it as `after` for older ones.")
     has_more: bool = Field(description="Whether there are older jobs.")
 
 

@@ -9,8 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from reimagen_common.http_hosts import link
 from reimagen_common.http_openapi import binary, event_stream
 from reimagen_generator.api.http.admission import admitting_route
+from reimagen_generator.api.http.drawing import check_model
 from reimagen_generator.api.http.idempotency import IdempotencyKey
-from reimagen_generator.api.http.images import check_model
 from reimagen_generator.api.http.job_answers import job_data, job_list
 from reimagen_generator.api.http.job_events import JobStreams
 from reimagen_generator.api.http.job_schema import JOB_EVENTS, JobData, JobList, JobRequest, Limit, StatusWord
