@@ -87,7 +87,12 @@ def test_bad_input_is_named(served: Any) -> None:
         (served.generation.GetJob, pb.GetJobRequest(id="none"), grpc.StatusCode.NOT_FOUND, "id: "),
         (served.generation.CancelJob, pb.CancelJobRequest(id="none"), grpc.StatusCode.NOT_FOUND, "id: "),
         (served.generation.ListJobs, pb.ListJobsRequest(limit=101), grpc.StatusCode.INVALID_ARGUMENT, "limit: "),
-        (served.generation.ListJobs, pb.ListJobsRequest(status=pb.JobStatus.ValueType(99)), grpc.StatusCode.INVALID_ARGUMENT, "status: "),
+        (
+            served.generation.ListJobs,
+            pb.ListJobsRequest(status=pb.JobStatus.ValueType(99)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "status: ",
+        ),
         (served.generation.CreateJob, pb.CreateJobRequest(), grpc.StatusCode.INVALID_ARGUMENT, "prompt: "),
         (
             served.generation.CreateJob,
