@@ -19,6 +19,7 @@ from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.generation.uploads import UploadStore
 from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.jobs.service import JobService
 from reimagen_generator.jobs.sqlite import SqliteJobStore
@@ -65,6 +66,7 @@ class GeneratorServer:
         self.http_port: int = listening.getsockname()[1]
         app = create_app(
             generator,
+            UploadStore(seconds=settings.upload_seconds, maximum_bytes=settings.upload_megabytes * 1024 * 1024),
             self._jobs,
             deadline=settings.deadline_seconds,
             body_seconds=settings.body_seconds,

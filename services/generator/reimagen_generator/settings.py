@@ -74,6 +74,12 @@ class Settings(HttpSettings):
     job_retention_seconds: float = Field(
         86_400, gt=0, le=31_536_000, description="Seconds for which a finished job and its images are kept."
     )
+    upload_megabytes: int = Field(
+        256, ge=1, le=65_536, description="Maximum total size of the uploaded files, which are kept in memory, in MiB."
+    )
+    upload_seconds: float = Field(
+        86_400, gt=0, le=31_536_000, description="Seconds for which an uploaded file is kept."
+    )
     compile_cache: Path = Field(
         default_factory=partial(user_cache, "compiled"),
         description="Folder for compiled code, so that nothing is compiled twice.",

@@ -24,7 +24,7 @@ def request_digest(request: GenerationRequest, fields: Mapping[str, Any]) -> str
 def fields_as_json(request: GenerationRequest, names: frozenset[str] | None = None) -> dict[str, Any]:
     """Return the fields of a request, or some of them, as JSON, without the images of the references."""
     text = request.model_dump_json(
-        include=None if names is None else set(names), exclude={"references": {"__all__": {"image"}}}
+        include=None if names is None else set(names), exclude={"references": {"__all__": {"image", "id"}}}
     )
     fields: dict[str, Any] = json.loads(text)
     return fields

@@ -16,8 +16,10 @@ from reimagen_generator.api.http.job_schema import JOB_EVENTS
 from reimagen_generator.api.http.jobs import jobs_router
 from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
+from reimagen_generator.api.http.uploads import uploads_router
 from reimagen_generator.engine.engine import State
 from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.generation.uploads import UploadStore
 from reimagen_generator.jobs.service import JobService
 
 _DESCRIPTION: Final = """
@@ -29,6 +31,7 @@ the pairs in addition to the images, and each image file contains its provenance
 
 def create_app(
     generator: GenerationService,
+    uploads: UploadStore,
     jobs: JobService | None,
     *,
     deadline: float,
@@ -39,6 +42,7 @@ def create_app(
 
     Args:
         generator: The service that handles the requests.
+        uploads: The store of uploaded images.
         jobs: The service of jobs, if they are stored.
         deadline: Time limit of a request in seconds.
         body_seconds: Time limit for receiving a body, see `BodyLimits`.
@@ -57,8 +61,9 @@ def create_app(
     )
     app.add_middleware(Bodies, limits=limits)
     register_error_handlers(app)
-    app.include_router(images_router(generator, deadline=deadline, base_url=base_url))
-    app.include_router(jobs_router(generator, jobs, base_url=base_url))
+    app.include_router(images_router(generator, uploads, deadline=deadline, base_url=base_url))
+    app.include_router(jobs_router(generator, uploads, jobs, base_url=base_url))
+    app.include_router(uploads_router(uploads))
     app.include_router(operations_router(lambda: _health(generator)))
     config = generator.config
     model = Model(

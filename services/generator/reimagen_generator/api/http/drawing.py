@@ -16,6 +16,7 @@ from reimagen_generator.api.http.streaming import CLIENT_GONE, stream
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.service import GenerationService, Image
+from reimagen_generator.generation.uploads import UploadStore
 
 _ANSWER_SECONDS: Final = 3_600
 _ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -25,17 +26,25 @@ class Drawer:
     """Everything that the routes of images need to draw."""
 
     def __init__(
-        self, generator: GenerationService, files: FileStore, *, deadline: float, base_url: str | None
+        self,
+        generator: GenerationService,
+        uploads: UploadStore,
+        files: FileStore,
+        *,
+        deadline: float,
+        base_url: str | None,
     ) -> None:
         """Create the drawer.
 
         Args:
             generator: The service that draws.
+            uploads: The store of uploaded images.
             files: The store of linked images.
             deadline: Time limit of a request in seconds.
             base_url: The prefix of links. None uses the host of the request.
         """
         self._generator = generator
+        self._uploads = uploads
         self._files = files
         self._deadline = deadline
         self._base_url = base_url
@@ -44,6 +53,7 @@ class Drawer:
 
     async def draw(self, body: ImagesRequest, key: str | None, request: Request) -> ImagesResponse | Response:
         """Answer a request, or return the answer to an earlier one with the same key."""
+        body = self._uploads.resolve(body, owner=current_owner())
         if key is None:
             return await self._draw(body, request)
         return await self._answers.once(key, current_owner(), body, lambda: self._draw(body, request))

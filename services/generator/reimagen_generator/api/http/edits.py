@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -10,7 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.api.http.forms import parse_fields
+from reimagen_generator.api.http.forms import field_values, parse_fields
 from reimagen_generator.api.http.schema import EditsRequest
 from reimagen_generator.generation.request import NEIGHBORS, REFERENCE_BYTES
 
@@ -42,8 +42,8 @@ async def read_form(request: Request, *, files: int) -> FormData:
         raise InvalidArgument(f"is not a multipart form: {error.detail}", field="body") from error
 
 
-async def read_edit(request: Request) -> EditsRequest:
-    """Receive the form of a request for edits.
+async def read_edit(request: Request) -> tuple[EditsRequest, int]:
+    """Receive the form of a request for edits. Return it, and the number of its references that are in the form.
 
     Raises:
         InvalidArgument: A field is invalid. The error names the first one.
@@ -51,17 +51,30 @@ async def read_edit(request: Request) -> EditsRequest:
     # One more than is allowed, so that the error counts images.
     form = await read_form(request, files=NEIGHBORS + 1)
     try:
-        return await parse_edit(form)
+        images, captions, texts = await _sort(form)
     finally:
         await form.close()
+    by_id = [(name, text) for name, text in texts if name == "references"]
+    others = [(name, text) for name, text in texts if name != "references"]
+    if len(images) > NEIGHBORS or not (images or by_id):
+        raise InvalidArgument(f"must be given 1 to {NEIGHBORS} times, got {len(images)}", field="image")
+    given = parse_fields(captions, _Captions).reference_captions
+    if len(given) not in (0, 1, len(images)):
+        raise InvalidArgument(
+            f"must be given once or {len(images)} times, as often as image; got {len(given)}",
+            field="reference_captions",
+        )
+    prompt = next((text for name, text in others if name == "prompt"), "")
+    of_images = _spread(given or (prompt,), len(images))
+    references: Any = field_values(by_id, EditsRequest).get("references") or []
+    with form_fields(len(images)):
+        pairs = [{"image": image, "caption": caption} for image, caption in zip(images, of_images, strict=True)]
+        together = [*pairs, *references] if isinstance(references, list) else references
+        return parse_fields(others, EditsRequest, references=together), len(images)
 
 
-async def parse_edit(form: FormData) -> EditsRequest:
-    """Return the request that a form contains.
-
-    Raises:
-        InvalidArgument: A field is invalid. The error names the first one.
-    """
+async def _sort(form: FormData) -> tuple[list[bytes], list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the images, the captions and the other fields of a form."""
     images: list[bytes] = []
     captions: list[tuple[str, str]] = []
     texts: list[tuple[str, str]] = []
@@ -78,24 +91,16 @@ async def parse_edit(form: FormData) -> EditsRequest:
             captions.append((name, value))
         else:
             texts.append((name, value))
-    if not 1 <= len(images) <= NEIGHBORS:
-        raise InvalidArgument(f"must be given 1 to {NEIGHBORS} times, got {len(images)}", field="image")
-    given = parse_fields(captions, _Captions).reference_captions
-    if len(given) not in (0, 1, len(images)):
-        raise InvalidArgument(
-            f"must be given once or {len(images)} times, as often as image; got {len(given)}",
-            field="reference_captions",
-        )
-    prompt = next((text for name, text in texts if name == "prompt"), "")
-    of_images = _spread(given or [prompt], len(images))
-    with form_fields():
-        references = [{"image": image, "caption": caption} for image, caption in zip(images, of_images, strict=True)]
-        return parse_fields(texts, EditsRequest, references=references)
+    return images, captions, texts
 
 
 @contextmanager
-def form_fields() -> Iterator[None]:
-    """Name the fields of the form, not of the request that it becomes, in errors."""
+def form_fields(images: int) -> Iterator[None]:
+    """Name the fields of the form, not of the request that it becomes, in errors.
+
+    Args:
+        images: Number of images in the form, which are the first references of the request.
+    """
     try:
         yield
     except InvalidArgument as error:
@@ -104,16 +109,20 @@ def form_fields() -> Iterator[None]:
             raise
         message = error.message.removeprefix(f"{error.field}: ")
         if not inner:
-            raise InvalidArgument(message, field="image") from error
-        field = "image" if inner[1:] == ["image"] else "reference_captions"
-        raise InvalidArgument(message, field=f"{field}.{inner[0]}") from error
+            raise InvalidArgument(message, field="image" if images else "references") from error
+        number = int(inner[0])
+        if number >= images:
+            field = ".".join(("references", str(number - images), *inner[1:]))
+        else:
+            field = f"image.{number}" if inner[1:] == ["image"] else f"reference_captions.{number}"
+        raise InvalidArgument(message, field=field) from error
 
 
 class _Captions(BaseModel):
     reference_captions: tuple[str, ...] = ()
 
 
-def _spread(captions: list[str] | tuple[str, ...], count: int) -> list[str]:
+def _spread(captions: tuple[str, ...], count: int) -> list[str]:
     return list(captions) * count if len(captions) == 1 else list(captions)
 
 

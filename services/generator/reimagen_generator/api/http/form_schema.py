@@ -21,14 +21,15 @@ def _schema() -> dict[str, Any]:
         "type": "object",
         "title": "EditsForm",
         "properties": _properties(schema),
-        "required": ["image", "prompt"],
+        "required": ["prompt"],
+        "anyOf": [{"required": ["image"]}, {"required": ["references"]}],
         "additionalProperties": False,
         "allOf": schema["allOf"],
     }
 
 
 def _properties(schema: dict[str, Any]) -> dict[str, Any]:
-    fields = {name: _without_null(field) for name, field in schema["properties"].items() if name != "references"}
+    fields = {name: _without_null(field) for name, field in schema["properties"].items()}
     return {
         "image": {
             "type": "array",
@@ -46,6 +47,8 @@ def _properties(schema: dict[str, Any]) -> dict[str, Any]:
             "prompt. The field is repeated, or is a JSON list.",
         },
         **fields,
+        "references": fields["references"]
+        | {"minItems": 1, "description": "Ids of uploaded files with captions, as JSON, in addition to `image`."},
     }
 
 

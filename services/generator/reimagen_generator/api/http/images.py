@@ -15,6 +15,7 @@ from reimagen_generator.api.http.form_schema import EDIT_FORM
 from reimagen_generator.api.http.idempotency import IdempotencyKey
 from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, ImagesResponse
 from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.generation.uploads import UploadStore
 
 _LINK_SECONDS: Final = 3_600
 _LINK_BYTES: Final = 256 * 1024 * 1024
@@ -39,11 +40,13 @@ _MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "No suc
 _RETRIEVER: Final[dict[int | str, dict[str, Any]]] = {503: {"description": "The retriever does not answer."}}
 
 
-def images_router(generator: GenerationService, *, deadline: float, base_url: str | None) -> APIRouter:
+def images_router(
+    generator: GenerationService, uploads: UploadStore, *, deadline: float, base_url: str | None
+) -> APIRouter:
     """Return the routes of the images. A request may take `deadline` seconds; links begin with `base_url`."""
     router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(admit_to(generator.engine)))
     files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
-    drawer = Drawer(generator, files, deadline=deadline, base_url=base_url)
+    drawer = Drawer(generator, uploads, files, deadline=deadline, base_url=base_url)
 
     @router.post(
         "/images/generations", response_model=ImagesResponse, response_model_exclude_none=True, responses=_ANSWERS
@@ -68,8 +71,8 @@ def images_router(generator: GenerationService, *, deadline: float, base_url: st
 
         The form has the fields of `/v1/images/generations`, with numbers and objects as JSON, and the images.
         """
-        body = await read_edit(request)
-        with form_fields():
+        body, images = await read_edit(request)
+        with form_fields(images):
             return await drawer.draw(body, key, request)
 
     @router.get("/images/files/{name}", name="file", response_class=Response, responses=_IMAGE | _MISSING)

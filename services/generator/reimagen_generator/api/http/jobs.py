@@ -16,6 +16,7 @@ from reimagen_generator.api.http.job_events import JobStreams
 from reimagen_generator.api.http.job_schema import JOB_EVENTS, JobData, JobList, JobRequest, Limit, StatusWord
 from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.generation.uploads import UploadStore
 from reimagen_generator.jobs.service import JobService, off
 from reimagen_generator.jobs.store import Status
 
@@ -41,11 +42,14 @@ _IMAGE: Final[dict[int | str, dict[str, Any]]] = {
 JobId = Annotated[str, Path(alias="id", min_length=1, description="Id of the job.")]
 
 
-def jobs_router(generator: GenerationService, jobs: JobService | None, *, base_url: str | None) -> APIRouter:
+def jobs_router(
+    generator: GenerationService, uploads: UploadStore, jobs: JobService | None, *, base_url: str | None
+) -> APIRouter:
     """Return the routes of jobs.
 
     Args:
         generator: The service that draws.
+        uploads: The store of uploaded images.
         jobs: The service of jobs. With None, all routes answer 404 and say why.
         base_url: The prefix of links. None uses the host of the request.
     """
@@ -71,6 +75,7 @@ def jobs_router(generator: GenerationService, jobs: JobService | None, *, base_u
         restart of the service.
         """
         check_model(body, generator)
+        body = uploads.resolve(body, owner=current_owner())
         job = await run_in_threadpool(service().create, body, owner=current_owner(), key=key)
         response.headers["Location"] = link(request, base_url, "job", id=job.id)
         return job_data(job, partial(link, request, base_url))
