@@ -18,13 +18,13 @@ from reimagen_generator.generation.usage import Usage
 _Number = TypeVar("_Number", bound=int)
 _Name = TypeVar("_Name")
 
-_METHODS: Final = {
+METHODS: Final = {
     retrieval_pb2.METHOD_UNSPECIFIED: "bm25",
     retrieval_pb2.METHOD_BM25: "bm25",
     retrieval_pb2.METHOD_DENSE: "dense",
     retrieval_pb2.METHOD_HYBRID: "hybrid",
 }
-_RELEVANCES: Final[Mapping[retrieval_pb2.Relevance.ValueType, Relevance | None]] = {
+RELEVANCES: Final[Mapping[retrieval_pb2.Relevance.ValueType, Relevance | None]] = {
     retrieval_pb2.RELEVANCE_UNSPECIFIED: None,
     retrieval_pb2.RELEVANCE_ANY: "any",
     retrieval_pb2.RELEVANCE_ENTITY: "entity",
@@ -57,14 +57,14 @@ def read_request(message: pb.GenerateRequest) -> GenerationRequest:
         InvalidArgument: A field is invalid. The error names the first one.
     """
     retrieval: dict[str, Any] = {
-        "method": _known(_METHODS, message.retrieval.method, "retrieval.method"),
+        "method": _known(METHODS, message.retrieval.method, "retrieval.method"),
         "per_entity": message.retrieval.per_entity,
         "licenses": tuple(message.retrieval.filters.licenses),
         "sources": tuple(message.retrieval.filters.sources),
         "minimum_side": message.retrieval.filters.minimum_side,
         "safe_only": message.retrieval.filters.safe_only,
         "exclude_ids": tuple(message.retrieval.filters.exclude_ids),
-        "relevance": _known(_RELEVANCES, message.retrieval.relevance, "retrieval.relevance"),
+        "relevance": _known(RELEVANCES, message.retrieval.relevance, "retrieval.relevance"),
         "explain": message.retrieval.explain,
     }
     if message.retrieval.HasField("minimum_score"):
@@ -171,7 +171,7 @@ def write_request(request: GenerationRequest) -> pb.GenerateRequest:
         seed=request.seed,
         retrieval=pb.GenerateRequest.Retrieval(
             k=retrieval.k,
-            method=_number(_METHODS, retrieval.method),
+            method=number_of(METHODS, retrieval.method),
             per_entity=retrieval.per_entity,
             filters=retrieval_pb2.Filters(
                 licenses=retrieval.licenses,
@@ -181,19 +181,19 @@ def write_request(request: GenerationRequest) -> pb.GenerateRequest:
                 exclude_ids=retrieval.exclude_ids,
             ),
             minimum_score=retrieval.minimum_score,
-            relevance=_number(_RELEVANCES, retrieval.relevance),
+            relevance=number_of(RELEVANCES, retrieval.relevance),
             explain=retrieval.explain,
         ),
         guidance=pb.Guidance(
-            strategy=_number(_STRATEGIES, guidance.strategy),
+            strategy=number_of(_STRATEGIES, guidance.strategy),
             text_weight=guidance.text_weight,
             neighbor_weight=guidance.neighbor_weight,
             interleave_ratio=guidance.interleave_ratio,
         ),
         references=[pb.Reference(caption=reference.caption) for reference in request.references],
         previews=request.previews,
-        output_format=_number(_FORMATS, request.output_format),
-        quality=_number(_QUALITIES, {"standard": "medium", "hd": "high"}.get(request.quality, request.quality)),
+        output_format=number_of(_FORMATS, request.output_format),
+        quality=number_of(_QUALITIES, {"standard": "medium", "hd": "high"}.get(request.quality, request.quality)),
         output_compression=request.output_compression,
         user=request.user or "",
     )
@@ -209,6 +209,6 @@ def read_usage(message: pb.Usage) -> Usage:
     return Usage(**{field.name: getattr(message, field.name) for field in fields(Usage)})
 
 
-def _number(names: Mapping[_Number, _Name], name: _Name) -> _Number:
+def number_of(names: Mapping[_Number, _Name], name: _Name) -> _Number:
     """Return the last number of a name, because the first may be that of an unset field."""
     return [number for number, other in names.items() if other == name][-1]

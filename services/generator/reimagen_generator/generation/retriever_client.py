@@ -107,7 +107,7 @@ class RetrieverClient:
         Args:
             address: `host:port`, where the host name may resolve to several machines, or `ipv4:host:port,host:port`.
         """
-        self._address = address
+        self.address = address
         self._channel = grpc.insecure_channel(
             address,
             options=[
@@ -118,7 +118,7 @@ class RetrieverClient:
                 ("grpc.max_reconnect_backoff_ms", 2_000),
             ],
         )
-        self._stub = retrieval_pb2_grpc.RetrievalStub(self._channel)
+        self.stub = retrieval_pb2_grpc.RetrievalStub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class RetrieverClient:
         )
         timeout = min(_MAXIMUM_SECONDS, _MAXIMUM_SHARE * remaining)
         with self._calling("search"):
-            response = self._stub.Search(request, timeout=timeout, metadata=_metadata())
+            response = self.stub.Search(request, timeout=timeout, metadata=call_metadata())
         return Neighbors(
             neighbors=tuple(
                 Neighbor(
@@ -190,7 +190,7 @@ class RetrieverClient:
         """
         request = retrieval_pb2.GetPairRequest(id=pair_id)
         with self._calling("get pair"):
-            pair = self._stub.GetPair(request, timeout=_MAXIMUM_SECONDS, metadata=_metadata())
+            pair = self.stub.GetPair(request, timeout=_MAXIMUM_SECONDS, metadata=call_metadata())
         return pair.image, pair.media_type
 
     def degraded_reason(self) -> str | None:
@@ -200,9 +200,9 @@ class RetrieverClient:
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:  # It answers, although without a health service.
                 return None
-            return f"the retriever at {self._address} does not answer: only requests without retrieval are served"
+            return f"the retriever at {self.address} does not answer: only requests without retrieval are served"
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
-            return f"the retriever at {self._address} is starting or stopping"
+            return f"the retriever at {self.address} is starting or stopping"
         return None
 
     @contextmanager
@@ -217,7 +217,7 @@ class RetrieverClient:
         explained = from_rpc_error(error)
         if isinstance(explained, Unavailable | DeadlineExceeded):
             return Unavailable(
-                f"the retriever at {self._address} does not answer; start it with `reimagen-retriever serve KB_DIR`, "
+                f"the retriever at {self.address} does not answer; start it with `reimagen-retriever serve KB_DIR`, "
                 "or set retrieval.k = 0 or references in the request",
                 retry_after=explained.retry_after or 5,
             )
@@ -237,6 +237,6 @@ def _request_field(field: str) -> str:
     return "prompt" if field == "query" else f"retrieval.{field}"
 
 
-def _metadata() -> tuple[tuple[str, str | bytes], ...]:
+def call_metadata() -> tuple[tuple[str, str | bytes], ...]:
     """Return the gRPC metadata with the ids of the request and of its trace, for the retriever's log and traces."""
     return (*request_id.metadata(), *tracing.metadata())

@@ -1,11 +1,10 @@
 """The REST API of the retriever."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Form, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from reimagen_common.errors import NOT_BLANK, InvalidArgument, NotFound
@@ -15,6 +14,7 @@ from reimagen_common.http_docs import add_docs
 from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_hosts import link
 from reimagen_common.http_openapi import binary, describe_api
+from reimagen_common.http_origin import refusing_other_sites
 from reimagen_common.http_paths import ID_PATH
 from reimagen_common.models import WHOLE, NullIsUnset, when
 from reimagen_retriever.api.pair_bodies import AddResponse, DeleteResponse, PairsForm, Rejection
@@ -232,7 +232,7 @@ def create_app(
 
 def _knowledge_base_router(retriever: RetrievalService, base_url: str | None) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["knowledge base"], responses=_SERVING)
-    own_site = Depends(_refusing_other_sites(base_url))
+    own_site = Depends(refusing_other_sites(base_url))
 
     @router.get("/search")
     def search(parameters: Annotated[SearchRequest, Query()], request: Request) -> SearchResponse:
@@ -313,21 +313,6 @@ def _refuse_too_long(pair_id: str) -> None:
     """Raise for ids with too many bytes, which the limit on characters does not catch."""
     if len(pair_id.encode("utf-8", "replace")) > MAXIMUM_ID_BYTES:
         raise NotFound(f"no pair's id has more than {MAXIMUM_ID_BYTES} bytes of UTF-8", field="id")
-
-
-def _refusing_other_sites(base_url: str | None) -> Callable[[Request], None]:
-    """Return a check that refuses requests from pages of other sites.
-
-    Otherwise, any page could use its visitors' browsers to change the base of a service on their machines.
-    """
-    public = urlsplit(base_url or "").netloc
-
-    def refuse(request: Request) -> None:
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc not in (request.headers.get("host"), public or None):
-            raise HTTPException(403, f"pages of {origin} may not change this knowledge base")
-
-    return refuse
 
 
 def _reason(found: FoundPair) -> Reason | None:

@@ -14,10 +14,12 @@ from reimagen_common.operations import Health, operations_router
 from reimagen_generator.api.http.images import images_router
 from reimagen_generator.api.http.job_schema import JOB_EVENTS
 from reimagen_generator.api.http.jobs import jobs_router
-from reimagen_generator.api.http.limits import BODY_BYTES
+from reimagen_generator.api.http.knowledge import PAIRS_PATH, knowledge_router
+from reimagen_generator.api.http.limits import BODY_BYTES, PAIRS_BYTES
 from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
 from reimagen_generator.api.http.uploads import uploads_router
 from reimagen_generator.engine.engine import State
+from reimagen_generator.generation.knowledge import Knowledge
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
 from reimagen_generator.jobs.service import JobService
@@ -55,6 +57,7 @@ def create_app(
     )
     limits = BodyLimits(
         maximum_bytes=BODY_BYTES,
+        larger={PAIRS_PATH: PAIRS_BYTES},
         advice="send fewer or smaller references",
         uploads=generator.engine.slots,
         seconds=body_seconds,
@@ -63,7 +66,8 @@ def create_app(
     register_error_handlers(app)
     app.include_router(images_router(generator, uploads, deadline=deadline, base_url=base_url))
     app.include_router(jobs_router(generator, uploads, jobs, base_url=base_url))
-    app.include_router(uploads_router(uploads))
+    app.include_router(uploads_router(uploads, base_url=base_url))
+    app.include_router(knowledge_router(Knowledge(generator.retriever), base_url=base_url))
     app.include_router(operations_router(lambda: _health(generator)))
     config = generator.config
     model = Model(

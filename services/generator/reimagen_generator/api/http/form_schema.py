@@ -8,7 +8,7 @@ from reimagen_generator.generation.request import NEIGHBORS, PROMPT_CHARACTERS
 _IMAGE: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
-def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+def without_null(field: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a field of a form, in which null is the same as a missing field."""
     kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
     about = {name: value for name, value in field.items() if name != "anyOf"}
@@ -29,7 +29,7 @@ def _schema() -> dict[str, Any]:
 
 
 def _properties(schema: dict[str, Any]) -> dict[str, Any]:
-    fields = {name: _without_null(field) for name, field in schema["properties"].items()}
+    fields = {name: without_null(field) for name, field in schema["properties"].items()}
     return {
         "image": {
             "type": "array",

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from reimagen_common.http_openapi import binary, event_stream
+from reimagen_common.http_origin import refusing_other_sites
 from reimagen_common.http_paths import ID_PATH
 from reimagen_generator.api.http.admission import admit_to, admitting_route
 from reimagen_generator.api.http.drawing import Drawer
@@ -36,6 +37,9 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 _IMAGE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The image file.", "content": binary("image/png", "image/jpeg", "image/webp")}
 }
+_OTHER_SITE: Final[dict[int | str, dict[str, Any]]] = {
+    403: {"description": "The request comes from a page of another site."}
+}
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "No such image, or it has expired."}}
 _RETRIEVER: Final[dict[int | str, dict[str, Any]]] = {503: {"description": "The retriever does not answer."}}
 
@@ -63,7 +67,8 @@ def images_router(
         "/images/edits",
         response_model=ImagesResponse,
         response_model_exclude_none=True,
-        responses=_ANSWERS,
+        responses=_ANSWERS | _OTHER_SITE,
+        dependencies=[Depends(refusing_other_sites(base_url))],
         openapi_extra={"requestBody": EDIT_FORM},
     )
     async def edit_images(key: IdempotencyKey, request: Request) -> ImagesResponse | Response:

@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.http_openapi import binary
+from reimagen_common.http_origin import refusing_other_sites
 from reimagen_generator.api.http.admission import admitting_route
 from reimagen_generator.api.http.edits import read_form
 from reimagen_generator.api.http.forms import parse_fields
@@ -38,6 +39,9 @@ _FORM: Final[dict[str, Any]] = {
             }
         }
     },
+}
+_OTHER_SITE: Final[dict[int | str, dict[str, Any]]] = {
+    403: {"description": "The request comes from a page of another site."}
 }
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "No such file of yours, or it has expired."}}
 _CONTENT: Final[dict[int | str, dict[str, Any]]] = {
@@ -82,11 +86,16 @@ class DeletedFile(BaseModel):
     deleted: Literal[True] = True
 
 
-def uploads_router(uploads: UploadStore) -> APIRouter:
-    """Return the routes of uploaded files."""
+def uploads_router(uploads: UploadStore, *, base_url: str | None) -> APIRouter:
+    """Return the routes of uploaded files. Pages below `base_url` may upload files."""
     router = APIRouter(prefix="/v1/files", tags=["files"], route_class=admitting_route(uploads.admit))
 
-    @router.post("", openapi_extra={"requestBody": _FORM})
+    @router.post(
+        "",
+        openapi_extra={"requestBody": _FORM},
+        responses=_OTHER_SITE,
+        dependencies=[Depends(refusing_other_sites(base_url))],
+    )
     async def upload_file(request: Request) -> FileData:
         """Upload an image, to use it as a reference of several requests: `references: [{"id": ..., "caption": ...}]`.
 
