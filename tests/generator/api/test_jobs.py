@@ -1,8 +1,10 @@
 """Jobs over REST."""
 
 import base64
+import contextlib
 import io
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -164,6 +166,23 @@ def test_jobs_wait_in_order_and_are_cancelled(endless: Any) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
+def test_a_job_waits_for_a_place_in_the_engine(endless: Any) -> None:
+    with contextlib.ExitStack() as streams:
+        for _ in range(2):
+            body = {**BODY, "stream": True}
+            stream = endless.rest.stream("POST", "/v1/images/generations", json=body)
+            next(streams.enter_context(stream).iter_lines())
+        refused = endless.engine.counters.refused
+        job = create(endless)
+        while endless.engine.counters.refused == refused:
+            time.sleep(0.005)
+        waiting = endless.rest.get(f"{URL}/{job['id']}").json()
+        assert (waiting["status"], waiting["position"]) == ("queued", 1)
+    with endless.rest.stream("GET", f"{URL}/{job['id']}/events") as response:
+        assert any(line == "event: job.running" for line in response.iter_lines())
+
+
+@pytest.mark.usefixtures("nothing_left")
 def test_too_many_jobs_are_refused_at_once(endless: Any) -> None:
     for _ in range(4):
         create(endless)
@@ -171,3 +190,27 @@ def test_too_many_jobs_are_refused_at_once(endless: Any) -> None:
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["error"]["type"] == "overloaded_error"
+
+
+def test_jobs_and_files_of_others_are_not_found(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
+    file = served.rest.post("/v1/files", files={"file": buffer.getvalue()}, data={"purpose": "vision"}).json()
+    job = finished(served, create(served)["id"])
+    for module in ("jobs", "uploads", "drawing"):
+        monkeypatch.setattr(f"reimagen_generator.api.http.{module}.current_owner", lambda: "other")
+    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/events"), ("GET", "/images/0")):
+        assert served.rest.request(method, f"{URL}/{job['id']}{path}").status_code == 404
+    assert served.rest.get(URL).json()["data"] == []
+    assert served.rest.get(f"/v1/files/{file['id']}").status_code == 404
+    references = [{"id": file["id"], "caption": "x"}]
+    for path in (URL, "/v1/images/generations"):
+        refused = served.rest.post(path, json={**BODY, "references": references})
+        assert refused.json()["field"] == "references.0.id"
+
+
+def test_metrics_count_jobs(served: Any) -> None:
+    finished(served, create(served)["id"])
+    metrics = served.rest.get("/metrics").text
+    assert 'reimagen_generator_jobs_total{outcome="completed"}' in metrics
+    assert "reimagen_generator_jobs_unfinished" in metrics

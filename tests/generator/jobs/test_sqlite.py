@@ -39,16 +39,21 @@ def test_what_is_added_is_synced(store: SqliteJobStore, tmp_path: Path) -> None:
     assert sqlite3.connect(tmp_path / "jobs.sqlite3").execute("SELECT count(*) FROM jobs").fetchone() == (1,)
 
 
-def test_jobs_are_claimed_in_order_with_their_references(store: SqliteJobStore) -> None:
+def test_jobs_are_taken_in_order_with_their_references(store: SqliteJobStore) -> None:
     first, second = store.add(new(references=2), capacity=9), store.add(new(), capacity=9)
     assert (first.message.position, second.message.position) == (1, 2)
-    claimed = store.claim()
-    assert claimed is not None
-    assert (claimed.id, claimed.status, claimed.attempts) == (first.id, Status.RUNNING, 1)
+    assert store.oldest(excluding=()) == first
+    assert store.oldest(excluding=(first.id,)) == second
+    assert store.oldest(excluding=(first.id, second.id)) is None
+    assert store.start(first.id)
+    assert not store.start(first.id)
+    started = store.get(first.id, "")
+    assert (started.status, started.attempts, started.message.position) == (Status.RUNNING, 1, 0)
     assert store.references(first.id) == [b"image 0", b"image 1"]
     assert store.get(second.id, "").message.position == 1
-    assert store.claim() is not None
-    assert store.claim() is None
+    assert store.oldest(excluding=()) == store.get(second.id, "")
+    store.requeue(first.id)
+    assert (store.get(first.id, "").status, store.get(first.id, "").attempts) == (Status.QUEUED, 0)
 
 
 def test_another_owner_has_no_such_job(store: SqliteJobStore) -> None:
@@ -93,7 +98,7 @@ def test_the_number_of_unfinished_jobs_is_limited(store: SqliteJobStore) -> None
 def test_a_crash_queues_running_jobs_again(tmp_path: Path) -> None:
     store = SqliteJobStore(tmp_path, retention_seconds=DAY)
     job = store.add(new(references=1), capacity=9)
-    store.claim()
+    store.start(job.id)
     store.add_image(job.id, image())
     seen = store.events(job.id, "", after=0)[-1].id
     store.close()
@@ -111,7 +116,7 @@ def test_a_crash_queues_running_jobs_again(tmp_path: Path) -> None:
 def test_events_and_images_become_part_of_the_job(store: SqliteJobStore) -> None:
     job = store.add(new(), capacity=9)
     store.add_event(job.id, pb.JobEvent(progress=pb.GenerateEvent.Progress(step=1)))  # It does not run yet.
-    store.claim()
+    store.start(job.id)
     store.add_event(job.id, pb.JobEvent(progress=pb.GenerateEvent.Progress(step=1, preview=b"png")))
     store.add_image(job.id, image())
     store.finish(job.id, Status.COMPLETED, usage=pb.Usage(steps=1))

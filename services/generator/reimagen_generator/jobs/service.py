@@ -1,14 +1,16 @@
 """Create, run, watch and cancel jobs."""
 
 import logging
+import math
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen_common.errors import NotFound, Overloaded, ReimagenError, Unavailable
+from reimagen_generator import metrics
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.generation.digest import fields_as_json, request_digest
 from reimagen_generator.generation.messages import write_event, write_neighbors, write_usage
@@ -45,9 +47,10 @@ class JobService:
         self._store = store
         self._capacity = capacity
         self._deadline = deadline
-        self._stopping = False
+        self._stopping = self._closed = False
         self._changed = threading.Condition()
-        self._handles: dict[str, RequestHandle] = {}
+        self._handles: dict[str, RequestHandle | None] = {}
+        """Of the jobs that runners have taken. None before a job's first request to the engine."""
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"jobs-{number}", daemon=True) for number in range(runners)
@@ -60,6 +63,7 @@ class JobService:
 
     def start(self) -> None:
         """Begin to run jobs, first those that were interrupted."""
+        metrics.JOBS_UNFINISHED.set_function(self._unfinished)
         for thread in self._threads:
             thread.start()
 
@@ -77,6 +81,7 @@ class JobService:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
+        self._closed = True
         self._store.close()
 
     def admit(self) -> None:
@@ -147,7 +152,7 @@ class JobService:
             NotFound: The owner has no such job, or it has expired.
         """
         self._store.get(job_id, owner)
-        if self._store.finish(job_id, Status.CANCELLED):
+        if self._finish(job_id, Status.CANCELLED):
             with self._changed:
                 handle = self._handles.get(job_id)
             if handle is not None:
@@ -177,6 +182,21 @@ class JobService:
                 if not watchers:
                     del self._watchers[job_id]
 
+    def _unfinished(self) -> float:
+        with suppress(Unavailable):  # /metrics answers even if the store does not.
+            return math.nan if self._closed else self._store.unfinished()
+        return math.nan
+
+    def _finish(
+        self, job_id: str, status: Status, *, usage: pb.Usage | None = None, error: pb.JobError | None = None
+    ) -> bool:
+        """End a job. Return whether it was unfinished."""
+        if not self._store.finish(job_id, status, usage=usage, error=error):
+            return False
+        metrics.JOBS.labels(status.word).inc()
+        _logger.info("job ended", extra={"job": job_id, "status": status.word})
+        return True
+
     def _tell(self, job_id: str) -> None:
         with self._changed:
             watchers = list(self._watchers.get(job_id, ()))
@@ -187,7 +207,7 @@ class JobService:
         while not self._stopping:
             try:
                 self._store.delete_expired()
-                job = self._store.claim()
+                job = self._take()
             except Exception:
                 # The runner must survive, because the disk may have space again.
                 _logger.exception("the store of jobs failed")
@@ -199,13 +219,20 @@ class JobService:
                 continue
             self._run(job)
 
+    def _take(self) -> StoredJob | None:
+        """Return the oldest queued job that no runner has taken, and take it."""
+        with self._changed:
+            job = self._store.oldest(excluding=self._handles)
+            if job is not None:
+                self._handles[job.id] = None
+            return job
+
     def _run(self, job: StoredJob) -> None:
-        self._tell(job.id)
         try:
-            if job.attempts > _ATTEMPTS:
+            if job.attempts >= _ATTEMPTS:
                 raise ReimagenError(f"the service stopped {_ATTEMPTS} times while this job ran")
             usage = self._draw(job)
-            self._store.finish(job.id, Status.COMPLETED, usage=usage)
+            self._finish(job.id, Status.COMPLETED, usage=usage)
         except Exception as error:  # noqa: BLE001  (a runner must survive any error of a job)
             self._end(job, error)
         finally:
@@ -219,13 +246,13 @@ class JobService:
                 self._store.requeue(job.id)
                 return
             if isinstance(error, Cancelled):
-                self._store.finish(job.id, Status.CANCELLED)
+                self._finish(job.id, Status.CANCELLED)
                 return
             if not isinstance(error, ReimagenError):
                 _logger.error("a job failed", exc_info=error, extra={"job": job.id})
                 error = ReimagenError("the service failed; see its log for the cause")
             told = pb.JobError(message=error.message, kind=error.kind, field=error.field or "")
-            self._store.finish(job.id, Status.FAILED, error=told)
+            self._finish(job.id, Status.FAILED, error=told)
         except Exception:
             # The job stays in the state running, and is queued at the next start.
             _logger.exception("the end of a job could not be stored", extra={"job": job.id})
@@ -237,7 +264,8 @@ class JobService:
             meter.add(event)
             match event:
                 case Accepted():
-                    continue
+                    if not self._store.start(job.id):
+                        raise Cancelled
                 case Image():
                     self._store.add_image(job.id, write_event(event).image)
                 case Neighbors():
@@ -253,7 +281,7 @@ class JobService:
             handle = RequestHandle(timeout=self._deadline)
             with self._changed:
                 self._handles[job.id] = handle
-            if self._store.get(job.id, job.owner).status is not Status.RUNNING:
+            if self._store.get(job.id, job.owner).status is not Status.QUEUED:
                 raise Cancelled
             try:
                 yield from self._generator.generate(request, handle)

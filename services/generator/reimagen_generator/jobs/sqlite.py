@@ -5,7 +5,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Final
@@ -120,24 +120,32 @@ class SqliteJobStore:
             count: int = database.execute("SELECT count(*) FROM jobs WHERE finished = 0").fetchone()[0]
             return count
 
-    def claim(self) -> StoredJob | None:
-        """Set the oldest queued job to running and return it."""
+    def oldest(self, *, excluding: Collection[str]) -> StoredJob | None:
+        """Return the oldest queued job without some, by their ids."""
+        with self._reading() as database:
+            found = database.execute(
+                "SELECT number, owner, request, message, attempts FROM jobs WHERE finished = 0 AND status = ? "
+                "ORDER BY number LIMIT ?",
+                (Status.QUEUED.value, len(excluding) + 1),
+            ).fetchall()
+            jobs = (rows.job(database, row) for row in found)
+            return next((job for job in jobs if job.id not in excluding), None)
+
+    def start(self, job_id: str) -> bool:
+        """Set a queued job to running. Return whether it was queued."""
         with self._transaction() as database:
             row = database.execute(
-                "SELECT number, owner, request, message, attempts FROM jobs WHERE finished = 0 AND status = ? "
-                "ORDER BY number LIMIT 1",
-                (Status.QUEUED.value,),
+                "SELECT number, message FROM jobs WHERE id = ? AND status = ?", (job_id, Status.QUEUED.value)
             ).fetchone()
             if row is None:
-                return None
-            job = rows.job(database, row)
-            job.message.status = Status.RUNNING.value
-            job.message.started_at = time.time()
-            job.message.position = 0
+                return False
+            message = pb.Job.FromString(row[1])
+            message.status = Status.RUNNING.value
+            message.started_at = time.time()
             database.execute("UPDATE jobs SET attempts = attempts + 1 WHERE number = ?", (row[0],))
-            rows.update(database, row[0], job.message)
-            rows.insert_event(database, row[0], pb.JobEvent(status=job.message.status))
-            return rows.job(database, rows.row(database, job.id, job.owner))
+            rows.update(database, row[0], message)
+            rows.insert_event(database, row[0], pb.JobEvent(status=message.status))
+            return True
 
     def requeue(self, job_id: str) -> None:
         """Queue a running job again and forget its images."""

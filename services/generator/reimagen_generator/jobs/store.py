@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol
@@ -124,8 +124,12 @@ class JobStore(Protocol):
         """Return the number of unfinished jobs of all owners."""
         ...
 
-    def claim(self) -> StoredJob | None:
-        """Set the oldest queued job to running and return it. Return None if no job is queued."""
+    def oldest(self, *, excluding: Collection[str]) -> StoredJob | None:
+        """Return the oldest queued job without some, by their ids. Return None if there is none."""
+        ...
+
+    def start(self, job_id: str) -> bool:
+        """Set a queued job to running. Return whether it was queued."""
         ...
 
     def requeue(self, job_id: str) -> None:
