@@ -74,6 +74,7 @@ def generator(keys: Keys, retriever: RetrieverServer, tmp_path_factory: pytest.T
     cascade = Cascade.random(TINY.model_copy(update={"stages": TINY.stages[:1], "maximum_k": 2}), seed=0)
     cascade.save(folder)
     settings = GeneratorSettings(
+        jobs=folder / "jobs",
         weights=folder,
         retriever=retriever.addresses["grpc"],
         retriever_api_key=keys.key,

@@ -113,6 +113,7 @@ def save(config: CascadeConfig, folder: Path) -> Path:
 def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[Running]:
     traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     folder = tmp_path_factory.mktemp("path")
+    environment = traced | {"REIMAGEN_GENERATOR_JOBS": str(folder / "jobs")}
     source = folder / "source"
     source.mkdir()
     images = write_pairs(source)
@@ -123,7 +124,7 @@ def path(tmp_path_factory: pytest.TempPathFactory, collector: Any) -> Iterator[R
     with contextlib.ExitStack() as stack:
 
         def start(*command: str | Path) -> Process:
-            return stack.enter_context(Process(*command, environment=traced))
+            return stack.enter_context(Process(*command, environment=environment))
 
         def start_retriever(address: str) -> Process:
             return start("reimagen-retriever", "serve", base, "--grpc", address)
@@ -154,7 +155,7 @@ def pixels(answer: dict[str, Any]) -> npt.NDArray[np.uint8]:
         return np.asarray(picture)
 
 
-@pytest.mark.parametrize("client", ["rest.py", "curl.sh", "grpc_client.py"])
+@pytest.mark.parametrize("client", ["rest.py", "curl.sh", "grpc_client.py", "job.py", "job.sh"])
 def test_the_examples_run(path: Running, tmp_path: Path, client: str) -> None:
     program = sys.executable if client.endswith(".py") else "sh"
     addresses = {"REIMAGEN_URL": str(path.rest.base_url), "REIMAGEN_GRPC": path.grpc_address}

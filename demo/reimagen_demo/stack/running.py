@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import httpx
@@ -45,18 +46,22 @@ class RetrieverProcess(Child):
 class GeneratorProcess(Child):
     """A started generator; `wait` returns when its cascade is compiled."""
 
-    def __init__(self, retriever: str, compiled: Path, logs: Path) -> None:
+    def __init__(self, retriever: str, compiled: Path, logs: Path, jobs: Path | None = None) -> None:
         """Serve on the usual ports if they are free.
 
         Args:
             retriever: host:port of the retriever.
             compiled: folder of compiled code, which the next start reuses.
             logs: folder of logs.
+            jobs: folder of jobs; None accepts no jobs.
         """
         self.grpc, rest = free_address(50052), free_address(8000)
         self.url = f"http://{rest}"
         command = ["reimagen-generator", "serve", "--retriever", retriever, "--grpc", self.grpc, "--http", rest]
-        super().__init__(command, logs / "generator.log", {"REIMAGEN_GENERATOR_COMPILE_CACHE": str(compiled)})
+        environment = {"REIMAGEN_GENERATOR_COMPILE_CACHE": str(compiled)}
+        if jobs is not None:
+            environment["REIMAGEN_GENERATOR_JOBS"] = str(jobs)
+        super().__init__(command, logs / "generator.log", environment)
 
     def wait(self) -> None:
         """Wait until the generator can draw.
@@ -104,7 +109,9 @@ def running(folder: Path, known: Sequence[Entity] = entities()) -> Iterator[Syst
             redis = started.enter_context(LocalRedis())
         retriever = started.enter_context(RetrieverProcess(base, redis.url, logs))
         # The compiled code is stored with the rest of the build, so that nothing remains outside of the checkout.
-        generator = started.enter_context(GeneratorProcess(retriever.address, folder / "compiled", logs))
+        # Jobs end with the demonstration, so that a second one can run beside it.
+        jobs = Path(started.enter_context(TemporaryDirectory(prefix="reimagen-jobs-")))
+        generator = started.enter_context(GeneratorProcess(retriever.address, folder / "compiled", logs, jobs))
         with _timed("the retriever"):
             retriever.wait()
         with _timed("the generator"), console.status("compiling the cascade (the first time takes minutes)"):

@@ -69,6 +69,20 @@ class PermissionDenied(ReimagenError):
     code = "insufficient_permissions"
 
 
+class Unprocessable(InvalidArgument):
+    """The request contradicts an earlier one, such as another request with the same idempotency key."""
+
+    http_status = 422
+
+
+class Conflict(ReimagenError):
+    """The request needs something that another request uses now. Retry later."""
+
+    grpc_code = grpc.StatusCode.ABORTED
+    http_status = 409
+    kind = "conflict_error"
+
+
 class NotFound(ReimagenError):
     """The entity that the request names does not exist."""
 
@@ -126,6 +140,7 @@ _BY_CODE: dict[grpc.StatusCode, type[ReimagenError]] = {
         InvalidArgument,
         Unauthenticated,
         PermissionDenied,
+        Conflict,
         NotFound,
         Overloaded,
         Unavailable,

@@ -21,6 +21,8 @@ _FIRST_ERROR: Final = 400
 # FastAPI's models of validation errors, which are replaced by `Problem` with status 400.
 _FASTAPI_MODELS: Final = ("HTTPValidationError", "ValidationError")
 
+_FASTAPI_422: Final = "Validation Error"
+
 _COMMON: Final = {
     "400": "A field is invalid; `field` names it.",
     "421": "The service does not accept this `Host`.",
@@ -109,7 +111,8 @@ def _complete(document: Document, models: Sequence[type[BaseModel]]) -> None:
         schemas.setdefault(name, schema)
     for operation in operations(document):
         responses = operation["responses"]
-        responses.pop("422", None)
+        if responses.get("422", {}).get("description") == _FASTAPI_422:
+            del responses["422"]
         for status, description in (_COMMON | (_WITH_BODY if "requestBody" in operation else {})).items():
             responses.setdefault(status, {"description": description})
         for status, response in responses.items():

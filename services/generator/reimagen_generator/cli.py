@@ -52,8 +52,8 @@ def serve(
 ) -> None:
     """Serve REST and gRPC until SIGTERM or Ctrl-C.
 
-    REST is OpenAI's POST /v1/images/generations, documented at /docs. /readyz answers 200 when the cascade is compiled;
-    the first start takes a while to compile it.
+    REST is OpenAI's POST /v1/images/generations and /v1/images/edits, and jobs, documented at /docs. /readyz answers
+    200 when the cascade is compiled; the first start takes a while to compile it.
     """
     given = {"weights": weights, "retriever": retriever, "http": http, "grpc": grpc}
     with report_errors():

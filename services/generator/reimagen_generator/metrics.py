@@ -51,3 +51,7 @@ STAGE_SECONDS: Final = Histogram(
 ENCODE_SECONDS: Final = Histogram(
     "reimagen_generator_encode_seconds", "Seconds to write an image file.", buckets=_SECONDS
 )
+JOBS_UNFINISHED: Final = Gauge("reimagen_generator_jobs_unfinished", "Jobs that are queued or running.")
+JOBS: Final = Counter(
+    "reimagen_generator_jobs_total", "Ended jobs by outcome: completed, failed or cancelled.", ["outcome"]
+)

@@ -13,14 +13,17 @@ from reimagen_common.http_server import HttpServer, listen
 from reimagen_common.logs import configure_logging
 from reimagen_common.processes import run_until_signal
 from reimagen_common.tracing import start_tracing, stop_tracing
-from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, GenerationServicer
+from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, WATCHERS, GenerationServicer
 from reimagen_generator.api.http.app import create_app
 from reimagen_generator.api.rights import CALLS
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.generation.uploads import UploadStore
 from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
+from reimagen_generator.jobs.service import JobService
+from reimagen_generator.jobs.sqlite import SqliteJobStore
 from reimagen_generator.settings import Settings
 
 # Threads in addition to those that wait for the engine: they validate, reject and describe.
@@ -41,25 +44,27 @@ class GeneratorServer:
         """Listen on both addresses.
 
         Raises:
-            InvalidArgument: The server cannot listen on an address, or a file of keys or TLS cannot be used.
+            InvalidArgument: The server cannot listen on an address, or a file of keys or TLS or the folder of
+                jobs cannot be used.
         """
         self._stop_seconds = settings.stop_seconds
         guard, tls = settings.open_guard(settings.redis_url), settings.open_tls()
         self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
         self.engine = Engine(cascade, capacity=settings.capacity, largest_batch=settings.largest_batch)
         generator = GenerationService(self.engine, self._retriever, guard)
+        self._jobs = _open_jobs(generator, settings)
         with _listening("http", settings.http):
             listening = listen(settings.http)
         with _listening("grpc", settings.grpc):
             self._grpc = GrpcServer(
                 address=settings.grpc,
-                workers=self.engine.slots + _SPARE_THREADS,
+                workers=self.engine.slots + _SPARE_THREADS + WATCHERS,
                 max_message_bytes=MESSAGE_BYTES,
                 guard=guard,
                 rights=CALLS,
                 tls=tls,
             )
-        servicer = GenerationServicer(generator, deadline=settings.deadline_seconds)
+        servicer = GenerationServicer(generator, self._jobs, deadline=settings.deadline_seconds)
         self._grpc.add(
             lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(servicer, server), SERVICE_NAME
         )
@@ -68,6 +73,8 @@ class GeneratorServer:
         app = create_app(
             generator,
             guard,
+            UploadStore(seconds=settings.upload_seconds, maximum_bytes=settings.upload_megabytes * 1024 * 1024),
+            self._jobs,
             deadline=settings.deadline_seconds,
             body_seconds=settings.body_seconds,
             base_url=settings.base_url,
@@ -83,16 +90,34 @@ class GeneratorServer:
         ports = {"http_port": self.http_port, "grpc_port": self.grpc_port}
         _logger.info("listening", extra=ports)
         self.engine.start()
+        if self._jobs is not None:
+            self._jobs.start()
         self._grpc.set_serving(True)
         _logger.info("ready", extra={"cascade": self.engine.cascade.config.name, **ports})
 
     def stop(self) -> None:
         """Reject new requests, wait up to `stop_seconds` for the running ones, then close the servers."""
         self._grpc.set_serving(False)
+        if self._jobs is not None:
+            self._jobs.stop_taking()
         self.engine.stop(self._stop_seconds)
         self._grpc.stop(_CLOSING_SECONDS)
         self._http.stop()
+        if self._jobs is not None:
+            self._jobs.close()
         self._retriever.close()
+
+
+def _open_jobs(generator: GenerationService, settings: Settings) -> JobService | None:
+    if settings.jobs is None:
+        return None
+    return JobService(
+        generator,
+        SqliteJobStore(settings.jobs, retention_seconds=settings.job_retention_seconds),
+        capacity=settings.job_capacity,
+        runners=settings.job_runners,
+        deadline=settings.job_deadline_seconds,
+    )
 
 
 @contextmanager

@@ -82,6 +82,25 @@ class Settings(HttpSettings, AccessSettings):
     stop_seconds: float = Field(
         30, ge=0, le=600, description="Seconds that running requests may take after a stop signal."
     )
+    jobs: Path | None = Field(
+        None, description="Folder in which jobs and their images are stored. Unset: the service accepts no jobs."
+    )
+    job_capacity: int = Field(100, ge=1, le=100_000, description="Maximum number of unfinished jobs.")
+    job_runners: int = Field(
+        1, ge=1, le=16, description="Number of jobs that are drawn at the same time, each in a place of the queue."
+    )
+    job_deadline_seconds: float = Field(
+        3600, gt=0, le=86_400, description="Maximum time of a job in seconds, from its place in the queue on."
+    )
+    job_retention_seconds: float = Field(
+        86_400, gt=0, le=31_536_000, description="Seconds for which a finished job and its images are kept."
+    )
+    upload_megabytes: int = Field(
+        256, ge=1, le=65_536, description="Maximum total size of the uploaded files, which are kept in memory, in MiB."
+    )
+    upload_seconds: float = Field(
+        86_400, gt=0, le=31_536_000, description="Seconds for which an uploaded file is kept."
+    )
     compile_cache: Path = Field(
         default_factory=partial(user_cache, "compiled"),
         description="Folder for compiled code, so that nothing is compiled twice.",

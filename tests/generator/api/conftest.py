@@ -30,7 +30,7 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve(cascade: Cascade, folder: Path, *, capacity: int, **others: Any) -> Iterator[Served]:
+def serve(cascade: Cascade, folder: Path, *, capacity: int, **options: Any) -> Iterator[Served]:
     settings = Settings(
         weights=folder,
         # Nothing listens there: tests/integration has a retriever.
@@ -39,7 +39,8 @@ def serve(cascade: Cascade, folder: Path, *, capacity: int, **others: Any) -> It
         http="127.0.0.1:0",
         capacity=capacity,
         stop_seconds=0,
-        **others,
+        jobs=folder / "jobs",
+        **options,
     )
     service = GeneratorServer(cascade, settings)
     service.start()
@@ -71,7 +72,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     stage = TINY.stages[0].model_copy(update={"steps": 50_000})
     cascade = Cascade.random(TINY.model_copy(update={"stages": (stage,)}), seed=0)
     cascade.save(folder)
-    with serve(cascade, folder, capacity=2) as service, pytest.MonkeyPatch.context() as patch:
+    with serve(cascade, folder, capacity=2, job_capacity=4) as service, pytest.MonkeyPatch.context() as patch:
         # With true estimates, requests would be refused because they cannot be finished before their deadlines.
         for name in ("alone", "per_row"):
             patch.setattr(service.engine.times, name, lambda kind: 0.0)

@@ -1,70 +1,44 @@
 """The gRPC API, as specified in proto/reimagen/v1/generation.proto."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, TypeVar
+import threading
+from collections.abc import Iterator
+from typing import Final
 
 import grpc
 
 from reimagen.v1 import generation_pb2 as pb
-from reimagen.v1 import generation_pb2_grpc, retrieval_pb2
-from reimagen_common.errors import InvalidArgument
-from reimagen_generator.config.cascade import Strategy
-from reimagen_generator.diffusion.events import StepEvent
+from reimagen.v1 import generation_pb2_grpc
+from reimagen_common.errors import InvalidArgument, Overloaded
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
-from reimagen_generator.generation.images import encode_preview
-from reimagen_generator.generation.request import GenerationRequest, Relevance, parse_request
-from reimagen_generator.generation.retriever_client import Neighbors
-from reimagen_generator.generation.service import Accepted, Event, GenerationService, Image
+from reimagen_generator.generation.messages import read_request, write_event, write_request
+from reimagen_generator.generation.owner import current_owner
+from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.jobs.service import JobService, load_request, off
+from reimagen_generator.jobs.store import Status, StoredJob, parse_key
 
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["Generation"].full_name
 MESSAGE_BYTES: Final = 96 * 1024 * 1024
+WATCHERS: Final = 8
+"""Maximum number of calls of WatchJob at the same time, each in a thread."""
 
-_Number = TypeVar("_Number", bound=int)
-_Name = TypeVar("_Name")
-
-_METHODS: Final = {
-    retrieval_pb2.METHOD_UNSPECIFIED: "bm25",
-    retrieval_pb2.METHOD_BM25: "bm25",
-    retrieval_pb2.METHOD_DENSE: "dense",
-    retrieval_pb2.METHOD_HYBRID: "hybrid",
-}
-_RELEVANCES: Final[Mapping[int, Relevance | None]] = {
-    retrieval_pb2.RELEVANCE_UNSPECIFIED: None,
-    retrieval_pb2.RELEVANCE_ANY: "any",
-    retrieval_pb2.RELEVANCE_ENTITY: "entity",
-    retrieval_pb2.RELEVANCE_PHRASE: "phrase",
-}
-_STRATEGIES: Final = {
-    pb.Guidance.STRATEGY_UNSPECIFIED: None,
-    pb.Guidance.STRATEGY_JOINT: Strategy.JOINT,
-    pb.Guidance.STRATEGY_WEIGHTED: Strategy.WEIGHTED,
-    pb.Guidance.STRATEGY_INTERLEAVED: Strategy.INTERLEAVED,
-}
-_FORMATS: Final = {
-    pb.OUTPUT_FORMAT_UNSPECIFIED: "png",
-    pb.OUTPUT_FORMAT_PNG: "png",
-    pb.OUTPUT_FORMAT_JPEG: "jpeg",
-    pb.OUTPUT_FORMAT_WEBP: "webp",
-}
-_QUALITIES: Final = {
-    pb.QUALITY_UNSPECIFIED: "auto",
-    pb.QUALITY_LOW: "low",
-    pb.QUALITY_MEDIUM: "medium",
-    pb.QUALITY_HIGH: "high",
-}
+_JOBS: Final = 100
+_DEFAULT_JOBS: Final = 20
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServicer):
     """The gRPC service. `GrpcServer` converts its errors to gRPC statuses."""
 
-    def __init__(self, generator: GenerationService, *, deadline: float) -> None:
+    def __init__(self, generator: GenerationService, jobs: JobService | None, *, deadline: float) -> None:
         """Create the service.
 
         Args:
             generator: The service that handles the requests.
+            jobs: The service of jobs, if they are stored.
             deadline: Maximum time of a request in seconds; a client may set an earlier deadline.
         """
         self._generator = generator
+        self._stored_jobs = jobs
+        self._free_watchers = threading.BoundedSemaphore(WATCHERS)
         self._deadline = deadline
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateEvent]:
@@ -73,10 +47,71 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         if not context.add_callback(handle.cancel):
             return
         try:
-            for event in self._generator.generate(_read(request), handle):
-                yield _write(event)
+            for event in self._generator.generate(read_request(request), handle):
+                yield write_event(event)
         except Cancelled:
             return
+
+    def CreateJob(self, request: pb.CreateJobRequest, context: grpc.ServicerContext) -> pb.Job:
+        """Store a job and return it."""
+        key = parse_key(request.idempotency_key, field="idempotency_key") if request.idempotency_key else None
+        return _job(self._jobs.create(read_request(request.request), owner=current_owner(), key=key))
+
+    def GetJob(self, request: pb.GetJobRequest, context: grpc.ServicerContext) -> pb.Job:
+        """Return a job."""
+        job = _job(self._jobs.get(request.id, owner=current_owner()))
+        if request.with_images:
+            files = [self._jobs.image(job.id, image.index, owner=current_owner()) for image in job.images]
+            del job.images[:]
+            job.images.extend(files)
+        return job
+
+    def ListJobs(self, request: pb.ListJobsRequest, context: grpc.ServicerContext) -> pb.ListJobsResponse:
+        """Return the caller's jobs, newest first."""
+        if request.limit > _JOBS:
+            raise InvalidArgument(f"must be 1 to {_JOBS}, or 0 for {_DEFAULT_JOBS}; got {request.limit}", field="limit")
+        if request.status not in pb.JobStatus.values():
+            raise InvalidArgument(f"unknown status {request.status}", field="status")
+        page = self._jobs.page(
+            owner=current_owner(),
+            limit=request.limit or _DEFAULT_JOBS,
+            after=request.after or None,
+            status=Status(request.status) if request.status else None,
+        )
+        return pb.ListJobsResponse(jobs=[_job(job) for job in page.jobs], has_more=page.has_more)
+
+    def WatchJob(self, request: pb.WatchJobRequest, context: grpc.ServicerContext) -> Iterator[pb.JobEvent]:
+        """Return the events of a job until it ends."""
+        jobs, owner, last = self._jobs, current_owner(), request.after
+        further = threading.Event()
+        if not self._free_watchers.acquire(blocking=False):
+            raise Overloaded(f"{WATCHERS} calls watch jobs, which is the limit; try again later", retry_after=10)
+        try:
+            if not context.add_callback(further.set):
+                return
+            with jobs.watching(request.id, further.set):
+                while context.is_active() and not jobs.stopping:
+                    further.clear()
+                    events = jobs.events(request.id, owner=owner, after=last)
+                    for event in events:
+                        last = event.id
+                        yield event
+                    if not events:
+                        if jobs.get(request.id, owner=owner).status.finished:
+                            return
+                        further.wait()
+        finally:
+            self._free_watchers.release()
+
+    def CancelJob(self, request: pb.CancelJobRequest, context: grpc.ServicerContext) -> pb.Job:
+        """Cancel a job and return it."""
+        return _job(self._jobs.cancel(request.id, owner=current_owner()))
+
+    @property
+    def _jobs(self) -> JobService:
+        if self._stored_jobs is None:
+            raise off()
+        return self._stored_jobs
 
     def Describe(self, request: pb.DescribeCascadeRequest, context: grpc.ServicerContext) -> pb.DescribeCascadeResponse:
         """Describe the loaded cascade and its limits."""
@@ -97,105 +132,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         )
 
 
-def _read(message: pb.GenerateRequest) -> GenerationRequest:
-    retrieval: dict[str, Any] = {
-        "method": _known(_METHODS, message.retrieval.method, "retrieval.method"),
-        "per_entity": message.retrieval.per_entity,
-        "licenses": tuple(message.retrieval.filters.licenses),
-        "sources": tuple(message.retrieval.filters.sources),
-        "minimum_side": message.retrieval.filters.minimum_side,
-        "safe_only": message.retrieval.filters.safe_only,
-        "exclude_ids": tuple(message.retrieval.filters.exclude_ids),
-        "relevance": _known(_RELEVANCES, message.retrieval.relevance, "retrieval.relevance"),
-        "explain": message.retrieval.explain,
-    }
-    if message.retrieval.HasField("minimum_score"):
-        retrieval["minimum_score"] = message.retrieval.minimum_score
-    if message.retrieval.HasField("k"):
-        retrieval["k"] = message.retrieval.k
-    guidance: dict[str, Any] = {
-        "strategy": _known(_STRATEGIES, message.guidance.strategy, "guidance.strategy"),
-    }
-    for name in ("text_weight", "neighbor_weight", "interleave_ratio"):
-        if message.guidance.HasField(name):
-            guidance[name] = getattr(message.guidance, name)
-    return parse_request(
-        {
-            "prompt": message.prompt,
-            "n": message.n if message.HasField("n") else 1,
-            "size": message.size or None,
-            "seed": message.seed if message.HasField("seed") else None,
-            "retrieval": retrieval,
-            "guidance": guidance,
-            "references": tuple({"image": given.image, "caption": given.caption} for given in message.references),
-            "previews": message.previews,
-            "output_format": _known(_FORMATS, message.output_format, "output_format"),
-            "output_compression": message.output_compression if message.HasField("output_compression") else None,
-            "quality": _known(_QUALITIES, message.quality, "quality"),
-            "user": message.user or None,
-        }
-    )
-
-
-def _known(names: Mapping[_Number, _Name], number: _Number, field: str) -> _Name:
-    if number not in names:
-        raise InvalidArgument(f"unknown {field.rpartition('.')[2].replace('_', ' ')} {number}", field=field)
-    return names[number]
-
-
-def _write(event: Event) -> pb.GenerateEvent:
-    match event:
-        case Accepted():
-            return pb.GenerateEvent(
-                accepted=pb.GenerateEvent.Accepted(id=event.id, seed=event.seed, queued=event.queued)
-            )
-        case Neighbors():
-            return pb.GenerateEvent(neighbors=_write_neighbors(event))
-        case StepEvent():
-            return pb.GenerateEvent(
-                progress=pb.GenerateEvent.Progress(
-                    index=event.index,
-                    stage=event.stage,
-                    size=event.size,
-                    step=event.step,
-                    steps=event.steps,
-                    preview=None if event.preview is None else encode_preview(event.preview),
-                )
-            )
-        case Image():
-            return pb.GenerateEvent(
-                image=pb.GenerateEvent.Image(
-                    index=event.index,
-                    seed=event.seed,
-                    image=event.image,
-                    media_type=event.media_type,
-                    width=event.size,
-                    height=event.size,
-                )
-            )
-
-
-def _write_neighbors(event: Neighbors) -> pb.GenerateEvent.Neighbors:
-    return pb.GenerateEvent.Neighbors(
-        neighbors=[
-            retrieval_pb2.Neighbor(
-                pair=retrieval_pb2.Pair(
-                    id=neighbor.id,
-                    caption=neighbor.caption,
-                    image=neighbor.image,
-                    media_type=neighbor.media_type,
-                    width=neighbor.width,
-                    height=neighbor.height,
-                    source=neighbor.source,
-                    license=neighbor.license,
-                ),
-                rank=neighbor.rank,
-                score=neighbor.score,
-                explanation=neighbor.explanation,
-            )
-            for neighbor in event.neighbors
-        ],
-        text_only=event.text_only,
-        revision=event.revision,
-        nothing_found=event.nothing_found,
-    )
+def _job(job: StoredJob) -> pb.Job:
+    message = pb.Job()
+    message.CopyFrom(job.message)
+    message.request.CopyFrom(write_request(load_request(job.request)))
+    return message

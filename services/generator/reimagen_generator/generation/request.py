@@ -29,6 +29,7 @@ NEIGHBORS = 16
 PREVIEWS = 3
 USER_CHARACTERS = 256
 SEEDS = 2**32
+UPLOAD_ID_CHARACTERS = 64
 
 FILTER_VALUES = 64
 EXCLUDED_IDS = 500
@@ -218,23 +219,40 @@ class Guidance(_Model):
     )
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
 class Reference(_Model):
     """An image with a caption that the caller sends in place of a retrieved pair."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["image"], "properties": {"image": {"type": "string"}, "id": {"type": "null"}}},
+                {"required": ["id"], "properties": {"id": {"type": "string"}, "image": {"type": "null"}}},
+            ]
+        }
+    )
+
+    id: str | None = Field(
+        None, max_length=UPLOAD_ID_CHARACTERS, description="Id of an uploaded file (`/v1/files`), in place of `image`."
+    )
     image: Annotated[
         bytes,
         BeforeValidator(_decode_base64),
-        Field(strict=True),
+        Field(strict=True, validate_default=True, json_schema_extra=_without_default),
         WithJsonSchema(
             {
                 "type": "string",
+                "minLength": 1,
                 "contentEncoding": "base64",
                 "format": "image",
                 "description": "Image file of at most 4 MiB and 64 megapixels, as base64 or a data URL. Formats: "
                 f"{READABLE_NAMES}.",
             }
         ),
-    ]
+    ] = b""
     caption: str = Field(
         max_length=PROMPT_CHARACTERS,
         description="Text that says what the image shows, at most 1,000 characters.",
@@ -243,8 +261,14 @@ class Reference(_Model):
 
     @field_validator("image")
     @classmethod
-    def _check_image(cls, image: bytes) -> bytes:
-        if not 1 <= len(image) <= REFERENCE_BYTES:
+    def _check_image(cls, image: bytes, info: ValidationInfo) -> bytes:
+        if info.data.get("id") is not None:
+            if image:
+                raise ValueError("must not be set together with id")
+            return image
+        if not image:
+            raise ValueError("is required, with at least one byte, or the id of an uploaded file")
+        if len(image) > REFERENCE_BYTES:
             raise ValueError(f"must be a file of 1 to {REFERENCE_BYTES:,} bytes, got {len(image):,}")
         return image
 

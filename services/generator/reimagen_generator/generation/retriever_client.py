@@ -120,7 +120,7 @@ class RetrieverClient:
         Raises:
             InvalidArgument: A certificate's file cannot be read.
         """
-        self._address = address
+        self.address = address
         self._credentials = credentials
         self._channel = credentials.open_channel(
             address,
@@ -132,7 +132,7 @@ class RetrieverClient:
                 ("grpc.max_reconnect_backoff_ms", 2_000),
             ],
         )
-        self._stub = retrieval_pb2_grpc.RetrievalStub(self._channel)
+        self.stub = retrieval_pb2_grpc.RetrievalStub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class RetrieverClient:
         )
         timeout = min(_MAXIMUM_SECONDS, _MAXIMUM_SHARE * remaining)
         with self._calling("search"):
-            response = self._stub.Search(request, timeout=timeout, metadata=self._metadata())
+            response = self.stub.Search(request, timeout=timeout, metadata=self.metadata())
         return Neighbors(
             neighbors=tuple(
                 Neighbor(
@@ -204,7 +204,7 @@ class RetrieverClient:
         """
         request = retrieval_pb2.GetPairRequest(id=pair_id)
         with self._calling("get pair"):
-            pair = self._stub.GetPair(request, timeout=_MAXIMUM_SECONDS, metadata=self._metadata())
+            pair = self.stub.GetPair(request, timeout=_MAXIMUM_SECONDS, metadata=self.metadata())
         return pair.image, pair.media_type
 
     def degraded_reason(self) -> str | None:
@@ -214,9 +214,9 @@ class RetrieverClient:
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:  # It answers, although without a health service.
                 return None
-            return f"the retriever at {self._address} does not answer: only requests without retrieval are served"
+            return f"the retriever at {self.address} does not answer: only requests without retrieval are served"
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
-            return f"the retriever at {self._address} is starting or stopping"
+            return f"the retriever at {self.address} is starting or stopping"
         return None
 
     @contextmanager
@@ -231,14 +231,14 @@ class RetrieverClient:
         explained = from_rpc_error(error)
         if isinstance(explained, Unavailable | DeadlineExceeded):
             return Unavailable(
-                f"the retriever at {self._address} does not answer; start it with `reimagen-retriever serve KB_DIR`, "
+                f"the retriever at {self.address} does not answer; start it with `reimagen-retriever serve KB_DIR`, "
                 "or set retrieval.k = 0 or references in the request",
                 retry_after=explained.retry_after or 5,
             )
         if isinstance(explained, Unauthenticated | PermissionDenied):
             # The key is the operator's, so the client's request is not at fault.
             return ReimagenError(
-                f"the retriever at {self._address} refuses this service: {explained.message}; set retriever_api_key to "
+                f"the retriever at {self.address} refuses this service: {explained.message}; set retriever_api_key to "
                 "a key with the right 'read'"
             )
         if isinstance(explained, InvalidArgument) and explained.field:
@@ -246,7 +246,7 @@ class RetrieverClient:
             return InvalidArgument(message, field=_request_field(explained.field))
         return explained
 
-    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """Return the gRPC metadata with the API key, and the ids of request and trace for the retriever's log."""
         return (*self._credentials.metadata(), *request_id.metadata(), *tracing.metadata())
 

@@ -20,7 +20,7 @@ from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.references import ReferencePair, decode
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
-from reimagen_generator.engine.work import GenerationTask, Work
+from reimagen_generator.engine.work import GenerationTask, Priority, Work
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.images import MEDIA_TYPES
 from reimagen_generator.generation.relevance import relevant
@@ -86,7 +86,21 @@ class GenerationService:
         """The loaded cascade."""
         return self.engine.cascade.config
 
-    def generate(self, request: GenerationRequest, handle: RequestHandle) -> Iterator[Event]:
+    def check(self, request: GenerationRequest) -> int:
+        """Check a request that will be handled later, and return the size of its images in pixels.
+
+        Raises:
+            InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+        """
+        size = self._size(request)
+        self._k(request)
+        self._guidance(request, size)
+        _read_references(request)
+        return size
+
+    def generate(
+        self, request: GenerationRequest, handle: RequestHandle, priority: Priority = Priority.INTERACTIVE
+    ) -> Iterator[Event]:
         """Yield one `Accepted`, one `Neighbors`, a `StepEvent` for each step, and each `Image` when it is finished.
 
         Raises:
@@ -109,6 +123,7 @@ class GenerationService:
             guidance=guidance,
             steps_factor=STEPS_FACTORS[request.quality],
             caller=current_caller().id,
+            priority=priority,
         )
         with self.engine.admit(handle, work) as admission:
             references = _read_references(request)

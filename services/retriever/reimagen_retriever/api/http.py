@@ -18,9 +18,9 @@ from reimagen_common.http_docs import add_docs
 from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_hosts import link
 from reimagen_common.http_openapi import binary, describe_api
+from reimagen_common.http_origin import refusing_other_sites
 from reimagen_common.http_paths import ID_PATH
 from reimagen_common.models import WHOLE, NullIsUnset, when
-from reimagen_retriever.api.other_sites import refusing_other_sites
 from reimagen_retriever.api.pair_bodies import AddResponse, DeleteResponse, PairsForm, Rejection
 from reimagen_retriever.api.rights import ROUTES
 from reimagen_retriever.index.bm25 import Relevance

@@ -1,26 +1,24 @@
-"""Reject requests before their bodies, which may be large, are read if the engine admits none."""
+"""Reject requests before their bodies, which may be large, are read if there is no place for them."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
-from reimagen_generator.engine.engine import Engine
 
-
-def admitting_route(engine: Engine) -> type[APIRoute]:
-    """Return a class of routes that reject requests with a body, before reading it, while the engine admits none."""
+def admitting_route(admit: Callable[[], None]) -> type[APIRoute]:
+    """Return a class of routes that call `admit` before a body is read; its error rejects the request."""
 
     class AdmittingRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
-            if self.body_field is None:
+            if "POST" not in (self.methods or ()):
                 return handle
 
             async def handle_if_admitted(request: Request) -> Response:
-                # The slot is taken only after the body is read, so that slow uploads do not occupy the engine.
-                engine.refuse_if_full()
+                await run_in_threadpool(admit)
                 return await handle(request)
 
             return handle_if_admitted

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from reimagen_common.access.guard import Guard
 from reimagen_common.access.http import add_key_check
@@ -14,24 +14,34 @@ from reimagen_common.http_cors import add_cors
 from reimagen_common.http_docs import add_docs
 from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_openapi import Document, describe_api
+from reimagen_common.http_origin import refusing_other_sites
 from reimagen_common.operations import Health, operations_router
 from reimagen_generator.api.http.images import images_router
-from reimagen_generator.api.http.limits import BODY_BYTES
+from reimagen_generator.api.http.job_schema import JOB_EVENTS
+from reimagen_generator.api.http.jobs import jobs_router
+from reimagen_generator.api.http.knowledge import PAIRS_PATH, knowledge_router
+from reimagen_generator.api.http.limits import BODY_BYTES, PAIRS_BYTES
 from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
+from reimagen_generator.api.http.uploads import uploads_router
 from reimagen_generator.api.rights import ROUTES
 from reimagen_generator.engine.engine import State
+from reimagen_generator.generation.knowledge import Knowledge
 from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.generation.uploads import UploadStore
+from reimagen_generator.jobs.service import JobService
 
 _DESCRIPTION: Final = """
-Draws images that are grounded on the (image, caption) pairs of a knowledge base. `POST /v1/images/generations` is
-compatible with OpenAI's API: its clients work with the base URL `/v1`. The answer contains the pairs in addition to the
-images, and each image file contains its provenance.
+Draws images that are grounded on the (image, caption) pairs of a knowledge base. `POST /v1/images/generations` and
+`POST /v1/images/edits` are compatible with OpenAI's API: its clients work with the base URL `/v1`. The answer contains
+the pairs in addition to the images, and each image file contains its provenance.
 """
 
 
 def create_app(
     generator: GenerationService,
     guard: Guard,
+    uploads: UploadStore,
+    jobs: JobService | None,
     *,
     deadline: float,
     body_seconds: float,
@@ -43,6 +53,8 @@ def create_app(
     Args:
         generator: The service that handles the requests.
         guard: The checks of keys.
+        uploads: The store of uploaded images.
+        jobs: The service of jobs, if they are stored.
         deadline: Time limit of a request in seconds.
         body_seconds: Time limit for receiving a body, see `BodyLimits`.
         base_url: The prefix of links. None uses the host of the request.
@@ -53,18 +65,23 @@ def create_app(
     describe_api(
         app,
         rights=ROUTES if guard.requires_keys else None,
-        models=STREAM_EVENTS,
+        models=(*STREAM_EVENTS, *JOB_EVENTS),
         adapt=lambda document: _restrict_to_cascade(document, generator),
     )
     limits = BodyLimits(
         maximum_bytes=BODY_BYTES,
+        larger={PAIRS_PATH: PAIRS_BYTES},
         advice="send fewer or smaller references",
         uploads=generator.engine.slots,
         seconds=body_seconds,
     )
     app.add_middleware(Bodies, limits=limits)
     register_error_handlers(app)
-    app.include_router(images_router(generator, deadline=deadline, base_url=base_url))
+    own_site = Depends(refusing_other_sites(base_url, cors_origins))
+    app.include_router(images_router(generator, uploads, own_site, deadline=deadline, base_url=base_url))
+    app.include_router(jobs_router(generator, uploads, jobs, base_url=base_url))
+    app.include_router(uploads_router(uploads, own_site))
+    app.include_router(knowledge_router(Knowledge(generator.retriever), own_site, base_url=base_url))
     app.include_router(operations_router(lambda: _health(generator)))
     config = generator.config
     model = Model(
@@ -104,13 +121,22 @@ def _restrict_to_cascade(document: Document, generator: GenerationService) -> No
     """Restrict the OpenAPI document's sizes, models and k to those that the loaded cascade supports."""
     schemas = document["components"]["schemas"]
     config, sizes = generator.config, generator.engine.cascade.sizes
-    size = schemas["ImagesRequest"]["properties"]["size"]
-    size["anyOf"] = [
-        {"type": "string", "enum": ["auto", *(f"{side}x{side}" for side in sizes)]},
-        {"type": "integer", "enum": list(sizes)},
-        {"type": "null"},
-    ]
-    schemas["ImagesRequest"]["properties"]["model"]["anyOf"] = [{"const": config.name}, {"type": "null"}]
-    references, _ = schemas["ImagesRequest"]["properties"]["references"]["anyOf"]
+    sizes_in_words = {"type": "string", "enum": ["auto", *(f"{side}x{side}" for side in sizes)]}
     k, _ = schemas["Retrieval"]["properties"]["k"]["anyOf"]
-    references["maxItems"] = k["maximum"] = config.maximum_k
+    k["maximum"] = config.maximum_k
+    for request in ("ImagesRequest", "JobRequest"):
+        properties = schemas[request]["properties"]
+        properties["size"]["anyOf"] = [
+            sizes_in_words,
+            {"type": "integer", "enum": list(sizes)},
+            {"type": "null"},
+        ]
+        properties["model"]["anyOf"] = [{"const": config.name}, {"type": "null"}]
+        references, _ = properties["references"]["anyOf"]
+        references["maxItems"] = config.maximum_k
+    form = document["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    form["properties"] |= {
+        "size": form["properties"]["size"] | sizes_in_words,
+        "model": form["properties"]["model"] | {"const": config.name},
+        "image": form["properties"]["image"] | {"maxItems": config.maximum_k},
+    }

@@ -1,6 +1,6 @@
 """The bodies of the REST API: OpenAI's fields, and the fields that retrieval adds."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -20,14 +20,21 @@ def _only(*values: str, advice: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+Operation = Literal["image_generation", "image_edit"]
+_Quality = Annotated[
+    Literal["low", "medium", "high"], Field(description="Quality that the images were drawn with: `medium` for `auto`.")
+]
+
+COMPRESSION_RULE: Final = when(
+    "output_compression",
+    {"type": "integer", "maximum": 99},
+    {"output_format": {"enum": ["jpeg", "webp"]}},
+    required=("output_format",),
+)
+"""The JSON schema of the rule that only JPEG and WebP can be compressed."""
 _RULES: Final[list[Any]] = [
     when("partial_images", {"type": "integer", "minimum": 1}, {"stream": {"const": True}}, required=("stream",)),
-    when(
-        "output_compression",
-        {"type": "integer", "maximum": 99},
-        {"output_format": {"enum": ["jpeg", "webp"]}},
-        required=("output_format",),
-    ),
+    COMPRESSION_RULE,
 ]
 
 
@@ -51,6 +58,9 @@ class ImagesRequest(GenerationRequest):
         }
     )
 
+    operation: ClassVar[Operation] = "image_generation"
+    """The first part of the types of server-sent events."""
+
     previews: Previews = Field(
         0,
         alias="partial_images",
@@ -72,6 +82,16 @@ class ImagesRequest(GenerationRequest):
     moderation: Literal["auto", "low"] = Field(
         "auto", description="OpenAI's level of moderation. It has no effect: nothing is moderated."
     )
+
+
+class EditsRequest(ImagesRequest):
+    """A request for images of a prompt that are grounded on the images of a form."""
+
+    operation: ClassVar[Operation] = "image_edit"
+
+    input_fidelity: Annotated[
+        Literal["low"], _only("low", advice="set guidance.neighbor_weight to follow the images more closely")
+    ] = Field("low", description="OpenAI's fidelity to the images. Only `low` is valid; see `guidance`.")
 
 
 class ImageData(BaseModel):
@@ -156,25 +176,50 @@ class Grounding(BaseModel):
     seed: int = Field(description="Seed of the first image.")
 
 
+class TokenDetails(BaseModel):
+    """The kinds of tokens."""
+
+    text_tokens: int = Field(description="Number of words.")
+    image_tokens: int = Field(description="Number of squares of 16 x 16 pixels.")
+
+
+class UsageData(BaseModel):
+    """What a request used, with the fields of OpenAI's API. Nothing is billed by it."""
+
+    input_tokens: int = Field(description="Sum of the input's tokens.")
+    input_tokens_details: TokenDetails = Field(
+        description="Words of the prompt and of the neighbors' captions, and squares of 16 x 16 pixels of the "
+        "neighbors, at the size of the cascade's first stage."
+    )
+    output_tokens: int = Field(description="Number of squares of 16 x 16 pixels of the images.")
+    output_tokens_details: TokenDetails = Field(description="Tokens of the output, all of them of images.")
+    total_tokens: int = Field(description="Sum of the tokens of input and output.")
+    steps: int = Field(description="Sampling steps of all stages, summed over the images.")
+    evaluations: int = Field(description="Evaluations of the networks for those steps: one to three per step.")
+
+
 class ImagesResponse(Grounding):
     """The images, and the neighbors that they are grounded on."""
 
     created: int = Field(description="Time of completion, in seconds since 1970.")
     size: str = Field(description="Width and height of the images in pixels.", examples=["256x256"])
     output_format: OutputFormat = Field(description="File format of the images.")
+    quality: _Quality
+    background: Literal["opaque"] = Field("opaque", description="Background of the images.")
     data: list[ImageData] = Field(description="Images, in the order of their seeds.")
+    usage: UsageData = Field(description="What the request used.")
 
 
 class NeighborsEvent(Grounding):
     """The first event of a stream: the neighbors are found."""
 
-    type: Literal["image_generation.neighbors"] = "image_generation.neighbors"
+    type: Literal["image_generation.neighbors", "image_edit.neighbors"]
 
 
 class ProgressEvent(BaseModel):
     """The event that a step is done."""
 
-    type: Literal["image_generation.progress"] = "image_generation.progress"
+    type: Literal["image_generation.progress", "image_edit.progress"]
     index: int = Field(description="Index of the image that is being drawn, from 0; of a batch, its first.")
     stage: int = Field(description="Index of the stage in the cascade, from 0.")
     size: int = Field(description="Width and height of the stage's image in pixels.")
@@ -185,22 +230,27 @@ class ProgressEvent(BaseModel):
 class PartialImageEvent(BaseModel):
     """The event of a preview of the unfinished first image."""
 
-    type: Literal["image_generation.partial_image"] = "image_generation.partial_image"
+    type: Literal["image_generation.partial_image", "image_edit.partial_image"]
     partial_image_index: int = Field(description="Index of the preview, from 0.")
     b64_json: str = Field(description="Preview, a PNG file as base64.")
     created_at: int = Field(description="Time of the preview, in seconds since 1970.")
     size: str = Field(description="Width and height of the preview in pixels, those of the stage's image.")
     output_format: Literal["png"] = "png"
+    quality: _Quality
+    background: Literal["opaque"] = Field("opaque", description="Background of the images.")
 
 
 class CompletedEvent(ImageData):
     """The event of a finished image. The n-th of these events ends the stream."""
 
-    type: Literal["image_generation.completed"] = "image_generation.completed"
+    type: Literal["image_generation.completed", "image_edit.completed"]
     index: int = Field(description="Index of the image, from 0.")
     created_at: int = Field(description="Time of completion, in seconds since 1970.")
     size: str = Field(description="Width and height of the image in pixels.")
     output_format: OutputFormat = Field(description="Format of the image file.")
+    quality: _Quality
+    background: Literal["opaque"] = Field("opaque", description="Background of the images.")
+    usage: UsageData = Field(description="What the request used up to this image.")
 
 
 class ErrorEvent(BaseModel):

@@ -1,0 +1,136 @@
+"""The form of POST /v1/images/edits: images with captions, and the fields of a request for images."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from fastapi import Request
+from pydantic import BaseModel
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_generator.api.http.forms import field_values, parse_fields
+from reimagen_generator.api.http.schema import EditsRequest
+from reimagen_generator.generation.request import NEIGHBORS, REFERENCE_BYTES
+
+_IMAGE_FIELDS: Final = ("image", "image[]")
+_MASKS: Final = ("mask", "markup")
+# More than the fields and the longest lists need.
+_TEXTS: Final = 1_000
+_TEXT_BYTES: Final = 1024 * 1024
+_BAD_REQUEST: Final = 400
+
+
+async def read_form(request: Request, *, files: int) -> FormData:
+    """Receive a multipart form. The caller closes it.
+
+    Args:
+        request: The HTTP request.
+        files: Maximum number of files.
+
+    Raises:
+        InvalidArgument: The body is not such a form.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        raise InvalidArgument("send a form with Content-Type: multipart/form-data", field="body")
+    try:
+        return await request.form(max_files=files, max_fields=_TEXTS, max_part_size=_TEXT_BYTES)
+    except HTTPException as error:
+        if error.status_code != _BAD_REQUEST:
+            raise
+        raise InvalidArgument(f"is not a multipart form: {error.detail}", field="body") from error
+
+
+async def read_edit(request: Request) -> tuple[EditsRequest, int]:
+    """Receive the form of a request for edits. Return it, and the number of its references that are in the form.
+
+    Raises:
+        InvalidArgument: A field is invalid. The error names the first one.
+    """
+    # One more than is allowed, so that the error counts images.
+    form = await read_form(request, files=NEIGHBORS + 1)
+    try:
+        images, captions, texts = await _sort(form)
+    finally:
+        await form.close()
+    by_id = [(name, text) for name, text in texts if name == "references"]
+    others = [(name, text) for name, text in texts if name != "references"]
+    if len(images) > NEIGHBORS or not (images or by_id):
+        raise InvalidArgument(f"must be given 1 to {NEIGHBORS} times, got {len(images)}", field="image")
+    given = parse_fields(captions, _Captions).reference_captions
+    if len(given) not in (0, 1, len(images)):
+        raise InvalidArgument(
+            f"must be given once or {len(images)} times, as often as image; got {len(given)}",
+            field="reference_captions",
+        )
+    prompt = next((text for name, text in others if name == "prompt"), "")
+    of_images = _spread(given or (prompt,), len(images))
+    references: Any = field_values(by_id, EditsRequest).get("references") or []
+    with form_fields(len(images)):
+        pairs = [{"image": image, "caption": caption} for image, caption in zip(images, of_images, strict=True)]
+        together = [*pairs, *references] if isinstance(references, list) else references
+        return parse_fields(others, EditsRequest, references=together), len(images)
+
+
+async def _sort(form: FormData) -> tuple[list[bytes], list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the images, the captions and the other fields of a form."""
+    images: list[bytes] = []
+    captions: list[tuple[str, str]] = []
+    texts: list[tuple[str, str]] = []
+    for name, value in form.multi_items():
+        if name in _MASKS:
+            raise InvalidArgument(
+                "is not supported: the cascade draws whole images; describe the change in the prompt", field=name
+            )
+        if name in _IMAGE_FIELDS:
+            images.append(await _read_image(value, number=len(images)))
+        elif isinstance(value, UploadFile):
+            raise InvalidArgument("must be text, got a file; send images in the field image", field=name)
+        elif name.partition("[")[0] == "reference_captions":
+            captions.append((name, value))
+        else:
+            texts.append((name, value))
+    return images, captions, texts
+
+
+@contextmanager
+def form_fields(images: int) -> Iterator[None]:
+    """Name the fields of the form, not of the request that it becomes, in errors.
+
+    Args:
+        images: Number of images in the form, which are the first references of the request.
+    """
+    try:
+        yield
+    except InvalidArgument as error:
+        outer, *inner = (error.field or "").split(".")
+        if outer != "references":
+            raise
+        message = error.message.removeprefix(f"{error.field}: ")
+        if not inner:
+            raise InvalidArgument(message, field="image" if images else "references") from error
+        number = int(inner[0])
+        if number >= images:
+            field = ".".join(("references", str(number - images), *inner[1:]))
+        else:
+            field = f"image.{number}" if inner[1:] == ["image"] else f"reference_captions.{number}"
+        raise InvalidArgument(message, field=field) from error
+
+
+class _Captions(BaseModel):
+    reference_captions: tuple[str, ...] = ()
+
+
+def _spread(captions: tuple[str, ...], count: int) -> list[str]:
+    return list(captions) * count if len(captions) == 1 else list(captions)
+
+
+async def _read_image(value: UploadFile | str, *, number: int) -> bytes:
+    if isinstance(value, str):
+        raise InvalidArgument("must be a file; send the form as multipart/form-data", field=f"image.{number}")
+    if not 1 <= (value.size or 0) <= REFERENCE_BYTES:
+        raise InvalidArgument(
+            f"must be a file of 1 to {REFERENCE_BYTES:,} bytes, got {value.size or 0:,}", field=f"image.{number}"
+        )
+    return await value.read()

@@ -1,0 +1,90 @@
+"""Search and change the retriever's knowledge base on behalf of a client."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import grpc
+
+from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
+from reimagen_common import tracing
+from reimagen_common.errors import DeadlineExceeded, Unavailable, from_rpc_error
+from reimagen_generator.generation.retriever_client import RetrieverClient
+
+_READING_SECONDS: Final = 10.0
+_WRITING_SECONDS: Final = 60.0
+_RETRY_SECONDS: Final = 5.0
+
+
+class Knowledge:
+    """The knowledge base of a retriever."""
+
+    def __init__(self, retriever: RetrieverClient) -> None:
+        """Use the connections of a client."""
+        self._address = retriever.address
+        self._metadata = retriever.metadata
+        self._stub: retrieval_pb2_grpc.RetrievalStub = retriever.stub
+
+    def search(self, request: retrieval_pb2.SearchRequest) -> retrieval_pb2.SearchResponse:
+        """Return the pairs that match a query best.
+
+        Raises:
+            InvalidArgument: The retriever rejects the search.
+            Unavailable: The retriever does not answer.
+        """
+        with self._calling("search"):
+            answer: retrieval_pb2.SearchResponse = self._stub.Search(request, **self._options(_READING_SECONDS))
+        return answer
+
+    def pair(self, pair_id: str) -> retrieval_pb2.Pair:
+        """Return a pair.
+
+        Raises:
+            NotFound: No pair has the id.
+            Unavailable: The retriever does not answer.
+        """
+        request = retrieval_pb2.GetPairRequest(id=pair_id)
+        with self._calling("get pair"):
+            pair: retrieval_pb2.Pair = self._stub.GetPair(request, **self._options(_READING_SECONDS))
+        return pair
+
+    def add(self, pairs: Iterable[retrieval_pb2.AddPairsRequest]) -> retrieval_pb2.AddPairsResponse:
+        """Add pairs, and replace those with the same ids. When it returns, they are on disk and found by searches.
+
+        Raises:
+            InvalidArgument: The knowledge base does not accept pairs.
+            Unavailable: The retriever does not answer, or cannot write now.
+        """
+        with self._calling("add pairs"):
+            answer: retrieval_pb2.AddPairsResponse = self._stub.AddPairs(iter(pairs), **self._options(_WRITING_SECONDS))
+        return answer
+
+    def delete(self, ids: Sequence[str]) -> retrieval_pb2.DeletePairsResponse:
+        """Delete pairs. When it returns, no search finds them.
+
+        Raises:
+            Unavailable: The retriever does not answer, or cannot write now.
+        """
+        request = retrieval_pb2.DeletePairsRequest(ids=ids)
+        with self._calling("delete pairs"):
+            answer: retrieval_pb2.DeletePairsResponse = self._stub.DeletePairs(
+                request, **self._options(_WRITING_SECONDS)
+            )
+        return answer
+
+    @contextmanager
+    def _calling(self, method: str) -> Iterator[None]:
+        with tracing.calling(method):
+            try:
+                yield
+            except grpc.RpcError as error:
+                explained = from_rpc_error(error)
+                if isinstance(explained, Unavailable | DeadlineExceeded):
+                    raise Unavailable(
+                        f"the retriever at {self._address} does not answer or cannot do this now: {explained.message}",
+                        retry_after=explained.retry_after or _RETRY_SECONDS,
+                    ) from error
+                raise explained from error
+
+    def _options(self, seconds: float) -> dict[str, Any]:
+        return {"timeout": seconds, "metadata": self._metadata()}

@@ -1,0 +1,103 @@
+"""The tables of the SQLite database of jobs, and the conversion of their rows."""
+
+import json
+import sqlite3
+import time
+from typing import Any, Final
+
+from reimagen.v1 import generation_pb2 as pb
+from reimagen_common.errors import NotFound
+from reimagen_generator.jobs.store import Status, StoredJob
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    finished INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    expires REAL,
+    key TEXT,
+    digest TEXT,
+    request TEXT NOT NULL,
+    message BLOB NOT NULL,
+    UNIQUE (owner, key)
+);
+CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (finished, status, number);
+CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, number);
+CREATE TABLE IF NOT EXISTS events (
+    job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+    id INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    PRIMARY KEY (job, id)
+) WITHOUT ROWID;
+"""
+VERSION: Final = 1
+"""Version of the tables."""
+
+
+def row(database: sqlite3.Connection, job_id: str, owner: str) -> Any:
+    """Return the row of a job: number, owner, request, message and attempts.
+
+    Raises:
+        NotFound: The owner has no such job, or it has expired.
+    """
+    row = database.execute(
+        "SELECT number, owner, request, message, attempts FROM jobs "
+        "WHERE id = ? AND owner = ? AND (expires IS NULL OR expires > ?)",
+        (job_id, owner, time.time()),
+    ).fetchone()
+    if row is None:
+        raise NotFound("there is no such job; finished jobs expire", field="id")
+    return row
+
+
+def job(database: sqlite3.Connection, row: Any) -> StoredJob:
+    """Return the job of a row, with its position in the queue."""
+    number, owner, request, blob, attempts = row
+    message = pb.Job.FromString(blob)
+    if message.status == Status.QUEUED.value:
+        (message.position,) = database.execute(
+            "SELECT count(*) FROM jobs WHERE finished = 0 AND status = ? AND number <= ?", (message.status, number)
+        ).fetchone()
+    return StoredJob(owner=owner, request=json.loads(request), message=message, attempts=attempts)
+
+
+def running(database: sqlite3.Connection, job_id: str) -> tuple[int, pb.Job] | None:
+    """Return the number and the message of a job, or None if it does not run."""
+    row = database.execute(
+        "SELECT number, message FROM jobs WHERE id = ? AND status = ?", (job_id, Status.RUNNING.value)
+    ).fetchone()
+    return None if row is None else (row[0], pb.Job.FromString(row[1]))
+
+
+def requeue(database: sqlite3.Connection, number: int, message: pb.Job, *, gap: int = 0) -> None:
+    """Queue a job again and forget its images; the id of the event skips `gap` ids."""
+    message.status = Status.QUEUED.value
+    for field in ("started_at", "progress", "neighbors", "images"):
+        message.ClearField(field)
+    update(database, number, message)
+    insert_event(database, number, pb.JobEvent(status=message.status), gap=gap)
+
+
+def update(database: sqlite3.Connection, number: int, message: pb.Job) -> None:
+    """Store the message of a job."""
+    database.execute(
+        "UPDATE jobs SET status = ?, finished = ?, expires = ?, message = ? WHERE number = ?",
+        (
+            message.status,
+            Status(message.status).finished,
+            message.expires_at or None,
+            message.SerializeToString(),
+            number,
+        ),
+    )
+
+
+def insert_event(database: sqlite3.Connection, number: int | None, event: pb.JobEvent, *, gap: int = 0) -> None:
+    """Store an event with the time and the next id of its job, after `gap` ids."""
+    (last,) = database.execute("SELECT coalesce(max(id), 0) FROM events WHERE job = ?", (number,)).fetchone()
+    event.id = last + 1 + gap
+    event.time = time.time()
+    database.execute("INSERT INTO events VALUES (?, ?, ?)", (number, event.id, event.SerializeToString()))

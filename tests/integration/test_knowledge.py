@@ -1,0 +1,134 @@
+"""The knowledge base through the generator."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.server import GeneratorServer
+from reimagen_generator.settings import Settings as GeneratorSettings
+from reimagen_retriever.ingest.build import build
+from reimagen_retriever.knowledge_base.sources import open_source
+from reimagen_retriever.server import RetrieverServer
+from reimagen_retriever.settings import Settings as RetrieverSettings
+
+SEARCH = "/v1/knowledge/search"
+PAIRS = "/v1/knowledge/pairs"
+
+
+def png(color: tuple[int, int, int]) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.new("RGB", (24, 16), color)
+    image.paste("white", (0, 0, color[0] // 16, 16))
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetrieverServer]:
+    source = tmp_path_factory.mktemp("source")
+    for number, caption in enumerate(("a red fox", "a kea")):
+        (source / f"{number}.png").write_bytes(png((80 * number, 120, 40)))
+        (source / f"{number}.txt").write_text(caption)
+    base = tmp_path_factory.mktemp("base") / "kb"
+    build(open_source(source), base)
+    service = RetrieverServer(RetrieverSettings(knowledge_base=base, grpc="127.0.0.1:0", http="127.0.0.1:0"))
+    service.start()
+    yield service
+    service.stop(0)
+
+
+@pytest.fixture(scope="module")
+def rest(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    folder = tmp_path_factory.mktemp("tiny")
+    cascade = Cascade.random(TINY.model_copy(update={"stages": TINY.stages[:1]}), seed=0)
+    cascade.save(folder)
+    settings = GeneratorSettings(
+        weights=folder,
+        retriever=retriever.addresses["grpc"],
+        grpc="127.0.0.1:0",
+        http="127.0.0.1:0",
+        stop_seconds=0,
+        jobs=folder / "jobs",
+    )
+    service = GeneratorServer(cascade, settings)
+    service.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=240) as client:
+        yield client
+    service.stop()
+
+
+def add(
+    rest: httpx.Client, images: list[bytes], headers: dict[str, str] | None = None, **fields: Any
+) -> httpx.Response:
+    return rest.post(PAIRS, files=[("image", ("a.png", image)) for image in images], data=fields, headers=headers)
+
+
+def test_a_search_by_query_and_by_body_are_the_same(rest: httpx.Client) -> None:
+    found = rest.get(SEARCH, params={"query": "a fox in the snow", "k": 1, "explain": "true", "licenses": ""}).json()
+    body = {"query": "a fox in the snow", "k": 1, "explain": True, "licenses": [""]}
+    assert rest.post(SEARCH, json=body).json() == found | {"cached": False}
+    (neighbor,) = found["neighbors"]
+    assert (neighbor["id"], neighbor["caption"], neighbor["rank"]) == ("0", "a red fox", 1)
+    assert (neighbor["width"], neighbor["height"], neighbor["explanation"]["named"]) == (24, 16, ["fox"])
+    assert rest.get(neighbor["url"]).content == png((0, 120, 40))
+    nothing = rest.get(SEARCH, params={"query": "a submarine"}).json()
+    assert (nothing["neighbors"], nothing["nothing_found"]["field"]) == ([], "query")
+
+
+def test_pairs_are_added_read_found_drawn_and_deleted(rest: httpx.Client) -> None:
+    images = [png((200, 40, number)) for number in (90, 91)]
+    fields = {"caption": ["a blue robot", "a blue robot"], "id": ["r/1", "r2"], "license": "MIT"}
+    added = add(rest, images, **fields).json()
+    assert (added["ids"], added["added"], added["rejected"]) == (["r/1", "r2"], 2, [])
+    assert add(rest, images, **fields).json()["unchanged"] == 2
+    pair = rest.get(f"{PAIRS}/r/1").json()
+    assert (pair["caption"], pair["license"], pair["media_type"]) == ("a blue robot", "MIT", "image/png")
+    assert rest.get(pair["url"]).content == images[0]
+    drawn = rest.post("/v1/images/generations", json={"prompt": "a blue robot", "response_format": "url"}).json()
+    assert drawn["neighbors"][0]["id"] in added["ids"]
+    job = rest.post("/v1/jobs", json={"prompt": "a blue robot", "retrieval": {"explain": True}}).json()
+    assert "event: job.completed" in rest.get(f"/v1/jobs/{job['id']}/events").text
+    done = rest.get(f"/v1/jobs/{job['id']}").json()
+    assert (done["neighbors"][0]["explanation"]["named"], done["text_only"]) == (["blue robot"], False)
+    assert rest.get(done["neighbors"][0]["url"]).content in images
+    for pair_id in added["ids"]:
+        assert rest.delete(f"{PAIRS}/{pair_id}").json()["removed"] == 1
+    assert rest.delete(f"{PAIRS}/r2").status_code == 404
+    assert rest.get(f"{PAIRS}/r2").status_code == 404
+    assert rest.get(SEARCH, params={"query": "a blue robot"}).json()["neighbors"] == []
+
+
+def test_bad_pairs_are_named(rest: httpx.Client) -> None:
+    mixed = add(rest, [b"no image", png((30, 30, 30))], caption=["a", "a whale"], id=["bad", "whale"]).json()
+    assert [(one["location"], one["reason"]) for one in mixed["rejected"]] == [("image.0", "broken image")]
+    rest.delete(f"{PAIRS}/whale")
+    for response, field in (
+        (add(rest, [b"no image"], caption="a"), "image.0"),
+        (add(rest, [png((1, 1, 1))]), "caption"),
+        (add(rest, [png((1, 1, 1))], caption="a", id=["1", "2"]), "id"),
+        (add(rest, [], caption="a"), "body"),
+        (add(rest, [png((1, 1, 1))], caption="a", colour="red"), "colour"),
+        (rest.get(SEARCH), "query"),
+        (rest.get(SEARCH, params={"query": "x", "k": "17"}), "k"),
+        (rest.get(SEARCH, params={"query": "x", "method": "dense"}), "method"),
+        (rest.post(SEARCH, json={"query": " "}), "query"),
+    ):
+        assert (response.status_code, response.json()["field"]) == (400, field), response.text
+
+
+def test_pages_of_other_sites_change_nothing(rest: httpx.Client) -> None:
+    other = {"origin": "https://other.example"}
+    own = {"origin": str(rest.base_url).rstrip("/")}
+    assert add(rest, [png((1, 1, 1))], other, caption="a").status_code == 403
+    assert rest.delete(f"{PAIRS}/0", headers=other).status_code == 403
+    for path, name in (("/v1/images/edits", "image"), ("/v1/files", "file")):
+        form = {"prompt": "x", "size": "16x16"} if name == "image" else {"purpose": "vision"}
+        for headers, status in ((other, 403), (own, 200)):
+            sent = rest.post(path, files={name: png((1, 1, 1))}, data=form, headers=headers)
+            assert sent.status_code == status, sent.text
