@@ -81,7 +81,7 @@ def serving(act: Callable[[grpc.ServicerContext], None], workers: int = 4) -> It
         lambda frame: retrieval_pb2_grpc.add_RetrievalServicer_to_server(Retrieval(act), frame), "reimagen.v1.Retrieval"
     )
     server.add(
-        lambda frame: generation_pb2_grpc.add_GenerationServicer_to_server(Generation(act), frame),
+        lambda frame: generation_pb2_grpc.add_GenerationServicer_to_server(Generation(act), frame),  # type: ignore[abstract]  # only what is called
         "reimagen.v1.Generation",
     )
     server.start()

@@ -39,6 +39,8 @@ HOUR = 3_600
 # A moment in the middle of a minute: 40 seconds of it are left.
 NOON = 20_000 * 86_400 + HOUR * 12 + 20.0
 
+RPCS = ("Generate", "Describe", "CreateJob", "GetJob", "ListJobs", "WatchJob", "CancelJob")
+
 
 @pytest.fixture(scope="module")
 def redis_server() -> Iterator[LocalRedis]:
@@ -186,10 +188,10 @@ def test_servers_refuse_and_say_when_to_come_back(
     add_key_check(app, guard, {"GET /read": Right.READ, "GET /open": OPEN})
     listening = listen("127.0.0.1:0")
     http = HttpServer(app, listening)
-    calls = {f"reimagen.v1.Generation/{name}": Right.READ for name in ("Generate", "Describe")}
+    calls = {f"reimagen.v1.Generation/{name}": Right.READ for name in RPCS}
     rpc = GrpcServer(address="127.0.0.1:0", workers=2, max_message_bytes=1024, guard=guard, rights=calls)
     rpc.add(
-        lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(Generation(), server),
+        lambda server: generation_pb2_grpc.add_GenerationServicer_to_server(Generation(), server),  # type: ignore[abstract]  # only what is called
         "reimagen.v1.Generation",
     )
     http.start()

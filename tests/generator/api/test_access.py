@@ -28,6 +28,7 @@ from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.generation.uploads import UploadStore
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings
 
@@ -90,7 +91,9 @@ def ask(keyed: Keyed, route: str, headers: dict[str, str]) -> int:
 def test_every_route_and_rpc_has_its_right(cascade: tuple[Cascade, Path]) -> None:
     with contextlib.closing(RetrieverClient("127.0.0.1:1")) as retriever:
         service = GenerationService(Engine(cascade[0], capacity=1), retriever)
-        app = create_app(service, Guard(), deadline=1, body_seconds=1, base_url=None)
+        app = create_app(
+            service, Guard(), UploadStore(seconds=1, maximum_bytes=1), None, deadline=1, body_seconds=1, base_url=None
+        )
     assert set(routes_of(app)) == ROUTES.keys()
     assert set(calls_of(SERVICE_NAME)) == CALLS.keys()
 
@@ -124,7 +127,8 @@ def test_an_rpc_is_for_keys_with_its_right(keyed: Keyed, call: str, right: Right
     assert code((("authorization", "Bearer nothing"),)) is grpc.StatusCode.UNAUTHENTICATED
     for held, key in keyed.keys.items():
         found = code((("authorization", f"Bearer {key}"),))
-        allowed = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT)
+        # The message is empty: no prompt and no job.
+        allowed = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
         assert found in allowed if held is right else found is grpc.StatusCode.PERMISSION_DENIED
 
 

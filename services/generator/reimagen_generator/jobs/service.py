@@ -9,9 +9,12 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from reimagen.v1 import generation_pb2 as pb
+from reimagen_common.access.caller import Caller, acting_as
+from reimagen_common.access.rights import Right
 from reimagen_common.errors import NotFound, Overloaded, ReimagenError, Unavailable
 from reimagen_generator import metrics
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.engine.work import Priority
 from reimagen_generator.generation.digest import fields_as_json, request_digest
 from reimagen_generator.generation.messages import write_event, write_neighbors, write_usage
 from reimagen_generator.generation.request import SEEDS, GenerationRequest

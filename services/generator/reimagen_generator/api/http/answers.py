@@ -22,6 +22,7 @@ from reimagen_generator.api.http.schema import (
     TokenDetails,
     UsageData,
 )
+from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.request import Quality
 from reimagen_generator.generation.retriever_client import Neighbor, Neighbors
 from reimagen_generator.generation.service import Accepted, Event, GenerationService, Image

@@ -14,6 +14,7 @@ from reimagen_generator.api.http.files import FileStore
 from reimagen_generator.api.http.form_schema import EDIT_FORM
 from reimagen_generator.api.http.idempotency import IdempotencyKey
 from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, ImagesResponse
+from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
 
