@@ -83,7 +83,7 @@ def test_a_search_by_query_and_by_body_are_the_same(rest: httpx.Client) -> None:
 
 def test_pairs_are_added_read_found_drawn_and_deleted(rest: httpx.Client) -> None:
     images = [png((200, 40, number)) for number in (90, 91)]
-    fields = {"caption": ["a blue robot", "a blue robot"], "id": ["r/1", "r2"], "license": "MIT"}
+    fields: dict[str, Any] = {"caption": ["a blue robot", "a blue robot"], "id": ["r/1", "r2"], "license": "MIT"}
     added = add(rest, images, **fields).json()
     assert (added["ids"], added["added"], added["rejected"]) == (["r/1", "r2"], 2, [])
     assert add(rest, images, **fields).json()["unchanged"] == 2
