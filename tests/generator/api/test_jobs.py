@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 URL = "/v1/jobs"
+SECONDS = 240
 BODY = {"prompt": "a red panda", "retrieval": {"k": 0}, "size": "16x16"}
 
 
@@ -167,14 +168,18 @@ def test_jobs_wait_in_order_and_are_cancelled(endless: Any) -> None:
 
 @pytest.mark.usefixtures("nothing_left")
 def test_a_job_waits_for_a_place_in_the_engine(endless: Any) -> None:
-    with contextlib.ExitStack() as streams:
-        for _ in range(2):
-            body = {**BODY, "stream": True}
-            stream = endless.rest.stream("POST", "/v1/images/generations", json=body)
-            next(streams.enter_context(stream).iter_lines())
-        refused = endless.engine.counters.refused
+    with contextlib.ExitStack() as stack:
+        body = {**BODY, "stream": True}
+        # The lines are kept, because a collected iterator closes its stream.
+        streams = [
+            stack.enter_context(endless.rest.stream("POST", "/v1/images/generations", json=body)).iter_lines()
+            for _ in range(2)
+        ]
+        assert [next(lines) for lines in streams] == ["event: image_generation.neighbors"] * 2
+        refused, deadline = endless.engine.counters.refused, time.monotonic() + SECONDS
         job = create(endless)
         while endless.engine.counters.refused == refused:
+            assert time.monotonic() < deadline
             time.sleep(0.005)
         waiting = endless.rest.get(f"{URL}/{job['id']}").json()
         assert (waiting["status"], waiting["position"]) == ("queued", 1)
