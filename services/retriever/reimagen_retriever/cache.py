@@ -7,16 +7,13 @@ Redis they would need a hundred times the memory and take longer to arrive.
 
 import logging
 import random
-import threading
-import time
 from collections.abc import Callable
 from typing import Literal
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from reimagen_common import tracing
+from reimagen_common.fast_redis import CircuitBreaker, open_redis
 from reimagen_retriever import metrics
 
 CacheState = Literal["up", "down", "off"]
@@ -24,10 +21,6 @@ _Outcome = Literal["answered", "error", "skipped"]
 
 _logger = logging.getLogger(__name__)
 
-# A search takes a few milliseconds, so a slower cache is useless.
-_TIMEOUT_SECONDS = 0.1
-# While Redis is down, one search per this interval tries it again. The others skip it.
-_TRY_AGAIN_SECONDS = 1.0
 # Spreads the expiry of answers that were stored at the same time.
 _EXPIRY_JITTER = 0.1
 
@@ -48,17 +41,9 @@ class AnswerCache:
 
     def __init__(self, url: str | None, seconds: int) -> None:
         self._seconds = seconds
-        self._client: redis.Redis | None = None
-        if url:
-            self._client = redis.Redis.from_url(
-                url,
-                socket_timeout=_TIMEOUT_SECONDS,
-                socket_connect_timeout=_TIMEOUT_SECONDS,
-                retry=Retry(NoBackoff(), 0),
-            )
-        self._lock = threading.Lock()
-        self._down = False
-        self._try_again_at = 0.0
+        # A search takes a few milliseconds, so a slower cache would be useless.
+        self._client: redis.Redis | None = open_redis(url) if url else None
+        self._breaker = CircuitBreaker()
         self._refusal: str | None = None
         metrics.CACHE_BREAKER.set(0)
 
@@ -100,7 +85,7 @@ class AnswerCache:
             self._client.close()
 
     def _ask(self, command: Callable[[redis.Redis], object]) -> tuple[object, _Outcome]:
-        if self._client is None or not self._may_ask():
+        if self._client is None or not self._breaker.may_ask():
             return None, "skipped"
         try:
             result = command(self._client)
@@ -112,34 +97,11 @@ class AnswerCache:
             return None, "error"
         except (redis.RedisError, OSError) as error:
             metrics.CACHE_ERRORS.labels("unanswered").inc()
-            self._break(error)
+            if self._breaker.failed():
+                metrics.CACHE_BREAKER.set(1)
+                _logger.warning("Redis does not answer: searching without a cache", extra={"error": str(error)})
             return None, "error"
-        self._mend()
-        return result, "answered"
-
-    def _may_ask(self) -> bool:
-        """Return whether Redis is believed to be up, or this call is the periodic retry."""
-        if not self._down:
-            return True
-        with self._lock:
-            if time.monotonic() < self._try_again_at:
-                return False
-            self._try_again_at = time.monotonic() + _TRY_AGAIN_SECONDS
-            return True
-
-    def _break(self, error: Exception) -> None:
-        with self._lock:
-            self._try_again_at = time.monotonic() + _TRY_AGAIN_SECONDS
-            broken, self._down = not self._down, True
-        if broken:
-            metrics.CACHE_BREAKER.set(1)
-            _logger.warning("Redis does not answer: searching without a cache", extra={"error": str(error)})
-
-    def _mend(self) -> None:
-        if not self._down:
-            return
-        with self._lock:
-            mended, self._down = self._down, False
-        if mended:
+        if self._breaker.answered():
             metrics.CACHE_BREAKER.set(0)
             _logger.info("Redis answers again: searches are cached")
+        return result, "answered"

@@ -353,20 +353,21 @@ def test_a_deadline_ends_the_drawing(
 
 
 class Brittle(InputEncoder):
-    """Fails for one prompt."""
+    """Fails for one image of one prompt."""
 
     def encode(self, rows: Sequence[Row], slots: int) -> Inputs:
-        if rows[0].prompt == "fail":
+        if rows[0].prompt == "fail" and rows[0].seed == 2:
             raise RuntimeError("out of memory")
         return super().encode(rows, slots)
 
 
+@pytest.mark.parametrize("largest_batch", [1, 4])
 def test_a_failing_request_fails_alone(
-    make_engine: MakeEngine, tiny: Cascade, wish: Wish, monkeypatch: pytest.MonkeyPatch
+    make_engine: MakeEngine, tiny: Cascade, wish: Wish, monkeypatch: pytest.MonkeyPatch, largest_batch: int
 ) -> None:
     monkeypatch.setattr(tiny, "inputs", Brittle(tiny.config, tiny.text_encoder, tiny.placer))
-    engine = make_engine(tiny)
-    failed = Background(engine, replace(wish, prompt="fail", seeds=[1, 2])).end()
+    engine = make_engine(tiny, largest_batch=largest_batch)
+    failed = Background(engine, replace(wish, prompt="fail", seeds=[1, 2, 3])).end()
     assert type(failed.error) is ReimagenError
     assert failed.call.id in str(failed.error)
     assert images(engine, wish).shape == (1, 16, 16, 3)

@@ -4,9 +4,10 @@ Many images share prompts, captions and neighbors: those of one request, those o
 stages. Whatever is encoded of them is kept in caches on the device, by content.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +19,11 @@ from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.diffusion.placing import Placer, Placing, layers
 from reimagen_generator.diffusion.references import ReferencePair, resized, side_by_side
+from reimagen_generator.diffusion.sampling_state import concatenate_rows
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Text
 from reimagen_generator.text.encoder import TextEncoder
-
-_Tree = TypeVar("_Tree")
 
 _TEXT_BYTES: Final = 128 * 1024**2
 _NEIGHBOR_BYTES: Final = 512 * 1024**2
@@ -53,7 +53,7 @@ class Inputs:
 
 
 class InputEncoder:
-    """Encodes the inputs of images, each distinct text and set of neighbors once."""
+    """Encodes the inputs of images, each distinct text and set of neighbors once. Any thread may call it."""
 
     def __init__(self, config: CascadeConfig, text_encoder: TextEncoder, placer: Placer | None) -> None:
         """Create an encoder with empty caches.
@@ -66,6 +66,8 @@ class InputEncoder:
         self._config = config
         self._text_encoder = text_encoder
         self._placer = placer
+        # Guards the caches only: two threads may encode at once, at worst the same.
+        self._lock = threading.Lock()
         self._texts: LRUCache[str, Text] = LRUCache(_TEXT_BYTES, getsizeof=_bytes)
         self._neighbors: LRUCache[tuple[Any, ...], Neighbors] = LRUCache(_NEIGHBOR_BYTES, getsizeof=_bytes)
 
@@ -92,7 +94,7 @@ class InputEncoder:
         """
         if not stage.config.network.retrieval:
             return None
-        neighbors = _concatenated([self._encoded(stage, pairs, inputs.slots) for pairs in inputs.shown])
+        neighbors = concatenate_rows([self._encoded(stage, pairs, inputs.slots) for pairs in inputs.shown])
         if inputs.placing is not None and stage.config.network.placed:
             neighbors = replace(neighbors, placed=layers(inputs.placing, stage.config.size))
         return neighbors if grounded else replace(neighbors, mask=jnp.zeros_like(neighbors.mask))
@@ -103,23 +105,31 @@ class InputEncoder:
     def _encoded(self, stage: Stage, pairs: Sequence[ReferencePair], slots: int) -> Neighbors:
         """Return one image's encoded neighbors, from the cache if they are there."""
         key = (stage.config.size, slots, tuple(pair.digest for pair in pairs))
-        encoded: Neighbors | None = self._neighbors.get(key)
+        with self._lock:
+            encoded: Neighbors | None = self._neighbors.get(key)
         if encoded is None:
             images = resized(pairs, stage.config.size, slots)
             encoded = stage.encode_neighbors(images, self._text(_captions(pairs, slots)), _mask(len(pairs), slots))
-            _store(self._neighbors, key, encoded)
+            self._store(self._neighbors, key, encoded)
         return encoded
 
     def _text(self, texts: Sequence[str]) -> Text:
         """Return encoded texts, one row for each."""
-        known = {text: self._texts[text] for text in texts if text in self._texts}
+        with self._lock:
+            known = {text: self._texts[text] for text in texts if text in self._texts}
         if missing := [text for text in dict.fromkeys(texts) if text not in known]:
             embedding = self._text_encoder.encode(missing)
             tokens, mask = jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask)
             for index, text in enumerate(missing):
                 known[text] = Text(tokens[index : index + 1], mask[index : index + 1])
-                _store(self._texts, text, known[text])
-        return _concatenated([known[text] for text in texts])
+                self._store(self._texts, text, known[text])
+        return concatenate_rows([known[text] for text in texts])
+
+    def _store(self, cache: LRUCache[Any, Any], key: Any, tree: Any) -> None:
+        """Store a tree, unless it alone is larger than the cache."""
+        if _bytes(tree) <= cache.maxsize:
+            with self._lock:
+                cache[key] = tree
 
 
 def _captions(pairs: Sequence[ReferencePair], slots: int) -> list[str]:
@@ -130,19 +140,5 @@ def _mask(neighbors: int, slots: int) -> Bool[Array, "1 slots"]:
     return jnp.asarray(np.arange(slots) < neighbors)[None]
 
 
-def _concatenated(trees: Sequence[_Tree]) -> _Tree:
-    """Return trees of arrays as one, joined along their first axis."""
-    if len(trees) == 1:
-        return trees[0]
-    joined: _Tree = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
-    return joined
-
-
 def _bytes(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-
-
-def _store(cache: LRUCache[Any, Any], key: Any, tree: Any) -> None:
-    """Store a tree, unless it alone is larger than the cache."""
-    if _bytes(tree) <= cache.maxsize:
-        cache[key] = tree

@@ -1,10 +1,12 @@
 """A batch in the middle of sampling, and the steps that its rows take."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -12,6 +14,7 @@ from reimagen_generator.diffusion.conditions import Conditions
 from reimagen_generator.diffusion.guidance import GuidanceRows, RowGuidance, evaluations_of_steps
 
 _Images = Float[Array, "batch height width 3"]
+_Tree = TypeVar("_Tree")
 
 
 @jax.tree_util.register_dataclass
@@ -87,3 +90,11 @@ class SamplingPlan:
 def _row_steps(number: Any, times: Any, guided: Any) -> RowSteps:
     """Return steps of arrays of the host: compiled code takes them as they are, which saves a transfer for each."""
     return RowSteps(number, times, guided)
+
+
+def concatenate_rows(trees: Sequence[_Tree]) -> _Tree:
+    """Return trees of arrays as one, joined along their first axis."""
+    if len(trees) == 1:
+        return trees[0]
+    joined: _Tree = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
+    return joined

@@ -8,7 +8,7 @@ retains more of its content under the same noise (simple diffusion, arXiv 2301.1
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -70,8 +70,12 @@ class SamplingSchedule:
     log_snr: Float[np.ndarray, " steps+1"]
 
 
+@lru_cache(maxsize=256)
 def sampling_schedule(stage: StageConfig) -> SamplingSchedule:
-    """Return a stage's steps: uniform in t, or over the integer timesteps of its sections."""
+    """Return a stage's steps: uniform in t, or over the integer timesteps of its sections.
+
+    Cached, because computing it would wait for the steps that the device is taking.
+    """
     if stage.schedule is ScheduleKind.COSINE_BETAS:
         time = timesteps(stage.timestep_respacing or (stage.steps,)) / TIMESTEPS
     else:

@@ -24,10 +24,17 @@ from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.conditions import Conditions, augment, encode_neighbors
 from reimagen_generator.diffusion.copying import copied
 from reimagen_generator.diffusion.events import StepEvent
+from reimagen_generator.diffusion.noise import Purpose, normal, uniform
 from reimagen_generator.diffusion.resize import low_res_consistent
 from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Step
-from reimagen_generator.diffusion.sampling_state import Rows, RowSteps, SamplingPlan, SamplingState
+from reimagen_generator.diffusion.sampling_state import (
+    Rows,
+    RowSteps,
+    SamplingPlan,
+    SamplingState,
+    concatenate_rows,
+)
 from reimagen_generator.diffusion.thresholding import threshold
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Network, Text, in_compute_type
@@ -35,9 +42,6 @@ from reimagen_generator.parallel.sharding import constrain_rows, place_parameter
 
 _Images = Float[Array, "batch height width 3"]
 _CHANNELS = 3
-
-# Each use of randomness has a key of its own, so that adding one never changes another.
-_INITIAL, _AUGMENTATION, _STEP_NOISE, _INTERLEAVE = range(4)
 
 
 class Stage:
@@ -125,8 +129,7 @@ class Stage:
         assert self.factor is not None
         rows = len(keys)
         level = jnp.full(rows, self.config.augmentation)
-        shape = (rows, self.config.size, self.config.size, _CHANNELS)
-        noise = _noise(keys, _AUGMENTATION, jnp.zeros(rows, jnp.int32), shape)
+        noise = normal(keys, Purpose.AUGMENTATION, jnp.zeros(rows, jnp.int32), self.config.size)
         return constrain_rows(augment(self.config, previous, self.factor, level, noise), self._mesh)
 
     def lower_encode_neighbors(self, images: Any, text: Text, mask: Any) -> jax.stages.Lowered:
@@ -278,7 +281,7 @@ class Stage:
         return state.x
 
     def _begin(self, rows: Rows) -> SamplingState:
-        x = self._noise(rows.keys)
+        x = normal(rows.keys, Purpose.INITIAL, jnp.zeros(len(rows.keys), jnp.int32), self.config.size)
         return SamplingState(x, x, self._sampler.initialize(x), rows)
 
     @partial(jax.jit, static_argnums=(0, 1))
@@ -315,7 +318,7 @@ class Stage:
         x, rows, step = state.x, state.rows, steps.number
         conditions = rows.conditions
         t, log_snr_t, log_snr_s = (steps.times[:, column] for column in range(3))
-        r = jax.vmap(lambda key, step: jax.random.uniform(_key(key, _INTERLEAVE, step)))(rows.keys, step)
+        r = uniform(rows.keys, Purpose.INTERLEAVE, step)
         keep = guiding.evaluations(rows.guidance, count, r)
         stacked: Conditions = jax.tree.map(lambda a: jnp.concatenate([a] * count), conditions)
         text = guiding.drop_text(stacked.text, keep.text.reshape(-1), stacked.empty_text)
@@ -342,7 +345,7 @@ class Stage:
                 epsilon=prediction.x0_to_epsilon(x_0, x, log_snr_t),
                 log_snr_t=log_snr_t,
                 log_snr_s=log_snr_s,
-                noise=_noise(rows.keys, _STEP_NOISE, step, x.shape),
+                noise=normal(rows.keys, Purpose.STEP_NOISE, step, self.config.size),
                 variance=variance if self.config.network.learned_variance else None,
             ),
         )
@@ -358,25 +361,7 @@ class Stage:
         states: tuple[SamplingState, ...],
         steps: tuple[RowSteps, ...],
     ) -> list[tuple[_Images, _Images, Any]]:
-        joined, joined_steps = (_joined(trees) for trees in (states, steps))
+        joined, joined_steps = concatenate_rows(states), concatenate_rows(steps)
         advanced = self._advance(count, parameters, constrain_rows(joined, self._mesh), joined_steps)
         rows = [jax.tree.map(lambda a, row=row: a[row : row + 1], advanced) for row in range(len(states))]
         return constrain_rows(rows, self._mesh)
-
-    def _noise(self, keys: Key[Array, " batch"]) -> _Images:
-        return _noise(
-            keys, _INITIAL, jnp.zeros(len(keys), jnp.int32), (len(keys), self.config.size, self.config.size, _CHANNELS)
-        )
-
-
-def _joined(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
-
-
-def _key(key: Key[Array, ""], purpose: int, step: Array | int) -> Key[Array, ""]:
-    return jax.random.fold_in(jax.random.fold_in(key, purpose), step)
-
-
-def _noise(keys: Key[Array, " batch"], purpose: int, step: Int[Array, " batch"], shape: tuple[int, ...]) -> _Images:
-    """Return normal noise, each row's from its own key and step: it does not depend on the rest of the batch."""
-    return jax.vmap(lambda key, step: jax.random.normal(_key(key, purpose, step), shape[1:]))(keys, step)

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from reimagen_generator.engine.image_row import Request
+from reimagen_generator.engine.image_row import Request, Route
 from reimagen_generator.engine.step_times import StepTimes
+from reimagen_generator.engine.work import Work
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,9 @@ class Backlog:
         """
         own = request.seconds + self.flows.get(request.flow, 0.0)
         return own + sum(min(own, seconds) for flow, seconds in self.flows.items() if flow != request.flow)
+
+
+def estimate(route: Route, work: Work, times: StepTimes) -> float:
+    """Return the estimated seconds of a request's images without other requests."""
+    kinds = [kind for stage in route.kinds for kind in stage]
+    return max(sum(map(times.alone, kinds)), work.images * sum(map(times.per_row, kinds)))

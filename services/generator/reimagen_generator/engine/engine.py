@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from enum import Enum
 from typing import Final
 
@@ -23,16 +23,16 @@ from reimagen_generator import metrics
 from reimagen_generator.diffusion.cascade import Cascade, wait_for
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.sampling_state import SamplingState
-from reimagen_generator.engine.backlog import Backlog
+from reimagen_generator.engine.backlog import Backlog, estimate
+from reimagen_generator.engine.counters import Counters
 from reimagen_generator.engine.image_row import Advanced, ImageRow, Request, Route
+from reimagen_generator.engine.refusals import refuse_greedy, refuse_late
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.engine.scheduler import Scheduler
 from reimagen_generator.engine.step_times import StepTimes
 from reimagen_generator.engine.warm_up import compile_steps, warm_up
 from reimagen_generator.engine.work import GenerationTask, Work
 
-# Share of the slots that one API key may hold, so that others can be admitted.
-_CALLER_SHARE: Final = 0.5
 # A CPU's cores are kept busy by one image; more in a batch would only make each of them wait for the others.
 _ACCELERATOR_BATCH: Final = 16
 
@@ -45,18 +45,6 @@ class State(Enum):
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
-
-
-@dataclass(frozen=True)
-class Counters:
-    """How many requests have ended in each way since the start, and how many steps were taken."""
-
-    finished: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    deadline_exceeded: int = 0
-    refused: int = 0
-    steps: int = 0
 
 
 class Admission:
@@ -141,6 +129,7 @@ class Engine:
         started = time.monotonic()
         warm_up(self.cascade, self._largest_batch, self.times)
         _logger.info("the cascade is compiled", extra={"seconds": round(time.monotonic() - started, 1)})
+        metrics.BACKLOG_SECONDS.set_function(self._backlog_seconds)
         self._worker.start()
         self._state = State.READY
 
@@ -185,10 +174,18 @@ class Engine:
             DeadlineExceeded: The deadline is too early even without other requests.
             Unavailable: The service is starting or stopping.
         """
+        route = Route.of(self.cascade, work, work.neighbors)
         with self._changed:
             self.refuse_if_full()
             ahead = len(self._requests)
-            request = self._accept(handle, work)
+            request = Request(handle, work, estimate(route, work, self.times))
+            backlog = self._backlog()
+            try:
+                refuse_greedy(request, self._requests.values(), self._slots, backlog)
+                refuse_late(request, backlog)
+            except ReimagenError:
+                self._count(refused=1)
+                raise
             self._requests[handle] = request
             self._report()
         try:
@@ -221,38 +218,11 @@ class Engine:
             for kind in dict.fromkeys(kind for kinds in route.kinds for kind in kinds):
                 if kind not in self.times:
                     started = time.monotonic()
-                    compile_steps(self.cascade, kind, self.times.sizes(kind.stage), self.times)
+                    measured = compile_steps(self.cascade, kind, self.times.sizes(kind.stage))
+                    with self._changed:
+                        self.times.add(kind, measured)
                     seconds = round(time.monotonic() - started, 1)
                     _logger.info("an unusual step is compiled", extra=asdict(kind) | {"seconds": seconds})
-
-    def _accept(self, handle: RequestHandle, work: Work) -> Request:
-        route = Route.of(self.cascade, work, work.neighbors)
-        kinds = [kind for stage in route.kinds for kind in stage]
-        alone = sum(map(self.times.alone, kinds))
-        request = Request(handle, work, max(alone, work.images * sum(map(self.times.per_row, kinds))))
-        held = sum(other.work.caller == work.caller for other in self._requests.values())
-        backlog = self._backlog()
-        if work.caller and held >= max(1, int(_CALLER_SHARE * self._slots)):
-            self._count(refused=1)
-            raise Overloaded(
-                f"{held} requests of this API key are being drawn or waiting; try again later",
-                retry_after=math.ceil(backlog.seconds_per_request),
-            )
-        wait = backlog.seconds_until_finished(request)
-        remaining = handle.remaining()
-        if request.seconds > remaining:
-            self._count(refused=1)
-            raise DeadlineExceeded(
-                f"drawing takes about {request.seconds:.1f} seconds, but the deadline is in {remaining:.1f} seconds"
-            )
-        if wait > remaining:
-            self._count(refused=1)
-            raise Overloaded(
-                f"the images would be finished in about {wait:.1f} seconds, but the deadline is in {remaining:.1f} "
-                "seconds; try again later",
-                retry_after=math.ceil(wait - remaining),
-            )
-        return request
 
     def _backlog(self) -> Backlog:
         return Backlog.of(self._requests.values(), self.times)
@@ -260,7 +230,10 @@ class Engine:
     def _report(self) -> None:
         metrics.QUEUE_LENGTH.set(len(self._requests))
         metrics.SLOTS_USED.set(len(self._requests) / self._slots)
-        metrics.BACKLOG_SECONDS.set(self._backlog().seconds)
+
+    def _backlog_seconds(self) -> float:
+        with self._changed:
+            return self._backlog().seconds
 
     def _run(self) -> None:
         while True:
@@ -270,8 +243,12 @@ class Engine:
                     return
                 self._end_cancelled()
                 batch = self.scheduler.next_batch()
-            if batch:
+            try:
                 self._take_step(batch)
+            except Exception as error:  # noqa: BLE001  (posted to the requests)
+                # The thread must survive any error: other requests are not affected.
+                for row in batch:
+                    self._fail(row.request, error)
 
     def _end_cancelled(self) -> None:
         """End requests that were cancelled or are past their deadline; the caller holds the lock."""
@@ -285,14 +262,14 @@ class Engine:
         """Take one step of each image of a batch, and post the events. A failure ends only the request that fails."""
         started = time.monotonic()
         kind = batch[0].kind
-        rows, states = [], []
+        states: dict[ImageRow, SamplingState] = {}
         for row in batch:
             self._begin_request(row.request, started)
             try:
-                states.append(row.begin())
-                rows.append(row)
+                states[row] = row.begin()
             except Exception as error:  # noqa: BLE001  (posted to the request)
                 self._fail(row.request, error)
+        rows = [row for row in states if row in row.request.rows]  # without those of requests that have failed
         if not rows:
             return
         size = self.times.batch_size(kind, len(rows))
@@ -300,7 +277,7 @@ class Engine:
         began = time.monotonic()
         try:
             advanced = self.cascade.stage(kind.stage).advance_rows(
-                [states[index] for index in filled], [rows[index].steps for index in filled], kind.evaluations
+                [states[rows[index]] for index in filled], [rows[index].steps for index in filled], kind.evaluations
             )[: len(rows)]
             wait_for([state.x for state in advanced])
         except Exception as error:  # noqa: BLE001  (posted to the request)
@@ -309,7 +286,8 @@ class Engine:
             else:
                 # It is not known which image has failed: each takes the step alone.
                 for row in rows:
-                    self._take_step([row])
+                    if row in row.request.rows:
+                        self._take_step([row])
             return
         now = time.monotonic()
         metrics.STEP_SECONDS.labels(self.cascade.sizes[kind.stage], size).observe(now - began)
@@ -317,7 +295,8 @@ class Engine:
             self.times.measured(kind, size, now - began)
             self.scheduler.charge(rows, now - started)
         for row, state in zip(rows, advanced, strict=True):
-            self._accept_step(row, state)
+            if row in row.request.rows:
+                self._accept_step(row, state)
 
     def _accept_step(self, row: ImageRow, state: SamplingState) -> None:
         request = row.request

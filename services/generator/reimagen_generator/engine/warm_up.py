@@ -47,15 +47,15 @@ def warm_up(cascade: Cascade, largest_batch: int, times: StepTimes) -> None:
         first, *others = (StepKind(index, number, count) for number in slots for count in counts)
         sizes = _worthwhile(cascade, first, sizes, times)
         for kind in others:
-            compile_steps(cascade, kind, sizes, times)
+            times.add(kind, compile_steps(cascade, kind, sizes))
         seconds = round(time.monotonic() - started, 1)
         _logger.info("a stage is compiled", extra={"size": config.size, "batch_sizes": sizes, "seconds": seconds})
 
 
-def compile_steps(cascade: Cascade, kind: StepKind, sizes: Sequence[int], times: StepTimes) -> None:
-    """Compile a kind of step for several batch sizes, and add the measured times."""
+def compile_steps(cascade: Cascade, kind: StepKind, sizes: Sequence[int]) -> dict[int, float]:
+    """Compile a kind of step for several batch sizes, and return the measured seconds of each."""
     state, steps = _row(cascade, kind)
-    times.add(kind, {size: _seconds(cascade, kind, state, steps, size) for size in sizes})
+    return {size: _seconds(cascade, kind, state, steps, size) for size in sizes}
 
 
 def _worthwhile(cascade: Cascade, kind: StepKind, sizes: Sequence[int], times: StepTimes) -> list[int]:

@@ -1,0 +1,48 @@
+"""Refusals of requests on arrival, before any work is done for them."""
+
+import math
+from collections.abc import Collection
+from typing import Final
+
+from reimagen_common.errors import DeadlineExceeded, Overloaded
+from reimagen_generator.engine.backlog import Backlog
+from reimagen_generator.engine.image_row import Request
+
+# Share of the slots that one API key may hold, so that others can be admitted.
+_CALLER_SHARE: Final = 0.5
+
+
+def refuse_greedy(request: Request, others: Collection[Request], slots: int, backlog: Backlog) -> None:
+    """Check that the API key of a request holds less than its share of the slots.
+
+    Raises:
+        Overloaded: It holds its share.
+    """
+    caller = request.work.caller
+    held = sum(other.work.caller == caller for other in others)
+    if caller and held >= max(1, int(_CALLER_SHARE * slots)):
+        raise Overloaded(
+            f"{held} requests of this API key are being drawn or waiting; try again later",
+            retry_after=math.ceil(backlog.seconds_per_request),
+        )
+
+
+def refuse_late(request: Request, backlog: Backlog) -> None:
+    """Check that a request can be finished before its deadline.
+
+    Raises:
+        DeadlineExceeded: It would take too long even alone.
+        Overloaded: The backlog is too long.
+    """
+    remaining = request.handle.remaining()
+    if request.seconds > remaining:
+        raise DeadlineExceeded(
+            f"drawing takes about {request.seconds:.1f} seconds, but the deadline is in {remaining:.1f} seconds"
+        )
+    seconds = backlog.seconds_until_finished(request)
+    if seconds > remaining:
+        raise Overloaded(
+            f"the images would be finished in about {seconds:.1f} seconds, but the deadline is in {remaining:.1f} "
+            "seconds; try again later",
+            retry_after=math.ceil(seconds - remaining),
+        )
