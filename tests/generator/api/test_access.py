@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings
+from tests.access import check_route, check_rpc, header
 
 SECONDS = 240
 DRAW = {"prompt": "a red panda", "retrieval": {"k": 0}, "size": "16x16"}
@@ -76,10 +78,6 @@ def keyed(cascade: tuple[Cascade, Path], tmp_path_factory: pytest.TempPathFactor
         service.stop()
 
 
-def header(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
-
-
 def ask(keyed: Keyed, route: str, headers: dict[str, str]) -> int:
     method, _, path = route.partition(" ")
     # Not from this machine, as far as metrics are concerned.
@@ -100,36 +98,13 @@ def test_every_route_and_rpc_has_its_right(cascade: tuple[Cascade, Path]) -> Non
 
 @pytest.mark.parametrize(("route", "right"), ROUTES.items())
 def test_a_route_is_for_keys_with_its_right(keyed: Keyed, route: str, right: Right | None) -> None:
-    unknown, _ = make_key("unknown", frozenset(Right))
-    strangers = {ask(keyed, route, headers) for headers in ({}, header(unknown), {"Authorization": "Basic YTpi"})}
-    if right is None:
-        assert strangers == {200}
-        return
-    assert strangers == {401}
-    for held, key in keyed.keys.items():
-        status = ask(keyed, route, header(key))
-        assert status in ALLOWED if held is right else status == 403
+    check_route(partial(ask, keyed, route), keyed.keys, right, ALLOWED)
 
 
 @pytest.mark.parametrize(("call", "right"), CALLS.items())
 def test_an_rpc_is_for_keys_with_its_right(keyed: Keyed, call: str, right: Right) -> None:
     run = keyed.channel.unary_stream(f"/{call}", lambda data: data, lambda data: data)
-
-    def code(metadata: Any) -> grpc.StatusCode:
-        running = run(b"", timeout=SECONDS, metadata=metadata)
-        try:
-            list(running)
-        except grpc.RpcError as error:
-            return error.code()
-        return grpc.StatusCode.OK
-
-    assert code(None) is grpc.StatusCode.UNAUTHENTICATED
-    assert code((("authorization", "Bearer nothing"),)) is grpc.StatusCode.UNAUTHENTICATED
-    for held, key in keyed.keys.items():
-        found = code((("authorization", f"Bearer {key}"),))
-        # The message is empty: no prompt and no job.
-        allowed = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
-        assert found in allowed if held is right else found is grpc.StatusCode.PERMISSION_DENIED
+    check_rpc(lambda metadata: list(run(b"", timeout=SECONDS, metadata=metadata)), keyed.keys, right)
 
 
 def client(keyed: Keyed, key: str) -> openai.OpenAI:

@@ -4,13 +4,14 @@ import base64
 import contextlib
 import io
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
+
+from tests.waiting import wait_until
 
 URL = "/v1/jobs"
 SECONDS = 240
@@ -176,11 +177,9 @@ def test_a_job_waits_for_a_place_in_the_engine(endless: Any) -> None:
             for _ in range(2)
         ]
         assert [next(lines) for lines in streams] == ["event: image_generation.neighbors"] * 2
-        refused, deadline = endless.engine.counters.refused, time.monotonic() + SECONDS
+        refused = endless.engine.counters.refused
         job = create(endless)
-        while endless.engine.counters.refused == refused:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        wait_until(lambda: endless.engine.counters.refused > refused)
         waiting = endless.rest.get(f"{URL}/{job['id']}").json()
         assert (waiting["status"], waiting["position"]) == ("queued", 1)
     with endless.rest.stream("GET", f"{URL}/{job['id']}/events") as response:

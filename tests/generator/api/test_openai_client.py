@@ -2,13 +2,14 @@
 
 import base64
 import io
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 from PIL import Image
+
+from tests.waiting import wait_until
 
 PROMPT = "a red panda"
 SMALL = "16x16"
@@ -24,13 +25,6 @@ def png(color: str) -> bytes:
 def size_of(b64_json: str | None) -> tuple[int, int]:
     with Image.open(io.BytesIO(base64.b64decode(b64_json or ""))) as image:
         return image.size
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def client_of(service: Any, **options: Any) -> openai.OpenAI:
@@ -130,11 +124,11 @@ def test_overload_is_its_error(endless: Any) -> None:
         assert int(refused.value.response.headers["retry-after"]) >= 1
         for stream in streams:
             stream.close()
-    eventually(lambda: endless.engine.counters.cancelled == cancelled + 2)
+    wait_until(lambda: endless.engine.counters.cancelled == cancelled + 2)
 
 
 def test_a_time_out_is_its_error_and_stops_the_work(endless: Any) -> None:
     cancelled = endless.engine.counters.cancelled
     with client_of(endless) as client, pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=0.5).images.generate(prompt=PROMPT, size=SMALL, extra_body=ALONE)
-    eventually(lambda: endless.engine.counters.cancelled == cancelled + 1)
+    wait_until(lambda: endless.engine.counters.cancelled == cancelled + 1)

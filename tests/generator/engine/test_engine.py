@@ -1,153 +1,22 @@
-"""What is drawn together, who is refused, and what ends; over a real cascade."""
+"""What is drawn together, and what a failure ends; over a real cascade."""
 
-import contextlib
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import numpy as np
-import numpy.typing as npt
 import pytest
-from flax import nnx
 from prometheus_client import REGISTRY
 
-from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
+from reimagen_common.errors import ReimagenError
 from reimagen_generator.config.cascade import Strategy
-from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.inputs import InputEncoder, Inputs, Row
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.diffusion.sampling_state import RowSteps, SamplingState
-from reimagen_generator.engine import warm_up
-from reimagen_generator.engine.engine import Engine
-from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
-from reimagen_generator.engine.work import GenerationTask, Work
-from reimagen_generator.networks.registry import build_network
-from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
+from tests.engine_requests import Background, MakeEngine, Wish, images
 from tests.waiting import SECONDS, wait_until
-
-NO_CHANGES = GuidanceOptions()
-FOREVER = 1e6
-
-
-@pytest.fixture(scope="session")
-def tiny() -> Cascade:
-    """A cascade whose every weight is random; newly built, its zero layers would ignore what they are given."""
-    rng = np.random.default_rng(5)
-    networks = [build_network(stage.network, nnx.Rngs(0)) for stage in TINY.stages]
-    for network in networks:
-        state = nnx.state(network, nnx.Param)
-        nnx.update(network, jax.tree.map(lambda a: a + 0.1 * rng.standard_normal(a.shape, np.float32), state))
-    return Cascade(TINY, networks, HashedNgramEncoder())
-
-
-@pytest.fixture(scope="session")
-def endless() -> Cascade:
-    """A cascade of so many steps that no image is finished within a test."""
-    stage = TINY.stages[0].model_copy(update={"steps": 50_000})
-    return Cascade.random(TINY.model_copy(update={"stages": (stage,)}), seed=0)
-
-
-class MakeEngine(Protocol):
-    def __call__(self, cascade: Cascade, *, capacity: int = 4, largest_batch: int = 1) -> Engine: ...
-
-
-@pytest.fixture
-def make_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeEngine]:
-    """Start engines that use every batch size that they may, and stop them when the test ends."""
-    engines: list[Engine] = []
-    monkeypatch.setattr(warm_up, "_WORTHWHILE", float("inf"))
-
-    def make(cascade: Cascade, *, capacity: int = 4, largest_batch: int = 1) -> Engine:
-        engine = Engine(cascade, capacity=capacity, largest_batch=largest_batch)
-        engine.start()
-        engines.append(engine)
-        return engine
-
-    yield make
-    for engine in engines:
-        engine.stop(grace=0)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a request asks for."""
-
-    prompt: str = "a red panda"
-    neighbors: Sequence[ReferencePair] = ()
-    seeds: Sequence[int] = (7,)
-    size: int = 16
-    previews: int = 0
-    guidance: GuidanceOptions = NO_CHANGES
-    steps_factor: float = 1.0
-    caller: str = ""
-
-    def work(self, cascade: Cascade) -> Work:
-        return Work(
-            images=len(self.seeds),
-            size=self.size,
-            neighbors=len(self.neighbors),
-            guidance=cascade.resolve_guidance(self.guidance, self.size),
-            steps_factor=self.steps_factor,
-            caller=self.caller,
-        )
-
-    @property
-    def task(self) -> GenerationTask:
-        return GenerationTask(self.prompt, self.neighbors, self.seeds, self.previews)
-
-
-@pytest.fixture
-def wish() -> Wish:
-    return Wish()
-
-
-class Background:
-    """A request on a thread of its own, as each API makes it."""
-
-    def __init__(self, engine: Engine, wish: Wish, *, timeout: float = FOREVER) -> None:
-        self.call = RequestHandle(timeout=timeout)
-        self.admitted = threading.Event()
-        self.stepped = threading.Event()
-        self.ahead = -1
-        self.events: list[StepEvent | ImagesEvent] = []
-        self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(engine, wish))
-        self._thread.start()
-
-    def _run(self, engine: Engine, wish: Wish) -> None:
-        try:
-            with engine.admit(self.call, wish.work(engine.cascade)) as admission:
-                self.ahead = admission.ahead
-                self.admitted.set()
-                for event in admission.draw(wish.task):
-                    self.events.append(event)
-                    self.stepped.set()
-        except Exception as error:  # noqa: BLE001  (looked at by the test)
-            self.error = error
-        finally:
-            self.admitted.set()
-            self.stepped.set()
-
-    def end(self) -> "Background":
-        self._thread.join(SECONDS)
-        assert not self._thread.is_alive()
-        return self
-
-    def images(self) -> npt.NDArray[np.uint8]:
-        """All images, in the order of the seeds."""
-        self.end()
-        assert self.error is None
-        finished = {event.index: event.images for event in self.events if isinstance(event, ImagesEvent)}
-        return np.concatenate([finished[index] for index in range(len(finished))])
-
-
-def images(engine: Engine, wish: Wish) -> npt.NDArray[np.uint8]:
-    return Background(engine, wish).images()
-
 
 RED = ReferencePair(np.full((20, 30, 3), (255, 0, 0), np.uint8), "red")
 STRIPES = ReferencePair(np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3), "stripes")
@@ -260,98 +129,6 @@ def test_a_small_image_does_not_wait_for_a_stranger_s_large_one(
     large.end()
 
 
-def test_a_full_engine_refuses_at_once(make_engine: MakeEngine, endless: Cascade, wish: Wish) -> None:
-    engine = make_engine(endless, capacity=2)
-    first = Background(engine, wish)
-    assert first.stepped.wait(SECONDS)
-    second = Background(engine, wish)
-    assert second.admitted.wait(SECONDS)
-    assert (first.ahead, second.ahead) == (0, 1)
-    work = wish.work(endless)
-    with pytest.raises(Overloaded) as refused, engine.admit(RequestHandle(timeout=FOREVER), work):
-        pass
-    assert refused.value.retry_after is not None
-    assert refused.value.retry_after >= 1
-    assert engine.counters.refused == 1
-    first.call.cancel()
-    second.call.cancel()
-    assert isinstance(first.end().error, Cancelled)
-    assert isinstance(second.end().error, Cancelled)
-    with engine.admit(RequestHandle(timeout=FOREVER), work) as admission:
-        assert admission.ahead == 0
-
-
-def test_a_caller_cannot_take_all_slots(make_engine: MakeEngine, tiny: Cascade, wish: Wish) -> None:
-    engine = make_engine(tiny, capacity=4)
-    mine, other = (replace(wish, caller=caller).work(tiny) for caller in ("mine", "other"))
-    with contextlib.ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(engine.admit(RequestHandle(timeout=FOREVER), mine))
-        with pytest.raises(Overloaded, match="2 requests of this API key"):
-            stack.enter_context(engine.admit(RequestHandle(timeout=FOREVER), mine))
-        for _ in range(2):
-            stack.enter_context(engine.admit(RequestHandle(timeout=FOREVER), other))
-
-
-def estimate(engine: Engine, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the engine believe that each step takes so long."""
-    for name in ("alone", "per_row"):
-        monkeypatch.setattr(engine.times, name, lambda kind: seconds)
-
-
-def test_what_cannot_be_finished_in_time_is_refused_with_an_estimate(
-    make_engine: MakeEngine, endless: Cascade, wish: Wish, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = make_engine(endless)
-    estimate(engine, 0.01, monkeypatch)
-    work = wish.work(endless)
-    soon = RequestHandle(timeout=20)
-    message = r"drawing takes about 500\.0 seconds, but the deadline is in \d+\.\d seconds"
-    with pytest.raises(DeadlineExceeded, match=message), engine.admit(soon, work):
-        pass
-    running = Background(engine, wish)
-    assert running.stepped.wait(SECONDS)
-    later = RequestHandle(timeout=700)
-    with pytest.raises(Overloaded, match="finished in about") as refused, engine.admit(later, work):
-        pass
-    assert refused.value.retry_after is not None
-    assert 200 <= refused.value.retry_after <= 310
-    running.call.cancel()
-    running.end()
-
-
-def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, wish: Wish) -> None:
-    def skipped() -> float:
-        return REGISTRY.get_sample_value("reimagen_generator_steps_cancelled_total") or 0
-
-    before = skipped()
-    engine = make_engine(endless)
-    background = Background(engine, wish)
-    assert background.stepped.wait(SECONDS)
-    background.call.cancel()
-    assert isinstance(background.end().error, Cancelled)
-    wait_until(lambda: engine.counters.cancelled == 1)
-    steps = engine.counters.steps
-    assert steps < 50_000
-    assert skipped() - before == 50_000 - steps
-    after = Background(engine, wish)
-    assert after.stepped.wait(SECONDS)
-    assert engine.counters.steps > steps
-    after.call.cancel()
-    after.end()
-
-
-def test_a_deadline_ends_the_drawing(
-    make_engine: MakeEngine, endless: Cascade, wish: Wish, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = make_engine(endless)
-    estimate(engine, 0.0, monkeypatch)
-    late = Background(engine, wish, timeout=1.0).end()
-    assert isinstance(late.error, DeadlineExceeded)
-    wait_until(lambda: engine.counters.deadline_exceeded + engine.counters.cancelled == 1)
-    assert engine.counters.steps < 50_000
-
-
 class Brittle(InputEncoder):
     """Fails for one image of one prompt."""
 
@@ -388,30 +165,3 @@ def test_a_batch_that_fails_is_drawn_image_by_image(
     engine = make_engine(tiny, largest_batch=2)
     monkeypatch.setattr(stage, "advance_rows", advance_one)
     assert images(engine, Wish(seeds=[1, 2])).shape == (2, 16, 16, 3)
-
-
-def test_before_the_start_nobody_is_admitted(tiny: Cascade, wish: Wish) -> None:
-    engine = Engine(tiny, capacity=1)
-    with pytest.raises(Unavailable, match="starting"):
-        engine.refuse_if_full()
-    engine.stop(grace=0)
-
-
-def test_stopping_waits_for_those_admitted(tiny: Cascade, wish: Wish) -> None:
-    engine = Engine(tiny, capacity=1)
-    engine.start()
-    background = Background(engine, replace(wish, size=64))
-    assert background.admitted.wait(SECONDS)
-    engine.stop(grace=SECONDS)
-    assert isinstance(background.end().events[-1], ImagesEvent)
-    with pytest.raises(Unavailable, match="stopping"):
-        engine.refuse_if_full()
-
-
-def test_stopping_cuts_off_what_takes_too_long(endless: Cascade, wish: Wish) -> None:
-    engine = Engine(endless, capacity=1)
-    engine.start()
-    background = Background(engine, wish)
-    assert background.stepped.wait(SECONDS)
-    engine.stop(grace=0)
-    assert isinstance(background.end().error, Unavailable)

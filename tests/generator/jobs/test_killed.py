@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import httpx
 
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from tests.waiting import LoggedProcess
 
 SECONDS = 240
 BODY = {"prompt": "a red panda", "retrieval": {"k": 0}, "size": "16x16"}
@@ -22,31 +22,21 @@ LONG, SHORT = 1_000, 2
 
 
 @contextmanager
-def served(folder: Path, *, steps: int) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+def served(folder: Path, *, steps: int) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """A service whose cascade takes that many steps."""
     config = folder / "weights" / "cascade.json"
     config.write_text(re.sub(r'"steps": \d+', f'"steps": {steps}', config.read_text()))
     command = [str(Path(sys.executable).with_name("reimagen-generator")), "serve", "--weights", str(folder / "weights")]
     command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
-    environment = os.environ | {
+    environment = {
         "REIMAGEN_GENERATOR_JOBS": str(folder / "jobs"),
         "REIMAGEN_GENERATOR_STOP_SECONDS": "0",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        deadline = time.monotonic() + SECONDS
-        while (ready := re.search(r"msg=ready .*http_port=(\d+)", log.read_text())) is None:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        with httpx.Client(base_url=f"http://127.0.0.1:{ready[1]}", timeout=SECONDS) as client:
-            yield process, client
-    finally:
-        process.kill()
-        process.wait()
+    with LoggedProcess(command, environment) as process:
+        port = process.wait_for_line(r"msg=ready .*http_port=(\d+)")[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client:
+            yield process.popen, client
 
 
 def until(client: httpx.Client, job_id: str, name: str, after: int = 0) -> int:

@@ -1,7 +1,6 @@
 """The store of jobs in a folder."""
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen_common.errors import InvalidArgument, NotFound, Overloaded, Unavailable, Unprocessable
 from reimagen_generator.jobs.sqlite import SqliteJobStore
 from reimagen_generator.jobs.store import Key, NewJob, Status, parse_key
+from tests.waiting import wait_until
 
 DAY = 86_400.0
 
@@ -133,8 +133,7 @@ def test_finished_jobs_expire_with_their_files(tmp_path: Path) -> None:
     store = SqliteJobStore(tmp_path, retention_seconds=0.001)
     job, waiting = store.add(new(references=1), capacity=9), store.add(new(), capacity=9)
     store.finish(job.id, Status.CANCELLED)
-    while store.delete_expired() == 0:
-        time.sleep(0.001)
+    wait_until(store.delete_expired)
     with pytest.raises(NotFound):
         store.get(job.id, "")
     assert not (tmp_path / "files" / job.id).exists()

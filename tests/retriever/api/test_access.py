@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from reimagen_retriever.ingest.build import build
 from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.server import RetrieverServer
 from reimagen_retriever.settings import Settings
+from tests.access import check_route, check_rpc, header
 
 SECONDS = 60
 ALLOWED = {200, 400, 404}
@@ -70,10 +72,6 @@ def keyed(tmp_path_factory: pytest.TempPathFactory, make_image: Any) -> Iterator
         service.stop(0)
 
 
-def header(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
-
-
 def ask(keyed: Keyed, route: str, headers: dict[str, str]) -> int:
     method, _, path = route.partition(" ")
     # Not from this machine, as far as metrics are concerned.
@@ -92,15 +90,7 @@ def test_every_route_and_rpc_has_its_right() -> None:
 
 @pytest.mark.parametrize(("route", "right"), ROUTES.items())
 def test_a_route_is_for_keys_with_its_right(keyed: Keyed, route: str, right: Right | None) -> None:
-    unknown, _ = make_key("unknown", frozenset(Right))
-    strangers = {ask(keyed, route, headers) for headers in ({}, header(unknown), {"Authorization": "Basic YTpi"})}
-    if right is None:
-        assert strangers == {200}
-        return
-    assert strangers == {401}
-    for held, key in keyed.keys.items():
-        status = ask(keyed, route, header(key))
-        assert status in ALLOWED if held is right else status == 403
+    check_route(partial(ask, keyed, route), keyed.keys, right, ALLOWED)
 
 
 @pytest.mark.parametrize(("call", "right"), CALLS.items())
@@ -108,22 +98,7 @@ def test_an_rpc_is_for_keys_with_its_right(keyed: Keyed, call: str, right: Right
     streams = call.endswith("/AddPairs")
     kind: Any = keyed.channel.stream_unary if streams else keyed.channel.unary_unary
     run = kind(f"/{call}", lambda data: data, lambda data: data)
-
-    def code(metadata: Any) -> grpc.StatusCode:
-        try:
-            run(iter([]) if streams else b"", timeout=SECONDS, metadata=metadata)
-        except grpc.RpcError as error:
-            return error.code()
-        return grpc.StatusCode.OK
-
-    assert code(None) is grpc.StatusCode.UNAUTHENTICATED
-    assert code((("authorization", "Bearer nothing"),)) is grpc.StatusCode.UNAUTHENTICATED
-    for held, key in keyed.keys.items():
-        found = code((("authorization", f"Bearer {key}"),))
-        if held is right:
-            assert found not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
-        else:
-            assert found is grpc.StatusCode.PERMISSION_DENIED
+    check_rpc(lambda metadata: run(iter([]) if streams else b"", timeout=SECONDS, metadata=metadata), keyed.keys, right)
 
 
 def test_a_search_works_with_a_key(keyed: Keyed) -> None:

@@ -19,7 +19,9 @@ _BOOLEANS: Final = {"true": True, "false": False}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def parse_fields(items: Iterable[tuple[str, str]], model: type[_Model], **values: Any) -> _Model:
+def parse_fields(
+    items: Iterable[tuple[str, str]], model: type[_Model], *, empty_is_null: bool = True, **values: Any
+) -> _Model:
     """Validate text fields as a model.
 
     Args:
@@ -27,19 +29,22 @@ def parse_fields(items: Iterable[tuple[str, str]], model: type[_Model], **values
             as `retrieval[k]`, or the outer field is JSON, such as `retrieval={"k": 2}`. A list is JSON, or its name is
             repeated, with or without `[]`.
         model: The model.
+        empty_is_null: Whether an empty text stands for null, as in the forms of OpenAI's clients.
         values: Further fields of the model, which are not text.
 
     Raises:
         InvalidArgument: A field is invalid. The error names the first one.
     """
     try:
-        return model.model_validate(field_values(items, model) | values)
+        return model.model_validate(field_values(items, model, empty_is_null=empty_is_null) | values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise from_validation_error(first, first["loc"]) from error
 
 
-def field_values(items: Iterable[tuple[str, str]], model: type[BaseModel]) -> dict[str, Any]:
+def field_values(
+    items: Iterable[tuple[str, str]], model: type[BaseModel], *, empty_is_null: bool = True
+) -> dict[str, Any]:
     """Return the values of text fields as in JSON. Texts that are not of the field's type are left for the model.
 
     Raises:
@@ -53,7 +58,12 @@ def field_values(items: Iterable[tuple[str, str]], model: type[BaseModel]) -> di
         _put(
             values,
             path,
-            _convert(given, _annotation(model, path), field=".".join(path), required=_required(model, path)),
+            _convert(
+                given,
+                _annotation(model, path),
+                field=".".join(path),
+                empty_is_null=empty_is_null and not _required(model, path),
+            ),
         )
     return values
 
@@ -104,7 +114,7 @@ def _without_none(annotation: Any) -> Any:
     return annotation
 
 
-def _convert(texts: list[str], annotation: Any, *, field: str, required: bool) -> Any:
+def _convert(texts: list[str], annotation: Any, *, field: str, empty_is_null: bool) -> Any:
     if get_origin(annotation) in (tuple, list):
         item = _without_none(get_args(annotation)[0])
         if len(texts) == 1:
@@ -116,7 +126,7 @@ def _convert(texts: list[str], annotation: Any, *, field: str, required: bool) -
         return [text if _is_text(item) else _from_text(text, item) for text in texts]
     if len(texts) > 1:
         raise InvalidArgument(f"must be given once, got {len(texts):,} times", field=field)
-    if texts[0] == "" and not required:  # What OpenAI's clients send for null.
+    if texts[0] == "" and empty_is_null:
         return None
     return _from_text(texts[0], annotation)
 

@@ -54,7 +54,7 @@ def knowledge_router(knowledge: Knowledge, own_site: params.Depends, *, base_url
     @router.get("/search", response_model_exclude_none=True, openapi_extra={"parameters": SEARCH_PARAMETERS})
     async def search_knowledge(request: Request) -> KnowledgeAnswer:
         """Return the best neighbors of a query, best first."""
-        search = parse_fields(request.query_params.multi_items(), KnowledgeSearch)
+        search = parse_fields(request.query_params.multi_items(), KnowledgeSearch, empty_is_null=False)
         return await _search(knowledge, search, partial(link, request, base_url))
 
     @router.post("/search", response_model_exclude_none=True)
