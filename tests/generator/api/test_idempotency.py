@@ -1,13 +1,15 @@
 """Requests that are sent again with the same key."""
 
+import contextlib
+import http.client
 import io
-import threading
+import json
 from typing import Any
 
 import httpx
 from PIL import Image
 
-from tests.waiting import wait_until
+from tests.waiting import SECONDS, wait_until
 
 URL = "/v1/images/generations"
 EDITS = "/v1/images/edits"
@@ -65,21 +67,11 @@ def test_a_stream_has_no_key(served: Any) -> None:
 
 def test_a_request_that_is_still_handled_is_a_conflict(endless: Any) -> None:
     before = endless.engine.counters
-    first = httpx.Client(base_url=endless.rest.base_url, timeout=240)
-
-    def draw() -> None:
-        first.post(URL, json=BODY, headers={"Idempotency-Key": "seven"}, timeout=httpx.Timeout(240, read=2))
-
-    def draw_and_leave() -> None:
-        try:
-            draw()
-        except httpx.ReadTimeout:
-            first.close()
-
-    thread = threading.Thread(target=draw_and_leave)
-    thread.start()
-    wait_until(lambda: endless.engine.counters.steps > before.steps)
-    conflict = post(endless, "seven")
-    assert (conflict.status_code, int(conflict.headers["retry-after"])) == (409, 1)
-    thread.join()
+    url = endless.rest.base_url
+    with contextlib.closing(http.client.HTTPConnection(url.host, url.port, timeout=SECONDS)) as first:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": "seven"}
+        first.request("POST", URL, json.dumps(BODY), headers)
+        wait_until(lambda: endless.engine.counters.steps > before.steps)
+        conflict = post(endless, "seven")
+        assert (conflict.status_code, int(conflict.headers["retry-after"])) == (409, 1)
     wait_until(lambda: endless.engine.counters.cancelled > before.cancelled)
