@@ -86,18 +86,18 @@ def bench(
             case Bench.ENTITY_DRAW_BENCH:
                 counts = None if frequencies is None else entity_draw_bench.read_frequencies(frequencies)
                 file = entity_draw_bench.load(entity_draw_bench.OURS if data is None else data)
-                made = entity_draw_bench.items(file, seed=seed, references=references, frequencies=counts)
+                bench_items = entity_draw_bench.items(file, seed=seed, references=references, frequencies=counts)
             case Bench.DREAM_BENCH:
-                made = dream_bench.items(_needed(data))
+                bench_items = dream_bench.items(_needed(data))
             case Bench.COCO:
-                made = coco.items(_needed(data), count=count, seed=seed)
+                bench_items = coco.items(_needed(data), count=count, seed=seed)
             case Bench.WIKI_IMAGES:
-                made = wiki_images.items(_needed(data) / wiki_images.QUESTIONS, count=count, seed=seed)
+                bench_items = wiki_images.items(_needed(data) / wiki_images.QUESTIONS, count=count, seed=seed)
                 if images is not None:
                     wiki_images.write_images(_needed(data), images)
         out.mkdir(parents=True, exist_ok=True)
-        items.write(made, out / items.ITEMS)
-        typer.echo(f"{out / items.ITEMS}: {len(made):,} prompts, the first {made[0].prompt!r}")
+        items.write(bench_items, out / items.ITEMS)
+        typer.echo(f"{out / items.ITEMS}: {len(bench_items):,} prompts, the first {bench_items[0].prompt!r}")
 
 
 @app.command()
@@ -245,8 +245,8 @@ def report(
 
 
 def _named(given: str, field: str, what: str) -> tuple[str, str]:
-    name, found, value = given.partition("=")
-    if not (found and name and value):
+    name, separator, value = given.partition("=")
+    if not (separator and name and value):
         raise InvalidArgument(f"must be NAME={what}, got {given!r}", field=field)
     return name, value
 

@@ -41,7 +41,7 @@ def _templates(path: Path) -> tuple[tuple[Float[np.ndarray, "h w 3"], Bool[np.nd
     """Return the reference's drawing in every size that fits, with its mask."""
     with Image.open(path) as opened:
         reference = opened.convert("RGB")
-    made = []
+    candidates = []
     for scale in SCALES:
         size = (round(scale * SIDE * reference.width / max(reference.size)),
                 round(scale * SIDE * reference.height / max(reference.size)))  # fmt: skip
@@ -53,8 +53,8 @@ def _templates(path: Path) -> tuple[tuple[Float[np.ndarray, "h w 3"], Bool[np.nd
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         if max(mask[window].shape) <= SIDE:
-            made += [(pixels[window], mask[window]), (pixels[window][:, ::-1], mask[window][:, ::-1])]
-    return tuple(made)
+            candidates += [(pixels[window], mask[window]), (pixels[window][:, ::-1], mask[window][:, ::-1])]
+    return tuple(candidates)
 
 
 def _without_edge(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

@@ -49,8 +49,8 @@ class Grounding:
         found = self._found(item, setting, k)
         if not setting.unrelated:
             return found
-        kept = found[: max(0, k - setting.unrelated)]
-        return [*kept, *self._found(self._unrelated(item), setting, setting.unrelated)]
+        relevant = found[: max(0, k - setting.unrelated)]
+        return [*relevant, *self._found(self._unrelated(item), setting, setting.unrelated)]
 
     def _found(self, item: Item, setting: Setting, k: int) -> list[Neighbor]:
         if k == 0 or setting.neighbors == NONE:

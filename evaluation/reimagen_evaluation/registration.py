@@ -167,23 +167,23 @@ def distinctness(cutout: Cutout) -> float:
 
 def _candidates(cutout: Cutout, image: _Colors) -> list[Pose]:
     """Return the best poses of the coarse grid that are not near a better one."""
-    found = []
+    candidates = []
     for pose, template in cutout.grid():
         score, x, y = _best_position(image, template)
-        found.append(
+        candidates.append(
             (
                 score - template.chance,
                 Pose(_share(x, _COARSE), _share(y, _COARSE), pose.size, pose.mirrored, pose.angle),
             )
         )
-    found.sort(key=lambda scored: -scored[0])
-    kept: list[Pose] = []
-    for _, pose in found:
-        if len(kept) == _CANDIDATES:
+    candidates.sort(key=lambda scored: -scored[0])
+    poses: list[Pose] = []
+    for _, pose in candidates:
+        if len(poses) == _CANDIDATES:
             break
-        if not any(_alike(pose, other) for other in kept):
-            kept.append(pose)
-    return kept
+        if not any(_alike(pose, other) for other in poses):
+            poses.append(pose)
+    return poses
 
 
 def _refined(cutout: Cutout, image: _Colors, near: Pose) -> Iterator[tuple[Pose, float, float]]:

@@ -49,25 +49,25 @@ class Prompt:
 
 def prompts() -> list[Prompt]:
     """Return all prompts."""
-    made = []
+    prompt_list = []
     for name in GROUPS:
         rng = Random(f"results/{name}")
         pool = [entity for entity in entities() if group(entity) == name]
         rng.shuffle(pool)
         for number in range(MAIN):
             composition = Composition.plain(pool[number % len(pool)], rng.choice(SCENES))
-            made.append(_prompt(rng, f"{name}.{number:03d}", composition, name))
+            prompt_list.append(_prompt(rng, f"{name}.{number:03d}", composition, name))
     rng = Random(f"results/{TWO}")
-    while len(made) < len(GROUPS) * MAIN + VARIED:
+    while len(prompt_list) < len(GROUPS) * MAIN + VARIED:
         composition = draw_composition(rng, "all", plain=False)
         if len(composition.entities) == 2 and not (composition.time or composition.weather):
-            made.append(_prompt(rng, f"two.{len(made) - len(GROUPS) * MAIN:03d}", composition, TWO))
-    return made + geometry_prompts() + variety_prompts()
+            prompt_list.append(_prompt(rng, f"two.{len(prompt_list) - len(GROUPS) * MAIN:03d}", composition, TWO))
+    return prompt_list + geometry_prompts() + variety_prompts()
 
 
 def geometry_prompts() -> list[Prompt]:
     """Return prompts that state geometry which contradicts a copy of the reference in its own place."""
-    rng, made = Random(f"results/{GEOMETRY}"), list[Prompt]()
+    rng, prompt_list = Random(f"results/{GEOMETRY}"), list[Prompt]()
     known = {entity.name: entity for entity in entities()}
     pool = [known[name] for name in DISTINCT]
     rng.shuffle(pool)
@@ -75,22 +75,24 @@ def geometry_prompts() -> list[Prompt]:
     # The kinds alternate, so that the first prompts already contain all of them.
     for _ in range(OF_EACH_KIND):
         for kind in kinds:
-            thing = _thing(rng, pool[len(made) % len(pool)], kind)
-            made.append(
-                _prompt(rng, f"geometry.{len(made):03d}", Composition((thing,), rng.choice(FIRST_SCENES)), GEOMETRY)
+            thing = _thing(rng, pool[len(prompt_list) % len(pool)], kind)
+            prompt_list.append(
+                _prompt(
+                    rng, f"geometry.{len(prompt_list):03d}", Composition((thing,), rng.choice(FIRST_SCENES)), GEOMETRY
+                )
             )
-    return made
+    return prompt_list
 
 
 def variety_prompts() -> list[Prompt]:
     """Return prompts that leave the layout open, each as often as it is drawn, with a different key each time."""
-    rng, made = Random(f"results/{VARIETY}"), list[Prompt]()
+    rng, prompt_list = Random(f"results/{VARIETY}"), list[Prompt]()
     pool = [entity for entity in entities() if group(entity) == "held-out"]
     for number, entity in enumerate(rng.sample(pool, SEEDED)):
         first = _prompt(rng, f"variety.{number:03d}", Composition.plain(entity, rng.choice(FIRST_SCENES)), VARIETY)
         for seed in range(SEEDS):
-            made.append(Prompt(replace(first.item, key=f"{first.item.key}.{seed}"), first.composition))
-    return made
+            prompt_list.append(Prompt(replace(first.item, key=f"{first.item.key}.{seed}"), first.composition))
+    return prompt_list
 
 
 def _thing(rng: Random, entity: Entity, kind: tuple[str, ...]) -> Thing:

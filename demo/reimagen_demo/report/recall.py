@@ -64,12 +64,12 @@ def questions(pool: Sequence[Entity], count: int, seed: int, *, unseen: bool = F
 
 def geometry_questions(count: int, seed: int) -> list[Question]:
     """Return prompts of one thing that state its size, place, mirroring, turn or number, the time or the weather."""
-    rng, made = Random(seed), list[Question]()
-    while len(made) < count:
+    rng, drawn = Random(seed), list[Question]()
+    while len(drawn) < count:
         shown = draw_composition(rng, "all", plain=False)
         if len(shown.things) == 1 and not shown.is_plain:
-            made.append(Question(prompt_of(rng, shown), shown.entities[0]))
-    return made
+            drawn.append(Question(prompt_of(rng, shown), shown.entities[0]))
+    return drawn
 
 
 def measure(address: str, asked: Sequence[Question], minimum_score: float | None) -> Recall:

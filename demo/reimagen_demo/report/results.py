@@ -117,8 +117,8 @@ def _run(
     other = alone if (alone / checkpoint.CONFIG_FILE).exists() else None
     if other is None:
         console.print(f"{alone} is missing: the page is written without the cascade trained without neighbors")
-    made = prompts()
-    items = [prompt.item for prompt in made]
+    all_prompts = prompts()
+    items = [prompt.item for prompt in all_prompts]
     whole = sweep(weights, other, checkpoint.load_config(weights), most, before)
     drawn = whole if not only else _restricted(whole, only)
     out.mkdir(parents=True, exist_ok=True)
@@ -130,20 +130,20 @@ def _run(
     losses: Mapping[str, Sequence[ReferenceUse]] = {}
     if not only or REFERENCE_USE in only:
         cascades = ({BEFORE: before} if before else {}) | {NOW: weights}
-        stating = [prompt for prompt in made if prompt.item.group == GEOMETRY]
+        stating = [prompt for prompt in all_prompts if prompt.item.group == GEOMETRY]
         losses = results_shown.measured_losses(cascades, out, stating, art, most)
     if drawn.axes:
         _draw_and_score(drawn, items, out, work, classifier)
-        results_shown.score_geometry(out, drawn, made, art)
+        results_shown.score_geometry(out, drawn, all_prompts, art)
     console.print(f"drawn and scored {time.monotonic() - began:.0f} s after the start")
-    shown = results_shown.measure(out, drawn, made, art, classifier, losses)
+    shown = results_shown.measure(out, drawn, all_prompts, art, classifier, losses)
     parts = [READERS, results_shown.table(shown)]
     if losses:
         parts += ["Denoising losses of true images whose objects are elsewhere than in their references:"]
         parts += [results_shown.loss_table(losses)]
     notes = {}
     if not only:
-        evidence = measure_true(made, drawn, classifier, work)
+        evidence = measure_true(all_prompts, drawn, classifier, work)
         measured = distances(evidence, classifier, out)
         notes["base"] = distance_table(measured)
         parts.insert(1, claims(evidence, measured))
@@ -215,14 +215,14 @@ def retrievers(folder: Path, names: Collection[str]) -> Iterator[Mapping[str, Re
         yield connections
 
 
-def measure_true(made: Sequence[Prompt], drawn: Sweep, classifier: TrainedClassifier, work: Path) -> Evidence:
+def measure_true(all_prompts: Sequence[Prompt], drawn: Sweep, classifier: TrainedClassifier, work: Path) -> Evidence:
     """Return true images of the prompts, the judge's scores of them, and their copy distances to pairs' drawings."""
     art, out = Art(work), work / "results"
     art.install()
     images = ArtImages(art)
     composer = Composer(images, SIZE)
     real, copied = [], {"the same drawing": list[float](), "another style": list[float]()}
-    for prompt in tqdm(made, desc="true images", unit="image"):
+    for prompt in tqdm(all_prompts, desc="true images", unit="image"):
         rng = Random(f"results/true/{prompt.item.key}")
         styles = [rng.choice(STYLES) for _ in prompt.composition.entities]
         real.append(np.asarray(composer.image(rng, prompt.composition, [style.name for style in styles])))
@@ -230,7 +230,7 @@ def measure_true(made: Sequence[Prompt], drawn: Sweep, classifier: TrainedClassi
             for name, style in (("the same drawing", styles[0]), ("another style", _another(styles[0]))):
                 file = PairImages(art).file(prompt.composition.entities[0], style)
                 copied[name].append(copy_distance(real[-1], [file]))
-    items = [prompt.item for prompt in made]
+    items = [prompt.item for prompt in all_prompts]
     judged = EntityJudge(classifier).scores(real, items)
     records.write(out / "true.csv", (_true_row(item, judged, index) for index, item in enumerate(items)))
     return Evidence(drawn, items, scores.read(out), np.stack(real), dict(judged), copied)

@@ -63,14 +63,14 @@ class Shown:
     """Denoising losses by label."""
 
 
-def score_geometry(out: Path, drawn: Sweep, made: Sequence[Prompt], art: Art) -> None:
+def score_geometry(out: Path, drawn: Sweep, prompts: Sequence[Prompt], art: Art) -> None:
     """Register the references in all images whose prompts state geometry, and score the poses."""
     cutouts = CutOuts(art)
-    things = {prompt.item.key: prompt.composition.things[0] for prompt in made}
+    things = {prompt.item.key: prompt.composition.things[0] for prompt in prompts}
     scoring.score_by_references(
         out,
         drawn,
-        [prompt.item for prompt in made],
+        [prompt.item for prompt in prompts],
         "geometry",
         lambda image, item, references: cutouts.measure(things[item.key], image, references),
         groups=(GEOMETRY,),
@@ -80,7 +80,7 @@ def score_geometry(out: Path, drawn: Sweep, made: Sequence[Prompt], art: Art) ->
 def measure(
     out: Path,
     drawn: Sweep,
-    made: Sequence[Prompt],
+    prompts: Sequence[Prompt],
     art: Art,
     classifier: TrainedClassifier,
     losses: Mapping[str, Sequence[ReferenceUse]],
@@ -90,7 +90,7 @@ def measure(
     Args:
         out: folder of the sweep.
         drawn: the sweep that was drawn.
-        made: all prompts.
+        prompts: all prompts.
         art: icon art, from which true images are composed.
         classifier: the judge's classifier.
         losses: denoising losses that were measured before.
@@ -99,43 +99,43 @@ def measure(
     varieties: dict[str, Variety] = {}
     if "geometry" in drawn.axes:
         read = scored.read(out)
-        keys = [item.key for item in drawn.axes["geometry"].items([prompt.item for prompt in made])]
+        keys = [item.key for item in drawn.axes["geometry"].items([prompt.item for prompt in prompts])]
         for label, setting in drawn.settings("geometry").items():
             folder = drawn.folder(setting)
             geometry[label] = {name: read.of(folder, keys, name) for name in ("obeyed", "copied in place", "faithful")}
         side = next(iter(drawn.settings("geometry").values())).size
-        geometry[TRUE] = true_geometry([p for p in made if p.item.key in set(keys)], art, side, classifier)
+        geometry[TRUE] = true_geometry([p for p in prompts if p.item.key in set(keys)], art, side, classifier)
     if "variety" in drawn.axes:
-        items = drawn.axes["variety"].items([prompt.item for prompt in made])
+        items = drawn.axes["variety"].items([prompt.item for prompt in prompts])
         keys = [item.key for item in items]
         for label, setting in drawn.settings("variety").items():
             run = out / drawn.folder(setting)
             files = {row["key"]: row["file"] for row in records.read(run / DRAWN)}
             images = [scoring.read_image(run / files[key]) for key in keys]
             varieties[label] = variety(_by_prompt(images), classifier.features)
-        true = true_variety([p for p in made if p.item.key in set(keys)], art)
+        true = true_variety([p for p in prompts if p.item.key in set(keys)], art)
         varieties[TRUE] = variety(_by_prompt(true), classifier.features)
     return Shown(geometry, varieties, losses)
 
 
-def true_geometry(made: Sequence[Prompt], art: Art, side: int, classifier: TrainedClassifier) -> Values:
+def true_geometry(prompts: Sequence[Prompt], art: Art, side: int, classifier: TrainedClassifier) -> Values:
     """Return the scores of a true image of each prompt."""
     composer, cutouts, judge = Composer(ArtImages(art), side), CutOuts(art), EntityJudge(classifier)
     rows, images = [], []
-    for prompt in tqdm(made, desc="true geometry", unit="image"):
+    for prompt in tqdm(prompts, desc="true geometry", unit="image"):
         rng = Random(f"results/true/{prompt.item.key}")
         style = rng.choice(STYLE_NAMES)
         thing = prompt.composition.things[0]
         images.append(np.asarray(composer.image(rng, prompt.composition, [style])))
         rows.append(scores_of(thing, [cutouts.of(thing.entity, style)], images[-1]))
-    faithful = judge.scores(images, [prompt.item for prompt in made])["faithful"]
+    faithful = judge.scores(images, [prompt.item for prompt in prompts])["faithful"]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]} | {"faithful": faithful}
 
 
-def true_variety(made: Sequence[Prompt], art: Art) -> list[np.ndarray]:
+def true_variety(prompts: Sequence[Prompt], art: Art) -> list[np.ndarray]:
     """Return a true image for each seed of each prompt, in one style for all seeds of a prompt."""
     composer, images = Composer(ArtImages(art), 64), []
-    for prompt in tqdm(made, desc="true variety", unit="image"):
+    for prompt in tqdm(prompts, desc="true variety", unit="image"):
         style = Random(f"results/true/{prompt.item.prompt}").choice(STYLE_NAMES)
         rng = Random(f"results/true/{prompt.item.key}")
         images.append(np.asarray(composer.image(rng, prompt.composition, [style])))
@@ -143,7 +143,7 @@ def true_variety(made: Sequence[Prompt], art: Art) -> list[np.ndarray]:
 
 
 def measured_losses(
-    cascades: Mapping[str, Path], out: Path, made: Sequence[Prompt], art: Art, most: int | None
+    cascades: Mapping[str, Path], out: Path, prompts: Sequence[Prompt], art: Art, most: int | None
 ) -> dict[str, Sequence[ReferenceUse]]:
     """Return the denoising losses of each cascade's first stage, on true images of prompts that state geometry."""
     count = max(16, min(LOSS_SAMPLES, most or LOSS_SAMPLES))
@@ -156,7 +156,7 @@ def measured_losses(
         if not shard.exists():
             folder.mkdir(parents=True, exist_ok=True)
             writer = Writer(Composer(ArtImages(art), size))
-            recipes = [_recipe(number, prompt, k) for number, prompt in enumerate(made[:count])]
+            recipes = [_recipe(number, prompt, k) for number, prompt in enumerate(prompts[:count])]
             samples = ((r.number, writer.sample(Random(f"results/true/{r.prompt}"), r)) for r in recipes)
             write_samples(shard, samples)
         measured[label] = list(reference_use(weights, 0, folder, count, k))

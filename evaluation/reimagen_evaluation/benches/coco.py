@@ -27,11 +27,11 @@ def items(annotations: Path, *, count: int = FID_PROMPTS, seed: int = 0) -> list
     """
     captions = _read(annotations, "annotations", ("id", "caption"))
     chosen = Random(seed).sample(captions, min(count, len(captions)))  # noqa: S311
-    made = []
+    bench_items = []
     for caption in chosen:
         text = " ".join(caption["caption"].split())
-        made.append(Item(str(caption["id"]), text, (), text, "coco"))
-    return made
+        bench_items.append(Item(str(caption["id"]), text, (), text, "coco"))
+    return bench_items
 
 
 def images(annotations: Path, folder: Path) -> list[Path]:

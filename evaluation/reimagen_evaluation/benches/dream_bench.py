@@ -58,7 +58,7 @@ def items(folder: Path, *, token: str = "") -> list[Item]:
     if not file.exists():
         raise InvalidArgument(f"there is no {FILE} in {folder}; give the folder dataset of google/dreambooth")
     protocol = parse(file.read_text(encoding="utf-8"))
-    made = []
+    bench_items = []
     for subject, word in protocol.classes.items():
         photographs = sorted(path for path in (folder / subject).glob("*.jpg") if not is_hidden(path.name))
         if not photographs:
@@ -68,8 +68,8 @@ def items(folder: Path, *, token: str = "") -> list[Item]:
         for number, template in enumerate(protocol.live if live else protocol.objects):
             prompt = " ".join(template.format(token, word).split())
             group = "live subjects" if live else "objects"
-            made.append(Item(f"{subject}.{number:02d}", prompt, (word,), prompt, group, references))
-    return made
+            bench_items.append(Item(f"{subject}.{number:02d}", prompt, (word,), prompt, group, references))
+    return bench_items
 
 
 def _split(text: str, heading: str) -> tuple[str, str]:

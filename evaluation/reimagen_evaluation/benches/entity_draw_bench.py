@@ -86,15 +86,15 @@ def items(
         InvalidArgument: two entities have the same key.
     """
     frequent = None if frequencies is None else _more_frequent_half(bench, frequencies)
-    made: dict[str, Item] = {}
+    by_key: dict[str, Item] = {}
     for category, content in bench.categories.items():
         for entity in content.entities:
             template = Random(f"{seed}/{category}/{entity}").choice(content.templates)  # noqa: S311
             group = category if frequent is None else "frequent" if entity in frequent else "infrequent"
-            _add(made, _item(entity, _prompt(template, entity), _scene(template), group, references))
+            _add(by_key, _item(entity, _prompt(template, entity), _scene(template), group, references))
     for drawn in bench.objects:
-        _add(made, _item(drawn.name, drawn.prompt, drawn.prompt, "objects", references))
-    return list(made.values())
+        _add(by_key, _item(drawn.name, drawn.prompt, drawn.prompt, "objects", references))
+    return list(by_key.values())
 
 
 def read_frequencies(path: Path) -> dict[str, int]:
@@ -133,12 +133,12 @@ def _item(entity: str, prompt: str, scene: str, group: str, references: Path | N
     return Item(key, prompt, (entity,), scene, group, tuple(Reference(path, entity) for path in images))
 
 
-def _add(made: dict[str, Item], item: Item) -> None:
-    if item.key in made:
+def _add(by_key: dict[str, Item], item: Item) -> None:
+    if item.key in by_key:
         raise InvalidArgument(
-            f"{item.entities[0]!r} and {made[item.key].entities[0]!r} have the same key, {item.key!r}; rename one"
+            f"{item.entities[0]!r} and {by_key[item.key].entities[0]!r} have the same key, {item.key!r}; rename one"
         )
-    made[item.key] = item
+    by_key[item.key] = item
 
 
 def _images(folder: Path) -> Sequence[Path]:

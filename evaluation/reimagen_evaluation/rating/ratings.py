@@ -28,15 +28,15 @@ class Rating(BaseModel):
 
 def scores(out: Path, setting: str) -> dict[tuple[str, str], dict[str, str]]:
     """Return a setting's mean ratings over all raters and most frequent kind of failure, by item and sample."""
-    found: dict[tuple[str, str], list[dict[str, str]]] = {}
+    rows_by_image: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in records.read(out / RATINGS):
         if row["setting"] == setting:
-            found.setdefault((row["key"], row["sample"]), []).append(row)
-    made = {}
-    for place, rows in found.items():
+            rows_by_image.setdefault((row["key"], row["sample"]), []).append(row)
+    ratings = {}
+    for place, rows in rows_by_image.items():
         columns = {name: [int(row[name]) for row in rows] for name in ("entity", "text", "photorealism")}
         columns["faithful"] = [e * t for e, t in zip(columns["entity"], columns["text"], strict=True)]
-        made[place] = {f"rated {name}": f"{sum(values) / len(values):.6g}" for name, values in columns.items()}
+        ratings[place] = {f"rated {name}": f"{sum(values) / len(values):.6g}" for name, values in columns.items()}
         kinds = Counter(row["failure"] for row in rows if row["failure"])
-        made[place]["rated failure"] = kinds.most_common(1)[0][0] if kinds else ""
-    return made
+        ratings[place]["rated failure"] = kinds.most_common(1)[0][0] if kinds else ""
+    return ratings

@@ -74,7 +74,7 @@ def failures(out: Path, setting: str, without: str | None, items: Sequence[Item]
 
 def strips(found: Sequence[Failure], of_each: int) -> list[Strip]:
     """Return the first failures of each kind as strips: reference, image, image without references."""
-    made = []
+    strip_list = []
     for kind in KINDS:
         for failure in [failure for failure in found if failure.kind == kind][:of_each]:
             cells: list[tuple[Path, str] | None] = [(path, "reference") for path in failure.references[:2]]
@@ -82,8 +82,8 @@ def strips(found: Sequence[Failure], of_each: int) -> list[Strip]:
             cells.append((failure.image, "drawn"))
             if failure.without:
                 cells.append((failure.without, "without"))
-            made.append(Strip(f"{kind}: {failure.item.prompt}", cells))
-    return made
+            strip_list.append(Strip(f"{kind}: {failure.item.prompt}", cells))
+    return strip_list
 
 
 def _kind(row: Mapping[str, str], image: Path, without: Path | None) -> str:

@@ -69,7 +69,7 @@ def table(sweep: Sweep, name: str, items: Sequence[Item], scores: Scores) -> str
     distances = [] if axis.by_group else [scores.frechet[row.setting] for row in rows if row.setting in scores.frechet]
     heads += ["Fréchet distance"] if distances else []
     heads += ["the paper"] if axis.paper else []
-    made = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    table_lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
         scored = scores.by_setting.get(row.setting, {})
         nothing = _nothing(scores, row)
@@ -87,8 +87,8 @@ def table(sweep: Sweep, name: str, items: Sequence[Item], scores: Scores) -> str
             cells.append(_distance(scores.frechet.get(row.setting), min(distances)))
         if axis.paper:
             cells.append(axis.paper.get(row.label, ""))
-        made.append("| " + " | ".join(cells) + " |")
-    return "\n".join(made)
+        table_lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(table_lines)
 
 
 def format_estimate(estimate: Estimate | None, *, sign: bool = False, nothing: str = NOT_THERE) -> str:

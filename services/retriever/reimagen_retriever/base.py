@@ -94,7 +94,7 @@ class KnowledgeBase:
                 # A base in a folder does not need the packages that this imports.
                 from reimagen_retriever.knowledge_base.remote_images import RemoteImages
 
-                images = RemoteImages(manifest.store, str(manifest.shards_folder), folder / manifest.store.kept)
+                images = RemoteImages(manifest.store, str(manifest.shards_folder), folder / manifest.store.cache_folder)
             else:
                 images = ImageStore(folder / manifest.shards_folder, _now(manifest, index).shards)
             return cls(folder, manifest, index, images, dense)

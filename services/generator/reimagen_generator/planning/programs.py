@@ -60,8 +60,8 @@ def drawing(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> It
             low_res = shape((batch, *(config.stages[index - 1].size,) * 2, 3), jnp.float32)
             augmenting = stage.lower_augment(low_res, keys)
             yield Program(part, "augmentation", 1, parameters, _constant(augmenting))
-            kept = low_res if stage_config.low_res_consistency else None
-            conditions = replace(conditions, low_resolution=_outputs(augmenting), low_res=kept)
+            low_res_image = low_res if stage_config.low_res_consistency else None
+            conditions = replace(conditions, low_resolution=_outputs(augmenting), low_res=low_res_image)
         yield from _steps(stage, stage_config, conditions, keys)
 
 

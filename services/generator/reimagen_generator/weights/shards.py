@@ -168,10 +168,10 @@ def _write_file(path: Path, tensors: Mapping[str, TensorSpec], dtype: np.dtype[A
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for name, spec in tensors.items():
-            made = spec.make()
-            assert made.shape == spec.shape, name
+            values = spec.make()
+            assert values.shape == spec.shape, name
             with np.errstate(over="ignore"):
-                stored = np.ascontiguousarray(made, dtype)
+                stored = np.ascontiguousarray(values, dtype)
             if not np.isfinite(stored).all():
                 raise ValueError(f"weights: {name} has numbers that {dtype} cannot hold")
             file.write(stored.data if dtype != ml_dtypes.bfloat16 else stored.view(np.uint16).data)

@@ -76,7 +76,7 @@ class ImageStore(BaseModel):
         gt=0, description="Size of the local image cache in MiB; least recently used go first."
     )
     seconds: float = Field(gt=0, description="Timeout for an image from the store, in seconds.")
-    kept: str = Field(
+    cache_folder: str = Field(
         default="images", description="Folder of the local image cache in the base's folder; a union's parts share one."
     )
 

@@ -74,8 +74,8 @@ def _update(store: ImageStore, folder: Path) -> None:
             raise InvalidArgument(f"{address} is a union itself", field="knowledge_base")
         here = mirror_folder(address, folder / _PARTS)
         here.mkdir(parents=True, exist_ok=True)
-        kept = os.path.relpath(folder / store.kept, here)
-        _update_base(store.model_copy(update={"address": address, "kept": kept}), part_manifest, here)
+        cache_folder = os.path.relpath(folder / store.cache_folder, here)
+        _update_base(store.model_copy(update={"address": address, "cache_folder": cache_folder}), part_manifest, here)
         parts.append(part.model_copy(update={"folder": str(here.relative_to(folder))}))
     _write_manifest_if_changed(folder, manifest.model_copy(update={"parts": parts}))
     for leftover in (folder / _PARTS).iterdir():

@@ -35,21 +35,21 @@ def with_vectors(base: KnowledgeBase, puts: Sequence[Put], rejections: Rejection
     Raises:
         InvalidArgument: The encoder can't be used, see `refuse_without_encoder`.
     """
-    made = base.built.vectors
-    if not base.dense or not made:
+    precomputed = base.built.vectors
+    if not base.dense or not precomputed:
         return list(puts)
-    encoder = _encoder(base, made)
+    encoder = _encoder(base, precomputed)
     existing = base.index.pairs_of([put.pair.id for put in puts], NO_FILTER)
     new = [put for put in puts if put.pair.id not in existing or not is_same(existing[put.pair.id], put.pair)]
     vectors = dict[str, Vector]()
-    for put, values in zip(new, _encode_each(encoder, made, new, rejections), strict=True):
+    for put, values in zip(new, _encode_each(encoder, precomputed, new, rejections), strict=True):
         if values is not None:
-            vectors[put.pair.id] = Vector(values, made.encoder_digest, made.of)
+            vectors[put.pair.id] = Vector(values, precomputed.encoder_digest, precomputed.of)
     failed = {put.pair.id for put in new} - vectors.keys()
     return [replace(put, vector=vectors.get(put.pair.id)) for put in puts if put.pair.id not in failed]
 
 
-def _encoder(base: KnowledgeBase, made: Vectors) -> Encoder:
+def _encoder(base: KnowledgeBase, precomputed: Vectors) -> Encoder:
     assert base.dense
     try:
         encoder = base.dense.encoder()
@@ -57,31 +57,33 @@ def _encoder(base: KnowledgeBase, made: Vectors) -> Encoder:
         raise InvalidArgument(
             f"this knowledge base has vectors, so each added pair needs one: {error.message}", field="pairs"
         ) from error
-    if made.of == "images" and not encoder.images_too:
+    if precomputed.of == "images" and not encoder.images_too:
         raise InvalidArgument(
-            f"this knowledge base has precomputed vectors of images, and {made.encoder} has no vision_model.onnx "
-            "to compute more: build it again with the pairs, and supply all vectors (`vectors --given`)",
+            f"this knowledge base has precomputed vectors of images, and {precomputed.encoder} has no vision_model.onnx"
+            " to compute more: build it again with the pairs, and supply all vectors (`vectors --given`)",
             field="pairs",
         )
     return encoder
 
 
-def _encode_each(encoder: Encoder, made: Vectors, puts: Sequence[Put], rejections: Rejections) -> list[Encoded | None]:
+def _encode_each(
+    encoder: Encoder, precomputed: Vectors, puts: Sequence[Put], rejections: Rejections
+) -> list[Encoded | None]:
     """Return the vectors of pairs, (dimension) each; None for rejected pairs."""
     if not puts:
         return []
     try:
-        return list(_encode(encoder, made, puts))
+        return list(_encode(encoder, precomputed, puts))
     except RejectedError as error:
         if len(puts) > 1:
-            return [vector for put in puts for vector in _encode_each(encoder, made, [put], rejections)]
+            return [vector for put in puts for vector in _encode_each(encoder, precomputed, [put], rejections)]
         rejections.add(Rejected(puts[0].pair.location, error.reason, error.detail))
         return [None]
 
 
-def _encode(encoder: Encoder, made: Vectors, puts: Sequence[Put]) -> Encoded:
+def _encode(encoder: Encoder, precomputed: Vectors, puts: Sequence[Put]) -> Encoded:
     try:
-        if made.of == "texts":
+        if precomputed.of == "texts":
             return encoder.texts([put.pair.caption for put in puts], "document")
         return encoder.images([put.pair.image for put in puts])
     except Exception as error:  # Pillow's decoders and onnxruntime raise errors of many classes.

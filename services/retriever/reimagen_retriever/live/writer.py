@@ -233,9 +233,9 @@ class LiveWriter:
         return appended
 
 
-def _checked_vector(put: Put, made: Vectors) -> Vector:
+def _checked_vector(put: Put, info: Vectors) -> Vector:
     vector = put.vector
-    if vector is None or (vector.encoder_digest, vector.of) != (made.encoder_digest, made.of):
+    if vector is None or (vector.encoder_digest, vector.of) != (info.encoder_digest, info.of):
         raise Outdated(
             f"the pair {put.pair.id!r} or the vectors of this knowledge base have changed since its vector was "
             "computed; send the pair again",

@@ -35,7 +35,7 @@ IdempotencyKey = Annotated[str | None, Depends(_read)]
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Entry:
     digest: str
     expires: float
     """Time of expiry on the monotonic clock, in seconds."""
@@ -56,7 +56,7 @@ class KeptAnswers:
         """
         self._seconds = seconds
         self._maximum_bytes = maximum_bytes
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._bytes = 0
 
     async def once(
@@ -76,9 +76,9 @@ class KeptAnswers:
         digest = f"{body.operation} {request_digest(body, fields_as_json(body))}"
         self._drop_expired()
         name = (owner, key)
-        if (kept := self._kept.get(name)) is not None:
-            return self._answer(kept, digest)
-        self._kept[name] = _Kept(digest, expires=time.monotonic() + self._seconds)
+        if (entry := self._entries.get(name)) is not None:
+            return self._answer(entry, digest)
+        self._entries[name] = _Entry(digest, expires=time.monotonic() + self._seconds)
         try:
             answer = await draw()
         except BaseException:
@@ -87,24 +87,26 @@ class KeptAnswers:
         self._drop(name)
         if isinstance(answer, ImagesResponse):
             size = len(answer.model_dump_json())
-            self._kept[name] = _Kept(digest, time.monotonic() + self._seconds, answer, size)
+            self._entries[name] = _Entry(digest, time.monotonic() + self._seconds, answer, size)
             self._bytes += size
             while self._bytes > self._maximum_bytes:
-                self._drop(next(other for other, kept in self._kept.items() if kept.answer is not None))
+                self._drop(next(other for other, entry in self._entries.items() if entry.answer is not None))
         return answer
 
-    def _answer(self, kept: _Kept, digest: str) -> ImagesResponse:
-        if kept.digest != digest:
+    def _answer(self, entry: _Entry, digest: str) -> ImagesResponse:
+        if entry.digest != digest:
             raise Unprocessable("was used for another request; use a new key for each request", field=NAME)
-        if kept.answer is None:
+        if entry.answer is None:
             raise Conflict("belongs to a request that is still handled; try again later", field=NAME, retry_after=1)
-        return kept.answer
+        return entry.answer
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
-        for name in [name for name, kept in self._kept.items() if kept.answer is not None and kept.expires <= now]:
+        for name in [
+            name for name, entry in self._entries.items() if entry.answer is not None and entry.expires <= now
+        ]:
             self._drop(name)
 
     def _drop(self, name: tuple[str, str]) -> None:
-        dropped = self._kept.pop(name, None)
+        dropped = self._entries.pop(name, None)
         self._bytes -= dropped.size if dropped else 0
