@@ -12,22 +12,24 @@ from reimagen.v1 import retrieval_pb2
 from reimagen_common import tracing
 from reimagen_common.access.caller import current_caller
 from reimagen_common.access.guard import Guard
-from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_common.errors import InvalidArgument
 from reimagen_generator import metrics
 from reimagen_generator.config.cascade import CascadeConfig, Guidance
 from reimagen_generator.diffusion.cascade import GuidanceOptions
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
-from reimagen_generator.diffusion.references import ReferencePair, decode
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.work import GenerationTask, Priority, Work
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.images import MEDIA_TYPES
+from reimagen_generator.generation.references import counted, read_neighbor, read_references
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, STEPS_FACTORS, GenerationRequest
-from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient
+from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
 
 _DEFAULT_SIZE: Final = 256
+# A check takes at most a quarter of these seconds to fetch pairs.
+_CHECK_SECONDS: Final = 40.0
 _RETRIEVAL_OFF: Final = retrieval_pb2.NothingFound(reason="no neighbors were requested", field="retrieval.k")
 
 _logger = logging.getLogger(__name__)
@@ -91,11 +93,12 @@ class GenerationService:
 
         Raises:
             InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+            Unavailable: The request names pairs as references, and the retriever does not answer.
         """
         size = self._size(request)
         self._k(request)
         self._guidance(request, size)
-        _read_references(request)
+        read_references(request, self.retriever, remaining=_CHECK_SECONDS)
         return size
 
     def generate(
@@ -119,23 +122,25 @@ class GenerationService:
         work = Work(
             images=request.n,
             size=size,
-            neighbors=len(request.references) or k,
+            neighbors=counted(request) if request.references else k,
             guidance=guidance,
             steps_factor=STEPS_FACTORS[request.quality],
             caller=current_caller().id,
             priority=priority,
         )
         with self.engine.admit(handle, work) as admission:
-            references = _read_references(request)
+            references = read_references(request, self.retriever, remaining=handle.remaining())
             self._guard.take_images(current_caller(), request.n)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
             yield Accepted(id=handle.id, seed=first_seed, size=size, queued=admission.ahead)
-            grounding = self._find(request, k, handle)
+            grounding = references.neighbors if request.references else self._find(request, k, handle)
             yield grounding
             task = GenerationTask(
                 prompt=request.prompt,
-                neighbors=references or [_read_neighbor(neighbor) for neighbor in grounding.neighbors],
+                neighbors=references.pairs
+                if request.references
+                else [read_neighbor(neighbor) for neighbor in grounding.neighbors],
                 seeds=[(first_seed + index) % SEEDS for index in range(request.n)],
                 previews=request.previews,
             )
@@ -179,8 +184,6 @@ class GenerationService:
         return self.engine.cascade.resolve_guidance(GuidanceOptions(**request.guidance.model_dump()), size)
 
     def _find(self, request: GenerationRequest, k: int, handle: RequestHandle) -> Neighbors:
-        if request.references:
-            return Neighbors([Neighbor(reference.image, reference.caption) for reference in request.references])
         if k == 0:
             return Neighbors(nothing_found=_RETRIEVAL_OFF)
         found = self.retriever.search(
@@ -220,8 +223,9 @@ class GenerationService:
                 size=size,
                 cascade=self.config.name,
                 neighbors=tuple(
-                    provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license)
+                    provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license, neighbor.weight)
                     for neighbor in grounding.neighbors
+                    if neighbor.weight
                 ),
                 revision=grounding.revision,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
@@ -241,18 +245,3 @@ class GenerationService:
 def _hashed(user: str) -> str:
     """Return 16 hex digits of the SHA-256 of a user's id, so that the log distinguishes users without naming them."""
     return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _read_references(request: GenerationRequest) -> list[ReferencePair]:
-    return [
-        ReferencePair(decode(reference.image, field=f"references.{index}.image"), reference.caption)
-        for index, reference in enumerate(request.references)
-    ]
-
-
-def _read_neighbor(neighbor: Neighbor) -> ReferencePair:
-    try:
-        return ReferencePair(decode(neighbor.image, field=neighbor.id), neighbor.caption)
-    except InvalidArgument as error:
-        # The cause is the knowledge base, so the request is not invalid.
-        raise ReimagenError(f"the knowledge base has an unreadable image: pair {error.message}") from error
