@@ -47,6 +47,11 @@ class Provenance:
     revision: str = ""
     guidance: Mapping[str, Any] = field(default_factory=dict)
     quality: Quality = "auto"
+    negative_prompt: str | None = None
+    steps: int | None = None
+    sampler: str | None = None
+    stages: Sequence[Mapping[str, Any]] = ()
+    """The request's changes of single stages."""
 
     def to_json(self) -> str:
         """Return the provenance as JSON that contains only ASCII characters."""

@@ -14,14 +14,15 @@ from reimagen_common.access.caller import current_caller
 from reimagen_common.access.guard import Guard
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator import metrics
-from reimagen_generator.config.cascade import CascadeConfig, Guidance
-from reimagen_generator.diffusion.cascade import GuidanceOptions
+from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
+from reimagen_generator.diffusion.options import StageSettings, resolve
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.work import GenerationTask, Priority, Work
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.images import MEDIA_TYPES
+from reimagen_generator.generation.options import drawing_options
 from reimagen_generator.generation.references import counted, read_neighbor, read_references
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, STEPS_FACTORS, GenerationRequest
@@ -97,7 +98,7 @@ class GenerationService:
         """
         size = self._size(request)
         self._k(request)
-        self._guidance(request, size)
+        self._settings(request, size)
         read_references(request, self.retriever, remaining=_CHECK_SECONDS)
         return size
 
@@ -116,15 +117,16 @@ class GenerationService:
         """
         size = self._size(request)
         k = self._k(request)
-        guidance = self._guidance(request, size)
+        settings = self._settings(request, size)
         first_seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
         started = time.monotonic()
         work = Work(
             images=request.n,
             size=size,
             neighbors=counted(request) if request.references else k,
-            guidance=guidance,
+            guidance=[stage.guidance for stage in settings],
             steps_factor=STEPS_FACTORS[request.quality],
+            steps=[stage.steps for stage in settings],
             caller=current_caller().id,
             priority=priority,
         )
@@ -143,6 +145,7 @@ class GenerationService:
                 else [read_neighbor(neighbor) for neighbor in grounding.neighbors],
                 seeds=[(first_seed + index) % SEEDS for index in range(request.n)],
                 previews=request.previews,
+                negative_prompt=request.negative_prompt,
             )
             for event in admission.draw(task):
                 match event:
@@ -180,8 +183,8 @@ class GenerationService:
             )
         return k
 
-    def _guidance(self, request: GenerationRequest, size: int) -> tuple[Guidance, ...]:
-        return self.engine.cascade.resolve_guidance(GuidanceOptions(**request.guidance.model_dump()), size)
+    def _settings(self, request: GenerationRequest, size: int) -> tuple[StageSettings, ...]:
+        return resolve(self.config, drawing_options(request), size)
 
     def _find(self, request: GenerationRequest, k: int, handle: RequestHandle) -> Neighbors:
         if k == 0:
@@ -230,6 +233,10 @@ class GenerationService:
                 revision=grounding.revision,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
                 quality=request.quality,
+                negative_prompt=request.negative_prompt,
+                steps=request.steps,
+                sampler=request.sampler,
+                stages=tuple(stage.model_dump(mode="json", exclude_none=True) for stage in request.stages),
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
