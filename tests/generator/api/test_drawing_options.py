@@ -61,7 +61,7 @@ def test_rest_grpc_and_jobs_draw_the_same(served: Any, tmp_path: Path) -> None:
     file.write_bytes(image)
     origin = provenance.read(file)
     assert (origin.negative_prompt, origin.steps, origin.sampler) == ("a red fox", 3, "unipc")
-    assert origin.stages == OPTIONS["stages"]
+    assert list(origin.stages) == OPTIONS["stages"]
 
 
 def test_each_of_them_changes_the_image(served: Any) -> None:

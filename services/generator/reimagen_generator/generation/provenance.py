@@ -67,6 +67,7 @@ class Provenance:
         try:
             values = json.loads(text)
             values["neighbors"] = tuple(Source(**neighbor) for neighbor in values["neighbors"])
+            values["stages"] = tuple(values.get("stages", ()))
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ValueError(f"must be the provenance of an image, got {text[:80]!r}") from error
