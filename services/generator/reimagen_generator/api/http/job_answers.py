@@ -85,6 +85,10 @@ def event_data(job_id: str, event: pb.JobEvent, link: Link) -> JobEventData:
 def _request_fields(stored: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a request with their names and values in REST."""
     fields = {name: value for name, value in stored.items() if value is not None and name != "previews"}
+    for name in ("references", "stages"):
+        fields[name] = [
+            {key: value for key, value in each.items() if value is not None} for each in stored.get(name, ())
+        ]
     if "size" in fields:
         fields["size"] = f"{fields['size']}x{fields['size']}"
     return fields | {"partial_images": stored["previews"]}
