@@ -60,8 +60,8 @@ def test_rest_grpc_and_jobs_draw_the_same(served: Any, tmp_path: Path) -> None:
     file = tmp_path / "image.png"
     file.write_bytes(image)
     origin = provenance.read(file)
-    assert (origin.negative_prompt, origin.steps, origin.sampler) == ("a red fox", 3, "unipc")
-    assert list(origin.stages) == OPTIONS["stages"]
+    names = ("negative_prompt", "steps", "sampler", "stages", "retrieval")
+    assert origin.settings == {name: (ALONE | OPTIONS)[name] for name in names}
 
 
 def test_each_of_them_changes_the_image(served: Any) -> None:
@@ -81,7 +81,7 @@ def test_a_form_has_them_too(served: Any) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
     png = buffer.getvalue()
-    form = {"prompt": "a kea", "size": "32x32", "seed": "7", "reference_captions": "red"}
+    form = {"prompt": "a kea", "size": "32x32", "seed": "7", "retrieval[k]": "0", "reference_captions": "red"}
     form |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in OPTIONS.items()}
     edited = served.rest.post("/v1/images/edits", data=form, files={"image": png})
     reference = {"image": base64.b64encode(png).decode(), "caption": "red"}

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, PngImagePlugin
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.generation.request import OutputFormat, Quality
+from reimagen_generator.generation.request import GenerationRequest, OutputFormat, Quality
 
 KEYWORD: Final = "reimagen"
 # EXIF's UserComment begins with eight bytes that name its character set.
@@ -47,11 +47,8 @@ class Provenance:
     revision: str = ""
     guidance: Mapping[str, Any] = field(default_factory=dict)
     quality: Quality = "auto"
-    negative_prompt: str | None = None
-    steps: int | None = None
-    sampler: str | None = None
-    stages: Sequence[Mapping[str, Any]] = ()
-    """The request's changes of single stages."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of the request that no other field of the provenance holds, if they differ from their defaults."""
 
     def to_json(self) -> str:
         """Return the provenance as JSON that contains only ASCII characters."""
@@ -67,10 +64,19 @@ class Provenance:
         try:
             values = json.loads(text)
             values["neighbors"] = tuple(Source(**neighbor) for neighbor in values["neighbors"])
-            values["stages"] = tuple(values.get("stages", ()))
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ValueError(f"must be the provenance of an image, got {text[:80]!r}") from error
+
+
+_ELSEWHERE: Final = {"prompt", "n", "size", "seed", "guidance", "quality", "references", "previews", "user"}
+_OF_THE_FILE: Final = {"output_format", "output_compression"}
+
+
+def settings_of(request: GenerationRequest) -> dict[str, Any]:
+    """Return the `settings` of a request's images: what was changed, and neither images nor the user's id."""
+    fields = set(GenerationRequest.model_fields) - _ELSEWHERE - _OF_THE_FILE
+    return request.model_dump(mode="json", include=fields, exclude_defaults=True)
 
 
 def encode(

@@ -233,10 +233,7 @@ class GenerationService:
                 revision=grounding.revision,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
                 quality=request.quality,
-                negative_prompt=request.negative_prompt,
-                steps=request.steps,
-                sampler=request.sampler,
-                stages=tuple(stage.model_dump(mode="json", exclude_none=True) for stage in request.stages),
+                settings=provenance.settings_of(request),
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
