@@ -19,6 +19,7 @@ BEYOND_THE_DOCUMENT = re.compile(
     r"|image\[\d+\]: "  # all pairs were refused, the first for this reason
     r"|output_compression: must be 100 with PNG|partial_images: requires stream"  # fields of a form, too
     r"|image\.\d+: "  # what is in a file of a form
+    r"|image: must be at most \d+ with cascade"  # the images and the references of a form together
     r"|Idempotency-Key: (was used for another request|requires stream)"
     r"|references\.\d+\.id: names no file of yours"
     r"|file: (broken image|must be a whole|must be a file of)"
