@@ -1,0 +1,1 @@
+"""Backends that draw images in place of the cascade."""
