@@ -102,6 +102,25 @@ def draw(client: OpenAIImages, *references: Reference, n: int = 1, handle: Reque
     return client.draw(handle or RequestHandle(timeout=20), "a bench", references, n=n, size=SIZE)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("url", "127.0.0.1:8091"),
+        ("url", "ftp://127.0.0.1/v1"),
+        ("url", "http://"),
+        ("url", "http://host:port/v1"),
+        ("concurrency", 0),
+        ("reference_template", "Image {number}"),
+        ("reference_template", "{number} {caption} {other}"),
+        ("reference_template", "{number} {caption} {"),
+        ("reference_template", "{number} {caption:d}"),
+    ],
+)
+def test_an_invalid_value_is_named(field: str, value: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{field}: must"):
+        Upstream(**{"url": "http://127.0.0.1:1/v1", field: value})
+
+
 def test_references_go_to_edits_with_a_prompt_that_names_them(server: Server, client: OpenAIImages) -> None:
     server.answers = [answer(200, images(picture(), picture()))]
     drawn = draw(

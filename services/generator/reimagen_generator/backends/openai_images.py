@@ -6,6 +6,7 @@ import binascii
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any, Final
 
 import httpx
@@ -51,6 +52,32 @@ class Upstream:
     """Whether to send `response_format`. OpenAI's GPT image models refuse it."""
     backoff: float = 0.5
     """Seconds before the only retry of a request that the server failed to answer."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            InvalidArgument: A value is invalid. The error names its field.
+        """
+        try:
+            address = httpx.URL(self.url)
+            valid = address.scheme in ("http", "https") and bool(address.host)
+        except httpx.InvalidURL:
+            valid = False
+        if not valid:
+            raise InvalidArgument("must be an address such as http://127.0.0.1:8091/v1", field="url")
+        if self.concurrency < 1:
+            raise InvalidArgument(f"must be at least 1, got {self.concurrency}", field="concurrency")
+        try:
+            fields = {name for _, name, _, _ in Formatter().parse(self.reference_template) if name is not None}
+            if fields == {"number", "caption"}:
+                self.reference_template.format(number=1, caption="a")
+        except ValueError:
+            fields = set()
+        if fields != {"number", "caption"}:
+            raise InvalidArgument(
+                "must contain {number} and {caption}, and no other field in braces", field="reference_template"
+            )
 
 
 @dataclass(frozen=True)
