@@ -1,1 +1,1 @@
-"""Backends that draw images in place of the cascade."""
+"""The backends that draw images: a cascade, or a server of images."""

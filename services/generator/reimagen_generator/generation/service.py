@@ -14,17 +14,15 @@ from reimagen_common.access.caller import current_caller
 from reimagen_common.access.guard import Guard
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator import metrics
-from reimagen_generator.config.cascade import CascadeConfig, Guidance
-from reimagen_generator.diffusion.cascade import GuidanceOptions
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.references import ReferencePair, decode
-from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
-from reimagen_generator.engine.work import GenerationTask, Priority, Work
+from reimagen_generator.engine.work import GenerationTask, Priority
 from reimagen_generator.generation import provenance
+from reimagen_generator.generation.backend import Backend, ModelDescription
 from reimagen_generator.generation.images import MEDIA_TYPES
 from reimagen_generator.generation.relevance import relevant
-from reimagen_generator.generation.request import SEEDS, STEPS_FACTORS, GenerationRequest
+from reimagen_generator.generation.request import SEEDS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient
 
 _DEFAULT_SIZE: Final = 256
@@ -69,32 +67,32 @@ Event = Accepted | Neighbors | StepEvent | Image
 class GenerationService:
     """The service that handles requests for images. REST and gRPC are thin layers over it."""
 
-    def __init__(self, engine: Engine, retriever: RetrieverClient, guard: Guard | None = None) -> None:
+    def __init__(self, backend: Backend, retriever: RetrieverClient, guard: Guard | None = None) -> None:
         """Create the service.
 
         Args:
-            engine: The engine, which draws.
+            backend: The backend, which draws.
             retriever: The client of the retriever.
             guard: The quotas of keys; by default there are none.
         """
-        self.engine = engine
+        self.backend = backend
         self.retriever = retriever
         self._guard = guard or Guard()
 
     @property
-    def config(self) -> CascadeConfig:
-        """The loaded cascade."""
-        return self.engine.cascade.config
+    def model(self) -> ModelDescription:
+        """The model that draws."""
+        return self.backend.model
 
     def check(self, request: GenerationRequest) -> int:
         """Check a request that will be handled later, and return the size of its images in pixels.
 
         Raises:
-            InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+            InvalidArgument: The model does not support a field's value, or a reference cannot be read.
         """
         size = self._size(request)
         self._k(request)
-        self._guidance(request, size)
+        self.backend.check(request, size)
         _read_references(request)
         return size
 
@@ -104,7 +102,7 @@ class GenerationService:
         """Yield one `Accepted`, one `Neighbors`, a `StepEvent` for each step, and each `Image` when it is finished.
 
         Raises:
-            InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+            InvalidArgument: The model does not support a field's value, or a reference cannot be read.
             Overloaded: Too many requests are waiting.
             LimitExceeded: The caller has used up its quota of images.
             Unavailable: The service is starting or stopping, or the retriever does not answer.
@@ -113,19 +111,10 @@ class GenerationService:
         """
         size = self._size(request)
         k = self._k(request)
-        guidance = self._guidance(request, size)
         first_seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
         started = time.monotonic()
-        work = Work(
-            images=request.n,
-            size=size,
-            neighbors=len(request.references) or k,
-            guidance=guidance,
-            steps_factor=STEPS_FACTORS[request.quality],
-            caller=current_caller().id,
-            priority=priority,
-        )
-        with self.engine.admit(handle, work) as admission:
+        neighbors = len(request.references) or k
+        with self.backend.admit(handle, request, size=size, neighbors=neighbors, priority=priority) as admission:
             references = _read_references(request)
             self._guard.take_images(current_caller(), request.n)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
@@ -148,35 +137,30 @@ class GenerationService:
             _logger.info("drawn", extra={"call": handle.id, "seconds": time.monotonic() - started})
 
     def _size(self, request: GenerationRequest) -> int:
-        sizes = self.engine.cascade.sizes
+        sizes = self.model.sizes
         if request.size is None:
             return _DEFAULT_SIZE if _DEFAULT_SIZE in sizes else max(sizes)
         if request.size not in sizes:
             supported = ", ".join(f"{size}x{size}" for size in sizes)
             raise InvalidArgument(
-                f"must be one of {supported} with cascade {self.config.name!r}, got {request.size}x{request.size}",
+                f"must be one of {supported} with model {self.model.name!r}, got {request.size}x{request.size}",
                 field="size",
             )
         return request.size
 
     def _k(self, request: GenerationRequest) -> int:
-        most = self.config.maximum_k
+        most = self.model.maximum_k
         if len(request.references) > most:
             raise InvalidArgument(
-                f"must be at most {most} with cascade {self.config.name!r}, got {len(request.references)}",
+                f"must be at most {most} with model {self.model.name!r}, got {len(request.references)}",
                 field="references",
             )
         k = request.retrieval.k
         if k is None:
-            return self.config.default_k
+            return self.model.default_k
         if k > most:
-            raise InvalidArgument(
-                f"must be 0 to {most} with cascade {self.config.name!r}, got {k}", field="retrieval.k"
-            )
+            raise InvalidArgument(f"must be 0 to {most} with model {self.model.name!r}, got {k}", field="retrieval.k")
         return k
-
-    def _guidance(self, request: GenerationRequest, size: int) -> tuple[Guidance, ...]:
-        return self.engine.cascade.resolve_guidance(GuidanceOptions(**request.guidance.model_dump()), size)
 
     def _find(self, request: GenerationRequest, k: int, handle: RequestHandle) -> Neighbors:
         if request.references:
@@ -200,7 +184,7 @@ class GenerationService:
             ),
             remaining=handle.remaining(),
         )
-        if not self.config.relevant_only:
+        if not self.model.relevant_only:
             return found
         return replace(found, neighbors=tuple(relevant(request.prompt, found.neighbors)))
 
@@ -218,7 +202,7 @@ class GenerationService:
                 prompt=request.prompt,
                 seed=seed,
                 size=size,
-                cascade=self.config.name,
+                cascade=self.model.name,
                 neighbors=tuple(
                     provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license)
                     for neighbor in grounding.neighbors

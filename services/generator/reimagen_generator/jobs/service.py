@@ -104,7 +104,7 @@ class JobService:
         """Store a job durably and return it, or return the job that was created with the same key and request.
 
         Raises:
-            InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+            InvalidArgument: The model does not support a field's value, or a reference cannot be read.
             Unprocessable: The key was used for another request.
             Overloaded: Too many jobs are unfinished.
             Unavailable: The service is stopping, or the store cannot be written.
@@ -262,7 +262,7 @@ class JobService:
 
     def _draw(self, job: StoredJob) -> pb.Usage:
         request = load_request(job.request, self._store.references(job.id))
-        meter = UsageMeter(request.prompt, first_size=self._generator.engine.cascade.sizes[0])
+        meter = UsageMeter(request.prompt, first_size=self._generator.model.sizes[0])
         for event in self._admitted(job, request):
             meter.add(event)
             match event:

@@ -66,13 +66,13 @@ def create_app(
         app,
         rights=ROUTES if guard.requires_keys else None,
         models=(*STREAM_EVENTS, *JOB_EVENTS),
-        adapt=lambda document: _restrict_to_cascade(document, generator),
+        adapt=lambda document: _restrict_to_model(document, generator),
     )
     limits = BodyLimits(
         maximum_bytes=BODY_BYTES,
         larger={PAIRS_PATH: PAIRS_BYTES},
         advice="send fewer or smaller references",
-        uploads=generator.engine.slots,
+        uploads=generator.backend.slots,
         seconds=body_seconds,
     )
     app.add_middleware(Bodies, limits=limits)
@@ -83,13 +83,13 @@ def create_app(
     app.include_router(uploads_router(uploads, own_site))
     app.include_router(knowledge_router(Knowledge(generator.retriever), own_site, base_url=base_url))
     app.include_router(operations_router(lambda: _health(generator)))
-    config = generator.config
+    described = generator.model
     model = Model(
-        id=config.name,
+        id=described.name,
         created=int(time.time()),
-        sizes=[f"{size}x{size}" for size in generator.engine.cascade.sizes],
-        default_k=config.default_k,
-        maximum_k=config.maximum_k,
+        sizes=[f"{size}x{size}" for size in described.sizes],
+        default_k=described.default_k,
+        maximum_k=described.maximum_k,
     )
 
     @app.get("/v1/models", tags=["models"])
@@ -110,20 +110,20 @@ def create_app(
 
 
 def _health(generator: GenerationService) -> Health:
-    state = generator.engine.state
+    state = generator.backend.state
     degraded_reason = generator.retriever.degraded_reason() if state is State.READY else None
     if degraded_reason is not None:
         return Health(status="degraded", reasons=[degraded_reason])
     return Health(status=state.value)
 
 
-def _restrict_to_cascade(document: Document, generator: GenerationService) -> None:
-    """Restrict the OpenAPI document's sizes, models and k to those that the loaded cascade supports."""
+def _restrict_to_model(document: Document, generator: GenerationService) -> None:
+    """Restrict the OpenAPI document's sizes, models and k to those that the model supports."""
     schemas = document["components"]["schemas"]
-    config, sizes = generator.config, generator.engine.cascade.sizes
+    model, sizes = generator.model, generator.model.sizes
     sizes_in_words = {"type": "string", "enum": ["auto", *(f"{side}x{side}" for side in sizes)]}
     k, _ = schemas["Retrieval"]["properties"]["k"]["anyOf"]
-    k["maximum"] = config.maximum_k
+    k["maximum"] = model.maximum_k
     for request in ("ImagesRequest", "JobRequest"):
         properties = schemas[request]["properties"]
         properties["size"]["anyOf"] = [
@@ -131,12 +131,12 @@ def _restrict_to_cascade(document: Document, generator: GenerationService) -> No
             {"type": "integer", "enum": list(sizes)},
             {"type": "null"},
         ]
-        properties["model"]["anyOf"] = [{"const": config.name}, {"type": "null"}]
+        properties["model"]["anyOf"] = [{"const": model.name}, {"type": "null"}]
         references, _ = properties["references"]["anyOf"]
-        references["maxItems"] = config.maximum_k
+        references["maxItems"] = model.maximum_k
     form = document["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     form["properties"] |= {
         "size": form["properties"]["size"] | sizes_in_words,
-        "model": form["properties"]["model"] | {"const": config.name},
-        "image": form["properties"]["image"] | {"maxItems": config.maximum_k},
+        "model": form["properties"]["model"] | {"const": model.name},
+        "image": form["properties"]["image"] | {"maxItems": model.maximum_k},
     }
