@@ -17,6 +17,8 @@ from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, WATCHERS, G
 from reimagen_generator.api.http.app import create_app
 from reimagen_generator.api.rights import CALLS
 from reimagen_generator.backends.cascade import CascadeBackend
+from reimagen_generator.backends.image_server import ImageServerBackend
+from reimagen_generator.backends.openai_images import Upstream
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.backend import Backend
@@ -111,6 +113,28 @@ class GeneratorServer:
 
 
 def _open_backend(settings: Settings) -> Backend:
+    if settings.images_url is None:
+        return _load_cascade(settings)
+    try:
+        upstream = Upstream(
+            settings.images_url,
+            settings.images_model,
+            settings.images_api_key,
+            settings.capacity,
+            settings.images_reference_template,
+            settings.images_response_format,
+        )
+    except InvalidArgument as error:
+        raise InvalidArgument(f"images_{error.message}") from error
+    return ImageServerBackend(
+        upstream,
+        name=settings.images_model or "image-server",
+        sizes=settings.images_sizes,
+        maximum_k=settings.images_maximum_k,
+    )
+
+
+def _load_cascade(settings: Settings) -> CascadeBackend:
     keep_compiled(settings.compile_cache)
     leave_out_missing_tpus()
     try:
@@ -144,7 +168,8 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish the running requests.
 
     Raises:
-        InvalidArgument: The server cannot listen on an address, or the weights cannot be loaded.
+        InvalidArgument: The server cannot listen on an address, or the weights cannot be loaded, or a setting of the
+            image server is invalid.
     """
     configure_logging("generator", settings.log_level)
     start_tracing("reimagen-generator")

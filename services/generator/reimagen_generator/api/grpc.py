@@ -115,13 +115,14 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         return self._stored_jobs
 
     def Describe(self, request: pb.DescribeCascadeRequest, context: grpc.ServicerContext) -> pb.DescribeCascadeResponse:
-        """Describe the loaded cascade and its limits."""
+        """Describe the cascade or other model that draws, and its limits."""
         model = self._generator.model
         return pb.DescribeCascadeResponse(
             cascade=model.name,
             stages=[pb.DescribeCascadeResponse.Stage(**asdict(stage)) for stage in model.stages],
             default_k=model.default_k,
             maximum_k=model.maximum_k,
+            unsupported=sorted(model.unsupported),
         )
 
 

@@ -24,6 +24,7 @@ from reimagen_common.errors import (
 from reimagen_common.images import ImageError, read_image
 from reimagen_generator.diffusion.events import ImagesEvent
 from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.settings import REFERENCE_TEMPLATE
 
 _RETRIED: Final = frozenset({500, 502, 503})
 # A PNG of noise is slightly larger than its pixels. The rest is JSON.
@@ -46,8 +47,8 @@ class Upstream:
     """API key, which is sent as a bearer token. None: the server requires none."""
     concurrency: int = 4
     """Maximum number of requests at the same time."""
-    reference_template: str = "\nImage {number} shows {caption}."
-    """Text that is appended to the prompt for each reference image, numbered from 1."""
+    reference_template: str = REFERENCE_TEMPLATE
+    """Line that is appended to the prompt for each reference image, numbered from 1."""
     response_format: bool = True
     """Whether to send `response_format`. OpenAI's GPT image models refuse it."""
     backoff: float = 0.5
@@ -218,7 +219,7 @@ class OpenAIImages:
             self._upstream.reference_template.format(number=number, caption=reference.caption)
             for number, reference in enumerate(references, start=1)
         ]
-        return "".join([prompt, *shown])
+        return "\n".join([prompt, *shown])
 
     def _request(self, fields: dict[str, Any], references: Sequence[Reference]) -> httpx.Request:
         if not references:

@@ -37,8 +37,8 @@ class Accepted:
 
     id: str
     """Id of the request, as in the log."""
-    seed: int
-    """Seed of the first image."""
+    seed: int | None
+    """Seed of the first image. None: the model has no seeds."""
     size: int
     """Width and height of the images in pixels."""
     queued: int
@@ -51,8 +51,8 @@ class Image:
 
     index: int
     """Index of the image in the request, from 0."""
-    seed: int
-    """Seed of the image."""
+    seed: int | None
+    """Seed of the image. None: the model has no seeds."""
     image: bytes
     """The image file, with its provenance."""
     media_type: str
@@ -90,6 +90,7 @@ class GenerationService:
         Raises:
             InvalidArgument: The model does not support a field's value, or a reference cannot be read.
         """
+        self._refuse_unsupported(request)
         size = self._size(request)
         self._k(request)
         self.backend.check(request, size)
@@ -109,6 +110,7 @@ class GenerationService:
             DeadlineExceeded: The deadline has passed.
             Cancelled: The request was cancelled.
         """
+        self._refuse_unsupported(request)
         size = self._size(request)
         k = self._k(request)
         first_seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
@@ -119,7 +121,8 @@ class GenerationService:
             self._guard.take_images(current_caller(), request.n)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
-            yield Accepted(id=handle.id, seed=first_seed, size=size, queued=admission.ahead)
+            seed = first_seed if self.model.has_seeds else None
+            yield Accepted(id=handle.id, seed=seed, size=size, queued=admission.ahead)
             grounding = self._find(request, k, handle)
             yield grounding
             task = GenerationTask(
@@ -135,6 +138,14 @@ class GenerationService:
                     case ImagesEvent():
                         yield from self._write(request, task, size, grounding, event)
             _logger.info("drawn", extra={"call": handle.id, "seconds": time.monotonic() - started})
+
+    def _refuse_unsupported(self, request: GenerationRequest) -> None:
+        for name in sorted(self.model.unsupported):
+            field = type(request).model_fields[name]
+            if getattr(request, name) != field.get_default():
+                raise InvalidArgument(
+                    f"must be unset: model {self.model.name!r} does not support it", field=field.alias or name
+                )
 
     def _size(self, request: GenerationRequest) -> int:
         sizes = self.model.sizes
@@ -197,7 +208,7 @@ class GenerationService:
         finished: ImagesEvent,
     ) -> Iterator[Image]:
         for index, pixels in enumerate(finished.images, start=finished.index):
-            seed = task.seeds[index]
+            seed = task.seeds[index] if self.model.has_seeds else None
             origin = provenance.Provenance(
                 prompt=request.prompt,
                 seed=seed,

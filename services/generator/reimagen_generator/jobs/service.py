@@ -114,7 +114,7 @@ class JobService:
         self._generator.check(request)
         fields = fields_as_json(request, _REQUEST_FIELDS)
         digest = request_digest(request, fields)
-        if request.seed is None:
+        if request.seed is None and self._generator.model.has_seeds:
             fields["seed"] = secrets.randbelow(SEEDS)
         new = NewJob(
             owner=owner,
@@ -286,10 +286,15 @@ class JobService:
                 self._handles[job.id] = handle
             if self._store.get(job.id, job.owner).status is not Status.QUEUED:
                 raise Cancelled
+            accepted = False
             try:
                 with acting_as(Caller(job.owner, frozenset(Right))):
-                    yield from self._generator.generate(request, handle, Priority.BACKGROUND)
+                    for event in self._generator.generate(request, handle, Priority.BACKGROUND):
+                        accepted = True
+                        yield event
             except Overloaded:
+                if accepted:
+                    raise
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopping, timeout=_ADMISSION_SECONDS)
                 if self._stopping:

@@ -21,7 +21,7 @@ from reimagen_generator.api.http.job_schema import JOB_EVENTS
 from reimagen_generator.api.http.jobs import jobs_router
 from reimagen_generator.api.http.knowledge import PAIRS_PATH, knowledge_router
 from reimagen_generator.api.http.limits import BODY_BYTES, PAIRS_BYTES
-from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
+from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, Model, Models
 from reimagen_generator.api.http.uploads import uploads_router
 from reimagen_generator.api.rights import ROUTES
 from reimagen_generator.engine.engine import State
@@ -90,16 +90,17 @@ def create_app(
         sizes=[f"{size}x{size}" for size in described.sizes],
         default_k=described.default_k,
         maximum_k=described.maximum_k,
+        unsupported=sorted(ImagesRequest.model_fields[name].alias or name for name in described.unsupported),
     )
 
     @app.get("/v1/models", tags=["models"])
     async def list_models() -> Models:
-        """List the loaded cascades."""
+        """List the models that draw."""
         return Models(data=[model])
 
-    @app.get("/v1/models/{name}", tags=["models"], responses={404: {"description": "No such cascade is loaded."}})
+    @app.get("/v1/models/{name}", tags=["models"], responses={404: {"description": "No such model draws."}})
     async def read_model(name: str) -> Model:
-        """Describe one cascade."""
+        """Describe one model."""
         if name != model.id:
             raise NotFound(f"no model has the name {name!r}; the loaded one is {model.id!r}")
         return model
