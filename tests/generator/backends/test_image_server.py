@@ -74,6 +74,9 @@ def test_the_model_says_what_it_supports(served: Served) -> None:
     (model,) = served.rest.get("/v1/models").json()["data"]
     assert (model["id"], model["sizes"], model["default_k"], model["maximum_k"]) == ("m", ["16x16", "32x32"], 2, 3)
     assert model["unsupported"] == ["guidance", "partial_images", "quality", "seed"]
+    schemas = served.rest.get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["ImagesRequest"]["properties"]["partial_images"]["enum"] == [0, None]
+    assert schemas["JobRequest"]["properties"]["seed"]["enum"] == [None]
     described = served.generation.Describe(pb.DescribeCascadeRequest())
     assert (described.cascade, described.maximum_k, list(described.stages)) == ("m", 3, [])
     assert list(described.unsupported) == ["guidance", "previews", "quality", "seed"]

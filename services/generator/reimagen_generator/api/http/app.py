@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Depends, FastAPI
+from pydantic import BaseModel
 
 from reimagen_common.access.guard import Guard
 from reimagen_common.access.http import add_key_check
@@ -90,7 +91,7 @@ def create_app(
         sizes=[f"{size}x{size}" for size in described.sizes],
         default_k=described.default_k,
         maximum_k=described.maximum_k,
-        unsupported=sorted(ImagesRequest.model_fields[name].alias or name for name in described.unsupported),
+        unsupported=sorted(map(_field, described.unsupported)),
     )
 
     @app.get("/v1/models", tags=["models"])
@@ -135,9 +136,28 @@ def _restrict_to_model(document: Document, generator: GenerationService) -> None
         properties["model"]["anyOf"] = [{"const": model.name}, {"type": "null"}]
         references, _ = properties["references"]["anyOf"]
         references["maxItems"] = model.maximum_k
+        properties |= {_field(name): _unset(name) for name in model.unsupported}
     form = document["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     form["properties"] |= {
         "size": form["properties"]["size"] | sizes_in_words,
         "model": form["properties"]["model"] | {"const": model.name},
         "image": form["properties"]["image"] | {"maxItems": model.maximum_k},
     }
+    for name in model.unsupported:
+        del form["properties"][_field(name)]
+
+
+def _field(name: str) -> str:
+    """Return the name in REST of a field of `GenerationRequest`."""
+    return ImagesRequest.model_fields[name].alias or name
+
+
+def _unset(name: str) -> dict[str, Any]:
+    """Return the schema of a field that the model does not support."""
+    default = ImagesRequest.model_fields[name].get_default()
+    described = {"description": "Must be unset: the model that draws does not support it."}
+    if isinstance(default, BaseModel):
+        nulls = {each: {"type": "null"} for each in type(default).model_fields}
+        empty = {"type": "object", "properties": nulls, "additionalProperties": False}
+        return {"anyOf": [empty, {"type": "null"}], **described}
+    return {"enum": list(dict.fromkeys([default, None])), **described}
