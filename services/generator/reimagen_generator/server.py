@@ -115,6 +115,8 @@ class GeneratorServer:
 def _open_backend(settings: Settings) -> Backend:
     if settings.images_url is None:
         return _load_cascade(settings)
+    # It logs each request, and the service does so already.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         upstream = Upstream(
             settings.images_url,
