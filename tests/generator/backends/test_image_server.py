@@ -17,8 +17,14 @@ from pydantic import SecretStr
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_common.access.caller import Caller, acting_as
+from reimagen_common.access.rights import Right
+from reimagen_common.errors import Overloaded, Unavailable
 from reimagen_generator.backends.image_server import ImageServerBackend
 from reimagen_generator.backends.openai_images import Upstream
+from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.work import Priority
+from reimagen_generator.generation.request import GenerationRequest
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings
 from tests.image_server import SIZE, Handler, Server, answer, images, picture, serving, wait_for_end
@@ -183,6 +189,42 @@ def test_a_cancelled_job_hangs_up_and_more_requests_are_refused_meanwhile(served
     assert served.upstream.gone.wait(SECONDS)
     served.upstream.answers = [answer(200, images(picture()))]
     wait_until(lambda: served.rest.post(URL, json=ALONE).status_code == 200)
+
+
+def test_a_job_that_waits_for_an_overloaded_server_can_be_cancelled(served: Served) -> None:
+    served.upstream.answers = [answer(429, retry_after="3600")]
+    job = served.rest.post("/v1/jobs", json=ALONE).json()
+    assert served.upstream.arrived.wait(SECONDS)
+    assert served.rest.delete(f"/v1/jobs/{job['id']}").json()["status"] == "cancelled"
+    served.upstream.answers = [answer(200, images(picture()))]
+    wait_until(lambda: served.rest.post(URL, json=ALONE).status_code == 200)
+
+
+def test_a_key_holds_half_of_the_slots_at_most() -> None:
+    backend = ImageServerBackend(Upstream("http://127.0.0.1:1/v1", concurrency=4), name="m", sizes=(16,), maximum_k=1)
+    request = GenerationRequest(prompt="a bench")
+
+    with contextlib.ExitStack() as admitted:
+
+        def admit(caller: str) -> None:
+            handle = RequestHandle(timeout=SECONDS)
+            with acting_as(Caller(caller, frozenset(Right))):
+                admitted.enter_context(
+                    backend.admit(handle, request, size=16, neighbors=0, priority=Priority.INTERACTIVE)
+                )
+
+        with pytest.raises(Unavailable, match="starting"):
+            admit("a")
+        backend.start()
+        admit("a")
+        admit("a")
+        with pytest.raises(Overloaded, match="2 requests of this API key"):
+            admit("a")
+        admit("b")
+        admit("b")
+        with pytest.raises(Overloaded, match="4 requests are being drawn"):
+            backend.refuse_if_full()
+    backend.stop(0)
 
 
 def test_a_stop_ends_running_requests(tmp_path: Path) -> None:
