@@ -8,8 +8,10 @@ import httpx
 import pytest
 from PIL import Image
 
+from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.engine.engine import Engine
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings as GeneratorSettings
 from reimagen_retriever.ingest.build import build
@@ -56,7 +58,7 @@ def rest(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFactory) -
         stop_seconds=0,
         jobs=folder / "jobs",
     )
-    service = GeneratorServer(cascade, settings)
+    service = GeneratorServer(CascadeBackend(Engine(cascade, capacity=settings.capacity)), settings)
     service.start()
     with httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=240) as client:
         yield client

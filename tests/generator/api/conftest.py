@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
@@ -42,7 +43,8 @@ def serve(cascade: Cascade, folder: Path, *, capacity: int, **options: Any) -> I
         jobs=folder / "jobs",
         **options,
     )
-    service = GeneratorServer(cascade, settings)
+    engine = Engine(cascade, capacity=capacity)
+    service = GeneratorServer(CascadeBackend(engine), settings)
     service.start()
     address = f"127.0.0.1:{service.grpc_port}"
     try:
@@ -50,7 +52,7 @@ def serve(cascade: Cascade, folder: Path, *, capacity: int, **options: Any) -> I
             httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=240) as rest,
             grpc.insecure_channel(address, options=[("grpc.max_send_message_length", 96 * 1024 * 1024)]) as channel,
         ):
-            yield Served(rest, GenerationStub(channel), channel, address, service.engine)
+            yield Served(rest, GenerationStub(channel), channel, address, engine)
     finally:
         service.stop()
 

@@ -12,6 +12,11 @@ from reimagen_generator.engine.image_row import Request
 _CALLER_SHARE: Final = 0.5
 
 
+def share_of_caller(slots: int) -> int:
+    """Return the number of slots that one API key may hold."""
+    return max(1, int(_CALLER_SHARE * slots))
+
+
 def refuse_greedy(request: Request, others: Collection[Request], slots: int, backlog: Backlog) -> None:
     """Check that the API key of a request holds less than its share of the slots.
 
@@ -20,7 +25,7 @@ def refuse_greedy(request: Request, others: Collection[Request], slots: int, bac
     """
     caller = request.work.caller
     held = sum(other.work.caller == caller for other in others)
-    if caller and held >= max(1, int(_CALLER_SHARE * slots)):
+    if caller and held >= share_of_caller(slots):
         raise Overloaded(
             f"{held} requests of this API key are being drawn or waiting; try again later",
             retry_after=math.ceil(backlog.seconds_per_request),

@@ -75,5 +75,22 @@ class RequestHandle:
             raise event
         return event
 
+    def pause(self, seconds: float) -> None:
+        """Wait while no event is expected.
+
+        Raises:
+            Cancelled: the client has gone.
+            DeadlineExceeded: the deadline passes before the wait is over.
+            Exception: the error that was posted as the end of the request.
+        """
+        try:
+            event = self._events.get(timeout=min(seconds, self.remaining()))
+        except queue.Empty:
+            self.check()
+            return
+        if isinstance(event, Exception):
+            raise event
+        raise TypeError(f"expected no event, got {event!r}")
+
     def _deadline_exceeded(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"the images were not finished within {self._timeout:.0f} seconds")

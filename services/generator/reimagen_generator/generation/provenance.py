@@ -35,10 +35,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The provenance of one image: enough to draw it again and to credit its neighbors."""
+    """The provenance of one image: what it was drawn from, and the neighbors to credit."""
 
     prompt: str
-    seed: int
+    seed: int | None
+    """None if the model has no seeds, so that the image cannot be drawn again."""
     size: int
     cascade: str
     neighbors: Sequence[Source] = ()

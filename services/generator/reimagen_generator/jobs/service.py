@@ -104,7 +104,7 @@ class JobService:
         """Store a job durably and return it, or return the job that was created with the same key and request.
 
         Raises:
-            InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+            InvalidArgument: The model does not support a field's value, or a reference cannot be read.
             Unprocessable: The key was used for another request.
             Overloaded: Too many jobs are unfinished.
             Unavailable: The service is stopping, or the store cannot be written.
@@ -114,7 +114,7 @@ class JobService:
         self._generator.check(request)
         fields = fields_as_json(request, _REQUEST_FIELDS)
         digest = request_digest(request, fields)
-        if request.seed is None:
+        if request.seed is None and self._generator.model.has_seeds:
             fields["seed"] = secrets.randbelow(SEEDS)
         new = NewJob(
             owner=owner,
@@ -262,7 +262,7 @@ class JobService:
 
     def _draw(self, job: StoredJob) -> pb.Usage:
         request = load_request(job.request, self._store.references(job.id))
-        meter = UsageMeter(request.prompt, first_size=self._generator.engine.cascade.sizes[0])
+        meter = UsageMeter(request.prompt, first_size=self._generator.model.sizes[0])
         for event in self._admitted(job, request):
             meter.add(event)
             match event:
@@ -286,10 +286,15 @@ class JobService:
                 self._handles[job.id] = handle
             if self._store.get(job.id, job.owner).status is not Status.QUEUED:
                 raise Cancelled
+            accepted = False
             try:
                 with acting_as(Caller(job.owner, frozenset(Right))):
-                    yield from self._generator.generate(request, handle, Priority.BACKGROUND)
+                    for event in self._generator.generate(request, handle, Priority.BACKGROUND):
+                        accepted = True
+                        yield event
             except Overloaded:
+                if accepted:
+                    raise
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopping, timeout=_ADMISSION_SECONDS)
                 if self._stopping:
