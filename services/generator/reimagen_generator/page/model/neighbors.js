@@ -43,7 +43,10 @@ export function searchSoon(pause = PAUSE) {
 
 async function searchNow() {
   const { signal } = (running = new AbortController());
-  const { prompt, settings } = composer.get();
+  const { prompt, settings, chosen } = composer.get();
+  if (chosen) return;
+  // Meanwhile an image may have restored another prompt and its neighbors.
+  const isStale = () => signal.aborted || composer.get().chosen || composer.get().prompt !== prompt;
   const query = { query: prompt, explain: true, ...(settings.perEntity && { per_entity: true }) };
   const k = settings.k ?? model.get().defaultK;
   if (k === 0) return;
@@ -51,13 +54,14 @@ async function searchNow() {
     const answer = await search({ ...query, k }, signal);
     const nothing = answer.nothing_found ?? null;
     const nearest = nothing ? await findNearest(query, signal) : [];
+    if (isStale()) return;
     composer.set({
       neighbors: answer.neighbors.map(pairNeighbor),
       found: { status: nothing ? "nothing" : "found", message: "", nothing, nearest },
     });
     announce(nothing ? `No neighbors. ${nothing.reason}` : `${plural(answer.neighbors.length, "neighbor")} found.`);
   } catch (error) {
-    if (signal.aborted) return;
+    if (isStale()) return;
     const isDown = error.status === 503 || error.status === 0;
     const found = { status: isDown ? "down" : "failed", message: error.message, nothing: null, nearest: [] };
     composer.set({ neighbors: [], found });

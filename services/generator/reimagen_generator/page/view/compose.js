@@ -33,15 +33,17 @@ export function Compose() {
     if (problem?.field === "prompt") text.current?.focus();
   }, [problem]);
 
+  const isUnreachable = !chosen && ["down", "failed"].includes(found.status);
+  const isBare = neighbors.length === 0 && (chosen || isUnreachable || found.status === "nothing");
   const submit = (event) => {
     event.preventDefault();
     show();
-    draw();
+    // Without this, the service would look for neighbors too, and fail.
+    draw("", [{ label: "", settings: isUnreachable ? { k: 0 } : {} }]);
   };
   const keyDown = (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event);
   };
-  const isBare = neighbors.length === 0 && (chosen || ["down", "nothing", "failed"].includes(found.status));
   const canRetrieve = maximumK > 0;
   return html`<form class="compose card" onSubmit=${submit} onKeyDown=${keyDown} aria-label="Draw">
     <div class="prompt">
