@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-api torture results parity peer plan lint bench bench-serving bench-retrieval install proto lock clean
+.PHONY: help demo kb test test-browser test-api torture results parity peer plan lint bench bench-serving bench-retrieval install proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -24,6 +24,9 @@ kb: install ## build the demo knowledge base only, into build/demo/kb
 
 test: install ## run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-browser: install ## the page at / in Chromium: the whole journey, on a desktop and a phone, and its accessibility
+	@$(BIN)/python -m pytest tests/browser
 
 test-api: install ## compare both services with their OpenAPI documents: schemathesis, all checks, 2,000 examples of each operation
 	@REIMAGEN_API_EXAMPLES=2000 $(BIN)/python -m pytest tests/integration/test_openapi.py

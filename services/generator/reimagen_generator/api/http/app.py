@@ -22,6 +22,7 @@ from reimagen_generator.api.http.job_schema import JOB_EVENTS
 from reimagen_generator.api.http.jobs import jobs_router
 from reimagen_generator.api.http.knowledge import PAIRS_PATH, knowledge_router
 from reimagen_generator.api.http.limits import BODY_BYTES, PAIRS_BYTES
+from reimagen_generator.api.http.page import page_router
 from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, Model, Models
 from reimagen_generator.api.http.uploads import uploads_router
 from reimagen_generator.api.rights import ROUTES
@@ -83,6 +84,7 @@ def create_app(
     app.include_router(jobs_router(generator, uploads, jobs, base_url=base_url))
     app.include_router(uploads_router(uploads, own_site))
     app.include_router(knowledge_router(Knowledge(generator.retriever), own_site, base_url=base_url))
+    app.include_router(page_router())
     app.include_router(operations_router(lambda: _health(generator)))
     described = generator.model
     model = Model(
