@@ -1,4 +1,7 @@
-"""Write the provenance of an image into its file, and read it back."""
+"""Write the provenance of an image into its file, and read it back.
+
+It is written twice: as XMP for other programs, and as JSON, which `read` returns unchanged.
+"""
 
 import io
 import json
@@ -12,9 +15,12 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, PngImagePlugin
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.generation.request import OutputFormat, Quality
+from reimagen_generator.generation import xmp
+from reimagen_generator.generation.request import GenerationRequest, OutputFormat, Quality
 
 KEYWORD: Final = "reimagen"
+# The keyword of XMP in a PNG, by Adobe's specification.
+_PNG_XMP: Final = "XML:com.adobe.xmp"
 # EXIF's UserComment begins with eight bytes that name its character set.
 _ASCII: Final = b"ASCII\x00\x00\x00"
 # A JPEG segment holds 64 KiB. The rest is reserved for the structure of EXIF.
@@ -45,6 +51,10 @@ class Provenance:
     revision: str = ""
     guidance: Mapping[str, Any] = field(default_factory=dict)
     quality: Quality = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of the request that no other field of the provenance holds, if they differ from their defaults."""
+    created: int | None = None
+    """Time of drawing in seconds since 1970; None in files that are not signed, so that they repeat to the byte."""
 
     def to_json(self) -> str:
         """Return the provenance as JSON that contains only ASCII characters."""
@@ -65,13 +75,23 @@ class Provenance:
             raise ValueError(f"must be the provenance of an image, got {text[:80]!r}") from error
 
 
+_ELSEWHERE: Final = {"prompt", "n", "size", "seed", "guidance", "quality", "references", "previews", "user"}
+_OF_THE_FILE: Final = {"output_format", "output_compression"}
+
+
+def settings_of(request: GenerationRequest) -> dict[str, Any]:
+    """Return the `settings` of a request's images: what was changed, and neither images nor the user's id."""
+    fields = set(GenerationRequest.model_fields) - _ELSEWHERE - _OF_THE_FILE
+    return request.model_dump(mode="json", include=fields, exclude_defaults=True)
+
+
 def encode(
     pixels: UInt8[np.ndarray, "height width 3"],
     output_format: OutputFormat,
     provenance: Provenance,
     compression: int | None = None,
 ) -> bytes:
-    """Return an image file that contains its provenance: in a text chunk of a PNG, or in the EXIF of a JPEG or WebP.
+    """Return an image file that contains its provenance: as XMP, and in a PNG's text chunk or a JPEG's or WebP's EXIF.
 
     Args:
         pixels: The image.
@@ -87,11 +107,13 @@ def encode(
         case "png":
             texts = PngImagePlugin.PngInfo()
             texts.add_itxt(KEYWORD, provenance.to_json())
+            texts.add_itxt(_PNG_XMP, xmp.packet(provenance).decode())
             image.save(buffer, "PNG", pnginfo=texts)
         case "jpeg":
-            image.save(buffer, "JPEG", quality=quality, subsampling=0, exif=_exif(_shorten(provenance)))
+            short = _shorten(provenance)
+            image.save(buffer, "JPEG", quality=quality, subsampling=0, exif=_exif(short), xmp=xmp.packet(short))
         case "webp":
-            image.save(buffer, "WEBP", quality=quality, exif=_exif(provenance))
+            image.save(buffer, "WEBP", quality=quality, exif=_exif(provenance), xmp=xmp.packet(provenance))
     return buffer.getvalue()
 
 
@@ -124,9 +146,12 @@ def _exif(provenance: Provenance) -> Image.Exif:
 
 
 def _shorten(provenance: Provenance) -> Provenance:
-    """Shorten the neighbors' texts until the provenance fits into a JPEG segment."""
+    """Shorten the neighbors' texts until the provenance fits into JPEG segments; drop very long settings."""
+    if len(json.dumps(provenance.settings)) > _JPEG_BYTES // 2:
+        provenance = replace(provenance, settings={})
     for characters in (1_000, 300, 100, 30):
-        if len(provenance.to_json()) + 6 * len(provenance.prompt) <= _JPEG_BYTES:
+        exif_bytes = len(provenance.to_json()) + 6 * len(provenance.prompt)
+        if max(exif_bytes, len(xmp.packet(provenance))) <= _JPEG_BYTES:
             break
         provenance = replace(
             provenance,

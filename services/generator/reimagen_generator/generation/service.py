@@ -226,6 +226,7 @@ class GenerationService:
                 revision=grounding.revision,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
                 quality=request.quality,
+                settings=provenance.settings_of(request),
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
