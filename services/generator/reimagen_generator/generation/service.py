@@ -26,6 +26,7 @@ from reimagen_generator.generation.images import MEDIA_TYPES
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, STEPS_FACTORS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient
+from reimagen_generator.generation.signing import Signer
 
 _DEFAULT_SIZE: Final = 256
 _RETRIEVAL_OFF: Final = retrieval_pb2.NothingFound(reason="no neighbors were requested", field="retrieval.k")
@@ -69,17 +70,25 @@ Event = Accepted | Neighbors | StepEvent | Image
 class GenerationService:
     """The service that handles requests for images. REST and gRPC are thin layers over it."""
 
-    def __init__(self, engine: Engine, retriever: RetrieverClient, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        retriever: RetrieverClient,
+        guard: Guard | None = None,
+        signer: Signer | None = None,
+    ) -> None:
         """Create the service.
 
         Args:
             engine: The engine, which draws.
             retriever: The client of the retriever.
             guard: The quotas of keys; by default there are none.
+            signer: The signer of image files; by default they are not signed.
         """
         self.engine = engine
         self.retriever = retriever
         self._guard = guard or Guard()
+        self._signer = signer
 
     @property
     def config(self) -> CascadeConfig:
@@ -212,6 +221,7 @@ class GenerationService:
         grounding: Neighbors,
         finished: ImagesEvent,
     ) -> Iterator[Image]:
+        media_type = MEDIA_TYPES[request.output_format]
         for index, pixels in enumerate(finished.images, start=finished.index):
             seed = task.seeds[index]
             origin = provenance.Provenance(
@@ -227,14 +237,17 @@ class GenerationService:
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
                 quality=request.quality,
                 settings=provenance.settings_of(request),
+                created=int(time.time()) if self._signer else None,
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
+                if self._signer:
+                    image = self._signer.sign(image, media_type, origin, grounding.neighbors)
             yield Image(
                 index=index,
                 seed=seed,
                 image=image,
-                media_type=MEDIA_TYPES[request.output_format],
+                media_type=media_type,
                 size=size,
             )
 
