@@ -23,6 +23,7 @@ from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.signing import Signer
 from reimagen_generator.generation.uploads import UploadStore
+from reimagen_generator.generation.verification import Verifier
 from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.jobs.service import JobService
 from reimagen_generator.jobs.sqlite import SqliteJobStore
@@ -77,6 +78,7 @@ class GeneratorServer:
             guard,
             UploadStore(seconds=settings.upload_seconds, maximum_bytes=settings.upload_megabytes * 1024 * 1024),
             self._jobs,
+            Verifier(settings.trust_anchors),
             deadline=settings.deadline_seconds,
             body_seconds=settings.body_seconds,
             base_url=settings.base_url,

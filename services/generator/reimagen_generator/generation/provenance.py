@@ -5,14 +5,17 @@ It is written twice: as XMP for other programs, and as JSON, which `read` return
 
 import io
 import json
+import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, PngImagePlugin
+from pydantic import TypeAdapter
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.generation import xmp
@@ -67,12 +70,28 @@ class Provenance:
         Raises:
             ValueError: The text is not the JSON of a provenance.
         """
-        try:
-            values = json.loads(text)
-            values["neighbors"] = tuple(Source(**neighbor) for neighbor in values["neighbors"])
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"must be the provenance of an image, got {text[:80]!r}") from error
+        parsed = TypeAdapter(cls).validate_json(text)
+        return replace(parsed, neighbors=tuple(parsed.neighbors))
+
+    def to_request(self) -> dict[str, Any]:
+        """Return the JSON body of a request that draws the image again.
+
+        References are in no file: their entries have only captions, so that a request without the images is refused.
+        """
+        body: dict[str, Any] = {
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "size": f"{self.size}x{self.size}",
+            "model": self.cascade,
+            **self.settings,
+        }
+        if self.quality != "auto":
+            body["quality"] = self.quality
+        if self.guidance:
+            body["guidance"] = dict(self.guidance)
+        if any(not neighbor.id for neighbor in self.neighbors):
+            body["references"] = [{"caption": neighbor.caption} for neighbor in self.neighbors]
+        return body
 
 
 _ELSEWHERE: Final = {"prompt", "n", "size", "seed", "guidance", "quality", "references", "previews", "user"}
@@ -117,24 +136,30 @@ def encode(
     return buffer.getvalue()
 
 
-def read(path: Path) -> Provenance:
+def read(file: Path | BinaryIO) -> Provenance:
     """Return the provenance in an image file.
 
     Raises:
         InvalidArgument: The file is not an image, or contains no provenance.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            if image.format == "PNG":
-                text = image.info.get(KEYWORD, "")
-            else:
-                comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
-                text = comment.removeprefix(_ASCII).decode("ascii")
+        with warnings.catch_warnings():
+            # Pillow warns about large images and damaged metadata.
+            warnings.simplefilter("ignore")
+            text = _text(file)
         return Provenance.from_json(text)
     except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read as a PNG, JPEG or WebP image") from error
-    except (ValueError, AttributeError) as error:
-        raise InvalidArgument(f"{path} has no provenance; it must be an image that Re-Imagen drew") from error
+        raise InvalidArgument(f"{file} cannot be read as a PNG, JPEG or WebP image") from error
+    except (ValueError, AttributeError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise InvalidArgument(f"{file} has no provenance; it must be an image that Re-Imagen drew") from error
+
+
+def _text(file: Path | BinaryIO) -> str:
+    with Image.open(file, formats=_FORMATS) as image:
+        if image.format == "PNG":
+            return str(image.info.get(KEYWORD, ""))
+        comment: bytes = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
+        return comment.removeprefix(_ASCII).decode("ascii")
 
 
 def _exif(provenance: Provenance) -> Image.Exif:
