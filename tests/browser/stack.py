@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.backends.cascade import CascadeBackend
+from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.server import GeneratorServer

@@ -23,6 +23,7 @@ BEYOND_THE_DOCUMENT = re.compile(
     r"|Idempotency-Key: (was used for another request|requires stream)"
     r"|references\.\d+\.id: names no file of yours"
     r"|file: (broken image|must be a whole|must be a file of)"
+    r"|image: must be a PNG, JPEG or WebP file"  # what is in a file
     r"|references\.\d+\.image: must be a whole PNG"  # what is in a file
 )
 

@@ -22,9 +22,12 @@ from reimagen_generator.backends.openai_images import Upstream
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.backend import Backend
+from reimagen_generator.generation.certificates import load_identity, local_identity
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.generation.signing import Signer
 from reimagen_generator.generation.uploads import UploadStore
+from reimagen_generator.generation.verification import Verifier
 from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.jobs.service import JobService
 from reimagen_generator.jobs.sqlite import SqliteJobStore
@@ -48,14 +51,14 @@ class GeneratorServer:
         """Listen on both addresses.
 
         Raises:
-            InvalidArgument: The server cannot listen on an address, or a file of keys or TLS or the folder of
-                jobs cannot be used.
+            InvalidArgument: The server cannot listen on an address, or a file of keys, TLS or the signature or
+                the folder of jobs cannot be used.
         """
         self._stop_seconds = settings.stop_seconds
         guard, tls = settings.open_guard(settings.redis_url), settings.open_tls()
         self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
         self._backend = backend
-        generator = GenerationService(backend, self._retriever, guard)
+        generator = GenerationService(backend, self._retriever, guard, _open_signer(settings))
         self._jobs = _open_jobs(generator, settings)
         with _listening("http", settings.http):
             listening = listen(settings.http)
@@ -79,6 +82,7 @@ class GeneratorServer:
             guard,
             UploadStore(seconds=settings.upload_seconds, maximum_bytes=settings.upload_megabytes * 1024 * 1024),
             self._jobs,
+            Verifier(settings.trust_anchors),
             deadline=settings.deadline_seconds,
             body_seconds=settings.body_seconds,
             base_url=settings.base_url,
@@ -144,6 +148,16 @@ def _load_cascade(settings: Settings) -> CascadeBackend:
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
     return CascadeBackend(Engine(cascade, capacity=settings.capacity, largest_batch=settings.largest_batch))
+
+
+def _open_signer(settings: Settings) -> Signer | None:
+    if not settings.signing:
+        return None
+    if settings.signing_certificate is None or settings.signing_key is None:
+        identity = local_identity(settings.state)
+    else:
+        identity = load_identity(settings.signing_certificate, settings.signing_key)
+    return Signer(identity, settings.timestamp_authority)
 
 
 def _open_jobs(generator: GenerationService, settings: Settings) -> JobService | None:

@@ -13,6 +13,7 @@ from reimagen_common.addresses import Address, BaseUrl, split_address, split_nam
 from reimagen_common.grpc_client import Credentials
 from reimagen_common.http_settings import HttpSettings
 from reimagen_common.logs import Level
+from reimagen_generator.signing_settings import SigningSettings
 
 
 def _check_replicas(target: str) -> str:
@@ -40,7 +41,7 @@ def user_cache(name: str) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "reimagen" / name
 
 
-class Settings(HttpSettings, AccessSettings):
+class Settings(HttpSettings, AccessSettings, SigningSettings):
     """Settings of `reimagen-generator serve`. REIMAGEN_GENERATOR_CAPACITY=2 sets capacity, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True, extra="forbid")

@@ -31,6 +31,7 @@ from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
+from reimagen_generator.generation.verification import Verifier
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings
 from tests.access import check_route, check_rpc, header
@@ -91,7 +92,14 @@ def test_every_route_and_rpc_has_its_right(cascade: tuple[Cascade, Path]) -> Non
     with contextlib.closing(RetrieverClient("127.0.0.1:1")) as retriever:
         service = GenerationService(CascadeBackend(Engine(cascade[0], capacity=1)), retriever)
         app = create_app(
-            service, Guard(), UploadStore(seconds=1, maximum_bytes=1), None, deadline=1, body_seconds=1, base_url=None
+            service,
+            Guard(),
+            UploadStore(seconds=1, maximum_bytes=1),
+            None,
+            Verifier(),
+            deadline=1,
+            body_seconds=1,
+            base_url=None,
         )
     assert set(routes_of(app)) == ROUTES.keys()
     assert set(calls_of(SERVICE_NAME)) == CALLS.keys()

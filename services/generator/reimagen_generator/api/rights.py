@@ -33,6 +33,7 @@ ROUTES: Final[Rights] = {
     f"DELETE /v1/knowledge/pairs/{ID_PATH}": Right.WRITE,
     f"GET /v1/knowledge/pairs/{ID_PATH}": Right.READ,
     f"GET /v1/pairs/{ID_PATH}/image": Right.READ,
+    "POST /v1/verify": Right.READ,
     "GET /v1/models": Right.READ,
     "GET /v1/models/{name}": Right.READ,
 }

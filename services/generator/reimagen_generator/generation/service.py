@@ -24,6 +24,7 @@ from reimagen_generator.generation.images import MEDIA_TYPES
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient
+from reimagen_generator.generation.signing import Signer
 
 _DEFAULT_SIZE: Final = 256
 _RETRIEVAL_OFF: Final = retrieval_pb2.NothingFound(reason="no neighbors were requested", field="retrieval.k")
@@ -67,17 +68,25 @@ Event = Accepted | Neighbors | StepEvent | Image
 class GenerationService:
     """The service that handles requests for images. REST and gRPC are thin layers over it."""
 
-    def __init__(self, backend: Backend, retriever: RetrieverClient, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        retriever: RetrieverClient,
+        guard: Guard | None = None,
+        signer: Signer | None = None,
+    ) -> None:
         """Create the service.
 
         Args:
             backend: The backend, which draws.
             retriever: The client of the retriever.
             guard: The quotas of keys; by default there are none.
+            signer: The signer of image files; by default they are not signed.
         """
         self.backend = backend
         self.retriever = retriever
         self._guard = guard or Guard()
+        self._signer = signer
 
     @property
     def model(self) -> ModelDescription:
@@ -207,6 +216,7 @@ class GenerationService:
         grounding: Neighbors,
         finished: ImagesEvent,
     ) -> Iterator[Image]:
+        media_type = MEDIA_TYPES[request.output_format]
         for index, pixels in enumerate(finished.images, start=finished.index):
             seed = task.seeds[index] if self.model.has_seeds else None
             origin = provenance.Provenance(
@@ -221,14 +231,18 @@ class GenerationService:
                 revision=grounding.revision,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
                 quality=request.quality,
+                settings=provenance.settings_of(request),
+                created=int(time.time()) if self._signer else None,
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
+                if self._signer:
+                    image = self._signer.sign(image, media_type, origin, grounding.neighbors)
             yield Image(
                 index=index,
                 seed=seed,
                 image=image,
-                media_type=MEDIA_TYPES[request.output_format],
+                media_type=media_type,
                 size=size,
             )
 

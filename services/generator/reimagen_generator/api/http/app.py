@@ -25,11 +25,13 @@ from reimagen_generator.api.http.limits import BODY_BYTES, PAIRS_BYTES
 from reimagen_generator.api.http.page import page_router
 from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, Model, Models
 from reimagen_generator.api.http.uploads import uploads_router
+from reimagen_generator.api.http.verify import verify_router
 from reimagen_generator.api.rights import ROUTES
 from reimagen_generator.engine.engine import State
 from reimagen_generator.generation.knowledge import Knowledge
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
+from reimagen_generator.generation.verification import Verifier
 from reimagen_generator.jobs.service import JobService
 
 _DESCRIPTION: Final = """
@@ -44,6 +46,7 @@ def create_app(
     guard: Guard,
     uploads: UploadStore,
     jobs: JobService | None,
+    verifier: Verifier,
     *,
     deadline: float,
     body_seconds: float,
@@ -57,6 +60,7 @@ def create_app(
         guard: The checks of keys.
         uploads: The store of uploaded images.
         jobs: The service of jobs, if they are stored.
+        verifier: The reader of signed files.
         deadline: Time limit of a request in seconds.
         body_seconds: Time limit for receiving a body, see `BodyLimits`.
         base_url: The prefix of links. None uses the host of the request.
@@ -85,6 +89,7 @@ def create_app(
     app.include_router(uploads_router(uploads, own_site))
     app.include_router(knowledge_router(Knowledge(generator.retriever), own_site, base_url=base_url))
     app.include_router(page_router())
+    app.include_router(verify_router(verifier))
     app.include_router(operations_router(lambda: _health(generator)))
     described = generator.model
     model = Model(
