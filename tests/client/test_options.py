@@ -99,8 +99,8 @@ def test_what_grpc_cannot_send_is_named(options: dict[str, Any], field: str) -> 
 
 def test_unknown_options_are_type_errors() -> None:
     for build in (body_of, request_message):
-        with pytest.raises(TypeError, match="unknown options: sise"):
-            build("a fox", {"sise": 64})
+        with pytest.raises(TypeError, match="unknown options: sizes"):
+            build("a fox", {"sizes": 64})
 
 
 @pytest.mark.parametrize("fields", [{}, {"id": "a", "pair_id": "b"}, {"image": b"", "id": "a"}])
