@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := proto services/common services/retriever services/generator evaluation demo
-CODE := proto/setup.py services evaluation demo tests parity tools examples $(wildcard benchmarks)
+PACKAGES := proto services/common services/retriever services/generator client evaluation demo
+CODE := proto/setup.py services client evaluation demo tests parity tools examples $(wildcard benchmarks)
 
 # No nagging about newer versions of pip, and no need for a home folder.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -82,7 +82,7 @@ proto: .venv/.dependencies ## generate the gRPC stubs anew
 
 # Local packages are left out of a lock: each environment installs them from this checkout.
 LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --upgrade \
-	$(foreach name,proto common retriever generator evaluation demo,--no-emit-package reimagen-$(name))
+	$(foreach name,proto common retriever generator client evaluation demo,--no-emit-package reimagen-$(name))
 
 lock: install ## resolve the locks anew, to the newest versions that the packages allow
 	@$(LOCK) --all-extras --no-emit-package libtpu --group test --group lint --group lock --group build \
@@ -100,7 +100,7 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 clean: ## remove whatever make has made
 	rm -rf .venv build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f proto/reimagen/v1/*_pb2*.py proto/reimagen/v1/*_pb2*.pyi
-	find $(wildcard proto services evaluation demo tests parity benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+	find $(wildcard proto services client evaluation demo tests parity benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 
 .venv/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
