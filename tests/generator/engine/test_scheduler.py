@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_generator.engine.image_row import STRETCH, Request
@@ -83,6 +83,7 @@ class Device:
                 self.finished[row] = self.now
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 30)), min_size=1, max_size=40))
 def test_whoever_arrives_after_a_request_is_due_does_not_delay_it(requests: Sequence[tuple[int, int]]) -> None:
     device = Device()

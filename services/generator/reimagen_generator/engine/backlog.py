@@ -92,5 +92,5 @@ def new_request(handle: RequestHandle, work: Work, route: Route, times: StepTime
         work,
         remaining=images,
         alone=max(starts + sum(map(times.alone, kinds)), images),
-        slowdown=(starts + sum(map(times.turn, kinds))) / images,
+        slowdown=(starts + sum(map(times.turn, kinds))) / images if images else 1.0,
     )
