@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_generator.engine.fair_queue import FairQueue
@@ -26,6 +26,7 @@ def serve(queue: FairQueue[tuple[Flow, int]], costs: dict[Flow, float], seconds:
     return served
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), COSTS, min_size=1))
 def test_each_child_of_a_node_gets_an_equal_share(costs: dict[Flow, float]) -> None:
     queue: FairQueue[tuple[Flow, int]] = FairQueue(zero, zero)
@@ -47,6 +48,7 @@ def test_weights_divide_the_first_level() -> None:
     assert abs(served["a", ""] / served["b", ""] - 4) < 0.1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), COSTS), max_size=50), COSTS)
 def test_a_new_flow_waits_for_one_job_of_each_other_at_most(before: Sequence[tuple[str, float]], cost: float) -> None:
     queue: FairQueue[str] = FairQueue(zero, zero)
@@ -62,6 +64,7 @@ def test_a_new_flow_waits_for_one_job_of_each_other_at_most(before: Sequence[tup
     assert waited <= len("abc")
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30))
 def test_items_of_a_flow_keep_their_order_and_all_are_served(flows: Sequence[str]) -> None:
     queue: FairQueue[tuple[str, int]] = FairQueue(zero, zero)
