@@ -13,7 +13,7 @@ from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
-from reimagen_generator.engine.work import GenerationTask, Work
+from reimagen_generator.engine.work import GenerationTask, Priority, Work
 from tests.waiting import SECONDS
 
 NO_CHANGES = GuidanceOptions()
@@ -36,6 +36,7 @@ class Wish:
     guidance: GuidanceOptions = NO_CHANGES
     steps_factor: float = 1.0
     caller: str = ""
+    priority: Priority = Priority.INTERACTIVE
 
     def work(self, cascade: Cascade) -> Work:
         return Work(
@@ -45,6 +46,7 @@ class Wish:
             guidance=cascade.resolve_guidance(self.guidance, self.size),
             steps_factor=self.steps_factor,
             caller=self.caller,
+            priority=self.priority,
         )
 
     @property

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from reimagen_client import Client
+from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.engine.engine import Engine
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings as GeneratorSettings
 from reimagen_retriever.ingest.build import build
@@ -72,7 +74,7 @@ def service(stack: contextlib.ExitStack, tmp_path_factory: pytest.TempPathFactor
         stop_seconds=0,
         jobs=folder / "jobs",
     )
-    generator = GeneratorServer(cascade, settings)
+    generator = GeneratorServer(CascadeBackend(Engine(cascade, capacity=settings.capacity)), settings)
     generator.start()
     stack.callback(generator.stop)
     return Service(f"http://127.0.0.1:{generator.http_port}/v1", f"127.0.0.1:{generator.grpc_port}")

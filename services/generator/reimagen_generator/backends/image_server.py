@@ -146,10 +146,11 @@ class ImageServerBackend:
             Unavailable: The service is starting or stopping.
         """
         with self._changed:
-            if self._state is not State.READY:
-                raise Unavailable(f"the service is {self._state.value}; try again soon", retry_after=5)
-            if len(self._callers) >= self.slots:
-                self._refuse(f"{len(self._callers)} requests are being drawn; try again later")
+            try:
+                self._require_slot()
+            except Overloaded:
+                metrics.CALLS.labels("refused").inc()
+                raise
 
     @contextmanager
     def admit(
@@ -157,13 +158,8 @@ class ImageServerBackend:
     ) -> Iterator[ImageAdmission]:
         """Hold a slot for the request; see `Backend.admit`."""
         caller = current_caller().id
-        with self._changed:
-            self.refuse_if_full()
-            held = sum(other == caller for other in self._callers.values())
-            if caller and held >= share_of_caller(self.slots):
-                self._refuse(f"{held} requests of this API key are being drawn; try again later")
-            self._callers[handle] = caller
-            self._report()
+        while not self._take(handle, caller, waits=priority is Priority.BACKGROUND):
+            handle.pause(_SHORTEST_PAUSE)
         try:
             # All admitted requests are drawn at the same time, so none is ahead.
             yield ImageAdmission(0, self._client, handle, size, priority)
@@ -174,9 +170,30 @@ class ImageServerBackend:
                 self._report()
                 self._changed.notify_all()
 
-    def _refuse(self, message: str) -> None:
-        metrics.CALLS.labels("refused").inc()
-        raise Overloaded(message, retry_after=_RETRY_SECONDS)
+    def _take(self, handle: RequestHandle, caller: str, *, waits: bool) -> bool:
+        """Take a slot and return True. If there is none, return False to a request that waits, and refuse another."""
+        with self._changed:
+            try:
+                self._require_slot()
+                held = sum(other == caller for other in self._callers.values())
+                if caller and held >= share_of_caller(self.slots):
+                    message = f"{held} requests of this API key are being drawn; try again later"
+                    raise Overloaded(message, retry_after=_RETRY_SECONDS)
+            except Overloaded:
+                if waits:
+                    return False
+                metrics.CALLS.labels("refused").inc()
+                raise
+            self._callers[handle] = caller
+            self._report()
+        return True
+
+    def _require_slot(self) -> None:
+        if self._state is not State.READY:
+            raise Unavailable(f"the service is {self._state.value}; try again soon", retry_after=5)
+        if len(self._callers) >= self.slots:
+            message = f"{len(self._callers)} requests are being drawn; try again later"
+            raise Overloaded(message, retry_after=_RETRY_SECONDS)
 
     def _report(self) -> None:
         metrics.QUEUE_LENGTH.set(len(self._callers))

@@ -24,7 +24,6 @@ from reimagen_generator.generation.usage import UsageMeter
 from reimagen_generator.jobs.store import JobPage, JobStore, Key, NewJob, Status, StoredJob
 
 _ATTEMPTS: Final = 3
-_ADMISSION_SECONDS: Final = 0.5
 _EXPIRY_SECONDS: Final = 60.0
 _REQUEST_FIELDS: Final = frozenset(GenerationRequest.model_fields)
 
@@ -263,7 +262,7 @@ class JobService:
     def _draw(self, job: StoredJob) -> pb.Usage:
         request = load_request(job.request, self._store.references(job.id))
         meter = UsageMeter(request.prompt, first_size=self._generator.model.sizes[0])
-        for event in self._admitted(job, request):
+        for event in self._events(job, request):
             meter.add(event)
             match event:
                 case Accepted():
@@ -278,29 +277,15 @@ class JobService:
             self._tell(job.id)
         return write_usage(meter.usage)
 
-    def _admitted(self, job: StoredJob, request: GenerationRequest) -> Iterator[Event]:
-        """Yield the events of the generation. Wait for a place in the engine, because interactive requests go first."""
-        while True:
-            handle = RequestHandle(timeout=self._deadline)
-            with self._changed:
-                self._handles[job.id] = handle
-            if self._store.get(job.id, job.owner).status is not Status.QUEUED:
-                raise Cancelled
-            accepted = False
-            try:
-                with acting_as(Caller(job.owner, frozenset(Right))):
-                    for event in self._generator.generate(request, handle, Priority.BACKGROUND):
-                        accepted = True
-                        yield event
-            except Overloaded:
-                if accepted:
-                    raise
-                with self._changed:
-                    self._changed.wait_for(lambda: self._stopping, timeout=_ADMISSION_SECONDS)
-                if self._stopping:
-                    raise
-            else:
-                return
+    def _events(self, job: StoredJob, request: GenerationRequest) -> Iterator[Event]:
+        """Yield the events of the generation, which waits for a place in the engine."""
+        handle = RequestHandle(timeout=self._deadline)
+        with self._changed:
+            self._handles[job.id] = handle
+        if self._store.get(job.id, job.owner).status is not Status.QUEUED:
+            raise Cancelled
+        with acting_as(Caller(job.owner, frozenset(Right))):
+            yield from self._generator.generate(request, handle, Priority.BACKGROUND)
 
 
 def load_request(fields: dict[str, Any], references: list[bytes] | None = None) -> GenerationRequest:
