@@ -48,11 +48,12 @@ export function Compose() {
   return html`<form class="compose card" onSubmit=${submit} onKeyDown=${keyDown} aria-label="Draw">
     <div class="prompt">
       <label for="prompt">What should it show?</label>
-      <textarea id="prompt" ref=${text} rows="2" maxlength="1000" value=${prompt} aria-describedby="prompt-problem"
+      <textarea id="prompt" ref=${text} rows="1" maxlength="1000" value=${prompt} aria-describedby="prompt-problem"
         aria-invalid=${problem?.field === "prompt"} placeholder=${prompts[0] ?? "a red fox in the snow"}
         onInput=${(event) => write(event.target.value)}></textarea>
     </div>
-    ${prompts.length > 0 &&
+    ${!prompt.trim() &&
+    prompts.length > 0 &&
     html`<div class="examples" role="group" aria-label="Examples from the knowledge base">
       ${prompts.map(
         (example) => html`<button key=${example} type="button" class="chip" onClick=${() => write(example)}>${example}</button>`,
