@@ -22,7 +22,7 @@ export function Compose() {
   const { prompt, problem, neighbors, settings, chosen, found } = useStore(composer);
   const { sending } = useStore(drawings);
   const { status, defaultK, maximumK } = useStore(model);
-  const { prompts } = useStore(examples);
+  const { prompts, failed } = useStore(examples);
   const text = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   useLayoutEffect(() => {
     if (!text.current) return;
@@ -53,7 +53,8 @@ export function Compose() {
         onInput=${(event) => write(event.target.value)}></textarea>
     </div>
     ${!prompt.trim() &&
-    prompts.length > 0 &&
+    !failed &&
+    canRetrieve &&
     html`<div class="examples" role="group" aria-label="Examples from the knowledge base">
       ${prompts.map(
         (example) => html`<button key=${example} type="button" class="chip" onClick=${() => write(example)}>${example}</button>`,
