@@ -59,7 +59,7 @@ def downloaded(page: Page) -> bytes:
 def check_accessibility(page: Page) -> None:
     """Check the page in its current state with axe, in light and dark."""
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         result: Any = Axe().run(page, options={"runOnly": {"type": "tag", "values": _RULES}})
         found = [
             (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.cascade import CascadeConfig
@@ -94,7 +94,7 @@ def visit(browser: Browser, stack: Stack, *, path: str = "/", **options: Any) ->
     context.set_default_timeout(MILLISECONDS)
     page = context.new_page()
     seen = Visit(page, stack.origin)
-    page.on("console", lambda message: message.type == "error" and seen.errors.append(message.text))
+    page.on("console", lambda message: _note(message, seen))
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.on("request", lambda request: _check_origin(request.url, seen))
     page.goto(stack.origin + path)
@@ -103,6 +103,11 @@ def visit(browser: Browser, stack: Stack, *, path: str = "/", **options: Any) ->
     finally:
         context.close()
     assert (seen.errors, seen.foreign) == ([], [])
+
+
+def _note(message: ConsoleMessage, seen: Visit) -> None:
+    if message.type == "error":
+        seen.errors.append(message.text)
 
 
 def _check_origin(url: str, seen: Visit) -> None:

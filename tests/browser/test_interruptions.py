@@ -1,6 +1,7 @@
 """The queue, and what happens when something breaks."""
 
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -22,7 +23,7 @@ def step_of(page: Page) -> int:
 
 @pytest.mark.parametrize("device", [{}, PHONE], ids=["desktop", "phone"])
 def test_the_queue_has_places_survives_a_reload_and_is_cancelled(
-    browser: Browser, slow_stack: Stack, device: dict[str, object]
+    browser: Browser, slow_stack: Stack, device: dict[str, Any]
 ) -> None:
     with visit(browser, slow_stack, **device) as seen:
         page = seen.page

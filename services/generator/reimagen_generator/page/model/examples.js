@@ -3,8 +3,8 @@ import { createStore } from "../lib/store.js";
 import { listPairs } from "../service/api.js";
 
 const PAIRS = 24;
-const PROMPTS = 4;
-const LONGEST = 60;
+const PROMPTS = 3;
+const LONGEST = 40;
 const SHORT_WORDS = 4;
 // Places that short captions are put into: a base of things then gives whole scenes.
 const PLACES = ["in the snow", "on a beach", "in a forest", "at night", "on a mountain"];
@@ -14,6 +14,7 @@ export const examples = createStore({
   prompts: [],
   /** @type {{id: string, caption: string}[]} */
   pairs: [],
+  failed: false,
 });
 
 /** Choose examples from pairs of the knowledge base; none if it does not answer. */
@@ -22,9 +23,10 @@ export async function loadExamples() {
     const { data } = await listPairs({ limit: PAIRS, order: "random" });
     const captions = [...new Map(data.map((pair) => [pair.caption, pair.caption])).values()];
     const short = captions.filter((caption) => caption.length <= LONGEST).slice(0, PROMPTS);
-    examples.set({ prompts: short.map(scene), pairs: data });
+    examples.set({ prompts: short.map(scene), pairs: data, failed: short.length === 0 });
   } catch {
     // The neighbors' section says that the knowledge base does not answer.
+    examples.set({ failed: true });
   }
 }
 

@@ -22,7 +22,7 @@ export function Compose() {
   const { prompt, problem, neighbors, settings, chosen, found } = useStore(composer);
   const { sending } = useStore(drawings);
   const { status, defaultK, maximumK } = useStore(model);
-  const { prompts } = useStore(examples);
+  const { prompts, failed } = useStore(examples);
   const text = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   useLayoutEffect(() => {
     if (!text.current) return;
@@ -48,11 +48,13 @@ export function Compose() {
   return html`<form class="compose card" onSubmit=${submit} onKeyDown=${keyDown} aria-label="Draw">
     <div class="prompt">
       <label for="prompt">What should it show?</label>
-      <textarea id="prompt" ref=${text} rows="2" maxlength="1000" value=${prompt} aria-describedby="prompt-problem"
+      <textarea id="prompt" ref=${text} rows="1" maxlength="1000" value=${prompt} aria-describedby="prompt-problem"
         aria-invalid=${problem?.field === "prompt"} placeholder=${prompts[0] ?? "a red fox in the snow"}
         onInput=${(event) => write(event.target.value)}></textarea>
     </div>
-    ${prompts.length > 0 &&
+    ${!prompt.trim() &&
+    !failed &&
+    canRetrieve &&
     html`<div class="examples" role="group" aria-label="Examples from the knowledge base">
       ${prompts.map(
         (example) => html`<button key=${example} type="button" class="chip" onClick=${() => write(example)}>${example}</button>`,

@@ -58,9 +58,7 @@ function Missing({ found, chosen, prompt }) {
   if (found.status === "failed") return html`<p class="problem" role="alert">${found.message}</p>`;
   if (found.status === "nothing")
     return html`<div class="empty">
-      <p><strong>No neighbor.</strong> ${sentence(found.nothing.reason)}
-        ${found.nothing.lacking?.length > 0 &&
-        html` The nearest image, “${found.nothing.nearest}”, has nothing of: ${found.nothing.lacking.join(", ")}.`}</p>
+      <p><strong>No neighbor.</strong> ${why(found.nothing)}</p>
       ${found.nearest.length > 0 &&
       html`<p class="hint">Nearest images. Choose one to use it anyway:</p>
         <ul class="candidates">
@@ -72,11 +70,16 @@ function Missing({ found, chosen, prompt }) {
             </li>`,
           )}
         </ul>`}
-      <p class="hint">Without neighbors, the image is drawn from the prompt alone. You can also add what is missing in the
-        <a href="#knowledge">knowledge base</a>.</p>
+      <p class="hint">Without neighbors, the image is drawn from the prompt alone. You can also add what is missing to
+        the${" "}<a href="#knowledge">knowledge base</a>.</p>
     </div>`;
   if (!prompt.trim()) return html`<p class="hint">The images that your prompt names appear here.</p>`;
   return null;
 }
+
+const why = ({ reason, nearest, lacking = [] }) =>
+  lacking.length > 0 && nearest
+    ? `Nothing in the knowledge base shows “${lacking.join("”, “")}”. The nearest caption is “${nearest}”.`
+    : sentence(reason);
 
 const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
