@@ -55,6 +55,19 @@ def test_captions_are_given_once_or_for_each_image(served: Any, given: dict[str,
     assert [neighbor["caption"] for neighbor in answer["neighbors"]] == captions
 
 
+def test_weights_are_given_once_or_for_each_image(served: Any) -> None:
+    files = [("image", ("a.png", png())), ("image", ("b.png", png("blue")))]
+
+    def drawn(**given: Any) -> Any:
+        return edit(served, files, size="16x16", seed="7", **given).json()
+
+    ignored = drawn(reference_weights="0")
+    assert (ignored["text_only"], len(ignored["neighbors"])) == (True, 2)
+    first = drawn(reference_weights=json.dumps([1, 0]))
+    assert first["data"] == drawn(**{"reference_weights[]": ["1", "0"]})["data"]
+    assert first["usage"]["input_tokens_details"]["image_tokens"] == 1
+
+
 def test_what_a_request_used_is_told(served: Any) -> None:
     answer = edit(served, size="32x32", n="2", seed="7", reference_captions="a red square").json()
     usage = answer["usage"]
@@ -77,6 +90,9 @@ BAD_FORMS: list[tuple[dict[str, Any], str]] = [
     ({"retrieval[depth]": "1"}, "retrieval.depth"),
     ({"reference_captions": ["one", "two"]}, "reference_captions"),
     ({"reference_captions": "x" * 1_001}, "reference_captions.0"),
+    ({"reference_weights": ["1", "2"]}, "reference_weights"),
+    ({"reference_weights": "heavy"}, "reference_weights.0"),
+    ({"reference_weights": "11"}, "reference_weights.0"),
     ({"files": [("image", ("a.png", b"no image"))]}, "image.0"),
     ({"files": [("image", ("a.png", b""))]}, "image.0"),
     ({"files": [("image", ("a.png", bytes(REFERENCE_BYTES + 1)))]}, "image.0"),

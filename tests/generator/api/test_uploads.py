@@ -89,6 +89,12 @@ def test_a_bad_reference_is_named(served: Any, reference: dict[str, str], field:
     assert (response.status_code, response.json()["field"]) == (400, field)
 
 
+def test_a_pair_needs_the_retriever(served: Any) -> None:
+    body = {"prompt": "x", "size": "16x16", "references": [{"pair_id": "x"}]}
+    named, searched = (served.rest.post(GENERATIONS, json=each) for each in (body, {"prompt": "x", "size": "16x16"}))
+    assert (named.status_code, named.json()["detail"]) == (503, searched.json()["detail"])
+
+
 def test_a_form_names_a_bad_id(served: Any) -> None:
     form = {"prompt": "x", "references": '[{"id": "file-none", "caption": "x"}]'}
     response = served.rest.post("/v1/images/edits", data=form, files={"image": png()})
@@ -101,6 +107,13 @@ def test_uploads_belong_to_their_owner() -> None:
     assert store.list(owner="other") == []
     request = GenerationRequest(prompt="x", references=(Reference(id=mine.id, caption="y"),))
     assert store.resolve(request, owner="one").references[0].image == png()
+    heavy = GenerationRequest(
+        prompt="x", references=(Reference(id=mine.id, caption="y", weight=3), Reference(pair_id="p"))
+    )
+    assert store.resolve(heavy, owner="one").references == (
+        Reference(image=png(), caption="y", weight=3),
+        Reference(pair_id="p"),
+    )
     for read in (store.get, store.delete):
         with pytest.raises(NotFound):
             read(mine.id, owner="other")

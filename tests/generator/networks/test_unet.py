@@ -66,6 +66,26 @@ def test_a_masked_neighbor_changes_nothing() -> None:
     np.testing.assert_array_equal(one, other)
 
 
+def test_a_weight_counts_like_equal_neighbors() -> None:
+    attention = NeighborAttention(16, 8, 8, nnx.Rngs(0))
+    nnx.update(attention, jax.tree.map(lambda a: a + 0.3, nnx.state(attention, nnx.Param)))
+    x, maps, fine = random(0, 1, 4, 4, 16), random(1, 1, 2, 4, 4, 16), random(2, 1, 2, 8, 8, 8)
+
+    def added(which: list[int], weights: list[float] | None = None) -> list[jax.Array]:
+        picked = jnp.asarray(which)
+        mask = jnp.ones((1, len(which)), bool)
+        log_weights = None if weights is None else jnp.log(jnp.asarray([weights]))
+        coarse, finer = attention(x, attention.keys_values(maps[:, picked], fine[:, picked]), mask, log_weights)
+        assert finer is not None
+        return [coarse, finer]
+
+    for weighted, equal in (([2.0, 1.0], [0, 0, 1]), ([1.0, 3.0], [0, 1, 1, 1]), ([0.0, 1.0], [1])):
+        for found, wanted in zip(added([0, 1], weighted), added(equal), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=2e-5)
+    for found, wanted in zip(added([0, 1], [1.0, 1.0]), added([0, 1]), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_retrieval_attention_starts_as_the_identity() -> None:
     attention = NeighborAttention(16, 8, 8, nnx.Rngs(0))
     keys_values = attention.keys_values(random(0, 1, 2, 4, 4, 16), random(1, 1, 2, 8, 8, 8))

@@ -72,3 +72,26 @@ def test_the_warp_samples_at_its_offset() -> None:
 
 def test_without_neighbors_the_warp_adds_exactly_zero() -> None:
     assert not fetched(fetching(2), jnp.ones((2, SIDE, SIDE, 3)), [False, False]).any()
+
+
+def test_a_weight_counts_like_equal_neighbors() -> None:
+    warp = fetching(2)
+    nnx.update(warp, jax.tree.map(lambda a: a + 0.1, nnx.state(warp, nnx.Param)))
+    x, coarse, maps, pixels = (
+        jnp.asarray(RNG.standard_normal(shape), jnp.float32)
+        for shape in (
+            (1, CELLS, CELLS, CHANNELS),
+            (1, 2, CELLS, CELLS, CHANNELS),
+            (1, 2, SIDE // PATCH, SIDE // PATCH, FINE),
+            (1, 2, SIDE, SIDE, 3),
+        )
+    )
+
+    def update(which: list[int], weights: list[float]) -> jax.Array:
+        picked = jnp.asarray(which)
+        sources = warp.sources(coarse[:, picked], maps[:, picked], pixels[:, picked])
+        return warp(x, sources, jnp.ones((1, len(which)), bool), jnp.log(jnp.asarray([weights])))
+
+    for weights, equal in (([2.0, 1.0], [0, 0, 1]), ([1.0, 3.0], [0, 1, 1, 1]), ([0.0, 1.0], [1])):
+        np.testing.assert_allclose(update([0, 1], weights), update(equal, [1.0] * len(equal)), atol=5e-5)
+    assert np.abs(update([0, 1], [2.0, 1.0]) - update([0, 1], [1.0, 1.0])).max() > 1e-3

@@ -14,7 +14,7 @@ from PIL import Image
 
 from reimagen_common import tracing
 from reimagen_common.access.caller import current_caller
-from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
+from reimagen_common.errors import DeadlineExceeded, InvalidArgument, Overloaded, ReimagenError, Unavailable
 from reimagen_generator import metrics
 from reimagen_generator.backends.openai_images import OpenAIImages, Reference, Upstream
 from reimagen_generator.diffusion.events import ImagesEvent
@@ -136,7 +136,17 @@ class ImageServerBackend:
         self._client.close()
 
     def check(self, request: GenerationRequest, size: int) -> None:
-        """Accept the request: the model's limits are the only ones."""
+        """Check the weights of references, which the model has not.
+
+        Raises:
+            InvalidArgument: A weight is not 1.
+        """
+        for number, reference in enumerate(request.references):
+            if reference.weight != 1:
+                raise InvalidArgument(
+                    f"must be 1: model {self.model.name!r} does not support weights",
+                    field=f"references.{number}.weight",
+                )
 
     def refuse_if_full(self) -> None:
         """Raise the error with which `admit` would refuse any request now.
@@ -157,6 +167,7 @@ class ImageServerBackend:
         self, handle: RequestHandle, request: GenerationRequest, *, size: int, neighbors: int, priority: Priority
     ) -> Iterator[ImageAdmission]:
         """Hold a slot for the request; see `Backend.admit`."""
+        self.check(request, size)
         caller = current_caller().id
         while not self._take(handle, caller, waits=priority is Priority.BACKGROUND):
             handle.pause(_SHORTEST_PAUSE)

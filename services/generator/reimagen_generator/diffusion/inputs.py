@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from cachetools import LRUCache
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.text import DroppedText
@@ -95,6 +95,8 @@ class InputEncoder:
         if not stage.config.network.retrieval:
             return None
         neighbors = concatenate_rows([self._encoded(stage, pairs, inputs.slots) for pairs in inputs.shown])
+        # The weights are not part of the cache: they change the attention to the encoded neighbors, not the encoding.
+        neighbors = replace(neighbors, log_weights=_log_weights(inputs.shown, inputs.slots))
         if inputs.placing is not None and stage.config.network.placed:
             neighbors = replace(neighbors, placed=layers(inputs.placing, stage.config.size))
         return neighbors if grounded else replace(neighbors, mask=jnp.zeros_like(neighbors.mask))
@@ -134,6 +136,11 @@ class InputEncoder:
 
 def _captions(pairs: Sequence[ReferencePair], slots: int) -> list[str]:
     return [pair.caption for pair in pairs] + [""] * (slots - len(pairs))
+
+
+def _log_weights(rows: Sequence[Sequence[ReferencePair]], slots: int) -> Float[Array, "rows slots"]:
+    weights = [[pair.weight for pair in pairs] + [1.0] * (slots - len(pairs)) for pairs in rows]
+    return jnp.asarray(np.log(np.asarray(weights, np.float32)))
 
 
 def _mask(neighbors: int, slots: int) -> Bool[Array, "1 slots"]:

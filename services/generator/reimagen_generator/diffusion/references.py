@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -28,10 +28,21 @@ _MIDDLE = 0.56
 
 @dataclass(frozen=True)
 class ReferencePair:
-    """A neighbor: an image of any size and its caption."""
+    """A neighbor: an image of any size and its caption, and how much it counts."""
 
     image: _Image
     caption: str
+    weight: float = 1.0
+    """Factor of its share of the attention to the neighbors, above 0; a neighbor of weight 0 must be left out."""
+
+    def __post_init__(self) -> None:
+        """Check the weight.
+
+        Raises:
+            ValueError: The weight is not above 0.
+        """
+        if not self.weight > 0:
+            raise ValueError(f"weight: must be above 0, got {self.weight}; leave a neighbor of weight 0 out")
 
     @cached_property
     def digest(self) -> bytes:
@@ -64,10 +75,7 @@ def side_by_side(pairs: Sequence[ReferencePair]) -> list[ReferencePair]:
     if len(captions) < 2:
         return list(pairs)
     centers = {text: (number + 0.5) / len(captions) for number, text in enumerate(captions)}
-    return [
-        ReferencePair(_placed(pair.image, centers[pair.caption], _OVERLAP / len(captions)), pair.caption)
-        for pair in pairs
-    ]
+    return [replace(pair, image=_placed(pair.image, centers[pair.caption], _OVERLAP / len(captions))) for pair in pairs]
 
 
 def resized(pairs: Sequence[ReferencePair], size: int, slots: int) -> Float[Array, "1 slots size size 3"]:

@@ -85,7 +85,7 @@ def read_request(message: pb.GenerateRequest) -> GenerationRequest:
             "seed": message.seed if message.HasField("seed") else None,
             "retrieval": retrieval,
             "guidance": guidance,
-            "references": tuple({"image": given.image, "caption": given.caption} for given in message.references),
+            "references": tuple(_read_reference(given) for given in message.references),
             "previews": message.previews,
             "output_format": _known(_FORMATS, message.output_format, "output_format"),
             "output_compression": message.output_compression if message.HasField("output_compression") else None,
@@ -93,6 +93,16 @@ def read_request(message: pb.GenerateRequest) -> GenerationRequest:
             "user": message.user or None,
         }
     )
+
+
+def _read_reference(message: pb.Reference) -> dict[str, Any]:
+    # An empty caption of an image is valid, but a pair has a caption of its own.
+    return {
+        "image": message.image,
+        "pair_id": message.pair_id or None,
+        "caption": (message.caption or None) if message.pair_id else message.caption,
+        "weight": message.weight if message.HasField("weight") else None,
+    }
 
 
 def _known(names: Mapping[_Number, _Name], number: _Number, field: str) -> _Name:
@@ -190,7 +200,10 @@ def write_request(request: GenerationRequest) -> pb.GenerateRequest:
             neighbor_weight=guidance.neighbor_weight,
             interleave_ratio=guidance.interleave_ratio,
         ),
-        references=[pb.Reference(caption=reference.caption) for reference in request.references],
+        references=[
+            pb.Reference(caption=reference.caption or "", pair_id=reference.pair_id or "", weight=reference.weight)
+            for reference in request.references
+        ],
         previews=request.previews,
         output_format=number_of(_FORMATS, request.output_format),
         quality=number_of(_QUALITIES, {"standard": "medium", "hd": "high"}.get(request.quality, request.quality)),

@@ -40,6 +40,8 @@ class Source:
     caption: str
     source: str
     license: str
+    weight: float = 1.0
+    """Factor of its share of the attention to the neighbors."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,14 @@ def _shorten(provenance: Provenance) -> Provenance:
         provenance = replace(
             provenance,
             neighbors=tuple(
-                Source(*(value[:characters] for value in asdict(neighbor).values()))
-                for neighbor in provenance.neighbors
+                replace(
+                    one,
+                    id=one.id[:characters],
+                    caption=one.caption[:characters],
+                    source=one.source[:characters],
+                    license=one.license[:characters],
+                )
+                for one in provenance.neighbors
             ),
         )
     return provenance

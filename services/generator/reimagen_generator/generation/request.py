@@ -30,6 +30,8 @@ PREVIEWS = 3
 USER_CHARACTERS = 256
 SEEDS = 2**32
 UPLOAD_ID_CHARACTERS = 64
+PAIR_ID_CHARACTERS = 512
+MAXIMUM_REFERENCE_WEIGHT = 10
 
 FILTER_VALUES = 64
 EXCLUDED_IDS = 500
@@ -223,20 +225,29 @@ def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
+def _alone(*names: str) -> dict[str, Any]:
+    """Return the JSON schema of a reference that has these fields and none of the others that exclude each other."""
+    others = {"image", "id", "pair_id", "caption"} - set(names)
+    kinds = dict.fromkeys(names, "string") | dict.fromkeys(others, "null")
+    return {"required": list(names), "properties": {name: {"type": kind} for name, kind in kinds.items()}}
+
+
 class Reference(_Model):
-    """An image with a caption that the caller sends in place of a retrieved pair."""
+    """A neighbor that the caller names in place of a search: an image with a caption, or a pair."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                {"required": ["image"], "properties": {"image": {"type": "string"}, "id": {"type": "null"}}},
-                {"required": ["id"], "properties": {"id": {"type": "string"}, "image": {"type": "null"}}},
-            ]
-        }
+        json_schema_extra={"oneOf": [_alone("image", "caption"), _alone("id", "caption"), _alone("pair_id")]}
     )
 
     id: str | None = Field(
         None, max_length=UPLOAD_ID_CHARACTERS, description="Id of an uploaded file (`/v1/files`), in place of `image`."
+    )
+    pair_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=PAIR_ID_CHARACTERS,
+        description="Id of a pair of the knowledge base, in place of `image` and `caption`: the neighbor is this pair, "
+        "with its own image, caption, source and license.",
     )
     image: Annotated[
         bytes,
@@ -253,24 +264,52 @@ class Reference(_Model):
             }
         ),
     ] = b""
-    caption: str = Field(
+    caption: str | None = Field(
+        None,
         max_length=PROMPT_CHARACTERS,
-        description="Text that says what the image shows, at most 1,000 characters.",
+        validate_default=True,
+        description="Text that says what the image shows, at most 1,000 characters. Required with `image` and `id`; "
+        "not with `pair_id`, since a pair has a caption.",
         examples=["a red panda"],
     )
+    weight: Annotated[float, Field(strict=True, ge=0, le=MAXIMUM_REFERENCE_WEIGHT, allow_inf_nan=False)] = Field(
+        1.0,
+        description="Factor of the share of this neighbor in the attention to the neighbors, 0 to 10: with 2 it counts "
+        "like two equal neighbors, with 0 it is ignored. Retrieved neighbors have 1.",
+    )
+
+    @field_validator("pair_id")
+    @classmethod
+    def _check_pair_id(cls, pair_id: str | None, info: ValidationInfo) -> str | None:
+        if pair_id is not None and info.data.get("id") is not None:
+            raise ValueError("must not be set together with id")
+        return pair_id
 
     @field_validator("image")
     @classmethod
     def _check_image(cls, image: bytes, info: ValidationInfo) -> bytes:
-        if info.data.get("id") is not None:
-            if image:
-                raise ValueError("must not be set together with id")
-            return image
+        for other in ("id", "pair_id"):
+            if info.data.get(other) is not None:
+                if image:
+                    raise ValueError(f"must not be set together with {other}")
+                return image
         if not image:
-            raise ValueError("is required, with at least one byte, or the id of an uploaded file")
+            raise ValueError(
+                "is required, with at least one byte, or the id of an uploaded file, or the pair_id of a pair"
+            )
         if len(image) > REFERENCE_BYTES:
             raise ValueError(f"must be a file of 1 to {REFERENCE_BYTES:,} bytes, got {len(image):,}")
         return image
+
+    @field_validator("caption")
+    @classmethod
+    def _check_caption(cls, caption: str | None, info: ValidationInfo) -> str | None:
+        is_pair = info.data.get("pair_id") is not None
+        if is_pair and caption is not None:
+            raise ValueError("must not be set together with pair_id: the pair's own caption is used")
+        if not is_pair and caption is None:
+            raise ValueError("is required: a text that says what the image shows")
+        return caption
 
 
 class GenerationRequest(_Model):
@@ -289,7 +328,8 @@ class GenerationRequest(_Model):
     references: tuple[Reference, ...] = Field(
         (),
         max_length=NEIGHBORS,
-        description="Images with captions to use as neighbors, at most 16. If there are any, nothing is retrieved.",
+        description="Neighbors, best first, at most 16: images with captions, or pairs of the knowledge base by their "
+        "ids. If there are any, nothing is searched.",
     )
     previews: Previews = 0
     output_format: OutputFormat = Field("png", description="File format of the images.")

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import grpc
@@ -14,6 +14,7 @@ from reimagen_common import request_id, tracing
 from reimagen_common.errors import (
     DeadlineExceeded,
     InvalidArgument,
+    NotFound,
     PermissionDenied,
     ReimagenError,
     Unauthenticated,
@@ -76,6 +77,8 @@ class Neighbor:
     score: float = 0.0
     explanation: retrieval_pb2.Explanation | None = None
     """The explanation, if the request sets `explain`."""
+    weight: float = 1.0
+    """Factor of its share of the attention to the neighbors; 0 if it is ignored."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,8 @@ class Neighbors:
 
     @property
     def text_only(self) -> bool:
-        """Whether the images are drawn from the prompt alone."""
-        return not self.neighbors
+        """Whether the images are drawn from the prompt alone: there is no neighbor, or all have weight 0."""
+        return not any(neighbor.weight for neighbor in self.neighbors)
 
 
 @dataclass(frozen=True)
@@ -176,15 +179,8 @@ class RetrieverClient:
             response = self.stub.Search(request, timeout=timeout, metadata=self.metadata())
         return Neighbors(
             neighbors=tuple(
-                Neighbor(
-                    id=found.pair.id,
-                    caption=found.pair.caption,
-                    image=found.pair.image,
-                    media_type=found.pair.media_type,
-                    width=found.pair.width,
-                    height=found.pair.height,
-                    source=found.pair.source,
-                    license=found.pair.license,
+                replace(
+                    _neighbor(found.pair),
                     rank=found.rank,
                     score=found.score,
                     explanation=found.explanation if found.HasField("explanation") else None,
@@ -194,6 +190,29 @@ class RetrieverClient:
             revision=response.revision,
             nothing_found=_with_request_field(response.nothing_found) if response.HasField("nothing_found") else None,
         )
+
+    def pairs(self, ids: Sequence[str], *, remaining: float) -> dict[str, Neighbor]:
+        """Return the pairs with these ids, by id, without rank and score. An id that no pair has is left out.
+
+        The pairs are fetched at the same time, in at most a quarter of the request's `remaining` seconds, and at most
+        10 seconds.
+
+        Raises:
+            Unavailable: The retriever does not answer.
+            ReimagenError: The retriever answers with another error.
+        """
+        timeout, metadata = min(_MAXIMUM_SECONDS, _MAXIMUM_SHARE * remaining), self.metadata()
+        calls = {
+            pair_id: self.stub.GetPair.future(
+                retrieval_pb2.GetPairRequest(id=pair_id), timeout=timeout, metadata=metadata
+            )
+            for pair_id in dict.fromkeys(ids)
+        }
+        found = {}
+        for pair_id, call in calls.items():
+            with suppress(NotFound), self._calling("get pair"):
+                found[pair_id] = _neighbor(call.result())
+        return found
 
     def pair_image(self, pair_id: str) -> tuple[bytes, str]:
         """Return the image file of a pair of the knowledge base, and its media type.
@@ -232,7 +251,7 @@ class RetrieverClient:
         if isinstance(explained, Unavailable | DeadlineExceeded):
             return Unavailable(
                 f"the retriever at {self.address} does not answer; start it with `reimagen-retriever serve KB_DIR`, "
-                "or set retrieval.k = 0 or references in the request",
+                "or set retrieval.k = 0, or send images as references",
                 retry_after=explained.retry_after or 5,
             )
         if isinstance(explained, Unauthenticated | PermissionDenied):
@@ -249,6 +268,19 @@ class RetrieverClient:
     def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """Return the gRPC metadata with the API key, and the ids of request and trace for the retriever's log."""
         return (*self._credentials.metadata(), *request_id.metadata(), *tracing.metadata())
+
+
+def _neighbor(pair: retrieval_pb2.Pair) -> Neighbor:
+    return Neighbor(
+        id=pair.id,
+        caption=pair.caption,
+        image=pair.image,
+        media_type=pair.media_type,
+        width=pair.width,
+        height=pair.height,
+        source=pair.source,
+        license=pair.license,
+    )
 
 
 def _with_request_field(nothing: retrieval_pb2.NothingFound) -> retrieval_pb2.NothingFound:

@@ -12,21 +12,23 @@ from reimagen.v1 import retrieval_pb2
 from reimagen_common import tracing
 from reimagen_common.access.caller import current_caller
 from reimagen_common.access.guard import Guard
-from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_common.errors import InvalidArgument
 from reimagen_generator import metrics
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
-from reimagen_generator.diffusion.references import ReferencePair, decode
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.work import GenerationTask, Priority
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.backend import Backend, ModelDescription
 from reimagen_generator.generation.images import MEDIA_TYPES
+from reimagen_generator.generation.references import counted, read_neighbor, read_references
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, GenerationRequest
-from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient
+from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
 from reimagen_generator.generation.signing import Signer
 
 _DEFAULT_SIZE: Final = 256
+# A check takes at most a quarter of these seconds to fetch pairs.
+_CHECK_SECONDS: Final = 40.0
 _RETRIEVAL_OFF: Final = retrieval_pb2.NothingFound(reason="no neighbors were requested", field="retrieval.k")
 
 _logger = logging.getLogger(__name__)
@@ -98,12 +100,13 @@ class GenerationService:
 
         Raises:
             InvalidArgument: The model does not support a field's value, or a reference cannot be read.
+            Unavailable: The request names pairs as references, and the retriever does not answer.
         """
         self._refuse_unsupported(request)
         size = self._size(request)
         self._k(request)
         self.backend.check(request, size)
-        _read_references(request)
+        read_references(request, self.retriever, remaining=_CHECK_SECONDS)
         return size
 
     def generate(
@@ -124,19 +127,21 @@ class GenerationService:
         k = self._k(request)
         first_seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
         started = time.monotonic()
-        neighbors = len(request.references) or k
+        neighbors = counted(request) if request.references else k
         with self.backend.admit(handle, request, size=size, neighbors=neighbors, priority=priority) as admission:
-            references = _read_references(request)
+            references = read_references(request, self.retriever, remaining=handle.remaining())
             self._guard.take_images(current_caller(), request.n)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
             seed = first_seed if self.model.has_seeds else None
             yield Accepted(id=handle.id, seed=seed, size=size, queued=admission.ahead)
-            grounding = self._find(request, k, handle)
+            grounding = references.neighbors if request.references else self._find(request, k, handle)
             yield grounding
             task = GenerationTask(
                 prompt=request.prompt,
-                neighbors=references or [_read_neighbor(neighbor) for neighbor in grounding.neighbors],
+                neighbors=references.pairs
+                if request.references
+                else [read_neighbor(neighbor) for neighbor in grounding.neighbors],
                 seeds=[(first_seed + index) % SEEDS for index in range(request.n)],
                 previews=request.previews,
             )
@@ -183,8 +188,6 @@ class GenerationService:
         return k
 
     def _find(self, request: GenerationRequest, k: int, handle: RequestHandle) -> Neighbors:
-        if request.references:
-            return Neighbors([Neighbor(reference.image, reference.caption) for reference in request.references])
         if k == 0:
             return Neighbors(nothing_found=_RETRIEVAL_OFF)
         found = self.retriever.search(
@@ -225,8 +228,9 @@ class GenerationService:
                 size=size,
                 cascade=self.model.name,
                 neighbors=tuple(
-                    provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license)
+                    provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license, neighbor.weight)
                     for neighbor in grounding.neighbors
+                    if neighbor.weight
                 ),
                 revision=grounding.revision,
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
@@ -250,18 +254,3 @@ class GenerationService:
 def _hashed(user: str) -> str:
     """Return 16 hex digits of the SHA-256 of a user's id, so that the log distinguishes users without naming them."""
     return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _read_references(request: GenerationRequest) -> list[ReferencePair]:
-    return [
-        ReferencePair(decode(reference.image, field=f"references.{index}.image"), reference.caption)
-        for index, reference in enumerate(request.references)
-    ]
-
-
-def _read_neighbor(neighbor: Neighbor) -> ReferencePair:
-    try:
-        return ReferencePair(decode(neighbor.image, field=neighbor.id), neighbor.caption)
-    except InvalidArgument as error:
-        # The cause is the knowledge base, so the request is not invalid.
-        raise ReimagenError(f"the knowledge base has an unreadable image: pair {error.message}") from error

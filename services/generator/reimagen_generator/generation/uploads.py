@@ -124,7 +124,7 @@ class UploadStore:
         Raises:
             InvalidArgument: A reference names no upload of the owner. The error names the reference.
         """
-        if all(reference.image for reference in request.references):
+        if all(reference.id is None for reference in request.references):
             return request
         references = [
             self._resolve(reference, owner=owner, field=f"references.{number}.id")
@@ -139,7 +139,7 @@ class UploadStore:
             upload = self.get(reference.id, owner=owner)
         except NotFound as error:
             raise InvalidArgument("names no file of yours; files expire, so upload it again", field=field) from error
-        return Reference(image=upload.content, caption=reference.caption)
+        return Reference(image=upload.content, caption=reference.caption, weight=reference.weight)
 
     def _make_place(self, size: int) -> None:
         self._drop_expired()

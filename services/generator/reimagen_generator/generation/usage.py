@@ -54,8 +54,9 @@ class UsageMeter:
         """Count an event."""
         match event:
             case Neighbors():
-                self._texts += [neighbor.caption for neighbor in event.neighbors]
-                self._input_images += len(event.neighbors)
+                seen = [neighbor for neighbor in event.neighbors if neighbor.weight]
+                self._texts += [neighbor.caption for neighbor in seen]
+                self._input_images += len(seen)
             case StepEvent():
                 if self._batch_is_finished:
                     self._batch_steps = self._batch_evaluations = 0

@@ -293,12 +293,15 @@ def load_request(fields: dict[str, Any], references: list[bytes] | None = None) 
 
     Args:
         fields: The stored fields.
-        references: The image files of its references. None leaves their images empty.
+        references: The image files of its references, empty for pairs. None leaves their images empty.
     """
-    captions = [reference["caption"] for reference in fields.get("references", ())]
-    images = [b"-"] * len(captions) if references is None else references
-    pairs = [{"image": image, "caption": caption} for image, caption in zip(images, captions, strict=True)]
-    return GenerationRequest.model_validate(fields | {"references": pairs})
+    stored = fields.get("references", ())
+    images = [b"-"] * len(stored) if references is None else references
+    given = [
+        reference if reference.get("pair_id") else reference | {"image": image}
+        for image, reference in zip(images, stored, strict=True)
+    ]
+    return GenerationRequest.model_validate(fields | {"references": given})
 
 
 def _without_images(event: Neighbors) -> pb.GenerateEvent.Neighbors:

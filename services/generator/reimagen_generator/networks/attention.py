@@ -70,9 +70,31 @@ def attend_by_head(
     return attended.reshape(*query.shape[:3], -1)
 
 
-def exclude(mask: Bool[Array, "batch keys"]) -> Float[Array, "batch 1 1 keys"]:
-    """Return the bias that excludes the keys outside of the mask."""
-    return jnp.where(mask, 0.0, -jnp.inf)[:, None, None, :]
+def exclude(
+    mask: Bool[Array, "batch keys"], log_weights: Float[Array, "batch keys"] | None = None
+) -> Float[Array, "batch 1 1 keys"]:
+    """Return the bias that excludes the keys outside of the mask.
+
+    Args:
+        mask: Which keys exist.
+        log_weights: Logarithms of the keys' weights: a key of weight 2 counts like two equal keys. None: all weights
+            are 1.
+    """
+    return jnp.where(mask, 0.0 if log_weights is None else log_weights, -jnp.inf)[:, None, None, :]
+
+
+def exclude_neighbors(
+    mask: Bool[Array, "batch neighbors"], log_weights: Float[Array, "batch neighbors"] | None, keys: int
+) -> Float[Array, "batch 1 1 all_keys"]:
+    """Return the bias that excludes the neighbors outside of the mask and weights the others (see `exclude`).
+
+    Args:
+        mask: Which neighbors exist.
+        log_weights: Logarithms of the neighbors' weights; None: all weights are 1.
+        keys: Number of keys of each neighbor, which follow each other.
+    """
+    weights = None if log_weights is None else jnp.repeat(log_weights, keys, axis=1)
+    return exclude(jnp.repeat(mask, keys, axis=1), weights)
 
 
 def attend_with_text(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from reimagen_generator.networks.attention import attend, exclude
+from reimagen_generator.networks.attention import attend, exclude_neighbors
 from reimagen_generator.networks.layers import fold, unfold, zero_linear
 from reimagen_generator.networks.placement import PlacedReferences
 from reimagen_generator.networks.warp import WarpSources
@@ -80,11 +80,21 @@ class NeighborAttention(nnx.Module):
         x: Float[Array, "batch h w channels"],
         neighbors: NeighborKeysValues,
         mask: Bool[Array, "batch neighbors"],
+        log_weights: Float[Array, "batch neighbors"] | None = None,
     ) -> tuple[Float[Array, "batch h w channels"], Float[Array, "batch height width fine"] | None]:
-        """Return the updates of the map and of the next finer one; both are exactly zero without neighbors."""
+        """Return the updates of the map and of the next finer one; both are exactly zero without neighbors.
+
+        Args:
+            x: The image's map.
+            neighbors: The keys and values of the neighbors.
+            mask: Which of the neighbors exist.
+            log_weights: Logarithms of the neighbors' weights; None for weights of 1.
+        """
         b, h, w, c = x.shape
         query = self.query(self.query_norm(x)).reshape(b, h * w, self.heads, -1)
-        bias = jnp.tile(self._position_bias(h, w), (1, 1, 1, mask.shape[1])) + exclude(jnp.repeat(mask, h * w, axis=1))
+        bias = jnp.tile(self._position_bias(h, w), (1, 1, 1, mask.shape[1])) + exclude_neighbors(
+            mask, log_weights, h * w
+        )
         attended = attend(query, neighbors.key, neighbors.value, bias)
         # The heads are concatenated, each with its part of the coarse and of the fine channels.
         coarse = attended[..., : c // self.heads].reshape(b, h * w, c)
@@ -109,6 +119,8 @@ class Neighbors:
 
     levels: dict[str, NeighborKeysValues]
     mask: Bool[Array, "batch neighbors"]
+    log_weights: Float[Array, "batch neighbors"] | None = None
+    """Logarithms of the weights, which are added to the attention logits of the neighbors' keys; None: all are 1."""
     warp: WarpSources | None = None
     """The sources of the warp, for a network that has one."""
     placed: PlacedReferences | None = None
@@ -163,5 +175,5 @@ class NeighborAttentions(nnx.Dict[NeighborAttention]):
             h = h + fine
         if neighbors is None or str(level) not in self:
             return h, None
-        added, fine = self[str(level)](h, neighbors.levels[str(level)], neighbors.mask)
+        added, fine = self[str(level)](h, neighbors.levels[str(level)], neighbors.mask, neighbors.log_weights)
         return h + added, fine

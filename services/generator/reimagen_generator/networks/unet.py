@@ -152,7 +152,7 @@ class UNet(Network):
                 if index == 0:
                     h, fine = self.neighbor_attention.attend(level, h, fine, neighbors)
             if level == 1 and self.warp is not None and neighbors is not None and neighbors.warp is not None:
-                skips[0][-1] = skips[0][-1] + self.warp(h, neighbors.warp, neighbors.mask)
+                skips[0][-1] = skips[0][-1] + self.warp(h, neighbors.warp, neighbors.mask, neighbors.log_weights)
             if level:
                 h = upsample(h)
         h = nnx.silu(self.norm_out(h))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from reimagen_generator.networks.attention import attend, exclude
+from reimagen_generator.networks.attention import attend, exclude_neighbors
 from reimagen_generator.networks.layers import fold, zero_linear
 
 _KEY_CHANNELS = 24
@@ -70,17 +70,32 @@ class Warp(nnx.Module):
         return WarpSources(key, jnp.broadcast_to(place, (b, *place.shape[1:])), pixels, maps)
 
     def __call__(
-        self, x: Float[Array, "batch h w channels"], sources: WarpSources, mask: Bool[Array, "batch neighbors"]
+        self,
+        x: Float[Array, "batch h w channels"],
+        sources: WarpSources,
+        mask: Bool[Array, "batch neighbors"],
+        log_weights: Float[Array, "batch neighbors"] | None = None,
     ) -> Float[Array, "batch h0 w0 fine"]:
-        """Return the update of the finest map; it is exactly zero for a row without neighbors."""
-        offset, share = self._point(x, sources, mask)
+        """Return the update of the finest map; it is exactly zero for a row without neighbors.
+
+        Args:
+            x: The image's coarse map.
+            sources: The features of the neighbors.
+            mask: Which of the neighbors exist.
+            log_weights: Logarithms of the neighbors' weights; None for weights of 1.
+        """
+        offset, share = self._point(x, sources, mask, log_weights)
         # The maps learn through attention. A gradient through the samples would be a scatter.
         maps, pixels = jax.lax.stop_gradient((sources.maps, sources.pixels))
         fetched = jnp.concatenate([fold(fetch(pixels, offset, share), self.patch), fetch(maps, offset, share)], axis=-1)
         return jnp.where(mask.any(axis=1)[:, None, None, None], self.out(fetched), 0.0)
 
     def _point(
-        self, x: Float[Array, "batch h w channels"], sources: WarpSources, mask: Bool[Array, "batch neighbors"]
+        self,
+        x: Float[Array, "batch h w channels"],
+        sources: WarpSources,
+        mask: Bool[Array, "batch neighbors"],
+        log_weights: Float[Array, "batch neighbors"] | None,
     ) -> tuple[Float[Array, "batch neighbors heads h w 2"], Float[Array, "batch neighbors heads h w"]]:
         """Return each cell's offset to its position in each neighbor, and the neighbor's share of the attention."""
         b, h, w, _ = x.shape
@@ -90,7 +105,7 @@ class Warp(nnx.Module):
         center = cell_centers(h, w).reshape(1, h * w, 1, 2) + self.pointer(normed).reshape(b, h * w, self.heads, 2)
         difference = center.transpose(0, 2, 1, 3)[:, :, :, None] - cell_centers(h, w).reshape(-1, 2)
         bias = -jnp.exp(self.log_precision[...])[:, None, None] * (difference**2).sum(axis=-1)
-        bias = jnp.tile(bias, (1, 1, 1, n)) + exclude(jnp.repeat(mask, h * w, axis=1))
+        bias = jnp.tile(bias, (1, 1, 1, n)) + exclude_neighbors(mask, log_weights, h * w)
         place = jnp.broadcast_to(sources.place[:, :, None], (*sources.key.shape[:3], 3 * n))
         attended = (
             attend(query, sources.key, place, bias).reshape(b, h, w, self.heads, n, 3).transpose(0, 4, 3, 1, 2, 5)

@@ -112,8 +112,8 @@ class Answer:
             caption=neighbor.caption,
             source=neighbor.source,
             license=neighbor.license,
-            rank=neighbor.rank,
-            score=neighbor.score,
+            rank=neighbor.rank or None,
+            score=neighbor.score if neighbor.rank else None,
             explanation=explanation_data(neighbor.explanation) if neighbor.explanation else None,
             **self._image_of(neighbor),
         )

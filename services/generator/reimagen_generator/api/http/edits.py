@@ -1,8 +1,8 @@
 """The form of POST /v1/images/edits: images with captions, and the fields of a request for images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -15,11 +15,15 @@ from reimagen_generator.api.http.schema import EditsRequest
 from reimagen_generator.generation.request import NEIGHBORS, REFERENCE_BYTES
 
 _IMAGE_FIELDS: Final = ("image", "image[]")
+_FORM_FIELDS: Final = {"image": "image", "caption": "reference_captions", "weight": "reference_weights"}
+"""The fields of the form by the field of the reference that they become."""
 _MASKS: Final = ("mask", "markup")
 # More than the fields and the longest lists need.
 _TEXTS: Final = 1_000
 _TEXT_BYTES: Final = 1024 * 1024
 _BAD_REQUEST: Final = 400
+
+_Value = TypeVar("_Value")
 
 
 async def read_form(request: Request, *, files: int) -> FormData:
@@ -51,32 +55,31 @@ async def read_edit(request: Request) -> tuple[EditsRequest, int]:
     # One more than is allowed, so that the error counts images.
     form = await read_form(request, files=NEIGHBORS + 1)
     try:
-        images, captions, texts = await _sort(form)
+        images, of_images, texts = await _sort(form)
     finally:
         await form.close()
     by_id = [(name, text) for name, text in texts if name == "references"]
     others = [(name, text) for name, text in texts if name != "references"]
     if len(images) > NEIGHBORS or not (images or by_id):
         raise InvalidArgument(f"must be given 1 to {NEIGHBORS} times, got {len(images)}", field="image")
-    given = parse_fields(captions, _Captions).reference_captions
-    if len(given) not in (0, 1, len(images)):
-        raise InvalidArgument(
-            f"must be given once or {len(images)} times, as often as image; got {len(given)}",
-            field="reference_captions",
-        )
+    given = parse_fields(of_images, _OfImages)
     prompt = next((text for name, text in others if name == "prompt"), "")
-    of_images = _spread(given or (prompt,), len(images))
+    captions = _spread("reference_captions", given.reference_captions or (prompt,), len(images))
+    weights = _spread("reference_weights", given.reference_weights or (1.0,), len(images))
     references: Any = field_values(by_id, EditsRequest).get("references") or []
     with form_fields(len(images)):
-        pairs = [{"image": image, "caption": caption} for image, caption in zip(images, of_images, strict=True)]
+        pairs = [
+            {"image": image, "caption": caption, "weight": weight}
+            for image, caption, weight in zip(images, captions, weights, strict=True)
+        ]
         together = [*pairs, *references] if isinstance(references, list) else references
         return parse_fields(others, EditsRequest, references=together), len(images)
 
 
 async def _sort(form: FormData) -> tuple[list[bytes], list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return the images, the captions and the other fields of a form."""
+    """Return the images, the fields about the images, and the other fields of a form."""
     images: list[bytes] = []
-    captions: list[tuple[str, str]] = []
+    of_images: list[tuple[str, str]] = []
     texts: list[tuple[str, str]] = []
     for name, value in form.multi_items():
         if name in _MASKS:
@@ -87,11 +90,11 @@ async def _sort(form: FormData) -> tuple[list[bytes], list[tuple[str, str]], lis
             images.append(await _read_image(value, number=len(images)))
         elif isinstance(value, UploadFile):
             raise InvalidArgument("must be text, got a file; send images in the field image", field=name)
-        elif name.partition("[")[0] == "reference_captions":
-            captions.append((name, value))
+        elif name.partition("[")[0] in _OfImages.model_fields:
+            of_images.append((name, value))
         else:
             texts.append((name, value))
-    return images, captions, texts
+    return images, of_images, texts
 
 
 @contextmanager
@@ -114,16 +117,20 @@ def form_fields(images: int) -> Iterator[None]:
         if number >= images:
             field = ".".join(("references", str(number - images), *inner[1:]))
         else:
-            field = f"image.{number}" if inner[1:] == ["image"] else f"reference_captions.{number}"
+            field = f"{_FORM_FIELDS[inner[1]]}.{number}"
         raise InvalidArgument(message, field=field) from error
 
 
-class _Captions(BaseModel):
+class _OfImages(BaseModel):
     reference_captions: tuple[str, ...] = ()
+    reference_weights: tuple[float, ...] = ()
 
 
-def _spread(captions: tuple[str, ...], count: int) -> list[str]:
-    return list(captions) * count if len(captions) == 1 else list(captions)
+def _spread(field: str, values: Sequence[_Value], count: int) -> list[_Value]:
+    """Return one value for each image, of values that are given once or for each."""
+    if len(values) not in (1, count):
+        raise InvalidArgument(f"must be given once or {count} times, as often as image; got {len(values)}", field=field)
+    return list(values) * count if len(values) == 1 else list(values)
 
 
 async def _read_image(value: UploadFile | str, *, number: int) -> bytes:

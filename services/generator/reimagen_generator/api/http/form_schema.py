@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from reimagen_generator.api.http.schema import EditsRequest
-from reimagen_generator.generation.request import NEIGHBORS, PROMPT_CHARACTERS
+from reimagen_generator.generation.request import MAXIMUM_REFERENCE_WEIGHT, NEIGHBORS, PROMPT_CHARACTERS
 
 _IMAGE: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
 
@@ -46,9 +46,19 @@ def _properties(schema: dict[str, Any]) -> dict[str, Any]:
             "description": "Text that says what each image shows: one for each image, or one for all. Unset: the "
             "prompt. The field is repeated, or is a JSON list.",
         },
+        "reference_weights": {
+            "type": "array",
+            "items": {"type": "number", "minimum": 0, "maximum": MAXIMUM_REFERENCE_WEIGHT},
+            "maxItems": 1,
+            "description": "Weight of each image, as in `references`: one for each image, or one for all. Unset: 1. "
+            "The field is repeated, or is a JSON list.",
+        },
         **fields,
         "references": fields["references"]
-        | {"minItems": 1, "description": "Ids of uploaded files with captions, as JSON, in addition to `image`."},
+        | {
+            "minItems": 1,
+            "description": "Uploaded files and pairs of the knowledge base by their ids, as JSON, after `image`.",
+        },
     }
 
 

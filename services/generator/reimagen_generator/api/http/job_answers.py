@@ -124,8 +124,8 @@ def _neighbor(neighbor: retrieval_pb2.Neighbor, link: Link) -> NeighborData:
         caption=pair.caption,
         source=pair.source,
         license=pair.license,
-        rank=neighbor.rank,
-        score=neighbor.score,
+        rank=neighbor.rank or None,
+        score=neighbor.score if neighbor.rank else None,
         explanation=explanation_data(neighbor.explanation) if neighbor.HasField("explanation") else None,
         url=link("pair_image", id=quote(pair.id)),
     )

@@ -71,9 +71,7 @@ class JobData(BaseModel):
         None, description="Time at which the job and its images are deleted, in seconds since 1970."
     )
     position: int | None = Field(None, description="Place in the queue, from 1 for the next job, if it is queued.")
-    request: dict[str, Any] = Field(
-        description="Fields of the request, with its seed; references have only their captions."
-    )
+    request: dict[str, Any] = Field(description="Fields of the request, with its seed; references have no images.")
     progress: ProgressData | None = Field(None, description="Last finished step, if any.")
     neighbors: list[NeighborData] | None = Field(None, description="Neighbors, best first, once they are found.")
     text_only: bool | None = Field(None, description="Whether there are no neighbors, once this is known.")

@@ -148,15 +148,17 @@ class NothingFoundData(BaseModel):
 
 
 class NeighborData(BaseModel):
-    """A pair that the images were grounded on. A reference from the request has only its caption."""
+    """A neighbor that the images were grounded on. An image from the request has only its caption."""
 
     id: str | None = Field(None, description="Id in the knowledge base.")
     caption: str = Field(description="Caption of the image.")
     source: str | None = Field(None, description="Origin of the image; empty when unknown.")
     license: str | None = Field(None, description="SPDX identifier or name of the license; empty when unknown.")
-    rank: int | None = Field(None, description="Rank, from 1 for the best.")
+    rank: int | None = Field(None, description="Rank in the search, from 1 for the best; unset for a reference.")
     score: float | None = Field(
-        None, description="Score of the retrieval method. Only scores of the same answer are comparable."
+        None,
+        description="Score of the retrieval method; unset for a reference. Only scores of the same answer are "
+        "comparable.",
     )
     explanation: ExplanationData | None = Field(None, description="Explanation, if `explain` is set.")
     b64_json: str | None = Field(

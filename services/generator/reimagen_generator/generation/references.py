@@ -1,0 +1,77 @@
+"""The references of a request as neighbors: the caller's images, and pairs that are fetched from the retriever."""
+
+from dataclasses import dataclass, replace
+
+from reimagen.v1 import retrieval_pb2
+from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_generator.diffusion.references import ReferencePair, decode
+from reimagen_generator.generation.request import GenerationRequest, Reference
+from reimagen_generator.generation.retriever_client import Neighbor, Neighbors, RetrieverClient
+
+_ALL_IGNORED = retrieval_pb2.NothingFound(reason="all references have weight 0", field="references")
+
+
+@dataclass(frozen=True)
+class References:
+    """The references of a request, as the answer names them and as the networks see them."""
+
+    neighbors: Neighbors
+    """All references, in the order of the request."""
+    pairs: list[ReferencePair]
+    """Those whose weight is not 0."""
+
+
+def counted(request: GenerationRequest) -> int:
+    """Return the number of references that are not ignored."""
+    return sum(reference.weight > 0 for reference in request.references)
+
+
+def read_references(request: GenerationRequest, retriever: RetrieverClient, *, remaining: float) -> References:
+    """Return the references of a request, with the pairs that it names, fetched in at most `remaining` seconds.
+
+    Raises:
+        InvalidArgument: An image cannot be read, or no pair has the given id. The error names the reference.
+        Unavailable: The request names pairs, and the retriever does not answer.
+        ReimagenError: The knowledge base has an unreadable image.
+    """
+    ids = [reference.pair_id for reference in request.references if reference.pair_id is not None]
+    found = retriever.pairs(ids, remaining=remaining) if ids else {}
+    neighbors, pairs = [], []
+    for index, reference in enumerate(request.references):
+        neighbor = _neighbor(reference, found, field=f"references.{index}.pair_id")
+        image = read_neighbor(neighbor, field=f"references.{index}.image")
+        neighbors.append(neighbor)
+        if reference.weight > 0:
+            pairs.append(ReferencePair(image.image, image.caption, reference.weight))
+    ignored = bool(neighbors) and not pairs
+    return References(Neighbors(neighbors, nothing_found=_ALL_IGNORED if ignored else None), pairs)
+
+
+def read_neighbor(neighbor: Neighbor, *, field: str = "") -> ReferencePair:
+    """Return a neighbor with its image decoded, and weight 1.
+
+    Args:
+        neighbor: The neighbor.
+        field: The field of the request that has the image, if it is not a pair's.
+
+    Raises:
+        InvalidArgument: The image of the request cannot be read.
+        ReimagenError: The image of the pair cannot be read.
+    """
+    try:
+        return ReferencePair(decode(neighbor.image, field=neighbor.id or field), neighbor.caption)
+    except InvalidArgument as error:
+        if not neighbor.id:
+            raise
+        # The cause is the knowledge base, so the request is not invalid.
+        raise ReimagenError(f"the knowledge base has an unreadable image: pair {error.message}") from error
+
+
+def _neighbor(reference: Reference, found: dict[str, Neighbor], *, field: str) -> Neighbor:
+    if reference.pair_id is None:
+        return Neighbor(reference.image, reference.caption or "", weight=reference.weight)
+    if reference.pair_id not in found:
+        raise InvalidArgument(
+            "no pair of the knowledge base has this id; a search returns the ids of pairs", field=field
+        )
+    return replace(found[reference.pair_id], weight=reference.weight)
