@@ -6,8 +6,8 @@
 --topology v4:2x2x1 --batch N` with N of 4 to 64: gigabytes that a step moves, over 1,228 GB/s, because memory bounds
 every step. Batch sizes are used as the engine would use them. A real chip takes longer. Requests carry deadlines.
 
-`cpu`: the seconds are those of two CPU cores in docs/notes/benchmarks.md. Requests carry no deadlines, and count as in
-time like those with deadlines.
+`cpu`: the seconds of each stage are those of two CPU cores in docs/notes/benchmarks.md. Their division into start and
+steps is assumed. Requests carry no deadlines, and count as in time like those with deadlines.
 
 Not included are the host's part of a turn and the retrieval.
 """
