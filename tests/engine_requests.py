@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
+from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
+from reimagen_generator.diffusion.options import DrawingOptions, GuidanceOptions, StepOptions, resolve
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
@@ -17,6 +18,7 @@ from reimagen_generator.engine.work import GenerationTask, Priority, Work
 from tests.waiting import SECONDS
 
 NO_CHANGES = GuidanceOptions()
+OWN_STEPS = StepOptions()
 FOREVER = 1e6
 
 
@@ -35,23 +37,27 @@ class Wish:
     previews: int = 0
     guidance: GuidanceOptions = NO_CHANGES
     steps_factor: float = 1.0
+    steps: StepOptions = OWN_STEPS
+    negative_prompt: str | None = None
     caller: str = ""
     priority: Priority = Priority.INTERACTIVE
 
     def work(self, cascade: Cascade) -> Work:
+        settings = resolve(cascade.config, DrawingOptions(self.guidance, self.steps), self.size)
         return Work(
             images=len(self.seeds),
             size=self.size,
             neighbors=len(self.neighbors),
-            guidance=cascade.resolve_guidance(self.guidance, self.size),
+            guidance=[stage.guidance for stage in settings],
             steps_factor=self.steps_factor,
+            steps=[stage.steps for stage in settings],
             caller=self.caller,
             priority=self.priority,
         )
 
     @property
     def task(self) -> GenerationTask:
-        return GenerationTask(self.prompt, self.neighbors, self.seeds, self.previews)
+        return GenerationTask(self.prompt, self.neighbors, self.seeds, self.previews, self.negative_prompt)
 
 
 class Background:

@@ -7,7 +7,8 @@ from random import Random
 
 import numpy as np
 
-from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
+from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.diffusion.options import GuidanceOptions
 from reimagen_generator.engine.backlog import seconds_left
 from reimagen_generator.engine.image_row import Route
 from reimagen_generator.engine.step_times import StepTimes

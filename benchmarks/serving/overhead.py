@@ -4,8 +4,9 @@ import time
 
 import numpy as np
 
-from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
+from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent
+from reimagen_generator.diffusion.options import GuidanceOptions
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle

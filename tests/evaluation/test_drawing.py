@@ -8,9 +8,10 @@ import pytest
 from reimagen_common.errors import InvalidArgument
 from reimagen_evaluation.drawing import BatchDrawer, seed_of
 from reimagen_evaluation.setting import Setting, StageChange
-from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
+from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent
 from reimagen_generator.diffusion.inputs import Row
+from reimagen_generator.diffusion.options import GuidanceOptions
 from reimagen_generator.diffusion.references import ReferencePair
 
 KEA = ReferencePair(np.full((30, 20, 3), 200, np.uint8), "a kea")

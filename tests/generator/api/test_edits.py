@@ -9,7 +9,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from reimagen_generator.generation.request import REFERENCE_BYTES
+from reimagen_generator.generation.request_parts import REFERENCE_BYTES
 
 URL = "/v1/images/edits"
 GENERATIONS = "/v1/images/generations"

@@ -18,7 +18,8 @@ from PIL import Image
 from reimagen_generator.api.http.limits import BODY_BYTES
 from reimagen_generator.api.http.schema import ImagesRequest
 from reimagen_generator.generation import provenance
-from reimagen_generator.generation.request import NEIGHBORS, PROMPT_CHARACTERS, REFERENCE_BYTES
+from reimagen_generator.generation.request import NEIGHBORS, PROMPT_CHARACTERS
+from reimagen_generator.generation.request_parts import REFERENCE_BYTES
 
 URL = "/v1/images/generations"
 ALONE = {"retrieval": {"k": 0}}

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from reimagen_common.errors import InvalidArgument, NotFound, Overloaded
-from reimagen_generator.generation.request import GenerationRequest, Reference
+from reimagen_generator.generation.request import GenerationRequest
+from reimagen_generator.generation.request_parts import Reference
 from reimagen_generator.generation.uploads import UploadStore
 
 URL = "/v1/files"

@@ -11,8 +11,9 @@ from flax import nnx
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, SamplerKind, Strategy
 from reimagen_generator.config.presets import TINY
-from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
+from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
+from reimagen_generator.diffusion.options import GuidanceOptions
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.networks.unet import UNet

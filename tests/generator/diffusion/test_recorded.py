@@ -18,8 +18,9 @@ from flax import nnx
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, SamplerKind, ScheduleKind, Strategy
 from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.presets import TINY
-from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
+from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent
+from reimagen_generator.diffusion.options import GuidanceOptions
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.networks.registry import build_network

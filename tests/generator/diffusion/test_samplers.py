@@ -10,6 +10,7 @@ from reimagen_evaluation.mixture import Mixture
 from reimagen_generator.config.cascade import SamplerKind, ScheduleKind
 from reimagen_generator.diffusion import prediction, schedule
 from reimagen_generator.diffusion.samplers.registry import build_sampler
+from reimagen_generator.diffusion.samplers.row_sampler import RowSampler, sampler_codes
 from reimagen_generator.diffusion.samplers.sampler import Images, Step
 
 HIGH, LOW = 6.0, -6.0
@@ -47,6 +48,35 @@ def test_deterministic_samplers_converge_at_their_order(kind: SamplerKind, order
         errors = [float(jnp.sqrt(((compiled(kind, x, steps) - exact) ** 2).mean())) for steps in counts]
     slope, _ = np.polyfit(np.log(counts), np.log(errors), 1)
     assert -slope == pytest.approx(order, abs=0.15)
+
+
+def test_rows_of_different_samplers_take_their_own_steps_together() -> None:
+    kinds = list(SamplerKind)
+    shape = (1, 4, 4, 3)
+    together, codes = RowSampler(), sampler_codes(kinds)
+    start = images(0, (len(kinds), 4, 4, 3))
+    x, carry = start, together.initialize(start)
+    alone = [(start[row : row + 1], build_sampler(kind)) for row, kind in enumerate(kinds)]
+    rows = [(one, sampler, sampler.initialize(one)) for one, sampler in alone]
+    # Each row has a schedule of its own; the last step leads to the clean image.
+    log_snrs = [[-4.0 - row, -1.0, 2.0 + row, np.inf] for row in range(len(kinds))]
+    for step in range(3):
+        x_0, noise = images(10 + step, (len(kinds), 4, 4, 3)), images(20 + step, (len(kinds), 4, 4, 3))
+
+        def taken(rows: slice, x: Images, x_0: Images = x_0, noise: Images = noise, step: int = step) -> Step:
+            log_snr_t, log_snr_s = (jnp.asarray([each[at] for each in log_snrs[rows]]) for at in (step, step + 1))
+            epsilon = prediction.x0_to_epsilon(x_0[rows], x, log_snr_t)
+            return Step(x, x_0[rows], epsilon, log_snr_t, log_snr_s, noise[rows])
+
+        x, carry = together.step(carry, taken(slice(None), x), codes)
+        advanced = []
+        for row, (one, sampler, before) in enumerate(rows):
+            after, memory = sampler.step(before, taken(slice(row, row + 1), one))
+            assert after.shape == shape
+            np.testing.assert_allclose(x[row : row + 1], after, atol=1e-5)
+            advanced.append((after, sampler, memory))
+        rows = advanced
+    assert len({np.asarray(row).tobytes() for row in np.asarray(x)}) == len(kinds)
 
 
 def images(seed: int, shape: tuple[int, ...] = (2, 4, 4, 3)) -> Images:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reimagen_evaluation.mixture import POINTS, ExactNetwork, Mixture, conditions
 from reimagen_generator.config.cascade import Guidance, SamplerKind, ScheduleKind, StageConfig, Strategy
@@ -76,9 +78,32 @@ def test_outside_the_interval_a_step_evaluates_once() -> None:
 def test_other_numbers_of_steps_use_the_same_compiled_step() -> None:
     rows: list[int] = []
     stage = Stage(config(), Counting(config(), rows), None)
-    taken = [len(list(stage.sample(conditions(len(KEYS)), WEIGHTED, KEYS, factor))) for factor in (1, 0.5, 2, 0.01)]
+    configs = [stage.config.with_steps(factor) for factor in (1, 0.5, 2, 0.01)]
+    taken = [len(list(stage.sample(conditions(len(KEYS)), WEIGHTED, KEYS, each))) for each in configs]
     assert taken == [9, 4, 18, 1]
     assert rows == [3 * len(KEYS)]
+
+
+@settings(deadline=None)
+@given(
+    sections=st.lists(st.integers(0, 30), min_size=1, max_size=10).filter(any),
+    share=st.floats(0, 1, exclude_min=True),
+)
+def test_a_number_of_steps_is_spread_like_the_sections(sections: list[int], share: float) -> None:
+    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=sum(sections), timestep_respacing=tuple(sections))
+    assert stage.with_step_count(stage.steps) == stage
+    assert stage.most_steps == sum(map(bool, sections)) * (1000 // len(sections))
+    count = max(1, round(share * stage.most_steps))
+    changed = StageConfig.model_validate(stage.with_step_count(count).model_dump())
+    spread = changed.timestep_respacing
+    assert spread is not None
+    assert (changed.steps, sum(spread)) == (count, count)
+    most = 1000 // len(sections)
+    for before, after in zip(sections, spread, strict=True):
+        wanted = count * before / stage.steps
+        assert after == 0 if before == 0 else after <= most
+        # Sections that are full leave their steps to the others.
+        assert after >= min(most, int(wanted)) - 1 or max(spread) == most
 
 
 def test_timestep_respacing_scales_each_section() -> None:

@@ -9,10 +9,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from reimagen_common.errors import ReimagenError
-from reimagen_generator.config.cascade import Strategy
-from reimagen_generator.diffusion.cascade import Cascade, GuidanceOptions
+from reimagen_generator.config.cascade import SamplerKind, Strategy
+from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.inputs import InputEncoder, Inputs, Row
+from reimagen_generator.diffusion.options import DrawingOptions, GuidanceOptions, StepOptions, resolve
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.diffusion.sampling_state import RowSteps, SamplingState
 from tests.engine_requests import Background, MakeEngine, Wish, images
@@ -51,6 +52,12 @@ WISHES = [
     Wish("stripes", [STRIPES], [4], guidance=WEIGHTED),
     Wish("stripes", [STRIPES, RED], [4], size=32, guidance=INTERLEAVED),
     Wish("a red fox", [RED], [8], guidance=GuidanceOptions(Strategy.JOINT, 4.0)),
+    Wish("a red fox", [RED], [8], guidance=GuidanceOptions(Strategy.JOINT, 4.0), negative_prompt="a panda"),
+    Wish("a red fox", [replace(RED, weight=3.0), STRIPES], [8]),
+    *(
+        Wish("a red fox", [RED], [9], guidance=WEIGHTED, steps=StepOptions(steps, sampler))
+        for steps, sampler in enumerate(SamplerKind, start=3)
+    ),
 ]
 """Requests that differ in everything in which the rows of a batch may differ."""
 
@@ -60,12 +67,17 @@ def test_an_image_depends_on_its_request_alone(make_engine: MakeEngine, tiny: Ca
     engine = make_engine(tiny, capacity=len(WISHES), largest_batch=largest_batch)
     backgrounds = [Background(engine, wish) for wish in WISHES]
     for wish, background in zip(WISHES, backgrounds, strict=True):
-        guidance = tiny.resolve_guidance(wish.guidance, wish.size)
+        options = DrawingOptions(wish.guidance, wish.steps)
+        stages = [
+            settings.steps.applied_to(stage).model_copy(update={"guidance": settings.guidance})
+            for stage, settings in zip(tiny.config.stages, resolve(tiny.config, options, wish.size), strict=False)
+        ]
         for seed, image in zip(wish.seeds, background.images(), strict=True):
-            *_, alone = tiny.draw(wish.prompt, wish.neighbors, seeds=[seed], size=wish.size, guidance=guidance)
-            assert isinstance(alone, ImagesEvent)
+            row = Row(wish.prompt, wish.neighbors, seed, wish.negative_prompt)
+            slots = tiny.slots_for(len(wish.neighbors))
+            *_, alone = tiny.draw_rows([row], stages, slots, [True] * len(stages))
             # Batches of another size round differently.
-            assert np.abs(alone.images[0].astype(int) - image).max() <= (largest_batch > 1)
+            assert np.abs(alone[0].astype(int) - image).max() <= (largest_batch > 1)
     drawn = {background.images().tobytes() for background in backgrounds}
     assert len(drawn) == len(WISHES)
 

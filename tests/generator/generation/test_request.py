@@ -92,7 +92,22 @@ def test_references_come_as_bytes_base64_or_data_urls(written: object) -> None:
         ({"references": [{"pair_id": "x", "weight": "1"}]}, "references.0.weight"),
         ({"previews": 4}, "previews"),
         ({"output_format": "gif"}, "output_format"),
-        ({"negative_prompt": "y"}, "negative_prompt"),
+        ({"negative_prompt": "y" * 1_001}, "negative_prompt"),
+        ({"negative_prompt": 7}, "negative_prompt"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 1_001}, "steps"),
+        ({"steps": 1.5}, "steps"),
+        ({"steps": 5, "quality": "low"}, "steps"),
+        ({"sampler": "euler"}, "sampler"),
+        ({"stages": [{}]}, "stages.0.size"),
+        ({"stages": [{"size": 64, "steps": 1_001}]}, "stages.0.steps"),
+        ({"stages": [{"size": 64, "sampler": "euler"}]}, "stages.0.sampler"),
+        ({"stages": [{"size": 64, "guidance": {"text_weight": 101}}]}, "stages.0.guidance.text_weight"),
+        ({"stages": [{"size": 64, "scale": 2}]}, "stages.0.scale"),
+        ({"stages": [{"size": 64}, {"size": 64}]}, "stages"),
+        ({"stages": [{"size": 64, "steps": 5}], "quality": "hd"}, "stages"),
+        ({"stages": [{"size": size} for size in range(1, 10)]}, "stages"),
+        ({"strength": 1}, "strength"),
     ],
 )
 def test_invalid_fields_are_named(values: dict[str, Any], field: str) -> None:
@@ -100,6 +115,11 @@ def test_invalid_fields_are_named(values: dict[str, Any], field: str) -> None:
         parse_request({"prompt": "x", **values} if values else {})
     assert refused.value.field == field
     assert str(refused.value).startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("blank", [None, "", " \n"])
+def test_a_blank_negative_prompt_is_none(blank: str | None) -> None:
+    assert parse_request({"prompt": "x", "negative_prompt": blank}).negative_prompt is None
 
 
 def test_every_field_is_described() -> None:

@@ -35,6 +35,9 @@ def generator() -> Iterator[GenerationService]:
         ({"retrieval": {"k": 5}}, "retrieval.k"),
         ({"references": [{"image": b"x", "caption": "x"}] * 5}, "references"),
         ({"guidance": {"strategy": "interleaved"}}, "guidance.strategy"),
+        ({"guidance": {"strategy": "interleaved"}, "sampler": "dpm-solver++"}, "sampler"),
+        ({"guidance": {"strategy": "interleaved"}, "stages": [{"size": 16, "sampler": "unipc"}]}, "stages.0.sampler"),
+        ({"stages": [{"size": 64}]}, "stages.0.size"),
     ],
 )
 def test_requests_beyond_the_cascade_are_refused_by_name(

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reimagen_common.access.caller import current_caller
-from reimagen_generator.config.cascade import Guidance
-from reimagen_generator.diffusion.cascade import GuidanceOptions
+from reimagen_generator.diffusion.options import StageSettings, resolve
 from reimagen_generator.engine.engine import Admission, Engine, State
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.work import Priority, Work
 from reimagen_generator.generation.backend import ModelDescription, StageDescription
+from reimagen_generator.generation.options import drawing_options
 from reimagen_generator.generation.request import STEPS_FACTORS, GenerationRequest
 
 
@@ -52,12 +52,12 @@ class CascadeBackend:
         self.engine.stop(grace)
 
     def check(self, request: GenerationRequest, size: int) -> None:
-        """Check the guidance.
+        """Check the changes of the stages.
 
         Raises:
-            InvalidArgument: A stage cannot follow it.
+            InvalidArgument: A stage does not exist, or cannot follow a change.
         """
-        self._guidance(request, size)
+        self._settings(request, size)
 
     def refuse_if_full(self) -> None:
         """Raise the error with which `admit` would refuse any request now.
@@ -73,17 +73,19 @@ class CascadeBackend:
         self, handle: RequestHandle, request: GenerationRequest, *, size: int, neighbors: int, priority: Priority
     ) -> Iterator[Admission]:
         """Hold a slot in the engine, see `Backend.admit` and `Engine.admit`."""
+        settings = self._settings(request, size)
         work = Work(
             images=request.n,
             size=size,
             neighbors=neighbors,
-            guidance=self._guidance(request, size),
+            guidance=[stage.guidance for stage in settings],
             steps_factor=STEPS_FACTORS[request.quality],
+            steps=[stage.steps for stage in settings],
             caller=current_caller().id,
             priority=priority,
         )
         with self.engine.admit(handle, work) as admission:
             yield admission
 
-    def _guidance(self, request: GenerationRequest, size: int) -> tuple[Guidance, ...]:
-        return self.engine.cascade.resolve_guidance(GuidanceOptions(**request.guidance.model_dump()), size)
+    def _settings(self, request: GenerationRequest, size: int) -> tuple[StageSettings, ...]:
+        return resolve(self.engine.cascade.config, drawing_options(request), size)

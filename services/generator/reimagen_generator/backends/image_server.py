@@ -25,7 +25,9 @@ from reimagen_generator.engine.work import GenerationTask, Priority
 from reimagen_generator.generation.backend import ModelDescription
 from reimagen_generator.generation.request import GenerationRequest
 
-UNSUPPORTED: Final = frozenset({"seed", "guidance", "quality", "previews"})
+UNSUPPORTED: Final = frozenset(
+    {"seed", "guidance", "quality", "previews", "negative_prompt", "steps", "sampler", "stages"}
+)
 """Fields of a request that OpenAI's API lacks, or whose meaning differs from server to server."""
 
 _DEFAULT_K: Final = 2

@@ -182,6 +182,27 @@ class StageConfig(_Frozen):
             update={"steps": sum(scaled), "timestep_respacing": scaled if self.timestep_respacing else None}
         )
 
+    @property
+    def most_steps(self) -> int:
+        """The largest number of steps: a schedule of integer timesteps has no more, and a time-continuous one 1,000."""
+        parts = self.timestep_respacing or (self.steps,)
+        return sum(bool(steps) for steps in parts) * (1000 // len(parts))
+
+    def with_step_count(self, count: int) -> Self:
+        """Return the same stage with another number of steps, 1 to `most_steps`.
+
+        The parts of `timestep_respacing` keep their shares of the steps, as nearly as whole numbers allow.
+        """
+        if self.timestep_respacing is None:
+            return self.model_copy(update={"steps": count})
+        shares = [steps * count / self.steps for steps in self.timestep_respacing]
+        most = 1000 // len(shares)
+        parts = [0] * len(shares)
+        for _ in range(count):
+            open_parts = [part for part, share in enumerate(shares) if share and parts[part] < most]
+            parts[max(open_parts, key=lambda part: shares[part] - parts[part])] += 1
+        return self.model_copy(update={"steps": count, "timestep_respacing": tuple(parts)})
+
     def guidance_conflict(self, guidance: Guidance) -> str:
         """Return why this stage's sampler cannot follow a guidance; '' if it can.
 

@@ -6,7 +6,7 @@ neighbors ───────┤              ┤              │
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,11 +17,11 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, UInt8
 
-from reimagen_common.errors import InvalidArgument
-from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig, Strategy
+from reimagen_generator.config.cascade import CascadeConfig, Guidance, SamplerKind, StageConfig
 from reimagen_generator.diffusion.conditions import Conditions
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.inputs import InputEncoder, Inputs, Row
+from reimagen_generator.diffusion.options import DrawingOptions, GuidanceOptions, resolve
 from reimagen_generator.diffusion.placing import Placer
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.diffusion.resize import to_bytes, to_float
@@ -35,16 +35,6 @@ from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights import checkpoint
 
 Images = UInt8[np.ndarray, "rows size size 3"]
-
-
-@dataclass(frozen=True)
-class GuidanceOptions:
-    """What a request changes of the retrieval-conditioned stages' guidance; None keeps a stage's own value."""
-
-    strategy: Strategy | None = None
-    text_weight: float | None = None
-    neighbor_weight: float | None = None
-    interleave_ratio: float | None = None
 
 
 class Cascade:
@@ -80,9 +70,9 @@ class Cascade:
             for index, (stage, network) in enumerate(zip(config.stages, networks, strict=True))
         )
         self._stages: dict[StageConfig, Stage] = {}
-        """The stages by their configuration without guidance, with their compiled code."""
+        """The stages by what of their configuration needs code of its own (see `_code_of`)."""
         for stage in self._own:
-            self._stages[stage.config.model_copy(update={"guidance": Guidance()})] = stage
+            self._stages[_code_of(stage.config)] = stage
 
     @classmethod
     def load(cls, folder: Path, text_encoder: Path | None = None) -> Self:
@@ -157,23 +147,7 @@ class Cascade:
         Raises:
             InvalidArgument: a stage cannot follow it; names the field, such as `guidance.strategy`.
         """
-        stages = [stage for stage in self.config.stages if stage.size <= size]
-        changes = {name: value for name, value in vars(options).items() if value is not None}
-        resolved = []
-        for stage in stages:
-            guidance = stage.guidance.model_copy(update=changes) if stage.network.retrieval else stage.guidance
-            if conflict := stage.guidance_conflict(guidance):
-                raise InvalidArgument(conflict, field="guidance.strategy")
-            resolved.append(guidance)
-        used = {guidance.strategy for stage, guidance in zip(stages, resolved, strict=True) if stage.network.retrieval}
-        for name in ("neighbor_weight", "interleave_ratio"):
-            if used == {Strategy.JOINT} and name in changes:
-                raise InvalidArgument(
-                    "joint guidance has text_weight alone, which guides text and neighbors together; leave this out, "
-                    "or set guidance.strategy to weighted or interleaved",
-                    field=f"guidance.{name}",
-                )
-        return tuple(resolved)
+        return tuple(stage.guidance for stage in resolve(self.config, DrawingOptions(options), size))
 
     def draw(
         self,
@@ -183,6 +157,7 @@ class Cascade:
         seeds: Sequence[int],
         size: int,
         guidance: Sequence[Guidance] | None = None,
+        negative_prompt: str | None = None,
     ) -> Generator[StepEvent | ImagesEvent, None, None]:
         """Draw one image for each seed, all in one batch; stop iterating to cancel.
 
@@ -194,6 +169,7 @@ class Cascade:
             seeds: At least one.
             size: One of `sizes`.
             guidance: Of each stage, from `resolve_guidance`; None for the stages' own.
+            negative_prompt: What guidance leads away from, in place of no text.
 
         Yields:
             One `StepEvent` a step, then one `ImagesEvent`.
@@ -207,7 +183,7 @@ class Cascade:
             raise ValueError("seeds: at least one is needed")
         if len(neighbors) > self.config.maximum_k:
             raise ValueError(f"neighbors: at most {self.config.maximum_k}, got {len(neighbors)}")
-        rows = [Row(prompt, neighbors, seed) for seed in seeds]
+        rows = [Row(prompt, neighbors, seed, negative_prompt) for seed in seeds]
         stages = list(self.config.stages[: self.sizes.index(size) + 1])
         if guidance is not None:
             stages = [stage.model_copy(update={"guidance": each}) for stage, each in zip(stages, guidance, strict=True)]
@@ -257,7 +233,7 @@ class Cascade:
         for index, config in enumerate(stages):
             stage = self._stage(index, config)
             conditions, keys = self.conditions(index, inputs, previous, grounded=grounded[index])
-            for event, state in stage.sample(conditions, config.guidance, keys):
+            for event, state in stage.sample(conditions, config.guidance, keys, config):
                 previous = state.x.block_until_ready()  # JAX runs ahead: an event means that the step is done
                 yield replace(event, stage=index)
             drawn, previous = as_bytes(jnp.asarray(previous))
@@ -284,11 +260,17 @@ class Cascade:
         return self._own[index]
 
     def _stage(self, index: int, config: StageConfig) -> Stage:
-        """Return a stage as `config` says; those that differ in guidance alone share one, and its compiled code."""
-        key = config.model_copy(update={"guidance": Guidance()})
+        """Return a stage as `config` says, apart from guidance, steps and sampler, which need no code of their own."""
+        key = _code_of(config)
         if key not in self._stages:
             self._stages[key] = Stage(config, self._own[index].network, size_factor(self.config, index), self._mesh)
         return self._stages[key]
+
+
+def _code_of(config: StageConfig) -> StageConfig:
+    """Return a configuration that is the same for stages that share their compiled code."""
+    shared = {"guidance": Guidance(), "sampler": SamplerKind.DDIM, "steps": 1, "timestep_respacing": None}
+    return config.model_copy(update=shared)
 
 
 def load_placement(config: CascadeConfig, folder: Path) -> PlacementNetwork | None:

@@ -24,7 +24,8 @@ class Conditions:
     """With the mask of each row's neighbors."""
     low_resolution: LowResolution | None
     empty_text: Text | None = None
-    """What stands for no text where guidance drops it, for each row; None masks the text."""
+    """What stands for no text where guidance drops it, for each row: the negative prompt, the empty prompt's embedding,
+    or masked tokens. None masks the text of every row."""
     low_res: Float[Array, "batch h w 3"] | None = None
     """The image that a stage with low-resolution consistency keeps to."""
 

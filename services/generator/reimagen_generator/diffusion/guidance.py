@@ -7,6 +7,9 @@
     weighted     η ε_p + (1 - η) ε_n
     interleaved  ε_p if R < η, else ε_n, with R uniform in [0, 1), drawn once per image and step
 
+A negative prompt takes the place of no text: ε(x_t, c_n) becomes ε(x_t, c_neg, c_n), and ε(x_t) becomes ε(x_t, c_neg).
+ε(x_t, c_p), which drops the neighbors alone, keeps the prompt.
+
 Each row of a batch has its own strategy and weights, so images that are guided differently share a batch. A step
 evaluates the network once, on the batch stacked as often as its most demanding row needs: evaluation j of row i keeps
 or drops the text and the neighbors as `evaluations` says. A row that needs fewer ignores the others.
@@ -190,7 +193,7 @@ def drop_text(text: Text, keep: Bool[Array, " batch"], empty_text: Text | None) 
     Args:
         text: The text of each row.
         keep: Which rows keep their text.
-        empty_text: The embedding that stands for no text, for each row; None drops a text by its mask.
+        empty_text: What stands for no text, for each row; None drops a text by its mask.
     """
     if empty_text is None:
         return Text(text.tokens, text.mask & keep[:, None])

@@ -36,6 +36,8 @@ class Row:
     prompt: str
     neighbors: Sequence[ReferencePair]
     seed: int
+    negative_prompt: str | None = None
+    """Text that guidance leads away from, in place of no text."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Inputs:
     shown: Sequence[Sequence[ReferencePair]]
     """The neighbors of each image as the networks see them."""
     text: Text
-    empty_text: Text | None
+    empty_text: Text
+    """What stands for no text where guidance drops it: the negative prompt, if the image has one."""
     placing: Placing | None
 
 
@@ -77,7 +80,7 @@ class InputEncoder:
         shown_of = {id(row.neighbors): self._shown(row.neighbors) for row in rows}
         shown = [shown_of[id(row.neighbors)] for row in rows]
         text = self._text([row.prompt for row in rows])
-        empty = self._text([""] * len(rows)) if self._config.dropped_text is DroppedText.EMPTY_PROMPT else None
+        empty = self._empty_text([row.negative_prompt for row in rows], text)
         placing = None
         if self._placer is not None and any(shown):
             captions = [caption for pairs in shown for caption in _captions(pairs, slots)]
@@ -114,6 +117,20 @@ class InputEncoder:
             encoded = stage.encode_neighbors(images, self._text(_captions(pairs, slots)), _mask(len(pairs), slots))
             self._store(self._neighbors, key, encoded)
         return encoded
+
+    def _empty_text(self, negative_prompts: Sequence[str | None], text: Text) -> Text:
+        """Return what stands for no text in each image, of the same shape for all, so that they can share a batch."""
+        if self._config.dropped_text is DroppedText.EMPTY_PROMPT:
+            return self._text([negative or "" for negative in negative_prompts])
+        masked = Text(text.tokens, jnp.zeros_like(text.mask))
+        if not any(negative_prompts):
+            return masked
+        return concatenate_rows(
+            [
+                self._text([negative]) if negative else Text(masked.tokens[row : row + 1], masked.mask[row : row + 1])
+                for row, negative in enumerate(negative_prompts)
+            ]
+        )
 
     def _text(self, texts: Sequence[str]) -> Text:
         """Return encoded texts, one row for each."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from reimagen_generator.config.cascade import SamplerKind
 from reimagen_generator.diffusion.conditions import Conditions
 from reimagen_generator.diffusion.guidance import GuidanceRows, RowGuidance, evaluations_of_steps
 
@@ -24,6 +25,8 @@ class Rows:
 
     conditions: Conditions
     guidance: GuidanceRows
+    samplers: Int[Array, " batch"]
+    """The sampler of each row (see `sampler_codes`)."""
     keys: Key[Array, " batch"]
 
 
@@ -62,6 +65,8 @@ class SamplingPlan:
 
     strategies: tuple[RowGuidance, ...]
     """The guidance of each row."""
+    samplers: tuple[SamplerKind, ...]
+    """The sampler of each row."""
     times: Float[np.ndarray, "batch steps 3"]
     """t, λ_t and λ_s."""
     guided: Bool[np.ndarray, "batch steps"]

@@ -1,9 +1,10 @@
 """One stage of the cascade: a network with its schedule, prediction type, guidance and sampler.
 
-A batch is a `SamplingState`, whose rows have their own guidance, neighbors and random key, and a `SamplingPlan`, which
-has the schedule of each row. `_advance` takes each row one step of its own further and is the only sampling code:
-`sample` calls it step by step, so that the caller can show progress, take a preview or stop; `sample_at_once` calls it
-in one compiled loop; `advance_rows` lets rows take a step together that started at different times.
+A batch is a `SamplingState`, whose rows have their own guidance, sampler, neighbors and random key, and a
+`SamplingPlan`, which has the schedule of each row. `_advance` takes each row one step of its own further and is the
+only sampling code: `sample` calls it step by step, so that the caller can show progress, take a preview or stop;
+`sample_at_once` calls it in one compiled loop; `advance_rows` lets rows take a step together that started at different
+times.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from reimagen_generator.diffusion.copying import copied
 from reimagen_generator.diffusion.events import StepEvent
 from reimagen_generator.diffusion.noise import Purpose, normal, uniform
 from reimagen_generator.diffusion.resize import low_res_consistent
-from reimagen_generator.diffusion.samplers.registry import build_sampler
+from reimagen_generator.diffusion.samplers.row_sampler import RowSampler, sampler_codes
 from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.sampling_state import (
     Rows,
@@ -58,7 +59,7 @@ class Stage:
         """
         self.config = config
         self.factor = factor
-        self._sampler = build_sampler(config.sampler)
+        self._sampler = RowSampler()
         self._mesh = mesh
         self._graph, parameters = nnx.split(network)
         self.parameters = place_parameters(in_compute_type(parameters, config.network.dtype), mesh)
@@ -111,7 +112,8 @@ class Stage:
             neighbors: The encoded neighbors; None for a network without retrieval.
             previous: The previous stage's images in [-1, 1]; None for the first stage.
             keys: One key for each image.
-            empty_text: The embedding that stands for no text, for each image; None drops a text by its mask.
+            empty_text: What stands for no text where guidance drops it, for each image, such as its negative prompt;
+                None drops a text by its mask.
         """
         text, neighbors, empty_text = place_rows((text, neighbors, empty_text), self._mesh)
         conditions = Conditions(text, neighbors, None, empty_text)
@@ -148,7 +150,7 @@ class Stage:
             number = jnp.ones(len(keys))
             rows = guiding.GuidanceRows(number.astype(jnp.int32), number, number, number)
             steps = RowSteps(number.astype(jnp.int32), jnp.ones((len(keys), 3)), number.astype(bool))
-            return self._begin(Rows(conditions, rows, keys)), steps
+            return self._begin(Rows(conditions, rows, number.astype(jnp.int32), keys)), steps
 
         state, steps = place_rows(jax.eval_shape(begin, conditions, keys), self._mesh)
         return Stage._step.lower(self, count, self.parameters, state, steps)
@@ -157,22 +159,24 @@ class Stage:
         self,
         guidance: Sequence[Guidance],
         with_neighbors: Sequence[bool] | Bool[np.ndarray, " batch"],
-        steps_factor: float = 1.0,
+        config: StageConfig | None = None,
     ) -> SamplingPlan:
         """Return all steps of a batch.
 
         Args:
             guidance: The guidance of each row.
             with_neighbors: Whether each row has neighbors.
-            steps_factor: How many times its own steps the stage takes.
+            config: The stage with other steps or another sampler; None for its own.
         """
-        plan = schedule.sampling_schedule(self.config.with_steps(steps_factor))
+        config = config or self.config
+        plan = schedule.sampling_schedule(config)
         steps = np.stack([plan.time, plan.log_snr[:-1], plan.log_snr[1:]], axis=1)
         strategies = tuple(
             guiding.resolve(one, neighbors=bool(any_)) for one, any_ in zip(guidance, with_neighbors, strict=True)
         )
         guided = np.stack([guiding.guided_steps(one, plan.log_snr[:-1]) for one in guidance])
-        return SamplingPlan(strategies, np.tile(steps, (len(strategies), 1, 1)), guided)
+        samplers = (config.sampler,) * len(strategies)
+        return SamplingPlan(strategies, samplers, np.tile(steps, (len(strategies), 1, 1)), guided)
 
     def begin(self, conditions: Conditions, plan: SamplingPlan, keys: Key[Array, " batch"]) -> SamplingState:
         """Return a batch before its first step.
@@ -182,14 +186,15 @@ class Stage:
             plan: The steps of the batch.
             keys: One key for each row.
         """
-        return self._begin(place_rows(Rows(conditions, guiding.guidance_rows(plan.strategies), keys), self._mesh))
+        rows = Rows(conditions, guiding.guidance_rows(plan.strategies), sampler_codes(plan.samplers), keys)
+        return self._begin(place_rows(rows, self._mesh))
 
     def start(
         self,
         conditions: Conditions,
         guidance: Guidance | Sequence[Guidance],
         keys: Key[Array, " batch"],
-        steps_factor: float = 1.0,
+        config: StageConfig | None = None,
     ) -> tuple[SamplingState, SamplingPlan]:
         """Return a batch before its first step, and all of its steps.
 
@@ -197,12 +202,12 @@ class Stage:
             conditions: What the images are drawn from.
             guidance: Of all rows, or of each.
             keys: One for each row.
-            steps_factor: How many times its own steps the stage takes.
+            config: The stage with other steps or another sampler; None for its own.
         """
         each = [guidance] * len(keys) if isinstance(guidance, Guidance) else list(guidance)
         neighbors = conditions.neighbors
         with_neighbors = np.zeros(len(keys), bool) if neighbors is None else np.asarray(neighbors.mask.any(axis=1))
-        plan = self.plan(each, with_neighbors, steps_factor)
+        plan = self.plan(each, with_neighbors, config)
         return self.begin(conditions, plan, keys), plan
 
     def advance(self, state: SamplingState, steps: RowSteps, evaluations: int) -> SamplingState:
@@ -239,10 +244,10 @@ class Stage:
         conditions: Conditions,
         guidance: Guidance | Sequence[Guidance],
         keys: Key[Array, " batch"],
-        steps_factor: float = 1.0,
+        config: StageConfig | None = None,
     ) -> Iterator[tuple[StepEvent, SamplingState]]:
         """Yield after each step; the last state's `x` is the result. See `start` for the arguments."""
-        state, plan = self.start(conditions, guidance, keys, steps_factor)
+        state, plan = self.start(conditions, guidance, keys, config)
         for step, count in enumerate(map(int, plan.evaluations)):
             state = self.advance(state, plan.together(step), count)
             yield StepEvent(self.config.size, step + 1, len(plan.evaluations), count), state
@@ -348,6 +353,7 @@ class Stage:
                 noise=normal(rows.keys, Purpose.STEP_NOISE, step, self.config.size),
                 variance=variance if self.config.network.learned_variance else None,
             ),
+            rows.samplers,
         )
         return constrain_rows((x, x_0, carry), self._mesh)
 

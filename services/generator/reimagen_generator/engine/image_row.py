@@ -81,7 +81,10 @@ class Route:
         for index, guidance in enumerate(work.guidance):
             stage = cascade.stage(index)
             retrieval = stage.config.network.retrieval
-            plan = stage.plan([guidance], [retrieval and neighbors > 0], work.steps_factor)
+            config = stage.config.with_steps(work.steps_factor)
+            if work.steps:
+                config = work.steps[index].applied_to(config)
+            plan = stage.plan([guidance], [retrieval and neighbors > 0], config)
             plans.append(plan)
             kinds.append([StepKind(index, slots if retrieval else 0, int(count)) for count in plan.evaluations])
         return cls(slots, plans, kinds)
@@ -108,7 +111,7 @@ class ImageRow:
         self.request = request
         self.index = index
         self._cascade = cascade
-        self._row = Row(task.prompt, task.neighbors, task.seeds[index])
+        self._row = Row(task.prompt, task.neighbors, task.seeds[index], task.negative_prompt)
         self._route = route
         self._inputs: Inputs | None = None
         self._previous: Float[Array, "1 height width 3"] | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from reimagen_generator.config.cascade import Guidance
+from reimagen_generator.diffusion.options import StepOptions
 from reimagen_generator.diffusion.references import ReferencePair
 
 
@@ -29,7 +30,9 @@ class Work:
     guidance: Sequence[Guidance]
     """Guidance of each stage up to the size."""
     steps_factor: float = 1.0
-    """Factor by which each stage's steps are multiplied."""
+    """Factor by which each stage's own steps are multiplied."""
+    steps: Sequence[StepOptions] = ()
+    """Changes of the steps of each stage up to the size; empty if there are none."""
     caller: str = ""
     """Id of the caller's API key; callers share the accelerator equally."""
     priority: Priority = Priority.INTERACTIVE
@@ -44,3 +47,5 @@ class GenerationTask:
     seeds: Sequence[int]
     previews: int = 0
     """Number of previews of the first image."""
+    negative_prompt: str | None = None
+    """Text that guidance leads away from, in place of no text."""

@@ -7,10 +7,11 @@ from typing import Any, Final, TypeVar
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
 from reimagen_common.errors import InvalidArgument
-from reimagen_generator.config.cascade import Strategy
+from reimagen_generator.config.cascade import SamplerKind, Strategy
 from reimagen_generator.diffusion.events import StepEvent
 from reimagen_generator.generation.images import encode_preview
 from reimagen_generator.generation.request import GenerationRequest, Relevance, parse_request
+from reimagen_generator.generation.request_parts import Guidance
 from reimagen_generator.generation.retriever_client import Neighbors
 from reimagen_generator.generation.service import Accepted, Event, Image
 from reimagen_generator.generation.usage import Usage
@@ -35,6 +36,13 @@ _STRATEGIES: Final = {
     pb.Guidance.STRATEGY_JOINT: Strategy.JOINT,
     pb.Guidance.STRATEGY_WEIGHTED: Strategy.WEIGHTED,
     pb.Guidance.STRATEGY_INTERLEAVED: Strategy.INTERLEAVED,
+}
+_SAMPLERS: Final = {
+    pb.SAMPLER_UNSPECIFIED: None,
+    pb.SAMPLER_DDPM: SamplerKind.DDPM,
+    pb.SAMPLER_DDIM: SamplerKind.DDIM,
+    pb.SAMPLER_DPM_SOLVER: SamplerKind.DPM_SOLVER,
+    pb.SAMPLER_UNIPC: SamplerKind.UNIPC,
 }
 _FORMATS: Final = {
     pb.OUTPUT_FORMAT_UNSPECIFIED: "png",
@@ -71,28 +79,44 @@ def read_request(message: pb.GenerateRequest) -> GenerationRequest:
         retrieval["minimum_score"] = message.retrieval.minimum_score
     if message.retrieval.HasField("k"):
         retrieval["k"] = message.retrieval.k
-    guidance: dict[str, Any] = {
-        "strategy": _known(_STRATEGIES, message.guidance.strategy, "guidance.strategy"),
-    }
-    for name in ("text_weight", "neighbor_weight", "interleave_ratio"):
-        if message.guidance.HasField(name):
-            guidance[name] = getattr(message.guidance, name)
     return parse_request(
         {
             "prompt": message.prompt,
+            "negative_prompt": message.negative_prompt,
             "n": message.n if message.HasField("n") else 1,
             "size": message.size or None,
             "seed": message.seed if message.HasField("seed") else None,
             "retrieval": retrieval,
-            "guidance": guidance,
+            "guidance": _read_guidance(message.guidance, "guidance"),
             "references": tuple(_read_reference(given) for given in message.references),
             "previews": message.previews,
             "output_format": _known(_FORMATS, message.output_format, "output_format"),
             "output_compression": message.output_compression if message.HasField("output_compression") else None,
             "quality": _known(_QUALITIES, message.quality, "quality"),
+            "steps": message.steps if message.HasField("steps") else None,
+            "sampler": _known(_SAMPLERS, message.sampler, "sampler"),
+            "stages": tuple(_read_stage(stage, f"stages.{index}") for index, stage in enumerate(message.stages)),
             "user": message.user or None,
         }
     )
+
+
+def _read_stage(message: pb.StageChange, field: str) -> dict[str, Any]:
+    return {
+        "size": message.size,
+        "steps": message.steps if message.HasField("steps") else None,
+        "sampler": _known(_SAMPLERS, message.sampler, f"{field}.sampler"),
+        "guidance": _read_guidance(message.guidance, f"{field}.guidance"),
+    }
+
+
+def _read_guidance(message: pb.Guidance, field: str) -> dict[str, Any]:
+    return {
+        "strategy": _known(_STRATEGIES, message.strategy, f"{field}.strategy"),
+        "text_weight": message.text_weight if message.HasField("text_weight") else None,
+        "neighbor_weight": message.neighbor_weight if message.HasField("neighbor_weight") else None,
+        "interleave_ratio": message.interleave_ratio if message.HasField("interleave_ratio") else None,
+    }
 
 
 def _read_reference(message: pb.Reference) -> dict[str, Any]:
@@ -173,9 +197,10 @@ def write_neighbors(event: Neighbors) -> pb.GenerateEvent.Neighbors:
 
 def write_request(request: GenerationRequest) -> pb.GenerateRequest:
     """Return a request as a message, without the images of its references."""
-    retrieval, guidance = request.retrieval, request.guidance
+    retrieval = request.retrieval
     return pb.GenerateRequest(
         prompt=request.prompt,
+        negative_prompt=request.negative_prompt or "",
         n=request.n,
         size=request.size or 0,
         seed=request.seed,
@@ -194,12 +219,7 @@ def write_request(request: GenerationRequest) -> pb.GenerateRequest:
             relevance=number_of(RELEVANCES, retrieval.relevance),
             explain=retrieval.explain,
         ),
-        guidance=pb.Guidance(
-            strategy=number_of(_STRATEGIES, guidance.strategy),
-            text_weight=guidance.text_weight,
-            neighbor_weight=guidance.neighbor_weight,
-            interleave_ratio=guidance.interleave_ratio,
-        ),
+        guidance=_write_guidance(request.guidance),
         references=[
             pb.Reference(caption=reference.caption or "", pair_id=reference.pair_id or "", weight=reference.weight)
             for reference in request.references
@@ -208,7 +228,27 @@ def write_request(request: GenerationRequest) -> pb.GenerateRequest:
         output_format=number_of(_FORMATS, request.output_format),
         quality=number_of(_QUALITIES, {"standard": "medium", "hd": "high"}.get(request.quality, request.quality)),
         output_compression=request.output_compression,
+        steps=request.steps,
+        sampler=number_of(_SAMPLERS, request.sampler),
+        stages=[
+            pb.StageChange(
+                size=stage.size,
+                steps=stage.steps,
+                sampler=number_of(_SAMPLERS, stage.sampler),
+                guidance=_write_guidance(stage.guidance),
+            )
+            for stage in request.stages
+        ],
         user=request.user or "",
+    )
+
+
+def _write_guidance(guidance: Guidance) -> pb.Guidance:
+    return pb.Guidance(
+        strategy=number_of(_STRATEGIES, guidance.strategy),
+        text_weight=guidance.text_weight,
+        neighbor_weight=guidance.neighbor_weight,
+        interleave_ratio=guidance.interleave_ratio,
     )
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from reimagen.v1 import retrieval_pb2
 from reimagen_common.errors import InvalidArgument, ReimagenError
 from reimagen_generator.diffusion.references import ReferencePair, decode
-from reimagen_generator.generation.request import GenerationRequest, Reference
+from reimagen_generator.generation.request import GenerationRequest
+from reimagen_generator.generation.request_parts import Reference
 from reimagen_generator.generation.retriever_client import Neighbor, Neighbors, RetrieverClient
 
 _ALL_IGNORED = retrieval_pb2.NothingFound(reason="all references have weight 0", field="references")

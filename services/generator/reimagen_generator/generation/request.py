@@ -1,7 +1,5 @@
 """The model of a request for images, shared by REST and gRPC, with all limits."""
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -18,20 +16,17 @@ from pydantic import (
 )
 
 from reimagen_common.errors import NOT_BLANK, from_validation_error
-from reimagen_common.images import MAXIMUM_IMAGE_BYTES, READABLE_NAMES
-from reimagen_common.models import WHOLE, NullIsUnset, when, whole
-from reimagen_generator.config.cascade import Strategy
+from reimagen_common.models import WHOLE, when, whole
+from reimagen_generator.config.cascade import SamplerKind
+from reimagen_generator.generation.request_parts import Guidance, Reference, RequestModel, StageChange, Steps
 
 PROMPT_CHARACTERS = 1_000
 IMAGES = 10
-REFERENCE_BYTES = MAXIMUM_IMAGE_BYTES
 NEIGHBORS = 16
 PREVIEWS = 3
+STAGES = 8
 USER_CHARACTERS = 256
 SEEDS = 2**32
-UPLOAD_ID_CHARACTERS = 64
-PAIR_ID_CHARACTERS = 512
-MAXIMUM_REFERENCE_WEIGHT = 10
 
 FILTER_VALUES = 64
 EXCLUDED_IDS = 500
@@ -47,7 +42,7 @@ Quality = Literal["auto", "low", "medium", "high", "standard", "hd"]
 STEPS_FACTORS: Mapping[Quality, float] = {"auto": 1, "low": 0.5, "medium": 1, "high": 2, "standard": 1, "hd": 2}
 """Factor by which each quality multiplies the steps of a stage."""
 
-_DATA_URL = re.compile(r"data:image/[a-z+.-]+;base64,", re.ASCII)
+_TWO_STEPS = "must not be set together with quality, which also says how many steps to take"
 
 
 def _parse_size(value: object) -> object:
@@ -60,17 +55,6 @@ def _parse_size(value: object) -> object:
             raise ValueError('must be a square such as "256x256", or "auto"')
         return int(sides[1])
     return whole(value)
-
-
-def _decode_base64(value: object) -> object:
-    """Decode base64, plain or in a data URL; return other values unchanged."""
-    if not isinstance(value, str):
-        return value
-    prefix = _DATA_URL.match(value)
-    try:
-        return base64.b64decode(value[prefix.end() :] if prefix else value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError('must be base64, or a data URL such as "data:image/png;base64,..."') from error
 
 
 Prompt = Annotated[
@@ -101,21 +85,11 @@ Previews = Annotated[
     Field(strict=True, ge=0, le=PREVIEWS, description="Number of previews of the unfinished first image, 0 to 3."),
     WHOLE,
 ]
-Weight = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
-
-
-# Joint guidance has only text_weight.
-_JOINT_ALONE: dict[str, Any] = {"neighbor_weight": {"type": "null"}, "interleave_ratio": {"type": "null"}}
-
 _Value = Annotated[str, Field(max_length=LONGEST_VALUE)]
 _Source = Annotated[str, Field(min_length=1, max_length=LONGEST_SOURCE)]
 
 
-class _Model(NullIsUnset):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Retrieval(_Model):
+class Retrieval(RequestModel):
     """The parameters of the search for neighbors."""
 
     model_config = ConfigDict(
@@ -196,126 +170,16 @@ class Retrieval(_Model):
         return relevance
 
 
-class Guidance(_Model):
-    """Guidance of the retrieval-conditioned stages. An unset field keeps the default of each stage."""
-
-    model_config = ConfigDict(json_schema_extra={"allOf": [when("strategy", {"const": "joint"}, _JOINT_ALONE)]})
-
-    strategy: Strategy | None = Field(
-        None,
-        description="How a step combines the guidance of text and neighbors. Unset: the default of each stage.",
-        examples=["interleaved"],
-    )
-    text_weight: Weight | None = Field(
-        None, description="Guidance weight of the text, 0 to 100. Unset: the default of each stage."
-    )
-    neighbor_weight: Weight | None = Field(
-        None,
-        description="Guidance weight of the neighbors, 0 to 100; not with strategy joint. Unset: the default of each "
-        "stage.",
-    )
-    interleave_ratio: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = Field(
-        None,
-        description="Share of steps that enhance the text instead of the neighbors, 0 to 1; not with strategy joint. "
-        "Unset: the default of each stage.",
-    )
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    schema.pop("default", None)
-
-
-def _alone(*names: str) -> dict[str, Any]:
-    """Return the JSON schema of a reference that has these fields and none of the others that exclude each other."""
-    others = {"image", "id", "pair_id", "caption"} - set(names)
-    kinds = dict.fromkeys(names, "string") | dict.fromkeys(others, "null")
-    return {"required": list(names), "properties": {name: {"type": kind} for name, kind in kinds.items()}}
-
-
-class Reference(_Model):
-    """A neighbor that the caller names in place of a search: an image with a caption, or a pair."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [_alone("image", "caption"), _alone("id", "caption"), _alone("pair_id")]}
-    )
-
-    id: str | None = Field(
-        None, max_length=UPLOAD_ID_CHARACTERS, description="Id of an uploaded file (`/v1/files`), in place of `image`."
-    )
-    pair_id: str | None = Field(
-        None,
-        min_length=1,
-        max_length=PAIR_ID_CHARACTERS,
-        description="Id of a pair of the knowledge base, in place of `image` and `caption`: the neighbor is this pair, "
-        "with its own image, caption, source and license.",
-    )
-    image: Annotated[
-        bytes,
-        BeforeValidator(_decode_base64),
-        Field(strict=True, validate_default=True, json_schema_extra=_without_default),
-        WithJsonSchema(
-            {
-                "type": "string",
-                "minLength": 1,
-                "contentEncoding": "base64",
-                "format": "image",
-                "description": "Image file of at most 4 MiB and 64 megapixels, as base64 or a data URL. Formats: "
-                f"{READABLE_NAMES}.",
-            }
-        ),
-    ] = b""
-    caption: str | None = Field(
-        None,
-        max_length=PROMPT_CHARACTERS,
-        validate_default=True,
-        description="Text that says what the image shows, at most 1,000 characters. Required with `image` and `id`; "
-        "not with `pair_id`, since a pair has a caption.",
-        examples=["a red panda"],
-    )
-    weight: Annotated[float, Field(strict=True, ge=0, le=MAXIMUM_REFERENCE_WEIGHT, allow_inf_nan=False)] = Field(
-        1.0,
-        description="Factor of the share of this neighbor in the attention to the neighbors, 0 to 10: with 2 it counts "
-        "like two equal neighbors, with 0 it is ignored. Retrieved neighbors have 1.",
-    )
-
-    @field_validator("pair_id")
-    @classmethod
-    def _check_pair_id(cls, pair_id: str | None, info: ValidationInfo) -> str | None:
-        if pair_id is not None and info.data.get("id") is not None:
-            raise ValueError("must not be set together with id")
-        return pair_id
-
-    @field_validator("image")
-    @classmethod
-    def _check_image(cls, image: bytes, info: ValidationInfo) -> bytes:
-        for other in ("id", "pair_id"):
-            if info.data.get(other) is not None:
-                if image:
-                    raise ValueError(f"must not be set together with {other}")
-                return image
-        if not image:
-            raise ValueError(
-                "is required, with at least one byte, or the id of an uploaded file, or the pair_id of a pair"
-            )
-        if len(image) > REFERENCE_BYTES:
-            raise ValueError(f"must be a file of 1 to {REFERENCE_BYTES:,} bytes, got {len(image):,}")
-        return image
-
-    @field_validator("caption")
-    @classmethod
-    def _check_caption(cls, caption: str | None, info: ValidationInfo) -> str | None:
-        is_pair = info.data.get("pair_id") is not None
-        if is_pair and caption is not None:
-            raise ValueError("must not be set together with pair_id: the pair's own caption is used")
-        if not is_pair and caption is None:
-            raise ValueError("is required: a text that says what the image shows")
-        return caption
-
-
-class GenerationRequest(_Model):
+class GenerationRequest(RequestModel):
     """A request for n images of a prompt, with the parameters of retrieval and drawing."""
 
     prompt: Prompt
+    negative_prompt: Annotated[str, Field(max_length=PROMPT_CHARACTERS)] | None = Field(
+        None,
+        description="Text that says what not to draw, at most 1,000 characters. Guidance leads away from it instead of "
+        "from no text, so it has no effect in a stage whose `text_weight` is 1. Blank: none.",
+        examples=["blurry"],
+    )
     n: Count = 1
     size: Size = None
     seed: Seed | None = Field(
@@ -324,7 +188,9 @@ class GenerationRequest(_Model):
         examples=[7],
     )
     retrieval: Retrieval = Field(Retrieval(), description="Parameters of the search for neighbors.")
-    guidance: Guidance = Field(Guidance(), description="Guidance that overrides the cascade's.")
+    guidance: Guidance = Field(
+        Guidance(), description="Guidance of the retrieval-conditioned stages that overrides the cascade's."
+    )
     references: tuple[Reference, ...] = Field(
         (),
         max_length=NEIGHBORS,
@@ -343,6 +209,23 @@ class GenerationRequest(_Model):
         description="Number of steps: `low` takes half of each stage's steps, `high` and `hd` twice as many; `auto`, "
         "`medium` and `standard` take the stage's steps.",
     )
+    steps: Steps | None = Field(
+        None,
+        description="Number of sampling steps of each stage, 1 to 1,000; not together with `quality`. Unset: the "
+        "stage's own.",
+        examples=[30],
+    )
+    sampler: SamplerKind | None = Field(
+        None,
+        description="Sampler of all stages; `dpm-solver++` and `unipc` reject interleaved guidance. Unset: the stage's "
+        "own.",
+    )
+    stages: tuple[StageChange, ...] = Field(
+        (),
+        max_length=STAGES,
+        description="Changes of single stages, which override `steps`, `sampler` and `guidance`.",
+        examples=[[{"size": 64, "steps": 40, "guidance": {"text_weight": 3}}]],
+    )
     user: Annotated[str, Field(max_length=USER_CHARACTERS)] | None = Field(
         None, description="Id of your user, at most 256 characters. The log contains only the beginning of its SHA-256."
     )
@@ -353,6 +236,28 @@ class GenerationRequest(_Model):
         if not re.search(NOT_BLANK, prompt):
             raise ValueError("must not be blank")
         return prompt
+
+    @field_validator("negative_prompt")
+    @classmethod
+    def _check_negative_prompt(cls, negative_prompt: str | None) -> str | None:
+        return negative_prompt if negative_prompt and re.search(NOT_BLANK, negative_prompt) else None
+
+    @field_validator("steps")
+    @classmethod
+    def _check_steps(cls, steps: int | None, info: ValidationInfo) -> int | None:
+        if steps is not None and info.data.get("quality", "auto") != "auto":
+            raise ValueError(_TWO_STEPS)
+        return steps
+
+    @field_validator("stages")
+    @classmethod
+    def _check_stages(cls, stages: tuple[StageChange, ...], info: ValidationInfo) -> tuple[StageChange, ...]:
+        sizes = [stage.size for stage in stages]
+        if repeated := {size for size in sizes if sizes.count(size) > 1}:
+            raise ValueError(f"must name each size once, got {min(repeated)} more than once")
+        if info.data.get("quality", "auto") != "auto" and any(stage.steps is not None for stage in stages):
+            raise ValueError(f"steps {_TWO_STEPS}")
+        return stages
 
     @field_validator("output_compression")
     @classmethod

@@ -144,6 +144,7 @@ class GenerationService:
                 else [read_neighbor(neighbor) for neighbor in grounding.neighbors],
                 seeds=[(first_seed + index) % SEEDS for index in range(request.n)],
                 previews=request.previews,
+                negative_prompt=request.negative_prompt,
             )
             for event in admission.draw(task):
                 match event:

@@ -9,7 +9,8 @@ from typing import Final, Literal, TypeVar
 
 from reimagen_common.errors import InvalidArgument, NotFound, Overloaded
 from reimagen_generator.diffusion.references import decode
-from reimagen_generator.generation.request import REFERENCE_BYTES, GenerationRequest, Reference
+from reimagen_generator.generation.request import GenerationRequest
+from reimagen_generator.generation.request_parts import REFERENCE_BYTES, Reference
 
 _ID_BYTES: Final = 18
 _RETRY_SECONDS: Final = 60.0

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from reimagen_generator.config.cascade import CascadeConfig, StageConfig
-from reimagen_generator.config.text import DroppedText, T5Text
+from reimagen_generator.config.text import T5Text
 from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion import schedule
 from reimagen_generator.diffusion.cascade import size_factor
@@ -43,19 +43,19 @@ def drawing(config: CascadeConfig, batch: int, neighbors: int, mesh: Mesh) -> It
     neighbor_text = texts(config, batch * neighbors)
     if isinstance(config.text_encoder, T5Text):
         yield encoding(config.text_encoder, batch * (1 + neighbors), mesh)
-    empty = text if config.dropped_text is DroppedText.EMPTY_PROMPT else None
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
     for index, stage_config in enumerate(config.stages):
         stage = Stage(stage_config, network_shapes(stage_config.network), size_factor(config, index), mesh)
         size = stage_config.size
         part, parameters = str(size), bytes_per_device(stage.parameters)
-        conditions = Conditions(text, None, None, empty)
+        conditions = Conditions(text, None, None, empty_text=text)
         if stage_config.network.retrieval:
             images = shape((batch, neighbors, size, size, 3), jnp.float32)
             mask = shape((batch, neighbors), jnp.bool_)
             encoding_neighbors = stage.lower_encode_neighbors(images, neighbor_text, mask)
             yield Program(part, "neighbors", 1, parameters, _constant(encoding_neighbors))
-            conditions = replace(conditions, neighbors=_outputs(encoding_neighbors))
+            encoded = replace(_outputs(encoding_neighbors), log_weights=shape((batch, neighbors), jnp.float32))
+            conditions = replace(conditions, neighbors=encoded)
         if index:
             low_res = shape((batch, *(config.stages[index - 1].size,) * 2, 3), jnp.float32)
             augmenting = stage.lower_augment(low_res, keys)

@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.api.http.forms import field_values, parse_fields
 from reimagen_generator.api.http.schema import EditsRequest
-from reimagen_generator.generation.request import NEIGHBORS, REFERENCE_BYTES
+from reimagen_generator.generation.request import NEIGHBORS
+from reimagen_generator.generation.request_parts import REFERENCE_BYTES
 
 _IMAGE_FIELDS: Final = ("image", "image[]")
 _FORM_FIELDS: Final = {"image": "image", "caption": "reference_captions", "weight": "reference_weights"}

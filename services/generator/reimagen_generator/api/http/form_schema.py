@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 from reimagen_generator.api.http.schema import EditsRequest
-from reimagen_generator.generation.request import MAXIMUM_REFERENCE_WEIGHT, NEIGHBORS, PROMPT_CHARACTERS
+from reimagen_generator.generation.request import NEIGHBORS, PROMPT_CHARACTERS
+from reimagen_generator.generation.request_parts import MAXIMUM_REFERENCE_WEIGHT
 
 _IMAGE: Final = {"type": "string", "contentMediaType": "application/octet-stream"}
 

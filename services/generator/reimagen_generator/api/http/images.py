@@ -63,7 +63,8 @@ def images_router(
     async def create_images(body: ImagesRequest, key: IdempotencyKey, request: Request) -> ImagesResponse | Response:
         """Draw images of a prompt, grounded on pairs of the knowledge base.
 
-        The body has OpenAI's fields, and `seed`, `retrieval`, `guidance` and `references`. Other fields are rejected.
+        The body has OpenAI's fields, and those of retrieval and drawing, such as `seed`, `retrieval`, `guidance` and
+        `references`. Other fields are rejected.
         Closing the connection cancels the request.
         """
         return await drawer.draw(body, key, request)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from reimagen_common.http_errors import OpenAIError
 from reimagen_generator.api.http.schema import (
     COMPRESSION_RULE,
+    STEPS_RULE,
     ImageData,
     ImagesRequest,
     NeighborData,
@@ -22,7 +23,10 @@ class JobRequest(ImagesRequest):
     """A request for images that are drawn in the background."""
 
     model_config = ConfigDict(
-        json_schema_extra={"allOf": [COMPRESSION_RULE], "examples": [{"prompt": "a red panda in the snow", "n": 4}]}
+        json_schema_extra={
+            "allOf": [COMPRESSION_RULE, STEPS_RULE],
+            "examples": [{"prompt": "a red panda in the snow", "n": 4}],
+        }
     )
 
     previews: Previews = Field(

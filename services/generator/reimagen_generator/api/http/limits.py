@@ -3,7 +3,8 @@
 import math
 from typing import Final
 
-from reimagen_generator.generation.request import NEIGHBORS, REFERENCE_BYTES
+from reimagen_generator.generation.request import NEIGHBORS
+from reimagen_generator.generation.request_parts import REFERENCE_BYTES
 
 _MIB: Final = 1024 * 1024
 # Space for the rest of a body: a prompt and captions, with up to twelve bytes of escapes per character.

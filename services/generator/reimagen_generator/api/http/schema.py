@@ -32,9 +32,12 @@ COMPRESSION_RULE: Final = when(
     required=("output_format",),
 )
 """The JSON schema of the rule that only JPEG and WebP can be compressed."""
+STEPS_RULE: Final = when("steps", {"type": "integer"}, {"quality": {"enum": ["auto", None]}})
+"""The JSON schema of the rule that either a quality or a number of steps is set."""
 _RULES: Final[list[Any]] = [
     when("partial_images", {"type": "integer", "minimum": 1}, {"stream": {"const": True}}, required=("stream",)),
     COMPRESSION_RULE,
+    STEPS_RULE,
 ]
 
 
