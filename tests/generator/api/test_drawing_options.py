@@ -86,7 +86,7 @@ def test_a_form_has_them_too(served: Any) -> None:
     form |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in OPTIONS.items()}
     edited = served.rest.post("/v1/images/edits", data=form, files={"image": png})
     reference = {"image": base64.b64encode(png).decode(), "caption": "red"}
-    body = ALONE | OPTIONS | {"references": [reference]}
+    body = {"prompt": "a kea", "size": "32x32", "seed": 7} | OPTIONS | {"references": [reference]}
     assert edited.json()["data"] == served.rest.post(URL, json=body).json()["data"]
     refused = served.rest.post("/v1/images/edits", data=form | {"quality": "high"}, files={"image": png})
     assert (refused.status_code, refused.json()["field"]) == (400, "steps")
