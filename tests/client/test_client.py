@@ -182,20 +182,20 @@ def cancelled(service: Service) -> float:
 
 
 def close_stream(service: Service) -> None:
-    with Client(service.base_url) as client, contextlib.closing(client.stream(PROMPT, n=10, quality="high")) as events:
+    with Client(service.base_url) as client, contextlib.closing(client.stream(PROMPT, n=10, steps=200)) as events:
         assert isinstance(next(events), Retrieved)
 
 
 def close_client(service: Service) -> None:
     with Client(service.base_url) as client:
-        events = client.stream(PROMPT, n=10, quality="high")
+        events = client.stream(PROMPT, n=10, steps=200)
         assert isinstance(next(events), Retrieved)
     with pytest.raises(Unavailable):
         list(events)
 
 
 def close_grpc(service: Service) -> None:
-    with GrpcClient(service.grpc) as client, contextlib.closing(client.stream(PROMPT, n=10, quality="high")) as events:
+    with GrpcClient(service.grpc) as client, contextlib.closing(client.stream(PROMPT, n=10, steps=200)) as events:
         assert isinstance(next(events), Retrieved)
 
 
@@ -205,7 +205,7 @@ def cancel_task(service: Service) -> None:
             began = asyncio.Event()
 
             async def read() -> None:
-                async for _ in client.stream(PROMPT, n=10, quality="high"):
+                async for _ in client.stream(PROMPT, n=10, steps=200):
                     began.set()
 
             task = asyncio.create_task(read())

@@ -79,13 +79,14 @@ def served(service: Served) -> Served:
 def test_the_model_says_what_it_supports(served: Served) -> None:
     (model,) = served.rest.get("/v1/models").json()["data"]
     assert (model["id"], model["sizes"], model["default_k"], model["maximum_k"]) == ("m", ["16x16", "32x32"], 2, 3)
-    assert model["unsupported"] == ["guidance", "partial_images", "quality", "seed"]
+    fields = ["guidance", "negative_prompt", "partial_images", "quality", "sampler", "seed", "stages", "steps"]
+    assert model["unsupported"] == fields
     schemas = served.rest.get("/openapi.json").json()["components"]["schemas"]
     assert schemas["ImagesRequest"]["properties"]["partial_images"]["enum"] == [0, None]
     assert schemas["JobRequest"]["properties"]["seed"]["enum"] == [None]
     described = served.generation.Describe(pb.DescribeCascadeRequest())
     assert (described.cascade, described.maximum_k, list(described.stages)) == ("m", 3, [])
-    assert list(described.unsupported) == ["guidance", "previews", "quality", "seed"]
+    assert set(described.unsupported) == {*fields, "previews"} - {"partial_images"}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,9 @@ def test_the_model_says_what_it_supports(served: Served) -> None:
         ({"seed": 7}, "seed"),
         ({"guidance": {"text_weight": 2}}, "guidance"),
         ({"quality": "high"}, "quality"),
+        ({"negative_prompt": "a fox"}, "negative_prompt"),
+        ({"steps": 4}, "steps"),
+        ({"references": [{"pair_id": "kea", "weight": 2}]}, "references.0.weight"),
         ({"partial_images": 1, "stream": True}, "partial_images"),
         ({"size": "64x64"}, "size"),
         ({"retrieval": {"k": 4}}, "retrieval.k"),
