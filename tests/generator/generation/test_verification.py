@@ -131,5 +131,7 @@ def test_a_provenance_becomes_the_request_that_draws_it_again() -> None:
         settings=provenance.settings_of(request),
     )
     assert origin.to_request() == body | {"model": "tiny"}
-    with_reference = replace(origin, neighbors=(Source("", "a red panda", "", ""),))
-    assert with_reference.to_request()["references"] == [{"caption": "a red panda"}]
+    neighbors = (Source("", "a red panda", "", ""), Source("noto/kea", "a kea", "", "MIT", 0.5))
+    with_references = replace(origin, neighbors=neighbors, references=True)
+    references = [{"caption": "a red panda"}, {"pair_id": "noto/kea", "weight": 0.5}]
+    assert with_references.to_request()["references"] == references

@@ -27,7 +27,7 @@ from reimagen_generator.diffusion.copying import copied
 from reimagen_generator.diffusion.events import StepEvent
 from reimagen_generator.diffusion.noise import Purpose, normal, uniform
 from reimagen_generator.diffusion.resize import low_res_consistent
-from reimagen_generator.diffusion.samplers.row_sampler import RowSampler, sampler_codes
+from reimagen_generator.diffusion.samplers.row_sampler import RowSampler, sampler_codes, step_noise
 from reimagen_generator.diffusion.samplers.sampler import Step
 from reimagen_generator.diffusion.sampling_state import (
     Rows,
@@ -350,7 +350,7 @@ class Stage:
                 epsilon=prediction.x0_to_epsilon(x_0, x, log_snr_t),
                 log_snr_t=log_snr_t,
                 log_snr_s=log_snr_s,
-                noise=normal(rows.keys, Purpose.STEP_NOISE, step, self.config.size),
+                noise=step_noise(rows.samplers, rows.keys, step, self.config.size),
                 variance=variance if self.config.network.learned_variance else None,
             ),
             rows.samplers,

@@ -59,6 +59,8 @@ class Provenance:
     quality: Quality = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The fields of the request that no other field of the provenance holds, if they differ from their defaults."""
+    references: bool = False
+    """Whether the neighbors are the request's references; otherwise a search found them."""
     created: int | None = None
     """Time of drawing in seconds since 1970; None in files that are not signed, so that they repeat to the byte."""
 
@@ -79,7 +81,8 @@ class Provenance:
     def to_request(self) -> dict[str, Any]:
         """Return the JSON body of a request that draws the image again.
 
-        References are in no file: their entries have only captions, so that a request without the images is refused.
+        The images of references are in no file: their entries have only captions, so that a request without the images
+        is refused. Pairs of the knowledge base are named by their ids.
         """
         body: dict[str, Any] = {
             "prompt": self.prompt,
@@ -93,9 +96,14 @@ class Provenance:
             body["quality"] = self.quality
         if self.guidance:
             body["guidance"] = dict(self.guidance)
-        if any(not neighbor.id for neighbor in self.neighbors):
-            body["references"] = [{"caption": neighbor.caption} for neighbor in self.neighbors]
+        if self.references:
+            body["references"] = [_reference(neighbor) for neighbor in self.neighbors]
         return body
+
+
+def _reference(neighbor: Source) -> dict[str, Any]:
+    named = {"pair_id": neighbor.id} if neighbor.id else {"caption": neighbor.caption}
+    return named if neighbor.weight == 1 else named | {"weight": neighbor.weight}
 
 
 _ELSEWHERE: Final = {"prompt", "n", "size", "seed", "guidance", "quality", "references", "previews", "user"}

@@ -237,6 +237,7 @@ class GenerationService:
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
                 quality=request.quality,
                 settings=provenance.settings_of(request),
+                references=bool(request.references),
                 created=int(time.time()) if self._signer else None,
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():

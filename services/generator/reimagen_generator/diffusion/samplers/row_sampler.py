@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Key
 
 from reimagen_generator.config.cascade import SamplerKind
+from reimagen_generator.diffusion.noise import Purpose, normal
 from reimagen_generator.diffusion.samplers.ddim import DDIM
 from reimagen_generator.diffusion.samplers.ddpm import DDPM
 from reimagen_generator.diffusion.samplers.dpm_solver import DPMSolver
@@ -20,6 +22,25 @@ _CODES = {kind: code for code, kind in enumerate(SamplerKind)}
 def sampler_codes(kinds: Sequence[SamplerKind]) -> Int[Array, " batch"]:
     """Return the samplers of a batch's rows as an array, so that other samplers need no new compilation."""
     return jnp.asarray(np.asarray([_CODES[kind] for kind in kinds], np.int32))
+
+
+def step_noise(
+    codes: Int[Array, " batch"], keys: Key[Array, " batch"], steps: Int[Array, " batch"], side: int
+) -> Images:
+    """Return the noise of a step, or zeros if no row's sampler uses it: it takes long on a CPU.
+
+    Args:
+        codes: The sampler of each row.
+        keys: The key of each row.
+        steps: The number of each row's step.
+        side: Side of the images in pixels.
+    """
+    noise: Images = jax.lax.cond(
+        (codes == _CODES[SamplerKind.DDPM]).any(),
+        lambda: normal(keys, Purpose.STEP_NOISE, steps, side),
+        lambda: jnp.zeros((len(keys), side, side, 3)),
+    )
+    return noise
 
 
 class RowSampler:
@@ -38,7 +59,7 @@ class RowSampler:
 
         Args:
             carry: What earlier steps have left.
-            step: The step of each row.
+            step: The step of each row, with noise from `step_noise`.
             codes: The sampler of each row (see `sampler_codes`).
         """
         solved, after = UniPC().step(carry, step)
