@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := proto services/common services/retriever services/generator evaluation demo
-CODE := proto/setup.py services evaluation demo tests parity tools examples $(wildcard benchmarks)
+PACKAGES := proto services/common services/retriever services/generator client evaluation demo
+CODE := proto/setup.py services client evaluation demo tests parity tools examples $(wildcard benchmarks)
 
 # No nagging about newer versions of pip, and no need for a home folder.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-api torture results parity peer plan lint bench bench-serving bench-retrieval install proto lock clean
+.PHONY: help demo kb test test-browser test-api torture results parity peer plan lint bench bench-serving bench-retrieval install proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -24,6 +24,9 @@ kb: install ## build the demo knowledge base only, into build/demo/kb
 
 test: install ## run every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-browser: install ## the page at / in Chromium: the whole journey, on a desktop and a phone, and its accessibility
+	@$(BIN)/python -m pytest tests/browser
 
 test-api: install ## compare both services with their OpenAPI documents: schemathesis, all checks, 2,000 examples of each operation
 	@REIMAGEN_API_EXAMPLES=2000 $(BIN)/python -m pytest tests/integration/test_openapi.py
@@ -79,7 +82,7 @@ proto: .venv/.dependencies ## generate the gRPC stubs anew
 
 # Local packages are left out of a lock: each environment installs them from this checkout.
 LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --upgrade \
-	$(foreach name,proto common retriever generator evaluation demo,--no-emit-package reimagen-$(name))
+	$(foreach name,proto common retriever generator client evaluation demo,--no-emit-package reimagen-$(name))
 
 lock: install ## resolve the locks anew, to the newest versions that the packages allow
 	@$(LOCK) --all-extras --no-emit-package libtpu --group test --group lint --group lock --group build \
@@ -97,7 +100,7 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 clean: ## remove whatever make has made
 	rm -rf .venv build out .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f proto/reimagen/v1/*_pb2*.py proto/reimagen/v1/*_pb2*.pyi
-	find $(wildcard proto services evaluation demo tests parity benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+	find $(wildcard proto services client evaluation demo tests parity benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 
 .venv/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \

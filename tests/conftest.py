@@ -17,6 +17,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 os.environ["REIMAGEN_GENERATOR_COMPILE_CACHE"] = _COMPILED
+# Without signatures, the same request gives the same bytes. Tests of signatures turn them on, in folders of their own.
+os.environ["REIMAGEN_GENERATOR_SIGNING"] = "false"
 
 # A shell ignores Ctrl-C in background commands, and children inherit that; tests send SIGINT to children.
 signal.signal(signal.SIGINT, signal.default_int_handler)

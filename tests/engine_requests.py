@@ -14,7 +14,7 @@ from reimagen_generator.diffusion.options import DrawingOptions, GuidanceOptions
 from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
-from reimagen_generator.engine.work import GenerationTask, Work
+from reimagen_generator.engine.work import GenerationTask, Priority, Work
 from tests.waiting import SECONDS
 
 NO_CHANGES = GuidanceOptions()
@@ -40,6 +40,7 @@ class Wish:
     steps: StepOptions = OWN_STEPS
     negative_prompt: str | None = None
     caller: str = ""
+    priority: Priority = Priority.INTERACTIVE
 
     def work(self, cascade: Cascade) -> Work:
         settings = resolve(cascade.config, DrawingOptions(self.guidance, self.steps), self.size)
@@ -51,6 +52,7 @@ class Wish:
             steps_factor=self.steps_factor,
             steps=[stage.steps for stage in settings],
             caller=self.caller,
+            priority=self.priority,
         )
 
     @property

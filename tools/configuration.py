@@ -49,7 +49,10 @@ def _default(field: FieldInfo) -> str:
     if value in (None, ()):
         return ""
     if isinstance(value, Path) and value.is_absolute():  # the machine's own paths do not belong into the page
-        return "the demonstration's cascade" if value.name == "demo" else f"`~/.cache/{Path(*value.parts[-2:])}`"
+        named = {"demo": "the demonstration's cascade", "reimagen": "`~/.local/state/reimagen`"}
+        return named.get(value.name, f"`~/.cache/{Path(*value.parts[-2:])}`")
+    if isinstance(value, tuple):  # as environment variables have them
+        return f"`{','.join(map(str, value))}`"
     return f"`{value}`"
 
 

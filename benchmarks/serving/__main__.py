@@ -2,7 +2,10 @@
 
     python -m benchmarks.serving [--requests 60] [--load 0.9]
 
-The three policies serve the same arrivals, one policy after the other. A refused request is not tried again.
+The three policies serve the same arrivals, one policy after the other. A refused request is not tried again. Loads are
+shares of the engine's capacity, by the times of starts and steps that it measured when it started. As with clients that
+set no deadline, the engine works up to 300 seconds on a request; it counts as in time within ten times the seconds that
+it takes alone.
 """
 
 import threading
@@ -13,8 +16,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.serving.load import NEIGHBORS, Arrival, Outcome, arrivals, header, rows
-from benchmarks.serving.policies import POLICIES
+from benchmarks.serving.load import HEADER, LOADS, NEIGHBORS, Arrival, Outcome, Run, arrivals, bars, capacity
+from benchmarks.serving.overhead import overhead
+from benchmarks.serving.policies import ENGINE, ONE_AT_A_TIME, POLICIES
 from benchmarks.shared.machine import machine
 from reimagen_common.errors import ReimagenError
 from reimagen_generator.diffusion.cascade import Cascade
@@ -26,7 +30,6 @@ from reimagen_generator.engine.work import GenerationTask
 from reimagen_generator.jax_setup import keep_compiled
 from reimagen_generator.settings import SHIPPED_WEIGHTS
 
-SHARES = {64: 0.6, 256: 0.3, 1024: 0.1}
 CAPACITY = 16
 TIMEOUT = 300.0
 REFERENCE = ReferencePair(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8), "a fox")
@@ -39,15 +42,17 @@ def serve(engine: Engine, load: list[Arrival]) -> tuple[list[Outcome], float]:
 
     def send(number: int, arrival: Arrival) -> None:
         arrived = time.monotonic()
-        preview = None
+        admitted, preview = False, None
         try:
             with engine.admit(RequestHandle(timeout=TIMEOUT), arrival.work) as admission:
-                for event in admission.draw(GenerationTask("a fox in the snow", [REFERENCE] * NEIGHBORS, [number], 1)):
+                admitted = True
+                task = GenerationTask(f"a fox in scene {number}", [REFERENCE] * NEIGHBORS, [number], 1)
+                for event in admission.draw(task):
                     if isinstance(event, StepEvent) and event.preview is not None:
                         preview = time.monotonic() - arrived
             outcomes.append(Outcome(arrival, time.monotonic() - arrived, preview))
         except ReimagenError:
-            outcomes.append(Outcome(arrival, None, None))
+            outcomes.append(Outcome(arrival, None, preview, refused=not admitted))
 
     threads = []
     for number, arrival in enumerate(load):
@@ -60,27 +65,40 @@ def serve(engine: Engine, load: list[Arrival]) -> tuple[list[Outcome], float]:
 
 
 def main(
-    requests: Annotated[int, typer.Option(help="Number of requests of each run.")] = 60,
+    requests: Annotated[int, typer.Option(min=1, help="Number of requests of each run.")] = 60,
     load: Annotated[
         list[float] | None, typer.Option(help="Loads as shares of the capacity [default: .5 .9 1.5].")
     ] = None,
 ) -> None:
-    """Print a table of the policies under several loads."""
+    """Print a table of the policies under several loads, and the engine's overhead."""
     keep_compiled(Path("build/demo/compiled"))
     cascade = Cascade.load(SHIPPED_WEIGHTS)
     print(f"cascade {cascade.config.name!r}, {requests} requests a run; {machine()}")
-    print("| " + " | ".join(header(sorted(SHARES))) + " |")
-    print("|" + "---|" * (4 + len(SHARES)))
-    for share in load or [0.5, 0.9, 1.5]:
+    lines: list[str] = []
+    for share in load or LOADS:
         requested: list[Arrival] = []
-        for name, policy in POLICIES.items():
-            engine = Engine(cascade, capacity=CAPACITY)
-            engine.scheduler = policy(engine.times, 1)  # type: ignore[assignment]
+        runs = {}
+        for policy in POLICIES:
+            engine = Engine(
+                cascade,
+                capacity=CAPACITY,
+                largest_batch=None if policy.batches else 1,
+                policy=policy.scheduler,
+            )
             engine.start()
-            requested = requested or arrivals(cascade, engine.times, SHARES, share, requests, seed=0)
-            outcomes, seconds = serve(engine, requested)
+            if not requested:
+                print(f"capacity of the engine: {capacity(cascade, engine.times):.3g} requests/s")
+                print("| " + " | ".join(HEADER) + " |")
+                print("|" + "---|" * len(HEADER))
+                requested = arrivals(cascade, engine.times, share, requests, seed=0)
+            with policy.order():
+                outcomes, seconds = serve(engine, policy.requests(requested))
             engine.stop(grace=0)
-            print("| " + " | ".join([f"{share:.0%}", name, *rows(outcomes, seconds)]) + " |", flush=True)
+            runs[policy] = Run(share, policy.name, outcomes, seconds)
+            print("| " + " | ".join(runs[policy].row()) + " |", flush=True)
+        lines += bars(runs[ENGINE], runs[ONE_AT_A_TIME])
+    print("\n".join(lines))
+    print(overhead(cascade))
 
 
 if __name__ == "__main__":

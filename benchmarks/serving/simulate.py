@@ -1,45 +1,130 @@
-"""Policies on a simulated accelerator, whose step times are inputs: the engine's scheduler under a virtual clock.
+"""Policies on simulated machines: the engine's admission and scheduler under a virtual clock.
 
-    python -m benchmarks.serving.simulate [--alone 0.010] [--per-row 0.002]
+    python -m benchmarks.serving.simulate [--requests 1000] [--callers 4] [--machine tpu|cpu]
 
-A step of a batch of b images takes `alone + (b - 1) * per-row` milliseconds at the first stage. At larger stages, whose
-images keep the device busy, a row takes longer and a batch gains less.
+`tpu`: the seconds of starts and steps are the minimum for one chip of a TPU v4, from `reimagen-generator plan demo
+--topology v4:2x2x1 --batch N` with N of 4 to 64: gigabytes that a step moves, over 1,228 GB/s, because memory bounds
+every step. Batch sizes are used as the engine would use them. A real chip takes longer. Requests carry deadlines.
+
+`cpu`: the seconds of each stage are those of two CPU cores in docs/notes/benchmarks.md. Their division into start and
+steps is assumed. Requests carry no deadlines, and count as in time like those with deadlines.
+
+Not included are the host's part of a turn and the retrieval.
 """
 
-import heapq
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Annotated
+import math
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Final
 
 import typer
 
-from benchmarks.serving.load import Arrival, Outcome, arrivals, header, rows
-from benchmarks.serving.policies import POLICIES
+from benchmarks.serving.load import (
+    CALLERS,
+    HEADER,
+    LOADS,
+    Arrival,
+    Outcome,
+    Routes,
+    Run,
+    arrivals,
+    bars,
+    capacity,
+    routes,
+)
+from benchmarks.serving.policies import ENGINE, ONE_AT_A_TIME, POLICIES, Policy
+from reimagen_common.errors import ReimagenError
 from reimagen_generator.config.presets import DEMO
 from reimagen_generator.diffusion.cascade import Cascade
-from reimagen_generator.engine.image_row import Route
-from reimagen_generator.engine.scheduler import Schedulable, Scheduler
+from reimagen_generator.engine.backlog import new_request, seconds_left
+from reimagen_generator.engine.image_row import Request, Route
+from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.scheduler import Scheduler
+from reimagen_generator.engine.slots import Slots
 from reimagen_generator.engine.step_times import StepKind, StepTimes
+from reimagen_generator.engine.warm_up import worthwhile
+from reimagen_generator.engine.work import Priority
 
-SHARES = {64: 0.6, 256: 0.3, 1024: 0.1}
-LOADS = (0.5, 0.9, 1.5, 3.0)
-BATCHES = (1, 2, 4, 8, 16)
-CAPACITY = 64
-REQUESTS = 2_000
+_LARGEST_BATCH: Final = 16
+_GB_PER_SECOND: Final = 1228.0
+_STEP_GB: Final[tuple[dict[int, float], ...]] = (
+    {1: 0.70, 2: 1.16, 4: 0.97, 8: 1.69, 16: 2.99},
+    {1: 0.30, 2: 0.75, 4: 1.46, 8: 1.12, 16: 1.76},
+    {1: 3.39, 2: 11.32, 8: 16.16, 16: 24.45},
+)
+"""Gigabytes that a step moves, of each stage and batch size."""
+_START_GB: Final = (0.08 + 0.09, 0.005, 0.02)
+"""Gigabytes that the start of a stage moves: the neighbors' maps and the weights of the text encoder; the noised
+low-resolution image."""
+_CPU_STEP_SECONDS: Final = (0.021, 0.050, 0.68)
+_CPU_START_SECONDS: Final = (0.04, 0.01, 0.07)
 
 
-@dataclass(eq=False)
+class Machine(Enum):
+    """What is simulated."""
+
+    TPU = "tpu"
+    CPU = "cpu"
+
+    @property
+    def slots(self) -> int:
+        """Maximum number of requests in the engine."""
+        return 64 if self is Machine.TPU else 16
+
+    @property
+    def deadlines(self) -> bool:
+        """Whether requests carry deadlines."""
+        return self is Machine.TPU
+
+    def steps(self, stage: int) -> dict[int, float]:
+        """Return the seconds of a stage's step by batch size."""
+        if self is Machine.CPU:
+            return {1: _CPU_STEP_SECONDS[stage]}
+        return {size: gb / _GB_PER_SECOND for size, gb in _STEP_GB[stage].items()}
+
+    def start(self, stage: int) -> float:
+        """Return the seconds of a stage's start."""
+        return _CPU_START_SECONDS[stage] if self is Machine.CPU else _START_GB[stage] / _GB_PER_SECOND
+
+
+@dataclass
+class Clock:
+    """The virtual time."""
+
+    now: float = 0.0
+
+
+class SimulatedHandle(RequestHandle):
+    """A deadline on the virtual clock."""
+
+    def __init__(self, clock: Clock, deadline: float) -> None:
+        """Create a handle with a deadline."""
+        super().__init__(timeout=0)
+        self._clock = clock
+        self._due = deadline
+
+    def remaining(self) -> float:
+        """Return the seconds until the deadline, at least 0."""
+        return max(0.0, self._due - self._clock.now)
+
+
 class SimulatedRow:
     """An image whose steps take time on the virtual clock alone."""
 
-    arrival: Arrival
-    kinds: list[StepKind]
-    done: int = 0
-    preview: float | None = None
-    flow: tuple[object, ...] = field(init=False)
+    def __init__(self, arrival: Arrival, request: Request, route: Route) -> None:
+        """Create an image before its first step."""
+        self.arrival = arrival
+        self.request = request
+        self.kinds = [kind for kinds in route.kinds for kind in kinds]
+        self.starts = {0, *(sum(map(len, route.kinds[:stage])) for stage in range(len(route.kinds)))}
+        self.left = len(self.kinds)
+        self.preview: float | None = None
 
-    def __post_init__(self) -> None:
-        self.flow = (self.arrival.work.priority, "", self.arrival.work.size)
+    @property
+    def done(self) -> int:
+        """Number of steps that are taken."""
+        return len(self.kinds) - self.left
 
     @property
     def kind(self) -> StepKind:
@@ -51,76 +136,119 @@ class SimulatedRow:
         """Whether a step was taken."""
         return self.done > 0
 
+    @property
+    def flow(self) -> tuple[Priority, str]:
+        """The flow of its request."""
+        return self.request.flow
+
+    @property
+    def due(self) -> float:
+        """When its request is due."""
+        return self.request.due
+
+    @property
+    def remaining(self) -> float:
+        """Estimated seconds of its request's work that is left."""
+        return self.request.remaining
+
 
 def simulate(
-    cascade: Cascade, times: StepTimes, scheduler: Scheduler[Schedulable], load: list[Arrival]
+    machine: Machine, route_of: Routes, times: StepTimes, policy: Policy, load: list[Arrival]
 ) -> tuple[list[Outcome], float]:
     """Return the outcomes of a load, and the seconds until the last one."""
-    waiting = [(arrival.seconds, number, arrival) for number, arrival in enumerate(load)]
-    heapq.heapify(waiting)
-    now, active, outcomes = 0.0, 0, []
-    while waiting or active:
-        while waiting and waiting[0][0] <= now:
-            arrival = heapq.heappop(waiting)[-1]
-            if active >= CAPACITY:
-                outcomes.append(Outcome(arrival, None, None))
+    scheduler: Scheduler[SimulatedRow] = policy.scheduler(times, _LARGEST_BATCH)
+    slots, clock, outcomes = Slots(machine.slots), Clock(), []
+    waiting = deque(load)
+    while waiting or len(slots):
+        while waiting and waiting[0].seconds <= clock.now:
+            arrival = waiting.popleft()
+            route = route_of(arrival.work)
+            handle = SimulatedHandle(clock, arrival.seconds + arrival.timeout if machine.deadlines else math.inf)
+            request = new_request(handle, arrival.work, route, times)
+            request.arrived = arrival.seconds
+            try:
+                slots.take(request)
+            except ReimagenError:
+                outcomes.append(Outcome(arrival, None, None, refused=True))
                 continue
-            route = Route.of(cascade, arrival.work, 1)
-            scheduler.add(SimulatedRow(arrival, [kind for kinds in route.kinds for kind in kinds]))
-            active += 1
-        batch: list[SimulatedRow] = scheduler.next_batch()  # type: ignore[assignment]
+            request.seconds_left = seconds_left(route, times)
+            row = SimulatedRow(arrival, request, route)
+            request.rows = [row]  # type: ignore[list-item]
+            request.measure()
+            scheduler.add(row)
+        for row in list(scheduler.rows()):
+            if row.request.handle.remaining() == 0:
+                scheduler.remove(row)
+                slots.leave(row.request)
+                outcomes.append(Outcome(row.arrival, None, row.preview))
+        batch = scheduler.next_batch()
         if not batch:
-            now = max(now, waiting[0][0])
+            clock.now = max(clock.now, waiting[0].seconds if waiting else 0.0)
             continue
         kind = batch[0].kind
-        size = min(size for size in times.seconds(kind) if size >= len(batch))
-        seconds = times.seconds(kind)[size]
-        now += seconds
-        scheduler.charge(batch, seconds)  # type: ignore[arg-type]
+        seconds = times.seconds(kind)[times.batch_size(kind, len(batch))]
+        times.measured(kind, len(batch), seconds)
+        seconds += sum(times.start(row.kind) for row in batch if row.done in row.starts)
+        clock.now += seconds
+        scheduler.charge(batch, seconds)
         for row in batch:
-            row.done += 1
+            row.left -= 1
+            row.request.measure()
             if row.preview is None and row.done >= len(row.kinds) // 2:
-                row.preview = now - row.arrival.seconds
-            if row.done == len(row.kinds):
+                row.preview = clock.now - row.arrival.seconds
+            if row.left == 0:
                 scheduler.remove(row)
-                active -= 1
-                outcomes.append(Outcome(row.arrival, now - row.arrival.seconds, row.preview))
-    return outcomes, now
+                slots.leave(row.request)
+                finished = clock.now - row.arrival.seconds
+                outcomes.append(Outcome(row.arrival, finished if row.request.handle.remaining() else None, row.preview))
+    return outcomes, clock.now
 
 
-def assumed_times(cascade: Cascade, alone: float, per_row: float) -> StepTimes:
-    """Return times of steps: at each further stage, a step takes four times as long and a batch gains half as much."""
+def stated_times(machine: Machine, cascade: Cascade, *, batches: bool) -> StepTimes:
+    """Return the stated times of starts and steps, with the batch sizes that the engine would use, or only 1."""
     times = StepTimes()
+    sizes = [1, 2, 4, 8, 16] if batches else [1]
     for index, stage in enumerate(cascade.config.stages):
-        first = alone * 4**index
-        further = first - (alone - per_row) / alone * first / 2**index
+        stated, seconds = machine.steps(index), dict[int, float]()
+        for size in sizes:
+            if size not in stated or not worthwhile(size, stated[size], seconds):
+                break
+            seconds[size] = stated[size]
+        sizes = list(seconds)
         for slots in cascade.slot_counts if stage.network.retrieval else (0,):
             for evaluations in (1, 2, 3):
                 kind = StepKind(index, slots, evaluations)
-                times.add(kind, {size: first + (size - 1) * further for size in BATCHES})
+                times.add(kind, seconds)
+                times.started(kind, machine.start(index))
     return times
 
 
-def table(cascade: Cascade, times: StepTimes) -> Iterator[str]:
-    """Yield the lines of the table."""
-    yield "| " + " | ".join(header(sorted(SHARES))) + " |"
-    yield "|" + "---|" * (4 + len(SHARES))
-    for load in LOADS:
-        requests = arrivals(cascade, times, SHARES, load, REQUESTS, seed=0)
-        for name, policy in POLICIES.items():
-            outcomes, seconds = simulate(cascade, times, policy(times, BATCHES[-1]), requests)
-            yield "| " + " | ".join([f"{load:.0%}", name, *rows(outcomes, seconds)]) + " |"
-
-
 def main(
-    alone: Annotated[float, typer.Option(help="Seconds of a step of one image of the first stage.")] = 0.010,
-    per_row: Annotated[float, typer.Option(help="Seconds of each further image of the batch.")] = 0.002,
+    requests: Annotated[int, typer.Option(min=1, help="Number of requests of each run.")] = 1000,
+    callers: Annotated[int, typer.Option(min=1, help="Number of API keys that the requests come from.")] = CALLERS,
+    machine: Annotated[Machine, typer.Option(help="What is simulated.")] = Machine.TPU,
 ) -> None:
     """Print a table of the policies under several loads."""
     cascade = Cascade.random(DEMO, seed=0)
-    print(f"simulated: a step of the 64 stage takes {1000 * alone:.0f} ms and {1000 * per_row:.0f} ms a further image")
-    for line in table(cascade, assumed_times(cascade, alone, per_row)):
-        print(line)
+    shared, alone = (stated_times(machine, cascade, batches=batches) for batches in (True, False))
+    print(
+        f"simulated {machine.value}, {callers} callers: capacity of the engine {capacity(cascade, shared):.3g} "
+        f"requests/s, one at a time {capacity(cascade, alone):.3g} requests/s"
+    )
+    print("| " + " | ".join(HEADER) + " |")
+    print("|" + "---|" * len(HEADER))
+    route_of, lines = routes(cascade), list[str]()
+    for share in LOADS:
+        load = arrivals(cascade, shared, share, requests, seed=0, callers=callers)
+        runs = {}
+        for policy in POLICIES:
+            with policy.order():
+                times = stated_times(machine, cascade, batches=policy.batches)
+                outcomes, seconds = simulate(machine, route_of, times, policy, policy.requests(load))
+            runs[policy] = Run(share, policy.name, outcomes, seconds)
+            print("| " + " | ".join(runs[policy].row()) + " |", flush=True)
+        lines += bars(runs[ENGINE], runs[ONE_AT_A_TIME])
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ RUN /build/bin/pip wheel --no-deps --no-build-isolation -w /wheels ./proto ./ser
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /nonexistent reimagen \
-    && install -d -o reimagen /var/cache/reimagen /var/lib/reimagen/jobs
+    && install -d -o reimagen /var/cache/reimagen /var/lib/reimagen/jobs /var/lib/reimagen/state
 COPY --from=build /opt/reimagen /opt/reimagen
 COPY services/generator/weights /usr/share/reimagen/weights
 ENV PATH=/opt/reimagen/bin:$PATH \
@@ -25,6 +25,7 @@ ENV PATH=/opt/reimagen/bin:$PATH \
     REIMAGEN_GENERATOR_WEIGHTS=/usr/share/reimagen/weights/demo \
     REIMAGEN_GENERATOR_COMPILE_CACHE=/var/cache/reimagen \
     REIMAGEN_GENERATOR_JOBS=/var/lib/reimagen/jobs \
+    REIMAGEN_GENERATOR_STATE=/var/lib/reimagen/state \
     REIMAGEN_GENERATOR_HTTP=0.0.0.0:8000 \
     REIMAGEN_GENERATOR_GRPC=0.0.0.0:50052
 USER reimagen

@@ -78,7 +78,8 @@ class Generation(generation_pb2_grpc.GenerationServicer):
 def serving(act: Callable[[grpc.ServicerContext], None], workers: int = 4) -> Iterator[tuple[GrpcServer, grpc.Channel]]:
     server = GrpcServer(address="127.0.0.1:0", workers=workers, max_message_bytes=1 << 20)
     server.add(
-        lambda frame: retrieval_pb2_grpc.add_RetrievalServicer_to_server(Retrieval(act), frame), "reimagen.v1.Retrieval"
+        lambda frame: retrieval_pb2_grpc.add_RetrievalServicer_to_server(Retrieval(act), frame),  # type: ignore[abstract]  # only what is called
+        "reimagen.v1.Retrieval",
     )
     server.add(
         lambda frame: generation_pb2_grpc.add_GenerationServicer_to_server(Generation(act), frame),  # type: ignore[abstract]  # only what is called

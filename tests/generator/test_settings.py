@@ -25,6 +25,14 @@ def test_environment_variables_are_read(weights: Path, monkeypatch: pytest.Monke
     assert (Settings().weights, Settings().capacity) == (weights, 3)
 
 
+def test_the_sizes_of_an_image_server_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REIMAGEN_GENERATOR_IMAGES_SIZES", "512, 1024")
+    assert Settings().images_sizes == (512, 1024)
+    monkeypatch.setenv("REIMAGEN_GENERATOR_IMAGES_SIZES", "512, 8")
+    with pytest.raises(ValidationError, match="images_sizes"):
+        Settings()
+
+
 @pytest.mark.parametrize(
     "address", ["10.0.0.4:50051", "[::1]:50051", "retrievers:50051", "ipv4:10.0.0.4:50051,10.0.0.5:50051"]
 )
@@ -52,6 +60,11 @@ def test_a_retriever_may_be_several_replicas(address: str, weights: Path) -> Non
         ("body_seconds", 0),
         ("log_level", "loud"),
         ("weights", "/no/such/folder"),
+        ("images_url", "127.0.0.1:8091"),
+        ("images_url", "http://key@127.0.0.1:8091/v1"),
+        ("images_model", ""),
+        ("images_sizes", ""),
+        ("images_maximum_k", 17),
     ],
 )
 def test_invalid_settings_are_refused(weights: Path, name: str, value: object) -> None:

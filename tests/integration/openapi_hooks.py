@@ -20,6 +20,7 @@ BEYOND_THE_DOCUMENT = re.compile(
     r"|image\[\d+\]: "  # all pairs were refused, the first for this reason
     r"|output_compression: must be 100 with PNG|partial_images: requires stream"  # fields of a form, too
     r"|image\.\d+: "  # what is in a file of a form
+    r"|image: must be at most \d+ with cascade"  # the images and the references of a form together
     r"|Idempotency-Key: (was used for another request|requires stream)"
     r"|references\.\d+\.id: names no file of yours"
     r"|references\.\d+\.pair_id: no pair of the knowledge base"
@@ -28,6 +29,7 @@ BEYOND_THE_DOCUMENT = re.compile(
     r"|(stages\.\d+\.)?guidance\.(neighbor_weight|interleave_ratio): joint guidance has text_weight alone"
     r"|stages\.\d+\.guidance\.\w+: must be unset: the stage of"
     r"|file: (broken image|must be a whole|must be a file of)"
+    r"|image: must be a PNG, JPEG or WebP file"  # what is in a file
     r"|references\.\d+\.image: must be a whole PNG"  # what is in a file
 )
 

@@ -8,8 +8,10 @@ import httpx
 import pytest
 from PIL import Image
 
+from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.engine.engine import Engine
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings as GeneratorSettings
 from reimagen_retriever.ingest.build import build
@@ -56,7 +58,7 @@ def rest(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFactory) -
         stop_seconds=0,
         jobs=folder / "jobs",
     )
-    service = GeneratorServer(cascade, settings)
+    service = GeneratorServer(CascadeBackend(Engine(cascade, capacity=settings.capacity)), settings)
     service.start()
     with httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=240) as client:
         yield client
@@ -104,6 +106,18 @@ def test_pairs_are_added_read_found_drawn_and_deleted(rest: httpx.Client) -> Non
     assert rest.get(SEARCH, params={"query": "a blue robot"}).json()["neighbors"] == []
 
 
+def test_pairs_are_listed_in_pages_and_at_random(rest: httpx.Client) -> None:
+    first = rest.get(PAIRS, params={"limit": 1}).json()
+    assert (first["object"], first["has_more"], first["total"], first["last_id"]) == ("list", True, 2, "0")
+    (pair,) = first["data"]
+    assert (pair["id"], pair["caption"], pair["width"]) == ("0", "a red fox", 24)
+    assert rest.get(pair["url"]).content == png((0, 120, 40))
+    second = rest.get(PAIRS, params={"limit": 5, "after": first["last_id"]}).json()
+    assert ([one["id"] for one in second["data"]], second["has_more"]) == (["1"], False)
+    drawn = rest.get(PAIRS, params={"order": "random"}).json()
+    assert sorted(one["id"] for one in drawn["data"]) == ["0", "1"]
+
+
 def test_bad_pairs_are_named(rest: httpx.Client) -> None:
     mixed = add(rest, [b"no image", png((30, 30, 30))], caption=["a", "a whale"], id=["bad", "whale"]).json()
     assert [(one["location"], one["reason"]) for one in mixed["rejected"]] == [("image.0", "broken image")]
@@ -114,6 +128,9 @@ def test_bad_pairs_are_named(rest: httpx.Client) -> None:
         (add(rest, [png((1, 1, 1))], caption="a", id=["1", "2"]), "id"),
         (add(rest, [], caption="a"), "body"),
         (add(rest, [png((1, 1, 1))], caption="a", colour="red"), "colour"),
+        (rest.get(PAIRS, params={"limit": 101}), "limit"),
+        (rest.get(PAIRS, params={"order": "size"}), "order"),
+        (rest.get(PAIRS, params={"order": "random", "after": "0"}), "after"),
         (rest.get(SEARCH), "query"),
         (rest.get(SEARCH, params={"query": "x", "k": "17"}), "k"),
         (rest.get(SEARCH, params={"query": "x", "method": "dense"}), "method"),

@@ -18,8 +18,10 @@ from PIL import Image
 from reimagen_common.access.key_file import add_key
 from reimagen_common.access.keys import make_key
 from reimagen_common.access.rights import Right
+from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.engine.engine import Engine
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings as GeneratorSettings
 from reimagen_retriever.ingest.build import build
@@ -83,7 +85,7 @@ def generator(keys: Keys, retriever: RetrieverServer, tmp_path_factory: pytest.T
         http="127.0.0.1:0",
         stop_seconds=0,
     )
-    service = GeneratorServer(cascade, settings)
+    service = GeneratorServer(CascadeBackend(Engine(cascade, capacity=settings.capacity)), settings)
     service.start()
     yield f"127.0.0.1:{service.http_port}"
     service.stop()

@@ -18,8 +18,10 @@ from PIL import Image
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation import provenance
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.server import GeneratorServer
@@ -89,7 +91,7 @@ def served(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFactory)
         stop_seconds=0,
         jobs=folder / "jobs",
     )
-    service = GeneratorServer(cascade, settings)
+    service = GeneratorServer(CascadeBackend(Engine(cascade, capacity=settings.capacity)), settings)
     service.start()
     with (
         httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=SECONDS) as rest,

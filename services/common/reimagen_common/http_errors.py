@@ -40,7 +40,7 @@ class OpenAIError(BaseModel):
 
     message: str = Field(description="What is wrong and what to do about it.")
     type: str = Field(description="Kind of the error.", examples=["invalid_request_error"])
-    param: str | None = Field(description="The invalid field, if any.", examples=["prompt"])
+    param: str | None = Field(None, description="The invalid field, if any.", examples=["prompt"])
     code: str = Field(
         description="Code of the error, such as `invalid_api_key`, or the name of the HTTP status.",
         examples=["bad_request"],

@@ -1,4 +1,4 @@
-"""The server: one process with the gRPC and REST APIs of one engine."""
+"""The server: one process with the gRPC and REST APIs of one backend."""
 
 import logging
 from collections.abc import Iterator
@@ -16,17 +16,24 @@ from reimagen_common.tracing import start_tracing, stop_tracing
 from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, WATCHERS, GenerationServicer
 from reimagen_generator.api.http.app import create_app
 from reimagen_generator.api.rights import CALLS
+from reimagen_generator.backends.cascade import CascadeBackend
+from reimagen_generator.backends.image_server import ImageServerBackend
+from reimagen_generator.backends.openai_images import Upstream
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
+from reimagen_generator.generation.backend import Backend
+from reimagen_generator.generation.certificates import load_identity, local_identity
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
+from reimagen_generator.generation.signing import Signer
 from reimagen_generator.generation.uploads import UploadStore
+from reimagen_generator.generation.verification import Verifier
 from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.jobs.service import JobService
 from reimagen_generator.jobs.sqlite import SqliteJobStore
 from reimagen_generator.settings import Settings
 
-# Threads in addition to those that wait for the engine: they validate, reject and describe.
+# Threads in addition to those that wait for the backend: they validate, reject and describe.
 _SPARE_THREADS: Final = 4
 # Time for sending the rest of answers whose images are finished.
 _CLOSING_SECONDS: Final = 5
@@ -35,30 +42,30 @@ _logger = logging.getLogger(__name__)
 
 
 class GeneratorServer:
-    """The gRPC and REST servers of one cascade.
+    """The gRPC and REST servers of one backend.
 
     Port 0 in the settings selects a free port. `grpc_port` and `http_port` are the actual ports.
     """
 
-    def __init__(self, cascade: Cascade, settings: Settings) -> None:
+    def __init__(self, backend: Backend, settings: Settings) -> None:
         """Listen on both addresses.
 
         Raises:
-            InvalidArgument: The server cannot listen on an address, or a file of keys or TLS or the folder of
-                jobs cannot be used.
+            InvalidArgument: The server cannot listen on an address, or a file of keys, TLS or the signature or
+                the folder of jobs cannot be used.
         """
         self._stop_seconds = settings.stop_seconds
         guard, tls = settings.open_guard(settings.redis_url), settings.open_tls()
         self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
-        self.engine = Engine(cascade, capacity=settings.capacity, largest_batch=settings.largest_batch)
-        generator = GenerationService(self.engine, self._retriever, guard)
+        self._backend = backend
+        generator = GenerationService(backend, self._retriever, guard, _open_signer(settings))
         self._jobs = _open_jobs(generator, settings)
         with _listening("http", settings.http):
             listening = listen(settings.http)
         with _listening("grpc", settings.grpc):
             self._grpc = GrpcServer(
                 address=settings.grpc,
-                workers=self.engine.slots + _SPARE_THREADS + WATCHERS,
+                workers=backend.slots + _SPARE_THREADS + WATCHERS,
                 max_message_bytes=MESSAGE_BYTES,
                 guard=guard,
                 rights=CALLS,
@@ -75,6 +82,7 @@ class GeneratorServer:
             guard,
             UploadStore(seconds=settings.upload_seconds, maximum_bytes=settings.upload_megabytes * 1024 * 1024),
             self._jobs,
+            Verifier(settings.trust_anchors),
             deadline=settings.deadline_seconds,
             body_seconds=settings.body_seconds,
             base_url=settings.base_url,
@@ -84,28 +92,72 @@ class GeneratorServer:
         self._http = HttpServer(app, listening, allowed_hosts=allowed, tls=tls)
 
     def start(self) -> None:
-        """Start both servers, which answer that the service is starting, and return when the cascade is compiled."""
+        """Start both servers, which answer that the service is starting, and return when the backend is ready."""
         self._grpc.start()
         self._http.start()
         ports = {"http_port": self.http_port, "grpc_port": self.grpc_port}
         _logger.info("listening", extra=ports)
-        self.engine.start()
+        self._backend.start()
         if self._jobs is not None:
             self._jobs.start()
         self._grpc.set_serving(True)
-        _logger.info("ready", extra={"cascade": self.engine.cascade.config.name, **ports})
+        _logger.info("ready", extra={"cascade": self._backend.model.name, **ports})
 
     def stop(self) -> None:
         """Reject new requests, wait up to `stop_seconds` for the running ones, then close the servers."""
         self._grpc.set_serving(False)
         if self._jobs is not None:
             self._jobs.stop_taking()
-        self.engine.stop(self._stop_seconds)
+        self._backend.stop(self._stop_seconds)
         self._grpc.stop(_CLOSING_SECONDS)
         self._http.stop()
         if self._jobs is not None:
             self._jobs.close()
         self._retriever.close()
+
+
+def _open_backend(settings: Settings) -> Backend:
+    if settings.images_url is None:
+        return _load_cascade(settings)
+    # It logs each request, and the service does so already.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        upstream = Upstream(
+            settings.images_url,
+            settings.images_model,
+            settings.images_api_key,
+            settings.capacity,
+            settings.images_reference_template,
+            settings.images_response_format,
+        )
+    except InvalidArgument as error:
+        raise InvalidArgument(f"images_{error.message}") from error
+    return ImageServerBackend(
+        upstream,
+        name=settings.images_model or "image-server",
+        sizes=settings.images_sizes,
+        maximum_k=settings.images_maximum_k,
+    )
+
+
+def _load_cascade(settings: Settings) -> CascadeBackend:
+    keep_compiled(settings.compile_cache)
+    leave_out_missing_tpus()
+    try:
+        cascade = Cascade.load(settings.weights, settings.text_encoder)
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from error
+    return CascadeBackend(Engine(cascade, capacity=settings.capacity, largest_batch=settings.largest_batch))
+
+
+def _open_signer(settings: Settings) -> Signer | None:
+    if not settings.signing:
+        return None
+    if settings.signing_certificate is None or settings.signing_key is None:
+        identity = local_identity(settings.state)
+    else:
+        identity = load_identity(settings.signing_certificate, settings.signing_key)
+    return Signer(identity, settings.timestamp_authority)
 
 
 def _open_jobs(generator: GenerationService, settings: Settings) -> JobService | None:
@@ -132,17 +184,12 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish the running requests.
 
     Raises:
-        InvalidArgument: The server cannot listen on an address, or the weights cannot be loaded.
+        InvalidArgument: The server cannot listen on an address, or the weights cannot be loaded, or a setting of the
+            image server is invalid.
     """
     configure_logging("generator", settings.log_level)
     start_tracing("reimagen-generator")
-    keep_compiled(settings.compile_cache)
-    leave_out_missing_tpus()
-    try:
-        cascade = Cascade.load(settings.weights, settings.text_encoder)
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from error
-    service = GeneratorServer(cascade, settings)
+    service = GeneratorServer(_open_backend(settings), settings)
     try:
         service.start()
     except BaseException:

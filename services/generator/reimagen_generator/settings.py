@@ -5,14 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from reimagen_common.access.settings import AccessSettings
-from reimagen_common.addresses import Address, split_address
+from reimagen_common.addresses import Address, BaseUrl, split_address, split_names
 from reimagen_common.grpc_client import Credentials
 from reimagen_common.http_settings import HttpSettings
 from reimagen_common.logs import Level
+from reimagen_generator.signing_settings import SigningSettings
 
 
 def _check_replicas(target: str) -> str:
@@ -25,6 +26,12 @@ def _check_replicas(target: str) -> str:
 Replicas = Annotated[str, AfterValidator(_check_replicas)]
 """host:port, or several addresses in gRPC's syntax (ipv4:host:port,host:port)."""
 
+Sides = Annotated[
+    tuple[Annotated[int, Field(ge=16, le=4096)], ...], NoDecode, BeforeValidator(split_names), Field(min_length=1)
+]
+"""Sides of images in pixels, separated by commas in environment variables."""
+
+REFERENCE_TEMPLATE: Final = "Image {number} shows {caption}."
 SHIPPED_WEIGHTS: Final = Path(__file__).resolve().parents[1] / "weights" / "demo"
 
 
@@ -34,7 +41,7 @@ def user_cache(name: str) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "reimagen" / name
 
 
-class Settings(HttpSettings, AccessSettings):
+class Settings(HttpSettings, AccessSettings, SigningSettings):
     """Settings of `reimagen-generator serve`. REIMAGEN_GENERATOR_CAPACITY=2 sets capacity, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True, extra="forbid")
@@ -43,6 +50,37 @@ class Settings(HttpSettings, AccessSettings):
     text_encoder: Path | None = Field(
         None,
         description="Folder of the text encoder's network [default: text_encoder in the cascade's folder].",
+    )
+    images_url: BaseUrl | None = Field(
+        None,
+        description="Base URL of an image server, which draws in place of a cascade: any server that speaks OpenAI's "
+        "images/edits and images/generations, such as http://127.0.0.1:8091/v1. No weights are loaded then.",
+    )
+    images_api_key: SecretStr | None = Field(
+        None, description="API key of the image server, sent as a bearer token. Unset: it requires none."
+    )
+    images_model: str | None = Field(
+        None,
+        min_length=1,
+        description="Name of the image server's model, as its requests name it. Unset: no name is sent, and answers "
+        "name the model image-server.",
+    )
+    images_sizes: Sides = Field(
+        (1024,),
+        description="Sides in pixels, separated by commas, of the square images that the image server's model draws.",
+    )
+    images_maximum_k: int = Field(
+        4, ge=0, le=16, description="Maximum number of reference images that the image server's model accepts."
+    )
+    images_reference_template: str = Field(
+        REFERENCE_TEMPLATE,
+        description="Line that is appended to the prompt for each reference image; {number} counts from 1, and "
+        "{caption} is the caption.",
+    )
+    images_response_format: bool = Field(
+        True,
+        description="Whether to ask the image server for response_format=b64_json. OpenAI's GPT image models refuse "
+        "this field, and answer with base64 anyway.",
     )
     retriever: Replicas = Field(
         "127.0.0.1:50051",
@@ -67,7 +105,11 @@ class Settings(HttpSettings, AccessSettings):
         description="Redis URL of what keys have used, for all processes together. Unset: each process counts alone.",
     )
     capacity: int = Field(
-        16, ge=1, le=1024, description="Maximum number of requests that are drawn or waiting; more are refused."
+        16,
+        ge=1,
+        le=1024,
+        description="Maximum number of requests that are drawn or waiting; more are refused. With images_url, none "
+        "wait: all are sent to the image server at once.",
     )
     largest_batch: int | None = Field(
         None,

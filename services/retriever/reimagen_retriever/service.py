@@ -32,6 +32,7 @@ from reimagen_retriever.served_base import ServedBase, not_open
 MAXIMUM_SEARCHES = 64
 MAXIMUM_ANSWER_BYTES = 64 * 1024 * 1024  # total size of the images in one answer
 MAXIMUM_DELETED = 10_000
+MAXIMUM_LISTED = 100
 _IMAGES_AT_ONCE = 32  # parallel reads of an object store, where one image takes as long as many in parallel
 _logger = logging.getLogger(__name__)
 _HITS = TypeAdapter(list[Hit])
@@ -56,6 +57,18 @@ class Answer:
     cached: bool
     nothing_found: NothingFound | None = None
     """The reason if there are no neighbors, else None."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Some of the pairs of a base."""
+
+    pairs: Sequence[StoredPair]
+    has_more: bool
+    """Whether there are pairs after the last one."""
+    total: int
+    """Number of pairs in the base."""
+    revision: str
 
 
 @dataclass(frozen=True)
@@ -179,6 +192,29 @@ class RetrievalService:
             if pair is None:
                 raise NotFound(f"no pair of the knowledge base has the id {identifier!r}", field="id")
             return FoundPair(pair, b"" if omit_image else base.images.read(pair))
+
+    def list_pairs(self, limit: int, *, after: str = "", at_random: bool = False) -> Listing:
+        """Return pairs in the byte order of their ids, or random pairs.
+
+        Args:
+            limit: Maximum number of pairs.
+            after: An id; only pairs with later ids are returned. Empty returns the first ones.
+            at_random: Whether to choose the pairs at random, without an order.
+
+        Raises:
+            InvalidArgument: The limit is not 1 to 100, or `after` is set for random pairs or not valid.
+            Unavailable: The base is not open yet.
+        """
+        if not 1 <= limit <= MAXIMUM_LISTED:
+            raise InvalidArgument(f"must be 1 to {MAXIMUM_LISTED}, got {limit:,}", field="limit")
+        if after and at_random:
+            raise InvalidArgument("must be unset for random pairs, which have no order", field="after")
+        if after:
+            refuse_bad_id(after, "after")
+        with self._served.current() as base:
+            pairs = base.index.sample(limit) if at_random else base.index.following(after, limit + 1)
+            has_more = not at_random and len(pairs) > limit
+            return Listing(pairs[:limit], has_more, base.index.pairs, base.manifest.revision)
 
     def add_pairs(self, entries: Iterable[SourcePair | Rejected]) -> Added:
         """Add pairs and replace those with the same ids. On return they are safe on disk and visible to searches.

@@ -40,6 +40,7 @@ CALLS = {
     "reimagen.v1.Retrieval/Search": Right.READ,
     "reimagen.v1.Retrieval/BatchSearch": Right.READ,
     "reimagen.v1.Retrieval/GetPair": Right.READ,
+    "reimagen.v1.Retrieval/ListPairs": Right.READ,
     "reimagen.v1.Retrieval/AddPairs": Right.WRITE,
     "reimagen.v1.Retrieval/DeletePairs": Right.WRITE,
     "reimagen.v1.Retrieval/Describe": Right.READ,
@@ -70,6 +71,9 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServicer):
         raise AssertionError("not called")
 
     def GetPair(self, request: Any, context: Any) -> pb.Pair:
+        raise AssertionError("not called")
+
+    def ListPairs(self, request: Any, context: Any) -> pb.ListPairsResponse:
         raise AssertionError("not called")
 
     def DeletePairs(self, request: Any, context: Any) -> pb.DeletePairsResponse:

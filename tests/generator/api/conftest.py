@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
@@ -42,7 +43,8 @@ def serve(cascade: Cascade, folder: Path, *, capacity: int, **options: Any) -> I
         jobs=folder / "jobs",
         **options,
     )
-    service = GeneratorServer(cascade, settings)
+    engine = Engine(cascade, capacity=capacity)
+    service = GeneratorServer(CascadeBackend(engine), settings)
     service.start()
     address = f"127.0.0.1:{service.grpc_port}"
     try:
@@ -50,7 +52,7 @@ def serve(cascade: Cascade, folder: Path, *, capacity: int, **options: Any) -> I
             httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=240) as rest,
             grpc.insecure_channel(address, options=[("grpc.max_send_message_length", 96 * 1024 * 1024)]) as channel,
         ):
-            yield Served(rest, GenerationStub(channel), channel, address, service.engine)
+            yield Served(rest, GenerationStub(channel), channel, address, engine)
     finally:
         service.stop()
 
@@ -74,6 +76,6 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     cascade.save(folder)
     with serve(cascade, folder, capacity=2, job_capacity=4) as service, pytest.MonkeyPatch.context() as patch:
         # With true estimates, requests would be refused because they cannot be finished before their deadlines.
-        for name in ("alone", "per_row"):
+        for name in ("alone", "per_row", "turn"):
             patch.setattr(service.engine.times, name, lambda kind: 0.0)
         yield service

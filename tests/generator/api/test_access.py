@@ -24,12 +24,14 @@ from reimagen_common.errors import InvalidArgument
 from reimagen_generator.api.grpc import SERVICE_NAME
 from reimagen_generator.api.http.app import create_app
 from reimagen_generator.api.rights import CALLS, ROUTES
+from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
+from reimagen_generator.generation.verification import Verifier
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings
 from tests.access import check_route, check_rpc, header
@@ -66,7 +68,7 @@ def keyed(cascade: tuple[Cascade, Path], tmp_path_factory: pytest.TempPathFactor
     settings = Settings(
         weights=cascade[1], retriever="127.0.0.1:1", grpc="127.0.0.1:0", http="127.0.0.1:0", stop_seconds=0, keys=file
     )
-    service = GeneratorServer(cascade[0], settings)
+    service = GeneratorServer(CascadeBackend(Engine(cascade[0], capacity=settings.capacity)), settings)
     service.start()
     try:
         with (
@@ -88,9 +90,16 @@ def ask(keyed: Keyed, route: str, headers: dict[str, str]) -> int:
 
 def test_every_route_and_rpc_has_its_right(cascade: tuple[Cascade, Path]) -> None:
     with contextlib.closing(RetrieverClient("127.0.0.1:1")) as retriever:
-        service = GenerationService(Engine(cascade[0], capacity=1), retriever)
+        service = GenerationService(CascadeBackend(Engine(cascade[0], capacity=1)), retriever)
         app = create_app(
-            service, Guard(), UploadStore(seconds=1, maximum_bytes=1), None, deadline=1, body_seconds=1, base_url=None
+            service,
+            Guard(),
+            UploadStore(seconds=1, maximum_bytes=1),
+            None,
+            Verifier(),
+            deadline=1,
+            body_seconds=1,
+            base_url=None,
         )
     assert set(routes_of(app)) == ROUTES.keys()
     assert set(calls_of(SERVICE_NAME)) == CALLS.keys()
@@ -188,4 +197,4 @@ def test_other_machines_need_keys_or_a_decision(exposed: dict[str, Any], tmp_pat
 def test_a_missing_key_file_is_refused_at_the_start(cascade: tuple[Cascade, Path], tmp_path: Path) -> None:
     settings = Settings(weights=cascade[1], http="127.0.0.1:0", grpc="127.0.0.1:0", keys=tmp_path / "none")
     with pytest.raises(InvalidArgument, match=r"^keys: there is no key file"):
-        GeneratorServer(cascade[0], settings)
+        GeneratorServer(CascadeBackend(Engine(cascade[0], capacity=settings.capacity)), settings)

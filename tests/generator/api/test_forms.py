@@ -56,6 +56,11 @@ def test_a_bad_field_is_named(items: list[tuple[str, str]], field: str) -> None:
     assert refused.value.field == field
 
 
+def test_null_in_a_query_string_is_no_number() -> None:
+    assert field_values([("n", "null")], ImagesRequest) == {"n": None}
+    assert field_values([("n", "null")], ImagesRequest, empty_is_null=False) == {"n": "null"}
+
+
 @given(items=st.lists(st.tuples(NAMES | TEXT, TEXT), max_size=6))
 def test_any_form_is_read_or_refused_by_field(items: list[tuple[str, str]]) -> None:
     refused = None

@@ -178,9 +178,8 @@ def test_a_job_waits_for_a_place_in_the_engine(endless: Any) -> None:
             for _ in range(2)
         ]
         assert [next(lines) for lines in streams] == ["event: image_generation.neighbors"] * 2
-        refused = endless.engine.counters.refused
         job = create(endless)
-        wait_until(lambda: endless.engine.counters.refused > refused)
+        wait_until(lambda: endless.engine.waiting == 1)
         waiting = endless.rest.get(f"{URL}/{job['id']}").json()
         assert (waiting["status"], waiting["position"]) == ("queued", 1)
     with endless.rest.stream("GET", f"{URL}/{job['id']}/events") as response:

@@ -10,7 +10,9 @@ from reimagen_common.errors import DeadlineExceeded, Overloaded, Unavailable
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent
 from reimagen_generator.engine.engine import Engine
+from reimagen_generator.engine.image_row import Route
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.engine.work import Priority
 from tests.engine_requests import FOREVER, Background, MakeEngine, Wish
 from tests.waiting import SECONDS, wait_until
 
@@ -48,10 +50,10 @@ def test_a_caller_cannot_take_all_slots(make_engine: MakeEngine, tiny: Cascade, 
             stack.enter_context(engine.admit(RequestHandle(timeout=FOREVER), other))
 
 
-def estimate(engine: Engine, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the engine believe that each step takes so long."""
-    for name in ("alone", "per_row"):
-        monkeypatch.setattr(engine.times, name, lambda kind: seconds)
+def estimate(engine: Engine, step: float, monkeypatch: pytest.MonkeyPatch, *, start: float = 0.0) -> None:
+    """Let the engine believe that each step and the start of each stage take so long."""
+    for name, seconds in {"alone": step, "per_row": step, "turn": step, "start": start}.items():
+        monkeypatch.setattr(engine.times, name, lambda kind, seconds=seconds: seconds)
 
 
 def test_what_cannot_be_finished_in_time_is_refused_with_an_estimate(
@@ -73,6 +75,79 @@ def test_what_cannot_be_finished_in_time_is_refused_with_an_estimate(
     assert 200 <= refused.value.retry_after <= 310
     running.call.cancel()
     running.end()
+
+
+def test_the_start_of_each_stage_counts(
+    make_engine: MakeEngine, tiny: Cascade, wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(tiny)
+    for stage, kinds in enumerate(Route.of(tiny, replace(wish, size=64).work(tiny), 0).kinds):
+        assert engine.times.start(kinds[0]) > 0, stage
+    estimate(engine, 1.0, monkeypatch, start=100.0)
+    work = replace(wish, size=64, seeds=[1, 2]).work(tiny)
+    message = r"drawing takes about 612\.0 seconds"
+    with pytest.raises(DeadlineExceeded, match=message), engine.admit(RequestHandle(timeout=50), work):
+        pass
+
+
+def test_admitted_requests_keep_their_deadlines(
+    make_engine: MakeEngine, endless: Cascade, wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(endless)
+    estimate(engine, 0.01, monkeypatch)
+    running = Background(engine, replace(wish, seeds=[1, 2]), timeout=1400)
+    assert running.stepped.wait(SECONDS)
+    with (
+        pytest.raises(Overloaded, match="an admitted request would miss its deadline"),
+        engine.admit(RequestHandle(timeout=FOREVER), wish.work(endless)),
+    ):
+        pass
+    with engine.admit(RequestHandle(timeout=FOREVER), replace(wish, seeds=[1, 2, 3]).work(endless)):
+        pass
+    running.call.cancel()
+    running.end()
+
+
+def test_a_background_request_waits_until_a_slot_is_free(make_engine: MakeEngine, endless: Cascade, wish: Wish) -> None:
+    engine = make_engine(endless, capacity=1)
+    first = Background(engine, wish)
+    assert first.stepped.wait(SECONDS)
+    waiting = [Background(engine, replace(wish, priority=Priority.BACKGROUND)) for _ in range(2)]
+    wait_until(lambda: engine.waiting == 2)
+    assert not any(background.admitted.is_set() for background in waiting)
+    assert engine.counters.refused == 0
+    waiting[0].call.cancel()
+    assert isinstance(waiting[0].end().error, Cancelled)
+    assert engine.waiting == 1
+    first.call.cancel()
+    assert waiting[1].stepped.wait(SECONDS)
+    assert waiting[1].events
+    waiting[1].call.cancel()
+    waiting[1].end()
+
+
+def test_the_deadline_of_a_background_request_counts_from_its_admission(
+    make_engine: MakeEngine, tiny: Cascade, wish: Wish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine(tiny, capacity=1)
+    work = replace(wish, priority=Priority.BACKGROUND).work(tiny)
+    late = RequestHandle(timeout=5)
+    monkeypatch.setattr(late, "_deadline", 0.0)
+    with engine.admit(late, work):
+        assert late.remaining() > 0
+
+
+def test_a_stop_ends_waits(endless: Cascade, wish: Wish) -> None:
+    engine = Engine(endless, capacity=1)
+    engine.start()
+    first = Background(engine, wish)
+    assert first.stepped.wait(SECONDS)
+    waiting = Background(engine, replace(wish, priority=Priority.BACKGROUND))
+    wait_until(lambda: engine.waiting == 1)
+    engine.stop(grace=0)
+    assert isinstance(waiting.end().error, Unavailable)
+    assert not waiting.events
+    first.end()
 
 
 def test_cancelling_stops_the_work(make_engine: MakeEngine, endless: Cascade, wish: Wish) -> None:

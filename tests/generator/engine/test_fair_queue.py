@@ -3,13 +3,17 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_generator.engine.fair_queue import FairQueue
 
 Flow = tuple[str, str]
 COSTS = st.floats(0.1, 10)
+
+
+def zero(item: object) -> float:
+    return 0.0
 
 
 def serve(queue: FairQueue[tuple[Flow, int]], costs: dict[Flow, float], seconds: float) -> dict[Flow, float]:
@@ -22,9 +26,10 @@ def serve(queue: FairQueue[tuple[Flow, int]], costs: dict[Flow, float], seconds:
     return served
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), COSTS, min_size=1))
 def test_each_child_of_a_node_gets_an_equal_share(costs: dict[Flow, float]) -> None:
-    queue: FairQueue[tuple[Flow, int]] = FairQueue()
+    queue: FairQueue[tuple[Flow, int]] = FairQueue(zero, zero)
     for flow in costs:
         queue.add(flow, (flow, 0))
     served = serve(queue, costs, 200)
@@ -35,7 +40,7 @@ def test_each_child_of_a_node_gets_an_equal_share(costs: dict[Flow, float]) -> N
 
 
 def test_weights_divide_the_first_level() -> None:
-    queue: FairQueue[tuple[Flow, int]] = FairQueue({"a": 4.0})
+    queue: FairQueue[tuple[Flow, int]] = FairQueue(zero, zero, {"a": 4.0})
     costs = {("a", ""): 1.0, ("b", ""): 1.0}
     for flow in costs:
         queue.add(flow, (flow, 0))
@@ -43,9 +48,10 @@ def test_weights_divide_the_first_level() -> None:
     assert abs(served["a", ""] / served["b", ""] - 4) < 0.1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), COSTS), max_size=50), COSTS)
 def test_a_new_flow_waits_for_one_job_of_each_other_at_most(before: Sequence[tuple[str, float]], cost: float) -> None:
-    queue: FairQueue[str] = FairQueue()
+    queue: FairQueue[str] = FairQueue(zero, zero)
     for name in "abc":
         queue.add((name,), name)
     for _, used in before:
@@ -58,9 +64,10 @@ def test_a_new_flow_waits_for_one_job_of_each_other_at_most(before: Sequence[tup
     assert waited <= len("abc")
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30))
 def test_items_of_a_flow_keep_their_order_and_all_are_served(flows: Sequence[str]) -> None:
-    queue: FairQueue[tuple[str, int]] = FairQueue()
+    queue: FairQueue[tuple[str, int]] = FairQueue(zero, zero)
     for number, flow in enumerate(flows):
         queue.add((flow,), (flow, number))
     served = []

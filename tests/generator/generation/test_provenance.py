@@ -24,7 +24,13 @@ ORIGIN = Provenance(
     neighbors=(Source("noto/red-panda", "a red panda", "noto@1.2/red-panda", "Apache-2.0", 2.5),),
     revision="g1",
     guidance={"strategy": "interleaved", "text_weight": 2.5},
-    settings={"negative_prompt": "a “blurry” 小熊猫", "stages": [{"size": 16, "steps": 3}]},
+    settings={
+        "negative_prompt": "a “blurry” 小熊猫",
+        "steps": 30,
+        "sampler": "dpm-solver++",
+        "stages": [{"size": 16, "guidance": {"text_weight": 3.0}}],
+    },
+    references=True,
 )
 FORMATS: tuple[OutputFormat, ...] = ("png", "jpeg", "webp")
 

@@ -31,7 +31,7 @@ class Faulty(retrieval_pb2_grpc.RetrievalServicer):
     def AddPairs(self, requests: Any, context: grpc.ServicerContext) -> NoReturn:
         self.BatchSearch(requests, context)
 
-    GetPair = Describe = DeletePairs = BatchSearch
+    GetPair = ListPairs = Describe = DeletePairs = BatchSearch
 
     def Search(
         self, request: retrieval_pb2.SearchRequest, context: grpc.ServicerContext

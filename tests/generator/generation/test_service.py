@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.cascade import Guidance, SamplerKind, Strategy
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
@@ -24,7 +25,7 @@ def generator() -> Iterator[GenerationService]:
     )
     config = TINY.model_copy(update={"stages": (stage,), "maximum_k": 4})
     with contextlib.closing(RetrieverClient("127.0.0.1:1")) as retriever:
-        yield GenerationService(Engine(Cascade.random(config, seed=0), capacity=1), retriever)
+        yield GenerationService(CascadeBackend(Engine(Cascade.random(config, seed=0), capacity=1)), retriever)
 
 
 @pytest.mark.parametrize(

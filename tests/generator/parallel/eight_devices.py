@@ -1,4 +1,9 @@
-"""Print the relative differences between results on a mesh of eight devices and on one device, as JSON."""
+"""Print the relative differences between results on meshes of eight devices and on one device, as JSON.
+
+    python eight_devices.py drawing|gradient|warp MESH...
+
+A mesh is named by its axes, such as 2x2x2.
+"""
 
 import json
 import sys
@@ -27,7 +32,6 @@ from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.loss import Batch, draw, loss_by_row
 
 BATCH, NEIGHBORS, LENGTH, CHANNELS = 8, 2, 24, 256
-MESHES = [(8, 1, 1), (2, 2, 2), (1, 4, 2)]
 RNG = np.random.default_rng(0)
 Parameters = nnx.State[Any, Any]
 
@@ -147,9 +151,9 @@ def main() -> None:
     for build in wanted[sys.argv[1]]:
         result = build()
         alone = result(None)
-        for data, fsdp, tensor in MESHES:
+        for name in sys.argv[2:]:
+            data, fsdp, tensor = map(int, name.split("x"))
             mesh = build_mesh(MeshConfig(data=data, fsdp=fsdp, tensor=tensor), jax.devices())
-            name = f"{data}x{fsdp}x{tensor}"
             found[name] = max(found.get(name, 0.0), difference(result(mesh), alone))
     json.dump(found, sys.stdout)
 

@@ -28,7 +28,7 @@ from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.trainer import Trainer
 from reimagen_generator.weights.checkpoint import stage_file
 
-KILLS = int(os.environ.get("REIMAGEN_KILLS", "5"))
+KILLS = int(os.environ.get("REIMAGEN_KILLS", "3"))
 SECONDS = 600
 STEPS = 160
 LAST_MOMENT = 64

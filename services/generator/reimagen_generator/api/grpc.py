@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Final
 
 import grpc
@@ -114,21 +115,14 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         return self._stored_jobs
 
     def Describe(self, request: pb.DescribeCascadeRequest, context: grpc.ServicerContext) -> pb.DescribeCascadeResponse:
-        """Describe the loaded cascade and its limits."""
-        cascade = self._generator.engine.cascade
+        """Describe the cascade or other model that draws, and its limits."""
+        model = self._generator.model
         return pb.DescribeCascadeResponse(
-            cascade=cascade.config.name,
-            stages=[
-                pb.DescribeCascadeResponse.Stage(
-                    size=stage.size,
-                    parameters=parameters,
-                    retrieval_conditioned=stage.network.retrieval,
-                    steps=stage.steps,
-                )
-                for stage, parameters in zip(cascade.config.stages, cascade.parameters, strict=True)
-            ],
-            default_k=cascade.config.default_k,
-            maximum_k=cascade.config.maximum_k,
+            cascade=model.name,
+            stages=[pb.DescribeCascadeResponse.Stage(**asdict(stage)) for stage in model.stages],
+            default_k=model.default_k,
+            maximum_k=model.maximum_k,
+            unsupported=sorted(model.unsupported),
         )
 
 

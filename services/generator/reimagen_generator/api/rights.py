@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Final
 
-from reimagen_common.access.rights import Right, Rights
+from reimagen_common.access.rights import OPEN, Right, Rights
 from reimagen_common.access.routes import COMMON_ROUTES
 from reimagen_common.http_paths import ID_PATH
 
 ROUTES: Final[Rights] = {
     **COMMON_ROUTES,
+    # The page contains nothing that is not public; it asks for a key.
+    "GET /": OPEN,
+    "GET /page/{version}/{name:path}": OPEN,
     "POST /v1/images/generations": Right.GENERATE,
     "POST /v1/images/edits": Right.GENERATE,
     "GET /v1/images/files/{name}": Right.GENERATE,
@@ -25,10 +28,12 @@ ROUTES: Final[Rights] = {
     "DELETE /v1/files/{id}": Right.GENERATE,
     "GET /v1/knowledge/search": Right.READ,
     "POST /v1/knowledge/search": Right.READ,
+    "GET /v1/knowledge/pairs": Right.READ,
     "POST /v1/knowledge/pairs": Right.WRITE,
     f"DELETE /v1/knowledge/pairs/{ID_PATH}": Right.WRITE,
     f"GET /v1/knowledge/pairs/{ID_PATH}": Right.READ,
     f"GET /v1/pairs/{ID_PATH}/image": Right.READ,
+    "POST /v1/verify": Right.READ,
     "GET /v1/models": Right.READ,
     "GET /v1/models/{name}": Right.READ,
 }

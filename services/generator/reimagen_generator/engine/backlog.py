@@ -1,59 +1,96 @@
 """Estimates of waiting time from the work that is admitted."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from reimagen_generator.engine.image_row import Request, Route
+from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.scheduler import WEIGHTS
 from reimagen_generator.engine.step_times import StepTimes
-from reimagen_generator.engine.work import Work
+from reimagen_generator.engine.work import Priority, Work
+
+Flow = tuple[Priority, str]
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """The estimated seconds of the admitted requests."""
+    """The estimated work of the admitted requests."""
 
-    requests: int
-    flows: Mapping[tuple[object, ...], float]
-    """Estimated seconds of work of each flow."""
+    flows: Mapping[Flow, Sequence[Request]]
+    """The requests of each flow."""
 
     @classmethod
-    def of(cls, requests: Iterable[Request], times: StepTimes) -> Self:
-        """Return the backlog of requests. A request without images yet, or with none left, counts as estimated."""
-        flows: defaultdict[tuple[object, ...], float] = defaultdict(float)
-        count = 0
+    def of(cls, requests: Iterable[Request]) -> Self:
+        """Return the backlog of requests."""
+        flows: defaultdict[Flow, list[Request]] = defaultdict(list)
         for request in requests:
-            count += 1
-            if request.started is None:
-                flows[request.flow] += request.seconds
-            else:
-                flows[request.flow] += sum(
-                    times.per_row(kind) for row in request.rows for kind in row.remaining_kinds()
-                )
-        return cls(count, flows)
+            flows[request.flow].append(request)
+        return cls(flows)
 
     @property
     def seconds(self) -> float:
         """Estimated seconds of all work."""
-        return sum(self.flows.values())
+        return sum(request.remaining for requests in self.flows.values() for request in requests)
 
     @property
     def seconds_per_request(self) -> float:
         """Estimated mean time between two requests' ends; at least one second."""
-        return max(1.0, self.seconds / max(1, self.requests))
+        return max(1.0, self.seconds / max(1, sum(map(len, self.flows.values()))))
 
-    def seconds_until_finished(self, request: Request) -> float:
-        """Return the estimated seconds until a new request is finished.
+    def work(self, flow: Flow) -> float:
+        """Return the estimated seconds of a flow's work."""
+        return sum(request.remaining for request in self.flows.get(flow, ()))
 
-        It waits for the work of its own flow, which comes before it. Meanwhile, each other flow gets at most an equal
-        share of the time.
+    def finishes(self) -> dict[Request, float]:
+        """Return the estimated seconds until each request is finished if no others arrive.
+
+        A request waits for those of its flow that are due earlier. Meanwhile, each other flow gets at most its share of
+        the time: as much as its own flow at the same priority, and more or less at another. An image takes each step
+        with its whole batch, so it cannot be finished sooner than its steps in such batches take.
         """
-        own = request.seconds + self.flows.get(request.flow, 0.0)
-        return own + sum(min(own, seconds) for flow, seconds in self.flows.items() if flow != request.flow)
+        work = {flow: self.work(flow) for flow in self.flows}
+        found = {}
+        for flow, requests in self.flows.items():
+            own = 0.0
+            for request in sorted(requests, key=lambda request: request.due):
+                own += request.remaining
+                found[request] = max(request.remaining * request.slowdown, _elapsed(own, flow, work))
+        return found
 
 
-def estimate(route: Route, work: Work, times: StepTimes) -> float:
-    """Return the estimated seconds of a request's images without other requests."""
-    kinds = [kind for stage in route.kinds for kind in stage]
-    return max(sum(map(times.alone, kinds)), work.images * sum(map(times.per_row, kinds)))
+def _elapsed(own: float, flow: Flow, work: Mapping[Flow, float]) -> float:
+    """Return the estimated seconds in which a flow gets `own` seconds of the device, beside the work of all flows."""
+    priority, _ = flow
+    level = own + sum(min(own, work[other]) for other in work if other[0] is priority and other != flow)
+    for other in Priority:
+        if other is not priority:
+            total = sum(seconds for name, seconds in work.items() if name[0] is other)
+            level += min(total, level * WEIGHTS[other] / WEIGHTS[priority])
+    return level
+
+
+def seconds_left(route: Route, times: StepTimes) -> list[float]:
+    """Return the estimated seconds of an image among others, by the number of its steps that are left."""
+    per_row = {kind: times.per_row(kind) for kinds in route.kinds for kind in kinds}
+    seconds = [0.0]
+    for kinds in reversed(route.kinds):
+        for kind in reversed(kinds):
+            seconds.append(seconds[-1] + per_row[kind])
+        seconds[-1] += times.start(kinds[0])
+    return seconds
+
+
+def new_request(handle: RequestHandle, work: Work, route: Route, times: StepTimes) -> Request:
+    """Return a request with its estimates."""
+    kinds = [kind for kinds in route.kinds for kind in kinds]
+    starts = sum(times.start(kinds[0]) for kinds in route.kinds)
+    images = work.images * seconds_left(route, times)[-1]
+    return Request(
+        handle,
+        work,
+        remaining=images,
+        alone=max(starts + sum(map(times.alone, kinds)), images),
+        slowdown=(starts + sum(map(times.turn, kinds))) / images if images else 1.0,
+    )

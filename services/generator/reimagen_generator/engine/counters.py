@@ -1,6 +1,8 @@
 """Counts of what became of requests."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from reimagen_generator import metrics
 
 
 @dataclass(frozen=True)
@@ -13,3 +15,20 @@ class Counters:
     deadline_exceeded: int = 0
     refused: int = 0
     steps: int = 0
+
+
+class Tally:
+    """Counts, in the counters and the metrics. The engine's lock guards it."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.counters = Counters()
+        """The counters since the start."""
+
+    def count(self, **more: int) -> None:
+        """Add to the counters of these names."""
+        counted = {name: getattr(self.counters, name) + value for name, value in more.items()}
+        self.counters = replace(self.counters, **counted)
+        for name, value in more.items():
+            if name != "steps":
+                metrics.CALLS.labels(name).inc(value)

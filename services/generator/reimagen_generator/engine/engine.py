@@ -6,32 +6,30 @@ join and leave between two turns.
 """
 
 import logging
-import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import Enum
 from typing import Final
 
 import jax
 
-from reimagen_common import tracing
-from reimagen_common.errors import DeadlineExceeded, Overloaded, ReimagenError, Unavailable
+from reimagen_common.errors import DeadlineExceeded, ReimagenError, Unavailable
 from reimagen_generator import metrics
-from reimagen_generator.diffusion.cascade import Cascade, wait_for
+from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
-from reimagen_generator.diffusion.sampling_state import SamplingState
-from reimagen_generator.engine.backlog import Backlog, estimate
-from reimagen_generator.engine.counters import Counters
-from reimagen_generator.engine.image_row import Advanced, ImageRow, Request, Route
-from reimagen_generator.engine.refusals import refuse_greedy, refuse_late
+from reimagen_generator.engine.backlog import new_request, seconds_left
+from reimagen_generator.engine.counters import Counters, Tally
+from reimagen_generator.engine.image_row import ImageRow, Request, Route
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.engine.scheduler import Scheduler
+from reimagen_generator.engine.slots import Slots
 from reimagen_generator.engine.step_times import StepTimes
+from reimagen_generator.engine.turns import Turns
 from reimagen_generator.engine.warm_up import compile_steps, warm_up
-from reimagen_generator.engine.work import GenerationTask, Work
+from reimagen_generator.engine.work import GenerationTask, Priority, Work
 
 # A CPU's cores are kept busy by one image; more in a batch would only make each of them wait for the others.
 _ACCELERATOR_BATCH: Final = 16
@@ -50,15 +48,15 @@ class State(Enum):
 class Admission:
     """A request's slot in the engine, held until the request ends."""
 
-    def __init__(self, engine: "Engine", request: Request, ahead: int) -> None:
+    def __init__(self, engine: "Engine", request: Request) -> None:
         """Create an admission; only `Engine.admit` does.
 
         Args:
             engine: The engine that admitted the request.
             request: The request.
-            ahead: Number of requests that were admitted before it and have not ended.
         """
-        self.ahead = ahead
+        self.ahead = request.ahead
+        """Number of requests that were admitted before it and had not ended."""
         self._engine = engine
         self._request = request
 
@@ -84,7 +82,14 @@ class Admission:
 class Engine:
     """Draws with one cascade for many requests at once."""
 
-    def __init__(self, cascade: Cascade, *, capacity: int, largest_batch: int | None = None) -> None:
+    def __init__(
+        self,
+        cascade: Cascade,
+        *,
+        capacity: int,
+        largest_batch: int | None = None,
+        policy: Callable[[StepTimes, int], Scheduler[ImageRow]] = Scheduler,
+    ) -> None:
         """Create an engine that is not started.
 
         Args:
@@ -92,19 +97,19 @@ class Engine:
             capacity: Maximum number of requests in the engine, drawn or waiting.
             largest_batch: Maximum number of images in a batch; None for 16, or 1 on a CPU. Batches are smaller where
                 that is faster.
+            policy: Makes the scheduler, of the measured times and the largest batch. Benchmarks compare others.
         """
         self.cascade = cascade
         self.times = StepTimes()
-        """Measured seconds of steps."""
+        """Measured seconds of steps and of stages' starts."""
         on_cpu = jax.default_backend() == "cpu"
         self._largest_batch = largest_batch or (1 if on_cpu else _ACCELERATOR_BATCH)
-        self._slots = capacity
+        self._slots = Slots(capacity)
         self._state = State.STARTING
-        self._counters = Counters()
+        self._tally = Tally()
         self._changed = threading.Condition()
-        self._requests: dict[RequestHandle, Request] = {}
-        self.scheduler: Scheduler[ImageRow] = Scheduler(self.times, self._largest_batch)
-        """Chooses which images take the next step."""
+        self._scheduler = policy(self.times, self._largest_batch)
+        self._turns = Turns(cascade, self.times, self._scheduler, self._tally, self._changed)
         self._stopped = False
         self._compiling = threading.Lock()
         self._worker = threading.Thread(target=self._run, name="engine")
@@ -117,12 +122,18 @@ class Engine:
     @property
     def counters(self) -> Counters:
         """The counters since the start."""
-        return self._counters
+        return self._tally.counters
 
     @property
     def slots(self) -> int:
         """Maximum number of requests in the engine."""
-        return self._slots
+        return self._slots.number
+
+    @property
+    def waiting(self) -> int:
+        """Number of background requests that wait for a slot."""
+        with self._changed:
+            return self._slots.waiting
 
     def start(self) -> None:
         """Compile the cascade, which may take minutes the first time, then admit requests."""
@@ -135,13 +146,15 @@ class Engine:
 
     def stop(self, grace: float) -> None:
         """Stop admitting, wait up to `grace` seconds for admitted requests to end, then cancel the rest."""
-        self._state = State.STOPPING
+        stopped = Unavailable("the service has stopped; send the request again", retry_after=5)
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._requests, timeout=grace):
-                _logger.warning("requests are cancelled by the stop", extra={"calls": len(self._requests)})
-            for handle in self._requests:
-                handle.post(Unavailable("the service has stopped; send the request again", retry_after=5))
-                handle.cancel()
+            self._state = State.STOPPING
+            self._slots.end_waiting(stopped)
+            if not self._changed.wait_for(lambda: len(self._slots) == 0, timeout=grace):
+                _logger.warning("requests are cancelled by the stop", extra={"calls": len(self._slots)})
+            for request in self._slots:
+                request.handle.post(stopped)
+                request.handle.cancel()
             self._stopped = True
             self._changed.notify_all()
         if self._worker.is_alive():
@@ -155,47 +168,52 @@ class Engine:
             Unavailable: The service is starting or stopping.
         """
         with self._changed:
-            if self._state is not State.READY:
-                raise Unavailable(f"the service is {self._state.value}; try again soon", retry_after=5)
-            if len(self._requests) >= self._slots:
-                self._count(refused=1)
-                raise Overloaded(
-                    f"{len(self._requests)} requests are being drawn or waiting; try again later",
-                    retry_after=math.ceil(self._backlog().seconds_per_request),
-                )
+            self._refuse_unless_ready()
+            try:
+                self._slots.refuse_if_full()
+            except ReimagenError:
+                self._tally.count(refused=1)
+                raise
 
     @contextmanager
     def admit(self, handle: RequestHandle, work: Work) -> Iterator[Admission]:
-        """Hold a slot for the request, or refuse it at once; leaving the context cancels the request's work.
+        """Hold a slot for the request; leaving the context cancels the request's work.
+
+        An interactive request is refused at once if it cannot be admitted. A background request waits until others have
+        ended, and its deadline counts from its admission.
 
         Raises:
             Overloaded: All slots are taken, the caller holds its share of them, or the backlog is too long for the
                 deadline.
             DeadlineExceeded: The deadline is too early even without other requests.
             Unavailable: The service is starting or stopping.
+            Cancelled: The request was cancelled while it waited.
         """
         route = Route.of(self.cascade, work, work.neighbors)
         with self._changed:
-            self.refuse_if_full()
-            ahead = len(self._requests)
-            request = Request(handle, work, estimate(route, work, self.times))
-            backlog = self._backlog()
-            try:
-                refuse_greedy(request, self._requests.values(), self._slots, backlog)
-                refuse_late(request, backlog)
-            except ReimagenError:
-                self._count(refused=1)
-                raise
-            self._requests[handle] = request
-            self._report()
+            self._refuse_unless_ready()
+            request = new_request(handle, work, route, self.times)
+            if work.priority is Priority.BACKGROUND:
+                self._slots.wait(request)
+            else:
+                try:
+                    self._slots.take(request)
+                except ReimagenError:
+                    self._tally.count(refused=1)
+                    raise
         try:
-            yield Admission(self, request, ahead)
+            if work.priority is Priority.BACKGROUND:
+                handle.wait_for_admission()
+            yield Admission(self, request)
         finally:
             handle.cancel()
             with self._changed:
-                del self._requests[handle]
-                self._report()
+                self._slots.leave(request)
                 self._changed.notify_all()
+
+    def _refuse_unless_ready(self) -> None:
+        if self._state is not State.READY:
+            raise Unavailable(f"the service is {self._state.value}; try again soon", retry_after=5)
 
     def queue(self, request: Request, task: GenerationTask) -> None:
         """Queue the images of an admitted request."""
@@ -204,9 +222,11 @@ class Engine:
         self._compile(route)
         rows = [ImageRow(self.cascade, request, task, index, route) for index in range(len(task.seeds))]
         with self._changed:
+            request.seconds_left = seconds_left(route, self.times)
             request.rows = rows
+            request.measure()
             for row in rows:
-                self.scheduler.add(row)
+                self._scheduler.add(row)
             self._changed.notify_all()
 
     def _compile(self, route: Route) -> None:
@@ -218,155 +238,31 @@ class Engine:
             for kind in dict.fromkeys(kind for kinds in route.kinds for kind in kinds):
                 if kind not in self.times:
                     started = time.monotonic()
-                    measured = compile_steps(self.cascade, kind, self.times.sizes(kind.stage))
+                    measured, start = compile_steps(self.cascade, kind, self.times.sizes(kind.stage))
                     with self._changed:
                         self.times.add(kind, measured)
+                        self.times.started(kind, start)
                     seconds = round(time.monotonic() - started, 1)
                     _logger.info("an unusual step is compiled", extra=asdict(kind) | {"seconds": seconds})
 
-    def _backlog(self) -> Backlog:
-        return Backlog.of(self._requests.values(), self.times)
-
-    def _report(self) -> None:
-        metrics.QUEUE_LENGTH.set(len(self._requests))
-        metrics.SLOTS_USED.set(len(self._requests) / self._slots)
-
     def _backlog_seconds(self) -> float:
         with self._changed:
-            return self._backlog().seconds
+            return self._slots.backlog().seconds
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped or any(True for _ in self.scheduler.rows()))
+                self._changed.wait_for(lambda: self._stopped or any(True for _ in self._scheduler.rows()))
                 if self._stopped:
                     return
                 self._end_cancelled()
-                batch = self.scheduler.next_batch()
-            try:
-                self._take_step(batch)
-            except Exception as error:  # noqa: BLE001  (posted to the requests)
-                # The thread must survive any error: other requests are not affected.
-                for row in batch:
-                    self._fail(row.request, error)
+                batch = self._scheduler.next_batch()
+            self._turns.take(batch)
 
     def _end_cancelled(self) -> None:
         """End requests that were cancelled or are past their deadline; the caller holds the lock."""
-        for request in {row.request for row in self.scheduler.rows()}:
+        for request in {row.request for row in self._scheduler.rows()}:
             try:
                 request.handle.check()
             except (Cancelled, DeadlineExceeded) as error:
-                self._end(request, error)
-
-    def _take_step(self, batch: list[ImageRow]) -> None:
-        """Take one step of each image of a batch, and post the events. A failure ends only the request that fails."""
-        started = time.monotonic()
-        kind = batch[0].kind
-        states: dict[ImageRow, SamplingState] = {}
-        for row in batch:
-            self._begin_request(row.request, started)
-            try:
-                states[row] = row.begin()
-            except Exception as error:  # noqa: BLE001  (posted to the request)
-                self._fail(row.request, error)
-        rows = [row for row in states if row in row.request.rows]  # without those of requests that have failed
-        if not rows:
-            return
-        size = self.times.batch_size(kind, len(rows))
-        filled = [*range(len(rows)), *[len(rows) - 1] * (size - len(rows))]
-        began = time.monotonic()
-        try:
-            advanced = self.cascade.stage(kind.stage).advance_rows(
-                [states[rows[index]] for index in filled], [rows[index].steps for index in filled], kind.evaluations
-            )[: len(rows)]
-            wait_for([state.x for state in advanced])
-        except Exception as error:  # noqa: BLE001  (posted to the request)
-            if len(rows) == 1:
-                self._fail(rows[0].request, error)
-            else:
-                # It is not known which image has failed: each takes the step alone.
-                for row in rows:
-                    if row in row.request.rows:
-                        self._take_step([row])
-            return
-        now = time.monotonic()
-        metrics.STEP_SECONDS.labels(self.cascade.sizes[kind.stage], size).observe(now - began)
-        with self._changed:
-            self.times.measured(kind, size, now - began)
-            self.scheduler.charge(rows, now - started)
-        for row, state in zip(rows, advanced, strict=True):
-            if row in row.request.rows:
-                self._accept_step(row, state)
-
-    def _accept_step(self, row: ImageRow, state: SamplingState) -> None:
-        request = row.request
-        try:
-            result = row.advance(state)
-        except Exception as error:  # noqa: BLE001  (posted to the request)
-            self._fail(request, error)
-            return
-        request.handle.context.run(_record, result)
-        request.handle.post(result.event)
-        with self._changed:
-            self._count(steps=1)
-            if result.image is None:
-                return
-            self.scheduler.remove(row)
-            request.rows.remove(row)
-            if not request.rows:
-                self._count(finished=1)
-        request.handle.post(ImagesEvent(result.image, row.index))
-
-    def _begin_request(self, request: Request, now: float) -> None:
-        if request.started is None:
-            request.started = now
-            waited = now - request.handle.queued_at
-            metrics.QUEUE_SECONDS.observe(waited)
-            request.handle.context.run(tracing.record, "queue", waited)
-
-    def _fail(self, request: Request, error: Exception) -> None:
-        def log() -> None:
-            _logger.error("drawing failed", exc_info=error, extra={"call": request.handle.id})
-
-        request.handle.context.run(log)
-        with self._changed:
-            self._end(
-                request, ReimagenError(f"drawing failed; the service's log has the reason under {request.handle.id}")
-            )
-
-    def _end(self, request: Request, error: Exception) -> None:
-        """Remove a request's images from the queue and post the reason; the caller holds the lock."""
-        if not request.rows:
-            return  # Another of its images has already ended it.
-        for row in request.rows:
-            self.scheduler.remove(row)
-        metrics.STEPS_CANCELLED.inc(sum(row.left for row in request.rows))
-        request.rows = []
-        match error:
-            case Cancelled():
-                self._count(cancelled=1)
-            case DeadlineExceeded():
-                self._count(deadline_exceeded=1)
-            case _:
-                self._count(failed=1)
-        request.handle.post(error)
-
-    def _count(self, **more: int) -> None:
-        """Add to the counters; the caller holds the lock."""
-        counted = {name: getattr(self._counters, name) + value for name, value in more.items()}
-        self._counters = replace(self._counters, **counted)
-        for name, value in more.items():
-            if name != "steps":
-                metrics.CALLS.labels(name).inc(value)
-
-
-def _record(result: Advanced) -> None:
-    """Add a step to metrics and traces, in the context of its request."""
-    event = result.event
-    metrics.STEPS.labels(event.size).inc()
-    metrics.EVALUATIONS.labels(event.size).inc(event.evaluations)
-    if result.stage_seconds is not None:
-        metrics.STAGE_SECONDS.labels(event.size).observe(result.stage_seconds)
-        tracing.record("stage", result.stage_seconds, {"size": event.size, "steps": event.steps})
-    if result.image is not None:
-        metrics.IMAGES.labels(event.size).inc()
+                self._turns.end(request, error)

@@ -1,9 +1,9 @@
 """One image on its way through the stages."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -14,7 +14,10 @@ from reimagen_generator.diffusion.inputs import Inputs, Row
 from reimagen_generator.diffusion.sampling_state import RowSteps, SamplingPlan, SamplingState
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.step_times import StepKind
-from reimagen_generator.engine.work import GenerationTask, Work
+from reimagen_generator.engine.work import GenerationTask, Priority, Work
+
+STRETCH: Final = 10.0
+"""A request is due when so many times its remaining work has passed since its arrival."""
 
 
 @dataclass(eq=False)
@@ -23,17 +26,40 @@ class Request:
 
     handle: RequestHandle
     work: Work
-    seconds: float
-    """Estimated seconds of its images when it was admitted."""
+    remaining: float
+    """Estimated seconds of the work that is left, among other requests."""
+    alone: float
+    """Estimated seconds of its images without other requests, when it was admitted."""
+    slowdown: float
+    """Estimated seconds of an image in batches as full as lately, over the estimated seconds of the request's work."""
+    arrived: float = field(default_factory=time.monotonic)
+    """When it was admitted, by the monotonic clock."""
+    ahead: int = 0
+    """Number of requests that were admitted before it and had not ended."""
+    seconds_left: Sequence[float] = ()
+    """Estimated seconds of an image, by the number of its steps that are left."""
     rows: list["ImageRow"] = field(default_factory=list)
     """The images that are not finished."""
     started: float | None = None
     """When its first step began, by the monotonic clock."""
 
     @property
-    def flow(self) -> tuple[object, ...]:
+    def flow(self) -> tuple[Priority, str]:
         """The flow of the fair queue to which its images belong."""
-        return (self.work.priority, self.work.caller, self.work.size)
+        return (self.work.priority, self.work.caller)
+
+    @property
+    def due(self) -> float:
+        """When its images should be finished. The earliest of a flow is served first.
+
+        A request that is short, or nearly finished, is due soon: shortest remaining time first. A request that waits is
+        overtaken only by requests that arrive before its due time.
+        """
+        return self.arrived + STRETCH * self.remaining
+
+    def measure(self) -> None:
+        """Update the work that is left, after a step or the end of an image."""
+        self.remaining = sum(self.seconds_left[row.left] for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -105,9 +131,24 @@ class ImageRow:
         return self._route.kinds[self._stage][self._step]
 
     @property
-    def flow(self) -> tuple[object, ...]:
+    def flow(self) -> tuple[Priority, str]:
         """The flow of its request."""
         return self.request.flow
+
+    @property
+    def due(self) -> float:
+        """When its request is due."""
+        return self.request.due
+
+    @property
+    def remaining(self) -> float:
+        """Estimated seconds of its request's work that is left."""
+        return self.request.remaining
+
+    @property
+    def starts_stage(self) -> bool:
+        """Whether its next step is the first of a stage."""
+        return self._state is None
 
     @property
     def begun(self) -> bool:
@@ -118,11 +159,6 @@ class ImageRow:
     def steps(self) -> RowSteps:
         """The next step."""
         return self._route.plans[self._stage].together(self._step)
-
-    def remaining_kinds(self) -> Iterator[StepKind]:
-        """Yield the kinds of the steps that are not taken yet."""
-        for stage, kinds in enumerate(self._route.kinds[self._stage :], start=self._stage):
-            yield from kinds[self._step :] if stage == self._stage else kinds
 
     def begin(self) -> SamplingState:
         """Return the state before the next step. The first step of a stage computes what the stage draws from."""

@@ -33,6 +33,7 @@ class RequestHandle:
         self._deadline = time.monotonic() + timeout
         self._cancelled = False
         self._events: queue.SimpleQueue[StepEvent | ImagesEvent | Exception] = queue.SimpleQueue()
+        self._admission: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def remaining(self) -> float:
         """Return the seconds until the deadline, at least 0."""
@@ -42,6 +43,25 @@ class RequestHandle:
         """Cancel the request: `receive` raises at once, and the engine stops at its next step."""
         self._cancelled = True
         self.post(Cancelled())
+
+    def restart(self) -> None:
+        """Start the clock anew."""
+        self._deadline = time.monotonic() + self._timeout
+
+    def admit(self) -> None:
+        """End `wait_for_admission`."""
+        self._admission.put(None)
+
+    def wait_for_admission(self) -> None:
+        """Wait for `admit`, for any time.
+
+        Raises:
+            Cancelled: the client has gone.
+            Exception: the error that was posted.
+        """
+        error = self._admission.get()
+        if error is not None:
+            raise error
 
     def check(self) -> None:
         """Raise an error if the request is cancelled or past its deadline.
@@ -58,6 +78,8 @@ class RequestHandle:
     def post(self, event: StepEvent | ImagesEvent | Exception) -> None:
         """Queue an event, or the error that ends the request."""
         self._events.put(event)
+        if isinstance(event, Exception):
+            self._admission.put(event)
 
     def receive(self) -> StepEvent | ImagesEvent:
         """Wait for the next event.
@@ -74,6 +96,23 @@ class RequestHandle:
         if isinstance(event, Exception):
             raise event
         return event
+
+    def pause(self, seconds: float) -> None:
+        """Wait while no event is expected.
+
+        Raises:
+            Cancelled: the client has gone.
+            DeadlineExceeded: the deadline passes before the wait is over.
+            Exception: the error that was posted as the end of the request.
+        """
+        try:
+            event = self._events.get(timeout=min(seconds, self.remaining()))
+        except queue.Empty:
+            self.check()
+            return
+        if isinstance(event, Exception):
+            raise event
+        raise TypeError(f"expected no event, got {event!r}")
 
     def _deadline_exceeded(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"the images were not finished within {self._timeout:.0f} seconds")

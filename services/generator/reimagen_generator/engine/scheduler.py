@@ -7,7 +7,8 @@ from reimagen_generator.engine.fair_queue import FairQueue, Path
 from reimagen_generator.engine.step_times import StepKind, StepTimes
 from reimagen_generator.engine.work import Priority
 
-_WEIGHTS: Final = {Priority.INTERACTIVE: 4.0, Priority.BACKGROUND: 1.0}
+WEIGHTS: Final = {Priority.INTERACTIVE: 4.0, Priority.BACKGROUND: 1.0}
+"""The shares of the priorities."""
 # Images with a state on the device, as a multiple of the largest batch. Each takes memory for its neighbors' maps.
 _BEGUN_BATCHES: Final = 4
 
@@ -20,12 +21,24 @@ class Schedulable(Protocol):
         """The kind of its next step."""
 
     @property
+    def left(self) -> int:
+        """Number of steps that are not taken yet."""
+
+    @property
     def begun(self) -> bool:
         """Whether it has a state on the device."""
 
     @property
     def flow(self) -> Path:
         """Its flow in the fair queue."""
+
+    @property
+    def due(self) -> float:
+        """When its request should be finished."""
+
+    @property
+    def remaining(self) -> float:
+        """Estimated seconds of its request's work that is left."""
 
 
 RowType = TypeVar("RowType", bound=Schedulable)
@@ -34,8 +47,8 @@ RowType = TypeVar("RowType", bound=Schedulable)
 class Scheduler(Generic[RowType]):
     """Chooses batches: the image whose turn it is, and others that can take their step with it.
 
-    Priorities, callers and sizes share the device fairly, so that small images do not wait for large ones. It is not
-    thread-safe.
+    Priorities and callers share the device fairly. Of the images of one caller, the one that is due first is served
+    first. It is not thread-safe.
     """
 
     def __init__(self, times: StepTimes, largest_batch: int) -> None:
@@ -47,7 +60,7 @@ class Scheduler(Generic[RowType]):
         """
         self._times = times
         self._most_begun = _BEGUN_BATCHES * largest_batch
-        self._queue: FairQueue[RowType] = FairQueue(_WEIGHTS)
+        self._queue: FairQueue[RowType] = FairQueue(_due, _remaining, WEIGHTS)
 
     def add(self, row: RowType) -> None:
         """Add an image."""
@@ -81,3 +94,11 @@ class Scheduler(Generic[RowType]):
         """Count the seconds of a step to the flows of its images, in equal parts."""
         for row in rows:
             self._queue.charge(row.flow, seconds / len(rows))
+
+
+def _due(row: Schedulable) -> float:
+    return row.due
+
+
+def _remaining(row: Schedulable) -> float:
+    return row.remaining

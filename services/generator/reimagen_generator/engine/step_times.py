@@ -1,4 +1,4 @@
-"""Seconds of compiled steps by batch size, measured: which sizes are worth using, and how long requests take."""
+"""Measured seconds of steps by batch size, and of the starts of stages, from which waiting times are estimated."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,21 +21,33 @@ class StepKind:
 
 
 class StepTimes:
-    """The seconds of each kind of step, by batch size."""
+    """The seconds of each kind of step, by batch size, and of the start of each stage."""
 
     def __init__(self) -> None:
         """Start without measurements."""
         self._first: dict[StepKind, dict[int, float]] = {}
         self._mean: dict[StepKind, dict[int, float]] = {}
+        self._recent: dict[StepKind, tuple[float, float]] = {}
+        self._starts: dict[tuple[int, int], float] = {}
 
     def add(self, kind: StepKind, seconds: Mapping[int, float]) -> None:
         """Add a compiled kind of step, with its measured seconds by batch size."""
         self._first[kind] = dict(seconds)
         self._mean[kind] = dict(seconds)
+        row = min(taken / size for size, taken in seconds.items())
+        self._recent[kind] = (seconds[1], row)
 
-    def measured(self, kind: StepKind, size: int, seconds: float) -> None:
-        """Add a later measurement to the running mean. It does not change which batch sizes are used."""
+    def measured(self, kind: StepKind, rows: int, seconds: float) -> None:
+        """Add a later measurement to the running means. It does not change which batch sizes are used."""
+        size = self.batch_size(kind, rows)
         self._mean[kind][size] += _NEW * (seconds - self._mean[kind][size])
+        turn, row = self._recent[kind]
+        self._recent[kind] = (turn + _NEW * (seconds - turn), row + _NEW * (seconds / rows - row))
+
+    def started(self, kind: StepKind, seconds: float) -> None:
+        """Add a measurement of a stage's start to the running mean; see `start`."""
+        mean = self._starts.get((kind.stage, kind.slots), seconds)
+        self._starts[kind.stage, kind.slots] = mean + _NEW * (seconds - mean)
 
     def __contains__(self, kind: StepKind) -> bool:
         """Return whether a kind of step is compiled."""
@@ -67,8 +79,26 @@ class StepTimes:
         return self._estimate(kind)[1]
 
     def per_row(self, kind: StepKind) -> float:
-        """Return the estimated seconds of a row's step in the batch size that is fastest for each row."""
+        """Return the estimated seconds of a row's step in batches as full as lately; at first, in the best batch."""
+        if kind in self._recent:
+            return self._recent[kind][1]
         return min(seconds / size for size, seconds in self._estimate(kind).items())
+
+    def turn(self, kind: StepKind) -> float:
+        """Return the estimated seconds of a step of a batch as full as lately; at first, of one row."""
+        return self._recent[kind][0] if kind in self._recent else self.alone(kind)
+
+    def start(self, kind: StepKind) -> float:
+        """Return the estimated seconds of all that a row computes before a stage whose first step is of that kind.
+
+        These are the encoded texts and neighbors, the noised low-resolution image and the noise. Each row computes them
+        alone.
+        """
+        similar = min(
+            (known for known in self._starts if known[0] == kind.stage),
+            key=lambda known: abs(known[1] - kind.slots),
+        )
+        return self._starts[similar]
 
     def _estimate(self, kind: StepKind) -> Mapping[int, float]:
         """Return the mean seconds by batch size; for a kind that is not compiled, those of the most similar one."""

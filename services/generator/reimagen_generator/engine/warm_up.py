@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import jax.numpy as jnp
@@ -47,45 +47,62 @@ def warm_up(cascade: Cascade, largest_batch: int, times: StepTimes) -> None:
         first, *others = (StepKind(index, number, count) for number in slots for count in counts)
         sizes = _worthwhile(cascade, first, sizes, times)
         for kind in others:
-            times.add(kind, compile_steps(cascade, kind, sizes))
+            measured, start = compile_steps(cascade, kind, sizes)
+            times.add(kind, measured)
+            times.started(kind, start)
         seconds = round(time.monotonic() - started, 1)
         _logger.info("a stage is compiled", extra={"size": config.size, "batch_sizes": sizes, "seconds": seconds})
 
 
-def compile_steps(cascade: Cascade, kind: StepKind, sizes: Sequence[int]) -> dict[int, float]:
-    """Compile a kind of step for several batch sizes, and return the measured seconds of each."""
-    state, steps = _row(cascade, kind)
-    return {size: _seconds(cascade, kind, state, steps, size) for size in sizes}
+def compile_steps(cascade: Cascade, kind: StepKind, sizes: Sequence[int]) -> tuple[dict[int, float], float]:
+    """Compile a kind of step for several batch sizes; return the measured seconds of each, and of the stage's start."""
+    state, steps, start = _begin(cascade, kind)
+    return {size: _seconds(cascade, kind, state, steps, size) for size in sizes}, start
 
 
 def _worthwhile(cascade: Cascade, kind: StepKind, sizes: Sequence[int], times: StepTimes) -> list[int]:
     """Compile a kind of step for doubled batch sizes, as long as each makes a row clearly faster; return the sizes."""
-    state, steps = _row(cascade, kind)
+    state, steps, start = _begin(cascade, kind)
     seconds: dict[int, float] = {}
     for size in sizes:
         taken = _seconds(cascade, kind, state, steps, size)
-        if any(taken / size > _WORTHWHILE * seconds[smaller] / smaller for smaller in seconds):
+        if not worthwhile(size, taken, seconds):
             break
         seconds[size] = taken
     times.add(kind, seconds)
+    times.started(kind, start)
     return list(seconds)
 
 
-def _row(cascade: Cascade, kind: StepKind) -> tuple[SamplingState, RowSteps]:
-    """Return an image before its first step of a stage; all that leads to it is compiled."""
-    stage = cascade.stage(kind.stage)
-    pair = ReferencePair(np.zeros((8, 8, 3), np.uint8), "")
-    previous = None
-    if kind.stage:
-        side = cascade.sizes[kind.stage - 1]
-        _, previous = as_bytes(jnp.zeros((1, side, side, 3)))
-    slots = max(1, kind.slots)
-    inputs = cascade.inputs.encode([Row("", [pair] * min(slots, cascade.config.maximum_k), 0)], slots)
-    conditions, keys = cascade.conditions(kind.stage, inputs, previous)
-    plan = stage.plan([stage.config.guidance], [kind.slots > 0])
-    state = stage.begin(conditions, plan, keys)
-    wait_for((as_bytes(state.x), as_preview(state.x_0)))
-    return state, plan.together(0)
+def worthwhile(size: int, taken: float, seconds: Mapping[int, float]) -> bool:
+    """Return whether a batch size makes a row clearly faster than smaller ones, whose seconds are known."""
+    return all(taken / size <= _WORTHWHILE * seconds[smaller] / smaller for smaller in seconds)
+
+
+def _begin(cascade: Cascade, kind: StepKind) -> tuple[SamplingState, RowSteps, float]:
+    """Return an image before its first step of a stage, and the seconds that this took when all was compiled."""
+    begun, seconds = None, []
+    for number in range(2):
+        # Texts and neighbors that were encoded before would be found in the caches.
+        pair = ReferencePair(np.full((256, 256, 3), number, np.uint8), f"{kind} {number}")
+        row = Row(f"prompt of {kind} {number}", [pair] * min(max(1, kind.slots), cascade.config.maximum_k), 0)
+        previous, inputs = None, None
+        if kind.stage:
+            side = cascade.sizes[kind.stage - 1]
+            _, previous = as_bytes(jnp.zeros((1, side, side, 3)))
+            inputs = cascade.inputs.encode([row], max(1, kind.slots))
+            wait_for((previous, inputs.text, inputs.placing))
+        started = time.monotonic()
+        inputs = inputs or cascade.inputs.encode([row], max(1, kind.slots))
+        conditions, keys = cascade.conditions(kind.stage, inputs, previous)
+        stage = cascade.stage(kind.stage)
+        plan = stage.plan([stage.config.guidance], [kind.slots > 0])
+        begun = stage.begin(conditions, plan, keys), plan.together(0)
+        wait_for(begun)
+        seconds.append(time.monotonic() - started)
+        wait_for((as_bytes(begun[0].x), as_preview(begun[0].x_0)))
+    assert begun is not None
+    return *begun, min(seconds)
 
 
 def _seconds(cascade: Cascade, kind: StepKind, state: SamplingState, steps: RowSteps, size: int) -> float:

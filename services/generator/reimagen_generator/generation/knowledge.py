@@ -48,6 +48,18 @@ class Knowledge:
             pair: retrieval_pb2.Pair = self._stub.GetPair(request, **self._options(_READING_SECONDS))
         return pair
 
+    def list(self, limit: int, *, after: str = "", at_random: bool = False) -> retrieval_pb2.ListPairsResponse:
+        """Return pairs without their images, in the byte order of their ids or at random.
+
+        Raises:
+            InvalidArgument: The retriever rejects the request.
+            Unavailable: The retriever does not answer.
+        """
+        request = retrieval_pb2.ListPairsRequest(limit=limit, after=after, random=at_random)
+        with self._calling("list pairs"):
+            answer: retrieval_pb2.ListPairsResponse = self._stub.ListPairs(request, **self._options(_READING_SECONDS))
+        return answer
+
     def add(self, pairs: Iterable[retrieval_pb2.AddPairsRequest]) -> retrieval_pb2.AddPairsResponse:
         """Add pairs, and replace those with the same ids. When it returns, they are on disk and found by searches.
 

@@ -14,19 +14,17 @@ from reimagen_common.access.caller import current_caller
 from reimagen_common.access.guard import Guard
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator import metrics
-from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
-from reimagen_generator.diffusion.options import StageSettings, resolve
-from reimagen_generator.engine.engine import Engine
 from reimagen_generator.engine.request_handle import RequestHandle
-from reimagen_generator.engine.work import GenerationTask, Priority, Work
+from reimagen_generator.engine.work import GenerationTask, Priority
 from reimagen_generator.generation import provenance
+from reimagen_generator.generation.backend import Backend, ModelDescription
 from reimagen_generator.generation.images import MEDIA_TYPES
-from reimagen_generator.generation.options import drawing_options
 from reimagen_generator.generation.references import counted, read_neighbor, read_references
 from reimagen_generator.generation.relevance import relevant
-from reimagen_generator.generation.request import SEEDS, STEPS_FACTORS, GenerationRequest
+from reimagen_generator.generation.request import SEEDS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
+from reimagen_generator.generation.signing import Signer
 
 _DEFAULT_SIZE: Final = 256
 # A check takes at most a quarter of these seconds to fetch pairs.
@@ -42,8 +40,8 @@ class Accepted:
 
     id: str
     """Id of the request, as in the log."""
-    seed: int
-    """Seed of the first image."""
+    seed: int | None
+    """Seed of the first image. None: the model has no seeds."""
     size: int
     """Width and height of the images in pixels."""
     queued: int
@@ -56,8 +54,8 @@ class Image:
 
     index: int
     """Index of the image in the request, from 0."""
-    seed: int
-    """Seed of the image."""
+    seed: int | None
+    """Seed of the image. None: the model has no seeds."""
     image: bytes
     """The image file, with its provenance."""
     media_type: str
@@ -72,33 +70,42 @@ Event = Accepted | Neighbors | StepEvent | Image
 class GenerationService:
     """The service that handles requests for images. REST and gRPC are thin layers over it."""
 
-    def __init__(self, engine: Engine, retriever: RetrieverClient, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        retriever: RetrieverClient,
+        guard: Guard | None = None,
+        signer: Signer | None = None,
+    ) -> None:
         """Create the service.
 
         Args:
-            engine: The engine, which draws.
+            backend: The backend, which draws.
             retriever: The client of the retriever.
             guard: The quotas of keys; by default there are none.
+            signer: The signer of image files; by default they are not signed.
         """
-        self.engine = engine
+        self.backend = backend
         self.retriever = retriever
         self._guard = guard or Guard()
+        self._signer = signer
 
     @property
-    def config(self) -> CascadeConfig:
-        """The loaded cascade."""
-        return self.engine.cascade.config
+    def model(self) -> ModelDescription:
+        """The model that draws."""
+        return self.backend.model
 
     def check(self, request: GenerationRequest) -> int:
         """Check a request that will be handled later, and return the size of its images in pixels.
 
         Raises:
-            InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+            InvalidArgument: The model does not support a field's value, or a reference cannot be read.
             Unavailable: The request names pairs as references, and the retriever does not answer.
         """
+        self._refuse_unsupported(request)
         size = self._size(request)
         self._k(request)
-        self._settings(request, size)
+        self.backend.check(request, size)
         read_references(request, self.retriever, remaining=_CHECK_SECONDS)
         return size
 
@@ -108,34 +115,26 @@ class GenerationService:
         """Yield one `Accepted`, one `Neighbors`, a `StepEvent` for each step, and each `Image` when it is finished.
 
         Raises:
-            InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+            InvalidArgument: The model does not support a field's value, or a reference cannot be read.
             Overloaded: Too many requests are waiting.
             LimitExceeded: The caller has used up its quota of images.
             Unavailable: The service is starting or stopping, or the retriever does not answer.
             DeadlineExceeded: The deadline has passed.
             Cancelled: The request was cancelled.
         """
+        self._refuse_unsupported(request)
         size = self._size(request)
         k = self._k(request)
-        settings = self._settings(request, size)
         first_seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
         started = time.monotonic()
-        work = Work(
-            images=request.n,
-            size=size,
-            neighbors=counted(request) if request.references else k,
-            guidance=[stage.guidance for stage in settings],
-            steps_factor=STEPS_FACTORS[request.quality],
-            steps=[stage.steps for stage in settings],
-            caller=current_caller().id,
-            priority=priority,
-        )
-        with self.engine.admit(handle, work) as admission:
+        neighbors = counted(request) if request.references else k
+        with self.backend.admit(handle, request, size=size, neighbors=neighbors, priority=priority) as admission:
             references = read_references(request, self.retriever, remaining=handle.remaining())
             self._guard.take_images(current_caller(), request.n)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
-            yield Accepted(id=handle.id, seed=first_seed, size=size, queued=admission.ahead)
+            seed = first_seed if self.model.has_seeds else None
+            yield Accepted(id=handle.id, seed=seed, size=size, queued=admission.ahead)
             grounding = references.neighbors if request.references else self._find(request, k, handle)
             yield grounding
             task = GenerationTask(
@@ -155,36 +154,39 @@ class GenerationService:
                         yield from self._write(request, task, size, grounding, event)
             _logger.info("drawn", extra={"call": handle.id, "seconds": time.monotonic() - started})
 
+    def _refuse_unsupported(self, request: GenerationRequest) -> None:
+        for name in sorted(self.model.unsupported):
+            field = type(request).model_fields[name]
+            if getattr(request, name) != field.get_default():
+                raise InvalidArgument(
+                    f"must be unset: model {self.model.name!r} does not support it", field=field.alias or name
+                )
+
     def _size(self, request: GenerationRequest) -> int:
-        sizes = self.engine.cascade.sizes
+        sizes = self.model.sizes
         if request.size is None:
             return _DEFAULT_SIZE if _DEFAULT_SIZE in sizes else max(sizes)
         if request.size not in sizes:
             supported = ", ".join(f"{size}x{size}" for size in sizes)
             raise InvalidArgument(
-                f"must be one of {supported} with cascade {self.config.name!r}, got {request.size}x{request.size}",
+                f"must be one of {supported} with model {self.model.name!r}, got {request.size}x{request.size}",
                 field="size",
             )
         return request.size
 
     def _k(self, request: GenerationRequest) -> int:
-        most = self.config.maximum_k
+        most = self.model.maximum_k
         if len(request.references) > most:
             raise InvalidArgument(
-                f"must be at most {most} with cascade {self.config.name!r}, got {len(request.references)}",
+                f"must be at most {most} with model {self.model.name!r}, got {len(request.references)}",
                 field="references",
             )
         k = request.retrieval.k
         if k is None:
-            return self.config.default_k
+            return self.model.default_k
         if k > most:
-            raise InvalidArgument(
-                f"must be 0 to {most} with cascade {self.config.name!r}, got {k}", field="retrieval.k"
-            )
+            raise InvalidArgument(f"must be 0 to {most} with model {self.model.name!r}, got {k}", field="retrieval.k")
         return k
-
-    def _settings(self, request: GenerationRequest, size: int) -> tuple[StageSettings, ...]:
-        return resolve(self.config, drawing_options(request), size)
 
     def _find(self, request: GenerationRequest, k: int, handle: RequestHandle) -> Neighbors:
         if k == 0:
@@ -206,7 +208,7 @@ class GenerationService:
             ),
             remaining=handle.remaining(),
         )
-        if not self.config.relevant_only:
+        if not self.model.relevant_only:
             return found
         return replace(found, neighbors=tuple(relevant(request.prompt, found.neighbors)))
 
@@ -218,13 +220,14 @@ class GenerationService:
         grounding: Neighbors,
         finished: ImagesEvent,
     ) -> Iterator[Image]:
+        media_type = MEDIA_TYPES[request.output_format]
         for index, pixels in enumerate(finished.images, start=finished.index):
-            seed = task.seeds[index]
+            seed = task.seeds[index] if self.model.has_seeds else None
             origin = provenance.Provenance(
                 prompt=request.prompt,
                 seed=seed,
                 size=size,
-                cascade=self.config.name,
+                cascade=self.model.name,
                 neighbors=tuple(
                     provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license, neighbor.weight)
                     for neighbor in grounding.neighbors
@@ -234,14 +237,18 @@ class GenerationService:
                 guidance=request.guidance.model_dump(mode="json", exclude_none=True),
                 quality=request.quality,
                 settings=provenance.settings_of(request),
+                references=bool(request.references),
+                created=int(time.time()) if self._signer else None,
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
+                if self._signer:
+                    image = self._signer.sign(image, media_type, origin, grounding.neighbors)
             yield Image(
                 index=index,
                 seed=seed,
                 image=image,
-                media_type=MEDIA_TYPES[request.output_format],
+                media_type=media_type,
                 size=size,
             )
 

@@ -24,7 +24,6 @@ from reimagen_generator.generation.usage import UsageMeter
 from reimagen_generator.jobs.store import JobPage, JobStore, Key, NewJob, Status, StoredJob
 
 _ATTEMPTS: Final = 3
-_ADMISSION_SECONDS: Final = 0.5
 _EXPIRY_SECONDS: Final = 60.0
 _REQUEST_FIELDS: Final = frozenset(GenerationRequest.model_fields)
 
@@ -104,7 +103,7 @@ class JobService:
         """Store a job durably and return it, or return the job that was created with the same key and request.
 
         Raises:
-            InvalidArgument: The cascade does not support a field's value, or a reference cannot be read.
+            InvalidArgument: The model does not support a field's value, or a reference cannot be read.
             Unprocessable: The key was used for another request.
             Overloaded: Too many jobs are unfinished.
             Unavailable: The service is stopping, or the store cannot be written.
@@ -114,7 +113,7 @@ class JobService:
         self._generator.check(request)
         fields = fields_as_json(request, _REQUEST_FIELDS)
         digest = request_digest(request, fields)
-        if request.seed is None:
+        if request.seed is None and self._generator.model.has_seeds:
             fields["seed"] = secrets.randbelow(SEEDS)
         new = NewJob(
             owner=owner,
@@ -262,8 +261,8 @@ class JobService:
 
     def _draw(self, job: StoredJob) -> pb.Usage:
         request = load_request(job.request, self._store.references(job.id))
-        meter = UsageMeter(request.prompt, first_size=self._generator.engine.cascade.sizes[0])
-        for event in self._admitted(job, request):
+        meter = UsageMeter(request.prompt, first_size=self._generator.model.sizes[0])
+        for event in self._events(job, request):
             meter.add(event)
             match event:
                 case Accepted():
@@ -278,24 +277,15 @@ class JobService:
             self._tell(job.id)
         return write_usage(meter.usage)
 
-    def _admitted(self, job: StoredJob, request: GenerationRequest) -> Iterator[Event]:
-        """Yield the events of the generation. Wait for a place in the engine, because interactive requests go first."""
-        while True:
-            handle = RequestHandle(timeout=self._deadline)
-            with self._changed:
-                self._handles[job.id] = handle
-            if self._store.get(job.id, job.owner).status is not Status.QUEUED:
-                raise Cancelled
-            try:
-                with acting_as(Caller(job.owner, frozenset(Right))):
-                    yield from self._generator.generate(request, handle, Priority.BACKGROUND)
-            except Overloaded:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._stopping, timeout=_ADMISSION_SECONDS)
-                if self._stopping:
-                    raise
-            else:
-                return
+    def _events(self, job: StoredJob, request: GenerationRequest) -> Iterator[Event]:
+        """Yield the events of the generation, which waits for a place in the engine."""
+        handle = RequestHandle(timeout=self._deadline)
+        with self._changed:
+            self._handles[job.id] = handle
+        if self._store.get(job.id, job.owner).status is not Status.QUEUED:
+            raise Cancelled
+        with acting_as(Caller(job.owner, frozenset(Right))):
+            yield from self._generator.generate(request, handle, Priority.BACKGROUND)
 
 
 def load_request(fields: dict[str, Any], references: list[bytes] | None = None) -> GenerationRequest:

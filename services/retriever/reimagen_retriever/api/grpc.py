@@ -54,6 +54,16 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServicer):
         """Return a pair by its id."""
         return _pair(self._retriever.get_pair(request.id))
 
+    def ListPairs(self, request: pb.ListPairsRequest, context: grpc.ServicerContext) -> pb.ListPairsResponse:
+        """List pairs without their images."""
+        listing = self._retriever.list_pairs(request.limit, after=request.after, at_random=request.random)
+        return pb.ListPairsResponse(
+            pairs=[_pair(FoundPair(pair, b"")) for pair in listing.pairs],
+            has_more=listing.has_more,
+            total=listing.total,
+            revision=listing.revision,
+        )
+
     def AddPairs(self, requests: Iterator[pb.AddPairsRequest], context: grpc.ServicerContext) -> pb.AddPairsResponse:
         """Add pairs and replace those with the same ids."""
         added = self._retriever.add_pairs(_entries(requests))

@@ -21,6 +21,7 @@ CALLS: Final[Mapping[str, Right]] = {
     "reimagen.v1.Retrieval/Search": Right.READ,
     "reimagen.v1.Retrieval/BatchSearch": Right.READ,
     "reimagen.v1.Retrieval/GetPair": Right.READ,
+    "reimagen.v1.Retrieval/ListPairs": Right.READ,
     "reimagen.v1.Retrieval/AddPairs": Right.WRITE,
     "reimagen.v1.Retrieval/DeletePairs": Right.WRITE,
     "reimagen.v1.Retrieval/Describe": Right.READ,

@@ -1,5 +1,6 @@
 """The pairs of an index, or of several indexes that are searched as one."""
 
+import random
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from reimagen_retriever.knowledge_base.union import in_part
 
 _CACHED_PAIRS = 10_000
 _AT_ONCE = 1_000
+_TRIES = 8
 _READER = "org.apache.lucene.index.IndexReader"
 
 
@@ -93,6 +95,36 @@ class PairIndex:
         """Return the pair with an id, or None."""
         document = self._document(identifier)
         return None if document is None else self._stored([document])[0]
+
+    @in_java
+    def following(self, identifier: str, limit: int) -> list[StoredPair]:
+        """Return the first `limit` pairs whose ids come after an id, in byte order."""
+        terms = java_class("org.apache.lucene.index.MultiTerms").getTerms(self._reader, "id")
+        if terms is None:
+            return []
+        ids = cast("org.apache.lucene.index.TermsEnum", terms.iterator())
+        # The enumeration stands at the first id that is not before the given one, or at its end.
+        at_end = ids.seekCeil(self._term("id", identifier).bytes()).toString() == "END"
+        term = None if at_end else ids.term()
+        found: list[int] = []
+        while term is not None and len(found) < limit:
+            text = term.utf8ToString()
+            # The index contains ids of removed pairs until its segments are merged.
+            document = None if text == identifier else self._document(text)
+            if document is not None:
+                found.append(document)
+            term = ids.next()
+        return self._stored(found) if found else []
+
+    @in_java
+    def sample(self, limit: int) -> list[StoredPair]:
+        """Return up to `limit` random pairs, fewer if much of the index was removed."""
+        live = java_class("org.apache.lucene.index.MultiBits").getLiveDocs(self._reader)
+        count = self._reader.maxDoc()
+        # Samples are for people to look at, not for secrets.
+        tried = random.sample(range(count), min(count, _TRIES * limit))
+        found = [number for number in tried if live is None or live.get(number)][:limit]
+        return self._stored(found) if found else []
 
     @in_java
     def pairs_of(self, ids: Sequence[str], filters: Filters) -> dict[str, StoredPair]:

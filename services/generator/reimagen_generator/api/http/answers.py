@@ -62,9 +62,9 @@ class Answer:
             base_url: The prefix of links. None uses the host of the request.
         """
         self.body = body
-        self.meter = UsageMeter(body.prompt, first_size=generator.engine.cascade.sizes[0])
+        self.meter = UsageMeter(body.prompt, first_size=generator.model.sizes[0])
         self.size = 0
-        self._cascade = generator.config.name
+        self._cascade = generator.model.name
         self._files = files
         self._link = partial(link, request, base_url)
 

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Depends, FastAPI
+from pydantic import BaseModel
 
 from reimagen_common.access.guard import Guard
 from reimagen_common.access.http import add_key_check
@@ -21,13 +22,16 @@ from reimagen_generator.api.http.job_schema import JOB_EVENTS
 from reimagen_generator.api.http.jobs import jobs_router
 from reimagen_generator.api.http.knowledge import PAIRS_PATH, knowledge_router
 from reimagen_generator.api.http.limits import BODY_BYTES, PAIRS_BYTES
-from reimagen_generator.api.http.schema import STREAM_EVENTS, Model, Models
+from reimagen_generator.api.http.page import page_router
+from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, Model, Models
 from reimagen_generator.api.http.uploads import uploads_router
+from reimagen_generator.api.http.verify import verify_router
 from reimagen_generator.api.rights import ROUTES
 from reimagen_generator.engine.engine import State
 from reimagen_generator.generation.knowledge import Knowledge
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
+from reimagen_generator.generation.verification import Verifier
 from reimagen_generator.jobs.service import JobService
 
 _DESCRIPTION: Final = """
@@ -42,6 +46,7 @@ def create_app(
     guard: Guard,
     uploads: UploadStore,
     jobs: JobService | None,
+    verifier: Verifier,
     *,
     deadline: float,
     body_seconds: float,
@@ -55,6 +60,7 @@ def create_app(
         guard: The checks of keys.
         uploads: The store of uploaded images.
         jobs: The service of jobs, if they are stored.
+        verifier: The reader of signed files.
         deadline: Time limit of a request in seconds.
         body_seconds: Time limit for receiving a body, see `BodyLimits`.
         base_url: The prefix of links. None uses the host of the request.
@@ -66,13 +72,13 @@ def create_app(
         app,
         rights=ROUTES if guard.requires_keys else None,
         models=(*STREAM_EVENTS, *JOB_EVENTS),
-        adapt=lambda document: _restrict_to_cascade(document, generator),
+        adapt=lambda document: _restrict_to_model(document, generator),
     )
     limits = BodyLimits(
         maximum_bytes=BODY_BYTES,
         larger={PAIRS_PATH: PAIRS_BYTES},
         advice="send fewer or smaller references",
-        uploads=generator.engine.slots,
+        uploads=generator.backend.slots,
         seconds=body_seconds,
     )
     app.add_middleware(Bodies, limits=limits)
@@ -82,24 +88,27 @@ def create_app(
     app.include_router(jobs_router(generator, uploads, jobs, base_url=base_url))
     app.include_router(uploads_router(uploads, own_site))
     app.include_router(knowledge_router(Knowledge(generator.retriever), own_site, base_url=base_url))
+    app.include_router(page_router())
+    app.include_router(verify_router(verifier))
     app.include_router(operations_router(lambda: _health(generator)))
-    config = generator.config
+    described = generator.model
     model = Model(
-        id=config.name,
+        id=described.name,
         created=int(time.time()),
-        sizes=[f"{size}x{size}" for size in generator.engine.cascade.sizes],
-        default_k=config.default_k,
-        maximum_k=config.maximum_k,
+        sizes=[f"{size}x{size}" for size in described.sizes],
+        default_k=described.default_k,
+        maximum_k=described.maximum_k,
+        unsupported=sorted(map(_field, described.unsupported)),
     )
 
     @app.get("/v1/models", tags=["models"])
     async def list_models() -> Models:
-        """List the loaded cascades."""
+        """List the models that draw."""
         return Models(data=[model])
 
-    @app.get("/v1/models/{name}", tags=["models"], responses={404: {"description": "No such cascade is loaded."}})
+    @app.get("/v1/models/{name}", tags=["models"], responses={404: {"description": "No such model draws."}})
     async def read_model(name: str) -> Model:
-        """Describe one cascade."""
+        """Describe one model."""
         if name != model.id:
             raise NotFound(f"no model has the name {name!r}; the loaded one is {model.id!r}")
         return model
@@ -110,20 +119,20 @@ def create_app(
 
 
 def _health(generator: GenerationService) -> Health:
-    state = generator.engine.state
+    state = generator.backend.state
     degraded_reason = generator.retriever.degraded_reason() if state is State.READY else None
     if degraded_reason is not None:
         return Health(status="degraded", reasons=[degraded_reason])
     return Health(status=state.value)
 
 
-def _restrict_to_cascade(document: Document, generator: GenerationService) -> None:
-    """Restrict the OpenAPI document's sizes, models and k to those that the loaded cascade supports."""
+def _restrict_to_model(document: Document, generator: GenerationService) -> None:
+    """Restrict the OpenAPI document's sizes, models and k to those that the model supports."""
     schemas = document["components"]["schemas"]
-    config, sizes = generator.config, generator.engine.cascade.sizes
+    model, sizes = generator.model, generator.model.sizes
     sizes_in_words = {"type": "string", "enum": ["auto", *(f"{side}x{side}" for side in sizes)]}
     k, _ = schemas["Retrieval"]["properties"]["k"]["anyOf"]
-    k["maximum"] = config.maximum_k
+    k["maximum"] = model.maximum_k
     for request in ("ImagesRequest", "JobRequest"):
         properties = schemas[request]["properties"]
         properties["size"]["anyOf"] = [
@@ -131,12 +140,31 @@ def _restrict_to_cascade(document: Document, generator: GenerationService) -> No
             {"type": "integer", "enum": list(sizes)},
             {"type": "null"},
         ]
-        properties["model"]["anyOf"] = [{"const": config.name}, {"type": "null"}]
+        properties["model"]["anyOf"] = [{"const": model.name}, {"type": "null"}]
         references, _ = properties["references"]["anyOf"]
-        references["maxItems"] = config.maximum_k
+        references["maxItems"] = model.maximum_k
+        properties |= {_field(name): _unset(name) for name in model.unsupported}
     form = document["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     form["properties"] |= {
         "size": form["properties"]["size"] | sizes_in_words,
-        "model": form["properties"]["model"] | {"const": config.name},
-        "image": form["properties"]["image"] | {"maxItems": config.maximum_k},
+        "model": form["properties"]["model"] | {"const": model.name},
+        "image": form["properties"]["image"] | {"maxItems": model.maximum_k},
     }
+    for name in model.unsupported:
+        del form["properties"][_field(name)]
+
+
+def _field(name: str) -> str:
+    """Return the name in REST of a field of `GenerationRequest`."""
+    return ImagesRequest.model_fields[name].alias or name
+
+
+def _unset(name: str) -> dict[str, Any]:
+    """Return the schema of a field that the model does not support."""
+    default = ImagesRequest.model_fields[name].get_default()
+    described = {"description": "Must be unset: the model that draws does not support it."}
+    if isinstance(default, BaseModel):
+        nulls = {each: {"type": "null"} for each in type(default).model_fields}
+        empty = {"type": "object", "properties": nulls, "additionalProperties": False}
+        return {"anyOf": [empty, {"type": "null"}], **described}
+    return {"enum": list(dict.fromkeys([default, None])), **described}

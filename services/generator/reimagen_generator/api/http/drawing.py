@@ -98,7 +98,7 @@ def check_model(body: ImagesRequest, generator: GenerationService) -> None:
     Raises:
         InvalidArgument: The request names another model.
     """
-    if body.model not in (None, generator.config.name):
+    if body.model not in (None, generator.model.name):
         raise InvalidArgument(
-            f"must be {generator.config.name!r}, the loaded cascade, or unset; got {body.model!r}", field="model"
+            f"must be {generator.model.name!r}, the loaded cascade, or unset; got {body.model!r}", field="model"
         )

@@ -29,7 +29,7 @@ def parse_fields(
             as `retrieval[k]`, or the outer field is JSON, such as `retrieval={"k": 2}`. A list is JSON, or its name is
             repeated, with or without `[]`.
         model: The model.
-        empty_is_null: Whether an empty text stands for null, as in the forms of OpenAI's clients.
+        empty_is_null: Whether an empty text and the text `null` stand for null, as in the forms of OpenAI's clients.
         values: Further fields of the model, which are not text.
 
     Raises:
@@ -128,7 +128,8 @@ def _convert(texts: list[str], annotation: Any, *, field: str, empty_is_null: bo
         raise InvalidArgument(f"must be given once, got {len(texts):,} times", field=field)
     if texts[0] == "" and empty_is_null:
         return None
-    return _from_text(texts[0], annotation)
+    value = _from_text(texts[0], annotation)
+    return texts[0] if value is None and not empty_is_null else value
 
 
 def _from_text(text: str, annotation: Any) -> Any:

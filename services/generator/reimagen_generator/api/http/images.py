@@ -53,7 +53,7 @@ def images_router(
     base_url: str | None,
 ) -> APIRouter:
     """Return the routes of the images. A request may take `deadline` seconds; links begin with `base_url`."""
-    router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(generator.engine.refuse_if_full))
+    router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(generator.backend.refuse_if_full))
     files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
     drawer = Drawer(generator, uploads, files, deadline=deadline, base_url=base_url)
 

@@ -43,7 +43,8 @@ def job_data(job: StoredJob, link: Link) -> JobData:
         request=_request_fields(job.request),
         progress=_progress(message.progress) if message.HasField("progress") else None,
         data=[
-            ImageData(url=link("job_image", id=job.id, index=image.index), seed=image.seed) for image in message.images
+            ImageData(url=link("job_image", id=job.id, index=image.index), seed=_seed(image))
+            for image in message.images
         ],
         usage=usage_data(read_usage(message.usage)) if message.HasField("usage") else None,
         error=_error(message.error) if message.HasField("error") else None,
@@ -76,7 +77,7 @@ def event_data(job_id: str, event: pb.JobEvent, link: Link) -> JobEventData:
             )
         case "image":
             url = link("job_image", id=job_id, index=event.image.index)
-            return JobImageEvent(created_at=event.time, index=event.image.index, seed=event.image.seed, url=url)
+            return JobImageEvent(created_at=event.time, index=event.image.index, seed=_seed(event.image), url=url)
     word: Any = f"job.{Status(event.status).word}"
     error = _error(event.error) if event.HasField("error") else None
     return JobStatusEvent(created_at=event.time, type=word, error=error)
@@ -92,6 +93,10 @@ def _request_fields(stored: dict[str, Any]) -> dict[str, Any]:
     if "size" in fields:
         fields["size"] = f"{fields['size']}x{fields['size']}"
     return fields | {"partial_images": stored["previews"]}
+
+
+def _seed(image: pb.GenerateEvent.Image) -> int | None:
+    return image.seed if image.HasField("seed") else None
 
 
 def _progress(progress: pb.GenerateEvent.Progress) -> ProgressData:

@@ -129,7 +129,7 @@ class JobImageEvent(_Event):
 
     type: Literal["job.image"] = "job.image"
     index: int = Field(description="Index of the image, from 0.")
-    seed: int = Field(description="Seed of the image.")
+    seed: int | None = Field(None, description="Seed of the image. Unset if the model has no seeds.")
     url: str = Field(description="Link to the image file.")
 
 

@@ -2,10 +2,10 @@
 
 import hashlib
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Request, params
+from fastapi import APIRouter, Path, Query, Request, params
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
@@ -19,6 +19,7 @@ from reimagen_generator.api.http.forms import parse_fields
 from reimagen_generator.api.http.job_answers import Link
 from reimagen_generator.api.http.knowledge_schema import (
     ID_BYTES,
+    LISTED,
     PAIRS,
     PAIRS_FORM,
     SEARCH_PARAMETERS,
@@ -29,6 +30,7 @@ from reimagen_generator.api.http.knowledge_schema import (
     KnowledgeSearch,
     PairData,
     PairFields,
+    PairList,
     RejectionData,
 )
 from reimagen_generator.generation.knowledge import Knowledge
@@ -61,6 +63,32 @@ def knowledge_router(knowledge: Knowledge, own_site: params.Depends, *, base_url
     async def search_knowledge_by_body(body: KnowledgeSearch, request: Request) -> KnowledgeAnswer:
         """Return the best neighbors of a query, best first. The query does not appear in access logs."""
         return await _search(knowledge, body, partial(link, request, base_url))
+
+    @router.get("/pairs", response_model_exclude_none=True)
+    async def list_pairs(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=LISTED, description="Maximum number of pairs.")] = 20,
+        after: Annotated[
+            str | None,
+            Query(min_length=1, max_length=ID_BYTES, description="Id of a pair; only later ids are returned."),
+        ] = None,
+        order: Annotated[
+            Literal["id", "random"],
+            Query(description="By the bytes of the ids, or pairs that are chosen at random, without `after`."),
+        ] = "id",
+    ) -> PairList:
+        """List pairs of the knowledge base, all of them in pages, or some at random."""
+        found = await run_in_threadpool(knowledge.list, limit, after=after or "", at_random=order == "random")
+        url_of = partial(link, request, base_url)
+        data = [PairData(**_fields(pair, url_of)) for pair in found.pairs]
+        return PairList(
+            data=data,
+            first_id=data[0].id if data else None,
+            last_id=data[-1].id if data else None,
+            has_more=found.has_more,
+            total=found.total,
+            revision=found.revision,
+        )
 
     @router.post("/pairs", responses=_CHANGING, dependencies=[own_site], openapi_extra={"requestBody": PAIRS_FORM})
     async def add_pairs(request: Request) -> AddedPairs:

@@ -1,6 +1,6 @@
 """The bodies of the routes of the knowledge base."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
@@ -12,6 +12,7 @@ from reimagen_generator.generation.messages import METHODS, RELEVANCES, number_o
 from reimagen_generator.generation.request import NEIGHBORS, Prompt, Retrieval
 
 PAIRS: Final = 16
+LISTED: Final = 100
 ID_BYTES: Final = 512
 
 
@@ -76,6 +77,18 @@ class KnowledgeAnswer(BaseModel):
     revision: str = Field(description="Revision of the knowledge base that was searched.")
     cached: bool = Field(description="Whether the answer came from the cache.")
     nothing_found: NothingFoundData | None = Field(None, description="Reason if there are no neighbors.")
+
+
+class PairList(BaseModel):
+    """Some of the pairs, in the shape of OpenAI's lists."""
+
+    object: Literal["list"] = "list"
+    data: list[PairData] = Field(description="Pairs, in the byte order of their ids unless `order` is `random`.")
+    first_id: str | None = Field(None, description="Id of the first pair.")
+    last_id: str | None = Field(None, description="Id of the last pair; pass it as `after` for the next ones.")
+    has_more: bool = Field(description="Whether there are pairs after the last one.")
+    total: int = Field(description="Number of pairs in the knowledge base.")
+    revision: str = Field(description="Revision of the knowledge base that was listed.")
 
 
 class PairFields(BaseModel):

@@ -17,9 +17,9 @@ class Runner:
     """A thread pool that runs generations and passes their events to the event loop."""
 
     def __init__(self, generator: GenerationService) -> None:
-        """Create the pool, with a thread for each slot of the engine and four more to reject further requests."""
+        """Create the pool, with a thread for each slot of the backend and four more to reject further requests."""
         self._generator = generator
-        self._threads = ThreadPoolExecutor(generator.engine.slots + 4, thread_name_prefix="rest")
+        self._threads = ThreadPoolExecutor(generator.backend.slots + 4, thread_name_prefix="rest")
 
     async def events(self, request: GenerationRequest, handle: RequestHandle) -> AsyncGenerator[Event, None]:
         """Yield the events of `GenerationService.generate` or raise its error; closing the iterator cancels it."""

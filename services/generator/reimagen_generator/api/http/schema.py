@@ -104,7 +104,9 @@ class ImageData(BaseModel):
     url: str | None = Field(
         None, description="Link to the image file, valid for an hour, if `response_format` is `url`."
     )
-    seed: int = Field(description="Seed of this image; the same seed draws it again.")
+    seed: int | None = Field(
+        None, description="Seed of this image; the same seed draws it again. Unset if the model has no seeds."
+    )
 
 
 class TermData(BaseModel):
@@ -177,8 +179,8 @@ class Grounding(BaseModel):
     )
     nothing_found: NothingFoundData | None = Field(None, description="Reason if there are no neighbors.")
     revision: str = Field(description="Revision of the knowledge base; empty if nothing was retrieved.")
-    cascade: str = Field(description="Name of the cascade that draws the images.")
-    seed: int = Field(description="Seed of the first image.")
+    cascade: str = Field(description="Name of the cascade or other model that draws the images.")
+    seed: int | None = Field(None, description="Seed of the first image. Unset if the model has no seeds.")
 
 
 class TokenDetails(BaseModel):
@@ -270,19 +272,23 @@ STREAM_EVENTS: Final = (NeighborsEvent, ProgressEvent, PartialImageEvent, Comple
 
 
 class Model(BaseModel):
-    """A loaded cascade, in the format of OpenAI's list of models."""
+    """The cascade or other model that draws, in the format of OpenAI's list of models."""
 
-    id: str = Field(description="Name of the cascade.")
+    id: str = Field(description="Name of the model.")
     object: Literal["model"] = "model"
-    created: int = Field(description="Time at which the cascade was loaded, in seconds since 1970.")
+    created: int = Field(description="Time at which the service started, in seconds since 1970.")
     owned_by: str = "reimagen"
     sizes: list[str] = Field(description="Supported values of `size`.", examples=[["64x64", "256x256", "1024x1024"]])
     default_k: int = Field(description="Number of neighbors if a request does not set `retrieval.k`.")
     maximum_k: int = Field(description="Maximum number of neighbors of a request.")
+    unsupported: list[str] = Field(
+        description="Fields of a request that this model does not support and that must be unset. Empty for a cascade.",
+        examples=[[]],
+    )
 
 
 class Models(BaseModel):
-    """The loaded cascades."""
+    """The models that draw."""
 
     object: Literal["list"] = "list"
-    data: list[Model] = Field(description="Loaded cascades.")
+    data: list[Model] = Field(description="Models that draw.")

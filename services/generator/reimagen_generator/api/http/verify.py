@@ -1,0 +1,149 @@
+"""The route that verifies image files."""
+
+from typing import Any, Final, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_generator.api.http.edits import read_form
+from reimagen_generator.generation.provenance import Provenance
+from reimagen_generator.generation.verification import Status, Verification, Verifier
+
+_MIB: Final = 1024 * 1024
+_LARGEST_FILE: Final = 32 * _MIB
+_FORM: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "title": "VerifyForm",
+                "properties": {
+                    "image": {
+                        "type": "string",
+                        "contentMediaType": "application/octet-stream",
+                        "description": "PNG, JPEG or WebP file of at most 32 MiB.",
+                    },
+                },
+                "required": ["image"],
+                "additionalProperties": False,
+            }
+        }
+    },
+}
+
+
+class SignatureData(BaseModel):
+    """The signature of a file."""
+
+    status: Status = Field(
+        description="`trusted`: valid, and the signer is of a trusted authority. `untrusted`: valid, but anyone could "
+        "have made the certificate. `invalid`: the file was changed, or the signature is damaged or has expired. "
+        "`absent`: the file is not signed."
+    )
+    signer: str | None = Field(description="Name and organization that the certificate states.")
+    time: str | None = Field(description="Time that an authority of time stamps states for the signature, RFC 3339.")
+    reason: str | None = Field(description="Reason, if the status is not `trusted`.")
+
+
+class NeighborOrigin(BaseModel):
+    """A neighbor that an image was grounded on, as its file names it."""
+
+    id: str | None = Field(description="Id in the knowledge base; null for a reference of the request.")
+    caption: str = Field(description="Caption of the neighbor.")
+    source: str = Field(description="Origin of the neighbor; empty when unknown.")
+    license: str = Field(description="SPDX identifier or name of the license; empty when unknown.")
+
+
+class Generation(BaseModel):
+    """How an image was drawn."""
+
+    prompt: str = Field(description="Prompt of the request.")
+    seed: int | None = Field(description="Seed of the image; null if its model has no seeds.")
+    model: str = Field(description="Name of the cascade.")
+    created: int | None = Field(description="Time of drawing, in seconds since 1970; null if the file does not say.")
+    request: dict[str, Any] = Field(
+        description="Body for `POST /v1/images/generations` that draws the image again, or another one if the model "
+        "has no seeds. If the request had references, "
+        "add their images: the file does not contain them."
+    )
+    neighbors: list[NeighborOrigin] = Field(description="Neighbors that the image was grounded on, best first.")
+
+
+class VerifyAnswer(BaseModel):
+    """What an image file reveals about its origin."""
+
+    signature: SignatureData = Field(description="Signature of the file's C2PA manifest.")
+    tampered: bool | None = Field(
+        description="Whether the file was changed after it was signed; null if it is not signed."
+    )
+    generation: Generation | None = Field(
+        description="How the image was drawn; null if the file does not say. Anyone can write this into an unsigned "
+        "file, or sign it with a certificate of their own: rely on it only if `signature` is `trusted`."
+    )
+    found_by: Literal["metadata"] | None = Field(description="Where `generation` was found.")
+
+
+def verify_router(verifier: Verifier) -> APIRouter:
+    """Return the route that verifies image files."""
+    router = APIRouter(prefix="/v1/verify", tags=["verification"])
+
+    @router.post("", openapi_extra={"requestBody": _FORM})
+    async def verify_image(request: Request) -> VerifyAnswer:
+        """Tell whether an image file was signed, by whom, whether it was changed since, and how it was drawn.
+
+        The file is not stored, and nothing that it links to is fetched.
+        """
+        # One more than is allowed, so that the error names the field.
+        form = await read_form(request, files=2)
+        try:
+            items = form.multi_items()
+            for name, _ in items:
+                if name != "image":
+                    raise InvalidArgument("is unknown; send one file in the field image", field=name)
+            if len(items) != 1:
+                raise InvalidArgument(f"must be given once, got {len(items)}", field="image")
+            ((_, file),) = items
+            if not isinstance(file, UploadFile):
+                raise InvalidArgument("must be a file", field="image")
+            if (file.size or 0) > _LARGEST_FILE:
+                raise InvalidArgument(
+                    f"must be a file of at most {_LARGEST_FILE:,} bytes, got {file.size:,}", field="image"
+                )
+            content = await file.read()
+        finally:
+            await form.close()
+        return _answer(await run_in_threadpool(verifier.verify, content))
+
+    return router
+
+
+def _answer(verification: Verification) -> VerifyAnswer:
+    signature, origin = verification.signature, verification.provenance
+    return VerifyAnswer(
+        signature=SignatureData(
+            status=signature.status, signer=signature.signer, time=signature.time, reason=signature.reason
+        ),
+        tampered=verification.tampered,
+        generation=None if origin is None else _generation(origin),
+        found_by=None if origin is None else "metadata",
+    )
+
+
+def _generation(origin: Provenance) -> Generation:
+    return Generation(
+        prompt=origin.prompt,
+        seed=origin.seed,
+        model=origin.cascade,
+        created=origin.created,
+        request=origin.to_request(),
+        neighbors=[
+            NeighborOrigin(
+                id=neighbor.id or None, caption=neighbor.caption, source=neighbor.source, license=neighbor.license
+            )
+            for neighbor in origin.neighbors
+        ],
+    )

@@ -1,0 +1,1 @@
+"""The backends that draw images: a cascade, or a server of images."""

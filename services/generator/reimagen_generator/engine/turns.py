@@ -1,0 +1,174 @@
+"""Turns of the engine: one step of each image of a batch, and what becomes of the requests."""
+
+import logging
+import threading
+import time
+
+from reimagen_common import tracing
+from reimagen_common.errors import DeadlineExceeded, ReimagenError
+from reimagen_generator import metrics
+from reimagen_generator.diffusion.cascade import Cascade, wait_for
+from reimagen_generator.diffusion.events import ImagesEvent
+from reimagen_generator.diffusion.sampling_state import SamplingState
+from reimagen_generator.engine.counters import Tally
+from reimagen_generator.engine.image_row import Advanced, ImageRow, Request
+from reimagen_generator.engine.request_handle import Cancelled
+from reimagen_generator.engine.scheduler import Scheduler
+from reimagen_generator.engine.step_times import StepTimes
+
+_logger = logging.getLogger(__name__)
+
+
+class Turns:
+    """Takes steps on the engine's thread, posts their events, and ends requests."""
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        times: StepTimes,
+        scheduler: Scheduler[ImageRow],
+        tally: Tally,
+        lock: threading.Condition,
+    ) -> None:
+        """Create turns.
+
+        Args:
+            cascade: The cascade to draw with.
+            times: Where measured times are added.
+            scheduler: The scheduler, which loses finished images.
+            tally: Where steps and ends are counted.
+            lock: The engine's lock, which guards the others and the requests.
+        """
+        self._cascade = cascade
+        self._times = times
+        self._scheduler = scheduler
+        self._tally = tally
+        self._lock = lock
+
+    def take(self, batch: list[ImageRow]) -> None:
+        """Take one step of each image of a batch. Any error ends only requests of the batch."""
+        try:
+            self._take_step(batch)
+        except Exception as error:  # noqa: BLE001  (posted to the requests)
+            # The thread must survive any error: other requests are not affected.
+            for row in batch:
+                self._fail(row.request, error)
+
+    def _take_step(self, batch: list[ImageRow]) -> None:
+        """Take one step of each image of a batch, and post the events. A failure ends only the request that fails."""
+        started = time.monotonic()
+        kind = batch[0].kind
+        states: dict[ImageRow, SamplingState] = {}
+        for row in batch:
+            self._begin_request(row.request, started)
+            try:
+                states[row] = self._begin(row)
+            except Exception as error:  # noqa: BLE001  (posted to the request)
+                self._fail(row.request, error)
+        rows = [row for row in states if row in row.request.rows]  # without those of requests that have failed
+        if not rows:
+            return
+        size = self._times.batch_size(kind, len(rows))
+        filled = [*range(len(rows)), *[len(rows) - 1] * (size - len(rows))]
+        began = time.monotonic()
+        try:
+            advanced = self._cascade.stage(kind.stage).advance_rows(
+                [states[rows[index]] for index in filled], [rows[index].steps for index in filled], kind.evaluations
+            )[: len(rows)]
+            wait_for([state.x for state in advanced])
+        except Exception as error:  # noqa: BLE001  (posted to the request)
+            if len(rows) == 1:
+                self._fail(rows[0].request, error)
+            else:
+                # It is not known which image has failed: each takes the step alone.
+                for row in rows:
+                    if row in row.request.rows:
+                        self._take_step([row])
+            return
+        now = time.monotonic()
+        metrics.STEP_SECONDS.labels(self._cascade.sizes[kind.stage], size).observe(now - began)
+        with self._lock:
+            self._times.measured(kind, len(rows), now - began)
+            self._scheduler.charge(rows, now - started)
+        for row, state in zip(rows, advanced, strict=True):
+            if row in row.request.rows:
+                self._accept_step(row, state)
+
+    def _begin(self, row: ImageRow) -> SamplingState:
+        """Return the state before a row's step, and measure the start of a stage."""
+        if not row.starts_stage:
+            return row.begin()
+        began = time.monotonic()
+        state = row.begin()
+        wait_for(state)
+        with self._lock:
+            self._times.started(row.kind, time.monotonic() - began)
+        return state
+
+    def _accept_step(self, row: ImageRow, state: SamplingState) -> None:
+        request = row.request
+        try:
+            result = row.advance(state)
+        except Exception as error:  # noqa: BLE001  (posted to the request)
+            self._fail(request, error)
+            return
+        request.handle.context.run(_record, result)
+        request.handle.post(result.event)
+        with self._lock:
+            self._tally.count(steps=1)
+            if result.image is not None:
+                self._scheduler.remove(row)
+                request.rows.remove(row)
+            request.measure()
+            if result.image is None:
+                return
+            if not request.rows:
+                self._tally.count(finished=1)
+        request.handle.post(ImagesEvent(result.image, row.index))
+
+    def _begin_request(self, request: Request, now: float) -> None:
+        if request.started is None:
+            request.started = now
+            waited = now - request.handle.queued_at
+            metrics.QUEUE_SECONDS.observe(waited)
+            request.handle.context.run(tracing.record, "queue", waited)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        def log() -> None:
+            _logger.error("drawing failed", exc_info=error, extra={"call": request.handle.id})
+
+        request.handle.context.run(log)
+        with self._lock:
+            self.end(
+                request, ReimagenError(f"drawing failed; the service's log has the reason under {request.handle.id}")
+            )
+
+    def end(self, request: Request, error: Exception) -> None:
+        """Remove a request's images from the queue and post the reason; the caller holds the lock."""
+        if not request.rows:
+            return  # Another of its images has already ended it.
+        for row in request.rows:
+            self._scheduler.remove(row)
+        metrics.STEPS_CANCELLED.inc(sum(row.left for row in request.rows))
+        request.rows = []
+        request.measure()
+        match error:
+            case Cancelled():
+                self._tally.count(cancelled=1)
+            case DeadlineExceeded():
+                self._tally.count(deadline_exceeded=1)
+            case _:
+                self._tally.count(failed=1)
+        request.handle.post(error)
+
+
+def _record(result: Advanced) -> None:
+    """Add a step to metrics and traces, in the context of its request."""
+    event = result.event
+    metrics.STEPS.labels(event.size).inc()
+    metrics.EVALUATIONS.labels(event.size).inc(event.evaluations)
+    if result.stage_seconds is not None:
+        metrics.STAGE_SECONDS.labels(event.size).observe(result.stage_seconds)
+        tracing.record("stage", result.stage_seconds, {"size": event.size, "steps": event.steps})
+    if result.image is not None:
+        metrics.IMAGES.labels(event.size).inc()

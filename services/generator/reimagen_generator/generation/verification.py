@@ -1,0 +1,139 @@
+"""Verify an image file: who signed it, whether it was changed since, and how it was drawn."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import c2pa
+from cryptography import x509
+
+from reimagen_common.errors import InvalidArgument
+from reimagen_generator.generation import provenance
+from reimagen_generator.generation.provenance import Provenance
+from reimagen_generator.generation.signing import ASSERTION, CLOSED, media_type_of
+
+_NO_SUCH: Final = "must be a PNG, JPEG or WebP file"
+_TAMPERED: Final = ("mismatch", "missing", "malformed", "multipleAssertions")
+_UNTRUSTED: Final = "the certificate comes from none of the authorities in the setting trust_anchors"
+
+Status = Literal["trusted", "untrusted", "invalid", "absent"]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The signature of a file."""
+
+    status: Status
+    signer: str | None = None
+    """Name and organization of the certificate's owner."""
+    time: str | None = None
+    """The time that an authority of time stamps states (RFC 3339)."""
+    reason: str | None = None
+    """The reason if the status is not `trusted`."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a file reveals."""
+
+    signature: Signature
+    tampered: bool | None
+    """Whether the file was changed after it was signed; None if it is not signed."""
+    provenance: Provenance | None
+    """The provenance in the file, if there is one. It is only as reliable as the signature."""
+
+
+class Verifier:
+    """A reader of signed files that fetches nothing over the network."""
+
+    def __init__(self, trust_anchors: Path | None = None) -> None:
+        """Read the authorities whose signatures are trusted.
+
+        Args:
+            trust_anchors: A PEM file of their certificates. None trusts nobody.
+
+        Raises:
+            InvalidArgument: The file cannot be read, or has no certificates.
+        """
+        self._settings: dict[str, Any] = {"verify": {**CLOSED, "verify_trust": True}}
+        if trust_anchors is not None:
+            self._settings["trust"] = {"trust_anchors": _read_anchors(trust_anchors)}
+
+    def verify(self, file: bytes) -> Verification:
+        """Return what an image file reveals.
+
+        Raises:
+            InvalidArgument: The file is not a PNG, JPEG or WebP image.
+        """
+        media_type = media_type_of(file)
+        if media_type is None:
+            raise InvalidArgument(_NO_SUCH, field="image")
+        signature, tampered, signed = self._read_manifest(file, media_type)
+        return Verification(signature, tampered, signed or _read_metadata(file))
+
+    def _read_manifest(self, file: bytes, media_type: str) -> tuple[Signature, bool | None, Provenance | None]:
+        try:
+            with (
+                c2pa.Context.from_dict(self._settings) as context,
+                c2pa.Reader(media_type, io.BytesIO(file), context=context) as reader,
+            ):
+                store: dict[str, Any] = json.loads(reader.json())
+        except c2pa.C2paError.ManifestNotFound:
+            return Signature("absent", reason="the file has no C2PA manifest"), None, None
+        except c2pa.C2paError.RemoteManifest:
+            return Signature("absent", reason="the file only links to a manifest, which is not fetched"), None, None
+        except c2pa.C2paError as error:
+            return Signature("invalid", reason=f"the manifest cannot be read: {error}"), True, None
+        manifest = store["manifests"][store["active_manifest"]]
+        failures = store["validation_results"]["activeManifest"]["failure"]
+        signature = _signature(store["validation_state"], manifest.get("signature_info") or {}, failures)
+        if signature.status != "invalid":
+            return signature, False, _signed_provenance(manifest)
+        return signature, any(failure["code"].endswith(_TAMPERED) for failure in failures), None
+
+
+def _signature(state: str, info: dict[str, Any], failures: Sequence[dict[str, Any]]) -> Signature:
+    signer = ", ".join(name for name in (info.get("common_name"), info.get("issuer")) if name) or None
+    time = info.get("time")
+    match state:
+        case "Trusted":
+            return Signature("trusted", signer, time)
+        case "Valid":
+            return Signature("untrusted", signer, time, _UNTRUSTED)
+    reasons = [
+        f"{failure['code']}: {failure.get('explanation') or ''}".removesuffix(": ")
+        for failure in failures
+        if failure["code"] != "signingCredential.untrusted"
+    ]
+    return Signature("invalid", signer, time, "; ".join(reasons) or "the manifest is invalid")
+
+
+def _signed_provenance(manifest: dict[str, Any]) -> Provenance | None:
+    for assertion in manifest.get("assertions", ()):
+        if assertion["label"] == ASSERTION:
+            try:
+                return Provenance.from_json(json.dumps(assertion["data"]))
+            except ValueError:
+                return None
+    return None
+
+
+def _read_metadata(file: bytes) -> Provenance | None:
+    try:
+        return provenance.read(io.BytesIO(file))
+    except InvalidArgument:
+        return None
+
+
+def _read_anchors(file: Path) -> str:
+    try:
+        content = file.read_bytes()
+        x509.load_pem_x509_certificates(content)
+        return content.decode("ascii")
+    except (OSError, ValueError) as error:
+        raise InvalidArgument(
+            f"must be a readable PEM file of certificates, got {file}: {error}", field="trust_anchors"
+        ) from error

@@ -1,0 +1,75 @@
+/** The settings of drawing. */
+import { html } from "../vendor/htm-preact.js";
+import { useStore } from "../lib/store.js";
+import { changeSettings, composer, DEFAULTS } from "../model/composer.js";
+import { model } from "../model/model.js";
+import { searchSoon } from "../model/neighbors.js";
+import { features } from "../service/features.js";
+import { IconButton } from "./ui.js";
+
+const QUALITIES = { auto: "Normal", low: "Quick: half the steps", high: "Fine: twice the steps" };
+const RETRIEVAL = ["k", "perEntity"];
+
+function change(name, value) {
+  changeSettings({ [name]: value });
+  if (RETRIEVAL.includes(name)) searchSoon(0);
+}
+
+export function Settings() {
+  const { settings } = useStore(composer);
+  const { sizes, defaultSize, defaultK, maximumK } = useStore(model);
+  const { steps, negativePrompt } = useStore(features);
+  const changed = Object.keys(DEFAULTS).filter((name) => settings[name] !== DEFAULTS[name]).length;
+  const reset = () => {
+    changeSettings(DEFAULTS);
+    searchSoon(0);
+  };
+  return html`<details class="settings">
+    <summary>Settings ${changed > 0 && html`<span class="badge">${changed} changed</span>`}</summary>
+    <div class="settings-grid">
+      <label>Size<select value=${settings.size ?? ""} onChange=${(event) => change("size", Number(event.target.value) || null)}>
+        <option value="">Default (${defaultSize} px)</option>
+        ${sizes.map((size) => html`<option value=${size}>${size} × ${size} px</option>`)}
+      </select></label>
+      <label>Steps${steps
+        ? html`<input type="number" min="1" max="1000" inputmode="numeric" placeholder="default" value=${settings.steps ?? ""}
+            onChange=${(event) => change("steps", Number(event.target.value) || null)} />`
+        : html`<select value=${settings.quality} onChange=${(event) => change("quality", event.target.value)}>
+            ${Object.entries(QUALITIES).map(([value, text]) => html`<option value=${value}>${text}</option>`)}
+          </select>`}</label>
+      <label>Seed
+        <span class="with-button">
+          <input type="number" min="0" max="4294967295" inputmode="numeric" placeholder="random" value=${settings.seed ?? ""}
+            onInput=${(event) => change("seed", event.target.value === "" ? null : Number(event.target.value))} />
+          <${IconButton} icon="refresh" label="Random seed" disabled=${settings.seed === null}
+            onClick=${() => change("seed", null)} />
+        </span></label>
+      <label class="check"><input type="checkbox" checked=${settings.perEntity}
+        onChange=${(event) => change("perEntity", event.target.checked)} /> Neighbors for each thing in the prompt</label>
+      <${Slider} name="k" label="Neighbors, k" value=${settings.k} fallback=${defaultK} max=${maximumK} step=${1} />
+      <${Slider} name="eta" label="Text share, η" value=${settings.eta} fallback=${0.5} max=${1} step=${0.05}
+        hint="Share of the steps that follow the text instead of the neighbors." />
+      <${Slider} name="textWeight" label="Weight of the text" value=${settings.textWeight} fallback=${2} max=${10} step=${0.5} />
+      <${Slider} name="neighborWeight" label="Weight of the neighbors" value=${settings.neighborWeight} fallback=${2}
+        max=${10} step=${0.5} />
+      ${negativePrompt &&
+      html`<label class="wide">Negative prompt<input maxlength="1000" value=${settings.negativePrompt}
+        placeholder="what must not appear" onInput=${(event) => change("negativePrompt", event.target.value)} /></label>`}
+    </div>
+    <button type="button" class="text-button" disabled=${changed === 0} onClick=${reset}>Reset all settings</button>
+  </details>`;
+}
+
+/** A slider whose value may be left to the service. `fallback` is where it stands meanwhile. */
+function Slider({ name, label, value, fallback, max, step, hint = "" }) {
+  const isDefault = value === null;
+  return html`<div class="slider ${isDefault ? "default" : ""}">
+    <label for=${`setting-${name}`}>${label}</label>
+    <output>${isDefault ? "default" : value}</output>
+    <input id=${`setting-${name}`} type="range" min="0" max=${max} step=${step} value=${value ?? fallback}
+      aria-valuetext=${isDefault ? "default" : String(value)} aria-describedby=${hint ? `hint-${name}` : undefined}
+      onInput=${(event) => change(name, Number(event.target.value))} />
+    <${IconButton} icon="refresh" label=${`${label}: default`} disabled=${isDefault} onClick=${() => change(name, null)} />
+    ${hint && html`<span class="hint" id=${`hint-${name}`}>${hint}</span>`}
+  </div>`;
+}

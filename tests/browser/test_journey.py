@@ -1,0 +1,178 @@
+"""A visitor's journey through the page, on a desktop and on a phone."""
+
+import io
+import json
+import re
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.actions import check_accessibility, downloaded, drop, images, neighbors, paste, write_prompt
+from tests.browser.stack import DESKTOP, PHONE, Stack, png, visit
+
+DEVICES = pytest.mark.parametrize(
+    "device", [DESKTOP | {"color_scheme": "light"}, PHONE | {"color_scheme": "dark"}], ids=["desktop", "phone"]
+)
+
+
+def provenance(file: bytes) -> dict[str, Any]:
+    with Image.open(io.BytesIO(file)) as image:
+        values: dict[str, Any] = json.loads(image.info["reimagen"])
+    return values
+
+
+def draw(page: Page) -> None:
+    page.get_by_role("button", name="Draw", exact=True).click()
+
+
+def open_settings(page: Page) -> None:
+    page.locator(".settings > summary").click()
+
+
+@DEVICES
+def test_the_whole_journey(browser: Browser, stack: Stack, device: dict[str, Any]) -> None:
+    with visit(browser, stack, **device) as seen:
+        page = seen.page
+        # The knowledge base proposes prompts.
+        expect(page.locator(".examples .chip").first).to_be_visible()
+        check_accessibility(page)
+
+        # The neighbors appear before anything is drawn.
+        write_prompt(page, "a red fox in the snow")
+        expect(neighbors(page)).to_have_count(2)
+        expect(neighbors(page).first).to_contain_text("a red fox")
+        page.get_by_text("names “red fox”").first.click()
+        expect(page.get_by_label("Contributions to the score").first).to_contain_text("fox")
+
+        # One of them is replaced by a file that is dropped on it.
+        drop(page, ".neighbor:nth-child(2)", png((10, 200, 200)))
+        expect(neighbors(page).nth(1)).to_contain_text("your image")
+        neighbors(page).nth(1).get_by_label("What your image shows").fill("a fox of mine")
+        check_accessibility(page)
+
+        # The image appears.
+        open_settings(page)
+        page.get_by_label("Seed", exact=True).fill("7")
+        draw(page)
+        expect(images(page)).to_have_count(1)
+        expect(page.locator(".grounding li")).to_have_count(2)
+        check_accessibility(page)
+        file = downloaded(page)
+        drawn = provenance(file)
+        assert (drawn["prompt"], drawn["seed"]) == ("a red fox in the snow", 7)
+        assert [one["caption"] for one in drawn["neighbors"]] == ["a red fox", "a fox of mine"]
+
+        # With and without neighbors, side by side.
+        page.get_by_role("button", name="with / without").click()
+        expect(page.locator(".group-title")).to_have_text("With and without neighbors")
+        expect(images(page)).to_have_count(2)
+        # From neighbors to text.
+        page.get_by_role("button", name="η strip").click()
+        expect(page.locator(".group-title")).to_have_text("From neighbors to text")
+        expect(images(page)).to_have_count(5)
+        expect(page.locator("#stage .label")).to_have_text([f"η = {eta}" for eta in ("0", "0.25", "0.5", "0.75", "1")])
+        check_accessibility(page)
+
+        # After a reload, all of this is in the history.
+        page.reload()
+        expect(page.locator(".history .entry")).to_have_count(3)
+
+        # A dropped image restores what it was drawn with, the visitor's own image included.
+        write_prompt(page, "a kea")
+        drop(page, "main", file)
+        expect(page.get_by_label("What should it show?")).to_have_value("a red fox in the snow")
+        expect(neighbors(page)).to_have_count(2)
+        expect(neighbors(page).nth(1).get_by_label("What your image shows")).to_have_value("a fox of mine")
+        open_settings(page)
+        expect(page.get_by_label("Seed", exact=True)).to_have_value("7")
+        draw(page)
+        expect(page.locator(".history .entry")).to_have_count(4)
+        expect(images(page)).to_have_count(1)
+        assert provenance(downloaded(page)) == drawn
+        assert downloaded(page) == file
+
+
+def test_neighbors_are_removed_moved_and_searched_again(browser: Browser, stack: Stack) -> None:
+    with visit(browser, stack) as seen:
+        page = seen.page
+        write_prompt(page, "a red fox and a kea")
+        expect(neighbors(page)).to_have_count(2)
+        page.get_by_role("button", name=re.compile("^Remove ")).first.click()
+        expect(neighbors(page)).to_have_count(1)
+        paste(page, png((90, 10, 90)))
+        expect(neighbors(page)).to_have_count(2)
+        neighbors(page).nth(1).get_by_role("button", name=re.compile("to the front$")).click()
+        expect(neighbors(page).first).to_contain_text("your image")
+        # What the visitor chose stays when the prompt changes.
+        page.get_by_label("What should it show?").fill("a red fox")
+        expect(page.get_by_text("2 images, chosen by you")).to_be_visible()
+        page.get_by_role("button", name="Search again").click()
+        expect(page.get_by_text("images that the prompt names")).to_be_visible()
+        expect(page.get_by_text("your image", exact=True)).to_have_count(0)
+
+
+def test_without_a_neighbor_the_page_says_why_and_offers_the_nearest(browser: Browser, stack: Stack) -> None:
+    with visit(browser, stack) as seen:
+        page = seen.page
+        write_prompt(page, "a blue submarine")
+        expect(page.get_by_text("No neighbor.")).to_be_visible()
+        expect(page.locator(".candidates button")).to_have_count(1)
+        check_accessibility(page)
+        expect(page.get_by_role("button", name="Draw without neighbors")).to_be_enabled()
+        page.get_by_role("button", name="Use a blue robot").click()
+        expect(neighbors(page)).to_have_count(1)
+        draw(page)
+        expect(images(page)).to_have_count(1)
+        assert [one["caption"] for one in provenance(downloaded(page))["neighbors"]] == ["a blue robot"]
+
+
+@DEVICES
+def test_a_pair_is_added_drawn_and_removed(browser: Browser, stack: Stack, device: dict[str, Any]) -> None:
+    with visit(browser, stack, **device) as seen:
+        page = seen.page
+        page.get_by_role("link", name="base").click()
+        expect(page.locator(".pair")).to_have_count(5)
+        check_accessibility(page)
+        page.get_by_role("button", name="Add an image").click()
+        drop(page, ".add-image", png((250, 10, 250)))
+        expect(page.get_by_alt_text("The image to add")).to_be_visible()
+        page.get_by_label("Caption").fill("a pink axolotl")
+        page.get_by_label("Source").fill("https://example.org/axolotl")
+        page.get_by_label("License").fill("CC0-1.0")
+        check_accessibility(page)
+        page.get_by_role("button", name="Add", exact=True).click()
+        expect(page.locator(".pair")).to_have_count(6)
+        page.get_by_role("button", name="Draw from a pink axolotl").click()
+        # The next search finds it, and within five seconds it is drawn.
+        with page.expect_response("**/v1/knowledge/search"):
+            page.get_by_label("What should it show?").fill("a pink axolotl at night")
+            page.get_by_role("button", name="Search again").click()
+        expect(neighbors(page)).to_have_count(1)
+        expect(neighbors(page)).to_contain_text("CC0-1.0")
+        draw(page)
+        expect(images(page)).to_have_count(1, timeout=5_000)
+        assert [one["caption"] for one in provenance(downloaded(page))["neighbors"]] == ["a pink axolotl"]
+        page.get_by_role("link", name="base").click()
+        page.get_by_label("Search the knowledge base").fill("axolotl")
+        expect(page.locator(".pair")).to_have_count(1)
+        page.get_by_role("button", name="Remove a pink axolotl").click()
+        page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        expect(page.get_by_text("Nothing found.")).to_be_visible()
+        check_accessibility(page)
+
+
+def test_an_own_neighbor_is_added_to_the_base(browser: Browser, stack: Stack) -> None:
+    with visit(browser, stack) as seen:
+        page = seen.page
+        drop(page, "main", png((120, 120, 10)))
+        neighbors(page).get_by_label("What your image shows").fill("a yellow submarine")
+        page.get_by_role("button", name="Add to base").click()
+        page.get_by_label("License").fill("MIT")
+        page.get_by_role("dialog").get_by_role("button", name="Add", exact=True).click()
+        expect(neighbors(page)).to_contain_text("MIT")
+        page.get_by_role("link", name="base").click()
+        page.get_by_role("button", name="Remove a yellow submarine").click()
+        page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        expect(page.get_by_text("was removed")).to_be_visible()
