@@ -2,8 +2,11 @@
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 from tests import array_types
@@ -29,3 +32,11 @@ array_types.install()
 if _examples := os.environ.get("REIMAGEN_EXAMPLES"):
     settings.register_profile("torture", max_examples=int(_examples))
     settings.load_profile("torture")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free_compiled_code() -> Iterator[None]:
+    """Free the compiled code after each file: with that of all, a process has more memory maps than Linux allows."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()

@@ -14,6 +14,7 @@ from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 BEYOND_THE_DOCUMENT = re.compile(
     r"(retrieval\.)?method: this knowledge base has no vectors"  # what the base has
     r"|(per_entity|relevance): requires method bm25"  # query parameters can't depend on each other
+    r"|after: must be unset for random pairs"  # likewise
     r"|address: URL and headers must be at most"  # parameters together
     r"|sources: must have at most 1,000 bytes"  # characters are counted there
     r"|(caption|id|source|license): must be given [\d,]+( or [\d,]+)? times"  # lists of one length

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -295,53 +294,6 @@ def test_a_pair_is_returned_by_its_id(base: MakeBase, retriever: Opened) -> None
     for identifier in ("", "x" * 513):
         with pytest.raises(InvalidArgument, match="id: must be 1 to 512 bytes"):
             serving.get_pair(identifier)
-
-
-def test_pairs_are_listed_in_the_order_of_their_ids(base: MakeBase, retriever: Opened) -> None:
-    serving = retriever(base(CAPTIONS))
-    serving.delete_pairs(["fox 2"])
-    left = sorted(CAPTIONS.keys() - {"fox 2"})
-    pages, after = [], ""
-    while True:
-        page = serving.list_pairs(2, after=after)
-        assert (page.total, page.revision) == (len(left), serving.describe().manifest.revision)
-        pages.append([pair.id for pair in page.pairs])
-        after = pages[-1][-1]
-        if not page.has_more:
-            break
-    assert pages == [left[:2], left[2:4], left[4:]]
-    # An id that no pair has, or no longer, is a place in the order too.
-    assert [pair.id for pair in serving.list_pairs(1, after="fox 2").pairs] == ["fox 3"]
-    assert [pair.id for pair in serving.list_pairs(1, after="g").pairs] == ["kea"]
-    assert serving.list_pairs(1, after="zebra").pairs == []
-
-
-def test_random_pairs_are_present_and_different(base: MakeBase, retriever: Opened) -> None:
-    serving = retriever(base(CAPTIONS))
-    serving.delete_pairs(["fox 1", "fox 2"])
-    drawn = serving.list_pairs(100, at_random=True)
-    assert sorted(pair.id for pair in drawn.pairs) == sorted(CAPTIONS.keys() - {"fox 1", "fox 2"})
-    assert not drawn.has_more
-    orders = {tuple(pair.id for pair in serving.list_pairs(2, at_random=True).pairs) for _ in range(50)}
-    assert len(orders) > 1
-    serving.delete_pairs([pair.id for pair in drawn.pairs])
-    assert serving.list_pairs(5).pairs == serving.list_pairs(5, at_random=True).pairs == []
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"limit": 0}, "limit: must be 1 to 100, got 0"),
-        ({"limit": 101}, "limit: must be 1 to 100, got 101"),
-        ({"limit": 1, "after": "a", "at_random": True}, "after: must be unset for random pairs, which have no order"),
-        ({"limit": 1, "after": "x" * 513}, "after: must be 1 to 512 bytes of UTF-8"),
-    ],
-)
-def test_a_bad_list_is_refused_by_name(base: MakeBase, retriever: Opened, values: Any, message: str) -> None:
-    serving = retriever(base({"a": "a fox"}), cached=False)
-    with pytest.raises(InvalidArgument) as caught:
-        serving.list_pairs(**values)
-    assert caught.value.message == message
 
 
 @pytest.mark.parametrize(
