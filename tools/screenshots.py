@@ -1,5 +1,7 @@
 """Take the screenshots of the page in docs/page, from a service that runs: `python -m tools.screenshots http://...`."""
 
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "page"
 _TO_TOP: Final = "for (const one of [document.documentElement, document.querySelector('.compose')]) one?.scrollTo(0, 0)"
-BROWSER: Final = "/usr/bin/chromium"
+BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DESKTOP: Final = {"viewport": {"width": 1360, "height": 900}}
 PHONE: Final = {
     "viewport": {"width": 390, "height": 844},
@@ -17,6 +19,20 @@ PHONE: Final = {
     "is_mobile": True,
     "device_scale_factor": 2,
 }
+
+
+def find_browser() -> str:
+    """Return the path of Chromium or Chrome.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    found = os.environ.get("REIMAGEN_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        raise FileNotFoundError(
+            "install Chromium: apt-get install chromium; or set REIMAGEN_BROWSER to the path of a browser like it"
+        )
+    return found
 
 
 def save(page: Page, name: str, *, top: bool = True) -> None:
@@ -97,6 +113,6 @@ def phone(browser: Browser, url: str) -> None:
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         desktop(chromium, sys.argv[1])
         phone(chromium, sys.argv[1])

@@ -1,4 +1,8 @@
-"""The asynchronous client."""
+"""The asynchronous client.
+
+Its methods repeat those of the synchronous one, so that editors and type checkers show each in full. `calls` and
+`retries` have what can be shared.
+"""
 
 import asyncio
 import ssl
@@ -12,7 +16,7 @@ import httpx
 from reimagen_client import calls
 from reimagen_client.calls import Call
 from reimagen_client.errors import DeadlineExceeded, Unavailable
-from reimagen_client.events import JobEvents
+from reimagen_client.events import JobEvents, LineSplitter
 from reimagen_client.models import (
     Added,
     Cascade,
@@ -138,9 +142,11 @@ class AsyncClient:
 
     async def lines(self, response: httpx.Response) -> AsyncGenerator[str, None]:
         """Yield the lines of a response."""
+        splitter = LineSplitter()
         try:
-            async for line in response.aiter_lines():
-                yield line
+            async for text in response.aiter_text():
+                for line in splitter.feed(text):
+                    yield line
         except (httpx.HTTPError, httpx.StreamError) as failure:
             raise from_transport(failure, self.base_url) from failure
 
@@ -258,7 +264,7 @@ class AsyncKnowledge:
         Args:
             images: Image files, given by their contents or paths, at most 16.
             captions: Caption of each image.
-            ids: Id of each pair. None: the service makes them from the images.
+            ids: Id of each pair. Empty: the service makes them from the images.
             source: Origin of the images.
             license: SPDX identifier or name of the license of the images.
         """

@@ -241,11 +241,10 @@ def _model(model: type[_Result], response: httpx.Response) -> _Result:
 
 
 def _models(model: type[_Result], response: httpx.Response) -> tuple[_Result, ...]:
-    return tuple(parse(model, item) for item in _list(response))
+    return tuple(parse(model, item) for item in _list(_json(response)))
 
 
-def _list(response: httpx.Response) -> list[Any]:
-    body = _json(response)
+def _list(body: object) -> list[Any]:
     if not isinstance(body, dict) or not isinstance(body.get("data"), list):
         raise ServerError("cannot understand the answer: it has no list `data`")
     items: list[Any] = body["data"]
@@ -253,9 +252,9 @@ def _list(response: httpx.Response) -> list[Any]:
 
 
 def _generation(prompt: str, response: httpx.Response) -> Generation:
-    items = _list(response)
-    images = tuple(image_of(item, prompt, index) for index, item in enumerate(items))
-    return parse(Generation, _json(response) | {"images": images})
+    body = _json(response)
+    images = tuple(image_of(item, prompt, index) for index, item in enumerate(_list(body)))
+    return parse(Generation, body | {"images": images})
 
 
 def _content(response: httpx.Response) -> bytes:

@@ -12,7 +12,7 @@ import httpx
 from reimagen_client import calls
 from reimagen_client.calls import Call
 from reimagen_client.errors import DeadlineExceeded, Unavailable
-from reimagen_client.events import JobEvents
+from reimagen_client.events import JobEvents, LineSplitter
 from reimagen_client.models import (
     Added,
     Cascade,
@@ -135,8 +135,10 @@ class Client:
 
     def lines(self, response: httpx.Response) -> Generator[str, None, None]:
         """Yield the lines of a response."""
+        splitter = LineSplitter()
         try:
-            yield from response.iter_lines()
+            for text in response.iter_text():
+                yield from splitter.feed(text)
         except (httpx.HTTPError, httpx.StreamError) as failure:
             raise from_transport(failure, self.base_url) from failure
 
@@ -253,7 +255,7 @@ class Knowledge:
         Args:
             images: Image files, given by their contents or paths, at most 16.
             captions: Caption of each image.
-            ids: Id of each pair. None: the service makes them from the images.
+            ids: Id of each pair. Empty: the service makes them from the images.
             source: Origin of the images.
             license: SPDX identifier or name of the license of the images.
         """

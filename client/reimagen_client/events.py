@@ -30,6 +30,26 @@ _Result = TypeVar("_Result", bound=Model)
 
 
 @dataclass
+class LineSplitter:
+    """A splitter of a stream's text into lines.
+
+    Other splitters also split at characters such as U+2028, which JSON may contain.
+    """
+
+    _parts: list[str] = field(default_factory=list)
+
+    def feed(self, text: str) -> list[str]:
+        """Return the lines that a part of the text ends. The end of the stream ends no line."""
+        first, *others = text.split("\n")
+        self._parts.append(first)
+        lines = []
+        for other in others:
+            lines.append("".join(self._parts).removesuffix("\r"))
+            self._parts = [other]
+        return lines
+
+
+@dataclass
 class SseParser:
     """A parser of server-sent events, fed line by line."""
 
@@ -151,7 +171,7 @@ class JobEvents:
             ServerError: The event cannot be understood.
         """
         events = _job_events(self._parser.feed(line) or {})
-        self.ended = any(isinstance(event, JobStatusChanged) and event.ended for event in events)
+        self.ended |= any(isinstance(event, JobStatusChanged) and event.ended for event in events)
         return events
 
     def resume(self, error: ReimagenError | None) -> None:

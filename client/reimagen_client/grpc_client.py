@@ -31,6 +31,8 @@ _FIELD: Final = "reimagen-field"
 _RETRY: Final = "grpc-retry-pushback-ms"
 _MESSAGE_BYTES: Final = 96 * 1024 * 1024
 _FILTERS: Final = ("licenses", "sources", "minimum_side", "safe_only", "exclude_ids")
+# Words of the REST API that are no names of the enumeration.
+_SAMPLERS: Final[Mapping[Any, str]] = {"dpm-solver++": "dpm_solver"}
 _ERRORS: Final[Mapping[grpc.StatusCode, type[ReimagenError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
@@ -160,11 +162,13 @@ def request_message(prompt: str, options: Mapping[str, Any], previews: int = 0) 
         raise InvalidRequest("model: the gRPC API has one cascade; leave it out", field="model")
     if options.get("size") is not None and (side := size_text(options["size"]).partition("x")[0]) != "auto":
         _set(message, "size", int(side) if side.isdecimal() else side)
-    for name in ("n", "seed", "output_compression", "user", "negative_prompt", "steps", "sampler"):
+    for name in ("n", "seed", "output_compression", "user", "negative_prompt", "steps"):
         _set(message, name, options.get(name))
     _set(message, "output_format", _number(pb.OutputFormat, "OUTPUT_FORMAT", options.get("output_format")))
     quality = options.get("quality")
     _set(message, "quality", _number(pb.Quality, "QUALITY", None if quality == "auto" else quality))
+    sampler = options.get("sampler")
+    _set(message, "sampler", _number(pb.Sampler, "SAMPLER", _SAMPLERS.get(sampler, sampler)))
     retrieval = retrieval_of(options)
     for name, enum in (("method", retrieval_pb2.Method), ("relevance", retrieval_pb2.Relevance)):
         _set(message.retrieval, name, _number(enum, name.upper(), retrieval.pop(name, None)))

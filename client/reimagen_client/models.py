@@ -34,6 +34,9 @@ class Neighbor(Model):
     rank: int | None = Field(None, description="Rank, from 1 for the best.")
     score: float | None = Field(None, description="Score of the retrieval method.")
     explanation: dict[str, Any] | None = Field(None, description="Explanation, if `explain` was set.")
+    weight: float | None = Field(
+        None, description="Factor of its share of the attention, if a file's provenance names it."
+    )
     image: Annotated[bytes, BeforeValidator(_decode)] | None = Field(
         None,
         validation_alias=AliasChoices("b64_json", "image"),
@@ -287,20 +290,13 @@ class Signature(Model):
     reason: str | None = Field(None, description="Why the signature is not trusted or not valid.")
 
 
-class Watermark(Model):
-    """The watermark of an image."""
-
-    found: bool = Field(description="Whether the image has a watermark.")
-    id: str | None = Field(None, description="Id in the watermark.")
-
-
 class Verified(Model):
     """The origin of a file, as far as the service knows."""
 
     prompt: str = Field(description="Prompt of the image.")
-    seed: int = Field(description="Seed of the image.")
+    seed: int | None = Field(None, description="Seed of the image; None if its model has no seeds.")
     model: str = Field(description="Name of the cascade.")
-    created: int = Field(description="Time of drawing, in seconds since 1970.")
+    created: int | None = Field(None, description="Time of drawing, in seconds since 1970, if the file contains it.")
     request: dict[str, Any] = Field({}, description="Body of a request that draws the image again.")
     neighbors: tuple[Neighbor, ...] = Field((), description="Neighbors that the image is grounded on.")
 
@@ -310,8 +306,5 @@ class Verification(Model):
 
     signature: Signature = Field(description="Signature of the file.")
     tampered: bool | None = Field(None, description="Whether the file was changed; None without a signature.")
-    watermark: Watermark = Field(description="Watermark of the image.")
     generation: Verified | None = Field(None, description="Origin of the image, or None if it is unknown.")
-    found_by: Literal["metadata", "watermark", "fingerprint"] | None = Field(
-        None, description="How the origin was found."
-    )
+    found_by: str | None = Field(None, description="Where the origin was found, such as `metadata`.")

@@ -20,13 +20,16 @@ class Provenance(Model):
     """The provenance of an image: enough to draw it again and to credit its neighbors."""
 
     prompt: str = Field(description="Prompt of the image.")
-    seed: int = Field(description="Seed of the image.")
+    seed: int | None = Field(None, description="Seed of the image; None if its model has no seeds.")
     size: int = Field(description="Width and height of the image in pixels.")
     cascade: str = Field(description="Name of the cascade that drew it.")
     neighbors: tuple[Neighbor, ...] = Field((), description="Neighbors that it is grounded on, best first.")
     revision: str = Field("", description="Revision of the knowledge base; empty if nothing was retrieved.")
     guidance: dict[str, Any] = Field({}, description="Guidance of the request.")
     quality: str = Field("auto", description="Quality of the request.")
+    settings: dict[str, Any] = Field({}, description="Other fields of the request that differ from their defaults.")
+    references: bool = Field(False, description="Whether the neighbors are the request's references.")
+    created: int | None = Field(None, description="Time of drawing, in seconds since 1970, if the file contains it.")
 
 
 def inspect(path: str | Path) -> Provenance:

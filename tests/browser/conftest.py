@@ -1,7 +1,5 @@
 """The page in a real browser, over real services: a retriever, and generators of tiny cascades."""
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -13,18 +11,15 @@ from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.server import RetrieverServer
 from reimagen_retriever.settings import Settings as RetrieverSettings
 from tests.browser.stack import PAIRS, Stack, png, serve
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from tools.screenshots import find_browser
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    found = os.environ.get("REIMAGEN_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip("there is no browser; install chromium, or set REIMAGEN_BROWSER to the path of one")
+    path = find_browser()
     with sync_playwright() as playwright:
         # Chromium refuses its sandbox to root, as which containers often run tests.
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
 

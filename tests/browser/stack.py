@@ -18,6 +18,7 @@ from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings as GeneratorSettings
 from reimagen_retriever.server import RetrieverServer
 from tests.browser.cable import Cable
+from tools.screenshots import DESKTOP
 
 MILLISECONDS = 60_000
 PAIRS = {
@@ -27,8 +28,6 @@ PAIRS = {
     "leopard": ("a snow leopard", (180, 180, 190)),
     "robot": ("a blue robot", (40, 80, 220)),
 }
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
-DESKTOP = {"viewport": {"width": 1360, "height": 900}}
 
 
 def png(color: tuple[int, int, int], side: int = 48) -> bytes:

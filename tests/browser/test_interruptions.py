@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.actions import check_accessibility, images, neighbors, write_prompt
-from tests.browser.stack import PHONE, Stack, visit
+from tests.browser.stack import Stack, visit
+from tools.screenshots import PHONE
 
 _STEP = re.compile(r"step (\d+) of")
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.actions import check_accessibility, downloaded, drop, images, neighbors, paste, write_prompt
-from tests.browser.stack import DESKTOP, PHONE, Stack, png, visit
+from tests.browser.stack import Stack, png, visit
+from tools.screenshots import DESKTOP, PHONE
 
 DEVICES = pytest.mark.parametrize(
     "device", [DESKTOP | {"color_scheme": "light"}, PHONE | {"color_scheme": "dark"}], ids=["desktop", "phone"]
@@ -111,6 +113,47 @@ def test_neighbors_are_removed_moved_and_searched_again(browser: Browser, stack:
         page.get_by_role("button", name="Search again").click()
         expect(page.get_by_text("images that the prompt names")).to_be_visible()
         expect(page.get_by_text("your image", exact=True)).to_have_count(0)
+
+
+def set_weight(page: Page, number: int, weight: str) -> None:
+    neighbors(page).nth(number).get_by_label("Weight").fill(weight)
+
+
+def test_a_dropped_image_restores_its_weights_and_steps(browser: Browser, stack: Stack) -> None:
+    with visit(browser, stack) as seen:
+        page = seen.page
+        write_prompt(page, "a red fox and a kea")
+        expect(neighbors(page)).to_have_count(2)
+        set_weight(page, 1, "2.5")
+        open_settings(page)
+        page.get_by_label("Steps").fill("3")
+        draw(page)
+        expect(images(page)).to_have_count(1)
+        file = downloaded(page)
+        assert [one["weight"] for one in provenance(file)["neighbors"]] == [1, 2.5]
+    # The history of another browser does not have the image.
+    with visit(browser, stack) as seen:
+        page = seen.page
+        drop(page, "main", file)
+        expect(neighbors(page).locator(".weight .value")).to_have_text(["1.0", "2.5"])
+        open_settings(page)
+        expect(page.get_by_label("Steps")).to_have_value("3")
+
+
+def test_a_dropped_image_of_a_comparison_restores_its_own_neighbor(browser: Browser, stack: Stack) -> None:
+    with visit(browser, stack) as seen:
+        page = seen.page
+        page.get_by_label("What should it show?").fill("a robot of mine")
+        paste(page, png((90, 10, 90)))
+        expect(neighbors(page)).to_have_count(1)
+        page.get_by_role("button", name="with / without").click()
+        expect(images(page)).to_have_count(2)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download with neighbors", exact=True).click()
+        drop(page, "main", Path(download.value.path()).read_bytes())
+        # The image without neighbors has the same seed and prompt, and is newer.
+        expect(page.get_by_text("Prompt, seed, neighbors and settings are restored.")).to_be_visible()
+        expect(neighbors(page)).to_have_count(1)
 
 
 def test_without_a_neighbor_the_page_says_why_and_offers_the_nearest(browser: Browser, stack: Stack) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from inspect import Parameter, getmembers, isfunction, signature
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,8 @@ from reimagen_client import (
     Retrieved,
     Unavailable,
 )
+from reimagen_client.async_client import AsyncFiles, AsyncJobs, AsyncKnowledge
+from reimagen_client.client import Files, Jobs, Knowledge
 from reimagen_client.grpc_client import GrpcClient
 from reimagen_client.models import Event, JobImageDone, JobStatusChanged, Preview
 from reimagen_client.options import Reference
@@ -58,6 +61,17 @@ def test_the_provenance_of_each_format_is_read(client: Client, tmp_path: Path, o
     (image,) = client.generate(PROMPT, seed=7, output_format=output_format).images  # type: ignore[arg-type]
     assert image.media_type == f"image/{output_format}"
     assert inspect(image.save(tmp_path)).prompt == PROMPT
+
+
+def test_the_provenance_names_weights_and_settings(client: Client, reference: Path, tmp_path: Path) -> None:
+    references: list[Reference | str | Path] = [Reference(pair_id="kea", weight=2), reference]
+    (image,) = client.generate("a robot", references=references, steps=3).images
+    origin = inspect(image.save(tmp_path))
+    assert [neighbor.weight for neighbor in origin.neighbors] == [2, 1]
+    assert (origin.references, origin.settings) == (True, {"steps": 3})
+    verified = client.verify(image.content).generation
+    assert verified
+    assert verified.request["references"] == [{"pair_id": "kea", "weight": 2}, {"caption": "a robot"}]
 
 
 def test_a_stream_has_the_same_images_and_each_step(client: Client, drawn: Generation) -> None:
@@ -114,6 +128,38 @@ def test_references_take_the_place_of_neighbors(client: Client, service: Service
     client.files.delete(uploaded.id)
     with pytest.raises(NotFound):
         client.files.get(uploaded.id)
+
+
+def test_a_stream_reads_captions_with_any_separator(client: Client, service: Service, reference: Path) -> None:
+    caption = "a\u2028red\x85robot"
+    references: list[Reference | str | Path] = [Reference(image=reference, caption=caption)]
+    found, *_ = client.stream("a robot", seed=1, references=references)
+    assert isinstance(found, Retrieved)
+
+    async def first() -> Event:
+        async with AsyncClient(service.base_url) as client:
+            found, *_ = [event async for event in client.stream("a robot", seed=1, references=references)]
+            return found
+
+    assert asyncio.run(first()) == found
+    assert [neighbor.caption for neighbor in found.neighbors] == [caption]
+
+
+def parameters(part: type) -> dict[str, list[str]]:
+    """Return the parameters of each public method, without their types."""
+    return {
+        name: [str(one.replace(annotation=Parameter.empty)) for one in signature(method).parameters.values()]
+        for name, method in getmembers(part, isfunction)
+        if name == "__init__" or not name.startswith("_")
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "asynchronous"),
+    [(Client, AsyncClient), (Jobs, AsyncJobs), (Files, AsyncFiles), (Knowledge, AsyncKnowledge)],
+)
+def test_both_clients_have_the_same_methods(part: type, asynchronous: type) -> None:
+    assert parameters(part) == parameters(asynchronous)
 
 
 def test_an_invalid_field_is_named(client: Client) -> None:

@@ -25,7 +25,6 @@ VERIFIED = {
         "reason": "self-signed",
     },
     "tampered": False,
-    "watermark": {"found": True, "id": "1f2e"},
     "generation": {
         "prompt": PROMPT,
         "seed": 7,
@@ -144,6 +143,24 @@ def test_a_verification_is_shown(failing: Failing, reference: Path, changes: dic
     changed = "yes" if "tampered" in changes else "no"
     assert ["changed", changed] in [line.split() for line in done.stdout.splitlines()]
     assert ("kea: a kea (MIT)" in done.stdout) == ("generation" not in changes)
+
+
+def test_the_service_verifies_what_it_drew(service: Service, tmp_path: Path, reference: Path) -> None:
+    path = tmp_path / "fox.png"
+    assert run("generate", PROMPT, "-o", path, "--seed", "7", "-k", "1", url=service.base_url).exit_code == 0
+    done = run("verify", path, url=service.base_url)
+    assert done.exit_code == 0, done.stderr
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["signature", "absent:", "the", "file", "has", "no", "C2PA", "manifest"],
+        ["changed", "unknown"],
+        ["found", "by", "metadata"],
+        ["prompt", *PROMPT.split()],
+        ["seed", "7"],
+        ["cascade", "tiny"],
+        ["fox/1?:", "a", "red", "fox", "(MIT)"],
+    ]
+    unknown = run("verify", reference, url=service.base_url)
+    assert (unknown.exit_code, unknown.stderr) == (1, "nothing is known about this file\n")
 
 
 def test_a_key_of_the_environment_is_sent_and_not_shown(failing: Failing, monkeypatch: pytest.MonkeyPatch) -> None:

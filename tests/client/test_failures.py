@@ -248,6 +248,12 @@ def test_a_broken_watch_continues_after_its_last_event(
     assert failing.requests[0].line == "GET /v1/jobs/job%2F1/events"
 
 
+def test_a_watch_ends_with_its_job_even_if_a_comment_follows(failing: Failing) -> None:
+    failing.answers = [answer(200, sse(FAILED, first_id=1) + ": goodbye\n\n"), answer(500)]
+    assert watch(failing) == [JobStatusChanged(status="failed")]
+    assert len(failing.requests) == 1
+
+
 @pytest.mark.parametrize("watch_job", [watch, watch_asynchronously], ids=["sync", "async"])
 def test_a_watch_without_progress_ends(failing: Failing, watch_job: Callable[[Failing], list[JobEvent]]) -> None:
     failing.answers = [cut(sse(QUEUED, first_id=3)), cut("")]

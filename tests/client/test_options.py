@@ -14,11 +14,12 @@ from PIL.PngImagePlugin import PngInfo
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
 from reimagen_client import InvalidRequest, Reference, ServerError
-from reimagen_client.events import SseParser
+from reimagen_client.events import LineSplitter, SseParser
 from reimagen_client.grpc_client import request_message
 from reimagen_client.options import body_of
 from reimagen_client.provenance import inspect
 from reimagen_client.settings import Connection
+from reimagen_generator.config.cascade import SamplerKind
 from reimagen_generator.generation.messages import read_request
 from reimagen_generator.generation.request import parse_request
 from tests.client.conftest import png
@@ -80,6 +81,17 @@ def test_the_services_read_the_same_request_over_rest_and_grpc() -> None:
     assert read_request(request_message("a fox", {})) == parse_request(body_of("a fox", {}))
 
 
+@pytest.mark.parametrize("sampler", [kind.value for kind in SamplerKind])
+def test_the_services_read_the_same_sampling_over_rest_and_grpc(sampler: str) -> None:
+    options = {
+        "steps": 5,
+        "sampler": sampler,
+        "negative_prompt": "snow",
+        "references": [Reference(pair_id="kea", weight=0.5)],
+    }
+    assert read_request(request_message("a fox", options)) == parse_request(body_of("a fox", options))
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
@@ -87,6 +99,7 @@ def test_the_services_read_the_same_request_over_rest_and_grpc() -> None:
         ({"size": "wide"}, "size"),
         ({"n": -1}, "n"),
         ({"quality": "best"}, "quality"),
+        ({"sampler": "euler"}, "sampler"),
         ({"retrieval": {"method": "magic"}}, "method"),
         ({"retrieval": {"depth": 1}}, "depth"),
     ],
@@ -163,7 +176,17 @@ def test_the_parser_returns_the_events_that_were_sent(events: list[tuple[dict[st
     assert (found, parser.last_id) == ([data for data, _ in events], last)
 
 
-@given(st.lists(st.text(alphabet=st.characters(exclude_characters="\n\r"))))
+LINES = st.lists(st.text(alphabet=st.characters(exclude_characters="\n\r")))
+
+
+@given(LINES, st.sampled_from(["\n", "\r\n"]), st.integers(1, 5))
+def test_text_is_split_only_at_the_ends_of_lines(lines: list[str], end: str, size: int) -> None:
+    splitter, text = LineSplitter(), "".join(line + end for line in lines) + "cut off"
+    parts = [text[start : start + size] for start in range(0, len(text), size)]
+    assert [line for part in parts for line in splitter.feed(part)] == lines
+
+
+@given(LINES)
 def test_the_parser_raises_nothing_but_its_error(lines: list[str]) -> None:
     parser = SseParser()
     for line in [*lines, ""]:

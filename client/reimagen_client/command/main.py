@@ -136,7 +136,6 @@ def _print_verification(found: Verification) -> None:
             "signature": f"{signature.status}{by}{f': {signature.reason}' if signature.reason else ''}",
             "signed": signature.time,
             "changed": {True: "yes", False: "no", None: "unknown"}[found.tampered],
-            "watermark": found.watermark.id or ("found" if found.watermark.found else "not found"),
             "found by": found.found_by,
             "prompt": origin and origin.prompt,
             "seed": origin and origin.seed,

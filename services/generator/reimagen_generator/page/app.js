@@ -5,7 +5,6 @@ import { loadExamples } from "./model/examples.js";
 import { loadModel, model } from "./model/model.js";
 import { searchSoon } from "./model/neighbors.js";
 import { startWatching } from "./model/watcher.js";
-import { readFeatures } from "./service/features.js";
 import { Compose } from "./view/compose.js";
 import { DropZone } from "./view/dropZone.js";
 import { Header } from "./view/header.js";
@@ -46,7 +45,6 @@ function startWhenReady() {
   stop();
   loadExamples();
   searchSoon(0);
-  readFeatures();
 }
 
 render(html`<${App} />`, document.getElementById("app"));

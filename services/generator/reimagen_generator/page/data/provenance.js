@@ -6,9 +6,9 @@ const TEXT = new TextDecoder();
 const LATIN = new TextDecoder("latin1");
 
 /**
- * @typedef {{prompt: string, seed: number, size: number, cascade: string, quality?: string, revision?: string,
- *   guidance?: Record<string, unknown>,
- *   neighbors: {id: string, caption: string, source: string, license: string}[]}} Provenance
+ * @typedef {{prompt: string, seed: number | null, size: number, cascade: string, quality?: string, revision?: string,
+ *   guidance?: Record<string, unknown>, settings?: Record<string, unknown>,
+ *   neighbors: {id: string, caption: string, source: string, license: string, weight?: number}[]}} Provenance
  */
 
 /**

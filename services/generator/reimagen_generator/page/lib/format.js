@@ -9,10 +9,6 @@ export const plural = (count, one, many = `${one}s`) => `${count.toLocaleString(
 export const slug = (text) =>
   text.toLowerCase().normalize("NFKD").replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 60) || "image";
 
-/** Return a text of at most a number of characters.
- * @param {string} text @param {number} most */
-export const shorten = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1).trimEnd()}…`);
-
 /** Return a time relative to now, such as "5 minutes ago".
  * @param {number} milliseconds */
 export function ago(milliseconds) {

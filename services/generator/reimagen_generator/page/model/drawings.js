@@ -3,7 +3,6 @@ import { loadDrawings, removeAllDrawings, removeDrawing, saveDrawing } from "../
 import { announce } from "../lib/notices.js";
 import { createStore } from "../lib/store.js";
 import { cancelJob, createJob } from "../service/api.js";
-import { features, readFeatures } from "../service/features.js";
 import { ServiceError } from "../service/http.js";
 import { composer, snapshot } from "./composer.js";
 import { buildRequest } from "./request.js";
@@ -11,7 +10,7 @@ import { buildRequest } from "./request.js";
 /**
  * @typedef {{id: string, group: string, title: string, label: string, order: number, created: number,
  *   status: "queued" | "running" | "completed" | "failed" | "cancelled", seed: number, size: number | null,
- *   taken: ReturnType<typeof snapshot>, neighbors: any[] | null, textOnly: boolean | null, nothing: any,
+ *   taken: ReturnType<typeof snapshot>, neighbors: any[] | null, nothing: any,
  *   image: Blob | null, error: string, progress: any, preview?: string, position?: number | null,
  *   connection?: "open" | "broken"}} Drawing
  * @typedef {{label: string, settings?: Partial<import("./composer.js").Settings>}} Variant
@@ -76,7 +75,6 @@ export async function draw(title = "", variants = [{ label: "" }]) {
   const seed = taken.settings.seed ?? Math.floor(Math.random() * SEEDS);
   const group = crypto.randomUUID();
   try {
-    await readFeatures();
     for (const [order, { label, settings }] of variants.entries()) {
       const own = { ...taken, settings: { ...taken.settings, seed, ...settings } };
       await create(own, { group, title, label, order });
@@ -90,12 +88,12 @@ export async function draw(title = "", variants = [{ label: "" }]) {
 }
 
 async function create(taken, { group, title, label, order }) {
-  const job = await createWithRetries(await buildRequest(taken, features.get()));
+  const job = await createWithRetries(await buildRequest(taken));
   /** @type {Drawing} */
   const drawing = {
     ...{ id: job.id, group, title, label, order, created: Date.now(), status: job.status, seed: job.request.seed },
     ...{ size: Number.parseInt(job.request.size, 10) || null, position: job.position ?? null, taken },
-    ...{ neighbors: null, textOnly: null, nothing: null, image: null, error: "", progress: null },
+    ...{ neighbors: null, nothing: null, image: null, error: "", progress: null },
   };
   drawings.set(({ all }) => ({ all: [drawing, ...all], shown: group }));
   await saveDrawing(drawing);

@@ -1,17 +1,15 @@
 /** From the composer to a request for a job, and back from an image's provenance. */
 import { toBase64 } from "../data/images.js";
-import { readPairImage } from "../service/api.js";
 import { DEFAULTS } from "./composer.js";
 
-export const PREVIEWS = 3;
+const PREVIEWS = 3;
 
 /**
  * Return the body of a job.
  * @param {ReturnType<typeof import("./composer.js").snapshot>} taken
- * @param {{weights: boolean, pairIds: boolean, steps: boolean, negativePrompt: boolean}} features
  * @throws {Error} An image cannot be read.
  */
-export async function buildRequest({ prompt, settings, neighbors, chosen }, features) {
+export async function buildRequest({ prompt, settings, neighbors, chosen }) {
   const guidance = {
     text_weight: settings.textWeight,
     neighbor_weight: settings.neighborWeight,
@@ -23,26 +21,24 @@ export async function buildRequest({ prompt, settings, neighbors, chosen }, feat
     seed: settings.seed,
     partial_images: PREVIEWS,
     ...(settings.size && { size: `${settings.size}x${settings.size}` }),
-    ...(settings.quality !== "auto" && { quality: settings.quality }),
-    ...(features.steps && settings.steps && { steps: settings.steps }),
-    ...(features.negativePrompt && settings.negativePrompt && { negative_prompt: settings.negativePrompt }),
+    // The service refuses both: quality is a factor of the default steps.
+    ...(settings.steps ? { steps: settings.steps } : settings.quality !== "auto" && { quality: settings.quality }),
+    ...(settings.negativePrompt && { negative_prompt: settings.negativePrompt }),
     ...(isGuided && { guidance }),
-    ...(await grounding({ settings, neighbors, chosen }, features)),
+    ...(await grounding({ settings, neighbors, chosen })),
   };
 }
 
-async function grounding({ settings, neighbors, chosen }, features) {
+async function grounding({ settings, neighbors, chosen }) {
   if (chosen && settings.k !== 0 && neighbors.length > 0)
-    return { references: await Promise.all(neighbors.map((one) => reference(one, features))) };
+    return { references: await Promise.all(neighbors.map(reference)) };
   const k = settings.k === 0 || chosen ? 0 : settings.k;
   return { retrieval: { k, ...(settings.perEntity && { per_entity: true }), explain: true } };
 }
 
-async function reference(neighbor, features) {
-  const weight = features.weights ? { weight: neighbor.weight } : {};
-  if (neighbor.kind === "own") return { image: await toBase64(neighbor.image), caption: neighbor.caption, ...weight };
-  if (features.pairIds) return { pair_id: neighbor.id, ...weight };
-  return { image: await toBase64(await readPairImage(neighbor.id)), caption: neighbor.caption, ...weight };
+async function reference({ weight, ...neighbor }) {
+  if (neighbor.kind === "pair") return { pair_id: neighbor.id, weight };
+  return { image: await toBase64(neighbor.image), caption: neighbor.caption, weight };
 }
 
 /** Return the settings in a request that the service states for an image. @param {any} request */

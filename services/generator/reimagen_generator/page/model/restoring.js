@@ -1,8 +1,7 @@
 /** Restore prompt, seed, neighbors and settings from an image that the service drew. */
 import { readProvenance } from "../data/provenance.js";
 import { readPair, verify } from "../service/api.js";
-import { features, readFeatures } from "../service/features.js";
-import { DEFAULTS, restore } from "./composer.js";
+import { restore } from "./composer.js";
 import { drawings } from "./drawings.js";
 import { pairNeighbor } from "./neighbors.js";
 import { settingsOf } from "./request.js";
@@ -13,12 +12,12 @@ import { settingsOf } from "./request.js";
  * @returns {Promise<string | null>}
  */
 export async function restoreFrom(file) {
-  await readFeatures();
-  const found = (features.get().verify && (await fromService(file))) || (await fromFile(file));
+  const found = (await fromService(file)) ?? (await fromFile(file));
   if (!found) return null;
-  const same = drawings.get().all.find((one) => one.seed === found.settings.seed && one.taken.prompt === found.prompt);
-  const missing = found.neighbors.filter((one) => !one.id).length;
-  if (same && missing > 0) {
+  const same = drawings
+    .get()
+    .all.find(({ seed, taken }) => seed === found.settings.seed && taken.prompt === found.prompt && hasNeighbors(taken));
+  if (same && found.neighbors.some((one) => !one.id)) {
     // The file has no copies of the visitor's own images, but the history has.
     restore({ ...same.taken, settings: { ...found.settings, k: same.taken.settings.k } });
     return `${found.origin} Prompt, seed, neighbors and settings are restored.`;
@@ -41,16 +40,20 @@ export async function restoreFrom(file) {
   return `${found.origin} ${rest}`;
 }
 
+const hasNeighbors = ({ chosen, settings }) => chosen && settings.k !== 0;
+
 async function fromService(file) {
   try {
     const { generation, signature, tampered } = await verify(file);
     if (!generation) return null;
     const signed = signature.status === "trusted" ? ` Its signature is valid${signature.signer ? ` (${signature.signer})` : ""}.` : "";
     const changed = tampered ? " It was changed after it was drawn." : "";
+    const { references = [] } = generation.request;
     return {
       prompt: generation.prompt,
-      settings: { ...settingsOf(generation.request ?? {}), seed: generation.seed },
-      neighbors: generation.neighbors ?? [],
+      settings: settingsOf(generation.request),
+      // Only references have other weights than 1.
+      neighbors: generation.neighbors.map((one, index) => ({ ...one, weight: references[index]?.weight })),
       origin: `Drawn by ${generation.model}.${signed}${changed}`,
     };
   } catch {
@@ -61,19 +64,19 @@ async function fromService(file) {
 async function fromFile(file) {
   const provenance = await readProvenance(file);
   if (!provenance) return null;
-  const { prompt, seed, size, guidance, quality, neighbors, cascade } = provenance;
+  const { prompt, seed, size, guidance, quality, settings, neighbors, cascade } = provenance;
   return {
     prompt,
-    settings: { ...DEFAULTS, ...settingsOf({ size: String(size), seed, guidance, quality }) },
+    settings: settingsOf({ ...settings, size: String(size), seed, guidance, quality }),
     neighbors,
     origin: `Drawn by ${cascade}.`,
   };
 }
 
 /** Return the pair of a neighbor as it is now, or null if the knowledge base no longer has it. */
-async function stillThere({ id }) {
+async function stillThere({ id, weight }) {
   try {
-    return pairNeighbor(await readPair(id));
+    return pairNeighbor({ ...(await readPair(id)), weight });
   } catch {
     return null;
   }

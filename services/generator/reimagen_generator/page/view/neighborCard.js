@@ -1,9 +1,7 @@
 /** One neighbor: its image, what it shows, and what can be done with it. */
 import { html, useState } from "../vendor/htm-preact.js";
 import { imagesIn } from "../data/images.js";
-import { useStore } from "../lib/store.js";
 import { changeNeighbor, moveNeighbor, removeNeighbor, useOwnImage } from "../model/neighbors.js";
-import { features } from "../service/features.js";
 import { AddPairDialog } from "./addPair.js";
 import { BlobImage, FileButton, Icon, IconButton, PairImage, Source } from "./ui.js";
 
@@ -11,7 +9,6 @@ const MOVED = "application/x-reimagen-neighbor";
 
 /** @param {{neighbor: import("../model/composer.js").Neighbor, number: number, count: number}} props */
 export function NeighborCard({ neighbor, number, count }) {
-  const { weights } = useStore(features);
   const [isAdding, setAdding] = useState(false);
   const [isTarget, setTarget] = useState(false);
   const { key, caption } = neighbor;
@@ -55,10 +52,9 @@ export function NeighborCard({ neighbor, number, count }) {
         : html`<span class="caption">${caption}</span>
             <span class="hint"><${Source} source=${neighbor.source} /> · ${neighbor.license || "unknown license"}</span>
             <${Why} explanation=${neighbor.explanation} score=${neighbor.score} />`}
-      ${weights &&
-      html`<label class="weight">Weight <output>${neighbor.weight.toFixed(1)}</output>
+      <label class="weight">Weight <span class="value" aria-hidden="true">${neighbor.weight.toFixed(1)}</span>
         <input type="range" min="0" max="3" step="0.1" value=${neighbor.weight}
-          onInput=${(event) => changeNeighbor(key, { weight: Number(event.target.value) })} /></label>`}
+          onInput=${(event) => changeNeighbor(key, { weight: Number(event.target.value) })} /></label>
       <div class="neighbor-actions">
         ${count > 1 &&
         html`<${IconButton} icon="left" label=${`Move ${name} to the front`} disabled=${number === 1}

@@ -4,10 +4,8 @@ import { useStore } from "../lib/store.js";
 import { changeSettings, composer, DEFAULTS } from "../model/composer.js";
 import { model } from "../model/model.js";
 import { searchSoon } from "../model/neighbors.js";
-import { features } from "../service/features.js";
 import { IconButton } from "./ui.js";
 
-const QUALITIES = { auto: "Normal", low: "Quick: half the steps", high: "Fine: twice the steps" };
 const RETRIEVAL = ["k", "perEntity"];
 
 function change(name, value) {
@@ -18,7 +16,6 @@ function change(name, value) {
 export function Settings() {
   const { settings } = useStore(composer);
   const { sizes, defaultSize, defaultK, maximumK } = useStore(model);
-  const { steps, negativePrompt } = useStore(features);
   const changed = Object.keys(DEFAULTS).filter((name) => settings[name] !== DEFAULTS[name]).length;
   const reset = () => {
     changeSettings(DEFAULTS);
@@ -31,12 +28,9 @@ export function Settings() {
         <option value="">Default (${defaultSize} px)</option>
         ${sizes.map((size) => html`<option value=${size}>${size} × ${size} px</option>`)}
       </select></label>
-      <label>Steps${steps
-        ? html`<input type="number" min="1" max="1000" inputmode="numeric" placeholder="default" value=${settings.steps ?? ""}
-            onChange=${(event) => change("steps", Number(event.target.value) || null)} />`
-        : html`<select value=${settings.quality} onChange=${(event) => change("quality", event.target.value)}>
-            ${Object.entries(QUALITIES).map(([value, text]) => html`<option value=${value}>${text}</option>`)}
-          </select>`}</label>
+      <label>Steps<input type="number" min="1" max="1000" inputmode="numeric" value=${settings.steps ?? ""}
+        placeholder=${settings.quality === "auto" ? "default" : `quality ${settings.quality}`}
+        onChange=${(event) => change("steps", Number(event.target.value) || null)} /></label>
       <label>Seed
         <span class="with-button">
           <input type="number" min="0" max="4294967295" inputmode="numeric" placeholder="random" value=${settings.seed ?? ""}
@@ -52,9 +46,8 @@ export function Settings() {
       <${Slider} name="textWeight" label="Weight of the text" value=${settings.textWeight} fallback=${2} max=${10} step=${0.5} />
       <${Slider} name="neighborWeight" label="Weight of the neighbors" value=${settings.neighborWeight} fallback=${2}
         max=${10} step=${0.5} />
-      ${negativePrompt &&
-      html`<label class="wide">Negative prompt<input maxlength="1000" value=${settings.negativePrompt}
-        placeholder="what must not appear" onInput=${(event) => change("negativePrompt", event.target.value)} /></label>`}
+      <label class="wide">Negative prompt<input maxlength="1000" value=${settings.negativePrompt}
+        placeholder="what must not appear" onInput=${(event) => change("negativePrompt", event.target.value)} /></label>
     </div>
     <button type="button" class="text-button" disabled=${changed === 0} onClick=${reset}>Reset all settings</button>
   </details>`;

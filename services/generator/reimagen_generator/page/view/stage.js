@@ -68,7 +68,7 @@ function Actions({ drawing, isOne }) {
 }
 
 /** Return what draws an image again: the neighbors that it had, even if a search would find others now. */
-export function exactly({ taken, neighbors, seed }) {
+function exactly({ taken, neighbors, seed }) {
   const settings = { ...taken.settings, seed };
   const found = neighbors?.filter((one) => one.id) ?? [];
   if (taken.chosen || settings.k === 0 || found.length === 0) return { ...taken, settings };

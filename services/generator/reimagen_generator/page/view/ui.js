@@ -8,7 +8,6 @@ const PATHS = {
   add: "M12 5v14M5 12h14",
   camera: "M4 8h3l2-3h6l2 3h3v11H4zM12 10a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7",
   close: "M6 6l12 12M18 6L6 18",
-  compare: "M4 5h7v14H4zM13 5h7v14h-7z",
   database: "M4 6c0-4 16-4 16 0v12c0 4-16 4-16 0zM4 6c0 4 16 4 16 0M4 12c0 4 16 4 16 0",
   download: "M12 4v11M7 11l5 5 5-5M5 20h14",
   key: "M14 10a4 4 0 1 0-3.5 4L13 16.5h2V19h2.5v-2.5L14 13z",
@@ -18,7 +17,6 @@ const PATHS = {
   settings: "M4 7h10M18 7h2M4 17h2M10 17h10M16 5v4M8 15v4",
   swap: "M4 8h14l-3-3M20 16H6l3 3",
   theme: "M12 3a9 9 0 1 0 0 18zM12 3a9 9 0 0 1 0 18",
-  trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   upload: "M12 20V9M7 13l5-5 5 5M5 4h14",
 };
 
