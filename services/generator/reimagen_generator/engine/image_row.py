@@ -79,12 +79,11 @@ class Route:
         slots = cascade.slots_for(neighbors)
         plans, kinds = [], []
         for index, guidance in enumerate(work.guidance):
-            stage = cascade.stage(index)
-            retrieval = stage.config.network.retrieval
-            config = stage.config.with_steps(work.steps_factor)
+            config = cascade.config.stages[index].with_steps(work.steps_factor)
+            retrieval = config.network.retrieval
             if work.steps:
                 config = work.steps[index].applied_to(config)
-            plan = stage.plan([guidance], [retrieval and neighbors > 0], config)
+            plan = SamplingPlan.of(config, [guidance], [retrieval and neighbors > 0])
             plans.append(plan)
             kinds.append([StepKind(index, slots if retrieval else 0, int(count)) for count in plan.evaluations])
         return cls(slots, plans, kinds)
