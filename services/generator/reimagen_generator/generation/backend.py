@@ -116,9 +116,10 @@ class Backend(Protocol):
     def admit(
         self, handle: RequestHandle, request: GenerationRequest, *, size: int, neighbors: int, priority: Priority
     ) -> AbstractContextManager[Admission]:
-        """Hold a slot for the request of the current caller, or refuse it at once.
+        """Hold a slot for the request of the current caller; leaving the context cancels the request's work.
 
-        Leaving the context cancels the request's work.
+        An interactive request is refused at once if it cannot be admitted. A background request waits for a slot, and
+        its deadline counts from its admission.
 
         Args:
             handle: The deadline and cancellation of the request.
