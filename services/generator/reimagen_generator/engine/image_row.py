@@ -130,21 +130,6 @@ class ImageRow:
         return self._route.kinds[self._stage][self._step]
 
     @property
-    def flow(self) -> tuple[Priority, str]:
-        """The flow of its request."""
-        return self.request.flow
-
-    @property
-    def due(self) -> float:
-        """When its request is due."""
-        return self.request.due
-
-    @property
-    def remaining(self) -> float:
-        """Estimated seconds of its request's work that is left."""
-        return self.request.remaining
-
-    @property
     def starts_stage(self) -> bool:
         """Whether its next step is the first of a stage."""
         return self._state is None
