@@ -77,7 +77,9 @@ def test_images_of_edits_jobs_and_grpc_are_signed(signing: Served) -> None:
     edited = signing.rest.post("/v1/images/edits", data=form, files={"image": png()}).json()["data"][0]["b64_json"]
     answer = verify(signing, base64.b64decode(edited))
     assert answer["signature"]["status"] == "untrusted"
-    assert answer["generation"]["neighbors"] == [{"id": None, "caption": "a red square", "source": "", "license": ""}]
+    assert answer["generation"]["neighbors"] == [
+        {"id": None, "caption": "a red square", "source": "", "license": "", "weight": 1.0}
+    ]
     refused = signing.rest.post(GENERATIONS, json=answer["generation"]["request"])
     assert refused.json()["field"] == "references.0.image"
     job = signing.rest.post("/v1/jobs", json=BODY).json()["id"]
