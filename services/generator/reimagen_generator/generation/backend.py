@@ -71,7 +71,7 @@ class Admission(Protocol):
 
 
 class Backend(Protocol):
-    """A bounded number of requests are drawn by it, each in a slot that it admits the request to."""
+    """A model with a bounded number of slots, each for a request that it draws."""
 
     @property
     def model(self) -> ModelDescription:
