@@ -38,7 +38,10 @@ class Policy:
     batches: bool
     """Whether images share batches."""
     by_arrival: bool
-    """Whether requests are served in the order of arrival, whoever sends them. Admission estimates likewise."""
+    """Whether requests are served in the order of arrival, without equal shares for callers.
+
+    The estimates of admission assume the same order.
+    """
 
     def requests(self, load: list[Arrival]) -> list[Arrival]:
         """Return the load as the policy sees it."""

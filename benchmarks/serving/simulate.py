@@ -44,7 +44,6 @@ from reimagen_generator.engine.scheduler import Scheduler
 from reimagen_generator.engine.slots import Slots
 from reimagen_generator.engine.step_times import StepKind, StepTimes
 from reimagen_generator.engine.warm_up import worthwhile
-from reimagen_generator.engine.work import Priority
 
 _LARGEST_BATCH: Final = 16
 _GB_PER_SECOND: Final = 1228.0
@@ -135,21 +134,6 @@ class SimulatedRow:
     def begun(self) -> bool:
         """Whether a step was taken."""
         return self.done > 0
-
-    @property
-    def flow(self) -> tuple[Priority, str]:
-        """The flow of its request."""
-        return self.request.flow
-
-    @property
-    def due(self) -> float:
-        """When its request is due."""
-        return self.request.due
-
-    @property
-    def remaining(self) -> float:
-        """Estimated seconds of its request's work that is left."""
-        return self.request.remaining
 
 
 def simulate(

@@ -97,7 +97,9 @@ def test_jobs_are_listed_newest_first_in_pages(served: Any) -> None:
     assert served.rest.get(URL, params={"status": "failed", "limit": 1}).json()["data"] == []
 
 
-def test_a_failed_job_says_why(served: Any) -> None:
+def test_a_failed_job_says_why(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The job would wait for the retriever.
+    monkeypatch.setattr("reimagen_generator.generation.service._OUTAGE_SHARE", 0.0)
     job = finished(served, create(served, retrieval={"k": 1})["id"])
     assert job["status"] == "failed"
     assert job["error"]["type"] == "unavailable_error"

@@ -73,11 +73,13 @@ def test_the_request_in_the_answer_draws_the_image_again(signing: Served) -> Non
 
 
 def test_images_of_edits_jobs_and_grpc_are_signed(signing: Served) -> None:
-    form = {"prompt": "a red panda", "size": "16x16", "reference_captions": "a red square"}
+    form = {"prompt": "a red panda", "size": "16x16", "reference_captions": "a red square", "reference_weights": "2"}
     edited = signing.rest.post("/v1/images/edits", data=form, files={"image": png()}).json()["data"][0]["b64_json"]
     answer = verify(signing, base64.b64decode(edited))
     assert answer["signature"]["status"] == "untrusted"
-    assert answer["generation"]["neighbors"] == [{"id": None, "caption": "a red square", "source": "", "license": ""}]
+    assert answer["generation"]["neighbors"] == [
+        {"id": None, "caption": "a red square", "source": "", "license": "", "weight": 2.0}
+    ]
     refused = signing.rest.post(GENERATIONS, json=answer["generation"]["request"])
     assert refused.json()["field"] == "references.0.image"
     job = signing.rest.post("/v1/jobs", json=BODY).json()["id"]

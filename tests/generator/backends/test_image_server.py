@@ -231,6 +231,27 @@ def test_a_key_holds_half_of_the_slots_at_most() -> None:
     backend.stop(0)
 
 
+def test_the_deadline_of_a_job_counts_from_its_admission() -> None:
+    backend = ImageServerBackend(Upstream("http://127.0.0.1:1/v1", concurrency=1), name="m", sizes=(16,), maximum_k=1)
+    backend.start()
+    holding = contextlib.ExitStack()
+
+    class Waiting(RequestHandle):
+        def pause(self, seconds: float) -> None:
+            """Let the deadline pass, and free the slot."""
+            self._deadline = 0.0
+            holding.close()
+
+    def admit(handle: RequestHandle, priority: Priority) -> contextlib.AbstractContextManager[object]:
+        return backend.admit(handle, GenerationRequest(prompt="a bench"), size=16, neighbors=0, priority=priority)
+
+    holding.enter_context(admit(RequestHandle(timeout=SECONDS), Priority.INTERACTIVE))
+    job = Waiting(timeout=SECONDS)
+    with admit(job, Priority.BACKGROUND):
+        assert job.remaining() > 0
+    backend.stop(0)
+
+
 def test_a_stop_ends_running_requests(tmp_path: Path) -> None:
     answered = []
     with serving() as upstream:

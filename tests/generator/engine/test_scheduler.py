@@ -10,7 +10,7 @@ from reimagen_generator.engine.image_row import STRETCH, Request
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.scheduler import Scheduler
 from reimagen_generator.engine.step_times import StepKind, StepTimes
-from reimagen_generator.engine.work import Priority, Work
+from reimagen_generator.engine.work import Work
 
 KIND = StepKind(0, 0, 1)
 
@@ -26,18 +26,6 @@ class Row:
     @property
     def begun(self) -> bool:
         return False
-
-    @property
-    def flow(self) -> tuple[Priority, str]:
-        return self.request.flow
-
-    @property
-    def due(self) -> float:
-        return self.request.due
-
-    @property
-    def remaining(self) -> float:
-        return self.request.remaining
 
 
 def row(arrived: float, steps: int, caller: str = "") -> Row:
@@ -91,7 +79,7 @@ def test_whoever_arrives_after_a_request_is_due_does_not_delay_it(requests: Sequ
     for pause, steps in requests:
         now += pause
         arriving.append(row(float(now), steps))
-    due = {request: request.due for request in arriving}
+    due = {image: image.request.due for image in arriving}
     bounds: dict[Row, float] = {}
     waiting = list(arriving)
     while waiting or device.left:

@@ -173,6 +173,7 @@ class ImageServerBackend:
         caller = current_caller().id
         while not self._take(handle, caller, waits=priority is Priority.BACKGROUND):
             handle.pause(_SHORTEST_PAUSE)
+            handle.restart()
         try:
             # All admitted requests are drawn at the same time, so none is ahead.
             yield ImageAdmission(0, self._client, handle, size, priority)

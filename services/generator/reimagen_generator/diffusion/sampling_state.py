@@ -3,16 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from reimagen_generator.config.cascade import SamplerKind
+from reimagen_generator.config.cascade import Guidance, SamplerKind, StageConfig
 from reimagen_generator.diffusion.conditions import Conditions
-from reimagen_generator.diffusion.guidance import GuidanceRows, RowGuidance, evaluations_of_steps
+from reimagen_generator.diffusion.guidance import (
+    GuidanceRows,
+    RowGuidance,
+    evaluations_of_steps,
+    guided_steps,
+    resolve,
+)
+from reimagen_generator.diffusion.schedule import sampling_schedule
 
 _Images = Float[Array, "batch height width 3"]
 _Tree = TypeVar("_Tree")
@@ -70,6 +77,29 @@ class SamplingPlan:
     times: Float[np.ndarray, "batch steps 3"]
     """t, λ_t and λ_s."""
     guided: Bool[np.ndarray, "batch steps"]
+
+    @classmethod
+    def of(
+        cls,
+        config: StageConfig,
+        guidance: Sequence[Guidance],
+        with_neighbors: Sequence[bool] | Bool[np.ndarray, " batch"],
+    ) -> Self:
+        """Return all steps of a batch in a stage.
+
+        Args:
+            config: The stage.
+            guidance: The guidance of each row.
+            with_neighbors: Whether each row has neighbors.
+        """
+        plan = sampling_schedule(config)
+        times = np.stack([plan.time, plan.log_snr[:-1], plan.log_snr[1:]], axis=1)
+        strategies = tuple(
+            resolve(one, neighbors=bool(any_)) for one, any_ in zip(guidance, with_neighbors, strict=True)
+        )
+        guided = np.stack([guided_steps(one, plan.log_snr[:-1]) for one in guidance])
+        rows = len(strategies)
+        return cls(strategies, (config.sampler,) * rows, np.tile(times, (rows, 1, 1)), guided)
 
     @cached_property
     def evaluations(self) -> Int[np.ndarray, " steps"]:

@@ -29,13 +29,7 @@ from reimagen_generator.diffusion.noise import Purpose, normal, uniform
 from reimagen_generator.diffusion.resize import low_res_consistent
 from reimagen_generator.diffusion.samplers.row_sampler import RowSampler, sampler_codes, step_noise
 from reimagen_generator.diffusion.samplers.sampler import Step
-from reimagen_generator.diffusion.sampling_state import (
-    Rows,
-    RowSteps,
-    SamplingPlan,
-    SamplingState,
-    concatenate_rows,
-)
+from reimagen_generator.diffusion.sampling_state import Rows, RowSteps, SamplingPlan, SamplingState, concatenate_rows
 from reimagen_generator.diffusion.thresholding import threshold
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Network, Text, in_compute_type
@@ -155,29 +149,6 @@ class Stage:
         state, steps = place_rows(jax.eval_shape(begin, conditions, keys), self._mesh)
         return Stage._step.lower(self, count, self.parameters, state, steps)
 
-    def plan(
-        self,
-        guidance: Sequence[Guidance],
-        with_neighbors: Sequence[bool] | Bool[np.ndarray, " batch"],
-        config: StageConfig | None = None,
-    ) -> SamplingPlan:
-        """Return all steps of a batch.
-
-        Args:
-            guidance: The guidance of each row.
-            with_neighbors: Whether each row has neighbors.
-            config: The stage with other steps or another sampler; None for its own.
-        """
-        config = config or self.config
-        plan = schedule.sampling_schedule(config)
-        steps = np.stack([plan.time, plan.log_snr[:-1], plan.log_snr[1:]], axis=1)
-        strategies = tuple(
-            guiding.resolve(one, neighbors=bool(any_)) for one, any_ in zip(guidance, with_neighbors, strict=True)
-        )
-        guided = np.stack([guiding.guided_steps(one, plan.log_snr[:-1]) for one in guidance])
-        samplers = (config.sampler,) * len(strategies)
-        return SamplingPlan(strategies, samplers, np.tile(steps, (len(strategies), 1, 1)), guided)
-
     def begin(self, conditions: Conditions, plan: SamplingPlan, keys: Key[Array, " batch"]) -> SamplingState:
         """Return a batch before its first step.
 
@@ -207,7 +178,7 @@ class Stage:
         each = [guidance] * len(keys) if isinstance(guidance, Guidance) else list(guidance)
         neighbors = conditions.neighbors
         with_neighbors = np.zeros(len(keys), bool) if neighbors is None else np.asarray(neighbors.mask.any(axis=1))
-        plan = self.plan(each, with_neighbors, config)
+        plan = SamplingPlan.of(config or self.config, each, with_neighbors)
         return self.begin(conditions, plan, keys), plan
 
     def advance(self, state: SamplingState, steps: RowSteps, evaluations: int) -> SamplingState:

@@ -79,12 +79,11 @@ class Route:
         slots = cascade.slots_for(neighbors)
         plans, kinds = [], []
         for index, guidance in enumerate(work.guidance):
-            stage = cascade.stage(index)
-            retrieval = stage.config.network.retrieval
-            config = stage.config.with_steps(work.steps_factor)
+            config = cascade.config.stages[index].with_steps(work.steps_factor)
+            retrieval = config.network.retrieval
             if work.steps:
                 config = work.steps[index].applied_to(config)
-            plan = stage.plan([guidance], [retrieval and neighbors > 0], config)
+            plan = SamplingPlan.of(config, [guidance], [retrieval and neighbors > 0])
             plans.append(plan)
             kinds.append([StepKind(index, slots if retrieval else 0, int(count)) for count in plan.evaluations])
         return cls(slots, plans, kinds)
@@ -129,21 +128,6 @@ class ImageRow:
     def kind(self) -> StepKind:
         """The kind of the next step."""
         return self._route.kinds[self._stage][self._step]
-
-    @property
-    def flow(self) -> tuple[Priority, str]:
-        """The flow of its request."""
-        return self.request.flow
-
-    @property
-    def due(self) -> float:
-        """When its request is due."""
-        return self.request.due
-
-    @property
-    def remaining(self) -> float:
-        """Estimated seconds of its request's work that is left."""
-        return self.request.remaining
 
     @property
     def starts_stage(self) -> bool:

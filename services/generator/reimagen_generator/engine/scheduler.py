@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
-from reimagen_generator.engine.fair_queue import FairQueue, Path
+from reimagen_generator.engine.fair_queue import FairQueue
+from reimagen_generator.engine.image_row import Request
 from reimagen_generator.engine.step_times import StepKind, StepTimes
 from reimagen_generator.engine.work import Priority
 
@@ -17,6 +18,10 @@ class Schedulable(Protocol):
     """An image that waits for its next step."""
 
     @property
+    def request(self) -> Request:
+        """Its request."""
+
+    @property
     def kind(self) -> StepKind:
         """The kind of its next step."""
 
@@ -27,18 +32,6 @@ class Schedulable(Protocol):
     @property
     def begun(self) -> bool:
         """Whether it has a state on the device."""
-
-    @property
-    def flow(self) -> Path:
-        """Its flow in the fair queue."""
-
-    @property
-    def due(self) -> float:
-        """When its request should be finished."""
-
-    @property
-    def remaining(self) -> float:
-        """Estimated seconds of its request's work that is left."""
 
 
 RowType = TypeVar("RowType", bound=Schedulable)
@@ -64,11 +57,11 @@ class Scheduler(Generic[RowType]):
 
     def add(self, row: RowType) -> None:
         """Add an image."""
-        self._queue.add(row.flow, row)
+        self._queue.add(row.request.flow, row)
 
     def remove(self, row: RowType) -> None:
         """Remove an image."""
-        self._queue.remove(row.flow, row)
+        self._queue.remove(row.request.flow, row)
 
     def rows(self) -> Iterator[RowType]:
         """Yield all images, those whose turn it is first."""
@@ -93,12 +86,12 @@ class Scheduler(Generic[RowType]):
     def charge(self, rows: list[RowType], seconds: float) -> None:
         """Count the seconds of a step to the flows of its images, in equal parts."""
         for row in rows:
-            self._queue.charge(row.flow, seconds / len(rows))
+            self._queue.charge(row.request.flow, seconds / len(rows))
 
 
 def _due(row: Schedulable) -> float:
-    return row.due
+    return row.request.due
 
 
 def _remaining(row: Schedulable) -> float:
-    return row.remaining
+    return row.request.remaining

@@ -1,4 +1,4 @@
-"""The places of the engine: who holds one, who is refused, and who waits for one."""
+"""The slots of the engine: requests that hold one, wait for one, or are refused."""
 
 import math
 import time
@@ -12,10 +12,10 @@ from reimagen_generator.engine.refusals import refuse_greedy, refuse_late
 
 
 class Slots:
-    """A bounded number of places for requests, and the requests that wait for one. The engine's lock guards it."""
+    """A bounded number of slots for requests, and the requests that wait for one. The engine's lock guards it."""
 
     def __init__(self, number: int) -> None:
-        """Create places that are all free.
+        """Create slots that are all free.
 
         Args:
             number: Maximum number of requests that are drawn, or wait to be drawn.
@@ -26,27 +26,27 @@ class Slots:
         self._waiting: list[Request] = []
 
     def __len__(self) -> int:
-        """Return the number of requests that hold a place."""
+        """Return the number of requests that hold a slot."""
         return len(self._requests)
 
     def __iter__(self) -> Iterator[Request]:
-        """Yield the requests that hold a place."""
+        """Yield the requests that hold a slot."""
         return iter(self._requests)
 
     @property
     def waiting(self) -> int:
-        """Number of requests that wait for a place."""
+        """Number of requests that wait for a slot."""
         return len(self._waiting)
 
     def backlog(self) -> Backlog:
-        """Return the work of the requests that hold a place."""
+        """Return the work of the requests that hold a slot."""
         return Backlog.of(self._requests)
 
     def refuse_if_full(self) -> None:
-        """Raise an error if all places are taken.
+        """Raise an error if all slots are taken.
 
         Raises:
-            Overloaded: All places are taken.
+            Overloaded: All slots are taken.
         """
         if len(self._requests) >= self.number:
             raise Overloaded(
@@ -55,10 +55,10 @@ class Slots:
             )
 
     def take(self, request: Request) -> None:
-        """Give a request a place now.
+        """Give a request a slot now.
 
         Raises:
-            Overloaded: All places are taken, the caller holds its share of them, or the backlog is too long for the
+            Overloaded: All slots are taken, the caller holds its share of them, or the backlog is too long for the
                 deadline.
             DeadlineExceeded: The deadline is too early even without other requests.
         """
@@ -70,12 +70,12 @@ class Slots:
         self._report()
 
     def wait(self, request: Request) -> None:
-        """Give a request a place as soon as `take` would, and end its handle's `wait_for_admission` then."""
+        """Give a request a slot as soon as `take` would, and end its handle's `wait_for_admission` then."""
         self._waiting.append(request)
         self._admit_waiting()
 
     def leave(self, request: Request) -> None:
-        """Free a request's place, or end its wait, and admit those that waited for that."""
+        """Free a request's slot, or end its wait, and admit those that waited for that."""
         for group in (self._requests, self._waiting):
             if request in group:
                 group.remove(request)

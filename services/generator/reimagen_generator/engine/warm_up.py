@@ -12,7 +12,7 @@ from reimagen_generator.diffusion import guidance as guiding
 from reimagen_generator.diffusion.cascade import Cascade, as_bytes, as_preview, wait_for
 from reimagen_generator.diffusion.inputs import Row
 from reimagen_generator.diffusion.references import ReferencePair
-from reimagen_generator.diffusion.sampling_state import RowSteps, SamplingState
+from reimagen_generator.diffusion.sampling_state import RowSteps, SamplingPlan, SamplingState
 from reimagen_generator.engine.step_times import StepKind, StepTimes
 
 # A larger batch is used only if a row takes at most this share of its time in a smaller one.
@@ -96,7 +96,7 @@ def _begin(cascade: Cascade, kind: StepKind) -> tuple[SamplingState, RowSteps, f
         inputs = inputs or cascade.inputs.encode([row], max(1, kind.slots))
         conditions, keys = cascade.conditions(kind.stage, inputs, previous)
         stage = cascade.stage(kind.stage)
-        plan = stage.plan([stage.config.guidance], [kind.slots > 0])
+        plan = SamplingPlan.of(stage.config, [stage.config.guidance], [kind.slots > 0])
         begun = stage.begin(conditions, plan, keys), plan.together(0)
         wait_for(begun)
         seconds.append(time.monotonic() - started)

@@ -71,7 +71,7 @@ class Admission(Protocol):
 
 
 class Backend(Protocol):
-    """A bounded number of requests are drawn by it, each in a slot that it admits the request to."""
+    """A model with a bounded number of slots, each for a request that it draws."""
 
     @property
     def model(self) -> ModelDescription:
@@ -116,9 +116,10 @@ class Backend(Protocol):
     def admit(
         self, handle: RequestHandle, request: GenerationRequest, *, size: int, neighbors: int, priority: Priority
     ) -> AbstractContextManager[Admission]:
-        """Hold a slot for the request of the current caller, or refuse it at once.
+        """Hold a slot for the request of the current caller; leaving the context cancels the request's work.
 
-        Leaving the context cancels the request's work.
+        An interactive request is refused at once if it cannot be admitted. A background request waits for a slot, and
+        its deadline counts from its admission.
 
         Args:
             handle: The deadline and cancellation of the request.

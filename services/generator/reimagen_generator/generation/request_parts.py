@@ -147,8 +147,8 @@ class Reference(RequestModel):
     weight: Annotated[float, Field(strict=True, ge=0, le=MAXIMUM_REFERENCE_WEIGHT, allow_inf_nan=False)] = Field(
         1.0,
         description="Factor of the share of this neighbor in the attention to the neighbors, 0 to 10: with 2 it counts "
-        "like two equal neighbors, with 0 it is ignored. Retrieved neighbors have 1. For a single neighbor, all other "
-        "weights are the same.",
+        "like two equal neighbors, with 0 it is ignored. Retrieved neighbors have 1. All weights above 0 of a single "
+        "neighbor give the same image.",
     )
 
     @field_validator("pair_id")

@@ -4,15 +4,15 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from reimagen.v1 import retrieval_pb2
 from reimagen_common import tracing
 from reimagen_common.access.caller import current_caller
 from reimagen_common.access.guard import Guard
-from reimagen_common.errors import InvalidArgument
+from reimagen_common.errors import InvalidArgument, Overloaded, Unavailable
 from reimagen_generator import metrics
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.engine.request_handle import RequestHandle
@@ -29,7 +29,12 @@ from reimagen_generator.generation.signing import Signer
 _DEFAULT_SIZE: Final = 256
 # A check takes at most a quarter of these seconds to fetch pairs.
 _CHECK_SECONDS: Final = 40.0
+# The share of a job's deadline in which it waits for a retriever that is overloaded or down.
+_OUTAGE_SHARE: Final = 0.1
+_SHORTEST_PAUSE: Final = 0.5
 _RETRIEVAL_OFF: Final = retrieval_pb2.NothingFound(reason="no neighbors were requested", field="retrieval.k")
+
+_Answer = TypeVar("_Answer")
 
 _logger = logging.getLogger(__name__)
 
@@ -114,6 +119,8 @@ class GenerationService:
     ) -> Iterator[Event]:
         """Yield one `Accepted`, one `Neighbors`, a `StepEvent` for each step, and each `Image` when it is finished.
 
+        A background request waits for a retriever that is overloaded or down, up to a tenth of its deadline.
+
         Raises:
             InvalidArgument: The model does not support a field's value, or a reference cannot be read.
             Overloaded: Too many requests are waiting.
@@ -129,13 +136,19 @@ class GenerationService:
         started = time.monotonic()
         neighbors = counted(request) if request.references else k
         with self.backend.admit(handle, request, size=size, neighbors=neighbors, priority=priority) as admission:
-            references = read_references(request, self.retriever, remaining=handle.remaining())
+            references = _patiently(
+                lambda: read_references(request, self.retriever, remaining=handle.remaining()), handle, priority
+            )
             self._guard.take_images(current_caller(), request.n)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
             seed = first_seed if self.model.has_seeds else None
             yield Accepted(id=handle.id, seed=seed, size=size, queued=admission.ahead)
-            grounding = references.neighbors if request.references else self._find(request, k, handle)
+            grounding = (
+                references.neighbors
+                if request.references
+                else _patiently(lambda: self._find(request, k, handle), handle, priority)
+            )
             yield grounding
             task = GenerationTask(
                 prompt=request.prompt,
@@ -251,6 +264,20 @@ class GenerationService:
                 media_type=media_type,
                 size=size,
             )
+
+
+def _patiently(ask: Callable[[], _Answer], handle: RequestHandle, priority: Priority) -> _Answer:
+    """Return the retriever's answer. In the background, ask again while it is overloaded or down."""
+    enough = handle.remaining() * (1 - _OUTAGE_SHARE)
+    while True:
+        try:
+            return ask()
+        except (Overloaded, Unavailable) as error:
+            pause = max(error.retry_after or 0, _SHORTEST_PAUSE)
+            if priority is not Priority.BACKGROUND or handle.remaining() - pause < enough:
+                raise
+            _logger.info("waiting for the retriever", extra={"call": handle.id, "reason": error.message})
+        handle.pause(pause)
 
 
 def _hashed(user: str) -> str:

@@ -93,12 +93,12 @@ def _check(body: ImagesRequest, generator: GenerationService) -> None:
 
 
 def check_model(body: ImagesRequest, generator: GenerationService) -> None:
-    """Check that a request is for the loaded cascade.
+    """Check that a request is for the model that draws.
 
     Raises:
         InvalidArgument: The request names another model.
     """
     if body.model not in (None, generator.model.name):
         raise InvalidArgument(
-            f"must be {generator.model.name!r}, the loaded cascade, or unset; got {body.model!r}", field="model"
+            f"must be {generator.model.name!r}, the model that draws, or unset; got {body.model!r}", field="model"
         )

@@ -56,6 +56,9 @@ class NeighborOrigin(BaseModel):
     caption: str = Field(description="Caption of the neighbor.")
     source: str = Field(description="Origin of the neighbor; empty when unknown.")
     license: str = Field(description="SPDX identifier or name of the license; empty when unknown.")
+    weight: float = Field(
+        description="Factor of its share of the attention to the neighbors; 1 unless the request set it."
+    )
 
 
 class Generation(BaseModel):
@@ -63,7 +66,7 @@ class Generation(BaseModel):
 
     prompt: str = Field(description="Prompt of the request.")
     seed: int | None = Field(description="Seed of the image; null if its model has no seeds.")
-    model: str = Field(description="Name of the cascade.")
+    model: str = Field(description="Name of the model.")
     created: int | None = Field(description="Time of drawing, in seconds since 1970; null if the file does not say.")
     request: dict[str, Any] = Field(
         description="Body for `POST /v1/images/generations` that draws the image again, or another one if the model "
@@ -142,7 +145,11 @@ def _generation(origin: Provenance) -> Generation:
         request=origin.to_request(),
         neighbors=[
             NeighborOrigin(
-                id=neighbor.id or None, caption=neighbor.caption, source=neighbor.source, license=neighbor.license
+                id=neighbor.id or None,
+                caption=neighbor.caption,
+                source=neighbor.source,
+                license=neighbor.license,
+                weight=neighbor.weight,
             )
             for neighbor in origin.neighbors
         ],

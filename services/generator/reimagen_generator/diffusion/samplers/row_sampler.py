@@ -9,9 +9,7 @@ from jaxtyping import Array, Int, Key
 
 from reimagen_generator.config.cascade import SamplerKind
 from reimagen_generator.diffusion.noise import Purpose, normal
-from reimagen_generator.diffusion.samplers.ddim import DDIM
-from reimagen_generator.diffusion.samplers.ddpm import DDPM
-from reimagen_generator.diffusion.samplers.dpm_solver import DPMSolver
+from reimagen_generator.diffusion.samplers.registry import build_sampler
 from reimagen_generator.diffusion.samplers.sampler import Images, Step
 from reimagen_generator.diffusion.samplers.unipc import History, UniPC
 from reimagen_generator.diffusion.schedule import per_image
@@ -62,14 +60,14 @@ class RowSampler:
             step: The step of each row, with noise from `step_noise`.
             codes: The sampler of each row (see `sampler_codes`).
         """
-        solved, after = UniPC().step(carry, step)
-        results = {
-            SamplerKind.DDPM: DDPM().step(None, step)[0],
-            SamplerKind.DDIM: DDIM().step(None, step)[0],
-            SamplerKind.DPM_SOLVER: DPMSolver().step(carry.last, step)[0],
-            SamplerKind.UNIPC: solved,
+        carries = {
+            SamplerKind.DDPM: None,
+            SamplerKind.DDIM: None,
+            SamplerKind.DPM_SOLVER: carry.last,
+            SamplerKind.UNIPC: carry,
         }
-        x = solved
-        for kind, result in results.items():
+        results = {kind: build_sampler(kind).step(before, step) for kind, before in carries.items()}
+        x, after = results[SamplerKind.UNIPC]
+        for kind, (result, _) in results.items():
             x = jnp.where(per_image(codes == _CODES[kind]), result, x)
         return x, after
