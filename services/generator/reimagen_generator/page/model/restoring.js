@@ -48,12 +48,10 @@ async function fromService(file) {
     if (!generation) return null;
     const signed = signature.status === "trusted" ? ` Its signature is valid${signature.signer ? ` (${signature.signer})` : ""}.` : "";
     const changed = tampered ? " It was changed after it was drawn." : "";
-    const { references = [] } = generation.request;
     return {
       prompt: generation.prompt,
       settings: settingsOf(generation.request),
-      // Only references have other weights than 1.
-      neighbors: generation.neighbors.map((one, index) => ({ ...one, weight: references[index]?.weight })),
+      neighbors: generation.neighbors,
       origin: `Drawn by ${generation.model}.${signed}${changed}`,
     };
   } catch {
