@@ -6,16 +6,15 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from reimagen_generator.config.presets import TINY
-from reimagen_retriever.ingest.build import build
-from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.server import RetrieverServer
-from reimagen_retriever.settings import Settings as RetrieverSettings
 from tests.browser.stack import PAIRS, Stack, png, serve
+from tests.real_services import serving_pairs
 from tools.screenshots import find_browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Start a browser for the tests of a file: while it runs, this thread cannot run an event loop of its own."""
     path = find_browser()
     with sync_playwright() as playwright:
         # Chromium refuses its sandbox to root, as which containers often run tests.
@@ -26,16 +25,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def retriever(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetrieverServer]:
-    source = tmp_path_factory.mktemp("source")
-    for name, (caption, color) in PAIRS.items():
-        (source / f"{name}.png").write_bytes(png(color))
-        (source / f"{name}.txt").write_text(caption)
-    base = tmp_path_factory.mktemp("base") / "kb"
-    build(open_source(source), base)
-    service = RetrieverServer(RetrieverSettings(knowledge_base=base, grpc="127.0.0.1:0", http="127.0.0.1:0"))
-    service.start()
-    yield service
-    service.stop(0)
+    pairs = {name: (caption, png(color)) for name, (caption, color) in PAIRS.items()}
+    with serving_pairs(tmp_path_factory.mktemp("base"), pairs) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,11 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
-from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.diffusion.cascade import Cascade
-from reimagen_generator.engine.engine import Engine
-from reimagen_generator.server import GeneratorServer
-from reimagen_generator.settings import Settings as GeneratorSettings
 from reimagen_retriever.server import RetrieverServer
 from tests.browser.cable import Cable
+from tests.real_services import serving_cascade
 from tools.screenshots import DESKTOP
 
 MILLISECONDS = 60_000
@@ -66,24 +63,12 @@ class Stack:
 @contextlib.contextmanager
 def serve(config: CascadeConfig, folder: Path, retriever: RetrieverServer, **options: Any) -> Iterator[Stack]:
     cascade = Cascade.random(config, seed=0)
-    cascade.save(folder)
-    with Cable(retriever.addresses["grpc"]) as retriever_cable:
-        settings = GeneratorSettings(
-            weights=folder,
-            retriever=f"127.0.0.1:{retriever_cable.port}",
-            grpc="127.0.0.1:0",
-            http="127.0.0.1:0",
-            stop_seconds=0,
-            jobs=folder / "jobs",
-            **options,
-        )
-        service = GeneratorServer(CascadeBackend(Engine(cascade, capacity=settings.capacity)), settings)
-        service.start()
-        try:
-            with Cable(f"127.0.0.1:{service.http_port}") as cable:
-                yield Stack(cable, retriever_cable)
-        finally:
-            service.stop()
+    with (
+        Cable(retriever.addresses["grpc"]) as retriever_cable,
+        serving_cascade(folder, cascade, f"127.0.0.1:{retriever_cable.port}", **options) as server,
+        Cable(f"127.0.0.1:{server.http_port}") as cable,
+    ):
+        yield Stack(cable, retriever_cable)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """A generator and its retriever for the tests of the client, and a server that fails as a test says."""
 
-import contextlib
 import io
 import json
 import threading
@@ -13,16 +12,9 @@ import pytest
 from PIL import Image
 
 from reimagen_client import Client
-from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
-from reimagen_generator.engine.engine import Engine
-from reimagen_generator.server import GeneratorServer
-from reimagen_generator.settings import Settings as GeneratorSettings
-from reimagen_retriever.ingest.build import build
-from reimagen_retriever.knowledge_base.sources import open_source
-from reimagen_retriever.server import RetrieverServer
-from reimagen_retriever.settings import Settings as RetrieverSettings
+from tests.real_services import serving_cascade, serving_pairs
 
 PROMPT = "a red fox in the snow"
 CAPTIONS = {"fox/1?": "a red fox", "kea": "a kea"}
@@ -45,39 +37,17 @@ class Service:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[contextlib.ExitStack]:
-    with contextlib.ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture(scope="session")
-def service(stack: contextlib.ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    source = tmp_path_factory.mktemp("source")
-    rows = []
-    for number, (key, caption) in enumerate(CAPTIONS.items()):
-        (source / f"{number}.png").write_bytes(png((80 * number, 120, 40)))
-        rows.append({"image": f"{number}.png", "caption": caption, "id": key, "license": "MIT", "source": "tests"})
-    (source / "captions.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    base = tmp_path_factory.mktemp("base") / "kb"
-    build(open_source(source), base)
-    retriever = RetrieverServer(RetrieverSettings(knowledge_base=base, grpc="127.0.0.1:0", http="127.0.0.1:0"))
-    retriever.start()
-    stack.callback(retriever.stop, 0)
-    folder = tmp_path_factory.mktemp("tiny")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    pairs = {
+        pair_id: (caption, png((80 * number, 120, 40))) for number, (pair_id, caption) in enumerate(CAPTIONS.items())
+    }
     cascade = Cascade.random(TINY.model_copy(update={"stages": TINY.stages[:1]}), seed=0)
-    cascade.save(folder)
-    settings = GeneratorSettings(
-        weights=folder,
-        retriever=retriever.addresses["grpc"],
-        grpc="127.0.0.1:0",
-        http="127.0.0.1:0",
-        stop_seconds=0,
-        jobs=folder / "jobs",
-    )
-    generator = GeneratorServer(CascadeBackend(Engine(cascade, capacity=settings.capacity)), settings)
-    generator.start()
-    stack.callback(generator.stop)
-    return Service(f"http://127.0.0.1:{generator.http_port}/v1", f"127.0.0.1:{generator.grpc_port}")
+    folder = tmp_path_factory.mktemp("tiny")
+    with (
+        serving_pairs(tmp_path_factory.mktemp("base"), pairs, license="MIT", source="tests") as retriever,
+        serving_cascade(folder, cascade, retriever.addresses["grpc"]) as generator,
+    ):
+        yield Service(f"http://127.0.0.1:{generator.http_port}/v1", f"127.0.0.1:{generator.grpc_port}")
 
 
 @pytest.fixture(scope="session")

@@ -8,16 +8,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
-from reimagen_generator.engine.engine import Engine
-from reimagen_generator.server import GeneratorServer
-from reimagen_generator.settings import Settings as GeneratorSettings
-from reimagen_retriever.ingest.build import build
-from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.server import RetrieverServer
-from reimagen_retriever.settings import Settings as RetrieverSettings
+from tests.real_services import serving_cascade, serving_pairs
 
 SEARCH = "/v1/knowledge/search"
 PAIRS = "/v1/knowledge/pairs"
@@ -33,36 +27,22 @@ def png(color: tuple[int, int, int]) -> bytes:
 
 @pytest.fixture(scope="module")
 def retriever(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetrieverServer]:
-    source = tmp_path_factory.mktemp("source")
-    for number, caption in enumerate(("a red fox", "a kea")):
-        (source / f"{number}.png").write_bytes(png((80 * number, 120, 40)))
-        (source / f"{number}.txt").write_text(caption)
-    base = tmp_path_factory.mktemp("base") / "kb"
-    build(open_source(source), base)
-    service = RetrieverServer(RetrieverSettings(knowledge_base=base, grpc="127.0.0.1:0", http="127.0.0.1:0"))
-    service.start()
-    yield service
-    service.stop(0)
+    pairs = {
+        str(number): (caption, png((80 * number, 120, 40))) for number, caption in enumerate(("a red fox", "a kea"))
+    }
+    with serving_pairs(tmp_path_factory.mktemp("base"), pairs) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def rest(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    folder = tmp_path_factory.mktemp("tiny")
     cascade = Cascade.random(TINY.model_copy(update={"stages": TINY.stages[:1]}), seed=0)
-    cascade.save(folder)
-    settings = GeneratorSettings(
-        weights=folder,
-        retriever=retriever.addresses["grpc"],
-        grpc="127.0.0.1:0",
-        http="127.0.0.1:0",
-        stop_seconds=0,
-        jobs=folder / "jobs",
-    )
-    service = GeneratorServer(CascadeBackend(Engine(cascade, capacity=settings.capacity)), settings)
-    service.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=240) as client:
+    folder = tmp_path_factory.mktemp("tiny")
+    with (
+        serving_cascade(folder, cascade, retriever.addresses["grpc"]) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.http_port}", timeout=240) as client,
+    ):
         yield client
-    service.stop()
 
 
 def add(

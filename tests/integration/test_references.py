@@ -18,19 +18,13 @@ from PIL import Image
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
-from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
-from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation import provenance
 from reimagen_generator.networks.registry import build_network
-from reimagen_generator.server import GeneratorServer
-from reimagen_generator.settings import Settings as GeneratorSettings
 from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
-from reimagen_retriever.ingest.build import build
-from reimagen_retriever.knowledge_base.sources import open_source
 from reimagen_retriever.server import RetrieverServer
-from reimagen_retriever.settings import Settings as RetrieverSettings
+from tests.real_services import serving_cascade, serving_pairs
 
 URL = "/v1/images/generations"
 SECONDS = 240
@@ -64,41 +58,20 @@ def awakened() -> Cascade:
 
 @pytest.fixture(scope="module")
 def retriever(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetrieverServer]:
-    source = tmp_path_factory.mktemp("source")
-    rows = []
-    for number, (pair_id, caption) in enumerate(PAIRS.items()):
-        (source / f"{number}.png").write_bytes(png(number))
-        rows.append({"image": f"{number}.png", "caption": caption, "id": pair_id, "license": "MIT", "source": "here"})
-    (source / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    base = tmp_path_factory.mktemp("base") / "kb"
-    build(open_source(source), base)
-    service = RetrieverServer(RetrieverSettings(knowledge_base=base, grpc="127.0.0.1:0", http="127.0.0.1:0"))
-    service.start()
-    yield service
-    service.stop(0)
+    pairs = {pair_id: (caption, png(number)) for number, (pair_id, caption) in enumerate(PAIRS.items())}
+    with serving_pairs(tmp_path_factory.mktemp("base"), pairs, license="MIT", source="here") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def served(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("tiny")
-    cascade = awakened()
-    cascade.save(folder)
-    settings = GeneratorSettings(
-        weights=folder,
-        retriever=retriever.addresses["grpc"],
-        grpc="127.0.0.1:0",
-        http="127.0.0.1:0",
-        stop_seconds=0,
-        jobs=folder / "jobs",
-    )
-    service = GeneratorServer(CascadeBackend(Engine(cascade, capacity=settings.capacity)), settings)
-    service.start()
     with (
-        httpx.Client(base_url=f"http://127.0.0.1:{service.http_port}", timeout=SECONDS) as rest,
-        grpc.insecure_channel(f"127.0.0.1:{service.grpc_port}") as channel,
+        serving_cascade(folder, awakened(), retriever.addresses["grpc"]) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.http_port}", timeout=SECONDS) as rest,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
     ):
         yield Served(rest, GenerationStub(channel))
-    service.stop()
 
 
 def draw(served: Served, **body: Any) -> dict[str, Any]:

@@ -76,6 +76,6 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     cascade.save(folder)
     with serve(cascade, folder, capacity=2, job_capacity=4) as service, pytest.MonkeyPatch.context() as patch:
         # With true estimates, requests would be refused because they cannot be finished before their deadlines.
-        for name in ("alone", "per_row", "turn"):
+        for name in ("alone", "per_row", "turn", "start"):
             patch.setattr(service.engine.times, name, lambda kind: 0.0)
         yield service
