@@ -87,6 +87,13 @@ def test_any_damage_is_answered(signer: Signer, data: st.DataObject) -> None:
     assert found.tampered is not False or found.provenance == CREATED
 
 
+def test_a_file_without_the_manifest_that_it_names_is_invalid(signer: Signer) -> None:
+    file = bytearray(sign(signer, "webp"))
+    file[14917] = 25
+    found = VERIFIER.verify(bytes(file))
+    assert (found.signature.status, found.tampered, found.provenance) == ("invalid", True, CREATED)
+
+
 @pytest.mark.parametrize(
     "forged",
     [

@@ -87,7 +87,9 @@ class Verifier:
             return Signature("absent", reason="the file only links to a manifest, which is not fetched"), None, None
         except c2pa.C2paError as error:
             return Signature("invalid", reason=f"the manifest cannot be read: {error}"), True, None
-        manifest = store["manifests"][store["active_manifest"]]
+        manifest = store["manifests"].get(store["active_manifest"])
+        if manifest is None:  # c2pa skips a damaged manifest, and still names it as the active one
+            return Signature("invalid", reason="the manifest cannot be read"), True, None
         failures = store["validation_results"]["activeManifest"]["failure"]
         signature = _signature(store["validation_state"], manifest.get("signature_info") or {}, failures)
         if signature.status != "invalid":
