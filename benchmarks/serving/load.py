@@ -10,7 +10,7 @@ import numpy as np
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.options import GuidanceOptions
 from reimagen_generator.engine.backlog import seconds_left
-from reimagen_generator.engine.image_row import Route
+from reimagen_generator.engine.route import Route
 from reimagen_generator.engine.step_times import StepTimes
 from reimagen_generator.engine.work import Work
 
@@ -115,7 +115,7 @@ def arrivals(
             caller=f"key {random.randrange(callers)}",
         )
         route = route_of(work)
-        alone = sum(times.start(kinds[0]) + sum(map(times.alone, kinds)) for kinds in route.kinds)
+        alone = sum(times.start(stage[0]) + float(stage.seconds(times.alone).sum()) for stage in route.stages)
         found.append(Arrival(now, work, alone))
     return found
 

@@ -12,6 +12,7 @@ steps is assumed. Requests carry no deadlines, and count as in time like those w
 Not included are the host's part of a turn and the retrieval.
 """
 
+import itertools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -38,8 +39,9 @@ from reimagen_common.errors import ReimagenError
 from reimagen_generator.config.presets import DEMO
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.backlog import new_request, seconds_left
-from reimagen_generator.engine.image_row import Request, Route
+from reimagen_generator.engine.image_row import Request
 from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.route import Route
 from reimagen_generator.engine.scheduler import Scheduler
 from reimagen_generator.engine.slots import Slots
 from reimagen_generator.engine.step_times import StepKind, StepTimes
@@ -115,8 +117,8 @@ class SimulatedRow:
         """Create an image before its first step."""
         self.arrival = arrival
         self.request = request
-        self.kinds = [kind for kinds in route.kinds for kind in kinds]
-        self.starts = {0, *(sum(map(len, route.kinds[:stage])) for stage in range(len(route.kinds)))}
+        self.kinds = [stage[step] for stage in route.stages for step in range(len(stage))]
+        self.starts = {0, *itertools.accumulate(map(len, route.stages))}
         self.left = len(self.kinds)
         self.preview: float | None = None
 

@@ -9,9 +9,10 @@ from prometheus_client import REGISTRY
 from reimagen_common.errors import DeadlineExceeded, Overloaded, Unavailable
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent
+from reimagen_generator.engine.counters import Counters
 from reimagen_generator.engine.engine import Engine
-from reimagen_generator.engine.image_row import Route
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.engine.route import Route
 from reimagen_generator.engine.work import Priority
 from tests.engine_requests import FOREVER, Background, MakeEngine, Wish
 from tests.waiting import SECONDS, wait_until
@@ -81,8 +82,8 @@ def test_the_start_of_each_stage_counts(
     make_engine: MakeEngine, tiny: Cascade, wish: Wish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine(tiny)
-    for stage, kinds in enumerate(Route.of(tiny, replace(wish, size=64).work(tiny), 0).kinds):
-        assert engine.times.start(kinds[0]) > 0, stage
+    for number, stage in enumerate(Route.of(tiny, replace(wish, size=64).work(tiny), 0).stages):
+        assert engine.times.start(stage[0]) > 0, number
     estimate(engine, 1.0, monkeypatch, start=100.0)
     work = replace(wish, size=64, seeds=[1, 2]).work(tiny)
     message = r"drawing takes about 612\.0 seconds"
@@ -180,6 +181,25 @@ def test_a_deadline_ends_the_drawing(
     assert isinstance(late.error, DeadlineExceeded)
     wait_until(lambda: engine.counters.deadline_exceeded + engine.counters.cancelled == 1)
     assert engine.counters.steps < 50_000
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Cancelled(), "cancelled"),
+        (GeneratorExit(), "cancelled"),
+        (DeadlineExceeded("too late"), "deadline_exceeded"),
+        (Unavailable("the retriever does not answer"), "failed"),
+    ],
+)
+def test_a_request_that_ends_before_its_images_are_queued_is_counted(
+    make_engine: MakeEngine, tiny: Cascade, wish: Wish, error: BaseException, outcome: str
+) -> None:
+    engine = make_engine(tiny)
+    with pytest.raises(type(error)), engine.admit(RequestHandle(timeout=FOREVER), wish.work(tiny)):
+        raise error
+    assert replace(engine.counters, **{outcome: 0}) == Counters()
+    assert getattr(engine.counters, outcome) == 1
 
 
 def test_before_the_start_nobody_is_admitted(tiny: Cascade, wish: Wish) -> None:

@@ -1,14 +1,17 @@
 """Estimates of waiting time from the work that is admitted."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from reimagen_generator.engine.image_row import Request, Route
+import numpy as np
+
+from reimagen_generator.engine.image_row import Request
 from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.route import Route
 from reimagen_generator.engine.scheduler import WEIGHTS
-from reimagen_generator.engine.step_times import StepTimes
+from reimagen_generator.engine.step_times import StepKind, StepTimes
 from reimagen_generator.engine.work import Priority, Work
 
 Flow = tuple[Priority, str]
@@ -73,24 +76,27 @@ def _elapsed(own: float, flow: Flow, work: Mapping[Flow, float]) -> float:
 
 def seconds_left(route: Route, times: StepTimes) -> list[float]:
     """Return the estimated seconds of an image among others, by the number of its steps that are left."""
-    per_row = {kind: times.per_row(kind) for kinds in route.kinds for kind in kinds}
-    seconds = [0.0]
-    for kinds in reversed(route.kinds):
-        for kind in reversed(kinds):
-            seconds.append(seconds[-1] + per_row[kind])
-        seconds[-1] += times.start(kinds[0])
-    return seconds
+    seconds = []
+    for stage in route.stages:
+        of_steps = stage.seconds(times.per_row)
+        of_steps[0] += times.start(stage[0])
+        seconds.append(of_steps)
+    left: list[float] = np.cumsum(np.concatenate([[0.0], *(of_steps[::-1] for of_steps in reversed(seconds))])).tolist()
+    return left
 
 
 def new_request(handle: RequestHandle, work: Work, route: Route, times: StepTimes) -> Request:
     """Return a request with its estimates."""
-    kinds = [kind for kinds in route.kinds for kind in kinds]
-    starts = sum(times.start(kinds[0]) for kinds in route.kinds)
+    starts = sum(times.start(stage[0]) for stage in route.stages)
     images = work.images * seconds_left(route, times)[-1]
     return Request(
         handle,
         work,
         remaining=images,
-        alone=max(starts + sum(map(times.alone, kinds)), images),
-        slowdown=(starts + sum(map(times.turn, kinds))) / images if images else 1.0,
+        alone=max(starts + _total(route, times.alone), images),
+        slowdown=(starts + _total(route, times.turn)) / images if images else 1.0,
     )
+
+
+def _total(route: Route, estimate: Callable[[StepKind], float]) -> float:
+    return float(sum(stage.seconds(estimate).sum() for stage in route.stages))

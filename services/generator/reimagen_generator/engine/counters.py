@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from reimagen_common.errors import DeadlineExceeded
 from reimagen_generator import metrics
+from reimagen_generator.engine.request_handle import Cancelled
 
 
 @dataclass(frozen=True)
@@ -32,3 +34,13 @@ class Tally:
         for name, value in more.items():
             if name != "steps":
                 metrics.CALLS.labels(name).inc(value)
+
+    def ended(self, error: BaseException) -> None:
+        """Count a request that ended by an error before its images were finished."""
+        match error:
+            case Cancelled() | GeneratorExit():
+                self.count(cancelled=1)
+            case DeadlineExceeded():
+                self.count(deadline_exceeded=1)
+            case _:
+                self.count(failed=1)

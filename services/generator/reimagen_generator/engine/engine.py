@@ -22,8 +22,9 @@ from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.engine.backlog import new_request, seconds_left
 from reimagen_generator.engine.counters import Counters, Tally
-from reimagen_generator.engine.image_row import ImageRow, Request, Route
+from reimagen_generator.engine.image_row import ImageRow, Request
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.engine.route import Route
 from reimagen_generator.engine.scheduler import Scheduler
 from reimagen_generator.engine.slots import Slots
 from reimagen_generator.engine.step_times import StepTimes
@@ -205,6 +206,11 @@ class Engine:
             if work.priority is Priority.BACKGROUND:
                 handle.wait_for_admission()
             yield Admission(self, request)
+        except BaseException as error:
+            with self._changed:
+                if not request.queued:
+                    self._tally.ended(error)
+            raise
         finally:
             handle.cancel()
             with self._changed:
@@ -224,6 +230,7 @@ class Engine:
         with self._changed:
             request.seconds_left = seconds_left(route, self.times)
             request.rows = rows
+            request.queued = True
             request.measure()
             for row in rows:
                 self._scheduler.add(row)
@@ -235,7 +242,7 @@ class Engine:
         The number of kinds is small, but to compile all of them would make each start take minutes.
         """
         with self._compiling:
-            for kind in dict.fromkeys(kind for kinds in route.kinds for kind in kinds):
+            for kind in (kind for stage in route.stages for kind in stage.kinds):
                 if kind not in self.times:
                     started = time.monotonic()
                     measured, start = compile_steps(self.cascade, kind, self.times.sizes(kind.stage))

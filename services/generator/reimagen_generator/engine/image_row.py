@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, UInt8
 from reimagen_generator.diffusion.cascade import Cascade, as_bytes, as_preview
 from reimagen_generator.diffusion.events import StepEvent
 from reimagen_generator.diffusion.inputs import Inputs, Row
-from reimagen_generator.diffusion.sampling_state import RowSteps, SamplingPlan, SamplingState
+from reimagen_generator.diffusion.sampling_state import RowSteps, SamplingState
 from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.route import Route
 from reimagen_generator.engine.step_times import StepKind
 from reimagen_generator.engine.work import GenerationTask, Priority, Work
 
@@ -38,6 +39,8 @@ class Request:
     """Number of requests that were admitted before it and had not ended."""
     seconds_left: Sequence[float] = ()
     """Estimated seconds of an image, by the number of its steps that are left."""
+    queued: bool = False
+    """Whether its images were queued."""
     rows: list["ImageRow"] = field(default_factory=list)
     """The images that are not finished."""
     started: float | None = None
@@ -60,38 +63,6 @@ class Request:
     def measure(self) -> None:
         """Update the work that is left, after a step or the end of an image."""
         self.remaining = sum(self.seconds_left[row.left] for row in self.rows)
-
-
-@dataclass(frozen=True)
-class Route:
-    """The steps of an image through the stages, the same for all images of a request."""
-
-    slots: int
-    """Number of neighbors for which the image has space."""
-    plans: Sequence[SamplingPlan]
-    """The steps of each stage."""
-    kinds: Sequence[Sequence[StepKind]]
-    """The kind of each step of each stage."""
-
-    @classmethod
-    def of(cls, cascade: Cascade, work: Work, neighbors: int) -> Self:
-        """Return the route of an image with that many neighbors."""
-        slots = cascade.slots_for(neighbors)
-        plans, kinds = [], []
-        for index, guidance in enumerate(work.guidance):
-            config = cascade.config.stages[index].with_steps(work.steps_factor)
-            retrieval = config.network.retrieval
-            if work.steps:
-                config = work.steps[index].applied_to(config)
-            plan = SamplingPlan.of(config, [guidance], [retrieval and neighbors > 0])
-            plans.append(plan)
-            kinds.append([StepKind(index, slots if retrieval else 0, int(count)) for count in plan.evaluations])
-        return cls(slots, plans, kinds)
-
-    @property
-    def steps(self) -> int:
-        """Number of steps of all stages."""
-        return sum(map(len, self.kinds))
 
 
 class ImageRow:
@@ -127,7 +98,7 @@ class ImageRow:
     @property
     def kind(self) -> StepKind:
         """The kind of the next step."""
-        return self._route.kinds[self._stage][self._step]
+        return self._route.stages[self._stage][self._step]
 
     @property
     def starts_stage(self) -> bool:
@@ -142,7 +113,7 @@ class ImageRow:
     @property
     def steps(self) -> RowSteps:
         """The next step."""
-        return self._route.plans[self._stage].together(self._step)
+        return self._route.stages[self._stage].plan.together(self._step)
 
     def begin(self) -> SamplingState:
         """Return the state before the next step. The first step of a stage computes what the stage draws from."""
@@ -151,26 +122,26 @@ class ImageRow:
             if self._inputs is None:
                 self._inputs = self._cascade.inputs.encode([self._row], self._route.slots)
             conditions, keys = self._cascade.conditions(self._stage, self._inputs, self._previous)
-            plan = self._route.plans[self._stage]
+            plan = self._route.stages[self._stage].plan
             self._state = self._cascade.stage(self._stage).begin(conditions, plan, keys)
         return self._state
 
     def advance(self, state: SamplingState) -> "Advanced":
         """Accept the state after a step."""
-        kinds = self._route.kinds[self._stage]
+        steps = self._route.stages[self._stage]
         self._state = state
         self._step += 1
         self.left -= 1
         event = StepEvent(
             state.x.shape[1],
             self._step,
-            len(kinds),
-            kinds[self._step - 1].evaluations,
+            len(steps),
+            steps[self._step - 1].evaluations,
             stage=self._stage,
             index=self.index,
             preview=np.asarray(as_preview(state.x_0)) if self.left in self._left_at_previews else None,
         )
-        if self._step < len(kinds):
+        if self._step < len(steps):
             return Advanced(event)
         drawn, self._previous = as_bytes(state.x)
         self._state = None

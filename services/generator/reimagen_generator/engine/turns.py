@@ -5,14 +5,13 @@ import threading
 import time
 
 from reimagen_common import tracing
-from reimagen_common.errors import DeadlineExceeded, ReimagenError
+from reimagen_common.errors import ReimagenError
 from reimagen_generator import metrics
 from reimagen_generator.diffusion.cascade import Cascade, wait_for
 from reimagen_generator.diffusion.events import ImagesEvent
 from reimagen_generator.diffusion.sampling_state import SamplingState
 from reimagen_generator.engine.counters import Tally
 from reimagen_generator.engine.image_row import Advanced, ImageRow, Request
-from reimagen_generator.engine.request_handle import Cancelled
 from reimagen_generator.engine.scheduler import Scheduler
 from reimagen_generator.engine.step_times import StepTimes
 
@@ -152,13 +151,7 @@ class Turns:
         metrics.STEPS_CANCELLED.inc(sum(row.left for row in request.rows))
         request.rows = []
         request.measure()
-        match error:
-            case Cancelled():
-                self._tally.count(cancelled=1)
-            case DeadlineExceeded():
-                self._tally.count(deadline_exceeded=1)
-            case _:
-                self._tally.count(failed=1)
+        self._tally.ended(error)
         request.handle.post(error)
 
 
