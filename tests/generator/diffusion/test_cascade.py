@@ -11,10 +11,12 @@ from flax import nnx
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.cascade import CascadeConfig, Guidance, SamplerKind, Strategy
 from reimagen_generator.config.presets import TINY
+from reimagen_generator.diffusion import stage_program
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.options import GuidanceOptions
 from reimagen_generator.diffusion.references import ReferencePair
+from reimagen_generator.diffusion.stage_program import StageProgram
 from reimagen_generator.networks.registry import build_network
 from reimagen_generator.networks.unet import UNet
 from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
@@ -101,6 +103,7 @@ def test_neighbor_maps_are_computed_once_per_image(monkeypatch: pytest.MonkeyPat
         return encode(self, *args, **kwargs)
 
     monkeypatch.setattr(UNet, "encode_neighbors", counting)
+    monkeypatch.setattr(stage_program, "_shared_program", StageProgram)  # code that was compiled before does not count
     draw(awakened(1), PAIRS, [1], size=16)
     jax.effects_barrier()  # type: ignore[no-untyped-call]
     assert len(counted) == 1

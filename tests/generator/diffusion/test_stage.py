@@ -79,7 +79,7 @@ def test_other_numbers_of_steps_use_the_same_compiled_step() -> None:
     rows: list[int] = []
     stage = Stage(config(), Counting(config(), rows), None)
     configs = [stage.config.with_steps(factor) for factor in (1, 0.5, 2, 0.01)]
-    taken = [len(list(stage.sample(conditions(len(KEYS)), WEIGHTED, KEYS, each))) for each in configs]
+    taken = [len(list(stage.with_config(each).sample(conditions(len(KEYS)), WEIGHTED, KEYS))) for each in configs]
     assert taken == [9, 4, 18, 1]
     assert rows == [3 * len(KEYS)]
 

@@ -17,7 +17,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, UInt8
 
-from reimagen_generator.config.cascade import CascadeConfig, Guidance, SamplerKind, StageConfig
+from reimagen_generator.config.cascade import CascadeConfig, Guidance, StageConfig
 from reimagen_generator.diffusion.conditions import Conditions
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.diffusion.inputs import InputEncoder, Inputs, Row
@@ -65,14 +65,10 @@ class Cascade:
         self.inputs = InputEncoder(config, text_encoder, self.placer)
         """Encodes what images are drawn from."""
         self._mesh = mesh
-        self._own = tuple(
+        self._stages = tuple(
             Stage(stage, network, size_factor(config, index), mesh)
             for index, (stage, network) in enumerate(zip(config.stages, networks, strict=True))
         )
-        self._stages: dict[StageConfig, Stage] = {}
-        """The stages by what of their configuration needs code of its own (see `_code_of`)."""
-        for stage in self._own:
-            self._stages[_code_of(stage.config)] = stage
 
     @classmethod
     def load(cls, folder: Path, text_encoder: Path | None = None) -> Self:
@@ -107,7 +103,7 @@ class Cascade:
     def save(self, folder: Path) -> None:
         """Write configuration and weights into a folder."""
         checkpoint.save_config(self.config, folder)
-        for stage in self._own:
+        for stage in self._stages:
             checkpoint.save_network(stage.network, folder / checkpoint.stage_file(stage.config.size))
         if self.placer is not None:
             checkpoint.save_network(self.placer.network, folder / checkpoint.PLACEMENT_FILE)
@@ -115,7 +111,7 @@ class Cascade:
     @property
     def networks(self) -> tuple[Network, ...]:
         """The stages' networks."""
-        return tuple(stage.network for stage in self._own)
+        return tuple(stage.network for stage in self._stages)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -231,9 +227,9 @@ class Cascade:
         inputs = self.inputs.encode(rows, slots)
         previous: Float[Array, "n height width 3"] | None = None
         for index, config in enumerate(stages):
-            stage = self._stage(index, config)
+            stage = self._stages[index].with_config(config)
             conditions, keys = self.conditions(index, inputs, previous, grounded=grounded[index])
-            for event, state in stage.sample(conditions, config.guidance, keys, config):
+            for event, state in stage.sample(conditions, config.guidance, keys):
                 previous = state.x.block_until_ready()  # JAX runs ahead: an event means that the step is done
                 yield replace(event, stage=index)
             drawn, previous = as_bytes(jnp.asarray(previous))
@@ -250,27 +246,14 @@ class Cascade:
             previous: The images of the stage before, in [-1, 1]; None for the first stage.
             grounded: Whether the stage is shown the neighbors.
         """
-        stage = self._own[index]
+        stage = self._stages[index]
         keys = jnp.stack([stage_key(row.seed, index) for row in inputs.rows])
         neighbors = self.inputs.neighbors(stage, inputs, grounded=grounded)
         return stage.conditions(inputs.text, neighbors, previous, keys, inputs.empty_text), keys
 
     def stage(self, index: int) -> Stage:
-        """Return a stage as the configuration says."""
-        return self._own[index]
-
-    def _stage(self, index: int, config: StageConfig) -> Stage:
-        """Return a stage as `config` says, apart from guidance, steps and sampler, which need no code of their own."""
-        key = _code_of(config)
-        if key not in self._stages:
-            self._stages[key] = Stage(config, self._own[index].network, size_factor(self.config, index), self._mesh)
-        return self._stages[key]
-
-
-def _code_of(config: StageConfig) -> StageConfig:
-    """Return a configuration that is the same for stages that share their compiled code."""
-    shared = {"guidance": Guidance(), "sampler": SamplerKind.DDIM, "steps": 1, "timestep_respacing": None}
-    return config.model_copy(update=shared)
+        """Return a stage."""
+        return self._stages[index]
 
 
 def load_placement(config: CascadeConfig, folder: Path) -> PlacementNetwork | None:

@@ -42,11 +42,12 @@ class StageRoute:
 
     def __getitem__(self, step: int) -> StepKind:
         """Return the kind of a step."""
-        return self.kinds[self.kind_of_step[step]]
+        return self.kinds[int(self.kind_of_step[step])]
 
     def seconds(self, estimate: Callable[[StepKind], float]) -> Float[np.ndarray, " steps"]:
         """Return the estimated seconds of each step."""
-        return np.asarray([estimate(kind) for kind in self.kinds])[self.kind_of_step]
+        seconds: Float[np.ndarray, " steps"] = np.asarray([estimate(kind) for kind in self.kinds])[self.kind_of_step]
+        return seconds
 
 
 @dataclass(frozen=True)
