@@ -22,12 +22,24 @@ from reimagen_client.errors import (
     Unauthenticated,
     Unavailable,
 )
-from reimagen_client.models import Done, Event, Generation, Image, Neighbor, NothingFound, Preview, Progress, Retrieved
+from reimagen_client.models import (
+    Done,
+    Event,
+    Generation,
+    Image,
+    Neighbor,
+    NothingFound,
+    Preview,
+    Progress,
+    RefusedPair,
+    Retrieved,
+)
 from reimagen_client.options import Options, check_names, references_of, retrieval_of, size_text
 from reimagen_client.settings import DEFAULT_GRPC, TIMEOUT_SECONDS, check_key
 
 # Trailing metadata of errors.
 _FIELD: Final = "reimagen-field"
+_CODE: Final = "reimagen-code"
 _RETRY: Final = "grpc-retry-pushback-ms"
 _MESSAGE_BYTES: Final = 96 * 1024 * 1024
 _FILTERS: Final = ("licenses", "sources", "minimum_side", "safe_only", "exclude_ids")
@@ -231,6 +243,7 @@ def _retrieved(message: pb.GenerateEvent.Neighbors, seed: int | None) -> Retriev
         )
         if message.HasField("nothing_found")
         else None,
+        refused=tuple(RefusedPair(id=pair.id, reason=pair.reason) for pair in message.refused),
     )
 
 
@@ -255,6 +268,6 @@ def _from_rpc(error: grpc.RpcError) -> ReimagenError:
     return _ERRORS.get(error.code(), ServerError)(
         error.details() or error.code().name,
         field=metadata.get(_FIELD),
-        code=error.code().name.lower(),
+        code=metadata.get(_CODE) or error.code().name.lower(),
         retry_after=int(pause) / 1000 if pause and pause.isdecimal() else None,
     )

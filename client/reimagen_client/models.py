@@ -55,6 +55,13 @@ class NothingFound(Model):
     lacking: tuple[str, ...] = Field((), description="Words of the prompt that the nearest caption lacks.")
 
 
+class RefusedPair(Model):
+    """A pair that was found and that the operator's policy left out."""
+
+    id: str = Field(description="Id of the pair.")
+    reason: str = Field(description="Why it is not allowed.")
+
+
 class Usage(Model):
     """What a request used."""
 
@@ -109,6 +116,9 @@ class Grounding(Model):
     neighbors: tuple[Neighbor, ...] = Field((), description="Neighbors, best first.")
     text_only: bool = Field(False, description="Whether the images are drawn from the prompt alone.")
     nothing_found: NothingFound | None = Field(None, description="Reason if there are no neighbors.")
+    refused: tuple[RefusedPair, ...] = Field(
+        (), description="Pairs that were found and that the operator's policy left out."
+    )
     revision: str = Field("", description="Revision of the knowledge base; empty if nothing was retrieved.")
     cascade: str = Field("", description="Name of the cascade that draws the images.")
     seed: int | None = Field(None, description="Seed of the first image.")

@@ -119,7 +119,7 @@ def print_saved(saved: Sequence[tuple[Path, Image]], found: Retrieved, *, as_jso
         return
     for path, image in saved:
         out().print(f"{path} (seed {image.seed})" if image.seed is not None else str(path))
-    print_neighbors(found.neighbors, found.nothing_found)
+    print_neighbors(found.neighbors, found.nothing_found, found.refused)
 
 
 def _references(images: list[Path], captions: list[str]) -> list[Reference]:

@@ -192,6 +192,7 @@ def write_neighbors(event: Neighbors) -> pb.GenerateEvent.Neighbors:
         text_only=event.text_only,
         revision=event.revision,
         nothing_found=event.nothing_found,
+        refused=[pb.GenerateEvent.RefusedPair(id=pair.id, reason=pair.reason) for pair in event.refused],
     )
 
 

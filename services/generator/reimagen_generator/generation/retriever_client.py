@@ -82,6 +82,14 @@ class Neighbor:
 
 
 @dataclass(frozen=True)
+class RefusedPair:
+    """A pair that the search found and the operator's policy left out."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Neighbors:
     """The neighbors that the images are grounded on, best first, and the revision of the knowledge base."""
 
@@ -89,6 +97,8 @@ class Neighbors:
     revision: str = ""
     nothing_found: retrieval_pb2.NothingFound | None = None
     """The reason if there are no neighbors. Its `field` is a field of a request for images, such as `retrieval.k`."""
+    refused: Sequence[RefusedPair] = ()
+    """Pairs that the operator's policy left out."""
 
     @property
     def text_only(self) -> bool:

@@ -253,7 +253,9 @@ class JobService:
             if not isinstance(error, ReimagenError):
                 _logger.error("a job failed", exc_info=error, extra={"job": job.id})
                 error = ReimagenError("the service failed; see its log for the cause")
-            job_error = pb.JobError(message=error.message, kind=error.kind, field=error.field or "")
+            job_error = pb.JobError(
+                message=error.message, kind=error.kind, field=error.field or "", code=error.code or ""
+            )
             self._finish(job.id, Status.FAILED, error=job_error)
         except Exception:
             # The job stays in the state running, and is queued at the next start.

@@ -1,14 +1,14 @@
 """Convert the events of a request for images to the models of the REST API."""
 
 import base64
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from fastapi import Request
 
-from reimagen.v1 import retrieval_pb2
+from reimagen.v1 import generation_pb2, retrieval_pb2
 from reimagen_common.http_hosts import link
 from reimagen_generator.api.http.files import FileStore
 from reimagen_generator.api.http.schema import (
@@ -18,13 +18,14 @@ from reimagen_generator.api.http.schema import (
     ImagesRequest,
     NeighborData,
     NothingFoundData,
+    RefusedData,
     TermData,
     TokenDetails,
     UsageData,
 )
 from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.request import Quality
-from reimagen_generator.generation.retriever_client import Neighbor, Neighbors
+from reimagen_generator.generation.retriever_client import Neighbor, Neighbors, RefusedPair
 from reimagen_generator.generation.service import Accepted, Event, GenerationService, Image
 from reimagen_generator.generation.usage import Usage, UsageMeter
 
@@ -88,6 +89,7 @@ class Answer:
             neighbors=[self._neighbor(neighbor) for neighbor in neighbors.neighbors],
             text_only=neighbors.text_only,
             nothing_found=nothing_found_data(neighbors.nothing_found) if neighbors.nothing_found else None,
+            refused=refused_data(neighbors.refused),
             revision=neighbors.revision,
             cascade=self._cascade,
             seed=accepted.seed,
@@ -155,6 +157,11 @@ def explanation_data(explanation: retrieval_pb2.Explanation) -> ExplanationData:
         bm25_rank=explanation.bm25_rank if explanation.HasField("bm25_rank") else None,
         dense_rank=explanation.dense_rank if explanation.HasField("dense_rank") else None,
     )
+
+
+def refused_data(pairs: Iterable[RefusedPair | generation_pb2.GenerateEvent.RefusedPair]) -> list[RefusedData] | None:
+    """Return the pairs that the policy left out as models of the REST API, or None if there are none."""
+    return [RefusedData(id=pair.id, reason=pair.reason) for pair in pairs] or None
 
 
 def nothing_found_data(nothing: retrieval_pb2.NothingFound) -> NothingFoundData:

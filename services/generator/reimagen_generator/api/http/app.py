@@ -87,7 +87,7 @@ def create_app(
     app.include_router(images_router(generator, uploads, own_site, deadline=deadline, base_url=base_url))
     app.include_router(jobs_router(generator, uploads, jobs, base_url=base_url))
     app.include_router(uploads_router(uploads, own_site))
-    app.include_router(knowledge_router(Knowledge(generator.retriever), own_site, base_url=base_url))
+    app.include_router(knowledge_router(Knowledge(generator.retriever, generator.policy), own_site, base_url=base_url))
     app.include_router(page_router())
     app.include_router(verify_router(verifier))
     app.include_router(operations_router(lambda: _health(generator)))

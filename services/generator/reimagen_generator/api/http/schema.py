@@ -170,6 +170,13 @@ class NeighborData(BaseModel):
     url: str | None = Field(None, description="Link to the image of the pair, if `response_format` is `url`.")
 
 
+class RefusedData(BaseModel):
+    """A pair that the search found and the operator's policy left out."""
+
+    id: str = Field(description="Id in the knowledge base.")
+    reason: str = Field(description="Why it is not allowed.")
+
+
 class Grounding(BaseModel):
     """The neighbors that the images are grounded on, and how they were found."""
 
@@ -178,6 +185,9 @@ class Grounding(BaseModel):
         description="Whether there are no neighbors, so that the images are drawn from the prompt alone."
     )
     nothing_found: NothingFoundData | None = Field(None, description="Reason if there are no neighbors.")
+    refused: list[RefusedData] | None = Field(
+        None, description="Pairs that were found and that the operator's policy left out, if any."
+    )
     revision: str = Field(description="Revision of the knowledge base; empty if nothing was retrieved.")
     cascade: str = Field(description="Name of the cascade or other model that draws the images.")
     seed: int | None = Field(None, description="Seed of the first image. Unset if the model has no seeds.")
