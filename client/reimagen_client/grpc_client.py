@@ -256,6 +256,7 @@ def _neighbor(neighbor: retrieval_pb2.Neighbor) -> Neighbor:
         caption=pair.caption,
         source=pair.source,
         license=pair.license,
+        unsafe=pair.unsafe if pair.HasField("unsafe") else None,
         rank=neighbor.rank,
         score=neighbor.score,
         image=pair.image or None,

@@ -31,6 +31,9 @@ class Neighbor(Model):
     caption: str = Field(description="Caption of the image.")
     source: str | None = Field(None, description="Origin of the image; empty when unknown.")
     license: str | None = Field(None, description="SPDX identifier or name of the license; empty when unknown.")
+    unsafe: float | None = Field(
+        None, description="Probability that the image is not safe for work, if its source says so."
+    )
     rank: int | None = Field(None, description="Rank, from 1 for the best.")
     score: float | None = Field(None, description="Score of the retrieval method.")
     explanation: dict[str, Any] | None = Field(None, description="Explanation, if `explain` was set.")
@@ -250,6 +253,9 @@ class Pair(Model):
     height: int = Field(description="Height in pixels.")
     source: str = Field("", description="Origin of the image; empty when unknown.")
     license: str = Field("", description="SPDX identifier or name of the license; empty when unknown.")
+    unsafe: float | None = Field(
+        None, description="Probability that the image is not safe for work, if its source says so."
+    )
     rank: int | None = Field(None, description="Rank in a search, from 1 for the best.")
     score: float | None = Field(None, description="Score of a search.")
     explanation: dict[str, Any] | None = Field(None, description="Explanation, if `explain` was set.")

@@ -156,7 +156,8 @@ def test_the_clients_of_openai_and_of_grpc_get_the_code(generator: GeneratorServ
     with pytest.raises(grpc.RpcError) as caught:
         stub.CreateJob(pb.CreateJobRequest(request=pb.GenerateRequest(prompt="gore")))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert ("reimagen-code", "content_policy_violation") in caught.value.trailing_metadata()
+    metadata = {item.key: str(item.value) for item in caught.value.trailing_metadata()}
+    assert metadata["reimagen-code"] == "content_policy_violation"
     client_of_ours = GrpcClient(f"127.0.0.1:{generator.grpc_port}")
     with client_of_ours as ours, pytest.raises(InvalidRequest, match="severed") as refused:
         ours.generate("a severed head", negative_prompt="gore")

@@ -73,6 +73,8 @@ class Neighbor:
     height: int = 0
     source: str = ""
     license: str = ""
+    unsafe: float | None = None
+    """Probability that the image is not safe for work, if the pair's source says so."""
     rank: int = 0
     score: float = 0.0
     explanation: retrieval_pb2.Explanation | None = None
@@ -290,6 +292,7 @@ def _neighbor(pair: retrieval_pb2.Pair) -> Neighbor:
         height=pair.height,
         source=pair.source,
         license=pair.license,
+        unsafe=pair.unsafe if pair.HasField("unsafe") else None,
     )
 
 

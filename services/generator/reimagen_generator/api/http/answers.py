@@ -114,6 +114,7 @@ class Answer:
             caption=neighbor.caption,
             source=neighbor.source,
             license=neighbor.license,
+            unsafe=neighbor.unsafe,
             rank=neighbor.rank or None,
             score=neighbor.score if neighbor.rank else None,
             explanation=explanation_data(neighbor.explanation) if neighbor.explanation else None,

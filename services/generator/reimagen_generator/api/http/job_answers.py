@@ -135,6 +135,7 @@ def _neighbor(neighbor: retrieval_pb2.Neighbor, link: Link) -> NeighborData:
         caption=pair.caption,
         source=pair.source,
         license=pair.license,
+        unsafe=pair.unsafe if pair.HasField("unsafe") else None,
         rank=neighbor.rank or None,
         score=neighbor.score if neighbor.rank else None,
         explanation=explanation_data(neighbor.explanation) if neighbor.HasField("explanation") else None,

@@ -128,7 +128,7 @@ def knowledge_router(knowledge: Knowledge, own_site: params.Depends, *, base_url
             raise NotFound(f"no pair of the knowledge base has the id {pair_id!r}", field="id")
         return DeletedPair(removed=deleted.removed, revision=deleted.revision)
 
-    @router.get(f"/pairs/{ID_PATH}", responses=_MISSING)
+    @router.get(f"/pairs/{ID_PATH}", response_model_exclude_none=True, responses=_MISSING)
     async def read_pair(pair_id: PairId, request: Request) -> PairData:
         """Return the metadata of a pair."""
         _refuse_too_long(pair_id)
@@ -204,4 +204,5 @@ def _fields(pair: retrieval_pb2.Pair, url_of: Link) -> dict[str, Any]:
         "height": pair.height,
         "source": pair.source,
         "license": pair.license,
+        "unsafe": pair.unsafe if pair.HasField("unsafe") else None,
     }

@@ -60,6 +60,9 @@ class PairData(BaseModel):
     height: int = Field(description="Height in pixels.")
     source: str = Field(description="Origin of the image; empty when unknown.")
     license: str = Field(description="SPDX identifier or name of the license; empty when unknown.")
+    unsafe: float | None = Field(
+        None, description="Probability that the image is not safe for work, if its source says so."
+    )
 
 
 class FoundPairData(PairData):

@@ -157,6 +157,9 @@ class NeighborData(BaseModel):
     caption: str = Field(description="Caption of the image.")
     source: str | None = Field(None, description="Origin of the image; empty when unknown.")
     license: str | None = Field(None, description="SPDX identifier or name of the license; empty when unknown.")
+    unsafe: float | None = Field(
+        None, description="Probability that the image is not safe for work, if its source says so."
+    )
     rank: int | None = Field(None, description="Rank in the search, from 1 for the best; unset for a reference.")
     score: float | None = Field(
         None,
