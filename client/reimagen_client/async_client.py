@@ -30,6 +30,8 @@ from reimagen_client.models import (
     JobPage,
     JobStatus,
     Pair,
+    PairUses,
+    Removed,
     Verification,
 )
 from reimagen_client.options import Options, Search
@@ -278,6 +280,10 @@ class AsyncKnowledge:
         """Return the content of the image file of a pair."""
         return await self._client.send(calls.pair_image(pair_id))
 
-    async def remove(self, pair_id: str) -> None:
-        """Remove a pair. When this returns, no search returns it."""
-        await self._client.send(calls.remove(pair_id))
+    async def remove(self, pair_id: str) -> Removed:
+        """Remove a pair. When this returns, no search returns it. Kept images that are grounded on it remain."""
+        return await self._client.send(calls.remove(pair_id))
+
+    async def uses(self, pair_id: str) -> PairUses:
+        """Return the kept images that are grounded on a pair, even after its removal."""
+        return await self._client.send(calls.uses(pair_id))

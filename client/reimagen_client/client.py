@@ -26,6 +26,8 @@ from reimagen_client.models import (
     JobPage,
     JobStatus,
     Pair,
+    PairUses,
+    Removed,
     Verification,
 )
 from reimagen_client.options import Options, Search
@@ -269,6 +271,10 @@ class Knowledge:
         """Return the content of the image file of a pair."""
         return self._client.send(calls.pair_image(pair_id))
 
-    def remove(self, pair_id: str) -> None:
-        """Remove a pair. When this returns, no search returns it."""
-        self._client.send(calls.remove(pair_id))
+    def remove(self, pair_id: str) -> Removed:
+        """Remove a pair. When this returns, no search returns it. Kept images that are grounded on it remain."""
+        return self._client.send(calls.remove(pair_id))
+
+    def uses(self, pair_id: str) -> PairUses:
+        """Return the kept images that are grounded on a pair, even after its removal."""
+        return self._client.send(calls.uses(pair_id))

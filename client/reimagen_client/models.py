@@ -288,6 +288,28 @@ class Added(Model):
     revision: str = Field(description="Revision of the knowledge base that includes these changes.")
 
 
+class JobUse(Model):
+    """A job that is grounded on a pair."""
+
+    id: str = Field(description="Id of the job.")
+    owner: str = Field("", description="Id of the key that the job belongs to; empty where no keys are required.")
+    images: int = Field(0, description="Number of its finished images.")
+
+
+class PairUses(Model):
+    """The images that the service keeps and that are grounded on a pair."""
+
+    images: int = Field(description="Number of images.")
+    jobs: tuple[JobUse, ...] = Field((), description="Jobs of all keys, newest first.")
+
+
+class Removed(Model):
+    """The outcome of removing a pair."""
+
+    revision: str = Field(description="Revision of the knowledge base without the pair.")
+    uses: PairUses | None = Field(None, description="Kept images that are grounded on the pair, if they are known.")
+
+
 class Cascade(Model):
     """A loaded cascade."""
 

@@ -203,7 +203,12 @@ def test_pairs_are_added_found_and_removed(client: Client) -> None:
     assert (found.id, found.rank, found.license) == ("mine/tea pot?", 1, "MIT")
     assert client.knowledge.get(found.id).caption == "a violet teapot"
     assert client.knowledge.image(found.id) == png((90, 90, 0))
-    client.knowledge.remove(found.id)
+    assert client.knowledge.uses(found.id).images == 0
+    job = client.jobs.create("a violet teapot", size=16, n=2)
+    list(client.jobs.watch(job.id))
+    removed, uses = client.knowledge.remove(found.id), client.knowledge.uses(found.id)
+    assert removed.uses == uses
+    assert [(use.id, use.images) for use in uses.jobs] == [(job.id, 2)]
     with pytest.raises(NotFound):
         client.knowledge.get(found.id)
     nothing = client.knowledge.search("a teapot").nothing_found

@@ -100,6 +100,26 @@ def test_pairs_are_added_read_found_drawn_and_deleted(rest: httpx.Client) -> Non
     assert rest.get(SEARCH, params={"query": "a blue robot"}).json()["neighbors"] == []
 
 
+def test_the_removal_of_a_pair_lists_the_images_that_are_grounded_on_it(rest: httpx.Client) -> None:
+    add(rest, [png((230, 9, 99))], caption="a gray heron", id="h/1")
+    body = {"prompt": "a gray heron", "size": "16x16", "n": 2, "response_format": "url"}
+    linked = rest.post("/v1/images/generations", json=body).json()["data"]
+    unused = {"references": [{"pair_id": "h/1", "weight": 0}]}
+    rest.post("/v1/images/generations", json=body | unused)
+    jobs = [rest.post("/v1/jobs", json=body | change).json()["id"] for change in ({}, unused)]
+    for job in jobs:
+        assert "event: job.completed" in rest.get(f"/v1/jobs/{job}/events").text
+    removed = rest.delete(f"{PAIRS}/h/1")
+    uses = removed.json()["uses"]
+    assert (uses["images"], uses["has_more"]) == (4, False)
+    assert [file["name"] for file in uses["files"]] == [link["url"].rpartition("/")[2] for link in reversed(linked)]
+    (use,) = uses["jobs"]
+    assert (use["id"], use["owner"], use["status"], use["images"]) == (jobs[0], "", "completed", 2)
+    assert "heron" not in removed.text
+    assert rest.get("/v1/knowledge/uses/h/1").json() == uses
+    assert rest.get("/v1/knowledge/uses/h").json() == {"images": 0, "jobs": [], "files": [], "has_more": False}
+
+
 def test_pairs_are_listed_in_pages_and_at_random(rest: httpx.Client) -> None:
     first = rest.get(PAIRS, params={"limit": 1}).json()
     assert (first["object"], first["has_more"], first["total"], first["last_id"]) == ("list", True, 2, "0")

@@ -21,7 +21,7 @@ from reimagen_generator.generation.request import SEEDS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Neighbors
 from reimagen_generator.generation.service import Accepted, Event, GenerationService, Image
 from reimagen_generator.generation.usage import UsageMeter
-from reimagen_generator.jobs.store import JobPage, JobStore, Key, NewJob, Status, StoredJob
+from reimagen_generator.jobs.store import JobPage, JobStore, Key, NewJob, Status, StoredJob, Use
 
 _ATTEMPTS: Final = 3
 _EXPIRY_SECONDS: Final = 60.0
@@ -146,6 +146,10 @@ class JobService:
             NotFound: The owner has no such job, or the image is not finished, or the job has expired.
         """
         return self._store.image(job_id, owner, index)
+
+    def uses(self, pair_id: str, *, limit: int) -> list[Use]:
+        """Return the jobs of all owners that are grounded on a pair, newest first; see `JobStore.uses`."""
+        return self._store.uses(pair_id, limit=limit)
 
     def cancel(self, job_id: str, *, owner: str) -> StoredJob:
         """Cancel a job and return it. A finished job stays as it is.

@@ -65,6 +65,7 @@ class Answer:
         self.body = body
         self.meter = UsageMeter(body.prompt, first_size=generator.model.sizes[0])
         self.size = 0
+        self._pairs: frozenset[str] = frozenset()
         self._cascade = generator.model.name
         self._files = files
         self._link = partial(link, request, base_url)
@@ -85,6 +86,7 @@ class Answer:
         assert isinstance(neighbors, Neighbors)
         self.meter.add(neighbors)
         self.size = accepted.size
+        self._pairs = frozenset(one.id for one in neighbors.neighbors if one.id and one.weight)
         return Grounding(
             neighbors=[self._neighbor(neighbor) for neighbor in neighbors.neighbors],
             text_only=neighbors.text_only,
@@ -99,7 +101,7 @@ class Answer:
         """Return a finished image, or a link to it."""
         if self.body.response_format == "b64_json":
             return ImageData(b64_json=base64_of(drawn.image), seed=drawn.seed)
-        name = self._files.add(drawn.image, drawn.media_type, owner=current_owner())
+        name = self._files.add(drawn.image, drawn.media_type, owner=current_owner(), pairs=self._pairs)
         return ImageData(url=self._link("file", name=name), seed=drawn.seed)
 
     def usage(self) -> UsageData:
