@@ -12,11 +12,10 @@ import httpx
 
 from reimagen_client.errors import InvalidRequest, JobFailed, ServerError
 from reimagen_client.events import ImageEvents, image_of, parse
+from reimagen_client.knowledge_models import Added, Found, Pair, PairUses, Removed
 from reimagen_client.models import (
-    Added,
     Cascade,
     File,
-    Found,
     Generation,
     Image,
     Job,
@@ -24,9 +23,6 @@ from reimagen_client.models import (
     JobPage,
     JobStatus,
     Model,
-    Pair,
-    PairUses,
-    Removed,
     Verification,
 )
 from reimagen_client.options import PREVIEWS, body_of, read_image

@@ -13,21 +13,17 @@ from reimagen_client import calls
 from reimagen_client.calls import Call
 from reimagen_client.errors import DeadlineExceeded, Unavailable
 from reimagen_client.events import JobEvents, LineSplitter
+from reimagen_client.knowledge_models import Added, Found, Pair, PairUses, Removed
 from reimagen_client.models import (
-    Added,
     Cascade,
     Event,
     File,
-    Found,
     Generation,
     Image,
     Job,
     JobEvent,
     JobPage,
     JobStatus,
-    Pair,
-    PairUses,
-    Removed,
     Verification,
 )
 from reimagen_client.options import Options, Search

@@ -1,30 +1,26 @@
 """The client of the gRPC API. It needs `pip install 'reimagen-client[grpc]'`."""
 
-import os
 from collections.abc import Generator
-from typing import Final, Self, Unpack
+from typing import Any, Self, Unpack
 
 import grpc
 
+from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
-from reimagen_client.grpc_messages import from_rpc, request_message, retrieved
-from reimagen_client.models import (
-    Done,
-    Event,
-    Generation,
-    Image,
-    Preview,
-    Progress,
-    Retrieved,
-)
+from reimagen_client.calls import completed
+from reimagen_client.errors import NotFound, ReimagenError
+from reimagen_client.grpc_messages import CHANNEL_OPTIONS, connection, list_request, reporting, request_message
+from reimagen_client.grpc_results import ImageMessages, JobMessages, generation, images_of, job_of, page_of
+from reimagen_client.models import Event, Generation, Image, Job, JobEvent, JobPage, JobStatus
 from reimagen_client.options import Options
-from reimagen_client.settings import DEFAULT_GRPC, TIMEOUT_SECONDS, check_key
-
-_MESSAGE_BYTES: Final = 96 * 1024 * 1024
+from reimagen_client.settings import TIMEOUT_SECONDS
 
 
 class GrpcClient:
-    """A client of the gRPC API. Use it as a context manager; closing it cancels its calls. Threads may share it."""
+    """A client of the gRPC API. Use it as a context manager; closing it cancels its calls. Threads may share it.
+
+    It does not retry. Every method raises a subclass of `ReimagenError` if its call fails.
+    """
 
     def __init__(
         self,
@@ -45,20 +41,15 @@ class GrpcClient:
         Raises:
             InvalidRequest: The key is invalid.
         """
-        target = target or os.environ.get("REIMAGEN_GRPC") or DEFAULT_GRPC
-        key = check_key(api_key or os.environ.get("REIMAGEN_API_KEY"))
-        options = [
-            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-            ("grpc.max_send_message_length", _MESSAGE_BYTES),
-        ]
+        target, self.metadata = connection(target, api_key)
+        self.timeout = timeout
         self._channel = (
-            grpc.secure_channel(target, credentials, options=options)
+            grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
             if credentials
-            else grpc.insecure_channel(target, options=options)
+            else grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
         )
-        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
-        self._timeout = timeout
-        self._stub = GenerationStub(self._channel)
+        self.stub = GenerationStub(self._channel)
+        self.jobs = GrpcJobs(self)
 
     def __enter__(self) -> Self:
         return self
@@ -71,21 +62,8 @@ class GrpcClient:
         self._channel.close()
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Generation:
-        """Draw images of a prompt, and return them when all are finished.
-
-        Raises:
-            ReimagenError: The call failed.
-        """
-        found, images = Retrieved(), []
-        for event in self.stream(prompt, **options):
-            match event:
-                case Retrieved():
-                    found = event
-                case Done():
-                    images.append(event.image)
-        images.sort(key=lambda image: image.index)
-        seed = images[0].seed if images else None
-        return Generation(**dict(found) | {"images": tuple(images), "seed": seed})
+        """Draw images of a prompt, and return them when all are finished."""
+        return generation(list(self.stream(prompt, **options)))
 
     def stream(self, prompt: str, *, previews: int = 0, **options: Unpack[Options]) -> Generator[Event, None, None]:
         """Draw images of a prompt, and yield an event for the neighbors, each step, preview and image.
@@ -96,32 +74,95 @@ class GrpcClient:
             prompt: Text that says what to draw.
             previews: Number of previews of the unfinished first image, 0 to 3.
             options: Options of the request.
-
-        Raises:
-            ReimagenError: The call failed.
         """
-        message = request_message(prompt, options, previews)
-        call = self._stub.Generate(message, timeout=self._timeout, metadata=self._metadata)
-        seed, number = None, 0
+        request, messages = request_message(prompt, options, previews), ImageMessages(prompt)
+        call = self.stub.Generate(request, timeout=self.timeout, metadata=self.metadata)
         try:
-            for event in call:
-                match event.WhichOneof("event"):
-                    case "accepted":
-                        seed = event.accepted.seed
-                    case "neighbors":
-                        yield retrieved(event.neighbors, seed)
-                    case "progress":
-                        step = event.progress
-                        yield Progress(
-                            index=step.index, stage=step.stage, size=step.size, step=step.step, steps=step.steps
-                        )
-                        if step.HasField("preview"):
-                            yield Preview(number=number, content=step.preview)
-                            number += 1
-                    case "image":
-                        drawn = event.image
-                        yield Done(image=Image(index=drawn.index, seed=drawn.seed, content=drawn.image, prompt=prompt))
-        except grpc.RpcError as error:
-            raise from_rpc(error) from error
+            with reporting():
+                for message in call:
+                    yield from messages.read(message)
+
         finally:
             call.cancel()
+
+
+class GrpcJobs:
+    """Requests that are drawn in the background."""
+
+    def __init__(self, client: GrpcClient) -> None:
+        """Use a client's channel."""
+        self._client = client
+
+    def create(self, prompt: str, *, previews: int = 0, **options: Unpack[Options]) -> Job:
+        """Store a job and return it. When this returns, the job survives a restart of the service."""
+        request = pb.CreateJobRequest(request=request_message(prompt, options, previews))
+        with reporting():
+            return job_of(self._client.stub.CreateJob(request, **self._options()))
+
+    def get(self, job_id: str) -> Job:
+        """Return a job."""
+        return job_of(self._read(job_id, with_images=False))
+
+    def list(self, *, limit: int = 20, after: str | None = None, status: JobStatus | None = None) -> JobPage:
+        """Return your jobs, newest first: those older than `after`, in one state if `status` is set."""
+        request = list_request(limit, after, status)
+        with reporting():
+            return page_of(self._client.stub.ListJobs(request, **self._options()))
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job and return it. An ended job stays as it is."""
+        with reporting():
+            return job_of(self._client.stub.CancelJob(pb.CancelJobRequest(id=job_id), **self._options()))
+
+    def watch(self, job_id: str) -> Generator[JobEvent, None, None]:
+        """Yield the events of a job, first those that have happened, until it ends.
+
+        A call that breaks off is continued after its last event.
+        """
+        messages = JobMessages()
+        while not messages.ended:
+            broken = None
+            request = pb.WatchJobRequest(id=job_id, after=messages.last)
+            # After a break, the service may need a moment to start again.
+            call = self._client.stub.WatchJob(request, wait_for_ready=messages.last > 0, **self._options())
+            try:
+                with reporting():
+                    for message in call:
+                        yield from messages.read(message)
+
+            except ReimagenError as error:
+                broken = error
+            finally:
+                call.cancel()
+            if not messages.ended:
+                messages.resume(broken)
+
+    def wait(self, job_id: str) -> Job:
+        """Wait until a job ends, and return it.
+
+        Raises:
+            JobFailed: The job failed or was cancelled.
+        """
+        for _ in self.watch(job_id):
+            pass
+        return completed(self.get(job_id))
+
+    def image(self, job_id: str, index: int = 0) -> bytes:
+        """Return the content of a finished image of a job."""
+        for image in images_of(self._read(job_id, with_images=True)):
+            if image.index == index:
+                return image.content
+        raise NotFound(f"index: the job has no finished image {index}", field="index")
+
+    def images(self, job: Job) -> tuple[Image, ...]:
+        """Return the finished images of a job, with their files."""
+        return images_of(self._read(job.id, with_images=True))
+
+    def _read(self, job_id: str, *, with_images: bool) -> pb.Job:
+        request = pb.GetJobRequest(id=job_id, with_images=with_images)
+        with reporting():
+            message: pb.Job = self._client.stub.GetJob(request, **self._options())
+        return message
+
+    def _options(self) -> Any:
+        return {"timeout": self._client.timeout, "metadata": self._client.metadata}

@@ -1,6 +1,8 @@
-"""Conversion between the messages of the gRPC API and the options, results and errors of the clients."""
+"""Write requests of the gRPC API from options, and read its errors."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import grpc
@@ -20,14 +22,17 @@ from reimagen_client.errors import (
     Unauthenticated,
     Unavailable,
 )
-from reimagen_client.models import (
-    Neighbor,
-    NothingFound,
-    RefusedPair,
-    Retrieved,
-)
+from reimagen_client.models import JobStatus
 from reimagen_client.options import check_names, references_of, retrieval_of, size_text
+from reimagen_client.settings import DEFAULT_GRPC, check_key
 
+Metadata = tuple[tuple[str, str], ...]
+
+MESSAGE_BYTES: Final = 96 * 1024 * 1024
+CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+)
 # Trailing metadata of errors.
 _FIELD: Final = "reimagen-field"
 _CODE: Final = "reimagen-code"
@@ -134,46 +139,10 @@ def _number(enum: Any, prefix: str, word: str | None) -> int | None:
     return numbers[word]
 
 
-def retrieved(message: pb.GenerateEvent.Neighbors, seed: int | None) -> Retrieved:
-    """Return the neighbors that a message contains."""
-    nothing = message.nothing_found
-    return Retrieved(
-        neighbors=tuple(_neighbor(neighbor) for neighbor in message.neighbors),
-        text_only=message.text_only,
-        revision=message.revision,
-        seed=seed,
-        nothing_found=NothingFound(
-            reason=nothing.reason,
-            field=nothing.field or None,
-            nearest=nothing.nearest.caption or None,
-            nearest_id=nothing.nearest.id or None,
-            lacking=tuple(nothing.lacking),
-        )
-        if message.HasField("nothing_found")
-        else None,
-        refused=tuple(RefusedPair(id=pair.id, reason=pair.reason) for pair in message.refused),
-    )
-
-
-def _neighbor(neighbor: retrieval_pb2.Neighbor) -> Neighbor:
-    pair = neighbor.pair
-    if not pair.id:
-        return Neighbor(caption=pair.caption)
-    return Neighbor(
-        id=pair.id,
-        caption=pair.caption,
-        source=pair.source,
-        license=pair.license,
-        unsafe=pair.unsafe if pair.HasField("unsafe") else None,
-        rank=neighbor.rank,
-        score=neighbor.score,
-        image=pair.image or None,
-    )
-
-
 def from_rpc(error: grpc.RpcError) -> ReimagenError:
     """Return the error that a failed call reports."""
-    metadata = {item.key: str(item.value) for item in error.trailing_metadata() or ()}
+    trailing: Any = error.trailing_metadata() or ()  # Those of grpc.aio are plain tuples.
+    metadata = {key: str(value) for key, value in trailing}
     pause = metadata.get(_RETRY)
     return _ERRORS.get(error.code(), ServerError)(
         error.details() or error.code().name,
@@ -181,3 +150,35 @@ def from_rpc(error: grpc.RpcError) -> ReimagenError:
         code=metadata.get(_CODE) or error.code().name.lower(),
         retry_after=int(pause) / 1000 if pause and pause.isdecimal() else None,
     )
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Raise the error of a failed call as one of the client's."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc(error) from error
+
+
+def list_request(limit: int, after: str | None, status: JobStatus | None) -> pb.ListJobsRequest:
+    """Return the message of a request for a list of jobs.
+
+    Raises:
+        InvalidRequest: There is no such status, or a value does not fit.
+    """
+    message = pb.ListJobsRequest(after=after or "")
+    _set(message, "limit", limit)
+    _set(message, "status", _number(pb.JobStatus, "JOB_STATUS", status))
+    return message
+
+
+def connection(target: str | None, api_key: str | None) -> tuple[str, Metadata]:
+    """Return the address of the service and the metadata of each call, from arguments or else the environment.
+
+    Raises:
+        InvalidRequest: The key is invalid.
+    """
+    key = check_key(api_key or os.environ.get("REIMAGEN_API_KEY"))
+    metadata = (("authorization", f"Bearer {key}"),) if key else ()
+    return target or os.environ.get("REIMAGEN_GRPC") or DEFAULT_GRPC, metadata

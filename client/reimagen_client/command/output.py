@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from reimagen_client.errors import InvalidRequest, NotFound, ReimagenError, Unauthenticated
-from reimagen_client.models import Neighbor, NothingFound, Pair, RefusedPair
+from reimagen_client.knowledge_models import Pair
+from reimagen_client.models import Neighbor, NothingFound, RefusedPair
 
 _USER_ERRORS: Final = (InvalidRequest, NotFound)
 
