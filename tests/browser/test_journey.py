@@ -224,6 +224,7 @@ def test_a_pair_is_added_drawn_and_removed(browser: Browser, stack: Stack, devic
         expect(page.locator(".pair")).to_have_count(1)
         page.get_by_role("button", name="Remove a pink axolotl").click()
         page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        expect(page.get_by_text(re.compile(r"Kept images that were drawn from it: \d\."))).to_be_visible()
         expect(page.get_by_text("Nothing found.")).to_be_visible()
         check_accessibility(page)
 
