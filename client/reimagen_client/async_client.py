@@ -17,19 +17,17 @@ from reimagen_client import calls
 from reimagen_client.calls import Call
 from reimagen_client.errors import DeadlineExceeded, Unavailable
 from reimagen_client.events import JobEvents, LineSplitter
+from reimagen_client.knowledge_models import Added, Found, Pair, PairUses, Removed
 from reimagen_client.models import (
-    Added,
     Cascade,
     Event,
     File,
-    Found,
     Generation,
     Image,
     Job,
     JobEvent,
     JobPage,
     JobStatus,
-    Pair,
     Verification,
 )
 from reimagen_client.options import Options, Search
@@ -278,6 +276,10 @@ class AsyncKnowledge:
         """Return the content of the image file of a pair."""
         return await self._client.send(calls.pair_image(pair_id))
 
-    async def remove(self, pair_id: str) -> None:
-        """Remove a pair. When this returns, no search returns it."""
-        await self._client.send(calls.remove(pair_id))
+    async def remove(self, pair_id: str) -> Removed:
+        """Remove a pair. When this returns, no search returns it. Kept images that are grounded on it remain."""
+        return await self._client.send(calls.remove(pair_id))
+
+    async def uses(self, pair_id: str) -> PairUses:
+        """Return the kept images that are grounded on a pair, even after its removal."""
+        return await self._client.send(calls.uses(pair_id))

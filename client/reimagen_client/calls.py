@@ -12,11 +12,10 @@ import httpx
 
 from reimagen_client.errors import InvalidRequest, JobFailed, ServerError
 from reimagen_client.events import ImageEvents, image_of, parse
+from reimagen_client.knowledge_models import Added, Found, Pair, PairUses, Removed
 from reimagen_client.models import (
-    Added,
     Cascade,
     File,
-    Found,
     Generation,
     Image,
     Job,
@@ -24,7 +23,6 @@ from reimagen_client.models import (
     JobPage,
     JobStatus,
     Model,
-    Pair,
     Verification,
 )
 from reimagen_client.options import PREVIEWS, body_of, read_image
@@ -201,9 +199,14 @@ def pair_image(pair_id: str) -> Call[bytes]:
     return Call("GET", f"{_path('/pairs', pair_id)}/image", _content)
 
 
-def remove(pair_id: str) -> Call[None]:
+def remove(pair_id: str) -> Call[Removed]:
     """Return the call that removes a pair."""
-    return Call("DELETE", _path("/knowledge/pairs", pair_id), _nothing, repeatable=False)
+    return Call("DELETE", _path("/knowledge/pairs", pair_id), partial(_model, Removed), repeatable=False)
+
+
+def uses(pair_id: str) -> Call[PairUses]:
+    """Return the call that lists the kept images that are grounded on a pair."""
+    return Call("GET", _path("/knowledge/uses", pair_id), partial(_model, PairUses))
 
 
 def verify(image: bytes | str | Path) -> Call[Verification]:

@@ -1,52 +1,26 @@
 """The client of the gRPC API. It needs `pip install 'reimagen-client[grpc]'`."""
 
-import os
-from collections.abc import Generator, Mapping
-from typing import Any, Final, Self, Unpack
+from collections.abc import Generator
+from typing import Any, Self, Unpack
 
 import grpc
-from google.protobuf.message import Message
 
 from reimagen.v1 import generation_pb2 as pb
-from reimagen.v1 import retrieval_pb2
 from reimagen.v1.generation_pb2_grpc import GenerationStub
-from reimagen_client.errors import (
-    Conflict,
-    DeadlineExceeded,
-    InvalidRequest,
-    NotFound,
-    Overloaded,
-    PermissionDenied,
-    ReimagenError,
-    ServerError,
-    Unauthenticated,
-    Unavailable,
-)
-from reimagen_client.models import Done, Event, Generation, Image, Neighbor, NothingFound, Preview, Progress, Retrieved
-from reimagen_client.options import Options, check_names, references_of, retrieval_of, size_text
-from reimagen_client.settings import DEFAULT_GRPC, TIMEOUT_SECONDS, check_key
-
-# Trailing metadata of errors.
-_FIELD: Final = "reimagen-field"
-_RETRY: Final = "grpc-retry-pushback-ms"
-_MESSAGE_BYTES: Final = 96 * 1024 * 1024
-_FILTERS: Final = ("licenses", "sources", "minimum_side", "safe_only", "exclude_ids")
-# Words of the REST API that are no names of the enumeration.
-_SAMPLERS: Final[Mapping[Any, str]] = {"dpm-solver++": "dpm_solver"}
-_ERRORS: Final[Mapping[grpc.StatusCode, type[ReimagenError]]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
-    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
-    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
-    grpc.StatusCode.NOT_FOUND: NotFound,
-    grpc.StatusCode.ABORTED: Conflict,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
-    grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-}
+from reimagen_client.calls import completed
+from reimagen_client.errors import NotFound, ReimagenError
+from reimagen_client.grpc_messages import CHANNEL_OPTIONS, connection, list_request, reporting, request_message
+from reimagen_client.grpc_results import ImageMessages, JobMessages, generation, images_of, job_of, page_of
+from reimagen_client.models import Event, Generation, Image, Job, JobEvent, JobPage, JobStatus
+from reimagen_client.options import Options
+from reimagen_client.settings import TIMEOUT_SECONDS
 
 
 class GrpcClient:
-    """A client of the gRPC API. Use it as a context manager; closing it cancels its calls. Threads may share it."""
+    """A client of the gRPC API. Use it as a context manager; closing it cancels its calls. Threads may share it.
+
+    It does not retry. Every method raises a subclass of `ReimagenError` if its call fails.
+    """
 
     def __init__(
         self,
@@ -67,20 +41,15 @@ class GrpcClient:
         Raises:
             InvalidRequest: The key is invalid.
         """
-        target = target or os.environ.get("REIMAGEN_GRPC") or DEFAULT_GRPC
-        key = check_key(api_key or os.environ.get("REIMAGEN_API_KEY"))
-        options = [
-            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-            ("grpc.max_send_message_length", _MESSAGE_BYTES),
-        ]
+        target, self.metadata = connection(target, api_key)
+        self.timeout = timeout
         self._channel = (
-            grpc.secure_channel(target, credentials, options=options)
+            grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
             if credentials
-            else grpc.insecure_channel(target, options=options)
+            else grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
         )
-        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
-        self._timeout = timeout
-        self._stub = GenerationStub(self._channel)
+        self.stub = GenerationStub(self._channel)
+        self.jobs = GrpcJobs(self)
 
     def __enter__(self) -> Self:
         return self
@@ -93,21 +62,8 @@ class GrpcClient:
         self._channel.close()
 
     def generate(self, prompt: str, **options: Unpack[Options]) -> Generation:
-        """Draw images of a prompt, and return them when all are finished.
-
-        Raises:
-            ReimagenError: The call failed.
-        """
-        found, images = Retrieved(), []
-        for event in self.stream(prompt, **options):
-            match event:
-                case Retrieved():
-                    found = event
-                case Done():
-                    images.append(event.image)
-        images.sort(key=lambda image: image.index)
-        seed = images[0].seed if images else None
-        return Generation(**dict(found) | {"images": tuple(images), "seed": seed})
+        """Draw images of a prompt, and return them when all are finished."""
+        return generation(list(self.stream(prompt, **options)))
 
     def stream(self, prompt: str, *, previews: int = 0, **options: Unpack[Options]) -> Generator[Event, None, None]:
         """Draw images of a prompt, and yield an event for the neighbors, each step, preview and image.
@@ -118,143 +74,95 @@ class GrpcClient:
             prompt: Text that says what to draw.
             previews: Number of previews of the unfinished first image, 0 to 3.
             options: Options of the request.
-
-        Raises:
-            ReimagenError: The call failed.
         """
-        message = request_message(prompt, options, previews)
-        call = self._stub.Generate(message, timeout=self._timeout, metadata=self._metadata)
-        seed, number = None, 0
+        request, messages = request_message(prompt, options, previews), ImageMessages(prompt)
+        call = self.stub.Generate(request, timeout=self.timeout, metadata=self.metadata)
         try:
-            for event in call:
-                match event.WhichOneof("event"):
-                    case "accepted":
-                        seed = event.accepted.seed
-                    case "neighbors":
-                        yield _retrieved(event.neighbors, seed)
-                    case "progress":
-                        step = event.progress
-                        yield Progress(
-                            index=step.index, stage=step.stage, size=step.size, step=step.step, steps=step.steps
-                        )
-                        if step.HasField("preview"):
-                            yield Preview(number=number, content=step.preview)
-                            number += 1
-                    case "image":
-                        drawn = event.image
-                        yield Done(image=Image(index=drawn.index, seed=drawn.seed, content=drawn.image, prompt=prompt))
-        except grpc.RpcError as error:
-            raise _from_rpc(error) from error
+            with reporting():
+                for message in call:
+                    yield from messages.read(message)
+
         finally:
             call.cancel()
 
 
-def request_message(prompt: str, options: Mapping[str, Any], previews: int = 0) -> pb.GenerateRequest:
-    """Return the message of a request for images.
+class GrpcJobs:
+    """Requests that are drawn in the background."""
 
-    Raises:
-        InvalidRequest: An option cannot be sent over gRPC, or a value does not fit.
-        TypeError: An option is unknown.
-    """
-    check_names(options)
-    message = pb.GenerateRequest(prompt=prompt, previews=previews)
-    if options.get("model") is not None:
-        raise InvalidRequest("model: the gRPC API has one cascade; leave it out", field="model")
-    if options.get("size") is not None and (side := size_text(options["size"]).partition("x")[0]) != "auto":
-        _set(message, "size", int(side) if side.isdecimal() else side)
-    for name in ("n", "seed", "output_compression", "user", "negative_prompt", "steps"):
-        _set(message, name, options.get(name))
-    _set(message, "output_format", _number(pb.OutputFormat, "OUTPUT_FORMAT", options.get("output_format")))
-    quality = options.get("quality")
-    _set(message, "quality", _number(pb.Quality, "QUALITY", None if quality == "auto" else quality))
-    sampler = options.get("sampler")
-    _set(message, "sampler", _number(pb.Sampler, "SAMPLER", _SAMPLERS.get(sampler, sampler)))
-    retrieval = retrieval_of(options)
-    for name, enum in (("method", retrieval_pb2.Method), ("relevance", retrieval_pb2.Relevance)):
-        _set(message.retrieval, name, _number(enum, name.upper(), retrieval.pop(name, None)))
-    for name in _FILTERS:
-        _set(message.retrieval.filters, name, retrieval.pop(name, None))
-    for name, value in retrieval.items():
-        _set(message.retrieval, name, value)
-    guidance = dict(options.get("guidance") or {})
-    _set(message.guidance, "strategy", _number(pb.Guidance.Strategy, "STRATEGY", guidance.pop("strategy", None)))
-    for name, value in guidance.items():
-        _set(message.guidance, name, value)
-    for reference in references_of(options):
-        part = message.references.add()
-        _set(part, "image", reference.content())
-        _set(part, "caption", reference.caption_for(prompt))
-        for name in ("id", "pair_id", "weight"):
-            _set(part, name, getattr(reference, name))
-    return message
+    def __init__(self, client: GrpcClient) -> None:
+        """Use a client's channel."""
+        self._client = client
 
+    def create(self, prompt: str, *, previews: int = 0, **options: Unpack[Options]) -> Job:
+        """Store a job and return it. When this returns, the job survives a restart of the service."""
+        request = pb.CreateJobRequest(request=request_message(prompt, options, previews))
+        with reporting():
+            return job_of(self._client.stub.CreateJob(request, **self._options()))
 
-def _set(message: Message, name: str, value: Any) -> None:
-    """Set a field, unless the value is None."""
-    if value is None:
-        return
-    if name not in message.DESCRIPTOR.fields_by_name:
-        raise InvalidRequest(f"{name}: cannot be sent over gRPC; use the REST client", field=name)
-    try:
-        if isinstance(value, list | tuple):
-            getattr(message, name).extend(value)
-        else:
-            setattr(message, name, value)
-    except (TypeError, ValueError) as error:
-        raise InvalidRequest(f"{name}: {error}", field=name) from error
+    def get(self, job_id: str) -> Job:
+        """Return a job."""
+        return job_of(self._read(job_id, with_images=False))
 
+    def list(self, *, limit: int = 20, after: str | None = None, status: JobStatus | None = None) -> JobPage:
+        """Return your jobs, newest first: those older than `after`, in one state if `status` is set."""
+        request = list_request(limit, after, status)
+        with reporting():
+            return page_of(self._client.stub.ListJobs(request, **self._options()))
 
-def _number(enum: Any, prefix: str, word: str | None) -> int | None:
-    if word is None:
-        return None
-    numbers: dict[str, int] = {name.removeprefix(f"{prefix}_").lower(): number for name, number in enum.items()}
-    del numbers["unspecified"]
-    if word not in numbers:
-        field = prefix.lower()
-        raise InvalidRequest(f"{field}: must be one of {', '.join(numbers)}, got {word!r}", field=field)
-    return numbers[word]
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job and return it. An ended job stays as it is."""
+        with reporting():
+            return job_of(self._client.stub.CancelJob(pb.CancelJobRequest(id=job_id), **self._options()))
 
+    def watch(self, job_id: str) -> Generator[JobEvent, None, None]:
+        """Yield the events of a job, first those that have happened, until it ends.
 
-def _retrieved(message: pb.GenerateEvent.Neighbors, seed: int | None) -> Retrieved:
-    nothing = message.nothing_found
-    return Retrieved(
-        neighbors=tuple(_neighbor(neighbor) for neighbor in message.neighbors),
-        text_only=message.text_only,
-        revision=message.revision,
-        seed=seed,
-        nothing_found=NothingFound(
-            reason=nothing.reason,
-            field=nothing.field or None,
-            nearest=nothing.nearest.caption or None,
-            nearest_id=nothing.nearest.id or None,
-            lacking=tuple(nothing.lacking),
-        )
-        if message.HasField("nothing_found")
-        else None,
-    )
+        A call that breaks off is continued after its last event.
+        """
+        messages = JobMessages()
+        while not messages.ended:
+            broken = None
+            request = pb.WatchJobRequest(id=job_id, after=messages.last)
+            # After a break, the service may need a moment to start again.
+            call = self._client.stub.WatchJob(request, wait_for_ready=messages.last > 0, **self._options())
+            try:
+                with reporting():
+                    for message in call:
+                        yield from messages.read(message)
 
+            except ReimagenError as error:
+                broken = error
+            finally:
+                call.cancel()
+            if not messages.ended:
+                messages.resume(broken)
 
-def _neighbor(neighbor: retrieval_pb2.Neighbor) -> Neighbor:
-    pair = neighbor.pair
-    if not pair.id:
-        return Neighbor(caption=pair.caption)
-    return Neighbor(
-        id=pair.id,
-        caption=pair.caption,
-        source=pair.source,
-        license=pair.license,
-        rank=neighbor.rank,
-        score=neighbor.score,
-        image=pair.image or None,
-    )
+    def wait(self, job_id: str) -> Job:
+        """Wait until a job ends, and return it.
 
+        Raises:
+            JobFailed: The job failed or was cancelled.
+        """
+        for _ in self.watch(job_id):
+            pass
+        return completed(self.get(job_id))
 
-def _from_rpc(error: grpc.RpcError) -> ReimagenError:
-    metadata = {item.key: str(item.value) for item in error.trailing_metadata() or ()}
-    pause = metadata.get(_RETRY)
-    return _ERRORS.get(error.code(), ServerError)(
-        error.details() or error.code().name,
-        field=metadata.get(_FIELD),
-        code=error.code().name.lower(),
-        retry_after=int(pause) / 1000 if pause and pause.isdecimal() else None,
-    )
+    def image(self, job_id: str, index: int = 0) -> bytes:
+        """Return the content of a finished image of a job."""
+        for image in images_of(self._read(job_id, with_images=True)):
+            if image.index == index:
+                return image.content
+        raise NotFound(f"index: the job has no finished image {index}", field="index")
+
+    def images(self, job: Job) -> tuple[Image, ...]:
+        """Return the finished images of a job, with their files."""
+        return images_of(self._read(job.id, with_images=True))
+
+    def _read(self, job_id: str, *, with_images: bool) -> pb.Job:
+        request = pb.GetJobRequest(id=job_id, with_images=with_images)
+        with reporting():
+            message: pb.Job = self._client.stub.GetJob(request, **self._options())
+        return message
+
+    def _options(self) -> Any:
+        return {"timeout": self._client.timeout, "metadata": self._client.metadata}

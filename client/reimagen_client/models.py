@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 JobStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
 
@@ -31,6 +31,9 @@ class Neighbor(Model):
     caption: str = Field(description="Caption of the image.")
     source: str | None = Field(None, description="Origin of the image; empty when unknown.")
     license: str | None = Field(None, description="SPDX identifier or name of the license; empty when unknown.")
+    unsafe: float | None = Field(
+        None, description="Probability that the image is not safe for work, if its source says so."
+    )
     rank: int | None = Field(None, description="Rank, from 1 for the best.")
     score: float | None = Field(None, description="Score of the retrieval method.")
     explanation: dict[str, Any] | None = Field(None, description="Explanation, if `explain` was set.")
@@ -53,6 +56,13 @@ class NothingFound(Model):
     nearest: str | None = Field(None, description="Caption of the pair that would rank first without conditions.")
     nearest_id: str | None = Field(None, description="Id of that pair.")
     lacking: tuple[str, ...] = Field((), description="Words of the prompt that the nearest caption lacks.")
+
+
+class RefusedPair(Model):
+    """A pair that was found and that the operator's policy left out."""
+
+    id: str = Field(description="Id of the pair.")
+    reason: str = Field(description="Why it is not allowed.")
 
 
 class Usage(Model):
@@ -109,6 +119,9 @@ class Grounding(Model):
     neighbors: tuple[Neighbor, ...] = Field((), description="Neighbors, best first.")
     text_only: bool = Field(False, description="Whether the images are drawn from the prompt alone.")
     nothing_found: NothingFound | None = Field(None, description="Reason if there are no neighbors.")
+    refused: tuple[RefusedPair, ...] = Field(
+        (), description="Pairs that were found and that the operator's policy left out."
+    )
     revision: str = Field("", description="Revision of the knowledge base; empty if nothing was retrieved.")
     cascade: str = Field("", description="Name of the cascade that draws the images.")
     seed: int | None = Field(None, description="Seed of the first image.")
@@ -156,13 +169,17 @@ Event = Retrieved | Progress | Preview | Done
 class JobImage(Model):
     """A finished image of a job, without its file."""
 
+    index: int = Field(description="Index of the image, from 0.")
     seed: int | None = Field(None, description="Seed of the image.")
-    url: str = Field(pattern=r"/[0-9]+$", description="Link to the image file, which ends with the image's index.")
+    url: str | None = Field(None, description="Link to the image file; unset over gRPC.")
 
-    @property
-    def index(self) -> int:
-        """Index of the image, from 0."""
-        return int(self.url.rpartition("/")[2])
+    @model_validator(mode="before")
+    @classmethod
+    def _index_of_link(cls, fields: Any) -> Any:
+        """Take the index from the end of the link, where the answer does not state it."""
+        if isinstance(fields, dict) and "index" not in fields and isinstance(fields.get("url"), str):
+            return fields | {"index": fields["url"].rpartition("/")[2]}
+        return fields
 
 
 class Job(Model):
@@ -227,49 +244,6 @@ class File(Model):
     created_at: int = Field(description="Time of the upload, in seconds since 1970.")
     expires_at: int | None = Field(None, description="Time of expiry, in seconds since 1970.")
     filename: str = Field("", description="Name of the file.")
-
-
-class Pair(Model):
-    """A pair of the knowledge base."""
-
-    id: str = Field(description="Id of the pair.")
-    caption: str = Field(description="Caption of the image.")
-    url: str = Field(description="Link to the image.")
-    media_type: str = Field(description="Media type of the image.")
-    width: int = Field(description="Width in pixels.")
-    height: int = Field(description="Height in pixels.")
-    source: str = Field("", description="Origin of the image; empty when unknown.")
-    license: str = Field("", description="SPDX identifier or name of the license; empty when unknown.")
-    rank: int | None = Field(None, description="Rank in a search, from 1 for the best.")
-    score: float | None = Field(None, description="Score of a search.")
-    explanation: dict[str, Any] | None = Field(None, description="Explanation, if `explain` was set.")
-
-
-class Found(Model):
-    """The answer to a search of the knowledge base."""
-
-    neighbors: tuple[Pair, ...] = Field(description="Neighbors, best first.")
-    revision: str = Field(description="Revision of the knowledge base that was searched.")
-    nothing_found: NothingFound | None = Field(None, description="Reason if there are no neighbors.")
-
-
-class Rejection(Model):
-    """A pair that could not be added, and the reason."""
-
-    location: str = Field(description="Location of the pair in the request.")
-    reason: str = Field(description="Short phrase, such as `broken image`.")
-    detail: str = Field("", description="Details of the reason; may be empty.")
-
-
-class Added(Model):
-    """The outcome of adding pairs."""
-
-    ids: tuple[str, ...] = Field(description="Ids of all pairs in the request, in their order.")
-    added: int = Field(description="Number of pairs with a new id.")
-    updated: int = Field(description="Number of pairs that replaced a pair with the same id.")
-    unchanged: int = Field(description="Number of pairs that the base already contained unchanged.")
-    rejected: tuple[Rejection, ...] = Field((), description="Pairs that could not be added.")
-    revision: str = Field(description="Revision of the knowledge base that includes these changes.")
 
 
 class Cascade(Model):

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, Required, TypedDict
 
 from reimagen_client.errors import InvalidRequest
 
@@ -85,6 +85,15 @@ class Guidance(TypedDict, total=False):
     interleave_ratio: float
 
 
+class StageChange(TypedDict, total=False):
+    """Changes of the stage that draws images of `size` pixels. What is left out keeps the value of the request."""
+
+    size: Required[int]
+    steps: int
+    sampler: str
+    guidance: Guidance
+
+
 class Options(TypedDict, total=False):
     """The options of a request for images. What is left out, or None, keeps the service's default."""
 
@@ -101,6 +110,7 @@ class Options(TypedDict, total=False):
     negative_prompt: str | None
     steps: int | None
     sampler: str | None
+    stages: Sequence[StageChange] | None
     model: str | None
     user: str | None
 
@@ -168,6 +178,8 @@ def body_of(prompt: str, options: Mapping[str, Any]) -> dict[str, Any]:
         body["retrieval"] = retrieval
     if guidance := options.get("guidance"):
         body["guidance"] = dict(guidance)
+    if stages := options.get("stages"):
+        body["stages"] = [dict(stage) for stage in stages]
     if references := references_of(options):
         body["references"] = [_reference_body(reference, prompt) for reference in references]
     return body

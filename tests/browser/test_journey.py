@@ -1,11 +1,13 @@
 """A visitor's journey through the page, on a desktop and on a phone."""
 
+import base64
 import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -140,6 +142,26 @@ def test_a_dropped_image_restores_its_weights_and_steps(browser: Browser, stack:
         expect(page.get_by_label("Steps")).to_have_value("3")
 
 
+def test_a_dropped_image_restores_its_sampler_and_stages(browser: Browser, stack: Stack) -> None:
+    stages = [{"size": 16, "steps": 3, "sampler": "ddpm", "guidance": {"text_weight": 3.0}}]
+    body = {"prompt": "a red fox", "seed": 7, "sampler": "ddim", "stages": stages}
+    answer = httpx.post(f"{stack.origin}/v1/images/generations", json=body, timeout=240).json()
+    with visit(browser, stack) as seen:
+        page = seen.page
+        drop(page, "main", base64.b64decode(answer["data"][0]["b64_json"]))
+        expect(page.get_by_label("What should it show?")).to_have_value("a red fox")
+        open_settings(page)
+        expect(page.get_by_label("Sampler")).to_have_value("ddim")
+        expect(page.get_by_text("Changed stages: 16 px: 3 steps, ddpm, text weight 3")).to_be_visible()
+        check_accessibility(page)
+        draw(page)
+        expect(images(page)).to_have_count(1)
+        again = provenance(downloaded(page))["settings"]
+        assert (again["sampler"], again["stages"]) == ("ddim", stages)
+        page.get_by_role("button", name="Stages: default").click()
+        expect(page.get_by_text("Changed stages")).to_have_count(0)
+
+
 def test_a_dropped_image_of_a_comparison_restores_its_own_neighbor(browser: Browser, stack: Stack) -> None:
     with visit(browser, stack) as seen:
         page = seen.page
@@ -202,6 +224,7 @@ def test_a_pair_is_added_drawn_and_removed(browser: Browser, stack: Stack, devic
         expect(page.locator(".pair")).to_have_count(1)
         page.get_by_role("button", name="Remove a pink axolotl").click()
         page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        expect(page.get_by_text(re.compile(r"Kept images that were drawn from it: \d\."))).to_be_visible()
         expect(page.get_by_text("Nothing found.")).to_be_visible()
         check_accessibility(page)
 

@@ -22,8 +22,9 @@ from reimagen_client import (
     Unavailable,
 )
 from reimagen_client.async_client import AsyncFiles, AsyncJobs, AsyncKnowledge
+from reimagen_client.async_grpc_client import AsyncGrpcClient, AsyncGrpcJobs
 from reimagen_client.client import Files, Jobs, Knowledge
-from reimagen_client.grpc_client import GrpcClient
+from reimagen_client.grpc_client import GrpcClient, GrpcJobs
 from reimagen_client.models import Event, JobImageDone, JobStatusChanged, Preview
 from reimagen_client.options import Reference
 from reimagen_client.provenance import inspect
@@ -156,7 +157,15 @@ def parameters(part: type) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(
     ("part", "asynchronous"),
-    [(Client, AsyncClient), (Jobs, AsyncJobs), (Files, AsyncFiles), (Knowledge, AsyncKnowledge)],
+    [
+        (Client, AsyncClient),
+        (Jobs, AsyncJobs),
+        (Files, AsyncFiles),
+        (Knowledge, AsyncKnowledge),
+        (GrpcClient, AsyncGrpcClient),
+        (GrpcJobs, AsyncGrpcJobs),
+        (Jobs, GrpcJobs),
+    ],
 )
 def test_both_clients_have_the_same_methods(part: type, asynchronous: type) -> None:
     assert parameters(part) == parameters(asynchronous)
@@ -203,7 +212,12 @@ def test_pairs_are_added_found_and_removed(client: Client) -> None:
     assert (found.id, found.rank, found.license) == ("mine/tea pot?", 1, "MIT")
     assert client.knowledge.get(found.id).caption == "a violet teapot"
     assert client.knowledge.image(found.id) == png((90, 90, 0))
-    client.knowledge.remove(found.id)
+    assert client.knowledge.uses(found.id).images == 0
+    job = client.jobs.create("a violet teapot", size=16, n=2)
+    list(client.jobs.watch(job.id))
+    removed, uses = client.knowledge.remove(found.id), client.knowledge.uses(found.id)
+    assert removed.uses == uses
+    assert [(use.id, use.images) for use in uses.jobs] == [(job.id, 2)]
     with pytest.raises(NotFound):
         client.knowledge.get(found.id)
     nothing = client.knowledge.search("a teapot").nothing_found
@@ -245,6 +259,17 @@ def close_grpc(service: Service) -> None:
         assert isinstance(next(events), Retrieved)
 
 
+def close_async_grpc(service: Service) -> None:
+    async def draw() -> None:
+        async with (
+            AsyncGrpcClient(service.grpc) as client,
+            contextlib.aclosing(client.stream(PROMPT, n=10, steps=200)) as events,
+        ):
+            assert isinstance(await anext(events), Retrieved)
+
+    asyncio.run(draw())
+
+
 def cancel_task(service: Service) -> None:
     async def draw() -> None:
         async with AsyncClient(service.base_url) as client:
@@ -263,7 +288,7 @@ def cancel_task(service: Service) -> None:
     asyncio.run(draw())
 
 
-@pytest.mark.parametrize("end", [close_stream, close_client, close_grpc, cancel_task])
+@pytest.mark.parametrize("end", [close_stream, close_client, close_grpc, close_async_grpc, cancel_task])
 def test_the_end_of_a_stream_cancels_its_request(service: Service, end: Callable[[Service], None]) -> None:
     before = cancelled(service)
     end(service)

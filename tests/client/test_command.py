@@ -74,6 +74,19 @@ def test_a_file_is_named_and_its_suffix_sets_the_format(service: Service, tmp_pa
     assert (done.exit_code, done.stderr) == (2, f"error: output: must be a folder for 2 images, got {path}\n")
 
 
+def test_a_stage_has_its_own_steps_sampler_and_guidance(service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "fox.png"
+    stage = "16,steps=3,sampler=ddim,strategy=joint,text_weight=2.5"
+    done = run("generate", PROMPT, "--stage", stage, "-o", path, url=service.base_url)
+    assert done.exit_code == 0, done.stderr
+    guidance = {"strategy": "joint", "text_weight": 2.5}
+    (kept,) = inspect(path).settings["stages"]
+    assert kept == {"size": 16, "steps": 3, "sampler": "ddim", "guidance": guidance}
+    for wrong in ("steps=3", "16,steps", "16,steps=x", "16,speed=3", "16,,"):
+        done = run("generate", PROMPT, "--stage", wrong, "-o", path, url=service.base_url)
+        assert (done.exit_code, done.stderr.startswith("error: stage: must be SIZE,NAME=VALUE")) == (2, True)
+
+
 def test_invalid_options_are_named(service: Service, tmp_path: Path, reference: Path) -> None:
     done = run("generate", PROMPT, "--size", "63", "-o", tmp_path, url=service.base_url)
     assert done.exit_code == 2

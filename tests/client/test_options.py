@@ -15,7 +15,7 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
 from reimagen_client import InvalidRequest, Reference, ServerError
 from reimagen_client.events import LineSplitter, SseParser
-from reimagen_client.grpc_client import request_message
+from reimagen_client.grpc_messages import request_message
 from reimagen_client.options import body_of
 from reimagen_client.provenance import inspect
 from reimagen_client.settings import Connection
@@ -87,6 +87,10 @@ def test_the_services_read_the_same_sampling_over_rest_and_grpc(sampler: str) ->
         "steps": 5,
         "sampler": sampler,
         "negative_prompt": "snow",
+        "stages": [
+            {"size": 16, "sampler": sampler, "guidance": {"strategy": "joint", "text_weight": 3.0}},
+            {"size": 32, "steps": 7},
+        ],
         "references": [Reference(pair_id="kea", weight=0.5)],
     }
     assert read_request(request_message("a fox", options)) == parse_request(body_of("a fox", options))
@@ -102,6 +106,8 @@ def test_the_services_read_the_same_sampling_over_rest_and_grpc(sampler: str) ->
         ({"sampler": "euler"}, "sampler"),
         ({"retrieval": {"method": "magic"}}, "method"),
         ({"retrieval": {"depth": 1}}, "depth"),
+        ({"stages": [{"size": 16, "sampler": "euler"}]}, "sampler"),
+        ({"stages": [{"size": 16, "depth": 1}]}, "depth"),
     ],
 )
 def test_what_grpc_cannot_send_is_named(options: dict[str, Any], field: str) -> None:

@@ -4,12 +4,18 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from PIL import Image
 
+from reimagen.v1 import generation_pb2 as pb
+from reimagen.v1 import retrieval_pb2
+from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen.v1.retrieval_pb2_grpc import RetrievalStub
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
+from reimagen_generator.server import GeneratorServer
 from reimagen_retriever.server import RetrieverServer
 from tests.real_services import serving_cascade, serving_pairs
 
@@ -35,14 +41,22 @@ def retriever(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetrieverSer
 
 
 @pytest.fixture(scope="module")
-def rest(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def generator(retriever: RetrieverServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GeneratorServer]:
     cascade = Cascade.random(TINY.model_copy(update={"stages": TINY.stages[:1]}), seed=0)
-    folder = tmp_path_factory.mktemp("tiny")
-    with (
-        serving_cascade(folder, cascade, retriever.addresses["grpc"]) as server,
-        httpx.Client(base_url=f"http://127.0.0.1:{server.http_port}", timeout=240) as client,
-    ):
+    with serving_cascade(tmp_path_factory.mktemp("tiny"), cascade, retriever.addresses["grpc"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rest(generator: GeneratorServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://127.0.0.1:{generator.http_port}", timeout=240) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def generation(generator: GeneratorServer) -> Iterator[GenerationStub]:
+    with grpc.insecure_channel(f"127.0.0.1:{generator.grpc_port}") as channel:
+        yield GenerationStub(channel)
 
 
 def add(
@@ -86,6 +100,26 @@ def test_pairs_are_added_read_found_drawn_and_deleted(rest: httpx.Client) -> Non
     assert rest.get(SEARCH, params={"query": "a blue robot"}).json()["neighbors"] == []
 
 
+def test_the_removal_of_a_pair_lists_the_images_that_are_grounded_on_it(rest: httpx.Client) -> None:
+    add(rest, [png((230, 9, 99))], caption="a gray heron", id="h/1")
+    body = {"prompt": "a gray heron", "size": "16x16", "n": 2, "response_format": "url"}
+    linked = rest.post("/v1/images/generations", json=body).json()["data"]
+    unused = {"references": [{"pair_id": "h/1", "weight": 0}]}
+    rest.post("/v1/images/generations", json=body | unused)
+    jobs = [rest.post("/v1/jobs", json=body | change).json()["id"] for change in ({}, unused)]
+    for job in jobs:
+        assert "event: job.completed" in rest.get(f"/v1/jobs/{job}/events").text
+    removed = rest.delete(f"{PAIRS}/h/1")
+    uses = removed.json()["uses"]
+    assert (uses["images"], uses["has_more"]) == (4, False)
+    assert [file["name"] for file in uses["files"]] == [link["url"].rpartition("/")[2] for link in reversed(linked)]
+    (use,) = uses["jobs"]
+    assert (use["id"], use["owner"], use["status"], use["images"]) == (jobs[0], "", "completed", 2)
+    assert "heron" not in removed.text
+    assert rest.get("/v1/knowledge/uses/h/1").json() == uses
+    assert rest.get("/v1/knowledge/uses/h").json() == {"images": 0, "jobs": [], "files": [], "has_more": False}
+
+
 def test_pairs_are_listed_in_pages_and_at_random(rest: httpx.Client) -> None:
     first = rest.get(PAIRS, params={"limit": 1}).json()
     assert (first["object"], first["has_more"], first["total"], first["last_id"]) == ("list", True, 2, "0")
@@ -96,6 +130,47 @@ def test_pairs_are_listed_in_pages_and_at_random(rest: httpx.Client) -> None:
     assert ([one["id"] for one in second["data"]], second["has_more"]) == (["1"], False)
     drawn = rest.get(PAIRS, params={"order": "random"}).json()
     assert sorted(one["id"] for one in drawn["data"]) == ["0", "1"]
+
+
+def test_pairs_that_are_not_safe_are_left_out_unless_asked_for(
+    rest: httpx.Client, retriever: RetrieverServer, generation: GenerationStub
+) -> None:
+    with grpc.insecure_channel(retriever.addresses["grpc"]) as channel:
+        stub = RetrievalStub(channel)
+        added = [
+            retrieval_pb2.AddPairsRequest(
+                id=f"orc/{unsafe}",
+                caption="an orc",
+                image=png((40 + 200 * number, 99, 9)),
+                license="MIT",
+                unsafe=unsafe,
+            )
+            for number, unsafe in enumerate((0.25, 0.75))
+        ]
+        stub.AddPairs(iter(added))
+
+        def found(**filters: Any) -> list[str]:
+            asked = retrieval_pb2.SearchRequest(query="an orc", k=9, filters=retrieval_pb2.Filters(**filters))
+            return sorted(one.pair.id for one in stub.Search(asked).neighbors)
+
+        assert found() == found(safe_only=True) == ["orc/0.25"]
+        assert found(safe_only=False) == ["orc/0.25", "orc/0.75"]
+        stub.DeletePairs(retrieval_pb2.DeletePairsRequest(ids=["orc/0.25"]))
+    nothing = rest.get(SEARCH, params={"query": "an orc", "licenses": "MIT"}).json()["nothing_found"]
+    assert (nothing["field"], "left out by licenses and safe_only" in nothing["reason"]) == ("licenses", True)
+    assert rest.get(SEARCH, params={"query": "an orc"}).json()["nothing_found"]["field"] == "safe_only"
+    (orc,) = rest.post(SEARCH, json={"query": "an orc", "safe_only": False}).json()["neighbors"]
+    assert (orc["id"], orc["unsafe"]) == ("orc/0.75", 0.75)
+    body = {"prompt": "an orc", "size": "16x16"}
+    assert rest.post("/v1/images/generations", json=body).json()["neighbors"] == []
+    (drawn,) = rest.post("/v1/images/generations", json=body | {"retrieval": {"safe_only": False}}).json()["neighbors"]
+    assert drawn["unsafe"] == 0.75
+    request = pb.GenerateRequest(prompt="an orc", size=16)
+    for safe_only, ids in ((None, []), (False, ["orc/0.75"])):
+        request.retrieval.filters.MergeFrom(retrieval_pb2.Filters(safe_only=safe_only))
+        (event,) = [one.neighbors for one in generation.Generate(request) if one.HasField("neighbors")]
+        assert [one.pair.id for one in event.neighbors] == ids
+    assert rest.delete(f"{PAIRS}/orc/0.75").json()["removed"] == 1
 
 
 def test_bad_pairs_are_named(rest: httpx.Client) -> None:

@@ -172,6 +172,11 @@ def test_a_search_explains_its_scores(base: MakeBase, retriever: Opened, sentenc
         (Search("a tiny fox", 1, relevance="phrase"), "relevance", "set relevance to entity to include it"),
         (Search("a kea", 1, minimum_score=50), "minimum_score", "no pair scores 50; the nearest is 'a kea'"),
         (Search("a kea", 1, filters=Filters(licenses=("MIT",))), "licenses", "is left out by licenses"),
+        (
+            Search("a kea", 1, filters=Filters(safe_only=True, exclude_ids=("kea",), minimum_side=999)),
+            "minimum_side",
+            "is left out by minimum_side and exclude_ids",
+        ),
     ],
 )
 def test_an_empty_search_says_why(base: MakeBase, retriever: Opened, search: Search, field: str, reason: str) -> None:

@@ -1,7 +1,7 @@
 """The command `reimagen generate`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
@@ -16,6 +16,15 @@ from reimagen_client.options import Options, OutputFormat, Quality, Reference
 
 _FORMATS: Final[dict[str, OutputFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 _PREVIEWS: Final = 3
+_STAGE: Final[dict[str, tuple[str, Callable[[str], object]]]] = {
+    "steps": ("stage", int),
+    "sampler": ("stage", str),
+    "strategy": ("guidance", str),
+    "text_weight": ("guidance", float),
+    "neighbor_weight": ("guidance", float),
+    "interleave_ratio": ("guidance", float),
+}
+"""What a change of each name belongs to, and how its text is read."""
 
 
 def generate(
@@ -44,6 +53,14 @@ def generate(
     negative_prompt: Annotated[str | None, typer.Option(help="What not to draw.")] = None,
     steps: Annotated[int | None, typer.Option(help="Number of steps of each stage.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Sampler, such as ddim.")] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SIZE,NAME=VALUE...",
+            help="Changes of one stage: steps, sampler, strategy, text_weight, neighbor_weight, interleave_ratio; such "
+            "as 64,steps=40,text_weight=3. May be repeated.",
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Name of the cascade [default: the loaded one].")] = None,
     background: Annotated[
         bool, typer.Option("--job", help="Create a job, print its id and exit; `reimagen jobs watch` saves its images.")
@@ -66,6 +83,7 @@ def generate(
             "negative_prompt": negative_prompt,
             "steps": steps,
             "sampler": sampler,
+            "stages": [_stage(text) for text in stage or []],
             "model": model,
         }
         given = cast(Options, {name: value for name, value in options.items() if value not in (None, [])})
@@ -119,7 +137,25 @@ def print_saved(saved: Sequence[tuple[Path, Image]], found: Retrieved, *, as_jso
         return
     for path, image in saved:
         out().print(f"{path} (seed {image.seed})" if image.seed is not None else str(path))
-    print_neighbors(found.neighbors, found.nothing_found)
+    print_neighbors(found.neighbors, found.nothing_found, found.refused)
+
+
+def _stage(text: str) -> dict[str, Any]:
+    """Return the changes of a stage from text such as `64,steps=40,text_weight=3`."""
+    size, *changes = text.split(",")
+    fields: dict[str, Any] = {}
+    guidance: dict[str, Any] = {}
+    try:
+        fields["size"] = int(size)
+        for change in changes:
+            name, _, value = change.partition("=")
+            of_name, read = _STAGE[name.strip()]
+            (guidance if of_name == "guidance" else fields)[name.strip()] = read(value.strip())
+    except (KeyError, ValueError) as error:
+        raise InvalidRequest(
+            f"stage: must be SIZE,NAME=VALUE... with the names {', '.join(_STAGE)}, got {text!r}", field="stage"
+        ) from error
+    return fields | ({"guidance": guidance} if guidance else {})
 
 
 def _references(images: list[Path], captions: list[str]) -> list[Reference]:

@@ -92,8 +92,11 @@ def add(
 def remove(context: typer.Context, pair_id: Annotated[str, typer.Argument(help="Id of the pair.")]) -> None:
     """Remove a pair from the knowledge base."""
     with report_errors(), client_of(context) as client:
-        client.knowledge.remove(pair_id)
+        removed = client.knowledge.remove(pair_id)
         out().print(f"{pair_id}: removed")
+        if removed.uses and removed.uses.images:
+            jobs = ", ".join(job.id for job in removed.uses.jobs)
+            err().print(f"kept images that are grounded on it: {removed.uses.images}{f' ({jobs})' if jobs else ''}")
 
 
 @app.command()

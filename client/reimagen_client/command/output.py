@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from reimagen_client.errors import InvalidRequest, NotFound, ReimagenError, Unauthenticated
-from reimagen_client.models import Neighbor, NothingFound, Pair
+from reimagen_client.knowledge_models import Pair
+from reimagen_client.models import Neighbor, NothingFound, RefusedPair
 
 _USER_ERRORS: Final = (InvalidRequest, NotFound)
 
@@ -63,14 +64,18 @@ def plain(value: object) -> Any:
     return value
 
 
-def print_neighbors(neighbors: Iterable[Neighbor | Pair], nothing: NothingFound | None) -> None:
-    """Print one line for each neighbor, or the reason why there are none."""
+def print_neighbors(
+    neighbors: Iterable[Neighbor | Pair], nothing: NothingFound | None, refused: Iterable[RefusedPair] = ()
+) -> None:
+    """Print one line for each neighbor, or the reason why there are none, and one for each that was left out."""
     for neighbor in neighbors:
         license_name = neighbor.license or "license unknown"
         out().print(f"{neighbor.id}: {neighbor.caption} ({license_name})" if neighbor.id else neighbor.caption)
     if nothing:
         change = f" (change {nothing.field})" if nothing.field else ""
         err().print(f"no neighbors: {nothing.reason}{change}")
+    for pair in refused:
+        err().print(f"left out {pair.id}: {pair.reason}")
 
 
 def print_fields(fields: Mapping[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 Services raise these errors. `grpc_server` and `http_errors` convert them to responses, and `from_rpc_error` converts
 the gRPC status of another service back into one of them. Over gRPC, the trailing metadata `reimagen-field` contains the
-field, and gRPC's standard `grpc-retry-pushback-ms` the pause before a retry.
+field, `reimagen-code` the code, and gRPC's standard `grpc-retry-pushback-ms` the pause before a retry.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ import grpc
 from reimagen_common.secrets import masked
 
 FIELD_KEY = "reimagen-field"
+CODE_KEY = "reimagen-code"
 RETRY_KEY = "grpc-retry-pushback-ms"
 
 NOT_BLANK = r"[^\s\x1c-\x1f\x85\ufeff]"
@@ -73,6 +74,15 @@ class Unprocessable(InvalidArgument):
     """The request contradicts an earlier one, such as another request with the same idempotency key."""
 
     http_status = 422
+
+
+class ContentPolicyViolation(InvalidArgument):
+    """The operator's policy refuses the request.
+
+    Over gRPC it is INVALID_ARGUMENT, not PERMISSION_DENIED: another key would not help, only another request.
+    """
+
+    code = "content_policy_violation"
 
 
 class Conflict(ReimagenError):

@@ -21,6 +21,7 @@ from reimagen_common.access.guard import Guard
 from reimagen_common.access.rights import Right
 from reimagen_common.addresses import split_address
 from reimagen_common.errors import (
+    CODE_KEY,
     FIELD_KEY,
     RETRY_KEY,
     DeadlineExceeded,
@@ -128,6 +129,8 @@ class _Call:
         metadata = request_id.metadata()  # This replaces the trailing metadata that was set before.
         if error.field is not None:
             metadata.append((FIELD_KEY, error.field.encode("ascii", "backslashreplace").decode()))
+        if error.code is not None:
+            metadata.append((CODE_KEY, error.code))
         if error.retry_after is not None:
             metadata.append((RETRY_KEY, str(round(error.retry_after * 1000))))
         context.set_trailing_metadata(tuple(metadata))

@@ -122,6 +122,34 @@ def script(word: str) -> Script | None:
     return "hangul" if re.match(f"[{_HANGUL}]", word) else "chinese"
 
 
+def words(text: str) -> list[str]:
+    """Return the words of a text without case, accents and invisible characters, to compare texts of any language.
+
+    An emoji or another symbol is a word, and so is each letter of a script without spaces.
+    """
+    text = unicodedata.normalize("NFKC", text.replace("_", " ")).casefold()
+    text = unicodedata.normalize("NFKC", "".join(" " if one.isspace() else _shown(one) for one in text))
+    text = "".join(_folded(character, "") for character in text)
+    text = "".join(_in_word(character) for character in text)
+    return _RUN.sub(lambda run: f" {' '.join(letters(run[0]))} ", text).split()
+
+
+def _shown(character: str) -> str:
+    """Return a character, or nothing if it is invisible."""
+    hidden = unicodedata.category(character).startswith("C") or _INVISIBLE.match(character)
+    return "" if hidden else character
+
+
+def _in_word(character: str) -> str:
+    """Return what a folded character is in a word: itself, nothing if it is an accent, or an end of the word."""
+    category = unicodedata.category(character)
+    if category == "So":
+        return f" {character} "
+    if category[0] in "LNM":
+        return "" if unicodedata.name(character, "").startswith("COMBINING ") else character
+    return " "
+
+
 def is_visible(text: str) -> bool:
     """Return whether a text has a letter, a digit, or a symbol such as an emoji."""
     return any(unicodedata.category(character) in _VISIBLE for character in _INVISIBLE.sub("", text))

@@ -51,6 +51,12 @@ STAGE_SECONDS: Final = Histogram(
 ENCODE_SECONDS: Final = Histogram(
     "reimagen_generator_encode_seconds", "Seconds to write an image file.", buckets=_SECONDS
 )
+MODERATED: Final = Counter(
+    "reimagen_generator_moderated_total",
+    "Prompts and pairs that the blocklist or the moderation hook judged, by kind and outcome: allowed (by the hook), "
+    "refused, or failed because the hook did not answer.",
+    ["kind", "outcome"],
+)
 JOBS_UNFINISHED: Final = Gauge("reimagen_generator_jobs_unfinished", "Jobs that are queued or running.")
 JOBS: Final = Counter(
     "reimagen_generator_jobs_total", "Ended jobs by outcome: completed, failed or cancelled.", ["outcome"]

@@ -23,6 +23,7 @@ from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.backend import Backend
 from reimagen_generator.generation.certificates import load_identity, local_identity
+from reimagen_generator.generation.policy import Policy
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.signing import Signer
@@ -31,6 +32,8 @@ from reimagen_generator.generation.verification import Verifier
 from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.jobs.service import JobService
 from reimagen_generator.jobs.sqlite import SqliteJobStore
+from reimagen_generator.moderation.blocklist import Blocklist
+from reimagen_generator.moderation.hook import Hook
 from reimagen_generator.settings import Settings
 
 # Threads in addition to those that wait for the backend: they validate, reject and describe.
@@ -51,14 +54,14 @@ class GeneratorServer:
         """Listen on both addresses.
 
         Raises:
-            InvalidArgument: The server cannot listen on an address, or a file of keys, TLS or the signature or
-                the folder of jobs cannot be used.
+            InvalidArgument: The server cannot listen on an address, or a file of keys, TLS, the signature or the
+                blocklist, the folder of jobs or the moderation hook cannot be used.
         """
         self._stop_seconds = settings.stop_seconds
         guard, tls = settings.open_guard(settings.redis_url), settings.open_tls()
         self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
         self._backend = backend
-        generator = GenerationService(backend, self._retriever, guard, _open_signer(settings))
+        generator = GenerationService(backend, self._retriever, guard, _open_signer(settings), _open_policy(settings))
         self._jobs = _open_jobs(generator, settings)
         with _listening("http", settings.http):
             listening = listen(settings.http)
@@ -158,6 +161,21 @@ def _open_signer(settings: Settings) -> Signer | None:
     else:
         identity = load_identity(settings.signing_certificate, settings.signing_key)
     return Signer(identity, settings.timestamp_authority)
+
+
+def _open_policy(settings: Settings) -> Policy:
+    key = settings.moderation_api_key
+    return Policy(
+        Blocklist.read(settings.blocklist) if settings.blocklist else None,
+        Hook(
+            settings.moderation_hook,
+            seconds=settings.moderation_seconds,
+            api_key=key.get_secret_value() if key else None,
+        )
+        if settings.moderation_hook
+        else None,
+        required=settings.moderation_required,
+    )
 
 
 def _open_jobs(generator: GenerationService, settings: Settings) -> JobService | None:

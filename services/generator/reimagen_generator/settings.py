@@ -13,6 +13,7 @@ from reimagen_common.addresses import Address, BaseUrl, split_address, split_nam
 from reimagen_common.grpc_client import Credentials
 from reimagen_common.http_settings import HttpSettings
 from reimagen_common.logs import Level
+from reimagen_generator.moderation_settings import ModerationSettings
 from reimagen_generator.signing_settings import SigningSettings
 
 
@@ -41,7 +42,7 @@ def user_cache(name: str) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "reimagen" / name
 
 
-class Settings(HttpSettings, AccessSettings, SigningSettings):
+class Settings(HttpSettings, AccessSettings, SigningSettings, ModerationSettings):
     """Settings of `reimagen-generator serve`. REIMAGEN_GENERATOR_CAPACITY=2 sets capacity, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True, extra="forbid")

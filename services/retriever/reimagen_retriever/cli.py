@@ -207,8 +207,8 @@ def search(
     ] = None,
     minimum_side: Annotated[int, typer.Option(min=0, help="Minimum length of an image's shorter side, in pixels.")] = 0,
     safe_only: Annotated[
-        bool, typer.Option("--safe-only", help="Leave out pairs that their source marks as unsafe.")
-    ] = False,
+        bool, typer.Option(help="Leave out pairs that their source marks as not safe for work.")
+    ] = True,
     exclude_ids: Annotated[
         list[str] | None, typer.Option("--exclude-id", help="Leave out the pair with this id. Repeatable.")
     ] = None,

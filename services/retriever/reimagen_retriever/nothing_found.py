@@ -30,6 +30,10 @@ def explain_empty(base: KnowledgeBase, search: Search, defaults: Defaults) -> No
     """
     if search.filters != NO_FILTER and find(base, replace(search, filters=NO_FILTER, k=1), defaults):
         names = [each.name for each in fields(Filters) if getattr(search.filters, each.name) != each.default]
+        # Searches set safe_only by themselves, so it is named only if it alone leaves out every pair.
+        safe = Filters(safe_only=True)
+        if len(names) > 1 and search.filters.safe_only and find(base, replace(search, filters=safe, k=1), defaults):
+            names.remove("safe_only")
         return NothingFound(f"every pair that fits the query is left out by {' and '.join(names)}", names[0])
     least = -1.0 if search.method == "dense" else 0.0
     everything = replace(search, minimum_score=least, relevance=None, per_entity=False, k=1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reimagen.v1 import generation_pb2 as pb
+from reimagen.v1 import retrieval_pb2
 from reimagen_common.errors import InvalidArgument, NotFound, Overloaded, Unavailable, Unprocessable
 from reimagen_generator.jobs.sqlite import SqliteJobStore
 from reimagen_generator.jobs.store import Key, NewJob, Status, parse_key
@@ -127,6 +128,53 @@ def test_events_and_images_become_part_of_the_job(store: SqliteJobStore) -> None
     assert (message.progress.step, message.progress.preview, message.usage.steps) == (1, b"", 1)
     assert [drawn.image for drawn in message.images] == [b""]
     assert store.image(job.id, "", 0).image == b"file"
+
+
+def grounded(store: SqliteJobStore, owner: str, pairs: list[str], weights: tuple[float, ...] = ()) -> str:
+    """Return the id of a running job that is grounded on pairs, with one finished image."""
+    request = {"prompt": "x", "references": [{"pair_id": "p", "weight": weight} for weight in weights]}
+    job = store.add(NewJob(owner, request, [b""] * len(weights)), capacity=99)
+    store.start(job.id)
+    found = [retrieval_pb2.Neighbor(pair=retrieval_pb2.Pair(id=pair_id)) for pair_id in pairs]
+    store.add_event(job.id, pb.JobEvent(neighbors=pb.GenerateEvent.Neighbors(neighbors=found)))
+    store.add_image(job.id, image())
+    return job.id
+
+
+def test_the_uses_of_a_pair_are_the_jobs_of_all_owners(tmp_path: Path) -> None:
+    store = SqliteJobStore(tmp_path, retention_seconds=DAY)
+    first = grounded(store, "one", ["fox", "kea"])
+    second = grounded(store, "other", ["kea", "", "fox", "kea"], weights=(0, 1, 2, 1))
+    grounded(store, "one", ["fox", "kea"], weights=(0, 0))
+    store.finish(first, Status.COMPLETED)
+
+    def uses(pair_id: str) -> list[tuple[str, str, Status, int]]:
+        return [(use.job_id, use.owner, use.status, use.images) for use in store.uses(pair_id, limit=9)]
+
+    both = [(second, "other", Status.RUNNING, 1), (first, "one", Status.COMPLETED, 1)]
+    assert uses("fox") == uses("kea") == both
+    assert [use.job_id for use in store.uses("fox", limit=1)] == [second]
+    assert uses("") == uses("f") == []
+    # As version 1 left it.
+    store._database.executescript("DROP TABLE grounded; PRAGMA user_version = 1")
+    store.close()
+    store = SqliteJobStore(tmp_path, retention_seconds=DAY)
+    # The second job was interrupted: its image is gone, and it will search again.
+    assert uses("fox") == both[1:]
+    store.close()
+
+
+def test_an_interrupted_job_uses_no_pair(store: SqliteJobStore) -> None:
+    job_id = grounded(store, "", ["fox"])
+    store.requeue(job_id)
+    assert store.uses("fox", limit=9) == []
+    without_image = store.add(new(), capacity=9)
+    store.start(without_image.id)
+    neighbors = pb.GenerateEvent.Neighbors(neighbors=[retrieval_pb2.Neighbor(pair=retrieval_pb2.Pair(id="fox"))])
+    store.add_event(without_image.id, pb.JobEvent(neighbors=neighbors))
+    assert [use.images for use in store.uses("fox", limit=9)] == [0]
+    store.finish(without_image.id, Status.FAILED)
+    assert store.uses("fox", limit=9) == []
 
 
 def test_finished_jobs_expire_with_their_files(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ ROUTES: Final[Rights] = {
     "POST /v1/knowledge/pairs": Right.WRITE,
     f"DELETE /v1/knowledge/pairs/{ID_PATH}": Right.WRITE,
     f"GET /v1/knowledge/pairs/{ID_PATH}": Right.READ,
+    f"GET /v1/knowledge/uses/{ID_PATH}": Right.WRITE,
     f"GET /v1/pairs/{ID_PATH}/image": Right.READ,
     "POST /v1/verify": Right.READ,
     "GET /v1/models": Right.READ,

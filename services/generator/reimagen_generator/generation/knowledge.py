@@ -1,6 +1,6 @@
 """Search and change the retriever's knowledge base on behalf of a client."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -8,7 +8,8 @@ import grpc
 
 from reimagen.v1 import retrieval_pb2, retrieval_pb2_grpc
 from reimagen_common import tracing
-from reimagen_common.errors import DeadlineExceeded, Unavailable, from_rpc_error
+from reimagen_common.errors import ContentPolicyViolation, DeadlineExceeded, Unavailable, from_rpc_error
+from reimagen_generator.generation.policy import Policy
 from reimagen_generator.generation.retriever_client import RetrieverClient
 
 _READING_SECONDS: Final = 10.0
@@ -19,8 +20,9 @@ _RETRY_SECONDS: Final = 5.0
 class Knowledge:
     """The knowledge base of a retriever."""
 
-    def __init__(self, retriever: RetrieverClient) -> None:
-        """Use the connections of a client."""
+    def __init__(self, retriever: RetrieverClient, policy: Policy) -> None:
+        """Use the connections of a client, and add only pairs that the policy allows."""
+        self._policy = policy
         self._address = retriever.address
         self._metadata = retriever.metadata
         self._stub: retrieval_pb2_grpc.RetrievalStub = retriever.stub
@@ -60,15 +62,32 @@ class Knowledge:
             answer: retrieval_pb2.ListPairsResponse = self._stub.ListPairs(request, **self._options(_READING_SECONDS))
         return answer
 
-    def add(self, pairs: Iterable[retrieval_pb2.AddPairsRequest]) -> retrieval_pb2.AddPairsResponse:
+    def add(self, pairs: Sequence[retrieval_pb2.AddPairsRequest]) -> retrieval_pb2.AddPairsResponse:
         """Add pairs, and replace those with the same ids. When it returns, they are on disk and found by searches.
 
         Raises:
             InvalidArgument: The knowledge base does not accept pairs.
-            Unavailable: The retriever does not answer, or cannot write now.
+            ContentPolicyViolation: The policy refuses all pairs.
+            Unavailable: The retriever does not answer or cannot write now, or the policy cannot be asked.
         """
+        reasons = self._policy.reasons(pairs, remaining=_WRITING_SECONDS)
+        refused = [
+            retrieval_pb2.Rejection(location=_location(index), reason="not allowed", detail=f"the pair {reason}")
+            for index, reason in enumerate(reasons)
+            if reason is not None
+        ]
+        if len(refused) == len(pairs):
+            raise ContentPolicyViolation(reasons[0] or "", field="image.0")
+        sent = [index for index, reason in enumerate(reasons) if reason is None]
         with self._calling("add pairs"):
-            answer: retrieval_pb2.AddPairsResponse = self._stub.AddPairs(iter(pairs), **self._options(_WRITING_SECONDS))
+            answer: retrieval_pb2.AddPairsResponse = self._stub.AddPairs(
+                (pairs[index] for index in sent), **self._options(_WRITING_SECONDS)
+            )
+        # The retriever counts only the pairs that were sent to it.
+        original = {_location(number): _location(index) for number, index in enumerate(sent)}
+        for rejection in answer.rejections:
+            rejection.location = original.get(rejection.location, rejection.location)
+        answer.rejections.extend(refused)
         return answer
 
     def delete(self, ids: Sequence[str]) -> retrieval_pb2.DeletePairsResponse:
@@ -100,3 +119,8 @@ class Knowledge:
 
     def _options(self, seconds: float) -> dict[str, Any]:
         return {"timeout": seconds, "metadata": self._metadata()}
+
+
+def _location(index: int) -> str:
+    """Return the location of a pair in a request, as the retriever names it."""
+    return f"pairs[{index}]"

@@ -70,7 +70,7 @@ def read_request(message: pb.GenerateRequest) -> GenerationRequest:
         "licenses": tuple(message.retrieval.filters.licenses),
         "sources": tuple(message.retrieval.filters.sources),
         "minimum_side": message.retrieval.filters.minimum_side,
-        "safe_only": message.retrieval.filters.safe_only,
+        "safe_only": message.retrieval.filters.safe_only if message.retrieval.filters.HasField("safe_only") else None,
         "exclude_ids": tuple(message.retrieval.filters.exclude_ids),
         "relevance": _known(RELEVANCES, message.retrieval.relevance, "retrieval.relevance"),
         "explain": message.retrieval.explain,
@@ -182,6 +182,7 @@ def write_neighbors(event: Neighbors) -> pb.GenerateEvent.Neighbors:
                     height=neighbor.height,
                     source=neighbor.source,
                     license=neighbor.license,
+                    unsafe=neighbor.unsafe,
                 ),
                 rank=neighbor.rank,
                 score=neighbor.score,
@@ -192,6 +193,7 @@ def write_neighbors(event: Neighbors) -> pb.GenerateEvent.Neighbors:
         text_only=event.text_only,
         revision=event.revision,
         nothing_found=event.nothing_found,
+        refused=[pb.GenerateEvent.RefusedPair(id=pair.id, reason=pair.reason) for pair in event.refused],
     )
 
 

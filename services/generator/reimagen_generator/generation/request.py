@@ -144,7 +144,7 @@ class Retrieval(RequestModel):
         0, description="Minimum length of an image's shorter side, in pixels."
     )
     safe_only: bool = Field(
-        False,
+        True,
         strict=True,
         description="Leave out pairs that their source marks as not safe for work. Unmarked pairs are included.",
     )

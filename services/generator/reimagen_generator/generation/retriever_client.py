@@ -73,12 +73,22 @@ class Neighbor:
     height: int = 0
     source: str = ""
     license: str = ""
+    unsafe: float | None = None
+    """Probability that the image is not safe for work, if the pair's source says so."""
     rank: int = 0
     score: float = 0.0
     explanation: retrieval_pb2.Explanation | None = None
     """The explanation, if the request sets `explain`."""
     weight: float = 1.0
     """Factor of its share of the attention to the neighbors; 0 if it is ignored."""
+
+
+@dataclass(frozen=True)
+class RefusedPair:
+    """A pair that the search found and the operator's policy left out."""
+
+    id: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,8 @@ class Neighbors:
     revision: str = ""
     nothing_found: retrieval_pb2.NothingFound | None = None
     """The reason if there are no neighbors. Its `field` is a field of a request for images, such as `retrieval.k`."""
+    refused: Sequence[RefusedPair] = ()
+    """Pairs that the operator's policy left out."""
 
     @property
     def text_only(self) -> bool:
@@ -280,6 +292,7 @@ def _neighbor(pair: retrieval_pb2.Pair) -> Neighbor:
         height=pair.height,
         source=pair.source,
         license=pair.license,
+        unsafe=pair.unsafe if pair.HasField("unsafe") else None,
     )
 
 

@@ -20,7 +20,8 @@ from reimagen_generator.engine.work import GenerationTask, Priority
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.backend import Backend, ModelDescription
 from reimagen_generator.generation.images import MEDIA_TYPES
-from reimagen_generator.generation.references import counted, read_neighbor, read_references
+from reimagen_generator.generation.policy import Policy
+from reimagen_generator.generation.references import References, counted, read_neighbor, read_references
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
@@ -81,6 +82,7 @@ class GenerationService:
         retriever: RetrieverClient,
         guard: Guard | None = None,
         signer: Signer | None = None,
+        policy: Policy | None = None,
     ) -> None:
         """Create the service.
 
@@ -89,11 +91,13 @@ class GenerationService:
             retriever: The client of the retriever.
             guard: The quotas of keys; by default there are none.
             signer: The signer of image files; by default they are not signed.
+            policy: The policy on prompts and pairs; by default all are allowed.
         """
         self.backend = backend
         self.retriever = retriever
         self._guard = guard or Guard()
         self._signer = signer
+        self.policy = policy or Policy()
 
     @property
     def model(self) -> ModelDescription:
@@ -105,13 +109,15 @@ class GenerationService:
 
         Raises:
             InvalidArgument: The model does not support a field's value, or a reference cannot be read.
-            Unavailable: The request names pairs as references, and the retriever does not answer.
+            ContentPolicyViolation: The policy refuses the prompt or a reference.
+            Unavailable: The request names pairs as references and the retriever does not answer, or the policy cannot
+                be asked.
         """
         self._refuse_unsupported(request)
         size = self._size(request)
         self._k(request)
         self.backend.check(request, size)
-        read_references(request, self.retriever, remaining=_CHECK_SECONDS)
+        self._references(request, remaining=_CHECK_SECONDS)
         return size
 
     def generate(
@@ -123,9 +129,10 @@ class GenerationService:
 
         Raises:
             InvalidArgument: The model does not support a field's value, or a reference cannot be read.
+            ContentPolicyViolation: The policy refuses the prompt or a reference.
             Overloaded: Too many requests are waiting.
             LimitExceeded: The caller has used up its quota of images.
-            Unavailable: The service is starting or stopping, or the retriever does not answer.
+            Unavailable: The service is starting or stopping, or the retriever or the policy's hook does not answer.
             DeadlineExceeded: The deadline has passed.
             Cancelled: The request was cancelled.
         """
@@ -136,9 +143,7 @@ class GenerationService:
         started = time.monotonic()
         neighbors = counted(request) if request.references else k
         with self.backend.admit(handle, request, size=size, neighbors=neighbors, priority=priority) as admission:
-            references = _patiently(
-                lambda: read_references(request, self.retriever, remaining=handle.remaining()), handle, priority
-            )
+            references = _patiently(lambda: self._references(request, remaining=handle.remaining()), handle, priority)
             self._guard.take_images(current_caller(), request.n)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
@@ -201,6 +206,13 @@ class GenerationService:
             raise InvalidArgument(f"must be 0 to {most} with model {self.model.name!r}, got {k}", field="retrieval.k")
         return k
 
+    def _references(self, request: GenerationRequest, *, remaining: float) -> References:
+        """Return the references of a request whose prompt and references the policy allows."""
+        self.policy.check_prompt(request, remaining=remaining)
+        references = read_references(request, self.retriever, remaining=remaining)
+        self.policy.check_references(references.neighbors.neighbors, remaining=remaining)
+        return references
+
     def _find(self, request: GenerationRequest, k: int, handle: RequestHandle) -> Neighbors:
         if k == 0:
             return Neighbors(nothing_found=_RETRIEVAL_OFF)
@@ -221,9 +233,9 @@ class GenerationService:
             ),
             remaining=handle.remaining(),
         )
-        if not self.model.relevant_only:
-            return found
-        return replace(found, neighbors=tuple(relevant(request.prompt, found.neighbors)))
+        if self.model.relevant_only:
+            found = replace(found, neighbors=tuple(relevant(request.prompt, found.neighbors)))
+        return self.policy.permitted(found, remaining=handle.remaining())
 
     def _write(
         self,

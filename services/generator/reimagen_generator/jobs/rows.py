@@ -3,11 +3,12 @@
 import json
 import sqlite3
 import time
+from itertools import islice, repeat
 from typing import Any, Final
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen_common.errors import NotFound
-from reimagen_generator.jobs.store import Status, StoredJob
+from reimagen_generator.jobs.store import Status, StoredJob, Use
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -32,8 +33,14 @@ CREATE TABLE IF NOT EXISTS events (
     event BLOB NOT NULL,
     PRIMARY KEY (job, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS grounded (
+    pair TEXT NOT NULL,
+    job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+    PRIMARY KEY (pair, job)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS grounded_by_job ON grounded (job);
 """
-VERSION: Final = 1
+VERSION: Final = 2
 """Version of the tables."""
 
 
@@ -77,6 +84,7 @@ def requeue(database: sqlite3.Connection, number: int, message: pb.Job, *, gap: 
     message.status = Status.QUEUED.value
     for field in ("started_at", "progress", "neighbors", "images"):
         message.ClearField(field)
+    database.execute("DELETE FROM grounded WHERE job = ?", (number,))
     update(database, number, message)
     insert_event(database, number, pb.JobEvent(status=message.status), gap=gap)
 
@@ -93,6 +101,37 @@ def update(database: sqlite3.Connection, number: int, message: pb.Job) -> None:
             number,
         ),
     )
+
+
+def insert_pairs(database: sqlite3.Connection, number: int, neighbors: pb.GenerateEvent.Neighbors) -> None:
+    """Store the ids of the pairs that a job is grounded on: its neighbors without references of weight 0."""
+    (request,) = database.execute("SELECT request FROM jobs WHERE number = ?", (number,)).fetchone()
+    weights = [reference.get("weight", 1) for reference in json.loads(request).get("references", ())]
+    found = zip(neighbors.neighbors, weights or repeat(1), strict=False)
+    ids = {neighbor.pair.id for neighbor, weight in found if weight and neighbor.pair.id}
+    database.executemany("INSERT OR IGNORE INTO grounded VALUES (?, ?)", [(each, number) for each in ids])
+
+
+def uses(database: sqlite3.Connection, pair_id: str, limit: int) -> list[Use]:
+    """Return the jobs that are grounded on a pair, newest first."""
+    found = database.execute(
+        "SELECT owner, message FROM jobs JOIN grounded ON job = number "
+        "WHERE pair = ? AND (expires IS NULL OR expires > ?) ORDER BY number DESC",
+        (pair_id, time.time()),
+    )
+    jobs = ((owner, pb.Job.FromString(message)) for owner, message in found)
+    kept = (
+        Use(job.id, owner, Status(job.status), len(job.images), job.created_at)
+        for owner, job in jobs
+        if job.images or not Status(job.status).finished
+    )
+    return list(islice(kept, limit))
+
+
+def upgrade(database: sqlite3.Connection) -> None:
+    """Fill the table of pairs, which version 1 did not have."""
+    for number, message in database.execute("SELECT number, message FROM jobs").fetchall():
+        insert_pairs(database, number, pb.Job.FromString(message).neighbors)
 
 
 def insert_event(database: sqlite3.Connection, number: int | None, event: pb.JobEvent, *, gap: int = 0) -> None:

@@ -21,7 +21,7 @@ from reimagen_generator.generation.request import SEEDS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Neighbors
 from reimagen_generator.generation.service import Accepted, Event, GenerationService, Image
 from reimagen_generator.generation.usage import UsageMeter
-from reimagen_generator.jobs.store import JobPage, JobStore, Key, NewJob, Status, StoredJob
+from reimagen_generator.jobs.store import JobPage, JobStore, Key, NewJob, Status, StoredJob, Use
 
 _ATTEMPTS: Final = 3
 _EXPIRY_SECONDS: Final = 60.0
@@ -147,6 +147,10 @@ class JobService:
         """
         return self._store.image(job_id, owner, index)
 
+    def uses(self, pair_id: str, *, limit: int) -> list[Use]:
+        """Return the jobs of all owners that are grounded on a pair, newest first; see `JobStore.uses`."""
+        return self._store.uses(pair_id, limit=limit)
+
     def cancel(self, job_id: str, *, owner: str) -> StoredJob:
         """Cancel a job and return it. A finished job stays as it is.
 
@@ -253,7 +257,9 @@ class JobService:
             if not isinstance(error, ReimagenError):
                 _logger.error("a job failed", exc_info=error, extra={"job": job.id})
                 error = ReimagenError("the service failed; see its log for the cause")
-            job_error = pb.JobError(message=error.message, kind=error.kind, field=error.field or "")
+            job_error = pb.JobError(
+                message=error.message, kind=error.kind, field=error.field or "", code=error.code or ""
+            )
             self._finish(job.id, Status.FAILED, error=job_error)
         except Exception:
             # The job stays in the state running, and is queued at the next start.

@@ -14,7 +14,7 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen_common.errors import InvalidArgument, NotFound, Overloaded, Unavailable, Unprocessable
 from reimagen_generator.jobs import rows
 from reimagen_generator.jobs.files import JobFiles
-from reimagen_generator.jobs.store import JobPage, NewJob, Status, StoredJob, new_id
+from reimagen_generator.jobs.store import JobPage, NewJob, Status, StoredJob, Use, new_id
 
 # Maximum number of events in one answer of `events`.
 _EVENTS: Final = 256
@@ -173,6 +173,7 @@ class SqliteJobStore:
             match event.WhichOneof("event"):
                 case "neighbors":
                     message.neighbors.CopyFrom(event.neighbors)
+                    rows.insert_pairs(database, number, event.neighbors)
                 case "progress":
                     message.progress.CopyFrom(event.progress)
                     message.progress.ClearField("preview")
@@ -235,6 +236,11 @@ class SqliteJobStore:
             raise NotFound("the job has expired", field="id") from error
         return image
 
+    def uses(self, pair_id: str, *, limit: int) -> list[Use]:
+        """Return the jobs of all owners that are grounded on a pair, newest first."""
+        with self._reading() as database:
+            return rows.uses(database, pair_id, limit)
+
     def delete_expired(self) -> int:
         """Delete jobs that have expired, and return their number."""
         with self._transaction() as database:
@@ -255,10 +261,13 @@ class SqliteJobStore:
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA foreign_keys = ON")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, rows.VERSION):
+        if version not in (0, 1, rows.VERSION):
             raise InvalidArgument(f"{folder} is of version {version}, but must be of {rows.VERSION}", field="jobs")
         self._database.executescript(rows.SCHEMA)
-        self._database.execute(f"PRAGMA user_version = {rows.VERSION}")
+        with self._transaction() as database:
+            if version == 1:
+                rows.upgrade(database)
+            database.execute(f"PRAGMA user_version = {rows.VERSION}")
 
     def _recover(self) -> None:
         with self._transaction() as database:

@@ -78,6 +78,20 @@ class StoredJob:
 
 
 @dataclass(frozen=True)
+class Use:
+    """A job that is grounded on a pair, without its request, which only its owner may see."""
+
+    job_id: str
+    owner: str
+    """Id of the caller that the job belongs to."""
+    status: Status
+    images: int
+    """Number of its finished images."""
+    created: float
+    """Time of its creation, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
 class JobPage:
     """Some of the jobs of an owner."""
 
@@ -167,6 +181,13 @@ class JobStore(Protocol):
 
         Raises:
             NotFound: The owner has no such job, or the image is not finished, or the job has expired.
+        """
+        ...
+
+    def uses(self, pair_id: str, *, limit: int) -> list[Use]:
+        """Return the jobs of all owners that are grounded on a pair, newest first.
+
+        Ended jobs without images are left out, and so are references of weight 0, which change no image.
         """
         ...
 

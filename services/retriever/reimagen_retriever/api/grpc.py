@@ -117,7 +117,7 @@ def _search(request: pb.SearchRequest, within: str = "") -> Search:
             licenses=tuple(request.filters.licenses),
             sources=tuple(request.filters.sources),
             minimum_side=request.filters.minimum_side,
-            safe_only=request.filters.safe_only,
+            safe_only=request.filters.safe_only if request.filters.HasField("safe_only") else True,
             exclude_ids=tuple(request.filters.exclude_ids),
             keep_duplicates=request.filters.keep_duplicates,
         ),
@@ -208,4 +208,5 @@ def _pair(found: FoundPair) -> pb.Pair:
         height=pair.height,
         source=pair.source,
         license=pair.license,
+        unsafe=pair.unsafe,
     )

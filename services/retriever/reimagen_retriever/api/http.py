@@ -102,7 +102,8 @@ class SearchRequest(NullIsUnset):
         0, description="Minimum length of an image's shorter side, in pixels."
     )
     safe_only: bool = Field(
-        False, description="Leave out pairs that their source marks as unsafe. Unmarked pairs are included."
+        True,
+        description="Leave out pairs that their source marks as not safe for work. Unmarked pairs are included.",
     )
     exclude_ids: list[License] = Field(
         [], max_length=MAXIMUM_EXCLUDED, description="Leave out the pairs with these ids."
@@ -150,6 +151,9 @@ class Pair(BaseModel):
     height: int = Field(description="Height in pixels.")
     source: str = Field(description="Origin of the image; empty when unknown.")
     license: str = Field(description="SPDX identifier or name; empty when unknown.")
+    unsafe: float | None = Field(
+        None, description="Probability that the image is not safe for work, if its source says so."
+    )
 
 
 class Term(BaseModel):
@@ -358,5 +362,5 @@ def _fields(found: FoundPair, request: Request, base_url: str | None) -> dict[st
         "id": pair.id,
         "caption": pair.caption,
         "url": link(request, base_url, "pair_image", id=quote(pair.id)),
-        **pair.model_dump(include={"sha256", "media_type", "width", "height", "source", "license"}),
+        **pair.model_dump(include={"sha256", "media_type", "width", "height", "source", "license", "unsafe"}),
     }

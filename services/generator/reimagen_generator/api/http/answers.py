@@ -1,14 +1,14 @@
 """Convert the events of a request for images to the models of the REST API."""
 
 import base64
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from fastapi import Request
 
-from reimagen.v1 import retrieval_pb2
+from reimagen.v1 import generation_pb2, retrieval_pb2
 from reimagen_common.http_hosts import link
 from reimagen_generator.api.http.files import FileStore
 from reimagen_generator.api.http.schema import (
@@ -18,13 +18,14 @@ from reimagen_generator.api.http.schema import (
     ImagesRequest,
     NeighborData,
     NothingFoundData,
+    RefusedData,
     TermData,
     TokenDetails,
     UsageData,
 )
 from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.request import Quality
-from reimagen_generator.generation.retriever_client import Neighbor, Neighbors
+from reimagen_generator.generation.retriever_client import Neighbor, Neighbors, RefusedPair
 from reimagen_generator.generation.service import Accepted, Event, GenerationService, Image
 from reimagen_generator.generation.usage import Usage, UsageMeter
 
@@ -64,6 +65,7 @@ class Answer:
         self.body = body
         self.meter = UsageMeter(body.prompt, first_size=generator.model.sizes[0])
         self.size = 0
+        self._pairs: frozenset[str] = frozenset()
         self._cascade = generator.model.name
         self._files = files
         self._link = partial(link, request, base_url)
@@ -84,10 +86,12 @@ class Answer:
         assert isinstance(neighbors, Neighbors)
         self.meter.add(neighbors)
         self.size = accepted.size
+        self._pairs = frozenset(one.id for one in neighbors.neighbors if one.id and one.weight)
         return Grounding(
             neighbors=[self._neighbor(neighbor) for neighbor in neighbors.neighbors],
             text_only=neighbors.text_only,
             nothing_found=nothing_found_data(neighbors.nothing_found) if neighbors.nothing_found else None,
+            refused=refused_data(neighbors.refused),
             revision=neighbors.revision,
             cascade=self._cascade,
             seed=accepted.seed,
@@ -97,7 +101,7 @@ class Answer:
         """Return a finished image, or a link to it."""
         if self.body.response_format == "b64_json":
             return ImageData(b64_json=base64_of(drawn.image), seed=drawn.seed)
-        name = self._files.add(drawn.image, drawn.media_type, owner=current_owner())
+        name = self._files.add(drawn.image, drawn.media_type, owner=current_owner(), pairs=self._pairs)
         return ImageData(url=self._link("file", name=name), seed=drawn.seed)
 
     def usage(self) -> UsageData:
@@ -112,6 +116,7 @@ class Answer:
             caption=neighbor.caption,
             source=neighbor.source,
             license=neighbor.license,
+            unsafe=neighbor.unsafe,
             rank=neighbor.rank or None,
             score=neighbor.score if neighbor.rank else None,
             explanation=explanation_data(neighbor.explanation) if neighbor.explanation else None,
@@ -155,6 +160,11 @@ def explanation_data(explanation: retrieval_pb2.Explanation) -> ExplanationData:
         bm25_rank=explanation.bm25_rank if explanation.HasField("bm25_rank") else None,
         dense_rank=explanation.dense_rank if explanation.HasField("dense_rank") else None,
     )
+
+
+def refused_data(pairs: Iterable[RefusedPair | generation_pb2.GenerateEvent.RefusedPair]) -> list[RefusedData] | None:
+    """Return the pairs that the policy left out as models of the REST API, or None if there are none."""
+    return [RefusedData(id=pair.id, reason=pair.reason) for pair in pairs] or None
 
 
 def nothing_found_data(nothing: retrieval_pb2.NothingFound) -> NothingFoundData:

@@ -17,6 +17,7 @@ from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_openapi import Document, describe_api
 from reimagen_common.http_origin import refusing_other_sites
 from reimagen_common.operations import Health, operations_router
+from reimagen_generator.api.http.files import FileStore
 from reimagen_generator.api.http.images import images_router
 from reimagen_generator.api.http.job_schema import JOB_EVENTS
 from reimagen_generator.api.http.jobs import jobs_router
@@ -25,6 +26,7 @@ from reimagen_generator.api.http.limits import BODY_BYTES, PAIRS_BYTES
 from reimagen_generator.api.http.page import page_router
 from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, Model, Models
 from reimagen_generator.api.http.uploads import uploads_router
+from reimagen_generator.api.http.uses import uses_in, uses_router
 from reimagen_generator.api.http.verify import verify_router
 from reimagen_generator.api.rights import ROUTES
 from reimagen_generator.engine.engine import State
@@ -33,6 +35,9 @@ from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
 from reimagen_generator.generation.verification import Verifier
 from reimagen_generator.jobs.service import JobService
+
+_LINK_SECONDS: Final = 3_600
+_LINK_BYTES: Final = 256 * 1024 * 1024
 
 _DESCRIPTION: Final = """
 Draws images that are grounded on the (image, caption) pairs of a knowledge base. `POST /v1/images/generations` and
@@ -84,10 +89,14 @@ def create_app(
     app.add_middleware(Bodies, limits=limits)
     register_error_handlers(app)
     own_site = Depends(refusing_other_sites(base_url, cors_origins))
-    app.include_router(images_router(generator, uploads, own_site, deadline=deadline, base_url=base_url))
+    files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
+    app.include_router(images_router(generator, uploads, files, own_site, deadline=deadline, base_url=base_url))
     app.include_router(jobs_router(generator, uploads, jobs, base_url=base_url))
     app.include_router(uploads_router(uploads, own_site))
-    app.include_router(knowledge_router(Knowledge(generator.retriever), own_site, base_url=base_url))
+    knowledge = Knowledge(generator.retriever, generator.policy)
+    find_uses = uses_in(jobs, files)
+    app.include_router(knowledge_router(knowledge, find_uses, own_site, base_url=base_url))
+    app.include_router(uses_router(find_uses))
     app.include_router(page_router())
     app.include_router(verify_router(verifier))
     app.include_router(operations_router(lambda: _health(generator)))

@@ -113,13 +113,13 @@ def form_fields(images: int) -> Iterator[None]:
             raise
         message = error.message.removeprefix(f"{error.field}: ")
         if not inner:
-            raise InvalidArgument(message, field="image" if images else "references") from error
+            raise type(error)(message, field="image" if images else "references") from error
         number = int(inner[0])
         if number >= images:
             field = ".".join(("references", str(number - images), *inner[1:]))
         else:
             field = f"{_FORM_FIELDS[inner[1]]}.{number}"
-        raise InvalidArgument(message, field=field) from error
+        raise type(error)(message, field=field) from error
 
 
 class _OfImages(BaseModel):

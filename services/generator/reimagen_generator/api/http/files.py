@@ -20,6 +20,8 @@ class StoredFile:
     """Id of the caller that the file belongs to."""
     expires: float
     """Time of expiry on the monotonic clock, in seconds."""
+    pairs: frozenset[str]
+    """Ids of the pairs that the image is grounded on."""
 
 
 class FileStore:
@@ -43,11 +45,11 @@ class FileStore:
         self._files: OrderedDict[str, StoredFile] = OrderedDict()
         self._bytes = 0
 
-    def add(self, content: bytes, media_type: str, *, owner: str) -> str:
-        """Store a file of an owner and return its name."""
+    def add(self, content: bytes, media_type: str, *, owner: str, pairs: frozenset[str] = frozenset()) -> str:
+        """Store a file of an owner, which is grounded on pairs, and return its name."""
         self._drop_expired()
         name = f"{secrets.token_urlsafe(18)}.{media_type.removeprefix('image/')}"
-        self._files[name] = StoredFile(content, media_type, owner, expires=time.monotonic() + self._seconds)
+        self._files[name] = StoredFile(content, media_type, owner, time.monotonic() + self._seconds, pairs)
         self._bytes += len(content)
         while self._bytes > self._maximum_bytes and len(self._files) > 1:
             self._drop_oldest()
@@ -64,6 +66,11 @@ class FileStore:
         if found is None or found.owner != owner:
             raise NotFound("no such image; links expire after an hour, or earlier if many images are drawn")
         return found
+
+    def uses(self, pair_id: str) -> list[tuple[str, StoredFile]]:
+        """Return the files of all owners that are grounded on a pair, with their names, newest first."""
+        self._drop_expired()
+        return [(name, file) for name, file in reversed(self._files.items()) if pair_id in file.pairs]
 
     def _drop_expired(self) -> None:
         now = time.monotonic()

@@ -18,9 +18,6 @@ from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
 
-_LINK_SECONDS: Final = 3_600
-_LINK_BYTES: Final = 256 * 1024 * 1024
-
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The images. With `stream`, server-sent events whose types begin with `image_generation.`, or "
@@ -47,6 +44,7 @@ _RETRIEVER: Final[dict[int | str, dict[str, Any]]] = {503: {"description": "The 
 def images_router(
     generator: GenerationService,
     uploads: UploadStore,
+    files: FileStore,
     own_site: params.Depends,
     *,
     deadline: float,
@@ -54,7 +52,6 @@ def images_router(
 ) -> APIRouter:
     """Return the routes of the images. A request may take `deadline` seconds; links begin with `base_url`."""
     router = APIRouter(prefix="/v1", tags=["images"], route_class=admitting_route(generator.backend.refuse_if_full))
-    files = FileStore(seconds=_LINK_SECONDS, maximum_bytes=_LINK_BYTES)
     drawer = Drawer(generator, uploads, files, deadline=deadline, base_url=base_url)
 
     @router.post(

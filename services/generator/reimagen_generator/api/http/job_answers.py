@@ -7,7 +7,13 @@ from urllib.parse import quote
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
 from reimagen_common.http_errors import OpenAIError
-from reimagen_generator.api.http.answers import base64_of, explanation_data, nothing_found_data, usage_data
+from reimagen_generator.api.http.answers import (
+    base64_of,
+    explanation_data,
+    nothing_found_data,
+    refused_data,
+    usage_data,
+)
 from reimagen_generator.api.http.job_schema import (
     JobData,
     JobEventData,
@@ -106,7 +112,7 @@ def _progress(progress: pb.GenerateEvent.Progress) -> ProgressData:
 
 
 def _error(error: pb.JobError) -> OpenAIError:
-    return OpenAIError(message=error.message, type=error.kind, param=error.field or None, code=error.kind)
+    return OpenAIError(message=error.message, type=error.kind, param=error.field or None, code=error.code or error.kind)
 
 
 def _grounding(message: pb.GenerateEvent.Neighbors, link: Link) -> dict[str, Any]:
@@ -115,6 +121,7 @@ def _grounding(message: pb.GenerateEvent.Neighbors, link: Link) -> dict[str, Any
         "neighbors": [_neighbor(neighbor, link) for neighbor in message.neighbors],
         "text_only": message.text_only,
         "nothing_found": nothing,
+        "refused": refused_data(message.refused),
         "revision": message.revision,
     }
 
@@ -128,6 +135,7 @@ def _neighbor(neighbor: retrieval_pb2.Neighbor, link: Link) -> NeighborData:
         caption=pair.caption,
         source=pair.source,
         license=pair.license,
+        unsafe=pair.unsafe if pair.HasField("unsafe") else None,
         rank=neighbor.rank or None,
         score=neighbor.score if neighbor.rank else None,
         explanation=explanation_data(neighbor.explanation) if neighbor.HasField("explanation") else None,

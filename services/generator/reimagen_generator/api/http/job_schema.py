@@ -12,6 +12,7 @@ from reimagen_generator.api.http.schema import (
     ImagesRequest,
     NeighborData,
     NothingFoundData,
+    RefusedData,
     UsageData,
 )
 from reimagen_generator.generation.request import PREVIEWS, Previews
@@ -80,6 +81,9 @@ class JobData(BaseModel):
     neighbors: list[NeighborData] | None = Field(None, description="Neighbors, best first, once they are found.")
     text_only: bool | None = Field(None, description="Whether there are no neighbors, once this is known.")
     nothing_found: NothingFoundData | None = Field(None, description="Reason if there are no neighbors.")
+    refused: list[RefusedData] | None = Field(
+        None, description="Pairs that were found and that the operator's policy left out, if any."
+    )
     revision: str | None = Field(None, description="Revision of the knowledge base; empty if nothing was retrieved.")
     data: list[ImageData] = Field(description="Links to the finished images, in the order of their seeds.")
     usage: UsageData | None = Field(None, description="What the job used, once it is completed.")
@@ -114,6 +118,9 @@ class JobNeighborsEvent(_Event):
     neighbors: list[NeighborData] = Field(description="Neighbors, best first.")
     text_only: bool = Field(description="Whether there are no neighbors.")
     nothing_found: NothingFoundData | None = Field(None, description="Reason if there are no neighbors.")
+    refused: list[RefusedData] | None = Field(
+        None, description="Pairs that were found and that the operator's policy left out, if any."
+    )
     revision: str = Field(description="Revision of the knowledge base; empty if nothing was retrieved.")
 
 

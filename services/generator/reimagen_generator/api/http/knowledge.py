@@ -1,16 +1,17 @@
 """The routes of the knowledge base, which the retriever answers."""
 
 import hashlib
+import logging
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request, params
+from fastapi import APIRouter, Query, Request, params
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from reimagen.v1 import retrieval_pb2
-from reimagen_common.errors import InvalidArgument, NotFound
+from reimagen_common.errors import InvalidArgument, NotFound, Unavailable
 from reimagen_common.http_hosts import link
 from reimagen_common.http_paths import ID_PATH
 from reimagen_generator.api.http.answers import explanation_data, nothing_found_data
@@ -30,9 +31,12 @@ from reimagen_generator.api.http.knowledge_schema import (
     KnowledgeSearch,
     PairData,
     PairFields,
+    PairId,
     PairList,
+    PairUses,
     RejectionData,
 )
+from reimagen_generator.api.http.uses import FindUses
 from reimagen_generator.generation.knowledge import Knowledge
 
 PAIRS_PATH: Final = "/v1/knowledge/pairs"
@@ -46,11 +50,20 @@ _CHANGING: Final[dict[int | str, dict[str, Any]]] = {
 }
 _MISSING: Final[dict[int | str, dict[str, Any]]] = {404: {"description": "No pair has the id."}}
 
-PairId = Annotated[str, Path(alias="id", min_length=1, max_length=ID_BYTES, description="Id of the pair.")]
+_logger = logging.getLogger(__name__)
 
 
-def knowledge_router(knowledge: Knowledge, own_site: params.Depends, *, base_url: str | None) -> APIRouter:
-    """Return the routes of the knowledge base. Links begin with `base_url`; `own_site` refuses changes by others."""
+def knowledge_router(
+    knowledge: Knowledge, find_uses: FindUses, own_site: params.Depends, *, base_url: str | None
+) -> APIRouter:
+    """Return the routes of the knowledge base.
+
+    Args:
+        knowledge: The knowledge base.
+        find_uses: Finds the kept images that are grounded on a pair.
+        own_site: Refuses changes by pages of other sites.
+        base_url: The prefix of links. None uses the host of the request.
+    """
     router = APIRouter(prefix="/v1/knowledge", tags=["knowledge base"], responses=_SERVING)
 
     @router.get("/search", response_model_exclude_none=True, openapi_extra={"parameters": SEARCH_PARAMETERS})
@@ -119,16 +132,25 @@ def knowledge_router(knowledge: Knowledge, own_site: params.Depends, *, base_url
             revision=added.revision,
         )
 
-    @router.delete(f"/pairs/{ID_PATH}", responses=_MISSING | _CHANGING, dependencies=[own_site])
+    @router.delete(
+        f"/pairs/{ID_PATH}",
+        response_model_exclude_none=True,
+        responses=_MISSING | _CHANGING,
+        dependencies=[own_site],
+    )
     async def delete_pair(pair_id: PairId) -> DeletedPair:
-        """Remove a pair. When the answer arrives, no search returns it, cached or not."""
+        """Remove a pair. When the answer arrives, no search returns it, cached or not.
+
+        The answer lists the kept images that are grounded on the pair, which remain.
+        """
         _refuse_too_long(pair_id)
         deleted = await run_in_threadpool(knowledge.delete, [pair_id])
         if not deleted.removed:
             raise NotFound(f"no pair of the knowledge base has the id {pair_id!r}", field="id")
-        return DeletedPair(removed=deleted.removed, revision=deleted.revision)
+        uses = await _known(find_uses, pair_id)
+        return DeletedPair(removed=deleted.removed, revision=deleted.revision, uses=uses)
 
-    @router.get(f"/pairs/{ID_PATH}", responses=_MISSING)
+    @router.get(f"/pairs/{ID_PATH}", response_model_exclude_none=True, responses=_MISSING)
     async def read_pair(pair_id: PairId, request: Request) -> PairData:
         """Return the metadata of a pair."""
         _refuse_too_long(pair_id)
@@ -136,6 +158,15 @@ def knowledge_router(knowledge: Knowledge, own_site: params.Depends, *, base_url
         return PairData(**_fields(pair, partial(link, request, base_url)))
 
     return router
+
+
+async def _known(find_uses: FindUses, pair_id: str) -> PairUses | None:
+    """Return the uses of a pair, or None if they are unknown now: the pair is removed all the same."""
+    try:
+        return await find_uses(pair_id)
+    except Unavailable as error:
+        _logger.warning("uses unknown", extra={"pair": pair_id, "reason": error.message})
+        return None
 
 
 async def _search(knowledge: Knowledge, search: KnowledgeSearch, url_of: Link) -> KnowledgeAnswer:
@@ -204,4 +235,5 @@ def _fields(pair: retrieval_pb2.Pair, url_of: Link) -> dict[str, Any]:
         "height": pair.height,
         "source": pair.source,
         "license": pair.license,
+        "unsafe": pair.unsafe if pair.HasField("unsafe") else None,
     }

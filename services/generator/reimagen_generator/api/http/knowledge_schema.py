@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any, Final, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, Field
 
 from reimagen.v1 import retrieval_pb2
 from reimagen_common.models import WHOLE
 from reimagen_generator.api.http.form_schema import without_null
+from reimagen_generator.api.http.job_schema import StatusWord
 from reimagen_generator.api.http.schema import ExplanationData, NothingFoundData
 from reimagen_generator.generation.messages import METHODS, RELEVANCES, number_of
 from reimagen_generator.generation.request import NEIGHBORS, Prompt, Retrieval
@@ -14,6 +16,9 @@ from reimagen_generator.generation.request import NEIGHBORS, Prompt, Retrieval
 PAIRS: Final = 16
 LISTED: Final = 100
 ID_BYTES: Final = 512
+LISTED_JOBS: Final = 1_000
+
+PairId = Annotated[str, Path(alias="id", min_length=1, max_length=ID_BYTES, description="Id of the pair.")]
 
 
 class KnowledgeSearch(Retrieval):
@@ -60,6 +65,9 @@ class PairData(BaseModel):
     height: int = Field(description="Height in pixels.")
     source: str = Field(description="Origin of the image; empty when unknown.")
     license: str = Field(description="SPDX identifier or name of the license; empty when unknown.")
+    unsafe: float | None = Field(
+        None, description="Probability that the image is not safe for work, if its source says so."
+    )
 
 
 class FoundPairData(PairData):
@@ -121,11 +129,42 @@ class AddedPairs(BaseModel):
     revision: str = Field(description="Revision of the knowledge base that includes these changes.")
 
 
+class JobUse(BaseModel):
+    """A job that is grounded on the pair. Its request is shown to its owner only."""
+
+    id: str = Field(description="Id of the job.")
+    owner: str = Field(description="Id of the key that the job belongs to; empty where no keys are required.")
+    status: StatusWord = Field(description="State of the job.")
+    images: int = Field(description="Number of its finished images.")
+    created_at: int = Field(description="Time of creation, in seconds since 1970.")
+
+
+class FileUse(BaseModel):
+    """A linked image that is grounded on the pair."""
+
+    name: str = Field(description="Name of the file under `/v1/images/files`.")
+    owner: str = Field(description="Id of the key that the file belongs to; empty where no keys are required.")
+
+
+class PairUses(BaseModel):
+    """The kept images that are grounded on a pair."""
+
+    images: int = Field(description="Number of images of the jobs and files below.")
+    jobs: list[JobUse] = Field(description="Jobs with images or still to be drawn, newest first.")
+    files: list[FileUse] = Field(description="Linked images, newest first.")
+    has_more: bool = Field(
+        description=f"Whether there are more than {LISTED_JOBS:,} jobs, of which the newest are listed."
+    )
+
+
 class DeletedPair(BaseModel):
     """The outcome of deleting a pair."""
 
     removed: int = Field(description="Number of deleted pairs, 1.")
     revision: str = Field(description="Revision of the knowledge base without the pair.")
+    uses: PairUses | None = Field(
+        None, description="Kept images that are grounded on the pair. Unset: the jobs cannot be read now."
+    )
 
 
 def _parameters() -> list[dict[str, Any]]:

@@ -157,6 +157,9 @@ class NeighborData(BaseModel):
     caption: str = Field(description="Caption of the image.")
     source: str | None = Field(None, description="Origin of the image; empty when unknown.")
     license: str | None = Field(None, description="SPDX identifier or name of the license; empty when unknown.")
+    unsafe: float | None = Field(
+        None, description="Probability that the image is not safe for work, if its source says so."
+    )
     rank: int | None = Field(None, description="Rank in the search, from 1 for the best; unset for a reference.")
     score: float | None = Field(
         None,
@@ -170,6 +173,13 @@ class NeighborData(BaseModel):
     url: str | None = Field(None, description="Link to the image of the pair, if `response_format` is `url`.")
 
 
+class RefusedData(BaseModel):
+    """A pair that the search found and the operator's policy left out."""
+
+    id: str = Field(description="Id in the knowledge base.")
+    reason: str = Field(description="Why it is not allowed.")
+
+
 class Grounding(BaseModel):
     """The neighbors that the images are grounded on, and how they were found."""
 
@@ -178,6 +188,9 @@ class Grounding(BaseModel):
         description="Whether there are no neighbors, so that the images are drawn from the prompt alone."
     )
     nothing_found: NothingFoundData | None = Field(None, description="Reason if there are no neighbors.")
+    refused: list[RefusedData] | None = Field(
+        None, description="Pairs that were found and that the operator's policy left out, if any."
+    )
     revision: str = Field(description="Revision of the knowledge base; empty if nothing was retrieved.")
     cascade: str = Field(description="Name of the cascade or other model that draws the images.")
     seed: int | None = Field(None, description="Seed of the first image. Unset if the model has no seeds.")

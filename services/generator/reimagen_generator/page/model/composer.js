@@ -7,8 +7,9 @@ import { createStore } from "../lib/store.js";
  *   explanation?: any, score?: number}} PairNeighbor
  * @typedef {{key: string, kind: "own", image: Blob, caption: string, weight: number}} OwnNeighbor
  * @typedef {PairNeighbor | OwnNeighbor} Neighbor
- * @typedef {{size: number | null, k: number | null, quality: string, steps: number | null, seed: number | null,
- *   eta: number | null, textWeight: number | null, neighborWeight: number | null, perEntity: boolean,
+ * @typedef {{size: number, steps?: number, sampler?: string, guidance?: Record<string, string | number>}} StageChange
+ * @typedef {{size: number | null, k: number | null, quality: string, steps: number | null, sampler: string | null,
+ *   stages: StageChange[] | null, seed: number | null, eta: number | null, textWeight: number | null, neighborWeight: number | null, perEntity: boolean,
  *   negativePrompt: string}} Settings
  * @typedef {{status: "idle" | "searching" | "found" | "nothing" | "down" | "failed", message: string,
  *   nothing: any, nearest: any[]}} Found
@@ -20,6 +21,8 @@ export const DEFAULTS = {
   k: null,
   quality: "auto",
   steps: null,
+  sampler: null,
+  stages: null,
   seed: null,
   eta: null,
   textWeight: null,

@@ -23,6 +23,8 @@ export async function buildRequest({ prompt, settings, neighbors, chosen }) {
     ...(settings.size && { size: `${settings.size}x${settings.size}` }),
     // The service refuses both: quality is a factor of the default steps.
     ...(settings.steps ? { steps: settings.steps } : settings.quality !== "auto" && { quality: settings.quality }),
+    ...(settings.sampler && { sampler: settings.sampler }),
+    ...(settings.stages && { stages: settings.stages }),
     ...(settings.negativePrompt && { negative_prompt: settings.negativePrompt }),
     ...(isGuided && { guidance }),
     ...(await grounding({ settings, neighbors, chosen })),
@@ -50,6 +52,8 @@ export function settingsOf(request) {
     seed: request.seed ?? null,
     quality: request.quality ?? "auto",
     steps: request.steps ?? null,
+    sampler: request.sampler ?? null,
+    stages: request.stages?.length ? request.stages : null,
     k: retrieval?.k ?? null,
     perEntity: retrieval?.per_entity ?? false,
     eta: guidance?.interleave_ratio ?? null,

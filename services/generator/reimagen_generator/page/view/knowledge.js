@@ -39,8 +39,9 @@ export function Knowledge() {
 
   const remove = async () => {
     try {
-      await deletePair(removed.id);
-      notify(`“${removed.caption}” was removed. No search finds it any more.`);
+      const { uses } = await deletePair(removed.id);
+      const kept = uses?.images ? ` Kept images that were drawn from it: ${uses.images}.` : "";
+      notify(`“${removed.caption}” was removed. No search finds it any more.${kept}`);
       setState((before) => ({
         ...before,
         pairs: before.pairs.filter((one) => one.id !== removed.id),

@@ -1,5 +1,6 @@
 /** The settings of drawing. */
 import { html } from "../vendor/htm-preact.js";
+import { plural } from "../lib/format.js";
 import { useStore } from "../lib/store.js";
 import { changeSettings, composer, DEFAULTS } from "../model/composer.js";
 import { model } from "../model/model.js";
@@ -7,6 +8,7 @@ import { searchSoon } from "../model/neighbors.js";
 import { IconButton } from "./ui.js";
 
 const RETRIEVAL = ["k", "perEntity"];
+const SAMPLERS = ["ddpm", "ddim", "dpm-solver++", "unipc"];
 
 function change(name, value) {
   changeSettings({ [name]: value });
@@ -31,6 +33,10 @@ export function Settings() {
       <label>Steps<input type="number" min="1" max="1000" inputmode="numeric" value=${settings.steps ?? ""}
         placeholder=${settings.quality === "auto" ? "default" : `quality ${settings.quality}`}
         onChange=${(event) => change("steps", Number(event.target.value) || null)} /></label>
+      <label>Sampler<select value=${settings.sampler ?? ""} onChange=${(event) => change("sampler", event.target.value || null)}>
+        <option value="">Default</option>
+        ${SAMPLERS.map((name) => html`<option value=${name}>${name}</option>`)}
+      </select></label>
       <label>Seed
         <span class="with-button">
           <input type="number" min="0" max="4294967295" inputmode="numeric" placeholder="random" value=${settings.seed ?? ""}
@@ -48,9 +54,23 @@ export function Settings() {
         max=${10} step=${0.5} />
       <label class="wide">Negative prompt<input maxlength="1000" value=${settings.negativePrompt}
         placeholder="what must not appear" onInput=${(event) => change("negativePrompt", event.target.value)} /></label>
+      ${settings.stages && html`<${Stages} stages=${settings.stages} />`}
     </div>
     <button type="button" class="text-button" disabled=${changed === 0} onClick=${reset}>Reset all settings</button>
   </details>`;
+}
+
+/** Changes of single stages, which only a restored image has. */
+function Stages({ stages }) {
+  return html`<div class="wide with-button">
+    <span>Changed stages: ${stages.map(inWords).join("; ")}</span>
+    <${IconButton} icon="refresh" label="Stages: default" onClick=${() => change("stages", null)} />
+  </div>`;
+}
+
+function inWords({ size, steps, sampler, guidance = {} }) {
+  const weights = Object.entries(guidance).map(([name, value]) => `${name.replace("_", " ")} ${value}`);
+  return `${size} px: ${[steps && plural(steps, "step"), sampler, ...weights].filter(Boolean).join(", ")}`;
 }
 
 /** A slider whose value may be left to the service. `fallback` is where it stands meanwhile. */
