@@ -41,9 +41,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def index(folder: Path) -> BM25Index:
-    return BM25Index(folder)
+@pytest.fixture(scope="module", params=[1, 5], ids="{} parts".format)
+def index(folder: Path, request: pytest.FixtureRequest) -> BM25Index:
+    """Return the index, in which that many threads search for a query; parts and segments have different borders."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reimagen_retriever.index.lucene._CORES", request.param)
+        patch.setattr("reimagen_retriever.index.lucene._SMALLEST_PART", SEGMENTS * 60 // 5)
+        return BM25Index(folder)
 
 
 @pytest.fixture(scope="module")

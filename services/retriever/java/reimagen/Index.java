@@ -50,16 +50,25 @@ public final class Index {
 
     private final IndexReader reader;
     private final IndexSearcher searcher;
+    private final Parts parts;
 
-    private Index(IndexReader reader, float k1, float b) {
+    private Index(IndexReader reader, float k1, float b, int cores, int smallestPart) {
         this.reader = reader;
         searcher = new IndexSearcher(reader);
         searcher.setSimilarity(new BM25Similarity(k1, b));
+        parts = new Parts(searcher, cores, smallestPart);
     }
 
-    /** Returns the index of one reader, or the union of several. Closing the readers is up to the caller. */
-    public static Index over(IndexReader[] readers, float k1, float b) throws IOException {
-        return new Index(readers.length == 1 ? readers[0] : new MultiReader(readers, false), k1, b);
+    /**
+     * Returns the index of one reader, or the union of several. Closing the readers is up to the caller.
+     *
+     * @param cores the maximum number of threads that search at the same time
+     * @param smallestPart the minimum number of documents for a thread
+     */
+    public static Index over(IndexReader[] readers, float k1, float b, int cores, int smallestPart)
+            throws IOException {
+        IndexReader all = readers.length == 1 ? readers[0] : new MultiReader(readers, false);
+        return new Index(all, k1, b, cores, smallestPart);
     }
 
     /**
@@ -188,7 +197,7 @@ public final class Index {
     private ScoreDoc[] best(Query query, int depth) throws IOException {
         int limit = Math.max(1, Math.min(depth, reader.maxDoc()));
         // As soon as there are enough hits, skip documents that cannot be among the best, instead of counting them.
-        return searcher.search(query, TopFieldCollector.createSharedManager(ORDER, limit, null, limit)).scoreDocs;
+        return parts.search(query, TopFieldCollector.createSharedManager(ORDER, limit, null, limit)).scoreDocs;
     }
 
     /** Returns the first documents, at most limit, of the current term that are not removed. */

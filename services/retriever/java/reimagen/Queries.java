@@ -26,7 +26,7 @@ import org.apache.lucene.util.BytesRef;
 public final class Queries {
     private Queries() {}
 
-    /** Returns a filter for searches of an {@link Index}, null if it has no conditions: the fields of Python's Filters. */
+    /** Returns a filter with the conditions of Python's Filters, or null if it has none. */
     public static Query filter(
             String[] licenses, String[] sources, int minimumSide, boolean safeOnly, String[] excludedIds) {
         BooleanQuery.Builder filter = new BooleanQuery.Builder();

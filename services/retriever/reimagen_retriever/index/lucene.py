@@ -5,6 +5,8 @@ operations are static methods of small Java classes, see `services/retriever/jav
 converts other arrays element by element.
 """
 
+import os
+import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -16,6 +18,9 @@ from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.jvm import in_java, java_class
 from reimagen_retriever.knowledge_base.analysis import Analysis
 
+_CORES = len(os.sched_getaffinity(0))
+_SMALLEST_PART = 1_000_000
+"""Number of documents from which another core is worth its start for one search."""
 _LENGTHS = 256
 _CACHED_FILTERS = 256
 
@@ -53,7 +58,7 @@ class Lucene:
     @in_java
     def __init__(self, readers: Sequence[Any], analysis: Analysis) -> None:
         self._java = java_class("reimagen.Index")
-        self._index = self._java.over(tuple(readers), analysis.k1, analysis.b)
+        self._index = self._java.over(tuple(readers), analysis.k1, analysis.b, _CORES, _SMALLEST_PART)
 
     def search(
         self,
@@ -115,11 +120,11 @@ def analyzed(analyzer: Any, text: str) -> list[str]:
 def _documents(array: Any) -> list[Document]:
     """Return the documents in the bytes that Java's `Index.pack` made."""
     packed: bytes = array.tostring()
-    count = int.from_bytes(packed[:4], "little")
-    numbers, lengths = np.frombuffer(packed, "<i4", 3 * count, 4).reshape(3, count)[::2].tolist()
-    scores = np.frombuffer(packed, "<f4", count, 4 + 4 * count).tolist()
+    (count,) = struct.unpack_from("<i", packed)
+    # A third of NumPy's time for a few documents.
+    columns = struct.unpack_from(f"<{count}i{count}f{count}i", packed, 4)
     found, end = [], 4 + 12 * count
-    for number, score, length in zip(numbers, scores, lengths, strict=True):
+    for number, score, length in zip(columns[:count], columns[count : 2 * count], columns[2 * count :], strict=True):
         start, end = end, end + length
         found.append(Document(number, score, packed[start:end]))
     return found
