@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-browser test-api torture results parity peer plan lint bench bench-serving bench-retrieval install proto lock clean
+.PHONY: help demo kb test test-browser test-api torture results parity peer plan lint bench bench-serving bench-retrieval install java proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -76,6 +76,9 @@ bench-retrieval: install .venv/.peers ## measure search beside pyserini, bm25s a
 	@$(BIN)/python -m benchmarks.bm25.top_neighbors $(CAPTIONS)
 
 install: .venv/.installed ## install the services and their tools into .venv
+
+java: install ## compile the retriever's Java code into the jar that its package ships (needs JDK 17)
+	@$(BIN)/python -m tools.java
 
 proto: .venv/.dependencies ## generate the gRPC stubs anew
 	@$(INSTALL) --editable proto

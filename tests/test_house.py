@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from reimagen_retriever.index.jvm import HELPER_JAR
+from tools import java
+
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = [
     ROOT / "requirements.lock",
@@ -76,3 +79,9 @@ def test_the_page_of_settings_is_current() -> None:
     from tools import configuration
 
     assert configuration.PAGE.read_text(encoding="utf-8") == configuration.page()
+
+
+@pytest.mark.skipif(not java.installed().startswith(java.VERSION), reason=f"needs JDK {java.VERSION}")
+def test_the_jar_is_what_its_code_compiles_to(tmp_path: Path) -> None:
+    java.build(tmp_path / "new.jar")
+    assert (tmp_path / "new.jar").read_bytes() == HELPER_JAR.read_bytes()

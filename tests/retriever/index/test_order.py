@@ -1,5 +1,7 @@
 """Fast rankings: their order equals that of one long sorted search for any ties."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,14 +9,15 @@ from hypothesis import strategies as st
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
+from tests.retriever.index.reference_searcher import ReferenceSearcher
 
 WORDS = ("red", "blue", "panda", "fox", "kea", "snow", "train", "hotel")
 SEGMENTS = 6
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
-    """Return an index of few texts, each many times, in several segments; ids are not in the order of writing."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write an index of few texts, each many times, in several segments; ids are not in the order of writing."""
     folder = tmp_path_factory.mktemp("index") / "lucene"
     with IndexWriter(folder) as writer:
         for segment in range(SEGMENTS):
@@ -35,7 +38,21 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> BM25Index:
                     )
                 )
             writer.commit({})
-    return BM25Index(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[1, 5], ids="{} parts".format)
+def index(folder: Path, request: pytest.FixtureRequest) -> BM25Index:
+    """Return the index, in which that many threads search for a query; parts and segments have different borders."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reimagen_retriever.index.lucene._CORES", request.param)
+        patch.setattr("reimagen_retriever.index.lucene._SMALLEST_PART", SEGMENTS * 60 // 5)
+        return BM25Index(folder)
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> ReferenceSearcher:
+    return ReferenceSearcher(folder)
 
 
 @settings(deadline=None, max_examples=200)
@@ -47,6 +64,15 @@ def test_the_first_hits_are_those_of_a_long_sorted_search(index: BM25Index, word
     assert index.search(" ".join(words), k, 0, "any") == everything[:k]
     named = [hit for hit in everything if words[-1] in hit.pair.caption.split()]
     assert index.search(" ".join(words), k, 0, "entity") == named[:k]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.sampled_from([*WORDS, "unicorn"]), min_size=1, max_size=8), st.integers(1, 40))
+def test_ids_and_scores_equal_lucenes_to_the_bit(
+    index: BM25Index, reference: ReferenceSearcher, words: list[str], k: int
+) -> None:
+    hits = index.search(" ".join(words), k, 0, "any")
+    assert [(hit.pair.id, hit.score) for hit in hits] == reference.search(index.terms(" ".join(words)), k)
 
 
 def test_there_are_ties_within_and_across_segments(index: BM25Index) -> None:

@@ -10,6 +10,7 @@ from reimagen_retriever.index.jvm import in_java, start_jvm
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
+from tests.retriever.index.reference_searcher import ReferenceSearcher
 
 WORDS = [
     f"{start}{end}" for start in ("pand", "fox", "run", "snow", "ho") for end in ("a", "es", "ning", "s", "tel", "")
@@ -44,15 +45,6 @@ def write_as_pyserini_does(folder: Path, analysis: Analysis) -> None:
     indexer.close()
 
 
-@in_java
-def ranked(index: BM25Index, query: str, k: int) -> list[tuple[str, float]]:
-    """Return ids and scores; of Pyserini's indexes, only the id of a pair can be read."""
-    asked = index._queries.buildQuery("contents", index._whitespace, " ".join(index.terms(query)))
-    found = index._searcher.search(asked, k, index._order, True)
-    documents = index._searcher.storedFields()
-    return [(documents.document(hit.doc).get("id"), hit.score) for hit in found.scoreDocs]
-
-
 @pytest.mark.parametrize("analysis", ANALYSES, ids=lambda each: f"{each.language} {each.k1} {each.b}")
 def test_our_writer_and_pyserinis_indexer_rank_equally(tmp_path: Path, analysis: Analysis) -> None:
     with IndexWriter(tmp_path / "ours", analysis) as writer:
@@ -60,13 +52,13 @@ def test_our_writer_and_pyserinis_indexer_rank_equally(tmp_path: Path, analysis:
             writer.add(pair)
         writer.commit({})
     write_as_pyserini_does(tmp_path / "theirs", analysis)
-    ours, theirs = BM25Index(tmp_path / "ours", analysis), BM25Index(tmp_path / "theirs", analysis)
+    ours, theirs = BM25Index(tmp_path / "ours", analysis), ReferenceSearcher(tmp_path / "theirs", analysis)
     by_id = {pair.id: pair for pair in pairs()}
     rng = random.Random(1)
     found = 0
     for _ in range(200):
         query = " ".join(rng.choices(["the", "雪里", "unknown", *WORDS], k=rng.randint(1, 8)))
-        mine, reference = ours.search(query, 40, 0, "any"), ranked(theirs, query, 40)
+        mine, reference = ours.search(query, 40, 0, "any"), theirs.search(ours.terms(query), 40)
         assert [hit.pair for hit in mine] == [by_id[identifier] for identifier, _ in reference]
         assert [hit.score for hit in mine] == pytest.approx([score for _, score in reference], rel=1e-6)
         found += len(mine)

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from reimagen_retriever.index.jvm import in_java, start_jvm
+from reimagen_retriever.index.lucene import analyzed
 from reimagen_retriever.knowledge_base.analysis import Analysis, Language
 
 # Their tokenizers use context across white space. Those of the other languages never do.
@@ -33,13 +34,9 @@ class Analyzer:
     and belong to it, so that a word alone is analyzed differently than within its text.
     """
 
-    @in_java
     def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis
         self._analyzer = lucene_analyzer(analysis.language)
-        from pyserini.analysis import JAnalyzerUtils
-
-        self._analyze = JAnalyzerUtils.analyze
         self._by_word = analysis.language not in _WORDS_NEED_CONTEXT
         self._word = lru_cache(_CACHED_WORDS)(self._in_java)
 
@@ -47,12 +44,11 @@ class Analyzer:
         """Return the terms of a text in their order. Any punctuation is allowed."""
         text = self._analysis.normalized(text)
         if not (self._by_word and text.isascii()):
-            return list(self._in_java(text))
+            return self._in_java(text)
         terms: list[str] = []
         for word in text.split():
             terms += self._word(word) if len(word) <= _LONGEST_CACHED_WORD else self._in_java(word)
         return terms
 
-    @in_java
-    def _in_java(self, text: str) -> tuple[str, ...]:
-        return tuple(self._analyze(self._analyzer, text).toArray())
+    def _in_java(self, text: str) -> list[str]:
+        return analyzed(self._analyzer, text)

