@@ -301,10 +301,12 @@ def test_a_request_has_one_trace_and_one_id_in_both_services(path: Running, coll
         "images": ("reimagen-retriever", search),
         "queue": ("reimagen-generator", request),
         "stage": ("reimagen-generator", request),
+        "step": ("reimagen-generator", "stage"),
         "encode": ("reimagen-generator", request),
     }
     spans = collector.trace(trace_id, set(parents))
-    assert sorted(one.span.name for one in spans) == sorted(parents)
+    steps = TINY.stages[0].steps
+    assert sorted(one.span.name for one in spans) == sorted([*parents, *["step"] * (steps - 1)])
     by_name = {one.span.name: one for one in spans}
     for span_name, (service, parent) in parents.items():
         found = by_name[span_name]

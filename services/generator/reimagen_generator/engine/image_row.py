@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from reimagen_common.tracing import OpenSpan
 from reimagen_generator.diffusion.cascade import Cascade, as_bytes, as_preview
 from reimagen_generator.diffusion.events import StepEvent
 from reimagen_generator.diffusion.inputs import Inputs, Row
@@ -90,6 +91,8 @@ class ImageRow:
         self._began = 0.0
         self.left = route.steps
         """Number of steps that are not taken yet."""
+        self.span = OpenSpan()
+        """The span of the stage in the traces."""
         previews = task.previews if index == 0 else 0
         self._left_at_previews = {
             route.steps - max(1, route.steps * (number + 1) // (previews + 1)) for number in range(previews)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from reimagen.v1 import generation_pb2 as pb
+from reimagen_common import tracing
 from reimagen_common.access.caller import Caller, acting_as
 from reimagen_common.access.rights import Right
 from reimagen_common.errors import NotFound, Overloaded, ReimagenError, Unavailable
@@ -233,7 +234,8 @@ class JobService:
         try:
             if job.attempts >= _ATTEMPTS:
                 raise ReimagenError(f"the service stopped {_ATTEMPTS} times while this job ran")
-            usage = self._draw(job)
+            with tracing.span("job", {"job": job.id}):
+                usage = self._draw(job)
             self._finish(job.id, Status.COMPLETED, usage=usage)
         except Exception as error:  # noqa: BLE001  (a runner must survive any error of a job)
             self._end(job, error)
