@@ -48,6 +48,11 @@ class Request:
     """When its first step began, by the monotonic clock."""
 
     @property
+    def caller(self) -> str:
+        """Id of the caller's API key; empty if there is none."""
+        return self.work.caller
+
+    @property
     def flow(self) -> tuple[Priority, str]:
         """The flow of the fair queue to which its images belong."""
         return (self.work.priority, self.work.caller)

@@ -27,7 +27,7 @@ from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, Mod
 from reimagen_generator.api.http.uploads import uploads_router
 from reimagen_generator.api.http.verify import verify_router
 from reimagen_generator.api.rights import ROUTES
-from reimagen_generator.engine.engine import State
+from reimagen_generator.engine.state import State
 from reimagen_generator.generation.knowledge import Knowledge
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
