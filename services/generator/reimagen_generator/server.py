@@ -16,11 +16,8 @@ from reimagen_common.tracing import start_tracing, stop_tracing
 from reimagen_generator.api.grpc import MESSAGE_BYTES, SERVICE_NAME, WATCHERS, GenerationServicer
 from reimagen_generator.api.http.app import create_app
 from reimagen_generator.api.rights import CALLS
-from reimagen_generator.backends.cascade import CascadeBackend
 from reimagen_generator.backends.image_server import ImageServerBackend
 from reimagen_generator.backends.openai_images import Upstream
-from reimagen_generator.diffusion.cascade import Cascade
-from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.backend import Backend
 from reimagen_generator.generation.certificates import load_identity, local_identity
 from reimagen_generator.generation.retriever_client import RetrieverClient
@@ -28,7 +25,6 @@ from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.signing import Signer
 from reimagen_generator.generation.uploads import UploadStore
 from reimagen_generator.generation.verification import Verifier
-from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.jobs.service import JobService
 from reimagen_generator.jobs.sqlite import SqliteJobStore
 from reimagen_generator.settings import Settings
@@ -140,7 +136,13 @@ def _open_backend(settings: Settings) -> Backend:
     )
 
 
-def _load_cascade(settings: Settings) -> CascadeBackend:
+def _load_cascade(settings: Settings) -> Backend:
+    # JAX takes seconds and hundreds of megabytes to import; an image server's backend does not need it.
+    from reimagen_generator.backends.cascade import CascadeBackend
+    from reimagen_generator.diffusion.cascade import Cascade
+    from reimagen_generator.engine.engine import Engine
+    from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
+
     keep_compiled(settings.compile_cache)
     leave_out_missing_tpus()
     try:

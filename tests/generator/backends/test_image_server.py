@@ -3,6 +3,9 @@
 import base64
 import contextlib
 import io
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -264,6 +267,28 @@ def test_a_job_waits_for_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
             late.result(SECONDS)
         holding.close()
         closing.result(SECONDS)
+
+
+def test_the_service_draws_without_jax() -> None:
+    """In a process of its own, since this one has imported it."""
+    with serving() as upstream:
+        upstream.answers = [answer(200, images(picture()))]
+        script = f"""
+            import sys, httpx
+            from reimagen_generator import server
+            from reimagen_generator.settings import Settings
+            settings = Settings(
+                images_url="http://127.0.0.1:{upstream.server_port}/v1", images_sizes=({SIZE},),
+                http="127.0.0.1:0", grpc="127.0.0.1:0", signing=False,
+            )
+            service = server.GeneratorServer(server._open_backend(settings), settings)
+            service.start()
+            drawn = httpx.post(f"http://127.0.0.1:{{service.http_port}}{URL}", json={ALONE}, timeout={SECONDS})
+            service.stop()
+            print(drawn.status_code, sorted({{"jax", "flax"}} & sys.modules.keys()))
+        """
+        command = [sys.executable, "-c", textwrap.dedent(script)]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "200 []\n"
 
 
 def test_a_stop_ends_running_requests(tmp_path: Path) -> None:
