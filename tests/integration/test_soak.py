@@ -8,6 +8,7 @@ sends that many requests to one process, of which a tenth is cancelled at a rand
 import base64
 import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -117,23 +118,22 @@ class Soak:
 
     def hang_up(self, wish: Wish, rng: random.Random) -> str:
         """Cancel a call after a random number of its events."""
-        number = rng.randint(0, wish.n * wish.steps)
-        call = self.generation.Generate(wish.message, timeout=SECONDS)
-        for event in call:
-            if event.HasField("image"):
-                self.check(wish, event.image.index, event.image.image)
-            number -= 1
-            if number < 0:
-                call.cancel()
-                return "cancelled over gRPC"
-        return "drawn"
+        return self.call(wish, seconds=SECONDS, most=rng.randint(0, wish.n * wish.steps))
 
     def hurry(self, wish: Wish, rng: random.Random) -> str:
         """Set a deadline of 1 ms to 10 s."""
+        return self.call(wish, seconds=10 ** rng.uniform(-3, 1))
+
+    def call(self, wish: Wish, *, seconds: float, most: float = math.inf) -> str:
+        """Draw over gRPC, and cancel the call when more than `most` events came."""
+        call = self.generation.Generate(wish.message, timeout=seconds)
         try:
-            for event in self.generation.Generate(wish.message, timeout=10 ** rng.uniform(-3, 1)):
+            for number, event in enumerate(call):
                 if event.HasField("image"):
                     self.check(wish, event.image.index, event.image.image)
+                if number >= most:
+                    call.cancel()
+                    return "cancelled over gRPC"
         except grpc.RpcError as error:
             return str(error.code().name)
         return "drawn"
@@ -151,7 +151,7 @@ class Soak:
                     break
         ended = self.rest.delete(f"/v1/jobs/{job}").json()
         for image in ended["data"]:
-            self.check(wish, image["index"], self.rest.get(image["url"]).content)
+            self.check(wish, image["seed"] - wish.seed, self.rest.get(image["url"]).content)
         return f"job {ended['status']}"
 
     def send(self, number: int) -> None:
