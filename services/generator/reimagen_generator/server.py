@@ -25,8 +25,10 @@ from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.signing import Signer
 from reimagen_generator.generation.uploads import UploadStore
 from reimagen_generator.generation.verification import Verifier
+from reimagen_generator.jobs.redis import RedisJobStore
 from reimagen_generator.jobs.service import JobService
 from reimagen_generator.jobs.sqlite import SqliteJobStore
+from reimagen_generator.jobs.store import JobStore
 from reimagen_generator.settings import Settings
 
 # Threads in addition to those that wait for the backend: they validate, reject and describe.
@@ -48,7 +50,7 @@ class GeneratorServer:
 
         Raises:
             InvalidArgument: The server cannot listen on an address, or a file of keys, TLS or the signature or
-                the folder of jobs cannot be used.
+                the store of jobs cannot be used.
         """
         self._stop_seconds = settings.stop_seconds
         guard, tls = settings.open_guard(settings.redis_url), settings.open_tls()
@@ -163,11 +165,16 @@ def _open_signer(settings: Settings) -> Signer | None:
 
 
 def _open_jobs(generator: GenerationService, settings: Settings) -> JobService | None:
-    if settings.jobs is None:
+    store: JobStore
+    if settings.jobs_redis_url is not None:
+        store = RedisJobStore(settings.jobs_redis_url, retention_seconds=settings.job_retention_seconds)
+    elif settings.jobs is not None:
+        store = SqliteJobStore(settings.jobs, retention_seconds=settings.job_retention_seconds)
+    else:
         return None
     return JobService(
         generator,
-        SqliteJobStore(settings.jobs, retention_seconds=settings.job_retention_seconds),
+        store,
         capacity=settings.job_capacity,
         runners=settings.job_runners,
         deadline=settings.job_deadline_seconds,

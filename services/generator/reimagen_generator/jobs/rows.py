@@ -6,7 +6,7 @@ import time
 from typing import Any, Final
 
 from reimagen.v1 import generation_pb2 as pb
-from reimagen_common.errors import NotFound
+from reimagen_generator.jobs import transitions
 from reimagen_generator.jobs.store import Status, StoredJob
 
 SCHEMA: Final = """
@@ -49,7 +49,7 @@ def row(database: sqlite3.Connection, job_id: str, owner: str) -> Any:
         (job_id, owner, time.time()),
     ).fetchone()
     if row is None:
-        raise NotFound("there is no such job; finished jobs expire", field="id")
+        raise transitions.not_found()
     return row
 
 
@@ -74,11 +74,9 @@ def running(database: sqlite3.Connection, job_id: str) -> tuple[int, pb.Job] | N
 
 def requeue(database: sqlite3.Connection, number: int, message: pb.Job, *, gap: int = 0) -> None:
     """Queue a job again and forget its images; the id of the event skips `gap` ids."""
-    message.status = Status.QUEUED.value
-    for field in ("started_at", "progress", "neighbors", "images"):
-        message.ClearField(field)
+    event = transitions.requeue(message)
     update(database, number, message)
-    insert_event(database, number, pb.JobEvent(status=message.status), gap=gap)
+    insert_event(database, number, event, gap=gap)
 
 
 def update(database: sqlite3.Connection, number: int, message: pb.Job) -> None:
