@@ -15,7 +15,7 @@ import pytest
 from reimagen_common.local_redis import LocalRedis
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.diffusion.cascade import Cascade
-from tests.waiting import LoggedProcess
+from tests.waiting import LoggedProcess, wait_until
 
 SECONDS = 240
 BODY = {"prompt": "a red panda", "retrieval": {"k": 0}, "size": "16x16"}
@@ -97,6 +97,8 @@ def test_a_job_goes_on_after_its_redis_was_killed(tmp_path: Path, empty_redis: L
         empty_redis.process.wait()
         process.wait_for_line("the end of a job could not be stored")
         assert client.post("/v1/jobs", json=BODY).status_code == 503
+        wait_until(lambda: "no jobs are served" in client.get("/healthz").text)
         empty_redis.start()
         last = until(client, job, "job.queued", after=last)
+        wait_until(lambda: "no jobs are served" not in client.get("/healthz").text)
         until(client, job, "job.progress", after=last)

@@ -58,6 +58,8 @@ class JobService:
         """Of the jobs that runners have taken. None before a job's first request to the engine."""
         self._unended: set[str] = set()
         """Jobs that have ended, but are stored as running."""
+        self._failure: str | None = None
+        """Why the store failed when a runner last asked it."""
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"jobs-{number}", daemon=True) for number in range(runners)
@@ -67,6 +69,10 @@ class JobService:
     def stopping(self) -> bool:
         """Whether the service stops, so that streams of events should end."""
         return self._stopping
+
+    def degraded_reason(self) -> str | None:
+        """Return why the store of jobs does not work, as a runner last saw it, or None if it does."""
+        return self._failure
 
     def start(self) -> None:
         """Begin to run jobs, first those that were interrupted."""
@@ -217,9 +223,11 @@ class JobService:
                 self._store.delete_expired()
                 self._queue_unended()
                 job = self._take()
-            except Exception:
+                self._failure = None
+            except Exception as error:
                 # The runner must survive: the disk may have space again, or the Redis answer again.
                 _logger.exception("the store of jobs failed")
+                self._failure = f"no jobs are served: {error}"
                 pause = _RETRY_SECONDS
             if job is None:
                 with self._changed:

@@ -90,7 +90,7 @@ def create_app(
     app.include_router(knowledge_router(Knowledge(generator.retriever), own_site, base_url=base_url))
     app.include_router(page_router())
     app.include_router(verify_router(verifier))
-    app.include_router(operations_router(lambda: _health(generator)))
+    app.include_router(operations_router(lambda: _health(generator, jobs)))
     described = generator.model
     model = Model(
         id=described.name,
@@ -118,12 +118,14 @@ def create_app(
     return app
 
 
-def _health(generator: GenerationService) -> Health:
+def _health(generator: GenerationService, jobs: JobService | None) -> Health:
     state = generator.backend.state
-    degraded_reason = generator.retriever.degraded_reason() if state is State.READY else None
-    if degraded_reason is not None:
-        return Health(status="degraded", reasons=[degraded_reason])
-    return Health(status=state.value)
+    if state is not State.READY:
+        return Health(status=state.value)
+    reasons = [generator.retriever.degraded_reason(), jobs and jobs.degraded_reason()]
+    if not any(reasons):
+        return Health(status=state.value)
+    return Health(status="degraded", reasons=[reason for reason in reasons if reason])
 
 
 def _restrict_to_model(document: Document, generator: GenerationService) -> None:
