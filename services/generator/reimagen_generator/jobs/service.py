@@ -242,6 +242,7 @@ class JobService:
             for job_id in list(self._unended):
                 self._store.requeue(job_id)
                 self._unended.remove(job_id)
+                self._tell(job_id)
 
     def _take(self) -> StoredJob | None:
         """Return the oldest queued job that no runner has taken, and take it."""
