@@ -21,8 +21,6 @@ from reimagen_generator.jobs.store import JobPage, NewJob, Status, StoredJob, ne
 
 # The largest answer is an image file.
 _TIMEOUT_SECONDS: Final = 10.0
-# Jobs that a page reads at once.
-_CHUNK: Final = 100
 
 _logger = logging.getLogger(__name__)
 
@@ -98,12 +96,15 @@ class RedisJobStore:
             found: list[StoredJob] = []
             while len(found) <= limit:
                 ids = self._redis.zrange(
-                    keys.owned(owner), before, "-inf", desc=True, byscore=True, offset=0, num=_CHUNK, withscores=True
+                    keys.owned(owner), before, "-inf", desc=True, byscore=True, offset=0, num=limit + 1, withscores=True
                 )
-                jobs = ((one.decode(), self._redis.hgetall(keys.job(one.decode()))) for one, _ in ids)
-                stored = (self._stored(job_id, fields) for job_id, fields in jobs if _is_there(fields))
+                with self._redis.pipeline(transaction=False) as pipe:
+                    for job_id, _ in ids:
+                        pipe.hgetall(keys.job(job_id.decode()))
+                    jobs = zip(ids, pipe.execute(), strict=True)
+                stored = [self._stored(job_id.decode(), fields) for (job_id, _), fields in jobs if _is_there(fields)]
                 found += [job for job in stored if status is None or job.status is status]
-                if len(ids) < _CHUNK:
+                if len(ids) <= limit:
                     break
                 before = f"({ids[-1][1]:.0f}"
             return JobPage(found[:limit], has_more=len(found) > limit)
