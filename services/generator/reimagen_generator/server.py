@@ -139,7 +139,7 @@ def _open_backend(settings: Settings) -> Backend:
 
 
 def _load_cascade(settings: Settings) -> Backend:
-    # JAX takes seconds and hundreds of megabytes to import; an image server's backend does not need it.
+    # JAX takes a second and 140 MB to import; an image server's backend does not need it.
     from reimagen_generator.backends.cascade import CascadeBackend
     from reimagen_generator.diffusion.cascade import Cascade
     from reimagen_generator.engine.engine import Engine
