@@ -11,7 +11,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-browser test-api torture results parity peer plan lint bench bench-serving bench-retrieval install java proto lock clean
+.PHONY: help demo kb test test-browser test-api torture soak results parity peer plan lint bench bench-serving bench-retrieval install java proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -36,6 +36,9 @@ torture: install ## what CI runs short, long: training and a base's service kill
 	@REIMAGEN_KILLS=100 $(BIN)/python -m pytest tests/retriever/test_durability.py
 	@REIMAGEN_EXAMPLES=10000 $(BIN)/python -m pytest tests/retriever/knowledge_base/sources/test_bad_input.py
 	@$(BIN)/python -m benchmarks.traces.acknowledgements
+
+soak: install ## 10,000 requests to one generator, of which 1,000 vanish or are cancelled, and its memory
+	@REIMAGEN_SOAK=10000 $(BIN)/python -m pytest tests/integration/test_soak.py --capture=no
 
 results: install ## check the paper's claims on the demonstration's weights, into docs/results.md (goes on where it was ended)
 	@$(BIN)/python -m reimagen_demo.report.results

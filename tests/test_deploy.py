@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,34 @@ def test_the_containers_of_compose_start_with_their_settings() -> None:
         assert f"{prefix}HTTP=0.0.0.0:" in (ROOT / f"deploy/docker/{name}.Dockerfile").read_text()
         assert given & {"allow_anonymous", "keys"}
         assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
+
+
+@pytest.mark.parametrize("given", [{}, {"IMAGES_URL": "https://images.example/v1", "IMAGES_SIZES": "512,1024"}])
+def test_compose_can_put_an_image_server_in_place_of_the_cascade(
+    given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    override = yaml.safe_load((ROOT / "deploy/docker/image-server.yml").read_text())["services"]
+    assert override.keys() == {"generator"}
+    shell = {f"REIMAGEN_GENERATOR_{name}": value for name, value in given.items()}
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name, value in (services["generator"]["environment"] | override["generator"]["environment"]).items():
+        # As Compose does: a null is the shell's value, and ${NAME:-default} is replaced.
+        replaced = shell.get(name) if value is None else re.sub(r"\$\{(\w+):-([^}]*)\}", partial(_value, shell), value)
+        if replaced is not None:
+            monkeypatch.setenv(name, replaced)
+    settings = GeneratorSettings()
+    assert str(settings.images_url) == given.get("IMAGES_URL", "http://host.docker.internal:8091/v1")
+    assert settings.images_sizes == ((512, 1024) if given else (1024,))
+    assert settings.images_api_key is None
+    unknown = override["generator"]["environment"].keys() - {
+        f"REIMAGEN_GENERATOR_{name.upper()}" for name in GeneratorSettings.model_fields
+    }
+    assert not unknown
+    assert "host.docker.internal:host-gateway" in override["generator"]["extra_hosts"]
+
+
+def _value(shell: Mapping[str, str], reference: re.Match[str]) -> str:
+    return shell.get(reference[1]) or reference[2]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
+from prometheus_client import REGISTRY
+
 SECONDS = 240.0
 INTERVAL_SECONDS = 0.01
 T = TypeVar("T")
@@ -25,6 +27,11 @@ def wait_until(condition: Callable[[], T], seconds: float = SECONDS) -> T:
         assert time.monotonic() < deadline, f"still false after {seconds:g} s"
         time.sleep(INTERVAL_SECONDS)
     return value
+
+
+def waiting_requests() -> int:
+    """Return the number of jobs' requests that wait for a slot, by the metric."""
+    return int(REGISTRY.get_sample_value("reimagen_generator_requests_waiting") or 0)
 
 
 class LoggedProcess:

@@ -40,10 +40,10 @@ from reimagen_generator.config.presets import DEMO
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.backlog import new_request, seconds_left
 from reimagen_generator.engine.image_row import Request
+from reimagen_generator.engine.refusals import engine_slots
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.route import Route
 from reimagen_generator.engine.scheduler import Scheduler
-from reimagen_generator.engine.slots import Slots
 from reimagen_generator.engine.step_times import StepKind, StepTimes
 from reimagen_generator.engine.warm_up import worthwhile
 
@@ -143,7 +143,7 @@ def simulate(
 ) -> tuple[list[Outcome], float]:
     """Return the outcomes of a load, and the seconds until the last one."""
     scheduler: Scheduler[SimulatedRow] = policy.scheduler(times, _LARGEST_BATCH)
-    slots, clock, outcomes = Slots(machine.slots), Clock(), []
+    slots, clock, outcomes = engine_slots(machine.slots), Clock(), []
     waiting = deque(load)
     while waiting or len(slots):
         while waiting and waiting[0].seconds <= clock.now:

@@ -44,6 +44,16 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
             self.came.notify_all()
         return trace_service_pb2.ExportTraceServiceResponse()
 
+    def trace_of(self, name: str, key: str, value: str) -> str:
+        """Wait for a span of that name and attribute, and return the id of its trace."""
+        with self.came:
+            while True:
+                for one in self.received:
+                    attributes = {each.key: each.value.string_value for each in one.span.attributes}
+                    if one.span.name == name and attributes.get(key) == value:
+                        return one.span.trace_id.hex()
+                assert self.came.wait(SECONDS), f"no span {name} with {key}={value}"
+
     def trace(self, trace_id: str, names: set[str]) -> list[Received]:
         """Wait until a trace has spans of all names, and return its spans."""
         deadline = time.monotonic() + SECONDS

@@ -301,10 +301,12 @@ def test_a_request_has_one_trace_and_one_id_in_both_services(path: Running, coll
         "images": ("reimagen-retriever", search),
         "queue": ("reimagen-generator", request),
         "stage": ("reimagen-generator", request),
+        "step": ("reimagen-generator", "stage"),
         "encode": ("reimagen-generator", request),
     }
     spans = collector.trace(trace_id, set(parents))
-    assert sorted(one.span.name for one in spans) == sorted(parents)
+    steps = TINY.stages[0].steps
+    assert sorted(one.span.name for one in spans) == sorted([*parents, *["step"] * (steps - 1)])
     by_name = {one.span.name: one for one in spans}
     for span_name, (service, parent) in parents.items():
         found = by_name[span_name]
@@ -313,6 +315,16 @@ def test_a_request_has_one_trace_and_one_id_in_both_services(path: Running, coll
         assert found.span.end_time_unix_nano >= found.span.start_time_unix_nano
     for process, message in ((path.generator, "drawn"), (path.generator, "request"), (path.retriever, "call")):
         process.wait_for_line(rf"(?=.*msg={message} )(?=.*request_id={name})(?=.*trace_id={trace_id})")
+
+
+def test_a_job_has_one_trace(path: Running, collector: Any) -> None:
+    job = path.rest.post("/v1/jobs", json={"prompt": "a red panda in a queue", "size": "16x16"}).json()["id"]
+    path.rest.get(f"/v1/jobs/{job}/events")  # until its end
+    names = {"job", "search", "reimagen.v1.Retrieval/Search", "queue", "stage", "step", "encode"}
+    spans = collector.trace(collector.trace_of("job", "job", job), names)
+    (root,) = (one.span for one in spans if not one.span.parent_span_id)
+    children = {one.span.name for one in spans if one.span.parent_span_id == root.span_id}
+    assert (root.name, children) == ("job", {"search", "queue", "stage", "encode"})
 
 
 def test_drawing_is_counted_in_metrics(path: Running) -> None:

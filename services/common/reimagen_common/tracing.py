@@ -19,14 +19,39 @@ _provider: Any = None
 _tracer: Any = None
 
 
-def start_tracing(service: str) -> None:
+class OpenSpan:
+    """A span that was begun and ends later, on any thread; see `begin`."""
+
+    def __init__(self, span: Any = None) -> None:
+        """Wrap a span of OpenTelemetry; None records nothing."""
+        self._span = span
+
+    def record(self, name: str, seconds: float, attributes: Attributes | None = None) -> None:
+        """Record a child that ends now and began `seconds` ago."""
+        if self._span is None or _tracer is None:
+            return
+        from opentelemetry.trace import set_span_in_context
+
+        now = time.time_ns()
+        start, parent = now - round(seconds * 1e9), set_span_in_context(self._span)
+        _tracer.start_span(name, context=parent, start_time=start, attributes=attributes).end(now)
+
+    def end(self) -> None:
+        """End the span, if it has not ended."""
+        if self._span is not None:
+            self._span.end()
+            self._span = None
+
+
+def start_tracing(service: str, exporter: Any = None) -> None:
     """Start to send the spans of this process, if an endpoint is set.
 
     Args:
         service: The name of the service in the traces. OTEL_SERVICE_NAME overrides it.
+        exporter: An exporter of OpenTelemetry to send them to in place of the endpoint.
     """
     global _provider, _tracer
-    if not any(os.environ.get(name) for name in _ENDPOINTS):
+    if exporter is None and not any(os.environ.get(name) for name in _ENDPOINTS):
         return
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -35,7 +60,7 @@ def start_tracing(service: str) -> None:
 
     resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME") or service})
     _provider = TracerProvider(resource=resource)
-    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    _provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
     _tracer = _provider.get_tracer("reimagen")
 
 
@@ -121,6 +146,11 @@ def record(name: str, seconds: float, attributes: Attributes | None = None) -> N
         return
     now = time.time_ns()
     _tracer.start_span(name, start_time=now - round(seconds * 1e9), attributes=attributes).end(now)
+
+
+def begin(name: str, attributes: Attributes | None = None) -> OpenSpan:
+    """Begin a span of the current request, which does not become the current span."""
+    return OpenSpan(None if _tracer is None else _tracer.start_span(name, attributes=attributes))
 
 
 def trace_id() -> str | None:

@@ -58,7 +58,7 @@ def serve(
     given = {"weights": weights, "retriever": retriever, "http": http, "grpc": grpc}
     with report_errors():
         settings = read_settings(Settings, given)
-        # JAX takes seconds to import; --help and inspect do not need it.
+        # The servers take a second to import; --help and inspect do not need them.
         from reimagen_generator.server import run
 
         run(settings)

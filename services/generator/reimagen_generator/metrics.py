@@ -11,6 +11,7 @@ QUEUE_LENGTH: Final = Gauge("reimagen_generator_queue_length", "Requests in the 
 SLOTS_USED: Final = Gauge(
     "reimagen_generator_slots_used_ratio", "Share of the slots for requests that are taken, 0 to 1."
 )
+REQUESTS_WAITING: Final = Gauge("reimagen_generator_requests_waiting", "Requests of jobs that wait for a slot.")
 BACKLOG_SECONDS: Final = Gauge(
     "reimagen_generator_backlog_seconds", "Estimated seconds to draw everything that is admitted."
 )

@@ -126,7 +126,15 @@ class Settings(HttpSettings, AccessSettings, SigningSettings, ModerationSettings
         30, ge=0, le=600, description="Seconds that running requests may take after a stop signal."
     )
     jobs: Path | None = Field(
-        None, description="Folder in which jobs and their images are stored. Unset: the service accepts no jobs."
+        None,
+        description="Folder in which jobs and their images are stored. Unset, and jobs_redis_url too: the service "
+        "accepts no jobs.",
+    )
+    jobs_redis_url: str | None = Field(
+        None,
+        description="URL of the Redis in which jobs and their images are stored, in place of a folder. It needs "
+        "maxmemory-policy noeviction, appendonly yes and appendfsync always, so it cannot be the Redis of the "
+        "retriever's cache.",
     )
     job_capacity: int = Field(100, ge=1, le=100_000, description="Maximum number of unfinished jobs.")
     job_runners: int = Field(

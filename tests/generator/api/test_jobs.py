@@ -11,7 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.waiting import wait_until
+from tests.waiting import wait_until, waiting_requests
 
 URL = "/v1/jobs"
 SECONDS = 240
@@ -181,7 +181,7 @@ def test_a_job_waits_for_a_place_in_the_engine(endless: Any) -> None:
         ]
         assert [next(lines) for lines in streams] == ["event: image_generation.neighbors"] * 2
         job = create(endless)
-        wait_until(lambda: endless.engine.waiting == 1)
+        wait_until(lambda: waiting_requests() == 1)
         waiting = endless.rest.get(f"{URL}/{job['id']}").json()
         assert (waiting["status"], waiting["position"]) == ("queued", 1)
     with endless.rest.stream("GET", f"{URL}/{job['id']}/events") as response:

@@ -3,8 +3,12 @@
 import base64
 import contextlib
 import io
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +26,13 @@ from reimagen_common.access.rights import Right
 from reimagen_common.errors import Overloaded, Unavailable
 from reimagen_generator.backends.image_server import ImageServerBackend
 from reimagen_generator.backends.openai_images import Upstream
-from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.engine.work import Priority
 from reimagen_generator.generation.request import GenerationRequest
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings
 from tests.image_server import SIZE, Handler, Server, answer, images, picture, serving, wait_for_end
-from tests.waiting import SECONDS, wait_until
+from tests.waiting import SECONDS, wait_until, waiting_requests
 
 KEY = "sk-very-secret"
 URL = "/v1/images/generations"
@@ -231,25 +235,60 @@ def test_a_key_holds_half_of_the_slots_at_most() -> None:
     backend.stop(0)
 
 
-def test_the_deadline_of_a_job_counts_from_its_admission() -> None:
+def test_a_job_waits_for_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = ImageServerBackend(Upstream("http://127.0.0.1:1/v1", concurrency=1), name="m", sizes=(16,), maximum_k=1)
     backend.start()
-    holding = contextlib.ExitStack()
-
-    class Waiting(RequestHandle):
-        def pause(self, seconds: float) -> None:
-            """Let the deadline pass, and free the slot."""
-            self._deadline = 0.0
-            holding.close()
 
     def admit(handle: RequestHandle, priority: Priority) -> contextlib.AbstractContextManager[object]:
         return backend.admit(handle, GenerationRequest(prompt="a bench"), size=16, neighbors=0, priority=priority)
 
-    holding.enter_context(admit(RequestHandle(timeout=SECONDS), Priority.INTERACTIVE))
-    job = Waiting(timeout=SECONDS)
-    with admit(job, Priority.BACKGROUND):
-        assert job.remaining() > 0
-    backend.stop(0)
+    def remaining(handle: RequestHandle) -> float:
+        with admit(handle, Priority.BACKGROUND):
+            return handle.remaining()
+
+    with contextlib.ExitStack() as holding, ThreadPoolExecutor(3) as threads:
+        holding.enter_context(admit(RequestHandle(timeout=SECONDS), Priority.INTERACTIVE))
+        handles = [RequestHandle(timeout=SECONDS) for _ in range(3)]
+        cancelled, first, second = (threads.submit(remaining, handle) for handle in handles)
+        wait_until(lambda: waiting_requests() == 3)
+        handles[0].cancel()
+        with pytest.raises(Cancelled):
+            cancelled.result(SECONDS)
+        # The deadline counts from the admission.
+        monkeypatch.setattr(handles[1], "_deadline", 0.0)
+        holding.close()
+        assert first.result(SECONDS) > 0
+        assert second.result(SECONDS) > 0
+        holding.enter_context(admit(RequestHandle(timeout=SECONDS), Priority.INTERACTIVE))
+        late = threads.submit(remaining, RequestHandle(timeout=SECONDS))
+        wait_until(lambda: waiting_requests() == 1)
+        closing = threads.submit(backend.stop, SECONDS)
+        with pytest.raises(Unavailable, match="has stopped"):
+            late.result(SECONDS)
+        holding.close()
+        closing.result(SECONDS)
+
+
+def test_the_service_draws_without_jax() -> None:
+    """In a process of its own, since this one has imported it."""
+    with serving() as upstream:
+        upstream.answers = [answer(200, images(picture()))]
+        script = f"""
+            import sys, httpx
+            from reimagen_generator import server
+            from reimagen_generator.settings import Settings
+            settings = Settings(
+                images_url="http://127.0.0.1:{upstream.server_port}/v1", images_sizes=({SIZE},),
+                http="127.0.0.1:0", grpc="127.0.0.1:0", signing=False,
+            )
+            service = server.GeneratorServer(server._open_backend(settings), settings)
+            service.start()
+            drawn = httpx.post(f"http://127.0.0.1:{{service.http_port}}{URL}", json={ALONE}, timeout={SECONDS})
+            service.stop()
+            print(drawn.status_code, sorted({{"jax", "flax"}} & sys.modules.keys()))
+        """
+        command = [sys.executable, "-c", textwrap.dedent(script)]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "200 []\n"
 
 
 def test_a_stop_ends_running_requests(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from reimagen_generator.diffusion.references import ReferencePair, resized, side_by_side
+from reimagen_generator.diffusion.references import ReferencePair, side_by_side
+from reimagen_generator.diffusion.resize import resized
 
 GROUND, INK = (240, 230, 220), (10, 60, 200)
 

@@ -15,7 +15,7 @@ from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.engine.route import Route
 from reimagen_generator.engine.work import Priority
 from tests.engine_requests import FOREVER, Background, MakeEngine, Wish
-from tests.waiting import SECONDS, wait_until
+from tests.waiting import SECONDS, wait_until, waiting_requests
 
 
 def test_a_full_engine_refuses_at_once(make_engine: MakeEngine, endless: Cascade, wish: Wish) -> None:
@@ -114,12 +114,12 @@ def test_a_background_request_waits_until_a_slot_is_free(make_engine: MakeEngine
     first = Background(engine, wish)
     assert first.stepped.wait(SECONDS)
     waiting = [Background(engine, replace(wish, priority=Priority.BACKGROUND)) for _ in range(2)]
-    wait_until(lambda: engine.waiting == 2)
+    wait_until(lambda: waiting_requests() == 2)
     assert not any(background.admitted.is_set() for background in waiting)
     assert engine.counters.refused == 0
     waiting[0].call.cancel()
     assert isinstance(waiting[0].end().error, Cancelled)
-    assert engine.waiting == 1
+    assert waiting_requests() == 1
     first.call.cancel()
     assert waiting[1].stepped.wait(SECONDS)
     assert waiting[1].events
@@ -144,7 +144,7 @@ def test_a_stop_ends_waits(endless: Cascade, wish: Wish) -> None:
     first = Background(engine, wish)
     assert first.stepped.wait(SECONDS)
     waiting = Background(engine, replace(wish, priority=Priority.BACKGROUND))
-    wait_until(lambda: engine.waiting == 1)
+    wait_until(lambda: waiting_requests() == 1)
     engine.stop(grace=0)
     assert isinstance(waiting.end().error, Unavailable)
     assert not waiting.events

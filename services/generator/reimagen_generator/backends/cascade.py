@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 from reimagen_common.access.caller import current_caller
 from reimagen_generator.diffusion.options import StageSettings, resolve
-from reimagen_generator.engine.engine import Admission, Engine, State
+from reimagen_generator.engine.engine import Admission, Engine
 from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.state import State
 from reimagen_generator.engine.work import Priority, Work
 from reimagen_generator.generation.backend import ModelDescription, StageDescription
 from reimagen_generator.generation.options import drawing_options

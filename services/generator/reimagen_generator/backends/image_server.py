@@ -18,9 +18,9 @@ from reimagen_common.errors import DeadlineExceeded, InvalidArgument, Overloaded
 from reimagen_generator import metrics
 from reimagen_generator.backends.openai_images import OpenAIImages, Reference, Upstream
 from reimagen_generator.diffusion.events import ImagesEvent
-from reimagen_generator.engine.engine import State
-from reimagen_generator.engine.refusals import share_of_caller
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.engine.slots import Slots
+from reimagen_generator.engine.state import State
 from reimagen_generator.engine.work import GenerationTask, Priority
 from reimagen_generator.generation.backend import ModelDescription
 from reimagen_generator.generation.request import GenerationRequest
@@ -43,12 +43,15 @@ _logger = logging.getLogger(__name__)
 class ImageAdmission:
     """A request's slot, held until the request ends."""
 
-    ahead: int
-    """Number of requests that were admitted before it and have not ended."""
     _client: OpenAIImages
     _handle: RequestHandle
     _size: int
     _priority: Priority
+
+    @property
+    def ahead(self) -> int:
+        """Zero: all admitted requests are drawn at the same time."""
+        return 0
 
     def draw(self, task: GenerationTask) -> Iterator[ImagesEvent]:
         """Draw the images, and yield all of them together.
@@ -88,6 +91,16 @@ class ImageAdmission:
                 self._handle.pause(max(error.retry_after or 0, _SHORTEST_PAUSE))
 
 
+@dataclass(eq=False)
+class _Request:
+    """A request that holds a slot or waits for one."""
+
+    handle: RequestHandle
+    caller: str
+    ahead: int = 0
+    arrived: float = 0.0
+
+
 class ImageServerBackend:
     """A `Backend` whose admitted requests are sent to the image server at once, without a queue."""
 
@@ -109,17 +122,20 @@ class ImageServerBackend:
             relevant_only=True,
             unsupported=UNSUPPORTED,
         )
-        self.slots = upstream.concurrency
         self._state = State.STARTING
         self._client = OpenAIImages(upstream)
         self._changed = threading.Condition()
-        self._callers: dict[RequestHandle, str] = {}
-        """The id of each admitted request's caller."""
+        self._slots: Slots[_Request] = Slots(upstream.concurrency, lambda _: _RETRY_SECONDS)
 
     @property
     def state(self) -> State:
         """Whether requests are admitted now."""
         return self._state
+
+    @property
+    def slots(self) -> int:
+        """Maximum number of admitted requests."""
+        return self._slots.number
 
     def start(self) -> None:
         """Admit requests. The server is not called: it may be down now and up later."""
@@ -127,14 +143,16 @@ class ImageServerBackend:
 
     def stop(self, grace: float) -> None:
         """Stop admitting, wait up to `grace` seconds for admitted requests to end, then cancel the rest."""
-        self._state = State.STOPPING
+        stopped = Unavailable("the service has stopped; send the request again", retry_after=5)
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._callers, timeout=grace):
-                _logger.warning("requests are cancelled by the stop", extra={"calls": len(self._callers)})
-            for handle in self._callers:
-                handle.post(Unavailable("the service has stopped; send the request again", retry_after=5))
-                handle.cancel()
-            self._changed.wait_for(lambda: not self._callers, timeout=_CLOSING_SECONDS)
+            self._state = State.STOPPING
+            self._slots.end_waiting(stopped)
+            if not self._changed.wait_for(lambda: len(self._slots) == 0, timeout=grace):
+                _logger.warning("requests are cancelled by the stop", extra={"calls": len(self._slots)})
+            for request in self._slots:
+                request.handle.post(stopped)
+                request.handle.cancel()
+            self._changed.wait_for(lambda: len(self._slots) == 0, timeout=_CLOSING_SECONDS)
         self._client.close()
 
     def check(self, request: GenerationRequest, size: int) -> None:
@@ -158,11 +176,9 @@ class ImageServerBackend:
             Unavailable: The service is starting or stopping.
         """
         with self._changed:
-            try:
-                self._require_slot()
-            except Overloaded:
-                metrics.CALLS.labels("refused").inc()
-                raise
+            self._refuse_unless_ready()
+            with _counting_refusals():
+                self._slots.refuse_if_full()
 
     @contextmanager
     def admit(
@@ -170,48 +186,36 @@ class ImageServerBackend:
     ) -> Iterator[ImageAdmission]:
         """Hold a slot for the request; see `Backend.admit`."""
         self.check(request, size)
-        caller = current_caller().id
-        while not self._take(handle, caller, waits=priority is Priority.BACKGROUND):
-            handle.pause(_SHORTEST_PAUSE)
-            handle.restart()
+        holder = _Request(handle, current_caller().id)
+        with self._changed:
+            self._refuse_unless_ready()
+            if priority is Priority.BACKGROUND:
+                self._slots.wait(holder)
+            else:
+                with _counting_refusals():
+                    self._slots.take(holder)
         try:
-            # All admitted requests are drawn at the same time, so none is ahead.
-            yield ImageAdmission(0, self._client, handle, size, priority)
+            if priority is Priority.BACKGROUND:
+                handle.wait_for_admission()
+            yield ImageAdmission(self._client, handle, size, priority)
         finally:
             handle.cancel()
             with self._changed:
-                del self._callers[handle]
-                self._report()
+                self._slots.leave(holder)
                 self._changed.notify_all()
 
-    def _take(self, handle: RequestHandle, caller: str, *, waits: bool) -> bool:
-        """Take a slot and return True. If there is none, return False to a request that waits, and refuse another."""
-        with self._changed:
-            try:
-                self._require_slot()
-                held = sum(other == caller for other in self._callers.values())
-                if caller and held >= share_of_caller(self.slots):
-                    message = f"{held} requests of this API key are being drawn; try again later"
-                    raise Overloaded(message, retry_after=_RETRY_SECONDS)
-            except Overloaded:
-                if waits:
-                    return False
-                metrics.CALLS.labels("refused").inc()
-                raise
-            self._callers[handle] = caller
-            self._report()
-        return True
-
-    def _require_slot(self) -> None:
+    def _refuse_unless_ready(self) -> None:
         if self._state is not State.READY:
             raise Unavailable(f"the service is {self._state.value}; try again soon", retry_after=5)
-        if len(self._callers) >= self.slots:
-            message = f"{len(self._callers)} requests are being drawn; try again later"
-            raise Overloaded(message, retry_after=_RETRY_SECONDS)
 
-    def _report(self) -> None:
-        metrics.QUEUE_LENGTH.set(len(self._callers))
-        metrics.SLOTS_USED.set(len(self._callers) / self.slots)
+
+@contextmanager
+def _counting_refusals() -> Iterator[None]:
+    try:
+        yield
+    except Overloaded:
+        metrics.CALLS.labels("refused").inc()
+        raise
 
 
 def _png(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:

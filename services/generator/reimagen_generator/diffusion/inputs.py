@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Float
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.diffusion.placing import Placer, Placing, layers
-from reimagen_generator.diffusion.references import ReferencePair, resized, side_by_side
+from reimagen_generator.diffusion.references import ReferencePair, side_by_side
+from reimagen_generator.diffusion.resize import resized
 from reimagen_generator.diffusion.sampling_state import concatenate_rows
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.neighbors import Neighbors

@@ -11,8 +11,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from reimagen_generator.diffusion.references import ReferencePair, resized
-from reimagen_generator.diffusion.resize import downsample
+from reimagen_generator.diffusion.references import ReferencePair
+from reimagen_generator.diffusion.resize import downsample, resized
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.placement import CANVASES, PlacedReferences, Placements, canvas_of, place
 from reimagen_generator.networks.placement_network import PlacementNetwork, leader_of, sample_placements

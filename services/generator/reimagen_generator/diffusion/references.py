@@ -1,4 +1,7 @@
-"""Conversion of references of any size to the inputs of the cascade's networks."""
+"""References of any size: their files, and their images as squares.
+
+This module does not import JAX, because the backend of an image server needs it.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,14 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_common.images import ImageError, read_image
-from reimagen_generator.diffusion.resize import to_float
 
 # No stage uses a neighbor larger than this; a larger one would only take memory while the request waits.
 NEIGHBOR_SIDE: Final = 1_024
@@ -76,13 +77,6 @@ def side_by_side(pairs: Sequence[ReferencePair]) -> list[ReferencePair]:
         return list(pairs)
     centers = {text: (number + 0.5) / len(captions) for number, text in enumerate(captions)}
     return [replace(pair, image=_placed(pair.image, centers[pair.caption], _OVERLAP / len(captions))) for pair in pairs]
-
-
-def resized(pairs: Sequence[ReferencePair], size: int, slots: int) -> Float[Array, "1 slots size size 3"]:
-    """Return the neighbors as squares of `size`, in [-1, 1]; missing ones up to `slots` are black."""
-    squares = [square(pair.image, size) for pair in pairs]
-    squares += [np.zeros((size, size, 3), np.uint8)] * (slots - len(pairs))
-    return to_float(jnp.asarray(np.stack(squares)))[None]
 
 
 def square(image: _Image, size: int) -> UInt8[np.ndarray, "size size 3"]:

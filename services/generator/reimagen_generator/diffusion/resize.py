@@ -1,11 +1,14 @@
 """Conversion of images between bytes and floats, and between the sizes of stages."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from reimagen_generator.config.cascade import Upsampling
+from reimagen_generator.diffusion.references import ReferencePair, square
 
 _Images = Float[Array, "batch height width 3"]
 
@@ -18,6 +21,13 @@ def to_float(image: UInt8[Array, "*any"]) -> Float[Array, "*any"]:
 def to_bytes(image: Float[Array, "*any"]) -> UInt8[Array, "*any"]:
     """Convert floats to bytes; values are clipped to [-1, 1]."""
     return jnp.round((jnp.clip(image, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
+
+
+def resized(pairs: Sequence[ReferencePair], size: int, slots: int) -> Float[Array, "1 slots size size 3"]:
+    """Return the neighbors as squares of `size`, in [-1, 1]; missing ones up to `slots` are black."""
+    squares = [square(pair.image, size) for pair in pairs]
+    squares += [np.zeros((size, size, 3), np.uint8)] * (slots - len(pairs))
+    return to_float(jnp.asarray(np.stack(squares)))[None]
 
 
 def downsample(images: _Images, factor: int) -> Float[Array, "batch h w 3"]:

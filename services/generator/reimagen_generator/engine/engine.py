@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from enum import Enum
 from typing import Final
 
 import jax
@@ -20,13 +19,14 @@ from reimagen_common.errors import DeadlineExceeded, ReimagenError, Unavailable
 from reimagen_generator import metrics
 from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
-from reimagen_generator.engine.backlog import new_request, seconds_left
+from reimagen_generator.engine.backlog import Backlog, new_request, seconds_left
 from reimagen_generator.engine.counters import Counters, Tally
 from reimagen_generator.engine.image_row import ImageRow, Request
+from reimagen_generator.engine.refusals import engine_slots
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.engine.route import Route
 from reimagen_generator.engine.scheduler import Scheduler
-from reimagen_generator.engine.slots import Slots
+from reimagen_generator.engine.state import State
 from reimagen_generator.engine.step_times import StepTimes
 from reimagen_generator.engine.turns import Turns
 from reimagen_generator.engine.warm_up import compile_steps, warm_up
@@ -36,14 +36,6 @@ from reimagen_generator.engine.work import GenerationTask, Priority, Work
 _ACCELERATOR_BATCH: Final = 16
 
 _logger = logging.getLogger(__name__)
-
-
-class State(Enum):
-    """Whether requests are admitted."""
-
-    STARTING = "starting"
-    READY = "ready"
-    STOPPING = "stopping"
 
 
 class Admission:
@@ -105,7 +97,7 @@ class Engine:
         """Measured seconds of steps and of stages' starts."""
         on_cpu = jax.default_backend() == "cpu"
         self._largest_batch = largest_batch or (1 if on_cpu else _ACCELERATOR_BATCH)
-        self._slots = Slots(capacity)
+        self._slots = engine_slots(capacity)
         self._state = State.STARTING
         self._tally = Tally()
         self._changed = threading.Condition()
@@ -129,12 +121,6 @@ class Engine:
     def slots(self) -> int:
         """Maximum number of requests in the engine."""
         return self._slots.number
-
-    @property
-    def waiting(self) -> int:
-        """Number of background requests that wait for a slot."""
-        with self._changed:
-            return self._slots.waiting
 
     def start(self) -> None:
         """Compile the cascade, which may take minutes the first time, then admit requests."""
@@ -254,7 +240,7 @@ class Engine:
 
     def _backlog_seconds(self) -> float:
         with self._changed:
-            return self._slots.backlog().seconds
+            return Backlog.of(self._slots).seconds
 
     def _run(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from reimagen_common.tracing import OpenSpan
 from reimagen_generator.diffusion.cascade import Cascade, as_bytes, as_preview
 from reimagen_generator.diffusion.events import StepEvent
 from reimagen_generator.diffusion.inputs import Inputs, Row
@@ -45,6 +46,11 @@ class Request:
     """The images that are not finished."""
     started: float | None = None
     """When its first step began, by the monotonic clock."""
+
+    @property
+    def caller(self) -> str:
+        """Id of the caller's API key; empty if there is none."""
+        return self.work.caller
 
     @property
     def flow(self) -> tuple[Priority, str]:
@@ -90,6 +96,8 @@ class ImageRow:
         self._began = 0.0
         self.left = route.steps
         """Number of steps that are not taken yet."""
+        self.span = OpenSpan()
+        """The span of the stage in the traces."""
         previews = task.previews if index == 0 else 0
         self._left_at_previews = {
             route.steps - max(1, route.steps * (number + 1) // (previews + 1)) for number in range(previews)

@@ -1,38 +1,20 @@
-"""Refusals of requests on arrival, before any work is done for them."""
+"""Slots for requests to an engine, which refuse on arrival what could not be finished in time."""
 
 import math
 from collections.abc import Collection
-from typing import Final
 
 from reimagen_common.errors import DeadlineExceeded, Overloaded
 from reimagen_generator.engine.backlog import Backlog
 from reimagen_generator.engine.image_row import Request
-
-# Share of the slots that one API key may hold, so that others can be admitted.
-_CALLER_SHARE: Final = 0.5
+from reimagen_generator.engine.slots import Slots
 
 
-def share_of_caller(slots: int) -> int:
-    """Return the number of slots that one API key may hold."""
-    return max(1, int(_CALLER_SHARE * slots))
+def engine_slots(number: int) -> Slots[Request]:
+    """Return the slots of an engine, all free."""
+    return Slots(number, lambda requests: Backlog.of(requests).seconds_per_request, _refuse_late)
 
 
-def refuse_greedy(request: Request, others: Collection[Request], slots: int) -> None:
-    """Check that the API key of a request holds less than its share of the slots.
-
-    Raises:
-        Overloaded: It holds its share.
-    """
-    caller = request.work.caller
-    held = sum(other.work.caller == caller for other in others)
-    if caller and held >= share_of_caller(slots):
-        raise Overloaded(
-            f"{held} requests of this API key are being drawn or waiting; try again later",
-            retry_after=math.ceil(Backlog.of(others).seconds_per_request),
-        )
-
-
-def refuse_late(request: Request, others: Collection[Request]) -> None:
+def _refuse_late(request: Request, others: Collection[Request]) -> None:
     """Check that a request can be finished before its deadline, and leaves the admitted ones time for theirs.
 
     Raises:

@@ -1,46 +1,74 @@
-"""The slots of the engine: requests that hold one, wait for one, or are refused."""
+"""The slots of a backend: requests that hold one, wait for one, or are refused.
+
+This module does not import JAX, because the backend of an image server needs it.
+"""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import Final, Generic, Protocol, TypeVar
 
 from reimagen_common.errors import Overloaded, ReimagenError
 from reimagen_generator import metrics
-from reimagen_generator.engine.backlog import Backlog
-from reimagen_generator.engine.image_row import Request
-from reimagen_generator.engine.refusals import refuse_greedy, refuse_late
+from reimagen_generator.engine.request_handle import RequestHandle
+
+# Share of the slots that one API key may hold, so that others can be admitted.
+_CALLER_SHARE: Final = 0.5
 
 
-class Slots:
-    """A bounded number of slots for requests, and the requests that wait for one. The engine's lock guards it."""
+class Holder(Protocol):
+    """A request that holds a slot, or asks for one."""
 
-    def __init__(self, number: int) -> None:
+    ahead: int
+    """Number of requests that were admitted before it and had not ended."""
+    arrived: float
+    """When it was admitted, by the monotonic clock."""
+
+    @property
+    def handle(self) -> RequestHandle:
+        """Its deadline and cancellation."""
+        ...
+
+    @property
+    def caller(self) -> str:
+        """Id of the caller's API key; empty if there is none."""
+        ...
+
+
+HolderType = TypeVar("HolderType", bound=Holder)
+
+
+class Slots(Generic[HolderType]):
+    """A bounded number of slots for requests, and the requests that wait for one. The backend's lock guards it."""
+
+    def __init__(
+        self,
+        number: int,
+        pause: Callable[[Collection[HolderType]], float],
+        refuse: Callable[[HolderType, Collection[HolderType]], None] | None = None,
+    ) -> None:
         """Create slots that are all free.
 
         Args:
-            number: Maximum number of requests that are drawn, or wait to be drawn.
+            number: Maximum number of requests that hold a slot.
+            pause: Returns the seconds after which a refused request may be sent again, of those that hold a slot.
+            refuse: Raises Overloaded or DeadlineExceeded for a request that must not join those that hold a slot.
+                None: any may join as long as a slot is free.
         """
         self.number = number
-        """Maximum number of requests in the engine."""
-        self._requests: list[Request] = []
-        self._waiting: list[Request] = []
+        """Maximum number of requests that hold a slot."""
+        self._pause = pause
+        self._refuse = refuse
+        self._requests: list[HolderType] = []
+        self._waiting: list[HolderType] = []
 
     def __len__(self) -> int:
         """Return the number of requests that hold a slot."""
         return len(self._requests)
 
-    def __iter__(self) -> Iterator[Request]:
+    def __iter__(self) -> Iterator[HolderType]:
         """Yield the requests that hold a slot."""
         return iter(self._requests)
-
-    @property
-    def waiting(self) -> int:
-        """Number of requests that wait for a slot."""
-        return len(self._waiting)
-
-    def backlog(self) -> Backlog:
-        """Return the work of the requests that hold a slot."""
-        return Backlog.of(self._requests)
 
     def refuse_if_full(self) -> None:
         """Raise an error if all slots are taken.
@@ -49,37 +77,35 @@ class Slots:
             Overloaded: All slots are taken.
         """
         if len(self._requests) >= self.number:
-            raise Overloaded(
-                f"{len(self._requests)} requests are being drawn or waiting; try again later",
-                retry_after=math.ceil(self.backlog().seconds_per_request),
-            )
+            raise self._overloaded(f"{len(self._requests)} requests are being drawn or waiting; try again later")
 
-    def take(self, request: Request) -> None:
+    def take(self, request: HolderType) -> None:
         """Give a request a slot now.
 
         Raises:
-            Overloaded: All slots are taken, the caller holds its share of them, or the backlog is too long for the
-                deadline.
-            DeadlineExceeded: The deadline is too early even without other requests.
+            Overloaded: All slots are taken, the caller holds its share of them, or `refuse` raises it.
+            DeadlineExceeded: `refuse` raises it.
         """
         self.refuse_if_full()
-        refuse_greedy(request, self._requests, self.number)
-        refuse_late(request, self._requests)
+        held = sum(other.caller == request.caller for other in self._requests)
+        if request.caller and held >= max(1, int(_CALLER_SHARE * self.number)):
+            raise self._overloaded(f"{held} requests of this API key are being drawn or waiting; try again later")
+        if self._refuse is not None:
+            self._refuse(request, self._requests)
         request.ahead = len(self._requests)
         self._requests.append(request)
         self._report()
 
-    def wait(self, request: Request) -> None:
+    def wait(self, request: HolderType) -> None:
         """Give a request a slot as soon as `take` would, and end its handle's `wait_for_admission` then."""
         self._waiting.append(request)
         self._admit_waiting()
 
-    def leave(self, request: Request) -> None:
+    def leave(self, request: HolderType) -> None:
         """Free a request's slot, or end its wait, and admit those that waited for that."""
         for group in (self._requests, self._waiting):
             if request in group:
                 group.remove(request)
-        self._report()
         self._admit_waiting()
 
     def end_waiting(self, error: ReimagenError) -> None:
@@ -87,6 +113,7 @@ class Slots:
         for request in self._waiting:
             request.handle.post(error)
         self._waiting.clear()
+        self._report()
 
     def _admit_waiting(self) -> None:
         """Admit requests that wait, those that came first at first, as far as they fit."""
@@ -102,7 +129,12 @@ class Slots:
             else:
                 request.handle.admit()
             self._waiting.remove(request)
+        self._report()
+
+    def _overloaded(self, message: str) -> Overloaded:
+        return Overloaded(message, retry_after=math.ceil(self._pause(self._requests)))
 
     def _report(self) -> None:
         metrics.QUEUE_LENGTH.set(len(self._requests))
         metrics.SLOTS_USED.set(len(self._requests) / self.number)
+        metrics.REQUESTS_WAITING.set(len(self._waiting))

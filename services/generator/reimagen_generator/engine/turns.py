@@ -91,27 +91,38 @@ class Turns:
             self._scheduler.charge(rows, now - started)
         for row, state in zip(rows, advanced, strict=True):
             if row in row.request.rows:
-                self._accept_step(row, state)
+                self._accept_step(row, state, now - began, len(rows))
 
     def _begin(self, row: ImageRow) -> SamplingState:
         """Return the state before a row's step, and measure the start of a stage."""
         if not row.starts_stage:
             return row.begin()
         began = time.monotonic()
+        attributes = {"stage": row.kind.stage, "size": self._cascade.sizes[row.kind.stage], "image": row.index}
+        row.span = row.request.handle.context.run(tracing.begin, "stage", attributes)
         state = row.begin()
         wait_for(state)
         with self._lock:
             self._times.started(row.kind, time.monotonic() - began)
         return state
 
-    def _accept_step(self, row: ImageRow, state: SamplingState) -> None:
+    def _accept_step(self, row: ImageRow, state: SamplingState, seconds: float, batch: int) -> None:
+        """Accept the state after a step, which a batch of that many images took in that many seconds."""
         request = row.request
         try:
             result = row.advance(state)
         except Exception as error:  # noqa: BLE001  (posted to the request)
             self._fail(request, error)
             return
-        request.handle.context.run(_record, result)
+        _record(result)
+        event = result.event
+        row.span.record(
+            "step",
+            seconds,
+            {"stage": event.stage, "step": event.step, "evaluations": event.evaluations, "batch": batch},
+        )
+        if result.stage_seconds is not None:
+            row.span.end()
         request.handle.post(result.event)
         with self._lock:
             self._tally.count(steps=1)
@@ -148,6 +159,7 @@ class Turns:
             return  # Another of its images has already ended it.
         for row in request.rows:
             self._scheduler.remove(row)
+            row.span.end()
         metrics.STEPS_CANCELLED.inc(sum(row.left for row in request.rows))
         request.rows = []
         request.measure()
@@ -156,12 +168,11 @@ class Turns:
 
 
 def _record(result: Advanced) -> None:
-    """Add a step to metrics and traces, in the context of its request."""
+    """Add a step to the metrics."""
     event = result.event
     metrics.STEPS.labels(event.size).inc()
     metrics.EVALUATIONS.labels(event.size).inc(event.evaluations)
     if result.stage_seconds is not None:
         metrics.STAGE_SECONDS.labels(event.size).observe(result.stage_seconds)
-        tracing.record("stage", result.stage_seconds, {"size": event.size, "steps": event.steps})
     if result.image is not None:
         metrics.IMAGES.labels(event.size).inc()

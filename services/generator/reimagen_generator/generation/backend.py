@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
-from reimagen_generator.engine.engine import State
 from reimagen_generator.engine.request_handle import RequestHandle
+from reimagen_generator.engine.state import State
 from reimagen_generator.engine.work import GenerationTask, Priority
 from reimagen_generator.generation.request import GenerationRequest
 

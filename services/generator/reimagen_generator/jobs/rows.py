@@ -3,11 +3,11 @@
 import json
 import sqlite3
 import time
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any, Final
 
 from reimagen.v1 import generation_pb2 as pb
-from reimagen_common.errors import NotFound
+from reimagen_generator.jobs import transitions
 from reimagen_generator.jobs.store import Status, StoredJob, Use
 
 SCHEMA: Final = """
@@ -56,7 +56,7 @@ def row(database: sqlite3.Connection, job_id: str, owner: str) -> Any:
         (job_id, owner, time.time()),
     ).fetchone()
     if row is None:
-        raise NotFound("there is no such job; finished jobs expire", field="id")
+        raise transitions.not_found()
     return row
 
 
@@ -81,12 +81,10 @@ def running(database: sqlite3.Connection, job_id: str) -> tuple[int, pb.Job] | N
 
 def requeue(database: sqlite3.Connection, number: int, message: pb.Job, *, gap: int = 0) -> None:
     """Queue a job again and forget its images; the id of the event skips `gap` ids."""
-    message.status = Status.QUEUED.value
-    for field in ("started_at", "progress", "neighbors", "images"):
-        message.ClearField(field)
+    event = transitions.requeue(message)
     database.execute("DELETE FROM grounded WHERE job = ?", (number,))
     update(database, number, message)
-    insert_event(database, number, pb.JobEvent(status=message.status), gap=gap)
+    insert_event(database, number, event, gap=gap)
 
 
 def update(database: sqlite3.Connection, number: int, message: pb.Job) -> None:
@@ -104,11 +102,9 @@ def update(database: sqlite3.Connection, number: int, message: pb.Job) -> None:
 
 
 def insert_pairs(database: sqlite3.Connection, number: int, neighbors: pb.GenerateEvent.Neighbors) -> None:
-    """Store the ids of the pairs that a job is grounded on: its neighbors without references of weight 0."""
+    """Store the ids of the pairs that a job is grounded on."""
     (request,) = database.execute("SELECT request FROM jobs WHERE number = ?", (number,)).fetchone()
-    weights = [reference.get("weight", 1) for reference in json.loads(request).get("references", ())]
-    found = zip(neighbors.neighbors, weights or repeat(1), strict=False)
-    ids = {neighbor.pair.id for neighbor, weight in found if weight and neighbor.pair.id}
+    ids = transitions.grounded_pairs(json.loads(request), neighbors)
     database.executemany("INSERT OR IGNORE INTO grounded VALUES (?, ?)", [(each, number) for each in ids])
 
 
@@ -120,12 +116,7 @@ def uses(database: sqlite3.Connection, pair_id: str, limit: int) -> list[Use]:
         (pair_id, time.time()),
     )
     jobs = ((owner, pb.Job.FromString(message)) for owner, message in found)
-    kept = (
-        Use(job.id, owner, Status(job.status), len(job.images), job.created_at)
-        for owner, job in jobs
-        if job.images or not Status(job.status).finished
-    )
-    return list(islice(kept, limit))
+    return list(islice((transitions.use(owner, job) for owner, job in jobs if transitions.is_kept(job)), limit))
 
 
 def upgrade(database: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from reimagen.v1 import generation_pb2 as pb
+from reimagen_common import tracing
 from reimagen_common.access.caller import Caller, acting_as
 from reimagen_common.access.rights import Right
 from reimagen_common.errors import NotFound, Overloaded, ReimagenError, Unavailable
@@ -25,6 +26,8 @@ from reimagen_generator.jobs.store import JobPage, JobStore, Key, NewJob, Status
 
 _ATTEMPTS: Final = 3
 _EXPIRY_SECONDS: Final = 60.0
+# Pause of a runner after the store has failed.
+_RETRY_SECONDS: Final = 2.0
 _REQUEST_FIELDS: Final = frozenset(GenerationRequest.model_fields)
 
 _logger = logging.getLogger(__name__)
@@ -53,6 +56,10 @@ class JobService:
         self._changed = threading.Condition()
         self._handles: dict[str, RequestHandle | None] = {}
         """Of the jobs that runners have taken. None before a job's first request to the engine."""
+        self._unended: set[str] = set()
+        """Jobs that have ended, but are stored as running."""
+        self._failure: str | None = None
+        """Why the store failed when a runner last asked it."""
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"jobs-{number}", daemon=True) for number in range(runners)
@@ -62,6 +69,10 @@ class JobService:
     def stopping(self) -> bool:
         """Whether the service stops, so that streams of events should end."""
         return self._stopping
+
+    def degraded_reason(self) -> str | None:
+        """Return why the store of jobs does not work, as a runner last saw it, or None if it does."""
+        return self._failure
 
     def start(self) -> None:
         """Begin to run jobs, first those that were interrupted."""
@@ -211,19 +222,31 @@ class JobService:
 
     def _work(self) -> None:
         while not self._stopping:
+            job, pause = None, _EXPIRY_SECONDS
             try:
                 self._store.delete_expired()
+                self._queue_unended()
                 job = self._take()
-            except Exception:
-                # The runner must survive, because the disk may have space again.
+                self._failure = None
+            except Exception as error:
+                # The runner must survive: the disk may have space again, or the Redis answer again.
                 _logger.exception("the store of jobs failed")
-                job = None
+                self._failure = f"no jobs are served: {error}"
+                pause = _RETRY_SECONDS
             if job is None:
                 with self._changed:
                     if not self._stopping:
-                        self._changed.wait(_EXPIRY_SECONDS)
+                        self._changed.wait(pause)
                 continue
             self._run(job)
+
+    def _queue_unended(self) -> None:
+        """Queue the jobs again whose end could not be stored."""
+        with self._changed:
+            for job_id in list(self._unended):
+                self._store.requeue(job_id)
+                self._unended.remove(job_id)
+                self._tell(job_id)
 
     def _take(self) -> StoredJob | None:
         """Return the oldest queued job that no runner has taken, and take it."""
@@ -237,7 +260,8 @@ class JobService:
         try:
             if job.attempts >= _ATTEMPTS:
                 raise ReimagenError(f"the service stopped {_ATTEMPTS} times while this job ran")
-            usage = self._draw(job)
+            with tracing.span("job", {"job": job.id}):
+                usage = self._draw(job)
             self._finish(job.id, Status.COMPLETED, usage=usage)
         except Exception as error:  # noqa: BLE001  (a runner must survive any error of a job)
             self._end(job, error)
@@ -262,8 +286,9 @@ class JobService:
             )
             self._finish(job.id, Status.FAILED, error=job_error)
         except Exception:
-            # The job stays in the state running, and is queued at the next start.
             _logger.exception("the end of a job could not be stored", extra={"job": job.id})
+            with self._changed:
+                self._unended.add(job.id)
 
     def _draw(self, job: StoredJob) -> pb.Usage:
         request = load_request(job.request, self._store.references(job.id))
@@ -318,5 +343,8 @@ def _without_images(event: Neighbors) -> pb.GenerateEvent.Neighbors:
 
 
 def off() -> NotFound:
-    """Return the error of all requests for jobs if no folder of jobs is set."""
-    return NotFound("this service keeps no jobs; its operator can set REIMAGEN_GENERATOR_JOBS to a folder")
+    """Return the error of all requests for jobs if no store of jobs is set."""
+    return NotFound(
+        "this service keeps no jobs; its operator can set REIMAGEN_GENERATOR_JOBS to a folder, or "
+        "REIMAGEN_GENERATOR_JOBS_REDIS_URL to a Redis"
+    )

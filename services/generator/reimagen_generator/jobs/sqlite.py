@@ -8,19 +8,13 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 from reimagen.v1 import generation_pb2 as pb
-from reimagen_common.errors import InvalidArgument, NotFound, Overloaded, Unavailable, Unprocessable
-from reimagen_generator.jobs import rows
+from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_generator.jobs import rows, transitions
 from reimagen_generator.jobs.files import JobFiles
 from reimagen_generator.jobs.store import JobPage, NewJob, Status, StoredJob, Use, new_id
-
-# Maximum number of events in one answer of `events`.
-_EVENTS: Final = 256
-# Events of steps are not synced. After a loss of power their ids must not be used again, because clients saw them.
-_GAP: Final = 1_000_000
-_RETRY_SECONDS: Final = 10.0
 
 
 class SqliteJobStore:
@@ -55,18 +49,15 @@ class SqliteJobStore:
         earlier = self._with_key(new)
         if earlier is not None:
             return earlier
-        message = pb.Job(id=job_id, status=Status.QUEUED.value, created_at=time.time())
+        message = transitions.new_message(job_id)
         with self._writing():
             # Files first: a job that is stored is complete.
             for index, image in enumerate(new.references):
-                self._files.write(job_id, _reference(index), image)
+                self._files.write(job_id, transitions.reference_name(index), image)
         try:
             with self._transaction() as database:
                 (count,) = database.execute("SELECT count(*) FROM jobs WHERE finished = 0").fetchone()
-                if count >= capacity:
-                    raise Overloaded(
-                        f"{count} jobs are unfinished, which is the limit; try again later", retry_after=_RETRY_SECONDS
-                    )
+                transitions.refuse_if_full(count, capacity)
                 number = database.execute(
                     "INSERT INTO jobs (id, owner, status, key, digest, request, message) VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (
@@ -140,11 +131,10 @@ class SqliteJobStore:
             if row is None:
                 return False
             message = pb.Job.FromString(row[1])
-            message.status = Status.RUNNING.value
-            message.started_at = time.time()
+            event = transitions.start(message)
             database.execute("UPDATE jobs SET attempts = attempts + 1 WHERE number = ?", (row[0],))
             rows.update(database, row[0], message)
-            rows.insert_event(database, row[0], pb.JobEvent(status=message.status))
+            rows.insert_event(database, row[0], event)
             return True
 
     def requeue(self, job_id: str) -> None:
@@ -161,7 +151,7 @@ class SqliteJobStore:
         with self._reading() as database:
             (request,) = database.execute("SELECT request FROM jobs WHERE id = ?", (job_id,)).fetchone()
         count = len(json.loads(request).get("references", ()))
-        return [self._files.read(job_id, _reference(number)) for number in range(count)]
+        return [self._files.read(job_id, transitions.reference_name(number)) for number in range(count)]
 
     def add_event(self, job_id: str, event: pb.JobEvent) -> None:
         """Store an event of a running job. It is safe from a crash of the process, but not from a loss of power."""
@@ -170,31 +160,24 @@ class SqliteJobStore:
             if found is None:
                 return
             number, message = found
-            match event.WhichOneof("event"):
-                case "neighbors":
-                    message.neighbors.CopyFrom(event.neighbors)
-                    rows.insert_pairs(database, number, event.neighbors)
-                case "progress":
-                    message.progress.CopyFrom(event.progress)
-                    message.progress.ClearField("preview")
+            transitions.add_event(message, event)
+            if event.WhichOneof("event") == "neighbors":
+                rows.insert_pairs(database, number, event.neighbors)
             rows.update(database, number, message)
             rows.insert_event(database, number, event)
 
     def add_image(self, job_id: str, image: pb.GenerateEvent.Image) -> None:
         """Store a finished image of a running job durably, with its event."""
         with self._writing():
-            self._files.write(job_id, _image(image.index), image.image)
+            self._files.write(job_id, transitions.image_name(image.index), image.image)
         with self._transaction() as database:
             found = rows.running(database, job_id)
             if found is None:
                 return
             number, message = found
-            without_file = pb.GenerateEvent.Image()
-            without_file.CopyFrom(image)
-            without_file.ClearField("image")
-            message.images.append(without_file)
+            event = transitions.add_image(message, image)
             rows.update(database, number, message)
-            rows.insert_event(database, number, pb.JobEvent(image=without_file))
+            rows.insert_event(database, number, event)
 
     def finish(
         self, job_id: str, status: Status, *, usage: pb.Usage | None = None, error: pb.JobError | None = None
@@ -207,12 +190,11 @@ class SqliteJobStore:
             if row is None:
                 return False
             message = pb.Job.FromString(row[1])
-            message.status = status.value
-            message.finished_at = time.time()
-            message.expires_at = message.finished_at + self._retention_seconds
-            message.MergeFrom(pb.Job(usage=usage, error=error))
+            event = transitions.finish(
+                message, status, retention_seconds=self._retention_seconds, usage=usage, error=error
+            )
             rows.update(database, row[0], message)
-            rows.insert_event(database, row[0], pb.JobEvent(status=message.status, error=error))
+            rows.insert_event(database, row[0], event)
             return True
 
     def events(self, job_id: str, owner: str, *, after: int) -> list[pb.JobEvent]:
@@ -220,20 +202,19 @@ class SqliteJobStore:
         with self._reading() as database:
             number = rows.row(database, job_id, owner)[0]
             found = database.execute(
-                "SELECT event FROM events WHERE job = ? AND id > ? ORDER BY id LIMIT ?", (number, after, _EVENTS)
+                "SELECT event FROM events WHERE job = ? AND id > ? ORDER BY id LIMIT ?",
+                (number, after, transitions.EVENTS),
             ).fetchall()
         return [pb.JobEvent.FromString(event) for (event,) in found]
 
     def image(self, job_id: str, owner: str, index: int) -> pb.GenerateEvent.Image:
         """Return a finished image of a job with its file."""
         job = self.get(job_id, owner)
-        image = next((image for image in job.message.images if image.index == index), None)
-        if image is None:
-            raise NotFound(f"the job has no finished image {index}", field="index")
+        image = transitions.find_image(job.message, index)
         try:
-            image.image = self._files.read(job_id, _image(index))
+            image.image = self._files.read(job_id, transitions.image_name(index))
         except FileNotFoundError as error:
-            raise NotFound("the job has expired", field="id") from error
+            raise transitions.expired() from error
         return image
 
     def uses(self, pair_id: str, *, limit: int) -> list[Use]:
@@ -275,7 +256,7 @@ class SqliteJobStore:
                 "SELECT number, message FROM jobs WHERE finished = 0 AND status = ?", (Status.RUNNING.value,)
             ).fetchall()
             for number, message in running:
-                rows.requeue(database, number, pb.Job.FromString(message), gap=_GAP)
+                rows.requeue(database, number, pb.Job.FromString(message), gap=transitions.GAP)
             ids = {job_id for (job_id,) in database.execute("SELECT id FROM jobs")}
         self._files.keep_only(ids)
 
@@ -289,10 +270,7 @@ class SqliteJobStore:
             ).fetchone()
             if row is None:
                 return None
-            if row[1] != new.key.digest:
-                raise Unprocessable(
-                    "was used for another request; use a new key for each request", field="Idempotency-Key"
-                )
+            transitions.check_key(new.key, row[1])
             return rows.job(database, rows.row(database, row[0], new.owner))
 
     @contextmanager
@@ -319,7 +297,9 @@ class SqliteJobStore:
         except sqlite3.IntegrityError:
             raise
         except (OSError, sqlite3.Error) as error:
-            raise Unavailable(f"the folder of jobs cannot be used: {error}", retry_after=_RETRY_SECONDS) from error
+            raise Unavailable(
+                f"the folder of jobs cannot be used: {error}", retry_after=transitions.RETRY_SECONDS
+            ) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -334,11 +314,3 @@ def _lock(path: Path) -> IO[str]:
         file.close()
         raise OSError("another process uses it; give each process a folder of its own") from error
     return file
-
-
-def _reference(number: int) -> str:
-    return f"reference-{number}"
-
-
-def _image(index: int) -> str:
-    return f"image-{index}"

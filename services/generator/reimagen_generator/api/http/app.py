@@ -29,7 +29,7 @@ from reimagen_generator.api.http.uploads import uploads_router
 from reimagen_generator.api.http.uses import uses_in, uses_router
 from reimagen_generator.api.http.verify import verify_router
 from reimagen_generator.api.rights import ROUTES
-from reimagen_generator.engine.engine import State
+from reimagen_generator.engine.state import State
 from reimagen_generator.generation.knowledge import Knowledge
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
@@ -99,7 +99,7 @@ def create_app(
     app.include_router(uses_router(find_uses))
     app.include_router(page_router())
     app.include_router(verify_router(verifier))
-    app.include_router(operations_router(lambda: _health(generator)))
+    app.include_router(operations_router(lambda: _health(generator, jobs)))
     described = generator.model
     model = Model(
         id=described.name,
@@ -127,12 +127,14 @@ def create_app(
     return app
 
 
-def _health(generator: GenerationService) -> Health:
+def _health(generator: GenerationService, jobs: JobService | None) -> Health:
     state = generator.backend.state
-    degraded_reason = generator.retriever.degraded_reason() if state is State.READY else None
-    if degraded_reason is not None:
-        return Health(status="degraded", reasons=[degraded_reason])
-    return Health(status=state.value)
+    if state is not State.READY:
+        return Health(status=state.value)
+    reasons = [generator.retriever.degraded_reason(), jobs and jobs.degraded_reason()]
+    if not any(reasons):
+        return Health(status=state.value)
+    return Health(status="degraded", reasons=[reason for reason in reasons if reason])
 
 
 def _restrict_to_model(document: Document, generator: GenerationService) -> None:

@@ -71,8 +71,8 @@ def jobs_router(
     async def create_job(body: JobRequest, key: IdempotencyKey, request: Request, response: Response) -> JobData:
         """Store a job, which draws images in the background.
 
-        The body is that of `/v1/images/generations`. When the answer arrives, the job is on disk and survives a
-        restart of the service.
+        The body is that of `/v1/images/generations`. When the answer arrives, the job is stored and survives
+        a restart of the service.
         """
         check_model(body, generator)
         body = uploads.resolve(body, owner=current_owner())
