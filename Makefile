@@ -23,7 +23,7 @@ kb: install ## build the demo knowledge base only, into build/demo/kb
 	@$(BIN)/python -m reimagen_demo.stack.knowledge_base
 
 test: install ## run every test
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-browser: install ## the page at / in Chromium: the whole journey, on a desktop and a phone, and its accessibility
 	@$(BIN)/python -m pytest tests/browser
@@ -61,7 +61,7 @@ lint: install ## check style, types, the direction of imports, spelling and link
 	@$(BIN)/mypy $(CODE)
 
 coverage: install ## run every test and print the coverage of each package
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 bench: install ## measure, one table for each benchmark
 	@for script in benchmarks/*.py; do \
