@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis
@@ -18,6 +17,7 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen_common.errors import InvalidArgument, Unavailable
 from reimagen_generator.jobs import redis_keys as keys
 from reimagen_generator.jobs import transitions
+from reimagen_generator.jobs.redis_change import Change
 from reimagen_generator.jobs.store import JobPage, NewJob, Status, StoredJob, Use, new_id
 
 # The largest answer is an image file.
@@ -73,8 +73,8 @@ class RedisJobStore:
                 job_id = earlier.decode()
             else:
                 transitions.refuse_if_full(pipe.zcard(keys.QUEUED) + pipe.zcard(keys.RUNNING), capacity)
-                number = pipe.incr(keys.NUMBER)
-                fields = {"number": number, "owner": new.owner, "attempts": 0, "request": json.dumps(new.request)}
+                number, request = pipe.incr(keys.NUMBER), json.dumps(new.request)
+                fields = {"number": number, "owner": new.owner, "attempts": 0, "request": request}
                 if new.key:
                     fields |= {"key": new.key.text, "digest": new.key.digest}
                 pipe.multi()
@@ -84,7 +84,7 @@ class RedisJobStore:
                 pipe.zadd(keys.owned(new.owner), {job_id: number})
                 if new.key:
                     pipe.hset(keys.idempotency(new.owner), new.key.text, job_id)
-                _write(pipe, job_id, number, message, pb.JobEvent(status=message.status), last=0)
+                Change(pipe, number, request, message, pb.JobEvent(status=message.status)).write(last=0)
         return self.get(job_id, new.owner)
 
     def get(self, job_id: str, owner: str) -> StoredJob:
@@ -157,8 +157,7 @@ class RedisJobStore:
                 transitions.add_event(change.message, event)
                 change.event = event
                 if event.WhichOneof("event") == "neighbors":
-                    for pair_id in change.pairs:
-                        change.pipe.zadd(keys.grounded(pair_id), {job_id: change.number})
+                    change.remember_pairs()
 
     def add_image(self, job_id: str, image: pb.GenerateEvent.Image) -> None:
         """Store a finished image of a running job, with its event."""
@@ -221,7 +220,7 @@ class RedisJobStore:
             pipe.multi()
             for job_id, fields in jobs.items():
                 owner = fields[b"owner"].decode()
-                _Change(pipe, int(fields[b"number"]), fields[b"request"], _message(fields)).forget_pairs()
+                Change(pipe, int(fields[b"number"]), fields[b"request"], _message(fields)).forget_pairs()
                 pipe.delete(keys.job(job_id), keys.events(job_id), keys.files(job_id))
                 pipe.zrem(keys.ENDED, job_id)
                 pipe.zrem(keys.owned(owner), job_id)
@@ -276,7 +275,7 @@ class RedisJobStore:
         )
 
     @contextmanager
-    def _changing(self, job_id: str, *statuses: Status) -> Iterator["_Change | None"]:
+    def _changing(self, job_id: str, *statuses: Status) -> Iterator[Change | None]:
         """Yield a job to change, in a transaction; None if it is in none of these states."""
         with self._transaction() as pipe:
             number, blob, last, request = pipe.hmget(keys.job(job_id), "number", "message", "last", "request")
@@ -285,9 +284,9 @@ class RedisJobStore:
             if message.status not in [status.value for status in statuses]:
                 yield None
                 return
-            change = _Change(pipe, int(number), request, message)
+            change = Change(pipe, int(number), request, message)
             yield change
-            _write(pipe, job_id, change.number, message, change.event, last=int(last) + change.gap)
+            change.write(last=int(last))
 
     @contextmanager
     def _transaction(self) -> Iterator[_Client]:
@@ -309,51 +308,6 @@ class RedisJobStore:
         except (redis.RedisError, OSError) as error:
             message = f"the Redis of jobs cannot be used: {error}"
             raise Unavailable(message, retry_after=transitions.RETRY_SECONDS) from error
-
-
-@dataclass
-class _Change:
-    """A change of a job, in a transaction."""
-
-    pipe: _Client
-    """Takes further writes."""
-    number: int
-    request: bytes
-    """Fields of the request as JSON."""
-    message: pb.Job
-    """The message to change."""
-    event: pb.JobEvent = field(default_factory=pb.JobEvent)
-    """The event of the change."""
-    gap: int = 0
-    """Number of ids of events that are skipped before it."""
-
-    @property
-    def pairs(self) -> set[str]:
-        """The ids of the pairs that the job is grounded on."""
-        return transitions.grounded_pairs(json.loads(self.request), self.message.neighbors)
-
-    def forget_pairs(self) -> None:
-        """Remove the job from the uses of its pairs."""
-        for pair_id in self.pairs:
-            self.pipe.zrem(keys.grounded(pair_id), self.message.id)
-
-
-def _write(pipe: _Client, job_id: str, number: int, message: pb.Job, event: pb.JobEvent, *, last: int) -> None:
-    """Store the message of a job and its next event, after the id `last`."""
-    status = Status(message.status)
-    event.id = last + 1
-    event.time = time.time()
-    pipe.hset(keys.job(job_id), mapping={"message": message.SerializeToString(), "last": event.id})
-    pipe.xadd(keys.events(job_id), {"event": event.SerializeToString()}, id=f"{event.id}-0")
-    for key, holds, score in (
-        (keys.QUEUED, status is Status.QUEUED, number),
-        (keys.RUNNING, status is Status.RUNNING, number),
-        (keys.ENDED, status.finished, message.expires_at),
-    ):
-        if holds:
-            pipe.zadd(key, {job_id: score})
-        else:
-            pipe.zrem(key, job_id)
 
 
 def _locked_out() -> Unavailable:
