@@ -22,6 +22,7 @@ _CORES = len(os.sched_getaffinity(0))
 _SMALLEST_PART = 1_000_000
 """Number of documents from which another core is worth its start for one search."""
 _LENGTHS = 256
+_TERMS_AT_ONCE = 100_000
 _CACHED_FILTERS = 256
 
 
@@ -100,10 +101,15 @@ class Lucene:
 
     def statistics(self, terms: Sequence[str]) -> Statistics:
         """Return the collection statistics behind Lucene's scores, and the document frequencies of some terms."""
-        packed = self._java.statistics(self._index, " ".join(terms)).tostring()
+        frequencies: list[int] = []
+        # In pieces, because Java's heap may be smaller than the vocabulary of a large base.
+        for start in range(0, max(len(terms), 1), _TERMS_AT_ONCE):
+            some = " ".join(terms[start : start + _TERMS_AT_ONCE])
+            packed = self._java.statistics(self._index, some).tostring()
+            frequencies += np.frombuffer(packed, "<i4", offset=16 + 4 * _LENGTHS).tolist()
         captions, all_terms = np.frombuffer(packed, "<i8", 2).tolist()
-        rest = np.frombuffer(packed, "<i4", offset=16).tolist()
-        return Statistics(captions, all_terms / max(captions, 1), rest[:_LENGTHS], rest[_LENGTHS:])
+        lengths = np.frombuffer(packed, "<i4", _LENGTHS, offset=16).tolist()
+        return Statistics(captions, all_terms / max(captions, 1), lengths, frequencies)
 
     def explain(self, terms: Sequence[str], document: int) -> NDArray[np.float64]:
         """Return a row for each term: its score in a document, idf and tf; zeros for a term that it lacks."""
