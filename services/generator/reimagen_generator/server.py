@@ -58,7 +58,9 @@ class GeneratorServer:
         guard, tls = settings.open_guard(settings.redis_url), settings.open_tls()
         self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
         self._backend = backend
-        generator = GenerationService(backend, self._retriever, guard, _open_signer(settings))
+        generator = GenerationService(
+            backend, self._retriever, guard, _open_signer(settings), watermark=settings.watermark
+        )
         self._jobs = _open_jobs(generator, settings)
         with _listening("http", settings.http):
             listening = listen(settings.http)

@@ -1,4 +1,4 @@
-"""The settings of signed image files and of their verification."""
+"""The settings of signed and marked image files and of their verification."""
 
 import os
 from pathlib import Path
@@ -21,11 +21,15 @@ def _check_url(url: str) -> str:
 
 
 class SigningSettings(BaseSettings):
-    """Settings of C2PA's signatures."""
+    """Settings of C2PA's signatures and of the watermark."""
 
     signing: bool = Field(
         True,
         description="Whether image files get a signed C2PA manifest. If not, the same request gives the same bytes.",
+    )
+    watermark: bool = Field(
+        True,
+        description="Whether images get an imperceptible watermark, by which `/v1/verify` finds them without metadata.",
     )
     state: Path = Field(
         default_factory=user_state,

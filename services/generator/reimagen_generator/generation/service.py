@@ -25,6 +25,7 @@ from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
 from reimagen_generator.generation.signing import Signer
+from reimagen_generator.watermark.embedding import embed
 
 _DEFAULT_SIZE: Final = 256
 # A check takes at most a quarter of these seconds to fetch pairs.
@@ -81,6 +82,8 @@ class GenerationService:
         retriever: RetrieverClient,
         guard: Guard | None = None,
         signer: Signer | None = None,
+        *,
+        watermark: bool = True,
     ) -> None:
         """Create the service.
 
@@ -89,11 +92,13 @@ class GenerationService:
             retriever: The client of the retriever.
             guard: The quotas of keys; by default there are none.
             signer: The signer of image files; by default they are not signed.
+            watermark: Whether images get a watermark.
         """
         self.backend = backend
         self.retriever = retriever
         self._guard = guard or Guard()
         self._signer = signer
+        self._watermark = watermark
 
     @property
     def model(self) -> ModelDescription:
@@ -254,6 +259,8 @@ class GenerationService:
                 created=int(time.time()) if self._signer else None,
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
+                if self._watermark:
+                    pixels = embed(pixels, provenance.image_number(origin, pixels))
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
                 if self._signer:
                     image = self._signer.sign(image, media_type, origin, grounding.neighbors)

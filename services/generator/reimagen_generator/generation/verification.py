@@ -1,21 +1,27 @@
-"""Verify an image file: who signed it, whether it was changed since, and how it was drawn."""
+"""Verify an image file: who signed it, whether it was changed since, its watermark, and how it was drawn."""
 
 import io
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import c2pa
+import numpy as np
 from cryptography import x509
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.images import ImageError, read_image
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.provenance import Provenance
 from reimagen_generator.generation.signing import ASSERTION, CLOSED, media_type_of
+from reimagen_generator.watermark.detection import Mark, detect
 
 _NO_SUCH: Final = "must be a PNG, JPEG or WebP file"
+# Detection reduces images to at most 256 pixels; twice as many keep what a larger one would tell.
+_SEARCHED_SIDE: Final = 512
 _TAMPERED: Final = ("mismatch", "missing", "malformed", "multipleAssertions")
 _UNTRUSTED: Final = "the certificate comes from none of the authorities in the setting trust_anchors"
 
@@ -44,6 +50,8 @@ class Verification:
     """Whether the file was changed after it was signed; None if it is not signed."""
     provenance: Provenance | None
     """The provenance in the file, if there is one. It is only as reliable as the signature."""
+    mark: Mark | None
+    """The watermark of the image, if it was found."""
 
 
 class Verifier:
@@ -61,6 +69,8 @@ class Verifier:
         self._settings: dict[str, Any] = {"verify": {**CLOSED, "verify_trust": True}}
         if trust_anchors is not None:
             self._settings["trust"] = {"trust_anchors": _read_anchors(trust_anchors)}
+        # A file of 32 MiB may decode to hundreds of megabytes.
+        self._decoding = threading.Lock()
 
     def verify(self, file: bytes) -> Verification:
         """Return what an image file reveals.
@@ -72,7 +82,15 @@ class Verifier:
         if media_type is None:
             raise InvalidArgument(_NO_SUCH, field="image")
         signature, tampered, signed = self._read_manifest(file, media_type)
-        return Verification(signature, tampered, signed or _read_metadata(file))
+        return Verification(signature, tampered, signed or _read_metadata(file), self._find_mark(file))
+
+    def _find_mark(self, file: bytes) -> Mark | None:
+        try:
+            with self._decoding:
+                pixels = np.asarray(read_image(file, _SEARCHED_SIDE).rgb)
+        except ImageError:
+            return None
+        return detect(pixels)
 
     def _read_manifest(self, file: bytes, media_type: str) -> tuple[Signature, bool | None, Provenance | None]:
         try:

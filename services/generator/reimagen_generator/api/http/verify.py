@@ -76,6 +76,15 @@ class Generation(BaseModel):
     neighbors: list[NeighborOrigin] = Field(description="Neighbors that the image was grounded on, best first.")
 
 
+class WatermarkData(BaseModel):
+    """The watermark that was found in the pixels of an image."""
+
+    id: str | None = Field(
+        description="Id of the image, 8 hexadecimal digits; null if it cannot be read, as in images of 64 pixels."
+    )
+    score: float = Field(description="How clear the mark is, in standard deviations of unmarked images: about 5 to 25.")
+
+
 class VerifyAnswer(BaseModel):
     """What an image file reveals about its origin."""
 
@@ -87,6 +96,10 @@ class VerifyAnswer(BaseModel):
         description="How the image was drawn; null if the file does not say. Anyone can write this into an unsigned "
         "file, or sign it with a certificate of their own: rely on it only if `signature` is `trusted`."
     )
+    watermark: WatermarkData | None = Field(
+        description="Watermark that this software embeds; null if the image has none, or it was destroyed. It is not "
+        "secret: anyone can copy it onto other images."
+    )
     found_by: Literal["metadata"] | None = Field(description="Where `generation` was found.")
 
 
@@ -96,7 +109,7 @@ def verify_router(verifier: Verifier) -> APIRouter:
 
     @router.post("", openapi_extra={"requestBody": _FORM})
     async def verify_image(request: Request) -> VerifyAnswer:
-        """Tell whether an image file was signed, by whom, whether it was changed since, and how it was drawn.
+        """Tell how an image was drawn, who signed its file, whether it was changed since, and what its watermark says.
 
         The file is not stored, and nothing that it links to is fetched.
         """
@@ -125,13 +138,14 @@ def verify_router(verifier: Verifier) -> APIRouter:
 
 
 def _answer(verification: Verification) -> VerifyAnswer:
-    signature, origin = verification.signature, verification.provenance
+    signature, origin, mark = verification.signature, verification.provenance, verification.mark
     return VerifyAnswer(
         signature=SignatureData(
             status=signature.status, signer=signature.signer, time=signature.time, reason=signature.reason
         ),
         tampered=verification.tampered,
         generation=None if origin is None else _generation(origin),
+        watermark=mark and WatermarkData(id=None if mark.id is None else f"{mark.id:08x}", score=round(mark.score, 1)),
         found_by=None if origin is None else "metadata",
     )
 
