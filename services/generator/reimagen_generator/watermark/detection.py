@@ -20,11 +20,12 @@ FALSE_POSITIVES: Final = 1e-5
 """Upper bound on the share of unmarked images in which a mark is found."""
 SHORTEST_SIDE: Final = 24
 """Images with a shorter side are not searched."""
-# What is left of each side, at least. A wrong scale by half a step moves the edge of a whole image by half a pixel of
-# the layout; the best candidate is then refined.
+# What is left of each side, at least.
 _SMALLEST_PART: Final = 0.3
-_STEP: Final = 0.01
-_REFINEMENTS: Final = (-0.006, -0.004, -0.002, 0.002, 0.004, 0.006)
+# A side that is wrong by a pixel moves the edge of the image by half a pixel, which the pilot tolerates. The symbols
+# are weaker: for them, the sides nearby are tried too.
+_STEP: Final = 2
+_NEARBY: Final = (-2, -1, 0, 1, 2)
 # A symbol is one of 256, so that all four exceed this by chance in one of 10**8 cases.
 _SYMBOL_THRESHOLD: Final = 4.0
 # The image's own edges are limited to this many standard deviations.
@@ -48,7 +49,7 @@ class _Candidate:
 
     score: float
     position: tuple[int, int]
-    side: float
+    side: int
     phases: Complex[np.ndarray, "tile half"]
 
 
@@ -65,44 +66,37 @@ def detect(pixels: UInt8[np.ndarray, "height width 3"]) -> Mark | None:
     for find in (_whole, _cropped):
         for layout in LAYOUTS:
             found = find(structures[layout.side], layout)
-            if found is not None:
-                return Mark(_read_id(found, layout), found.score)
+            if found:
+                return Mark(_read_id(found, layout), max(candidate.score for candidate in found))
     return None
 
 
-def _whole(values: Float[np.ndarray, "height width"], layout: Layout) -> _Candidate | None:
-    """Return the pilot where it is in images that are not cropped."""
+def _whole(values: Float[np.ndarray, "height width"], layout: Layout) -> list[_Candidate]:
+    """Return the pilot where it is in images that are not cropped, or nothing."""
     phases = _phases(values, layout)
     score = float(_scores(phases, layout, 0)[0, 0])
-    # Half of the false positives are of whole images, half of cropped ones, and each half of each layout.
-    if score < _threshold(1):
-        return None
-    return _Candidate(score, (0, 0), layout.side, phases)
+    return [_Candidate(score, (0, 0), layout.side, phases)] if score >= _threshold(1) else []
 
 
-def _cropped(values: Float[np.ndarray, "height width"], layout: Layout) -> _Candidate | None:
-    """Return the pilot at the best scale and position."""
-    parts = np.arange(1, _SMALLEST_PART - _STEP / 2, -_STEP)
-    best = max((_best(values, layout, float(part)) for part in parts), key=_score)
-    scales = [best.side / layout.side * (1 + change) for change in _REFINEMENTS]
-    best = max((best, *(_best(values, layout, scale) for scale in scales)), key=_score)
-    trials = (len(parts) + len(scales)) * layout.tile**2
-    return best if best.score >= _threshold(trials) else None
+def _cropped(values: Float[np.ndarray, "height width"], layout: Layout) -> list[_Candidate]:
+    """Return the pilot at the best scale and those nearby, or nothing."""
+    sides = range(layout.side, round(_SMALLEST_PART * layout.side), -_STEP)
+    candidates = [_best(values, layout, side) for side in sides]
+    best = max(candidates, key=lambda candidate: candidate.score)
+    found = [_best(values, layout, best.side + change) for change in _NEARBY]
+    trials = (len(sides) + len(found)) * layout.tile**2
+    return found if max(candidate.score for candidate in found) >= _threshold(trials) else []
 
 
-def _best(values: Float[np.ndarray, "height width"], layout: Layout, scale: float) -> _Candidate:
-    side = layout.side * scale
+def _best(values: Float[np.ndarray, "height width"], layout: Layout, side: int) -> _Candidate:
     phases = _phases(scaled(values, side), layout)
     scores = _scores(phases, layout, 0)
     down, right = divmod(int(scores.argmax()), layout.tile)
     return _Candidate(float(scores[down, right]), (down, right), side, phases)
 
 
-def _score(candidate: _Candidate) -> float:
-    return candidate.score
-
-
 def _threshold(trials: int) -> float:
+    # Half of the false positives are of whole images, half of cropped ones, in equal shares of the layouts.
     share = FALSE_POSITIVES / (2 * len(LAYOUTS))
     return math.sqrt(2 * math.log(trials / share))
 
@@ -130,14 +124,18 @@ def _scores(phases: Complex[np.ndarray, "tile half"], layout: Layout, number: in
     return cosines / math.sqrt(layout.layers[number].phases.size / 2)
 
 
-def _read_id(found: _Candidate, layout: Layout) -> int | None:
-    down, right = found.position
+def _read_id(found: list[_Candidate], layout: Layout) -> int | None:
+    """Return the id by the candidate whose symbols are clearest, or None if one of them is unclear."""
     if not layout.symbols:
         return None
-    symbols = []
-    for number in range(1, len(layout.layers)):
-        scores = np.roll(_scores(found.phases, layout, number), (-down, -right), (0, 1))[:: layout.step, :: layout.step]
-        if scores.max() < _SYMBOL_THRESHOLD:
-            return None
-        symbols.append(int(scores.argmax()))
-    return int.from_bytes(bytes(symbols), "big")
+    surfaces = max((_symbol_scores(candidate, layout) for candidate in found), key=lambda one: one.max((1, 2)).sum())
+    if surfaces.max((1, 2)).min() < _SYMBOL_THRESHOLD:
+        return None
+    return int.from_bytes(bytes(int(scores.argmax()) for scores in surfaces), "big")
+
+
+def _symbol_scores(found: _Candidate, layout: Layout) -> Float[np.ndarray, "symbols 16 16"]:
+    """Return the score of each value of each symbol, relative to the position of the pilot."""
+    back = tuple(-distance for distance in found.position)
+    surfaces = [_scores(found.phases, layout, number) for number in range(1, len(layout.layers))]
+    return np.stack([np.roll(scores, back, (0, 1))[:: layout.step, :: layout.step] for scores in surfaces])
