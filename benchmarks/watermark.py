@@ -7,6 +7,7 @@ in each way of TRANSFORMS. Unmarked images are changed in the same ways, and sea
 """
 
 import io
+import itertools
 import math
 import os
 import random
@@ -24,6 +25,7 @@ from reimagen_demo.art.entities import entities
 from reimagen_demo.scenes.registry import SCENES
 from reimagen_demo.stack.client import draw
 from reimagen_demo.stack.running import running
+from reimagen_generator.generation.image_log import SIMILAR_BITS, fingerprint
 from reimagen_generator.watermark.detection import Mark, detect
 from reimagen_generator.watermark.embedding import embed
 from reimagen_generator.watermark.luminance import luminance
@@ -112,6 +114,11 @@ def find(transform: Transform, pixels: np.ndarray) -> Mark | None:
     return detect(np.asarray(transform(Image.fromarray(pixels))))
 
 
+def bits(one: bytes, other: bytes) -> int:
+    """Return the number of bits in which two fingerprints differ."""
+    return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count()
+
+
 def milliseconds(call: Callable[[np.ndarray], object], images: Sequence[np.ndarray]) -> float:
     """Return the median processor time of a call."""
     taken = []
@@ -134,7 +141,10 @@ def measure(size: int, images: Sequence[np.ndarray]) -> None:
     embedding = milliseconds(lambda image: embed(image, 1), images)
     print(f"  processor time: embed {embedding:.0f} ms, find {milliseconds(detect, marked):.0f} ms", end="")
     print(f", search in vain {milliseconds(detect, images):.0f} ms")
-    print(f"  {'':34}{'found':>10}{'id read':>10}{'wrong id':>10}{'unmarked':>10}", flush=True)
+    prints = [fingerprint(image) for image in marked]
+    least = min(bits(one, other) for one, other in itertools.combinations(prints, 2))
+    print(f"  fingerprints of different images differ in at least {least} of 256 bits, {SIMILAR_BITS} are allowed")
+    print(f"  {'':34}{'found':>10}{'id read':>10}{'wrong id':>10}{'unmarked':>10}{'fingerprint':>14}", flush=True)
     for name, transform in TRANSFORMS.items():
         found = [find(transform, image) for image in marked]
         read = [(mark.id, number) for mark, number in zip(found, numbers, strict=True) if mark and mark.id is not None]
@@ -142,7 +152,10 @@ def measure(size: int, images: Sequence[np.ndarray]) -> None:
         wrong = len(read) - right
         unmarked = sum(find(transform, image) is not None for image in images)
         counts = (sum(mark is not None for mark in found), right, wrong, unmarked)
-        print(f"  {name:34}" + "".join(f"{f'{count}/{len(images)}':>10}" for count in counts), flush=True)
+        changed = [fingerprint(np.asarray(transform(Image.fromarray(image)))) for image in marked]
+        same = sum(bits(*pair) <= SIMILAR_BITS for pair in zip(prints, changed, strict=True))
+        columns = "".join(f"{f'{count}/{len(images)}':>10}" for count in counts)
+        print(f"  {name:34}{columns}{f'{same}/{len(images)}':>14}", flush=True)
 
 
 def main() -> None:

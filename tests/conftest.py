@@ -22,6 +22,8 @@ os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 os.environ["REIMAGEN_GENERATOR_COMPILE_CACHE"] = _COMPILED
 # Without signatures, the same request gives the same bytes. Tests of signatures turn them on, in folders of their own.
 os.environ["REIMAGEN_GENERATOR_SIGNING"] = "false"
+# Nothing is written to the user's folder. Tests of the log turn it on, in folders of their own.
+os.environ["REIMAGEN_GENERATOR_IMAGE_LOG"] = "0"
 
 # A shell ignores Ctrl-C in background commands, and children inherit that; tests send SIGINT to children.
 signal.signal(signal.SIGINT, signal.default_int_handler)

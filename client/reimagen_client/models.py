@@ -315,4 +315,6 @@ class Verification(Model):
     tampered: bool | None = Field(None, description="Whether the file was changed; None without a signature.")
     generation: Verified | None = Field(None, description="Origin of the image, or None if it is unknown.")
     watermark: Watermark | None = Field(None, description="Watermark of the image, if it was found.")
-    found_by: str | None = Field(None, description="Where the origin was found, such as `metadata`.")
+    found_by: str | None = Field(
+        None, description="Where the origin was found: `metadata`, or in the log by `watermark` or `fingerprint`."
+    )

@@ -23,6 +23,7 @@ from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.engine.engine import Engine
 from reimagen_generator.generation.backend import Backend
 from reimagen_generator.generation.certificates import load_identity, local_identity
+from reimagen_generator.generation.image_log import ImageLog
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.signing import Signer
@@ -52,14 +53,15 @@ class GeneratorServer:
 
         Raises:
             InvalidArgument: The server cannot listen on an address, or a file of keys, TLS or the signature or
-                the folder of jobs cannot be used.
+                the folder of jobs or of the log of images cannot be used.
         """
         self._stop_seconds = settings.stop_seconds
         guard, tls = settings.open_guard(settings.redis_url), settings.open_tls()
         self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
         self._backend = backend
+        signer, self._image_log = _open_signer(settings), _open_image_log(settings)
         generator = GenerationService(
-            backend, self._retriever, guard, _open_signer(settings), watermark=settings.watermark
+            backend, self._retriever, guard, signer, watermark=settings.watermark, log=self._image_log
         )
         self._jobs = _open_jobs(generator, settings)
         with _listening("http", settings.http):
@@ -84,7 +86,7 @@ class GeneratorServer:
             guard,
             UploadStore(seconds=settings.upload_seconds, maximum_bytes=settings.upload_megabytes * 1024 * 1024),
             self._jobs,
-            Verifier(settings.trust_anchors),
+            Verifier(settings.trust_anchors, self._image_log),
             deadline=settings.deadline_seconds,
             body_seconds=settings.body_seconds,
             base_url=settings.base_url,
@@ -116,6 +118,8 @@ class GeneratorServer:
         if self._jobs is not None:
             self._jobs.close()
         self._retriever.close()
+        if self._image_log is not None:
+            self._image_log.close()
 
 
 def _open_backend(settings: Settings) -> Backend:
@@ -160,6 +164,12 @@ def _open_signer(settings: Settings) -> Signer | None:
     else:
         identity = load_identity(settings.signing_certificate, settings.signing_key)
     return Signer(identity, settings.timestamp_authority)
+
+
+def _open_image_log(settings: Settings) -> ImageLog | None:
+    if settings.image_log == 0:
+        return None
+    return ImageLog(settings.state, maximum=settings.image_log, seconds=settings.image_log_seconds)
 
 
 def _open_jobs(generator: GenerationService, settings: Settings) -> JobService | None:

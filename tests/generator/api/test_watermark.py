@@ -15,11 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reimagen_common.access.key_file import add_key
+from reimagen_common.access.keys import make_key
+from reimagen_common.access.rights import Right
 from reimagen_generator.backends.image_server import ImageServerBackend
 from reimagen_generator.backends.openai_images import Upstream
 from reimagen_generator.server import GeneratorServer
 from reimagen_generator.settings import Settings
 from tests import image_server
+from tests.access import header
 from tests.generator.watermark.test_watermark import scene
 
 SIDE = 256
@@ -39,15 +43,19 @@ class Drawing:
         self.url = url
         self._upstream = upstream
 
-    def draw(self, pixels: np.ndarray, **body: Any) -> bytes:
+    def draw(self, pixels: np.ndarray, key: str | None = None, **body: Any) -> bytes:
         """Return the file that the service makes of an image."""
         self._upstream.answers.append(image_server.answer(200, image_server.images(file_of(pixels))))
-        response = httpx.post(f"{self.url}/v1/images/generations", json=BODY | body)
+        response = httpx.post(
+            f"{self.url}/v1/images/generations", json=BODY | body, headers=header(key) if key else None, timeout=60
+        )
         assert response.status_code == 200, response.text
         return base64.b64decode(response.json()["data"][0]["b64_json"])
 
-    def verify(self, file: bytes) -> dict[str, Any]:
-        response = httpx.post(f"{self.url}/v1/verify", files={"image": file}, timeout=60)
+    def verify(self, file: bytes, key: str | None = None) -> dict[str, Any]:
+        response = httpx.post(
+            f"{self.url}/v1/verify", files={"image": file}, headers=header(key) if key else None, timeout=60
+        )
         assert response.status_code == 200, response.text
         answer: dict[str, Any] = response.json()
         return answer
@@ -68,7 +76,7 @@ def drawing(**options: Any) -> Iterator[Drawing]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drawing]:
-    with drawing(state=tmp_path_factory.mktemp("state")) as running:
+    with drawing(state=tmp_path_factory.mktemp("state"), image_log=100) as running:
         yield running
 
 
@@ -112,3 +120,39 @@ def test_damaged_and_hostile_images_are_answered(service: Drawing, damage: str) 
         case "header":
             file = file[:8] + bytes(100)
     assert service.verify(file)["watermark"] is None
+
+
+def test_an_image_without_metadata_is_found_by_its_watermark(service: Drawing) -> None:
+    drawn = service.draw(scene(SIDE, 3), prompt="a kea on a rock")
+    with Image.open(io.BytesIO(drawn)) as image:
+        part = image.crop((20, 20, 236, 236)).resize((120, 120))
+    answer = service.verify(file_of(np.asarray(part)))
+    assert (answer["found_by"], answer["signature"]["status"]) == ("watermark", "absent")
+    generation = answer["generation"]
+    assert generation["request"] == BODY | {"prompt": "a kea on a rock", "model": "drawer"}
+    assert (generation["prompt"], generation["model"]) == ("a kea on a rock", "drawer")
+    assert generation["created"] > 1_700_000_000
+
+
+def test_an_image_whose_mark_is_lost_is_found_by_its_fingerprint(tmp_path: Path) -> None:
+    with drawing(state=tmp_path, watermark=False, image_log=100) as service:
+        drawn = [service.draw(scene(SIDE, seed), prompt=f"prompt {seed}") for seed in range(4)]
+        smaller = Image.fromarray(pixels_of(drawn[2])).resize((100, 100))
+        answer = service.verify(file_of(np.asarray(smaller)))
+        assert (answer["found_by"], answer["generation"]["prompt"]) == ("fingerprint", "prompt 2")
+        assert service.verify(file_of(scene(SIDE, 9)))["found_by"] is None
+    with drawing(state=tmp_path, image_log=0) as service:
+        assert service.verify(file_of(np.asarray(smaller)))["generation"] is None
+
+
+def test_a_key_finds_only_what_it_drew(tmp_path: Path) -> None:
+    names = {}
+    for name in ("one", "two"):
+        names[name], stored = make_key(name, frozenset({Right.GENERATE, Right.READ}))
+        add_key(tmp_path / "keys.json", stored)
+    with drawing(state=tmp_path / "state", image_log=100, keys=tmp_path / "keys.json") as service:
+        stripped = file_of(pixels_of(service.draw(scene(SIDE, 4), names["one"])))
+        assert service.verify(stripped, names["one"])["generation"]["prompt"] == "a red panda"
+        other = service.verify(stripped, names["two"])
+        assert (other["generation"], other["found_by"]) == (None, None)
+        assert other["watermark"]["id"]

@@ -19,7 +19,9 @@ from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.work import GenerationTask, Priority
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.backend import Backend, ModelDescription
+from reimagen_generator.generation.image_log import ImageLog
 from reimagen_generator.generation.images import MEDIA_TYPES
+from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.references import counted, read_neighbor, read_references
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, GenerationRequest
@@ -84,6 +86,7 @@ class GenerationService:
         signer: Signer | None = None,
         *,
         watermark: bool = True,
+        log: ImageLog | None = None,
     ) -> None:
         """Create the service.
 
@@ -93,12 +96,14 @@ class GenerationService:
             guard: The quotas of keys; by default there are none.
             signer: The signer of image files; by default they are not signed.
             watermark: Whether images get a watermark.
+            log: The log of drawn images; by default there is none.
         """
         self.backend = backend
         self.retriever = retriever
         self._guard = guard or Guard()
         self._signer = signer
         self._watermark = watermark
+        self._log = log
 
     @property
     def model(self) -> ModelDescription:
@@ -138,7 +143,7 @@ class GenerationService:
         size = self._size(request)
         k = self._k(request)
         first_seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
-        started = time.monotonic()
+        started, owner = time.monotonic(), current_owner()
         neighbors = counted(request) if request.references else k
         with self.backend.admit(handle, request, size=size, neighbors=neighbors, priority=priority) as admission:
             references = _patiently(
@@ -169,7 +174,7 @@ class GenerationService:
                     case StepEvent():
                         yield event
                     case ImagesEvent():
-                        yield from self._write(request, task, size, grounding, event)
+                        yield from self._write(request, task, size, grounding, event, owner)
             _logger.info("drawn", extra={"call": handle.id, "seconds": time.monotonic() - started})
 
     def _refuse_unsupported(self, request: GenerationRequest) -> None:
@@ -237,6 +242,7 @@ class GenerationService:
         size: int,
         grounding: Neighbors,
         finished: ImagesEvent,
+        owner: str,
     ) -> Iterator[Image]:
         media_type = MEDIA_TYPES[request.output_format]
         for index, pixels in enumerate(finished.images, start=finished.index):
@@ -259,11 +265,14 @@ class GenerationService:
                 created=int(time.time()) if self._signer else None,
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
+                number = provenance.image_number(origin, pixels)
                 if self._watermark:
-                    pixels = embed(pixels, provenance.image_number(origin, pixels))
+                    pixels = embed(pixels, number)
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
                 if self._signer:
                     image = self._signer.sign(image, media_type, origin, grounding.neighbors)
+            if self._log:
+                self._log.add(pixels, number, origin, owner=owner)
             yield Image(
                 index=index,
                 seed=seed,

@@ -1,6 +1,7 @@
 """The route that verifies image files."""
 
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -9,8 +10,9 @@ from starlette.datastructures import UploadFile
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.api.http.edits import read_form
+from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.provenance import Provenance
-from reimagen_generator.generation.verification import Status, Verification, Verifier
+from reimagen_generator.generation.verification import FoundBy, Status, Verification, Verifier
 
 _MIB: Final = 1024 * 1024
 _LARGEST_FILE: Final = 32 * _MIB
@@ -93,14 +95,19 @@ class VerifyAnswer(BaseModel):
         description="Whether the file was changed after it was signed; null if it is not signed."
     )
     generation: Generation | None = Field(
-        description="How the image was drawn; null if the file does not say. Anyone can write this into an unsigned "
-        "file, or sign it with a certificate of their own: rely on it only if `signature` is `trusted`."
+        description="How the image was drawn; null if neither the file nor the log of images says it. Anyone can write "
+        "this into an unsigned file, or sign it with a certificate of their own: rely on what a file says only if "
+        "`signature` is `trusted`."
     )
     watermark: WatermarkData | None = Field(
         description="Watermark that this software embeds; null if the image has none, or it was destroyed. It is not "
         "secret: anyone can copy it onto other images."
     )
-    found_by: Literal["metadata"] | None = Field(description="Where `generation` was found.")
+    found_by: FoundBy | None = Field(
+        description="Where `generation` was found. `metadata`: in the file. `watermark`: in the service's log, by the "
+        "id in the watermark. `fingerprint`: in the log, as the most similar image. The log tells each API key about "
+        "the images that it drew, and about no others. An image that was found in it may have been changed since."
+    )
 
 
 def verify_router(verifier: Verifier) -> APIRouter:
@@ -111,7 +118,8 @@ def verify_router(verifier: Verifier) -> APIRouter:
     async def verify_image(request: Request) -> VerifyAnswer:
         """Tell how an image was drawn, who signed its file, whether it was changed since, and what its watermark says.
 
-        The file is not stored, and nothing that it links to is fetched.
+        An image without metadata is sought in the log of images that the same API key drew. The file is not stored, and
+        nothing that it links to is fetched.
         """
         # One more than is allowed, so that the error names the field.
         form = await read_form(request, files=2)
@@ -132,7 +140,7 @@ def verify_router(verifier: Verifier) -> APIRouter:
             content = await file.read()
         finally:
             await form.close()
-        return _answer(await run_in_threadpool(verifier.verify, content))
+        return _answer(await run_in_threadpool(partial(verifier.verify, content, owner=current_owner())))
 
     return router
 
@@ -146,7 +154,7 @@ def _answer(verification: Verification) -> VerifyAnswer:
         tampered=verification.tampered,
         generation=None if origin is None else _generation(origin),
         watermark=mark and WatermarkData(id=None if mark.id is None else f"{mark.id:08x}", score=round(mark.score, 1)),
-        found_by=None if origin is None else "metadata",
+        found_by=verification.found_by,
     )
 
 
