@@ -25,6 +25,8 @@ os.environ["REIMAGEN_GENERATOR_COMPILE_CACHE"] = _COMPILED
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"]).strip()
 # Without signatures, the same request gives the same bytes. Tests of signatures turn them on, in folders of their own.
 os.environ["REIMAGEN_GENERATOR_SIGNING"] = "false"
+# Nothing is written to the user's folder. Tests of the log turn it on, in folders of their own.
+os.environ["REIMAGEN_GENERATOR_IMAGE_LOG"] = "0"
 
 # A shell ignores Ctrl-C in background commands, and children inherit that; tests send SIGINT to children.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -275,10 +275,20 @@ class Verified(Model):
     neighbors: tuple[Neighbor, ...] = Field((), description="Neighbors that the image is grounded on.")
 
 
+class Watermark(Model):
+    """The watermark in the pixels of an image."""
+
+    id: str | None = Field(None, description="Id of the image, 8 hexadecimal digits; None if it cannot be read.")
+    score: float = Field(description="How clear the mark is, in standard deviations of unmarked images.")
+
+
 class Verification(Model):
     """The outcome of verifying a file."""
 
     signature: Signature = Field(description="Signature of the file.")
     tampered: bool | None = Field(None, description="Whether the file was changed; None without a signature.")
     generation: Verified | None = Field(None, description="Origin of the image, or None if it is unknown.")
-    found_by: str | None = Field(None, description="Where the origin was found, such as `metadata`.")
+    watermark: Watermark | None = Field(None, description="Watermark of the image, if it was found.")
+    found_by: str | None = Field(
+        None, description="Where the origin was found: `metadata`, or in the log by `watermark` or `fingerprint`."
+    )

@@ -139,6 +139,7 @@ def _print_verification(found: Verification) -> None:
             "signature": f"{signature.status}{by}{f': {signature.reason}' if signature.reason else ''}",
             "signed": signature.time,
             "changed": {True: "yes", False: "no", None: "unknown"}[found.tampered],
+            "watermark": found.watermark and (found.watermark.id or "without a readable id"),
             "found by": found.found_by,
             "prompt": origin and origin.prompt,
             "seed": origin and origin.seed,

@@ -20,6 +20,7 @@ from reimagen_generator.backends.image_server import ImageServerBackend
 from reimagen_generator.backends.openai_images import Upstream
 from reimagen_generator.generation.backend import Backend
 from reimagen_generator.generation.certificates import load_identity, local_identity
+from reimagen_generator.generation.image_log import ImageLog
 from reimagen_generator.generation.policy import Policy
 from reimagen_generator.generation.retriever_client import RetrieverClient
 from reimagen_generator.generation.service import GenerationService
@@ -53,13 +54,22 @@ class GeneratorServer:
 
         Raises:
             InvalidArgument: The server cannot listen on an address, or a file of keys, TLS, the signature or the
-                blocklist, the store of jobs or the moderation hook cannot be used.
+                blocklist, the store of jobs, the log of images or the moderation hook cannot be used.
         """
         self._stop_seconds = settings.stop_seconds
         guard, tls = settings.open_guard(settings.redis_url), settings.open_tls()
         self._retriever = RetrieverClient(settings.retriever, settings.retriever_credentials())
         self._backend = backend
-        generator = GenerationService(backend, self._retriever, guard, _open_signer(settings), _open_policy(settings))
+        signer, self._image_log = _open_signer(settings), _open_image_log(settings)
+        generator = GenerationService(
+            backend,
+            self._retriever,
+            guard,
+            signer,
+            _open_policy(settings),
+            watermark=settings.watermark,
+            log=self._image_log,
+        )
         self._jobs = _open_jobs(generator, settings)
         with _listening("http", settings.http):
             listening = listen(settings.http)
@@ -83,7 +93,7 @@ class GeneratorServer:
             guard,
             UploadStore(seconds=settings.upload_seconds, maximum_bytes=settings.upload_megabytes * 1024 * 1024),
             self._jobs,
-            Verifier(settings.trust_anchors),
+            Verifier(settings.trust_anchors, self._image_log),
             deadline=settings.deadline_seconds,
             body_seconds=settings.body_seconds,
             base_url=settings.base_url,
@@ -115,6 +125,8 @@ class GeneratorServer:
         if self._jobs is not None:
             self._jobs.close()
         self._retriever.close()
+        if self._image_log is not None:
+            self._image_log.close()
 
 
 def _open_backend(settings: Settings) -> Backend:
@@ -180,6 +192,12 @@ def _open_policy(settings: Settings) -> Policy:
         else None,
         required=settings.moderation_required,
     )
+
+
+def _open_image_log(settings: Settings) -> ImageLog | None:
+    if settings.image_log == 0:
+        return None
+    return ImageLog(settings.state, maximum=settings.image_log, seconds=settings.image_log_seconds)
 
 
 def _open_jobs(generator: GenerationService, settings: Settings) -> JobService | None:

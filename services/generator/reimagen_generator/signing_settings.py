@@ -1,4 +1,4 @@
-"""The settings of signed image files and of their verification."""
+"""The settings of signed and marked image files, of their log, and of their verification."""
 
 import os
 from pathlib import Path
@@ -21,15 +21,30 @@ def _check_url(url: str) -> str:
 
 
 class SigningSettings(BaseSettings):
-    """Settings of C2PA's signatures."""
+    """Settings of C2PA's signatures, of the watermark and of the log of images."""
 
     signing: bool = Field(
         True,
         description="Whether image files get a signed C2PA manifest. If not, the same request gives the same bytes.",
     )
+    watermark: bool = Field(
+        True,
+        description="Whether images get an imperceptible watermark, by which `/v1/verify` finds them without metadata.",
+    )
     state: Path = Field(
         default_factory=user_state,
-        description="Folder of what the service keeps: the key that it makes at its first start to sign image files.",
+        description="Folder of what the service keeps: the key that it makes at its first start to sign image files, "
+        "and the log of images.",
+    )
+    image_log: int = Field(
+        100_000,
+        ge=0,
+        le=10_000_000,
+        description="Number of drawn images, the latest ones, whose provenance is logged in `state`. For the API key "
+        "that drew an image, `/v1/verify` then finds it without metadata. 0: none.",
+    )
+    image_log_seconds: float = Field(
+        7_776_000, gt=0, le=3_153_600_000, description="Seconds for which an image stays in the log of images."
     )
     signing_certificate: Path | None = Field(
         None,

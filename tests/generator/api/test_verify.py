@@ -108,6 +108,7 @@ def test_a_file_that_says_nothing_is_answered(signing: Served) -> None:
         },
         "tampered": None,
         "generation": None,
+        "watermark": None,
         "found_by": None,
     }
 

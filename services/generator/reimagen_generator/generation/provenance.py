@@ -3,6 +3,7 @@
 It is written twice: as XMP for other programs, and as JSON, which `read` returns unchanged.
 """
 
+import hashlib
 import io
 import json
 import struct
@@ -114,6 +115,13 @@ def settings_of(request: GenerationRequest) -> dict[str, Any]:
     """Return the `settings` of a request's images: what was changed, and neither images nor the user's id."""
     fields = set(GenerationRequest.model_fields) - _ELSEWHERE - _OF_THE_FILE
     return request.model_dump(mode="json", include=fields, exclude_defaults=True)
+
+
+def image_number(provenance: Provenance, pixels: UInt8[np.ndarray, "height width 3"]) -> int:
+    """Return the 32 bits that an image's watermark holds: the same for the same request and pixels."""
+    digest = hashlib.sha256(replace(provenance, created=None).to_json().encode())
+    digest.update(pixels.tobytes())
+    return int.from_bytes(digest.digest()[:4], "big")
 
 
 def encode(

@@ -19,13 +19,16 @@ from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.work import GenerationTask, Priority
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.backend import Backend, ModelDescription
+from reimagen_generator.generation.image_log import ImageLog
 from reimagen_generator.generation.images import MEDIA_TYPES
+from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.policy import Policy
 from reimagen_generator.generation.references import References, counted, read_neighbor, read_references
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
 from reimagen_generator.generation.signing import Signer
+from reimagen_generator.watermark.embedding import embed
 
 _DEFAULT_SIZE: Final = 256
 # A check takes at most a quarter of these seconds to fetch pairs.
@@ -83,6 +86,9 @@ class GenerationService:
         guard: Guard | None = None,
         signer: Signer | None = None,
         policy: Policy | None = None,
+        *,
+        watermark: bool = True,
+        log: ImageLog | None = None,
     ) -> None:
         """Create the service.
 
@@ -92,12 +98,16 @@ class GenerationService:
             guard: The quotas of keys; by default there are none.
             signer: The signer of image files; by default they are not signed.
             policy: The policy on prompts and pairs; by default all are allowed.
+            watermark: Whether images get a watermark.
+            log: The log of drawn images; by default there is none.
         """
         self.backend = backend
         self.retriever = retriever
         self._guard = guard or Guard()
         self._signer = signer
         self.policy = policy or Policy()
+        self._watermark = watermark
+        self._log = log
 
     @property
     def model(self) -> ModelDescription:
@@ -140,7 +150,7 @@ class GenerationService:
         size = self._size(request)
         k = self._k(request)
         first_seed = secrets.randbelow(SEEDS) if request.seed is None else request.seed
-        started = time.monotonic()
+        started, owner = time.monotonic(), current_owner()
         neighbors = counted(request) if request.references else k
         with self.backend.admit(handle, request, size=size, neighbors=neighbors, priority=priority) as admission:
             references = _patiently(lambda: self._references(request, remaining=handle.remaining()), handle, priority)
@@ -169,7 +179,7 @@ class GenerationService:
                     case StepEvent():
                         yield event
                     case ImagesEvent():
-                        yield from self._write(request, task, size, grounding, event)
+                        yield from self._write(request, task, size, grounding, event, owner)
             _logger.info("drawn", extra={"call": handle.id, "seconds": time.monotonic() - started})
 
     def _refuse_unsupported(self, request: GenerationRequest) -> None:
@@ -244,6 +254,7 @@ class GenerationService:
         size: int,
         grounding: Neighbors,
         finished: ImagesEvent,
+        owner: str,
     ) -> Iterator[Image]:
         media_type = MEDIA_TYPES[request.output_format]
         for index, pixels in enumerate(finished.images, start=finished.index):
@@ -266,9 +277,14 @@ class GenerationService:
                 created=int(time.time()) if self._signer else None,
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
+                number = provenance.image_number(origin, pixels)
+                if self._watermark:
+                    pixels = embed(pixels, number)
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
                 if self._signer:
                     image = self._signer.sign(image, media_type, origin, grounding.neighbors)
+            if self._log:
+                self._log.add(pixels, number, origin, owner=owner)
             yield Image(
                 index=index,
                 seed=seed,

@@ -1,25 +1,34 @@
-"""Verify an image file: who signed it, whether it was changed since, and how it was drawn."""
+"""Verify an image file: who signed it, whether it was changed since, its watermark, and how it was drawn."""
 
 import io
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import c2pa
+import numpy as np
 from cryptography import x509
+from jaxtyping import UInt8
 
 from reimagen_common.errors import InvalidArgument
+from reimagen_common.images import ImageError, read_image
 from reimagen_generator.generation import provenance
+from reimagen_generator.generation.image_log import ImageLog
 from reimagen_generator.generation.provenance import Provenance
 from reimagen_generator.generation.signing import ASSERTION, CLOSED, media_type_of
+from reimagen_generator.watermark.detection import Mark, detect
 
 _NO_SUCH: Final = "must be a PNG, JPEG or WebP file"
+# Detection reduces images to at most 256 pixels; twice as many keep what a larger one would tell.
+_SEARCHED_SIDE: Final = 512
 _TAMPERED: Final = ("mismatch", "missing", "malformed", "multipleAssertions")
 _UNTRUSTED: Final = "the certificate comes from none of the authorities in the setting trust_anchors"
 
 Status = Literal["trusted", "untrusted", "invalid", "absent"]
+FoundBy = Literal["metadata", "watermark", "fingerprint"]
 
 
 @dataclass(frozen=True)
@@ -43,17 +52,22 @@ class Verification:
     tampered: bool | None
     """Whether the file was changed after it was signed; None if it is not signed."""
     provenance: Provenance | None
-    """The provenance in the file, if there is one. It is only as reliable as the signature."""
+    """The provenance of the image, if it was found. That in a file is only as reliable as the signature."""
+    found_by: FoundBy | None
+    """Where the provenance was found: in the file, or in the log, by the watermark or the fingerprint."""
+    mark: Mark | None
+    """The watermark of the image, if it was found."""
 
 
 class Verifier:
     """A reader of signed files that fetches nothing over the network."""
 
-    def __init__(self, trust_anchors: Path | None = None) -> None:
+    def __init__(self, trust_anchors: Path | None = None, log: ImageLog | None = None) -> None:
         """Read the authorities whose signatures are trusted.
 
         Args:
             trust_anchors: A PEM file of their certificates. None trusts nobody.
+            log: The log of drawn images, in which images without metadata are sought.
 
         Raises:
             InvalidArgument: The file cannot be read, or has no certificates.
@@ -61,9 +75,16 @@ class Verifier:
         self._settings: dict[str, Any] = {"verify": {**CLOSED, "verify_trust": True}}
         if trust_anchors is not None:
             self._settings["trust"] = {"trust_anchors": _read_anchors(trust_anchors)}
+        self._log = log
+        # A file of 32 MiB may decode to hundreds of megabytes.
+        self._decoding = threading.Lock()
 
-    def verify(self, file: bytes) -> Verification:
+    def verify(self, file: bytes, *, owner: str = "") -> Verification:
         """Return what an image file reveals.
+
+        Args:
+            file: The file.
+            owner: The id of the caller, whose images alone are sought in the log; empty where no keys are required.
 
         Raises:
             InvalidArgument: The file is not a PNG, JPEG or WebP image.
@@ -72,7 +93,33 @@ class Verifier:
         if media_type is None:
             raise InvalidArgument(_NO_SUCH, field="image")
         signature, tampered, signed = self._read_manifest(file, media_type)
-        return Verification(signature, tampered, signed or _read_metadata(file))
+        pixels = self._decode(file)
+        mark = None if pixels is None else detect(pixels)
+        found_by: FoundBy | None = "metadata"
+        origin = signed or _read_metadata(file)
+        if origin is None:
+            origin, found_by = self._seek(pixels, mark, owner)
+        return Verification(signature, tampered, origin, found_by, mark)
+
+    def _decode(self, file: bytes) -> UInt8[np.ndarray, "height width 3"] | None:
+        try:
+            with self._decoding:
+                return np.asarray(read_image(file, _SEARCHED_SIDE).rgb)
+        except ImageError:
+            return None
+
+    def _seek(
+        self, pixels: UInt8[np.ndarray, "height width 3"] | None, mark: Mark | None, owner: str
+    ) -> tuple[Provenance | None, FoundBy | None]:
+        """Return the provenance of an image in the log, and how it was found."""
+        if self._log is None or pixels is None:
+            return None, None
+        if mark is not None and mark.id is not None:
+            origin = self._log.with_mark(mark.id, owner=owner)
+            if origin is not None:
+                return origin, "watermark"
+        origin = self._log.most_similar(pixels, owner=owner)
+        return origin, None if origin is None else "fingerprint"
 
     def _read_manifest(self, file: bytes, media_type: str) -> tuple[Signature, bool | None, Provenance | None]:
         try:

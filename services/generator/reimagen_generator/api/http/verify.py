@@ -1,6 +1,7 @@
 """The route that verifies image files."""
 
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -9,8 +10,9 @@ from starlette.datastructures import UploadFile
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.api.http.edits import read_form
+from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.provenance import Provenance
-from reimagen_generator.generation.verification import Status, Verification, Verifier
+from reimagen_generator.generation.verification import FoundBy, Status, Verification, Verifier
 
 _MIB: Final = 1024 * 1024
 _LARGEST_FILE: Final = 32 * _MIB
@@ -76,6 +78,15 @@ class Generation(BaseModel):
     neighbors: list[NeighborOrigin] = Field(description="Neighbors that the image was grounded on, best first.")
 
 
+class WatermarkData(BaseModel):
+    """The watermark that was found in the pixels of an image."""
+
+    id: str | None = Field(
+        description="Id of the image, 8 hexadecimal digits; null if it cannot be read, as in images of 64 pixels."
+    )
+    score: float = Field(description="How clear the mark is, in standard deviations of unmarked images: about 5 to 25.")
+
+
 class VerifyAnswer(BaseModel):
     """What an image file reveals about its origin."""
 
@@ -84,10 +95,19 @@ class VerifyAnswer(BaseModel):
         description="Whether the file was changed after it was signed; null if it is not signed."
     )
     generation: Generation | None = Field(
-        description="How the image was drawn; null if the file does not say. Anyone can write this into an unsigned "
-        "file, or sign it with a certificate of their own: rely on it only if `signature` is `trusted`."
+        description="How the image was drawn; null if neither the file nor the log of images says it. Anyone can write "
+        "this into an unsigned file, or sign it with a certificate of their own: rely on what a file says only if "
+        "`signature` is `trusted`."
     )
-    found_by: Literal["metadata"] | None = Field(description="Where `generation` was found.")
+    watermark: WatermarkData | None = Field(
+        description="Watermark that this software embeds; null if the image has none, or it was destroyed. It is not "
+        "secret: anyone can copy it onto other images."
+    )
+    found_by: FoundBy | None = Field(
+        description="Where `generation` was found. `metadata`: in the file. `watermark`: in the service's log, by the "
+        "id in the watermark. `fingerprint`: in the log, as the most similar image. The log tells each API key about "
+        "the images that it drew, and about no others. An image that was found in it may have been changed since."
+    )
 
 
 def verify_router(verifier: Verifier) -> APIRouter:
@@ -96,9 +116,10 @@ def verify_router(verifier: Verifier) -> APIRouter:
 
     @router.post("", openapi_extra={"requestBody": _FORM})
     async def verify_image(request: Request) -> VerifyAnswer:
-        """Tell whether an image file was signed, by whom, whether it was changed since, and how it was drawn.
+        """Tell how an image was drawn, who signed its file, whether it was changed since, and what its watermark says.
 
-        The file is not stored, and nothing that it links to is fetched.
+        An image without metadata is sought in the log of images that the same API key drew. The file is not stored, and
+        nothing that it links to is fetched.
         """
         # One more than is allowed, so that the error names the field.
         form = await read_form(request, files=2)
@@ -119,20 +140,21 @@ def verify_router(verifier: Verifier) -> APIRouter:
             content = await file.read()
         finally:
             await form.close()
-        return _answer(await run_in_threadpool(verifier.verify, content))
+        return _answer(await run_in_threadpool(partial(verifier.verify, content, owner=current_owner())))
 
     return router
 
 
 def _answer(verification: Verification) -> VerifyAnswer:
-    signature, origin = verification.signature, verification.provenance
+    signature, origin, mark = verification.signature, verification.provenance, verification.mark
     return VerifyAnswer(
         signature=SignatureData(
             status=signature.status, signer=signature.signer, time=signature.time, reason=signature.reason
         ),
         tampered=verification.tampered,
         generation=None if origin is None else _generation(origin),
-        found_by=None if origin is None else "metadata",
+        watermark=mark and WatermarkData(id=None if mark.id is None else f"{mark.id:08x}", score=round(mark.score, 1)),
+        found_by=verification.found_by,
     )
 
 
