@@ -1,4 +1,4 @@
-"""The use of two cores by one process: by one query of a large index, and by two callers.
+"""The use of two cores by one process, by one query of a large index and by two callers; and one query beside Lucene.
 
 The fastest of several turns counts, because other work on the machine takes cores away. Two processes with one caller
 each show what it leaves for the same searches. A query's processor time on the thread of its caller does not depend on
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from benchmarks.bm25.engines import K, Ours
+from benchmarks.bm25.engines import BareLucene, K, Ours
 from benchmarks.bm25.texts import queries, write_captions
 from benchmarks.bm25.worker import Worker
 from benchmarks.shared.machine import machine
@@ -111,6 +111,13 @@ def measure(folder: Path) -> None:
                 taken.append(one_query(search[cores], clock, asked))
         one, two = (p50(turns[cores]) for cores in (1, 2))
         print(f"p50 ms of one query, {name}: one core {one:.2f}, two {two:.2f}, {two / one:.2f} of it", flush=True)
+    bare = BareLucene(folder).search
+    theirs, ours = [], []
+    for _ in range(TURNS):
+        theirs.append(one_query(bare, time.perf_counter, asked))
+        ours.append(one_query(search[1], time.perf_counter, asked))
+    one, two = p50(theirs), p50(ours)
+    print(f"p50 ms of one query, elapsed: bare Lucene {one:.2f}, ours on one core {two:.2f}, {two / one:.2f} of it")
     with ThreadPoolExecutor(2) as pool:
         one, two = per_second(partial(in_threads, pool, search[1]), asked)
     print(f"queries/s: one caller {one:,.0f}, two in one process {two:,.0f}, {two / one:.2f} of it", flush=True)
