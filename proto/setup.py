@@ -37,7 +37,7 @@ class BuildStubs(Command):
                 f"--python_out={ROOT}",
                 f"--grpc_python_out={ROOT}",
                 f"--mypy_out=quiet:{ROOT}",
-                f"--mypy_grpc_out=quiet,only_sync:{ROOT}",
+                f"--mypy_grpc_out=quiet:{ROOT}",
                 *(str(path) for path in sorted((ROOT / "reimagen" / "v1").glob("*.proto"))),
             ]
         )
