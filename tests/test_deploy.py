@@ -104,8 +104,15 @@ def test_an_image_is_built_of_its_service_alone(service: str) -> None:
     dockerfile = (ROOT / f"deploy/docker/{service}.Dockerfile").read_text()
     copied = {source for source, _ in re.findall(r"^COPY (?!--from)(\S+) (\S+)$", dockerfile, re.MULTILINE)}
     own = f"services/{service}"
-    files = {"requirements-build.lock", f"{own}/requirements.lock"}
+    files = {"requirements-build.lock", f"{own}/requirements*.lock"}
     assert copied - {f"{own}/weights"} == files | {"proto", "services/common", own}
     assert f"./proto ./services/common ./{own} \\\n" in dockerfile
+    # Each lock of an addition is chosen by the build argument that the first lines name.
+    (argument,) = re.findall(r"^ARG (\w+)$", dockerfile, re.MULTILINE)
+    assert f"-r requirements.lock ${{{argument}:+-r requirements-${argument}.lock}}\n" in dockerfile
+    head = dockerfile.partition("\n\n")[0]
+    additions = {lock.stem.removeprefix("requirements-") for lock in (ROOT / own).glob("requirements-*.lock")}
+    assert additions
+    assert all(re.search(rf"(=|or ){addition}\b", head) for addition in additions)
     admitted = re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     assert set(admitted) == {"proto", "services", "requirements-build.lock"}
