@@ -29,6 +29,7 @@ VERSIONS = ("1.30", kubernetes_validate.latest_version())
 # Components in addition to the base; None stands for the example as it is.
 INSTALLATIONS: dict[str, list[str] | None] = {
     "gke": None,
+    "writer": ["monitoring", "writer", "tls"],
     "base": [],
     "v5e": ["tpu-v5e", "weights", "autoscaling"],
     "no TLS": ["jobs-redis", "monitoring"],
@@ -73,8 +74,14 @@ def environment(objects: Objects, container: Mapping[str, Any]) -> dict[str, str
     return variables
 
 
-def dockerfile(name: str) -> str:
-    return (ROOT / f"deploy/docker/{name}.Dockerfile").read_text()
+def dockerfile(service: str) -> str:
+    return (ROOT / f"deploy/docker/{service}.Dockerfile").read_text()
+
+
+def service_of(container: Mapping[str, Any]) -> str | None:
+    """Return the service whose image a container runs, if it is one of ours."""
+    found = re.search(r"reimagen-(retriever|generator):", container["image"])
+    return found and found[1]
 
 
 def test_every_object_is_one_of_kubernetes(objects: Objects) -> None:
@@ -89,7 +96,7 @@ def test_every_object_is_one_of_kubernetes(objects: Objects) -> None:
 
 
 def test_a_pod_has_no_more_rights_than_it_needs(objects: Objects) -> None:
-    for name, pod, container in pods(objects):
+    for _, pod, container in pods(objects):
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -100,8 +107,12 @@ def test_a_pod_has_no_more_rights_than_it_needs(objects: Objects) -> None:
         }
         assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
         assert "memory" in container["resources"]["limits"]
-        if name in SETTINGS:
-            assert f"--uid {pod['securityContext']['runAsUser']} " in dockerfile(name)
+        if service := service_of(container):
+            assert f"--uid {pod['securityContext']['runAsUser']} " in dockerfile(service)
+        for first in pod.get("initContainers", []):
+            same = ("image", "resources", "securityContext")
+            assert [first[field] for field in same] == [container[field] for field in same]
+            assert first["command"][1] == "/opt/fetch/fetch.py"
 
 
 def test_a_pod_has_the_volumes_that_it_mounts(objects: Objects) -> None:
@@ -110,45 +121,48 @@ def test_a_pod_has_the_volumes_that_it_mounts(objects: Objects) -> None:
         claims = [claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])]
         volumes = [volume["name"] for volume in spec.get("volumes", [])] + claims
         (container,) = spec["containers"]
-        assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
+        containers = [container, *spec.get("initContainers", [])]
+        assert {mount["name"] for each in containers for mount in each["volumeMounts"]} == set(volumes)
         # Files of settings and folders that the image's service writes to are on a volume.
         mounted = [Path(mount["mountPath"]) for mount in container["volumeMounts"]]
-        name = workload["metadata"]["name"]
-        image = re.findall(r"REIMAGEN_\w+=(/var\S+)", dockerfile(name)) if name in SETTINGS else []
+        service = service_of(container)
+        image = re.findall(r"REIMAGEN_\w+=(/var\S+)", dockerfile(service)) if service else []
         given = [value for value in environment(objects, container).values() if value.startswith("/")]
         for path in map(Path, [*image, *given]):
             assert any(path.is_relative_to(folder) for folder in mounted), path
 
 
 def test_probes_ask_what_the_services_answer(objects: Objects) -> None:
-    for name, _, container in pods(objects):
+    for _, _, container in pods(objects):
+        service = service_of(container)
         probes = [container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")]
-        if name not in SETTINGS:
+        if service is None:
             assert all("PONG" in probe["exec"]["command"][-1] for probe in probes)
             continue
         assert [probe["httpGet"]["path"] for probe in probes] == ["/readyz", "/readyz", "/livez"]
         assert {probe["httpGet"]["path"] for probe in probes} <= PATHS
         assert {probe["httpGet"]["port"] for probe in probes} == {"http"}
-        certificate = f"REIMAGEN_{name.upper()}_TLS_CERTIFICATE" in environment(objects, container)
+        certificate = f"REIMAGEN_{service.upper()}_TLS_CERTIFICATE" in environment(objects, container)
         assert {probe["httpGet"].get("scheme", "HTTP") for probe in probes} == {"HTTPS" if certificate else "HTTP"}
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-        exposed = re.search(r"^EXPOSE (\d+) (\d+)$", dockerfile(name), re.MULTILINE)
+        exposed = re.search(r"^EXPOSE (\d+) (\d+)$", dockerfile(service), re.MULTILINE)
         assert exposed is not None
         assert set(map(str, ports.values())) == set(exposed.groups())
         for port, number in ports.items():
-            assert f"REIMAGEN_{name.upper()}_{port.upper()}=0.0.0.0:{number}" in dockerfile(name)
+            assert f"REIMAGEN_{service.upper()}_{port.upper()}=0.0.0.0:{number}" in dockerfile(service)
 
 
 def test_the_services_start_with_their_settings(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, pod, container in pods(objects):
-        if name not in SETTINGS:
+    for _, pod, container in pods(objects):
+        service = service_of(container)
+        if service is None:
             continue
         variables = environment(objects, container)
-        prefix = f"REIMAGEN_{name.upper()}_"
+        prefix = f"REIMAGEN_{service.upper()}_"
         others = {variable for variable in variables if not variable.startswith(prefix)}
         assert others <= {"OTEL_EXPORTER_OTLP_ENDPOINT", "JAX_PLATFORMS", "REPLICA"}
         assert {variable.removeprefix(prefix).lower() for variable in variables.keys() - others} <= SETTINGS[
-            name
+            service
         ].model_fields.keys()
         if "REIMAGEN_GENERATOR_WEIGHTS" in variables:
             # In place of a volume's.
@@ -158,7 +172,7 @@ def test_the_services_start_with_their_settings(objects: Objects, monkeypatch: p
                 monkeypatch.delenv(variable)
         for variable, value in variables.items():
             monkeypatch.setenv(variable, value)
-        settings = SETTINGS[name]()
+        settings = SETTINGS[service]()
         assert settings.keys is not None
         assert not settings.allow_anonymous
         # What runs gets its time: the pod first leaves the service's addresses.
@@ -225,7 +239,9 @@ def test_the_network_admits_what_the_settings_name_and_no_more(objects: Objects)
     for client, server, port in ((a, b, port) for a, b, port in connections if b != "monitoring"):
         assert _admits(objects, client, server, port, "egress")
         assert _admits(objects, server, client, port, "ingress")
+    # The one that writes is reached through the cluster's control plane alone.
     for client in names:
+        assert not _admits(objects, "retriever-writer", client, 50051, "ingress")
         for server, port in {(server, port) for _, server, port in connections if server != "monitoring"}:
             assert _admits(objects, server, client, port, "ingress") == ((client, server, port) in connections)
 
@@ -239,6 +255,9 @@ def test_an_autoscaler_has_a_target_whose_replicas_nothing_else_sets(objects: Ob
         target = scaler["spec"]["scaleTargetRef"]
         assert "replicas" not in workloads[target["kind"], target["name"]]["spec"]
         assert scaler["spec"]["maxReplicas"] <= 16 or not databases
+    for each in of_kind(objects, "StatefulSet"):
+        # One process writes to a base, and to a Redis.
+        assert each["metadata"]["name"] == "generator" or each["spec"]["replicas"] == 1
     for budget in of_kind(objects, "PodDisruptionBudget"):
         assert sum(_selects(budget["spec"]["selector"], name) for name, _, _ in pods(objects)) == 1
 
