@@ -32,7 +32,7 @@ INSTALLATIONS: dict[str, list[str] | None] = {
     "writer": ["monitoring", "writer", "tls"],
     "base": [],
     "v5e": ["tpu-v5e", "weights", "autoscaling"],
-    "no TLS": ["jobs-redis", "monitoring"],
+    "no TLS": ["gpu", "jobs-redis", "monitoring"],
 }
 pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl renders the manifests")
 
@@ -270,15 +270,18 @@ def test_a_redis_of_jobs_keeps_what_it_answered(objects: Objects) -> None:
             assert kept == {"jobs": ("yes", "always", "noeviction"), "cache": ("no", None, "allkeys-lru")}[name]
 
 
-def test_tpus_are_asked_for_as_gke_hands_them_out(objects: Objects) -> None:
+def test_accelerators_are_asked_for_as_clusters_hand_them_out(objects: Objects) -> None:
     ((pod, container),) = [(pod, container) for name, pod, container in pods(objects) if name == "generator"]
-    resources = container["resources"]
-    selector = pod.get("nodeSelector", {})
-    chips = resources["limits"].get("google.com/tpu")
-    assert resources["requests"].get("google.com/tpu") == chips
-    assert ("JAX_PLATFORMS" in environment(objects, container)) == (chips is not None) == bool(selector)
-    if chips is not None:
+    limits, requests = container["resources"]["limits"], container["resources"]["requests"]
+    asked = {name: number for name, number in limits.items() if "/" in name}
+    # Kubernetes demands that they are equal.
+    assert {name: number for name, number in requests.items() if "/" in name} == asked
+    platforms = {"google.com/tpu": "tpu,cpu", "nvidia.com/gpu": "cuda,cpu"}
+    assert environment(objects, container).get("JAX_PLATFORMS") == (platforms[next(iter(asked))] if asked else None)
+    assert {each["key"] for each in pod.get("tolerations", [])} == asked.keys()
+    assert ("nodeSelector" in pod) == ("google.com/tpu" in asked)
+    if selector := pod.get("nodeSelector"):
         assert selector["cloud.google.com/gke-tpu-accelerator"] in ("tpu-v5-lite-podslice", "tpu-v6e-slice")
         rows, columns = map(int, selector["cloud.google.com/gke-tpu-topology"].split("x"))
         # A pod has all chips of its machine, and a single machine is the whole slice.
-        assert chips == rows * columns <= 8
+        assert asked["google.com/tpu"] == rows * columns <= 8
