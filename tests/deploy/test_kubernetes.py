@@ -276,7 +276,7 @@ def test_accelerators_are_asked_for_as_clusters_hand_them_out(objects: Objects) 
     asked = {name: number for name, number in limits.items() if "/" in name}
     # Kubernetes demands that they are equal.
     assert {name: number for name, number in requests.items() if "/" in name} == asked
-    platforms = {"google.com/tpu": "tpu,cpu", "nvidia.com/gpu": "cuda,cpu"}
+    platforms = {"google.com/tpu": "tpu,cpu", "nvidia.com/gpu": "cuda"}
     assert environment(objects, container).get("JAX_PLATFORMS") == (platforms[next(iter(asked))] if asked else None)
     assert {each["key"] for each in pod.get("tolerations", [])} == asked.keys()
     assert ("nodeSelector" in pod) == ("google.com/tpu" in asked)
