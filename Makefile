@@ -99,6 +99,11 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 		$(LOCK) --constraint requirements.lock services/$$service/pyproject.toml \
 			-o services/$$service/requirements.lock || exit 1; \
 	done
+	@echo gcsfs | $(LOCK) --constraint requirements.lock - -o services/retriever/requirements-gcsfs.lock
+	@for accelerator in tpu cuda12; do \
+		echo "jax[$$accelerator]" | $(LOCK) --constraint requirements.lock - \
+			-o services/generator/requirements-$$accelerator.lock || exit 1; \
+	done
 	@$(LOCK) --constraint requirements.lock --group reference --no-emit-package torch --no-emit-package torchvision -o requirements-reference.lock
 	@$(LOCK) --constraint requirements-reference.lock --group torch-cuda -o requirements-torch-cuda.lock
 	@$(LOCK) --constraint requirements.lock --group peers -o requirements-peers.lock

@@ -18,23 +18,6 @@ from reimagen_retriever.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_kubernetes_manifest_fits_the_image_and_the_settings() -> None:
-    service, deployment = yaml.safe_load_all((ROOT / "deploy/kubernetes/retriever.yaml").read_text())
-    assert service["spec"]["clusterIP"] == "None"
-    pod = deployment["spec"]["template"]
-    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
-    (container,) = pod["spec"]["containers"]
-    dockerfile = (ROOT / "deploy/docker/retriever.Dockerfile").read_text()
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {port["name"]: port["port"] for port in service["spec"]["ports"]}
-    assert f"EXPOSE {ports['grpc']} {ports['http']}" in dockerfile
-    assert f"--uid {pod['spec']['securityContext']['runAsUser']} " in dockerfile
-    assert "REIMAGEN_RETRIEVER_KNOWLEDGE_BASE=/kb " in dockerfile
-    assert "/kb" in {mount["mountPath"] for mount in container["volumeMounts"]}
-    known = {f"REIMAGEN_RETRIEVER_{name.upper()}" for name in Settings.model_fields}
-    assert {variable["name"] for variable in container["env"]} <= known
-
-
 def test_the_containers_of_compose_start_with_their_settings() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     for name, settings in (("retriever", Settings), ("generator", GeneratorSettings)):
@@ -104,8 +87,15 @@ def test_an_image_is_built_of_its_service_alone(service: str) -> None:
     dockerfile = (ROOT / f"deploy/docker/{service}.Dockerfile").read_text()
     copied = {source for source, _ in re.findall(r"^COPY (?!--from)(\S+) (\S+)$", dockerfile, re.MULTILINE)}
     own = f"services/{service}"
-    files = {"requirements-build.lock", f"{own}/requirements.lock"}
+    files = {"requirements-build.lock", f"{own}/requirements*.lock"}
     assert copied - {f"{own}/weights"} == files | {"proto", "services/common", own}
     assert f"./proto ./services/common ./{own} \\\n" in dockerfile
+    # Each lock of an addition is chosen by the build argument that the first lines name.
+    (argument,) = re.findall(r"^ARG (\w+)$", dockerfile, re.MULTILINE)
+    assert f"-r requirements.lock ${{{argument}:+-r requirements-${argument}.lock}}\n" in dockerfile
+    head = dockerfile.partition("\n\n")[0]
+    additions = {lock.stem.removeprefix("requirements-") for lock in (ROOT / own).glob("requirements-*.lock")}
+    assert additions
+    assert all(re.search(rf"(=|or ){addition}\b", head) for addition in additions)
     admitted = re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     assert set(admitted) == {"proto", "services", "requirements-build.lock"}

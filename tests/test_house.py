@@ -17,6 +17,8 @@ LOCKS = [
     ROOT / "services/generator/requirements.lock",
 ]
 REFERENCE_LOCKS = [ROOT / f"requirements-{name}.lock" for name in ("reference", "torch-cpu", "torch-cuda", "plan")]
+# What an image has in addition.
+ADDITIONS = sorted((ROOT / "services").glob("*/requirements-*.lock"))
 
 
 def locked(lock: Path) -> dict[str, str]:
@@ -34,8 +36,8 @@ def test_a_lock_has_no_address_and_agrees_with_the_main_lock(lock: Path) -> None
     assert locked(lock).items() <= locked(ROOT / "requirements.lock").items()
 
 
-@pytest.mark.parametrize("lock", REFERENCE_LOCKS, ids=lambda lock: lock.name)
-def test_a_lock_of_references_changes_no_installed_version(lock: Path) -> None:
+@pytest.mark.parametrize("lock", [*REFERENCE_LOCKS, *ADDITIONS], ids=lambda lock: lock.name)
+def test_a_lock_of_additions_changes_no_installed_version(lock: Path) -> None:
     whole = locked(ROOT / "requirements.lock")
     assert {name: version for name, version in locked(lock).items() if whole.get(name, version) != version} == {}
 

@@ -1,14 +1,17 @@
 # The generator with the demonstration's cascade: REST on 8000, gRPC on 50052.
 # Built from the root of the repository: docker build -f deploy/docker/generator.Dockerfile .
+# It draws on processors; with --build-arg ACCELERATOR=tpu or cuda12, on accelerators.
 
 FROM python:3.11-slim-bookworm AS build
+ARG ACCELERATOR
 RUN python -m venv /build && python -m venv --without-pip /opt/reimagen
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 # What changes seldom comes first.
 COPY requirements-build.lock ./
 RUN /build/bin/pip install --require-hashes --no-deps -r requirements-build.lock
-COPY services/generator/requirements.lock ./
-RUN /build/bin/pip wheel --require-hashes --no-deps --no-build-isolation -w /wheels -r requirements.lock
+COPY services/generator/requirements*.lock ./
+RUN /build/bin/pip wheel --require-hashes --no-deps --no-build-isolation -w /wheels \
+    -r requirements.lock ${ACCELERATOR:+-r requirements-$ACCELERATOR.lock}
 COPY proto proto
 COPY services/common services/common
 COPY services/generator services/generator

@@ -1,14 +1,17 @@
 # The retriever: gRPC on 50051, REST, health and metrics on 8001, over the knowledge base that is mounted at /kb.
 # Built from the root of the repository: docker build -f deploy/docker/retriever.Dockerfile .
+# With --build-arg STORE=gcsfs it also reads bases in Google Cloud Storage.
 
 FROM python:3.11-slim-bookworm AS build
+ARG STORE
 RUN python -m venv /build && python -m venv --without-pip /opt/reimagen
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 # What changes seldom comes first. Pyserini is built from its source, which takes the build tools.
 COPY requirements-build.lock ./
 RUN /build/bin/pip install --require-hashes --no-deps -r requirements-build.lock
-COPY services/retriever/requirements.lock ./
-RUN /build/bin/pip wheel --require-hashes --no-deps --no-build-isolation -w /wheels -r requirements.lock
+COPY services/retriever/requirements*.lock ./
+RUN /build/bin/pip wheel --require-hashes --no-deps --no-build-isolation -w /wheels \
+    -r requirements.lock ${STORE:+-r requirements-$STORE.lock}
 COPY proto proto
 COPY services/common services/common
 COPY services/retriever services/retriever
