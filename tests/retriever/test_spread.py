@@ -224,13 +224,18 @@ def test_a_cluster_with_a_killed_worker_builds_all(tmp_path: Path, monkeypatch: 
     shards = [
         [(f"a {n} of {shard}", picture(1000 * shard + n), f"{shard}-{n}") for n in range(200)] for shard in range(3)
     ]
+    # A large image keeps a worker busy for long enough to be seen.
+    large = io.BytesIO()
+    Image.new("RGB", (6_000, 6_000)).save(large, "PNG")
+    for number, shard in enumerate(shards):
+        shard.append(("a large one", large.getvalue(), f"{number}-large"))
     source = write_source(tmp_path / "source", shards)
     command = [sys.executable, "-m", "reimagen_retriever.cli", "build", str(source), str(tmp_path / "kb")]
     with killing_a_worker() as killed:
         ran = subprocess.run([*command, "--ray", "local"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert killed
-    assert f"{tmp_path / 'kb'}: 600 pairs" in ran.stdout
+    assert f"{tmp_path / 'kb'}: 603 pairs" in ran.stdout
     build_of(source, tmp_path / "one")
     assert without_places(pairs_of(tmp_path / "kb")) == without_places(pairs_of(tmp_path / "one"))
     assert verify(tmp_path / "kb")[1] == []
