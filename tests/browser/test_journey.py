@@ -166,8 +166,9 @@ def test_a_dropped_image_of_a_comparison_restores_its_own_neighbor(browser: Brow
     with visit(browser, stack) as seen:
         page = seen.page
         page.get_by_label("What should it show?").fill("a robot of mine")
-        paste(page, png((90, 10, 90)))
         expect(neighbors(page)).to_have_count(1)
+        paste(page, png((90, 10, 90)))
+        expect(neighbors(page)).to_have_count(2)
         page.get_by_role("button", name="with / without").click()
         expect(images(page)).to_have_count(2)
         with page.expect_download() as download:
@@ -175,7 +176,7 @@ def test_a_dropped_image_of_a_comparison_restores_its_own_neighbor(browser: Brow
         drop(page, "main", Path(download.value.path()).read_bytes())
         # The image without neighbors has the same seed and prompt, and is newer.
         expect(page.get_by_text("Prompt, seed, neighbors and settings are restored.")).to_be_visible()
-        expect(neighbors(page)).to_have_count(1)
+        expect(neighbors(page)).to_have_count(2)
 
 
 def test_without_a_neighbor_the_page_says_why_and_offers_the_nearest(browser: Browser, stack: Stack) -> None:
