@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_common.sqlite import transaction
 from reimagen_generator.generation.provenance import Provenance
 
 # The last index holds all that a search for similar images reads.
@@ -135,14 +136,8 @@ class ImageLog:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+        with self._lock, transaction(self._database) as database:
+            yield database
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -12,6 +12,7 @@ from typing import IO
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen_common.errors import InvalidArgument, Unavailable
+from reimagen_common.sqlite import transaction
 from reimagen_generator.jobs import rows, transitions
 from reimagen_generator.jobs.files import JobFiles
 from reimagen_generator.jobs.store import JobPage, NewJob, Status, StoredJob, Use, new_id
@@ -282,13 +283,8 @@ class SqliteJobStore:
     def _transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         with self._lock, self._writing():
             self._database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+            with transaction(self._database) as database:
+                yield database
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
