@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reimagen_generator.diffusion.references import ReferencePair, side_by_side
+from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.diffusion.resize import resized
 
 GROUND, INK = (240, 230, 220), (10, 60, 200)
@@ -21,28 +21,6 @@ def ink(image: np.ndarray) -> tuple[float, float, float]:
     rows, columns = np.nonzero(image[..., 0] < 125)
     height, width, _ = image.shape
     return (columns.mean() + 0.5) / width, (rows.mean() + 0.5) / height, len(rows) / (height * width)
-
-
-@pytest.mark.parametrize("texts", [(), ("a fox",), ("a fox", "a fox")])
-def test_neighbors_of_one_caption_stay_unchanged(texts: tuple[str, ...]) -> None:
-    pairs = [block(text) for text in texts]
-    assert side_by_side(pairs) == pairs
-
-
-def test_neighbors_of_two_captions_are_placed_in_the_two_halves() -> None:
-    fox, violin, other_fox = side_by_side([block("a fox"), block("a violin"), block("a fox", 40, 80)])
-    assert [pair.caption for pair in (fox, violin, other_fox)] == ["a fox", "a violin", "a fox"]
-    (left, top, share), (right, _, _) = ink(fox.image), ink(violin.image)
-    assert (left, right) == pytest.approx((0.25, 0.75), abs=0.01)
-    assert top == pytest.approx(0.56, abs=0.01)
-    assert share == pytest.approx(0.25 * 0.675**2, rel=0.1)
-    assert ink(other_fox.image)[0] == pytest.approx(0.25, abs=0.01)
-    assert (fox.image[:, -1] == GROUND).all()
-
-
-def test_several_placed_objects_are_all_inside_the_image() -> None:
-    middles = [ink(pair.image)[0] for pair in side_by_side([block(text) for text in "abcd"])]
-    assert middles == pytest.approx([0.125, 0.375, 0.625, 0.875], abs=0.02)
 
 
 def test_an_image_is_padded_with_its_border_color_and_not_stretched() -> None:

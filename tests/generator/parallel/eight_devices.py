@@ -1,6 +1,6 @@
 """Print the relative differences between results on meshes of eight devices and on one device, as JSON.
 
-    python eight_devices.py drawing|gradient|warp MESH...
+    python eight_devices.py drawing|gradient MESH...
 
 A mesh is named by its axes, such as 2x2x2.
 """
@@ -110,34 +110,6 @@ class Gradient:
         return jax.jit(jax.grad(loss), out_shardings=shardings)(*placed)
 
 
-class Warped:
-    """An evaluation of the first stage's network with a warp, and in float64.
-
-    In float32, rounding would move the places that are sampled, and more than that what is sampled there.
-    """
-
-    def __init__(self) -> None:
-        tiny = TINY.stages[0]
-        config = tiny.network.model_copy(update={"warp_heads": 2, "dtype": "float64"})
-        self.graph, self.parameters = nnx.split(network(tiny.model_copy(update={"network": config}), 0))
-        mask = jnp.asarray(RNG.random((BATCH, NEIGHBORS)) < 0.7)
-        neighbors = images(BATCH, NEIGHBORS, tiny.size, tiny.size)
-        rows = images(BATCH, tiny.size, tiny.size), text(BATCH), neighbors, text(BATCH * NEIGHBORS), mask
-        self.rows = jax.tree.map(lambda a: a if a.dtype == bool else a.astype(jnp.float64), rows)
-
-    def __call__(self, mesh: Mesh | None) -> jax.Array:
-        def evaluate(parameters: Parameters, rows: tuple[jax.Array, Text, jax.Array, Text, jax.Array]) -> jax.Array:
-            built: Network = nnx.merge(self.graph, unshard(parameters, mesh))
-            x, prompt, pictures, captions, mask = rows
-            neighbors = built.encode_neighbors(pictures, captions, mask)
-            return built(x, jnp.full(BATCH, 0.5), prompt, neighbors)
-
-        placed = place_parameters(self.parameters, mesh), place_rows(self.rows, mesh)
-        found: jax.Array = jax.jit(evaluate)(*placed)
-        assert found.dtype == jnp.float64
-        return found
-
-
 def main() -> None:
     join(Hosts())
     assert jax.device_count() == 8
@@ -145,7 +117,6 @@ def main() -> None:
         # Both kinds of networks; the third stage adds no kind.
         "drawing": [partial(GenerationTask, 0), partial(GenerationTask, 1)],
         "gradient": [Gradient],
-        "warp": [Warped],
     }
     found: dict[str, float] = {}
     for build in wanted[sys.argv[1]]:

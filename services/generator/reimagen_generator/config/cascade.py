@@ -245,11 +245,6 @@ class CascadeConfig(_Frozen):
         None,
         description="Network that places the neighbors for stages with placed neighbors; None if no stage has them.",
     )
-    side_by_side: bool = Field(
-        False,
-        description="Neighbors with different captions are placed side by side before the networks see them, since the "
-        "networks draw an object where its neighbor shows it.",
-    )
     mesh: MeshConfig = Field(MeshConfig(), description="How the work is distributed over several devices.")
 
     @model_validator(mode="after")

@@ -67,15 +67,12 @@ class UNetConfig(LevelsConfig):
     kind: Literal["unet"] = "unet"
     patch: int = Field(ge=1, description="Side of the square of pixels folded into one position of the finest level.")
     attention: tuple[bool, ...] = Field(description="Levels with self-attention joined by the text's tokens.")
-    warp_heads: int = Field(0, ge=0, description="Heads of the warp of neighbors (networks/warp.py); 0 for no warp.")
     tail_channels: int = Field(
         0, ge=0, description="Channels of residual blocks at the image's full size, before the output; 0 for none."
     )
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
-        if self.warp_heads and not (self.retrieval and len(self.widths) > 1):
-            raise ValueError("warp_heads: must be 0 without neighbor_attention or with fewer than two levels")
         if self.placed and not self.retrieval:
             raise ValueError(
                 "placed: must be false without neighbor_attention, since the network then takes no neighbors"

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 from reimagen_generator.config.cascade import CascadeConfig
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.diffusion.placing import Placer, Placing, layers
-from reimagen_generator.diffusion.references import ReferencePair, side_by_side
+from reimagen_generator.diffusion.references import ReferencePair
 from reimagen_generator.diffusion.resize import resized
 from reimagen_generator.diffusion.sampling_state import concatenate_rows
 from reimagen_generator.diffusion.stage import Stage
@@ -48,8 +48,6 @@ class Inputs:
     rows: Sequence[Row]
     slots: int
     """Number of neighbors for which the arrays have space; unused slots are masked."""
-    shown: Sequence[Sequence[ReferencePair]]
-    """The neighbors of each image as the networks see them."""
     text: Text
     empty_text: Text
     """What stands for no text where guidance drops it: the negative prompt, if the image has one."""
@@ -77,16 +75,14 @@ class InputEncoder:
 
     def encode(self, rows: Sequence[Row], slots: int) -> Inputs:
         """Return the inputs of a batch of images with at most `slots` neighbors each."""
-        # The images of one request share one list of neighbors.
-        shown_of = {id(row.neighbors): self._shown(row.neighbors) for row in rows}
-        shown = [shown_of[id(row.neighbors)] for row in rows]
+        neighbors = [row.neighbors for row in rows]
         text = self._text([row.prompt for row in rows])
         empty = self._empty_text([row.negative_prompt for row in rows], text)
         placing = None
-        if self._placer is not None and any(shown):
-            captions = [caption for pairs in shown for caption in _captions(pairs, slots)]
-            placing = self._placer.placing(shown, slots, text, self._text(captions), [row.seed for row in rows])
-        return Inputs(rows, slots, shown, text, empty, placing)
+        if self._placer is not None and any(neighbors):
+            captions = [caption for pairs in neighbors for caption in _captions(pairs, slots)]
+            placing = self._placer.placing(neighbors, slots, text, self._text(captions), [row.seed for row in rows])
+        return Inputs(rows, slots, text, empty, placing)
 
     def neighbors(self, stage: Stage, inputs: Inputs, *, grounded: bool = True) -> Neighbors | None:
         """Return the encoded neighbors of each image for a stage; None for a network without retrieval.
@@ -98,15 +94,12 @@ class InputEncoder:
         """
         if not stage.config.network.retrieval:
             return None
-        neighbors = concatenate_rows([self._encoded(stage, pairs, inputs.slots) for pairs in inputs.shown])
+        neighbors = concatenate_rows([self._encoded(stage, row.neighbors, inputs.slots) for row in inputs.rows])
         # The weights are not part of the cache: they change the attention to the encoded neighbors, not the encoding.
-        neighbors = replace(neighbors, log_weights=_log_weights(inputs.shown, inputs.slots))
+        neighbors = replace(neighbors, log_weights=_log_weights(inputs.rows, inputs.slots))
         if inputs.placing is not None and stage.config.network.placed:
             neighbors = replace(neighbors, placed=layers(inputs.placing, stage.config.size))
         return neighbors if grounded else replace(neighbors, mask=jnp.zeros_like(neighbors.mask))
-
-    def _shown(self, pairs: Sequence[ReferencePair]) -> Sequence[ReferencePair]:
-        return side_by_side(pairs) if self._config.side_by_side else pairs
 
     def _encoded(self, stage: Stage, pairs: Sequence[ReferencePair], slots: int) -> Neighbors:
         """Return one image's encoded neighbors, from the cache if they are there."""
@@ -156,8 +149,8 @@ def _captions(pairs: Sequence[ReferencePair], slots: int) -> list[str]:
     return [pair.caption for pair in pairs] + [""] * (slots - len(pairs))
 
 
-def _log_weights(rows: Sequence[Sequence[ReferencePair]], slots: int) -> Float[Array, "rows slots"]:
-    weights = [[pair.weight for pair in pairs] + [1.0] * (slots - len(pairs)) for pairs in rows]
+def _log_weights(rows: Sequence[Row], slots: int) -> Float[Array, "rows slots"]:
+    weights = [[pair.weight for pair in row.neighbors] + [1.0] * (slots - len(row.neighbors)) for row in rows]
     return jnp.asarray(np.log(np.asarray(weights, np.float32)))
 
 

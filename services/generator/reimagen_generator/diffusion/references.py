@@ -4,8 +4,7 @@ This module does not import JAX, because the backend of an image server needs it
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -20,11 +19,6 @@ from reimagen_common.images import ImageError, read_image
 NEIGHBOR_SIDE: Final = 1_024
 
 _Image = UInt8[np.ndarray, "height width 3"]
-
-_OVERLAP = 1.35
-"""Factor by which images side by side are wider than an equal share; it allows for the margin around the object."""
-_MIDDLE = 0.56
-"""Position of the centers of these images from the top, in shares of the side: objects stand on the ground."""
 
 
 @dataclass(frozen=True)
@@ -66,32 +60,9 @@ def decode(data: bytes, *, field: str) -> UInt8[np.ndarray, "height width 3"]:
         raise InvalidArgument(str(error), field=field) from error
 
 
-def side_by_side(pairs: Sequence[ReferencePair]) -> list[ReferencePair]:
-    """Shrink neighbors with different captions and place them side by side, in the order of their first captions.
-
-    This is for networks that draw an object where its neighbor shows it: two full-size objects would be drawn over each
-    other.
-    """
-    captions = list(dict.fromkeys(pair.caption for pair in pairs))
-    if len(captions) < 2:
-        return list(pairs)
-    centers = {text: (number + 0.5) / len(captions) for number, text in enumerate(captions)}
-    return [replace(pair, image=_placed(pair.image, centers[pair.caption], _OVERLAP / len(captions))) for pair in pairs]
-
-
 def square(image: _Image, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """Return a square of `size` with the whole image, padded with the mean color of its border, not stretched."""
     return np.asarray(_padded(image).resize((size, size), Image.Resampling.LANCZOS))
-
-
-def _placed(image: _Image, middle: float, scale: float) -> UInt8[np.ndarray, "side side 3"]:
-    """Return a square with the image centered at `middle`, a share of the width, on the color of the image's border."""
-    side = max(image.shape[:2])
-    small = max(1, round(scale * side))
-    corner = round(middle * side - small / 2), round(_MIDDLE * side - small / 2)
-    canvas = Image.new("RGB", (side, side), _ground(image))
-    canvas.paste(Image.fromarray(square(image, small)), corner)
-    return np.asarray(canvas)
 
 
 def _padded(image: _Image) -> Image.Image:

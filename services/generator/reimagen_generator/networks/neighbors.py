@@ -12,7 +12,6 @@ from jaxtyping import Array, Bool, Float
 from reimagen_generator.networks.attention import attend, exclude_neighbors
 from reimagen_generator.networks.layers import fold, unfold, zero_linear
 from reimagen_generator.networks.placement import PlacedReferences
-from reimagen_generator.networks.warp import WarpSources
 
 _Map = Float[Array, "batch _ _ _"]
 """A feature map. Its sides and channels differ from level to level."""
@@ -121,8 +120,6 @@ class Neighbors:
     mask: Bool[Array, "batch neighbors"]
     log_weights: Float[Array, "batch neighbors"] | None = None
     """Logarithms of the weights, which are added to the attention logits of the neighbors' keys; None: all are 1."""
-    warp: WarpSources | None = None
-    """The sources of the warp, for a network that has one."""
     placed: PlacedReferences | None = None
     """The placed objects of the neighbors, for a network that takes them."""
 

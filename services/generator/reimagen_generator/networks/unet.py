@@ -1,7 +1,7 @@
 """A U-Net conditioned on text and on retrieved neighbors (Re-Imagen, section 3.2).
 
     x_t, low resolution ─fold─▶ DStack ──maps──▶ UStack ─unfold─▶ prediction
-    neighbors (t = 0) ─────────▶ DStack ──maps──▶ keys, values ──▲  attention, warp
+    neighbors (t = 0) ─────────▶ DStack ──maps──▶ keys, values ──▲  attention
     canvases: placed neighbors ─fold─▶ + ─────────────────────────────── tail at full size, copy gates
 
 Beyond the paper, the neighbors' objects are also given as canvases if the stage's network has `placed`
@@ -11,8 +11,6 @@ pixel sets how much of it is copied into the prediction (`diffusion/copying.py`)
 The neighbors go through the same DStack as the image, at t = 0 and with their own captions. Their keys and values are
 computed once per image (`encode_neighbors`), not once per step.
 """
-
-from dataclasses import replace
 
 import jax.numpy as jnp
 from flax import nnx
@@ -34,7 +32,6 @@ from reimagen_generator.networks.layers import (
 from reimagen_generator.networks.neighbors import NeighborAttentions, Neighbors
 from reimagen_generator.networks.network import IMAGE_CHANNELS, LowResolution, Network, Text, at_time_zero
 from reimagen_generator.networks.placement import CANVAS_CHANNELS, CANVASES, canvases
-from reimagen_generator.networks.warp import Warp
 
 _Map = Float[Array, "batch _ _ _"]
 """A feature map. Its sides and channels differ from level to level."""
@@ -114,11 +111,6 @@ class UNet(Network):
         self.neighbor_attention = NeighborAttentions(
             widths, config.neighbor_attention, config.head_channels, rngs, dtype=dtype
         )
-        self.warp = (
-            Warp(widths[1], widths[0], config.patch, config.warp_heads, rngs, dtype=dtype)
-            if config.warp_heads
-            else None
-        )
         canvas_channels = CANVAS_CHANNELS if config.placed else 0
         self.placed_in = (
             conv3x3(canvas_channels * config.patch**2, widths[0], rngs, zero=True, dtype=dtype)
@@ -151,8 +143,6 @@ class UNet(Network):
                 h = self.up[level].block(index, h, conditioning, text)
                 if index == 0:
                     h, fine = self.neighbor_attention.attend(level, h, fine, neighbors)
-            if level == 1 and self.warp is not None and neighbors is not None and neighbors.warp is not None:
-                skips[0][-1] = skips[0][-1] + self.warp(h, neighbors.warp, neighbors.mask, neighbors.log_weights)
             if level:
                 h = upsample(h)
         h = nnx.silu(self.norm_out(h))
@@ -185,12 +175,7 @@ class UNet(Network):
         flat, low = at_time_zero(images, low_resolution)
         conditioning = self.conditioning(jnp.zeros(flat.shape[0]), text, low)
         skips = self._encode(flat, conditioning, text, low)
-        maps = [level[-1] for level in skips]
-        encoded = self.neighbor_attention.encode(maps, mask)
-        if self.warp is None:
-            return encoded
-        finest, coarse = (level.reshape(*mask.shape, *level.shape[1:]) for level in maps[:2])
-        return replace(encoded, warp=self.warp.sources(coarse, finest, images))
+        return self.neighbor_attention.encode([level[-1] for level in skips], mask)
 
     def _encode(
         self,
