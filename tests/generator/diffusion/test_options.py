@@ -6,7 +6,7 @@ import pytest
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_generator.config.cascade import Guidance, SamplerKind, ScheduleKind, Strategy
-from reimagen_generator.config.presets import TINY
+from reimagen_generator.config.presets import DEMO, TINY
 from reimagen_generator.diffusion.options import DrawingOptions, GuidanceOptions, StageOptions, StepOptions, resolve
 
 GUIDED = TINY.model_copy(
@@ -34,6 +34,12 @@ def test_a_stage_keeps_what_nothing_changes() -> None:
     assert [each.steps.applied_to(stage) for each, stage in zip(settings, GUIDED.stages, strict=True)] == list(
         GUIDED.stages
     )
+
+
+def test_guidance_of_all_stages_leaves_out_a_stage_that_only_copies_neighbors() -> None:
+    options = DrawingOptions(guidance=GuidanceOptions(text_weight=5.0))
+    assert DEMO.stages[1].network.retrieval
+    assert [each.guidance.text_weight for each in resolve(DEMO, options, 1024)] == [5.0, 1.0, 1.0]
 
 
 def test_changes_of_one_stage_override_those_of_all() -> None:

@@ -10,10 +10,13 @@ from flax import nnx
 from pydantic import ValidationError
 
 from reimagen_generator.config.networks import FoldedResNetConfig
+from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import LowResolution, Text
+from reimagen_generator.networks.placement import PlacedReferences
 from reimagen_generator.networks.registry import build_network
 
 CONFIG = FoldedResNetConfig(width=8, blocks=2, factor=4)
+PLACED = CONFIG.model_copy(update={"placed": True})
 TEXT = Text(jnp.zeros((2, 3, CONFIG.text_channels)), jnp.ones((2, 3), bool))
 
 
@@ -30,10 +33,25 @@ def randomized(config: FoldedResNetConfig) -> Any:
     return network
 
 
-def predict(network: Any, x: jax.Array, low: jax.Array, time: float = 0.7, augmentation: float = 0.1) -> np.ndarray:
+def placed_at(layers: jax.Array, mask: list[bool] | None = None) -> Neighbors:
+    """Return neighbors with the given layers on their canvases, the second neighbor on the second one."""
+    rows, count = layers.shape[:2]
+    canvas = jnp.broadcast_to(jnp.arange(count), (rows, count))
+    exists = jnp.broadcast_to(jnp.asarray(mask or [True] * count), (rows, count))
+    return Neighbors({}, exists, placed=PlacedReferences(layers, canvas, jnp.zeros((rows, count))))
+
+
+def predict(
+    network: Any,
+    x: jax.Array,
+    low: jax.Array,
+    time: float = 0.7,
+    augmentation: float = 0.1,
+    neighbors: Neighbors | None = None,
+) -> np.ndarray:
     rows = len(x)
     low_resolution = LowResolution(low, jnp.full(rows, augmentation))
-    return np.asarray(network(x, jnp.full(rows, time), TEXT, None, low_resolution))
+    return np.asarray(network(x, jnp.full(rows, time), TEXT, neighbors, low_resolution))
 
 
 def test_it_starts_as_the_upsampled_low_resolution_image() -> None:
@@ -51,13 +69,34 @@ def test_every_input_reaches_the_prediction() -> None:
     assert (drawn != predict(network, x, low, augmentation=0.0)).any()
 
 
-def test_each_parameter_learns_after_the_last_layers_leave_zero() -> None:
-    network, x, low = randomized(CONFIG), normal(0, 2, 16, 16, 3), normal(1, 2, 16, 16, 3)
+def test_a_placed_network_adds_a_gate_for_each_canvas_which_starts_nearly_closed() -> None:
+    x, low, layers = normal(0, 2, 16, 16, 3), normal(1, 2, 16, 16, 3), normal(2, 2, 2, 16, 16, 4)
+    drawn = predict(build_network(PLACED, nnx.Rngs(0)), x, low, neighbors=placed_at(layers))
+    np.testing.assert_array_equal(drawn[..., :3], low)
+    np.testing.assert_allclose(drawn[..., 3:], np.broadcast_to(1 / (1 + np.e), (2, 16, 16, 2)), rtol=1e-5)
+
+
+def test_each_canvas_reaches_the_prediction_and_a_masked_one_does_not() -> None:
+    network, x, low = randomized(PLACED), normal(0, 2, 16, 16, 3), normal(1, 2, 16, 16, 3)
+    layers = normal(2, 2, 2, 16, 16, 4)
+    none = predict(network, x, low)
+    both = predict(network, x, low, neighbors=placed_at(layers))
+    one = predict(network, x, low, neighbors=placed_at(layers, [True, False]))
+    assert (both != none).any()
+    assert (both != one).any()
+    assert (one != none).any()
+    np.testing.assert_array_equal(predict(network, x, low, neighbors=placed_at(layers, [False, False])), none)
+
+
+@pytest.mark.parametrize("config", [CONFIG, PLACED])
+def test_each_parameter_learns_after_the_last_layers_leave_zero(config: FoldedResNetConfig) -> None:
+    network, x, low = randomized(config), normal(0, 2, 16, 16, 3), normal(1, 2, 16, 16, 3)
+    neighbors = placed_at(normal(2, 2, 2, 16, 16, 4))
     graph, parameters = nnx.split(network)
 
     def loss(parameters: Any) -> jax.Array:
         low_resolution = LowResolution(low, jnp.full(2, 0.1))
-        output: jax.Array = nnx.merge(graph, parameters)(x, jnp.full(2, 0.7), TEXT, None, low_resolution)
+        output: jax.Array = nnx.merge(graph, parameters)(x, jnp.full(2, 0.7), TEXT, neighbors, low_resolution)
         return jnp.mean(output**2)
 
     for path, gradient in nnx.to_flat_state(jax.grad(loss)(parameters)):

@@ -1,4 +1,4 @@
-"""The placement network's loss: it equals SciPy's likelihoods, and is minimal at the truth."""
+"""Training with placements: the loss equals SciPy's likelihoods and is minimal at the truth, and crops move them."""
 
 from dataclasses import replace
 
@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from reimagen_generator.networks.placement import COPIES, Placements
+from reimagen_generator.diffusion.resize import to_float
+from reimagen_generator.networks.placement import COPIES, Placements, place
 from reimagen_generator.networks.placement_network import PlacementDistribution
+from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
+from reimagen_generator.training.data import NeighborTruth, Sample, SampleNeighbor, collate
 from reimagen_generator.training.placement import ReferenceTruth, jittered, placement_loss
 
 SHAPE = (2, 2, COPIES)
@@ -84,3 +87,31 @@ def test_errors_are_small_except_for_the_configured_share() -> None:
     assert np.abs(np.asarray(exact.center - many.center)).max() < 0.04
     np.testing.assert_array_equal(exact.present, many.present)
     np.testing.assert_array_equal(replace(exact, box=many.box).box, exact.box)
+
+
+def test_a_crop_shows_its_part_of_the_placed_references() -> None:
+    rng = np.random.default_rng(0)
+    placements = ((0.4, 0.55, 0.5, 0.0, 0.4), (0.8, 0.3, 0.3, 1.0, -1.0))
+    truth = NeighborTruth(box=(0.5, 0.45, 0.7), placements=placements)
+    neighbor = SampleNeighbor(
+        rng.integers(0, 256, (64, 64, 3), np.uint8), "a fox", rng.integers(0, 256, (64, 64), np.uint8), truth
+    )
+    whole = Sample(rng.integers(0, 256, (64, 64, 3), np.uint8), "two foxes", (neighbor,))
+    rows, columns = slice(8, 40), slice(24, 56)
+    cropped = replace(
+        whole,
+        image=whole.image[rows, columns],
+        neighbors=(replace(neighbor, truth=truth.within(24 / 64, 8 / 64, 32 / 64)),),
+    )
+
+    def layers(sample: Sample) -> np.ndarray:
+        batch = collate([sample], HashedNgramEncoder(), 1)
+        assert batch.truth is not None
+        images, mattes = to_float(batch.neighbor_images), batch.truth.mattes / 255
+        return np.asarray(
+            place(images, mattes, batch.truth.placements, batch.truth.canvas, sample.image.shape[0]).layers
+        )
+
+    found = layers(cropped)
+    assert np.abs(found).max() > 0.1
+    np.testing.assert_allclose(found, layers(whole)[:, :, rows, columns], atol=1e-4)

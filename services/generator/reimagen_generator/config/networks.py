@@ -42,6 +42,11 @@ class NetworkConfig(BaseModel):
         return False
 
     @property
+    def reads_text(self) -> bool:
+        """Whether the network is conditioned on the text, so that a request's guidance changes what it draws."""
+        return True
+
+    @property
     @abstractmethod
     def divisor(self) -> int:
         """The number that must divide an image's side."""
@@ -203,6 +208,16 @@ class FoldedResNetConfig(NetworkConfig):
         if self.learned_variance:
             raise ValueError("learned_variance: must be false, since a folded-resnet predicts no variance")
         return self
+
+    @property
+    def retrieval(self) -> bool:
+        """Whether the network is conditioned on neighbors."""
+        return self.placed
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the network is conditioned on the text."""
+        return False
 
     @property
     def divisor(self) -> int:

@@ -47,7 +47,7 @@ DEMO = CascadeConfig(
         ),
         StageConfig(
             size=256,
-            network=FoldedResNetConfig(width=96, blocks=8, text_channels=384),
+            network=FoldedResNetConfig(width=96, blocks=8, text_channels=384, placed=True),
             prediction=Prediction.X0,
             steps=2,
             guidance=Guidance(strategy=Strategy.JOINT, text_weight=1.0, neighbor_weight=1.0),

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from reimagen_generator.networks.attention import attend, exclude_neighbors
 from reimagen_generator.networks.layers import fold, unfold, zero_linear
-from reimagen_generator.networks.placement import PlacedReferences
+from reimagen_generator.networks.placement import CANVAS_CHANNELS, PlacedReferences, canvases
 
 _Map = Float[Array, "batch _ _ _"]
 """A feature map. Its sides and channels differ from level to level."""
@@ -122,6 +122,15 @@ class Neighbors:
     """Logarithms of the weights, which are added to the attention logits of the neighbors' keys; None: all are 1."""
     placed: PlacedReferences | None = None
     """The placed objects of the neighbors, for a network that takes them."""
+
+
+def canvases_of(
+    neighbors: Neighbors | None, x: Float[Array, "batch height width 3"]
+) -> Float[Array, "batch height width canvas_channels"]:
+    """Return the canvases of the neighbors; they are empty for images `x` without placed neighbors."""
+    if neighbors is None or neighbors.placed is None:
+        return jnp.zeros((*x.shape[:3], CANVAS_CHANNELS), x.dtype)
+    return canvases(neighbors.placed, neighbors.mask)
 
 
 class NeighborAttentions(nnx.Dict[NeighborAttention]):

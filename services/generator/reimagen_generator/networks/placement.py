@@ -104,6 +104,11 @@ def canvases(
     return jnp.concatenate(composed, axis=-1)
 
 
+def copy_gates(output: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the copy gates of a network's output, in [0, 1]; they start nearly closed, at an output of 0."""
+    return jax.nn.sigmoid(4.0 * output - 1.0)
+
+
 def over(front: Float[Array, "*shape 4"], back: Float[Array, "*shape 4"]) -> Float[Array, "*shape 4"]:
     """Return one layer over another, both premultiplied (Porter and Duff, 1984)."""
     return front + (1.0 - front[..., 3:]) * back

@@ -29,9 +29,9 @@ from reimagen_generator.networks.layers import (
     unfold,
     upsample,
 )
-from reimagen_generator.networks.neighbors import NeighborAttentions, Neighbors
+from reimagen_generator.networks.neighbors import NeighborAttentions, Neighbors, canvases_of
 from reimagen_generator.networks.network import IMAGE_CHANNELS, LowResolution, Network, Text, at_time_zero
-from reimagen_generator.networks.placement import CANVAS_CHANNELS, CANVASES, canvases
+from reimagen_generator.networks.placement import CANVAS_CHANNELS, CANVASES, copy_gates
 
 _Map = Float[Array, "batch _ _ _"]
 """A feature map. Its sides and channels differ from level to level."""
@@ -78,7 +78,7 @@ class _Tail(nnx.Module):
         h = self.conv_out(nnx.silu(self.norm_out(self.block(h, conditioning))))
         if not self.gates:
             return h
-        return jnp.concatenate([h[..., : -self.gates], nnx.sigmoid(4.0 * h[..., -self.gates :] - 1.0)], axis=-1)
+        return jnp.concatenate([h[..., : -self.gates], copy_gates(h[..., -self.gates :])], axis=-1)
 
 
 class UNet(Network):
@@ -133,7 +133,7 @@ class UNet(Network):
     ) -> Float[Array, "batch height width out"]:
         """Return the prediction for noised images `x` at times in [0, 1], and the copy gate of each canvas."""
         conditioning = self.conditioning(time, text, low_resolution)
-        canvas_maps = self._canvases(x, neighbors)
+        canvas_maps = canvases_of(neighbors, x) if self.config.placed else None
         skips = self._encode(x, conditioning, text, low_resolution, canvas_maps)
         h = skips[-1][-1]
         fine: _Map | None = None
@@ -155,14 +155,6 @@ class UNet(Network):
         )
         gates = added[..., output.shape[-1] :]
         return jnp.concatenate([output + added[..., : output.shape[-1]], gates], axis=-1)
-
-    def _canvases(self, x: _Map, neighbors: Neighbors | None) -> _Map | None:
-        """Return the canvases for a network that takes them; they are empty for an image without neighbors."""
-        if not self.config.placed:
-            return None
-        if neighbors is None or neighbors.placed is None:
-            return jnp.zeros((*x.shape[:3], CANVAS_CHANNELS), x.dtype)
-        return canvases(neighbors.placed, neighbors.mask)
 
     def encode_neighbors(
         self,

@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import grain
 import jax.numpy as jnp
@@ -48,6 +49,20 @@ class NeighborTruth(BaseModel):
         max_length=COPIES,
         description="For each copy in the image: center, longest edge, 1 if mirrored, angle in radians.",
     )
+
+    def within(self, left: float, top: float, side: float) -> Self:
+        """Return the truth about a square crop of the image.
+
+        Args:
+            left: Left edge of the crop, in shares of the image's side.
+            top: Top edge of the crop.
+            side: Side of the crop.
+        """
+        moved = tuple(
+            ((x - left) / side, (y - top) / side, size / side, mirrored, angle)
+            for x, y, size, mirrored, angle in self.placements
+        )
+        return self.model_copy(update={"placements": moved})
 
 
 @dataclass(frozen=True)

@@ -102,13 +102,26 @@ def batches(
 
 
 def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], Sample]:
-    """Return a function that crops one random square of the image and its neighbors, at multiples of `grid` pixels."""
+    """Return a function that crops one random square of the image and its neighbors, at multiples of `grid` pixels.
+
+    Neighbors that state where their objects are in the image stay whole: instead, the crop moves their placements.
+    """
 
     def crop(sample: Sample, rng: np.random.Generator) -> Sample:
         height, width, _ = sample.image.shape
         top = int(rng.integers((height - side) // grid + 1)) * grid
         left = int(rng.integers((width - side) // grid + 1)) * grid
-        cropped = _changed(sample, lambda image: image[top : top + side, left : left + side])
+
+        def part(image: Image8) -> Image8:
+            return image[top : top + side, left : left + side]
+
+        neighbors = tuple(
+            replace(one, image=part(one.image))
+            if one.truth is None
+            else replace(one, truth=one.truth.within(left / width, top / height, side / width))
+            for one in sample.neighbors
+        )
+        cropped = replace(sample, image=part(sample.image), neighbors=neighbors)
         if sample.low_res is None:
             return cropped
         top, left, within = top // grid, left // grid, side // grid
