@@ -15,8 +15,9 @@ from reimagen_demo.data.references import Reference
 
 REFERENCES = {1: {1: 35, 2: 40, 3: 25}, 2: {1: 65, 2: 35}, 3: {1: 100}}
 """Relative frequencies of the number of references of each thing, by the number of things."""
-SAME_STYLE = 0.7
-"""Share of references in the style in which their thing is drawn."""
+FIRST_SAME_STYLE, SAME_STYLE = 0.97, 0.7
+"""Shares of a thing's first reference, and of its others, in the style in which the thing is drawn: the first one decides
+what an image should show."""
 MIRRORED = 0.3
 """Share of things whose references are mirror images of the drawings."""
 VARIED = 0.65
@@ -100,8 +101,8 @@ def _references(
         always_varied = mirrored or is_made_up(entity)
         count = rng.choices(tuple(shares), tuple(shares.values()))[0]
         of_thing = [
-            Reference(entity, _style(rng, style), thing, mirrored, always_varied or rng.random() < varied)
-            for _ in range(count)
+            Reference(entity, _style(rng, style, share), thing, mirrored, always_varied or rng.random() < varied)
+            for share in [FIRST_SAME_STYLE] + [SAME_STYLE] * (count - 1)
         ]
         first.append(of_thing[0])
         more += of_thing[1:]
@@ -124,7 +125,7 @@ def _unrelated(rng: Random, pool: Pool, entities: Sequence[Entity]) -> Entity:
             return other
 
 
-def _style(rng: Random, drawn: str) -> str:
-    if drawn == STYLE or rng.random() < SAME_STYLE:
+def _style(rng: Random, drawn: str, same: float) -> str:
+    if drawn == STYLE or rng.random() < same:
         return drawn
     return rng.choice([style for style in STYLE_NAMES if style != drawn])
