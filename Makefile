@@ -1,6 +1,9 @@
-# Needs python3 (3.11) and make; whatever else is needed is installed into .venv.
+# Needs Python 3.11 to 3.14 and make; whatever else is needed is installed into .venv.
 
-PYTHON ?= python3
+# The newest supported interpreter that runs: a name on PATH may belong to one that is not installed.
+SUPPORTED := 3.14 3.13 3.12 3.11
+PYTHON ?= $(shell for version in $(SUPPORTED); do \
+	python$$version -c '' 2>/dev/null && echo python$$version && exit; done; echo python3)
 BIN := .venv/bin
 PACKAGES := proto services/common services/retriever services/generator client evaluation demo
 CODE := proto/setup.py services client evaluation demo tests parity tools examples $(wildcard benchmarks)
@@ -87,8 +90,9 @@ java: install ## compile the retriever's Java code into the jar that its package
 proto: .venv/.dependencies ## generate the gRPC stubs anew
 	@$(INSTALL) --editable proto
 
-# Local packages are left out of a lock: each environment installs them from this checkout.
-LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --upgrade \
+# Local packages are left out of a lock: each environment installs them from this checkout. A lock is for Linux and every
+# supported Python, with markers where versions differ.
+LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11 --upgrade \
 	$(foreach name,proto common retriever generator client evaluation demo,--no-emit-package reimagen-$(name))
 
 lock: install ## resolve the locks anew, to the newest versions that the packages allow
@@ -115,8 +119,9 @@ clean: ## remove whatever make has made
 	find $(wildcard proto services client evaluation demo tests parity benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 
 .venv/.created:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
-		echo 'Re-Imagen needs Python 3.11, and "$(PYTHON)" is not it. Name one that is: make PYTHON=/path/to/python3.11' >&2; \
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+	case ' $(SUPPORTED) ' in *" $$version "*) ;; *) false ;; esac || { \
+		echo 'Re-Imagen needs Python 3.11, 3.12, 3.13 or 3.14, and "$(PYTHON)" is none of them. Name one: make PYTHON=/path/to/python3.13' >&2; \
 		exit 1; }
 	@$(PYTHON) -m venv .venv
 	@touch $@
