@@ -1,9 +1,6 @@
 """The search engines: each builds an index of captions, one per line, in a folder, and finds the ten best."""
 
-import importlib.util
 import json
-import sys
-import types
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +14,7 @@ from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
+from tools.peer import searcher_class
 
 K = 10
 PARTS = 4
@@ -144,7 +142,7 @@ class Pyserini(Engine):
         java_class("io.anserini.index.IndexCollection").main([*arguments, "-storeRaw"])
 
     def __init__(self, folder: Path) -> None:
-        self._searcher = _pyserinis_searcher_module().LuceneSearcher(str(folder))
+        self._searcher = searcher_class()(str(folder))
 
     @override
     def search(self, query: str) -> object:
@@ -249,25 +247,3 @@ def pair(number: int, caption: str) -> StoredPair:
         width=256,
         height=256,
     )
-
-
-def _pyserinis_searcher_module() -> Any:
-    """Load Pyserini's searcher module alone; a normal import would load Torch, which BM25 does not need."""
-    start_jvm()
-    package = types.ModuleType("pyserini.search.lucene")
-    package.__dict__.update(
-        JQuery=java_class("org.apache.lucene.search.Query"),
-        JQueryGenerator=java_class("io.anserini.search.query.QueryGenerator"),
-        JScoredDoc=java_class("io.anserini.search.ScoredDoc"),
-    )
-    sys.modules["pyserini.search.lucene"] = package
-    pyserini = importlib.util.find_spec("pyserini")
-    assert pyserini
-    assert pyserini.origin
-    path = Path(pyserini.origin).parent / "search" / "lucene" / "_searcher.py"
-    spec = importlib.util.spec_from_file_location("pyserini_searcher", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
