@@ -2,7 +2,7 @@
 # Built from the root of the repository: docker build -f deploy/docker/generator.Dockerfile .
 # It draws on processors; with --build-arg ACCELERATOR=tpu or cuda12, on accelerators.
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.13-slim-bookworm AS build
 ARG ACCELERATOR
 RUN python -m venv /build && python -m venv --without-pip /opt/reimagen
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -18,7 +18,7 @@ COPY services/generator services/generator
 RUN /build/bin/pip wheel --no-deps --no-build-isolation -w /wheels ./proto ./services/common ./services/generator \
     && /build/bin/pip --python /opt/reimagen/bin/python install --no-deps --no-index /wheels/*.whl
 
-FROM python:3.11-slim-bookworm
+FROM python:3.13-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /nonexistent reimagen \
     && install -d -o reimagen /var/cache/reimagen /var/lib/reimagen/jobs /var/lib/reimagen/state
 COPY --from=build /opt/reimagen /opt/reimagen
