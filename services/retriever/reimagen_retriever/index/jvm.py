@@ -62,8 +62,8 @@ def start_jvm(heap_megabytes: int = 512) -> None:
         jnius_config.set_classpath(anserini_jar(), str(HELPER_JAR))
         jnius_config.add_options(
             f"-Xmx{heap_megabytes}m",
-            # Java guards the end of the main thread's stack, by default after 1 MiB. From 3.12 on, Python takes more for
-            # deeply nested data before it raises RecursionError, and the process would crash.
+            # Java guards the end of the main thread's stack, by default after 1 MiB. From 3.12 on, Python takes more of
+            # it for deeply nested data before it raises RecursionError, and the process would crash.
             "-Xss8m",
             # Leaves SIGINT and SIGTERM to Python.
             "-Xrs",
