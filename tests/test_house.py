@@ -94,7 +94,7 @@ def test_make_refuses_another_python_and_names_those_that_are_supported(tmp_path
     old = tmp_path / "python3.10"
     old.write_text("#!/bin/sh\necho 3.10\n")
     old.chmod(0o755)
-    command = ["make", "--file", ROOT / "Makefile", "--directory", tmp_path, f"PYTHON={old}", ".venv/.created"]
+    command = ["make", "-f", str(ROOT / "Makefile"), "-C", str(tmp_path), f"PYTHON={old}", ".venv/.created"]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode != 0
     assert f'needs Python {", ".join(PYTHONS[:0:-1])} or {PYTHONS[0]}, and "{old}" is none of them' in refused.stderr
@@ -109,7 +109,7 @@ def test_make_takes_the_newest_supported_python_that_runs(tmp_path: Path) -> Non
         command.chmod(0o755)
     make = shutil.which("make")
     assert make
-    arguments = [make, "--file", ROOT / "Makefile", "--dry-run", "--always-make", ".venv/.created"]
+    arguments = [make, "-f", str(ROOT / "Makefile"), "--dry-run", "--always-make", ".venv/.created"]
     environment = {"PATH": str(tmp_path)}
     shown = subprocess.run(arguments, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "python3.12 -m venv" in shown

@@ -12,7 +12,7 @@ from typing import Any
 
 from reimagen_retriever.index.jvm import java_class, start_jvm
 
-_NOT_NEEDED = {
+_NOT_NEEDED: dict[str, dict[str, Any]] = {
     "pyserini.prebuilt_index_info": {"TF_INDEX_INFO": {}, "IMPACT_INDEX_INFO": {}},
     "pyserini.util": {"download_prebuilt_index": None, "get_sparse_indexes_info": None},
 }

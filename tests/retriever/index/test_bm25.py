@@ -74,7 +74,7 @@ def queries() -> list[str]:
 
 def test_pyserinis_searcher_and_ours_rank_equally(folder: Path, index: BM25Index) -> None:
     asked = queries()
-    command = [sys.executable, "-m", "tests.retriever.index.pyserini_searcher", folder, "16"]
+    command = [sys.executable, "-m", "tests.retriever.index.pyserini_searcher", str(folder), "16"]
     answer = subprocess.run(command, cwd=ROOT, input=json.dumps(asked), capture_output=True, text=True, check=True)
     theirs = json.loads(answer.stdout)
     assert sum(bool(hits) for hits in theirs) > 200
