@@ -35,7 +35,7 @@ def main(version: Annotated[bool, version_option("reimagen-generator")] = False)
     """Run before each command; the options of the program itself."""
 
 
-@app.command(epilog=variables_help(Settings))
+@app.command(epilog=variables_help(Settings, Hosts))
 def serve(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of a cascade: cascade.json and its weights [default: the demo cascade].")
@@ -61,7 +61,7 @@ def serve(
         # The servers take a second to import; --help and inspect do not need them.
         from reimagen_generator.server import run
 
-        run(settings)
+        run(settings, read_settings(Hosts, {}))
 
 
 @app.command()

@@ -182,7 +182,7 @@ class Settings(HttpSettings, AccessSettings, SigningSettings, ModerationSettings
 
 
 class Hosts(BaseSettings):
-    """Settings of training on several hosts. REIMAGEN_GENERATOR_COORDINATOR=auto sets coordinator, and so on."""
+    """Settings of several hosts that work as one. REIMAGEN_GENERATOR_COORDINATOR=auto sets coordinator, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True)
 
