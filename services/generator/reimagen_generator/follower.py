@@ -23,9 +23,10 @@ _logger = logging.getLogger(__name__)
 
 
 def run_follower(settings: Settings) -> None:
-    """Execute the orders of process 0 until it stops. A stop signal is left to process 0, which ends its requests first.
+    """Execute the orders of process 0 until it stops.
 
-    If process 0 is lost, this process ends with status 1, even out of a computation that waits for the other hosts.
+    A stop signal is left to process 0, which ends its requests first. If process 0 is lost, this process
+    ends with status 1, even out of a computation that waits for the other hosts.
 
     Raises:
         InvalidArgument: The weights cannot be loaded, or the server cannot listen on its address.
@@ -36,7 +37,7 @@ def run_follower(settings: Settings) -> None:
     app = FastAPI(title="Re-Imagen, a process without an API", openapi_url=None)
     register_error_handlers(app)
     app.include_router(operations_router(lambda: health))
-    add_key_check(app, settings.open_guard(settings.redis_url), COMMON_ROUTES)
+    add_key_check(app, settings.open_guard(None), COMMON_ROUTES)
     try:
         listening = listen(settings.http)
     except OSError as error:

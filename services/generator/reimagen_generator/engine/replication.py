@@ -1,8 +1,8 @@
 """A device over several hosts: the leader sends each order to the followers, and all execute it in the same order.
 
-A compiled function that runs on devices of several hosts must be started on each of them, in one order everywhere. Since
-every computation of the engine is an order, the orders' order suffices; what they are made of are prompts, references,
-random seeds and steps, all on the host.
+A compiled function that runs on devices of several hosts must be started on each of them, in one order everywhere. Each
+computation of the engine is an order, so the order of the orders suffices. They consist of what the host has: prompts,
+references, random seeds and steps.
 """
 
 import logging
