@@ -38,7 +38,11 @@ def main(version: Annotated[bool, version_option("reimagen-generator")] = False)
 @app.command(epilog=variables_help(Settings, Hosts))
 def serve(
     weights: Annotated[
-        Path | None, typer.Option(help="Folder of a cascade: cascade.json and its weights [default: the demo cascade].")
+        str | None,
+        typer.Option(
+            help="Folder of a cascade, or its address in a store: cascade.json and its weights "
+            "[default: the demo cascade]."
+        ),
     ] = None,
     retriever: Annotated[
         str | None, typer.Option(help="host:port of the retriever [default: 127.0.0.1:50051].")
@@ -167,6 +171,21 @@ def plan(
         try:
             for line in lines(Request(config, topology, mesh, batch, k, train), folder):
                 typer.echo(line)
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+
+@app.command()
+def checksums(folder: Annotated[Path, typer.Argument(help="Folder of a cascade.")]) -> None:
+    """Write SHA256SUMS into a cascade's folder.
+
+    `serve` needs the file to fetch a cascade from an object store. The program sha256sum can check it.
+    """
+    with report_errors():
+        from reimagen_generator.weights.fetch import write_sums
+
+        try:
+            typer.echo(write_sums(folder))
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
 

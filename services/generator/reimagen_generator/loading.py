@@ -11,6 +11,8 @@ from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
 from reimagen_generator.parallel.hosts import join
 from reimagen_generator.settings import Hosts, Settings
+from reimagen_generator.start_times import measured
+from reimagen_generator.weights.fetch import fetch
 
 
 def prepare_devices(settings: Settings, hosts: Hosts) -> None:
@@ -21,13 +23,18 @@ def prepare_devices(settings: Settings, hosts: Hosts) -> None:
 
 
 def load_cascade(settings: Settings) -> Cascade:
-    """Load the cascade onto the devices of all hosts.
+    """Load the cascade, from a store if the weights are there, onto the devices of all hosts.
 
     Raises:
-        InvalidArgument: The weights cannot be loaded.
+        InvalidArgument: The weights cannot be fetched or loaded.
     """
     try:
-        return Cascade.load(settings.weights, settings.text_encoder)
+        folder = settings.weights
+        if isinstance(folder, str):
+            with measured("fetch"):
+                folder = fetch(folder, settings.weights_cache)
+        with measured("load"):
+            return Cascade.load(folder, settings.text_encoder)
     except ValueError as error:
         raise InvalidArgument(str(error)) from error
 

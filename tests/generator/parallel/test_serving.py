@@ -90,7 +90,6 @@ class Group:
         self.rest = stack.enter_context(client(ready[1]))
 
 
-
 @pytest.fixture
 def group(tmp_path: Path) -> Iterator[Group]:
     awakened().save(tmp_path / "one")

@@ -32,6 +32,7 @@ from reimagen_generator.engine.step_times import StepTimes
 from reimagen_generator.engine.turns import Turns
 from reimagen_generator.engine.warm_up import compile_steps, warm_up
 from reimagen_generator.engine.work import GenerationTask, Priority, Work
+from reimagen_generator.start_times import measured_warm_up
 
 # A CPU's cores are kept busy by one image; more in a batch would only make each of them wait for the others.
 _ACCELERATOR_BATCH: Final = 16
@@ -128,9 +129,8 @@ class Engine:
 
     def start(self) -> None:
         """Compile the cascade, which may take minutes the first time, then admit requests."""
-        started = time.monotonic()
-        warm_up(self._device, self._largest_batch, self.times)
-        _logger.info("the cascade is compiled", extra={"seconds": round(time.monotonic() - started, 1)})
+        with measured_warm_up():
+            warm_up(self._device, self._largest_batch, self.times)
         metrics.BACKLOG_SECONDS.set_function(self._backlog_seconds)
         self._worker.start()
         self._state = State.READY

@@ -57,16 +57,7 @@ class Turns:
         """Take one step of each image of a batch, and post the events. A failure ends only the request that fails."""
         started = time.monotonic()
         kind = batch[0].kind
-        begun: list[ImageRow] = []
-        for row in batch:
-            self._begin_request(row.request, started)
-            try:
-                if row.starts_stage:
-                    self._begin_stage(row)
-                begun.append(row)
-            except Exception as error:  # noqa: BLE001  (posted to the request)
-                self._fail(row.request, error)
-        rows = [row for row in begun if row in row.request.rows]  # without those of requests that have failed
+        rows = self._begin(batch, started)
         if not rows:
             return
         size = self._times.batch_size(kind, len(rows))
@@ -92,6 +83,19 @@ class Turns:
         for row in rows:
             if row in row.request.rows:
                 self._accept_step(row, now - began, len(rows))
+
+    def _begin(self, batch: list[ImageRow], now: float) -> list[ImageRow]:
+        """Begin stages of a batch's images where needed; return the images whose requests have not failed."""
+        begun: list[ImageRow] = []
+        for row in batch:
+            self._begin_request(row.request, now)
+            try:
+                if row.starts_stage:
+                    self._begin_stage(row)
+                begun.append(row)
+            except Exception as error:  # noqa: BLE001  (posted to the request)
+                self._fail(row.request, error)
+        return [row for row in begun if row in row.request.rows]
 
     def _begin_stage(self, row: ImageRow) -> None:
         """Begin a row's stage, and measure that."""
