@@ -249,7 +249,8 @@ def _abort_when_lost(service: GeneratorServer, backend: "CascadeBackend", leader
 def run(settings: Settings, hosts: Hosts) -> None:
     """Serve until SIGTERM or SIGINT, then finish the running requests.
 
-    Of several hosts, process 0 serves, and the others draw with it.
+    Of several hosts, process 0 serves, and the others draw with it. There, any error ends the process at once: JAX would
+    wait for the other hosts first.
 
     Raises:
         InvalidArgument: The server cannot listen on an address, or the weights cannot be loaded, or a setting of the
@@ -257,6 +258,17 @@ def run(settings: Settings, hosts: Hosts) -> None:
     """
     configure_logging("generator", settings.log_level)
     start_tracing("reimagen-generator")
+    try:
+        _run(settings, hosts)
+    except Exception as error:
+        if hosts.coordinator is None:
+            raise
+        _logger.exception("this process of a group has failed", exc_info=error)
+        os._exit(1)
+    stop_tracing()
+
+
+def _run(settings: Settings, hosts: Hosts) -> None:
     leader = None
     if settings.images_url is not None:
         service = GeneratorServer(_open_image_server(settings, settings.images_url), settings)
@@ -285,4 +297,3 @@ def run(settings: Settings, hosts: Hosts) -> None:
     run_until_signal(service.stop)
     if leader is not None:
         leader.dismiss()
-    stop_tracing()

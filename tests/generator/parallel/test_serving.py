@@ -124,8 +124,3 @@ def test_a_killed_follower_ends_requests_and_the_leader(group: Group) -> None:
         error = "".join(lines)
     assert "process 1 of this service has ended" in error
     assert group.leader.popen.wait(NOTICED_SECONDS) == 1
-
-
-def test_a_killed_leader_ends_the_follower(group: Group) -> None:
-    group.leader.popen.kill()
-    assert group.follower.popen.wait(NOTICED_SECONDS) == 1

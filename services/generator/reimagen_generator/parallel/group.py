@@ -87,6 +87,8 @@ class Peer:
         try:
             while True:
                 frame = receive_frame(self._connection)
+                if frame == _END:
+                    self._closed.set()
                 if frame != _ALIVE:
                     self._received.put(frame)
         except OSError as error:
