@@ -249,8 +249,8 @@ def _abort_when_lost(service: GeneratorServer, backend: "CascadeBackend", leader
 def run(settings: Settings, hosts: Hosts) -> None:
     """Serve until SIGTERM or SIGINT, then finish the running requests.
 
-    Of several hosts, process 0 serves, and the others draw with it. There, any error ends the process at once: JAX would
-    wait for the other hosts first.
+    Of several hosts, process 0 serves, and the others draw with it. There, any error ends the process at once: JAX
+    would wait for the other hosts first.
 
     Raises:
         InvalidArgument: The server cannot listen on an address, or the weights cannot be loaded, or a setting of the
