@@ -8,7 +8,7 @@ references, random seeds and steps.
 import logging
 import threading
 from collections import deque
-from typing import Any
+from typing import Final
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,7 +18,8 @@ from reimagen_generator.engine.device import Device
 from reimagen_generator.engine.orders import Order, decode, encode
 from reimagen_generator.parallel.group import Follower, Leader
 
-_DONE = "done"
+_DONE: Final = "done"
+
 _logger = logging.getLogger(__name__)
 
 
@@ -37,7 +38,7 @@ class LeadingDevice(Device):
         super().forget(number)
         self._forgotten.append(number)
 
-    def execute(self, order: Order) -> UInt8[np.ndarray[Any, Any], "..."] | None:
+    def execute(self, order: Order) -> UInt8[np.ndarray, "..."] | None:
         """Execute an order on all hosts.
 
         Raises:
