@@ -110,7 +110,9 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 		$(LOCK) --constraint requirements.lock services/$$service/pyproject.toml \
 			-o services/$$service/requirements.lock || exit 1; \
 	done
-	@echo gcsfs | $(LOCK) --constraint requirements.lock - -o services/retriever/requirements-gcsfs.lock
+	@for service in retriever generator; do \
+		echo gcsfs | $(LOCK) --constraint requirements.lock - -o services/$$service/requirements-gcsfs.lock || exit 1; \
+	done
 	@for accelerator in tpu cuda12; do \
 		echo "jax[$$accelerator]" | $(LOCK) --constraint requirements.lock - \
 			-o services/generator/requirements-$$accelerator.lock || exit 1; \
