@@ -302,7 +302,7 @@ def _allow(terms: Terms, query: _Query, allowed: NDArray[np.uint64]) -> None:
 
 @_inlined
 def _has(bits: NDArray[np.uint64], number: int) -> bool:
-    return (bits[number >> 6] >> np.uint64(number & 63)) & np.uint64(1) != 0
+    return bool((bits[number >> 6] >> np.uint64(number & 63)) & np.uint64(1))
 
 
 @_inlined
@@ -345,7 +345,7 @@ def _kth_best(
     least = np.inf if filled == len(best) else -1.0
     for i in range(filled):
         score, relevant = _compare(terms, best[i], query)
-        least = min(least, score) if relevant else -1.0
+        least = min(least, float(score)) if relevant else -1.0
     return least
 
 
