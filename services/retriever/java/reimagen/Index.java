@@ -93,6 +93,26 @@ public final class Index {
     }
 
     /**
+     * Returns the results of {@link #search} with many queries, one after the other, each after its size in bytes (32
+     * bits). The arrays have an element for each query.
+     */
+    public static byte[] searchAll(Index index, String[] terms, String[] required, Query[] filters, int[] depths)
+            throws IOException {
+        byte[][] found = new byte[terms.length][];
+        index.parts.forEach(terms.length, number ->
+                found[number] = search(index, terms[number], required[number], filters[number], depths[number]));
+        int size = 0;
+        for (byte[] each : found) {
+            size = Math.addExact(size, Integer.BYTES + each.length);
+        }
+        ByteBuffer packed = littleEndian(new byte[size]);
+        for (byte[] each : found) {
+            packed.putInt(each.length).put(each);
+        }
+        return packed.array();
+    }
+
+    /**
      * Returns the first documents of which a field has any of the values, as {@link #pack} does.
      *
      * @param field null: all documents
