@@ -1,7 +1,8 @@
 """The bytes that a pair takes in the index, by Lucene's types of files; beside Pyserini's index of the same captions.
 
-Each pair has a made-up address as its source, on one of 2,000 hosts, and one of five licenses. A second index has neither.
-What a pair takes beside its caption's own index is the difference from Pyserini's index, which stores ids and captions.
+The pairs of one index have neither source nor license. Those of another have a made-up address as their source, on one
+of 2,000 hosts, and one of five licenses. What a pair takes beside its caption's own index is the difference from
+Pyserini's index, which stores ids and captions.
 
     python -m benchmarks.bm25.disk [CAPTIONS]
 """
@@ -14,7 +15,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.bm25.engines import Ours, Pyserini, pair
+from typing_extensions import override
+
+from benchmarks.bm25.engines import Ours, pair
 from benchmarks.bm25.texts import words, write_captions
 from benchmarks.bm25.worker import Worker
 from reimagen_retriever.index.writer import IndexWriter
@@ -35,6 +38,7 @@ class WithSources(Ours):
     """Our index of pairs with sources and licenses."""
 
     @staticmethod
+    @override
     def build(captions: Path, folder: Path) -> None:
         rng = random.Random(0)  # noqa: S311
         hosts = words()[:HOSTS]

@@ -6,6 +6,7 @@ import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.List;
 import org.apache.lucene.index.BinaryDocValues;
+import org.apache.lucene.index.DocValues;
 import org.apache.lucene.index.IndexReader;
 import org.apache.lucene.index.LeafReaderContext;
 import org.apache.lucene.index.MultiBits;
@@ -13,6 +14,7 @@ import org.apache.lucene.index.MultiReader;
 import org.apache.lucene.index.MultiTerms;
 import org.apache.lucene.index.PostingsEnum;
 import org.apache.lucene.index.ReaderUtil;
+import org.apache.lucene.index.SortedDocValues;
 import org.apache.lucene.index.Term;
 import org.apache.lucene.index.Terms;
 import org.apache.lucene.index.TermsEnum;
@@ -43,8 +45,10 @@ import org.apache.lucene.util.SmallFloat;
  */
 public final class Index {
     static final String ID = "id";
+    static final String SOURCE = "source";
+    private static final String LICENSE = "license";
     private static final String CONTENTS = "contents";
-    private static final String JSON = "raw";
+    private static final String RECORD = "record";
     private static final Sort ORDER =
             new Sort(SortField.FIELD_SCORE, new SortField(ID, SortField.Type.STRING_VAL));
 
@@ -236,16 +240,16 @@ public final class Index {
     }
 
     /**
-     * Returns the number of documents, their numbers, their scores, the lengths of their JSON texts (32 bits each), and
-     * these texts.
+     * Returns the number of documents, their numbers, their scores, the lengths of their pairs (32 bits each), and these
+     * pairs, as {@link #pairs} does.
      *
      * @param scores null: zeros
      */
     private byte[] pack(int[] numbers, float[] scores) throws IOException {
-        BytesRef[] texts = texts(numbers);
+        byte[][] pairs = pairs(numbers);
         int size = (1 + 3 * numbers.length) * Integer.BYTES;
-        for (BytesRef text : texts) {
-            size += text.length;
+        for (byte[] pair : pairs) {
+            size += pair.length;
         }
         ByteBuffer packed = littleEndian(new byte[size]).putInt(numbers.length);
         for (int number : numbers) {
@@ -254,38 +258,54 @@ public final class Index {
         for (int i = 0; i < numbers.length; i++) {
             packed.putFloat(scores == null ? 0 : scores[i]);
         }
-        for (BytesRef text : texts) {
-            packed.putInt(text.length);
+        for (byte[] pair : pairs) {
+            packed.putInt(pair.length);
         }
-        for (BytesRef text : texts) {
-            packed.put(text.bytes, text.offset, text.length);
+        for (byte[] pair : pairs) {
+            packed.put(pair);
         }
         return packed.array();
     }
 
-    private BytesRef[] texts(int[] numbers) throws IOException {
+    /** Returns for each document the lengths of its source and license (16 bits each), these texts, and its record. */
+    private byte[][] pairs(int[] numbers) throws IOException {
         // Doc values can only be read forward.
         long[] ascending = new long[numbers.length];
         for (int i = 0; i < numbers.length; i++) {
             ascending[i] = (long) numbers[i] << Integer.SIZE | i;
         }
         Arrays.sort(ascending);
-        BytesRef[] texts = new BytesRef[numbers.length];
+        byte[][] pairs = new byte[numbers.length][];
         List<LeafReaderContext> leaves = reader.leaves();
         LeafReaderContext leaf = null;
-        BinaryDocValues values = null;
+        BinaryDocValues records = null;
+        SortedDocValues sources = null;
+        SortedDocValues licenses = null;
         for (long each : ascending) {
             int number = (int) (each >>> Integer.SIZE);
             if (leaf == null || number >= leaf.docBase + leaf.reader().maxDoc()) {
                 leaf = leaves.get(ReaderUtil.subIndex(number, leaves));
-                values = leaf.reader().getBinaryDocValues(JSON);
+                records = DocValues.getBinary(leaf.reader(), RECORD);
+                sources = DocValues.getSorted(leaf.reader(), SOURCE);
+                licenses = DocValues.getSorted(leaf.reader(), LICENSE);
             }
-            if (values == null || !values.advanceExact(number - leaf.docBase)) {
+            int document = number - leaf.docBase;
+            if (!(records.advanceExact(document) && sources.advanceExact(document) && licenses.advanceExact(document))) {
                 throw new IllegalStateException("document " + number + " is no pair");
             }
-            texts[(int) each] = BytesRef.deepCopyOf(values.binaryValue());
+            BytesRef source = sources.lookupOrd(sources.ordValue());
+            BytesRef license = licenses.lookupOrd(licenses.ordValue());
+            BytesRef record = records.binaryValue();
+            byte[] pair = new byte[2 * Short.BYTES + source.length + license.length + record.length];
+            littleEndian(pair)
+                    .putShort((short) source.length)
+                    .putShort((short) license.length)
+                    .put(source.bytes, source.offset, source.length)
+                    .put(license.bytes, license.offset, license.length)
+                    .put(record.bytes, record.offset, record.length);
+            pairs[(int) each] = pair;
         }
-        return texts;
+        return pairs;
     }
 
     private static ByteBuffer littleEndian(byte[] bytes) {

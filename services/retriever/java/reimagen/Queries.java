@@ -3,6 +3,7 @@ package reimagen;
 import java.io.IOException;
 import java.io.StringReader;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -10,13 +11,13 @@ import org.apache.lucene.analysis.Analyzer;
 import org.apache.lucene.analysis.TokenStream;
 import org.apache.lucene.analysis.tokenattributes.CharTermAttribute;
 import org.apache.lucene.document.IntPoint;
+import org.apache.lucene.document.SortedDocValuesField;
 import org.apache.lucene.index.Term;
 import org.apache.lucene.search.BooleanClause;
 import org.apache.lucene.search.BooleanClause.Occur;
 import org.apache.lucene.search.BooleanQuery;
 import org.apache.lucene.search.BoostQuery;
 import org.apache.lucene.search.MatchNoDocsQuery;
-import org.apache.lucene.search.PrefixQuery;
 import org.apache.lucene.search.Query;
 import org.apache.lucene.search.TermInSetQuery;
 import org.apache.lucene.search.TermQuery;
@@ -36,7 +37,7 @@ public final class Queries {
         if (sources.length > 0) {
             BooleanQuery.Builder prefixes = new BooleanQuery.Builder();
             for (String source : sources) {
-                prefixes.add(new PrefixQuery(new Term("source", source)), Occur.SHOULD);
+                prefixes.add(prefix(Index.SOURCE, source), Occur.SHOULD);
             }
             filter.add(prefixes.build(), Occur.FILTER);
         }
@@ -127,6 +128,15 @@ public final class Queries {
             found.add(new BytesRef(value));
         }
         return new TermInSetQuery(field, found);
+    }
+
+    /** Returns a query that compares the places of values in Lucene's dictionary, which has them in alphabetical order. */
+    private static Query prefix(String field, String prefix) {
+        BytesRef first = new BytesRef(prefix);
+        BytesRef after = new BytesRef(Arrays.copyOf(first.bytes, first.length + 1));
+        // In UTF-8, no character has this byte.
+        after.bytes[first.length] = (byte) 0xFF;
+        return SortedDocValuesField.newSlowRangeQuery(field, first, after, true, false);
     }
 
     static List<String> split(String text, char separator) {

@@ -44,8 +44,8 @@ class Document(NamedTuple):
     number: int
     score: float
     """Its BM25 score, or 0 if it was not searched for by terms."""
-    text: bytes
-    """Its pair in JSON."""
+    stored: bytes
+    """Its pair, see `records`."""
 
 
 class Statistics(NamedTuple):

@@ -1,19 +1,19 @@
 """The bytes of a pair in the index: a record, and texts that many pairs share.
 
-A record has the fields that differ from pair to pair. Source and license are in dictionaries of Lucene, which store each
-text once, and what a source has in common with the one before it in alphabetical order not at all.
+A record has the fields that differ from pair to pair. Source and license are in Lucene's dictionaries, which store each
+text once, and only its difference from the one before it in alphabetical order.
 """
 
 import struct
 from typing import get_args
 
-from reimagen_retriever.knowledge_base.pair import MediaType, StoredPair
+from reimagen_retriever.knowledge_base.pair import MediaType, StoredPair, shard_name
 
 _MEDIA_TYPES: tuple[MediaType, ...] = get_args(MediaType)
 _UNSAFE = 0x80
-"""Flag in the byte of the media type: the record has the probability that the image is unsafe."""
-_HEAD = struct.Struct("<QIIIBBHH")
-"""Position, length, width, height, media type with flag, and lengths of digest, id and caption."""
+"""Flag beside the media type: the record has the probability that the image is unsafe."""
+_HEAD = struct.Struct("<IQIIIBBHH")
+"""Shard, offset, length, width, height, media type with flag, and the lengths of digest, id and caption."""
 _PROBABILITY = struct.Struct("<d")
 _SHARED = struct.Struct("<HH")
 """Lengths of source and license."""
@@ -22,42 +22,40 @@ _SHARED = struct.Struct("<HH")
 def record(pair: StoredPair) -> bytes:
     """Return the record of a pair: the head, the texts whose lengths it has, and the id of the original, if any."""
     digest, identifier, caption = bytes.fromhex(pair.sha256), pair.id.encode(), pair.caption.encode()
-    media_type, unsafe = _MEDIA_TYPES.index(pair.media_type), b""
+    flags, unsafe = _MEDIA_TYPES.index(pair.media_type), b""
     if pair.unsafe is not None:
-        media_type, unsafe = media_type | _UNSAFE, _PROBABILITY.pack(pair.unsafe)
+        flags, unsafe = flags | _UNSAFE, _PROBABILITY.pack(pair.unsafe)
     lengths = len(digest), len(identifier), len(caption)
-    head = _HEAD.pack(pair.position, pair.length, pair.width, pair.height, media_type, *lengths)
+    head = _HEAD.pack(pair.shard_number, pair.offset, pair.length, pair.width, pair.height, flags, *lengths)
     return b"".join((head, digest, identifier, caption, unsafe, pair.duplicate_of.encode()))
 
 
 def pair_of(stored: bytes) -> StoredPair:
     """Return the pair of what Java returns: the lengths of source and license, these texts, and the record."""
     source, license_ = _SHARED.unpack_from(stored)
-    source += _SHARED.size
-    license_ += source
-    position, length, width, height, media_type, digest, identifier, caption = _HEAD.unpack_from(stored, license_)
-    digest += (start := license_ + _HEAD.size)
-    identifier += digest
-    end = caption + identifier
+    source_end = _SHARED.size + source
+    license_end = source_end + license_
+    shard, offset, length, width, height, flags, digest, identifier, caption = _HEAD.unpack_from(stored, license_end)
+    head_end = license_end + _HEAD.size
+    digest_end = head_end + digest
+    id_end = digest_end + identifier
+    caption_end = rest = id_end + caption
     unsafe = None
-    if media_type & _UNSAFE:
-        (unsafe,) = _PROBABILITY.unpack_from(stored, end)
-        media_type ^= _UNSAFE
-        caption, end = end, end + _PROBABILITY.size
-    else:
-        caption = end
+    if flags & _UNSAFE:
+        (unsafe,) = _PROBABILITY.unpack_from(stored, caption_end)
+        rest += _PROBABILITY.size
     return StoredPair(
-        id=stored[digest:identifier].decode(),
-        caption=stored[identifier:caption].decode(),
-        shard=shard_name(position >> 40),
-        offset=position & 0xFF_FFFF_FFFF,
+        id=stored[digest_end:id_end].decode(),
+        caption=stored[id_end:caption_end].decode(),
+        shard=shard_name(shard),
+        offset=offset,
         length=length,
-        sha256=stored[start:digest].hex(),
-        media_type=_MEDIA_TYPES[media_type],
+        sha256=stored[head_end:digest_end].hex(),
+        media_type=_MEDIA_TYPES[flags & ~_UNSAFE],
         width=width,
         height=height,
-        source=stored[_SHARED.size : source].decode(),
-        license=stored[source:license_].decode(),
+        source=stored[_SHARED.size : source_end].decode(),
+        license=stored[source_end:license_end].decode(),
         unsafe=unsafe,
-        duplicate_of=stored[end:].decode(),
+        duplicate_of=stored[rest:].decode(),
     )
