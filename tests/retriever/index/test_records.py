@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import (
     MAXIMUM_ID_BYTES,
@@ -15,6 +16,7 @@ from reimagen_retriever.knowledge_base.pair import (
     StoredPair,
     shard_name,
 )
+from tests.retriever.index.test_bm25 import stored
 
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40)
 longest = st.sampled_from([1, 7, 1_000_000, 2**32 - 1])
@@ -36,6 +38,9 @@ pairs = st.builds(
 )
 
 
+sources = st.lists(st.sampled_from(("a", "/", ":", "é", "://", "https://a.b/")), max_size=6).map("".join)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.lists(pairs, min_size=1, max_size=12, unique_by=lambda pair: pair.id))
 def test_pairs_are_read_as_they_were_written(written: list[StoredPair]) -> None:
@@ -51,4 +56,22 @@ def test_pairs_are_read_as_they_were_written(written: list[StoredPair]) -> None:
         assert index.read(backwards) == written[::-1]
         for pair in written:
             assert index.get(pair.id) == pair
+        index.close()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(sources, min_size=1, max_size=30), st.lists(sources, min_size=1, max_size=8))
+def test_a_filter_finds_the_sources_with_a_prefix(sources: list[str], prefixes: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        with IndexWriter(Path(folder)) as writer:
+            for number, source in enumerate(sources):
+                writer.add(stored(f"{number}", "a fox").model_copy(update={"source": source}))
+            writer.commit({})
+        index = BM25Index(Path(folder))
+        for prefix in {each[:end] for each in (*sources, *prefixes) for end in range(1, len(each) + 1)}:
+            passing = [f"{number}" for number, source in enumerate(sources) if source.startswith(prefix)]
+            filters = Filters(sources=(prefix,))
+            assert sorted(index.ids_of(filters, len(sources)) or []) == sorted(passing), prefix
+            hits = index.search("a fox", len(sources), 0, "any", filters)
+            assert sorted(hit.pair.id for hit in hits) == sorted(passing), prefix
         index.close()

@@ -5,6 +5,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.Stream;
 import org.apache.lucene.index.BinaryDocValues;
 import org.apache.lucene.index.DocValues;
 import org.apache.lucene.index.IndexReader;
@@ -45,22 +46,27 @@ import org.apache.lucene.util.SmallFloat;
  */
 public final class Index {
     static final String ID = "id";
-    static final String SOURCE = "source";
+    static final String ORIGIN = "origin";
+    static final String RECORD = "record";
     private static final String LICENSE = "license";
     private static final String CONTENTS = "contents";
-    private static final String RECORD = "record";
     private static final Sort ORDER =
             new Sort(SortField.FIELD_SCORE, new SortField(ID, SortField.Type.STRING_VAL));
 
     private final IndexReader reader;
     private final IndexSearcher searcher;
     private final Parts parts;
+    private final SharedTexts[] origins;
+    private final SharedTexts[] licenses;
 
     private Index(IndexReader reader, float k1, float b, int cores, int smallestPart) {
         this.reader = reader;
         searcher = new IndexSearcher(reader);
         searcher.setSimilarity(new BM25Similarity(k1, b));
         parts = new Parts(searcher, cores, smallestPart);
+        int leaves = reader.leaves().size();
+        origins = Stream.generate(SharedTexts::new).limit(leaves).toArray(SharedTexts[]::new);
+        licenses = Stream.generate(SharedTexts::new).limit(leaves).toArray(SharedTexts[]::new);
     }
 
     /**
@@ -267,7 +273,7 @@ public final class Index {
         return packed.array();
     }
 
-    /** Returns for each document the lengths of its source and license (16 bits each), these texts, and its record. */
+    /** Returns for each document the lengths of its origin and license (16 bits each), these texts, and its record. */
     private byte[][] pairs(int[] numbers) throws IOException {
         // Doc values can only be read forward.
         long[] ascending = new long[numbers.length];
@@ -279,29 +285,31 @@ public final class Index {
         List<LeafReaderContext> leaves = reader.leaves();
         LeafReaderContext leaf = null;
         BinaryDocValues records = null;
-        SortedDocValues sources = null;
-        SortedDocValues licenses = null;
+        SortedDocValues itsOrigin = null;
+        SortedDocValues itsLicense = null;
         for (long each : ascending) {
             int number = (int) (each >>> Integer.SIZE);
             if (leaf == null || number >= leaf.docBase + leaf.reader().maxDoc()) {
                 leaf = leaves.get(ReaderUtil.subIndex(number, leaves));
                 records = DocValues.getBinary(leaf.reader(), RECORD);
-                sources = DocValues.getSorted(leaf.reader(), SOURCE);
-                licenses = DocValues.getSorted(leaf.reader(), LICENSE);
+                itsOrigin = DocValues.getSorted(leaf.reader(), ORIGIN);
+                itsLicense = DocValues.getSorted(leaf.reader(), LICENSE);
             }
             int document = number - leaf.docBase;
-            if (!(records.advanceExact(document) && sources.advanceExact(document) && licenses.advanceExact(document))) {
+            if (!records.advanceExact(document)
+                    || !itsOrigin.advanceExact(document)
+                    || !itsLicense.advanceExact(document)) {
                 throw new IllegalStateException("document " + number + " is no pair");
             }
-            BytesRef source = sources.lookupOrd(sources.ordValue());
-            BytesRef license = licenses.lookupOrd(licenses.ordValue());
+            byte[] origin = origins[leaf.ord].get(itsOrigin);
+            byte[] license = licenses[leaf.ord].get(itsLicense);
             BytesRef record = records.binaryValue();
-            byte[] pair = new byte[2 * Short.BYTES + source.length + license.length + record.length];
+            byte[] pair = new byte[2 * Short.BYTES + origin.length + license.length + record.length];
             littleEndian(pair)
-                    .putShort((short) source.length)
+                    .putShort((short) origin.length)
                     .putShort((short) license.length)
-                    .put(source.bytes, source.offset, source.length)
-                    .put(license.bytes, license.offset, license.length)
+                    .put(origin)
+                    .put(license)
                     .put(record.bytes, record.offset, record.length);
             pairs[(int) each] = pair;
         }

@@ -27,17 +27,27 @@ import org.apache.lucene.util.BytesRef;
 public final class Queries {
     private Queries() {}
 
-    /** Returns a filter with the conditions of Python's Filters, or null if it has none. */
+    /**
+     * Returns a filter with the conditions of Python's Filters, or null if it has none.
+     *
+     * @param origins the origins of the prefixes of sources, see Python's records
+     * @param rests the rests of these prefixes
+     */
     public static Query filter(
-            String[] licenses, String[] sources, int minimumSide, boolean safeOnly, String[] excludedIds) {
+            String[] licenses,
+            String[] origins,
+            String[] rests,
+            int minimumSide,
+            boolean safeOnly,
+            String[] excludedIds) {
         BooleanQuery.Builder filter = new BooleanQuery.Builder();
         if (licenses.length > 0) {
             filter.add(anyOf("license", licenses), Occur.FILTER);
         }
-        if (sources.length > 0) {
+        if (origins.length > 0) {
             BooleanQuery.Builder prefixes = new BooleanQuery.Builder();
-            for (String source : sources) {
-                prefixes.add(prefix(Index.SOURCE, source), Occur.SHOULD);
+            for (int i = 0; i < origins.length; i++) {
+                addSources(prefixes, origins[i], rests[i]);
             }
             filter.add(prefixes.build(), Occur.FILTER);
         }
@@ -130,13 +140,23 @@ public final class Queries {
         return new TermInSetQuery(field, found);
     }
 
-    /** Returns a query that compares the places of values in Lucene's dictionary, which has them in alphabetical order. */
-    private static Query prefix(String field, String prefix) {
-        BytesRef first = new BytesRef(prefix);
-        BytesRef after = new BytesRef(Arrays.copyOf(first.bytes, first.length + 1));
-        // In UTF-8, no character has this byte.
-        after.bytes[first.length] = (byte) 0xFF;
-        return SortedDocValuesField.newSlowRangeQuery(field, first, after, true, false);
+    /** Adds queries that together find the documents whose source begins with the origin and the rest. */
+    private static void addSources(BooleanQuery.Builder prefixes, String origin, String rest) {
+        BytesRef exact = new BytesRef(origin);
+        BooleanQuery.Builder both = new BooleanQuery.Builder();
+        both.add(SortedDocValuesField.newSlowRangeQuery(Index.ORIGIN, exact, exact, true, true), Occur.FILTER);
+        if (!rest.isEmpty()) {
+            both.add(SourceRest.startsWith(rest), Occur.FILTER);
+        }
+        prefixes.add(both.build(), Occur.SHOULD);
+        if (origin.isEmpty()) {
+            // The prefix may also be the beginning of an origin. In UTF-8, no character has the byte 255.
+            BytesRef first = new BytesRef(rest);
+            BytesRef after = new BytesRef(Arrays.copyOf(first.bytes, first.length + 1));
+            after.bytes[first.length] = (byte) 0xFF;
+            prefixes.add(
+                    SortedDocValuesField.newSlowRangeQuery(Index.ORIGIN, first, after, true, false), Occur.SHOULD);
+        }
     }
 
     static List<String> split(String text, char separator) {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.jvm import in_java, java_class
+from reimagen_retriever.index.records import origin_and_rest
 from reimagen_retriever.knowledge_base.analysis import Analysis
 
 _CORES = len(os.sched_getaffinity(0))
@@ -156,9 +157,11 @@ def _documents(packed: bytes) -> list[Document]:
 @lru_cache(_CACHED_FILTERS)
 @in_java
 def _java_filter(filters: Filters) -> Any:
+    prefixes = [origin_and_rest(source) for source in _valid(filters.sources)]
     return java_class("reimagen.Queries").filter(
         _valid(filters.licenses),
-        _valid(filters.sources),
+        tuple(origin for origin, _ in prefixes),
+        tuple(rest for _, rest in prefixes),
         filters.minimum_side,
         filters.safe_only,
         _valid(filters.exclude_ids),

@@ -1,7 +1,7 @@
 """The bytes of a pair in the index: a record, and texts that many pairs share.
 
-A record has the fields that differ from pair to pair. Source and license are in Lucene's dictionaries, which store each
-text once, and only its difference from the one before it in alphabetical order.
+A record has the fields that differ from pair to pair. Licenses and the origins of sources are in Lucene's dictionaries,
+which store each text once. Whole sources there would take less space still, but to read one, Lucene decompresses 64.
 """
 
 import struct
@@ -15,35 +15,50 @@ _UNSAFE = 0x80
 _HEAD = struct.Struct("<IQIIIBBHH")
 """Shard, offset, length, width, height, media type with flag, and the lengths of digest, id and caption."""
 _PROBABILITY = struct.Struct("<d")
+_REST = struct.Struct("<H")
+"""Length of the rest of the source, which comes first because filters read it."""
 _SHARED = struct.Struct("<HH")
-"""Lengths of source and license."""
+"""Lengths of origin and license."""
+
+
+def origin_and_rest(source: str) -> tuple[str, str]:
+    """Split an address after its host: "https://example.org/" and "a.jpg". Other sources have an empty origin."""
+    scheme = source.find("://")
+    end = source.find("/", scheme + 3) + 1 if scheme >= 0 else 0
+    return source[:end], source[end:]
 
 
 def record(pair: StoredPair) -> bytes:
-    """Return the record of a pair: the head, the texts whose lengths it has, and the id of the original, if any."""
+    """Return the record of a pair, which ends with the id of the original, if any."""
+    rest = origin_and_rest(pair.source)[1].encode()
     digest, identifier, caption = bytes.fromhex(pair.sha256), pair.id.encode(), pair.caption.encode()
     flags, unsafe = _MEDIA_TYPES.index(pair.media_type), b""
     if pair.unsafe is not None:
         flags, unsafe = flags | _UNSAFE, _PROBABILITY.pack(pair.unsafe)
     lengths = len(digest), len(identifier), len(caption)
     head = _HEAD.pack(pair.shard_number, pair.offset, pair.length, pair.width, pair.height, flags, *lengths)
-    return b"".join((head, digest, identifier, caption, unsafe, pair.duplicate_of.encode()))
+    return b"".join(
+        (_REST.pack(len(rest)), rest, head, digest, identifier, caption, unsafe, pair.duplicate_of.encode())
+    )
 
 
 def pair_of(stored: bytes) -> StoredPair:
-    """Return the pair of what Java returns: the lengths of source and license, these texts, and the record."""
-    source, license_ = _SHARED.unpack_from(stored)
-    source_end = _SHARED.size + source
-    license_end = source_end + license_
-    shard, offset, length, width, height, flags, digest, identifier, caption = _HEAD.unpack_from(stored, license_end)
-    head_end = license_end + _HEAD.size
+    """Return the pair of what Java returns: the lengths of origin and license, these texts, and the record."""
+    origin, license_ = _SHARED.unpack_from(stored)
+    origin_end = _SHARED.size + origin
+    license_end = origin_end + license_
+    rest_start = license_end + _REST.size
+    (rest,) = _REST.unpack_from(stored, license_end)
+    rest_end = rest_start + rest
+    shard, offset, length, width, height, flags, digest, identifier, caption = _HEAD.unpack_from(stored, rest_end)
+    head_end = rest_end + _HEAD.size
     digest_end = head_end + digest
     id_end = digest_end + identifier
-    caption_end = rest = id_end + caption
+    caption_end = original = id_end + caption
     unsafe = None
     if flags & _UNSAFE:
         (unsafe,) = _PROBABILITY.unpack_from(stored, caption_end)
-        rest += _PROBABILITY.size
+        original += _PROBABILITY.size
     return StoredPair(
         id=stored[digest_end:id_end].decode(),
         caption=stored[id_end:caption_end].decode(),
@@ -54,8 +69,8 @@ def pair_of(stored: bytes) -> StoredPair:
         media_type=_MEDIA_TYPES[flags & ~_UNSAFE],
         width=width,
         height=height,
-        source=stored[_SHARED.size : source_end].decode(),
-        license=stored[source_end:license_end].decode(),
+        source=(stored[_SHARED.size : origin_end] + stored[rest_start:rest_end]).decode(),
+        license=stored[origin_end:license_end].decode(),
         unsafe=unsafe,
-        duplicate_of=stored[rest:].decode(),
+        duplicate_of=stored[original:].decode(),
     )

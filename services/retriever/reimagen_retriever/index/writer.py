@@ -13,7 +13,7 @@ from typing import Any, Self
 from reimagen_common.errors import Unavailable
 from reimagen_retriever.index.analysis import lucene_analyzer
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
-from reimagen_retriever.index.records import record
+from reimagen_retriever.index.records import origin_and_rest, record
 from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
@@ -21,7 +21,7 @@ UNSAFE_FROM = 0.5
 """Minimum probability of being unsafe at which safe searches leave out an image."""
 _BUFFER_MEGABYTES = 64.0
 _EXACT = ("license", "duplicate_of", "unsafe")
-_SHARED = ("source", "license")
+_SHARED = ("origin", "license")
 
 
 class IndexWriter:
@@ -166,7 +166,7 @@ class _Document:
         self._id_for_order.setBytesValue(pair.id.encode())
         self._contents.setStringValue(self._analysis.normalized(pair.caption))
         self._record.setBytesValue(record(pair))
-        self._shared["source"].setBytesValue(pair.source.encode())
+        self._shared["origin"].setBytesValue(origin_and_rest(pair.source)[0].encode())
         self._shared["license"].setBytesValue(pair.license.encode())
         self._side.setIntValue(min(pair.width, pair.height))
         unsafe = "1" if (pair.unsafe or 0) >= UNSAFE_FROM else ""
