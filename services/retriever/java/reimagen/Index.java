@@ -273,7 +273,7 @@ public final class Index {
         return packed.array();
     }
 
-    /** Returns for each document the lengths of its origin and license (16 bits each), these texts, and its record. */
+    /** Returns for each document the lengths of its id, origin and license (16 bits each), these texts, and its record. */
     private byte[][] pairs(int[] numbers) throws IOException {
         // Doc values can only be read forward.
         long[] ascending = new long[numbers.length];
@@ -285,6 +285,7 @@ public final class Index {
         List<LeafReaderContext> leaves = reader.leaves();
         LeafReaderContext leaf = null;
         BinaryDocValues records = null;
+        BinaryDocValues ids = null;
         SortedDocValues itsOrigin = null;
         SortedDocValues itsLicense = null;
         for (long each : ascending) {
@@ -292,22 +293,27 @@ public final class Index {
             if (leaf == null || number >= leaf.docBase + leaf.reader().maxDoc()) {
                 leaf = leaves.get(ReaderUtil.subIndex(number, leaves));
                 records = DocValues.getBinary(leaf.reader(), RECORD);
+                ids = DocValues.getBinary(leaf.reader(), ID);
                 itsOrigin = DocValues.getSorted(leaf.reader(), ORIGIN);
                 itsLicense = DocValues.getSorted(leaf.reader(), LICENSE);
             }
             int document = number - leaf.docBase;
             if (!records.advanceExact(document)
+                    || !ids.advanceExact(document)
                     || !itsOrigin.advanceExact(document)
                     || !itsLicense.advanceExact(document)) {
                 throw new IllegalStateException("document " + number + " is no pair");
             }
             byte[] origin = origins[leaf.ord].get(itsOrigin);
             byte[] license = licenses[leaf.ord].get(itsLicense);
+            BytesRef id = ids.binaryValue();
             BytesRef record = records.binaryValue();
-            byte[] pair = new byte[2 * Short.BYTES + origin.length + license.length + record.length];
+            byte[] pair = new byte[3 * Short.BYTES + id.length + origin.length + license.length + record.length];
             littleEndian(pair)
+                    .putShort((short) id.length)
                     .putShort((short) origin.length)
                     .putShort((short) license.length)
+                    .put(id.bytes, id.offset, id.length)
                     .put(origin)
                     .put(license)
                     .put(record.bytes, record.offset, record.length);

@@ -1,7 +1,8 @@
 """The bytes of a pair in the index: a record, and texts that many pairs share.
 
-A record has the fields that differ from pair to pair. Licenses and the origins of sources are in Lucene's dictionaries,
-which store each text once. Whole sources there would take less space still, but to read one, Lucene decompresses 64.
+A record has what differs from pair to pair except the id, which has a field of its own. Licenses and the origins of
+sources are in Lucene's dictionaries, which store each text once. Whole sources there would take less space still, but
+to read one, Lucene decompresses 64.
 """
 
 import struct
@@ -12,13 +13,13 @@ from reimagen_retriever.knowledge_base.pair import MediaType, StoredPair, shard_
 _MEDIA_TYPES: tuple[MediaType, ...] = get_args(MediaType)
 _UNSAFE = 0x80
 """Flag beside the media type: the record has the probability that the image is unsafe."""
-_HEAD = struct.Struct("<IQIIIBBHH")
-"""Shard, offset, length, width, height, media type with flag, and the lengths of digest, id and caption."""
+_HEAD = struct.Struct("<IQIIIBBH")
+"""Shard, offset, length, width, height, media type with flag, and the lengths of digest and caption."""
 _PROBABILITY = struct.Struct("<d")
 _REST = struct.Struct("<H")
 """Length of the rest of the source, which comes first because filters read it."""
-_SHARED = struct.Struct("<HH")
-"""Lengths of origin and license."""
+_FIELDS = struct.Struct("<HHH")
+"""Lengths of what has fields of its own: id, origin and license."""
 
 
 def origin_and_rest(source: str) -> tuple[str, str]:
@@ -31,37 +32,35 @@ def origin_and_rest(source: str) -> tuple[str, str]:
 def record(pair: StoredPair) -> bytes:
     """Return the record of a pair, which ends with the id of the original, if any."""
     rest = origin_and_rest(pair.source)[1].encode()
-    digest, identifier, caption = bytes.fromhex(pair.sha256), pair.id.encode(), pair.caption.encode()
+    digest, caption = bytes.fromhex(pair.sha256), pair.caption.encode()
     flags, unsafe = _MEDIA_TYPES.index(pair.media_type), b""
     if pair.unsafe is not None:
         flags, unsafe = flags | _UNSAFE, _PROBABILITY.pack(pair.unsafe)
-    lengths = len(digest), len(identifier), len(caption)
+    lengths = len(digest), len(caption)
     head = _HEAD.pack(pair.shard_number, pair.offset, pair.length, pair.width, pair.height, flags, *lengths)
-    return b"".join(
-        (_REST.pack(len(rest)), rest, head, digest, identifier, caption, unsafe, pair.duplicate_of.encode())
-    )
+    return b"".join((_REST.pack(len(rest)), rest, head, digest, caption, unsafe, pair.duplicate_of.encode()))
 
 
 def pair_of(stored: bytes) -> StoredPair:
-    """Return the pair of what Java returns: the lengths of origin and license, these texts, and the record."""
-    origin, license_ = _SHARED.unpack_from(stored)
-    origin_end = _SHARED.size + origin
+    """Return the pair of what Java returns: the lengths of id, origin and license, these texts, and the record."""
+    identifier, origin, license_ = _FIELDS.unpack_from(stored)
+    id_end = _FIELDS.size + identifier
+    origin_end = id_end + origin
     license_end = origin_end + license_
     rest_start = license_end + _REST.size
     (rest,) = _REST.unpack_from(stored, license_end)
     rest_end = rest_start + rest
-    shard, offset, length, width, height, flags, digest, identifier, caption = _HEAD.unpack_from(stored, rest_end)
+    shard, offset, length, width, height, flags, digest, caption = _HEAD.unpack_from(stored, rest_end)
     head_end = rest_end + _HEAD.size
     digest_end = head_end + digest
-    id_end = digest_end + identifier
-    caption_end = original = id_end + caption
+    caption_end = original = digest_end + caption
     unsafe = None
     if flags & _UNSAFE:
         (unsafe,) = _PROBABILITY.unpack_from(stored, caption_end)
         original += _PROBABILITY.size
     return StoredPair(
-        id=stored[digest_end:id_end].decode(),
-        caption=stored[id_end:caption_end].decode(),
+        id=stored[_FIELDS.size : id_end].decode(),
+        caption=stored[digest_end:caption_end].decode(),
         shard=shard_name(shard),
         offset=offset,
         length=length,
@@ -69,7 +68,7 @@ def pair_of(stored: bytes) -> StoredPair:
         media_type=_MEDIA_TYPES[flags & ~_UNSAFE],
         width=width,
         height=height,
-        source=(stored[_SHARED.size : origin_end] + stored[rest_start:rest_end]).decode(),
+        source=(stored[id_end:origin_end] + stored[rest_start:rest_end]).decode(),
         license=stored[origin_end:license_end].decode(),
         unsafe=unsafe,
         duplicate_of=stored[original:].decode(),
