@@ -9,7 +9,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.bm25 import BM25Index, BM25Search
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.analysis import Analysis
@@ -43,7 +43,7 @@ class Engine(ABC):
         """Convert the result of `search` for comparison; this is not timed."""
 
     def search_on_two_threads(self, queries: Sequence[str]) -> None:
-        """Search with two concurrent callers, or with the engine's own batch function."""
+        """Search with the engine's own batch function, or with two concurrent callers if it has none."""
         with ThreadPoolExecutor(2) as pool:
             for _ in pool.map(self.search, queries):
                 pass
@@ -67,6 +67,10 @@ class Ours(Engine):
     @override
     def search(self, query: str) -> object:
         return self.index.search(query, K, 0.0, "any")
+
+    @override
+    def search_on_two_threads(self, queries: Sequence[str]) -> None:
+        self.index.search_all([BM25Search(query, K, 0.0, "any") for query in queries])
 
     @override
     def ranking(self, found: Any) -> Ranking:
@@ -154,7 +158,11 @@ class Pyserini(Engine):
 
     @override
     def search_on_two_threads(self, queries: Sequence[str]) -> None:
-        self._searcher.batch_search(list(queries), [str(number) for number in range(len(queries))], K, threads=2)
+        self.batch(queries, 2)
+
+    def batch(self, queries: Sequence[str], threads: int) -> object:
+        """Search with Pyserini's batch function."""
+        return self._searcher.batch_search(list(queries), [str(number) for number in range(len(queries))], K, threads)
 
 
 class BM25S(Engine):

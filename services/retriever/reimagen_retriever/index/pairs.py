@@ -12,6 +12,7 @@ from typing import Any, Self
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.jvm import in_java, java_class, start_jvm
 from reimagen_retriever.index.lucene import Document, Lucene
+from reimagen_retriever.index.records import pair_of
 from reimagen_retriever.index.version import refuse_newer
 from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.damage import DamagedError
@@ -179,7 +180,7 @@ class PairIndex:
         return [self._parsed(document) for document in self._lucene.documents(documents)]
 
     def _parsed(self, document: Document) -> StoredPair:
-        pair = StoredPair.model_validate_json(document.text)
+        pair = pair_of(document.stored)
         if self.united_of == 1:
             return pair
         part = bisect_right(self._starts, document.number) - 1
