@@ -74,7 +74,7 @@ export function Compose() {
         <button type="button" class="chip" disabled=${sending} onClick=${() => compare("With and without neighbors", withAndWithout(settings, defaultK))}>
           with / without
         </button>
-        <button type="button" class="chip" disabled=${sending} onClick=${() => compare("From neighbors to text", ratios())}>η strip</button>
+        <button type="button" class="chip" disabled=${sending} onClick=${() => compare("From neighbors to text", ratios(settings))}>η strip</button>
         <button type="button" class="chip" disabled=${sending} onClick=${() => compare("Four seeds", fourSeeds(settings))}>four seeds</button>
       </div>`}
     </div>
@@ -101,7 +101,9 @@ function withAndWithout({ k }, defaultK) {
   ];
 }
 
-const ratios = () => RATIOS.map((eta) => ({ label: `η = ${eta}`, settings: { eta } }));
+/** Only interleaved guidance has η. */
+const ratios = ({ strategy }) =>
+  RATIOS.map((eta) => ({ label: `η = ${eta}`, settings: { eta, ...(strategy && { strategy: "interleaved" }) } }));
 
 function fourSeeds({ seed }) {
   const first = seed ?? Math.floor(Math.random() * SEEDS);
