@@ -40,14 +40,14 @@ function OneStage({ stage, isDrawn }) {
   const weight = (name, label, most = 100, step = 0.5) => html`<${Field} label=${label} size=${size}>
     <input type="number" min="0" max=${most} step=${step} inputmode="decimal" value=${guidance[name] ?? ""}
       placeholder=${usual.guidance[name]}
-      onChange=${(event) => changeGuidance(size, { [name]: numberIn(event.target) })} />
+      onChange=${(event) => changeGuidance(size, { [name]: numberOf(event.target) })} />
   <//>`;
   return html`<fieldset>
     <legend>${size} px${!isDrawn && html`<span class="hint"> · not drawn at this size</span>`}</legend>
     <${Field} label="Steps" size=${size}>
       <input type="number" min="1" max="1000" inputmode="numeric" value=${steps ?? ""}
         placeholder=${usual.steps ?? `quality ${settings.quality}`}
-        onChange=${(event) => changeStage(size, { steps: numberIn(event.target) })} />
+        onChange=${(event) => changeStage(size, { steps: numberOf(event.target) })} />
     <//>
     <${Field} label="Sampler" size=${size}>
       <${Choice} value=${sampler} usual=${usual.sampler} values=${SAMPLERS}
@@ -76,7 +76,7 @@ const Choice = ({ value, usual, values, onChoice }) =>
   </select>`;
 
 /** Return the number in a field within its limits, or null if it is empty. @param {HTMLInputElement} field */
-function numberIn(field) {
+function numberOf(field) {
   if (field.value === "") return null;
   return Math.min(Number(field.max), Math.max(Number(field.min), Number(field.value)));
 }
