@@ -12,6 +12,7 @@ import { IconButton } from "./ui.js";
 
 const RATIOS = [0, 0.25, 0.5, 0.75, 1];
 const SEEDS = 2 ** 32;
+const GROWS_BY_ITSELF = CSS.supports("field-sizing", "content");
 
 function write(prompt) {
   composer.set({ prompt, problem: null });
@@ -25,7 +26,8 @@ export function Compose() {
   const { prompts, failed } = useStore(examples);
   const text = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   useLayoutEffect(() => {
-    if (!text.current) return;
+    // Measuring the text makes the browser lay out the page at once, which CSS avoids where it can.
+    if (!text.current || GROWS_BY_ITSELF) return;
     text.current.style.height = "auto";
     text.current.style.height = `${text.current.scrollHeight}px`;
   }, [prompt]);

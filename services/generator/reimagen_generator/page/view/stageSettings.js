@@ -1,5 +1,5 @@
 /** The settings of single stages, for those who want them. */
-import { html } from "../vendor/htm-preact.js";
+import { html, useState } from "../vendor/htm-preact.js";
 import { useStore } from "../lib/store.js";
 import { changeSettings, composer } from "../model/composer.js";
 import { model } from "../model/model.js";
@@ -10,14 +10,23 @@ export const STRATEGIES = ["interleaved", "weighted", "joint"];
 
 export function StageSettings() {
   const { settings } = useStore(composer);
-  const { stages, defaultSize } = useStore(model);
+  const { stages } = useStore(model);
+  const [isOpen, setOpen] = useState(false);
   const changed = settings.stages ?? [];
   if (stages.length === 0 && changed.length === 0) return null;
-  const unknown = changed.filter(({ size }) => !stages.some((stage) => stage.size === size)).map(({ size }) => `${size} px`);
-  return html`<details class="stage-settings">
+  return html`<details class="stage-settings" onToggle=${(event) => setOpen(event.target.open)}>
     <summary>Single stages ${changed.length > 0 && html`<span class="badge">${changed.length} changed</span>`}</summary>
-    <p class="hint">The cascade draws a small image first, and enlarges it stage by stage. What you set here overrides the
-      settings above.</p>
+    ${isOpen && html`<${Stages} changed=${changed} />`}
+  </details>`;
+}
+
+/** The contents of the fold-out, which are many fields: they are drawn when it is opened. */
+function Stages({ changed }) {
+  const { settings } = useStore(composer);
+  const { stages, defaultSize } = useStore(model);
+  const unknown = changed.filter(({ size }) => !stages.some((stage) => stage.size === size)).map(({ size }) => `${size} px`);
+  return html`<p class="hint">The cascade draws a small image first, and enlarges it stage by stage. What you set here overrides
+      the settings above.</p>
     ${stages.map(
       (stage) =>
         html`<${OneStage} key=${stage.size} stage=${stage} isDrawn=${stage.size <= (settings.size ?? defaultSize)} />`,
@@ -26,8 +35,7 @@ export function StageSettings() {
     html`<p class="problem">This cascade has no stage of ${unknown.join(", ")}. Reset the stages to draw.</p>`}
     <button type="button" class="text-button" disabled=${changed.length === 0} onClick=${() => changeSettings({ stages: null })}>
       Reset the stages
-    </button>
-  </details>`;
+    </button>`;
 }
 
 /** @param {{stage: import("../model/model.js").Stage, isDrawn: boolean}} props */
