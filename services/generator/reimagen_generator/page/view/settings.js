@@ -1,5 +1,5 @@
 /** The settings of drawing. */
-import { html } from "../vendor/htm-preact.js";
+import { html, useState } from "../vendor/htm-preact.js";
 import { useStore } from "../lib/store.js";
 import { changeSettings, composer, DEFAULTS } from "../model/composer.js";
 import { model } from "../model/model.js";
@@ -20,17 +20,25 @@ const chooseStrategy = (strategy) =>
 
 export function Settings() {
   const { settings } = useStore(composer);
+  const [isOpen, setOpen] = useState(false);
+  const changed = Object.keys(DEFAULTS).filter((name) => settings[name] !== DEFAULTS[name]).length;
+  return html`<details class="settings" onToggle=${(event) => setOpen(event.target.open)}>
+    <summary>Settings ${changed > 0 && html`<span class="badge">${changed} changed</span>`}</summary>
+    ${isOpen && html`<${Fields} isChanged=${changed > 0} />`}
+  </details>`;
+}
+
+/** The contents of the fold-out, which are most of the page: they are drawn when it is opened. */
+function Fields({ isChanged }) {
+  const { settings } = useStore(composer);
   const { sizes, stages, defaultSize, defaultK, maximumK } = useStore(model);
   const usual = stages.find((stage) => stage.sees_neighbors)?.guidance;
-  const changed = Object.keys(DEFAULTS).filter((name) => settings[name] !== DEFAULTS[name]).length;
   const isJoint = settings.strategy === "joint";
   const reset = () => {
     changeSettings(DEFAULTS);
     searchSoon(0);
   };
-  return html`<details class="settings">
-    <summary>Settings ${changed > 0 && html`<span class="badge">${changed} changed</span>`}</summary>
-    <div class="settings-grid">
+  return html`<div class="settings-grid">
       <label>Size<select value=${settings.size ?? ""} onChange=${(event) => change("size", Number(event.target.value) || null)}>
         <option value="">Default (${defaultSize} px)</option>
         ${sizes.map((size) => html`<option value=${size}>${size} × ${size} px</option>`)}
@@ -66,8 +74,7 @@ export function Settings() {
         placeholder="what must not appear" onInput=${(event) => change("negativePrompt", event.target.value)} /></label>
     </div>
     <${StageSettings} />
-    <button type="button" class="text-button" disabled=${changed === 0} onClick=${reset}>Reset all settings</button>
-  </details>`;
+    <button type="button" class="text-button" disabled=${!isChanged} onClick=${reset}>Reset all settings</button>`;
 }
 
 /** A slider whose value may be left to the service. `fallback` is where it stands meanwhile. */
