@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-oldest test-browser test-api torture soak results parity peer plan lint bench bench-serving bench-retrieval install java proto lock clean
+.PHONY: help demo kb test test-oldest test-browser lighthouse test-api torture soak results parity peer plan lint bench bench-serving bench-retrieval install java proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -37,6 +37,9 @@ test-oldest: ## run the tests of the retriever, and of what it shares, on Python
 
 test-browser: install ## the page at / in Chromium: the whole journey, on a desktop and a phone, and its accessibility
 	@$(BIN)/python -m pytest tests/browser
+
+lighthouse: install ## audit the page at / with Lighthouse, on a desktop and a phone; fails below 95 (needs npm's registry once)
+	@$(BIN)/python -m tools.lighthouse
 
 test-api: install ## compare both services with their OpenAPI documents: schemathesis, all checks, 2,000 examples of each operation
 	@REIMAGEN_API_EXAMPLES=2000 $(BIN)/python -m pytest tests/integration/test_openapi.py

@@ -30,7 +30,9 @@ class CascadeBackend:
             maximum_k=config.maximum_k,
             relevant_only=config.relevant_only,
             stages=tuple(
-                StageDescription(stage.size, parameters, stage.network.retrieval, stage.steps)
+                StageDescription(
+                    stage.size, parameters, stage.network.retrieval, stage.steps, stage.sampler, stage.guidance
+                )
                 for stage, parameters in zip(config.stages, cascade.parameters, strict=True)
             ),
         )
