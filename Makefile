@@ -1,7 +1,13 @@
-# Needs python3 (3.11) and make; whatever else is needed is installed into .venv.
+# Needs Python 3.11 to 3.14 and make; whatever else is needed is installed into .venv.
 
-PYTHON ?= python3
-BIN := .venv/bin
+# The newest supported interpreter that runs: a name on PATH may belong to one that is not installed.
+SUPPORTED := 3.14 3.13 3.12 3.11
+PYTHON ?= $(shell for version in $(SUPPORTED); do \
+	python$$version -c '' 2>/dev/null && echo python$$version && exit; done; echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+OLDEST := $(lastword $(SUPPORTED))
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PACKAGES := proto services/common services/retriever services/generator client evaluation demo
 CODE := proto/setup.py services client evaluation demo tests parity tools examples $(wildcard benchmarks)
 
@@ -11,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-browser test-api torture soak results parity peer plan lint bench bench-serving bench-retrieval install java proto lock clean
+.PHONY: help demo kb test test-oldest test-browser lighthouse test-api torture soak results parity peer plan lint bench bench-serving bench-retrieval install java proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -23,10 +29,17 @@ kb: install ## build the demo knowledge base only, into build/demo/kb
 	@$(BIN)/python -m reimagen_demo.stack.knowledge_base
 
 test: install ## run every test
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest $(IN_PARALLEL)
+
+test-oldest: ## run the tests of the retriever, and of what it shares, on Python 3.11, which has an older Lucene
+	@$(MAKE) --no-print-directory install VENV=build/python$(OLDEST) PYTHON=python$(OLDEST)
+	@build/python$(OLDEST)/bin/python -m pytest $(IN_PARALLEL) tests/common tests/retriever tests/test_house.py
 
 test-browser: install ## the page at / in Chromium: the whole journey, on a desktop and a phone, and its accessibility
 	@$(BIN)/python -m pytest tests/browser
+
+lighthouse: install ## audit the page at / with Lighthouse, on a desktop and a phone; fails below 95 (needs npm's registry once)
+	@$(BIN)/python -m tools.lighthouse
 
 test-api: install ## compare both services with their OpenAPI documents: schemathesis, all checks, 2,000 examples of each operation
 	@REIMAGEN_API_EXAMPLES=2000 $(BIN)/python -m pytest tests/integration/test_openapi.py
@@ -43,13 +56,13 @@ soak: install ## 10,000 requests to one generator, of which 1,000 vanish or are 
 results: install ## check the paper's claims on the demonstration's weights, into docs/results.md (goes on where it was ended)
 	@$(BIN)/python -m reimagen_demo.report.results
 
-parity: install .venv/.reference ## compare the networks with diffusers and transformers (installs Torch)
+parity: install $(VENV)/.reference ## compare the networks with diffusers and transformers (installs Torch)
 	@$(BIN)/python -m pytest parity
 
-plan: install .venv/.plan ## what the model takes on TPUs that are not there (PRESET=re-imagen PLAN='--topology v4:2x2x1')
+plan: install $(VENV)/.plan ## what the model takes on TPUs that are not there (PRESET=re-imagen PLAN='--topology v4:2x2x1')
 	@$(BIN)/reimagen-generator plan $(or $(PRESET),re-imagen) $(PLAN)
 
-peer: install .venv/.reference ## measure the networks beside diffusers' (installs Torch)
+peer: install $(VENV)/.reference ## measure the networks beside diffusers' (installs Torch)
 	@$(BIN)/python -m benchmarks.peers.deepfloyd
 
 lint: install ## check style, types, the direction of imports, spelling and links
@@ -61,7 +74,7 @@ lint: install ## check style, types, the direction of imports, spelling and link
 	@$(BIN)/mypy $(CODE)
 
 coverage: install ## run every test and print the coverage of each package
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --cov --cov-report=term
 
 bench: install ## measure, one table for each benchmark
 	@for script in benchmarks/*.py; do \
@@ -72,23 +85,24 @@ bench-serving: install ## measure the engine under load beside two other policie
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.serving.simulate
 
-bench-retrieval: install .venv/.peers ## measure search beside pyserini, bm25s and tantivy, and how it grows (CAPTIONS=1000000)
+bench-retrieval: install $(VENV)/.peers ## measure search beside pyserini, bm25s and tantivy, and how it grows (CAPTIONS=1000000)
 	@$(BIN)/python -m benchmarks.bm25.peers $(CAPTIONS)
 	@$(BIN)/python -m benchmarks.bm25.growth
 	@$(BIN)/python -m benchmarks.bm25.cores
 	@$(BIN)/python -m benchmarks.bm25.union $(CAPTIONS)
 	@$(BIN)/python -m benchmarks.bm25.top_neighbors $(CAPTIONS)
 
-install: .venv/.installed ## install the services and their tools into .venv
+install: $(VENV)/.installed ## install the services and their tools into .venv
 
-java: install ## compile the retriever's Java code into the jar that its package ships (needs JDK 17)
+java: install ## compile the retriever's Java code into the jar that its package ships (needs Python 3.11 and JDK 17)
 	@$(BIN)/python -m tools.java
 
-proto: .venv/.dependencies ## generate the gRPC stubs anew
+proto: $(VENV)/.dependencies ## generate the gRPC stubs anew
 	@$(INSTALL) --editable proto
 
-# Local packages are left out of a lock: each environment installs them from this checkout.
-LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 --upgrade \
+# Local packages are left out of a lock: each environment installs them from this checkout. A lock is for Linux and every
+# supported Python, with markers where versions differ.
+LOCK := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11 --upgrade \
 	$(foreach name,proto common retriever generator client evaluation demo,--no-emit-package reimagen-$(name))
 
 lock: install ## resolve the locks anew, to the newest versions that the packages allow
@@ -99,7 +113,9 @@ lock: install ## resolve the locks anew, to the newest versions that the package
 		$(LOCK) --constraint requirements.lock services/$$service/pyproject.toml \
 			-o services/$$service/requirements.lock || exit 1; \
 	done
-	@echo gcsfs | $(LOCK) --constraint requirements.lock - -o services/retriever/requirements-gcsfs.lock
+	@for service in retriever generator; do \
+		echo gcsfs | $(LOCK) --constraint requirements.lock - -o services/$$service/requirements-gcsfs.lock || exit 1; \
+	done
 	@for accelerator in tpu cuda12; do \
 		echo "jax[$$accelerator]" | $(LOCK) --constraint requirements.lock - \
 			-o services/generator/requirements-$$accelerator.lock || exit 1; \
@@ -114,42 +130,43 @@ clean: ## remove whatever make has made
 	rm -f proto/reimagen/v1/*_pb2*.py proto/reimagen/v1/*_pb2*.pyi
 	find $(wildcard proto services client evaluation demo tests parity benchmarks) \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
 
-.venv/.created:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
-		echo 'Re-Imagen needs Python 3.11, and "$(PYTHON)" is not it. Name one that is: make PYTHON=/path/to/python3.11' >&2; \
+$(VENV)/.created:
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+	case ' $(SUPPORTED) ' in *" $$version "*) ;; *) false ;; esac || { \
+		echo 'Re-Imagen needs Python 3.11, 3.12, 3.13 or 3.14, and "$(PYTHON)" is none of them. Name one: make PYTHON=/path/to/python3.13' >&2; \
 		exit 1; }
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 # The locks name every package, so that none is looked up; their hashes are checked. Pyserini is built from its source,
 # without a throw-away environment, so what builds it comes first.
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation
-.venv/.dependencies: requirements-build.lock requirements.lock .venv/.created
-	@echo 'Installing what requirements.lock names into .venv (a few minutes the first time)'
+$(VENV)/.dependencies: requirements-build.lock requirements.lock $(VENV)/.created
+	@echo 'Installing what requirements.lock names into $(VENV) (a few minutes the first time)'
 	@$(INSTALL) --require-hashes --requirement requirements-build.lock
 	@$(INSTALL) --require-hashes --requirement requirements.lock
 	@touch $@
 
 # Torch's CPU build is a tenth of the one on PyPI, but is not there: it is taken where pip's own configuration finds it.
 # Little of these packages is ever imported, so that compiling all of it would be most of the installation.
-.venv/.reference: requirements-reference.lock requirements-torch-cpu.lock requirements-torch-cuda.lock .venv/.dependencies
-	@echo 'Installing what requirements-reference.lock names into .venv'
+$(VENV)/.reference: requirements-reference.lock requirements-torch-cpu.lock requirements-torch-cuda.lock $(VENV)/.dependencies
+	@echo 'Installing what requirements-reference.lock names into $(VENV)'
 	@$(INSTALL) --no-compile --require-hashes --requirement requirements-torch-cpu.lock 2>/dev/null || \
 		$(INSTALL) --no-compile --require-hashes --requirement requirements-torch-cuda.lock
 	@$(INSTALL) --no-compile --require-hashes --requirement requirements-reference.lock
 	@touch $@
 
-.venv/.peers: requirements-peers.lock .venv/.dependencies
-	@echo 'Installing what requirements-peers.lock names into .venv'
+$(VENV)/.peers: requirements-peers.lock $(VENV)/.dependencies
+	@echo 'Installing what requirements-peers.lock names into $(VENV)'
 	@$(INSTALL) --require-hashes --requirement requirements-peers.lock
 	@touch $@
 
 # Under terms of its own, and large: installed for planning alone.
-.venv/.plan: requirements-plan.lock .venv/.dependencies
-	@echo 'Installing what requirements-plan.lock names into .venv'
+$(VENV)/.plan: requirements-plan.lock $(VENV)/.dependencies
+	@echo 'Installing what requirements-plan.lock names into $(VENV)'
 	@$(INSTALL) --require-hashes --requirement requirements-plan.lock
 	@touch $@
 
-.venv/.installed: .venv/.dependencies proto/setup.py $(PACKAGES:=/pyproject.toml) $(wildcard proto/reimagen/v1/*.proto)
+$(VENV)/.installed: $(VENV)/.dependencies proto/setup.py $(PACKAGES:=/pyproject.toml) $(wildcard proto/reimagen/v1/*.proto)
 	@$(INSTALL) $(PACKAGES:%=--editable ./%)
 	@touch $@

@@ -29,7 +29,7 @@ def page() -> str:
         _table("`reimagen-retriever serve`", RetrieverSettings),
         _table("`reimagen-retriever add` and `remove` with `--address`", ClientSettings),
         _table("`reimagen-generator serve`", GeneratorSettings),
-        _table("`reimagen-generator train` on several hosts", Hosts),
+        _table("`reimagen-generator serve` and `train` on several hosts", Hosts),
     ]
     return "\n".join(parts)
 

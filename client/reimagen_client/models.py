@@ -282,6 +282,13 @@ class Watermark(Model):
     score: float = Field(description="How clear the mark is, in standard deviations of unmarked images.")
 
 
+class SoftBinding(Model):
+    """A watermark or fingerprint that a manifest states."""
+
+    algorithm: str = Field(description="Name of the algorithm.")
+    value: str = Field(description="Id or fingerprint, as the algorithm writes it.")
+
+
 class Verification(Model):
     """The outcome of verifying a file."""
 
@@ -289,6 +296,9 @@ class Verification(Model):
     tampered: bool | None = Field(None, description="Whether the file was changed; None without a signature.")
     generation: Verified | None = Field(None, description="Origin of the image, or None if it is unknown.")
     watermark: Watermark | None = Field(None, description="Watermark of the image, if it was found.")
+    soft_bindings: tuple[SoftBinding, ...] = Field(
+        (), description="Watermarks and fingerprints that the manifest of a file with a valid signature states."
+    )
     found_by: str | None = Field(
         None, description="Where the origin was found: `metadata`, or in the log by `watermark` or `fingerprint`."
     )

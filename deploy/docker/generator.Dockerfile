@@ -1,9 +1,11 @@
 # The generator with the demonstration's cascade: REST on 8000, gRPC on 50052.
 # Built from the root of the repository: docker build -f deploy/docker/generator.Dockerfile .
-# It draws on processors; with --build-arg ACCELERATOR=tpu or cuda12, on accelerators.
+# It draws on processors; with --build-arg ACCELERATOR=tpu or cuda12, on accelerators. With --build-arg STORE=gcsfs it also
+# fetches weights from Google Cloud Storage.
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.13-slim-bookworm AS build
 ARG ACCELERATOR
+ARG STORE
 RUN python -m venv /build && python -m venv --without-pip /opt/reimagen
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 # What changes seldom comes first.
@@ -11,14 +13,15 @@ COPY requirements-build.lock ./
 RUN /build/bin/pip install --require-hashes --no-deps -r requirements-build.lock
 COPY services/generator/requirements*.lock ./
 RUN /build/bin/pip wheel --require-hashes --no-deps --no-build-isolation -w /wheels \
-    -r requirements.lock ${ACCELERATOR:+-r requirements-$ACCELERATOR.lock}
+    -r requirements.lock ${ACCELERATOR:+-r requirements-$ACCELERATOR.lock} \
+    ${STORE:+-r requirements-$STORE.lock}
 COPY proto proto
 COPY services/common services/common
 COPY services/generator services/generator
 RUN /build/bin/pip wheel --no-deps --no-build-isolation -w /wheels ./proto ./services/common ./services/generator \
     && /build/bin/pip --python /opt/reimagen/bin/python install --no-deps --no-index /wheels/*.whl
 
-FROM python:3.11-slim-bookworm
+FROM python:3.13-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /nonexistent reimagen \
     && install -d -o reimagen /var/cache/reimagen /var/lib/reimagen/jobs /var/lib/reimagen/state
 COPY --from=build /opt/reimagen /opt/reimagen
@@ -26,6 +29,7 @@ COPY services/generator/weights /usr/share/reimagen/weights
 ENV PATH=/opt/reimagen/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     REIMAGEN_GENERATOR_WEIGHTS=/usr/share/reimagen/weights/demo \
+    REIMAGEN_GENERATOR_WEIGHTS_CACHE=/var/cache/reimagen/weights \
     REIMAGEN_GENERATOR_COMPILE_CACHE=/var/cache/reimagen \
     REIMAGEN_GENERATOR_JOBS=/var/lib/reimagen/jobs \
     REIMAGEN_GENERATOR_STATE=/var/lib/reimagen/state \

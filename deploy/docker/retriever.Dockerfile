@@ -2,7 +2,7 @@
 # Built from the root of the repository: docker build -f deploy/docker/retriever.Dockerfile .
 # With --build-arg STORE=gcsfs it also reads bases in Google Cloud Storage.
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.13-slim-bookworm AS build
 ARG STORE
 RUN python -m venv /build && python -m venv --without-pip /opt/reimagen
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -18,7 +18,7 @@ COPY services/retriever services/retriever
 RUN /build/bin/pip wheel --no-deps --no-build-isolation -w /wheels ./proto ./services/common ./services/retriever \
     && /build/bin/pip --python /opt/reimagen/bin/python install --no-deps --no-index /wheels/*.whl
 
-FROM python:3.11-slim-bookworm
+FROM python:3.13-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /nonexistent reimagen
 COPY --from=build /opt/reimagen /opt/reimagen
 ENV PATH=/opt/reimagen/bin:$PATH \

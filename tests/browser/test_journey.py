@@ -128,7 +128,7 @@ def test_a_dropped_image_restores_its_weights_and_steps(browser: Browser, stack:
         expect(neighbors(page)).to_have_count(2)
         set_weight(page, 1, "2.5")
         open_settings(page)
-        page.get_by_label("Steps").fill("3")
+        page.get_by_label("Steps", exact=True).fill("3")
         draw(page)
         expect(images(page)).to_have_count(1)
         file = downloaded(page)
@@ -139,27 +139,45 @@ def test_a_dropped_image_restores_its_weights_and_steps(browser: Browser, stack:
         drop(page, "main", file)
         expect(neighbors(page).locator(".weight .value")).to_have_text(["1.0", "2.5"])
         open_settings(page)
-        expect(page.get_by_label("Steps")).to_have_value("3")
+        expect(page.get_by_label("Steps", exact=True)).to_have_value("3")
 
 
-def test_a_dropped_image_restores_its_sampler_and_stages(browser: Browser, stack: Stack) -> None:
-    stages = [{"size": 16, "steps": 3, "sampler": "ddpm", "guidance": {"text_weight": 3.0}}]
-    body = {"prompt": "a red fox", "seed": 7, "sampler": "ddim", "stages": stages}
-    answer = httpx.post(f"{stack.origin}/v1/images/generations", json=body, timeout=240).json()
-    with visit(browser, stack) as seen:
+@DEVICES
+def test_stages_are_restored_from_an_image_and_changed(browser: Browser, stack: Stack, device: dict[str, Any]) -> None:
+    stages = [{"size": 16, "sampler": "ddpm", "guidance": {"text_weight": 3.0}}]
+    body = {"prompt": "a red fox", "seed": 7, "sampler": "ddim", "quality": "low", "guidance": {"strategy": "weighted"}}
+    answer = httpx.post(f"{stack.origin}/v1/images/generations", json=body | {"stages": stages}, timeout=240).json()
+    with visit(browser, stack, **device) as seen:
         page = seen.page
         drop(page, "main", base64.b64decode(answer["data"][0]["b64_json"]))
         expect(page.get_by_label("What should it show?")).to_have_value("a red fox")
         open_settings(page)
-        expect(page.get_by_label("Sampler")).to_have_value("ddim")
-        expect(page.get_by_text("Changed stages: 16 px: 3 steps, ddpm, text weight 3")).to_be_visible()
+        expect(page.get_by_role("combobox", name="Sampler", exact=True)).to_have_value("ddim")
+        expect(page.get_by_role("combobox", name="Guidance", exact=True)).to_have_value("weighted")
+        page.get_by_text("Single stages 1 changed").click()
+        first, last = (page.get_by_role("group", name=f"{size} px") for size in (16, 64))
+        expect(first.get_by_label("Sampler")).to_have_value("ddpm")
+        expect(first.get_by_label("Weight of the text")).to_have_value("3")
+        # Weighted guidance has no η, and the last stage does not see the neighbors.
+        expect(first.get_by_label("Text share")).to_have_count(0)
+        expect(last.get_by_label("Weight of the neighbors")).to_have_count(0)
         check_accessibility(page)
+
+        first.get_by_label("Guidance").select_option("interleaved")
+        first.get_by_label("Text share").fill("0.25")
+        first.get_by_label("Weight of the text").fill("")
+        last.get_by_label("Steps").fill("3")
+        last.get_by_label("Steps").press("Tab")
         draw(page)
         expect(images(page)).to_have_count(1)
-        again = provenance(downloaded(page))["settings"]
-        assert (again["sampler"], again["stages"]) == ("ddim", stages)
-        page.get_by_role("button", name="Stages: default").click()
-        expect(page.get_by_text("Changed stages")).to_have_count(0)
+        again = provenance(downloaded(page))
+        assert again["settings"]["stages"] == [
+            {"size": 16, "sampler": "ddpm", "guidance": {"strategy": "interleaved", "interleave_ratio": 0.25}},
+            {"size": 64, "steps": 3},
+        ]
+        page.get_by_role("button", name="Reset the stages").click()
+        expect(first.get_by_label("Sampler")).to_have_value("")
+        expect(page.get_by_text("Single stages", exact=True)).to_be_visible()
 
 
 def test_a_dropped_image_of_a_comparison_restores_its_own_neighbor(browser: Browser, stack: Stack) -> None:

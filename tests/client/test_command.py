@@ -33,6 +33,7 @@ VERIFIED = {
         "request": {"prompt": PROMPT, "seed": 7},
         "neighbors": [{"id": "kea", "caption": "a kea", "source": "tests", "license": "MIT", "similarity": 0.9}],
     },
+    "soft_bindings": [{"algorithm": "reimagen.watermark.1", "value": "a4221699"}],
     "found_by": "metadata",
 }
 

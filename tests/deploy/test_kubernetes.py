@@ -9,11 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from reimagen_common.operations import PATHS
+from reimagen_generator.settings import Hosts
 from reimagen_generator.settings import Settings as GeneratorSettings
 from reimagen_retriever.settings import Settings as RetrieverSettings
 
@@ -33,6 +35,35 @@ INSTALLATIONS: dict[str, list[str] | None] = {
     "base": [],
     "v5e": ["tpu-v5e", "weights", "autoscaling"],
     "no TLS": ["gpu", "jobs-redis", "monitoring"],
+    "several machines": ["multi-host", "monitoring"],
+}
+FOLLOWER = "generator-follower"
+# What LeaderWorkerSet puts before a container's variables (its documentation: "Labels, Annotations and Environment
+# Variables"); the address is that of the leader's pod.
+GROUP = {"LWS_LEADER_ADDRESS": "generator", "LWS_GROUP_SIZE": "4", "LWS_WORKER_INDEX": "3"}
+# Fields of LeaderWorkerSet's leaderworkerset.x-k8s.io/v1 that the manifests use, by its CRD.
+POD_TEMPLATE = {"type": "object"}
+GROUP_SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["leaderWorkerTemplate"],
+    "properties": {
+        "replicas": {"type": "integer"},
+        "startupPolicy": {"enum": ["LeaderCreated", "LeaderReady"]},
+        "leaderWorkerTemplate": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["workerTemplate"],
+            "properties": {
+                "size": {"type": "integer", "minimum": 1},
+                "restartPolicy": {
+                    "enum": ["Default", "RecreateGroupOnPodRestart", "RecreateGroupAfterStart", "None"],
+                },
+                "leaderTemplate": POD_TEMPLATE,
+                "workerTemplate": POD_TEMPLATE,
+            },
+        },
+    },
 }
 pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl renders the manifests")
 
@@ -60,6 +91,14 @@ def pods(objects: Objects) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]
         spec = workload["spec"]["template"]["spec"]
         (container,) = spec["containers"]
         yield workload["metadata"]["name"], spec, container
+    for group in of_kind(objects, "LeaderWorkerSet"):
+        for template in group_templates(group):
+            (container,) = template["spec"]["containers"]
+            yield template["metadata"]["labels"]["app.kubernetes.io/name"], template["spec"], container
+
+
+def group_templates(group: Mapping[str, Any]) -> Objects:
+    return [group["spec"]["leaderWorkerTemplate"][f"{role}Template"] for role in ("leader", "worker")]
 
 
 def environment(objects: Objects, container: Mapping[str, Any]) -> dict[str, str]:
@@ -70,7 +109,7 @@ def environment(objects: Objects, container: Mapping[str, Any]) -> dict[str, str
         variables |= configs[source["configMapRef"]["name"]]
     for variable in container.get("env", []):
         value = variable.get("value", "3" if "fieldRef" in variable.get("valueFrom", {}) else "secret")
-        variables[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda found: variables[found[1]], value)
+        variables[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda found: (GROUP | variables)[found[1]], value)
     return variables
 
 
@@ -89,8 +128,14 @@ def test_every_object_is_one_of_kubernetes(objects: Objects) -> None:
     assert len(names) == len(set(names))
     for each in objects:
         assert each["metadata"]["namespace"] == "reimagen"
+        if each["kind"] == "LeaderWorkerSet":
+            jsonschema.validate(each["spec"], GROUP_SCHEMA)
+            for template in group_templates(each):
+                pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}, "template": template}
+                for version in VERSIONS:
+                    kubernetes_validate.validate(pod, version, strict=True)
         # The Prometheus Operator's, which tests/deploy/test_monitoring.py checks.
-        if not each["apiVersion"].startswith("monitoring.coreos.com/"):
+        elif not each["apiVersion"].startswith("monitoring.coreos.com/"):
             for version in VERSIONS:
                 kubernetes_validate.validate(each, version, strict=True)
 
@@ -116,11 +161,14 @@ def test_a_pod_has_no_more_rights_than_it_needs(objects: Objects) -> None:
 
 
 def test_a_pod_has_the_volumes_that_it_mounts(objects: Objects) -> None:
-    for workload in of_kind(objects, "Deployment", "StatefulSet"):
-        spec = workload["spec"]["template"]["spec"]
-        claims = [claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])]
-        volumes = [volume["name"] for volume in spec.get("volumes", [])] + claims
-        (container,) = spec["containers"]
+    claims = {
+        workload["metadata"]["name"]: [
+            claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])
+        ]
+        for workload in of_kind(objects, "Deployment", "StatefulSet")
+    }
+    for name, spec, container in pods(objects):
+        volumes = [volume["name"] for volume in spec.get("volumes", [])] + claims.get(name, [])
         containers = [container, *spec.get("initContainers", [])]
         assert {mount["name"] for each in containers for mount in each["volumeMounts"]} == set(volumes)
         # Files of settings and folders that the image's service writes to are on a volume.
@@ -153,7 +201,7 @@ def test_probes_ask_what_the_services_answer(objects: Objects) -> None:
 
 
 def test_the_services_start_with_their_settings(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _, pod, container in pods(objects):
+    for name, pod, container in pods(objects):
         service = service_of(container)
         if service is None:
             continue
@@ -161,9 +209,8 @@ def test_the_services_start_with_their_settings(objects: Objects, monkeypatch: p
         prefix = f"REIMAGEN_{service.upper()}_"
         others = {variable for variable in variables if not variable.startswith(prefix)}
         assert others <= {"OTEL_EXPORTER_OTLP_ENDPOINT", "JAX_PLATFORMS", "REPLICA"}
-        assert {variable.removeprefix(prefix).lower() for variable in variables.keys() - others} <= SETTINGS[
-            service
-        ].model_fields.keys()
+        known = SETTINGS[service].model_fields.keys() | (Hosts.model_fields.keys() if service == "generator" else set())
+        assert {variable.removeprefix(prefix).lower() for variable in variables.keys() - others} <= known
         if "REIMAGEN_GENERATOR_WEIGHTS" in variables:
             # In place of a volume's.
             variables["REIMAGEN_GENERATOR_WEIGHTS"] = str(ROOT / "services/generator/weights/demo")
@@ -175,8 +222,10 @@ def test_the_services_start_with_their_settings(objects: Objects, monkeypatch: p
         settings = SETTINGS[service]()
         assert settings.keys is not None
         assert not settings.allow_anonymous
-        # What runs gets its time: the pod first leaves the service's addresses.
-        leaving = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        hosts = Hosts()
+        assert (hosts.coordinator is not None) == bool(of_kind(objects, "LeaderWorkerSet") and service == "generator")
+        # What runs gets its time: the pod first leaves the service's addresses. A follower is in none; its leader is.
+        leaving = 5 if name == FOLLOWER else container["lifecycle"]["preStop"]["sleep"]["seconds"]
         assert pod["terminationGracePeriodSeconds"] >= leaving + settings.stop_seconds
 
 
@@ -214,7 +263,7 @@ def _admits(objects: Objects, own: str, peer: str, port: int, direction: str) ->
         for rule in policy["spec"].get(direction, [])
     ]
     return any(
-        port in [each["port"] for each in rule["ports"]]
+        any(each["port"] <= port <= each.get("endPort", each["port"]) for each in rule["ports"])
         and (
             side not in rule
             or any("podSelector" in each and _selects(each["podSelector"], peer) for each in rule[side])
@@ -230,7 +279,9 @@ def test_the_network_admits_what_the_settings_name_and_no_more(objects: Objects)
         for value in environment(objects, container).values():
             for host, port in re.findall(r"\b([a-z]+):(\d+)", value):
                 assert host in names | {"monitoring"}, value
-                connections.add((name, host, int(port)))
+                # A follower is given its leader's settings, and connects to the leader alone.
+                if name != FOLLOWER or host == "generator":
+                    connections.add((name, host, int(port)))
     assert {
         ("generator", "retriever", 50051),
         ("retriever", "cache", 6379),
@@ -250,7 +301,7 @@ def test_an_autoscaler_has_a_target_whose_replicas_nothing_else_sets(objects: Ob
     workloads = {
         (each["kind"], each["metadata"]["name"]): each for each in of_kind(objects, "Deployment", "StatefulSet")
     }
-    databases = "REIMAGEN_GENERATOR_JOBS_REDIS_URL" in str(workloads["StatefulSet", "generator"])
+    databases = "REIMAGEN_GENERATOR_JOBS_REDIS_URL" in str(workloads.get(("StatefulSet", "generator")))
     for scaler in of_kind(objects, "HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
         assert "replicas" not in workloads[target["kind"], target["name"]]["spec"]
@@ -260,6 +311,15 @@ def test_an_autoscaler_has_a_target_whose_replicas_nothing_else_sets(objects: Ob
         assert each["metadata"]["name"] == "generator" or each["spec"]["replicas"] == 1
     for budget in of_kind(objects, "PodDisruptionBudget"):
         assert sum(_selects(budget["spec"]["selector"], name) for name, _, _ in pods(objects)) == 1
+
+
+def test_a_group_of_processes_starts_again_as_a_whole(objects: Objects) -> None:
+    for group in of_kind(objects, "LeaderWorkerSet"):
+        assert group["spec"]["leaderWorkerTemplate"]["restartPolicy"] == "RecreateGroupOnPodRestart"
+        leader, follower = (template["spec"]["containers"][0] for template in group_templates(group))
+        assert {each: follower[each] for each in follower if each != "volumeMounts"} == {
+            each: leader[each] for each in leader if each not in ("volumeMounts", "lifecycle")
+        }
 
 
 def test_a_redis_of_jobs_keeps_what_it_answered(objects: Objects) -> None:

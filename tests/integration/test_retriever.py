@@ -169,7 +169,7 @@ def test_a_batch_is_answered_in_order(service: Service) -> None:
 
 def test_it_describes_itself(service: Service) -> None:
     description = service.stub.Describe(pb.DescribeRequest())
-    assert (description.pairs, description.format_version, dict(description.licenses)) == (6, 5, {"MIT": 6})
+    assert (description.pairs, description.format_version, dict(description.licenses)) == (6, 6, {"MIT": 6})
     assert description.cache == pb.CACHE_STATE_UP
     assert description.relevance == pb.RELEVANCE_ENTITY
     assert description.revision == service.stub.Search(pb.SearchRequest(query="kea")).revision

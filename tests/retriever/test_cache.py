@@ -127,8 +127,8 @@ def test_concurrent_equal_calls_share_one_computation() -> None:
         return 42
 
     threads = in_threads(10, lambda: answers.append(flights.do(key, work)))
-    # The computing caller looks twice, each of the others once.
-    wait_until(lambda: key.lookups == 11)
+    # The computing caller looks three times, each of the others once.
+    wait_until(lambda: key.lookups == 12)
     landing.set()
     for thread in threads:
         thread.join()
@@ -152,7 +152,7 @@ def test_concurrent_callers_share_a_failure_and_the_next_call_computes_again() -
         failures.append(str(caught.value))
 
     threads = in_threads(5, call)
-    wait_until(lambda: key.lookups == 6)
+    wait_until(lambda: key.lookups == 7)
     landing.set()
     for thread in threads:
         thread.join()
@@ -163,3 +163,32 @@ def test_concurrent_callers_share_a_failure_and_the_next_call_computes_again() -
 def test_other_keys_do_not_wait() -> None:
     flights = SingleFlight[int]()
     assert flights.do("outer", lambda: flights.do("inner", lambda: 7)) == 7
+
+
+def test_several_keys_are_computed_at_once_without_those_in_progress() -> None:
+    flights = SingleFlight[str]()
+    landing = threading.Event()
+    works: list[list[str]] = []
+
+    def work(keys: list[str]) -> list[str]:
+        works.append(keys)
+        landing.set()
+        return [key.upper() for key in keys]
+
+    first = threading.Thread(target=lambda: flights.do("slow", lambda: "SLOW" if landing.wait(20) else "late"))
+    first.start()
+    wait_until(lambda: "slow" in flights._flights)
+    assert flights.do_all(["a", "slow", "b", "a"], work) == ["A", "SLOW", "B", "A"]
+    first.join()
+    assert works == [["a", "b"]]
+
+
+def test_a_failure_of_several_keys_is_shared_by_all_of_them() -> None:
+    flights = SingleFlight[int]()
+
+    def fail(_: list[str]) -> list[int]:
+        raise OSError("lost")
+
+    with pytest.raises(OSError, match="lost"):
+        flights.do_all(["a", "b"], fail)
+    assert flights.do_all(["b", "a"], lambda keys: [len(keys)] * 2) == [2, 2]

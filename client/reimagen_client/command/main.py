@@ -140,6 +140,7 @@ def _print_verification(found: Verification) -> None:
             "signed": signature.time,
             "changed": {True: "yes", False: "no", None: "unknown"}[found.tampered],
             "watermark": found.watermark and (found.watermark.id or "without a readable id"),
+            "stated": ", ".join(f"{one.algorithm} {one.value}" for one in found.soft_bindings),
             "found by": found.found_by,
             "prompt": origin and origin.prompt,
             "seed": origin and origin.seed,

@@ -68,13 +68,14 @@ def version_option(package: str) -> Any:
     return typer.Option("--version", callback=show, is_eager=True, help="Print the version and exit.")
 
 
-def variables_help(settings: type[BaseSettings]) -> str:
+def variables_help(*classes: type[BaseSettings]) -> str:
     """Return the epilog of a command's help: the environment variable, description and default of each setting."""
     lines = []
-    for name, field in settings.model_fields.items():
-        default = field.get_default(call_default_factory=True, validated_data={})
-        end = "Required." if field.is_required() else f"Default: {'none' if default in (None, ()) else default}."
-        lines.append(f"{settings.model_config['env_prefix']}{name.upper()}: {field.description} {end}")
+    for settings in classes:
+        for name, field in settings.model_fields.items():
+            default = field.get_default(call_default_factory=True, validated_data={})
+            end = "Required." if field.is_required() else f"Default: {'none' if default in (None, ()) else default}."
+            lines.append(f"{settings.model_config['env_prefix']}{name.upper()}: {field.description} {end}")
     return "Environment variables:\n\n" + "\n\n".join(lines)
 
 

@@ -35,10 +35,14 @@ def main(version: Annotated[bool, version_option("reimagen-generator")] = False)
     """Run before each command; the options of the program itself."""
 
 
-@app.command(epilog=variables_help(Settings))
+@app.command(epilog=variables_help(Settings, Hosts))
 def serve(
     weights: Annotated[
-        Path | None, typer.Option(help="Folder of a cascade: cascade.json and its weights [default: the demo cascade].")
+        str | None,
+        typer.Option(
+            help="Folder of a cascade, or its address in a store: cascade.json and its weights "
+            "[default: the demo cascade]."
+        ),
     ] = None,
     retriever: Annotated[
         str | None, typer.Option(help="host:port of the retriever [default: 127.0.0.1:50051].")
@@ -61,7 +65,7 @@ def serve(
         # The servers take a second to import; --help and inspect do not need them.
         from reimagen_generator.server import run
 
-        run(settings)
+        run(settings, read_settings(Hosts, {}))
 
 
 @app.command()
@@ -167,6 +171,21 @@ def plan(
         try:
             for line in lines(Request(config, topology, mesh, batch, k, train), folder):
                 typer.echo(line)
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
+
+
+@app.command()
+def checksums(folder: Annotated[Path, typer.Argument(help="Folder of a cascade.")]) -> None:
+    """Write SHA256SUMS into a cascade's folder.
+
+    `serve` needs the file to fetch a cascade from an object store. The program sha256sum can check it.
+    """
+    with report_errors():
+        from reimagen_generator.weights.fetch import write_sums
+
+        try:
+            typer.echo(write_sums(folder))
         except ValueError as error:
             raise InvalidArgument(str(error)) from error
 

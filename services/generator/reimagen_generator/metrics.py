@@ -62,3 +62,8 @@ JOBS_UNFINISHED: Final = Gauge("reimagen_generator_jobs_unfinished", "Jobs that 
 JOBS: Final = Counter(
     "reimagen_generator_jobs_total", "Ended jobs by outcome: completed, failed or cancelled.", ["outcome"]
 )
+START_SECONDS: Final = Gauge(
+    "reimagen_generator_start_seconds",
+    "Seconds of each phase of the last start: fetch (weights from a store), load, compile, warm_up.",
+    ["phase"],
+)

@@ -1,13 +1,15 @@
 """The server: one process with the gRPC and REST APIs of one backend."""
 
 import logging
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reimagen.v1 import generation_pb2_grpc
 from reimagen_common.addresses import hosts_of
-from reimagen_common.errors import InvalidArgument
+from reimagen_common.errors import InvalidArgument, Unavailable
 from reimagen_common.grpc_server import GrpcServer
 from reimagen_common.http_server import HttpServer, listen
 from reimagen_common.logs import configure_logging
@@ -33,7 +35,11 @@ from reimagen_generator.jobs.sqlite import SqliteJobStore
 from reimagen_generator.jobs.store import JobStore
 from reimagen_generator.moderation.blocklist import Blocklist
 from reimagen_generator.moderation.hook import Hook
-from reimagen_generator.settings import Settings
+from reimagen_generator.settings import Hosts, Settings
+
+if TYPE_CHECKING:
+    from reimagen_generator.backends.cascade import CascadeBackend
+    from reimagen_generator.parallel.group import Leader
 
 # Threads in addition to those that wait for the backend: they validate, reject and describe.
 _SPARE_THREADS: Final = 4
@@ -128,15 +134,26 @@ class GeneratorServer:
         if self._image_log is not None:
             self._image_log.close()
 
+    def abort(self, error: Unavailable, end_requests: Callable[[Unavailable], None]) -> None:
+        """End all requests with an error, and the process with status 1: its accelerator may never answer again."""
+        _logger.error("a host is lost", extra={"reason": error.message})
+        last = threading.Timer(2 * _CLOSING_SECONDS, os._exit, [1])
+        last.start()
+        self._grpc.set_serving(False)
+        if self._jobs is not None:
+            self._jobs.stop_taking()
+        end_requests(error)
+        self._grpc.stop(_CLOSING_SECONDS)
+        self._http.stop()
+        os._exit(1)
 
-def _open_backend(settings: Settings) -> Backend:
-    if settings.images_url is None:
-        return _load_cascade(settings)
+
+def _open_image_server(settings: Settings, url: str) -> Backend:
     # It logs each request, and the service does so already.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         upstream = Upstream(
-            settings.images_url,
+            url,
             settings.images_model,
             settings.images_api_key,
             settings.capacity,
@@ -153,20 +170,20 @@ def _open_backend(settings: Settings) -> Backend:
     )
 
 
-def _load_cascade(settings: Settings) -> Backend:
-    # JAX takes a second and 140 MB to import; an image server's backend does not need it.
+def _open_cascade(settings: Settings, hosts: Hosts) -> tuple["CascadeBackend", "Leader | None"]:
+    """Return the backend of a cascade, and the leader of the group if there are several hosts."""
     from reimagen_generator.backends.cascade import CascadeBackend
-    from reimagen_generator.diffusion.cascade import Cascade
+    from reimagen_generator.engine.device import Device
     from reimagen_generator.engine.engine import Engine
-    from reimagen_generator.jax_setup import keep_compiled, leave_out_missing_tpus
+    from reimagen_generator.engine.replication import LeadingDevice
+    from reimagen_generator.loading import identity, load_cascade
+    from reimagen_generator.parallel.group import Leader
 
-    keep_compiled(settings.compile_cache)
-    leave_out_missing_tpus()
-    try:
-        cascade = Cascade.load(settings.weights, settings.text_encoder)
-    except ValueError as error:
-        raise InvalidArgument(str(error)) from error
-    return CascadeBackend(Engine(cascade, capacity=settings.capacity, largest_batch=settings.largest_batch))
+    cascade = load_cascade(settings)
+    leader = Leader(hosts.coordinator, identity(cascade.config)) if hosts.coordinator else None
+    device = LeadingDevice(cascade, leader) if leader else Device(cascade)
+    engine = Engine(cascade, capacity=settings.capacity, largest_batch=settings.largest_batch, device=device)
+    return CascadeBackend(engine), leader
 
 
 def _open_signer(settings: Settings) -> Signer | None:
@@ -225,8 +242,15 @@ def _listening(setting: str, address: str) -> Iterator[None]:
         raise InvalidArgument(f"cannot listen on {address}; is the port in use?", field=setting) from error
 
 
-def run(settings: Settings) -> None:
+def _abort_when_lost(service: GeneratorServer, backend: "CascadeBackend", leader: "Leader") -> None:
+    service.abort(leader.wait_for_loss(), backend.fail)
+
+
+def run(settings: Settings, hosts: Hosts) -> None:
     """Serve until SIGTERM or SIGINT, then finish the running requests.
+
+    Of several hosts, process 0 serves, and the others draw with it. There, any error ends the process at once: JAX
+    would wait for the other hosts first.
 
     Raises:
         InvalidArgument: The server cannot listen on an address, or the weights cannot be loaded, or a setting of the
@@ -234,7 +258,36 @@ def run(settings: Settings) -> None:
     """
     configure_logging("generator", settings.log_level)
     start_tracing("reimagen-generator")
-    service = GeneratorServer(_open_backend(settings), settings)
+    try:
+        _run(settings, hosts)
+    except Exception as error:
+        if hosts.coordinator is None:
+            raise
+        _logger.exception("this process of a group has failed", exc_info=error)
+        os._exit(1)
+    stop_tracing()
+
+
+def _run(settings: Settings, hosts: Hosts) -> None:
+    leader = None
+    if settings.images_url is not None:
+        service = GeneratorServer(_open_image_server(settings, settings.images_url), settings)
+    else:
+        # JAX takes a second and 140 MB to import; an image server's backend does not need it.
+        from reimagen_generator.loading import prepare_devices
+        from reimagen_generator.parallel.hosts import is_primary
+
+        prepare_devices(settings, hosts)
+        if not is_primary():
+            from reimagen_generator.follower import run_follower
+
+            run_follower(settings)
+            return
+        backend, leader = _open_cascade(settings, hosts)
+        service = GeneratorServer(backend, settings)
+        if leader is not None:
+            args = (service, backend, leader)
+            threading.Thread(target=_abort_when_lost, args=args, daemon=True, name="group").start()
     try:
         service.start()
     except BaseException:
@@ -242,4 +295,5 @@ def run(settings: Settings) -> None:
         service.stop()
         raise
     run_until_signal(service.stop)
-    stop_tracing()
+    if leader is not None:
+        leader.dismiss()

@@ -47,7 +47,15 @@ class Settings(HttpSettings, AccessSettings, SigningSettings, ModerationSettings
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True, extra="forbid")
 
-    weights: Path = Field(SHIPPED_WEIGHTS, description="Folder of the cascade: cascade.json and its weights.")
+    weights: Path | str = Field(
+        SHIPPED_WEIGHTS,
+        description="Folder of the cascade: cascade.json and its weights. Or the address of such a folder that fsspec "
+        "can read, such as gs://bucket/folder, with a file SHA256SUMS.",
+    )
+    weights_cache: Path = Field(
+        default_factory=partial(user_cache, "weights"),
+        description="Folder into which weights from an address are fetched, each version once.",
+    )
     text_encoder: Path | None = Field(
         None,
         description="Folder of the text encoder's network [default: text_encoder in the cascade's folder].",
@@ -160,7 +168,10 @@ class Settings(HttpSettings, AccessSettings, SigningSettings, ModerationSettings
 
     @field_validator("weights")
     @classmethod
-    def _check_weights(cls, folder: Path) -> Path:
+    def _check_weights(cls, weights: Path | str) -> Path | str:
+        if "://" in str(weights):
+            return str(weights)
+        folder = Path(weights)
         if not (folder / "cascade.json").is_file():
             raise ValueError(f"there is no cascade.json in {folder}")
         return folder
@@ -182,7 +193,7 @@ class Settings(HttpSettings, AccessSettings, SigningSettings, ModerationSettings
 
 
 class Hosts(BaseSettings):
-    """Settings of training on several hosts. REIMAGEN_GENERATOR_COORDINATOR=auto sets coordinator, and so on."""
+    """Settings of several hosts that work as one. REIMAGEN_GENERATOR_COORDINATOR=auto sets coordinator, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="REIMAGEN_GENERATOR_", frozen=True)
 

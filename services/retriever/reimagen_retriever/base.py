@@ -9,7 +9,8 @@ from typing import Self
 from reimagen_common.errors import Damaged, InvalidArgument
 from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.dense_search import DenseSearcher
-from reimagen_retriever.knowledge_base.damage import DamagedError
+from reimagen_retriever.index.version import dotted, written_by
+from reimagen_retriever.knowledge_base.damage import DamagedError, NewerLuceneError
 from reimagen_retriever.knowledge_base.fingerprint import FOLDER
 from reimagen_retriever.knowledge_base.integrity import FinishedFile, checked_files, damages, lucene_files
 from reimagen_retriever.knowledge_base.manifest import (
@@ -63,7 +64,8 @@ class KnowledgeBase:
 
         Raises:
             NotFound: The folder holds no complete knowledge base.
-            InvalidArgument: The manifest is broken or has another version, or the parts of a union are incompatible.
+            InvalidArgument: The manifest is broken or has another version, a newer Lucene wrote the index, or the
+                parts of a union are incompatible.
             Damaged: The base is damaged.
         """
         while True:
@@ -78,6 +80,8 @@ class KnowledgeBase:
             except DamagedError as error:
                 # If a build replaced the base during the opening, try again.
                 if manifest_stamp(folder) == stamp:
+                    if isinstance(error, NewerLuceneError):
+                        raise InvalidArgument(f"{folder} cannot be read: {error}") from error
                     raise Damaged(f"{folder} is damaged, build it again: {error}") from error
 
     @classmethod
@@ -187,6 +191,14 @@ class KnowledgeBase:
         except DamagedError:
             index.close()
             raise
+
+    @property
+    def lucene_versions(self) -> list[str]:
+        """The versions of Lucene that wrote the last commit; for a union, those of all its bases."""
+        if self.members:
+            return sorted({version for member in self.members for version in member.lucene_versions})
+        written = written_by(self._folder / self.built.lucene_folder)
+        return [dotted(written)] if written else []
 
     @cached_property
     def index_files(self) -> list[FinishedFile]:

@@ -305,6 +305,7 @@ def describe(knowledge_base: KnowledgeBaseFolder) -> None:
         base.close()
         typer.echo(f"{knowledge_base}: {_summary(manifest)}")
         typer.echo(f"built {manifest.created:%Y-%m-%d %H:%M} UTC, format version {manifest.format_version}")
+        typer.echo(f"last written by Lucene {' and '.join(base.lucene_versions)}")
         if manifest.vectors:
             typer.echo(_vectors_summary(manifest))
         if base.dense and base.dense.added:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from reimagen_common.errors import InvalidArgument
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.index.bm25 import Relevance
+from reimagen_retriever.index.bm25 import BM25Search, Relevance
 from reimagen_retriever.index.dense_search import DenseSearcher
 from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.hits import Hit, TermScore
@@ -97,12 +97,34 @@ def find(base: KnowledgeBase, search: Search, defaults: Defaults) -> list[Hit]:
     Raises:
         InvalidArgument: The search needs vectors, and the base has none or their encoder is missing.
     """
+    return find_all(base, [search], defaults)[0]
+
+
+def find_all(base: KnowledgeBase, searches: Sequence[Search], defaults: Defaults) -> list[list[Hit]]:
+    """Return the hits of each search as `find` does, those by words on all free cores.
+
+    Raises:
+        InvalidArgument: A search needs vectors, and the base has none or their encoder is missing.
+    """
+    by_words = [search.method == "bm25" and not search.per_entity for search in searches]
+    asked = []
+    for search, together in zip(searches, by_words, strict=True):
+        if together:
+            relevance, _ = in_force(base, search, defaults)
+            asked.append(BM25Search(search.query, search.k, search.minimum_score or 0.0, relevance, search.filters))
+    found = iter(base.index.search_all(asked))
+    return [
+        next(found) if together else _found_alone(base, search, defaults)
+        for search, together in zip(searches, by_words, strict=True)
+    ]
+
+
+def _found_alone(base: KnowledgeBase, search: Search, defaults: Defaults) -> list[Hit]:
     relevance, cosine = in_force(base, search, defaults)
     score = search.minimum_score or 0.0
     match search.method:
         case "bm25":
-            by = base.index.search_per_entity if search.per_entity else base.index.search
-            return by(search.query, search.k, score, relevance, search.filters)
+            return base.index.search_per_entity(search.query, search.k, score, relevance, search.filters)
         case "dense":
             least = cosine if search.minimum_score is None else search.minimum_score
             return dense(base).search(search.query, search.k, least, search.filters)

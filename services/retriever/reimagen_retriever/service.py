@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from reimagen_retriever.live.queue import WriteQueue
 from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import Outcome, Remove
 from reimagen_retriever.nothing_found import NothingFound, explain_empty
-from reimagen_retriever.search import Defaults, Explanation, Search, explain, find
+from reimagen_retriever.search import Defaults, Explanation, Search, explain, find_all
 from reimagen_retriever.search import key as search_key
 from reimagen_retriever.served_base import ServedBase, not_open
 
@@ -302,7 +302,9 @@ class RetrievalService:
         self._cache.close()
 
     def _answers(self, base: KnowledgeBase, searches: Sequence[Search]) -> list[Answer]:
-        found = [self._cached_or_found(base, search) for search in searches]
+        keys = [search_key(base, search, self._defaults) for search in searches]
+        by_key = dict(zip(keys, searches, strict=True))
+        found = self._flights.do_all(keys, lambda own: self._cached_or_found(base, {key: by_key[key] for key in own}))
         pairs = [
             hit.pair
             for search, (hits, _) in zip(searches, found, strict=True)
@@ -333,24 +335,30 @@ class RetrievalService:
             answers.append(Answer(neighbors, base.manifest.revision, cached, reason))
         return answers
 
-    def _cached_or_found(self, base: KnowledgeBase, search: Search) -> tuple[list[Hit], bool]:
-        key = search_key(base, search, self._defaults)
-        return self._flights.do(key, lambda: self._hits(base, search, key))
+    def _cached_or_found(self, base: KnowledgeBase, searches: Mapping[str, Search]) -> list[tuple[list[Hit], bool]]:
+        """Return the hits of each search by its key, and whether they were cached."""
+        cached = {key: self._cached(key) for key in searches}
+        missing = {key: search for key, search in searches.items() if cached[key] is None}
+        found = dict[str, list[Hit]]()
+        if missing:
+            if any(search.method != "bm25" for search in missing.values()):
+                self._served.refuse_damaged_vectors(base)
+            metrics.INDEX_SEARCHES.inc(len(missing))
+            with tracing.span("index", {"count": len(missing)}):
+                hits = find_all(base, list(missing.values()), self._defaults)
+            found = dict(zip(missing, hits, strict=True))
+            for key, its_hits in found.items():
+                self._cache.put(key, _HITS.dump_json(its_hits))
+        return [(found[key], False) if hits is None else (hits, True) for key, hits in cached.items()]
 
-    def _hits(self, base: KnowledgeBase, search: Search, key: str) -> tuple[list[Hit], bool]:
+    def _cached(self, key: str) -> list[Hit] | None:
         cached = self._cache.get(key)
         if cached is not None:
             try:
-                return _HITS.validate_json(cached), True
+                return _HITS.validate_json(cached)
             except ValidationError:
                 _logger.warning("ignoring an invalid cache entry", extra={"key": key})
-        if search.method != "bm25":
-            self._served.refuse_damaged_vectors(base)
-        metrics.INDEX_SEARCHES.inc()
-        with tracing.span("index"):
-            hits = find(base, search, self._defaults)
-        self._cache.put(key, _HITS.dump_json(hits))
-        return hits, False
+        return None
 
     def _writing(self) -> WriteQueue:
         if self._writes is None:

@@ -313,6 +313,10 @@ def test_models_are_listed(served: Any) -> None:
     models = served.rest.get("/v1/models").json()
     assert [(model["id"], model["sizes"]) for model in models["data"]] == [("tiny", ["16x16", "32x32", "64x64"])]
     assert served.rest.get("/v1/models/tiny").json() == models["data"][0]
+    first, _, last = models["data"][0]["stages"]
+    guidance = {"strategy": "interleaved", "text_weight": 1.0, "neighbor_weight": 1.0, "interleave_ratio": 0.5}
+    assert first == {"size": 16, "steps": 2, "sampler": "ddim", "sees_neighbors": True, "guidance": guidance}
+    assert (last["sees_neighbors"], last["guidance"]["neighbor_weight"]) == (False, None)
     assert served.rest.get("/v1/models/other").status_code == 404
 
 

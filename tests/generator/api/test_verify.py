@@ -109,6 +109,7 @@ def test_a_file_that_says_nothing_is_answered(signing: Served) -> None:
         "tampered": None,
         "generation": None,
         "watermark": None,
+        "soft_bindings": [],
         "found_by": None,
     }
 

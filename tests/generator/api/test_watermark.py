@@ -100,6 +100,13 @@ def test_the_same_request_gives_the_same_bytes_and_another_prompt_another_id(ser
     assert service.verify(files[0])["watermark"]["id"] != service.verify(files[2])["watermark"]["id"]
 
 
+def test_the_manifest_states_the_id_that_is_in_the_pixels(tmp_path: Path) -> None:
+    with drawing(state=tmp_path, signing=True) as service:
+        answer = service.verify(service.draw(scene(SIDE, 1)))
+    mark = {"algorithm": "reimagen.watermark.1", "value": answer["watermark"]["id"]}
+    assert answer["soft_bindings"] == [mark]
+
+
 def test_a_setting_turns_the_mark_off(tmp_path: Path) -> None:
     with drawing(state=tmp_path, watermark=False) as service:
         file = service.draw(scene(SIDE, 1))

@@ -25,6 +25,7 @@ from reimagen_generator.generation.images import MEDIA_TYPES
 from reimagen_generator.generation.request import OutputFormat
 from reimagen_generator.generation.retriever_client import Neighbor
 from reimagen_generator.generation.signing import ASSERTION, Signer
+from reimagen_generator.watermark.embedding import Embedded
 from tests.generator.generation.test_provenance import FORMATS, ORIGIN
 from tests.generator.generation.test_xmp import exiftool
 
@@ -49,9 +50,14 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
     return Signer(local_identity(tmp_path_factory.mktemp("state")))
 
 
-def sign(signer: Signer, output_format: OutputFormat, neighbors: tuple[Neighbor, ...] = NEIGHBORS) -> bytes:
+def sign(
+    signer: Signer,
+    output_format: OutputFormat,
+    neighbors: tuple[Neighbor, ...] = NEIGHBORS,
+    mark: Embedded | None = None,
+) -> bytes:
     file = provenance.encode(PIXELS, output_format, CREATED)
-    return signer.sign(file, MEDIA_TYPES[output_format], CREATED, neighbors)
+    return signer.sign(file, MEDIA_TYPES[output_format], CREATED, neighbors, mark)
 
 
 def read(file: bytes, output_format: OutputFormat) -> tuple[str, dict[str, Any]]:
@@ -82,6 +88,36 @@ def test_c2pa_accepts_the_manifest_and_lists_the_neighbors(signer: Signer, outpu
     assert (action["action"], action["when"][:19]) == ("c2pa.created", "2023-11-14T22:13:20")
     assert len(action["parameters"]["ingredients"]) == 2
     assert provenance.Provenance.from_json(json.dumps(assertions[ASSERTION])) == CREATED
+
+
+@pytest.mark.parametrize(
+    ("mark", "actions", "bindings"),
+    [
+        (Embedded(0xA422), ["c2pa.created", "c2pa.watermarked.bound"], [("reimagen.watermark.1", "0000a422")]),
+        (Embedded(None), ["c2pa.created", "c2pa.watermarked.unbound"], []),
+        (None, ["c2pa.created"], []),
+    ],
+)
+def test_c2pa_and_exiftool_read_the_watermark(
+    signer: Signer, tmp_path: Path, mark: Embedded | None, actions: list[str], bindings: list[tuple[str, str]]
+) -> None:
+    file = sign(signer, "jpeg", mark=mark)
+    state, manifests = read(file, "jpeg")
+    # C2PA's library refuses a bound watermark without a soft binding.
+    assert (state, failures(manifests)) == ("Valid", ["signingCredential.untrusted"])
+    active = manifests["manifests"][manifests["active_manifest"]]
+    assertions = {assertion["label"]: assertion["data"] for assertion in active["assertions"]}
+    assert [action["action"] for action in assertions["c2pa.actions.v2"]["actions"]] == actions
+    found = [assertions["c2pa.soft-binding"]] if "c2pa.soft-binding" in assertions else []
+    assert [(one["alg"], block["value"]) for one in found for block in one["blocks"]] == bindings
+    path = tmp_path / "image.jpeg"
+    path.write_bytes(file)
+    fields = exiftool(path, "-a", "-G3", "-JUMBF:all")
+    algorithms = [value for name, value in fields.items() if name.endswith(":Alg")]
+    assert [name for name in algorithms if name.startswith("reimagen")] == [name for name, _ in bindings]
+    assert [value["value"] for name, value in fields.items() if name.endswith(":Blocks")] == [
+        value for _, value in bindings
+    ]
 
 
 def as_png(webp: bytes) -> bytes:

@@ -14,7 +14,8 @@ from reimagen_generator.generation.certificates import local_identity
 from reimagen_generator.generation.provenance import Provenance, Source
 from reimagen_generator.generation.request import OutputFormat, parse_request
 from reimagen_generator.generation.signing import Signer
-from reimagen_generator.generation.verification import Verifier
+from reimagen_generator.generation.verification import SoftBinding, Verifier
+from reimagen_generator.watermark.embedding import Embedded
 from tests.generator.generation.test_provenance import FORMATS, ORIGIN
 from tests.generator.generation.test_signing import CREATED, PIXELS, sign
 
@@ -38,6 +39,14 @@ def test_a_local_signature_is_valid_but_untrusted(signer: Signer, output_format:
     assert found.signature.signer == "Re-Imagen local signer, Re-Imagen, unverified"
     assert "trust_anchors" in (found.signature.reason or "")
     assert found.provenance == CREATED
+
+
+def test_the_watermark_that_a_manifest_states_is_told_unless_the_file_was_changed(signer: Signer) -> None:
+    file = sign(signer, "png", mark=Embedded(0xA4221699))
+    assert VERIFIER.verify(file).soft_bindings == (SoftBinding("reimagen.watermark.1", "a4221699"),)
+    changed = bytearray(file)
+    changed[file.index(b"IDAT") + 20] ^= 1
+    assert VERIFIER.verify(bytes(changed)).soft_bindings == ()
 
 
 def test_a_signature_of_a_trusted_authority_is_trusted(signer: Signer, state: Path, tmp_path: Path) -> None:

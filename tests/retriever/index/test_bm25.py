@@ -16,6 +16,8 @@ from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
+ROOT = Path(__file__).resolve().parents[3]
+
 COLORS = ("red", "green", "blue", "golden", "tiny", "old", "snow")
 THINGS = ("panda", "fox", "leopard", "apple", "train", "hotel", "boat", "kea", "rocket", "cloud", "drum")
 PLACES = ("in the snow", "on the beach", "under a grey sky with clouds", "at night", "among tall trees in autumn")
@@ -71,11 +73,9 @@ def queries() -> list[str]:
 
 
 def test_pyserinis_searcher_and_ours_rank_equally(folder: Path, index: BM25Index) -> None:
-    script = Path(__file__).with_name("pyserini_searcher.py")
     asked = queries()
-    answer = subprocess.run(
-        [sys.executable, script, folder, "16"], input=json.dumps(asked), capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-m", "tests.retriever.index.pyserini_searcher", str(folder), "16"]
+    answer = subprocess.run(command, cwd=ROOT, input=json.dumps(asked), capture_output=True, text=True, check=True)
     theirs = json.loads(answer.stdout)
     assert sum(bool(hits) for hits in theirs) > 200
     for query, hits in zip(asked, theirs, strict=True):

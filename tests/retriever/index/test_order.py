@@ -6,13 +6,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reimagen_retriever.index.bm25 import BM25Index
+from reimagen_retriever.index.bm25 import BM25Index, BM25Search
+from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from tests.retriever.index.reference_searcher import ReferenceSearcher
 
 WORDS = ("red", "blue", "panda", "fox", "kea", "snow", "train", "hotel")
 SEGMENTS = 6
+prompts = st.lists(st.sampled_from([*WORDS, "unicorn", "and", "in"]), max_size=5).map(" ".join)
+filters = st.builds(
+    Filters,
+    exclude_ids=st.sets(st.sampled_from(["0-0", "000é", "1-5", "222é"]), max_size=2).map(tuple),
+    keep_duplicates=st.booleans(),
+)
+searches = st.builds(
+    BM25Search,
+    prompts,
+    st.integers(1, 40),
+    st.floats(0, 3),
+    st.sampled_from(["any", "entity", "phrase"]),
+    filters,
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +93,9 @@ def test_ids_and_scores_equal_lucenes_to_the_bit(
 def test_there_are_ties_within_and_across_segments(index: BM25Index) -> None:
     scores = [hit.score for hit in index.search("panda", 1_000, 0, "any")]
     assert len(scores) > 2 * SEGMENTS > 2 * len(set(scores))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(searches, max_size=40))
+def test_a_batch_finds_what_single_searches_find(index: BM25Index, searches: list[BM25Search]) -> None:
+    assert index.search_all(searches) == [index.search(*search) for search in searches]

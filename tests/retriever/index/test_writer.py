@@ -6,11 +6,12 @@ import pytest
 
 from reimagen_common.errors import ReimagenError
 from reimagen_retriever.index.bm25 import BM25Index
-from reimagen_retriever.index.jvm import in_java, start_jvm
+from reimagen_retriever.index.jvm import in_java
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 from tests.retriever.index.reference_searcher import ReferenceSearcher
+from tools.peer import indexer_class
 
 WORDS = [
     f"{start}{end}" for start in ("pand", "fox", "run", "snow", "ho") for end in ("a", "es", "ning", "s", "tel", "")
@@ -34,11 +35,8 @@ def pairs() -> list[StoredPair]:
 
 @in_java
 def write_as_pyserini_does(folder: Path, analysis: Analysis) -> None:
-    start_jvm()
-    from pyserini.index.lucene import LuceneIndexer
-
     options = ["-index", str(folder), "-storeRaw", "-language", analysis.language]
-    indexer = LuceneIndexer(str(folder), args=options, threads=1)
+    indexer = indexer_class()(str(folder), args=options, threads=1)
     for pair in pairs():
         pair = pair.model_copy(update={"caption": analysis.normalized(pair.caption)})
         indexer.add_doc_raw(json.dumps(pair.model_dump(mode="json") | {"contents": pair.caption}))

@@ -9,7 +9,7 @@ from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.manifest import Manifest, manifest_stamp, read_manifest, write_manifest
 
 MANIFEST = Manifest(
-    format_version=5,
+    format_version=6,
     revision="g",
     folder="data-00",
     created=datetime(2026, 1, 2, tzinfo=UTC),
@@ -57,6 +57,6 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format_version": 1, "pairs": 3}')
     with pytest.raises(
         InvalidArgument,
-        match=r"format version 1, this program reads 5: build it again with `reimagen-retriever build SOURCE /",
+        match=r"format version 1, this program reads 6: build it again with `reimagen-retriever build SOURCE /",
     ):
         read_manifest(tmp_path)

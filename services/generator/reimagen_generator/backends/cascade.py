@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reimagen_common.access.caller import current_caller
+from reimagen_common.errors import Unavailable
 from reimagen_generator.diffusion.options import StageSettings, resolve
 from reimagen_generator.engine.engine import Admission, Engine
 from reimagen_generator.engine.request_handle import RequestHandle
@@ -29,7 +30,9 @@ class CascadeBackend:
             maximum_k=config.maximum_k,
             relevant_only=config.relevant_only,
             stages=tuple(
-                StageDescription(stage.size, parameters, stage.network.retrieval, stage.steps)
+                StageDescription(
+                    stage.size, parameters, stage.network.retrieval, stage.steps, stage.sampler, stage.guidance
+                )
                 for stage, parameters in zip(config.stages, cascade.parameters, strict=True)
             ),
         )
@@ -51,6 +54,10 @@ class CascadeBackend:
     def stop(self, grace: float) -> None:
         """Stop admitting, wait up to `grace` seconds for admitted requests to end, then cancel the rest."""
         self.engine.stop(grace)
+
+    def fail(self, error: Unavailable) -> None:
+        """End all requests with an error, see `Engine.fail`."""
+        self.engine.fail(error)
 
     def check(self, request: GenerationRequest, size: int) -> None:
         """Check the changes of the stages.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from reimagen_generator.config.cascade import Guidance, StageConfig
 from reimagen_generator.diffusion import guidance as guiding
@@ -133,16 +133,22 @@ class Stage:
         state, steps = place_rows(jax.eval_shape(begin, conditions, keys), self._mesh)
         return StageProgram.step.lower(self._program, count, self.parameters, state, steps)
 
-    def begin(self, conditions: Conditions, plan: SamplingPlan, keys: Key[Array, " batch"]) -> SamplingState:
+    def begin(
+        self,
+        conditions: Conditions,
+        guidance: guiding.GuidanceRows,
+        samplers: Int[Array | np.ndarray, " batch"],
+        keys: Key[Array, " batch"],
+    ) -> SamplingState:
         """Return a batch before its first step.
 
         Args:
             conditions: What the images are drawn from.
-            plan: The steps of the batch.
+            guidance: The guidance of each row.
+            samplers: The sampler of each row, see `sampler_codes`.
             keys: One key for each row.
         """
-        rows = Rows(conditions, guiding.guidance_rows(plan.strategies), sampler_codes(plan.samplers), keys)
-        return self._program.begin(place_rows(rows, self._mesh))
+        return self._program.begin(place_rows(Rows(conditions, guidance, samplers, keys), self._mesh))
 
     def start(
         self,
@@ -161,7 +167,8 @@ class Stage:
         neighbors = conditions.neighbors
         with_neighbors = np.zeros(len(keys), bool) if neighbors is None else np.asarray(neighbors.mask.any(axis=1))
         plan = SamplingPlan.of(self.config, each, with_neighbors)
-        return self.begin(conditions, plan, keys), plan
+        rows = guiding.guidance_rows(plan.strategies), sampler_codes(plan.samplers)
+        return self.begin(conditions, *rows, keys), plan
 
     def advance(self, state: SamplingState, steps: RowSteps, evaluations: int) -> SamplingState:
         """Return the batch after one step of each row.

@@ -21,6 +21,7 @@ from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.engine.backlog import Backlog, new_request, seconds_left
 from reimagen_generator.engine.counters import Counters, Tally
+from reimagen_generator.engine.device import Device
 from reimagen_generator.engine.image_row import ImageRow, Request
 from reimagen_generator.engine.refusals import engine_slots
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
@@ -31,6 +32,7 @@ from reimagen_generator.engine.step_times import StepTimes
 from reimagen_generator.engine.turns import Turns
 from reimagen_generator.engine.warm_up import compile_steps, warm_up
 from reimagen_generator.engine.work import GenerationTask, Priority, Work
+from reimagen_generator.start_times import measured_warm_up
 
 # A CPU's cores are kept busy by one image; more in a batch would only make each of them wait for the others.
 _ACCELERATOR_BATCH: Final = 16
@@ -81,6 +83,7 @@ class Engine:
         *,
         capacity: int,
         largest_batch: int | None = None,
+        device: Device | None = None,
         policy: Callable[[StepTimes, int], Scheduler[ImageRow]] = Scheduler,
     ) -> None:
         """Create an engine that is not started.
@@ -90,9 +93,11 @@ class Engine:
             capacity: Maximum number of requests in the engine, drawn or waiting.
             largest_batch: Maximum number of images in a batch; None for 16, or 1 on a CPU. Batches are smaller where
                 that is faster.
+            device: Executes the engine's orders with this cascade; None for this process alone.
             policy: Makes the scheduler, of the measured times and the largest batch. Benchmarks compare others.
         """
         self.cascade = cascade
+        self._device = device or Device(cascade)
         self.times = StepTimes()
         """Measured seconds of steps and of stages' starts."""
         on_cpu = jax.default_backend() == "cpu"
@@ -102,7 +107,7 @@ class Engine:
         self._tally = Tally()
         self._changed = threading.Condition()
         self._scheduler = policy(self.times, self._largest_batch)
-        self._turns = Turns(cascade, self.times, self._scheduler, self._tally, self._changed)
+        self._turns = Turns(self._device, self.times, self._scheduler, self._tally, self._changed)
         self._stopped = False
         self._compiling = threading.Lock()
         self._worker = threading.Thread(target=self._run, name="engine")
@@ -124,9 +129,8 @@ class Engine:
 
     def start(self) -> None:
         """Compile the cascade, which may take minutes the first time, then admit requests."""
-        started = time.monotonic()
-        warm_up(self.cascade, self._largest_batch, self.times)
-        _logger.info("the cascade is compiled", extra={"seconds": round(time.monotonic() - started, 1)})
+        with measured_warm_up():
+            warm_up(self._device, self._largest_batch, self.times)
         metrics.BACKLOG_SECONDS.set_function(self._backlog_seconds)
         self._worker.start()
         self._state = State.READY
@@ -146,6 +150,14 @@ class Engine:
             self._changed.notify_all()
         if self._worker.is_alive():
             self._worker.join()
+
+    def fail(self, error: Unavailable) -> None:
+        """Stop admitting, and end all requests with an error, although the device may never return from a step."""
+        with self._changed:
+            self._state = State.STOPPING
+            self._slots.end_waiting(error)
+            for request in self._slots:
+                request.handle.post(error)
 
     def refuse_if_full(self) -> None:
         """Raise the error with which `admit` would refuse any request now.
@@ -212,7 +224,7 @@ class Engine:
         request.handle.queued_at = time.monotonic()
         route = Route.of(self.cascade, request.work, len(task.neighbors))
         self._compile(route)
-        rows = [ImageRow(self.cascade, request, task, index, route) for index in range(len(task.seeds))]
+        rows = [ImageRow(self._device, request, task, index, route) for index in range(len(task.seeds))]
         with self._changed:
             request.seconds_left = seconds_left(route, self.times)
             request.rows = rows
@@ -231,7 +243,7 @@ class Engine:
             for kind in (kind for stage in route.stages for kind in stage.kinds):
                 if kind not in self.times:
                     started = time.monotonic()
-                    measured, start = compile_steps(self.cascade, kind, self.times.sizes(kind.stage))
+                    measured, start = compile_steps(self._device, kind, self.times.sizes(kind.stage))
                     with self._changed:
                         self.times.add(kind, measured)
                         self.times.started(kind, start)

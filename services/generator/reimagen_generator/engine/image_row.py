@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import UInt8
 
 from reimagen_common.tracing import OpenSpan
-from reimagen_generator.diffusion.cascade import Cascade, as_bytes, as_preview
 from reimagen_generator.diffusion.events import StepEvent
-from reimagen_generator.diffusion.inputs import Inputs, Row
-from reimagen_generator.diffusion.sampling_state import RowSteps, SamplingState
+from reimagen_generator.diffusion.guidance import guidance_rows
+from reimagen_generator.diffusion.inputs import Row
+from reimagen_generator.diffusion.samplers.row_sampler import sampler_codes
+from reimagen_generator.diffusion.sampling_state import RowSteps, SamplingPlan
+from reimagen_generator.engine.device import Device
+from reimagen_generator.engine.orders import BeginStage, EndStage, Preview
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.route import Route
 from reimagen_generator.engine.step_times import StepKind
@@ -74,11 +77,11 @@ class Request:
 class ImageRow:
     """One image: its stage, its next step and its state on the device."""
 
-    def __init__(self, cascade: Cascade, request: Request, task: GenerationTask, index: int, route: Route) -> None:
+    def __init__(self, device: Device, request: Request, task: GenerationTask, index: int, route: Route) -> None:
         """Prepare an image; nothing is computed before `begin`.
 
         Args:
-            cascade: The cascade to draw with.
+            device: The device that draws it.
             request: The request.
             task: What to draw for it.
             index: Index of the image in the request.
@@ -86,13 +89,16 @@ class ImageRow:
         """
         self.request = request
         self.index = index
-        self._cascade = cascade
+        self._device = device
+        self.number = device.new_number()
+        """The number of its state on the device."""
         self._row = Row(task.prompt, task.neighbors, task.seeds[index], task.negative_prompt)
         self._route = route
-        self._inputs: Inputs | None = None
-        self._previous: Float[Array, "1 height width 3"] | None = None
-        self._state: SamplingState | None = None
         self._stage = self._step = 0
+        self.begun = False
+        """Whether the image has a state on the device."""
+        self.starts_stage = True
+        """Whether its next step is the first of a stage."""
         self._began = 0.0
         self.left = route.steps
         """Number of steps that are not taken yet."""
@@ -109,54 +115,48 @@ class ImageRow:
         return self._route.stages[self._stage][self._step]
 
     @property
-    def starts_stage(self) -> bool:
-        """Whether its next step is the first of a stage."""
-        return self._state is None
-
-    @property
-    def begun(self) -> bool:
-        """Whether the image has a state on the device."""
-        return self._inputs is not None
-
-    @property
     def steps(self) -> RowSteps:
         """The next step."""
         return self._route.stages[self._stage].plan.together(self._step)
 
-    def begin(self) -> SamplingState:
-        """Return the state before the next step. The first step of a stage computes what the stage draws from."""
-        if self._state is None:
-            self._began = time.monotonic()
-            if self._inputs is None:
-                self._inputs = self._cascade.inputs.encode([self._row], self._route.slots)
-            conditions, keys = self._cascade.conditions(self._stage, self._inputs, self._previous)
-            plan = self._route.stages[self._stage].plan
-            self._state = self._cascade.stage(self._stage).begin(conditions, plan, keys)
-        return self._state
+    def begin_stage(self) -> None:
+        """Compute what the next stage draws from."""
+        self._began = time.monotonic()
+        row = None if self.begun else self._row
+        plan = self._route.stages[self._stage].plan
+        self._device.execute(begin_stage(self.number, self._stage, self._route.slots, row, plan))
+        self.begun, self.starts_stage = True, False
 
-    def advance(self, state: SamplingState) -> "Advanced":
-        """Accept the state after a step."""
+    def advance(self) -> "Advanced":
+        """Accept a step that the device has taken."""
         steps = self._route.stages[self._stage]
-        self._state = state
         self._step += 1
         self.left -= 1
         event = StepEvent(
-            state.x.shape[1],
+            self._device.cascade.sizes[self._stage],
             self._step,
             len(steps),
             steps[self._step - 1].evaluations,
             stage=self._stage,
             index=self.index,
-            preview=np.asarray(as_preview(state.x_0)) if self.left in self._left_at_previews else None,
+            preview=self._device.execute(Preview(self.number)) if self.left in self._left_at_previews else None,
         )
         if self._step < len(steps):
             return Advanced(event)
-        drawn, self._previous = as_bytes(state.x)
-        self._state = None
+        image = self._device.execute(EndStage(self.number, last=self.left == 0))
+        self.starts_stage = True
         self._step = 0
         self._stage += 1
-        seconds = time.monotonic() - self._began
-        return Advanced(event, np.asarray(drawn) if self.left == 0 else None, seconds)
+        return Advanced(event, image, time.monotonic() - self._began)
+
+    def forget(self) -> None:
+        """Free its state on the device."""
+        self._device.forget(self.number)
+
+
+def begin_stage(number: int, stage: int, slots: int, row: Row | None, plan: SamplingPlan) -> BeginStage:
+    """Return the order that begins a stage of an image with a plan."""
+    return BeginStage(number, stage, slots, row, guidance_rows(plan.strategies), sampler_codes(plan.samplers))
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ import threading
 import time
 
 from reimagen_common import tracing
-from reimagen_common.errors import ReimagenError
+from reimagen_common.errors import ReimagenError, Unavailable
 from reimagen_generator import metrics
-from reimagen_generator.diffusion.cascade import Cascade, wait_for
 from reimagen_generator.diffusion.events import ImagesEvent
-from reimagen_generator.diffusion.sampling_state import SamplingState
 from reimagen_generator.engine.counters import Tally
+from reimagen_generator.engine.device import Device
 from reimagen_generator.engine.image_row import Advanced, ImageRow, Request
+from reimagen_generator.engine.orders import TakeStep
 from reimagen_generator.engine.scheduler import Scheduler
 from reimagen_generator.engine.step_times import StepTimes
 
@@ -23,7 +23,7 @@ class Turns:
 
     def __init__(
         self,
-        cascade: Cascade,
+        device: Device,
         times: StepTimes,
         scheduler: Scheduler[ImageRow],
         tally: Tally,
@@ -32,13 +32,13 @@ class Turns:
         """Create turns.
 
         Args:
-            cascade: The cascade to draw with.
+            device: The device that draws.
             times: Where measured times are added.
             scheduler: The scheduler, which loses finished images.
             tally: Where steps and ends are counted.
             lock: The engine's lock, which guards the others and the requests.
         """
-        self._cascade = cascade
+        self._device = device
         self._times = times
         self._scheduler = scheduler
         self._tally = tally
@@ -57,24 +57,15 @@ class Turns:
         """Take one step of each image of a batch, and post the events. A failure ends only the request that fails."""
         started = time.monotonic()
         kind = batch[0].kind
-        states: dict[ImageRow, SamplingState] = {}
-        for row in batch:
-            self._begin_request(row.request, started)
-            try:
-                states[row] = self._begin(row)
-            except Exception as error:  # noqa: BLE001  (posted to the request)
-                self._fail(row.request, error)
-        rows = [row for row in states if row in row.request.rows]  # without those of requests that have failed
+        rows = self._begin(batch, started)
         if not rows:
             return
         size = self._times.batch_size(kind, len(rows))
-        filled = [*range(len(rows)), *[len(rows) - 1] * (size - len(rows))]
+        filled = [*rows, *[rows[-1]] * (size - len(rows))]
         began = time.monotonic()
         try:
-            advanced = self._cascade.stage(kind.stage).advance_rows(
-                [states[rows[index]] for index in filled], [rows[index].steps for index in filled], kind.evaluations
-            )[: len(rows)]
-            wait_for([state.x for state in advanced])
+            numbers, steps = [row.number for row in filled], [row.steps for row in filled]
+            self._device.execute(TakeStep(kind.stage, numbers, steps, kind.evaluations))
         except Exception as error:  # noqa: BLE001  (posted to the request)
             if len(rows) == 1:
                 self._fail(rows[0].request, error)
@@ -85,32 +76,41 @@ class Turns:
                         self._take_step([row])
             return
         now = time.monotonic()
-        metrics.STEP_SECONDS.labels(self._cascade.sizes[kind.stage], size).observe(now - began)
+        metrics.STEP_SECONDS.labels(self._device.cascade.sizes[kind.stage], size).observe(now - began)
         with self._lock:
             self._times.measured(kind, len(rows), now - began)
             self._scheduler.charge(rows, now - started)
-        for row, state in zip(rows, advanced, strict=True):
+        for row in rows:
             if row in row.request.rows:
-                self._accept_step(row, state, now - began, len(rows))
+                self._accept_step(row, now - began, len(rows))
 
-    def _begin(self, row: ImageRow) -> SamplingState:
-        """Return the state before a row's step, and measure the start of a stage."""
-        if not row.starts_stage:
-            return row.begin()
+    def _begin(self, batch: list[ImageRow], now: float) -> list[ImageRow]:
+        """Begin stages of a batch's images where needed; return the images whose requests have not failed."""
+        begun: list[ImageRow] = []
+        for row in batch:
+            self._begin_request(row.request, now)
+            try:
+                if row.starts_stage:
+                    self._begin_stage(row)
+                begun.append(row)
+            except Exception as error:  # noqa: BLE001  (posted to the request)
+                self._fail(row.request, error)
+        return [row for row in begun if row in row.request.rows]
+
+    def _begin_stage(self, row: ImageRow) -> None:
+        """Begin a row's stage, and measure that."""
         began = time.monotonic()
-        attributes = {"stage": row.kind.stage, "size": self._cascade.sizes[row.kind.stage], "image": row.index}
+        attributes = {"stage": row.kind.stage, "size": self._device.cascade.sizes[row.kind.stage], "image": row.index}
         row.span = row.request.handle.context.run(tracing.begin, "stage", attributes)
-        state = row.begin()
-        wait_for(state)
+        row.begin_stage()
         with self._lock:
             self._times.started(row.kind, time.monotonic() - began)
-        return state
 
-    def _accept_step(self, row: ImageRow, state: SamplingState, seconds: float, batch: int) -> None:
-        """Accept the state after a step, which a batch of that many images took in that many seconds."""
+    def _accept_step(self, row: ImageRow, seconds: float, batch: int) -> None:
+        """Accept a step, which a batch of that many images took in that many seconds."""
         request = row.request
         try:
-            result = row.advance(state)
+            result = row.advance()
         except Exception as error:  # noqa: BLE001  (posted to the request)
             self._fail(request, error)
             return
@@ -148,10 +148,11 @@ class Turns:
             _logger.error("drawing failed", exc_info=error, extra={"call": request.handle.id})
 
         request.handle.context.run(log)
+        reason: Exception = error
+        if not isinstance(error, Unavailable):
+            reason = ReimagenError(f"drawing failed; the service's log has the reason under {request.handle.id}")
         with self._lock:
-            self.end(
-                request, ReimagenError(f"drawing failed; the service's log has the reason under {request.handle.id}")
-            )
+            self.end(request, reason)
 
     def end(self, request: Request, error: Exception) -> None:
         """Remove a request's images from the queue and post the reason; the caller holds the lock."""
@@ -160,6 +161,7 @@ class Turns:
         for row in request.rows:
             self._scheduler.remove(row)
             row.span.end()
+            row.forget()
         metrics.STEPS_CANCELLED.inc(sum(row.left for row in request.rows))
         request.rows = []
         request.measure()

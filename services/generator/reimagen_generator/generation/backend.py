@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from reimagen_generator.config.cascade import Guidance, SamplerKind
 from reimagen_generator.diffusion.events import ImagesEvent, StepEvent
 from reimagen_generator.engine.request_handle import RequestHandle
 from reimagen_generator.engine.state import State
@@ -24,6 +25,10 @@ class StageDescription:
     """Whether the network has neighbors as input."""
     steps: int
     """Number of sampling steps."""
+    sampler: SamplerKind
+    """Sampler of the stage."""
+    guidance: Guidance
+    """Guidance of the stage."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, GenerationRequest
 from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
 from reimagen_generator.generation.signing import Signer
-from reimagen_generator.watermark.embedding import embed
+from reimagen_generator.watermark.embedding import embed, embedded
 
 _DEFAULT_SIZE: Final = 256
 # A check takes at most a quarter of these seconds to fetch pairs.
@@ -278,11 +278,12 @@ class GenerationService:
             )
             with tracing.span("encode"), metrics.ENCODE_SECONDS.time():
                 number = provenance.image_number(origin, pixels)
+                mark = embedded(pixels, number) if self._watermark else None
                 if self._watermark:
                     pixels = embed(pixels, number)
                 image = provenance.encode(pixels, request.output_format, origin, request.output_compression)
                 if self._signer:
-                    image = self._signer.sign(image, media_type, origin, grounding.neighbors)
+                    image = self._signer.sign(image, media_type, origin, grounding.neighbors, mark)
             if self._log:
                 self._log.add(pixels, number, origin, owner=owner)
             yield Image(

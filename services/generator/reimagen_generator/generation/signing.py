@@ -22,9 +22,13 @@ from reimagen_generator.generation.images import MEDIA_TYPES
 from reimagen_generator.generation.provenance import Provenance
 from reimagen_generator.generation.retriever_client import Neighbor
 from reimagen_generator.generation.xmp import SOURCE_TYPE, SYSTEM
+from reimagen_generator.watermark.embedding import Embedded
+from reimagen_generator.watermark.pattern import ALGORITHM
 
 ASSERTION: Final = "reimagen.generation"
 """The label of the assertion that holds the provenance, as in `Provenance.to_json`."""
+SOFT_BINDING: Final = "c2pa.soft-binding"
+"""C2PA's label of the assertion that names a watermark and its id."""
 # The library would fetch what a manifest links to, and make large thumbnails.
 CLOSED: Final[Mapping[str, Any]] = {"remote_manifest_fetch": False, "ocsp_fetch": False}
 _SETTINGS: Final = {
@@ -55,7 +59,7 @@ class Signer:
         blank = io.BytesIO()
         Image.new("RGB", (8, 8)).save(blank, "PNG")
         try:
-            self._sign(blank.getvalue(), "image/png", Provenance("", 0, 8, ""), (), whole=True, timestamp=None)
+            self._sign(blank.getvalue(), "image/png", Provenance("", 0, 8, ""), (), None, whole=True, timestamp=None)
         except c2pa.C2paError as error:
             raise InvalidArgument(
                 f"C2PA does not allow this certificate: {error}; it needs the key usage digitalSignature and the "
@@ -63,21 +67,37 @@ class Signer:
                 field="signing_certificate",
             ) from error
 
-    def sign(self, file: bytes, media_type: str, provenance: Provenance, neighbors: Sequence[Neighbor]) -> bytes:
+    def sign(
+        self,
+        file: bytes,
+        media_type: str,
+        provenance: Provenance,
+        neighbors: Sequence[Neighbor],
+        mark: Embedded | None = None,
+    ) -> bytes:
         """Return a file with a signed manifest. A neighbor's own manifest is kept in it.
 
         If the authority of time stamps does not answer, or a neighbor's file cannot be parsed, the file is signed
         without the time, or with the neighbor's thumbnail alone.
 
+        Args:
+            file: The file.
+            media_type: Its media type.
+            provenance: How the image was drawn.
+            neighbors: The neighbors that it is grounded on.
+            mark: The watermark in its pixels, which the manifest states.
+
         Raises:
             ReimagenError: The file cannot be signed.
         """
         try:
-            return self._sign(file, media_type, provenance, neighbors, whole=True, timestamp=self._timestamp_authority)
+            return self._sign(
+                file, media_type, provenance, neighbors, mark, whole=True, timestamp=self._timestamp_authority
+            )
         except c2pa.C2paError as error:
             _logger.warning("signed without time stamp and manifests of neighbors", extra={"reason": str(error)})
         try:
-            return self._sign(file, media_type, provenance, neighbors, whole=False, timestamp=None)
+            return self._sign(file, media_type, provenance, neighbors, mark, whole=False, timestamp=None)
         except c2pa.C2paError as error:
             raise ReimagenError(f"the image file cannot be signed: {error}") from error
 
@@ -87,6 +107,7 @@ class Signer:
         media_type: str,
         provenance: Provenance,
         neighbors: Sequence[Neighbor],
+        mark: Embedded | None,
         *,
         whole: bool,
         timestamp: str | None,
@@ -100,7 +121,7 @@ class Signer:
         signed = io.BytesIO()
         with (
             c2pa.Context.from_dict(_SETTINGS) as context,
-            c2pa.Builder(_text(_manifest(media_type, provenance, len(neighbors))), context=context) as builder,
+            c2pa.Builder(_text(_manifest(media_type, provenance, len(neighbors), mark)), context=context) as builder,
             c2pa.Signer.from_info(info) as signer,
         ):
             for index, neighbor in enumerate(neighbors):
@@ -109,25 +130,39 @@ class Signer:
         return signed.getvalue()
 
 
-def _manifest(media_type: str, provenance: Provenance, neighbors: int) -> dict[str, Any]:
-    action: dict[str, Any] = {
+def _manifest(media_type: str, provenance: Provenance, neighbors: int, mark: Embedded | None) -> dict[str, Any]:
+    created: dict[str, Any] = {
         "action": "c2pa.created",
         "digitalSourceType": SOURCE_TYPE,
         "softwareAgent": {"name": provenance.cascade or SYSTEM},
     }
     if provenance.created is not None:
-        action["when"] = datetime.fromtimestamp(provenance.created, UTC).isoformat()
+        created["when"] = datetime.fromtimestamp(provenance.created, UTC).isoformat()
     if neighbors:
-        action["parameters"] = {"ingredientIds": [_label(index) for index in range(neighbors)]}
+        created["parameters"] = {"ingredientIds": [_label(index) for index in range(neighbors)]}
+    actions, bindings = [created], []
+    if mark is not None and mark.id is None:
+        actions.append({"action": "c2pa.watermarked.unbound"})
+    elif mark is not None:
+        actions.append({"action": "c2pa.watermarked.bound"})
+        # An empty scope is the whole image.
+        blocks = [{"scope": {}, "value": f"{mark.id:08x}"}]
+        bindings.append(_created(SOFT_BINDING, {"alg": ALGORITHM, "blocks": blocks}))
     return {
         "claim_generator_info": [{"name": SYSTEM, "version": version("reimagen-generator")}],
         "title": provenance.prompt,
         "format": media_type,
         "assertions": [
-            {"label": "c2pa.actions.v2", "data": {"actions": [action]}},
-            {"label": ASSERTION, "data": asdict(provenance)},
+            _created("c2pa.actions.v2", {"actions": actions}),
+            *bindings,
+            _created(ASSERTION, asdict(provenance)),
         ],
     }
+
+
+def _created(label: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an assertion that the signer vouches for, in contrast to one that it only passes on."""
+    return {"label": label, "data": data, "created": True}
 
 
 def _label(index: int) -> str:

@@ -18,7 +18,7 @@ from reimagen_common.images import ImageError, read_image
 from reimagen_generator.generation import provenance
 from reimagen_generator.generation.image_log import ImageLog
 from reimagen_generator.generation.provenance import Provenance
-from reimagen_generator.generation.signing import ASSERTION, CLOSED, media_type_of
+from reimagen_generator.generation.signing import ASSERTION, CLOSED, SOFT_BINDING, media_type_of
 from reimagen_generator.watermark.detection import Mark, detect
 
 _NO_SUCH: Final = "must be a PNG, JPEG or WebP file"
@@ -45,6 +45,16 @@ class Signature:
 
 
 @dataclass(frozen=True)
+class SoftBinding:
+    """A watermark or fingerprint that a manifest states, by which the image is recognized without the manifest."""
+
+    algorithm: str
+    """Name of the algorithm: one of C2PA's list, or another one."""
+    value: str
+    """The id or fingerprint, as the algorithm writes it."""
+
+
+@dataclass(frozen=True)
 class Verification:
     """What a file reveals."""
 
@@ -57,6 +67,8 @@ class Verification:
     """Where the provenance was found: in the file, or in the log, by the watermark or the fingerprint."""
     mark: Mark | None
     """The watermark of the image, if it was found."""
+    soft_bindings: tuple[SoftBinding, ...] = ()
+    """What the manifest of a file with a valid signature states about watermarks and fingerprints."""
 
 
 class Verifier:
@@ -92,14 +104,14 @@ class Verifier:
         media_type = media_type_of(file)
         if media_type is None:
             raise InvalidArgument(_NO_SUCH, field="image")
-        signature, tampered, signed = self._read_manifest(file, media_type)
+        signature, tampered, manifest = self._read_manifest(file, media_type)
         pixels = self._decode(file)
         mark = None if pixels is None else detect(pixels)
         found_by: FoundBy | None = "metadata"
-        origin = signed or _read_metadata(file)
+        origin = _signed_provenance(manifest) or _read_metadata(file)
         if origin is None:
             origin, found_by = self._seek(pixels, mark, owner)
-        return Verification(signature, tampered, origin, found_by, mark)
+        return Verification(signature, tampered, origin, found_by, mark, _soft_bindings(manifest))
 
     def _decode(self, file: bytes) -> UInt8[np.ndarray, "height width 3"] | None:
         try:
@@ -121,7 +133,8 @@ class Verifier:
         origin = self._log.most_similar(pixels, owner=owner)
         return origin, None if origin is None else "fingerprint"
 
-    def _read_manifest(self, file: bytes, media_type: str) -> tuple[Signature, bool | None, Provenance | None]:
+    def _read_manifest(self, file: bytes, media_type: str) -> tuple[Signature, bool | None, dict[str, Any]]:
+        """Return the signature, whether the file was changed, and the manifest, which is empty unless it is valid."""
         try:
             with (
                 c2pa.Context.from_dict(self._settings) as context,
@@ -129,19 +142,19 @@ class Verifier:
             ):
                 store: dict[str, Any] = json.loads(reader.json())
         except c2pa.C2paError.ManifestNotFound:
-            return Signature("absent", reason="the file has no C2PA manifest"), None, None
+            return Signature("absent", reason="the file has no C2PA manifest"), None, {}
         except c2pa.C2paError.RemoteManifest:
-            return Signature("absent", reason="the file only links to a manifest, which is not fetched"), None, None
+            return Signature("absent", reason="the file only links to a manifest, which is not fetched"), None, {}
         except c2pa.C2paError as error:
-            return Signature("invalid", reason=f"the manifest cannot be read: {error}"), True, None
+            return Signature("invalid", reason=f"the manifest cannot be read: {error}"), True, {}
         manifest = store["manifests"].get(store["active_manifest"])
         if manifest is None:  # c2pa skips a damaged manifest, and still names it as the active one
-            return Signature("invalid", reason="the manifest cannot be read"), True, None
+            return Signature("invalid", reason="the manifest cannot be read"), True, {}
         failures = store["validation_results"]["activeManifest"]["failure"]
         signature = _signature(store["validation_state"], manifest.get("signature_info") or {}, failures)
         if signature.status != "invalid":
-            return signature, False, _signed_provenance(manifest)
-        return signature, any(failure["code"].endswith(_TAMPERED) for failure in failures), None
+            return signature, False, manifest
+        return signature, any(failure["code"].endswith(_TAMPERED) for failure in failures), {}
 
 
 def _signature(state: str, info: dict[str, Any], failures: Sequence[dict[str, Any]]) -> Signature:
@@ -168,6 +181,16 @@ def _signed_provenance(manifest: dict[str, Any]) -> Provenance | None:
             except ValueError:
                 return None
     return None
+
+
+def _soft_bindings(manifest: dict[str, Any]) -> tuple[SoftBinding, ...]:
+    return tuple(
+        SoftBinding(str(assertion["data"].get("alg", "")), str(block.get("value", "")))
+        for assertion in manifest.get("assertions", ())
+        # A manifest with several has the labels c2pa.soft-binding__1 and so on.
+        if assertion["label"].partition("__")[0] == SOFT_BINDING
+        for block in assertion["data"].get("blocks", ())
+    )
 
 
 def _read_metadata(file: bytes) -> Provenance | None:

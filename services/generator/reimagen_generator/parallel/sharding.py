@@ -82,6 +82,11 @@ def _put(tree: Tree, shardings: Tree) -> Tree:
             return leaf.update(sharding=sharding)  # type: ignore[no-untyped-call]
         if sharding.is_fully_addressable:
             return jax.device_put(leaf, sharding)
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = jax.random.key_data(leaf)
+            return jax.random.wrap_key_data(put(data, sharding), impl=jax.random.key_impl(leaf))
+        if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+            return leaf
         whole = np.asarray(leaf)  # each host has all of it, and fills the part of its devices
         return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
 

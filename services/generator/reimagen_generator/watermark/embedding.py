@@ -1,5 +1,6 @@
 """Embed the watermark into images."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,22 @@ SHORTEST_SIDE: Final = 48
 _FLAT: Final = 0.85
 _TEXTURED: Final = 0.17
 _STRONGEST: Final = 3.5
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The mark that `embed` puts into an image."""
+
+    id: int | None
+    """The id, or None if the image has no room for it."""
+
+
+def embedded(pixels: UInt8[np.ndarray, "height width 3"], number: int) -> Embedded | None:
+    """Return the mark that `embed` puts into an image with an id, or None if it puts none."""
+    if min(pixels.shape[:2]) < SHORTEST_SIDE:
+        return None
+    layouts = layouts_of(max(pixels.shape[:2]))
+    return Embedded(number if any(layout.symbols for layout in layouts) else None)
 
 
 def embed(pixels: UInt8[np.ndarray, "height width 3"], number: int) -> UInt8[np.ndarray, "height width 3"]:

@@ -20,6 +20,8 @@ _STEPS: Final = 16
 _PILOT_SHARE: Final = 0.4
 # The version is part of every pattern: images of an earlier version would not be found if the patterns changed.
 _KEY: Final = b"Re-Imagen watermark 1"
+ALGORITHM: Final = "reimagen.watermark.1"
+"""The name of the scheme and its version in C2PA manifests."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.Stream;
 import org.apache.lucene.index.BinaryDocValues;
+import org.apache.lucene.index.DocValues;
 import org.apache.lucene.index.IndexReader;
 import org.apache.lucene.index.LeafReaderContext;
 import org.apache.lucene.index.MultiBits;
@@ -13,6 +15,7 @@ import org.apache.lucene.index.MultiReader;
 import org.apache.lucene.index.MultiTerms;
 import org.apache.lucene.index.PostingsEnum;
 import org.apache.lucene.index.ReaderUtil;
+import org.apache.lucene.index.SortedDocValues;
 import org.apache.lucene.index.Term;
 import org.apache.lucene.index.Terms;
 import org.apache.lucene.index.TermsEnum;
@@ -26,7 +29,6 @@ import org.apache.lucene.search.ScoreDoc;
 import org.apache.lucene.search.Sort;
 import org.apache.lucene.search.SortField;
 import org.apache.lucene.search.TermQuery;
-import org.apache.lucene.search.TopFieldCollector;
 import org.apache.lucene.search.similarities.BM25Similarity;
 import org.apache.lucene.util.Bits;
 import org.apache.lucene.util.BytesRef;
@@ -43,20 +45,27 @@ import org.apache.lucene.util.SmallFloat;
  */
 public final class Index {
     static final String ID = "id";
+    static final String ORIGIN = "origin";
+    static final String RECORD = "record";
+    private static final String LICENSE = "license";
     private static final String CONTENTS = "contents";
-    private static final String JSON = "raw";
     private static final Sort ORDER =
             new Sort(SortField.FIELD_SCORE, new SortField(ID, SortField.Type.STRING_VAL));
 
     private final IndexReader reader;
     private final IndexSearcher searcher;
     private final Parts parts;
+    private final SharedTexts[] origins;
+    private final SharedTexts[] licenses;
 
     private Index(IndexReader reader, float k1, float b, int cores, int smallestPart) {
         this.reader = reader;
         searcher = new IndexSearcher(reader);
         searcher.setSimilarity(new BM25Similarity(k1, b));
         parts = new Parts(searcher, cores, smallestPart);
+        int leaves = reader.leaves().size();
+        origins = Stream.generate(SharedTexts::new).limit(leaves).toArray(SharedTexts[]::new);
+        licenses = Stream.generate(SharedTexts::new).limit(leaves).toArray(SharedTexts[]::new);
     }
 
     /**
@@ -90,6 +99,26 @@ public final class Index {
             scores[i] = (Float) ((FieldDoc) hits[i]).fields[0];
         }
         return index.pack(numbers, scores);
+    }
+
+    /**
+     * Returns the results of {@link #search} with many queries, one after the other, each after its size in bytes (32
+     * bits). The arrays have an element for each query.
+     */
+    public static byte[] searchAll(Index index, String[] terms, String[] required, Query[] filters, int[] depths)
+            throws IOException {
+        byte[][] found = new byte[terms.length][];
+        index.parts.forEach(terms.length, number ->
+                found[number] = search(index, terms[number], required[number], filters[number], depths[number]));
+        int size = 0;
+        for (byte[] each : found) {
+            size = Math.addExact(size, Integer.BYTES + each.length);
+        }
+        ByteBuffer packed = littleEndian(new byte[size]);
+        for (byte[] each : found) {
+            packed.putInt(each.length).put(each);
+        }
+        return packed.array();
     }
 
     /**
@@ -197,7 +226,7 @@ public final class Index {
     private ScoreDoc[] best(Query query, int depth) throws IOException {
         int limit = Math.max(1, Math.min(depth, reader.maxDoc()));
         // As soon as there are enough hits, skip documents that cannot be among the best, instead of counting them.
-        return parts.search(query, TopFieldCollector.createSharedManager(ORDER, limit, null, limit)).scoreDocs;
+        return parts.search(query, TopFields.manager(ORDER, limit)).scoreDocs;
     }
 
     /** Returns the first documents, at most limit, of the current term that are not removed. */
@@ -216,16 +245,16 @@ public final class Index {
     }
 
     /**
-     * Returns the number of documents, their numbers, their scores, the lengths of their JSON texts (32 bits each), and
-     * these texts.
+     * Returns the number of documents, their numbers, their scores, the lengths of their pairs (32 bits each), and these
+     * pairs, as {@link #pairs} does.
      *
      * @param scores null: zeros
      */
     private byte[] pack(int[] numbers, float[] scores) throws IOException {
-        BytesRef[] texts = texts(numbers);
+        byte[][] pairs = pairs(numbers);
         int size = (1 + 3 * numbers.length) * Integer.BYTES;
-        for (BytesRef text : texts) {
-            size += text.length;
+        for (byte[] pair : pairs) {
+            size += pair.length;
         }
         ByteBuffer packed = littleEndian(new byte[size]).putInt(numbers.length);
         for (int number : numbers) {
@@ -234,38 +263,62 @@ public final class Index {
         for (int i = 0; i < numbers.length; i++) {
             packed.putFloat(scores == null ? 0 : scores[i]);
         }
-        for (BytesRef text : texts) {
-            packed.putInt(text.length);
+        for (byte[] pair : pairs) {
+            packed.putInt(pair.length);
         }
-        for (BytesRef text : texts) {
-            packed.put(text.bytes, text.offset, text.length);
+        for (byte[] pair : pairs) {
+            packed.put(pair);
         }
         return packed.array();
     }
 
-    private BytesRef[] texts(int[] numbers) throws IOException {
+    /** Returns for each document the lengths of its id, origin and license (16 bits each), these texts, and its record. */
+    private byte[][] pairs(int[] numbers) throws IOException {
         // Doc values can only be read forward.
         long[] ascending = new long[numbers.length];
         for (int i = 0; i < numbers.length; i++) {
             ascending[i] = (long) numbers[i] << Integer.SIZE | i;
         }
         Arrays.sort(ascending);
-        BytesRef[] texts = new BytesRef[numbers.length];
+        byte[][] pairs = new byte[numbers.length][];
         List<LeafReaderContext> leaves = reader.leaves();
         LeafReaderContext leaf = null;
-        BinaryDocValues values = null;
+        BinaryDocValues records = null;
+        BinaryDocValues ids = null;
+        SortedDocValues itsOrigin = null;
+        SortedDocValues itsLicense = null;
         for (long each : ascending) {
             int number = (int) (each >>> Integer.SIZE);
             if (leaf == null || number >= leaf.docBase + leaf.reader().maxDoc()) {
                 leaf = leaves.get(ReaderUtil.subIndex(number, leaves));
-                values = leaf.reader().getBinaryDocValues(JSON);
+                records = DocValues.getBinary(leaf.reader(), RECORD);
+                ids = DocValues.getBinary(leaf.reader(), ID);
+                itsOrigin = DocValues.getSorted(leaf.reader(), ORIGIN);
+                itsLicense = DocValues.getSorted(leaf.reader(), LICENSE);
             }
-            if (values == null || !values.advanceExact(number - leaf.docBase)) {
+            int document = number - leaf.docBase;
+            if (!records.advanceExact(document)
+                    || !ids.advanceExact(document)
+                    || !itsOrigin.advanceExact(document)
+                    || !itsLicense.advanceExact(document)) {
                 throw new IllegalStateException("document " + number + " is no pair");
             }
-            texts[(int) each] = BytesRef.deepCopyOf(values.binaryValue());
+            byte[] origin = origins[leaf.ord].get(itsOrigin);
+            byte[] license = licenses[leaf.ord].get(itsLicense);
+            BytesRef id = ids.binaryValue();
+            BytesRef record = records.binaryValue();
+            byte[] pair = new byte[3 * Short.BYTES + id.length + origin.length + license.length + record.length];
+            littleEndian(pair)
+                    .putShort((short) id.length)
+                    .putShort((short) origin.length)
+                    .putShort((short) license.length)
+                    .put(id.bytes, id.offset, id.length)
+                    .put(origin)
+                    .put(license)
+                    .put(record.bytes, record.offset, record.length);
+            pairs[(int) each] = pair;
         }
-        return texts;
+        return pairs;
     }
 
     private static ByteBuffer littleEndian(byte[] bytes) {

@@ -8,6 +8,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.Semaphore;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.lucene.index.LeafReaderContext;
 import org.apache.lucene.search.BulkScorer;
 import org.apache.lucene.search.CollectionTerminatedException;
@@ -19,7 +20,7 @@ import org.apache.lucene.search.Query;
 import org.apache.lucene.search.Weight;
 
 /**
- * Searches ranges of documents of a large index on the cores that no other search uses.
+ * Searches with many queries, or ranges of documents of a large index, on the cores that no other search uses.
  *
  * <p>Lucene's own executor searches whole segments, but a built base has one segment.
  */
@@ -52,6 +53,48 @@ final class Parts {
         }
     }
 
+    /** The search with one of many queries. */
+    interface Task {
+        void run(int number) throws IOException;
+    }
+
+    /** Runs a task for each number below a limit, on the caller's thread and others. After an error, some may not run. */
+    void forEach(int limit, Task task) throws IOException {
+        AtomicInteger next = new AtomicInteger();
+        boolean own = cores.tryAcquire();
+        int others = others(limit - 1);
+        List<Future<?>> started = new ArrayList<>();
+        try {
+            for (int other = 0; other < others; other++) {
+                started.add(POOL.submit(() -> {
+                    runAll(next, limit, task);
+                    return null;
+                }));
+            }
+            runAll(next, limit, task);
+        } finally {
+            try {
+                awaitAll(started);
+            } finally {
+                cores.release(others + (own ? 1 : 0));
+            }
+        }
+    }
+
+    private static void runAll(AtomicInteger next, int limit, Task task) throws IOException {
+        boolean complete = false;
+        try {
+            for (int number = next.getAndIncrement(); number < limit; number = next.getAndIncrement()) {
+                task.run(number);
+            }
+            complete = true;
+        } finally {
+            if (!complete) {
+                next.set(limit);
+            }
+        }
+    }
+
     private int others(int wanted) {
         int acquired = 0;
         while (acquired < wanted && cores.tryAcquire()) {
@@ -79,10 +122,7 @@ final class Parts {
             }
             collect(weight, collectors.get(0), 0, start(documents, 1, parts));
         } finally {
-            // Also after an error: the caller may close the index.
-            for (Future<?> each : started) {
-                await(each);
-            }
+            awaitAll(started);
         }
         return manager.reduce(collectors);
     }
@@ -108,13 +148,20 @@ final class Parts {
         return (int) ((long) documents * part / parts);
     }
 
-    private static void await(Future<?> part) throws IOException {
-        try {
-            part.get();
-        } catch (ExecutionException error) {
-            throw new IOException(error.getCause());
-        } catch (InterruptedException error) {
-            throw new IOException(error);
+    /** Waits for all threads, also after an error of one: the caller may close the index then. */
+    private static void awaitAll(List<Future<?>> started) throws IOException {
+        IOException failure = null;
+        for (Future<?> each : started) {
+            try {
+                each.get();
+            } catch (ExecutionException error) {
+                failure = new IOException(error.getCause());
+            } catch (InterruptedException error) {
+                failure = new IOException(error);
+            }
+        }
+        if (failure != null) {
+            throw failure;
         }
     }
 

@@ -3,6 +3,7 @@ package reimagen;
 import java.io.IOException;
 import java.io.StringReader;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -10,13 +11,13 @@ import org.apache.lucene.analysis.Analyzer;
 import org.apache.lucene.analysis.TokenStream;
 import org.apache.lucene.analysis.tokenattributes.CharTermAttribute;
 import org.apache.lucene.document.IntPoint;
+import org.apache.lucene.document.SortedDocValuesField;
 import org.apache.lucene.index.Term;
 import org.apache.lucene.search.BooleanClause;
 import org.apache.lucene.search.BooleanClause.Occur;
 import org.apache.lucene.search.BooleanQuery;
 import org.apache.lucene.search.BoostQuery;
 import org.apache.lucene.search.MatchNoDocsQuery;
-import org.apache.lucene.search.PrefixQuery;
 import org.apache.lucene.search.Query;
 import org.apache.lucene.search.TermInSetQuery;
 import org.apache.lucene.search.TermQuery;
@@ -26,17 +27,27 @@ import org.apache.lucene.util.BytesRef;
 public final class Queries {
     private Queries() {}
 
-    /** Returns a filter with the conditions of Python's Filters, or null if it has none. */
+    /**
+     * Returns a filter with the conditions of Python's Filters, or null if it has none.
+     *
+     * @param origins the origins of the prefixes of sources, see Python's records
+     * @param rests the rests of these prefixes
+     */
     public static Query filter(
-            String[] licenses, String[] sources, int minimumSide, boolean safeOnly, String[] excludedIds) {
+            String[] licenses,
+            String[] origins,
+            String[] rests,
+            int minimumSide,
+            boolean safeOnly,
+            String[] excludedIds) {
         BooleanQuery.Builder filter = new BooleanQuery.Builder();
         if (licenses.length > 0) {
             filter.add(anyOf("license", licenses), Occur.FILTER);
         }
-        if (sources.length > 0) {
+        if (origins.length > 0) {
             BooleanQuery.Builder prefixes = new BooleanQuery.Builder();
-            for (String source : sources) {
-                prefixes.add(new PrefixQuery(new Term("source", source)), Occur.SHOULD);
+            for (int i = 0; i < origins.length; i++) {
+                addSources(prefixes, origins[i], rests[i]);
             }
             filter.add(prefixes.build(), Occur.FILTER);
         }
@@ -127,6 +138,25 @@ public final class Queries {
             found.add(new BytesRef(value));
         }
         return new TermInSetQuery(field, found);
+    }
+
+    /** Adds queries that together find the documents whose source begins with the origin and the rest. */
+    private static void addSources(BooleanQuery.Builder prefixes, String origin, String rest) {
+        BytesRef exact = new BytesRef(origin);
+        BooleanQuery.Builder both = new BooleanQuery.Builder();
+        both.add(SortedDocValuesField.newSlowRangeQuery(Index.ORIGIN, exact, exact, true, true), Occur.FILTER);
+        if (!rest.isEmpty()) {
+            both.add(SourceRest.startsWith(rest), Occur.FILTER);
+        }
+        prefixes.add(both.build(), Occur.SHOULD);
+        if (origin.isEmpty()) {
+            // The prefix may also be the beginning of an origin. In UTF-8, no character has the byte 255.
+            BytesRef first = new BytesRef(rest);
+            BytesRef after = new BytesRef(Arrays.copyOf(first.bytes, first.length + 1));
+            after.bytes[first.length] = (byte) 0xFF;
+            prefixes.add(
+                    SortedDocValuesField.newSlowRangeQuery(Index.ORIGIN, first, after, true, false), Occur.SHOULD);
+        }
     }
 
     static List<String> split(String text, char separator) {

@@ -9,13 +9,13 @@ order of its document numbers.
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from reimagen_retriever.index.analysis import Analyzer
 from reimagen_retriever.index.entities import Entities, Entity, EntityReader
 from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.hits import Hit, TermScore
-from reimagen_retriever.index.lucene import Statistics
+from reimagen_retriever.index.lucene import Document, Query, Statistics
 from reimagen_retriever.index.pairs import PairIndex
 from reimagen_retriever.knowledge_base.analysis import Analysis
 
@@ -25,6 +25,21 @@ Relevance = Literal["any", "entity", "phrase"]
 """What a caption must share with a query: any word (the paper's plain top-k), the main word of an entity that the query
 asks for, or all words of the phrase that names the entity."""
 DEFAULT_RELEVANCE: Relevance = "entity"
+
+
+class BM25Search(NamedTuple):
+    """The parameters of `BM25Index.search`."""
+
+    query: str
+    """Free text. Any punctuation is allowed."""
+    k: int
+    """Maximum number of hits."""
+    minimum_score: float
+    """Hits with a lower BM25 score are left out."""
+    relevance: Relevance
+    """What a caption must share with the query."""
+    filters: Filters = NO_FILTER
+    """The pairs to search."""
 
 
 class BM25Index(PairIndex):
@@ -54,34 +69,35 @@ class BM25Index(PairIndex):
     def search(
         self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = NO_FILTER
     ) -> list[Hit]:
-        """Return the relevant pairs with the highest BM25 scores, best first.
+        """Return the relevant pairs with the highest BM25 scores, best first. For the parameters, see `BM25Search`."""
+        return self.search_all([BM25Search(query, k, minimum_score, relevance, filters)])[0]
+
+    def search_all(self, searches: Sequence[BM25Search]) -> list[list[Hit]]:
+        """Return the hits of each search, which are those of `search`, on all free cores.
 
         BM25 scores compare pairs, but do not show whether a pair fits at all: the query "a dragon in the snow" scores
         the caption "a snow leopard" as high as the query "a leopard" does. Therefore a caption must name what the query
         asks for, see `entities`. The captions that do are ranked by the whole query.
-
-        Args:
-            query: Free text. Any punctuation is allowed.
-            k: Maximum number of hits.
-            minimum_score: Hits with a lower BM25 score are left out.
-            relevance: What a caption must share with the query.
-            filters: The pairs to search.
         """
-        terms = self.terms(query)
-        required = required_terms(self.entities(query).named, relevance) if relevance != "any" else None
-        depth = k
-        while True:
-            ranked = self._lucene.search(terms, depth, required, filters) if terms else []
-            hits: dict[str, Hit] = {}
-            for document in ranked:
-                if len(hits) == k or document.score < minimum_score:
-                    break
-                hit = Hit(self._pair(document), document.score)
-                hits.setdefault(filters.group(hit.pair), hit)
-            if len(hits) == k or len(ranked) < depth or ranked[-1].score < minimum_score:
-                return list(hits.values())
-            # Near-duplicates have used up the depth: search deeper.
-            depth = max(4 * depth, _LEAST_DEPTH)
+        found: list[list[Hit]] = [[] for _ in searches]
+        waiting: dict[int, Query] = {}
+        for number, search in enumerate(searches):
+            terms = self.terms(search.query)
+            if terms:
+                named = self.entities(search.query).named if search.relevance != "any" else ()
+                waiting[number] = Query(terms, search.k, _required(named, search.relevance), search.filters)
+        while waiting:
+            deeper: dict[int, Query] = {}
+            rankings = self._lucene.search(list(waiting.values()))
+            for (number, query), ranked in zip(waiting.items(), rankings, strict=True):
+                search = searches[number]
+                found[number] = self._best(ranked, search)
+                exhausted = len(ranked) < query.depth or ranked[-1].score < search.minimum_score
+                if len(found[number]) < search.k and not exhausted:
+                    # Near-duplicates have used up the depth.
+                    deeper[number] = query._replace(depth=max(4 * query.depth, _LEAST_DEPTH))
+            waiting = deeper
+        return found
 
     def search_per_entity(
         self, query: str, k: int, minimum_score: float, relevance: Relevance, filters: Filters = NO_FILTER
@@ -105,10 +121,13 @@ class BM25Index(PairIndex):
         """
         entities = self.entities(query)
         depth = max(4 * k, _LEAST_DEPTH)
+        asked = [entity for entity in (*entities.named, *entities.others) if entity.terms]
+        rankings = self._lucene.search(
+            [Query(entity.terms, depth, _required([entity], relevance), filters) for entity in asked]
+        )
         candidates_of_each = [
-            self._hits_of(entity, depth, minimum_score, relevance, filters, whole=whole)
-            for whole, group in ((False, entities.named), (True, entities.others))
-            for entity in group
+            self._candidates(entity, ranked, minimum_score, whole=entity not in entities.named)
+            for entity, ranked in zip(asked, rankings, strict=True)
         ]
         hits: dict[str, Hit] = {}
         while len(hits) < k:
@@ -141,15 +160,21 @@ class BM25Index(PairIndex):
         scores = [TermScore(term, times, idf, tf, times * one) for (term, times), (one, idf, tf) in explained if one]
         return sorted(scores, key=lambda each: (-each.score, each.term))
 
-    def _hits_of(
-        self, entity: Entity, depth: int, minimum_score: float, relevance: Relevance, filters: Filters, *, whole: bool
+    def _best(self, ranked: Sequence[Document], search: BM25Search) -> list[Hit]:
+        hits: dict[str, Hit] = {}
+        for document in ranked:
+            if len(hits) == search.k or document.score < search.minimum_score:
+                break
+            hit = Hit(self._pair(document), document.score)
+            hits.setdefault(search.filters.group(hit.pair), hit)
+        return list(hits.values())
+
+    def _candidates(
+        self, entity: Entity, ranked: Sequence[Document], minimum_score: float, *, whole: bool
     ) -> list[tuple[Hit, frozenset[str]]]:
         """Return the pairs of an entity with their terms, best first; if `whole`, only those without other terms."""
-        if not entity.terms:
-            return []
-        required = required_terms([entity], relevance) if relevance != "any" else None
         hits = []
-        for document in self._lucene.search(entity.terms, depth, required, filters):
+        for document in ranked:
             if document.score < minimum_score:
                 break
             pair = self._pair(document)
@@ -157,6 +182,11 @@ class BM25Index(PairIndex):
             if not whole or terms <= set(entity.terms):
                 hits.append((Hit(pair, document.score), terms))
         return hits
+
+
+def _required(entities: Sequence[Entity], relevance: Relevance) -> list[tuple[str, ...]] | None:
+    """Return the alternatives for Lucene, or None if there is no requirement."""
+    return None if relevance == "any" else required_terms(entities, relevance)
 
 
 def required_terms(entities: Sequence[Entity], relevance: Relevance) -> list[tuple[str, ...]]:

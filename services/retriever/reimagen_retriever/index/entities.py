@@ -18,6 +18,7 @@ from reimagen_retriever.knowledge_base.analysis import Analysis
 
 MAXIMUM_ENTITIES = 32
 """Maximum number of entities of a prompt. Later ones are ignored."""
+_CACHED_WORDS = 20_000
 Head = tuple[str, ...]
 """Terms that a caption must all contain: a single one, except in scripts without spaces."""
 
@@ -55,9 +56,10 @@ class EntityReader:
 
     def __init__(self, analysis: Analysis, analyzer: Analyzer) -> None:
         self._language = analysis.language
-        self._analyzer = analyzer
+        # Each word is looked up several times, and most words occur in other prompts too.
+        self._terms = lru_cache(_CACHED_WORDS)(analyzer.terms)
         self._grammar = GRAMMARS.get(analysis.language, Grammar())
-        self._phrases = PhraseReader(analysis.language, self._grammar, lambda word: not analyzer.terms(word))
+        self._phrases = PhraseReader(analysis.language, self._grammar, lambda word: not self._terms(word))
         self.entities = lru_cache(10_000)(self._entities)
 
     def _entities(self, prompt: str) -> Entities:
@@ -89,11 +91,11 @@ class EntityReader:
             case "either":
                 main = tuple(dict.fromkeys((words[0], words[-1])))
         heads = tuple(dict.fromkeys(head for word in main for head in self._heads(word)))
-        terms = tuple(dict.fromkeys(term for word in phrase.words for term in self._analyzer.terms(word)))
+        terms = tuple(dict.fromkeys(term for word in phrase.words for term in self._terms(word)))
         return Entity(heads, terms, " ".join(phrase.words), main)
 
     def _heads(self, word: str) -> tuple[Head, ...]:
-        terms = self._analyzer.terms(word)
+        terms = self._terms(word)
         kind = None if self._language == "ja" else script(word)
         pairs = [term for term in terms if len(letters(term)) > 1] if kind else []
         if not pairs:

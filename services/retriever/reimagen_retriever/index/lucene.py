@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from reimagen_retriever.index.filters import NO_FILTER, Filters
 from reimagen_retriever.index.jvm import in_java, java_class
+from reimagen_retriever.index.records import origin_and_rest
 from reimagen_retriever.knowledge_base.analysis import Analysis
 
 _CORES = len(os.sched_getaffinity(0))
@@ -26,14 +27,26 @@ _TERMS_AT_ONCE = 100_000
 _CACHED_FILTERS = 256
 
 
+class Query(NamedTuple):
+    """A search for the documents with the highest BM25 scores."""
+
+    terms: Sequence[str]
+    depth: int
+    """Maximum number of documents."""
+    required: Sequence[Sequence[str]] | None = None
+    """The alternatives of which a document must have all terms of at least one."""
+    filters: Filters = NO_FILTER
+    """The pairs to search."""
+
+
 class Document(NamedTuple):
     """A document that was found."""
 
     number: int
     score: float
     """Its BM25 score, or 0 if it was not searched for by terms."""
-    text: bytes
-    """Its pair in JSON."""
+    stored: bytes
+    """Its pair, see `records`."""
 
 
 class Statistics(NamedTuple):
@@ -61,38 +74,44 @@ class Lucene:
         self._java = java_class("reimagen.Index")
         self._index = self._java.over(tuple(readers), analysis.k1, analysis.b, _CORES, _SMALLEST_PART)
 
-    def search(
-        self,
-        terms: Sequence[str],
-        depth: int,
-        required: Iterable[Sequence[str]] | None = None,
-        filters: Filters = NO_FILTER,
-    ) -> list[Document]:
-        """Return the documents with the highest BM25 scores, ties in the byte order of their ids.
+    def search(self, queries: Sequence[Query]) -> list[list[Document]]:
+        """Return for each query the documents with the highest BM25 scores, ties in the byte order of their ids.
 
-        Args:
-            terms: The terms of the query.
-            depth: Maximum number of documents.
-            required: The alternatives of which a document must have all terms of at least one.
-            filters: The pairs to search.
+        Several queries are divided among the cores that no other search uses.
         """
-        alternatives = None if required is None else "\n".join(map(" ".join, required))
-        return _documents(self._java.search(self._index, " ".join(terms), alternatives, _java_filter(filters), depth))
+        if not queries:
+            return []
+        terms = [" ".join(query.terms) for query in queries]
+        required = [None if query.required is None else "\n".join(map(" ".join, query.required)) for query in queries]
+        filters = [_java_filter(query.filters) for query in queries]
+        depths = [query.depth for query in queries]
+        if len(queries) == 1:
+            # Without arrays, which take time to convert.
+            return [_documents(self._java.search(self._index, terms[0], required[0], filters[0], depths[0]).tostring())]
+        packed = memoryview(self._java.searchAll(self._index, terms, required, filters, depths).tostring())
+        found, end = [], 0
+        while end < len(packed):
+            (size,) = struct.unpack_from("<i", packed, end)
+            start, end = end + 4, end + 4 + size
+            found.append(_documents(packed[start:end].tobytes()))
+        return found
 
     def find(
         self, field: str | None, values: Sequence[str], limit: int, filters: Filters = NO_FILTER
     ) -> list[Document]:
         """Return the first documents of which a field has any of the values, or any documents without a field."""
-        return _documents(self._java.find(self._index, field, _valid(values), _java_filter(filters), limit))
+        found = self._java.find(self._index, field, _valid(values), _java_filter(filters), limit)
+        return _documents(found.tostring())
 
     def documents(self, numbers: Sequence[int], limit: int | None = None) -> list[Document]:
         """Return the first documents with these numbers, in their order, without those that are removed."""
         packed = np.array(numbers, "<i4").tobytes()
-        return _documents(self._java.documents(self._index, packed, len(numbers) if limit is None else limit))
+        found = self._java.documents(self._index, packed, len(numbers) if limit is None else limit)
+        return _documents(found.tostring())
 
     def following(self, identifier: str, limit: int) -> list[Document]:
         """Return the first documents whose ids come after an id, in byte order."""
-        return _documents(self._java.following(self._index, identifier, limit))
+        return _documents(self._java.following(self._index, identifier, limit).tostring())
 
     def shared_id(self) -> str | None:
         """Return an id that several documents have, or None. Reads all ids."""
@@ -123,9 +142,8 @@ def analyzed(analyzer: Any, text: str) -> list[str]:
     return terms.split(" ") if terms else []
 
 
-def _documents(array: Any) -> list[Document]:
+def _documents(packed: bytes) -> list[Document]:
     """Return the documents in the bytes that Java's `Index.pack` made."""
-    packed: bytes = array.tostring()
     (count,) = struct.unpack_from("<i", packed)
     # A third of NumPy's time for a few documents.
     columns = struct.unpack_from(f"<{count}i{count}f{count}i", packed, 4)
@@ -139,9 +157,11 @@ def _documents(array: Any) -> list[Document]:
 @lru_cache(_CACHED_FILTERS)
 @in_java
 def _java_filter(filters: Filters) -> Any:
+    prefixes = [origin_and_rest(source) for source in _valid(filters.sources)]
     return java_class("reimagen.Queries").filter(
         _valid(filters.licenses),
-        _valid(filters.sources),
+        tuple(origin for origin, _ in prefixes),
+        tuple(rest for _, rest in prefixes),
         filters.minimum_side,
         filters.safe_only,
         _valid(filters.exclude_ids),

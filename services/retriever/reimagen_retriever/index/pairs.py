@@ -12,6 +12,8 @@ from typing import Any, Self
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.jvm import in_java, java_class, start_jvm
 from reimagen_retriever.index.lucene import Document, Lucene
+from reimagen_retriever.index.records import pair_of
+from reimagen_retriever.index.version import refuse_newer
 from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
@@ -30,9 +32,11 @@ class PairIndex:
         """Open the last commit of an index that was written with this analysis.
 
         Raises:
+            NewerLuceneError: A newer Lucene wrote the index.
             DamagedError: Lucene cannot read the index.
         """
         start_jvm()
+        refuse_newer(folder)
         self.analysis = analysis or Analysis()
         self._folder = folder
         self._duplicates: Mapping[str, str] = {}
@@ -46,8 +50,10 @@ class PairIndex:
         """Return the index at the last commit, or None if this index is already there. The caller closes both.
 
         Raises:
+            NewerLuceneError: A newer Lucene wrote the newer commit.
             DamagedError: Lucene cannot read the newer commit.
         """
+        refuse_newer(self._folder)
         (reader,) = self._commits
         with self._errors():
             newer = java_class("org.apache.lucene.index.DirectoryReader").openIfChanged(reader)
@@ -174,7 +180,7 @@ class PairIndex:
         return [self._parsed(document) for document in self._lucene.documents(documents)]
 
     def _parsed(self, document: Document) -> StoredPair:
-        pair = StoredPair.model_validate_json(document.text)
+        pair = pair_of(document.stored)
         if self.united_of == 1:
             return pair
         part = bisect_right(self._starts, document.number) - 1

@@ -13,13 +13,15 @@ from typing import Any, Self
 from reimagen_common.errors import Unavailable
 from reimagen_retriever.index.analysis import lucene_analyzer
 from reimagen_retriever.index.jvm import cast, in_java, java_class, start_jvm
+from reimagen_retriever.index.records import origin_and_rest, record
 from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.pair import StoredPair
 
 UNSAFE_FROM = 0.5
 """Minimum probability of being unsafe at which safe searches leave out an image."""
 _BUFFER_MEGABYTES = 64.0
-_EXACT = ("license", "source", "duplicate_of", "unsafe")
+_EXACT = ("license", "duplicate_of", "unsafe")
+_SHARED = ("origin", "license")
 
 
 class IndexWriter:
@@ -147,12 +149,15 @@ class _Document:
         self._id_for_order = values("id", some_bytes)
         self._contents = field("contents", text, kind)
         # Not a stored field: those are in compressed blocks and take ten times as long to read.
-        self._raw = values("raw", some_bytes)
+        self._record = values("record", some_bytes)
+        shared = java_class("org.apache.lucene.document.SortedDocValuesField")
+        self._shared = {name: shared(name, some_bytes) for name in _SHARED}
         self._side = java_class("org.apache.lucene.document.IntPoint")("side", 1)
         self._exact = {name: string_field(name, "", not_stored) for name in _EXACT}
         self._exact_values = dict.fromkeys(_EXACT, "")
         self._document = java_class("org.apache.lucene.document.Document")()
-        for each in (self._id, self._id_for_order, self._contents, self._raw, self._side, *self._exact.values()):
+        fields = (self._id, self._id_for_order, self._contents, self._record, self._side)
+        for each in (*fields, *self._shared.values(), *self._exact.values()):
             self._document.add(each)
 
     def of(self, pair: StoredPair) -> Any:
@@ -160,10 +165,12 @@ class _Document:
         self._id.setStringValue(pair.id)
         self._id_for_order.setBytesValue(pair.id.encode())
         self._contents.setStringValue(self._analysis.normalized(pair.caption))
-        self._raw.setBytesValue(pair.model_dump_json(exclude_defaults=True).encode())
+        self._record.setBytesValue(record(pair))
+        self._shared["origin"].setBytesValue(origin_and_rest(pair.source)[0].encode())
+        self._shared["license"].setBytesValue(pair.license.encode())
         self._side.setIntValue(min(pair.width, pair.height))
         unsafe = "1" if (pair.unsafe or 0) >= UNSAFE_FROM else ""
-        for name, value in zip(_EXACT, (pair.license, pair.source, pair.duplicate_of, unsafe), strict=True):
+        for name, value in zip(_EXACT, (pair.license, pair.duplicate_of, unsafe), strict=True):
             if value != self._exact_values[name]:
                 self._exact[name].setStringValue(value)
                 self._exact_values[name] = value

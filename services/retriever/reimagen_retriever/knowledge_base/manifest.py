@@ -25,7 +25,7 @@ from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.shards import Shard
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 MANIFEST = "manifest.json"
 _UNION_VERSION = 3
 _NOTE = "reimagen"

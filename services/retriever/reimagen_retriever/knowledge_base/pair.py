@@ -11,6 +11,7 @@ from reimagen_common.normalization import is_visible
 MAXIMUM_TEXT_CHARACTERS = 10_000
 MAXIMUM_ID_BYTES = 512
 MAXIMUM_NOTE_CHARACTERS = 2_000  # of a source or a license
+_SHARD = ".tar"
 
 # Control characters, including null bytes, and lone surrogates.
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -40,9 +41,19 @@ class StoredPair(BaseModel):
     duplicate_of: str = Field(default="", description="Id of an earlier pair with nearly the same image, if any.")
 
     @property
+    def shard_number(self) -> int:
+        """The number of the shard, from which `shard_name` makes its file name."""
+        return int(self.shard.removesuffix(_SHARD))
+
+    @property
     def position(self) -> int:
         """The order number of the pair in the base, from its shard's number and its byte offset."""
-        return int(self.shard.removesuffix(".tar")) << 40 | self.offset
+        return self.shard_number << 40 | self.offset
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of the shard with that number."""
+    return f"{number:05d}{_SHARD}"
 
 
 @dataclass(frozen=True)

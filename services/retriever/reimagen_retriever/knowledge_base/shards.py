@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.image import ImageFacts
-from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair
+from reimagen_retriever.knowledge_base.pair import SourcePair, StoredPair, shard_name
 from reimagen_retriever.knowledge_base.syncing import sync_folder
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
@@ -174,7 +174,7 @@ class _GrowingTar:
     """
 
     def __init__(self, folder: Path, number: int, known: Shard | None = None) -> None:
-        self.path = folder / f"{number:05d}.tar"
+        self.path = folder / shard_name(number)
         self.size = known.size if known else 0
         self.pairs = known.pairs if known else 0
         self._number = number

@@ -18,6 +18,8 @@ from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.lucene import Statistics
 
 _AT_ONCE = 1_000
+_FREQUENT = 64
+"""A term is frequent if one of this many captions has it: its bitmap then takes less memory than its postings."""
 
 
 class Terms(NamedTuple):
@@ -38,6 +40,8 @@ class Terms(NamedTuple):
     """Maximum share of each term over all captions."""
     idf: NDArray[np.float32]
     """Weight of each term in a query that contains it once."""
+    bitmaps: NDArray[np.uint64]
+    """A row for each of the most frequent terms, with one bit per caption: whether the caption has the term."""
     id_ranks: NDArray[np.int32]
     """Rank of each caption in the byte order of the ids, which breaks ties."""
 
@@ -103,15 +107,17 @@ def _terms(
     by_term = np.argsort(terms, kind="stable")
     term_starts = _starts(terms[by_term], len(frequencies))
     shares = (1 - 1 / divisors)[by_term]
+    with_term = captions[by_term].astype(np.uint32)
     id_ranks = np.empty(len(ids), np.int32)
     id_ranks[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
     return Terms(
         starts=_starts(captions, len(lengths)),
         forward=_table(term=terms, divisor=divisors),
         term_starts=term_starts,
-        postings=_table(caption=captions[by_term].astype(np.uint32), share=shares),
+        postings=_table(caption=with_term, share=shares),
         greatest_share=np.maximum.reduceat(shares, term_starts[:-1]),
         idf=np.log(1 + (statistics.captions - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32),
+        bitmaps=_bitmaps(with_term, term_starts, len(lengths)),
         id_ranks=id_ranks,
     )
 
@@ -135,6 +141,18 @@ def _inverse_norms(index: BM25Index, statistics: Statistics, lengths: NDArray[np
         norms = k1 * ((np.float32(1) - b) + b * known.astype(np.float32) / np.float32(statistics.average_length))
         inverse = np.float32(1) / norms
     return np.asarray(inverse[np.searchsorted(known, lengths, "right") - 1])
+
+
+def _bitmaps(with_term: NDArray[np.uint32], term_starts: NDArray[np.int64], captions: int) -> NDArray[np.uint64]:
+    """Return the bitmaps of the frequent terms. `with_term` has the captions of each term, rarest term first."""
+    words = -(-captions // 64)
+    frequent = np.flatnonzero(np.diff(term_starts) * _FREQUENT >= captions)
+    bitmaps = np.zeros((len(frequent), words), np.uint64)
+    for row, term in enumerate(frequent):
+        having = np.zeros(64 * words, np.bool_)
+        having[with_term[term_starts[term] : term_starts[term + 1]]] = True
+        bitmaps[row] = np.packbits(having, bitorder="little").view("<u8")
+    return bitmaps
 
 
 def _starts(numbers: NDArray[Any], count: int) -> NDArray[np.int64]:

@@ -24,12 +24,13 @@ from reimagen_generator.api.http.jobs import jobs_router
 from reimagen_generator.api.http.knowledge import PAIRS_PATH, knowledge_router
 from reimagen_generator.api.http.limits import BODY_BYTES, PAIRS_BYTES
 from reimagen_generator.api.http.page import page_router
-from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, Model, Models
+from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, Model, Models, StageData, StageGuidance
 from reimagen_generator.api.http.uploads import uploads_router
 from reimagen_generator.api.http.uses import uses_in, uses_router
 from reimagen_generator.api.http.verify import verify_router
 from reimagen_generator.api.rights import ROUTES
 from reimagen_generator.engine.state import State
+from reimagen_generator.generation.backend import StageDescription
 from reimagen_generator.generation.knowledge import Knowledge
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
@@ -107,6 +108,7 @@ def create_app(
         sizes=[f"{size}x{size}" for size in described.sizes],
         default_k=described.default_k,
         maximum_k=described.maximum_k,
+        stages=[_stage_data(stage) for stage in described.stages],
         unsupported=sorted(map(_field, described.unsupported)),
     )
 
@@ -135,6 +137,18 @@ def _health(generator: GenerationService, jobs: JobService | None) -> Health:
     if not any(reasons):
         return Health(status=state.value)
     return Health(status="degraded", reasons=[reason for reason in reasons if reason])
+
+
+def _stage_data(stage: StageDescription) -> StageData:
+    used = ("strategy", "text_weight", "neighbor_weight", "interleave_ratio")
+    guidance = stage.guidance.model_dump(include=set(used if stage.retrieval_conditioned else ("text_weight",)))
+    return StageData(
+        size=stage.size,
+        steps=stage.steps,
+        sampler=stage.sampler,
+        sees_neighbors=stage.retrieval_conditioned,
+        guidance=StageGuidance(**guidance),
+    )
 
 
 def _restrict_to_model(document: Document, generator: GenerationService) -> None:

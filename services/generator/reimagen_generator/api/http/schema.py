@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from reimagen_common.http_errors import OpenAIError
 from reimagen_common.models import when
+from reimagen_generator.config.cascade import SamplerKind, Strategy
 from reimagen_generator.generation.request import PREVIEWS, GenerationRequest, OutputFormat, Previews
 
 
@@ -284,6 +285,29 @@ StreamEvent = NeighborsEvent | ProgressEvent | PartialImageEvent | CompletedEven
 STREAM_EVENTS: Final = (NeighborsEvent, ProgressEvent, PartialImageEvent, CompletedEvent, ErrorEvent)
 
 
+class StageGuidance(BaseModel):
+    """Guidance of a stage. A stage that does not see neighbors has only `text_weight`."""
+
+    strategy: Strategy | None = Field(None, description="How a step combines the guidance of text and neighbors.")
+    text_weight: float = Field(description="Guidance weight of the text.")
+    neighbor_weight: float | None = Field(
+        None, description="Guidance weight of the neighbors; not used with strategy joint."
+    )
+    interleave_ratio: float | None = Field(
+        None, description="Share of steps that enhance the text; used with strategy interleaved alone."
+    )
+
+
+class StageData(BaseModel):
+    """A stage of the cascade, with the values that a request can change in `stages`."""
+
+    size: int = Field(description="Width and height of the stage's images in pixels, by which the stage is named.")
+    steps: int = Field(description="Number of sampling steps.")
+    sampler: SamplerKind = Field(description="Sampler.")
+    sees_neighbors: bool = Field(description="Whether the stage sees the neighbors.")
+    guidance: StageGuidance = Field(description="Guidance.")
+
+
 class Model(BaseModel):
     """The cascade or other model that draws, in the format of OpenAI's list of models."""
 
@@ -294,6 +318,7 @@ class Model(BaseModel):
     sizes: list[str] = Field(description="Supported values of `size`.", examples=[["64x64", "256x256", "1024x1024"]])
     default_k: int = Field(description="Number of neighbors if a request does not set `retrieval.k`.")
     maximum_k: int = Field(description="Maximum number of neighbors of a request.")
+    stages: list[StageData] = Field(description="Stages of the cascade, in order. Empty if the model is no cascade.")
     unsupported: list[str] = Field(
         description="Fields of a request that this model does not support and that must be unset. Empty for a cascade.",
         examples=[[]],

@@ -87,6 +87,13 @@ class WatermarkData(BaseModel):
     score: float = Field(description="How clear the mark is, in standard deviations of unmarked images: about 5 to 25.")
 
 
+class SoftBindingData(BaseModel):
+    """A watermark or fingerprint that the manifest states (C2PA's soft binding)."""
+
+    algorithm: str = Field(description="Name of the algorithm; `reimagen.watermark.1` is this software's watermark.")
+    value: str = Field(description="Id or fingerprint, as the algorithm writes it.")
+
+
 class VerifyAnswer(BaseModel):
     """What an image file reveals about its origin."""
 
@@ -102,6 +109,10 @@ class VerifyAnswer(BaseModel):
     watermark: WatermarkData | None = Field(
         description="Watermark that this software embeds; null if the image has none, or it was destroyed. It is not "
         "secret: anyone can copy it onto other images."
+    )
+    soft_bindings: list[SoftBindingData] = Field(
+        description="Watermarks and fingerprints that the manifest states. Empty if the file has no valid signature, "
+        "or if the image is too small for an id."
     )
     found_by: FoundBy | None = Field(
         description="Where `generation` was found. `metadata`: in the file. `watermark`: in the service's log, by the "
@@ -154,6 +165,9 @@ def _answer(verification: Verification) -> VerifyAnswer:
         tampered=verification.tampered,
         generation=None if origin is None else _generation(origin),
         watermark=mark and WatermarkData(id=None if mark.id is None else f"{mark.id:08x}", score=round(mark.score, 1)),
+        soft_bindings=[
+            SoftBindingData(algorithm=binding.algorithm, value=binding.value) for binding in verification.soft_bindings
+        ],
         found_by=verification.found_by,
     )
 

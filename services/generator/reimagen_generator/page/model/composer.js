@@ -9,7 +9,7 @@ import { createStore } from "../lib/store.js";
  * @typedef {PairNeighbor | OwnNeighbor} Neighbor
  * @typedef {{size: number, steps?: number, sampler?: string, guidance?: Record<string, string | number>}} StageChange
  * @typedef {{size: number | null, k: number | null, quality: string, steps: number | null, sampler: string | null,
- *   stages: StageChange[] | null, seed: number | null, eta: number | null, textWeight: number | null, neighborWeight: number | null, perEntity: boolean,
+ *   stages: StageChange[] | null, strategy: string | null, seed: number | null, eta: number | null, textWeight: number | null, neighborWeight: number | null, perEntity: boolean,
  *   negativePrompt: string}} Settings
  * @typedef {{status: "idle" | "searching" | "found" | "nothing" | "down" | "failed", message: string,
  *   nothing: any, nearest: any[]}} Found
@@ -23,6 +23,7 @@ export const DEFAULTS = {
   steps: null,
   sampler: null,
   stages: null,
+  strategy: null,
   seed: null,
   eta: null,
   textWeight: null,

@@ -11,6 +11,7 @@ import { buildRequest } from "./request.js";
  * @typedef {{id: string, group: string, title: string, label: string, order: number, created: number,
  *   status: "queued" | "running" | "completed" | "failed" | "cancelled", seed: number, size: number | null,
  *   taken: ReturnType<typeof snapshot>, neighbors: any[] | null, nothing: any,
+ *   refused?: {id: string, reason: string}[],
  *   image: Blob | null, error: string, progress: any, preview?: string, position?: number | null,
  *   connection?: "open" | "broken"}} Drawing
  * @typedef {{label: string, settings?: Partial<import("./composer.js").Settings>}} Variant

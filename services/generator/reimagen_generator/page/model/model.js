@@ -2,6 +2,11 @@
 import { createStore } from "../lib/store.js";
 import { readModel } from "../service/api.js";
 
+/**
+ * @typedef {{size: number, steps: number, sampler: string, sees_neighbors: boolean, guidance: {strategy: string | null,
+ *   text_weight: number, neighbor_weight: number | null, interleave_ratio: number | null}}} Stage
+ */
+
 const RETRY = 3_000;
 
 export const model = createStore({
@@ -13,6 +18,8 @@ export const model = createStore({
   defaultSize: 256,
   defaultK: 2,
   maximumK: 4,
+  /** The stages of the cascade, as the service states them. @type {Stage[]} */
+  stages: [],
   message: "",
 });
 
@@ -28,6 +35,7 @@ export async function loadModel() {
       defaultSize: sizes.includes(256) ? 256 : Math.max(...sizes),
       defaultK: found.default_k,
       maximumK: found.maximum_k,
+      stages: found.stages,
       message: "",
     });
   } catch (error) {

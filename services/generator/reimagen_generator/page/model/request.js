@@ -11,6 +11,7 @@ const PREVIEWS = 3;
  */
 export async function buildRequest({ prompt, settings, neighbors, chosen }) {
   const guidance = {
+    strategy: settings.strategy,
     text_weight: settings.textWeight,
     neighbor_weight: settings.neighborWeight,
     interleave_ratio: settings.eta,
@@ -55,6 +56,7 @@ export function settingsOf(request) {
     sampler: request.sampler ?? null,
     stages: request.stages?.length ? request.stages : null,
     k: retrieval?.k ?? null,
+    strategy: guidance?.strategy ?? null,
     perEntity: retrieval?.per_entity ?? false,
     eta: guidance?.interleave_ratio ?? null,
     textWeight: guidance?.text_weight ?? null,

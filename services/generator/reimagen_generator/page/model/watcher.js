@@ -86,7 +86,7 @@ function apply(id, { type, data }) {
       changeDrawing(id, { status: "running", position: null });
       break;
     case "job.neighbors":
-      changeDrawing(id, { neighbors: data.neighbors, nothing: data.nothing_found ?? null });
+      changeDrawing(id, { neighbors: data.neighbors, nothing: data.nothing_found ?? null, refused: data.refused ?? [] });
       break;
     case "job.progress":
       changeDrawing(

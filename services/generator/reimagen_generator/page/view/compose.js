@@ -12,6 +12,7 @@ import { IconButton } from "./ui.js";
 
 const RATIOS = [0, 0.25, 0.5, 0.75, 1];
 const SEEDS = 2 ** 32;
+const GROWS_BY_ITSELF = CSS.supports("field-sizing", "content");
 
 function write(prompt) {
   composer.set({ prompt, problem: null });
@@ -25,7 +26,8 @@ export function Compose() {
   const { prompts, failed } = useStore(examples);
   const text = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   useLayoutEffect(() => {
-    if (!text.current) return;
+    // Measuring the text makes the browser lay out the page at once, which CSS avoids where it can.
+    if (!text.current || GROWS_BY_ITSELF) return;
     text.current.style.height = "auto";
     text.current.style.height = `${text.current.scrollHeight}px`;
   }, [prompt]);
@@ -74,7 +76,7 @@ export function Compose() {
         <button type="button" class="chip" disabled=${sending} onClick=${() => compare("With and without neighbors", withAndWithout(settings, defaultK))}>
           with / without
         </button>
-        <button type="button" class="chip" disabled=${sending} onClick=${() => compare("From neighbors to text", ratios())}>η strip</button>
+        <button type="button" class="chip" disabled=${sending} onClick=${() => compare("From neighbors to text", ratios(settings))}>η strip</button>
         <button type="button" class="chip" disabled=${sending} onClick=${() => compare("Four seeds", fourSeeds(settings))}>four seeds</button>
       </div>`}
     </div>
@@ -101,7 +103,9 @@ function withAndWithout({ k }, defaultK) {
   ];
 }
 
-const ratios = () => RATIOS.map((eta) => ({ label: `η = ${eta}`, settings: { eta } }));
+/** Only interleaved guidance has η. */
+const ratios = ({ strategy }) =>
+  RATIOS.map((eta) => ({ label: `η = ${eta}`, settings: { eta, ...(strategy && { strategy: "interleaved" }) } }));
 
 function fourSeeds({ seed }) {
   const first = seed ?? Math.floor(Math.random() * SEEDS);

@@ -64,8 +64,8 @@ function Missing({ found, chosen, prompt }) {
         <ul class="candidates">
           ${found.nearest.map(
             (pair) => html`<li key=${pair.id}>
-              <button type="button" onClick=${() => usePair(pair)} aria-label=${`Use ${pair.caption}`} title=${pair.caption}>
-                <${PairImage} id=${pair.id} />
+              <button type="button" onClick=${() => usePair(pair)} aria-label=${`Use ${pair.caption}`}>
+                <${PairImage} id=${pair.id} /><span>${pair.caption}</span>
               </button>
             </li>`,
           )}

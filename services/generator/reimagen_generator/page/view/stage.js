@@ -80,7 +80,9 @@ function Grounding({ group }) {
   const grounded = group.find((one) => one.neighbors?.length > 0);
   if (!grounded) {
     const bare = group.find((one) => one.nothing);
-    return bare ? html`<p class="hint grounding">No neighbors: ${bare.nothing.reason}.</p>` : null;
+    return bare
+      ? html`<div class="grounding"><p class="hint">No neighbors: ${bare.nothing.reason}.</p><${Refused} drawing=${bare} /></div>`
+      : null;
   }
   const own = grounded.taken.neighbors.filter((one) => one.kind === "own");
   return html`<section class="grounding" aria-labelledby="grounding-title">
@@ -98,7 +100,15 @@ function Grounding({ group }) {
         </li>`;
       })}
     </ul>
+    <${Refused} drawing=${grounded} />
   </section>`;
+}
+
+/** The pairs that the search found and that the operator's policy left out. */
+function Refused({ drawing }) {
+  const { refused = [], taken } = drawing;
+  const nameOf = (id) => taken.neighbors.find((one) => one.kind === "pair" && one.id === id)?.caption ?? id;
+  return refused.map(({ id, reason }) => html`<p key=${id} class="hint refused">Left out: “${nameOf(id)}” ${reason}.</p>`);
 }
 
 /** What the page can do, before the first image. */
