@@ -25,7 +25,7 @@ from reimagen_demo.report.ablation_sheet import prompts
 from reimagen_demo.stack import knowledge_base
 from reimagen_demo.stack.running import GeneratorProcess, RetrieverProcess
 from reimagen_generator.api.grpc import MESSAGE_BYTES
-from reimagen_generator.settings import Settings
+from reimagen_generator.settings import SHIPPED_WEIGHTS
 from reimagen_generator.weights.checkpoint import load_config
 
 IMAGES = 3
@@ -80,7 +80,7 @@ def print_stages(stages: list[Work], drawn: list[Drawn], rate: float) -> None:
 
 def main() -> None:
     """Measure, and print the table."""
-    config = load_config(Settings().weights)
+    config = load_config(SHIPPED_WEIGHTS)
     stages = work(config)
     base = knowledge_base.build(Path("build/demo"))
     print(f"Drawing over gRPC, cascade {config.name!r}, {config.default_k} neighbors; {machine()}", flush=True)

@@ -25,7 +25,7 @@ from reimagen_generator.diffusion.conditions import Conditions, encode_neighbors
 from reimagen_generator.diffusion.stage import Stage
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Text
-from reimagen_generator.settings import Settings
+from reimagen_generator.settings import SHIPPED_WEIGHTS
 from reimagen_generator.text.registry import load_text_encoder
 from reimagen_generator.weights.checkpoint import load_config, load_network, stage_file
 
@@ -46,7 +46,7 @@ class Variant:
 def stage_of(config: CascadeConfig, index: int) -> Stage:
     """Return a stage with the cascade's weights."""
     stage = config.stages[index]
-    network = load_network(Settings().weights / stage_file(stage.size), stage.network)
+    network = load_network(SHIPPED_WEIGHTS / stage_file(stage.size), stage.network)
     return Stage(stage, network, size_factor(config, index))
 
 
@@ -109,8 +109,8 @@ def print_steps(size: int, taken: dict[Variant, list[float]]) -> None:
 
 def main() -> None:
     """Measure, and print the table."""
-    config = load_config(Settings().weights)
-    embedding = load_text_encoder(config, Settings().weights).encode(["a red panda in the snow"])
+    config = load_config(SHIPPED_WEIGHTS)
+    embedding = load_text_encoder(config, SHIPPED_WEIGHTS).encode(["a red panda in the snow"])
     text = Text(jnp.asarray(embedding.tokens), jnp.asarray(embedding.mask))
     print(f"Milliseconds a step by the number of neighbors, cascade {config.name!r}; {machine()}")
     print(f"{'':27}{'ms a step':>16}{'over k = 0':>16}{'cached over it':>16}")

@@ -16,7 +16,7 @@ from reimagen_demo.data.references import Reference
 REFERENCES = {1: {1: 35, 2: 40, 3: 25}, 2: {1: 65, 2: 35}, 3: {1: 100}}
 """Relative frequencies of the number of references of each thing, by the number of things."""
 FIRST_SAME_STYLE, SAME_STYLE = 0.97, 0.7
-"""Shares of a thing's first reference, and of its others, in the style in which the thing is drawn: the first one decides
+"""Shares of a thing's first references, and of its others, in the style in which the thing is drawn: the first one says
 what an image should show."""
 MIRRORED = 0.3
 """Share of things whose references are mirror images of the drawings."""

@@ -28,9 +28,9 @@ def measured_warm_up() -> Iterator[None]:
     """Measure the phases compile and warm_up, which alternate; what the compiler takes counts as compile."""
     compiled = 0.0
 
-    def add(event: str, seconds: float, **_: str | int) -> None:
+    def add(event: str, duration_secs: float, **kwargs: str | int) -> None:
         nonlocal compiled
-        compiled += seconds if event == _COMPILED else 0.0
+        compiled += duration_secs if event == _COMPILED else 0.0
 
     began = time.monotonic()
     jax.monitoring.register_event_duration_secs_listener(add)

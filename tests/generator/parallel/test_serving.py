@@ -73,7 +73,7 @@ class Group:
             "RETRIEVER": "127.0.0.1:1",
             "STOP_SECONDS": "0",
         }
-        program = [Path(sys.executable).with_name("reimagen-generator"), "serve"]
+        program: list[str | Path] = [Path(sys.executable).with_name("reimagen-generator"), "serve"]
         self.leader, self.follower = (
             stack.enter_context(
                 LoggedProcess(

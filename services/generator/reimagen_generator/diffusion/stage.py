@@ -137,7 +137,7 @@ class Stage:
         self,
         conditions: Conditions,
         guidance: guiding.GuidanceRows,
-        samplers: Int[Array | np.ndarray, " batch"],
+        samplers: Int[Array, " batch"],
         keys: Key[Array, " batch"],
     ) -> SamplingState:
         """Return a batch before its first step.

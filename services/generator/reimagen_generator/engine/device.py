@@ -57,7 +57,7 @@ class Device:
             self._inputs[number] = cascade.inputs.encode([order.row], order.slots)
         conditions, keys = cascade.conditions(order.stage, self._inputs[number], self._previous.get(number))
         stage = cascade.stage(order.stage)
-        state = stage.begin(conditions, order.guidance, order.samplers, keys)
+        state = stage.begin(conditions, order.guidance, jnp.asarray(order.samplers), keys)
         wait_for(state)
         self._states[number] = state
 

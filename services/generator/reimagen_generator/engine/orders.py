@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 from flax.serialization import msgpack_restore, msgpack_serialize
+from jaxtyping import Array, Int
 
 from reimagen_generator.diffusion.guidance import GuidanceRows
 from reimagen_generator.diffusion.inputs import Row
@@ -26,7 +27,8 @@ class BeginStage:
     row: Row | None
     """The image's inputs at its first stage; None at later stages, which use the same."""
     guidance: GuidanceRows
-    samplers: np.ndarray[Any, Any]
+    samplers: Int[Array | np.ndarray, " rows"]
+    """The sampler of the image, see `sampler_codes`."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import math
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
@@ -82,7 +83,7 @@ def _put(tree: Tree, shardings: Tree) -> Tree:
             return leaf.update(sharding=sharding)  # type: ignore[no-untyped-call]
         if sharding.is_fully_addressable:
             return jax.device_put(leaf, sharding)
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             data = jax.random.key_data(leaf)
             return jax.random.wrap_key_data(put(data, sharding), impl=jax.random.key_impl(leaf))
         if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
