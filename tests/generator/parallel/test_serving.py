@@ -72,6 +72,7 @@ class Group:
             "GRPC": "127.0.0.1:0",
             "RETRIEVER": "127.0.0.1:1",
             "STOP_SECONDS": "0",
+            "DEADLINE_SECONDS": "3600",
         }
         program: list[str | Path] = [Path(sys.executable).with_name("reimagen-generator"), "serve"]
         self.leader, self.follower = (
