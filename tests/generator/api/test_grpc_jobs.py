@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from reimagen.v1 import generation_pb2 as pb
+from reimagen_generator.jobs.service import JobService
 
 SECONDS = 240
 REQUEST = pb.GenerateRequest(prompt="a red panda", size=16, retrieval=pb.GenerateRequest.Retrieval(k=0))
@@ -108,6 +109,21 @@ def test_bad_input_is_named(served: Any) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         watch(served, "none")
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_watcher_gets_the_end_of_a_job_that_ends_after_its_events_are_read(
+    endless: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = JobService.events
+
+    def then_cancelled(jobs: JobService, job_id: str, *, owner: str, after: int) -> list[pb.JobEvent]:
+        events = read(jobs, job_id, owner=owner, after=after)
+        if not events:
+            jobs.cancel(job_id, owner=owner)
+        return events
+
+    monkeypatch.setattr(JobService, "events", then_cancelled)
+    assert watch(endless, create(endless).id)[-1].status == pb.JOB_STATUS_CANCELLED
 
 
 def test_too_many_watchers_are_refused(endless: Any) -> None:

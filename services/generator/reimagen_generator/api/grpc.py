@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Final
 
 import grpc
@@ -11,6 +10,7 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import generation_pb2_grpc
 from reimagen_common.errors import InvalidArgument, Overloaded
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
+from reimagen_generator.generation.backend import StageDescription
 from reimagen_generator.generation.messages import read_request, write_event, write_request
 from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.service import GenerationService
@@ -91,6 +91,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
             if not context.add_callback(further.set):
                 return
             with jobs.watching(request.id, further.set):
+                ended = False
                 while context.is_active() and not jobs.stopping:
                     further.clear()
                     events = jobs.events(request.id, owner=owner, after=last)
@@ -98,9 +99,12 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
                         last = event.id
                         yield event
                     if not events:
-                        if jobs.get(request.id, owner=owner).status.finished:
+                        if ended:
                             return
-                        further.wait()
+                        # The job may have ended after its events were read, so they are read once more.
+                        ended = jobs.get(request.id, owner=owner).status.finished
+                        if not ended:
+                            further.wait()
         finally:
             self._free_watchers.release()
 
@@ -119,11 +123,20 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         model = self._generator.model
         return pb.DescribeCascadeResponse(
             cascade=model.name,
-            stages=[pb.DescribeCascadeResponse.Stage(**asdict(stage)) for stage in model.stages],
+            stages=[_stage(stage) for stage in model.stages],
             default_k=model.default_k,
             maximum_k=model.maximum_k,
             unsupported=sorted(model.unsupported),
         )
+
+
+def _stage(stage: StageDescription) -> pb.DescribeCascadeResponse.Stage:
+    return pb.DescribeCascadeResponse.Stage(
+        size=stage.size,
+        parameters=stage.parameters,
+        retrieval_conditioned=stage.retrieval_conditioned,
+        steps=stage.steps,
+    )
 
 
 def _job(job: StoredJob) -> pb.Job:
