@@ -343,5 +343,8 @@ def test_accelerators_are_asked_for_as_clusters_hand_them_out(objects: Objects) 
     if selector := pod.get("nodeSelector"):
         assert selector["cloud.google.com/gke-tpu-accelerator"] in ("tpu-v5-lite-podslice", "tpu-v6e-slice")
         rows, columns = map(int, selector["cloud.google.com/gke-tpu-topology"].split("x"))
-        # A pod has all chips of its machine, and a single machine is the whole slice.
-        assert asked["google.com/tpu"] == rows * columns <= 8
+        # A pod has all chips of its machine, and the machines are the whole slice.
+        groups = of_kind(objects, "LeaderWorkerSet")
+        machines = sum(group["spec"]["leaderWorkerTemplate"]["size"] for group in groups) or 1
+        assert asked["google.com/tpu"] <= 8
+        assert asked["google.com/tpu"] * machines == rows * columns

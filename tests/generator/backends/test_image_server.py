@@ -281,7 +281,7 @@ def test_the_service_draws_without_jax() -> None:
                 images_url="http://127.0.0.1:{upstream.server_port}/v1", images_sizes=({SIZE},),
                 http="127.0.0.1:0", grpc="127.0.0.1:0", signing=False,
             )
-            service = server.GeneratorServer(server._open_backend(settings), settings)
+            service = server.GeneratorServer(server._open_image_server(settings, settings.images_url), settings)
             service.start()
             drawn = httpx.post(f"http://127.0.0.1:{{service.http_port}}{URL}", json={ALONE}, timeout={SECONDS})
             service.stop()
