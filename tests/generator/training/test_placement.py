@@ -79,14 +79,17 @@ def test_the_loss_is_the_sum_of_the_likelihoods() -> None:
 def test_errors_are_small_except_for_the_configured_share() -> None:
     rows = 2_000
     many = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], rows, axis=0), TRUTH.placements)
-    shown = jittered(jax.random.key(0), many, 0.3)
+    shown = jittered(jax.random.key(0), many, 0.3, super_resolution=False)
     apart = np.abs(np.asarray(shown.center - many.center)).max(axis=(1, 2, 3))
     assert 0.25 < (apart > 0.03).mean() < 0.35
     assert 0 < (np.asarray(shown.mirrored != many.mirrored)).mean() < 0.06
-    exact = jittered(jax.random.key(0), many, 0.0)
+    exact = jittered(jax.random.key(0), many, 0.0, super_resolution=False)
     assert np.abs(np.asarray(exact.center - many.center)).max() < 0.04
     np.testing.assert_array_equal(exact.present, many.present)
     np.testing.assert_array_equal(replace(exact, box=many.box).box, exact.box)
+    upsampled = jittered(jax.random.key(0), many, 0.0, super_resolution=True)
+    np.testing.assert_allclose(upsampled.center - many.center, 0.1 * (exact.center - many.center), atol=1e-6)
+    np.testing.assert_allclose(jnp.log(upsampled.size / many.size), 0.1 * jnp.log(exact.size / many.size), atol=1e-5)
 
 
 def test_a_crop_shows_its_part_of_the_placed_references() -> None:

@@ -27,8 +27,9 @@ _Conditioning = Float[Array, "batch conditioning"]
 
 _CONDITIONING_CHANNELS = 64
 _OUTPUT_SCALE = 0.1
-"""Scale of the predicted difference, which is small. Without it, Adam's steps in the last layer, which sums over
-hundreds of numbers, would be as large as the difference itself."""
+"""Scale of the predicted difference, which is small, and of the copy gates. Without it, Adam's steps in the last layer,
+which sums over hundreds of numbers, would be as large as the difference itself, and would close the gates for good
+before the network can tell where the canvases are right."""
 
 
 class _Block(nnx.Module):
@@ -83,8 +84,8 @@ class FoldedResNet(Network):
             h = h + self.placed_in(fold(canvases_of(neighbors, x), self.config.factor))
         for block in self.blocks:
             h = block(h, conditioning)
-        output = unfold(self.conv_out(h), self.config.factor)
-        prediction = low_resolution.image + _OUTPUT_SCALE * output[..., :IMAGE_CHANNELS]
+        output = _OUTPUT_SCALE * unfold(self.conv_out(h), self.config.factor)
+        prediction = low_resolution.image + output[..., :IMAGE_CHANNELS]
         return jnp.concatenate([prediction, copy_gates(output[..., IMAGE_CHANNELS:])], axis=-1)
 
     def encode_neighbors(

@@ -112,7 +112,7 @@ def _cropping(side: int, grid: int) -> Callable[[Sample, np.random.Generator], S
         top = int(rng.integers((height - side) // grid + 1)) * grid
         left = int(rng.integers((width - side) // grid + 1)) * grid
 
-        def part(image: Image8) -> Image8:
+        def part(image: Image8) -> UInt8[np.ndarray, "side side *channels"]:
             return image[top : top + side, left : left + side]
 
         neighbors = tuple(

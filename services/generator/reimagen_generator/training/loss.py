@@ -98,7 +98,12 @@ def draw(key: Key[Array, ""], config: TrainingConfig, batch: Batch) -> Draws:
         else None,
         placements=None
         if batch.truth is None
-        else jittered(jax.random.fold_in(key, 8), batch.truth.placements, config.placement_error),
+        else jittered(
+            jax.random.fold_in(key, 8),
+            batch.truth.placements,
+            config.placement_error,
+            super_resolution=batch.low_res is not None,
+        ),
     )
 
 

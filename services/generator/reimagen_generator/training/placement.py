@@ -16,6 +16,8 @@ from reimagen_generator.networks.placement_network import PlacementDistribution
 
 _SMALL = {"center": 0.006, "log_size": 0.03, "angle": 0.03}
 """Standard deviations of the small errors, which most placements have."""
+_SUPER_RESOLUTION = 0.1
+"""Factor on the small errors for super-resolution: the stage before has drawn at the very placement that is shown."""
 _LARGE = {"center": 0.06, "log_size": 0.15, "angle": 0.12}
 """Standard deviations of the large errors."""
 _MIRRORED_WRONGLY = 0.1
@@ -34,20 +36,22 @@ class ReferenceTruth:
     """The canvas of each neighbor, from `canvas_of`."""
 
 
-def jittered(key: Key[Array, ""], true: Placements, share: float) -> Placements:
+def jittered(key: Key[Array, ""], true: Placements, share: float, *, super_resolution: bool) -> Placements:
     """Return placements with random errors.
 
     Args:
         key: The random key.
         true: The true placements.
         share: Share of the images whose errors are large.
+        super_resolution: Whether the network upsamples an image that was drawn at these placements.
     """
     keys = jax.random.split(key, 5)
     batch = true.size.shape[0]
     large = jax.random.uniform(keys[0], (batch, 1, 1)) < share
+    small = _SUPER_RESOLUTION if super_resolution else 1.0
 
     def error(key: Key[Array, ""], shape: tuple[int, ...], kind: str) -> Float[Array, "..."]:
-        deviation = jnp.where(large, _LARGE[kind], _SMALL[kind]).reshape(batch, *[1] * (len(shape) - 1))
+        deviation = jnp.where(large, _LARGE[kind], small * _SMALL[kind]).reshape(batch, *[1] * (len(shape) - 1))
         return deviation * jax.random.normal(key, shape)
 
     flipped = large & (jax.random.uniform(keys[4], true.mirrored.shape) < _MIRRORED_WRONGLY)
