@@ -88,7 +88,12 @@ def _failures(sweep: Sweep, items: Sequence[Item], out: Path, folder: Path, scor
     taken: set[str] = set()
     of_axes = [(next(iter(sweep.settings(name).values())), axis.items(items)) for name, axis in sweep.axes.items()]
     for setting, drawable in [(sweep.base, items), *of_axes, *((each, items) for each in sweep.folders().values())]:
-        if setting.neighbors == NONE or setting.weights != sweep.base.weights:
+        # A sweep of few axes may not draw the base setting.
+        if (
+            setting.neighbors == NONE
+            or setting.weights != sweep.base.weights
+            or setting not in sweep.folders().values()
+        ):
             continue
         setting_name = sweep.folder(setting)
         drawn = scores.by_setting.get(setting_name, {})

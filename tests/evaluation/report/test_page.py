@@ -119,6 +119,15 @@ def test_the_page_has_tables_plots_sheets_and_numbers(out: Path) -> None:
     assert f"({out.name}/scores.csv)" in out.with_suffix(".md").read_text()
 
 
+def test_a_page_of_few_axes_does_without_the_base_setting(out: Path) -> None:
+    scored(out)
+    eta = SWEEP.axes["eta"].model_copy(update={"values": {"0.25": SWEEP.axes["eta"].values["0.25"]}})
+    page.write(SWEEP.model_copy(update={"axes": {"eta": eta}}), ITEMS, out, out / "eta.md")
+    text = (out / "eta.md").read_text()
+    assert "| 0.25 | " in text
+    assert "## Retrieval" not in text
+
+
 def test_missing_runs_are_reported_as_missing(out: Path) -> None:
     for row in ("eta-0.25", "retrieval-without"):
         (out / row / "drawn.csv").unlink()
