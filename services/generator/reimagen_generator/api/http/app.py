@@ -174,6 +174,7 @@ def _restrict_to_model(document: Document, generator: GenerationService) -> None
         "size": form["properties"]["size"] | sizes_in_words,
         "model": form["properties"]["model"] | {"const": model.name},
         "image": form["properties"]["image"] | {"maxItems": model.maximum_k},
+        "references": form["properties"]["references"] | {"maxItems": model.maximum_k},
     }
     for name in model.unsupported:
         del form["properties"][_field(name)]
