@@ -315,7 +315,14 @@ def test_models_are_listed(served: Any) -> None:
     assert served.rest.get("/v1/models/tiny").json() == models["data"][0]
     first, _, last = models["data"][0]["stages"]
     guidance = {"strategy": "interleaved", "text_weight": 1.0, "neighbor_weight": 1.0, "interleave_ratio": 0.5}
-    assert first == {"size": 16, "steps": 2, "sampler": "ddim", "sees_neighbors": True, "guidance": guidance}
+    assert first == {
+        "size": 16,
+        "steps": 2,
+        "sampler": "ddim",
+        "sees_neighbors": True,
+        "guided": True,
+        "guidance": guidance,
+    }
     assert (last["sees_neighbors"], last["guidance"]["neighbor_weight"]) == (False, None)
     assert served.rest.get("/v1/models/other").status_code == 404
 

@@ -31,7 +31,13 @@ class CascadeBackend:
             relevant_only=config.relevant_only,
             stages=tuple(
                 StageDescription(
-                    stage.size, parameters, stage.network.retrieval, stage.steps, stage.sampler, stage.guidance
+                    size=stage.size,
+                    parameters=parameters,
+                    retrieval_conditioned=stage.network.retrieval,
+                    guided=stage.network.guided,
+                    steps=stage.steps,
+                    sampler=stage.sampler,
+                    guidance=stage.guidance,
                 )
                 for stage, parameters in zip(config.stages, cascade.parameters, strict=True)
             ),

@@ -42,9 +42,9 @@ class NetworkConfig(BaseModel):
         return False
 
     @property
-    def reads_text(self) -> bool:
-        """Whether the network is conditioned on the text, so that a request's guidance changes what it draws."""
-        return True
+    def guided(self) -> bool:
+        """Whether a request's guidance of all stages applies: to networks that see neighbors and read the text."""
+        return self.retrieval
 
     @property
     @abstractmethod
@@ -215,8 +215,8 @@ class FoldedResNetConfig(NetworkConfig):
         return self.placed
 
     @property
-    def reads_text(self) -> bool:
-        """Whether the network is conditioned on the text."""
+    def guided(self) -> bool:
+        """Whether a request's guidance of all stages applies; not to this network, which ignores the text."""
         return False
 
     @property

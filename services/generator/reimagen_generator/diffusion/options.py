@@ -110,7 +110,7 @@ def _resolve(stage: StageConfig, options: DrawingOptions, field: str, own: Stage
         own: The stage's own changes, if there are any.
     """
     guidance = stage.guidance
-    if stage.network.retrieval and stage.network.reads_text:
+    if stage.network.guided:
         guidance = guidance.model_copy(update=options.guidance.changes)
     steps, sampler, fields = options.steps.steps, options.steps.sampler, {"steps": "steps", "sampler": "sampler"}
     if own is not None:

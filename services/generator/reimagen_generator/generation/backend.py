@@ -23,6 +23,8 @@ class StageDescription:
     """Number of parameters of the network."""
     retrieval_conditioned: bool
     """Whether the network has neighbors as input."""
+    guided: bool
+    """Whether a request's guidance of all stages applies to it."""
     steps: int
     """Number of sampling steps."""
     sampler: SamplerKind

@@ -147,6 +147,7 @@ def _stage_data(stage: StageDescription) -> StageData:
         steps=stage.steps,
         sampler=stage.sampler,
         sees_neighbors=stage.retrieval_conditioned,
+        guided=stage.guided,
         guidance=StageGuidance(**guidance),
     )
 

@@ -305,6 +305,7 @@ class StageData(BaseModel):
     steps: int = Field(description="Number of sampling steps.")
     sampler: SamplerKind = Field(description="Sampler.")
     sees_neighbors: bool = Field(description="Whether the stage sees the neighbors.")
+    guided: bool = Field(description="Whether a request's `guidance` of all stages applies to the stage.")
     guidance: StageGuidance = Field(description="Guidance.")
 
 

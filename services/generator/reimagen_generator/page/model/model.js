@@ -3,7 +3,8 @@ import { createStore } from "../lib/store.js";
 import { readModel } from "../service/api.js";
 
 /**
- * @typedef {{size: number, steps: number, sampler: string, sees_neighbors: boolean, guidance: {strategy: string | null,
+ * @typedef {{size: number, steps: number, sampler: string, sees_neighbors: boolean, guided: boolean,
+ *   guidance: {strategy: string | null,
  *   text_weight: number, neighbor_weight: number | null, interleave_ratio: number | null}}} Stage
  */
 

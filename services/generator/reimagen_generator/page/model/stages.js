@@ -14,7 +14,7 @@ export const changesOf = (settings, size) => settings.stages?.find((one) => one.
 export function inherited(settings, stage) {
   const guidance = Object.entries(stage.guidance).map(([name, value]) => [
     name,
-    (stage.sees_neighbors ? settings[OF_ALL[name]] : null) ?? value,
+    (stage.guided ? settings[OF_ALL[name]] : null) ?? value,
   ]);
   return {
     steps: settings.steps ?? (settings.quality === "auto" ? stage.steps : null),

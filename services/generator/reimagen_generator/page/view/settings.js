@@ -32,7 +32,7 @@ export function Settings() {
 function Fields({ isChanged }) {
   const { settings } = useStore(composer);
   const { sizes, stages, defaultSize, defaultK, maximumK } = useStore(model);
-  const usual = stages.find((stage) => stage.sees_neighbors)?.guidance;
+  const usual = stages.find((stage) => stage.guided)?.guidance;
   const isJoint = settings.strategy === "joint";
   const reset = () => {
     changeSettings(DEFAULTS);
