@@ -15,6 +15,7 @@ from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.analysis import Analysis
 from reimagen_retriever.knowledge_base.damage import DamagedError
 from reimagen_retriever.knowledge_base.pair import StoredPair
+from tests.retriever.index.stored import stored
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -29,20 +30,6 @@ def texts() -> list[str]:
     named = [f"a {color} {thing}" for color in COLORS for thing in THINGS for _ in range(STYLES)]
     placed = [f"a {thing}, an {thing} {place}" for thing in THINGS for place in PLACES]
     return named + placed + [f"an empty place {place}" for place in PLACES]
-
-
-def stored(identifier: str, text: str) -> StoredPair:
-    return StoredPair(
-        id=identifier,
-        caption=text,
-        shard="00000.tar",
-        offset=0,
-        length=1,
-        sha256="",
-        media_type="image/png",
-        width=1,
-        height=1,
-    )
 
 
 def write(folder: Path, pairs: Sequence[StoredPair]) -> Path:

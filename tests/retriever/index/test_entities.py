@@ -12,7 +12,7 @@ from reimagen_retriever.index.bm25 import BM25Index
 from reimagen_retriever.index.entities import EntityReader
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.analysis import Analysis, Language
-from reimagen_retriever.knowledge_base.pair import StoredPair
+from tests.retriever.index.stored import stored
 
 CAPTIONS = (
     "Santa Claus.",
@@ -37,19 +37,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BM25Index]:
     folder = tmp_path_factory.mktemp("index")
     with IndexWriter(folder) as writer:
         for number, caption in enumerate(CAPTIONS):
-            writer.add(
-                StoredPair(
-                    id=f"{number}",
-                    caption=caption,
-                    shard="00000.tar",
-                    offset=0,
-                    length=1,
-                    sha256="",
-                    media_type="image/png",
-                    width=1,
-                    height=1,
-                )
-            )
+            writer.add(stored(str(number), caption))
         writer.commit({})
     index = BM25Index(folder)
     yield index

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from reimagen_retriever.index.bm25 import BM25Index, BM25Search
 from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.index.writer import IndexWriter
-from reimagen_retriever.knowledge_base.pair import StoredPair
 from tests.retriever.index.reference_searcher import ReferenceSearcher
+from tests.retriever.index.stored import stored
 
 WORDS = ("red", "blue", "panda", "fox", "kea", "snow", "train", "hotel")
 SEGMENTS = 6
@@ -39,19 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for number in range(60):
                 text = " ".join(WORDS[(number * step + step) % len(WORDS)] for step in range(1, 2 + number % 4))
                 identifier = f"{(number * 37 + segment * 11) % 360:03d}é" if number % 5 else f"{segment}-{number}"
-                writer.put(
-                    StoredPair(
-                        id=identifier,
-                        caption=text,
-                        shard="00000.tar",
-                        offset=0,
-                        length=1,
-                        sha256="",
-                        media_type="image/png",
-                        width=1,
-                        height=1,
-                    )
-                )
+                writer.put(stored(identifier, text))
             writer.commit({})
     return folder
 

@@ -16,7 +16,7 @@ from reimagen_retriever.knowledge_base.pair import (
     StoredPair,
     shard_name,
 )
-from tests.retriever.index.test_bm25 import stored
+from tests.retriever.index.stored import stored
 
 texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40)
 longest = st.sampled_from([1, 7, 1_000_000, 2**32 - 1])

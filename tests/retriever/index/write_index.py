@@ -11,20 +11,11 @@ from pathlib import Path
 
 from reimagen_retriever.index.writer import IndexWriter
 from reimagen_retriever.knowledge_base.pair import StoredPair
+from tests.retriever.index.stored import stored
 
 
 def pair(identifier: str) -> StoredPair:
-    return StoredPair(
-        id=identifier,
-        caption=f"a kea beside {identifier}",
-        shard="00000.tar",
-        offset=0,
-        length=1,
-        sha256="",
-        media_type="image/png",
-        width=1,
-        height=1,
-    )
+    return stored(identifier, f"a kea beside {identifier}")
 
 
 def main(folder: Path, identifiers: list[str]) -> None:
