@@ -177,8 +177,18 @@ def _restrict_to_model(document: Document, generator: GenerationService) -> None
         "image": form["properties"]["image"] | {"maxItems": model.maximum_k},
         "references": form["properties"]["references"] | {"maxItems": model.maximum_k},
     }
+    form["anyOf"] = _at_most_together(model.maximum_k)
     for name in model.unsupported:
         del form["properties"][_field(name)]
+
+
+def _at_most_together(most: int) -> list[dict[str, Any]]:
+    """Return the alternatives of the edits form: `image` and `references` have at most that many items together."""
+    with_images: list[dict[str, Any]] = [
+        {"required": ["image"], "properties": {"image": {"maxItems": n}, "references": {"maxItems": most - n}}}
+        for n in range(1, most + 1)
+    ]
+    return [*with_images, {"required": ["references"], "properties": {"image": False}}]
 
 
 def _field(name: str) -> str:
