@@ -1,6 +1,7 @@
 """Low-resolution images of samples: read and cropped with them, and written by a stage that redraws."""
 
 import io
+import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from reimagen_generator.cli import app
 from reimagen_generator.config.cascade import CascadeConfig, StageConfig
 from reimagen_generator.config.networks import UNetConfig
+from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.config.presets import TINY
 from reimagen_generator.config.text import DroppedText
 from reimagen_generator.networks.registry import build_network
@@ -21,6 +23,7 @@ from reimagen_generator.text.hashed_ngrams import HashedNgramEncoder
 from reimagen_generator.training.config import TrainingConfig
 from reimagen_generator.training.data import ShardSource
 from reimagen_generator.training.loader import GoodSamples, batches, samples
+from reimagen_generator.training.redrawing import redraw
 from reimagen_generator.weights import checkpoint
 
 SIDE, COUNT = 32, 5
@@ -104,6 +107,52 @@ def test_a_share_of_the_samples_is_redrawn_and_all_samples_are_written(tmp_path:
     written = (out / "00000.tar").read_bytes()
     CliRunner().invoke(app, [*asked[:-1], "0"])
     assert (out / "00000.tar").read_bytes() == written
+
+
+def redrawn_disk(folder: Path, shade: int) -> np.ndarray:
+    """Return a redrawn image whose neighbor is a disk of that shade, to be placed in the middle of the left half."""
+    data, out, weights = (folder / name for name in ("data", "out", "weights"))
+    data.mkdir(parents=True)
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE // 2 + 0.5
+    disk = np.where(rows**2 + columns**2 < (SIDE / 4) ** 2, 255, 0).astype(np.uint8)
+    truth = {"box": [0.5, 0.5, 0.5], "placements": [[0.25, 0.5, 0.5, 0.0, 0.0]]}
+    members = {
+        "png": png(np.full((SIDE, SIDE, 3), 128, np.uint8)),
+        "txt": b"a ball on the left",
+        "neighbor0.png": png(np.full((SIDE, SIDE, 3), shade, np.uint8)),
+        "neighbor0.txt": b"a ball",
+        "neighbor0.matte.png": png(disk),
+        "neighbor0.json": json.dumps(truth).encode(),
+    }
+    with tarfile.open(data / "00000.tar", "w") as shard:
+        for suffix, content in members.items():
+            member = tarfile.TarInfo(f"00000000.{suffix}")
+            member.size = len(content)
+            shard.addfile(member, io.BytesIO(content))
+    network = UNetConfig(
+        patch=2,
+        widths=(8,),
+        blocks=(1,),
+        attention=(False,),
+        neighbor_attention=(True,),
+        head_channels=8,
+        placed=True,
+        tail_channels=8,
+    )
+    stages = StageConfig(size=16, network=network, steps=2), TINY.stages[1]
+    checkpoint.save_config(CascadeConfig(name="placing", stages=stages, placement=PlacementConfig()), weights)
+    checkpoint.save_network(build_network(network, nnx.Rngs(0)), weights / "stage-16.safetensors")
+    redraw(data, out, weights, 1, time=0.5, share=1.0)
+    low_res = ShardSource(out, SIDE, SIDE // 2)[0].low_res
+    assert low_res is not None
+    return low_res.astype(float)
+
+
+def test_objects_of_neighbors_are_redrawn_at_their_true_placements(tmp_path: Path) -> None:
+    """An untrained network copies a part of each object, so only its place depends on the neighbor's color."""
+    difference = redrawn_disk(tmp_path / "white", 255) - redrawn_disk(tmp_path / "black", 0)
+    assert difference[6:10, 2:6].min() > 30
+    np.testing.assert_allclose(difference[:, 9:], 0, atol=2)
 
 
 def test_redrawing_for_the_first_stage_is_refused(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from reimagen_generator.diffusion.copying import copied
 from reimagen_generator.diffusion.resize import downsample, to_float
 from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.networks.network import Network, Text
-from reimagen_generator.networks.placement import Placements, place
+from reimagen_generator.networks.placement import Placements
 from reimagen_generator.networks.placement_network import PlacementNetwork
 from reimagen_generator.training.config import TrainingConfig, X0Loss
 from reimagen_generator.training.placement import ReferenceTruth, jittered, placement_loss
@@ -161,9 +161,7 @@ def loss_by_row(
                     "data: must be composed shards with the placements of neighbors (KEY.neighborN.json), since the "
                     "network takes placed neighbors"
                 )
-            mattes = batch.truth.mattes.astype(jnp.float32) / 255.0
-            placed = place(images, mattes, draws.placements, batch.truth.canvas, x_0.shape[1])
-            encoded = replace(encoded, placed=placed)
+            encoded = replace(encoded, placed=batch.truth.placed(images, draws.placements, x_0.shape[1]))
         if draws.distracted is not None:
             encoded = distract(encoded, draws.distracted)
         neighbors = jax.tree.map(repeat, encoded)

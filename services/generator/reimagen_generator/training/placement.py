@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
-from reimagen_generator.networks.placement import Placements
+from reimagen_generator.networks.placement import PlacedReferences, Placements, place
 from reimagen_generator.networks.placement_network import PlacementDistribution
 
 _SMALL = {"center": 0.006, "log_size": 0.03, "angle": 0.03}
@@ -34,6 +34,12 @@ class ReferenceTruth:
     placements: Placements
     canvas: Int[Array, "batch neighbors"]
     """The canvas of each neighbor, from `canvas_of`."""
+
+    def placed(
+        self, images: Float[Array, "batch neighbors side side 3"], placements: Placements, size: int
+    ) -> PlacedReferences:
+        """Return the neighbors' objects at placements, cut out by their true mattes, `size` pixels per side."""
+        return place(images, self.mattes.astype(jnp.float32) / 255.0, placements, self.canvas, size)
 
 
 def jittered(key: Key[Array, ""], true: Placements, share: float, *, super_resolution: bool) -> Placements:

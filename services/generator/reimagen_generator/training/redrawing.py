@@ -1,12 +1,14 @@
 """Low-resolution images redrawn by the stage before, to train a super-resolution stage.
 
 A stage that has only seen downsampled true images takes the errors of the stage before for detail and sharpens them. So
-the stage before noises and redraws a share of the low-resolution images; the target remains the true image.
+the stage before noises and redraws a share of the low-resolution images; the target remains the true image. It sees the
+samples' neighbors as when it samples, at their true placements: it then copies objects, and errs in the rest.
 """
 
 import io
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -19,9 +21,11 @@ from reimagen_common.progress import progress_bar
 from reimagen_generator.diffusion.cascade import size_factor
 from reimagen_generator.diffusion.resize import downsample, to_bytes, to_float
 from reimagen_generator.diffusion.stage import Stage
+from reimagen_generator.networks.neighbors import Neighbors
 from reimagen_generator.text.encoder import TextEncoder
 from reimagen_generator.text.registry import load_text_encoder
-from reimagen_generator.training.data import Pixels, Sample, ShardSource, collate
+from reimagen_generator.training.data import Pixels, ShardSource, collate
+from reimagen_generator.training.loss import Batch, of_side
 from reimagen_generator.weights import checkpoint
 
 _BATCH = 16
@@ -34,7 +38,7 @@ def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, sha
     Args:
         data: Folder of training shards whose images have the stage's size.
         out: Folder for the new shards; existing shards are not written again.
-        weights: Folder of the cascade whose stage before redraws the images, without neighbors.
+        weights: Folder of the cascade whose stage before redraws the images.
         stage: Index of the stage to train, at least 1.
         time: Time to which the low-resolution images are noised, in [0, 1].
         share: Share of the samples to redraw.
@@ -61,31 +65,47 @@ def redraw(data: Path, out: Path, weights: Path, stage: int, *, time: float, sha
             path = out / f"{first // _SHARD_SAMPLES:05d}.tar"
             if not path.exists():
                 redrawn = [index for index in indices if chosen[index]]
-                images = _redrawn(previous_stage, encoder, source, redrawn, factor, time)
+                images = _redrawn(previous_stage, encoder, source, redrawn, cascade.maximum_k, factor, time)
                 _write(path, source, indices, dict(zip(redrawn, images, strict=True)))
             progress.update(len(indices))
 
 
 def _redrawn(
-    stage: Stage, encoder: TextEncoder, source: ShardSource, indices: list[int], factor: int, time: float
+    stage: Stage,
+    encoder: TextEncoder,
+    source: ShardSource,
+    indices: list[int],
+    neighbors: int,
+    factor: int,
+    time: float,
 ) -> Iterator[Pixels]:
     """Yield the redrawn, downsampled images of the samples at the given indices."""
     for part in (indices[first : first + _BATCH] for first in range(0, len(indices), _BATCH)):
         # The number of rows is constant, so that the steps are compiled once.
         rows = [*part, *part[-1:] * (_BATCH - len(part))]
-        images = _draw(stage, encoder, [source[index] for index in rows], rows, factor, time)
-        yield from images[: len(part)]
+        batch = collate([source[index] for index in rows], encoder, neighbors)
+        yield from _draw(stage, batch, rows, factor, time)[: len(part)]
 
 
 def _draw(
-    stage: Stage, encoder: TextEncoder, samples: list[Sample], seeds: list[int], factor: int, time: float
+    stage: Stage, batch: Batch, seeds: list[int], factor: int, time: float
 ) -> UInt8[np.ndarray, "rows height width 3"]:
-    batch = collate(samples, encoder, 0)
     low_res = downsample(to_float(batch.image), factor)
     previous = None if stage.factor is None else to_float(to_bytes(downsample(low_res, stage.factor)))
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    conditions = stage.conditions(batch.text, None, previous, keys)
+    conditions = stage.conditions(batch.text, _neighbors(stage, batch), previous, keys)
     return np.asarray(to_bytes(stage.redraw(low_res, time, conditions, stage.config.guidance, keys)))
+
+
+def _neighbors(stage: Stage, batch: Batch) -> Neighbors | None:
+    """Return the encoded neighbors of a batch; their objects are at their true placements."""
+    if not stage.config.network.retrieval or not batch.neighbor_mask.shape[1]:
+        return None
+    images, size = to_float(batch.neighbor_images), stage.config.size
+    encoded = stage.encode_neighbors(of_side(images, size), batch.neighbor_text, batch.neighbor_mask)
+    if batch.truth is None or not stage.config.network.placed:
+        return encoded
+    return replace(encoded, placed=batch.truth.placed(images, batch.truth.placements, size))
 
 
 def _write(path: Path, source: ShardSource, indices: range, low_res: dict[int, Pixels]) -> None:
