@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,18 +13,18 @@ from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_common.single_flight import SingleFlight
 from reimagen_retriever import metrics
 from reimagen_retriever.base import KnowledgeBase
-from reimagen_retriever.cache import AnswerCache, CacheState
+from reimagen_retriever.cache import AnswerCache
 from reimagen_retriever.index.bm25 import Relevance
 from reimagen_retriever.index.hits import Hit
 from reimagen_retriever.knowledge_base.checks import refuse_bad_id
-from reimagen_retriever.knowledge_base.manifest import Manifest
-from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair, StoredPair
+from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.groups import Rejections, checked_groups
 from reimagen_retriever.live.queue import WriteQueue
 from reimagen_retriever.live.vectors import refuse_without_encoder, with_vectors
 from reimagen_retriever.live.writer import Outcome, Remove
-from reimagen_retriever.nothing_found import NothingFound, explain_empty
-from reimagen_retriever.search import Defaults, Explanation, Search, explain, find_all
+from reimagen_retriever.nothing_found import explain_empty
+from reimagen_retriever.results import Added, Answer, Deleted, Description, FoundPair, Listing
+from reimagen_retriever.search import Defaults, Search, explain, find_all
 from reimagen_retriever.search import key as search_key
 from reimagen_retriever.served_base import ServedBase, not_open
 
@@ -36,75 +35,6 @@ MAXIMUM_LISTED = 100
 _IMAGES_AT_ONCE = 32  # parallel reads of an object store, where one image takes as long as many in parallel
 _logger = logging.getLogger(__name__)
 _HITS = TypeAdapter(list[Hit])
-
-
-@dataclass(frozen=True)
-class FoundPair:
-    """A pair with its image, or with b'' if the image was omitted."""
-
-    pair: StoredPair
-    image: bytes
-    score: float = 0.0
-    explanation: Explanation | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer to a search."""
-
-    neighbors: Sequence[FoundPair]
-    revision: str
-    cached: bool
-    nothing_found: NothingFound | None = None
-    """The reason if there are no neighbors, else None."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Some of the pairs of a base."""
-
-    pairs: Sequence[StoredPair]
-    has_more: bool
-    """Whether there are pairs after the last one."""
-    total: int
-    """Number of pairs in the base."""
-    revision: str
-
-
-@dataclass(frozen=True)
-class Added:
-    """The outcome of adding pairs."""
-
-    added: int
-    updated: int
-    """Number of pairs that replaced a pair with the same id."""
-    unchanged: int
-    """Number of pairs that the base already contained unchanged."""
-    rejected: Sequence[Rejected]
-    """The first 1,000 rejected pairs."""
-    rejected_count: int
-    revision: str
-    """A revision that includes all of these changes."""
-
-
-@dataclass(frozen=True)
-class Deleted:
-    """The outcome of removing pairs."""
-
-    removed: int
-    unknown: Sequence[str]
-    """The ids that no pair had."""
-    revision: str
-    """A revision that includes all of these changes."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """The served revision, the search defaults and the state of the cache."""
-
-    manifest: Manifest
-    defaults: Defaults
-    cache: CacheState
 
 
 class RetrievalService:

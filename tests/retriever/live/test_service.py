@@ -16,8 +16,9 @@ from reimagen_retriever.knowledge_base.manifest import read_manifest
 from reimagen_retriever.knowledge_base.pair import Rejected, SourcePair
 from reimagen_retriever.live.queue import WriteQueue, _Request
 from reimagen_retriever.live.writer import Change, LiveWriter, Outcome, Outdated, Put, Remove
+from reimagen_retriever.results import Added
 from reimagen_retriever.search import Search
-from reimagen_retriever.service import Added, RetrievalService
+from reimagen_retriever.service import RetrievalService
 from tests.waiting import wait_until
 
 MakeBase = Callable[..., Path]

@@ -12,8 +12,9 @@ from reimagen_retriever.index.filters import Filters
 from reimagen_retriever.knowledge_base.manifest import Vectors
 from reimagen_retriever.knowledge_base.pair import SourcePair
 from reimagen_retriever.nothing_found import NothingFound
+from reimagen_retriever.results import Answer, FoundPair
 from reimagen_retriever.search import DEFAULT_K, Defaults, Explanation, Method, Search
-from reimagen_retriever.service import MAXIMUM_ANSWER_BYTES, Answer, FoundPair, RetrievalService
+from reimagen_retriever.service import MAXIMUM_ANSWER_BYTES, RetrievalService
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["Retrieval"].full_name
 # The images of a full answer plus space for their metadata.
