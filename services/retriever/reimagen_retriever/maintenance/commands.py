@@ -6,13 +6,12 @@ from typing import Annotated
 import typer
 
 from reimagen_common.command_line import report_errors
+from reimagen_retriever.arguments import KnowledgeBaseFolder
 from reimagen_retriever.knowledge_base.manifest import Union, read_any
 from reimagen_retriever.maintenance import compact as compacting
 from reimagen_retriever.maintenance import snapshot as snapshots
 from reimagen_retriever.maintenance.union import unite
 from reimagen_retriever.maintenance.verify import verify as verified
-
-KnowledgeBaseFolder = Annotated[Path, typer.Argument(metavar="KB_DIR", help="Folder of the knowledge base.")]
 
 
 def compact(knowledge_base: KnowledgeBaseFolder) -> None:
