@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from httpx import Client, Response
 from pydantic import BaseModel
 
-from reimagen_common.http_bodies import Bodies, BodyLimits, Places
+from reimagen_common.http_bodies import Bodies, BodyLimits, RequestSlots
 from reimagen_common.http_errors import register_error_handlers
 from reimagen_common.http_hosts import link
 from reimagen_common.http_server import HttpServer, listen
@@ -67,7 +67,7 @@ def is_closed(connection: socket.socket) -> bool:
 def serving(*, seconds: float = SECONDS) -> Iterator[Served]:
     app = FastAPI()
     limits = BodyLimits(maximum_bytes=MIB, larger={"/large": 2 * MIB}, advice="send less", uploads=1, seconds=seconds)
-    app.add_middleware(Places, places=2)
+    app.add_middleware(RequestSlots, slots=2)
     app.add_middleware(Bodies, limits=limits)
     register_error_handlers(app)
     app.include_router(operations_router(lambda: Health(status="ready")))

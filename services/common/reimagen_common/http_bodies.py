@@ -136,34 +136,34 @@ class _Body:
             self._bodies.end_upload()
 
 
-class Places:
+class RequestSlots:
     """ASGI middleware that limits the number of concurrent requests.
 
     A request with a body counts only once its body is complete.
     """
 
-    def __init__(self, app: ASGIApp, *, places: int) -> None:
+    def __init__(self, app: ASGIApp, *, slots: int) -> None:
         """Wrap an application and set the maximum number of concurrent requests."""
         self._app = app
-        self._free = places
+        self._free = slots
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or refuse it with 429 at the limit. Health and metrics are exempt."""
         if scope["type"] != "http" or scope["path"] in OPERATIONS:
             await self._app(scope, receive, send)
             return
-        has_place = False
+        has_slot = False
 
         def take() -> None:
-            nonlocal has_place
+            nonlocal has_slot
             if not self._free:
                 raise HTTPException(429, "too many requests are waiting; try again in a moment", _TRY_AGAIN)
             self._free -= 1
-            has_place = True
+            has_slot = True
 
         async def receive_then_take() -> Message:
             message = await receive()
-            if not has_place and message["type"] == "http.request" and not message.get("more_body", False):
+            if not has_slot and message["type"] == "http.request" and not message.get("more_body", False):
                 take()
             return message
 
@@ -178,5 +178,5 @@ class Places:
         try:
             await self._app(scope, receive_then_take, send)
         finally:
-            if has_place:
+            if has_slot:
                 self._free += 1

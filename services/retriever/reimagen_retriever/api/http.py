@@ -11,7 +11,7 @@ from reimagen_common.access.guard import Guard
 from reimagen_common.access.http import add_key_check
 from reimagen_common.errors import InvalidArgument, NotFound
 from reimagen_common.grpc_server import WAITING_PER_WORKER
-from reimagen_common.http_bodies import Bodies, BodyLimits, Places
+from reimagen_common.http_bodies import Bodies, BodyLimits, RequestSlots
 from reimagen_common.http_cors import add_cors
 from reimagen_common.http_docs import add_docs
 from reimagen_common.http_errors import register_error_handlers
@@ -88,7 +88,7 @@ def create_app(
         uploads=workers,
         seconds=body_seconds,
     )
-    app.add_middleware(Places, places=workers * (1 + WAITING_PER_WORKER))
+    app.add_middleware(RequestSlots, slots=workers * (1 + WAITING_PER_WORKER))
     app.add_middleware(Bodies, limits=limits)
     register_error_handlers(app)
     app.include_router(_knowledge_base_router(retriever, base_url, cors_origins))
