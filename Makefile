@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo kb test test-oldest test-browser lighthouse test-api torture soak results parity peer plan lint bench bench-serving bench-retrieval install java proto lock clean
+.PHONY: help demo kb test test-oldest test-browser lighthouse test-api torture soak results parity peer plan lint coverage bench bench-serving bench-retrieval install java proto lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
