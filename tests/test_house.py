@@ -1,9 +1,11 @@
 """Checks of the repository as a whole."""
 
+import ast
 import re
 import shutil
 import subprocess
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 PYTHONS = re.findall(r"3\.\d+", re.findall(r"^SUPPORTED := (.*)$", MAKEFILE, re.MULTILINE)[0])
 
 
+@cache
 def requirements(lock: Path) -> list[Requirement]:
     """Return the packages of a lock, each of which must have a version and hashes."""
     text = lock.read_text()
@@ -37,6 +40,7 @@ def requirements(lock: Path) -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
+@cache
 def locked(lock: Path, python: str) -> dict[str, str]:
     """Return the version of each package on Linux with this Python."""
     environment = {
@@ -130,11 +134,75 @@ def test_the_notice_names_every_package() -> None:
     assert {each.name for each in requirements(ROOT / "requirements.lock")} <= named
 
 
+def tracked(*patterns: str) -> list[Path]:
+    command = ["git", "ls-files", "-z", *patterns]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name]
+
+
 def test_no_file_is_over_fifteen_megabytes() -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    files = [ROOT / name for name in listed.split("\0") if name]
+    files = tracked()
     assert files
     assert [file for file in files if file.is_file() and file.stat().st_size > 15_000_000] == []
+
+
+# Names that version 0.2 replaced, and the terms of the glossary that stand for them.
+REPLACED = {
+    "Places": "RequestSlots",
+    "StepDone": "StepEvent",
+    "Finished": "ImagesEvent",
+    "too_late": "deadline_exceeded",
+    "Retriever": "RetrieverClient or RetrievalService",
+    "Grid": "SamplingSchedule",
+    "Before": "PreviousPrediction",
+    "leads": "is_primary",
+    "gathered": "all_gather",
+    "exchange": "collectives",
+    "intake": "ingest",
+    "upkeep": "maintenance",
+    "siblings": "process_group",
+    "finding": "knn",
+    "dense_added": "dense_delta",
+    "Minima": "Defaults",
+    "EVERYTHING": "NO_FILTER",
+    "complaint": "degraded_reason",
+    "told": "report_errors",
+    "with_and_without": "ablation_sheet",
+    "enlarge": "upsample",
+    "shrink": "downsample",
+    "consistent": "low_res_consistency",
+    "sections": "timestep_respacing",
+    "in_bulk": "a Java helper",
+}
+
+
+def replaced_names(code: str) -> set[str]:
+    """Return the replaced names that a module defines or assigns, with or without a leading underscore."""
+    if not re.search(rf"\b_?({'|'.join(REPLACED)})\b", code):
+        return set()
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found.add(name)
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                found.add(name)
+    return {name for name in found if name.removeprefix("_") in REPLACED}
+
+
+def test_replaced_names_are_found() -> None:
+    code = "class Grid: ...\ndef _told(leads): self.intake = complaint = 'the exchange of the finding'"
+    assert replaced_names(code) == {"Grid", "_told", "leads", "intake", "complaint"}
+
+
+def test_no_code_has_a_replaced_name() -> None:
+    files = [path for path in tracked("*.py") if path.is_file()]
+    assert files
+    found = {str(path.relative_to(ROOT)): replaced_names(path.read_text(encoding="utf-8")) for path in files}
+    assert {
+        path: {name: REPLACED[name.removeprefix("_")] for name in names} for path, names in found.items() if names
+    } == {}
+    assert {str(path) for path in files if path.stem.removeprefix("_") in REPLACED} == set()
 
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

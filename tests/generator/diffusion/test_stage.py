@@ -87,20 +87,20 @@ def test_other_numbers_of_steps_use_the_same_compiled_step() -> None:
 
 @settings(deadline=None)
 @given(
-    sections=st.lists(st.integers(0, 30), min_size=1, max_size=10).filter(any),
+    respacing=st.lists(st.integers(0, 30), min_size=1, max_size=10).filter(any),
     share=st.floats(0, 1, exclude_min=True),
 )
-def test_a_number_of_steps_is_spread_like_the_sections(sections: list[int], share: float) -> None:
-    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=sum(sections), timestep_respacing=tuple(sections))
+def test_a_number_of_steps_is_spread_like_the_sections(respacing: list[int], share: float) -> None:
+    stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=sum(respacing), timestep_respacing=tuple(respacing))
     assert stage.with_step_count(stage.steps) == stage
-    assert stage.most_steps == sum(map(bool, sections)) * (1000 // len(sections))
+    assert stage.most_steps == sum(map(bool, respacing)) * (1000 // len(respacing))
     count = max(1, round(share * stage.most_steps))
     changed = StageConfig.model_validate(stage.with_step_count(count).model_dump())
     spread = changed.timestep_respacing
     assert spread is not None
     assert (changed.steps, sum(spread)) == (count, count)
-    most = 1000 // len(sections)
-    for before, after in zip(sections, spread, strict=True):
+    most = 1000 // len(respacing)
+    for before, after in zip(respacing, spread, strict=True):
         wanted = count * before / stage.steps
         assert after == 0 if before == 0 else after <= most
         # Sections that are full leave their steps to the others.
@@ -109,9 +109,9 @@ def test_a_number_of_steps_is_spread_like_the_sections(sections: list[int], shar
 
 def test_timestep_respacing_scales_each_section() -> None:
     stage = config(schedule=ScheduleKind.COSINE_BETAS, steps=107, timestep_respacing=(7, 0, 0, 0, 100))
-    for factor, sections in ((0.5, (4, 0, 0, 0, 50)), (0.01, (1, 0, 0, 0, 1)), (3, (21, 0, 0, 0, 200))):
+    for factor, respacing in ((0.5, (4, 0, 0, 0, 50)), (0.01, (1, 0, 0, 0, 1)), (3, (21, 0, 0, 0, 200))):
         scaled = stage.with_steps(factor)
-        assert (scaled.timestep_respacing, scaled.steps) == (sections, sum(sections))
+        assert (scaled.timestep_respacing, scaled.steps) == (respacing, sum(respacing))
         assert StageConfig.model_validate(scaled.model_dump()) == scaled
 
 

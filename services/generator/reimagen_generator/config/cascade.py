@@ -155,13 +155,13 @@ class StageConfig(_Frozen):
                     "only cosine-betas has"
                 )
             return self
-        sections = self.timestep_respacing or (self.steps,)
-        if sum(sections) != self.steps:
-            raise ValueError(f"timestep_respacing: must add up to steps, {self.steps}, got {sum(sections)}")
-        if max(sections) > 1000 // len(sections):
+        respacing = self.timestep_respacing or (self.steps,)
+        if sum(respacing) != self.steps:
+            raise ValueError(f"timestep_respacing: must add up to steps, {self.steps}, got {sum(respacing)}")
+        if max(respacing) > 1000 // len(respacing):
             raise ValueError(
-                f"timestep_respacing: each of {len(sections)} parts can have {1000 // len(sections)} steps at most, "
-                f"got {max(sections)}"
+                f"timestep_respacing: each of {len(respacing)} parts can have {1000 // len(respacing)} steps at most, "
+                f"got {max(respacing)}"
             )
         return self
 

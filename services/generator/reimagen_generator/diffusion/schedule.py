@@ -72,7 +72,7 @@ class SamplingSchedule:
 
 @lru_cache(maxsize=256)
 def sampling_schedule(stage: StageConfig) -> SamplingSchedule:
-    """Return a stage's steps: uniform in t, or over the integer timesteps of its sections.
+    """Return a stage's steps: uniform in t, or over the integer timesteps of its respacing.
 
     Cached, because computing it would wait for the steps that the device is taking.
     """
@@ -88,18 +88,18 @@ def sampling_schedule(stage: StageConfig) -> SamplingSchedule:
 _compiled_log_snr = jax.jit(log_snr, static_argnums=(0, 2))
 
 
-def timesteps(sections: tuple[int, ...]) -> Int[np.ndarray, " steps"]:
+def timesteps(respacing: tuple[int, ...]) -> Int[np.ndarray, " steps"]:
     """Return decreasing integer timesteps: from each of several equal parts of 0 to 999, its number evenly, with ends.
 
-    This is the respacing of Improved DDPM (arXiv 2102.09672, section 4) by sections, the cleanest first. DeepFloyd IF's
+    This is the respacing of Improved DDPM (arXiv 2102.09672, section 4) by parts, the cleanest first. DeepFloyd IF's
     sampling is published in this form: its "smart50" is 10, 6, 4, 3, 2, 2, 3, 4, 6, 10.
     """
-    parts = np.array_split(np.arange(TIMESTEPS), len(sections))
+    parts = np.array_split(np.arange(TIMESTEPS), len(respacing))
     # The stride is added, not multiplied: at halves, the published timesteps have the rounding of the sum.
-    strides = [(len(part) - 1) / max(count - 1, 1) for part, count in zip(parts, sections, strict=True)]
+    strides = [(len(part) - 1) / max(count - 1, 1) for part, count in zip(parts, respacing, strict=True)]
     selected = [
         part[np.cumsum([0.0] + [stride] * (count - 1))[:count].round().astype(int)]
-        for part, count, stride in zip(parts, sections, strides, strict=True)
+        for part, count, stride in zip(parts, respacing, strides, strict=True)
     ]
     return np.concatenate(selected)[::-1]
 
