@@ -49,8 +49,9 @@ def awakened(config: CascadeConfig) -> Cascade:
         awaken(network)
     placement = None
     if config.placement is not None:
-        placement = PlacementNetwork(config.placement, nnx.Rngs(0))
-        awaken(placement)
+        placement = PlacementNetwork(
+            config.placement, nnx.Rngs(0)
+        )  # with other weights, it places outside of the image
     return Cascade(config, networks, HashedNgramEncoder(), placement=placement)
 
 

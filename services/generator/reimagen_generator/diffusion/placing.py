@@ -128,7 +128,8 @@ class Placer:
         b, n = references.shape[:2]
         flat = references.reshape(b * n, *references.shape[2:])
         small = downsample(flat, references.shape[2] // self.config.side)
-        distribution = network(small.reshape(b, n, *small.shape[1:]), text, neighbor_text, image, time)
+        small_references = small.reshape(b, n, *small.shape[1:])
+        distribution = network(small_references, text, neighbor_text, canvas == 0, image, time)
         coarse = jax.nn.sigmoid(distribution.matte).reshape(b * n, *small.shape[1:3])
         mattes = refined(coarse, small, flat).reshape(references.shape[:4])
         return Placing(references, mattes, sample_placements(distribution, leaders, keys), canvas)

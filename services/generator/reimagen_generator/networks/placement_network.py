@@ -1,14 +1,16 @@
 """The placement network. It maps the prompt and a reference to a matte, a box, and a distribution of placements.
 
-    reference ─▶ matting U-Net ─┬─▶ matte
-                                └─ coarse map ─┐
-    caption ──▶ which tokens of the prompt ──┐ │
-    prompt ───────────────────────────────── ┴─┼─▶ box, and for each copy: presence, and a distribution of
-    x_t, downsampled, and t ───────────────────┘   log size, center, angle, mirroring
+    prompt, caption ─▶ mention ─▶ matting U-Net ─┬─▶ matte
+    reference ────────────────────┘              └─ coarse map ─┐
+    prompt, caption, places of all mentions ─▶ what is stated ──┼─▶ box, and for each copy: presence, and a
+    x_t, downsampled, and t ────────────────────────────────────┘   distribution of log size, center, angle, mirroring
 
 The center is normally distributed given the size, since a larger object reaches further up from the ground that it
 stands on. At t = 1, x_t carries no information, and the placement depends on the texts and the reference alone. At
 smaller t, x_t shows where the object is. The network is trained with the true placements of composed images.
+
+Which words are about which of several objects is decided by where the prompt mentions them (`mention.py`). A network
+that sees only each token's similarity to the caption puts two objects in the right order no more often than by chance.
 """
 
 import math
@@ -19,7 +21,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from reimagen_generator.config.placement import PlacementConfig
 from reimagen_generator.networks.layers import (
@@ -29,11 +31,15 @@ from reimagen_generator.networks.layers import (
     TimeEmbedding,
     conv3x3,
     downsample,
-    finite_maximum,
     fold,
-    nonzero,
     unfold,
     upsample,
+)
+from reimagen_generator.networks.mention import (
+    POSITION_CHANNELS,
+    MentionEncoder,
+    mention_positions,
+    token_similarity,
 )
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.placement import COPIES, Placements
@@ -76,12 +82,13 @@ class PlacementNetwork(nnx.Module):
 
     def __init__(self, config: PlacementConfig, rngs: nnx.Rngs) -> None:
         self.config = config
-        self.text = _MentionEncoder(config, rngs)
+        self.text = MentionEncoder(config, 1, rngs)
+        self.stated = MentionEncoder(config, 1 + POSITION_CHANNELS, rngs)
         self.matting = _MattingUNet(config, self.text.width, rngs)
         grid = config.side // 16
         self.reference = nnx.Linear(config.widths[-1] * grid * grid, config.width // 4, rngs=rngs)
         self.image = _ImageEncoder(config, rngs)
-        inner = self.text.width + 2 * (config.width // 4)
+        inner = self.stated.width + 2 * (config.width // 4)
         self.norm = nnx.LayerNorm(inner, rngs=rngs)
         self.hidden = nnx.Linear(inner, config.width, rngs=rngs)
         self.hidden_2 = nnx.Linear(config.width, config.width, rngs=rngs)
@@ -94,6 +101,7 @@ class PlacementNetwork(nnx.Module):
         references: Float[Array, "batch neighbors side side 3"],
         text: Text,
         neighbor_text: Text,
+        is_object: Bool[Array, "batch neighbors"],
         image: Float[Array, "batch h w 3"],
         time: Float[Array, " batch"],
     ) -> PlacementDistribution:
@@ -103,15 +111,20 @@ class PlacementNetwork(nnx.Module):
             references: Images in [-1, 1], of the configuration's `side`.
             text: The prompts.
             neighbor_text: The captions, batch × neighbors rows.
+            is_object: Which neighbors are the first with their caption, so that each object counts once.
             image: x_t, downsampled to the configuration's `image_side`; any noise where `time` is 1.
             time: Times in [0, 1].
         """
         b, n = references.shape[:2]
-        mention = self.text(text, neighbor_text, n)
-        matte, coarse = self.matting(references.reshape(b * n, *references.shape[2:]), mention)
+        prompts = jax.tree.map(lambda a: jnp.repeat(a, n, axis=0), text)
+        similarity = token_similarity(prompts, neighbor_text)
+        positions = mention_positions(similarity.reshape(b, n, -1), is_object).reshape(b * n, -1, POSITION_CHANNELS)
+        described = self.text(prompts, similarity[..., None])
+        stated = self.stated(prompts, jnp.concatenate([similarity[..., None], positions], axis=-1))
+        matte, coarse = self.matting(references.reshape(b * n, *references.shape[2:]), described)
         seen = nnx.gelu(self.reference(coarse.reshape(b * n, -1)))
         noised = jnp.repeat(self.image(image, time), n, axis=0)
-        h = nnx.gelu(self.hidden(self.norm(jnp.concatenate([mention, seen, noised], axis=-1))))
+        h = nnx.gelu(self.hidden(self.norm(jnp.concatenate([stated, seen, noised], axis=-1))))
         h = h + nnx.gelu(self.hidden_2(h))
         out = self.out(h).reshape(b, n, COPIES, _OUTPUTS)
         box = self.box(seen).reshape(b, n, 3) + jnp.array([0.5, 0.5, 0.75])
@@ -126,50 +139,6 @@ class PlacementNetwork(nnx.Module):
             turn=out[..., 10:12] + jnp.array([1.0, 0.0]),
             mirrored=out[..., 12],
         )
-
-
-class _MentionEncoder(nnx.Module):
-    """An encoding of what a prompt says about the object that a caption names.
-
-    Each token of the prompt carries its cosine with the most similar token of the caption. Convolutions over the tokens
-    connect "on the left" with the mention next to it.
-    """
-
-    def __init__(self, config: PlacementConfig, rngs: nnx.Rngs) -> None:
-        channels, width = config.text_channels, config.text_width
-        self.width = config.queries * width // 4
-        self.project = nnx.Linear(channels + 1, width, rngs=rngs)
-        self.convolutions = nnx.List([nnx.Conv(width, width, kernel_size=(5,), rngs=rngs) for _ in range(3)])
-        self.norms = nnx.List([nnx.LayerNorm(width, rngs=rngs) for _ in range(3)])
-        self.query = nnx.Linear(width, config.queries, rngs=rngs)
-        self.value = nnx.Linear(width, width // 4, rngs=rngs)
-
-    def __call__(self, text: Text, captions: Text, neighbors: int) -> Float[Array, "rows channels"]:
-        repeated = jax.tree.map(lambda a: jnp.repeat(a, neighbors, axis=0), text)
-        tokens = jnp.concatenate([_normalized(repeated.tokens), _similarity(repeated, captions)[..., None]], axis=-1)
-        is_token = repeated.mask[..., None]
-        h = jnp.where(is_token, self.project(tokens), 0.0)
-        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            h = h + jnp.where(is_token, nnx.gelu(convolution(jnp.where(is_token, norm(h), 0.0))), 0.0)
-        scores = jnp.where(is_token, self.query(h), -jnp.inf)
-        weights = jnp.exp(scores - finite_maximum(scores, axis=1))
-        weights = weights / nonzero(weights.sum(axis=1, keepdims=True))
-        pooled = jnp.einsum("blq,blc->bqc", weights, self.value(h))
-        return pooled.reshape(len(pooled), -1)
-
-
-def _normalized(tokens: Float[Array, "rows length channels"]) -> Float[Array, "rows length channels"]:
-    centered = tokens - tokens.mean(axis=-1, keepdims=True)
-    normalized: Array = centered * jax.lax.rsqrt((centered**2).mean(axis=-1, keepdims=True) + 1e-6)
-    return normalized
-
-
-def _similarity(text: Text, caption: Text) -> Float[Array, "rows length"]:
-    """Return each token's cosine with the most similar token of the caption; 0 for a row without caption."""
-    channels = text.tokens.shape[-1]
-    cosines = jnp.einsum("blc,bmc->blm", _normalized(text.tokens), _normalized(caption.tokens)) / channels
-    best = jnp.where(caption.mask[:, None], cosines, -1.0).max(axis=-1)
-    return jnp.where(caption.mask.any(axis=1)[:, None] & text.mask, best, 0.0)
 
 
 class _MattingUNet(nnx.Module):

@@ -217,7 +217,8 @@ def placement_loss_by_row(
     x_t = alpha * to_float(batch.image) + sigma * draws.noise
     references = of_side(to_float(batch.neighbor_images), network.config.side)
     noised = downsample(x_t, side // network.config.image_side)
-    distribution = network(references, batch.text, batch.neighbor_text, noised, time)
+    is_object = batch.neighbor_mask & (batch.truth.canvas == 0)
+    distribution = network(references, batch.text, batch.neighbor_text, is_object, noised, time)
     return placement_loss(distribution, batch.truth, batch.neighbor_mask)
 
 
