@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reimagen_generator.networks.mention import POSITION_CHANNELS, mention_positions
+from reimagen_generator.networks.mention import POSITION_CHANNELS, mention_positions, without_special_tokens
+from reimagen_generator.networks.network import Text
 
 LENGTH = 24
 EACH = (POSITION_CHANNELS - 2) // 3
@@ -57,3 +58,13 @@ def test_other_neighbors_are_not_objects(mentions: list[int | None], is_object: 
     all_of_them = mention_positions(jnp.asarray(similarity(mentions))[None], jnp.asarray([is_object]))
     two = mention_positions(jnp.asarray(similarity(mentions[:2]))[None], jnp.ones((1, 2), bool))
     np.testing.assert_allclose(all_of_them[0, :2], two[0], atol=1e-5)
+
+
+def test_special_tokens_are_the_first_and_the_last_of_each_text() -> None:
+    mask = jnp.asarray([[True] * 5 + [False], [True] * 2 + [False] * 4, [True] * 6])
+    inner = without_special_tokens(Text(jnp.zeros((3, 6, 4)), mask)).mask
+    assert inner.tolist() == [
+        [False, True, True, True, False, False],
+        [False] * 6,
+        [False, True, True, True, True, False],
+    ]

@@ -19,3 +19,8 @@ class PlacementConfig(BaseModel):
     queries: int = Field(8, ge=1, description="Queries that pool the prompt's tokens.")
     width: int = Field(256, description="Channels of the layers that predict placements.")
     text_channels: int = Field(256, description="Width of the text encoder's embeddings.")
+    special_tokens: bool = Field(
+        False,
+        description="Whether the first and the last token of a text are special ones of its encoder, which mention "
+        "nothing, such as MiniLM's [CLS] and [SEP].",
+    )

@@ -25,7 +25,7 @@ DEMO = CascadeConfig(
     # The network draws whatever its references show.
     relevant_only=True,
     text_encoder=MiniLmText(),
-    placement=PlacementConfig(text_channels=384),
+    placement=PlacementConfig(text_channels=384, special_tokens=True),
     stages=(
         StageConfig(
             size=64,

@@ -67,6 +67,12 @@ def token_similarity(text: Text, caption: Text) -> Float[Array, "rows length"]:
     return jnp.where(caption.mask.any(axis=1)[:, None] & text.mask, best, 0.0)
 
 
+def without_special_tokens(text: Text) -> Text:
+    """Return a text without its first and its last token."""
+    inner = text.mask[:, 1:-1] & text.mask[:, 2:]
+    return Text(text.tokens, jnp.pad(inner, ((0, 0), (1, 1))))
+
+
 def mention_positions(
     similarity: Float[Array, "batch neighbors length"], is_object: Bool[Array, "batch neighbors"]
 ) -> Float[Array, "batch neighbors length channels"]:
@@ -76,7 +82,7 @@ def mention_positions(
     is a mention before, and one after.
 
     Args:
-        similarity: The prompt's tokens' similarity to each caption.
+        similarity: The prompt's tokens' similarity to each caption; 0 for special tokens.
         is_object: Which neighbors are the first with their caption, so that each object counts once.
     """
     tokens = jnp.arange(similarity.shape[-1], dtype=similarity.dtype)

@@ -40,6 +40,7 @@ from reimagen_generator.networks.mention import (
     MentionEncoder,
     mention_positions,
     token_similarity,
+    without_special_tokens,
 )
 from reimagen_generator.networks.network import Text
 from reimagen_generator.networks.placement import COPIES, Placements
@@ -118,7 +119,11 @@ class PlacementNetwork(nnx.Module):
         b, n = references.shape[:2]
         prompts = jax.tree.map(lambda a: jnp.repeat(a, n, axis=0), text)
         similarity = token_similarity(prompts, neighbor_text)
-        positions = mention_positions(similarity.reshape(b, n, -1), is_object).reshape(b * n, -1, POSITION_CHANNELS)
+        words = (prompts, neighbor_text)
+        if self.config.special_tokens:
+            words = (without_special_tokens(prompts), without_special_tokens(neighbor_text))
+        positions = mention_positions(token_similarity(*words).reshape(b, n, -1), is_object)
+        positions = positions.reshape(b * n, -1, POSITION_CHANNELS)
         described = self.text(prompts, similarity[..., None])
         stated = self.stated(prompts, jnp.concatenate([similarity[..., None], positions], axis=-1))
         matte, coarse = self.matting(references.reshape(b * n, *references.shape[2:]), described)
