@@ -1,8 +1,4 @@
-"""The asynchronous client.
-
-Its methods repeat those of the synchronous one, so that editors and type checkers show each in full. `calls` and
-`retries` have what can be shared.
-"""
+"""The asynchronous client."""
 
 import asyncio
 import ssl
@@ -40,10 +36,10 @@ T = TypeVar("T")
 class AsyncClient:
     """A client of the REST API. Use it as an asynchronous context manager; closing it ends its requests.
 
-    It works with other services of OpenAI's API too, as far as they have the requests. Tasks of one event loop
-    may share a client.
+    It works with other services of OpenAI's API too, as far as they have the requests. Every method raises a subclass
+    of `ReimagenError` if its request fails.
 
-    Every method raises a subclass of `ReimagenError` if its request fails.
+    Tasks of one event loop may share a client.
     """
 
     def __init__(

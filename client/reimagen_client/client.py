@@ -1,5 +1,7 @@
 """The synchronous client."""
 
+# Written from async_client.py by tools/sync_clients.py. Edit that file instead.
+
 import ssl
 import time
 from collections.abc import Generator, Sequence
@@ -36,9 +38,10 @@ T = TypeVar("T")
 class Client:
     """A client of the REST API. Use it as a context manager; closing it ends its requests.
 
-    It works with other services of OpenAI's API too, as far as they have the requests. Threads may share a client.
+    It works with other services of OpenAI's API too, as far as they have the requests. Every method raises a subclass
+    of `ReimagenError` if its request fails.
 
-    Every method raises a subclass of `ReimagenError` if its request fails.
+    Threads may share a client.
     """
 
     def __init__(
@@ -201,7 +204,7 @@ class Jobs:
 
     def images(self, job: Job) -> tuple[Image, ...]:
         """Return the finished images of a job, with their files."""
-        return tuple(calls.drawn(job, one, self.image(job.id, one.index)) for one in job.images)
+        return tuple([calls.drawn(job, one, self.image(job.id, one.index)) for one in job.images])
 
 
 class Files:

@@ -1,25 +1,33 @@
-"""The client of the gRPC API. It needs `pip install 'reimagen-client[grpc]'`."""
+"""The synchronous client of the gRPC API. It needs `pip install 'reimagen-client[grpc]'`."""
+
+# Written from async_grpc_client.py by tools/sync_clients.py. Edit that file instead.
 
 from collections.abc import Generator
-from typing import Any, Self, Unpack
+from typing import Self, TypeVar, Unpack
 
 import grpc
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_client import grpc_calls as calls
 from reimagen_client.calls import completed
-from reimagen_client.errors import NotFound, ReimagenError
-from reimagen_client.grpc_messages import CHANNEL_OPTIONS, connection, list_request, reporting, request_message
-from reimagen_client.grpc_results import ImageMessages, JobMessages, generation, images_of, job_of, page_of
+from reimagen_client.errors import ReimagenError
+from reimagen_client.grpc_calls import Call
+from reimagen_client.grpc_messages import CHANNEL_OPTIONS, connection, reporting, request_message
+from reimagen_client.grpc_results import ImageMessages, JobMessages, generation
 from reimagen_client.models import Event, Generation, Image, Job, JobEvent, JobPage, JobStatus
 from reimagen_client.options import Options
 from reimagen_client.settings import TIMEOUT_SECONDS
 
+T = TypeVar("T")
+
 
 class GrpcClient:
-    """A client of the gRPC API. Use it as a context manager; closing it cancels its calls. Threads may share it.
+    """A client of the gRPC API. Use it as a context manager; closing it cancels its calls.
 
     It does not retry. Every method raises a subclass of `ReimagenError` if its call fails.
+
+    Threads may share a client.
     """
 
     def __init__(
@@ -81,9 +89,14 @@ class GrpcClient:
             with reporting():
                 for message in call:
                     yield from messages.read(message)
-
         finally:
             call.cancel()
+
+    def send(self, call: Call[T]) -> T:
+        """Send a call and return its result."""
+        with reporting():
+            method = getattr(self.stub, call.method)
+            return call.read(method(call.request, timeout=self.timeout, metadata=self.metadata))
 
 
 class GrpcJobs:
@@ -95,24 +108,19 @@ class GrpcJobs:
 
     def create(self, prompt: str, *, previews: int = 0, **options: Unpack[Options]) -> Job:
         """Store a job and return it. When this returns, the job survives a restart of the service."""
-        request = pb.CreateJobRequest(request=request_message(prompt, options, previews))
-        with reporting():
-            return job_of(self._client.stub.CreateJob(request, **self._options()))
+        return self._client.send(calls.create_job(prompt, options, previews))
 
     def get(self, job_id: str) -> Job:
         """Return a job."""
-        return job_of(self._read(job_id, with_images=False))
+        return self._client.send(calls.get_job(job_id))
 
     def list(self, *, limit: int = 20, after: str | None = None, status: JobStatus | None = None) -> JobPage:
         """Return your jobs, newest first: those older than `after`, in one state if `status` is set."""
-        request = list_request(limit, after, status)
-        with reporting():
-            return page_of(self._client.stub.ListJobs(request, **self._options()))
+        return self._client.send(calls.list_jobs(limit, after, status))
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job and return it. An ended job stays as it is."""
-        with reporting():
-            return job_of(self._client.stub.CancelJob(pb.CancelJobRequest(id=job_id), **self._options()))
+        return self._client.send(calls.cancel_job(job_id))
 
     def watch(self, job_id: str) -> Generator[JobEvent, None, None]:
         """Yield the events of a job, first those that have happened, until it ends.
@@ -123,13 +131,17 @@ class GrpcJobs:
         while not messages.ended:
             broken = None
             request = pb.WatchJobRequest(id=job_id, after=messages.last)
-            # After a break, the service may need a moment to start again.
-            call = self._client.stub.WatchJob(request, wait_for_ready=messages.last > 0, **self._options())
+            call = self._client.stub.WatchJob(
+                request,
+                timeout=self._client.timeout,
+                metadata=self._client.metadata,
+                # After a break, the service may need a moment to start again.
+                wait_for_ready=messages.last > 0,
+            )
             try:
                 with reporting():
                     for message in call:
                         yield from messages.read(message)
-
             except ReimagenError as error:
                 broken = error
             finally:
@@ -149,20 +161,8 @@ class GrpcJobs:
 
     def image(self, job_id: str, index: int = 0) -> bytes:
         """Return the content of a finished image of a job."""
-        for image in images_of(self._read(job_id, with_images=True)):
-            if image.index == index:
-                return image.content
-        raise NotFound(f"index: the job has no finished image {index}", field="index")
+        return self._client.send(calls.job_image(job_id, index))
 
     def images(self, job: Job) -> tuple[Image, ...]:
         """Return the finished images of a job, with their files."""
-        return images_of(self._read(job.id, with_images=True))
-
-    def _read(self, job_id: str, *, with_images: bool) -> pb.Job:
-        request = pb.GetJobRequest(id=job_id, with_images=with_images)
-        with reporting():
-            message: pb.Job = self._client.stub.GetJob(request, **self._options())
-        return message
-
-    def _options(self) -> Any:
-        return {"timeout": self._client.timeout, "metadata": self._client.metadata}
+        return self._client.send(calls.job_images(job.id))
