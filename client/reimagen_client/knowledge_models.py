@@ -24,6 +24,10 @@ class Pair(Model):
     rank: int | None = Field(None, description="Rank in a search, from 1 for the best.")
     score: float | None = Field(None, description="Score of a search.")
     explanation: dict[str, Any] | None = Field(None, description="Explanation, if `explain` was set.")
+    refused: str | None = Field(
+        None,
+        description="Why the operator's policy leaves the pair out of drawings, if it does and `check_policy` was set.",
+    )
 
 
 class Found(Model):

@@ -74,6 +74,7 @@ class Search(Retrieval, total=False):
     """The parameters of a search of the knowledge base."""
 
     keep_duplicates: bool
+    check_policy: bool
 
 
 class Guidance(TypedDict, total=False):

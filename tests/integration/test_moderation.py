@@ -15,6 +15,7 @@ from PIL import Image
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
+from reimagen_client import Client
 from reimagen_client.errors import InvalidRequest
 from reimagen_client.grpc_client import GrpcClient
 from reimagen_generator.config.presets import TINY
@@ -22,7 +23,8 @@ from reimagen_generator.diffusion.cascade import Cascade
 from reimagen_generator.server import GeneratorServer
 from tests.real_services import serving_cascade, serving_pairs
 
-GENERATIONS, EDITS, JOBS, PAIRS = "/v1/images/generations", "/v1/images/edits", "/v1/jobs", "/v1/knowledge/pairs"
+GENERATIONS, EDITS, JOBS = "/v1/images/generations", "/v1/images/edits", "/v1/jobs"
+SEARCH, PAIRS = "/v1/knowledge/search", "/v1/knowledge/pairs"
 CAPTIONS = {
     "fox": "a red fox",
     "gore": "a red fox in GORE",
@@ -183,6 +185,23 @@ def test_refused_neighbors_are_left_out_and_named(rest: httpx.Client, stub: Gene
     assert {pair.id: pair.reason for pair in neighbors.refused} == reasons
 
 
+def test_a_search_says_which_pairs_would_be_left_out_if_it_is_asked_to(rest: httpx.Client, judge: Judge) -> None:
+    body = {"query": "a red fox", "k": 3}
+    asked = len(judge.questions)
+    found = rest.post(SEARCH, json=body).json()["neighbors"]
+    assert len(judge.questions) == asked
+    assert [pair.get("refused") for pair in found] == [None] * 3
+    drawn = rest.post(GENERATIONS, json={"prompt": "a red fox", "size": "16x16", "retrieval": {"k": 3}}).json()
+    reasons = {pair["id"]: pair["reason"] for pair in drawn["refused"]}
+    checked = rest.post(SEARCH, json=body | {"check_policy": True}).json()["neighbors"]
+    assert [pair["id"] for pair in checked] == [pair["id"] for pair in found]
+    assert {pair["id"]: pair["refused"] for pair in checked if "refused" in pair} == reasons
+    assert judge.questions[-1]["image"]
+    with Client(str(rest.base_url) + "/v1") as client:
+        by_client = client.knowledge.search("a red fox", k=3, check_policy=True).neighbors
+    assert {pair.id: pair.refused for pair in by_client if pair.refused} == reasons
+
+
 def test_without_any_allowed_neighbor_the_prompt_alone_is_drawn(rest: httpx.Client) -> None:
     answer = rest.post(GENERATIONS, json={"prompt": "a kea", "size": "16x16"}).json()
     assert (answer["text_only"], answer["neighbors"], [pair["id"] for pair in answer["refused"]]) == (True, [], ["kea"])
@@ -216,7 +235,9 @@ def test_nothing_is_drawn_while_the_hook_fails(rest: httpx.Client, judge: Judge)
     try:
         response = rest.post(GENERATIONS, json={"prompt": "a fox", "size": "16x16"})
         added = rest.post(PAIRS, files={"image": ("a.png", png(9))}, data={"caption": "a fox", "id": "p9"})
+        checked = rest.get(SEARCH, params={"query": "a red fox", "check_policy": "true"})
     finally:
         judge.status = 200
+    assert (checked.status_code, checked.json()["field"]) == (503, "check_policy")
     assert (response.status_code, "retry-after" in response.headers, added.status_code) == (503, True, 503)
     assert rest.get(f"{PAIRS}/p9").status_code == 404

@@ -27,16 +27,30 @@ class Knowledge:
         self._metadata = retriever.metadata
         self._stub: retrieval_pb2_grpc.RetrievalStub = retriever.stub
 
-    def search(self, request: retrieval_pb2.SearchRequest) -> retrieval_pb2.SearchResponse:
-        """Return the pairs that match a query best.
+    def search(
+        self, request: retrieval_pb2.SearchRequest, *, check_policy: bool = False
+    ) -> tuple[retrieval_pb2.SearchResponse, list[str | None]]:
+        """Return the pairs that match a query best, and why the policy refuses each of them, None for allowed ones.
+
+        Args:
+            request: The search.
+            check_policy: Whether to ask the policy. If not, no pair is refused.
 
         Raises:
             InvalidArgument: The retriever rejects the search.
-            Unavailable: The retriever does not answer.
+            Unavailable: The retriever does not answer, or the policy cannot be asked.
         """
+        if check_policy and self._policy.reads_images:
+            request.omit_images = False
         with self._calling("search"):
             answer: retrieval_pb2.SearchResponse = self._stub.Search(request, **self._options(_READING_SECONDS))
-        return answer
+        if not check_policy:
+            return answer, [None] * len(answer.neighbors)
+        pairs = [neighbor.pair for neighbor in answer.neighbors]
+        try:
+            return answer, self._policy.reasons(pairs, remaining=_READING_SECONDS)
+        except Unavailable as error:
+            raise Unavailable(error.message, field="check_policy", retry_after=error.retry_after) from error
 
     def pair(self, pair_id: str) -> retrieval_pb2.Pair:
         """Return a pair.

@@ -110,6 +110,11 @@ class Policy:
         allowed = tuple(neighbor for neighbor, reason in zip(found.neighbors, reasons, strict=True) if reason is None)
         return replace(found, neighbors=allowed, refused=refused, nothing_found=None if allowed else _ALL_REFUSED)
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether verdicts depend on more than captions, so that the pairs need their images."""
+        return self._hook is not None
+
     def reasons(self, pairs: Sequence[Pair], *, remaining: float) -> list[str | None]:
         """Return why each pair is refused, or None if it is allowed.
 

@@ -170,7 +170,7 @@ async def _known(find_uses: FindUses, pair_id: str) -> PairUses | None:
 
 
 async def _search(knowledge: Knowledge, search: KnowledgeSearch, url_of: Link) -> KnowledgeAnswer:
-    answer = await run_in_threadpool(knowledge.search, search.message())
+    answer, reasons = await run_in_threadpool(knowledge.search, search.message(), check_policy=search.check_policy)
     return KnowledgeAnswer(
         neighbors=[
             FoundPairData(
@@ -178,8 +178,9 @@ async def _search(knowledge: Knowledge, search: KnowledgeSearch, url_of: Link) -
                 rank=found.rank,
                 score=found.score,
                 explanation=explanation_data(found.explanation) if found.HasField("explanation") else None,
+                refused=reason,
             )
-            for found in answer.neighbors
+            for found, reason in zip(answer.neighbors, reasons, strict=True)
         ],
         revision=answer.revision,
         cached=answer.cached,

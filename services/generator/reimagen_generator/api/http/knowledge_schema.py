@@ -31,6 +31,12 @@ class KnowledgeSearch(Retrieval):
     keep_duplicates: bool = Field(
         False, strict=True, description="Return all near-duplicates of an image, not only the best one."
     )
+    check_policy: bool = Field(
+        False,
+        strict=True,
+        description="Check the pairs against the operator's policy, and state in `refused` why it would leave a pair "
+        "out of a drawing.",
+    )
 
     def message(self) -> retrieval_pb2.SearchRequest:
         """Return the search as a message for the retriever."""
@@ -76,6 +82,10 @@ class FoundPairData(PairData):
     rank: int = Field(description="Rank, from 1 for the best.")
     score: float = Field(description="Score of the method. Only scores of the same answer are comparable.")
     explanation: ExplanationData | None = Field(None, description="Explanation, if `explain` is set.")
+    refused: str | None = Field(
+        None,
+        description="Why the operator's policy leaves the pair out of drawings, if it does and `check_policy` is set.",
+    )
 
 
 class KnowledgeAnswer(BaseModel):

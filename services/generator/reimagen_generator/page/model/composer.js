@@ -12,7 +12,8 @@ import { createStore } from "../lib/store.js";
  *   stages: StageChange[] | null, strategy: string | null, seed: number | null, eta: number | null, textWeight: number | null, neighborWeight: number | null, perEntity: boolean,
  *   negativePrompt: string}} Settings
  * @typedef {{status: "idle" | "searching" | "found" | "nothing" | "down" | "failed", message: string,
- *   nothing: any, nearest: any[]}} Found
+ *   nothing: any, nearest: any[], refused: RefusedPair[]}} Found
+ * @typedef {{id: string, caption: string, reason: string}} RefusedPair
  */
 
 /** Settings that leave everything to the service. @type {Settings} */
@@ -33,7 +34,7 @@ export const DEFAULTS = {
 };
 
 /** @type {Found} */
-const NOT_SEARCHED = { status: "idle", message: "", nothing: null, nearest: [] };
+export const NOT_SEARCHED = { status: "idle", message: "", nothing: null, nearest: [], refused: [] };
 
 const draft = readDraft();
 
@@ -60,10 +61,10 @@ export const changeSettings = (change) =>
 
 /** Return what a drawing needs of the composer, to restore it later. */
 export function snapshot() {
-  const { prompt, settings, neighbors, chosen } = composer.get();
-  return { prompt, settings, neighbors, chosen };
+  const { prompt, settings, neighbors, chosen, found } = composer.get();
+  return { prompt, settings, neighbors, chosen, refused: chosen ? [] : found.refused };
 }
 
 /** Use the prompt, neighbors and settings of a drawing. */
-export const restore = (taken) =>
-  composer.set({ ...taken, settings: { ...DEFAULTS, ...taken.settings }, found: NOT_SEARCHED, problem: null });
+export const restore = ({ prompt, settings, neighbors, chosen }) =>
+  composer.set({ prompt, neighbors, chosen, settings: { ...DEFAULTS, ...settings }, found: NOT_SEARCHED, problem: null });

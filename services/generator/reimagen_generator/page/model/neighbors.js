@@ -3,7 +3,7 @@ import { prepareImage } from "../data/images.js";
 import { announce, notifyError } from "../lib/notices.js";
 import { plural } from "../lib/format.js";
 import { addPair, search } from "../service/api.js";
-import { composer } from "./composer.js";
+import { composer, NOT_SEARCHED } from "./composer.js";
 import { model } from "./model.js";
 
 const PAUSE = 250;
@@ -34,7 +34,7 @@ export function searchSoon(pause = PAUSE) {
   const { prompt, chosen, settings } = composer.get();
   if (chosen) return;
   if (!prompt.trim() || settings.k === 0) {
-    composer.set({ neighbors: [], found: { status: "idle", message: "", nothing: null, nearest: [] } });
+    composer.set({ neighbors: [], found: NOT_SEARCHED });
     return;
   }
   composer.set(({ found }) => ({ found: { ...found, status: found.status === "down" ? "down" : "searching" } }));
@@ -47,7 +47,7 @@ async function searchNow() {
   if (chosen) return;
   // Meanwhile an image may have restored another prompt and its neighbors.
   const isStale = () => signal.aborted || composer.get().chosen || composer.get().prompt !== prompt;
-  const query = { query: prompt, explain: true, ...(settings.perEntity && { per_entity: true }) };
+  const query = { query: prompt, explain: true, check_policy: true, ...(settings.perEntity && { per_entity: true }) };
   const k = settings.k ?? model.get().defaultK;
   if (k === 0) return;
   try {
@@ -55,16 +55,20 @@ async function searchNow() {
     const nothing = answer.nothing_found ?? null;
     const nearest = nothing ? await findNearest(query, signal) : [];
     if (isStale()) return;
+    const neighbors = answer.neighbors.filter(isAllowed).map(pairNeighbor);
+    const refused = answer.neighbors
+      .filter((pair) => !isAllowed(pair))
+      .map(({ id, caption, refused: reason }) => ({ id, caption, reason }));
     composer.set({
-      neighbors: answer.neighbors.map(pairNeighbor),
-      found: { status: nothing ? "nothing" : "found", message: "", nothing, nearest },
+      neighbors,
+      found: { ...NOT_SEARCHED, status: nothing ? "nothing" : "found", nothing, nearest, refused },
     });
-    announce(nothing ? `No neighbors. ${nothing.reason}` : `${plural(answer.neighbors.length, "neighbor")} found.`);
+    const leftOut = refused.length > 0 ? ` ${plural(refused.length, "image")} left out.` : "";
+    announce(nothing ? `No neighbors. ${nothing.reason}` : `${plural(neighbors.length, "neighbor")} found.${leftOut}`);
   } catch (error) {
     if (isStale()) return;
-    const isDown = error.status === 503 || error.status === 0;
-    const found = { status: isDown ? "down" : "failed", message: error.message, nothing: null, nearest: [] };
-    composer.set({ neighbors: [], found });
+    const isDown = error.status === 0 || (error.status === 503 && error.field !== "check_policy");
+    composer.set({ neighbors: [], found: { ...NOT_SEARCHED, status: isDown ? "down" : "failed", message: error.message } });
     if (isDown) timer = setTimeout(searchNow, RETRY);
   }
 }
@@ -72,8 +76,11 @@ async function searchNow() {
 /** Return the pairs that share any word with the prompt, for a prompt without relevant pairs. */
 async function findNearest(query, signal) {
   const answer = await search({ ...query, per_entity: false, k: NEAREST, relevance: "any" }, signal);
-  return answer.neighbors;
+  return answer.neighbors.filter(isAllowed);
 }
+
+/** Whether the operator's policy lets the service draw from a pair. */
+const isAllowed = (pair) => pair.refused === undefined;
 
 /** Search again in place of the visitor's choice. */
 export function forgetChoice() {

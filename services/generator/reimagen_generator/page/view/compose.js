@@ -36,7 +36,8 @@ export function Compose() {
   }, [problem]);
 
   const isUnreachable = !chosen && ["down", "failed"].includes(found.status);
-  const isBare = neighbors.length === 0 && (chosen || isUnreachable || found.status === "nothing");
+  const isNothingLeft = found.status === "nothing" || found.refused.length > 0;
+  const isBare = neighbors.length === 0 && (chosen || isUnreachable || isNothingLeft);
   const submit = (event) => {
     event.preventDefault();
     show();

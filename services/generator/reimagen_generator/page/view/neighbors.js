@@ -5,7 +5,7 @@ import { useStore } from "../lib/store.js";
 import { changeSettings, composer } from "../model/composer.js";
 import { forgetChoice, searchSoon, useOwnImage, usePair } from "../model/neighbors.js";
 import { NeighborCard } from "./neighborCard.js";
-import { FileButton, PairImage } from "./ui.js";
+import { FileButton, PairImage, Refused } from "./ui.js";
 
 export function Neighbors() {
   const { neighbors, chosen, found, prompt, settings } = useStore(composer);
@@ -25,7 +25,8 @@ export function Neighbors() {
                 html`<${NeighborCard} key=${one.key} neighbor=${one} number=${index + 1} count=${neighbors.length} />`,
             )}
           </ol>
-          <${Missing} found=${found} chosen=${chosen} prompt=${prompt} />
+          <${Missing} found=${found} chosen=${chosen} prompt=${prompt} count=${neighbors.length} />
+          ${!chosen && html`<${Refused} pairs=${found.refused} />`}
           <div class="own-image">
             <span class="hint">Your own image: drop or paste it, or</span>
             <${FileButton} label="Choose" onFile=${(file) => useOwnImage(file)} className="text-button" />
@@ -43,12 +44,15 @@ function turnOn() {
 function summary({ neighbors, chosen, found }) {
   if (chosen) return `${plural(neighbors.length, "image")}, chosen by you`;
   if (found.status === "searching") return "searching…";
-  if (found.status === "found") return `${plural(neighbors.length, "image")} that the prompt names`;
+  if (found.status === "found") {
+    const leftOut = found.refused.length > 0 ? `, ${found.refused.length} left out` : "";
+    return `${plural(neighbors.length + found.refused.length, "image")} that the prompt names${leftOut}`;
+  }
   return "";
 }
 
 /** Why there are no neighbors, and what to do. */
-function Missing({ found, chosen, prompt }) {
+function Missing({ found, chosen, prompt, count }) {
   if (chosen) return null;
   if (found.status === "down")
     return html`<div class="empty" role="status">
@@ -73,6 +77,10 @@ function Missing({ found, chosen, prompt }) {
       <p class="hint">Without neighbors, the image is drawn from the prompt alone. You can also add what is missing to
         the${" "}<a href="#knowledge">knowledge base</a>.</p>
     </div>`;
+  if (found.refused.length > 0)
+    return found.status === "found" && count === 0
+      ? html`<p class="hint">Without neighbors, the image is drawn from the prompt alone. You can add your own image.</p>`
+      : null;
   if (!prompt.trim()) return html`<p class="hint">The images that your prompt names appear here.</p>`;
   return null;
 }

@@ -9,7 +9,7 @@ import { cancelDrawing, draw, drawings, groupsOf, isFinished } from "../model/dr
 import { examples } from "../model/examples.js";
 import { pairNeighbor } from "../model/neighbors.js";
 import { Canvas } from "./canvas.js";
-import { BlobImage, Icon, PairImage, Source } from "./ui.js";
+import { BlobImage, Icon, PairImage, Refused, Source } from "./ui.js";
 
 export function Stage() {
   const { all, shown, loaded } = useStore(drawings);
@@ -81,7 +81,7 @@ function Grounding({ group }) {
   if (!grounded) {
     const bare = group.find((one) => one.nothing);
     return bare
-      ? html`<div class="grounding"><p class="hint">No neighbors: ${bare.nothing.reason}.</p><${Refused} drawing=${bare} /></div>`
+      ? html`<div class="grounding"><p class="hint">No neighbors: ${bare.nothing.reason}.</p><${Refused} pairs=${refusedOf(bare)} /></div>`
       : null;
   }
   const own = grounded.taken.neighbors.filter((one) => one.kind === "own");
@@ -100,15 +100,14 @@ function Grounding({ group }) {
         </li>`;
       })}
     </ul>
-    <${Refused} drawing=${grounded} />
+    <${Refused} pairs=${refusedOf(grounded)} />
   </section>`;
 }
 
-/** The pairs that the search found and that the operator's policy left out. */
-function Refused({ drawing }) {
-  const { refused = [], taken } = drawing;
-  const nameOf = (id) => taken.neighbors.find((one) => one.kind === "pair" && one.id === id)?.caption ?? id;
-  return refused.map(({ id, reason }) => html`<p key=${id} class="hint refused">Left out: “${nameOf(id)}” ${reason}.</p>`);
+/** Return the pairs that the operator's policy left out of a drawing, with the captions that the search before it found. */
+function refusedOf({ refused = [], taken }) {
+  const found = [...(taken.refused ?? []), ...taken.neighbors.filter((one) => one.kind === "pair")];
+  return refused.map((pair) => ({ ...pair, caption: found.find(({ id }) => id === pair.id)?.caption ?? pair.id }));
 }
 
 /** What the page can do, before the first image. */

@@ -30,6 +30,12 @@ export const IconButton = ({ icon, label, ...rest }) =>
     <${Icon} name=${icon} />
   </button>`;
 
+/** The pairs that the operator's policy leaves out of the neighbors. Their images are not shown. */
+export const Refused = ({ pairs }) =>
+  pairs.map(
+    ({ id, caption, reason }) => html`<p key=${id} class="hint refused">Left out: “${caption}” ${reason}.</p>`,
+  );
+
 /** Return the URL of a blob while the component is shown. @param {Blob | null | undefined} blob */
 export function useBlobUrl(blob) {
   const [url, setUrl] = useState("");
