@@ -78,7 +78,7 @@ def test_the_generators_wheel_has_no_evaluation_and_no_demonstration(wheel: list
     assert "reimagen_generator/cli.py" in wheel
     # The page at / and the licenses of what it ships.
     shipped = {name.removeprefix("reimagen_generator/page/") for name in wheel}
-    assert {"index.html", "app.js", "styles/base.css", "fonts/inter.woff2", "vendor/LICENSE-htm.txt"} <= shipped
+    assert {"index.html", "bundle.js", "styles/base.css", "fonts/inter.woff2", "vendor/LICENSE-htm.txt"} <= shipped
     assert [name for name in wheel if "evaluat" in name or "demo" in name or name.endswith(".safetensors")] == []
 
 

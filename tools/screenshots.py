@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "page"
 _TO_TOP: Final = "for (const one of [document.documentElement, document.querySelector('.compose')]) one?.scrollTo(0, 0)"
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-DESKTOP: Final = {"viewport": {"width": 1360, "height": 900}}
-PHONE: Final = {
+DESKTOP: Final[dict[str, Any]] = {"viewport": {"width": 1360, "height": 900}}
+PHONE: Final[dict[str, Any]] = {
     "viewport": {"width": 390, "height": 844},
     "has_touch": True,
     "is_mobile": True,

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tools import page as page_tool
+
 PACKAGE = files("reimagen_generator") / "page"
 
 
@@ -45,18 +47,18 @@ def test_the_page_loads_its_own_files_only(served: Any, page: httpx.Response) ->
         ".svg": "image/svg+xml",
         ".woff2": "font/woff2",
     }
-    # Every module is announced, so that the browser does not find them one after another.
-    modules = {name for name in links.loaded if name.endswith(".js")}
-    assert len(modules) > 20
+    assert [name.rpartition("/")[2] for name in links.loaded if name.endswith(".js")] == ["theme.js", "bundle.js"]
     for name in links.loaded:
         file = served.rest.get(f"/{name}")
         assert file.status_code == 200, name
         assert file.headers["content-type"] == types[name[name.rindex(".") :]]
         assert file.headers["x-content-type-options"] == "nosniff"
-        if name.endswith(".js"):
-            imported = re.findall(r'from "(\.[^"]+)"', file.text)
-            here = httpx.URL(f"http://x/{name}")
-            assert {here.join(other).path.removeprefix("/") for other in imported} <= modules
+        # A module would be loaded after the script that imports it.
+        assert not re.search(r"^import\b", file.text, re.MULTILINE), name
+
+
+def test_the_script_is_written_from_the_current_modules() -> None:
+    assert page_tool.SCRIPT.read_text(encoding="utf-8").startswith(page_tool.head()), "run python -m tools.page"
 
 
 def test_the_security_policy_forbids_other_hosts_and_inline_code(page: httpx.Response) -> None:
@@ -66,7 +68,7 @@ def test_the_security_policy_forbids_other_hosts_and_inline_code(page: httpx.Res
 
 
 def test_files_are_kept_and_the_page_is_asked_for_again(served: Any, page: httpx.Response) -> None:
-    script = next(name for name in Links(page.text).loaded if name.endswith("app.js"))
+    script = next(name for name in Links(page.text).loaded if name.endswith("bundle.js"))
     file = served.rest.get(f"/{script}")
     assert (page.headers["cache-control"], file.headers["cache-control"]) == (
         "no-cache",
@@ -83,17 +85,17 @@ def test_files_are_kept_and_the_page_is_asked_for_again(served: Any, page: httpx
 
 
 def test_texts_are_compressed_if_the_client_wants_it(served: Any, page: httpx.Response) -> None:
-    script = next(name for name in Links(page.text).loaded if name.endswith("app.js"))
+    script = next(name for name in Links(page.text).loaded if name.endswith("bundle.js"))
     with served.rest.stream("GET", f"/{script}", headers={"Accept-Encoding": "gzip"}) as response:
         compressed = b"".join(response.iter_raw())
     assert response.headers["content-encoding"] == "gzip"
     plain = served.rest.get(f"/{script}", headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in plain.headers
-    assert gzip.decompress(compressed) == plain.content == (PACKAGE / "app.js").read_bytes()
+    assert gzip.decompress(compressed) == plain.content == (PACKAGE / "bundle.js").read_bytes()
     assert "Accept-Encoding" in plain.headers["vary"]
 
 
-@pytest.mark.parametrize("name", ["index.html", "other.js", "styles", "%2e%2e/rights.py", ""])
+@pytest.mark.parametrize("name", ["index.html", "other.js", "app.js", "styles", "%2e%2e/rights.py", ""])
 def test_other_files_are_not_found(served: Any, name: str) -> None:
     assert served.rest.get(f"/page/x/{name}").status_code == 404
 

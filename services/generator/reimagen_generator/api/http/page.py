@@ -48,6 +48,7 @@ _MEDIA_TYPES: Final = {
 _COMPRESSED: Final = (".html", ".js", ".css", ".svg", ".txt")
 _INDEX: Final = "index.html"
 _STYLES: Final = "styles/"
+_SCRIPTS: Final = ("bundle.js", "theme.js")
 # The name of a file contains the version of all files, so that a file with this name never changes.
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _ASK_AGAIN: Final = "no-cache"
@@ -104,12 +105,7 @@ def _load() -> tuple[str, Mapping[str, _Asset]]:
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     version = digest.hexdigest()[:16]
-    # Without hints, the browser would find the modules only one after another.
-    modules = "\n".join(
-        f'<link rel="modulepreload" href="page/{version}/{name}">' for name in contents if name.endswith(".js")
-    )
-    index = contents[_INDEX].decode().replace("{version}", version).replace("<!-- modules -->", modules)
-    contents[_INDEX] = index.encode()
+    contents[_INDEX] = contents[_INDEX].replace(b"{version}", version.encode())
     return version, {name: _asset(name, content) for name, content in contents.items()}
 
 
@@ -117,8 +113,13 @@ def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
     for entry in folder.iterdir():
         if entry.is_dir():
             yield from _walk(entry, f"{prefix}{entry.name}/")
-        elif PurePosixPath(entry.name).suffix in _MEDIA_TYPES:
+        elif PurePosixPath(entry.name).suffix in _MEDIA_TYPES and not _is_module(prefix + entry.name):
             yield prefix + entry.name, entry.read_bytes()
+
+
+def _is_module(name: str) -> bool:
+    """Return whether a file is a module, which is part of the bundle."""
+    return name.endswith(".js") and name not in _SCRIPTS
 
 
 def _asset(name: str, content: bytes) -> _Asset:

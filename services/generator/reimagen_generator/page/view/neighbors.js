@@ -25,8 +25,8 @@ export function Neighbors() {
                 html`<${NeighborCard} key=${one.key} neighbor=${one} number=${index + 1} count=${neighbors.length} />`,
             )}
           </ol>
-          <${Missing} found=${found} chosen=${chosen} prompt=${prompt} count=${neighbors.length} />
           ${!chosen && html`<${Refused} pairs=${found.refused} />`}
+          <${Missing} found=${found} chosen=${chosen} prompt=${prompt} count=${neighbors.length} />
           <div class="own-image">
             <span class="hint">Your own image: drop or paste it, or</span>
             <${FileButton} label="Choose" onFile=${(file) => useOwnImage(file)} className="text-button" />
