@@ -1,5 +1,7 @@
 """The placement network: samples have the moments of its distribution, and depend only on the seed."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +38,8 @@ def distribution(rows: int, neighbors: int = 1) -> PlacementDistribution:
 
 def test_samples_have_the_moments_of_the_distribution() -> None:
     rows = 4_000
-    drawn = sample_placements(distribution(rows), jnp.zeros((rows, 1), int), jax.random.split(jax.random.key(0), rows))
+    keys, uncounted = jax.random.split(jax.random.key(0), rows), jnp.zeros((rows, 1), bool)  # overlaps do not matter
+    drawn = sample_placements(distribution(rows), jnp.zeros((rows, 1), int), uncounted, keys)
     size, center = np.log(drawn.size[:, 0, 0]), np.asarray(drawn.center[:, 0, 0])
     cut = 0.88  # the standard deviation of a standard normal cut off at 2
     assert abs(size.mean() + 1.5) < 0.01
@@ -51,11 +54,31 @@ def test_samples_have_the_moments_of_the_distribution() -> None:
 def test_references_of_one_object_share_a_placement() -> None:
     leaders = jnp.asarray([leader_of(["a fox", "a kite", "a fox"])] * 2)
     keys = jax.random.split(jax.random.key(3), 2)
-    both = sample_placements(distribution(2, 3), leaders, keys)
+    objects = jnp.asarray([[True, True, False]] * 2)
+    both = sample_placements(distribution(2, 3), leaders, objects, keys)
     np.testing.assert_array_equal(both.center[:, 0], both.center[:, 2])
     assert not np.allclose(both.center[:, 0], both.center[:, 1])
-    alone = sample_placements(distribution(1, 3), leaders[1:], keys[1:])
+    alone = sample_placements(distribution(1, 3), leaders[1:], objects[1:], keys[1:])
     np.testing.assert_array_equal(both.size[1], alone.size[0])
+
+
+def test_objects_are_placed_without_much_overlap() -> None:
+    """Centers on both sides of the middle, at random, would often be on one side."""
+    rows = 200
+    wide = replace(
+        distribution(rows, 2),
+        presence=jnp.broadcast_to(jnp.asarray([1.0, -1.0, -1.0]), (rows, 2, COPIES)),
+        log_size=jnp.full((rows, 2, COPIES), jnp.log(0.3)),
+        log_deviation=jnp.broadcast_to(jnp.log(jnp.asarray([0.05, 0.25, 0.02, 0.03])), (rows, 2, COPIES, 4)),
+    )
+    leaders, keys = jnp.broadcast_to(jnp.arange(2), (rows, 2)), jax.random.split(jax.random.key(1), rows)
+
+    def distances(*, is_object: bool) -> np.ndarray:
+        drawn = sample_placements(wide, leaders, jnp.full((rows, 2), is_object), keys)
+        return np.abs(np.asarray(drawn.center[:, 0, 0, 0] - drawn.center[:, 1, 0, 0]))
+
+    assert (distances(is_object=True) > 0.18).mean() > 0.97
+    assert (distances(is_object=False) > 0.18).mean() < 0.7
 
 
 def test_each_neighbor_is_placed_by_its_own_caption() -> None:

@@ -129,10 +129,11 @@ class Placer:
         flat = references.reshape(b * n, *references.shape[2:])
         small = downsample(flat, references.shape[2] // self.config.side)
         small_references = small.reshape(b, n, *small.shape[1:])
-        distribution = network(small_references, text, neighbor_text, canvas == 0, image, time)
+        is_object = canvas == 0  # the first neighbor with its caption
+        distribution = network(small_references, text, neighbor_text, is_object, image, time)
         coarse = jax.nn.sigmoid(distribution.matte).reshape(b * n, *small.shape[1:3])
         mattes = refined(coarse, small, flat).reshape(references.shape[:4])
-        return Placing(references, mattes, sample_placements(distribution, leaders, keys), canvas)
+        return Placing(references, mattes, sample_placements(distribution, leaders, is_object, keys), canvas)
 
 
 def groups(

@@ -51,6 +51,10 @@ _OUTPUTS = 13
 _MEAN_LOG_SIZE = math.log(0.5)
 _LOG_DEVIATION = -2.5
 """Initial value of the log deviations: about a twelfth of the side."""
+_CANDIDATES = 16
+"""Number of placements that are drawn for an image, of which one is used."""
+_OVERLAP = 0.3
+"""Largest overlap that is accepted at once, as a share of the smaller object's square."""
 
 
 @jax.tree_util.register_dataclass
@@ -204,18 +208,38 @@ class _ImageEncoder(nnx.Module):
 
 
 def sample_placements(
-    distribution: PlacementDistribution, leaders: Int[Array, "batch neighbors"], keys: Key[Array, " batch"]
+    distribution: PlacementDistribution,
+    leaders: Int[Array, "batch neighbors"],
+    is_object: Bool[Array, "batch neighbors"],
+    keys: Key[Array, " batch"],
 ) -> Placements:
     """Return randomly drawn placements; each row uses its own key.
 
     References with the same caption share the placement of the first of them, each with its own box. The first
     reference is placed even if the prompt does not name it, since the caller wants it to be used.
 
+    Each object has a distribution of its own. So that objects do not hide each other, several placements are drawn, and
+    the first one with little overlap is returned, or else the one with the least.
+
     Args:
         distribution: The distribution of placements.
         leaders: For each neighbor, the rank of the first one with the same caption.
+        is_object: Which neighbors are the first with their caption.
         keys: One key for each image.
     """
+    others = jax.vmap(lambda number: jax.vmap(lambda key: jax.random.fold_in(key, number))(keys))
+    candidates = jnp.concatenate([keys[None], others(jnp.arange(2, _CANDIDATES + 1))])
+    drawn = jax.vmap(lambda candidate: _draw(distribution, leaders, candidate))(candidates)
+    overlaps = jax.vmap(jax.vmap(_overlap))(drawn, jnp.broadcast_to(is_object, (_CANDIDATES, *is_object.shape)))
+    acceptable = jnp.argmax(overlaps <= _OVERLAP, axis=0)
+    chosen = jnp.where((overlaps <= _OVERLAP).any(axis=0), acceptable, jnp.argmin(overlaps, axis=0))
+    placements: Placements = jax.tree.map(lambda field: field[chosen, jnp.arange(len(keys))], drawn)
+    return placements
+
+
+def _draw(
+    distribution: PlacementDistribution, leaders: Int[Array, "batch neighbors"], keys: Key[Array, " batch"]
+) -> Placements:
     b, n, copies = distribution.presence.shape
     normal, uniform = jax.vmap(
         lambda key: (
@@ -238,6 +262,17 @@ def sample_placements(
         for field in (center, size, mirrored, angle, present)
     )
     return Placements(distribution.box, center, size, mirrored, angle, present)
+
+
+def _overlap(one: Placements, is_object: Bool[Array, " neighbors"]) -> Float[Array, ""]:
+    """Return the largest overlap of two objects of an image, as a share of the smaller one's square."""
+    center, size = one.center.reshape(-1, 2), one.size.reshape(-1)
+    shown = (one.present & is_object[:, None]).reshape(-1)
+    low, high = center - size[:, None] / 2, center + size[:, None] / 2
+    shared = jnp.minimum(high[:, None], high) - jnp.maximum(low[:, None], low)
+    area = jnp.maximum(shared, 0.0).prod(axis=-1) / jnp.minimum(size[:, None], size) ** 2
+    pairs = shown[:, None] & shown & ~jnp.eye(len(size), dtype=bool)
+    return jnp.where(pairs, area, 0.0).max()
 
 
 def leader_of(captions: Sequence[str]) -> list[int]:
