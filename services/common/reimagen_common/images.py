@@ -64,6 +64,8 @@ class DecodedImage:
     """Height of the stored image in pixels, before it is turned upright."""
     rgb: Image.Image
     """The first image of the file, turned upright, on a white background."""
+    alpha: Image.Image | None = None
+    """The opacity of the first image, turned upright; None if the file has no transparency."""
 
 
 def read_image(data: bytes, side: int | None = None) -> DecodedImage:
@@ -82,7 +84,7 @@ def read_image(data: bytes, side: int | None = None) -> DecodedImage:
                 width, height = image.size
                 if width * height > MAXIMUM_IMAGE_PIXELS:
                     raise _too_many_pixels(f"{width:,} x {height:,} pixels")
-                return DecodedImage(image.format or "", width, height, _upright_rgb(image, side))
+                return DecodedImage(image.format or "", width, height, *_upright(image, side))
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -130,7 +132,8 @@ def _has_orientation(kind: bytes, content: bytes) -> bool:
     return not inflating.unconsumed_tail
 
 
-def _upright_rgb(image: Image.Image, side: int | None) -> Image.Image:
+def _upright(image: Image.Image, side: int | None) -> tuple[Image.Image, Image.Image | None]:
+    """Return an image over white, and its opacity if it has any transparency."""
     if side is not None:
         image.draft("RGB", (side, side))  # Decode a JPEG at a reduced size if possible.
     image.load()
@@ -141,9 +144,10 @@ def _upright_rgb(image: Image.Image, side: int | None) -> Image.Image:
     if turn is not None:
         pixels = pixels.transpose(turn)
     if pixels.mode not in {"RGBA", "LA"}:
-        return pixels.convert("RGB")
+        return pixels.convert("RGB"), None
     with_alpha = pixels.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", with_alpha.size, "white"), with_alpha).convert("RGB")
+    over_white = Image.alpha_composite(Image.new("RGBA", with_alpha.size, "white"), with_alpha)
+    return over_white.convert("RGB"), with_alpha.getchannel("A")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,0 +1,1 @@
+"""The cut-out of a reference: its object without the background, on a plain ground."""
