@@ -25,6 +25,7 @@ BEYOND_THE_DOCUMENT = re.compile(
     r"|Idempotency-Key: (was used for another request|requires stream)"
     r"|references\.\d+\.id: names no file of yours"
     r"|references\.\d+\.pair_id: no pair of the knowledge base"
+    r"|id: names no file of yours|pair_id: no pair of the knowledge base"  # of a reference that is to be cut out
     r"|stages(\.\d+\.size)?: (must be one of|must name each size once|steps must not be set together)"
     r"|(stages\.\d+\.)?(sampler|guidance\.strategy): interleaved changes from step to step"
     r"|(stages\.\d+\.)?guidance\.(neighbor_weight|interleave_ratio): joint guidance has text_weight alone"

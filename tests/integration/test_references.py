@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1.generation_pb2_grpc import GenerationStub
@@ -158,7 +158,7 @@ def test_grpc_and_jobs_take_pairs(served: Served) -> None:
     list(served.generation.WatchJob(pb.WatchJobRequest(id=created["id"]), timeout=SECONDS))
     job = served.rest.get(f"/v1/jobs/{created['id']}").json()
     assert job["status"] == "completed", job
-    assert job["request"]["references"] == [fox]
+    assert job["request"]["references"] == [fox | {"cut_out": False}]
     assert (job["neighbors"][0]["caption"], "rank" in job["neighbors"][0]) == ("a red fox", False)
     assert served.rest.get(job["data"][0]["url"]).content == events[-1].image.image
     message = served.generation.GetJob(pb.GetJobRequest(id=created["id"]))
@@ -178,3 +178,98 @@ def test_an_unknown_pair_is_named(served: Served) -> None:
         list(served.generation.Generate(request, timeout=SECONDS))
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert str(error.value.details()).startswith("references.0.pair_id: no pair of the knowledge base has this id")
+
+
+def disc() -> bytes:
+    """Return a disc in the corner of a plain image, which needs no network to be cut out."""
+    buffer = io.BytesIO()
+    image = Image.new("RGB", (64, 48), "white")
+    ImageDraw.Draw(image).ellipse((2, 2, 26, 26), "red")
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_cut_out_is_what_was_shown_before(served: Served, tmp_path: Path) -> None:
+    own = {"image": base64.b64encode(disc()).decode(), "caption": "a disc"}
+    shown = served.rest.post("/v1/images/cut-outs", json=own).json()
+    assert set(shown) == {"b64_json"}
+    by_grpc = served.generation.CutOut(pb.CutOutRequest(reference=pb.Reference(image=disc(), caption="a disc")))
+    assert (base64.b64encode(by_grpc.image).decode(), by_grpc.warning) == (shown["b64_json"], "")
+
+    cut = draw(served, references=[own | {"cut_out": True}])
+    assert cut["neighbors"] == [{"caption": "a disc", "cut_out": True, "b64_json": shown["b64_json"]}]
+    as_shown = draw(served, references=[{"image": shown["b64_json"], "caption": "a disc"}])
+    assert pixels(cut) == pixels(as_shown) != pixels(draw(served, references=[own]))
+
+    file = tmp_path / "image.png"
+    file.write_bytes(base64.b64decode(cut["data"][0]["b64_json"]))
+    origin = provenance.read(file)
+    assert [source.cut_out for source in origin.neighbors] == [True]
+    assert origin.to_request()["references"] == [{"caption": "a disc", "cut_out": True}]
+    assert b"<reimagen:CutOut>True</reimagen:CutOut>" in file.read_bytes()
+    verified = served.rest.post("/v1/verify", files={"image": file.read_bytes()}).json()
+    assert verified["generation"]["neighbors"][0]["cut_out"] is True
+
+
+def test_uploads_forms_grpc_and_jobs_cut_out(served: Served) -> None:
+    own = {"image": base64.b64encode(disc()).decode(), "caption": "a disc", "cut_out": True}
+    expected = draw(served, references=[own])
+    upload = served.rest.post("/v1/files", files={"file": disc()}, data={"purpose": "vision"}).json()["id"]
+    by_id = {"id": upload, "caption": "a disc"}
+    assert pixels(draw(served, references=[by_id | {"cut_out": True}])) == pixels(expected)
+    assert (
+        served.rest.post("/v1/images/cut-outs", json=by_id).json()["b64_json"] == expected["neighbors"][0]["b64_json"]
+    )
+    form = {"prompt": "a red panda", "seed": "7", "reference_captions": "a disc", "reference_cut_outs": "true"}
+    edited = served.rest.post("/v1/images/edits", data=form, files={"image": disc()}).json()
+    assert pixels(edited) == pixels(expected)
+
+    reference = pb.Reference(image=disc(), caption="a disc", cut_out=True)
+    request = pb.GenerateRequest(prompt="a red panda", seed=7, references=[reference])
+    events = list(served.generation.Generate(request, timeout=SECONDS))
+    assert base64.b64encode(events[-1].image.image).decode() == expected["data"][0]["b64_json"]
+    assert list(events[1].neighbors.cut_outs) == [pb.GenerateEvent.CutOut(neighbor=0)]
+
+    created = served.rest.post("/v1/jobs", json={"prompt": "a red panda", "seed": 7, "references": [own]}).json()
+    list(served.generation.WatchJob(pb.WatchJobRequest(id=created["id"]), timeout=SECONDS))
+    job = served.rest.get(f"/v1/jobs/{created['id']}").json()
+    assert job["neighbors"] == [{"caption": "a disc", "cut_out": True}]
+    assert job["request"]["references"] == [{"caption": "a disc", "weight": 1.0, "cut_out": True}]
+    assert served.rest.get(job["data"][0]["url"]).content == events[-1].image.image
+
+
+def test_a_pair_is_cut_out_and_still_credited(served: Served) -> None:
+    [neighbor] = draw(served, references=[{"pair_id": "3", "cut_out": True}], response_format="url")["neighbors"]
+    assert (neighbor["id"], neighbor["license"], neighbor["cut_out"]) == ("3", "MIT", True)
+    shown = served.rest.post("/v1/images/cut-outs", json={"pair_id": "3"}).json()
+    assert neighbor["b64_json"] == shown["b64_json"]
+
+
+def test_an_image_that_cannot_be_cut_out_is_used_as_it_is_with_a_warning(served: Served) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "teal").save(buffer, "PNG")
+    plain = {"image": base64.b64encode(buffer.getvalue()).decode(), "caption": "teal"}
+    warning = "no object was found in the image, so it is used as it is"
+    assert served.rest.post("/v1/images/cut-outs", json=plain).json() == {"warning": warning}
+    answer = draw(served, references=[plain | {"cut_out": True}])
+    assert answer["neighbors"] == [{"caption": "teal", "warning": warning}]
+    assert pixels(answer) == pixels(draw(served, references=[plain]))
+    request = pb.GenerateRequest(prompt="teal")
+    request.references.add(image=buffer.getvalue(), caption="teal", cut_out=True)
+    neighbors = next(event.neighbors for event in served.generation.Generate(request) if event.HasField("neighbors"))
+    assert list(neighbors.cut_outs) == [pb.GenerateEvent.CutOut(neighbor=0, warning=warning)]
+
+
+def test_the_field_of_an_invalid_cut_out_is_named(served: Served) -> None:
+    for body, field in (
+        ({"image": base64.b64encode(b"no image").decode(), "caption": "x"}, "image"),
+        ({"pair_id": "no such pair"}, "pair_id"),
+        ({"id": "file-unknown", "caption": "x"}, "id"),
+        ({"caption": "x"}, "image"),
+    ):
+        refused = served.rest.post("/v1/images/cut-outs", json=body)
+        assert (refused.status_code, refused.json()["field"]) == (400, field), body
+    with pytest.raises(grpc.RpcError) as error:
+        served.generation.CutOut(pb.CutOutRequest())
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert str(error.value.details()).startswith("image: is required")

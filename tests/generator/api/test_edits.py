@@ -93,6 +93,8 @@ BAD_FORMS: list[tuple[dict[str, Any], str]] = [
     ({"reference_weights": ["1", "2"]}, "reference_weights"),
     ({"reference_weights": "heavy"}, "reference_weights.0"),
     ({"reference_weights": "11"}, "reference_weights.0"),
+    ({"reference_cut_outs": ["true", "false"]}, "reference_cut_outs"),
+    ({"reference_cut_outs": "yes"}, "reference_cut_outs.0"),
     ({"files": [("image", ("a.png", b"no image"))]}, "image.0"),
     ({"files": [("image", ("a.png", b""))]}, "image.0"),
     ({"files": [("image", ("a.png", bytes(REFERENCE_BYTES + 1)))]}, "image.0"),

@@ -64,7 +64,7 @@ def test_a_job_has_references(served: Any) -> None:
     Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
     references = [{"image": base64.b64encode(buffer.getvalue()).decode(), "caption": "a red square"}]
     job = finished(served, create(served, seed=7, references=references)["id"])
-    assert job["request"]["references"] == [{"caption": "a red square", "weight": 1.0}]
+    assert job["request"]["references"] == [{"caption": "a red square", "weight": 1.0, "cut_out": False}]
     assert job["neighbors"] == [{"caption": "a red square"}]
     direct = served.rest.post("/v1/images/generations", json={**BODY, "seed": 7, "references": references}).json()
     assert httpx.get(job["data"][0]["url"]).content == base64.b64decode(direct["data"][0]["b64_json"])

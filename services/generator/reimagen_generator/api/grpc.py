@@ -11,7 +11,7 @@ from reimagen.v1 import generation_pb2_grpc
 from reimagen_common.errors import InvalidArgument, Overloaded
 from reimagen_generator.engine.request_handle import Cancelled, RequestHandle
 from reimagen_generator.generation.backend import StageDescription
-from reimagen_generator.generation.messages import read_request, write_event, write_request
+from reimagen_generator.generation.messages import read_reference, read_request, write_event, write_request
 from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.jobs.service import JobService, load_request, off
@@ -117,6 +117,11 @@ class GenerationServicer(generation_pb2_grpc.GenerationServicer):
         if self._stored_jobs is None:
             raise off()
         return self._stored_jobs
+
+    def CutOut(self, request: pb.CutOutRequest, context: grpc.ServicerContext) -> pb.CutOutResponse:
+        """Cut the object of a reference out."""
+        used = self._generator.cut_out(read_reference(request.reference))
+        return pb.CutOutResponse(image=used.image if used.cut_out else b"", warning=used.warning)
 
     def Describe(self, request: pb.DescribeCascadeRequest, context: grpc.ServicerContext) -> pb.DescribeCascadeResponse:
         """Describe the cascade or other model that draws, and its limits."""

@@ -14,6 +14,7 @@ ROUTES: Final[Rights] = {
     "GET /page/{version}/{name:path}": OPEN,
     "POST /v1/images/generations": Right.GENERATE,
     "POST /v1/images/edits": Right.GENERATE,
+    "POST /v1/images/cut-outs": Right.GENERATE,
     "GET /v1/images/files/{name}": Right.GENERATE,
     "POST /v1/jobs": Right.GENERATE,
     "GET /v1/jobs": Right.GENERATE,
@@ -46,5 +47,6 @@ CALLS: Final[Mapping[str, Right]] = {
     "reimagen.v1.Generation/ListJobs": Right.GENERATE,
     "reimagen.v1.Generation/WatchJob": Right.GENERATE,
     "reimagen.v1.Generation/CancelJob": Right.GENERATE,
+    "reimagen.v1.Generation/CutOut": Right.GENERATE,
     "reimagen.v1.Generation/Describe": Right.READ,
 }

@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, Final, TypeVar
 
+from pydantic import ValidationError
+
 from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
-from reimagen_common.errors import InvalidArgument
+from reimagen_common.errors import InvalidArgument, from_validation_error
 from reimagen_generator.config.cascade import SamplerKind, Strategy
 from reimagen_generator.diffusion.events import StepEvent
 from reimagen_generator.generation.images import encode_preview
 from reimagen_generator.generation.request import GenerationRequest, Relevance, parse_request
-from reimagen_generator.generation.request_parts import Guidance
+from reimagen_generator.generation.request_parts import Guidance, Reference
 from reimagen_generator.generation.retriever_client import Neighbors
 from reimagen_generator.generation.service import Accepted, Event, Image
 from reimagen_generator.generation.usage import Usage
@@ -119,6 +121,19 @@ def _read_guidance(message: pb.Guidance, field: str) -> dict[str, Any]:
     }
 
 
+def read_reference(message: pb.Reference) -> Reference:
+    """Return the reference that a message contains.
+
+    Raises:
+        InvalidArgument: A field is invalid. The error names the first one.
+    """
+    try:
+        return Reference.model_validate(_read_reference(message))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise from_validation_error(first, first["loc"]) from error
+
+
 def _read_reference(message: pb.Reference) -> dict[str, Any]:
     # An empty caption of an image is valid, but a pair has a caption of its own.
     return {
@@ -126,6 +141,7 @@ def _read_reference(message: pb.Reference) -> dict[str, Any]:
         "pair_id": message.pair_id or None,
         "caption": (message.caption or None) if message.pair_id else message.caption,
         "weight": message.weight if message.HasField("weight") else None,
+        "cut_out": message.cut_out,
     }
 
 
@@ -194,6 +210,11 @@ def write_neighbors(event: Neighbors) -> pb.GenerateEvent.Neighbors:
         revision=event.revision,
         nothing_found=event.nothing_found,
         refused=[pb.GenerateEvent.RefusedPair(id=pair.id, reason=pair.reason) for pair in event.refused],
+        cut_outs=[
+            pb.GenerateEvent.CutOut(neighbor=index, warning=neighbor.warning)
+            for index, neighbor in enumerate(event.neighbors)
+            if neighbor.cut_out or neighbor.warning
+        ],
     )
 
 
@@ -223,7 +244,12 @@ def write_request(request: GenerationRequest) -> pb.GenerateRequest:
         ),
         guidance=_write_guidance(request.guidance),
         references=[
-            pb.Reference(caption=reference.caption or "", pair_id=reference.pair_id or "", weight=reference.weight)
+            pb.Reference(
+                caption=reference.caption or "",
+                pair_id=reference.pair_id or "",
+                weight=reference.weight,
+                cut_out=reference.cut_out,
+            )
             for reference in request.references
         ],
         previews=request.previews,

@@ -43,6 +43,8 @@ class Source:
     license: str
     weight: float = 1.0
     """Factor of its share of the attention to the neighbors."""
+    cut_out: bool = False
+    """Whether the network saw the object of the image alone, cut out, on a plain ground."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,9 @@ class Provenance:
 
 
 def _reference(neighbor: Source) -> dict[str, Any]:
-    named = {"pair_id": neighbor.id} if neighbor.id else {"caption": neighbor.caption}
-    return named if neighbor.weight == 1 else named | {"weight": neighbor.weight}
+    named: dict[str, Any] = {"pair_id": neighbor.id} if neighbor.id else {"caption": neighbor.caption}
+    changed = {"weight": neighbor.weight} if neighbor.weight != 1 else {}
+    return named | changed | ({"cut_out": True} if neighbor.cut_out else {})
 
 
 _ELSEWHERE: Final = {"prompt", "n", "size", "seed", "guidance", "quality", "references", "previews", "user"}

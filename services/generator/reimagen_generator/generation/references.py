@@ -1,9 +1,11 @@
 """The references of a request as neighbors: the caller's images, and pairs that are fetched from the retriever."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from reimagen.v1 import retrieval_pb2
 from reimagen_common.errors import InvalidArgument, ReimagenError
+from reimagen_generator.cut_out.cut_out import SIDE, cut_out
 from reimagen_generator.diffusion.references import ReferencePair, decode
 from reimagen_generator.generation.request import GenerationRequest
 from reimagen_generator.generation.request_parts import Reference
@@ -46,6 +48,45 @@ def read_references(request: GenerationRequest, retriever: RetrieverClient, *, r
             pairs.append(ReferencePair(image.image, image.caption, reference.weight))
     ignored = bool(neighbors) and not pairs
     return References(Neighbors(neighbors, nothing_found=_ALL_IGNORED if ignored else None), pairs)
+
+
+def with_cut_outs(references: References, requested: Sequence[Reference]) -> References:
+    """Return the references of a request with the objects cut out of those for which it is requested.
+
+    Raises:
+        InvalidArgument: An image cannot be read.
+    """
+    if not any(reference.cut_out for reference in requested):
+        return references
+    neighbors = [
+        cut_neighbor(neighbor, field=f"references.{index}.image") if reference.cut_out else neighbor
+        for index, (reference, neighbor) in enumerate(zip(requested, references.neighbors.neighbors, strict=True))
+    ]
+    pairs = [replace(read_neighbor(one), weight=one.weight) for one in neighbors if one.weight > 0]
+    return References(replace(references.neighbors, neighbors=neighbors), pairs)
+
+
+def cut_neighbor(neighbor: Neighbor, *, field: str) -> Neighbor:
+    """Return a neighbor with its object cut out, or unchanged with a warning if nothing can be cut out.
+
+    Raises:
+        InvalidArgument: The image cannot be read; the error names `field`.
+    """
+    cut = cut_out(neighbor.image, field=field)
+    if cut.warning:
+        return replace(neighbor, warning=cut.warning)
+    return replace(neighbor, image=cut.image, media_type="image/png", width=SIDE, height=SIDE, cut_out=True)
+
+
+def read_reference(reference: Reference, retriever: RetrieverClient, *, remaining: float) -> Neighbor:
+    """Return a single reference as a neighbor, with its pair fetched in at most `remaining` seconds.
+
+    Raises:
+        InvalidArgument: No pair has the given id.
+        Unavailable: The reference is a pair, and the retriever does not answer.
+    """
+    found = {} if reference.pair_id is None else retriever.pairs([reference.pair_id], remaining=remaining)
+    return _neighbor(reference, found, field="pair_id")
 
 
 def read_neighbor(neighbor: Neighbor, *, field: str = "") -> ReferencePair:

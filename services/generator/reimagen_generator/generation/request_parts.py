@@ -150,6 +150,13 @@ class Reference(RequestModel):
         "like two equal neighbors, with 0 it is ignored. Retrieved neighbors have 1. All weights above 0 of a single "
         "neighbor give the same image.",
     )
+    cut_out: bool = Field(
+        False,
+        strict=True,
+        description="Whether to cut the object of the image out and put it on a plain ground, as for a photograph "
+        "whose background must not be drawn. If nothing can be cut out, the image is used as it is, and the answer has "
+        "a warning.",
+    )
 
     @field_validator("pair_id")
     @classmethod

@@ -81,6 +81,10 @@ class Neighbor:
     """The explanation, if the request sets `explain`."""
     weight: float = 1.0
     """Factor of its share of the attention to the neighbors; 0 if it is ignored."""
+    cut_out: bool = False
+    """Whether `image` is the object of the image, cut out, on a plain ground."""
+    warning: str = ""
+    """Why nothing was cut out, if that was requested."""
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,19 @@ from reimagen_generator.generation.image_log import ImageLog
 from reimagen_generator.generation.images import MEDIA_TYPES
 from reimagen_generator.generation.owner import current_owner
 from reimagen_generator.generation.policy import Policy
-from reimagen_generator.generation.references import References, counted, read_neighbor, read_references
+from reimagen_generator.generation.references import (
+    References,
+    counted,
+    cut_neighbor,
+    read_neighbor,
+    read_reference,
+    read_references,
+    with_cut_outs,
+)
 from reimagen_generator.generation.relevance import relevant
 from reimagen_generator.generation.request import SEEDS, GenerationRequest
-from reimagen_generator.generation.retriever_client import Filters, Neighbors, RetrieverClient
+from reimagen_generator.generation.request_parts import Reference
+from reimagen_generator.generation.retriever_client import Filters, Neighbor, Neighbors, RetrieverClient
 from reimagen_generator.generation.signing import Signer
 from reimagen_generator.watermark.embedding import embed, embedded
 
@@ -154,6 +163,7 @@ class GenerationService:
         neighbors = counted(request) if request.references else k
         with self.backend.admit(handle, request, size=size, neighbors=neighbors, priority=priority) as admission:
             references = _patiently(lambda: self._references(request, remaining=handle.remaining()), handle, priority)
+            references = with_cut_outs(references, request.references)
             self._guard.take_images(current_caller(), request.n)
             log_fields = {"call": handle.id, "n": request.n, "size": size, "queued": admission.ahead}
             _logger.info("accepted", extra=log_fields | ({"user": _hashed(request.user)} if request.user else {}))
@@ -181,6 +191,18 @@ class GenerationService:
                     case ImagesEvent():
                         yield from self._write(request, task, size, grounding, event, owner)
             _logger.info("drawn", extra={"call": handle.id, "seconds": time.monotonic() - started})
+
+    def cut_out(self, reference: Reference) -> Neighbor:
+        """Return a reference with its object cut out, as a request for images would use it.
+
+        Raises:
+            InvalidArgument: The image cannot be read, or no pair has the given id.
+            ContentPolicyViolation: The policy refuses the reference.
+            Unavailable: The reference is a pair and the retriever does not answer, or the policy cannot be asked.
+        """
+        neighbor = read_reference(reference, self.retriever, remaining=_CHECK_SECONDS)
+        self.policy.check_references([neighbor], remaining=_CHECK_SECONDS)
+        return cut_neighbor(neighbor, field="image")
 
     def _refuse_unsupported(self, request: GenerationRequest) -> None:
         for name in sorted(self.model.unsupported):
@@ -265,7 +287,14 @@ class GenerationService:
                 size=size,
                 cascade=self.model.name,
                 neighbors=tuple(
-                    provenance.Source(neighbor.id, neighbor.caption, neighbor.source, neighbor.license, neighbor.weight)
+                    provenance.Source(
+                        neighbor.id,
+                        neighbor.caption,
+                        neighbor.source,
+                        neighbor.license,
+                        neighbor.weight,
+                        neighbor.cut_out,
+                    )
                     for neighbor in grounding.neighbors
                     if neighbor.weight
                 ),

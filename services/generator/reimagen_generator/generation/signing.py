@@ -172,7 +172,9 @@ def _label(index: int) -> str:
 def _add(builder: c2pa.Builder, index: int, neighbor: Neighbor, *, whole: bool) -> None:
     thumbnail = _thumbnail(neighbor.image)
     name = f"{_label(index)}.jpg"
-    about = {"id": neighbor.id, "source": neighbor.source, "license": neighbor.license}
+    about: dict[str, Any] = {"id": neighbor.id, "source": neighbor.source, "license": neighbor.license}
+    if neighbor.cut_out:
+        about["cut_out"] = True
     ingredient: dict[str, Any] = {
         "title": neighbor.caption,
         "relationship": "inputTo",

@@ -128,19 +128,24 @@ class UploadStore:
         if all(reference.id is None for reference in request.references):
             return request
         references = [
-            self._resolve(reference, owner=owner, field=f"references.{number}.id")
+            self.resolve_one(reference, owner=owner, field=f"references.{number}.id")
             for number, reference in enumerate(request.references)
         ]
         return request.model_copy(update={"references": tuple(references)})
 
-    def _resolve(self, reference: Reference, *, owner: str, field: str) -> Reference:
+    def resolve_one(self, reference: Reference, *, owner: str, field: str = "id") -> Reference:
+        """Return a reference with the image of the upload that it names.
+
+        Raises:
+            InvalidArgument: It names no upload of the owner; the error names `field`.
+        """
         if reference.id is None:
             return reference
         try:
             upload = self.get(reference.id, owner=owner)
         except NotFound as error:
             raise InvalidArgument("names no file of yours; files expire, so upload it again", field=field) from error
-        return Reference(image=upload.content, caption=reference.caption, weight=reference.weight)
+        return reference.model_copy(update={"id": None, "image": upload.content})
 
     def _make_place(self, size: int) -> None:
         self._drop_expired()

@@ -65,6 +65,8 @@ def packet(provenance: "Provenance") -> bytes:
             _add(item, "stRef:filePath", neighbor.source)
             _add(item, "reimagen:Caption", neighbor.caption)
             _add(item, "reimagen:License", neighbor.license)
+            if neighbor.cut_out:
+                _add(item, "reimagen:CutOut", "True")
     return f"{_BEGIN}{ElementTree.tostring(root, encoding='unicode')}{_END}".encode()
 
 

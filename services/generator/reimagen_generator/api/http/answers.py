@@ -109,9 +109,12 @@ class Answer:
         return usage_data(self.meter.usage)
 
     def _neighbor(self, neighbor: Neighbor) -> NeighborData:
+        cut = cut_out_data(cut_out=neighbor.cut_out, warning=neighbor.warning)
         if not neighbor.id:
-            return NeighborData(caption=neighbor.caption)
+            image = {"b64_json": base64_of(neighbor.image)} if neighbor.cut_out else {}
+            return NeighborData(caption=neighbor.caption, **cut, **image)
         return NeighborData(
+            **cut,
             id=neighbor.id,
             caption=neighbor.caption,
             source=neighbor.source,
@@ -124,9 +127,14 @@ class Answer:
         )
 
     def _image_of(self, neighbor: Neighbor) -> dict[str, str]:
-        if self.body.response_format == "b64_json":
+        if neighbor.cut_out or self.body.response_format == "b64_json":
             return {"b64_json": base64_of(neighbor.image)}
         return {"url": self._link("pair_image", id=quote(neighbor.id))}
+
+
+def cut_out_data(*, cut_out: bool, warning: str) -> dict[str, Any]:
+    """Return the fields of a neighbor that say what became of its cut-out, if one was requested."""
+    return {"cut_out": cut_out or None, "warning": warning or None}
 
 
 def usage_data(usage: Usage) -> UsageData:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel
+from pydantic import BaseModel, StrictBool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
@@ -16,7 +16,12 @@ from reimagen_generator.generation.request import NEIGHBORS
 from reimagen_generator.generation.request_parts import REFERENCE_BYTES
 
 _IMAGE_FIELDS: Final = ("image", "image[]")
-_FORM_FIELDS: Final = {"image": "image", "caption": "reference_captions", "weight": "reference_weights"}
+_FORM_FIELDS: Final = {
+    "image": "image",
+    "caption": "reference_captions",
+    "weight": "reference_weights",
+    "cut_out": "reference_cut_outs",
+}
 """The fields of the form by the field of the reference that they become."""
 _MASKS: Final = ("mask", "markup")
 # More than the fields and the longest lists need.
@@ -67,11 +72,12 @@ async def read_edit(request: Request) -> tuple[EditsRequest, int]:
     prompt = next((text for name, text in others if name == "prompt"), "")
     captions = _spread("reference_captions", given.reference_captions or (prompt,), len(images))
     weights = _spread("reference_weights", given.reference_weights or (1.0,), len(images))
+    cut_outs = _spread("reference_cut_outs", given.reference_cut_outs or (False,), len(images))
     references: Any = field_values(by_id, EditsRequest).get("references") or []
     with form_fields(len(images)):
         pairs = [
-            {"image": image, "caption": caption, "weight": weight}
-            for image, caption, weight in zip(images, captions, weights, strict=True)
+            {"image": image, "caption": caption, "weight": weight, "cut_out": cut_out}
+            for image, caption, weight, cut_out in zip(images, captions, weights, cut_outs, strict=True)
         ]
         together = [*pairs, *references] if isinstance(references, list) else references
         return parse_fields(others, EditsRequest, references=together), len(images)
@@ -125,6 +131,7 @@ def form_fields(images: int) -> Iterator[None]:
 class _OfImages(BaseModel):
     reference_captions: tuple[str, ...] = ()
     reference_weights: tuple[float, ...] = ()
+    reference_cut_outs: tuple[StrictBool, ...] = ()
 
 
 def _spread(field: str, values: Sequence[_Value], count: int) -> list[_Value]:

@@ -54,6 +54,13 @@ def _properties(schema: dict[str, Any]) -> dict[str, Any]:
             "description": "Weight of each image, as in `references`: one for each image, or one for all. Unset: 1. "
             "The field is repeated, or is a JSON list.",
         },
+        "reference_cut_outs": {
+            "type": "array",
+            "items": {"type": "boolean"},
+            "maxItems": 1,
+            "description": "Whether to cut the object of each image out, as in `references`: one for each image, or "
+            "one for all. Unset: false. The field is repeated, or is a JSON list.",
+        },
         **fields,
         "references": fields["references"]
         | {

@@ -8,13 +8,15 @@ from starlette.concurrency import run_in_threadpool
 from reimagen_common.http_openapi import binary, event_stream
 from reimagen_common.http_paths import ID_PATH
 from reimagen_generator.api.http.admission import admitting_route
+from reimagen_generator.api.http.answers import base64_of
 from reimagen_generator.api.http.drawing import Drawer
 from reimagen_generator.api.http.edits import form_fields, read_edit
 from reimagen_generator.api.http.files import FileStore
 from reimagen_generator.api.http.form_schema import EDIT_FORM
 from reimagen_generator.api.http.idempotency import IdempotencyKey
-from reimagen_generator.api.http.schema import STREAM_EVENTS, ImagesRequest, ImagesResponse
+from reimagen_generator.api.http.schema import STREAM_EVENTS, CutOutData, ImagesRequest, ImagesResponse
 from reimagen_generator.generation.owner import current_owner
+from reimagen_generator.generation.request_parts import Reference
 from reimagen_generator.generation.service import GenerationService
 from reimagen_generator.generation.uploads import UploadStore
 
@@ -82,6 +84,16 @@ def images_router(
         body, images = await read_edit(request)
         with form_fields(images):
             return await drawer.draw(body, key, request)
+
+    @router.post("/images/cut-outs", response_model_exclude_none=True, responses=_RETRIEVER)
+    async def cut_out(body: Reference) -> CutOutData:
+        """Cut the object of a reference out, as a request for images with `cut_out` would use it.
+
+        The body is a reference; its `weight` and `cut_out` are ignored.
+        """
+        reference = uploads.resolve_one(body, owner=current_owner())
+        used = await run_in_threadpool(generator.cut_out, reference)
+        return CutOutData(b64_json=base64_of(used.image) if used.cut_out else None, warning=used.warning or None)
 
     @router.get("/images/files/{name}", name="file", response_class=Response, responses=_IMAGE | _MISSING)
     async def read_file(name: str) -> Response:

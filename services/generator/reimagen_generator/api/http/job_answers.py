@@ -9,6 +9,7 @@ from reimagen.v1 import retrieval_pb2
 from reimagen_common.http_errors import OpenAIError
 from reimagen_generator.api.http.answers import (
     base64_of,
+    cut_out_data,
     explanation_data,
     nothing_found_data,
     refused_data,
@@ -117,8 +118,11 @@ def _error(error: pb.JobError) -> OpenAIError:
 
 def _grounding(message: pb.GenerateEvent.Neighbors, link: Link) -> dict[str, Any]:
     nothing = nothing_found_data(message.nothing_found) if message.HasField("nothing_found") else None
+    cut_outs = {one.neighbor: one for one in message.cut_outs}
     return {
-        "neighbors": [_neighbor(neighbor, link) for neighbor in message.neighbors],
+        "neighbors": [
+            _neighbor(neighbor, cut_outs.get(index), link) for index, neighbor in enumerate(message.neighbors)
+        ],
         "text_only": message.text_only,
         "nothing_found": nothing,
         "refused": refused_data(message.refused),
@@ -126,11 +130,13 @@ def _grounding(message: pb.GenerateEvent.Neighbors, link: Link) -> dict[str, Any
     }
 
 
-def _neighbor(neighbor: retrieval_pb2.Neighbor, link: Link) -> NeighborData:
+def _neighbor(neighbor: retrieval_pb2.Neighbor, cut: pb.GenerateEvent.CutOut | None, link: Link) -> NeighborData:
     pair = neighbor.pair
+    of_cut_out = cut_out_data(cut_out=not cut.warning, warning=cut.warning) if cut else {}
     if not pair.id:
-        return NeighborData(caption=pair.caption)
+        return NeighborData(caption=pair.caption, **of_cut_out)
     return NeighborData(
+        **of_cut_out,
         id=pair.id,
         caption=pair.caption,
         source=pair.source,

@@ -152,7 +152,7 @@ class NothingFoundData(BaseModel):
 
 
 class NeighborData(BaseModel):
-    """A neighbor that the images were grounded on. An image from the request has only its caption."""
+    """A neighbor that the images were grounded on. An image from the request has only its caption and cut-out."""
 
     id: str | None = Field(None, description="Id in the knowledge base.")
     caption: str = Field(description="Caption of the image.")
@@ -168,10 +168,25 @@ class NeighborData(BaseModel):
         "comparable.",
     )
     explanation: ExplanationData | None = Field(None, description="Explanation, if `explain` is set.")
+    cut_out: bool | None = Field(
+        None, description="Whether the images are grounded on the object of the image alone, cut out. Unset if not."
+    )
+    warning: str | None = Field(None, description="Why nothing was cut out, if `cut_out` was requested.")
     b64_json: str | None = Field(
-        None, description="Image file of the pair as base64, if `response_format` is `b64_json`."
+        None,
+        description="Image file of the pair as base64, if `response_format` is `b64_json`; of a reference that is cut "
+        "out, the cut-out, whatever the `response_format`. The neighbors of jobs have no files.",
     )
     url: str | None = Field(None, description="Link to the image of the pair, if `response_format` is `url`.")
+
+
+class CutOutData(BaseModel):
+    """A cut-out, or the reason why there is none."""
+
+    b64_json: str | None = Field(None, description="PNG file of the object on a plain ground, as base64.")
+    warning: str | None = Field(
+        None, description="Why nothing was cut out. A request for images then uses the image as it is."
+    )
 
 
 class RefusedData(BaseModel):

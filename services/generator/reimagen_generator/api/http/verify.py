@@ -61,6 +61,7 @@ class NeighborOrigin(BaseModel):
     weight: float = Field(
         description="Factor of its share of the attention to the neighbors; 1 unless the request set it."
     )
+    cut_out: bool = Field(description="Whether the image was grounded on the neighbor's object alone, cut out.")
 
 
 class Generation(BaseModel):
@@ -186,6 +187,7 @@ def _generation(origin: Provenance) -> Generation:
                 source=neighbor.source,
                 license=neighbor.license,
                 weight=neighbor.weight,
+                cut_out=neighbor.cut_out,
             )
             for neighbor in origin.neighbors
         ],
