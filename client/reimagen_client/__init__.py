@@ -15,7 +15,7 @@ from reimagen_client.errors import (
     Unauthenticated,
     Unavailable,
 )
-from reimagen_client.models import Done, Generation, Image, Job, Neighbor, Preview, Progress, Retrieved
+from reimagen_client.models import CutOut, Done, Generation, Image, Job, Neighbor, Preview, Progress, Retrieved
 from reimagen_client.options import Options, Reference
 from reimagen_client.retries import RetryPolicy
 
@@ -23,6 +23,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Conflict",
+    "CutOut",
     "DeadlineExceeded",
     "Done",
     "Generation",

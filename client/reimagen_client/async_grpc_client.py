@@ -1,6 +1,7 @@
 """The asynchronous client of the gRPC API. It needs `pip install 'reimagen-client[grpc]'`."""
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Self, TypeVar, Unpack
 
 import grpc
@@ -13,8 +14,8 @@ from reimagen_client.errors import ReimagenError
 from reimagen_client.grpc_calls import Call
 from reimagen_client.grpc_messages import CHANNEL_OPTIONS, connection, reporting, request_message
 from reimagen_client.grpc_results import ImageMessages, JobMessages, generation
-from reimagen_client.models import Event, Generation, Image, Job, JobEvent, JobPage, JobStatus
-from reimagen_client.options import Options
+from reimagen_client.models import CutOut, Event, Generation, Image, Job, JobEvent, JobPage, JobStatus
+from reimagen_client.options import Options, Reference
 from reimagen_client.settings import TIMEOUT_SECONDS
 
 T = TypeVar("T")
@@ -70,6 +71,10 @@ class AsyncGrpcClient:
     async def generate(self, prompt: str, **options: Unpack[Options]) -> Generation:
         """Draw images of a prompt, and return them when all are finished."""
         return generation([event async for event in self.stream(prompt, **options)])
+
+    async def cut_out(self, image: bytes | str | Path | Reference) -> CutOut:
+        """Return the object of an image, cut out, as a request with `cut_out` would use it."""
+        return await self.send(calls.cut_out(image))
 
     async def stream(
         self, prompt: str, *, previews: int = 0, **options: Unpack[Options]

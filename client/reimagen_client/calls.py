@@ -15,6 +15,7 @@ from reimagen_client.events import ImageEvents, image_of, parse
 from reimagen_client.knowledge_models import Added, Found, Pair, PairUses, Removed
 from reimagen_client.models import (
     Cascade,
+    CutOut,
     File,
     Generation,
     Image,
@@ -25,7 +26,7 @@ from reimagen_client.models import (
     Model,
     Verification,
 )
-from reimagen_client.options import PREVIEWS, body_of, read_image
+from reimagen_client.options import PREVIEWS, Reference, body_of, read_image, reference_body
 
 T = TypeVar("T")
 _Result = TypeVar("_Result", bound=Model)
@@ -74,6 +75,12 @@ def generate(prompt: str, options: Mapping[str, Any]) -> Call[Generation]:
     """Return the call that draws images and answers when all are finished."""
     body = body_of(prompt, options)
     return Call("POST", "/images/generations", partial(_generation, prompt), json=body, headers=_new_key())
+
+
+def cut_out(image: bytes | str | Path | Reference) -> Call[CutOut]:
+    """Return the call that cuts the object of an image, or of a reference, out."""
+    reference = image if isinstance(image, Reference) else Reference(image=image)
+    return Call("POST", "/images/cut-outs", partial(_model, CutOut), json=reference_body(reference, ""))
 
 
 def stream(prompt: str, options: Mapping[str, Any], previews: int) -> Call[ImageEvents]:

@@ -18,6 +18,7 @@ from reimagen_client.events import JobEvents, LineSplitter
 from reimagen_client.knowledge_models import Added, Found, Pair, PairUses, Removed
 from reimagen_client.models import (
     Cascade,
+    CutOut,
     Event,
     File,
     Generation,
@@ -28,7 +29,7 @@ from reimagen_client.models import (
     JobStatus,
     Verification,
 )
-from reimagen_client.options import Options, Search
+from reimagen_client.options import Options, Reference, Search
 from reimagen_client.retries import Attempts, RetryPolicy, from_response, from_transport
 from reimagen_client.settings import TIMEOUT_SECONDS, Connection
 
@@ -106,6 +107,10 @@ class Client:
                 if (event := events.feed(line)) is not None:
                     yield event
             events.check_end()
+
+    def cut_out(self, image: bytes | str | Path | Reference) -> CutOut:
+        """Return the object of an image, cut out, as a request with `cut_out` would use it."""
+        return self.send(calls.cut_out(image))
 
     def verify(self, image: bytes | str | Path) -> Verification:
         """Return what the service knows about the origin of an image file."""

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
 from reimagen.v1 import generation_pb2 as pb
 from reimagen_client.errors import NotFound
-from reimagen_client.grpc_messages import list_request, request_message
-from reimagen_client.grpc_results import images_of, job_of, page_of
-from reimagen_client.models import Image, Job, JobPage, JobStatus
+from reimagen_client.grpc_messages import cut_out_request, list_request, request_message
+from reimagen_client.grpc_results import cut_out_of, images_of, job_of, page_of
+from reimagen_client.models import CutOut, Image, Job, JobPage, JobStatus
+from reimagen_client.options import Reference
 
 T = TypeVar("T")
 
@@ -26,6 +28,11 @@ class Call(Generic[T]):
     """Message to send."""
     read: Callable[[Any], T]
     """Returns the result from the message of the answer."""
+
+
+def cut_out(image: bytes | str | Path | Reference) -> Call[CutOut]:
+    """Return the call that cuts the object of an image, or of a reference, out."""
+    return Call("CutOut", cut_out_request(image), cut_out_of)
 
 
 def create_job(prompt: str, options: Mapping[str, Any], previews: int) -> Call[Job]:

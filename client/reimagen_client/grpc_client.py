@@ -3,6 +3,7 @@
 # Written from async_grpc_client.py by tools/sync_clients.py. Edit that file instead.
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Self, TypeVar, Unpack
 
 import grpc
@@ -15,8 +16,8 @@ from reimagen_client.errors import ReimagenError
 from reimagen_client.grpc_calls import Call
 from reimagen_client.grpc_messages import CHANNEL_OPTIONS, connection, reporting, request_message
 from reimagen_client.grpc_results import ImageMessages, JobMessages, generation
-from reimagen_client.models import Event, Generation, Image, Job, JobEvent, JobPage, JobStatus
-from reimagen_client.options import Options
+from reimagen_client.models import CutOut, Event, Generation, Image, Job, JobEvent, JobPage, JobStatus
+from reimagen_client.options import Options, Reference
 from reimagen_client.settings import TIMEOUT_SECONDS
 
 T = TypeVar("T")
@@ -72,6 +73,10 @@ class GrpcClient:
     def generate(self, prompt: str, **options: Unpack[Options]) -> Generation:
         """Draw images of a prompt, and return them when all are finished."""
         return generation(list(self.stream(prompt, **options)))
+
+    def cut_out(self, image: bytes | str | Path | Reference) -> CutOut:
+        """Return the object of an image, cut out, as a request with `cut_out` would use it."""
+        return self.send(calls.cut_out(image))
 
     def stream(self, prompt: str, *, previews: int = 0, **options: Unpack[Options]) -> Generator[Event, None, None]:
         """Draw images of a prompt, and yield an event for the neighbors, each step, preview and image.

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -23,7 +24,7 @@ from reimagen_client.errors import (
     Unavailable,
 )
 from reimagen_client.models import JobStatus
-from reimagen_client.options import check_names, references_of, retrieval_of, size_text
+from reimagen_client.options import Reference, check_names, references_of, retrieval_of, size_text
 from reimagen_client.settings import DEFAULT_GRPC, check_key
 
 Metadata = tuple[tuple[str, str], ...]
@@ -76,12 +77,26 @@ def request_message(prompt: str, options: Mapping[str, Any], previews: int = 0) 
     for stage in options.get("stages") or ():
         _set_stage(message.stages.add(), stage)
     for reference in references_of(options):
-        part = message.references.add()
-        _set(part, "image", reference.content())
-        _set(part, "caption", reference.caption_for(prompt))
-        for name in ("id", "pair_id", "weight"):
-            _set(part, name, getattr(reference, name))
+        _set_reference(message.references.add(), reference, prompt)
     return message
+
+
+def cut_out_request(image: bytes | str | Path | Reference) -> pb.CutOutRequest:
+    """Return the message that asks for the cut-out of an image, or of a reference.
+
+    Raises:
+        InvalidRequest: The image cannot be read.
+    """
+    message = pb.CutOutRequest()
+    _set_reference(message.reference, image if isinstance(image, Reference) else Reference(image=image), "")
+    return message
+
+
+def _set_reference(message: pb.Reference, reference: Reference, prompt: str) -> None:
+    _set(message, "image", reference.content())
+    _set(message, "caption", reference.caption_for(prompt))
+    for name in ("id", "pair_id", "weight", "cut_out"):
+        _set(message, name, getattr(reference, name))
 
 
 def _set_retrieval(message: pb.GenerateRequest.Retrieval, retrieval: Mapping[str, Any]) -> None:

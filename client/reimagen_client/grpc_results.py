@@ -9,6 +9,7 @@ from reimagen.v1 import generation_pb2 as pb
 from reimagen.v1 import retrieval_pb2
 from reimagen_client.errors import DeadlineExceeded, ReimagenError, Unavailable
 from reimagen_client.models import (
+    CutOut,
     Done,
     Event,
     Generation,
@@ -131,7 +132,7 @@ def job_of(message: pb.Job) -> Job:
             "created_at": int(message.created_at),
             "position": message.position or None,
             "request": MessageToDict(message.request, preserving_proto_field_name=True),
-            "neighbors": tuple(map(_neighbor, message.neighbors.neighbors)),
+            "neighbors": _neighbors(message.neighbors),
             "images": tuple(map(_job_image, message.images)),
         }
     )
@@ -152,7 +153,7 @@ def retrieved(message: pb.GenerateEvent.Neighbors, seed: int | None) -> Retrieve
     """Return the neighbors that a message contains."""
     nothing = message.nothing_found
     return Retrieved(
-        neighbors=tuple(_neighbor(neighbor) for neighbor in message.neighbors),
+        neighbors=_neighbors(message),
         text_only=message.text_only,
         revision=message.revision,
         seed=seed,
@@ -169,11 +170,24 @@ def retrieved(message: pb.GenerateEvent.Neighbors, seed: int | None) -> Retrieve
     )
 
 
-def _neighbor(neighbor: retrieval_pb2.Neighbor) -> Neighbor:
+def cut_out_of(message: pb.CutOutResponse) -> CutOut:
+    """Return the cut-out that a message contains."""
+    return CutOut(image=message.image or None, warning=message.warning or None)
+
+
+def _neighbors(message: pb.GenerateEvent.Neighbors) -> tuple[Neighbor, ...]:
+    warnings = {one.neighbor: one.warning for one in message.cut_outs}
+    return tuple(_neighbor(neighbor, warnings.get(index)) for index, neighbor in enumerate(message.neighbors))
+
+
+def _neighbor(neighbor: retrieval_pb2.Neighbor, warning: str | None) -> Neighbor:
+    """Return a neighbor; `warning` is why it was not cut out, "" if it was, None if that was not requested."""
     pair = neighbor.pair
+    cut = {"cut_out": warning == "" or None, "warning": warning or None}
     if not pair.id:
-        return Neighbor(caption=pair.caption)
+        return Neighbor(caption=pair.caption, image=(pair.image or None) if cut["cut_out"] else None, **cut)
     return Neighbor(
+        **cut,
         id=pair.id,
         caption=pair.caption,
         source=pair.source,

@@ -25,7 +25,7 @@ class Model(BaseModel):
 
 
 class Neighbor(Model):
-    """A pair that images are grounded on. A reference from the request has only its caption."""
+    """A pair that images are grounded on. A reference from the request has only its caption and cut-out."""
 
     id: str | None = Field(None, description="Id in the knowledge base.")
     caption: str = Field(description="Caption of the image.")
@@ -40,12 +40,26 @@ class Neighbor(Model):
     weight: float | None = Field(
         None, description="Factor of its share of the attention, if a file's provenance names it."
     )
+    cut_out: bool | None = Field(None, description="Whether the images are grounded on its object alone, cut out.")
+    warning: str | None = Field(None, description="Why nothing was cut out, if that was requested.")
     image: Annotated[bytes, BeforeValidator(_decode)] | None = Field(
         None,
         validation_alias=AliasChoices("b64_json", "image"),
         repr=False,
         description="Image file, if the answer contains it.",
     )
+
+
+class CutOut(Model):
+    """The object of an image, cut out, or the reason why nothing was cut out."""
+
+    image: Annotated[bytes, BeforeValidator(_decode)] | None = Field(
+        None,
+        validation_alias=AliasChoices("b64_json", "image"),
+        repr=False,
+        description="PNG file of the object on a plain ground.",
+    )
+    warning: str | None = Field(None, description="Why nothing was cut out; a request then uses the image as it is.")
 
 
 class NothingFound(Model):

@@ -32,6 +32,8 @@ class Reference:
     """What the image shows. None: the prompt; for a pair, its own caption."""
     weight: float | None = None
     """Weight of the reference, 0 to 10. None: 1, as for a retrieved pair."""
+    cut_out: bool = False
+    """Whether the service cuts the object of the image out, as for a photograph whose background is not wanted."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("image", "id", "pair_id") if getattr(self, name) is not None]
@@ -182,11 +184,16 @@ def body_of(prompt: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if stages := options.get("stages"):
         body["stages"] = [dict(stage) for stage in stages]
     if references := references_of(options):
-        body["references"] = [_reference_body(reference, prompt) for reference in references]
+        body["references"] = [reference_body(reference, prompt) for reference in references]
     return body
 
 
-def _reference_body(reference: Reference, prompt: str) -> dict[str, Any]:
+def reference_body(reference: Reference, prompt: str) -> dict[str, Any]:
+    """Return the JSON of a reference of a request with that prompt.
+
+    Raises:
+        InvalidRequest: The image cannot be read.
+    """
     content = reference.content()
     fields = {
         "image": None if content is None else base64.b64encode(content).decode(),
@@ -194,5 +201,6 @@ def _reference_body(reference: Reference, prompt: str) -> dict[str, Any]:
         "pair_id": reference.pair_id,
         "caption": reference.caption_for(prompt),
         "weight": reference.weight,
+        "cut_out": reference.cut_out or None,
     }
     return {name: value for name, value in fields.items() if value is not None}

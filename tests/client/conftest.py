@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from reimagen_client import Client
 from reimagen_generator.config.presets import TINY
@@ -60,6 +60,16 @@ def client(service: Service) -> Iterator[Client]:
 def reference(tmp_path: Path) -> Path:
     path = tmp_path / "mine.png"
     path.write_bytes(png((200, 10, 90)))
+    return path
+
+
+@pytest.fixture
+def disc(tmp_path: Path) -> Path:
+    """Write a disc on a plain ground, which can be cut out."""
+    path = tmp_path / "disc.png"
+    image = Image.new("RGB", (64, 48), "white")
+    ImageDraw.Draw(image).ellipse((2, 2, 26, 26), "red")
+    image.save(path)
     return path
 
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reimagen_client import (
     AsyncClient,
     Client,
+    CutOut,
     Done,
     Generation,
     InvalidRequest,
@@ -129,6 +130,31 @@ def test_references_take_the_place_of_neighbors(client: Client, service: Service
     client.files.delete(uploaded.id)
     with pytest.raises(NotFound):
         client.files.get(uploaded.id)
+
+
+def test_references_are_cut_out(client: Client, service: Service, disc: Path, tmp_path: Path) -> None:
+    cut = client.cut_out(disc)
+    assert cut.image is not None
+    assert cut.warning is None
+    given = [Reference(image=disc, caption="a disc", cut_out=True)]
+    answer = client.generate("a disc", seed=1, references=given)
+    assert [(found.cut_out, found.image) for found in answer.neighbors] == [(True, cut.image)]
+    assert [found.cut_out for found in inspect(answer.images[0].save(tmp_path)).neighbors] == [True]
+    plain = png((0, 90, 90))
+    warning = client.cut_out(plain).warning
+    assert warning == "no object was found in the image, so it is used as it is"
+    with GrpcClient(service.grpc) as grpc_client:
+        assert grpc_client.cut_out(disc) == cut
+        assert grpc_client.cut_out(plain).warning == warning
+        assert grpc_client.generate("a disc", seed=1, references=given).neighbors == answer.neighbors
+
+
+def test_the_asynchronous_clients_cut_out_the_same(client: Client, service: Service, disc: Path) -> None:
+    async def cut() -> list[CutOut]:
+        async with AsyncClient(service.base_url) as rest, AsyncGrpcClient(service.grpc) as grpc:
+            return [await rest.cut_out(disc), await grpc.cut_out(disc)]
+
+    assert asyncio.run(cut()) == 2 * [client.cut_out(disc)]
 
 
 def test_a_stream_reads_captions_with_any_separator(client: Client, service: Service, reference: Path) -> None:

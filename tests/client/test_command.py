@@ -11,6 +11,7 @@ import termios
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from reimagen_client.command.main import app
@@ -65,6 +66,23 @@ def test_several_images_of_a_reference_are_saved(service: Service, tmp_path: Pat
     files = {one["seed"]: Path(one["file"]) for one in result["images"]}
     assert {seed: inspect(file).seed for seed, file in files.items()} == {3: 3, 4: 4}
     assert {file.suffix for file in files.values()} == {".webp"}
+
+
+def test_a_reference_is_cut_out(service: Service, tmp_path: Path, disc: Path) -> None:
+    output = tmp_path / "cut.png"
+    done = run("cut-out", disc, "-o", output, url=service.base_url)
+    assert (done.exit_code, done.stdout) == (0, f"{output}\n")
+    with Image.open(output) as image:
+        assert image.size == (512, 512)
+    drawn = run("generate", "a disc", "--reference", disc, "--cut-out", "-o", tmp_path, url=service.base_url)
+    assert drawn.stdout.splitlines()[1:] == ["a disc, cut out"]
+    plain = tmp_path / "plain.png"
+    Image.new("RGB", (32, 32), "teal").save(plain)
+    done = run("cut-out", plain, "-o", output, url=service.base_url)
+    assert (done.exit_code, done.stderr.startswith(f"{plain}: no object was found")) == (1, True)
+    drawn = run("generate", "teal", "--reference", plain, "--cut-out", "-o", tmp_path, url=service.base_url)
+    assert drawn.stderr == "teal: no object was found in the image, so it is used as it is\n"
+    assert run("generate", "teal", "--cut-out", url=service.base_url).stderr == "error: cut_out: needs a --reference\n"
 
 
 def test_a_file_is_named_and_its_suffix_sets_the_format(service: Service, tmp_path: Path) -> None:

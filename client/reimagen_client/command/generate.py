@@ -44,6 +44,9 @@ def generate(
         list[str] | None,
         typer.Option(help="What the references show: one for each, or one for all [default: the prompt]."),
     ] = None,
+    cut_out: Annotated[
+        bool, typer.Option("--cut-out", help="Cut the objects of the references out, as for photographs.")
+    ] = False,
     quality: Annotated[
         Quality | None, typer.Option(help="Number of steps: low takes half, high twice as many.")
     ] = None,
@@ -77,7 +80,7 @@ def generate(
             "size": size,
             "seed": seed,
             "k": k,
-            "references": _references(reference or [], caption or []),
+            "references": _references(reference or [], caption or [], cut_out=cut_out),
             "quality": quality,
             "output_format": output_format or _FORMATS.get(output.suffix.lower()),
             "negative_prompt": negative_prompt,
@@ -158,7 +161,7 @@ def _stage(text: str) -> dict[str, Any]:
     return fields | ({"guidance": guidance} if guidance else {})
 
 
-def _references(images: list[Path], captions: list[str]) -> list[Reference]:
+def _references(images: list[Path], captions: list[str], *, cut_out: bool) -> list[Reference]:
     if captions and len(captions) not in (1, len(images)):
         raise InvalidRequest(
             f"caption: must be given once, or once for each of the {len(images)} references, got {len(captions)}",
@@ -166,7 +169,9 @@ def _references(images: list[Path], captions: list[str]) -> list[Reference]:
         )
     if captions and not images:
         raise InvalidRequest("caption: needs a --reference", field="caption")
+    if cut_out and not images:
+        raise InvalidRequest("cut_out: needs a --reference", field="cut_out")
     return [
-        Reference(image=image, caption=captions[number % len(captions)] if captions else None)
+        Reference(image=image, caption=captions[number % len(captions)] if captions else None, cut_out=cut_out)
         for number, image in enumerate(images)
     ]

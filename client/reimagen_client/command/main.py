@@ -153,6 +153,22 @@ def _print_verification(found: Verification) -> None:
         print_neighbors(origin.neighbors, None)
 
 
+@app.command("cut-out")
+def cut_out(
+    context: typer.Context,
+    image: Annotated[Path, typer.Argument(help="Image file, such as a photograph.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file for the object on a plain ground.")],
+) -> None:
+    """Cut the object of an image out, as `generate --cut-out` does. The exit status is 1 if nothing was found."""
+    with report_errors(), client_of(context) as client:
+        cut = client.cut_out(image)
+        if cut.image is None:
+            err().print(f"{image}: {cut.warning}")
+            raise typer.Exit(1)
+        output.write_bytes(cut.image)
+        out().print(str(output))
+
+
 @app.command()
 def models(context: typer.Context, as_json: AsJson = False) -> None:
     """List the loaded cascades and their sizes."""

@@ -70,7 +70,11 @@ def print_neighbors(
     """Print one line for each neighbor, or the reason why there are none, and one for each that was left out."""
     for neighbor in neighbors:
         license_name = neighbor.license or "license unknown"
-        out().print(f"{neighbor.id}: {neighbor.caption} ({license_name})" if neighbor.id else neighbor.caption)
+        cut_out = isinstance(neighbor, Neighbor) and neighbor.cut_out
+        name = f"{neighbor.id}: {neighbor.caption} ({license_name})" if neighbor.id else neighbor.caption
+        out().print(f"{name}, cut out" if cut_out else name)
+        if isinstance(neighbor, Neighbor) and neighbor.warning:
+            err().print(f"{neighbor.id or neighbor.caption}: {neighbor.warning}")
     if nothing:
         change = f" (change {nothing.field})" if nothing.field else ""
         err().print(f"no neighbors: {nothing.reason}{change}")
