@@ -117,6 +117,40 @@ def test_neighbors_are_removed_moved_and_searched_again(browser: Browser, stack:
         expect(page.get_by_text("your image", exact=True)).to_have_count(0)
 
 
+def test_an_image_is_cut_out_before_it_is_drawn(browser: Browser, stack: Stack) -> None:
+    with visit(browser, stack) as seen:
+        page = seen.page
+        write_prompt(page, "a red fox")
+        photograph = Path("tests/generator/cut_out/data/coffee.jpg").read_bytes()
+        drop(page, ".neighbor:nth-child(1)", photograph, media_type="image/jpeg")
+        own, image = neighbors(page).first, neighbors(page).first.locator(".neighbor-image img")
+        toggle = own.get_by_role("button", name=re.compile("^Cut .* out$"))
+        expect(own).to_contain_text("your image")
+        toggle.click()
+        expect(image).to_have_attribute("alt", "a red fox, cut out")
+        expect(toggle).to_have_attribute("aria-pressed", "true")
+        assert image.evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [512, 512]
+        check_accessibility(page)
+        draw(page)
+        expect(images(page)).to_have_count(1)
+        expect(page.locator(".grounding li").first).to_contain_text("your image, cut out")
+        assert provenance(downloaded(page))["neighbors"][0]["cut_out"] is True
+
+        # The whole image again.
+        toggle.click()
+        expect(image).to_have_attribute("alt", "a red fox")
+        # An image without an object.
+        drop(page, ".neighbor:nth-child(1)", plain())
+        toggle.click()
+        expect(own.get_by_role("status")).to_have_text("No object was found in the image, so it is used as it is.")
+
+
+def plain() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "teal").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def set_weight(page: Page, number: int, weight: str) -> None:
     neighbors(page).nth(number).get_by_label("Weight").fill(weight)
 

@@ -41,6 +41,10 @@ export function toBase64(blob) {
   });
 }
 
+/** Return a file from base64. @param {string} base64 @param {string} type @returns {Blob} */
+export const fromBase64 = (base64, type) =>
+  new Blob([Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))], { type });
+
 /** Return the image files that were dropped or pasted. @param {DataTransfer | null} transfer */
 export const imagesIn = (transfer) => [...(transfer?.files ?? [])].filter((file) => file.type.startsWith("image/"));
 

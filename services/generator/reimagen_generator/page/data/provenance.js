@@ -8,7 +8,7 @@ const LATIN = new TextDecoder("latin1");
 /**
  * @typedef {{prompt: string, seed: number | null, size: number, cascade: string, quality?: string, revision?: string,
  *   guidance?: Record<string, unknown>, settings?: Record<string, unknown>,
- *   neighbors: {id: string, caption: string, source: string, license: string, weight?: number}[]}} Provenance
+ *   neighbors: {id: string, caption: string, source: string, license: string, weight?: number, cut_out?: boolean}[]}} Provenance
  */
 
 /**

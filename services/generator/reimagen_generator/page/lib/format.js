@@ -18,3 +18,6 @@ export function ago(milliseconds) {
   if (minutes < 24 * 60) return `${plural(Math.round(minutes / 60), "hour")} ago`;
   return new Date(milliseconds).toLocaleDateString(undefined, { dateStyle: "medium" });
 }
+
+/** Return a text as a sentence. @param {string} text */
+export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;

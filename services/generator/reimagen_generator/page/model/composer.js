@@ -3,9 +3,11 @@ import { keepDraft, readDraft } from "../data/preferences.js";
 import { createStore } from "../lib/store.js";
 
 /**
+ * The object of a neighbor alone, once it is cut out, or why it cannot be.
+ * @typedef {{image: Blob | null, warning: string}} CutOut
  * @typedef {{key: string, kind: "pair", id: string, caption: string, source: string, license: string, weight: number,
- *   explanation?: any, score?: number}} PairNeighbor
- * @typedef {{key: string, kind: "own", image: Blob, caption: string, weight: number}} OwnNeighbor
+ *   cutOut?: CutOut | null, explanation?: any, score?: number}} PairNeighbor
+ * @typedef {{key: string, kind: "own", image: Blob, caption: string, weight: number, cutOut?: CutOut | null}} OwnNeighbor
  * @typedef {PairNeighbor | OwnNeighbor} Neighbor
  * @typedef {{size: number, steps?: number, sampler?: string, guidance?: Record<string, string | number>}} StageChange
  * @typedef {{size: number | null, k: number | null, quality: string, steps: number | null, sampler: string | null,

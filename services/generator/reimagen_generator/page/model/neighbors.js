@@ -2,9 +2,10 @@
 import { prepareImage } from "../data/images.js";
 import { announce, notifyError } from "../lib/notices.js";
 import { plural } from "../lib/format.js";
-import { addPair, search } from "../service/api.js";
+import { addPair, cutOut, search } from "../service/api.js";
 import { composer, NOT_SEARCHED } from "./composer.js";
 import { model } from "./model.js";
+import { reference } from "./request.js";
 
 const PAUSE = 250;
 const RETRY = 4_000;
@@ -116,9 +117,29 @@ export function moveNeighbor(key, by) {
   });
 }
 
-/** @param {string} key @param {{weight?: number, caption?: string}} change */
+/** @param {string} key @param {{weight?: number, caption?: string, cutOut?: import("./composer.js").CutOut | null}} change */
 export const changeNeighbor = (key, change) =>
   choose((all) => all.map((one) => (one.key === key ? { ...one, ...change } : one)));
+
+/** Cut the object of a neighbor out, or use its whole image again. @param {import("./composer.js").Neighbor} neighbor */
+export async function toggleCutOut(neighbor) {
+  const { key } = neighbor;
+  if (neighbor.cutOut) return changeNeighbor(key, { cutOut: null });
+  const cutting = { image: null, warning: "" };
+  changeNeighbor(key, { cutOut: cutting });
+  // Meanwhile the visitor may have changed their mind.
+  const isStale = () => composer.get().neighbors.find((one) => one.key === key)?.cutOut !== cutting;
+  try {
+    const found = await cutOut(await reference(neighbor));
+    if (isStale()) return;
+    changeNeighbor(key, { cutOut: found });
+    announce(found.warning || "The object is cut out.");
+  } catch (error) {
+    if (isStale()) return;
+    changeNeighbor(key, { cutOut: null });
+    notifyError(error);
+  }
+}
 
 /** Use a pair of the knowledge base as a neighbor. */
 export function usePair(pair) {
@@ -150,9 +171,9 @@ export async function useOwnImage(file, replaced = null) {
   }
 }
 
-/** Add an image of the visitor to the knowledge base; it stays a neighbor. @throws {Error} It was rejected. */
+/** Add an image of the visitor, as it is shown, to the knowledge base; it stays a neighbor. @throws {Error} It was rejected. */
 export async function addToKnowledgeBase(own, { caption, source, license }) {
-  const id = await addPair({ image: own.image, caption, source, license });
+  const id = await addPair({ image: own.cutOut?.image ?? own.image, caption, source, license });
   const pair = pairNeighbor({ id, caption, source, license, weight: own.weight });
   choose((all) => all.map((one) => (one.key === own.key ? pair : one)));
   announce("The image is in the knowledge base.");

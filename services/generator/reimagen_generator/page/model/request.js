@@ -39,9 +39,11 @@ async function grounding({ settings, neighbors, chosen }) {
   return { retrieval: { k, ...(settings.perEntity && { per_entity: true }), explain: true } };
 }
 
-async function reference({ weight, ...neighbor }) {
-  if (neighbor.kind === "pair") return { pair_id: neighbor.id, weight };
-  return { image: await toBase64(neighbor.image), caption: neighbor.caption, weight };
+/** Return a neighbor as a reference of a request. @param {import("./composer.js").Neighbor} neighbor */
+export async function reference({ weight, cutOut, ...neighbor }) {
+  const used = { weight, ...(cutOut && { cut_out: true }) };
+  if (neighbor.kind === "pair") return { pair_id: neighbor.id, ...used };
+  return { image: await toBase64(neighbor.image), caption: neighbor.caption, ...used };
 }
 
 /** Return the settings in a request that the service states for an image. @param {any} request */

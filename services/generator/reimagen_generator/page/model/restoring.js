@@ -1,6 +1,6 @@
 /** Restore prompt, seed, neighbors and settings from an image that the service drew. */
 import { readProvenance } from "../data/provenance.js";
-import { readPair, verify } from "../service/api.js";
+import { cutOut, readPair, verify } from "../service/api.js";
 import { restore } from "./composer.js";
 import { drawings } from "./drawings.js";
 import { pairNeighbor } from "./neighbors.js";
@@ -72,9 +72,10 @@ async function fromFile(file) {
 }
 
 /** Return the pair of a neighbor as it is now, or null if the knowledge base no longer has it. */
-async function stillThere({ id, weight }) {
+async function stillThere({ id, weight, cut_out: isCutOut }) {
   try {
-    return pairNeighbor({ ...(await readPair(id)), weight });
+    const neighbor = pairNeighbor({ ...(await readPair(id)), weight });
+    return isCutOut ? { ...neighbor, cutOut: await cutOut({ pair_id: id }) } : neighbor;
   } catch {
     return null;
   }

@@ -1,4 +1,5 @@
 /** The routes of the service that the page uses. */
+import { fromBase64 } from "../data/images.js";
 import { send, sendForJson } from "./http.js";
 
 const segment = (id) => id.split("/").map(encodeURIComponent).join("/");
@@ -45,6 +46,12 @@ export const queuedJobs = async () => (await sendForJson("v1/jobs?status=queued&
 export const readJobImage = async (id) => (await send(`v1/jobs/${encodeURIComponent(id)}/images/0`)).blob();
 
 export const jobEventsPath = (id) => `v1/jobs/${encodeURIComponent(id)}/events`;
+
+/** Cut the object of a reference out. Without an object, the image is null and the warning says why. */
+export async function cutOut(reference) {
+  const { b64_json: base64, warning = "" } = await sendForJson("v1/images/cut-outs", { json: reference });
+  return { image: base64 ? fromBase64(base64, "image/png") : null, warning };
+}
 
 /** Ask the service where an image file comes from. */
 export function verify(file) {

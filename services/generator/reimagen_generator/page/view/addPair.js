@@ -13,7 +13,7 @@ const LICENSES = ["CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "Apache-2.0", "
  * @param {{own?: any, onClose: () => void, onAdded?: (id: string) => void}} props
  */
 export function AddPairDialog({ own = null, onClose, onAdded }) {
-  const [image, setImage] = useState(/** @type {Blob | null} */ (own?.image ?? null));
+  const [image, setImage] = useState(/** @type {Blob | null} */ (own?.cutOut?.image ?? own?.image ?? null));
   const [problem, setProblem] = useState("");
   const [isSending, setSending] = useState(false);
 

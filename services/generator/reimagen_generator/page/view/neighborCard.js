@@ -1,7 +1,8 @@
 /** One neighbor: its image, what it shows, and what can be done with it. */
 import { html, useState } from "../vendor/htm-preact.js";
 import { imagesIn } from "../data/images.js";
-import { changeNeighbor, moveNeighbor, removeNeighbor, useOwnImage } from "../model/neighbors.js";
+import { sentence } from "../lib/format.js";
+import { changeNeighbor, moveNeighbor, removeNeighbor, toggleCutOut, useOwnImage } from "../model/neighbors.js";
 import { AddPairDialog } from "./addPair.js";
 import { BlobImage, FileButton, Icon, IconButton, PairImage, Source } from "./ui.js";
 
@@ -11,8 +12,9 @@ const MOVED = "application/x-reimagen-neighbor";
 export function NeighborCard({ neighbor, number, count }) {
   const [isAdding, setAdding] = useState(false);
   const [isTarget, setTarget] = useState(false);
-  const { key, caption } = neighbor;
+  const { key, caption, cutOut } = neighbor;
   const isOwn = neighbor.kind === "own";
+  const isCutting = cutOut && !cutOut.image && !cutOut.warning;
   const name = caption || `image ${number}`;
 
   const dragStart = (event) => {
@@ -39,7 +41,11 @@ export function NeighborCard({ neighbor, number, count }) {
   return html`<li class="neighbor ${isTarget ? "target" : ""}" draggable=${count > 1} onDragStart=${dragStart}
     onDragOver=${dragOver} onDragLeave=${() => setTarget(false)} onDrop=${drop}>
     <div class="neighbor-image">
-      ${isOwn ? html`<${BlobImage} blob=${neighbor.image} alt=${name} />` : html`<${PairImage} id=${neighbor.id} alt=${name} />`}
+      ${cutOut?.image
+        ? html`<${BlobImage} blob=${cutOut.image} alt=${`${name}, cut out`} />`
+        : isOwn
+          ? html`<${BlobImage} blob=${neighbor.image} alt=${name} />`
+          : html`<${PairImage} id=${neighbor.id} alt=${name} />`}
       <span class="rank" aria-hidden="true">${number}</span>
       <${IconButton} icon="close" label=${`Remove ${name}`} onClick=${() => removeNeighbor(key)} />
     </div>
@@ -55,7 +61,12 @@ export function NeighborCard({ neighbor, number, count }) {
       <label class="weight">Weight <span class="value" aria-hidden="true">${neighbor.weight.toFixed(1)}</span>
         <input type="range" min="0" max="3" step="0.1" value=${neighbor.weight}
           onInput=${(event) => changeNeighbor(key, { weight: Number(event.target.value) })} /></label>
+      ${cutOut?.warning && html`<span class="hint" role="status">${sentence(cutOut.warning)}</span>`}
       <div class="neighbor-actions">
+        <button type="button" class="text-button cut-out" aria-pressed=${Boolean(cutOut)} onClick=${() => toggleCutOut(neighbor)}
+          title="Use the object of the image without its background" aria-label=${`Cut ${name} out`}>
+          <${Icon} name="scissors" />${isCutting ? "Cutting…" : "Cut out"}
+        </button>
         ${count > 1 &&
         html`<${IconButton} icon="left" label=${`Move ${name} to the front`} disabled=${number === 1}
             onClick=${() => moveNeighbor(key, -1)} />

@@ -1,6 +1,6 @@
 /** The neighbors of the prompt, before anything is drawn. */
 import { html } from "../vendor/htm-preact.js";
-import { plural } from "../lib/format.js";
+import { plural, sentence } from "../lib/format.js";
 import { useStore } from "../lib/store.js";
 import { changeSettings, composer } from "../model/composer.js";
 import { forgetChoice, searchSoon, useOwnImage, usePair } from "../model/neighbors.js";
@@ -89,5 +89,3 @@ const why = ({ reason, nearest, lacking = [] }) =>
   lacking.length > 0 && nearest
     ? `Nothing in the knowledge base shows “${lacking.join("”, “")}”. The nearest caption is “${nearest}”.`
     : sentence(reason);
-
-const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;

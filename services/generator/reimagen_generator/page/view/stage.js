@@ -1,7 +1,7 @@
 /** The drawings that are shown large, and what they are grounded on. */
 import { html } from "../vendor/htm-preact.js";
 import { download } from "../data/images.js";
-import { slug } from "../lib/format.js";
+import { sentence, slug } from "../lib/format.js";
 import { notify, notifyError } from "../lib/notices.js";
 import { useStore } from "../lib/store.js";
 import { restore } from "../model/composer.js";
@@ -91,12 +91,18 @@ function Grounding({ group }) {
       ${grounded.neighbors.map((neighbor, index) => {
         const chosen = grounded.taken.chosen ? grounded.taken.neighbors[index] : null;
         const id = neighbor.id ?? chosen?.id;
+        const cut = neighbor.cut_out && chosen?.cutOut?.image;
         return html`<li key=${id ?? index}>
-          ${id ? html`<${PairImage} id=${id} />` : html`<${BlobImage} blob=${(chosen ?? own[index])?.image} />`}
+          ${cut
+            ? html`<${BlobImage} blob=${cut} />`
+            : id
+              ? html`<${PairImage} id=${id} />`
+              : html`<${BlobImage} blob=${(chosen ?? own[index])?.image} />`}
           <div><strong>${neighbor.caption}</strong>
             <span class="hint">${id
               ? html`<${Source} source=${neighbor.source ?? chosen?.source} /> · ${(neighbor.license ?? chosen?.license) || "unknown license"}`
-              : "your image"}</span></div>
+              : "your image"}${neighbor.cut_out && ", cut out"}</span>
+            ${neighbor.warning && html`<span class="hint">${sentence(neighbor.warning)}</span>`}</div>
         </li>`;
       })}
     </ul>

@@ -14,6 +14,7 @@ const PATHS = {
   left: "M14 6l-6 6 6 6",
   refresh: "M20 11a8 8 0 1 0-2.5 6.5M20 5v6h-6",
   right: "M10 6l6 6-6 6",
+  scissors: "M6 9a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM6 21a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM20 4L8.1 15.9M14.5 14.5L20 20M8.1 8.1L12 12",
   settings: "M4 7h10M18 7h2M4 17h2M10 17h10M16 5v4M8 15v4",
   swap: "M4 8h14l-3-3M20 16H6l3 3",
   theme: "M12 3a9 9 0 1 0 0 18zM12 3a9 9 0 0 1 0 18",
