@@ -40,8 +40,30 @@ def contact_sheet(rows: Sequence[Row]) -> Image.Image:
         for column, (image, text) in cells:
             corner = (GAP + column * (CELL + GAP), top + LINE + GAP // 2)
             sheet.paste(image.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS), corner)
-            lines = [_cut(line, small) for line in text.splitlines()]
+            lines = [_cut(line, small, CELL) for line in text.splitlines()]
             draw.multiline_text((corner[0], corner[1] + CELL + 4), "\n".join(lines), fill="#444444", font=small)
+    return sheet
+
+
+def grid(cells: Sequence[tuple[Sequence[Image.Image], str]], columns: int, side: int) -> Image.Image:
+    """Return a sheet of cells, each a row of images of `side` pixels without gaps, above one line of text.
+
+    Args:
+        cells: the images and the text of each cell; all cells have equally many images.
+        columns: number of cells in a row.
+        side: side of an image in pixels.
+    """
+    font = ImageFont.load_default(13)
+    width, height = side * len(cells[0][0]) + GAP, side + LINE + GAP
+    rows = -(-len(cells) // columns)
+    sheet = Image.new("RGB", (GAP + columns * width, GAP + rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (images, text) in enumerate(cells):
+        left, top = GAP + number % columns * width, GAP + number // columns * height
+        for index, image in enumerate(images):
+            small = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+            sheet.paste(small, (left + index * side, top))
+        draw.text((left, top + side + 4), _cut(text, font, width - GAP), fill="#444444", font=font)
     return sheet
 
 
@@ -59,11 +81,11 @@ def webp(sheet: Image.Image, maximum_bytes: int) -> bytes:
     raise ValueError(f"a sheet of {sheet.width} by {sheet.height} pixels takes more than {maximum_bytes:,} bytes")
 
 
-def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Return the line, or as much of its start as fits below an image."""
-    if font.getlength(line) <= CELL:
+def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Return the line, or as much of its start as fits into `width` pixels."""
+    if font.getlength(line) <= width:
         return line
     cut = line
-    while font.getlength(f"{cut}...") > CELL:
+    while font.getlength(f"{cut}...") > width:
         cut = cut[:-1]
     return f"{cut}..."

@@ -101,9 +101,24 @@ def running(folder: Path, known: Sequence[Entity] = entities()) -> Iterator[Syst
         ChildError: a service failed.
         RuntimeError: another step failed; the message names it.
     """
-    logs = folder / "logs"
     with _timed("the knowledge base"):
         base = knowledge_base.build(folder, known)
+    with serving(folder, base) as system:
+        yield system
+
+
+@contextmanager
+def serving(folder: Path, base: Path) -> Iterator[System]:
+    """Start all services over a knowledge base, print how long each took, and stop them even after an error.
+
+    Args:
+        folder: folder of the build, for compiled code and logs.
+        base: the knowledge base.
+
+    Raises:
+        ChildError: a service failed.
+    """
+    logs = folder / "logs"
     with ExitStack() as started:
         with _timed("Redis"):
             redis = started.enter_context(LocalRedis())

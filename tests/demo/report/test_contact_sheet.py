@@ -2,9 +2,9 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
-from reimagen_demo.report.contact_sheet import CELL, GAP, Row, contact_sheet, webp
+from reimagen_demo.report.contact_sheet import CELL, GAP, LINE, Row, contact_sheet, grid, webp
 
 
 def plain(color: str, side: int = 64) -> Image.Image:
@@ -60,3 +60,14 @@ def test_a_sheet_for_documentation_has_the_best_quality_that_fits() -> None:
         assert (image.format, image.size) == ("WEBP", noise.size)
     with pytest.raises(ValueError, match="more than 10 bytes"):
         webp(noise, 10)
+
+
+def test_a_grid_has_the_images_of_each_cell_side_by_side() -> None:
+    colors = [("red", "blue"), ("green", "white"), ("black", "yellow")]
+    cells = [([Image.new("RGB", (8, 8), color) for color in pair], "x" * 100) for pair in colors]
+    sheet = grid(cells, columns=2, side=40)
+    assert sheet.size == (2 * (80 + GAP) + GAP, 2 * (40 + LINE + GAP) + GAP)
+    for number, pair in enumerate(colors):
+        left, top = GAP + number % 2 * (80 + GAP), GAP + number // 2 * (40 + LINE + GAP)
+        for index, color in enumerate(pair):
+            assert sheet.getpixel((left + 40 * index + 20, top + 20)) == ImageColor.getrgb(color)
