@@ -78,7 +78,7 @@ def test_images_of_edits_jobs_and_grpc_are_signed(signing: Served) -> None:
     answer = verify(signing, base64.b64decode(edited))
     assert answer["signature"]["status"] == "untrusted"
     assert answer["generation"]["neighbors"] == [
-        {"id": None, "caption": "a red square", "source": "", "license": "", "weight": 2.0}
+        {"id": None, "caption": "a red square", "source": "", "license": "", "weight": 2.0, "cut_out": False}
     ]
     refused = signing.rest.post(GENERATIONS, json=answer["generation"]["request"])
     assert refused.json()["field"] == "references.0.image"
