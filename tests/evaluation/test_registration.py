@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from reimagen_evaluation.judges.judge import Pixels
-from reimagen_evaluation.registration import Cutout, Pose, distinctness, register
+from reimagen_evaluation.registration import CLOSE_UP_SHARE, Cutout, Pose, close_up, distinctness, register
 
 SIDE = 160
 
@@ -87,6 +87,36 @@ def test_registration_ignores_blur_grain_and_dim_light(ground: Image.Image, cuto
     grain = np.random.default_rng(0).normal(0, 12, (SIDE, SIDE, 3))
     dim = 0.35 * np.asarray(image) + 20
     assert_found(pose, np.clip(dim + 0.35 * grain, 0, 255).astype(np.uint8), cutout)
+
+
+def test_an_upright_search_does_not_find_a_turned_object(ground: Image.Image, cutout: Cutout) -> None:
+    upright, turned = Pose(0.4, 0.6, 0.45), Pose(0.4, 0.6, 0.45, angle=math.pi)
+    found = register([cutout], np.asarray(composed(upright, ground)), upright=True)
+    assert found is not None
+    assert found.score > 0.8
+    wrong = register([cutout], np.asarray(composed(turned, ground)), upright=True)
+    assert wrong is None or wrong.score < found.score - 0.15
+
+
+@pytest.mark.parametrize(
+    "pose",
+    [
+        Pose(0.75, 0.3, 0.25),
+        Pose(0.5, 0.5, 0.7, mirrored=True),
+        Pose(0.4, 0.6, 0.4, angle=math.radians(30)),
+        Pose(0.6, 0.4, 0.4, mirrored=True, angle=math.radians(-145)),
+    ],
+)
+def test_a_close_up_shows_the_object_upright(pose: Pose, ground: Image.Image) -> None:
+    side = 96
+    close = close_up(np.asarray(composed(pose, ground)), pose, side).astype(float)
+    drawing = pistol().resize((round(CLOSE_UP_SHARE * side), round(0.75 * CLOSE_UP_SHARE * side)))
+    left, top = (side - drawing.width) // 2, (side - drawing.height) // 2
+    part = close[top : top + drawing.height, left : left + drawing.width]
+    opaque = np.asarray(drawing)[..., 3] == 255
+    difference = np.abs(part - np.asarray(drawing)[..., :3])[opaque]
+    assert np.median(difference) < 8
+    assert difference.mean() < 20
 
 
 def test_the_cutout_in_the_image_is_distinguished_from_another(ground: Image.Image, cutout: Cutout) -> None:
